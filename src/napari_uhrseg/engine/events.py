@@ -1,0 +1,93 @@
+"""What the two generators of the engine yield: closed unions of frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_uhrseg.types import Roi, Run
+
+if TYPE_CHECKING:
+    from napari_uhrseg.engine.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The run as it will be; nothing has been computed yet."""
+
+    plan: "Plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``done`` of ``total`` windows (or training steps)."""
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDone:
+    """A block is in the store. ``empty``: nothing to label there (nodata, glass)."""
+
+    roi: Roi
+    done: int
+    total: int
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFailed:
+    """A block could not be read; the run went on without it."""
+
+    roi: Roi
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Memory ran out; the same block goes on with a smaller batch."""
+
+    batch_size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run ended: every block is done or failed."""
+
+    run: Run
+    done: int
+    failed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One logged step: mean loss terms since the last one."""
+
+    step: int
+    losses: Mapping[str, float]
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """Metrics on the held-out scenes: ``miou``, ``iou/<class>`` and so on."""
+
+    step: int
+    metrics: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint was written whole."""
+
+    path: Path
+    step: int
+
+
+SegmentEvent = Planned | Progress | BlockDone | BlockFailed | Retried | Finished
+TrainEvent = Progress | Trained | Validated | Saved

@@ -1,0 +1,49 @@
+"""Errors that reach the person: what went wrong, and what to do about it."""
+
+
+class UhrSegError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What happened, with the value that was wrong.
+    hint
+        What the person can do about it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class OpenError(UhrSegError):
+    """A file cannot be opened as an image."""
+
+
+class ReadError(UhrSegError):
+    """Pixels of an image that did open cannot be read."""
+
+
+class StoreError(UhrSegError):
+    """A label store is missing, locked, damaged or made with other settings."""
+
+
+class CheckpointError(UhrSegError):
+    """A checkpoint cannot be read, or does not fit what is asked of it."""
+
+
+class PlanError(UhrSegError):
+    """A run cannot be planned with these settings."""
+
+
+class DeviceError(UhrSegError):
+    """A device is missing or has too little memory."""
+
+
+class TrainingError(UhrSegError):
+    """Training cannot start or went wrong (no data, loss became NaN)."""

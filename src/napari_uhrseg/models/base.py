@@ -1,0 +1,59 @@
+"""What every method is to the engine: a Segmenter fed with Batches."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from napari_uhrseg.types import InputSpec, Recipe
+
+Outputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the network is fed for N windows.
+
+    Parameters
+    ----------
+    views
+        View name to (N, C, size, size) float32, normalised.
+    boxes
+        View name to (N, 4) float32: where each window lies in that view's
+        pixels, as y0, x0, y1, x1.
+    target
+        (N, window, window) int64 class indices, 255 ignored; only in training.
+    """
+
+    views: dict[str, Tensor]
+    boxes: dict[str, Tensor] = field(default_factory=dict)
+    target: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        return replace(
+            self,
+            views={k: v.to(device, non_blocking=True) for k, v in self.views.items()},
+            boxes={k: v.to(device, non_blocking=True) for k, v in self.boxes.items()},
+            target=None if self.target is None else self.target.to(device),
+        )
+
+
+class Segmenter(nn.Module, ABC):
+    """A method: what it sees, how it labels, what it learns from.
+
+    ``spec`` and ``recipe`` are set by ``__init__``. A new method is one file with
+    one subclass, and one line in ``registry.py``.
+    """
+
+    spec: InputSpec
+    recipe: Recipe
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Outputs:
+        """``"logits"``: (N, K, window, window); in training mode also whatever
+        the loss needs beside them."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Scalar terms by name; their sum, ``"loss"`` among them, is minimised."""
