@@ -225,7 +225,7 @@ class Legend:
         return next((c for c in self.classes if c.name == name), None)
 
     def merged(self, other: "Legend") -> "Legend":
-        """This legend plus the other's classes it lacks, under new ids."""
+        """The union by name: the other's classes that lack here get new ids."""
         free = max((c.id for c in self.classes), default=0) + 1
         new = [c for c in other if self.named(c.name) is None]
         if free + len(new) > 256:

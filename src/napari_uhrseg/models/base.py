@@ -51,8 +51,11 @@ class Segmenter(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:
-        """``"logits"``: (N, K, window, window); in training mode also whatever
-        the loss needs beside them."""
+        """Outputs by name.
+
+        ``"logits"``: (N, K, window, window) float; in training mode also
+        whatever the loss needs beside them.
+        """
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
