@@ -1,0 +1,158 @@
+"""Devices by name, numeric precision, and how much memory a run may take."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from napari_uhrseg.errors import DeviceError
+
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device: torch's name, the name people know, and its memory in bytes."""
+
+    id: str
+    name: str
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """What a run may take.
+
+    ``device_bytes``: on a GPU what the driver's tool shows for this process; on
+    the CPU what the run adds to the process. ``host_bytes``: main memory for
+    reading ahead and finished blocks.
+    """
+
+    device: str
+    device_bytes: int
+    host_bytes: int
+
+    @classmethod
+    def default(cls, device: str = "auto") -> "MemoryBudget":
+        """Half of the device's memory, at most 8 GB; a quarter of the CPU's."""
+        found = find_device(device)
+        share = 4 if found.id == "cpu" else 2
+        return cls(found.id, min(found.total_bytes // share, 8192 * MB), 1024 * MB)
+
+
+def devices() -> list[Device]:
+    """The devices torch can use here, fastest first; the CPU is always last."""
+    found = [
+        Device(f"cuda:{i}", p.name, p.total_memory)
+        for i in range(torch.cuda.device_count())
+        for p in [torch.cuda.get_device_properties(i)]
+    ]
+    if torch.backends.mps.is_available():
+        found.append(Device("mps", "Apple GPU", _main_memory()))
+    return [*found, Device("cpu", _cpu_name(), _main_memory())]
+
+
+def find_device(name: str) -> Device:
+    """The device of that name; ``auto`` is the fastest, ``cuda`` the first GPU.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device; the hint lists those there are.
+    """
+    known = devices()
+    if name == "auto":
+        return known[0]
+    for device in known:
+        if device.id == name or device.id.partition(":")[0] == name:
+            return device
+    there = ", ".join(f"{d.id} ({d.name})" for d in known)
+    raise DeviceError(f"There is no device {name!r} here.", f"Choose one of: {there}.")
+
+
+def parse_bytes(text: str) -> int:
+    """``"2GB"``, ``"1.5 GiB"``, ``"800MB"`` or ``"800"`` (MB) in bytes.
+
+    One GB is 1024 MB here, as the driver's tool counts.
+    """
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = {"K": 1024, "M": MB, "G": 1024 * MB, "T": MB * MB}.get(number[-1:], 0)
+    try:
+        value = float(number[:-1] if unit else number) * (unit or MB)
+    except ValueError:
+        value = 0
+    if not 0 < value < 2**60:
+        raise DeviceError(
+            f"{text!r} is not an amount of memory.", "Write it as 2GB or 800MB."
+        )
+    return int(value)
+
+
+def choose_precision(
+    wanted: Literal["auto", "fp32", "bf16", "fp16"], device: Device
+) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision a run uses; ``auto`` is bf16 on GPUs made for it, else fp32.
+
+    The CPU stays at fp32 unless asked: only there labels are the same bit for
+    bit on every machine.
+    """
+    kind = device.id.partition(":")[0]
+    if wanted == "auto":
+        fast = kind == "cuda" and torch.cuda.get_device_capability(device.id) >= (8, 0)
+        return "bf16" if fast else "fp32"
+    if wanted == "fp16" and kind == "cpu":
+        raise DeviceError(
+            "Half precision (fp16) is not made for the CPU.",
+            "Choose auto, fp32 or bf16.",
+        )
+    return wanted
+
+
+@contextmanager
+def running(
+    device: torch.device, precision: str, threads: int | None = None
+) -> Iterator[None]:
+    """Inference at that precision and with at most that many CPU threads."""
+    before = torch.get_num_threads()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+        ):
+            yield
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch failed for want of memory, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "CPU"
+
+
+def _main_memory() -> int:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8192 * MB  # Windows tells it only through a library: a safe guess

@@ -1,0 +1,66 @@
+"""Where windows lie: one global grid, whatever the blocks are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from napari_uhrseg.types import Roi
+
+
+def starts(
+    length: int, window: int, overlap: int, placement: Literal["shift", "even"]
+) -> tuple[int, ...]:
+    """First pixels of the windows that cover ``length`` pixels.
+
+    Neighbours share at least ``overlap`` pixels. ``"shift"`` moves the last
+    window inward (mmseg's slide inference); ``"even"`` spreads them (GLNet).
+    A length below the window gives one window that reaches beyond the end.
+    """
+    if not 0 <= overlap < window:
+        raise ValueError(f"overlap {overlap} must be at least 0 and below {window}")
+    last = length - window
+    if last <= 0:
+        return (0,)
+    stride = window - overlap
+    if placement == "shift":
+        return (*range(0, last, stride), last)
+    gaps = -(-last // stride)
+    return tuple(round(i * last / gaps) for i in range(gaps + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """All windows over an image of ``shape`` run pixels, row by row."""
+
+    shape: tuple[int, int]
+    window: int
+    ys: tuple[int, ...]
+    xs: tuple[int, ...]
+
+    @classmethod
+    def make(
+        cls,
+        shape: tuple[int, int],
+        window: int,
+        overlap: int,
+        placement: Literal["shift", "even"],
+    ) -> "Grid":
+        ys, xs = (starts(n, window, overlap, placement) for n in shape)
+        return cls(shape, window, ys, xs)
+
+    def __len__(self) -> int:
+        return len(self.ys) * len(self.xs)
+
+    def touching(self, region: Roi) -> Iterator[Roi]:
+        """The windows that share a pixel with the region, in grid order."""
+        xs = [x for x in self.xs if x < region.right and x + self.window > region.x]
+        for y in self.ys:
+            if y < region.bottom and y + self.window > region.y:
+                for x in xs:
+                    yield Roi(y, x, self.window, self.window)
+
+    def count(self, region: Roi) -> int:
+        """How many windows ``touching`` gives."""
+        rows = sum(y < region.bottom and y + self.window > region.y for y in self.ys)
+        columns = sum(x < region.right and x + self.window > region.x for x in self.xs)
+        return rows * columns
