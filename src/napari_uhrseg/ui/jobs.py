@@ -1,0 +1,146 @@
+"""Work off the Qt thread: one worker class, and the set of a panel's jobs."""
+
+import logging
+from collections.abc import Callable, Generator
+from typing import Any
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, QThreadPool
+from superqt.utils import GeneratorWorker
+
+from napari_uhrseg.errors import UhrSegError
+
+logger = logging.getLogger(__name__)
+
+
+def report(error: BaseException) -> None:
+    """Tell the person in one notification; what we did not foresee is logged too.
+
+    Safe to call from any thread.
+    """
+    if isinstance(error, UhrSegError):
+        text = f"{error.message}\n{error.hint}".strip()
+    else:
+        logger.error("unforeseen error", exc_info=error)
+        what = f"{type(error).__name__}: {error}".strip().rstrip(":")
+        text = f"Something went wrong that this program did not foresee.\n{what}"
+    show_error(text)
+
+
+class Job(GeneratorWorker):
+    """A generator run in a thread, with an end that can be relied on.
+
+    superqt's worker takes a RuntimeError (which CUDA's out-of-memory is) for its
+    own deletion and then says nothing more; it leaves the generator open when it
+    quits; it swaps the process-wide ``warnings.showwarning``, which overlapping
+    jobs restore in the wrong order; and a long job keeps one of the pool's few
+    threads to itself. All four are cured here.
+    """
+
+    def run(self) -> None:
+        pool = QThreadPool.globalInstance()
+        pool.releaseThread()  # lets others start although this one runs for long
+        self._running = True
+        self.started.emit()
+        try:
+            result = self.work()
+        except Exception as error:  # noqa: BLE001 - told by errored
+            self.errored.emit(error)
+        else:
+            if not self.abort_requested:
+                self.returned.emit(result)
+        finally:
+            self._running = False
+            pool.reserveThread()
+            self.finished.emit()
+            self._finished.emit(self)
+
+    def work(self) -> Any:
+        try:
+            result = super().work()
+        finally:
+            self._gen.close()
+        if isinstance(result, RuntimeError):
+            raise result
+        return result
+
+    def resume(self) -> None:
+        """Go on; also takes back a pause that has not begun yet."""
+        self._pause_requested = False
+        super().resume()
+
+
+def _once(function: Callable[..., Any], *args: Any) -> Generator[None, None, Any]:
+    yield
+    return function(*args)
+
+
+class Jobs(QObject):
+    """The jobs of one panel. After ``close`` nothing of them is heard any more."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._jobs: set[Job] = set()
+        self._closed = False
+
+    def start(
+        self,
+        generator: Callable[..., Generator[Any, None, Any]],
+        *args: Any,
+        yielded: Callable[[Any], None] | None = None,
+        returned: Callable[[Any], None] | None = None,
+        errored: Callable[[Exception], None] = report,
+        finished: Callable[[], None] | None = None,
+    ) -> Job:
+        """Run a generator function in a thread; the callbacks run on the Qt thread.
+
+        ``finished`` comes last in any case: after return, error and cancel.
+        """
+        job = Job(generator, *args)
+        for name, callback in (
+            ("yielded", yielded),
+            ("returned", returned),
+            ("errored", errored),
+        ):
+            if callback is not None:
+                getattr(job, name).connect(self._guarded(callback))
+        job.finished.connect(lambda: self._ended(job, finished))
+        self._jobs.add(job)
+        job.start()
+        return job
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        returned: Callable[[Any], None] | None = None,
+        errored: Callable[[Exception], None] = report,
+        finished: Callable[[], None] | None = None,
+    ) -> Job:
+        """Run a plain function in a thread."""
+        return self.start(
+            _once,
+            function,
+            *args,
+            returned=returned,
+            errored=errored,
+            finished=finished,
+        )
+
+    def close(self) -> None:
+        """Ask every job to end; none of their callbacks runs after this."""
+        self._closed = True
+        for job in self._jobs:
+            job.quit()
+
+    def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        def call(value: Any) -> None:
+            if not self._closed:
+                callback(value)
+
+        return call
+
+    def _ended(self, job: Job, finished: Callable[[], None] | None) -> None:
+        self._jobs.discard(job)
+        if finished is not None and not self._closed:
+            finished()
