@@ -1,6 +1,5 @@
 """Devices by name, numeric precision, and how much memory a run may take."""
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
 from napari_uhrseg.errors import DeviceError
-
-MB = 1024 * 1024
+from napari_uhrseg.units import MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +74,6 @@ def find_device(name: str) -> Device:
     raise DeviceError(f"There is no device {name!r} here.", f"Choose one of: {there}.")
 
 
-def parse_bytes(text: str) -> int:
-    """``"2GB"``, ``"1.5 GiB"``, ``"800MB"`` or ``"800"`` (MB) in bytes.
-
-    One GB is 1024 MB here, as the driver's tool counts.
-    """
-    number = text.strip().upper().removesuffix("B").removesuffix("I")
-    unit = {"K": 1024, "M": MB, "G": 1024 * MB, "T": MB * MB}.get(number[-1:], 0)
-    try:
-        value = float(number[:-1] if unit else number) * (unit or MB)
-    except ValueError:
-        value = 0
-    if not 0 < value < 2**60:
-        raise DeviceError(
-            f"{text!r} is not an amount of memory.", "Write it as 2GB or 800MB."
-        )
-    return int(value)
-
-
 def choose_precision(
     wanted: Literal["auto", "fp32", "bf16", "fp16"], device: Device
 ) -> Literal["fp32", "bf16", "fp16"]:
@@ -117,19 +98,23 @@ def choose_precision(
 def running(
     device: torch.device, precision: str, threads: int | None = None
 ) -> Iterator[None]:
-    """Inference at that precision and with at most that many CPU threads."""
+    """One forward pass at that precision and with at most that many CPU threads.
+
+    Never held across a ``yield`` of a generator: torch's modes belong to the
+    thread, and would leak into the caller's code.
+    """
     before = torch.get_num_threads()
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    if threads is not None and threads != before:
+        torch.set_num_threads(threads)
     try:
-        if threads is not None:
-            torch.set_num_threads(threads)
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
         ):
             yield
     finally:
-        if threads is not None:
+        if threads is not None and threads != before:
             torch.set_num_threads(before)
 
 
@@ -153,6 +138,4 @@ def _cpu_name() -> str:
 
 
 def _main_memory() -> int:
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 8192 * MB  # Windows tells it only through a library: a safe guess
+    return int(psutil.virtual_memory().total)

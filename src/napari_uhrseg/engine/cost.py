@@ -1,0 +1,112 @@
+"""What a network costs: memory, found without running it, and seconds."""
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from napari_uhrseg.engine.device import Device, running
+from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.types import InputSpec
+from napari_uhrseg.units import MB
+
+KERNELS = 1.5  # convolution kernels' own memory, over that of live tensors
+CUDA_CONTEXT = 600 * MB  # what the driver shows before the first tensor
+
+_bytes: weakref.WeakKeyDictionary[Segmenter, int] = weakref.WeakKeyDictionary()
+_seconds: weakref.WeakKeyDictionary[Segmenter, dict[tuple[object, ...], float]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class LivePeak(TorchDispatchMode):
+    """Counts the bytes of tensors alive at once, and keeps the highest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._now = 0
+        self._live: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._live:
+            return
+        self._live[key] = storage.nbytes()
+        self._now += storage.nbytes()
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._free, key)
+
+    def _free(self, key: int) -> None:
+        self._now -= self._live.pop(key, 0)
+
+
+def empty_batch(spec: InputSpec, size: int = 1) -> Batch:
+    """A batch of zeros of the sizes the model asks for."""
+    views = {
+        name: torch.zeros(size, spec.channels, view.size, view.size)
+        for name, view in spec.views.items()
+    }
+    boxes = {name: torch.zeros(size, 4) for name in spec.views}
+    return Batch(views, boxes)
+
+
+def bytes_per_window(model: Segmenter) -> int:
+    """Highest sum of live activations and inputs for one window, in float32.
+
+    The forward pass is traced with tensors that have shapes but no memory, so
+    this costs a fraction of a second and nothing on the device. What convolution
+    kernels use for themselves comes on top.
+    """
+    if model not in _bytes:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            batch = empty_batch(model.spec)
+            with LivePeak() as live:
+                model(batch)
+        _bytes[model] = live.peak + sum(view.nbytes for view in batch.views.values())
+    return _bytes[model]
+
+
+def device_bytes(model: Segmenter, device: Device, batch_size: int) -> int:
+    """Upper estimate of what a batch takes on the device, weights included."""
+    context = CUDA_CONTEXT if device.id.startswith("cuda") else 0
+    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
+    return int(context + weights + bytes_per_window(model) * batch_size * KERNELS)
+
+
+def seconds_per_window(
+    model: Segmenter, device: Device, precision: str, batch_size: int, threads: int
+) -> float:
+    """Measured on zeros the first time, then remembered for the model."""
+    key = (device.id, precision, batch_size, threads)
+    known = _seconds.setdefault(model, {})
+    if key not in known:
+        target = torch.device(device.id)
+        batch = empty_batch(model.spec, batch_size).to(target)
+        model.to(target)
+        for _ in range(2):  # the first pass warms up
+            start = time.perf_counter()
+            with running(target, precision, threads):
+                # reading a value waits for the device
+                model(batch)["logits"].flatten()[0].item()
+            known[key] = (time.perf_counter() - start) / batch_size
+    return known[key]

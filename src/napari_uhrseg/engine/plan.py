@@ -1,0 +1,341 @@
+"""What a run will do and what it will take, before it is done."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from napari_uhrseg import __version__
+from napari_uhrseg.engine.cost import device_bytes, seconds_per_window
+from napari_uhrseg.engine.device import (
+    Device,
+    MemoryBudget,
+    choose_precision,
+    find_device,
+)
+from napari_uhrseg.engine.grid import Grid
+from napari_uhrseg.errors import DeviceError, PlanError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import InputSpec, Roi, Run, SegmentSettings
+from napari_uhrseg.units import MB, format_bytes, format_length, format_seconds
+
+PATIENCE = 1.0  # seconds of network time a block may take
+MAX_BLOCK = 8  # chunks a side
+MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 4}
+SAME_SCALE = 0.1  # pixel sizes within 10 % are taken as one
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Upper bounds of what a run takes, in seconds and bytes."""
+
+    seconds: float
+    device_bytes: int
+    host_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run as it will be: pure values, nothing computed yet.
+
+    ``run`` has no id and no class map before a store gives them. ``grid`` lies in
+    run pixels, ``block_chunks`` is the side of a block in chunks of the store.
+    """
+
+    shape: tuple[int, int]
+    run: Run
+    grid: Grid
+    block_chunks: int
+    device: Device
+    budget: MemoryBudget
+    seconds_per_window: float
+    estimate: Estimate
+    windows: int
+    computed_twice: float
+    warnings: tuple[str, ...]
+
+    def blocks(self, pending: np.ndarray) -> list[Roi]:
+        """Rectangles of level-0 pixels that hold all pending chunks.
+
+        Parameters
+        ----------
+        pending
+            (chunk rows, chunk columns) bool: chunks still to be done.
+        """
+        found = []
+        step = self.block_chunks
+        for row in range(0, pending.shape[0], step):
+            for column in range(0, pending.shape[1], step):
+                ys, xs = np.nonzero(pending[row : row + step, column : column + step])
+                if len(ys):
+                    found.append(_chunks_roi(row, column, ys, xs, self.shape))
+        return found
+
+    def run_region(self, roi: Roi) -> Roi:
+        """The run pixels that the labels of a level-0 rectangle are taken from."""
+        scale = self.run.scale
+        y, x = int(roi.y / scale), int(roi.x / scale)
+        bottom = min(self.grid.shape[0], int(np.ceil(roi.bottom / scale)))
+        right = min(self.grid.shape[1], int(np.ceil(roi.right / scale)))
+        return Roi(y, x, max(1, bottom - y), max(1, right - x))
+
+    def summary(self) -> str:
+        """One line for the person: windows, time, memory, batch and device."""
+        e = self.estimate
+        return (
+            f"{self.windows:,} windows, about {format_seconds(e.seconds)}, "
+            f"{format_bytes(e.device_bytes)} on {self.device.name} "
+            f"(batch {self.run.batch_size}, {self.run.precision}), "
+            f"{format_bytes(e.disk_bytes)} on disk"
+        )
+
+
+def make_plan(
+    image: Image,
+    checkpoint: Checkpoint,
+    settings: SegmentSettings | None = None,
+    budget: MemoryBudget | None = None,
+) -> Plan:
+    """Plan a run of the checkpoint over the image.
+
+    The speed is measured on a batch of zeros the first time a checkpoint meets a
+    device, which takes a second or so; memory is traced without running.
+
+    Raises
+    ------
+    PlanError
+        The bands, the region, the scale or the overlap cannot be.
+    DeviceError
+        The device is missing, or the budget too small for a single window.
+    """
+    settings = settings or SegmentSettings()
+    spec = checkpoint.card.spec
+    device = find_device(budget.device if budget else settings.device)
+    budget = budget or MemoryBudget.default(device.id)
+    warnings: list[str] = []
+    scale = _scale(image, spec, settings, warnings)
+    overlap = _overlap(spec, settings)
+    grid = Grid.make(
+        (max(1, round(image.shape[0] / scale)), max(1, round(image.shape[1] / scale))),
+        spec.window,
+        overlap,
+        spec.placement,
+    )
+    region = settings.region
+    if region is not None:
+        bounds = region if isinstance(region, Roi) else region.bounds
+        if bounds.intersect(Roi(0, 0, *image.shape)).area == 0:
+            raise PlanError(
+                "The chosen region lies outside the image.",
+                f"The image has {image.shape[0]} rows and {image.shape[1]} columns.",
+            )
+    precision = choose_precision(settings.precision, device)
+    batch = _batch_size(checkpoint, device, budget, settings.batch_size)
+    seconds = seconds_per_window(
+        checkpoint.model,
+        device,
+        precision,
+        batch,
+        settings.threads or torch.get_num_threads(),
+    )
+    chunks = _block_chunks(checkpoint, budget, scale, overlap, seconds)
+    run = Run(
+        id=0,
+        image_path="" if image.path is None else str(image.path),
+        image_fingerprint=image.fingerprint,
+        model=checkpoint.card.model,
+        checkpoint=checkpoint.card.name or checkpoint.path.name,
+        checkpoint_hash=checkpoint.hash,
+        class_map=(),
+        bands=_bands(image, spec, settings),
+        scale=scale,
+        value_range=_value_range(image, spec, settings),
+        window=spec.window,
+        overlap=overlap,
+        placement=spec.placement,
+        merge=spec.merge,
+        region=region,
+        skip_glass=settings.skip_glass and image.is_slide,
+        batch_size=batch,
+        precision=precision,
+        plane=dict(image.plane),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+    )
+    plan = Plan(
+        shape=image.shape,
+        run=run,
+        grid=grid,
+        block_chunks=chunks,
+        device=device,
+        budget=budget,
+        seconds_per_window=seconds,
+        estimate=Estimate(0, 0, 0, 0),
+        windows=0,
+        computed_twice=0,
+        warnings=tuple(warnings),
+    )
+    return _with_estimate(plan, checkpoint)
+
+
+def _with_estimate(plan: Plan, checkpoint: Checkpoint) -> Plan:
+    """The plan with its windows counted and its needs estimated."""
+    area = labelled_area(plan.shape, plan.run)
+    unique = sum(1 for _ in plan.grid.touching(plan.run_region(area)))
+    total = sum(plan.grid.count(plan.run_region(b)) for b in _tiles(plan, area))
+    batch, classes = plan.run.batch_size, len(checkpoint.card.legend)
+    side = plan.block_chunks * CHUNK
+    merged = (side / plan.run.scale) ** 2 * (classes + 1) * 4
+    strip = 256 * side / plan.run.scale * classes * 4 * 4
+    on_device = device_bytes(checkpoint.model, plan.device, batch) + merged + strip
+    views = sum(v.size**2 for v in checkpoint.card.spec.views.values())
+    reading = 4 * batch * views * checkpoint.card.spec.channels * 4
+    return replace(
+        plan,
+        windows=total,
+        computed_twice=total / unique - 1,
+        estimate=Estimate(
+            seconds=total * plan.seconds_per_window,
+            device_bytes=int(on_device),
+            host_bytes=int(reading + 8 * side**2 + 256 * MB),
+            # labels and confidence with their levels; measured to shrink fivefold
+            disk_bytes=int(area.area * 2 * 4 / 3 / 5),
+        ),
+    )
+
+
+def labelled_area(shape: tuple[int, int], run: Run) -> Roi:
+    """The level-0 rectangle, on chunk borders, that a run works in."""
+    whole = Roi(0, 0, *shape)
+    if run.region is None:
+        return whole
+    bounds = run.region if isinstance(run.region, Roi) else run.region.bounds
+    return bounds.intersect(whole).align(CHUNK).intersect(whole)
+
+
+def _tiles(plan: Plan, area: Roi) -> Iterator[Roi]:
+    side = plan.block_chunks * CHUNK
+    for y in range(area.y // side * side, area.bottom, side):
+        for x in range(area.x // side * side, area.right, side):
+            yield Roi(y, x, side, side).intersect(area)
+
+
+def _chunks_roi(
+    row: int, column: int, ys: np.ndarray, xs: np.ndarray, shape: tuple[int, int]
+) -> Roi:
+    y, x = int(row + ys.min()) * CHUNK, int(column + xs.min()) * CHUNK
+    bottom = min(shape[0], int(row + ys.max() + 1) * CHUNK)
+    right = min(shape[1], int(column + xs.max() + 1) * CHUNK)
+    return Roi(y, x, bottom - y, right - x)
+
+
+def _scale(
+    image: Image, spec: InputSpec, settings: SegmentSettings, warnings: list[str]
+) -> float:
+    if settings.scale is not None:
+        if not 1 / 64 <= settings.scale <= 64:
+            raise PlanError(
+                f"Scale {settings.scale:g} is not usable.", "Choose 1/64 to 64."
+            )
+        return settings.scale
+    if spec.pixel_size is None:
+        return 1.0
+    if image.meters_per_pixel is None:
+        warnings.append(
+            "The image does not say its pixel size; it is taken to be the "
+            f"{format_length(spec.pixel_size)} the checkpoint was trained at."
+        )
+        return 1.0
+    scale = spec.pixel_size / image.meters_per_pixel
+    if abs(scale - 1) <= SAME_SCALE:
+        return 1.0
+    scale = min(64.0, max(1 / 64, scale))
+    warnings.append(
+        f"The checkpoint was trained at {format_length(spec.pixel_size)} a pixel, "
+        f"the image has {format_length(image.meters_per_pixel)}: it is read at "
+        f"scale {scale:.3g}."
+    )
+    return scale
+
+
+def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
+    overlap = spec.window_overlap if settings.overlap is None else settings.overlap
+    if not 0 <= overlap < spec.window:
+        raise PlanError(
+            f"An overlap of {overlap} does not fit windows of {spec.window} pixels.",
+            f"Choose 0 to {spec.window // 2}.",
+        )
+    return overlap
+
+
+def _bands(image: Image, spec: InputSpec, settings: SegmentSettings) -> tuple[int, ...]:
+    there = len(image.bands)
+    if settings.bands is not None:
+        wrong = [b for b in settings.bands if not 0 <= b < there]
+        if wrong or len(settings.bands) != spec.channels:
+            raise PlanError(
+                f"Bands {settings.bands} do not fit: the network takes "
+                f"{spec.channels} of the image's {there}.",
+                "Choose that many, counted from 0.",
+            )
+        return settings.bands
+    if there == 1:
+        return (0,) * spec.channels
+    if there < spec.channels:
+        raise PlanError(
+            f"The network takes {spec.channels} bands and the image has {there}.",
+            "Choose bands (one may be named more than once) or another checkpoint.",
+        )
+    return tuple(range(spec.channels))
+
+
+def _value_range(
+    image: Image, spec: InputSpec, settings: SegmentSettings
+) -> tuple[float, float]:
+    if settings.value_range is not None:
+        return settings.value_range
+    return spec.value_range or image.estimate_range()
+
+
+def _batch_size(
+    checkpoint: Checkpoint, device: Device, budget: MemoryBudget, wanted: int | None
+) -> int:
+    """The largest power of two (or the wanted number) that the budget allows."""
+    need = device_bytes(checkpoint.model, device, 1)
+    if need > budget.device_bytes:
+        raise DeviceError(
+            f"One window needs about {format_bytes(need)} on {device.name}; the "
+            f"budget is {format_bytes(budget.device_bytes)}.",
+            "Raise the memory budget or choose a smaller model.",
+        )
+    size = wanted or MAX_BATCH[device.id.partition(":")[0]]
+    # half of the budget at most: the rest is for merging
+    while (
+        size > 1
+        and device_bytes(checkpoint.model, device, size)
+        > (budget.device_bytes + need) // 2
+    ):
+        size //= 2
+    return size
+
+
+def _block_chunks(
+    checkpoint: Checkpoint,
+    budget: MemoryBudget,
+    scale: float,
+    overlap: int,
+    seconds: float,
+) -> int:
+    """Side of a block in chunks: what patience and the budget allow."""
+    spec, classes = checkpoint.card.spec, len(checkpoint.card.legend)
+    per_chunk = (CHUNK / scale / (spec.window - overlap)) ** 2 * seconds
+    by_patience = int((PATIENCE / max(per_chunk, 1e-9)) ** 0.5)
+    merge_bytes = (CHUNK / scale) ** 2 * (classes + 1) * 4
+    by_memory = int((budget.device_bytes / 4 / merge_bytes) ** 0.5)
+    by_host = int((budget.host_bytes / 4 / (8 * CHUNK**2)) ** 0.5)
+    return max(1, min(by_patience, by_memory, by_host, MAX_BLOCK))

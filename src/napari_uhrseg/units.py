@@ -1,0 +1,54 @@
+"""Amounts as people write and read them."""
+
+from napari_uhrseg.errors import UhrSegError
+
+MB = 1024 * 1024
+
+
+def parse_bytes(text: str) -> int:
+    """``"2GB"``, ``"1.5 GiB"``, ``"800MB"`` or ``"800"`` (MB) in bytes.
+
+    One GB is 1024 MB here, as a GPU driver's tool counts. Raises UhrSegError
+    where the text is no amount.
+    """
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = {"K": 1024, "M": MB, "G": 1024 * MB, "T": MB * MB}.get(number[-1:], 0)
+    try:
+        value = float(number[:-1] if unit else number) * (unit or MB)
+    except ValueError:
+        value = 0
+    if not 0 < value < 2**60:
+        raise UhrSegError(
+            f"{text!r} is not an amount of memory.", "Write it as 2GB or 800MB."
+        )
+    return int(value)
+
+
+def format_bytes(amount: float) -> str:
+    """``"1.7 GB"``, ``"640 MB"``, ``"12 KB"``."""
+    if amount >= 1000 * MB:
+        return f"{amount / 1024 / MB:.1f} GB"
+    if amount >= MB:
+        return f"{amount / MB:.0f} MB"
+    return f"{max(1, amount / 1024):.0f} KB"
+
+
+def format_seconds(seconds: float) -> str:
+    """``"4 s"``, ``"6 min"``, ``"2 h 10 min"``, ``"3 days"``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
+def format_length(metres: float) -> str:
+    """``"0.5 µm"``, ``"30 cm"``, ``"10 m"``."""
+    for factor, name in ((1.0, "m"), (1e-2, "cm"), (1e-3, "mm")):
+        if metres >= factor:
+            return f"{metres / factor:.3g} {name}"
+    return f"{metres * 1e6:.3g} µm"
