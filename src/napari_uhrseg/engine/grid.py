@@ -1,5 +1,6 @@
 """Where windows lie: one global grid, whatever the blocks are."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -53,14 +54,24 @@ class Grid:
 
     def touching(self, region: Roi) -> Iterator[Roi]:
         """The windows that share a pixel with the region, in grid order."""
-        xs = [x for x in self.xs if x < region.right and x + self.window > region.x]
-        for y in self.ys:
-            if y < region.bottom and y + self.window > region.y:
-                for x in xs:
-                    yield Roi(y, x, self.window, self.window)
+        rows, columns = self._near(region)
+        for y in self.ys[rows]:
+            for x in self.xs[columns]:
+                yield Roi(y, x, self.window, self.window)
 
     def count(self, region: Roi) -> int:
         """How many windows ``touching`` gives."""
-        rows = sum(y < region.bottom and y + self.window > region.y for y in self.ys)
-        columns = sum(x < region.right and x + self.window > region.x for x in self.xs)
-        return rows * columns
+        rows, columns = self._near(region)
+        return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+    def _near(self, region: Roi) -> tuple[slice, slice]:
+        return (
+            slice(
+                bisect_right(self.ys, region.y - self.window),
+                bisect_left(self.ys, region.bottom),
+            ),
+            slice(
+                bisect_right(self.xs, region.x - self.window),
+                bisect_left(self.xs, region.right),
+            ),
+        )

@@ -186,7 +186,7 @@ def make_plan(
 def _with_estimate(plan: Plan, checkpoint: Checkpoint) -> Plan:
     """The plan with its windows counted and its needs estimated."""
     area = labelled_area(plan.shape, plan.run)
-    unique = sum(1 for _ in plan.grid.touching(plan.run_region(area)))
+    unique = plan.grid.count(plan.run_region(area))
     total = sum(plan.grid.count(plan.run_region(b)) for b in _tiles(plan, area))
     batch, classes = plan.run.batch_size, len(checkpoint.card.legend)
     side = plan.block_chunks * CHUNK

@@ -1,0 +1,65 @@
+"""The one thread the engine owns: it reads while the network works."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+DEPTH = 2  # items read and not yet taken
+
+
+class ReadAhead(Generic[T]):
+    """Runs an iterator in a thread, ``DEPTH`` items ahead of who iterates this.
+
+    At most ``DEPTH`` + 2 items exist at once. An exception of the iterator is
+    raised where it would have been without the thread. ``close`` ends the thread
+    and waits for the item it is making.
+    """
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._queue: queue.Queue[tuple[str, T | BaseException | None]]
+        self._queue = queue.Queue(DEPTH)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, name="uhrseg-read-ahead", daemon=True
+        )
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            kind, item = self._queue.get()
+            if kind == "end":
+                return
+            if isinstance(item, BaseException) and kind == "error":
+                raise item
+            yield item  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put("item", item):
+                    return
+            self._put("end", None)
+        except BaseException as error:  # noqa: BLE001  it is raised in __iter__
+            self._put("error", error)
+
+    def _put(self, kind: str, item: T | BaseException | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put((kind, item), timeout=0.05)
+            except queue.Full:
+                continue
+            return True
+        return False
