@@ -1,0 +1,75 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_uhrseg.engine.grid import Grid
+from napari_uhrseg.engine.merge import Merger, window_weights
+from napari_uhrseg.types import Roi
+
+CPU = torch.device("cpu")
+
+
+def merge_all(grid, region, logits, merge, overlap):
+    weights = window_weights(grid.window, overlap, merge)
+    merger = Merger(region, next(iter(logits.values())).shape[0], weights, CPU)
+    for window in grid.touching(region):
+        merger.add(window, logits[window])
+    return merger.finish()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(20, 150),
+    st.integers(20, 150),
+    st.integers(8, 48),
+    st.sampled_from(["uniform", "taper"]),
+    st.data(),
+)
+def test_a_block_is_what_the_whole_image_merged_at_once_gives(h, w, window, how, data):
+    overlap = data.draw(st.integers(0, window - 1))
+    grid = Grid.make((h, w), window, overlap, "shift")
+    torch.manual_seed(h * w)
+    everything = Roi(0, 0, h, w)
+    logits = {r: torch.randn(4, window, window) for r in grid.touching(everything)}
+    labels, confidence = merge_all(grid, everything, logits, how, overlap)
+    y, x = data.draw(st.integers(0, h - 1)), data.draw(st.integers(0, w - 1))
+    block = Roi(
+        y, x, data.draw(st.integers(1, h - y)), data.draw(st.integers(1, w - x))
+    )
+    mine, sure = merge_all(grid, block, logits, how, overlap)
+    np.testing.assert_array_equal(mine, labels[block.slices])
+    np.testing.assert_array_equal(sure, confidence[block.slices])
+
+
+def test_merging_is_the_weighted_mean_of_logits():
+    grid = Grid.make((30, 70), 30, 10, "shift")
+    whole = Roi(0, 0, 30, 70)
+    torch.manual_seed(1)
+    logits = {r: torch.randn(3, 30, 30) for r in grid.touching(whole)}
+    weights = window_weights(30, 10, "taper")
+    total, count = torch.zeros(3, 30, 70), torch.zeros(30, 70)
+    for roi, one in logits.items():
+        total[:, :, roi.x : roi.right] += one * weights
+        count[:, roi.x : roi.right] += weights
+    labels, confidence = merge_all(grid, whole, logits, "taper", 10)
+    mean = total / count
+    np.testing.assert_array_equal(labels, mean.argmax(0).numpy())
+    top = mean.softmax(0).sort(dim=0, descending=True).values
+    expected = (1 + 254 * (top[0] - top[1])).round().numpy()
+    assert abs(confidence.astype(int) - expected).max() <= 1
+
+
+def test_tapered_neighbours_sum_to_a_constant():
+    weights = window_weights(40, 12, "taper")
+    row = weights[20]
+    torch.testing.assert_close(row[-12:] + row[:12], torch.ones(12))
+    assert (weights > 0).all()
+
+
+def test_a_network_with_one_class_is_sure():
+    merger = Merger(Roi(0, 0, 8, 8), 1, torch.ones(8, 8), CPU)
+    merger.add(Roi(0, 0, 8, 8), torch.zeros(1, 8, 8))
+    labels, confidence = merger.finish()
+    assert (labels == 0).all()
+    assert (confidence == 255).all()

@@ -1,0 +1,282 @@
+"""What the issue promises of a run, with real arithmetic and real stores."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy import LEGEND, ConstantNet, ToyNet, make_checkpoint
+
+from napari_uhrseg.engine import plan as plan_module
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import (
+    BlockDone,
+    BlockFailed,
+    Finished,
+    Planned,
+    Progress,
+    Retried,
+)
+from napari_uhrseg.engine.merge import Merger, window_weights
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.views import read_views
+from napari_uhrseg.errors import DeviceError, ReadError, StoreError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.types import Polygon, Roi, SegmentSettings
+
+GB = 1024**3
+BUDGET = MemoryBudget("cpu", 2 * GB, GB)
+ONE = SegmentSettings(device="cpu", batch_size=4, threads=1)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Segment into a new store; the store is open for reading afterwards."""
+    count = iter(range(100))
+
+    def go(image, checkpoint, settings=ONE, **kwargs):
+        store = LabelStore.create(tmp_path / f"{next(count)}.zarr", image, LEGEND)
+        events = list(segment(image, checkpoint, store, settings, BUDGET, **kwargs))
+        return store, events
+
+    return go
+
+
+def labels_of(store: LabelStore) -> np.ndarray:
+    return np.asarray(store.prediction[0][:])
+
+
+def at_once(image, checkpoint, settings, weights_kind="uniform"):
+    """The same windows merged over the whole image in one piece."""
+    plan = plan_module.make_plan(image, checkpoint, settings, BUDGET)
+    whole = Roi(0, 0, *plan.grid.shape)
+    weights = window_weights(plan.run.window, plan.run.overlap, weights_kind)
+    merger = Merger(whole, len(LEGEND), weights, torch.device("cpu"))
+    for window in plan.grid.touching(whole):
+        batch = read_views(
+            image,
+            [window] * plan.run.batch_size,
+            checkpoint.card.spec,
+            bands=plan.run.bands,
+            value_range=plan.run.value_range,
+        )
+        with torch.inference_mode():
+            merger.add(window, checkpoint.model(batch)["logits"][0])
+    labels, confidence = merger.finish()
+    return labels + 1, confidence
+
+
+@pytest.mark.parametrize("overlap", [0, 24])
+def test_blocks_give_what_merging_the_whole_image_gives(run, picture, overlap):
+    image = picture(1500, 2300)
+    settings = replace(ONE, overlap=overlap)
+    checkpoint = make_checkpoint(ToyNet())
+    store, events = run(image, checkpoint, settings)
+    labels, confidence = at_once(image, checkpoint, settings)
+    np.testing.assert_array_equal(labels_of(store), labels)
+    np.testing.assert_array_equal(store.confidence[0][:], confidence)
+    assert isinstance(events[0], Planned)
+    assert isinstance(events[-1], Finished)
+    assert len(set(np.unique(labels))) > 1
+
+
+def test_labels_do_not_depend_on_block_size_or_order(run, picture, monkeypatch):
+    image = picture(2500, 3100)
+    checkpoint = make_checkpoint(ToyNet(extent=128))
+    settings = replace(ONE, overlap=16)
+    first, _ = run(image, checkpoint, settings)
+    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 2)
+    other, events = run(
+        image, checkpoint, settings, focus=lambda: Roi(2400, 3000, 10, 10)
+    )
+    np.testing.assert_array_equal(labels_of(first), labels_of(other))
+    np.testing.assert_array_equal(first.confidence[0][:], other.confidence[0][:])
+    order = [e.roi for e in events if isinstance(e, BlockDone)]
+    assert order[0].contains(Roi(2400, 3000, 10, 10))
+    assert order[-1].contains(Roi(0, 0, 10, 10))
+
+
+def test_other_batch_sizes_agree_in_99_999_percent(run, picture):
+    image = picture(1100, 1100)
+    checkpoint = make_checkpoint(ToyNet())
+    four, _ = run(image, checkpoint, ONE)
+    three, _ = run(image, checkpoint, replace(ONE, batch_size=3))
+    assert (labels_of(four) == labels_of(three)).mean() >= 0.99999
+
+
+def test_a_constant_network_gives_a_constant(run, picture):
+    store, _ = run(
+        picture(700, 1300), make_checkpoint(ConstantNet()), replace(ONE, overlap=20)
+    )
+    assert (labels_of(store) == 2).all()
+    assert len(np.unique(store.confidence[0][:])) == 1
+    for level in store.prediction:
+        assert (level[:] == 2).all()
+
+
+def test_an_image_smaller_than_a_window(run, picture):
+    store, _ = run(picture(20, 33), make_checkpoint(ToyNet()))
+    assert labels_of(store).shape == (20, 33)
+    assert labels_of(store).all()
+
+
+def test_a_closed_run_continues_and_ends_with_the_same_labels(tmp_path, picture):
+    image = picture(2100, 2100)
+    checkpoint = make_checkpoint(ToyNet())
+    whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
+    list(segment(image, checkpoint, whole, ONE, BUDGET))
+    path = tmp_path / "part.zarr"
+    with LabelStore.create(path, image, LEGEND) as store:
+        events = segment(image, checkpoint, store, ONE, BUDGET)
+        for event in events:
+            if isinstance(event, BlockDone) and event.done == 2:
+                break
+        events.close()
+    with LabelStore.open(path, write=True) as store:
+        rest = list(segment(image, checkpoint, store, ONE, BUDGET))
+        done = [e for e in rest if isinstance(e, BlockDone)]
+        assert len(done) == 9 - 2
+        np.testing.assert_array_equal(labels_of(store), labels_of(whole))
+        assert len(store.runs) == 1
+        again = list(segment(image, checkpoint, store, ONE, BUDGET))
+        assert not [e for e in again if isinstance(e, BlockDone | Progress)]
+
+
+def test_another_checkpoint_asks_before_it_overwrites(run, picture, tmp_path):
+    image = picture(600, 600)
+    store, _ = run(image, make_checkpoint(ToyNet()))
+    other = make_checkpoint(ConstantNet())
+    with pytest.raises(StoreError):
+        list(segment(image, other, store, ONE, BUDGET))
+    assert len(np.unique(labels_of(store))) > 1
+    list(segment(image, other, store, ONE, BUDGET, replace_other=True))
+    assert (labels_of(store) == 2).all()
+    assert len(store.runs) == 2
+
+
+def test_a_view_costs_its_blocks_only_and_the_rest_follows_later(tmp_path, picture):
+    image = picture(3000, 3000)
+    checkpoint = make_checkpoint(ToyNet())
+    store = LabelStore.create(tmp_path / "s.zarr", image, LEGEND)
+    view = replace(ONE, region=Roi(0, 1024, 1024, 1024))
+    events = list(segment(image, checkpoint, store, view, BUDGET))
+    assert [e.roi for e in events if isinstance(e, BlockDone)] == [view.region]
+    assert not labels_of(store)[1024:].any()
+    events = list(segment(image, checkpoint, store, ONE, BUDGET))
+    assert len([e for e in events if isinstance(e, BlockDone)]) == 8
+    labels, _ = at_once(image, checkpoint, ONE)
+    np.testing.assert_array_equal(labels_of(store), labels)
+
+
+def test_a_drawn_shape_is_labelled_to_its_edge_and_nothing_beyond(run, picture):
+    triangle = Polygon(((100.0, 100.0), (1900.0, 150.0), (200.0, 900.0)))
+    store, events = run(
+        picture(2048, 2048), make_checkpoint(ToyNet()), replace(ONE, region=triangle)
+    )
+    labels = labels_of(store)
+    assert labels[300, 300]
+    assert not labels[90, 90]
+    assert not labels[1900, 900]
+    area = 0.5 * abs(1800 * 800 - 100 * 50)
+    assert np.count_nonzero(labels) == pytest.approx(area, rel=0.01)
+    done = [e for e in events if isinstance(e, BlockDone)]
+    assert len(done) == 2  # the triangle's bounds touch two of the four blocks
+
+
+def test_nodata_is_not_labelled_and_not_run(run):
+    data = np.full((2048, 2048, 3), 90, np.uint8)
+    data[:, 1024:] = 0
+    data[500:600, 500:600] = 0
+    image = Image.from_array(data, name="nodata", rgb=True, nodata=0)
+    store, events = run(image, make_checkpoint(ToyNet()))
+    labels = labels_of(store)
+    assert labels[10, 10]
+    assert not labels[:, 1024:].any()
+    assert not labels[500:600, 500:600].any()
+    empty = [e.empty for e in events if isinstance(e, BlockDone)]
+    assert sorted(empty) == [False, False, True, True]
+
+
+def test_a_block_that_cannot_be_read_fails_and_the_run_goes_on(
+    run, picture, monkeypatch
+):
+    image = picture(2048, 2048)
+    read = type(image).read
+
+    def fragile(self, roi, size=None, bands=None):
+        if roi.contains(Roi(1500, 1500, 1, 1)):
+            raise ReadError("tile 7 is damaged")
+        return read(self, roi, size, bands)
+
+    monkeypatch.setattr(type(image), "read", fragile)
+    store, events = run(image, make_checkpoint(ToyNet()))
+    failed = [e for e in events if isinstance(e, BlockFailed)]
+    assert [f.roi for f in failed] == [Roi(1024, 1024, 1024, 1024)]
+    assert "tile 7" in failed[0].reason
+    assert events[-1].done == 3
+    assert events[-1].failed == 1
+    monkeypatch.undo()
+    rest = list(segment(image, make_checkpoint(ToyNet()), store, ONE, BUDGET))
+    assert [e.roi for e in rest if isinstance(e, BlockDone)] == [failed[0].roi]
+    assert labels_of(store).all()
+
+
+class Hungry(ToyNet):
+    """Runs out of memory above a batch of two."""
+
+    limit = 2
+
+    def forward(self, batch):
+        views = batch.views["local"]
+        if len(views) > self.limit and views.abs().sum() > 0:  # not when traced
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return super().forward(batch)
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_block(run, picture):
+    image = picture(700, 700)
+    store, events = run(image, make_checkpoint(Hungry()))
+    retried = [e for e in events if isinstance(e, Retried)]
+    assert [r.batch_size for r in retried] == [2]
+    assert labels_of(store).all()
+
+
+def test_too_little_memory_for_one_window_is_said(run, picture, monkeypatch):
+    monkeypatch.setattr(Hungry, "limit", 0)
+    with pytest.raises(DeviceError, match="too little memory"):
+        run(picture(100, 100), make_checkpoint(Hungry()))
+
+
+def test_at_scale_two_labels_are_those_of_the_image_at_half_its_size(run):
+    coarse = np.random.default_rng(3).integers(0, 255, (300, 400, 3), np.uint8)
+    fine = coarse.repeat(2, axis=0).repeat(2, axis=1)
+    spec = replace(ToyNet().spec, pixel_size=1e-6)
+    checkpoint = make_checkpoint(ToyNet(), spec=spec)
+    at20, _ = run(
+        Image.from_array(
+            coarse, name="20x", rgb=True, pixel_size=(1, 1), unit="micrometer"
+        ),
+        checkpoint,
+    )
+    image = Image.from_array(
+        fine, name="40x", rgb=True, pixel_size=(0.5, 0.5), unit="micrometer"
+    )
+    at40, events = run(image, checkpoint)
+    assert events[0].plan.run.scale == 2
+    assert any("scale 2" in w for w in events[0].plan.warnings)
+    np.testing.assert_array_equal(
+        labels_of(at40), labels_of(at20).repeat(2, axis=0).repeat(2, axis=1)
+    )
+
+
+def test_empty_glass_is_not_run(run):
+    slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
+    slide[200:700, 200:900] = (180, 90, 160)
+    image = Image.from_array(slide, name="slide", rgb=True)
+    object.__setattr__(image, "is_slide", True)
+    store, events = run(image, make_checkpoint(ToyNet()))
+    assert [e.empty for e in events if isinstance(e, BlockDone)].count(True) == 3
+    assert labels_of(store)[300, 300]
+    assert not labels_of(store)[1024:].any()
+    assert store.shape == (2 * CHUNK, 2 * CHUNK)

@@ -1,0 +1,70 @@
+"""A one-convolution network: real arithmetic for tests, in microseconds."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import (
+    Card,
+    InputSpec,
+    LabelClass,
+    Legend,
+    Recipe,
+    Stage,
+    View,
+)
+
+LEGEND = Legend(
+    (
+        LabelClass(1, "dark", "#101010"),
+        LabelClass(2, "middle", "#808080"),
+        LabelClass(3, "light", "#f0f0f0"),
+    )
+)
+
+
+class ToyNet(Segmenter):
+    """A 5 x 5 convolution on one local view: real arithmetic, in microseconds."""
+
+    def __init__(self, window: int = 64, extent: int | None = None) -> None:
+        super().__init__()
+        side = extent or window
+        self.spec = InputSpec(views={"local": View(side, side)}, window=window)
+        self.recipe = Recipe(stages=(Stage(1, 0.1),), batch_size=1)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Conv2d(3, len(LEGEND), 5, padding=2)
+
+    def forward(self, batch: Batch) -> Outputs:
+        logits = self.net(batch.views["local"])
+        margin = (logits.shape[-1] - self.spec.window) // 2
+        end = margin + self.spec.window
+        return {"logits": logits[..., margin:end, margin:end]}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": nn.functional.cross_entropy(outputs["logits"], batch.target)}
+
+
+class ConstantNet(ToyNet):
+    """The same logits everywhere."""
+
+    def forward(self, batch: Batch) -> Outputs:
+        count, side = len(batch.views["local"]), self.spec.window
+        logits = torch.tensor([0.25, 1.5, -0.5]).view(1, 3, 1, 1)
+        return {"logits": logits.expand(count, 3, side, side)}
+
+
+def make_checkpoint(model: Segmenter, **card: object) -> Checkpoint:
+    model.eval()
+    spec = card.pop("spec", model.spec)
+    return Checkpoint(
+        model=model,
+        card=Card(
+            model="toy", arguments={}, legend=LEGEND, spec=spec, name="toy", **card
+        ),
+        hash=f"{type(model).__name__}-{spec.window}",
+        path=Path("toy.safetensors"),
+    )
