@@ -1,0 +1,407 @@
+"""The label store: what was predicted, what was corrected, and which run did what."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import zarr
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io import ome, runs
+from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.levels import ShownLevel, merge, read, write_levels
+from napari_uhrseg.io.runs import CHUNK, Status
+from napari_uhrseg.io.tree import create_tree, load_tree, lock
+from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
+
+__all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels", "shown_levels"]
+
+
+class LabelStore:
+    """The labels of one image, in a folder that is a valid OME-Zarr 0.5 image.
+
+    Made by `create` or `open`. Reading is safe from any thread and while another
+    process writes. Writing is for the one process that holds the lock, from one
+    thread at a time (held by a lock as well).
+
+    Memory does not grow with the image but for the chunk states (four bytes per
+    1024 x 1024 pixels) and, once asked for, the coarsest level (at most 2048 x
+    2048) of the shown labels and of the confidence.
+
+    Attributes
+    ----------
+    path
+        The store's folder.
+    temporary
+        Whether the folder is removed on closing.
+    writable
+        Whether this object holds the lock.
+    shape, pixel_size, unit, crs, affine
+        Of the image: height and width in pixels, and of a pixel in the unit; the
+        CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
+    legend, runs
+        The classes, and the records of all runs, ids from 1.
+    prediction, correction, confidence
+        The levels as uint8 zarr arrays, level 0 first; each further one is half
+        the size, the last at most 2048 pixels a side.
+    """
+
+    def __init__(self, path: Path, *, write: bool) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self.temporary = False
+        self.writable = write
+        self._closed = False
+        self._writing = threading.RLock()
+        self._file_lock = lock(path) if write else None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._top_shown: Labels | None = None
+        self._top_confidence: Labels | None = None
+        try:
+            self._tree = load_tree(path, write=write)
+            self.legend, self.runs = self._tree.legend, self._tree.runs
+            info = self._tree.info
+            self.shape, self.pixel_size, self.unit = (
+                info.shape,
+                info.pixel_size,
+                info.unit,
+            )
+            self.crs, self.affine = info.crs, info.affine
+            self.confidence = self._tree.confidence
+            self.prediction = self._tree.prediction
+            self.correction = self._tree.correction
+            self._state = np.asarray(self._tree.states[:])
+            if write:
+                self._tidy()
+        except BaseException:
+            self._unlock()
+            raise
+
+    # -- opening and closing --------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, path: Path | str | None, image: ome.ImageLike, legend: Legend
+    ) -> Self:
+        """An empty store for an image, open for writing.
+
+        Parameters
+        ----------
+        path
+            A folder that does not exist yet; it appears whole or not at all.
+            ``None``: a temporary one, removed on closing.
+        image
+            What is asked of it: shape, name, path, fingerprint, pixel_size,
+            unit, crs, affine.
+        legend
+            The first classes; more can be added.
+
+        Raises
+        ------
+        StoreError
+            Where there is something at the path, or it cannot be written.
+        """
+        if path is None:
+            folder = tempfile.TemporaryDirectory(
+                prefix="napari-uhrseg-", ignore_cleanup_errors=True
+            )
+            store = cls.create(Path(folder.name) / "labels.zarr", image, legend)
+            store._folder, store.temporary = folder, True
+            return store
+        path = Path(path).absolute()
+        create_tree(path, ome.StoreInfo.of(image), legend)
+        return cls(path, write=True)
+
+    @classmethod
+    def open(cls, path: Path | str, *, write: bool = False) -> Self:
+        """A store that is on disk.
+
+        Raises
+        ------
+        StoreError
+            Where there is none, it is damaged or from a newer version, or, for
+            writing, another window or process has it open for writing.
+        """
+        path = Path(path).absolute()
+        if not (path / "zarr.json").is_file():
+            what = "is not a label store" if path.exists() else "does not exist"
+            raise StoreError(f"{path} {what}.", "Choose the folder of a label store.")
+        return cls(path, write=write)
+
+    def close(self) -> None:
+        """Release the lock; a temporary store is removed. May be called twice."""
+        with self._writing:
+            self._closed = True
+            self._unlock()
+            if self._folder is not None:
+                self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _unlock(self) -> None:
+        if self._file_lock is not None:
+            self._file_lock.release()
+
+    def _tidy(self) -> None:
+        """Take up after a writer that was killed."""
+        for left in self.path.rglob("*.partial"):
+            left.unlink(missing_ok=True)
+        self._tree.save_legend(self.legend)
+
+    # -- reading --------------------------------------------------------------
+
+    def state(self) -> runs.States:
+        """Per chunk, uint32: the last run's id << 2 | code; 0 where none was.
+
+        Codes: 1 done, 2 empty, 3 failed. A copy; read from disk anew where
+        this object does not write.
+        """
+        return self._state.copy() if self.writable else np.asarray(self._tree.states[:])
+
+    def shown(self, roi: Roi, level: int = 0) -> Labels:
+        """The labels as shown: corrections over predictions.
+
+        Parameters
+        ----------
+        roi
+            In level-0 pixels; may reach outside the image, where labels are 0.
+        level
+            Of the pyramid; a pixel of level k covers 2**k by 2**k of level 0.
+
+        Returns
+        -------
+        uint8, all pixels of that level which the roi touches: of the roi's own
+        shape at level 0.
+        """
+        wide = roi.align(2**level)
+        wide = Roi(*(v >> level for v in (wide.y, wide.x, wide.height, wide.width)))
+        prediction, correction = self.prediction[level], self.correction[level]
+        there = wide.intersect(Roi(0, 0, *prediction.shape))
+        labels = np.zeros((wide.height, wide.width), np.uint8)
+        if there.area:
+            part = there.shift(-wide.y, -wide.x).slices
+            key = there.slices
+            labels[part] = merge(read(prediction, key), read(correction, key))
+        return labels
+
+    def area_shares(self) -> dict[int, float]:
+        """Each class's share of the labelled pixels, from the coarsest level.
+
+        An estimate: what is smaller than a pixel of that level hardly counts.
+        Empty while nothing is labelled.
+        """
+        counts = np.bincount(self.coarsest_shown().ravel(), minlength=256)
+        total = int(counts[1:].sum())
+        if not total:
+            return {}
+        return {c.id: float(counts[c.id] / total) for c in self.legend}
+
+    def coarsest_shown(self) -> Labels:
+        """The coarsest shown level, kept in step in place by every write."""
+        with self._writing:
+            if self._top_shown is None:
+                top = read(self.prediction[-1], ...), read(self.correction[-1], ...)
+                self._top_shown = merge(*top)
+            return self._top_shown
+
+    def coarsest_confidence(self) -> Labels:
+        """The coarsest level of confidence, kept in step in place likewise."""
+        with self._writing:
+            if self._top_confidence is None:
+                self._top_confidence = read(self.confidence[-1], ...)
+            return self._top_confidence
+
+    # -- classes and runs -----------------------------------------------------
+
+    def add_classes(self, legend: Legend) -> Legend:
+        """Add the classes whose names are new here; returns the whole legend.
+
+        Raises StoreError beyond 255 classes, or where the store is not writable.
+        """
+        with self._changing():
+            try:
+                merged = self.legend.merged(legend)
+            except ValueError as error:
+                raise StoreError(
+                    f"{self.path} cannot take {len(legend)} more classes: {error}.",
+                    "Segment into a new store.",
+                ) from error
+            if merged != self.legend:
+                self.legend = merged
+                self._tree.save(self.legend, self.runs)
+                self._tree.save_legend(self.legend)
+            return merged
+
+    def conflicts(self, run: Run) -> tuple[Run, ...]:
+        """Runs with other settings whose labels this run would replace.
+
+        Those do not count that this very run had leave to replace when it began.
+        """
+        known = self._known(run)
+        others = runs.others_in(self.state(), self.runs, run, self.shape)
+        return tuple(r for r in others if known is None or r.id > known.id)
+
+    def start_run(self, run: Run, *, replace: bool = False) -> Run:
+        """Record a run, or find the earlier one that it continues.
+
+        Parameters
+        ----------
+        run
+            With any id; ``class_map`` in class ids of this store.
+        replace
+            Whether labels made with other settings may be replaced.
+
+        Returns
+        -------
+        The run as recorded: an earlier one with the same settings and region,
+        else this one with a new id. What is left to do is `pending`.
+
+        Raises
+        ------
+        StoreError
+            Where labels made with other settings lie in the run's region and
+            ``replace`` is not set, or the run is of another image.
+        """
+        with self._changing():
+            self._check_image(run)
+            others = self.conflicts(run)
+            if others and not replace:
+                raise runs.conflict(others)
+            known = self._known(run)
+            if known is not None and not others:
+                return known
+            return self._record(run)
+
+    def pending(self, run: Run) -> Mask:
+        """The chunks that a recorded run still has to do: (chunk rows, columns).
+
+        Done are chunks labelled by this run, or by one of the same settings
+        whose region holds all of the chunk. Failed ones are pending again, so a
+        single pass asks once, at its start.
+        """
+        return runs.pending(self.state(), self.runs, run, self.shape)
+
+    def _known(self, run: Run) -> Run | None:
+        for earlier in reversed(self.runs):
+            if earlier.region == run.region and earlier.same_settings(run):
+                return earlier
+        return None
+
+    def _record(self, run: Run) -> Run:
+        created = run.created or datetime.now(UTC).isoformat(timespec="seconds")
+        run = replace(run, id=len(self.runs) + 1, created=created)
+        self.runs += (run,)
+        self._tree.save(self.legend, self.runs)
+        return run
+
+    def _check_image(self, run: Run) -> None:
+        mine, theirs = self._tree.info.fingerprint, run.image_fingerprint
+        if mine and theirs and mine != theirs:
+            raise StoreError(
+                f"{self.path} holds the labels of {self._tree.info.name}, and the image "
+                "to segment has other contents.",
+                "Choose another output.",
+            )
+
+    # -- writing --------------------------------------------------------------
+
+    def write(self, block: Block, run_id: int, status: Status) -> None:
+        """Put a block and its coarser pixels on disk, then mark its chunks.
+
+        Parameters
+        ----------
+        block
+            Of whole chunks, clipped at the image's border. It replaces what is
+            there; 0 erases.
+        run_id
+            Of a run from `start_run`.
+        status
+            ``"done"``, ``"empty"`` (nothing to label) or ``"failed"``.
+
+        Raises
+        ------
+        ValueError
+            The block is not made of whole chunks, or the run is unknown.
+        StoreError
+            The disk is full or cannot be written, or the store is not writable.
+            The chunks are then pending.
+
+        Notes
+        -----
+        Every chunk file and every state is replaced whole, and a state is only
+        there while the data is right: a process killed at any moment leaves
+        chunks that are done, or pending.
+        """
+        where = runs.chunks_of(block, self.shape)
+        if not 1 <= run_id <= len(self.runs):
+            raise ValueError(f"run {run_id} is not recorded in {self.path}")
+        with self._changing():
+            if self._state[where].any():
+                self._mark(where, 0)
+            write_levels(self.confidence, block.roi, block.confidence,
+                          coarser_confidence)  # fmt: skip
+            top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
+            self._refresh_top(top)
+            self._mark(where, runs.encode(run_id, status))
+
+    def _mark(self, where: tuple[slice, slice], state: int) -> None:
+        self._tree.states[where] = np.uint32(state)
+        self._state[where] = state
+
+    def _refresh_top(self, roi: Roi) -> None:
+        """Update the coarsest levels in memory in place, where they were asked for."""
+        key = roi.slices
+        if self._top_shown is not None:
+            self._top_shown[key] = merge(
+                read(self.prediction[-1], key), read(self.correction[-1], key)
+            )
+        if self._top_confidence is not None:
+            self._top_confidence[key] = read(self.confidence[-1], key)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change at a time, by who may, with the disk's errors in words."""
+        with self._writing:
+            if self._closed or not self.writable:
+                what = "closed" if self._closed else "open for reading only"
+                raise StoreError(f"{self.path} is {what}.", "Open it for writing.")
+            try:
+                yield
+            except OSError as error:
+                raise StoreError(
+                    f"{self.path} cannot be written: {error.strerror or error}.",
+                    "Free some space or check the disk, then segment again: what is "
+                    "done stays.",
+                ) from error
+
+
+def shown_levels(store: LabelStore) -> list[ShownLevel | Labels]:
+    """The shown labels for a napari layer, level 0 first.
+
+    All but the coarsest read the disk when they are indexed. The coarsest is a
+    numpy array updated in place by `LabelStore.write`, since napari never reads
+    that level again.
+    """
+    finer = zip(store.prediction[:-1], store.correction[:-1], strict=True)
+    return [*(ShownLevel(p, c) for p, c in finer), store.coarsest_shown()]
+
+
+def confidence_levels(store: LabelStore) -> list[zarr.Array | Labels]:
+    """The confidence for a napari layer, likewise."""
+    return [*store.confidence[:-1], store.coarsest_confidence()]

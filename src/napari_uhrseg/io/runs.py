@@ -1,0 +1,181 @@
+"""Which run made which chunk: states, and what a run still has to do.
+
+A state is one uint32 per chunk: the run's id times four plus a code; 0 where no
+run has been. All arrays here are (chunk rows, chunk columns), small whatever
+the image: 98 x 98 for 100,000 x 100,000 pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi, Run
+
+CHUNK = 1024
+
+Status = Literal["done", "empty", "failed"]
+States = npt.NDArray[np.uint32]
+
+_CODES: dict[Status, int] = {"done": 1, "empty": 2, "failed": 3}
+
+
+def chunk_grid(shape: tuple[int, int]) -> tuple[int, int]:
+    """Chunk rows and columns of an image."""
+    return -(-shape[0] // CHUNK), -(-shape[1] // CHUNK)
+
+
+def encode(run_id: int, status: Status) -> int:
+    return run_id << 2 | _CODES[status]
+
+
+def run_ids(states: States) -> npt.NDArray[np.int64]:
+    """The run that last was in each chunk; 0 where none was."""
+    return (states >> 2).astype(np.int64)
+
+
+def has_status(states: States, *statuses: Status) -> Mask:
+    """Where the state is one of these."""
+    return np.isin(states & 3, [_CODES[s] for s in statuses])
+
+
+def chunks_of(block: Block, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The chunks of a block of whole chunks, clipped at the image's border.
+
+    Raises ValueError where it is not of whole chunks of the image, or its arrays
+    are not uint8 of its shape.
+    """
+    roi = block.roi
+    for data in (block.labels, block.confidence):
+        if data.shape != (roi.height, roi.width) or data.dtype != np.uint8:
+            raise ValueError(f"{roi} comes with {data.dtype} of {data.shape}")
+    for first, last, size in (
+        (roi.y, roi.bottom, shape[0]),
+        (roi.x, roi.right, shape[1]),
+    ):
+        whole = last % CHUNK == 0 or last == size
+        if first % CHUNK or not whole or not 0 <= first < last <= size:
+            raise ValueError(
+                f"{roi} is not made of whole chunks of {CHUNK} pixels of an image "
+                f"of {shape[0]} x {shape[1]}"
+            )
+    box = roi.align(CHUNK)
+    return (
+        slice(box.y // CHUNK, box.bottom // CHUNK),
+        slice(box.x // CHUNK, box.right // CHUNK),
+    )
+
+
+def touched(region: Region | None, shape: tuple[int, int]) -> Mask:
+    """The chunks that hold some of the region (``None``: the whole image)."""
+    rows, columns = chunk_grid(shape)
+    if region is None:
+        return np.ones((rows, columns), bool)
+    if isinstance(region, Roi):
+        inside = region.intersect(Roi(0, 0, *shape))
+        box = inside.align(CHUNK)
+        mask = np.zeros((rows, columns), bool)
+        if inside.area:
+            mask[
+                box.y // CHUNK : box.bottom // CHUNK,
+                box.x // CHUNK : box.right // CHUNK,
+            ] = True
+        return mask
+    return _touched_by_polygon(region, rows, columns)
+
+
+def covered(region: Region | None, shape: tuple[int, int]) -> Mask:
+    """The chunks that lie wholly in the region; in a drawn shape none counts."""
+    rows, columns = chunk_grid(shape)
+    if region is None:
+        return np.ones((rows, columns), bool)
+    if isinstance(region, Polygon):
+        return np.zeros((rows, columns), bool)
+    inside = []
+    for count, size, first, last in (
+        (rows, shape[0], region.y, region.bottom),
+        (columns, shape[1], region.x, region.right),
+    ):
+        start = np.arange(count) * CHUNK
+        inside.append((start >= first) & (np.minimum(start + CHUNK, size) <= last))
+    return np.asarray(np.logical_and.outer(*inside), bool)
+
+
+def pending(
+    states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
+) -> Mask:
+    """The chunks the run still has to do, those that failed among them.
+
+    A chunk is done where this run or one with the same settings that had to
+    label all of it has been there.
+    """
+    finished = has_status(states, "done", "empty")
+    by = run_ids(states)
+    done = by == run.id
+    for other in runs:
+        if other.id != run.id and other.same_settings(run):
+            done |= (by == other.id) & covered(other.region, shape)
+    return touched(run.region, shape) & ~(finished & done)
+
+
+def others_in(
+    states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
+) -> tuple[Run, ...]:
+    """The runs with other settings whose labels lie in this run's region."""
+    mask = touched(run.region, shape) & has_status(states, "done")
+    ids = set(np.unique(run_ids(states)[mask]).tolist())
+    return tuple(r for r in runs if r.id in ids and not r.same_settings(run))
+
+
+def conflict(others: tuple[Run, ...]) -> StoreError:
+    """What to tell a person whose run would replace the labels of others."""
+    names = ", ".join(
+        f"{r.model} ({Path(r.checkpoint).name}, run {r.id} of {r.created[:10]})"
+        for r in others
+    )
+    return StoreError(
+        f"There are labels here that were made with other settings, by {names}.",
+        "Allow replacing them, or choose another output.",
+    )
+
+
+def _touched_by_polygon(polygon: Polygon, rows: int, columns: int) -> Mask:
+    """Chunks crossed by an edge, and those whose centre is inside (even-odd)."""
+    mask = np.zeros((rows, columns), bool)
+    y = np.arange(rows)[:, None] + 0.5
+    x = np.arange(columns)[None, :] + 0.5
+    for (y0, x0), (y1, x1) in _edges(polygon):
+        if y0 != y1:
+            crosses = (y0 > y) != (y1 > y)
+            mask ^= crosses & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
+    for start, end in _edges(polygon):
+        for row, column in _crossed(start, end):
+            if 0 <= row < rows and 0 <= column < columns:
+                mask[row, column] = True
+    return mask
+
+
+Point = tuple[float, float]
+
+
+def _edges(polygon: Polygon) -> Iterator[tuple[Point, Point]]:
+    """The edges in units of chunks, the closing one included."""
+    corners = [(y / CHUNK, x / CHUNK) for y, x in polygon.corners]
+    return zip(corners, corners[1:] + corners[:1], strict=True)
+
+
+def _crossed(start: Point, end: Point) -> Iterator[tuple[int, int]]:
+    """The chunks that a line passes through: one between each two grid lines."""
+    cuts = [np.array([0.0, 1.0])]
+    for a, b in zip(start, end, strict=True):
+        lines = np.arange(np.ceil(min(a, b)), np.floor(max(a, b)) + 1)
+        if a != b:
+            cuts.append((lines - a) / (b - a))
+    at = np.sort(np.concatenate(cuts))
+    middle = (at[1:] + at[:-1]) / 2
+    for t in middle:
+        y, x = (a + t * (b - a) for a, b in zip(start, end, strict=True))
+        yield int(np.floor(y)), int(np.floor(x))

@@ -1,0 +1,155 @@
+"""A label store's folder: made whole, locked, and checked before it is used."""
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import zarr
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io import ome, runs
+from napari_uhrseg.types import Legend, Run
+
+Levels = tuple[zarr.Array, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The arrays of a store, and what its root said when it was opened."""
+
+    root: zarr.Group
+    info: ome.StoreInfo
+    legend: Legend
+    runs: tuple[Run, ...]
+    confidence: Levels
+    prediction: Levels
+    correction: Levels
+    states: zarr.Array
+
+    def save(self, legend: Legend, records: tuple[Run, ...]) -> None:
+        """Write runs and legend: one file, replaced whole."""
+        dicts = tuple(r.to_dict() for r in records)
+        own = ome.own_attributes(self.info, legend, dicts)
+        self.root.update_attributes({ome.KEY: own})
+
+    def save_legend(self, legend: Legend) -> None:
+        """Bring the legend in the image-label metadata in step with our own."""
+        for name in ome.LABELS:
+            group = self.root[f"labels/{name}"]
+            wanted = ome.label_attributes(name, self.info, legend)
+            if group.attrs.get("ome") != wanted:
+                group.update_attributes({"ome": wanted})
+
+
+def create_tree(path: Path, info: ome.StoreInfo, legend: Legend) -> None:
+    """Make an empty store, whole or not at all.
+
+    Raises StoreError where there is something at the path, or it cannot be made.
+    """
+    if os.path.lexists(path):
+        raise StoreError(
+            f"{path} exists already; nothing was written.",
+            "Open it to continue it, or choose another name.",
+        )
+    building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ome.write_tree(building, info, legend)
+        building.rename(path)
+    except OSError as error:
+        raise StoreError(
+            f"A label store cannot be made at {path}: {error.strerror or error}.",
+            "Choose a folder that you may write to, on a disk with free space.",
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def load_tree(path: Path, *, write: bool) -> Tree:
+    """Open what is there. Raises StoreError where it is not a whole label store."""
+    try:
+        root = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3)
+        own: Any = root.attrs.get(ome.KEY)
+        if own is None:
+            raise StoreError(
+                f"{path} is not a label store of napari-uhrseg.",
+                "Choose the folder of a label store.",
+            )
+        if own["format_version"] != ome.FORMAT_VERSION:
+            raise StoreError(
+                f"{path} has format version {own['format_version']}; this program "
+                f"reads {ome.FORMAT_VERSION}.",
+                "Update napari-uhrseg.",
+            )
+        return _checked(root, own)
+    except StoreError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OSError,
+            RuntimeError) as error:  # fmt: skip
+        raise StoreError(
+            f"The label store {path} is damaged: {error}.",
+            "Copy it again from where it came from, or segment into a new one.",
+        ) from error
+
+
+def _checked(root: zarr.Group, own: dict[str, Any]) -> Tree:
+    info = ome.StoreInfo.from_dict(own["image"])
+    tree = Tree(
+        root,
+        info,
+        ome.legend_of(own["legend"]),
+        tuple(Run.from_dict(r) for r in own["runs"]),
+        _levels(root, "", info),
+        _levels(root, "labels/prediction/", info),
+        _levels(root, "labels/correction/", info),
+        _array(root, "states", runs.chunk_grid(info.shape), np.uint32),
+    )
+    if [r.id for r in tree.runs] != list(range(1, len(tree.runs) + 1)):
+        raise ValueError("its runs are not numbered from 1")
+    if runs.run_ids(np.asarray(tree.states[:])).max() > len(tree.runs):
+        raise ValueError("chunks name a run that is not recorded")
+    return tree
+
+
+def _levels(root: zarr.Group, prefix: str, info: ome.StoreInfo) -> Levels:
+    shapes = ome.level_shapes(info.shape)
+    return tuple(
+        _array(root, f"{prefix}{k}", shape, np.uint8) for k, shape in enumerate(shapes)
+    )
+
+
+def _array(
+    root: zarr.Group, name: str, shape: tuple[int, int], dtype: type
+) -> zarr.Array:
+    try:
+        array = root[name]
+    except KeyError as error:
+        raise ValueError(f"the array {name} is missing") from error
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"{name} is no array")
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name} is {array.dtype} of {array.shape}, not {shape}")
+    return array
+
+
+def lock(path: Path) -> filelock.BaseFileLock:
+    """The writer's lock; the system frees it when its process dies."""
+    held = filelock.FileLock(path / ".lock", timeout=0, thread_local=False)
+    try:
+        held.acquire()
+    except filelock.Timeout as error:
+        raise StoreError(
+            f"{path} is being written by another window or process.",
+            "Wait until it is done, or close it there.",
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be opened for writing: {error.strerror or error}.",
+            "Ask for the right to write there, or copy the store.",
+        ) from error
+    return held
