@@ -1,7 +1,7 @@
 """Work off the Qt thread: one worker class, and the set of a panel's jobs."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from napari.utils.notifications import show_error
@@ -64,6 +64,11 @@ class Job(GeneratorWorker):
             raise result
         return result
 
+    @property
+    def pausing(self) -> bool:
+        """Whether a pause was asked for and has not begun."""
+        return bool(self._pause_requested)
+
     def resume(self) -> None:
         """Go on; also takes back a pause that has not begun yet."""
         self._pause_requested = False
@@ -85,7 +90,7 @@ class Jobs(QObject):
 
     def start(
         self,
-        generator: Callable[..., Generator[Any, None, Any]],
+        generator: Callable[..., Iterator[Any]],
         *args: Any,
         yielded: Callable[[Any], None] | None = None,
         returned: Callable[[Any], None] | None = None,

@@ -1,0 +1,94 @@
+"""Device and memory budget. torch is asked in a thread: importing it takes long."""
+
+from dataclasses import dataclass
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QSpinBox, QWidget
+
+from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow
+from napari_uhrseg.units import MB, format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A device as the panel knows it, without torch; sizes in bytes."""
+
+    id: str
+    name: str
+    total_bytes: int
+    default_bytes: int
+
+
+class HardwarePart(QWidget):
+    """``device`` is None until the devices have been found."""
+
+    changed = Signal()
+
+    def __init__(self, jobs: Jobs) -> None:
+        super().__init__()
+        self._choices: dict[str, Choice] = {}
+        self.box = combo("torch is being loaded; this takes a moment.")
+        self.box.addItem("looking for devices…", None)
+        self.box.setEnabled(False)
+        self.memory = QSpinBox()
+        self.memory.setRange(64, 4 * 1024 * 1024)
+        self.memory.setSingleStep(256)
+        self.memory.setSuffix(" MB")
+        self.memory.setKeyboardTracking(False)
+        self.memory.setEnabled(False)
+        narrow(self.memory)
+        form = form_of(self)
+        add_row(form, "De&vice", self.box)
+        add_row(form, "Memory bud&get", self.memory)
+        self.box.currentIndexChanged.connect(self._chosen)
+        self.memory.valueChanged.connect(lambda _: self.changed.emit())
+        jobs.call(find_devices, returned=self.set_choices)
+
+    @property
+    def device(self) -> str | None:
+        device: str | None = self.box.currentData()
+        return device
+
+    @property
+    def budget_bytes(self) -> int:
+        return int(self.memory.value()) * MB
+
+    def set_choices(self, choices: list[Choice]) -> None:
+        """Offer these devices, the first one chosen."""
+        self._choices = {c.id: c for c in choices}
+        self.box.blockSignals(True)
+        self.box.clear()
+        for c in choices:
+            alone = c.id == "cpu" and len(choices) == 1
+            kind = "no GPU found" if alone else c.id
+            self.box.addItem(f"{c.name} ({kind})", c.id)
+        self.box.blockSignals(False)
+        self.box.setEnabled(True)
+        self.memory.setEnabled(True)
+        self._chosen()
+
+    def _chosen(self) -> None:
+        choice = self._choices.get(self.device or "")
+        if choice is None:
+            return
+        self.box.setToolTip(f"{choice.name}, {format_bytes(choice.total_bytes)} memory")
+        self.memory.setToolTip(
+            "What a run may take on this device. More allows larger batches, which "
+            "is faster; the plan says which batch and precision follow. Default: "
+            f"{format_bytes(choice.default_bytes)}."
+        )
+        self.memory.blockSignals(True)
+        self.memory.setValue(choice.default_bytes // MB)
+        self.memory.blockSignals(False)
+        self.changed.emit()
+
+
+def find_devices() -> list[Choice]:
+    """The devices, with the budget each gets by default; imports torch."""
+    from napari_uhrseg.engine.device import MemoryBudget, devices
+
+    return [
+        Choice(d.id, d.name, d.total_bytes, MemoryBudget.default(d.id).device_bytes)
+        for d in devices()
+    ]

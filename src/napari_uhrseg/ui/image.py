@@ -1,0 +1,228 @@
+"""The Image part: open, choose a layer, its facts, its plane, its overviews."""
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
+
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.ui.jobs import Job, Jobs
+from napari_uhrseg.ui.layers import KEY, add_image, image_layers, images_in
+from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+
+
+class ImagePart(QWidget):
+    """``layer`` and ``image``: what is chosen, None while there is none."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+        super().__init__()
+        self._viewer, self._jobs = viewer, jobs
+        self.layer: Any = None
+        self.image: Image | None = None
+        self._planes: dict[str, QSpinBox] = {}
+        self.box = combo("Any image layer of the viewer.")
+        self.open = QPushButton("&Open…")
+        self.open.setToolTip("Open an image with this plugin, whatever its size.")
+        menu = QMenu(self.open)
+        menu.addAction("&File…", self._choose_files)
+        menu.addAction("OME-&Zarr folder…", self._choose_folder)
+        self.open.setMenu(menu)
+        self.facts = note()
+        self.overviews = Overviews(jobs)
+        self._form = form_of(self)
+        add_row(self._form, "&Image", self.box, self.open)
+        self._form.addRow(self.facts)
+        self._form.addRow(self.overviews)
+        self.box.currentIndexChanged.connect(self._chosen)
+        layers = viewer.layers.events
+        self._events = (layers.inserted, layers.removed, layers.reordered)
+        for event in self._events:
+            event.connect(self._list_layers)
+        viewer.dims.events.current_step.connect(self._step_changed)
+        self._list_layers()
+
+    def open_paths(self, paths: list[Path]) -> None:
+        """Open images in a thread and show them; errors are told one by one."""
+        for path in paths:
+            self.facts.setText(f"Opening {path.name}…")
+            self._jobs.call(
+                _open,
+                path,
+                returned=self._opened,
+                finished=self._show_facts,
+            )
+
+    def stop(self) -> None:
+        for event in self._events:
+            event.disconnect(self._list_layers)
+        self._viewer.dims.events.current_step.disconnect(self._step_changed)
+
+    def _choose_files(self) -> None:
+        names, _ = QFileDialog.getOpenFileNames(self, "Open images")
+        self.open_paths([Path(n) for n in names])
+
+    def _choose_folder(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Open an OME-Zarr folder")
+        if name:
+            self.open_paths([Path(name)])
+
+    def _opened(self, image: Image) -> None:
+        layer = add_image(self._viewer, image)[0]
+        self.box.setCurrentIndex(self._row(layer))
+
+    def _row(self, layer: Any) -> int:
+        rows = (i for i in range(self.box.count()) if self.box.itemData(i) is layer)
+        return next(rows, -1)
+
+    def _list_layers(self) -> None:
+        self.box.blockSignals(True)
+        self.box.clear()
+        for layer in images_in(self._viewer):
+            image = layer.metadata.get(KEY)
+            self.box.addItem(image.name if image else layer.name, layer)
+        row = self._row(self.layer)
+        self.box.setCurrentIndex(row if row >= 0 else self.box.count() - 1)
+        self.box.blockSignals(False)
+        self.box.setEnabled(self.box.count() > 0)
+        if row < 0:
+            self._chosen()
+
+    def _chosen(self) -> None:
+        self.layer, self.image = self.box.currentData(), None
+        if self.layer is None:
+            self._set_image(None)
+            return
+        layer = self.layer
+        if KEY in layer.metadata:
+            self._set_image(layer.metadata[KEY])
+            return
+        self.facts.setText("Looking at the layer…")
+        self.changed.emit()
+
+        def found(image: Image) -> None:
+            if layer is self.layer:
+                self._set_image(image)
+
+        self._jobs.call(Image.from_layer, layer, returned=found)
+
+    def _set_image(self, image: Image | None) -> None:
+        self.image = image
+        self._show_facts()
+        self._make_planes()
+        self.overviews.set_image(image, self.layer)
+        self.changed.emit()
+
+    def _show_facts(self) -> None:
+        if self.image is None:
+            text = "No image yet. Open one, drop a file into the window, or try "
+            self.facts.setText(text + "File > Open Sample > napari-uhrseg.")
+        else:
+            self.facts.setText(facts(self.image))
+            self.facts.setToolTip(str(self.image.path or "This image has no file."))
+
+    def _make_planes(self) -> None:
+        for box in self._planes.values():
+            self._form.removeRow(box)
+        self._planes = {}
+        if self.image is None:
+            return
+        for axis, size in self.image.planes.items():
+            box = QSpinBox()
+            box.setRange(0, size - 1)
+            box.setValue(self.image.plane.get(axis, 0))
+            box.setSuffix(f" of 0 to {size - 1}")
+            box.setToolTip(f"The {axis} plane that is shown and segmented.")
+            box.valueChanged.connect(self._plane_chosen)
+            add_row(self._form, f"Plane {axis}", box)
+            self._planes[axis] = box
+
+    def _plane_chosen(self) -> None:
+        if self.image is None:
+            return
+        plane = {axis: box.value() for axis, box in self._planes.items()}
+        self.image = self.image.with_plane(**plane)
+        for step, axis in enumerate(self._planes):
+            self._viewer.dims.set_current_step(step, plane[axis])
+        self.changed.emit()
+
+    def _step_changed(self) -> None:
+        steps = self._viewer.dims.current_step
+        for step, box in enumerate(self._planes.values()):
+            box.setValue(steps[step])
+
+
+class Overviews(QWidget):
+    """Building the coarser levels of an image that lacks them, in a thread."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        super().__init__()
+        self._jobs = jobs
+        self._job: Job | None = None
+        self.bar = QProgressBar()
+        self.bar.setFormat("Building overviews %p %")
+        self.bar.setToolTip(
+            "This file has no overviews. They are built once and kept for next time; "
+            "until then coarse views are slow or grey."
+        )
+        self.cancel = QPushButton("Stop", clicked=self._cancel)
+        self.cancel.setToolTip("Stop building; opening the image again goes on.")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.bar, 1)
+        layout.addWidget(self.cancel)
+        self.hide()
+
+    def set_image(self, image: Image | None, layer: Any) -> None:
+        if image is None or not getattr(image, "missing_levels", False):
+            return
+        from napari_uhrseg.io.pyramid import fill_levels
+
+        self.show()
+        self._job = self._jobs.start(
+            fill_levels,
+            image,
+            yielded=lambda done: self.bar.setValue(round(100 * done)),
+            finished=self.hide,
+        )
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self._job.quit()
+
+
+def facts(image: Image) -> str:
+    """Size, pixel size, bands and coordinates in two lines."""
+    height, width = image.shape
+    bands = "RGB" if image.rgb else ", ".join(b.name for b in image.bands[:6])
+    if len(image.bands) > 6:
+        bands += f" and {len(image.bands) - 6} more"
+    first = f"{width:,} x {height:,} pixels, {image.dtype}, {bands}"
+    if image.pixel_size is None:
+        return first + "\nPixel size unknown"
+    unit = {"micrometer": "µm", "metre": "m", "meter": "m"}.get(image.unit, image.unit)
+    second = f"{image.pixel_size[0]:.4g} {unit} a pixel"
+    name = crs_name(image.crs)
+    return f"{first}\n{second}" + (f", {name}" if name else "")
+
+
+def crs_name(wkt: str | None) -> str:
+    """The name of a coordinate system: the first quoted text of its WKT."""
+    parts = (wkt or "").split('"')
+    return parts[1] if len(parts) > 1 else ""
+
+
+def _open(path: Path) -> Image:
+    image = open_image(path)
+    image_layers(image)  # contrast limits are estimated here, off the Qt thread
+    return image

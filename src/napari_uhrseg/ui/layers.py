@@ -1,0 +1,154 @@
+"""Images and label stores as napari layers, and keeping the labels fresh."""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from napari.utils import DirectLabelColormap
+from qtpy.QtCore import QObject
+from superqt.utils import qthrottled
+
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore, confidence_levels, shown_levels
+from napari_uhrseg.types import Legend
+
+KEY = "uhrseg_image"
+LayerData = tuple[Any, dict[str, Any], str]
+
+_BY_NAME = {name: name for name in ("red", "green", "blue", "cyan", "magenta")}
+_IN_TURN = ("gray", "green", "magenta", "cyan", "yellow", "red", "blue")
+
+
+def image_layers(image: Image) -> list[LayerData]:
+    """The image as napari layer data: one layer, or one a band if it is not RGB.
+
+    Contrast limits are always given, since napari would read the image for them.
+    """
+    shared = {"metadata": {KEY: image}, "multiscale": True, **_world(image)}
+    if image.rgb:
+        limits = (0, 255) if image.dtype == np.uint8 else image.estimate_range()
+        options = {"name": image.name, "rgb": True, "contrast_limits": limits}
+        return [(list(image.levels), {**shared, **options}, "image")]
+    return [
+        (_band_levels(image, i), {**shared, **_band_options(image, i)}, "image")
+        for i in range(len(image.bands))
+    ]
+
+
+def add_image(viewer: Any, image: Image) -> list[Any]:
+    """Show the image, and the scale bar where the image has a size."""
+    layers = []
+    for data, options, _ in image_layers(image):
+        added = viewer.add_image(data, **options)
+        layers.extend(added if isinstance(added, list) else [added])
+    if image.pixel_size is not None:
+        viewer.canvas.overlays.scale_bar.visible = True
+    return layers
+
+
+def images_in(viewer: Any) -> Iterator[Any]:
+    """The image layers one can segment: of an image shown by band, the first."""
+    seen: set[int] = set()
+    for layer in viewer.layers:
+        if type(layer).__name__ != "Image":
+            continue
+        key = id(layer.metadata.get(KEY, layer))
+        if key not in seen:
+            seen.add(key)
+            yield layer
+
+
+class LabelsView(QObject):
+    """The layers of one label store, and the legend's colours on them."""
+
+    def __init__(self, viewer: Any, store: LabelStore, image: Image) -> None:
+        super().__init__()
+        self._viewer, self.store, self._hidden = viewer, store, set[int]()
+        world = _world(image)
+        self.confidence = viewer.add_image(
+            confidence_levels(store),
+            name=f"{image.name} confidence",
+            multiscale=True,
+            contrast_limits=(0, 255),
+            colormap="viridis",
+            blending="additive",
+            visible=False,
+            cache=False,
+            **world,
+        )
+        self.layer = viewer.add_labels(
+            shown_levels(store),
+            name=f"{image.name} labels",
+            multiscale=True,
+            opacity=0.5,
+            cache=False,
+            metadata={"uhrseg_store": store},
+            **world,
+        )
+        if store.temporary:  # the folder goes with the layer that shows it
+            weakref.finalize(self.layer, store.close)
+        self.set_legend(store.legend)
+        self.refresh = qthrottled(self._refresh, timeout=250, parent=self)
+
+    def set_legend(self, legend: Legend) -> None:
+        self.legend = legend
+        self.layer.features = {
+            "index": [0, *(c.id for c in legend)],
+            "class": ["not labelled", *(c.name for c in legend)],
+        }
+        self._recolor()
+
+    def show_class(self, class_id: int, shown: bool) -> None:
+        """Hide or show the pixels of one class."""
+        self._hidden.discard(class_id) if shown else self._hidden.add(class_id)
+        self._recolor()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the person has left the labels layer in the viewer."""
+        return self.layer in self._viewer.layers
+
+    def remove(self) -> None:
+        for layer in (self.layer, self.confidence):
+            with suppress(ValueError):
+                self._viewer.layers.remove(layer)
+
+    def _recolor(self) -> None:
+        clear = (0.0, 0.0, 0.0, 0.0)
+        colors: dict[int | None, tuple[float, ...]] = {None: clear, 0: clear}
+        for c in self.legend:
+            solid = (*(v / 255 for v in c.rgb), 1.0)
+            colors[c.id] = clear if c.id in self._hidden else solid
+        self.layer.colormap = DirectLabelColormap(color_dict=colors)
+
+    def _refresh(self) -> None:
+        for layer in (self.layer, self.confidence):
+            if layer.visible and layer in self._viewer.layers:
+                layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+
+def _world(image: Image) -> dict[str, Any]:
+    """Scale and units, so that the scale bar is right."""
+    if image.pixel_size is None:
+        return {}
+    return {"scale": image.pixel_size, "units": (image.unit, image.unit)}
+
+
+def _band_levels(image: Image, band: int) -> list[Any]:
+    if "c" not in image.axes:
+        return list(image.levels)
+    at = tuple(band if axis == "c" else slice(None) for axis in image.axes)
+    return [level[at] for level in image.levels]
+
+
+def _band_options(image: Image, index: int) -> dict[str, Any]:
+    band, many = image.bands[index], len(image.bands) > 1
+    name = f"{image.name}: {band.name}" if many else image.name
+    limits = band.range or image.estimate_range()
+    options: dict[str, Any] = {"name": name, "contrast_limits": limits}
+    if many:
+        color = _BY_NAME.get(band.name.lower(), _IN_TURN[(index + 1) % len(_IN_TURN)])
+        options |= {"colormap": color, "blending": "additive", "visible": index < 3}
+    return options

@@ -1,0 +1,187 @@
+"""Where to segment, and where the labels go."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QLineEdit,
+    QMessageBox,
+    QPushButton,
+    QWidget,
+)
+
+from napari_uhrseg.errors import PlanError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import Region
+from napari_uhrseg.ui.rows import add_row, form_of, narrow, note
+from napari_uhrseg.ui.view import drawn_region, view_rectangle
+
+WHOLE, VIEW = "whole", "view"
+
+
+class WherePart(QComboBox):
+    """Whole image, what is in view, or a shape drawn in a Shapes layer."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        narrow(self)
+        self._viewer = viewer
+        self.setToolTip(
+            "To segment a part, draw a rectangle or a polygon in a Shapes layer."
+        )
+        self.addItem("Whole image", WHOLE)
+        self.addItem("Current view", VIEW)
+        self._list_shapes()
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            event.connect(self._list_shapes)
+        self.currentIndexChanged.connect(lambda _: self.changed.emit())
+
+    def region(self, layer: Any) -> Region | None:
+        """The region in the layer's level-0 pixels; None is all of it.
+
+        Raises
+        ------
+        PlanError
+            The image is out of view, or the Shapes layer holds no shape.
+        """
+        choice = self.currentData()
+        if choice == WHOLE:
+            return None
+        if choice == VIEW:
+            seen = view_rectangle(self._viewer, layer)
+            if seen is None:
+                raise PlanError(
+                    "The image is not in view.", "Move it into view, or press Home."
+                )
+            return seen
+        return drawn_region(self._viewer, choice, layer)
+
+    @property
+    def follows_view(self) -> bool:
+        return bool(self.currentData() == VIEW)
+
+    def stop(self) -> None:
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed):
+            event.disconnect(self._list_shapes)
+
+    def _list_shapes(self) -> None:
+        before = self.currentData()
+        self.blockSignals(True)
+        while self.count() > 2:
+            self.removeItem(2)
+        for layer in self._viewer.layers:
+            if type(layer).__name__ == "Shapes":
+                self.addItem(f"Shape in {layer.name}", layer)
+                layer.events.data.connect(self._drawn)
+        rows = [i for i in range(self.count()) if self.itemData(i) is before]
+        self.setCurrentIndex(rows[0] if rows else 0)
+        self.blockSignals(False)
+        if not rows:
+            self.changed.emit()
+
+    def _drawn(self, event: Any) -> None:
+        if event.source is self.currentData():
+            self.changed.emit()
+
+
+class OutputPart(QWidget):
+    """The label store's path; empty keeps the labels until the window closes."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = QLineEdit()
+        self.line.setToolTip("The folder (OME-Zarr) the labels are written to.")
+        browse = QPushButton("…", clicked=self._browse)
+        browse.setToolTip("Choose where the labels are written.")
+        browse.setAccessibleName("Choose output")
+        browse.setMaximumWidth(32)
+        self.note = note()
+        form = form_of(self)
+        add_row(form, "O&utput", self.line, browse)
+        form.addRow(self.note)
+        self.line.editingFinished.connect(self._edited)
+        self.set_image(None)
+
+    @property
+    def path(self) -> Path | None:
+        text = self.line.text().strip()
+        return Path(text).expanduser() if text else None
+
+    def set_image(self, image: Image | None) -> None:
+        """Propose a store beside the image, or say that there is no place."""
+        path = None if image is None else image.path
+        self.line.setText("" if path is None else str(default_output(path)))
+        self.line.setPlaceholderText("only until the window closes")
+        self._edited()
+
+    def use(self, path: Path) -> None:
+        self.line.setText(str(path))
+        self._edited()
+
+    def _edited(self) -> None:
+        path = self.path
+        if path is None:
+            text = "Without a place, the labels last as long as this window."
+        elif path.exists():
+            text = "This exists already: the run goes on with it, or asks."
+        else:
+            text = ""
+        self.note.setText(text)
+        self.note.setVisible(bool(text))
+        self.changed.emit()
+
+    def _browse(self) -> None:
+        start = str(self.path or "labels.zarr")
+        name, _ = QFileDialog.getSaveFileName(
+            self,
+            "Where to write the labels",
+            start,
+            "Label stores (*.zarr)",
+            options=QFileDialog.Option.DontConfirmOverwrite,
+        )
+        if name:
+            self.use(Path(name).with_suffix(".zarr"))
+
+
+def default_output(image_path: Path) -> Path:
+    """``<name>_labels.zarr`` beside the image."""
+    stem = image_path.name
+    for ending in (".ome.zarr", ".ome.tif", ".ome.tiff", image_path.suffix):
+        if ending and stem.lower().endswith(ending):
+            stem = stem[: -len(ending)]
+            break
+    return image_path.parent / f"{stem}_labels.zarr"
+
+
+def free_name(path: Path, exists: Callable[[Path], bool] = Path.exists) -> Path:
+    """The path with the next number that is not taken."""
+    stem = re.sub(r"_\d+$", "", path.stem)
+    number = 2
+    while exists(path.with_name(f"{stem}_{number}{path.suffix}")):
+        number += 1
+    return path.with_name(f"{stem}_{number}{path.suffix}")
+
+
+def ask_about(parent: QWidget, path: Path, made_by: tuple[str, ...]) -> str | None:
+    """What to do with labels made with other settings; None: nothing."""
+    box = QMessageBox(parent)
+    box.setWindowTitle("Labels made with other settings")
+    box.setText(f"{path} holds labels made with other settings: {', '.join(made_by)}.")
+    box.setInformativeText("Replace them as the run goes, or write to another name?")
+    other = box.addButton("&Other name", QMessageBox.ButtonRole.AcceptRole)
+    over = box.addButton("&Replace", QMessageBox.ButtonRole.DestructiveRole)
+    box.addButton(QMessageBox.StandardButton.Cancel)
+    box.setDefaultButton(other)
+    box.exec()
+    clicked = box.clickedButton()
+    return "other" if clicked is other else "replace" if clicked is over else None

@@ -1,0 +1,76 @@
+"""The dock: parts under one another, in a scroll area."""
+
+from typing import Any
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_uhrseg.ui.finetune import FineTunePart
+from napari_uhrseg.ui.image import ImagePart
+from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.segment import SegmentPart
+
+
+class Panel(QWidget):
+    """Image and Segment (later also Correct), and what Fine-tune says for now."""
+
+    def __init__(self, viewer: Any, *, finetune: bool = False) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._stopped = False
+        self.jobs = Jobs(self)
+        self.image = ImagePart(viewer, self.jobs)
+        self.segment = SegmentPart(viewer, self.jobs)
+        self.finetune = FineTunePart()
+        self.image.changed.connect(self._image_changed)
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.setSpacing(2)
+        parts = (
+            ("Image", self.image, True),
+            ("Segment", self.segment, True),
+            ("Fine-tune", self.finetune, finetune),
+        )
+        for title, part, unfolded in parts:
+            layout.addWidget(_section(title, part, unfolded))
+        layout.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setMinimumWidth(330)
+        self.destroyed.connect(self.jobs.close)
+        self._image_changed()
+
+    def stop(self) -> None:
+        """End all jobs and let go of the viewer. Called when the dock closes."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.jobs.close()
+        self.image.stop()
+        self.segment.stop()
+
+    def event(self, event: QEvent) -> bool:
+        # napari takes the widget out of a dock that is closed for good
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.stop()
+        return bool(super().event(event))
+
+    def _image_changed(self) -> None:
+        self.segment.set_image(self.image.layer, self.image.image)
+
+
+def _section(title: str, part: QWidget, unfolded: bool) -> QCollapsible:
+    section = QCollapsible(title)
+    section.setDuration(0)
+    section.addWidget(part)
+    if unfolded:
+        section.expand(animate=False)
+    return section

@@ -1,0 +1,91 @@
+"""What napari calls: the reader, the samples, the two menu entries of the dock."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari.viewer import Viewer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.ui.panel import Panel
+
+LayerData = tuple[Any, ...]
+NOTHING: LayerData = (None,)  # tells napari that all was said
+
+
+def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
+    """Napari's hook: a reader of one path. Stacks of files are not ours."""
+    return None if isinstance(path, list) else read
+
+
+def read(path: str | list[str]) -> list[LayerData]:
+    """Layer data of an image file or OME-Zarr folder.
+
+    A file that cannot be opened is told in one notification, and no layer
+    comes: raising would put a traceback in the person's face.
+    """
+    from napari_uhrseg.io.image import open_image
+
+    paths = [path] if isinstance(path, str) else list(path)
+    return [layer for p in paths for layer in _shown(partial(open_image, p))]
+
+
+def sample_orthophoto() -> list[LayerData]:
+    """The georeferenced sample scene, a COG with ground truth beside it."""
+    return _shown(lambda: _open_sample("orthophoto.tif"))
+
+
+def sample_virtual() -> list[LayerData]:
+    """The same world at 100,000 x 100,000 pixels, computed as one looks at it."""
+
+    def virtual() -> "Image":
+        from napari_uhrseg.samples import virtual_image
+
+        return virtual_image()
+
+    return _shown(virtual)
+
+
+def sample_slide() -> list[LayerData]:
+    """A pyramidal TIFF with a pixel size in µm and much glass."""
+    return _shown(lambda: _open_sample("slide.tif"))
+
+
+def segment_panel(napari_viewer: Viewer) -> "Panel":
+    """The dock, unfolded for segmenting."""
+    from napari_uhrseg.ui.panel import Panel
+
+    return Panel(napari_viewer)
+
+
+def finetune_panel(napari_viewer: Viewer) -> "Panel":
+    """The same dock, with what there is on training unfolded."""
+    from napari_uhrseg.ui.panel import Panel
+
+    return Panel(napari_viewer, finetune=True)
+
+
+def _open_sample(name: str) -> "Image":
+    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.samples import data_dir
+
+    return open_image(sample_path(data_dir(), name))
+
+
+def sample_path(folder: "Path", name: str) -> "Path":
+    """The file of that name in the samples' folder or one below it."""
+    return next(iter(sorted(folder.rglob(name))), folder / name)
+
+
+def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
+    from napari_uhrseg.ui.jobs import report
+    from napari_uhrseg.ui.layers import image_layers
+
+    try:
+        return list(image_layers(make()))
+    except Exception as error:  # noqa: BLE001 - a reader must not raise
+        report(error)
+    return [NOTHING]

@@ -1,0 +1,176 @@
+"""What the worker threads do for a run: plan it, look at the store, run it."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Legend, Roi, SegmentSettings
+
+if TYPE_CHECKING:
+    from napari_uhrseg.engine.device import MemoryBudget
+    from napari_uhrseg.engine.events import SegmentEvent
+    from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.models.checkpoint import Checkpoint
+
+SHARES_EVERY = 1.0  # seconds between two counts of the class areas
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run as the form says it; ``output`` None: as long as the window."""
+
+    image: Image
+    checkpoint: Path
+    settings: SegmentSettings
+    budget_bytes: int
+    output: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request, its plan, and which checkpoints' labels it would replace."""
+
+    request: Request
+    plan: "Plan"
+    replaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The store is there, its coarsest levels are read: it can be shown."""
+
+    store: LabelStore
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Class id to its fraction of the pixels labelled so far."""
+
+    shares: dict[int, float]
+    legend: Legend
+
+
+def free_threads() -> int:
+    """One core fewer than this process may use: Qt needs one to stay responsive."""
+    there = getattr(os, "sched_getaffinity", None)
+    cores = len(there(0)) if there else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+def plan(request: Request) -> "Plan":
+    """The plan of the request; loads the checkpoint, so not on the Qt thread."""
+    from napari_uhrseg.engine.device import MemoryBudget
+    from napari_uhrseg.engine.plan import make_plan
+
+    return make_plan(
+        request.image,
+        _checkpoint(request.checkpoint),
+        request.settings,
+        _budget(request, MemoryBudget),
+    )
+
+
+def prepare(request: Request) -> Prepared:
+    """The plan, and whose labels at the output the run would replace.
+
+    Raises
+    ------
+    StoreError
+        Something lies at the output that is no label store of this image.
+    """
+    from napari_uhrseg.engine.segment import class_map
+
+    planned = plan(request)
+    if request.output is None or not request.output.exists():
+        return Prepared(request, planned)
+    network = _checkpoint(request.checkpoint).card.legend
+    with LabelStore.open(request.output) as store:
+        if store.shape != request.image.shape:
+            raise StoreError(
+                f"{request.output} holds the labels of another image "
+                f"({store.shape[1]} x {store.shape[0]} pixels).",
+                "Choose another output.",
+            )
+        ids = class_map(network, store.legend.merged(network))
+        others = store.conflicts(replace(planned.run, class_map=ids))
+    return Prepared(request, planned, tuple(r.checkpoint for r in others))
+
+
+def run(
+    focus: Callable[[], Roi | None],
+    request: Request,
+    replacing: bool,
+    kept: LabelStore | None = None,
+) -> Iterator["Opened | Shares | SegmentEvent"]:
+    """Open or make the store, then ``segment()``, with the class areas now and then.
+
+    ``kept`` is the temporary store of an earlier run, to go on with.
+    """
+    from napari_uhrseg.engine.device import MemoryBudget
+    from napari_uhrseg.engine.segment import segment
+
+    checkpoint = _checkpoint(request.checkpoint)
+    store = kept or _open_store(request, checkpoint)
+    try:
+        store.coarsest_shown()
+        store.coarsest_confidence()
+        yield Opened(store, request.image)
+        budget = _budget(request, MemoryBudget)
+        run_events = segment(
+            request.image,
+            checkpoint,
+            store,
+            request.settings,
+            budget,
+            focus,
+            replace_other=replacing,
+        )
+        yield from _with_shares(run_events, store)
+    finally:
+        if not store.temporary:
+            store.close()  # frees the lock; what is shown can still be read
+
+
+def _with_shares(
+    run_events: Iterator["SegmentEvent"], store: LabelStore
+) -> Iterator["Shares | SegmentEvent"]:
+    from napari_uhrseg.engine.events import BlockDone, Finished
+
+    counted = 0.0
+    for event in run_events:
+        yield event
+        due = time.monotonic() > counted + SHARES_EVERY
+        if isinstance(event, Finished) or (due and isinstance(event, BlockDone)):
+            counted = time.monotonic()
+            yield Shares(store.area_shares(), store.legend)
+
+
+def _open_store(request: Request, checkpoint: "Checkpoint") -> LabelStore:
+    if request.output is not None and request.output.exists():
+        return LabelStore.open(request.output, write=True)
+    return LabelStore.create(request.output, request.image, checkpoint.card.legend)
+
+
+def _budget(request: Request, kind: type["MemoryBudget"]) -> "MemoryBudget":
+    default = kind.default(request.settings.device)
+    return kind(default.device, request.budget_bytes, default.host_bytes)
+
+
+def _checkpoint(path: Path) -> "Checkpoint":
+    return _loaded(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, changed: int) -> "Checkpoint":
+    """The last checkpoint stays loaded: each change of the form plans anew."""
+    from napari_uhrseg.models.checkpoint import load_checkpoint
+
+    return load_checkpoint(path)

@@ -1,0 +1,118 @@
+"""One run in the window: its job, its layers, its events."""
+
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_uhrseg.engine import events
+from napari_uhrseg.ui import run as work
+from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.legend import LegendList
+from napari_uhrseg.ui.runbar import RunBar
+from napari_uhrseg.ui.view import Focus
+from napari_uhrseg.units import format_seconds
+
+
+class Running(QObject):
+    """Runs a request and shows what comes; ``ended`` tells how it went."""
+
+    opened = Signal(object)  # LabelsView
+    ended = Signal(str)
+
+    def __init__(
+        self, viewer: Any, layer: Any, bar: RunBar, legend: LegendList, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._layer, self._bar, self._legend = viewer, layer, bar, legend
+        self._focus = Focus(viewer, layer, self)
+        self.view: LabelsView | None = None  # set beforehand: an earlier run's
+        self._job: Job | None = None
+        self._failed: list[events.BlockFailed] = []
+        self._outcome = "Cancelled. Segment goes on where this run stopped."
+
+    def start(self, jobs: Jobs, *arguments: Any) -> None:
+        """Begin; the arguments are those of ``work.run``, less the focus."""
+        self._job = jobs.start(
+            work.run,
+            self._focus,
+            *arguments,
+            yielded=self._event,
+            errored=self._error,
+            finished=self._finished,
+        )
+        self._job.paused.connect(lambda: self._bar.paused(True))
+
+    def toggle_pause(self) -> None:
+        job = self._job
+        if job is None:
+            return
+        if job.is_paused or job.pausing:
+            job.resume()
+            self._bar.running("Running.")
+        else:
+            job.pause()
+            self._bar.paused(False)
+
+    def cancel(self) -> None:
+        if self._job is not None:
+            self._job.quit()
+            self._bar.ending()
+
+    def stop(self) -> None:
+        """Let go of the viewer; the job is ended by its owner."""
+        self._focus.stop()
+
+    def _event(self, event: Any) -> None:
+        match event:
+            case work.Opened(store=store, image=image):
+                self.view = self.view or LabelsView(self._viewer, store, image)
+                self._legend.set_legend(store.legend)
+                self.opened.emit(self.view)
+            case events.Planned():
+                self._bar.running("Running.")
+            case events.Progress(done=done, total=total, seconds_left=left):
+                self._bar.progress(done, total, left)
+            case events.BlockDone():
+                if self.view is not None:
+                    self.view.refresh()
+            case events.BlockFailed():
+                self._block_failed(event)
+            case events.Retried(batch_size=size):
+                self._bar.running(f"Memory ran out: going on with batches of {size}.")
+            case work.Shares(shares=shares, legend=legend):
+                self._show_shares(shares, legend)
+            case events.Finished():
+                self._outcome = _outcome(event)
+
+    def _show_shares(self, shares: dict[int, float], legend: Any) -> None:
+        if self.view is not None and legend != self.view.legend:
+            self.view.set_legend(legend)
+            self._legend.set_legend(legend)
+        self._legend.set_shares(shares)
+
+    def _block_failed(self, event: events.BlockFailed) -> None:
+        """Only the first failure is told as it happens; the end counts them."""
+        if not self._failed:
+            from napari.utils.notifications import show_warning
+
+            show_warning(f"A part of the image could not be read: {event.reason}")
+        self._failed.append(event)
+
+    def _error(self, error: Exception) -> None:
+        self._outcome = "The run ended with an error."
+        report(error)
+
+    def _finished(self) -> None:
+        self._focus.stop()
+        self._bar.clear()
+        if self.view is not None:
+            self.view.refresh()
+        self.ended.emit(self._outcome)
+
+
+def _outcome(event: events.Finished) -> str:
+    text = f"Done in {format_seconds(event.seconds)}."
+    if event.failed:
+        text += f" {event.failed} blocks could not be read; Segment tries them again."
+    return text

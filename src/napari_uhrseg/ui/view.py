@@ -1,0 +1,107 @@
+"""Where the person looks, and what they drew, in an image's level-0 pixels."""
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject
+from superqt.utils import qdebounced
+
+from napari_uhrseg.errors import PlanError
+from napari_uhrseg.types import Polygon, Region, Roi
+
+
+def view_rectangle(viewer: Any, layer: Any) -> Roi | None:
+    """What of the layer is in the window; ``None`` where none of it is."""
+    camera, (height, width) = viewer.scene.camera, viewer.canvas.size
+    center = np.asarray(camera.center[-2:], float)
+    half = np.array([height, width]) / 2 / max(camera.zoom, 1e-12)
+    (y0, x0), (y1, x1) = (_to_pixels(viewer, layer, center + s * half) for s in (-1, 1))
+    roi = Roi(int(y0), int(x0), int(np.ceil(y1 - int(y0))), int(np.ceil(x1 - int(x0))))
+    seen = roi.intersect(Roi(0, 0, *image_size(layer)))
+    return seen if seen.area else None
+
+
+def image_size(layer: Any) -> tuple[int, int]:
+    """Height and width of an image layer at full resolution."""
+    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+    height, width = shape[-3:-1] if getattr(layer, "rgb", False) else shape[-2:]
+    return int(height), int(width)
+
+
+def drawn_region(viewer: Any, shapes: Any, layer: Any) -> Region:
+    """The shape chosen in a Shapes layer, else the one drawn last.
+
+    Raises
+    ------
+    PlanError
+        The layer holds no shape with an area.
+    """
+    areas = [i for i, kind in enumerate(shapes.shape_type) if kind != "line"]
+    chosen = [i for i in areas if i in shapes.selected_data] or areas
+    if not chosen:
+        raise PlanError(
+            f"The layer {shapes.name!r} holds no shape.",
+            "Draw a rectangle or a polygon around what is to be segmented.",
+        )
+    kind, corners = shapes.shape_type[chosen[-1]], np.asarray(shapes.data[chosen[-1]])
+    if kind == "ellipse":
+        corners = _ellipse(corners)
+    pixels = np.array(
+        [
+            _to_pixels(viewer, layer, np.asarray(shapes.data_to_world(corner))[-2:])
+            for corner in corners
+        ]
+    )
+    low, high = pixels.min(0), pixels.max(0)
+    straight = np.isclose(pixels, low) | np.isclose(pixels, high)
+    if kind == "rectangle" and straight.all():
+        (y, x), (bottom, right) = np.round(low).astype(int), np.round(high).astype(int)
+        return Roi(int(y), int(x), int(bottom - y), int(right - x))
+    return Polygon(tuple((float(y), float(x)) for y, x in pixels))
+
+
+class Focus(QObject):
+    """The rectangle in view of one layer, kept up to date on the Qt thread.
+
+    Calling it only reads an attribute, so that any thread may.
+    """
+
+    def __init__(self, viewer: Any, layer: Any, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer, self._layer = viewer, layer
+        self._later = qdebounced(self._update, timeout=80, parent=self)
+        camera, canvas = viewer.scene.camera, viewer.canvas
+        self._events = (camera.events.center, camera.events.zoom, canvas.events.size)
+        for event in self._events:
+            event.connect(self._moved)
+        self._roi = view_rectangle(viewer, layer)
+
+    def __call__(self) -> Roi | None:
+        return self._roi
+
+    def stop(self) -> None:
+        for event in self._events:
+            event.disconnect(self._moved)
+        self._later.cancel()
+
+    def _moved(self) -> None:
+        self._later()
+
+    def _update(self) -> None:
+        self._roi = view_rectangle(self._viewer, self._layer)
+
+
+def _to_pixels(viewer: Any, layer: Any, world: np.ndarray) -> np.ndarray:
+    """A place in the world (y, x) as level-0 pixels, 0 at the image's corner."""
+    point = [*viewer.dims.point[: viewer.dims.ndim - 2], *world]
+    spatial: np.ndarray = np.asarray(layer.world_to_data(point))[-2:] + 0.5
+    return spatial
+
+
+def _ellipse(corners: np.ndarray) -> np.ndarray:
+    """64 points of the ellipse whose bounding box has these corners."""
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
+    center = corners.mean(0)
+    down, across = (corners[3] - corners[0]) / 2, (corners[1] - corners[0]) / 2
+    points: np.ndarray = center + np.cos(angle) * across + np.sin(angle) * down
+    return points

@@ -1,0 +1,140 @@
+"""Jobs end, pause and fail as they say, on the right thread."""
+
+import threading
+import time
+import warnings
+
+import pytest
+from qtpy.QtCore import QThreadPool
+
+from napari_uhrseg.errors import ReadError
+from napari_uhrseg.ui.jobs import Jobs, report
+
+
+@pytest.fixture
+def jobs(qtbot):
+    jobs = Jobs()
+    yield jobs
+    jobs.close()
+    assert QThreadPool.globalInstance().waitForDone(5000)
+
+
+def test_callbacks_come_on_the_qt_thread_in_order(jobs, qtbot):
+    heard = []
+
+    def work(n):
+        for i in range(n):
+            yield i, threading.current_thread()
+        return "end"
+
+    def note(name):
+        return lambda *value: heard.append((name, value, threading.current_thread()))
+
+    jobs.start(work, 2, yielded=note("y"), returned=note("r"), finished=note("f"))
+    qtbot.waitUntil(lambda: bool(heard) and heard[-1][0] == "f")
+    assert [name for name, *_ in heard] == ["y", "y", "r", "f"]
+    assert {thread for *_, thread in heard} == {threading.main_thread()}
+    assert heard[0][1][0][1] is not threading.main_thread()
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ReadError, ValueError])
+def test_an_error_is_told_and_then_the_end(jobs, qtbot, kind):
+    heard = []
+
+    def work():
+        yield
+        raise kind("no")
+
+    jobs.start(work, errored=heard.append, finished=lambda: heard.append("f"))
+    qtbot.waitUntil(lambda: bool(heard) and heard[-1] == "f")
+    assert isinstance(heard[0], kind)
+
+
+def test_quit_closes_the_generator(jobs, qtbot):
+    closed, begun = threading.Event(), threading.Event()
+
+    def work():
+        try:
+            while True:
+                begun.set()
+                time.sleep(0.01)
+                yield
+        finally:
+            closed.set()
+
+    ended = []
+    job = jobs.start(work, finished=lambda: ended.append(1))
+    qtbot.waitUntil(begun.is_set)
+    job.quit()
+    qtbot.waitUntil(lambda: bool(ended))
+    assert closed.is_set()
+
+
+def test_pause_and_continue(jobs, qtbot):
+    steps = []
+
+    def work():
+        while True:
+            time.sleep(0.01)
+            steps.append(1)
+            yield
+
+    job = jobs.start(work)
+    qtbot.waitUntil(lambda: len(steps) > 2)
+    job.pause()
+    job.resume()  # taken back at once
+    qtbot.wait(50)
+    assert not job.is_paused
+    job.pause()
+    qtbot.waitUntil(lambda: job.is_paused)
+    before = len(steps)
+    qtbot.wait(100)
+    assert len(steps) == before
+    job.resume()
+    qtbot.waitUntil(lambda: len(steps) > before + 2)
+    job.quit()
+
+
+def test_long_jobs_do_not_use_up_the_pool(jobs, qtbot):
+    def forever():
+        while True:
+            time.sleep(0.01)
+            yield
+
+    pool = QThreadPool.globalInstance()
+    for _ in range(pool.maxThreadCount() + 1):
+        jobs.start(forever)
+    heard = []
+    jobs.call(lambda: 7, returned=heard.append)
+    qtbot.waitUntil(lambda: heard == [7])
+
+
+def test_overlapping_jobs_leave_warnings_alone(jobs, qtbot):
+    before = warnings.showwarning
+    gate = threading.Event()
+    ended = []
+    jobs.call(gate.wait, finished=lambda: ended.append(1))
+    jobs.call(gate.wait, finished=lambda: ended.append(1))
+    gate.set()
+    qtbot.waitUntil(lambda: len(ended) == 2)
+    assert warnings.showwarning is before
+
+
+def test_nothing_is_heard_after_close(jobs, qtbot):
+    heard = []
+    gate = threading.Event()
+    jobs.call(gate.wait, returned=heard.append, finished=lambda: heard.append("f"))
+    jobs.close()
+    gate.set()
+    QThreadPool.globalInstance().waitForDone(5000)
+    qtbot.wait(50)
+    assert heard == []
+
+
+def test_a_report_says_what_and_what_to_do(qtbot):
+    from napari.utils.notifications import notification_manager
+
+    report(ReadError("It broke.", "Mend it."))
+    assert notification_manager.records[-1].message == "It broke.\nMend it."
+    report(KeyError("x"))
+    assert "did not foresee" in notification_manager.records[-1].message
