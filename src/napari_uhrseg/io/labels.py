@@ -65,24 +65,16 @@ class LabelStore:
         self._top_shown: Labels | None = None
         self._top_confidence: Labels | None = None
         try:
-            self._tree = load_tree(path, write=write)
-            self.legend, self.runs = self._tree.legend, self._tree.runs
-            info = self._tree.info
-            self.shape, self.pixel_size, self.unit = (
-                info.shape,
-                info.pixel_size,
-                info.unit,
-            )
-            self.crs, self.affine = info.crs, info.affine
-            self.confidence = self._tree.confidence
-            self.prediction = self._tree.prediction
-            self.correction = self._tree.correction
-            self._state = np.asarray(self._tree.states[:])
-            if write:
-                self._tidy()
+            tree = self._tree = load_tree(path, write=write)
         except BaseException:
             self._unlock()
             raise
+        self.legend, self.runs, info = tree.legend, tree.runs, tree.info
+        self.shape, self.pixel_size, self.unit = info.shape, info.pixel_size, info.unit
+        self.crs, self.affine = info.crs, info.affine
+        self.confidence, self.prediction = tree.confidence, tree.prediction
+        self.correction = tree.correction
+        self._state = np.asarray(tree.states[:])
 
     # -- opening and closing --------------------------------------------------
 
@@ -157,12 +149,6 @@ class LabelStore:
     def _unlock(self) -> None:
         if self._file_lock is not None:
             self._file_lock.release()
-
-    def _tidy(self) -> None:
-        """Take up after a writer that was killed."""
-        for left in self.path.rglob("*.partial"):
-            left.unlink(missing_ok=True)
-        self._tree.save_legend(self.legend)
 
     # -- reading --------------------------------------------------------------
 
@@ -314,8 +300,8 @@ class LabelStore:
         mine, theirs = self._tree.info.fingerprint, run.image_fingerprint
         if mine and theirs and mine != theirs:
             raise StoreError(
-                f"{self.path} holds the labels of {self._tree.info.name}, and the image "
-                "to segment has other contents.",
+                f"{self.path} holds the labels of {self._tree.info.name}, and the "
+                "image to segment has other contents.",
                 "Choose another output.",
             )
 

@@ -118,7 +118,7 @@ def pending(
     for other in runs:
         if other.id != run.id and other.same_settings(run):
             done |= (by == other.id) & covered(other.region, shape)
-    return touched(run.region, shape) & ~(finished & done)
+    return np.asarray(touched(run.region, shape) & ~(finished & done), bool)
 
 
 def others_in(

@@ -86,7 +86,12 @@ def load_tree(path: Path, *, write: bool) -> Tree:
                 f"reads {ome.FORMAT_VERSION}.",
                 "Update napari-uhrseg.",
             )
-        return _checked(root, own)
+        tree = _checked(root, own)
+        if write:  # take up after a writer that was killed
+            for left in path.rglob("*.partial"):
+                left.unlink(missing_ok=True)
+            tree.save_legend(tree.legend)
+        return tree
     except StoreError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OSError,

@@ -1,0 +1,120 @@
+"""Which chunks a region touches, and which a run still has to do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from label_fakes import OTHER, RUN
+from skimage.draw import polygon2mask
+
+from napari_uhrseg.io import runs
+from napari_uhrseg.types import Block, Polygon, Roi
+
+SHAPE = (5000, 3100)
+GRID = (5, 4)
+
+sides = st.integers(-2000, 6000)
+rois = st.builds(Roi, sides, sides, st.integers(0, 5000), st.integers(0, 5000))
+corners = st.tuples(st.floats(-2000, 7000), st.floats(-2000, 5000))
+polygons = st.builds(Polygon, st.lists(corners, min_size=3, max_size=7).map(tuple))
+
+
+def chunk_roi(row, column):
+    return Roi(row * 1024, column * 1024, 1024, 1024).intersect(Roi(0, 0, *SHAPE))
+
+
+@given(rois)
+def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
+    touched, covered = runs.touched(roi, SHAPE), runs.covered(roi, SHAPE)
+    assert touched.shape == covered.shape == GRID
+    for index in np.ndindex(GRID):
+        chunk = chunk_roi(*index)
+        assert touched[index] == (chunk.intersect(roi).area > 0)
+        assert covered[index] == roi.contains(chunk)
+
+
+@settings(max_examples=50, deadline=None)
+@given(polygons)
+def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
+    touched = runs.touched(polygon, SHAPE)
+    step = 64
+    inside = polygon2mask(
+        tuple(-(-s // step) for s in SHAPE), np.array(polygon.corners) / step
+    )
+    samples = np.argwhere(inside) * float(step)
+    ends = np.array(polygon.corners)
+    t = np.linspace(0, 1, 2000)[:, None]
+    edges = [a + t * (b - a) for a, b in zip(ends, np.roll(ends, -1, 0), strict=True)]
+    for index in np.ndindex(GRID):
+        first = np.array(index) * 1024.0
+        there = [
+            ((p >= first + m) & (p < first + 1024 - m)).all(1).any()
+            for p, m in ((samples, 1.0), (np.concatenate(edges), 1.0))
+        ]
+        near = ((np.concatenate([samples, *edges]) >= first - step)
+                & (np.concatenate([samples, *edges]) <= first + 1024 + step)).all(1)  # fmt: skip
+        assert not any(there) or touched[index]
+        assert not touched[index] or near.any()
+    assert not runs.covered(polygon, SHAPE).any()
+
+
+def test_a_small_triangle_inside_one_chunk_and_a_thin_line_across():
+    small = Polygon(((1100.0, 1100.0), (1110.0, 1100.0), (1100.0, 1110.0)))
+    assert np.argwhere(runs.touched(small, SHAPE)).tolist() == [[1, 1]]
+    thin = Polygon(((10.0, 10.0), (10.0, 3000.0), (10.5, 10.0)))
+    assert np.argwhere(runs.touched(thin, SHAPE)).tolist() == [
+        [0, 0], [0, 1], [0, 2]
+    ]  # fmt: skip
+
+
+def test_states_keep_run_and_code():
+    states = np.zeros(GRID, np.uint32)
+    states[0, :3] = [runs.encode(7, s) for s in ("done", "empty", "failed")]
+    assert states[0].tolist() == [29, 30, 31, 0]
+    assert runs.run_ids(states)[0].tolist() == [7, 7, 7, 0]
+    assert runs.has_status(states, "failed")[0].tolist() == [False, False, True, False]
+
+
+def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
+    whole = replace(RUN, id=1)
+    part = replace(RUN, id=2, region=Roi(0, 0, 1500, 5000))
+    shape = replace(RUN, id=3, region=Polygon(((0, 0), (0, 3000), (3000, 0))))
+    other = replace(OTHER, id=4)
+    states = np.zeros(GRID, np.uint32)
+    states[0] = runs.encode(2, "done")
+    states[1, :2] = runs.encode(2, "done")
+    states[2] = [runs.encode(i, "done") for i in (1, 3, 4, 1)]
+    states[3] = [runs.encode(1, s) for s in ("done", "empty", "failed", "done")]
+    records = (whole, part, shape, other)
+    todo = runs.pending(states, records, whole, SHAPE)
+    assert todo.tolist() == [
+        [False] * 4,  # all of these chunks lies in the other run's region
+        [True] * 4,  # these do not
+        [False, True, True, False],  # a drawn shape, another model
+        [False, False, True, False],  # failed is to be done again
+        [True] * 4,
+    ]
+    assert runs.pending(states, records, part, SHAPE)[:2].tolist() == [
+        [False] * 4, [False, False, True, True]
+    ]  # fmt: skip
+    assert [r.id for r in runs.others_in(states, records, whole, SHAPE)] == [4]
+    assert runs.others_in(states, records, part, SHAPE) == ()
+    assert [r.id for r in runs.others_in(states, records, other, SHAPE)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "roi",
+    [
+        Roi(0, 1, 1024, 1024),
+        Roi(0, 0, 1000, 1024),
+        Roi(4096, 0, 1024, 1024),
+        Roi(-1024, 0, 1024, 1024),
+        Roi(0, 0, 0, 1024),
+    ],
+)
+def test_blocks_are_made_of_whole_chunks(roi):
+    data = np.zeros((roi.height, roi.width), np.uint8)
+    with pytest.raises(ValueError, match="whole chunks"):
+        runs.chunks_of(Block(roi, data, data), SHAPE)
