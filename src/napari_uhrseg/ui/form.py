@@ -62,7 +62,7 @@ def _make(
     if kind is bool:
         box = QCheckBox()
         box.setChecked(bool(field.default))
-        box.toggled.connect(changed)
+        box.toggled.connect(lambda _: changed())
         return box, box.isChecked
     if kind in (int, float):
         return _number(kind, field, changed)

@@ -40,7 +40,8 @@ class HardwarePart(QWidget):
         narrow(self.memory)
         form = form_of(self)
         add_row(form, "De&vice", self.box)
-        add_row(form, "Memory bud&get", self.memory)
+        add_row(form, "Memor&y", self.memory)
+        self.memory.setAccessibleName("Memory budget")
         self.box.currentIndexChanged.connect(self._chosen)
         self.memory.valueChanged.connect(lambda _: self.changed.emit())
         jobs.call(find_devices, returned=self.set_choices)
@@ -74,8 +75,8 @@ class HardwarePart(QWidget):
             return
         self.box.setToolTip(f"{choice.name}, {format_bytes(choice.total_bytes)} memory")
         self.memory.setToolTip(
-            "What a run may take on this device. More allows larger batches, which "
-            "is faster; the plan says which batch and precision follow. Default: "
+            "Memory budget: what a run may take on this device. More allows larger "
+            "batches, which is faster; the plan says what follows. Default: "
             f"{format_bytes(choice.default_bytes)}."
         )
         self.memory.blockSignals(True)

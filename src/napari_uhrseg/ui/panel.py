@@ -4,11 +4,11 @@ from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.rows import fold
 from napari_uhrseg.ui.segment import SegmentPart
 
 
@@ -34,7 +34,7 @@ class Panel(QWidget):
             ("Fine-tune", self.finetune, finetune),
         )
         for title, part, unfolded in parts:
-            layout.addWidget(_section(title, part, unfolded))
+            layout.addWidget(fold(title, part, unfolded=unfolded))
         layout.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)
@@ -65,12 +65,3 @@ class Panel(QWidget):
 
     def _image_changed(self) -> None:
         self.segment.set_image(self.image.layer, self.image.image)
-
-
-def _section(title: str, part: QWidget, unfolded: bool) -> QCollapsible:
-    section = QCollapsible(title)
-    section.setDuration(0)
-    section.addWidget(part)
-    if unfolded:
-        section.expand(animate=False)
-    return section

@@ -10,8 +10,9 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QWidget,
 )
+from superqt import QCollapsible
 
-LABEL_WIDTH = 92
+LABEL_WIDTH = 88
 
 
 def form_of(widget: QWidget) -> QFormLayout:
@@ -56,6 +57,16 @@ def narrow(widget: QWidget) -> None:
     policies = QSizePolicy.Policy
     widget.setSizePolicy(policies.Expanding, policies.Fixed)
     widget.setMinimumWidth(60)
+
+
+def fold(title: str, part: QWidget, *, unfolded: bool = False) -> QCollapsible:
+    """The part under a heading that folds it away, at once."""
+    section = QCollapsible(title, expandedIcon="▼", collapsedIcon="▶")
+    section.setDuration(0)
+    section.addWidget(part)
+    if unfolded:
+        section.expand(animate=False)
+    return section
 
 
 def note() -> QLabel:

@@ -6,7 +6,6 @@ from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
-from superqt import QCollapsible
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
@@ -20,7 +19,7 @@ from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.model import ModelPart
 from napari_uhrseg.ui.output import OutputPart, WherePart, ask_about, free_name
-from napari_uhrseg.ui.rows import add_row, form_of, note
+from napari_uhrseg.ui.rows import add_row, fold, form_of, note
 from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.running import Running
 
@@ -141,10 +140,7 @@ class SegmentPart(QWidget):
         form.addRow(self.hardware)
         add_row(form, "&Where", self.where)
         form.addRow(self.overlap)
-        more = QCollapsible("More settings")
-        more.setDuration(0)
-        more.addWidget(self.more)
-        form.addRow(more)
+        form.addRow(fold("More settings", self.more))
         form.addRow(self.output)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -1,0 +1,56 @@
+"""Every setting has a widget, and what is left alone stays auto."""
+
+import dataclasses
+
+import pytest
+
+from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.ui.form import Form
+
+NAMES = ("precision", "overlap", "bands", "scale", "value_range", "skip_glass")
+
+
+@pytest.fixture
+def form(qtbot):
+    form = Form(SegmentSettings, NAMES)
+    qtbot.addWidget(form)
+    return form
+
+
+def test_untouched_it_gives_the_defaults(form):
+    assert SegmentSettings(**form.values()) == SegmentSettings()
+
+
+def test_every_row_has_a_title_and_a_buddy(form):
+    titles = {w.accessibleName() for w in form.widgets.values()}
+    wanted = {
+        f.metadata["title"]
+        for f in dataclasses.fields(SegmentSettings)
+        if f.name in NAMES
+    }
+    assert titles == wanted
+
+
+def test_what_is_typed_comes_back(form, qtbot):
+    with qtbot.waitSignal(form.changed):
+        form.widgets["overlap"].setValue(0)
+    form.widgets["scale"].setValue(2)
+    form.widgets["bands"].setText("2, 1,0")
+    form.widgets["value_range"].setText("0, 4095")
+    form.widgets["precision"].setCurrentText("bf16")
+    form.widgets["skip_glass"].setChecked(False)
+    assert form.values() == {
+        "precision": "bf16",
+        "overlap": 0,
+        "bands": (2, 1, 0),
+        "scale": 2.0,
+        "value_range": (0.0, 4095.0),
+        "skip_glass": False,
+    }
+
+
+@pytest.mark.parametrize(("name", "text"), [("bands", "red"), ("value_range", "1")])
+def test_nonsense_is_told_in_words(form, name, text):
+    form.widgets[name].setText(text)
+    with pytest.raises(ValueError, match=f"{text!r} is not"):
+        form.values()
