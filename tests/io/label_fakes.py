@@ -55,12 +55,14 @@ def roi_of_chunks(row, column, rows, columns, shape):
 def chunk_block(row, column, seed, shape, rows=1, columns=1):
     """A block whose pixels are a function of its place and the seed."""
     roi = roi_of_chunks(row, column, rows, columns, shape)
-    rng = np.random.default_rng((seed, row, column))
+    # as many columns and the same seed: a taller block begins with the same rows
     size = (roi.height // 8 + 1, roi.width // 8 + 1)
-    labels = rng.integers(0, 3, size, np.uint8).repeat(8, 0).repeat(8, 1)
-    confidence = rng.integers(1, 256, size, np.uint8).repeat(4, 0).repeat(8, 1)
-    labels = np.ascontiguousarray(labels[: roi.height, : roi.width])
-    confidence = np.tile(confidence, (2, 1))[: roi.height, : roi.width]
+    data = []
+    for what, (low, high) in enumerate(((0, 3), (1, 256))):
+        rng = np.random.default_rng((seed, row, column, what))
+        coarse = rng.integers(low, high, size, np.uint8)
+        data.append(coarse.repeat(8, 0).repeat(8, 1)[: roi.height, : roi.width])
+    labels, confidence = data
     return Block(roi, labels, confidence * (labels > 0))
 
 

@@ -53,8 +53,8 @@ def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
             ((p >= first + m) & (p < first + 1024 - m)).all(1).any()
             for p, m in ((samples, 1.0), (np.concatenate(edges), 1.0))
         ]
-        near = ((np.concatenate([samples, *edges]) >= first - step)
-                & (np.concatenate([samples, *edges]) <= first + 1024 + step)).all(1)  # fmt: skip
+        every = np.concatenate([samples, *edges])
+        near = ((every >= first - step) & (every <= first + 1024 + step)).all(1)
         assert not any(there) or touched[index]
         assert not touched[index] or near.any()
     assert not runs.covered(polygon, SHAPE).any()

@@ -1,0 +1,185 @@
+"""Real processes killed while they write: what is left is whole, or not there."""
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io import runs
+from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.labels import LabelStore
+
+IMAGE = FakeImage(shape=(4500, 2100))
+
+SETUP = """
+import sys
+import numpy as np
+from label_fakes import LEGEND, OTHER, RUN, FakeImage, chunk_block
+from napari_uhrseg.io.labels import LabelStore
+path = sys.argv[1]
+def say(*words):
+    print(*words, flush=True)
+"""
+
+# chunks in the run's order, the second row of chunks in one block with the third
+WRITER = (
+    SETUP
+    + """
+store = LabelStore.open(path, write=True)
+run = store.start_run(RUN if sys.argv[2] == "1" else OTHER, replace=True)
+pending = store.pending(run)
+say("begun", run.id, int(pending.sum()))
+for row, column in np.argwhere(pending).tolist():
+    rows = 2 if row == 1 and pending[2, column] else 1
+    if store.state()[row, column] == run.id << 2 | 1:
+        continue
+    block = chunk_block(row, column, int(sys.argv[2]), store.shape, rows)
+    store.write(block, run.id, "done")
+    say(row, column)
+store.close()
+say("finished")
+"""
+)
+
+HOLDER = (
+    SETUP
+    + """
+store = LabelStore.open(path, write=True)
+say("held")
+sys.stdin.read()
+"""
+)
+
+MAKER = (
+    SETUP
+    + """
+for i in range(1000):
+    say(i)
+    LabelStore.create(f"{path}/{i}.zarr", FakeImage(), LEGEND).close()
+"""
+)
+
+
+@contextlib.contextmanager
+def child(code, *arguments):
+    """A process that runs the code; killed by SIGKILL at the latest on leaving."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def expected(row, column, seed):
+    """What the writer puts into a chunk: the third row's comes with the second's."""
+    if row != 2:
+        return [chunk_block(row, column, seed, IMAGE.shape)]
+    pair = chunk_block(1, column, seed, IMAGE.shape, 2)
+    halves = [x[1024:] for x in (pair.labels, pair.confidence)]
+    alone = chunk_block(2, column, seed, IMAGE.shape)
+    return [type(alone)(alone.roi, *halves), alone]
+
+
+def matches(levels, block, data, coarser):
+    roi = block.roi
+    for k, level in enumerate(levels):
+        if k:
+            data = coarser(data)
+        y, x = roi.y >> k, roi.x >> k
+        found = level[y : y + data.shape[0], x : x + data.shape[1]]
+        if not np.array_equal(found, data):
+            return False
+    return True
+
+
+def check_whole(store):
+    """Every chunk decodes; where a run is said to be done, its labels are there."""
+    for levels in (store.prediction, store.confidence):
+        for level in levels:
+            level[:]
+    state = store.state()
+    for row, column in np.argwhere(state).tolist():
+        assert state[row, column] & 3 == 1
+        model = store.runs[(int(state[row, column]) >> 2) - 1].model
+        candidates = expected(row, column, 1 if model == RUN.model else 2)
+        assert any(
+            matches(store.prediction, b, b.labels, coarser_labels)
+            and matches(store.confidence, b, b.confidence, coarser_confidence)
+            for b in candidates
+        ), f"chunk {row}, {column} says {model}, and its labels are others"
+    return int(runs.has_status(state, "done").sum())
+
+
+def test_a_killed_writer_leaves_whole_chunks_that_are_done_or_pending(tmp_path):
+    path = tmp_path / "labels.zarr"
+    LabelStore.create(path, IMAGE, LEGEND).close()
+    random.seed(0)
+    kills = 0
+    for settings in (1, 2):  # the second run replaces the first one's labels
+        finished = False
+        for _ in range(4):
+            with child(WRITER, path, settings) as process:
+                for line in process.stdout:
+                    finished = line.strip() == "finished"
+                    if random.random() < 0.4 and not finished:
+                        time.sleep(random.random() * 0.08)
+                        break
+                process.kill()
+                kills += not finished
+            with LabelStore.open(path, write=True) as store:  # nothing blocks it
+                check_whole(store)
+                assert not list(path.rglob("*.partial"))
+            if finished:
+                break
+        if not finished:
+            with child(WRITER, path, settings) as process:
+                assert process.stdout.read().endswith("finished\n")
+        with LabelStore.open(path) as store:
+            assert check_whole(store) == 15
+            assert not store.pending(store.runs[-1]).any()
+            assert_in_step(store)
+    assert kills >= 3
+
+
+def test_a_store_whose_maker_is_killed_is_whole_or_not_there(tmp_path):
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        with child(MAKER, folder) as process:
+            for line in process.stdout:
+                if line.strip() == "3":
+                    break
+            time.sleep(random.Random(seed).random() * 0.1)
+        made = list(folder.glob("[0-9]*.zarr"))
+        assert len(made) >= 3
+        for path in made:
+            LabelStore.open(path, write=True).close()
+
+
+def test_a_lock_holds_between_processes_and_dies_with_its_owner(tmp_path):
+    path = tmp_path / "labels.zarr"
+    LabelStore.create(path, IMAGE, LEGEND).close()
+    with child(HOLDER, path) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match="being written by another"):
+            LabelStore.open(path, write=True)
+        with LabelStore.open(path) as reader:
+            assert reader.legend == LEGEND
+        process.kill()
+        process.wait()
+        LabelStore.open(path, write=True).close()
