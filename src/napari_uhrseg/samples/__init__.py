@@ -1,0 +1,18 @@
+"""Sample images: a landscape of any size, a slide, and where the files of them lie."""
+
+from pathlib import Path
+
+
+def data_dir() -> Path:
+    """Return the folder of the sample files: in the package, or in a checkout.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "sample_data", package.parents[1] / "sample_data"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError("the sample files were not installed with the package")
