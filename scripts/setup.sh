@@ -4,6 +4,7 @@
 #                        tools, with the developers' tools too
 #   headless             true where there is no display to open a window on
 #
+# Whoever sources it has "set -e" on: what fails ends the script.
 # Written for a bare Debian 12; elsewhere the system's packages are only named.
 # PYTHON chooses the interpreter (default: the first python3 that is new enough).
 
