@@ -14,7 +14,7 @@ from napari_uhrseg.types import SegmentSettings
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.form import Form
 from napari_uhrseg.ui.hardware import HardwarePart
-from napari_uhrseg.ui.jobs import Jobs, report
+from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.model import ModelPart
@@ -36,6 +36,7 @@ class SegmentPart(QWidget):
         self._image: Image | None = None
         self._plan_number = 0
         self._running: Running | None = None
+        self._preparing: Job | None = None
         self._occupied = False  # from Segment pressed until the run has ended
         self._views: dict[str, LabelsView] = {}  # by output, or by image
         self._view: LabelsView | None = None
@@ -70,7 +71,7 @@ class SegmentPart(QWidget):
 
     def set_image(self, layer: Any, image: Image | None) -> None:
         """Segment this image, shown by this layer; None while there is none."""
-        if image is not self._image:
+        if _identity(image) != _identity(self._image):
             self.output.set_image(image)
         self._layer, self._image = layer, image
         self.replan()
@@ -121,8 +122,8 @@ class SegmentPart(QWidget):
             report(error)
             return
         self._busy("Preparing the run…")
-        self._jobs.call(
-            work.prepare, request, returned=self._prepared, errored=self._not_prepared
+        self._preparing = self._jobs.call(
+            work.prepare, request, returned=self._prepared, finished=self._not_prepared
         )
 
     def stop(self) -> None:
@@ -184,16 +185,17 @@ class SegmentPart(QWidget):
         self.plan.hide()
         self.bar.idle(str(error))
 
-    def _not_prepared(self, error: Exception) -> None:
-        report(error)
-        self._idle("")
+    def _not_prepared(self) -> None:
+        """The preparation has ended; where no run followed, nothing goes on."""
+        self._preparing = None
+        if self._running is None:
+            self._idle("")
 
     def _prepared(self, prepared: work.Prepared) -> None:
         request, replacing = prepared.request, False
         if prepared.replaces and request.output is not None:
             answer = ask_about(self, request.output, prepared.replaces)
             if answer is None:
-                self._idle("")
                 return
             replacing = answer == "replace"
             if answer == "other":
@@ -234,9 +236,17 @@ class SegmentPart(QWidget):
             self._running.toggle_pause()
 
     def _cancel(self) -> None:
+        if self._preparing is not None:
+            self._preparing.quit()
+            self.bar.ending()
         if self._running is not None:
             self._running.cancel()
 
     def _show_class(self, class_id: int, shown: bool) -> None:
         if self._view is not None:
             self._view.show_class(class_id, shown)
+
+
+def _identity(image: Image | None) -> object:
+    """The same for all planes of an image."""
+    return None if image is None else (image.path, image.fingerprint)
