@@ -79,7 +79,8 @@ def press_segment(panel: Panel, store: Path) -> None:
     part = panel.segment
 
     def planned() -> bool:
-        return part.bar.start.isEnabled() and part.plan.text().startswith("Plan:")
+        there = part.plan.text().startswith("Plan:")
+        return bool(there and part.bar.start.isEnabled())
 
     part.output.use(store)
     part.plan.setText("")

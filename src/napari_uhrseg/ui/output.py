@@ -124,8 +124,8 @@ class OutputPart(QWidget):
         self.line.setPlaceholderText("only until the window closes")
         self._edited()
 
-    def use(self, path: Path) -> None:
-        self.line.setText(str(path))
+    def use(self, path: Path | None) -> None:
+        self.line.setText("" if path is None else str(path))
         self._edited()
 
     def _edited(self) -> None:

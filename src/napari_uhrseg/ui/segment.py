@@ -10,20 +10,17 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.types import SegmentSettings
 from napari_uhrseg.ui import run as work
-from napari_uhrseg.ui.form import Form
-from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.legend import LegendList
-from napari_uhrseg.ui.model import ModelPart
-from napari_uhrseg.ui.output import OutputPart, WherePart, ask_about, free_name
-from napari_uhrseg.ui.rows import add_row, fold, form_of, note
+from napari_uhrseg.ui.output import ask_about, free_name
+from napari_uhrseg.ui.rows import note
 from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.running import Running
+from napari_uhrseg.ui.settings import SettingsPart
 
-MORE = ("precision", "scale", "bands", "value_range", "skip_glass")
+PLANNING = "Planning…"
 
 
 class SegmentPart(QWidget):
@@ -37,28 +34,24 @@ class SegmentPart(QWidget):
         self._plan_number = 0
         self._running: Running | None = None
         self._preparing: Job | None = None
+        self._ready: work.Prepared | None = None
         self._occupied = False  # from Segment pressed until the run has ended
         self._views: dict[str, LabelsView] = {}  # by output, or by image
         self._view: LabelsView | None = None
         self._key = ""
-        self.model = ModelPart(jobs)
-        self.hardware = HardwarePart(jobs)
-        self.where = WherePart(viewer)
-        self.overlap = Form(SegmentSettings, ("overlap",))
-        self.more = Form(SegmentSettings, MORE)
-        self.output = OutputPart()
+        self.form = SettingsPart(viewer, jobs)
+        self.model, self.output = self.form.model, self.form.output
         self.plan = note()
         self.plan.setAccessibleName("Plan")
         self.plan.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.bar = RunBar()
         self.legend = LegendList()
-        self._form = QWidget()
-        self._lay_out()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in (self.form, self.plan, self.bar, self.legend):
+            layout.addWidget(part)
         self._later = qdebounced(self._replan, timeout=250, parent=self)
-        for part in (
-            self.model, self.hardware, self.where, self.overlap, self.more, self.output,
-        ):  # fmt: skip
-            part.changed.connect(self.replan)
+        self.form.changed.connect(self.replan)
         camera = viewer.scene.camera.events
         self._camera = (camera.center, camera.zoom)
         for event in self._camera:
@@ -76,38 +69,6 @@ class SegmentPart(QWidget):
         self._layer, self._image = layer, image
         self.replan()
 
-    def request(self) -> work.Request:
-        """What the form says now.
-
-        Raises
-        ------
-        PlanError
-            Something is missing or cannot be; the message says what.
-        """
-        if self._image is None:
-            raise PlanError("Open an image, or choose an image layer, first.")
-        if self.model.path is None:
-            raise PlanError("Choose a checkpoint first.")
-        if self.hardware.device is None:
-            raise PlanError("Looking for devices…")
-        try:
-            values = self.overlap.values() | self.more.values()
-        except ValueError as error:
-            raise PlanError(str(error)) from error
-        settings = SegmentSettings(
-            device=self.hardware.device,
-            region=self.where.region(self._layer),
-            threads=work.free_threads(),
-            **values,
-        )
-        return work.Request(
-            self._image,
-            self.model.path,
-            settings,
-            self.hardware.budget_bytes,
-            self.output.path,
-        )
-
     def replan(self) -> None:
         """The form has changed: plan again, a moment after the last change."""
         if not self._occupied:
@@ -117,53 +78,40 @@ class SegmentPart(QWidget):
     def start(self) -> None:
         """Segment was pressed."""
         try:
-            request = self.request()
+            request = self.form.request(self._image, self._layer)
         except PlanError as error:
             report(error)
             return
         self._busy("Preparing the run…")
         self._preparing = self._jobs.call(
-            work.prepare, request, returned=self._prepared, finished=self._not_prepared
+            work.prepare, request, returned=self._prepared, finished=self._go_on
         )
 
     def stop(self) -> None:
         """The panel is going: let go of the viewer."""
         self._later.cancel()
-        self.where.stop()
+        self.form.where.stop()
         for event in self._camera:
             event.disconnect(self._moved)
         if self._running is not None:
             self._running.stop()
 
-    def _lay_out(self) -> None:
-        form = form_of(self._form)
-        form.addRow(self.model)
-        form.addRow(self.hardware)
-        add_row(form, "&Where", self.where)
-        form.addRow(self.overlap)
-        form.addRow(fold("More settings", self.more))
-        form.addRow(self.output)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for part in (self._form, self.plan, self.bar, self.legend):
-            layout.addWidget(part)
-
     def _moved(self) -> None:
-        if self.where.follows_view:
+        if self.form.where.follows_view:
             self.replan()
 
     def _replan(self) -> None:
         if self._occupied:
             return
         try:
-            request = self.request()
+            request = self.form.request(self._image, self._layer)
         except PlanError as error:
             self.plan.hide()
             self.bar.idle(str(error))
             return
         number = self._plan_number
-        self.plan.setText("Planning…")
-        self.plan.show()
+        self.plan.hide()
+        self.bar.idle(PLANNING)
 
         def mine(act: Callable[[Any], None]) -> Callable[[Any], None]:
             return lambda x: act(x) if number == self._plan_number else None
@@ -177,6 +125,7 @@ class SegmentPart(QWidget):
 
     def _planned(self, plan: Any) -> None:
         self.plan.setText("\n".join(["Plan: " + plan.summary(), *plan.warnings]))
+        self.plan.show()
         self.bar.idle("")
 
     def _not_planned(self, error: Exception) -> None:
@@ -185,22 +134,26 @@ class SegmentPart(QWidget):
         self.plan.hide()
         self.bar.idle(str(error))
 
-    def _not_prepared(self) -> None:
-        """The preparation has ended; where no run followed, nothing goes on."""
-        self._preparing = None
-        if self._running is None:
-            self._idle("")
-
     def _prepared(self, prepared: work.Prepared) -> None:
-        request, replacing = prepared.request, False
+        self._ready = prepared
+
+    def _go_on(self) -> None:
+        """The preparation has ended: run, ask, or (cancelled, failed) do nothing."""
+        self._preparing = None
+        prepared, self._ready = self._ready, None
+        if prepared is None:
+            self._idle("")
+            return
+        request, answer = prepared.request, ""
         if prepared.replaces and request.output is not None:
-            answer = ask_about(self, request.output, prepared.replaces)
-            if answer is None:
-                return
-            replacing = answer == "replace"
+            answer = ask_about(self, request.output, prepared.replaces) or "nothing"
             if answer == "other":
                 request = replace(request, output=free_name(request.output))
-        self._run(request, replacing)
+                self.output.use(request.output)
+        if answer == "nothing":
+            self._idle("")
+        else:
+            self._run(request, answer == "replace")
 
     def _run(self, request: work.Request, replacing: bool) -> None:
         self._key = str(request.output or request.image.fingerprint)
@@ -221,14 +174,14 @@ class SegmentPart(QWidget):
 
     def _busy(self, status: str) -> None:
         self._occupied = True
-        self._form.setEnabled(False)
-        self._form.setToolTip("A run is going on: its settings cannot change.")
+        self.form.set_running(True)
         self.bar.running(status)
 
     def _idle(self, status: str) -> None:
+        if self._running is not None:
+            self._running.deleteLater()
         self._running, self._occupied = None, False
-        self._form.setEnabled(True)
-        self._form.setToolTip("")
+        self.form.set_running(False)
         self.bar.idle("", status)
 
     def _toggle_pause(self) -> None:
