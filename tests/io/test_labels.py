@@ -6,10 +6,12 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -529,6 +531,39 @@ def test_a_damaged_store_says_so(store, harm, message, write):
     harm(store.path)
     with pytest.raises(StoreError, match=message):
         LabelStore.open(store.path, write=write)
+
+
+@contextmanager
+def somebody_else():
+    """Without root's right to everything; nothing changes for another user."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_without_permission():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "labels.zarr"
+        LabelStore.create(path, IMAGE, LEGEND).close()
+        (path / ".lock").chmod(0o400)
+        path.chmod(0)
+        with somebody_else(), pytest.raises(StoreError, match="opened: Permission"):
+            LabelStore.open(path)
+        path.chmod(0o555)
+        with somebody_else():
+            assert LabelStore.open(path).legend == LEGEND
+            message = "cannot be opened for writing: Permission denied"
+            with pytest.raises(StoreError, match=message):
+                LabelStore.open(path, write=True)
+            with pytest.raises(StoreError, match=r"made at .*: Permission"):
+                LabelStore.create(path / "inside.zarr", IMAGE, LEGEND)
+        path.chmod(0o755)
 
 
 def test_another_zarr_is_not_a_label_store(tmp_path):

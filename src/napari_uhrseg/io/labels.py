@@ -18,7 +18,7 @@ from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.levels import ShownLevel, merge, read, write_levels
 from napari_uhrseg.io.runs import CHUNK, Status
-from napari_uhrseg.io.tree import create_tree, load_tree, lock
+from napari_uhrseg.io.tree import check_there, create_tree, load_tree, lock
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
 
 __all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels", "shown_levels"]
@@ -122,9 +122,7 @@ class LabelStore:
             writing, another window or process has it open for writing.
         """
         path = Path(path).absolute()
-        if not (path / "zarr.json").is_file():
-            what = "is not a label store" if path.exists() else "does not exist"
-            raise StoreError(f"{path} {what}.", "Choose the folder of a label store.")
+        check_there(path)
         return cls(path, write=write)
 
     def close(self) -> None:
@@ -199,19 +197,23 @@ class LabelStore:
         return {c.id: float(counts[c.id] / total) for c in self.legend}
 
     def coarsest_shown(self) -> Labels:
-        """The coarsest shown level, kept in step in place by every write."""
-        with self._writing:
-            if self._top_shown is None:
+        """The coarsest shown level, kept in step in place by every write.
+
+        Reads it at the first call, which waits for a write that goes on; later
+        calls wait for nothing.
+        """
+        if self._top_shown is None:
+            with self._writing:
                 top = read(self.prediction[-1], ...), read(self.correction[-1], ...)
                 self._top_shown = merge(*top)
-            return self._top_shown
+        return self._top_shown
 
     def coarsest_confidence(self) -> Labels:
         """The coarsest level of confidence, kept in step in place likewise."""
-        with self._writing:
-            if self._top_confidence is None:
+        if self._top_confidence is None:
+            with self._writing:
                 self._top_confidence = read(self.confidence[-1], ...)
-            return self._top_confidence
+        return self._top_confidence
 
     # -- classes and runs -----------------------------------------------------
 

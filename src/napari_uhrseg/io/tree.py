@@ -70,6 +70,22 @@ def create_tree(path: Path, info: ome.StoreInfo, legend: Legend) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def check_there(path: Path) -> None:
+    """Raise StoreError where there is nothing like a store at the path."""
+    try:
+        (path / "zarr.json").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is not a label store" if os.path.lexists(path) else "does not exist"
+        raise StoreError(
+            f"{path} {what}.", "Choose the folder of a label store."
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be opened: {error.strerror or error}.",
+            "Ask for the right to read there, or copy the store.",
+        ) from error
+
+
 def load_tree(path: Path, *, write: bool) -> Tree:
     """Open what is there. Raises StoreError where it is not a whole label store."""
     try:
