@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,8 @@ class Segmenter(nn.Module, ABC):
 
     spec: InputSpec
     recipe: Recipe
+    training_only: ClassVar[tuple[str, ...]] = ()
+    """Names of submodules that only ``loss`` needs; no checkpoint holds them."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:

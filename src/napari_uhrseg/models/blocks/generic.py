@@ -1,0 +1,108 @@
+"""Any segmentation-models-pytorch network, made from plain arguments."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import segmentation_models_pytorch as smp
+from torch import nn
+
+from napari_uhrseg.errors import CheckpointError
+
+ARCHITECTURES: Mapping[str, type[nn.Module]] = {
+    name: getattr(smp, name)
+    for name in (
+        "DeepLabV3Plus", "DeepLabV3", "FPN", "Linknet", "MAnet", "PAN", "PSPNet",
+        "Segformer", "Unet", "UnetPlusPlus", "UPerNet", "DPT",
+    )
+    if hasattr(smp, name)
+}  # fmt: skip
+
+# mmsegmentation's sizes for ResNet-18 at output stride 8, which papers mean by
+# "DeepLabv3+ R18-d8"
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "DeepLabV3Plus": {"encoder_output_stride": 8, "decoder_channels": 128},
+    "DeepLabV3": {"encoder_output_stride": 8, "decoder_channels": 128},
+}
+
+
+def make_segmenter(
+    architecture: str,
+    encoder: str,
+    classes: int,
+    channels: int,
+    window: int,
+    options: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+) -> Any:
+    """The network, as the library builds it.
+
+    Parameters
+    ----------
+    architecture
+        A class of segmentation_models_pytorch.
+    encoder
+        Its name there, or ``tu-`` and a name of timm.
+    window
+        Side of the input; must be a multiple of the encoder's stride.
+    options
+        More arguments of the architecture; they replace ``DEFAULTS``.
+    pretrained
+        Fetch the encoder's ImageNet weights (through timm, or the cache).
+
+    Raises
+    ------
+    CheckpointError
+        The architecture, the encoder, an option or the window cannot be, or the
+        weights cannot be fetched.
+    """
+    if architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"There is no architecture named {architecture!r}.",
+            f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    made = ARCHITECTURES[architecture]
+    arguments = {
+        "encoder_name": encoder,
+        "in_channels": channels,
+        "classes": classes,
+        **(DEFAULTS.get(architecture, {}) if options is None else options),
+    }
+    net = _built(made, {**arguments, "encoder_weights": None})
+    stride = int(net.encoder.output_stride)
+    if window % stride:
+        near = max(1, round(window / stride)) * stride
+        raise CheckpointError(
+            f"A window of {window} pixels does not fit {architecture} with {encoder}: "
+            f"it must be a multiple of {stride}.",
+            f"Take {near}.",
+        )
+    if pretrained:
+        net = _with_weights(made, arguments)
+    return net
+
+
+def _built(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
+    try:
+        return made(**arguments)
+    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise CheckpointError(
+            f"{made.__name__} with the encoder {arguments['encoder_name']!r} cannot "
+            f"be built: {error}",
+            "Choose an encoder of segmentation-models-pytorch, or 'tu-' and the name "
+            "of a timm model, and options the architecture has.",
+        ) from error
+
+
+def _with_weights(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
+    encoder = arguments["encoder_name"]
+    weights = True if encoder.startswith("tu-") else "imagenet"
+    try:
+        return made(**arguments, encoder_weights=weights)
+    except (OSError, RuntimeError, KeyError) as error:  # hub errors are OSErrors
+        first = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"The ImageNet weights of {encoder!r} cannot be had: {first}",
+            "Connect to the internet once (they are kept afterwards), copy the "
+            "Hugging Face cache from a machine that has them, or train from scratch "
+            "with --no-pretrained.",
+        ) from error

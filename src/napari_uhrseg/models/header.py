@@ -1,0 +1,97 @@
+"""The card of a checkpoint file, read without torch.
+
+A safetensors file is 8 bytes (the header's length, little-endian), the header as
+JSON, and the tensors' bytes one after the other.
+"""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.types import Card
+
+MAX_HEADER = 100_000_000  # bytes; the format's own bound
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def read_card(path: Path | str) -> Card:
+    """What the checkpoint says of itself; reads only the file's header.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, is not a safetensors file, is cut off, or has no
+        card or a damaged one.
+    """
+    path = Path(path)
+    text = _header(path).get("__metadata__", {}).get("card")
+    if text is None:
+        raise CheckpointError(
+            f"{path.name} is a safetensors file without a card.",
+            "Only checkpoints made or imported by napari-uhrseg can be run.",
+        )
+    try:
+        data = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"The card of {path.name} is damaged: {error}.",
+            "Get the file again from where it came from.",
+        ) from error
+    if not isinstance(data, dict):
+        raise CheckpointError(
+            f"The card of {path.name} is damaged: it is no JSON object.",
+            "Get the file again from where it came from.",
+        )
+    return Card.from_dict(data)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            if start.startswith(PICKLES):
+                raise CheckpointError(
+                    f"{path.name} is a PyTorch file (pickle), which may run code when "
+                    "it is opened, so it is not.",
+                    "Import it once: napari-uhrseg import FILE --model NAME --output "
+                    "C.safetensors (for the methods whose importer is there).",
+                )
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= MAX_HEADER:
+                raise _not_safetensors(path)
+            text = file.read(length) if 8 + length <= size else b""
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be opened: {error.strerror or error}.",
+            "Check the path and the permissions.",
+        ) from error
+    if 8 + length > size:
+        raise _cut_off(path) if start[7:] == b"\0" else _not_safetensors(path)
+    try:
+        header = json.loads(text)
+        ends = [v["data_offsets"][1] for k, v in header.items() if k[:2] != "__"]
+        needed = 8 + length + max(ends, default=0)
+        header.get("__metadata__", {}).get("card")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError,
+            RecursionError) as error:  # fmt: skip
+        raise _not_safetensors(path) from error
+    if size < needed:
+        raise _cut_off(path)
+    return dict(header)
+
+
+def _not_safetensors(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} is not a checkpoint: it is no safetensors file.",
+        "Choose a .safetensors file made or imported by napari-uhrseg.",
+    )
+
+
+def _cut_off(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} is cut off: it is shorter than its header says.",
+        "Copy or download it again.",
+    )

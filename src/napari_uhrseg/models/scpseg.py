@@ -1,0 +1,255 @@
+"""SCPSeg: the surroundings squeezed into the window's own border.
+
+Liu, Duan, Kang, Li: "Squeezing Context into Patches: Towards Memory-Efficient
+Ultra-High Resolution Semantic Segmentation", IJCAI 2025. Equations by its numbers.
+
+G is the side of the patch read, L of the window at its centre, D what the window
+is squeezed to; the paper has (512, 256, 192), for DeepGlobe (1024, 512, 384).
+Published (test sets, DeepLabv3+ ResNet-18 at stride 8): mIoU 87.6 Potsdam, 71.9
+BLU, 74.0 DeepGlobe, 78.6 Inria (which by its F1 is the building class alone).
+
+The authors' code is not public. What the paper leaves open, with the reason:
+
+[choice] Cells are resized bilinearly without antialiasing, torch's default for
+"resize"; ``antialias=True`` changes that. Each cell by itself (eq. 1 to 3).
+[choice] Beyond the image: reflection, which invents no edges.
+[choice] Logits are cropped to the centre first and then resized to L: L * L / D is
+no whole number, so the whole squeezed map cannot be resized to put its centre right.
+Where the crop would fall between two pixels of the map, it is resized to L first.
+[choice] Cross entropy on the window only, as the paper names no label for the rim.
+[choice] The super-resolution decoder (eq. 5), "several convolutions and
+de-convolutions": a 3 x 3 convolution, one 4 x 4 stride-2 transposed convolution for
+every halving of the encoder, a 3 x 3, a 1 x 1. It works in normalised values.
+[choice] Eq. 8 is read as the mean over the k^2 x k^2 similarities of all windows;
+windows do not overlap (``lfa_stride``), the last one is moved inward. Features of
+the decoder are those of the same scale as the segmentation features.
+[choice] No gradient through the decoder's similarities: the text's "transfer", and
+what ISDNet's authors do; ``mutual=True`` lets it through.
+[choice] SGD with momentum 0.9 and weight decay 5e-4; the paper gives rate 0.01,
+cosine, 40,000 steps of 16, ImageNet weights.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from segmentation_models_pytorch.base import SegmentationHead
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.generic import make_segmenter
+from napari_uhrseg.models.blocks.squeeze import squeeze
+from napari_uhrseg.models.plain import cross_entropy, mean, std
+from napari_uhrseg.types import InputSpec, Recipe, Stage, View
+
+
+class SCPSeg(Segmenter):
+    """Any segmenter, on squeezed patches.
+
+    Parameters
+    ----------
+    classes, channels
+        Outputs and inputs of the network.
+    architecture, encoder, options
+        As in :func:`~napari_uhrseg.models.blocks.generic.make_segmenter`.
+    patch, window, inner
+        G, L and D of the paper, in pixels.
+    sr_width
+        Channels of the super-resolution decoder at a quarter of the resolution and
+        below; half of it above.
+    antialias, lfa_window, lfa_stride, mutual
+        See the module's docstring.
+    pretrained
+        Start from ImageNet weights of the encoder.
+
+    Raises
+    ------
+    CheckpointError
+        The sizes or parts do not fit together, or weights cannot be fetched.
+    """
+
+    training_only: ClassVar[tuple[str, ...]] = ("sr",)
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 3,
+        architecture: str = "DeepLabV3Plus",
+        encoder: str = "resnet18",
+        patch: int = 512,
+        window: int = 256,
+        inner: int = 192,
+        options: Mapping[str, Any] | None = None,
+        sr_width: int = 128,
+        antialias: bool = False,
+        lfa_window: int = 7,
+        lfa_stride: int = 7,
+        mutual: bool = False,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_sizes(patch, window, inner)
+        self.spec = InputSpec(
+            views={"surrounding": View(patch, patch)},
+            window=window,
+            channels=channels,
+            mean=mean(channels),
+            std=std(channels),
+        )
+        batch_size = 16 if window <= 256 else 8
+        self.recipe = Recipe(stages=(Stage(40_000, 0.01),), batch_size=batch_size)
+        self.inner, self.antialias, self.mutual = inner, antialias, mutual
+        self.lfa_window, self.lfa_stride = lfa_window, lfa_stride
+        net = make_segmenter(
+            architecture, encoder, classes, channels, window, options, pretrained
+        )
+        if not isinstance(net.segmentation_head, SegmentationHead):
+            raise CheckpointError(
+                f"SCPSeg cannot be put around {architecture}: its features and its "
+                "classifier cannot be told apart.",
+                "Choose DeepLabV3Plus, FPN, PSPNet, UPerNet, Segformer or Unet.",
+            )
+        self.encoder, self.decoder = net.encoder, net.decoder
+        self.classifier = net.segmentation_head[0]  # upsampling is done here
+        self.sr: SuperResolution | None = SuperResolution(
+            net.encoder.out_channels[-1], channels, net.encoder.output_stride, sr_width
+        )
+
+    def forward(self, batch: Batch) -> Outputs:
+        patch = batch.views["surrounding"]
+        squeezed = squeeze(patch, self.spec.window, self.inner, self.antialias)
+        features = self.encoder(squeezed)
+        decoded = self.decoder(features)
+        outputs = {"logits": self._centre(self.classifier(decoded), resize=True)}
+        if self.training and self.sr is not None:
+            image, maps = self.sr(features[-1])
+            same = min(maps, key=lambda m: abs(m.shape[-1] - decoded.shape[-1]))
+            if same.shape[-1] != decoded.shape[-1]:
+                same = _resized(same, decoded.shape[-1])
+            outputs["sr_image"] = self._centre(image, resize=True)
+            outputs["sr_features"] = self._centre(same)
+            outputs["ss_features"] = self._centre(decoded)
+        return outputs
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Eq. 9: cross entropy + 0.5 super-resolution + 0.5 feature alignment."""
+        segmentation = cross_entropy(outputs["logits"], batch.target)
+        if "sr_image" not in outputs:
+            return {"loss": segmentation}
+        local = self._window(batch.views["surrounding"])
+        sr = (outputs["sr_image"].float() - local).abs().mean()
+        guide = outputs["sr_features"]
+        lfa = local_feature_alignment(
+            guide if self.mutual else guide.detach(),
+            outputs["ss_features"],
+            self.lfa_window,
+            self.lfa_stride,
+        )
+        return {
+            "loss": segmentation + 0.5 * sr + 0.5 * lfa,
+            "segmentation": segmentation,
+            "super_resolution": sr,
+            "feature_alignment": lfa,
+        }
+
+    def _window(self, patch: Tensor) -> Tensor:
+        """The window within the patch, at full resolution."""
+        side = self.spec.window
+        margin = (patch.shape[-1] - side) // 2
+        return patch[..., margin : margin + side, margin : margin + side]
+
+    def _centre(self, squeezed: Tensor, resize: bool = False) -> Tensor:
+        """The part of a squeezed map that shows the window; of side L if resized."""
+        side = self.spec.window
+        if squeezed.shape[-1] * (side - self.inner) % (2 * side):
+            squeezed = _resized(squeezed, side)
+        size = squeezed.shape[-1]
+        margin = size * (side - self.inner) // (2 * side)
+        centre = squeezed[..., margin : size - margin, margin : size - margin]
+        return _resized(centre, side) if resize else centre
+
+
+class SuperResolution(nn.Module):
+    """h_SR of eq. 5: from the encoder's last features back to the image."""
+
+    def __init__(self, inputs: int, channels: int, stride: int, width: int) -> None:
+        super().__init__()
+        narrow = max(1, width // 2)
+        self.first = _conv(nn.Conv2d(inputs, width, 3, padding=1, bias=False))
+        self.steps = nn.ModuleList()
+        before = width
+        while stride > 1:
+            stride //= 2
+            after = width if stride >= 4 else narrow
+            up = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
+            self.steps.append(_conv(up))
+            before = after
+        self.last = _conv(nn.Conv2d(before, narrow, 3, padding=1, bias=False))
+        self.image = nn.Conv2d(narrow, channels, 1)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The image (N, C, L, L), and the features of every scale on the way."""
+        maps = [self.first(features)]
+        for step in self.steps:
+            maps.append(step(maps[-1]))
+        maps.append(self.last(maps[-1]))
+        return self.image(maps[-1]), maps
+
+
+def local_feature_alignment(
+    guide: Tensor, features: Tensor, window: int = 7, stride: int = 7
+) -> Tensor:
+    """Eq. 7 and 8: mean difference of the pixels' similarities within windows.
+
+    Parameters
+    ----------
+    guide, features
+        (N, C, s, s) and (N, C', s, s); computed in float32.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        return (_similar(guide, window, stride) - _similar(features, window, stride)
+                ).abs().mean()  # fmt: skip
+
+
+def _similar(features: Tensor, window: int, stride: int) -> Tensor:
+    """(N, windows, k^2, k^2) cosine similarities of a window's pixels."""
+    side = features.shape[-1]
+    window = min(window, side)
+    starts = [*range(0, side - window, stride), side - window]
+    places = torch.tensor(starts, device=features.device)[:, None] + torch.arange(
+        window, device=features.device
+    )
+    unit = F.normalize(features.float(), dim=1)
+    cut = unit[:, :, places][..., places]  # N, C, rows, k, columns, k
+    n, c, rows, k, columns, _ = cut.shape
+    pixels = cut.permute(0, 2, 4, 1, 3, 5).reshape(n, rows * columns, c, k * k)
+    return pixels.transpose(-1, -2) @ pixels
+
+
+def _conv(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    return nn.Sequential(
+        layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU(inplace=True)
+    )
+
+
+def _resized(maps: Tensor, side: int) -> Tensor:
+    if maps.shape[-1] == side:
+        return maps
+    return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def _check_sizes(patch: int, window: int, inner: int) -> None:
+    fits = (
+        0 < inner <= window <= patch
+        and (patch - window) % 2 == 0
+        and (window - inner) % 2 == 0
+        and (patch > window or inner == window)
+    )
+    if not fits:
+        raise CheckpointError(
+            f"Patch {patch}, window {window} and inner {inner} do not fit.",
+            "They must not grow in that order and differ by even numbers, for example "
+            "512, 256 and 192.",
+        )

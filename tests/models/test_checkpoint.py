@@ -1,0 +1,210 @@
+"""Checkpoints: what is written comes back, and what is wrong is said."""
+
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.registry import build
+from napari_uhrseg.types import Card, LabelClass, Legend
+
+LEGEND = Legend((LabelClass(1, "a", "#ff0000", 0), LabelClass(2, "b", "#00ff00", 1)))
+ARGUMENTS = {"encoder": "tu-test_efficientnet", "window": 64, "options": {}}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module, Card]:
+    model = build("plain", ARGUMENTS, LEGEND)
+    card = Card(
+        model="plain",
+        arguments=ARGUMENTS,
+        legend=LEGEND,
+        spec=replace(model.spec, pixel_size=0.25, value_range=(0, 4095)),
+        name="Test µ",
+        metrics={"miou": 0.5},
+    )
+    return save_checkpoint(tmp_path / "c.safetensors", model, card), model, card
+
+
+def test_card_and_weights_come_back(saved):
+    path, model, card = saved
+    found = load_checkpoint(path)
+    assert found.card == card == read_card(path)
+    assert found.model.spec == card.spec
+    assert not found.model.training
+    assert len(found.hash) == 64
+    for name, tensor in model.state_dict().items():
+        back = found.model.state_dict()[name]
+        assert back.dtype == tensor.dtype
+        torch.testing.assert_close(back, tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_full_precision_is_exact_and_half_is_half(saved, tmp_path):
+    half, model, card = saved
+    full = save_checkpoint(tmp_path / "full.safetensors", model, card, half=False)
+    back = load_checkpoint(full).model.state_dict()
+    assert all(torch.equal(back[k], v) for k, v in model.state_dict().items())
+    assert half.stat().st_size < 0.6 * full.stat().st_size
+
+
+def test_weights_beyond_float16_stay_float32(saved, tmp_path):
+    _, model, card = saved
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.ndim > 1).flatten()[0] = 1e6
+    path = save_checkpoint(tmp_path / "large.safetensors", model, card)
+    back = load_checkpoint(path).model
+    assert next(p for p in back.parameters() if p.ndim > 1).flatten()[0] == 1e6
+
+
+def test_training_parts_are_left_out(tmp_path):
+    arguments = {**ARGUMENTS, "patch": 128, "inner": 48, "sr_width": 8}
+    model = build("scpseg", arguments, LEGEND)
+    card = Card("scpseg", arguments, LEGEND, model.spec)
+    path = save_checkpoint(tmp_path / "s.safetensors", model, card)
+    assert not [k for k in load_file(path) if k.startswith("sr.")]
+    assert load_checkpoint(path).model.sr is None
+    assert load_checkpoint(path, training=True).model.sr is not None
+
+
+def test_the_card_is_read_without_torch(saved):
+    code = (
+        "import sys; from napari_uhrseg.models.header import read_card; "
+        f"print(read_card({str(saved[0])!r}).name == 'Test \\u00b5'); "
+        "assert 'torch' not in sys.modules"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "True", found.stderr
+
+
+def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
+    path, model, card = saved
+    before = path.read_bytes()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_checkpoint(path, model, card)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_weights_that_are_not_finite_are_not_saved(saved, tmp_path):
+    _, model, card = saved
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="not finite"):
+        save_checkpoint(tmp_path / "nan.safetensors", model, card)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _cut_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _text(path: Path) -> None:
+    path.write_text("These are no weights, but a text of some length.")
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _zip(path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, path)
+
+
+def _pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"a": 1}))
+
+
+def _no_card(path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, path)
+
+
+def _header_of_a_list(path: Path) -> None:
+    path.write_bytes(struct.pack("<Q", 2) + b"[]")
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_cut, "cut off"),
+        (_cut_header, "cut off"),
+        (_text, "no safetensors"),
+        (_empty, "no safetensors"),
+        (_header_of_a_list, "no safetensors"),
+        (_zip, "pickle.*[Ii]mport"),
+        (_pickle, "pickle.*[Ii]mport"),
+        (_no_card, "without a card"),
+        (_missing, "cannot be opened"),
+    ],
+)
+def test_files_of_another_kind(saved, spoil, message):
+    path = saved[0]
+    spoil(path)
+    for read in (read_card, load_checkpoint):
+        with pytest.raises(CheckpointError, match=message) as error:
+            read(path)
+        assert error.value.hint
+
+
+def _rewrite(path: Path, change, tensors=None) -> None:
+    data = read_card(path).to_dict()
+    change(data)
+    found = load_file(path) if tensors is None else tensors
+    save_file(found, path, metadata={"card": json.dumps(data)})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "nonsense"}, "no model named 'nonsense'"),
+        ({"model": "glnet"}, "not there yet"),
+        ({"format_version": 9}, "format version 9"),
+        ({"legend": {"classes": []}}, "of another shape|cannot be built"),
+        ({"arguments": {"pretrained": True}}, "must not have"),
+        ({"arguments": {"nonsense": 1}}, "cannot be built"),
+        ({"arguments": {**ARGUMENTS, "window": 96}}, "contradicts itself"),
+        ({"arguments": {**ARGUMENTS, "encoder": "tu-nonsense"}}, "cannot"),
+        ({"spec": 3}, "damaged"),
+        ({"unheard": 3}, "damaged"),
+    ],
+)
+def test_cards_that_do_not_fit(saved, changed, message):
+    _rewrite(saved[0], lambda data: data.update(changed))
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_checkpoint(saved[0])
+    assert error.value.hint
+
+
+def test_every_key_is_accounted_for(saved):
+    path = saved[0]
+    tensors = load_file(path)
+    first, second, *_ = (k for k, v in tensors.items() if v.ndim == 4)
+    tensors["extra"] = tensors.pop(first)
+    tensors[second] = tensors[second][:1]
+    _rewrite(path, lambda data: None, tensors)
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path)
+    for part in (f"missing: {first}", "unknown: extra", f"another shape: {second}"):
+        assert part in str(error.value)
