@@ -71,7 +71,8 @@ class ModelPart(QWidget):
             title = entry.title if there else f"{entry.title} (not there yet)"
             self.model.addItem(title, entry.name)
             row = self.model.count() - 1
-            tip = entry.sentence + ("" if there else " It is not built in yet.")
+            tip = f"{entry.sentence}\n{entry.published}"
+            tip += "" if there else "\nIt is not built in yet."
             self.model.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
             self.model.model().item(row).setEnabled(there)
         first = [e.name for e in REGISTRY.values() if e.module is not None]
@@ -97,7 +98,7 @@ class ModelPart(QWidget):
         name = self.model.currentData()
         entry = REGISTRY[name]
         self.sentence.setText(entry.sentence)
-        self.model.setToolTip(entry.sentence)
+        self.model.setToolTip(entry.published)
         before = self.path
         self.checkpoint.blockSignals(True)
         self.checkpoint.clear()

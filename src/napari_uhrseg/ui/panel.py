@@ -10,15 +10,21 @@ from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.rows import fold
 from napari_uhrseg.ui.segment import SegmentPart
+from napari_uhrseg.ui.triton import keep_triton_out
 
 
 class Panel(QWidget):
     """Image and Segment (later also Correct), and what Fine-tune says for now."""
 
-    def __init__(self, viewer: Any, *, finetune: bool = False) -> None:
+    unfold_finetune = False
+
+    def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self._viewer = viewer
+        # napari hands out a proxy that wraps each layer anew at every access, so
+        # that no layer would be itself; only public names are used all the same
+        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._stopped = False
+        keep_triton_out()  # before any job imports torch
         self.jobs = Jobs(self)
         self.image = ImagePart(viewer, self.jobs)
         self.segment = SegmentPart(viewer, self.jobs)
@@ -31,7 +37,7 @@ class Panel(QWidget):
         parts = (
             ("Image", self.image, True),
             ("Segment", self.segment, True),
-            ("Fine-tune", self.finetune, finetune),
+            ("Fine-tune", self.finetune, self.unfold_finetune),
         )
         for title, part, unfolded in parts:
             layout.addWidget(fold(title, part, unfolded=unfolded))
@@ -65,3 +71,9 @@ class Panel(QWidget):
 
     def _image_changed(self) -> None:
         self.segment.set_image(self.image.layer, self.image.image)
+
+
+class FineTunePanel(Panel):
+    """The same dock from the other menu entry."""
+
+    unfold_finetune = True

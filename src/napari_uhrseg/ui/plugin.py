@@ -1,18 +1,17 @@
-"""What napari calls: the reader, the samples, the two menu entries of the dock."""
+"""What napari calls: the reader and the samples."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.viewer import Viewer
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_uhrseg.io.image import Image
-    from napari_uhrseg.ui.panel import Panel
 
 LayerData = tuple[Any, ...]
+VIRTUAL_SEED = 7
+PIXEL_SIZE = 0.5  # metres, as in the sample scene
 NOTHING: LayerData = (None,)  # tells napari that all was said
 
 
@@ -35,18 +34,12 @@ def read(path: str | list[str]) -> list[LayerData]:
 
 def sample_orthophoto() -> list[LayerData]:
     """The georeferenced sample scene, a COG with ground truth beside it."""
-    return _shown(lambda: _open_sample("orthophoto.tif"))
+    return _shown(lambda: _open_sample("scene.tif"))
 
 
 def sample_virtual() -> list[LayerData]:
     """The same world at 100,000 x 100,000 pixels, computed as one looks at it."""
-
-    def virtual() -> "Image":
-        from napari_uhrseg.samples import virtual_image
-
-        return virtual_image()
-
-    return _shown(virtual)
+    return _shown(_virtual)
 
 
 def sample_slide() -> list[LayerData]:
@@ -54,25 +47,22 @@ def sample_slide() -> list[LayerData]:
     return _shown(lambda: _open_sample("slide.tif"))
 
 
-def segment_panel(napari_viewer: Viewer) -> "Panel":
-    """The dock, unfolded for segmenting."""
-    from napari_uhrseg.ui.panel import Panel
-
-    return Panel(napari_viewer)
-
-
-def finetune_panel(napari_viewer: Viewer) -> "Panel":
-    """The same dock, with what there is on training unfolded."""
-    from napari_uhrseg.ui.panel import Panel
-
-    return Panel(napari_viewer, finetune=True)
-
-
 def _open_sample(name: str) -> "Image":
     from napari_uhrseg.io.image import open_image
     from napari_uhrseg.samples import data_dir
 
     return open_image(sample_path(data_dir(), name))
+
+
+def _virtual() -> "Image":
+    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.samples.world import virtual_levels
+
+    levels = virtual_levels(VIRTUAL_SEED)
+    size = (PIXEL_SIZE, PIXEL_SIZE)
+    return Image.from_array(
+        levels, name="Virtual orthophoto", rgb=True, pixel_size=size, unit="metre"
+    )
 
 
 def sample_path(folder: "Path", name: str) -> "Path":

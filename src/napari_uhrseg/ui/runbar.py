@@ -24,9 +24,9 @@ class RunBar(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.start = QPushButton("&Segment", clicked=self.started.emit)
-        self.pause = QPushButton("&Pause", clicked=self.pauseToggled.emit)
-        self.cancel = QPushButton("&Cancel", clicked=self.cancelled.emit)
+        self.start = QPushButton("&Segment", clicked=lambda: self.started.emit())
+        self.pause = QPushButton("&Pause", clicked=lambda: self.pauseToggled.emit())
+        self.cancel = QPushButton("&Cancel", clicked=lambda: self.cancelled.emit())
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
         self.bar.setTextVisible(True)
