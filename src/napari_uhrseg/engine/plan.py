@@ -14,6 +14,7 @@ from napari_uhrseg.engine.device import (
     MemoryBudget,
     choose_precision,
     find_device,
+    out_of_memory,
 )
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.errors import DeviceError, PlanError
@@ -136,13 +137,7 @@ def make_plan(
             )
     precision = choose_precision(settings.precision, device)
     batch = _batch_size(checkpoint, device, budget, settings.batch_size)
-    seconds = seconds_per_window(
-        checkpoint.model,
-        device,
-        precision,
-        batch,
-        settings.threads or torch.get_num_threads(),
-    )
+    batch, seconds = _measured(checkpoint, device, precision, batch, settings.threads)
     chunks = _block_chunks(checkpoint, budget, scale, overlap, seconds)
     run = Run(
         id=0,
@@ -322,6 +317,34 @@ def _batch_size(
     ):
         size //= 2
     return size
+
+
+def _measured(
+    checkpoint: Checkpoint,
+    device: Device,
+    precision: str,
+    batch: int,
+    threads: int | None,
+) -> tuple[int, float]:
+    """The batch that does run, halved where it did not, and seconds a window."""
+    while True:
+        try:
+            return batch, seconds_per_window(
+                checkpoint.model,
+                device,
+                precision,
+                batch,
+                threads or torch.get_num_threads(),
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if batch == 1:
+                raise DeviceError(
+                    f"{device.name} has too little memory left for one window.",
+                    "Close other programs that use it, or choose the CPU.",
+                ) from error
+            batch //= 2
 
 
 def _block_chunks(

@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import ToyNet, make_checkpoint
+
+from napari_uhrseg.engine import plan as plan_module
+from napari_uhrseg.engine.cost import bytes_per_window
+from napari_uhrseg.engine.device import MemoryBudget, find_device
+from napari_uhrseg.engine.grid import Grid
+from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.errors import DeviceError, PlanError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.types import Roi, SegmentSettings
+
+MB = 1 << 20
+BUDGET = MemoryBudget("cpu", 1024 * MB, 1024 * MB)
+CHECKPOINT = make_checkpoint(ToyNet())
+SETTINGS = SegmentSettings(device="cpu", threads=1)
+
+
+def blank(height=300, width=400, bands=3, **kwargs):
+    data = np.zeros((height, width, bands), np.uint8)
+    return Image.from_array(data, name="blank", rgb=bands == 3, **kwargs)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 5000), st.integers(1, 5000), st.randoms())
+def test_blocks_hold_every_pending_chunk_once_and_nothing_beyond(h, w, random):
+    plan = make_plan(blank(h, w, 1), CHECKPOINT, SETTINGS, BUDGET)
+    plan = replace(plan, block_chunks=random.randint(1, 4))
+    rows, columns = -(-h // CHUNK), -(-w // CHUNK)
+    pending = np.array(
+        [[random.random() < 0.6 for _ in range(columns)] for _ in range(rows)]
+    )
+    count = np.zeros((rows, columns), int)
+    for roi in plan.blocks(pending):
+        assert Roi(0, 0, h, w).contains(roi)
+        assert roi.y % CHUNK == roi.x % CHUNK == 0
+        bottom, right = -(-roi.bottom // CHUNK), -(-roi.right // CHUNK)
+        count[roi.y // CHUNK : bottom, roi.x // CHUNK : right] += 1
+    assert (count[pending] == 1).all()
+    assert count.max(initial=0) <= 1
+
+
+def test_one_line_tells_windows_time_memory_and_disk():
+    line = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET).summary()
+    assert "35 windows" in line
+    assert "batch 4, fp32" in line
+    assert "on disk" in line
+
+
+def test_the_share_computed_twice_is_stated(monkeypatch):
+    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
+    plan = make_plan(
+        blank(CHUNK, 2 * CHUNK), CHECKPOINT, replace(SETTINGS, overlap=32), BUDGET
+    )
+    unique = len(plan.grid)
+    assert plan.windows > unique
+    assert plan.computed_twice == pytest.approx(plan.windows / unique - 1)
+
+
+def test_a_smaller_budget_means_smaller_batches_and_stays_within():
+    need = bytes_per_window(CHECKPOINT.model)
+    big = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET)
+    small = make_plan(
+        blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", 4 * need, 64 * MB)
+    )
+    assert small.run.batch_size < big.run.batch_size
+    with pytest.raises(DeviceError, match="One window needs"):
+        make_plan(blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", need // 2, MB))
+
+
+def test_unknown_device_lists_those_there_are():
+    with pytest.raises(DeviceError, match="no device 'tpu'") as error:
+        find_device("tpu")
+    assert "cpu (" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"overlap": 64}, "overlap of 64"),
+        ({"region": Roi(900, 900, 10, 10)}, "outside the image"),
+        ({"bands": (0, 1, 7)}, "do not fit"),
+        ({"scale": 1000.0}, "not usable"),
+    ],
+)
+def test_settings_that_cannot_be(change, message):
+    with pytest.raises(PlanError, match=message) as error:
+        make_plan(blank(), CHECKPOINT, replace(SETTINGS, **change), BUDGET)
+    assert error.value.hint
+
+
+def test_too_few_bands_and_one_band_for_all():
+    with pytest.raises(PlanError, match="takes 3 bands and the image has 2"):
+        make_plan(blank(bands=2), CHECKPOINT, SETTINGS, BUDGET)
+    plan = make_plan(blank(bands=1), CHECKPOINT, SETTINGS, BUDGET)
+    assert plan.run.bands == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("pixel", "scale"), [(0.5, 1), (0.499, 1), (0.25, 2), (1, 0.5)]
+)
+def test_scale_is_trained_pixel_size_over_the_images(pixel, scale):
+    checkpoint = make_checkpoint(
+        ToyNet(), spec=replace(ToyNet().spec, pixel_size=0.5e-6)
+    )
+    image = blank(pixel_size=(pixel, pixel), unit="micrometer")
+    plan = make_plan(image, checkpoint, SETTINGS, BUDGET)
+    assert plan.run.scale == pytest.approx(scale)
+    assert bool(plan.warnings) == (scale != 1)
+
+
+def test_planning_the_largest_images_is_quick_and_small():
+    grid = Grid.make((1_000_000, 1_000_000), 256, 64, "shift")
+    assert len(grid) == 5208**2
+    assert grid.count(Roi(500_000, 500_000, 1024, 1024)) == 7 * 7
