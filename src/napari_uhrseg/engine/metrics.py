@@ -1,0 +1,204 @@
+"""How well labels agree with known ones, counted in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from napari_uhrseg.engine.device import MemoryBudget, running
+from napari_uhrseg.engine.grid import Grid
+from napari_uhrseg.engine.merge import Merger, window_weights
+from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.samples import IGNORED, Scene, Target
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import Labels, Roi, SegmentSettings
+
+BLOCK = 2048  # run pixels labelled at a time
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A confusion matrix and what follows from it.
+
+    ``counts[t, p]``: pixels of class t that were labelled p. Figures of a class
+    that is neither in the truth nor among the labels are NaN, and left out of
+    means.
+    """
+
+    names: tuple[str, ...]
+    counts: Counts
+
+    @property
+    def iou(self) -> npt.NDArray[np.float64]:
+        hit, truth, found = self._sums()
+        return _ratio(hit, truth + found - hit)
+
+    @property
+    def f1(self) -> npt.NDArray[np.float64]:
+        hit, truth, found = self._sums()
+        return _ratio(2 * hit, truth + found)
+
+    @property
+    def recall(self) -> npt.NDArray[np.float64]:
+        """The accuracy within each class of the truth."""
+        hit, truth, _ = self._sums()
+        return _ratio(hit, truth)
+
+    @property
+    def miou(self) -> float:
+        return _mean(self.iou)
+
+    @property
+    def accuracy(self) -> float:
+        return float(_ratio(self.counts.trace(), self.counts.sum()))
+
+    def to_dict(self) -> dict[str, float]:
+        """``miou``, ``f1``, ``accuracy`` and the same ``/<class>``; no NaN."""
+        found = {"miou": self.miou, "f1": _mean(self.f1), "accuracy": self.accuracy}
+        for what in ("iou", "f1"):
+            for name, value in zip(self.names, getattr(self, what), strict=True):
+                found[f"{what}/{name}"] = float(value)
+        for name, value in zip(self.names, self.recall, strict=True):
+            found[f"accuracy/{name}"] = float(value)
+        return {k: v for k, v in found.items() if not np.isnan(v)}
+
+    def __add__(self, other: "Scores") -> "Scores":
+        return Scores(self.names, self.counts + other.counts)
+
+    def _sums(self) -> tuple[Counts, Counts, Counts]:
+        return self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)
+
+
+class Counter:
+    """Counts labels against the truth, block by block."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._matrix = MulticlassConfusionMatrix(
+            len(names), ignore_index=IGNORED, validate_args=False
+        )
+
+    def add(self, labels: Labels, truth: Labels) -> None:
+        """Two uint8 arrays of class indices of one shape; truth 255 is ignored."""
+        self._matrix.update(
+            torch.from_numpy(labels.astype(np.int64)),
+            torch.from_numpy(truth.astype(np.int64)),
+        )
+
+    def scores(self) -> Scores:
+        return Scores(self._names, self._matrix.confmat.cpu().numpy().astype(np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How a scene is covered and computed; as in a plan."""
+
+    overlap: int
+    batch_size: int
+    device: torch.device
+    precision: str
+    threads: int | None = None
+
+
+def label_scene(
+    model: Segmenter, scene: Scene, how: Windows
+) -> Iterator[tuple[Roi, Labels | None]]:
+    """Blocks of run pixels with their class indices (from 0), in grid order.
+
+    The windows, weights and order of sums are those of ``segment()``. Yields
+    ``(roi, None)`` after each batch, so that a caller can stop. The model must be
+    in eval mode and the scene fitted. Memory is that of a block and a few batches.
+    """
+    spec = model.spec
+    grid = Grid.make(scene.shape, spec.window, how.overlap, spec.placement)
+    weights = window_weights(spec.window, how.overlap, spec.merge)
+
+    def read() -> Iterator[tuple[Roi, list[Roi], Batch, bool]]:
+        for block in _blocks(scene.shape):
+            windows = list(grid.touching(block))
+            for first in range(0, len(windows), how.batch_size):
+                some = windows[first : first + how.batch_size]
+                last = first + how.batch_size >= len(windows)
+                yield block, some, scene.inputs(some, spec), last
+
+    merger: Merger | None = None
+    with closing(ReadAhead(read())) as work:
+        for block, windows, batch, last in work:
+            # short batches are padded: kernels depend on the batch's size
+            index = torch.arange(how.batch_size).clamp(max=len(windows) - 1)
+            batch = Batch({k: v[index] for k, v in batch.views.items()},
+                          {k: v[index] for k, v in batch.boxes.items()})  # fmt: skip
+            with running(how.device, how.precision, how.threads):
+                logits = model(batch.to(how.device))["logits"][: len(windows)].float()
+                if merger is None:
+                    merger = Merger(block, logits.shape[1], weights, how.device)
+                for window, one in zip(windows, logits, strict=True):
+                    merger.add(window, one)
+                found = merger.finish()[0] if last else None
+            yield block, found
+            merger = None if last else merger
+
+
+def evaluate(
+    image: Image,
+    target: Target,
+    checkpoint: Checkpoint,
+    settings: SegmentSettings | None = None,
+    budget: MemoryBudget | None = None,
+) -> Scores:
+    """Label the image as ``segment()`` would, and compare with the truth.
+
+    Bands, scale, values, overlap and batch are the plan's; compared at the run's
+    scale. ``target`` gives class indices in the order of the checkpoint's legend.
+
+    Raises
+    ------
+    PlanError, DeviceError, ReadError
+        As for a run.
+    TrainingError
+        The truth knows no pixel.
+    """
+    plan = make_plan(image, checkpoint, settings, budget)
+    run = plan.run
+    scene = Scene(image.name, image, target, run.bands, run.value_range, run.scale)
+    how = Windows(
+        run.overlap, run.batch_size, torch.device(plan.device.id), run.precision
+    )
+    model = checkpoint.model.to(how.device)
+    counter = Counter([c.name for c in checkpoint.card.legend])
+    for roi, labels in label_scene(model, scene, how):
+        if labels is not None:
+            counter.add(labels, scene.labels(roi))
+    scores = counter.scores()
+    if not scores.counts.sum():
+        raise TrainingError(
+            f"No pixel of {image.name} has a known label.",
+            "Check the mask, and which of its values are ignored.",
+        )
+    return scores
+
+
+def _blocks(shape: tuple[int, int]) -> Iterator[Roi]:
+    whole = Roi(0, 0, *shape)
+    for y in range(0, shape[0], BLOCK):
+        for x in range(0, shape[1], BLOCK):
+            yield Roi(y, x, BLOCK, BLOCK).intersect(whole)
+
+
+def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.true_divide(part, whole))
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else float("nan")

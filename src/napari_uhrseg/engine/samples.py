@@ -1,0 +1,298 @@
+"""Where training windows come from: scenes with known labels.
+
+Sample ``i`` of step ``s`` depends on the seed, ``s`` and ``i`` alone, so that a
+training that was interrupted goes on with the very samples it would have had.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_uhrseg.engine.views import read_views
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.image import Image, Pixels
+from napari_uhrseg.models.base import Batch
+from napari_uhrseg.types import InputSpec, Labels, Legend, Roi
+from napari_uhrseg.units import MB
+
+IGNORED = 255
+CACHE = 1024 * MB  # decoded scenes kept in memory; larger sets are read as needed
+TRIES = 10  # windows drawn before one without any label is taken
+
+
+class Target(Protocol):
+    """The known labels of a scene."""
+
+    def read(self, roi: Roi) -> Labels:
+        """(h, w) uint8 class indices from 0; 255: unknown, or outside the scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An image and its labels.
+
+    ``bands`` and ``value_range`` are chosen by :meth:`fitted` unless given;
+    ``scale`` is level-0 pixels per run pixel.
+    """
+
+    name: str
+    image: Image
+    target: Target
+    bands: tuple[int, ...] = ()
+    value_range: tuple[float, float] | None = None
+    scale: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in run pixels."""
+        height, width = (max(1, round(n / self.scale)) for n in self.image.shape)
+        return height, width
+
+    def fitted(self, spec: InputSpec) -> "Scene":
+        """The scene with bands, values and scale as a model wants them."""
+        there = len(self.image.bands)
+        bands = self.bands or ((0,) if there == 1 else tuple(range(there)))
+        if len(bands) == 1:
+            bands *= spec.channels
+        if len(bands) < spec.channels:
+            raise TrainingError(
+                f"{self.name} has {there} bands; the network takes {spec.channels}.",
+                "Choose fewer channels or other images.",
+            )
+        scale, size = self.scale, self.image.meters_per_pixel
+        if spec.pixel_size and size and abs(spec.pixel_size / size - 1) > 0.1:
+            scale = spec.pixel_size / size
+        values = self.value_range or spec.value_range or self.image.estimate_range()
+        return replace(
+            self, bands=bands[: spec.channels], value_range=values, scale=scale
+        )
+
+    def inputs(self, windows: Sequence[Roi], spec: InputSpec) -> Batch:
+        """The views of windows in run pixels; for fitted scenes."""
+        assert self.value_range is not None
+        return read_views(
+            self.image,
+            windows,
+            spec,
+            bands=self.bands,
+            value_range=self.value_range,
+            scale=self.scale,
+        )
+
+    def labels(self, window: Roi) -> Labels:
+        """Class indices of a rectangle of run pixels, the nearest where scaled."""
+        if self.scale == 1:
+            return self.target.read(window)
+        rows = _centres(window.y, window.height, self.scale)
+        columns = _centres(window.x, window.width, self.scale)
+        y, x = int(rows[0]), int(columns[0])
+        roi = Roi(y, x, int(rows[-1]) - y + 1, int(columns[-1]) - x + 1)
+        return self.target.read(roi)[np.ix_(rows - y, columns - x)]
+
+
+class Drawn(NamedTuple):
+    scene: Scene
+    window: Roi
+
+
+class SampleSource(Protocol):
+    """Scenes to learn from and scenes held out, apart from each other by place."""
+
+    @property
+    def legend(self) -> Legend:
+        """Class k of the network is the legend's k-th."""
+
+    @property
+    def held_out(self) -> Sequence[Scene]:
+        """Never drawn from; may be empty."""
+
+    def fitted(self, spec: InputSpec) -> "SampleSource":
+        """The source with its scenes fitted to a model."""
+
+    def draw(self, rng: np.random.Generator, window: int) -> Drawn:
+        """A random place to learn from, decided by ``rng`` alone."""
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A source made of whole scenes, split by scene."""
+
+    legend: Legend
+    training: tuple[Scene, ...]
+    held_out: tuple[Scene, ...] = ()
+    _shares: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.training:
+            raise TrainingError(
+                "There is no scene to learn from.", "Hold out fewer scenes."
+            )
+        areas = np.array([s.image.shape[0] * s.image.shape[1] for s in self.training])
+        object.__setattr__(self, "_shares", areas / areas.sum())
+
+    def fitted(self, spec: InputSpec) -> "Scenes":
+        return replace(
+            self,
+            training=tuple(s.fitted(spec) for s in self.training),
+            held_out=tuple(s.fitted(spec) for s in self.held_out),
+        )
+
+    def draw(self, rng: np.random.Generator, window: int) -> Drawn:
+        """Uniform over the scenes' ground; windows without labels are drawn anew."""
+        for _ in range(TRIES):
+            scene = self.training[rng.choice(len(self.training), p=self._shares)]
+            y, x = (int(rng.integers(0, max(0, n - window) + 1)) for n in scene.shape)
+            roi = Roi(y, x, window, window)
+            if (scene.labels(roi) != IGNORED).any():
+                break
+        return Drawn(scene, roi)
+
+
+def batches(
+    source: SampleSource, spec: InputSpec, size: int, seed: int, steps: range
+) -> Iterator[Batch]:
+    """One augmented batch with targets a step; the source must be fitted."""
+    for step in steps:
+        yield joined([sample(source, spec, seed, step, i) for i in range(size)])
+
+
+def sample(
+    source: SampleSource, spec: InputSpec, seed: int, step: int, index: int
+) -> Batch:
+    """One window with its views and target, flipped, turned and jittered."""
+    rng = np.random.default_rng((seed, step, index))
+    scene, window = source.draw(rng, spec.window)
+    batch = scene.inputs([window], spec)
+    labels = scene.labels(window)
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    change = Jitter.drawn(rng)
+    return Batch(
+        views={
+            name: torch.from_numpy(
+                change(turned(view[0].numpy(), turns, flip), spec)[None]
+            )
+            for name, view in batch.views.items()
+        },
+        boxes={
+            name: turned_boxes(boxes, batch.views[name].shape[-1], turns, flip)
+            for name, boxes in batch.boxes.items()
+        },
+        target=torch.from_numpy(turned(labels, turns, flip).astype(np.int64)[None]),
+    )
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Batches of one as one batch."""
+    first = parts[0]
+    return Batch(
+        {k: torch.cat([p.views[k] for p in parts]) for k in first.views},
+        {k: torch.cat([p.boxes[k] for p in parts]) for k in first.boxes},
+        torch.cat([p.target for p in parts if p.target is not None]),
+    )
+
+
+def turned(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
+    """The last two axes turned by quarters, then mirrored left to right."""
+    array = np.rot90(array, turns, axes=(-2, -1))
+    return np.ascontiguousarray(array[..., ::-1] if flip else array)
+
+
+def turned_boxes(
+    boxes: torch.Tensor, size: int, turns: int, flip: bool
+) -> torch.Tensor:
+    """(N, 4) boxes y0, x0, y1, x1 in a view of that size, turned along."""
+    for _ in range(turns):
+        y0, x0, y1, x1 = boxes.unbind(-1)
+        boxes = torch.stack([size - x1, y0, size - x0, y1], -1)
+    if flip:
+        y0, x0, y1, x1 = boxes.unbind(-1)
+        boxes = torch.stack([y0, size - x1, y1, size - x0], -1)
+    return boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """Factors of brightness, contrast and (three bands) saturation."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> "Jitter":
+        brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+        return cls(float(brightness), float(contrast), float(saturation))
+
+    def __call__(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
+        """Applied in value space to a normalised (C, h, w) view.
+
+        Pixels that are 0 in every band, the mark of no data, stay 0.
+        """
+        mean = np.asarray(spec.mean, np.float32)[:, None, None]
+        std = np.asarray(spec.std, np.float32)[:, None, None]
+        gain = np.float32(self.brightness * self.contrast)
+        centre = np.float32(
+            self.brightness
+            * (1 - self.contrast)
+            * float((view.mean((1, 2), keepdims=True) * std + mean).mean())
+        )
+        blend = np.float32(self.saturation if spec.channels == 3 else 1)
+        # value' = gain (blend value + (1 - blend) grey) + centre, put in terms of view
+        shift = (gain * blend * mean + centre - mean) / std
+        changed = view * (gain * blend) + shift
+        if blend != 1:
+            grey = (view * (std / 3)).sum(0) + mean.mean()
+            for band in range(3):
+                changed[band] += grey * (gain * (1 - blend) / std[band])
+        nothing = ~view.any(axis=0)
+        if nothing.any():
+            changed[:, nothing] = 0
+        return cast("npt.NDArray", changed)
+
+
+class InMemory:
+    """A scene's image decoded once; coarser reads still go to the file."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._pixels = image.read(Roi(0, 0, *image.shape))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._image, name)
+
+    def read(
+        self,
+        roi: Roi,
+        size: tuple[int, int] | None = None,
+        bands: Sequence[int] | None = None,
+    ) -> Pixels:
+        """As ``Image.read``."""
+        whole = Roi(0, 0, *self._image.shape)
+        if size not in (None, (roi.height, roi.width)) or not whole.contains(roi):
+            return self._image.read(roi, size, bands)
+        data, valid = (a[roi.slices] for a in self._pixels)
+        chosen = None if bands is None else list(bands)
+        if chosen is not None and chosen != list(range(data.shape[-1])):
+            data = data[..., chosen]
+        return Pixels(data, valid)
+
+
+def kept_in_memory(images: Sequence[Image], limit: int = CACHE) -> list[Image]:
+    """The images, decoded once as long as they fit into that many bytes."""
+    found = []
+    for image in images:
+        height, width = image.shape
+        needed = height * width * (len(image.bands) * image.dtype.itemsize + 1)
+        limit -= needed
+        found.append(cast("Image", InMemory(image)) if limit >= 0 else image)
+    return found
+
+
+def _centres(first: int, count: int, scale: float) -> npt.NDArray[np.int64]:
+    """Level-0 pixels under the centres of run pixels."""
+    places = (np.arange(first, first + count) + 0.5) * scale
+    return np.floor(places).astype(np.int64)  # type: ignore[no-any-return]
