@@ -30,13 +30,14 @@ BELT = 248.0
 """Half width of the grass with the water in it."""
 COMMON = 262.0
 """Half side of a common, less at its corners: hardly more than a 512 patch sees."""
-RING = 390.0
+RING = 394.0
 """Where the ring ends that tells: a village, or the forest of a lake."""
 
-EMPTY, VILLAGE, FALLOW, WOOD, ORCHARD = range(5)
-"""Kinds of cell; what lies in a village's common is a building site."""
+EMPTY, VILLAGE, FALLOW, WOOD, ORCHARD, DEEP = range(6)
+"""Kinds of cell; what lies in a village's common is a building site; `DEEP` is
+forest without end, `EMPTY` nothing but fields."""
 
-LOT = (52.0, 50.0)
+LOT = (48.0, 46.0)
 """Size of a lot along s and t."""
 
 
@@ -97,7 +98,15 @@ def _kinds(seed: int, bands: I64, cells: I64) -> NDArray[np.uint8]:
     kinds = np.where(settled, VILLAGE, FALLOW)
     kinds = np.where(draw > np.where(settled, 0.86, 0.78), WOOD, kinds)
     rare = settled & (hash01(seed, 23, b, block) < 0.5)
-    return np.where(orchard & ~rare, ORCHARD, kinds).astype(np.uint8)
+    kinds = np.where(orchard & ~rare, ORCHARD, kinds)
+    # Tracts of forest and of bare fields, some ten kilometres wide, so that the whole
+    # country does not look like a weave.
+    p = hash01(seed, 24, np.arange(4)) * 2 * np.pi
+    tract = np.sin(0.21 * j + p[0] + 1.6 * np.sin(0.55 * b + p[1])) + np.sin(
+        0.8 * b + 0.3 * r - 0.13 * j + p[2] + np.sin(0.09 * j + p[3])
+    )
+    kinds = np.where(tract > 1.15, DEEP, kinds)
+    return np.where(tract < -1.45, EMPTY, kinds).astype(np.uint8)
 
 
 def block_settled(seed: int, band: I64, cell: I64) -> Bool:
@@ -160,7 +169,7 @@ def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
     outskirts = np.sin(s * f32(1 / 91) - t * f32(1 / 137)) * f32(18) + centre
     kind = kinds[key]
     # Bodies from square to round, and longish.
-    sizes = np.array([0, 70, 70, 0, 80], f32)[kinds] * (1 + f32(0.1) * draw[1])
+    sizes = np.array([0, 70, 70, 0, 80, 0], f32)[kinds] * (1 + f32(0.1) * draw[1])
     stretch = (1 + 0.2 * draw[0]).astype(f32)
     cos, sin = np.cos(turns), np.sin(turns)
     a = np.abs(ds * cos[key] + dt * sin[key]) / stretch[key]
@@ -203,8 +212,8 @@ def houses(seed: int, here: Place) -> Houses:
     there = place(seed, cs.astype(f32), ct.astype(f32))
     built = (
         there.village
-        & (there.centre > COMMON + 32)
-        & (there.outskirts < RING - 30)
+        & (there.centre > COMMON + 31)
+        & (there.outskirts < RING - 28)
         & (there.axis > RING + 30)
         & (np.abs(there.along) > 40)
         & (np.abs(there.across) > 40)
@@ -233,5 +242,5 @@ def houses(seed: int, here: Place) -> Houses:
     edge = np.minimum(
         np.abs(here.centre - f32(COMMON + 9)), np.abs(here.outskirts - f32(RING - 8))
     )
-    street = np.where(here.village, np.minimum(street, edge), f32(100))
+    street = np.where(here.village, np.minimum(street, edge - f32(2)), f32(100))
     return Houses(wall, ridge, facing, colour, street)

@@ -86,9 +86,10 @@ def lattice_noise(seed: int, salt: int, ys: F64, xs: F64, scale: float) -> F32:
 class Textures:
     """Textures that repeat every `PERIOD` pixels, at one downsample.
 
-    Each is (PERIOD / downsample)² float32 of mean about zero: `fine` is grain of a few
-    pixels, `mottle` goes from 8 to 64 pixels, `wobble` bends outlines; `canopy` is
-    the light on tree crowns and `crown` a number in [0, 1] for each tree.
+    Squares of float32, PERIOD / downsample a side (the last two half of that), of mean
+    about zero: `fine` is grain of a few pixels, `mottle` goes from 8 to 64 pixels,
+    `wobble` bends outlines; `canopy` is the light on tree crowns and `crown` a number
+    in [0, 1] for each tree.
     """
 
     fine: F32
@@ -98,10 +99,10 @@ class Textures:
     crown: F32
 
 
-def _periodic(seed: int, salt: int, step: int) -> F32:
-    n = PERIOD // step
+def _periodic(seed: int, salt: int, step: int, side: int = PERIOD) -> F32:
+    n = side // step
     values = hash01(seed, salt, np.arange(n)[:, None], np.arange(n)[None, :]) * 2 - 1
-    at = (np.arange(PERIOD) + 0.5) / step
+    at = (np.arange(side) + 0.5) / step
     w = _weights(at, 0, n + 1)
     w[:, 0] += w[:, n]
     w = w[:, :n]
@@ -109,13 +110,13 @@ def _periodic(seed: int, salt: int, step: int) -> F32:
 
 
 def _canopy(seed: int) -> tuple[F32, F32]:
-    step = 16
-    n = PERIOD // step
+    step, side = 16, PERIOD // 2
+    n = side // step
     i, j = np.arange(n)[:, None], np.arange(n)[None, :]
-    grid = np.arange(PERIOD, dtype=np.float32)
-    cell = np.arange(PERIOD) // step
-    height = np.zeros((PERIOD, PERIOD), np.float32)
-    crown = np.zeros((PERIOD, PERIOD), np.float32)
+    grid = np.arange(side, dtype=np.float32)
+    cell = np.arange(side) // step
+    height = np.zeros((side, side), np.float32)
+    crown = np.zeros((side, side), np.float32)
     numbers = [hash01(seed, 900 + k, i, j).astype(np.float32) for k in range(5)]
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
@@ -128,7 +129,7 @@ def _canopy(seed: int) -> tuple[F32, F32]:
             top = np.sqrt(np.maximum(square, 0)) * 1.1 + 4 * base * (square > 0)
             crown = np.where(top > height, tint, crown)
             height = np.maximum(height, top)
-    height += 0.9 * _periodic(seed, 905, 2) + 0.8 * _periodic(seed, 906, 4)
+    height += 0.9 * _periodic(seed, 905, 2, side) + 0.8 * _periodic(seed, 906, 4, side)
     slope_y = np.roll(height, 1, 0) - np.roll(height, -1, 0)
     slope_x = np.roll(height, 1, 1) - np.roll(height, -1, 1)
     light = SUN[0] * slope_y + SUN[1] * slope_x

@@ -12,6 +12,8 @@ from napari_uhrseg.samples.layout import (
     BELT,
     CELL,
     COMMON,
+    DEEP,
+    EMPTY,
     FALLOW,
     ORCHARD,
     RING,
@@ -42,6 +44,9 @@ GARDEN, FALLOW_SOIL, BUILDING_SITE, ORCHARDS, ALLOTMENTS = 7, 8, 9, 10, 11
 HALO = 24
 """Pixels computed around a tile, from where shadows may fall into it."""
 
+TINY = 16
+"""Where pixels are larger than this, houses and trees are left to a mean colour."""
+
 CROPS = [
     (142, 148, 84), (168, 160, 98), (112, 134, 70), (186, 172, 116), (128, 142, 82),
     (98, 122, 64), (176, 156, 112), (152, 152, 92), (120, 130, 78), (196, 184, 130),
@@ -53,7 +58,7 @@ ROOFS = [
 OTHERS = {
     "grass": (116, 136, 76), "soil": (160, 134, 104), "water": (62, 84, 92),
     "asphalt": (134, 132, 130), "line": (214, 212, 204), "verge": (138, 142, 92),
-    "track": (170, 156, 124), "bank": (112, 116, 74),
+    "track": (170, 156, 124), "bank": (112, 116, 74), "town": (130, 128, 92),
 }  # fmt: skip
 FORESTS = [(70, 92, 52), (82, 102, 56), (62, 86, 54), (92, 108, 60)]
 ROOF0 = len(CROPS)
@@ -132,12 +137,18 @@ class Painter:
         crops = self._crops(here, village)
         self._paint_crops(here, crops, mat, shade, mottle, d)
         forest = self._forest(ys, xs, here, wobble)
-        lots = houses(self.seed, here) if village.any() else None
-        free = ~(crops | forest) & (here.water < -16) & (here.body < -16)
+        lots = None
+        if village.any() and d <= TINY:
+            lots = houses(self.seed, here)
+        free = ~(crops | forest) & (here.water < -16) & (here.body < -26)
         free &= np.minimum(np.abs(here.along), np.abs(here.across)) > 28
         if lots is not None:
             free &= (lots.street > 15) & (lots.wall > 10)
-        soft = self._trees(ys, xs, free, mat, shade, canopy)
+        soft = np.zeros_like(free)
+        if d <= TINY:
+            soft = self._trees(ys, xs, free, mat, shade, canopy)
+        else:
+            mat[village] = MATERIAL["town"]
 
         # What lies in the commons.
         body = (here.body > 0) & (here.axis > RING)
@@ -193,7 +204,7 @@ class Painter:
         return out
 
     def _crops(self, here: Place, village: Bool) -> Bool:
-        common = here.centre < COMMON
+        common = (here.centre < COMMON) & (here.kind != EMPTY)
         out: Bool = ~(village | common | (here.axis < BELT))
         return out
 
@@ -304,11 +315,13 @@ class Painter:
         # Copses in the fields, away from all that has a name to tell.
         field = lattice_noise(self.seed, 70, ys, xs, 210) + np.float32(0.1) * wobble
         shore = (here.axis > BELT) & (here.axis < RING + 60 * field) & here.lakes
-        wood = (here.kind == WOOD) & (here.centre < 290 + 50 * field)
+        edge = np.where(here.kind == DEEP, np.float32(9e9), 290 + 50 * field)
+        wood = ((here.kind == WOOD) | (here.kind == DEEP)) & (here.centre < edge)
         room = np.minimum(here.outskirts - (RING + 8), here.axis - (RING + 40))
         copse = field > 0.62 - 0.01 * np.clip(room, -100, 30)
-        valley = here.axis < RING
-        out: Bool = (shore | (wood & ~valley) | copse) & ~here.village
+        out: Bool = (
+            shore | (wood & (here.axis > RING + 30 + 60 * field)) | copse
+        ) & ~here.village
         return out
 
     def _roads(
