@@ -5,6 +5,8 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_uhrseg.engine import events
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
@@ -66,9 +68,7 @@ class Running(QObject):
     def _event(self, event: Any) -> None:
         match event:
             case work.Opened(store=store, image=image):
-                self.view = self.view or LabelsView(self._viewer, store, image)
-                self._legend.set_legend(store.legend)
-                self.opened.emit(self.view)
+                self._show(store, image)
             case events.Planned():
                 self._bar.running("Running.")
             case events.Progress(done=done, total=total, seconds_left=left):
@@ -84,6 +84,15 @@ class Running(QObject):
                 self._show_shares(shares, legend)
             case events.Finished():
                 self._outcome = _outcome(event)
+
+    def _show(self, store: LabelStore, image: Image) -> None:
+        """Layers for the store; those of an earlier run on it make way."""
+        if self.view is None or self.view.store is not store:
+            if self.view is not None:
+                self.view.remove()
+            self.view = LabelsView(self._viewer, store, image)
+        self._legend.set_legend(store.legend)
+        self.opened.emit(self.view)
 
     def _show_shares(self, shares: dict[int, float], legend: Any) -> None:
         if self.view is not None and legend != self.view.legend:

@@ -160,16 +160,13 @@ class SegmentPart(QWidget):
         view = self._views.get(self._key)
         kept = view.store if view and view.alive and view.store.temporary else None
         run = Running(self._viewer, self._layer, self.bar, self.legend, self)
-        run.view = view if kept else None
+        run.view = view
         run.opened.connect(self._opened)
         run.ended.connect(self._idle)
         self._running = run
         run.start(self._jobs, request, replacing, kept)
 
     def _opened(self, view: LabelsView) -> None:
-        before = self._views.get(self._key)
-        if before is not None and before is not view:
-            before.remove()
         self._views[self._key] = self._view = view
 
     def _busy(self, status: str) -> None:
