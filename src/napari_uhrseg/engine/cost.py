@@ -1,5 +1,6 @@
 """What a network costs: memory, found without running it, and seconds."""
 
+import copy
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -7,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -73,15 +73,18 @@ def empty_batch(spec: InputSpec, size: int = 1) -> Batch:
 def bytes_per_window(model: Segmenter) -> int:
     """Highest sum of live activations and inputs for one window, in float32.
 
-    The forward pass is traced with tensors that have shapes but no memory, so
-    this costs a fraction of a second and nothing on the device. What convolution
-    kernels use for themselves comes on top.
+    The forward pass is traced on torch's ``meta`` device, with tensors that have
+    shapes but no memory: it costs a fraction of a second and nothing on the device.
+    What convolution kernels use for themselves comes on top.
     """
     if model not in _bytes:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            batch = empty_batch(model.spec)
-            with LivePeak() as live:
-                model(batch)
+        meta = torch.device("meta")
+        # a copy of the weights for a moment; functional_call would need none, but
+        # loads torch's compiler for it, which takes seconds
+        shadow = copy.deepcopy(model).to(meta)
+        batch = empty_batch(model.spec).to(meta)
+        with torch.no_grad(), LivePeak() as live:
+            shadow(batch)
         _bytes[model] = live.peak + sum(view.nbytes for view in batch.views.values())
     return _bytes[model]
 

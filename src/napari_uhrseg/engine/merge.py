@@ -65,10 +65,37 @@ class Merger:
         confidence = np.full(shape, 255, np.uint8)
         for row in range(0, shape[0], ROWS):
             rows = slice(row, row + ROWS)
-            logits = self._sum[:, rows] / self._total[rows]
-            labels[rows] = logits.argmax(0).to(torch.uint8).cpu().numpy()
-            if logits.shape[0] > 1:
-                top = logits.softmax(0).topk(2, dim=0).values
-                margin = (1 + 254 * (top[0] - top[1])).round()
-                confidence[rows] = margin.to(torch.uint8).cpu().numpy()
+            index, margin = best_two(self._sum[:, rows] / self._total[rows])
+            labels[rows] = index.cpu().numpy()
+            if margin is not None:
+                confidence[rows] = (1 + 254 * margin).round().byte().cpu().numpy()
         return labels, confidence
+
+
+def best_two(logits: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Each pixel's class, and its lead in probability over the second.
+
+    One pass over the classes: several times as quick on a CPU as ``argmax`` and
+    ``topk`` along the first axis, and ties go to the lower class everywhere.
+
+    Parameters
+    ----------
+    logits
+        (K, h, w) float32.
+
+    Returns
+    -------
+    index : (h, w) uint8
+    margin : (h, w) float32, 0 to 1; None for a single class
+    """
+    best = logits[0].clone()
+    second = torch.full_like(best, -torch.inf)
+    index = torch.zeros_like(best, dtype=torch.uint8)
+    for k, values in enumerate(logits[1:], start=1):
+        index.masked_fill_(values > best, k)
+        torch.maximum(second, torch.minimum(values, best), out=second)
+        torch.maximum(best, values, out=best)
+    if len(logits) == 1:
+        return index, None
+    total = (logits - best).exp_().sum(0)
+    return index, (1 - (second - best).exp_()) / total
