@@ -1,0 +1,26 @@
+"""``napari-uhrseg``: the same work as in the window, from the command line.
+
+One file per command. torch and the readers are imported inside the commands, so
+that ``--help`` and ``info`` come at once.
+"""
+
+import typer
+
+from napari_uhrseg.cli.console import told, version_asked
+from napari_uhrseg.cli.demo import demo
+from napari_uhrseg.cli.evaluate import evaluate
+from napari_uhrseg.cli.info import info
+from napari_uhrseg.cli.segment import segment
+from napari_uhrseg.cli.train import train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    callback=version_asked,
+    help="Open, segment and correct images too large for everything else.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+)
+for command in (info, train, segment, evaluate, demo):
+    app.command()(told(command))

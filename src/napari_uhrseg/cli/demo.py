@@ -1,0 +1,29 @@
+"""``napari-uhrseg demo``: the sample scene in a window, ready to be segmented."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_uhrseg.cli.console import err, out
+
+
+def demo(
+    screenshot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Press Segment, wait for the end, leave a picture of the window "
+            "and the label store in this folder, and close.",
+        ),
+    ] = None,
+) -> None:
+    """Open napari with the sample scene and the panel ready."""
+    with err.status("Starting napari"):
+        from napari_uhrseg.ui.demo import run_alone, show
+    if screenshot is None:
+        show()
+        return
+    with err.status("Segmenting the sample scene in an unseen window"):
+        picture, store = run_alone(screenshot)
+    out.print(f"Screenshot: {picture}\nLabels:     {store}", highlight=False)

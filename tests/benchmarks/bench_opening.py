@@ -1,0 +1,84 @@
+"""Opening and first picture by image size, and peak memory, each in a new process."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import MB, peak_bytes, sample
+from rich.table import Table
+
+SIDES = (4096, 30_000, 100_000)
+LABELLED = 2048
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Table:
+    table = Table(
+        "image", "open", "in the window", "memory: opened", "shown", "and segmented"
+    )
+    table.title = (
+        "Opening: seconds after imports; peak memory above a started napari; "
+        f"{LABELLED} x {LABELLED} pixels segmented"
+    )
+    cases = [str(image)] if image else [str(side) for side in SIDES]
+    for case in cases:
+        command = [sys.executable, __file__, case, str(checkpoint or "")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        memory = [f"{row[k] / MB:.0f} MB" for k in ("opened", "shown", "segmented")]
+        table.add_row(
+            row["name"], f"{row['open']:.3f} s", f"{row['show']:.2f} s", *memory
+        )
+    return table
+
+
+def _measure(case: str, checkpoint: Path) -> dict[str, object]:
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.models.checkpoint import load_checkpoint
+    from napari_uhrseg.samples import virtual_image
+    from napari_uhrseg.types import Roi, SegmentSettings
+    from napari_uhrseg.ui.layers import add_image
+
+    viewer = napari.Viewer()
+    QApplication.processEvents()
+    before = peak_bytes()
+    start = time.monotonic()
+    if case.isdigit():
+        image = virtual_image(shape=(int(case), int(case)))
+    else:
+        image = open_image(case)
+    opened, memory_opened = time.monotonic() - start, peak_bytes() - before
+    start = time.monotonic()
+    add_image(viewer, image)
+    QApplication.processEvents()
+    viewer.screenshot(canvas_only=True, flash=False)
+    shown, memory_shown = time.monotonic() - start, peak_bytes() - before
+    middle = Roi(
+        image.shape[0] // 2048 * 1024, image.shape[1] // 2048 * 1024, LABELLED, LABELLED
+    )
+    loaded = load_checkpoint(checkpoint)
+    with LabelStore.create(None, image, loaded.card.legend) as store:
+        for _ in segment(image, loaded, store, SegmentSettings(region=middle)):
+            pass
+    result = {
+        "name": f"{image.shape[1]:,} x {image.shape[0]:,}",
+        "open": opened,
+        "show": shown,
+        "opened": memory_opened,
+        "shown": memory_shown,
+        "segmented": peak_bytes() - before,
+    }
+    viewer.close()
+    return result
+
+
+if __name__ == "__main__":
+    case, given = sys.argv[1:]
+    path = Path(given) if given else sample("scpseg.safetensors")
+    sys.stdout.write(json.dumps(_measure(case, path)) + "\n")

@@ -1,0 +1,72 @@
+"""``napari-uhrseg info``, ``--help`` and errors in words."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_uhrseg import __version__
+from napari_uhrseg.cli import app
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_an_images_facts(files):
+    result = invoke("info", files / "picture.tif")
+    assert result.exit_code == 0, result.output
+    assert "420 x 300 pixels, uint8" in result.stdout
+    assert "RGB" in result.stdout
+
+
+def test_an_images_facts_for_programs(files):
+    facts = json.loads(invoke("info", files / "picture.tif", "--json").stdout)
+    assert facts["shape"] == [300, 420]
+    assert facts["rgb"] is True
+    assert facts["crs"] is None
+
+
+def test_a_checkpoints_card(files):
+    result = invoke("info", files / "net.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "small net" in result.stdout
+    assert "dark, light" in result.stdout
+    card = json.loads(invoke("info", files / "net.safetensors", "--json").stdout)
+    assert card["model"] == "plain"
+    assert card["legend"]["classes"][1]["name"] == "light"
+
+
+@pytest.mark.parametrize("name", ["nothing.tif", "nothing.safetensors", "text.tif"])
+def test_what_cannot_be_opened_is_said_in_words(tmp_path, name):
+    (tmp_path / "text.tif").write_text("not an image")
+    result = invoke("info", tmp_path / name)
+    assert result.exit_code == 1
+    assert name in result.stderr
+    assert len(result.stderr.strip().splitlines()) >= 2  # what happened, what to do
+    assert not result.stdout
+    assert "Traceback" not in result.output
+
+
+def test_version_and_no_command():
+    assert __version__ in invoke("--version").stdout
+    assert "segment" in invoke("--help").stdout
+
+
+@pytest.mark.parametrize("command", ["info", "train", "segment", "evaluate", "demo"])
+def test_help_comes_at_once(command):
+    start = time.monotonic()
+    done = subprocess.run(
+        [
+            sys.executable, "-c", "from napari_uhrseg.cli import app; app()",
+            command, "--help",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )  # fmt: skip
+    assert "--help" in done.stdout
+    assert time.monotonic() - start < 10  # torch alone would not make it much sooner
