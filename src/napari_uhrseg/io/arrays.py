@@ -1,0 +1,112 @@
+"""Images of arrays that are already there: numpy, dask, zarr, any napari layer."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.boxmean import box_mean
+from napari_uhrseg.io.chunks import Array, ArraySource
+from napari_uhrseg.io.image import COARSEST, UNIT_METRES, Image
+
+WHOLE_BYTES = 512 * 1024**2  # larger arrays get no levels made in memory
+
+
+def image_of_arrays(
+    levels: Sequence[Any],
+    *,
+    name: str,
+    rgb: bool = False,
+    axes: str | None = None,
+    nodata: float | None = None,
+    fill: bool = True,
+) -> Image:
+    """See ``Image.from_array``; an array in memory gets its coarser levels at once."""
+    axes = axes or _axes(len(levels[0].shape), rgb)
+    samples = levels[0].shape[-1] if rgb else 0
+    if len(levels) == 1 and isinstance(levels[0], np.ndarray):
+        levels = [levels[0], *coarser(levels[0], axes, nodata)]
+    image = Image(
+        name=name,
+        sources=[ArraySource(level) for level in levels],
+        source_axes=axes,
+        rgb_bands=(0, 1, 2) if rgb else (),
+        alpha=3 if samples == 4 else None,
+        fingerprint=_fingerprint(levels[0], name),
+        fill=fill,
+    )
+    image.bands = tuple(replace(band, nodata=nodata) for band in image.bands)
+    return image
+
+
+def coarser(array: Array, axes: str, nodata: float | None = None) -> list[Array]:
+    """Halved copies of an array until one is at most 2048 px a side.
+
+    Memory: a third of the array's, and nothing for arrays of over 512 MB, which
+    get none.
+    """
+    y, x = axes.index("y"), axes.index("x")
+    out: list[Array] = []
+    while max(array.shape[y], array.shape[x]) > COARSEST:
+        if array.nbytes > WHOLE_BYTES:
+            break
+        array = box_mean(array, 2, axes, nodata)
+        out.append(array)
+    return out
+
+
+def image_of_layer(layer: Any) -> Image:
+    """See ``Image.from_layer``."""
+    known = (getattr(layer, "metadata", None) or {}).get("uhrseg_image")
+    if isinstance(known, Image):
+        return known
+    data: Any = getattr(layer, "data", None)
+    rgb = bool(getattr(layer, "rgb", False))
+    levels = list(data) if getattr(layer, "multiscale", False) else [data]
+    if not levels or len(getattr(levels[0], "shape", ())) < 2 + rgb:
+        raise OpenError(
+            f"The layer {getattr(layer, 'name', layer)} holds no image.",
+            "Choose an image layer.",
+        )
+    image = image_of_arrays(levels, name=str(layer.name), rgb=rgb, fill=False)
+    image.pixel_size, image.unit = _layer_pixels(layer)
+    return image
+
+
+def _layer_pixels(layer: Any) -> tuple[tuple[float, float] | None, str]:
+    """Pixel size and unit of a layer: µm and metres as such, lengths as µm."""
+    scale = [abs(float(s)) for s in getattr(layer, "scale", (1.0, 1.0))[-2:]]
+    units = [str(u) for u in (getattr(layer, "units", None) or ("pixel",))]
+    unit, metres = units[-1], {"nanometer": 1e-9, "millimeter": 1e-3, "meter": 1.0}
+    metres |= {"centimeter": 1e-2, "kilometer": 1e3, **UNIT_METRES}
+    if unit == "degree":
+        return (scale[0], scale[1]), "degree"
+    if unit not in metres or not all(s > 0 for s in scale):
+        return None, "pixel"
+    if unit in ("meter", "metre", "kilometer"):
+        return (scale[0] * metres[unit], scale[1] * metres[unit]), "metre"
+    factor = metres[unit] * 1e6
+    return (scale[0] * factor, scale[1] * factor), "micrometer"
+
+
+def _axes(ndim: int, rgb: bool) -> str:
+    planes = "tz" if ndim - rgb <= 4 else "abcdefgtz".replace("c", "")
+    count = ndim - 2 - rgb
+    return (planes[-count:] if count else "") + "yx" + "s" * rgb
+
+
+def _fingerprint(array: Any, name: str) -> str:
+    """A hash of shape, dtype, name and a 64 px square in the middle."""
+    middle = tuple(
+        slice(max(0, n // 2 - 32), n // 2 + 32) if n > 64 else slice(0, n)
+        for n in array.shape
+    )
+    if math.prod(s.stop - s.start for s in middle) > 10**7:
+        middle = tuple(slice(s.start, s.start + 8) for s in middle)
+    digest = hashlib.sha256(f"{array.shape} {array.dtype} {name}".encode())
+    digest.update(np.ascontiguousarray(np.asarray(array[middle])).tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,327 @@
+"""Decoded chunks: one bounded cache for the whole process, and what fills it.
+
+A *source* is one level of an image as a reader gives it: ``shape``, ``dtype``,
+``chunks`` (the unit that is cheap to decode) and ``source[slices]``.
+"""
+
+import itertools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.errors import ReadError
+
+Array = npt.NDArray[Any]
+Slices = tuple[slice, ...]
+OnError = Callable[[Exception], None]
+
+CACHE_BYTES = 256 * 1024**2
+
+
+class Source(Protocol):
+    """One level of an image; indexed by as many slices of step 1 as it has axes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def chunks(self) -> tuple[int, ...]: ...
+    def __getitem__(self, key: Slices, /) -> Array: ...
+
+
+class ChunkCache:
+    """Least recently used chunks, at most ``limit`` bytes of them.
+
+    Thread-safe. A chunk that several threads ask for at once is decoded once.
+    """
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self.limit = limit
+        self.size = 0
+        self._chunks: OrderedDict[object, Array] = OrderedDict()
+        self._coming: dict[object, Future[Array]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: object, decode: Callable[[], Array]) -> Array:
+        """The chunk ``key``, decoded now if it is not here; not to be written to."""
+        with self._lock:
+            if (found := self._chunks.get(key)) is not None:
+                self._chunks.move_to_end(key)
+                return found
+            future = self._coming.get(key)
+            mine = future is None
+            if future is None:
+                future = self._coming[key] = Future()
+        if mine:
+            try:
+                chunk = decode()
+                chunk.flags.writeable = False
+                self._keep(key, chunk)
+                future.set_result(chunk)
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+            finally:
+                with self._lock:
+                    del self._coming[key]
+        return future.result()
+
+    def __contains__(self, key: object) -> bool:
+        with self._lock:
+            return key in self._chunks
+
+    def clear(self) -> None:
+        with self._lock:
+            self._chunks.clear()
+            self.size = 0
+
+    def _keep(self, key: object, chunk: Array) -> None:
+        if chunk.nbytes > self.limit // 2:
+            return
+        with self._lock:
+            self._chunks[key] = chunk
+            self.size += chunk.nbytes
+            while self.size > self.limit:
+                self.size -= self._chunks.popitem(last=False)[1].nbytes
+
+
+CACHE = ChunkCache()
+_numbers = itertools.count()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), "uhrseg-decode")
+
+
+class CachedSource:
+    """A source whose decoded chunks lie in the process's cache.
+
+    Parameters
+    ----------
+    source
+        What is wrapped.
+    parallel
+        Whether several threads may decode at once.
+    """
+
+    def __init__(self, source: Source, *, parallel: bool = True) -> None:
+        self.source = source
+        self.shape = tuple(int(n) for n in source.shape)
+        self.dtype = np.dtype(source.dtype)
+        self.chunks = tuple(
+            max(1, min(int(c), n))
+            for c, n in zip(source.chunks, self.shape, strict=True)
+        )
+        self._lock = None if parallel else threading.Lock()
+        self._number = next(_numbers)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Slices) -> Array:
+        return self.read(key)
+
+    def read(self, key: Slices, on_error: OnError | None = None) -> Array:
+        """The pixels of ``key``: a new array, or a read-only view of one chunk.
+
+        A chunk that cannot be decoded raises ReadError, or is 0 and reported to
+        ``on_error`` where that is given. Memory: the answer and the cache.
+        """
+        key = tuple(
+            slice(*s.indices(n)[:2]) for s, n in zip(key, self.shape, strict=True)
+        )
+        indices = list(self._indices(key))
+        if len(indices) == 1:
+            chunk = self._chunk(indices[0], on_error)
+            return chunk[self._inside(key, indices[0])]
+        out = np.zeros([max(0, s.stop - s.start) for s in key], self.dtype)
+
+        def place(index: tuple[int, ...]) -> None:
+            box = self._box(index)
+            chunk = self._chunk(index, on_error)[self._inside(key, index)]
+            at = tuple(
+                slice(max(b.start, k.start) - k.start, min(b.stop, k.stop) - k.start)
+                for b, k in zip(box, key, strict=True)
+            )
+            out[at] = chunk
+
+        missing = sum((self._number, i) not in CACHE for i in indices)
+        if missing > 1 and self._lock is None:
+            for _ in _pool().map(place, indices):
+                pass
+        else:
+            for index in indices:
+                place(index)
+        return out
+
+    def _indices(self, key: Slices) -> Iterator[tuple[int, ...]]:
+        return itertools.product(
+            *(
+                range(s.start // c, -(-s.stop // c)) if s.stop > s.start else range(0)
+                for s, c in zip(key, self.chunks, strict=True)
+            )
+        )
+
+    def _box(self, index: tuple[int, ...]) -> Slices:
+        """Where a chunk lies, clipped to the image."""
+        return tuple(
+            slice(i * c, min((i + 1) * c, n))
+            for i, c, n in zip(index, self.chunks, self.shape, strict=True)
+        )
+
+    def _inside(self, key: Slices, index: tuple[int, ...]) -> Slices:
+        """The part of a chunk that ``key`` asks for."""
+        return tuple(
+            slice(max(k.start - b.start, 0), min(k.stop, b.stop) - b.start)
+            for k, b in zip(key, self._box(index), strict=True)
+        )
+
+    def _chunk(self, index: tuple[int, ...], on_error: OnError | None) -> Array:
+        box = self._box(index)
+        try:
+            return CACHE.get((self._number, index), lambda: self._decode(box))
+        # codecs raise whatever they like; what they raise becomes one kind of error
+        except Exception as error:
+            if on_error is None:
+                raise ReadError(
+                    f"Pixels at {_where(box)} cannot be decoded: {error}.",
+                    "The file may be damaged or incomplete: copy it again.",
+                ) from error
+            on_error(error)
+            return np.zeros([s.stop - s.start for s in box], self.dtype)
+
+    def _decode(self, box: Slices) -> Array:
+        if self._lock is None:
+            return self._checked(self.source[box], box)
+        with self._lock:
+            return self._checked(self.source[box], box)
+
+    def _checked(self, chunk: Array, box: Slices) -> Array:
+        expected = tuple(s.stop - s.start for s in box)
+        if chunk.shape != expected:
+            raise ValueError(f"{chunk.shape} came instead of {expected}")
+        # a copy where it is a view, so that cached bytes are counted right
+        return np.array(chunk, self.dtype, copy=chunk.base is not None or None)
+
+
+def _where(box: Slices) -> str:
+    return ", ".join(f"{s.start}:{s.stop}" for s in box)
+
+
+class ArraySource:
+    """Anything with shape, dtype and slicing (numpy, dask, zarr, …) as a source."""
+
+    def __init__(self, array: Any, chunks: tuple[int, ...] | None = None) -> None:
+        self.array = array
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self.chunks = chunks or self._own_chunks()
+
+    def __getitem__(self, key: Slices) -> Array:
+        return np.asarray(self.array[key])
+
+    def _own_chunks(self) -> tuple[int, ...]:
+        """The array's own chunks; without any, 512 along what is long."""
+        own = getattr(self.array, "chunks", None)
+        if own is None or len(own) != len(self.shape):
+            return tuple(min(n, 512) for n in self.shape)
+        return tuple(int(c if isinstance(c, int | np.integer) else c[0]) for c in own)
+
+
+class PendingLevel:
+    """A level that is not there yet: grey until it is filled, chunk by chunk.
+
+    A filler sets ``data`` to an array of this shape (zarr, memmap, numpy), writes a
+    chunk into it, and then sets that chunk's entry of ``ready``. Levels of at most
+    64 MB have a numpy ``data`` from the start, so that napari, which keeps the
+    coarsest level for good, sees it change.
+
+    Parameters
+    ----------
+    strips
+        The same pixels in a form that is slow to read by window (an untiled file):
+        what ``exact`` reads until the level is complete. Without it the level
+        exists for showing only.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        chunks: tuple[int, ...],
+        *,
+        strips: Source | None = None,
+    ) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
+        grid = [-(-n // c) for n, c in zip(shape, self.chunks, strict=True)]
+        self.ready: npt.NDArray[np.bool_] = np.zeros(grid, bool)
+        self.fill = 0.0
+        self.strips = strips
+        self.data: Any = None
+        if strips is None and np.prod(shape) * self.dtype.itemsize <= 64 * 1024**2:
+            self.data = np.zeros(shape, self.dtype)
+
+    def grey(self, value: float) -> None:
+        """Show this value where nothing is yet."""
+        self.fill = value
+        if isinstance(self.data, np.ndarray) and not self.ready.any():
+            self.data[...] = value
+
+    @property
+    def complete(self) -> bool:
+        return self.data is not None and bool(self.ready.all())
+
+    def __getitem__(self, key: Slices) -> Array:
+        """What is there, and grey where nothing is."""
+        key = tuple(
+            slice(*s.indices(n)[:2]) for s, n in zip(key, self.shape, strict=True)
+        )
+        if type(self.data) is np.ndarray:
+            return self.data[key]
+        touched = self.ready[
+            tuple(
+                slice(s.start // c, -(-s.stop // c))
+                for s, c in zip(key, self.chunks, strict=True)
+            )
+        ]
+        if self.data is not None and touched.all():
+            return np.asarray(self.data[key])
+        out = np.full([s.stop - s.start for s in key], self.fill, self.dtype)
+        if self.data is not None and touched.any():
+            self._copy_ready(key, out)
+        return out
+
+    def exact(self, key: Slices) -> Array:
+        """The true pixels: from the filled level, or from the strips."""
+        if self.complete:
+            return np.asarray(self.data[key])
+        if self.strips is None:
+            raise ReadError("This level of the image has not been computed yet.")
+        return self.strips[key]
+
+    def _copy_ready(self, key: Slices, out: Array) -> None:
+        first = [s.start // c for s, c in zip(key, self.chunks, strict=True)]
+        last = [-(-s.stop // c) for s, c in zip(key, self.chunks, strict=True)]
+        for index in itertools.product(*map(range, first, last)):
+            if self.ready[index]:
+                part = tuple(
+                    slice(max(i * c, s.start), min((i + 1) * c, s.stop))
+                    for i, c, s in zip(index, self.chunks, key, strict=True)
+                )
+                at = tuple(
+                    slice(p.start - s.start, p.stop - s.start)
+                    for p, s in zip(part, key, strict=True)
+                )
+                out[at] = np.asarray(self.data[part])

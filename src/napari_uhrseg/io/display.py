@@ -1,0 +1,154 @@
+"""What napari is handed: a level's pixels, in the order and dtype it can draw."""
+
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.io.chunks import (
+    Array,
+    CachedSource,
+    OnError,
+    Slices,
+    Source,
+)
+
+CHUNK = 512  # px a side at least: fewer, larger tasks for dask
+
+
+class Shown:
+    """One level as an array for napari; what cannot be decoded is 0.
+
+    Parameters
+    ----------
+    source, source_axes
+        The level, with its axes as they lie.
+    axes
+        Axes to show; ``…yxs`` for a colour image.
+    samples
+        The samples shown as red, green, blue (and alpha); None: the source as it is.
+    limits
+        Values shown as black and white; used where a colour image is not 8-bit.
+    on_error
+        Told of what cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        source_axes: str,
+        axes: str,
+        *,
+        samples: list[int] | None = None,
+        limits: tuple[float, float] | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        self.source = source
+        self.source_axes = source_axes
+        self.axes = axes
+        self.samples = samples
+        self.limits = limits
+        self.on_error = on_error
+        size = dict(zip(source_axes, source.shape, strict=True))
+        chunk = dict(zip(source_axes, source.chunks, strict=True))
+        if samples is not None:
+            size["s"] = chunk["s"] = len(samples)
+        self.shape = tuple(size[a] for a in axes)
+        self.chunks = tuple(min(chunk[a], size[a]) for a in axes)
+        self.dtype = np.dtype(source.dtype if samples is None else np.uint8)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[(slice(None),) * self.ndim], dtype)
+
+    def __getitem__(self, key: Any) -> Array:
+        """Numpy's basic indexing: integers, slices, an ellipsis."""
+        given = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in given:
+            at = given.index(Ellipsis)
+            rest = (slice(None),) * (self.ndim - len(given) + 1)
+            given = (*given[:at], *rest, *given[at + 1 :])
+        given = (*given, *(slice(None),) * (self.ndim - len(given)))
+        whole = tuple(
+            slice(int(k), int(k) + 1) if not isinstance(k, slice) else _forward(k, n)
+            for k, n in zip(given, self.shape, strict=True)
+        )
+        found = self._read(whole)
+        last = tuple(
+            slice(None, None, k.step) if isinstance(k, slice) else 0 for k in given
+        )
+        return found[last]
+
+    def _read(self, key: Slices) -> Array:
+        if self.samples is None:
+            return self._raw(key)
+        wanted = dict(zip(self.axes, key, strict=True))
+        band = "s" if "s" in self.source_axes else "c"
+        wanted[band] = slice(None)
+        raw = self._raw(
+            tuple(
+                slice(*wanted[a].indices(n)[:2])
+                for a, n in zip(self.source_axes, self.source.shape, strict=True)
+            )
+        )
+        colour = raw.transpose(self._order())[..., self.samples]
+        return self._bytes(colour)[..., key[-1]]
+
+    def _raw(self, key: Slices) -> Array:
+        if isinstance(self.source, CachedSource):
+            return self.source.read(key, self.on_error or (lambda _: None))
+        return self.source[key]
+
+    def _bytes(self, colour: Array) -> Array:
+        if colour.dtype == np.uint8 or self.limits is None:
+            return colour.astype(np.uint8, copy=False)
+        low, high = self.limits
+        scaled = (colour.astype(np.float32) - low) * (255 / (high - low))
+        out = np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
+        if out.shape[-1] == 4:  # alpha spans its dtype, not the image's contrast
+            out[..., 3] = np.where(colour[..., 3] > 0, 255, 0)
+        return out
+
+    def in_memory(self) -> Array | None:
+        """A view of the numpy array behind a level that is being filled, if any."""
+        data = getattr(self.source, "data", None)
+        if type(data) is not np.ndarray or self.samples is None:
+            return data if type(data) is np.ndarray else None
+        first, last = self.samples[0], self.samples[-1] + 1
+        if self.samples != list(range(first, last)) or data.dtype != np.uint8:
+            return None
+        view: Array = data.transpose(self._order())[..., first:last]
+        return view
+
+    def _order(self) -> list[int]:
+        """Where the axes to show lie in the source."""
+        band = "s" if "s" in self.source_axes else "c"
+        return [self.source_axes.index(band if a == "s" else a) for a in self.axes]
+
+    def lazy(self) -> Any:
+        """A dask array of this level; costs milliseconds whatever its size."""
+        import dask.array as da
+
+        chunks = tuple(
+            min(n, c * max(1, CHUNK // c)) if a in "yx" else c
+            for a, c, n in zip(self.axes, self.chunks, self.shape, strict=True)
+        )
+        return da.from_array(
+            self,
+            chunks=chunks,
+            name=False,
+            asarray=True,
+            fancy=False,
+            meta=np.empty((0,) * self.ndim, self.dtype),
+        )
+
+
+def _forward(key: slice, length: int) -> slice:
+    """The same range with step 1 (negative steps are not asked of a level)."""
+    start, stop, _ = key.indices(length)
+    return slice(start, max(start, stop))

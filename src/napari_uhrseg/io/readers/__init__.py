@@ -1,0 +1,168 @@
+"""The formats: each file here registers its readers with ``@reader(".ext")``."""
+
+import hashlib
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import Roi
+
+Open = Callable[[Path, int | None], Image]
+DIRECTORY = "/"  # the suffix of readers that take any folder
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A function that opens files of some suffixes, and how well it suits a file."""
+
+    open: Open
+    suffixes: tuple[str, ...]
+    suits: Callable[[Path], float]
+    title: str
+
+
+_readers: list[Reader] = []
+
+
+def reader(
+    *suffixes: str, title: str = "", suits: Callable[[Path], float] = lambda _: 1.0
+) -> Callable[[Open], Open]:
+    """Register a function as the reader of files with these suffixes.
+
+    Parameters
+    ----------
+    suffixes
+        In lower case with the dot; ``"/"`` for any folder.
+    title
+        The family's name in messages.
+    suits
+        Of several readers of a suffix the one with the highest value is asked
+        first; the others where it fails. 0 or less: never.
+    """
+
+    def register(function: Open) -> Open:
+        _readers.append(Reader(function, suffixes, suits, title or function.__name__))
+        return function
+
+    return register
+
+
+@cache
+def readers() -> tuple[Reader, ...]:
+    """All readers there are; importing them imports no format library."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return tuple(_readers)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Every file suffix that some reader takes."""
+    every = {s for r in readers() for s in r.suffixes if s != DIRECTORY}
+    return tuple(sorted(every))
+
+
+def read_any(path: Path, series: int | None) -> Image:
+    """The image of the first reader that can open and read ``path``."""
+    _check(path)
+    errors: list[UhrSegError] = []
+    for candidate in _candidates(path):
+        try:
+            image = candidate.open(path, series)
+            probe(image)
+        except UhrSegError as error:
+            errors.append(error)
+        # libraries raise whatever they like; the person sees one kind of error
+        except Exception as error:  # noqa: BLE001
+            errors.append(
+                OpenError(
+                    f"{path.name} cannot be opened as {candidate.title}: {error}",
+                    "The file may be damaged or incomplete: copy or export it again.",
+                )
+            )
+        else:
+            return image
+    raise _best(path, errors)
+
+
+def probe(image: Image) -> None:
+    """Decode one tile in the middle of level 0; OpenError where that fails."""
+    height, width = image.shape
+    try:
+        image.read(Roi(height // 2, width // 2, 1, 1))
+    except ReadError as error:
+        raise OpenError(
+            f"{image.name} opens, but its pixels cannot be decoded: {error.message}",
+            "The file may be damaged, or compressed in a way that is not supported: "
+            "copy it again, or convert it to a tiled TIFF.",
+        ) from error
+
+
+def fingerprint_file(path: Path) -> str:
+    """A cheap hash of a file's content: its size, first and last 64 KB."""
+    size, piece = path.stat().st_size, 65536
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(piece))
+        file.seek(max(0, size - piece))
+        digest.update(file.read(piece))
+    return digest.hexdigest()[:32]
+
+
+def _check(path: Path) -> None:
+    """What can be said without knowing the format."""
+    try:
+        if not path.exists():
+            raise OpenError(f"{path} does not exist.", "Check the name and the folder.")
+        readable = os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0))
+        empty = path.is_file() and path.stat().st_size == 0
+    except PermissionError as error:
+        raise _forbidden(path) from error
+    if not readable:
+        raise _forbidden(path)
+    if empty:
+        raise OpenError(
+            f"{path.name} is empty (0 bytes).", "Copy or download it again."
+        )
+
+
+def _forbidden(path: Path) -> OpenError:
+    return OpenError(
+        f"You may not read {path}.", "Ask its owner for the right to, or copy it."
+    )
+
+
+def _candidates(path: Path) -> list[Reader]:
+    name, is_dir = path.name.lower(), path.is_dir()
+    found = [
+        r
+        for r in readers()
+        if any(s != DIRECTORY and name.endswith(s) for s in r.suffixes)
+        or (is_dir and DIRECTORY in r.suffixes)
+    ]
+    if not found:
+        known = ", ".join(suffixes())
+        what = "is a folder, not an image" if is_dir else "is of no known format"
+        raise OpenError(
+            f"{path.name} {what}.", f"Supported are: {known}, and OME-Zarr folders."
+        )
+    rated = sorted(((r.suits(path), r) for r in found), key=lambda pair: -pair[0])
+    return [r for value, r in rated if value > 0]
+
+
+def _best(path: Path, errors: list[UhrSegError]) -> OpenError:
+    """The error of the reader that suited best."""
+    if not errors:
+        return OpenError(f"{path.name} cannot be opened.", "No reader takes it.")
+    first = errors[0]
+    return OpenError(
+        first.message
+        if path.name in first.message
+        else f"{path.name}: {first.message}",
+        first.hint,
+    )

@@ -1,0 +1,120 @@
+"""Pixels at another scale: area averages when shrinking, linear when enlarging.
+
+Plain numpy on purpose: the same bytes on every machine and thread count, and
+pixels that are not valid take no part in the averages.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Output pixels ``first`` to ``first + count`` along one axis.
+
+    Output pixel i covers the source from ``start + i * step`` on, ``step`` long.
+    """
+
+    start: float
+    step: float
+    first: int
+    count: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether output pixels are source pixels: nothing to compute."""
+        return abs(self.step - 1) < 1e-9 and abs(self.start - round(self.start)) < 1e-6
+
+    def halves(self) -> tuple["Steps", "Steps"]:
+        half = self.count // 2
+        return (
+            Steps(self.start, self.step, self.first, half),
+            Steps(self.start, self.step, self.first + half, self.count - half),
+        )
+
+    def weights(self) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Source pixels of each output pixel and their weights, (count, taps)."""
+        number = self.first + np.arange(self.count)
+        begin = self.start + number * self.step
+        if self.step > 1:
+            end = self.start + (number + 1) * self.step
+            taps = int(np.ceil(self.step)) + 1
+            index = np.floor(begin + 1e-6).astype(np.int64)[:, None] + np.arange(taps)
+            covered = np.minimum(index + 1, end[:, None]) - np.maximum(
+                index, begin[:, None]
+            )
+            weight = np.where(covered > 1e-6, covered, 0)
+        else:
+            center = begin + self.step / 2 - 0.5
+            low = np.floor(center + 1e-6).astype(np.int64)
+            index = low[:, None] + np.arange(2)
+            share = np.clip(center - low, 0, 1)
+            weight = np.stack([1 - share, share], axis=1)
+        weight = weight / weight.sum(axis=1, keepdims=True)
+        return index, weight.astype(np.float32)
+
+    def span(self) -> tuple[int, int]:
+        """First source pixel needed, and the one after the last."""
+        first = Steps(self.start, self.step, self.first, 1).weights()[0]
+        last = Steps(self.start, self.step, self.first + self.count - 1, 1).weights()[0]
+        return int(first.min()), int(last.max()) + 1
+
+
+def resample(
+    data: npt.NDArray[Any], valid: npt.NDArray[np.bool_], rows: Steps, columns: Steps
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """The block of source pixels ``rows.span() x columns.span()`` at its new scale.
+
+    Parameters
+    ----------
+    data
+        (height, width, bands), any real dtype, which is kept (integers rounded).
+    valid
+        (height, width). An output pixel is valid where at least half of it is.
+
+    Returns
+    -------
+    The pixels (rows.count, columns.count, bands) and whether they are valid.
+    Memory: some eight times the block in float32.
+    """
+    weight = None if valid.all() else valid.astype(np.float32)
+    values = data.astype(np.float32)
+    if weight is not None:
+        values = np.where(valid[..., None], values, np.float32(0))
+    values = _along(_along(values, rows, 0), columns, 1)
+    if weight is None:
+        ok = np.ones(values.shape[:2], bool)
+    else:
+        share = _along(_along(weight[..., None], rows, 0), columns, 1)
+        ok = share[..., 0] >= 0.5 - 1e-6
+        values = np.where(ok[..., None], values / np.maximum(share, 1e-6), 0)
+    return _cast(values, data.dtype), ok
+
+
+def _along(values: Floats, steps: Steps, axis: int) -> Floats:
+    """One axis at its new scale: a sum over the few source pixels of each."""
+    index, weight = steps.weights()
+    index = np.clip(index - steps.span()[0], 0, values.shape[axis] - 1)
+    shape = [1] * values.ndim
+    shape[axis] = steps.count
+    out = np.take(values, index[:, 0], axis) * weight[:, 0].reshape(shape)
+    for tap in range(1, index.shape[1]):
+        if weight[:, tap].any():
+            part = np.take(values, index[:, tap], axis)
+            part *= weight[:, tap].reshape(shape)
+            out += part
+    return out
+
+
+def _cast(values: Floats, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    if dtype.kind == "b":
+        return values >= 0.5
+    info = np.iinfo(dtype)
+    return np.clip(np.rint(values.astype(np.float64)), info.min, info.max).astype(dtype)
