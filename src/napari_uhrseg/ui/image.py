@@ -6,17 +6,16 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
-    QHBoxLayout,
     QMenu,
-    QProgressBar,
     QPushButton,
     QSpinBox,
     QWidget,
 )
 
 from napari_uhrseg.io.image import Image, open_image
-from napari_uhrseg.ui.jobs import Job, Jobs
+from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.layers import KEY, add_image, image_layers, images_in
+from napari_uhrseg.ui.overviews import OverviewsBar
 from napari_uhrseg.ui.rows import add_row, combo, form_of, note
 
 
@@ -39,7 +38,7 @@ class ImagePart(QWidget):
         menu.addAction("OME-&Zarr folder…", self._choose_folder)
         self.open.setMenu(menu)
         self.facts = note()
-        self.overviews = Overviews(jobs)
+        self.overviews = OverviewsBar()
         self._form = form_of(self)
         add_row(self._form, "&Image", self.box, self.open)
         self._form.addRow(self.facts)
@@ -120,7 +119,7 @@ class ImagePart(QWidget):
         self.image = image
         self._show_facts()
         self._make_planes()
-        self.overviews.set_image(image, self.layer)
+        self.overviews.set_image(image)
         self.changed.emit()
 
     def _show_facts(self) -> None:
@@ -162,45 +161,6 @@ class ImagePart(QWidget):
             box.setValue(steps[step])
 
 
-class Overviews(QWidget):
-    """Building the coarser levels of an image that lacks them, in a thread."""
-
-    def __init__(self, jobs: Jobs) -> None:
-        super().__init__()
-        self._jobs = jobs
-        self._job: Job | None = None
-        self.bar = QProgressBar()
-        self.bar.setFormat("Building overviews %p %")
-        self.bar.setToolTip(
-            "This file has no overviews. They are built once and kept for next time; "
-            "until then coarse views are slow or grey."
-        )
-        self.cancel = QPushButton("Stop", clicked=self._cancel)
-        self.cancel.setToolTip("Stop building; opening the image again goes on.")
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.bar, 1)
-        layout.addWidget(self.cancel)
-        self.hide()
-
-    def set_image(self, image: Image | None, layer: Any) -> None:
-        if image is None or not getattr(image, "missing_levels", False):
-            return
-        from napari_uhrseg.io.pyramid import fill_levels
-
-        self.show()
-        self._job = self._jobs.start(
-            fill_levels,
-            image,
-            yielded=lambda done: self.bar.setValue(round(100 * done)),
-            finished=self.hide,
-        )
-
-    def _cancel(self) -> None:
-        if self._job is not None:
-            self._job.quit()
-
-
 def facts(image: Image) -> str:
     """Size, pixel size, bands and coordinates in two lines."""
     height, width = image.shape
@@ -209,11 +169,12 @@ def facts(image: Image) -> str:
         bands += f" and {len(image.bands) - 6} more"
     first = f"{width:,} x {height:,} pixels, {image.dtype}, {bands}"
     if image.pixel_size is None:
-        return first + "\nPixel size unknown"
+        return "\n".join([first, "Pixel size unknown", *image.warnings])
     unit = {"micrometer": "µm", "metre": "m", "meter": "m"}.get(image.unit, image.unit)
     second = f"{image.pixel_size[0]:.4g} {unit} a pixel"
     name = crs_name(image.crs)
-    return f"{first}\n{second}" + (f", {name}" if name else "")
+    second += f", {name}" if name else ""
+    return "\n".join([first, second, *image.warnings])
 
 
 def crs_name(wkt: str | None) -> str:

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from napari.utils import DirectLabelColormap
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject
 from superqt.utils import qthrottled
 
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore, confidence_levels, shown_levels
 from napari_uhrseg.types import Legend
+from napari_uhrseg.ui.overviews import fill
 
 KEY = "uhrseg_image"
 LayerData = tuple[Any, dict[str, Any], str]
@@ -26,10 +27,13 @@ def image_layers(image: Image) -> list[LayerData]:
 
     Contrast limits are always given, since napari would read the image for them.
     """
+    if image.on_read_error is None:
+        image.on_read_error = show_warning
     shared = {"metadata": {KEY: image}, "multiscale": True, **_world(image)}
+    if image.missing_levels:  # they change as they are filled
+        shared["cache"] = False
     if image.rgb:
-        limits = (0, 255) if image.dtype == np.uint8 else image.estimate_range()
-        options = {"name": image.name, "rgb": True, "contrast_limits": limits}
+        options = {"name": image.name, "rgb": True, "contrast_limits": (0, 255)}
         return [(list(image.levels), {**shared, **options}, "image")]
     return [
         (_band_levels(image, i), {**shared, **_band_options(image, i)}, "image")
@@ -38,11 +42,12 @@ def image_layers(image: Image) -> list[LayerData]:
 
 
 def add_image(viewer: Any, image: Image) -> list[Any]:
-    """Show the image, and the scale bar where the image has a size."""
+    """Show the image, begin to fill what it lacks, and show the scale bar."""
     layers = []
     for data, options, _ in image_layers(image):
         added = viewer.add_image(data, **options)
         layers.extend(added if isinstance(added, list) else [added])
+    fill(image)
     if image.pixel_size is not None:
         viewer.canvas.overlays.scale_bar.visible = True
     return layers
@@ -137,9 +142,9 @@ def _world(image: Image) -> dict[str, Any]:
 
 
 def _band_levels(image: Image, band: int) -> list[Any]:
-    if "c" not in image.axes:
+    if not set("cs") & set(image.axes):
         return list(image.levels)
-    at = tuple(band if axis == "c" else slice(None) for axis in image.axes)
+    at = tuple(band if axis in "cs" else slice(None) for axis in image.axes)
     return [level[at] for level in image.levels]
 
 

@@ -73,9 +73,13 @@ def sample_path(folder: "Path", name: str) -> "Path":
 def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
     from napari_uhrseg.ui.jobs import report
     from napari_uhrseg.ui.layers import image_layers
+    from napari_uhrseg.ui.overviews import fill
 
     try:
-        return list(image_layers(make()))
+        image = make()
+        layers = list(image_layers(image))
+        fill(image)
+        return layers
     except Exception as error:  # noqa: BLE001 - a reader must not raise
         report(error)
     return [NOTHING]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,8 @@ def run(
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.segment import segment
 
+    for name in ("pandas", "skimage.color.colorconv"):
+        import_module(name)  # napari would at the first labels, on the Qt thread
     checkpoint = _checkpoint(request.checkpoint)
     store = kept or _open_store(request, checkpoint)
     try:

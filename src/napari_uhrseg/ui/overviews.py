@@ -1,0 +1,120 @@
+"""Filling the coarser levels of images that lack them, while one looks at them."""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from qtpy.QtCore import QCoreApplication, QObject, Signal
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
+from superqt.utils import qthrottled
+
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.ui.jobs import Job, Jobs
+
+STEPS = 1000
+
+
+class Filling(QObject):
+    """One image being filled; its layers are refreshed about once a second."""
+
+    progressed = Signal(float)  # share done, 0 to 1
+    ended = Signal()
+
+    def __init__(self, image: Image) -> None:
+        from napari_uhrseg.io.pyramid import fill_levels
+
+        super().__init__()
+        self.share = 0.0
+        self.running = True
+        self._image = image
+        self._jobs = Jobs(self)
+        self._refresh = qthrottled(self._refresh_layers, timeout=1000, parent=self)
+        self._job: Job = self._jobs.start(
+            fill_levels, image, yielded=self._progress, finished=self._finished
+        )
+
+    def cancel(self) -> None:
+        self._job.quit()
+
+    def _progress(self, share: float) -> None:
+        self.share = share
+        self.progressed.emit(share)
+        self._refresh()
+
+    def _finished(self) -> None:
+        self.running = False
+        self._refresh()
+        self.ended.emit()
+
+    def _refresh_layers(self) -> None:
+        layers = _layers_of(self._image)
+        if not layers and self.share > 0:
+            self.cancel()  # nobody looks at it any more
+        for layer in layers:
+            if layer.visible:
+                layer.refresh(extent=False, highlight=False)
+
+
+_fillings: "WeakKeyDictionary[Image, Filling]" = WeakKeyDictionary()
+
+
+def fill(image: Image) -> Filling | None:
+    """Begin to fill what the image lacks, once; None where nothing is missing."""
+    going_on = _fillings.get(image)
+    if going_on is not None and going_on.running:
+        return going_on
+    if not image.missing_levels or QCoreApplication.instance() is None:
+        return None
+    _fillings[image] = Filling(image)
+    return _fillings[image]
+
+
+def _layers_of(image: Image) -> list[Any]:
+    import napari
+
+    viewer = napari.current_viewer()
+    layers = [] if viewer is None else list(viewer.layers)
+    return [x for x in layers if x.metadata.get("uhrseg_image") is image]
+
+
+class OverviewsBar(QWidget):
+    """The progress of filling the image chosen, and a button to stop it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filling: Filling | None = None
+        self.bar = QProgressBar()
+        self.bar.setRange(0, STEPS)
+        self.bar.setFormat("Building overviews, %p %")
+        self.bar.setToolTip(
+            "This file has no overviews. They are built once and kept for the next "
+            "time; what is missing until then is grey."
+        )
+        self.stop = QPushButton("S&top", clicked=self._cancel)
+        self.stop.setToolTip("Stop building; opening the image again goes on with it.")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.bar, 1)
+        layout.addWidget(self.stop)
+        self.hide()
+
+    def set_image(self, image: Image | None) -> None:
+        """Show how far this image is, if it is being filled."""
+        if self._filling is not None:
+            self._filling.progressed.disconnect(self._progress)
+            self._filling.ended.disconnect(self.hide)
+        self._filling = _fillings.get(image) if image is not None else None
+        if self._filling is None or not self._filling.running:
+            self._filling = None
+            self.hide()
+            return
+        self._filling.progressed.connect(self._progress)
+        self._filling.ended.connect(self.hide)
+        self._progress(self._filling.share)
+        self.show()
+
+    def _progress(self, share: float) -> None:
+        self.bar.setValue(round(STEPS * share))
+
+    def _cancel(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
