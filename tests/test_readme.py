@@ -44,14 +44,16 @@ def test_the_python_api_in_ten_lines(capsys, tmp_path):
     assert (tmp_path / "labels.zarr" / "zarr.json").exists()
 
 
-def test_napari_remembers_the_reader():
+def test_napari_remembers_the_reader(tmp_path):
     from napari.plugins.utils import get_preferred_reader
     from napari.settings import get_settings
 
     before = dict(get_settings().plugins.extension2reader)
     try:
         exec(code_with("extension2reader"), {})
-        assert get_preferred_reader("slide.svs") == "napari-uhrseg"
+        (tmp_path / "image.zarr").mkdir()
+        for name in ("slide.svs", "scene.tif", "image.zarr"):
+            assert get_preferred_reader(name) == "napari-uhrseg"
     finally:
         get_settings().plugins.extension2reader = before
         get_settings().save()

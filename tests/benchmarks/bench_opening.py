@@ -38,10 +38,10 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     from qtpy.QtWidgets import QApplication
 
     from napari_uhrseg.engine.segment import segment
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.image import Image, open_image
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.checkpoint import load_checkpoint
-    from napari_uhrseg.samples import virtual_image
+    from napari_uhrseg.samples.world import virtual_levels
     from napari_uhrseg.types import Roi, SegmentSettings
     from napari_uhrseg.ui.layers import add_image
 
@@ -50,7 +50,8 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     before = peak_bytes()
     start = time.monotonic()
     if case.isdigit():
-        image = virtual_image(shape=(int(case), int(case)))
+        levels = virtual_levels(seed=1, size=int(case))
+        image = Image.from_array(levels, name=case, rgb=True)
     else:
         image = open_image(case)
     opened, memory_opened = time.monotonic() - start, peak_bytes() - before
