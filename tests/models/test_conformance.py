@@ -1,0 +1,189 @@
+"""What every method owes the engine. A new one adds a line to ``SMALL``."""
+
+import pytest
+import torch
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_uhrseg.models.registry import REGISTRY, build, model_class
+from napari_uhrseg.types import Card, LabelClass, Legend
+
+ENCODER = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16}}
+SMALL = {
+    "plain": {**ENCODER, "window": 64},
+    "scpseg": {**ENCODER, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
+}
+THERE = [name for name, entry in REGISTRY.items() if entry.module]
+
+
+def legend(classes: int) -> Legend:
+    return Legend(tuple(LabelClass(i + 1, f"c{i}", "#336699") for i in range(classes)))
+
+
+def make(name: str, classes: int = 3, **arguments: object) -> Segmenter:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(name, {**SMALL[name], **arguments}, legend(classes))
+
+
+def make_batch(model: Segmenter, size: int = 2, classes: int = 3) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    spec = model.spec
+    boxes = {}
+    for name, view in spec.views.items():
+        margin = (view.extent - spec.window) // 2 * view.size / view.extent
+        boxes[name] = torch.tensor([[margin, margin, view.size - margin] * 2])[
+            :, [0, 1, 2, 5]
+        ].repeat(size, 1)
+    return Batch(
+        views={
+            name: torch.randn(
+                size, spec.channels, view.size, view.size, generator=generator
+            )
+            for name, view in spec.views.items()
+        },
+        boxes=boxes,
+        target=torch.randint(
+            0, classes, (size, spec.window, spec.window), generator=generator
+        ),
+    )
+
+
+@pytest.fixture(params=THERE)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_every_method_that_is_there_is_tested():
+    assert set(SMALL) == set(THERE)
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(1, 3), (2, 1), (5, 4)])
+def test_any_number_of_classes_and_bands(name, classes, channels):
+    model = make(name, classes, channels=channels).eval()
+    spec = model.spec
+    assert (spec.channels, len(spec.mean), len(spec.std)) == (channels,) * 3
+    with torch.inference_mode():
+        logits = model(make_batch(model))["logits"]
+    assert logits.shape == (2, classes, spec.window, spec.window)
+    assert logits.isfinite().all()
+
+
+def test_a_sample_does_not_depend_on_its_batch(name):
+    model = make(name).eval()
+    batch = make_batch(model, 3)
+    with torch.inference_mode():
+        together = model(batch)["logits"]
+        for i in range(3):
+            one = Batch(
+                {k: v[i : i + 1] for k, v in batch.views.items()},
+                {k: v[i : i + 1] for k, v in batch.boxes.items()},
+            )
+            torch.testing.assert_close(
+                model(one)["logits"][0], together[i], rtol=1e-4, atol=1e-4
+            )
+
+
+def test_the_same_input_gives_the_same_bits(name):
+    model = make(name).eval()
+    batch = make_batch(model)
+    with torch.inference_mode():
+        assert torch.equal(model(batch)["logits"], model(batch)["logits"])
+
+
+def test_the_declared_views_are_what_forward_looks_at(name):
+    model = make(name).eval()
+    batch = make_batch(model)
+    seen = {k: v.clone().requires_grad_() for k, v in batch.views.items()}
+    model(Batch(seen, batch.boxes))["logits"].sum().backward()
+    assert all(v.grad is not None and v.grad.abs().sum() > 0 for v in seen.values())
+    for missing in seen:
+        rest = {k: v for k, v in batch.views.items() if k != missing}
+        with pytest.raises(KeyError, match=missing):
+            model(Batch(rest, batch.boxes))
+
+
+def test_saved_and_loaded_it_is_the_same(name, tmp_path):
+    model = make(name).eval()
+    card = Card(name, SMALL[name], legend(3), model.spec)
+    path = save_checkpoint(tmp_path / "c.safetensors", model, card, half=False)
+    batch = make_batch(model)
+    with torch.inference_mode():
+        expected = model(batch)["logits"]
+        assert torch.equal(load_checkpoint(path).model(batch)["logits"], expected)
+
+
+def test_a_few_steps_lower_the_loss(name):
+    model = make(name).train()
+    batch = make_batch(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    losses = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(5):
+            terms = model.loss(model(batch), batch)
+            optimizer.zero_grad()
+            terms["loss"].backward()
+            optimizer.step()
+            losses.append(float(terms["loss"].detach()))
+    assert losses[-1] < losses[0]
+
+
+def test_every_parameter_learns(name):
+    model = make(name).train()
+    batch = make_batch(model)
+    model.loss(model(batch), batch)["loss"].backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None]
+    assert idle == []
+
+
+def test_ignored_pixels_teach_nothing(name):
+    model = make(name).eval()  # no dropout, running statistics
+    batch = make_batch(model)
+    assert batch.target is not None
+    batch.target[:] = 255
+    terms = model.loss(model(batch), batch)
+    assert float(terms["loss"].detach()) == 0
+
+
+def test_models_that_are_not_there_say_so():
+    for name, entry in REGISTRY.items():
+        assert entry.name == name
+        assert entry.title
+        assert entry.sentence.endswith(".")
+        assert entry.published.endswith(".")
+        if entry.module is None:
+            with pytest.raises(CheckpointError, match="not there yet"):
+                build(name, {}, legend(2))
+        else:
+            assert issubclass(model_class(name), Segmenter)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"architecture": "Nonsense"}, "no architecture"),
+        ({"encoder": "nonsense"}, "cannot be built"),
+        ({"encoder": "tu-nonsense"}, "cannot be built"),
+        ({"options": {"nonsense": 1}}, "cannot be built"),
+        ({"window": 61}, "multiple of"),
+        ({"nonsense": 1}, "cannot be built"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, message):
+    with pytest.raises(CheckpointError, match=message) as error:
+        make("plain", **arguments)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-test_efficientnet"])
+def test_weights_that_cannot_be_fetched(encoder, monkeypatch, tmp_path):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match="ImageNet weights") as error:
+        make("plain", encoder=encoder, pretrained=True)
+    assert "--no-pretrained" in error.value.hint
