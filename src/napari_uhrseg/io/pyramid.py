@@ -1,0 +1,330 @@
+"""Levels that a file lacks, computed once in the background and kept on disk.
+
+A finest missing level is made band by band of chunk rows; whatever of the coarser
+ones follows from a band is made with it, so that the smallest level, which is what
+one sees first, fills in from the top at once. How far it came is recorded after
+each band: what was stopped or killed goes on from there.
+"""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from napari_uhrseg.errors import ReadError
+from napari_uhrseg.io.boxmean import Array, box_mean
+from napari_uhrseg.io.cache import Entry, cache_folder, make_room
+from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Slices, Source
+from napari_uhrseg.io.image import Image
+
+PIECE = 16 * 1024**2  # bytes read at a time
+BAND = 96 * 1024**2  # bytes of the finest missing level made at a time
+
+
+def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
+    """Compute the levels an image lacks, or find them computed already.
+
+    For a background thread: yields the share done, 0 to 1, at least twice a second
+    where the file can be read in pieces of 16 MB that fast. Closing the generator
+    stops it; the next call, in this process or another, goes on from there. Where
+    another process is at it already, this waits for it.
+
+    Parameters
+    ----------
+    image
+        Its levels that are missing are filled in place as they are computed.
+    cache_dir
+        Where computed levels are kept; the user's cache folder by default (see
+        ``napari_uhrseg.io.cache`` for how to move and limit it).
+
+    Raises ReadError where the disk is full or cannot be written to. Pixels that
+    cannot be decoded count as 0. Memory: some 300 MB at most, whatever the image's
+    size; untiled files need what reading one strip of theirs takes.
+    """
+    filler = _filler(image, cache_dir)
+    if filler is None:
+        yield 1.0
+        return
+    try:
+        yield from filler.run()
+    except OSError as error:
+        raise ReadError(
+            f"The coarser levels of {image.name} cannot be kept in "
+            f"{filler.entry.path.parent}: {error.strerror or error}.",
+            "Free some space, or let the environment variable NAPARI_UHRSEG_CACHE "
+            "name a folder you may write to.",
+        ) from error
+
+
+def attach_levels(image: Image, cache_dir: Path | None = None) -> bool:
+    """Show what earlier sessions computed, without computing anything.
+
+    Takes milliseconds. Returns whether no level is missing any more.
+    """
+    filler = _filler(image, cache_dir)
+    return filler is None or filler.attach()
+
+
+def _filler(image: Image, cache_dir: Path | None) -> "Filler | None":
+    levels = image.sources
+    if not any(isinstance(level, PendingLevel) for level in levels):
+        return None
+    nodata = {band.nodata for band in image.bands}
+    changed = 0
+    if image.path is not None and image.path.is_file():
+        changed = image.path.stat().st_mtime_ns
+    return Filler(
+        levels,
+        image.source_axes,
+        f"{image.fingerprint}:{changed}",
+        nodata.pop() if len(nodata) == 1 else None,
+        cache_dir,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """How one missing level is made: from what, and where it goes."""
+
+    name: str
+    level: PendingLevel
+    parent: Any
+    factor: int
+
+
+class Filler:
+    """Fills the missing ones among the levels of one image.
+
+    Parameters
+    ----------
+    levels
+        From fine to coarse. The missing ones are a ``PendingLevel``: with strips
+        it is copied from them, without it is the mean of the level before it.
+    axes
+        One letter for each axis of the levels.
+    key
+        Names the image's content.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Source | PendingLevel],
+        axes: str,
+        key: str,
+        nodata: float | None = None,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.axes, self.nodata = axes, nodata
+        self.y, self.x = axes.index("y"), axes.index("x")
+        self.steps = self._steps(levels)
+        self.arrays: dict[str, zarr.Array] = {}
+        self.height = self.steps[0].level.shape[self.y]
+        layout = [
+            (s.name, s.level.shape, s.level.dtype.str, s.level.chunks, s.factor)
+            for s in self.steps
+        ]
+        text = f"{key}:{layout}:{nodata}:{axes}"
+        folder = cache_folder() if cache_dir is None else cache_dir
+        self.entry = Entry(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
+
+    def attach(self) -> bool:
+        """Show what the cache has; returns whether that is all there is to have."""
+        rows = self.entry.rows()
+        if rows is None:
+            return False
+        try:
+            self._open()
+        except (OSError, ValueError, KeyError):
+            return False  # damaged: run() makes it anew
+        self.entry.use()
+        self._show(rows, load=True)
+        return rows >= self.height
+
+    def run(self) -> Iterator[float]:
+        """Fill what is missing; yields the share done."""
+        yield 0.0
+        while not self.attach():
+            self.entry.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with self.entry.lock:
+                    yield from self._fill()
+            except filelock.Timeout:
+                yield self._share(self.entry.rows() or 0)
+                time.sleep(0.2)
+        yield 1.0
+
+    def _fill(self) -> Iterator[float]:
+        rows = self._begin()
+        while rows < self.height:
+            stop = min(rows + self._band(), self.height)
+            for part in self._fill_band(rows, stop):
+                yield self._share(rows + (stop - rows) * part)
+            self.entry.save(stop)
+            self._show(stop)
+            rows = stop
+            yield self._share(rows)
+
+    def _begin(self) -> int:
+        """Open the entry, or make it; returns how many rows of it are done."""
+        rows = self.entry.rows()
+        if rows is not None:
+            with suppress(OSError, ValueError, KeyError):
+                self._open()
+                self._show(rows, load=True)
+                return rows
+        self.entry.clear()
+        needed = sum(_bytes(s.level.shape, s.level.dtype) for s in self.steps)
+        make_room(self.entry.path.parent, needed, self.entry)
+        self.entry.path.mkdir()
+        for step in self.steps:
+            zarr.create_array(
+                self.entry.path / step.name,
+                shape=step.level.shape,
+                dtype=step.level.dtype,
+                chunks=step.level.chunks,
+                compressors=BloscCodec(cname="lz4", clevel=5),
+                fill_value=0,
+            )
+        self.entry.save(0)
+        self.entry.use()
+        self._open()
+        self._show(0)
+        return 0
+
+    def _open(self) -> None:
+        for step in self.steps:
+            array = zarr.open_array(self.entry.path / step.name, mode="r+")
+            if array.shape != step.level.shape or array.dtype != step.level.dtype:
+                raise ValueError(f"{self.entry.path / step.name} is another array")
+            self.arrays[step.name] = array
+
+    def _show(self, rows: int, *, load: bool = False) -> None:
+        """Let the levels show what follows from ``rows`` of the finest of them."""
+        for step, stop in zip(self.steps, self._rows(rows), strict=True):
+            level, array = step.level, self.arrays[step.name]
+            if not _in_memory(level):
+                level.data = array
+            elif load and stop:
+                done = self._along_y(slice(0, stop))
+                level.data[done] = array[done]
+            chunk = level.chunks[self.y]
+            ready = -(-stop // chunk) if stop == level.shape[self.y] else stop // chunk
+            level.ready[self._along_y(slice(0, ready))] = True
+
+    def _fill_band(self, start: int, stop: int) -> Iterator[float]:
+        """Rows of the finest missing level, and of the coarser ones what follows."""
+        bands = zip(self.steps, self._rows(start), self._rows(stop), strict=True)
+        for step, first, last in bands:
+            pieces = list(self._pieces(step, first, last))
+            for number, key in enumerate(pieces, 1):
+                block = self._read(step, key)
+                self.arrays[step.name][key] = block
+                if _in_memory(step.level):
+                    step.level.data[key] = block
+                # the finest is nearly all of the work
+                yield number / len(pieces) if step is self.steps[0] else 1.0
+
+    def _read(self, step: _Step, key: Slices) -> Array:
+        limits = step.parent.shape
+        f = step.factor
+        wanted = tuple(
+            slice(s.start * f, min(s.stop * f, limits[i]))
+            if i in (self.y, self.x)
+            else s
+            for i, s in enumerate(key)
+        )
+        if isinstance(step.parent, CachedSource):
+            data = step.parent.read(wanted, on_error=lambda error: None)
+        elif isinstance(step.parent, PendingLevel):
+            index = self.steps.index(step) - 1
+            data = np.asarray(self.arrays[self.steps[index].name][wanted])
+        else:
+            data = _or_zeros(step.parent, wanted)
+        return box_mean(data, f, self.axes, self.nodata)
+
+    def _pieces(self, step: _Step, first: int, last: int) -> Iterator[Slices]:
+        """Boxes of whole chunks across, or of whole rows where strips are read."""
+        level = step.level
+        sizes = list(level.chunks)
+        sizes[self.y] = max(1, last - first)
+        each = _bytes(tuple(sizes), level.dtype) * step.factor**2
+        if level.strips is not None and step.parent is level.strips:
+            sizes[self.x] = level.shape[self.x]
+            each = _bytes(tuple(sizes), level.dtype)
+            sizes[self.y] = max(1, sizes[self.y] * PIECE // max(each, PIECE))
+        else:
+            sizes[self.x] *= max(1, PIECE // max(each, 1))
+        ranges = [
+            range(first, last, size) if i == self.y else range(0, n, size)
+            for i, (n, size) in enumerate(zip(level.shape, sizes, strict=True))
+        ]
+        ends = [last if i == self.y else n for i, n in enumerate(level.shape)]
+        for corner in itertools.product(*ranges):
+            yield tuple(
+                slice(a, min(a + size, end))
+                for a, size, end in zip(corner, sizes, ends, strict=True)
+            )
+
+    def _band(self) -> int:
+        """Rows of the finest missing level that are made at a time."""
+        level = self.steps[0].level
+        rows = level.chunks[self.y]
+        if level.strips is None:
+            return rows
+        size = _bytes(level.shape, level.dtype) // self.height
+        while rows % 2 == 0 and rows * size > BAND:
+            rows //= 2
+        return rows
+
+    def _rows(self, rows: int) -> list[int]:
+        """How many rows of each missing level follow from those of the finest."""
+        done = [rows]
+        for above, step in itertools.pairwise(self.steps):
+            n = step.level.shape[self.y]
+            whole = done[-1] >= above.level.shape[self.y]
+            done.append(n if whole else min(n, done[-1] // step.factor))
+        return done
+
+    def _along_y(self, rows: slice) -> Slices:
+        return (slice(None),) * self.y + (rows,)
+
+    def _share(self, rows: float) -> float:
+        return min(1.0, rows / self.height)
+
+    def _steps(self, levels: Sequence[Source | PendingLevel]) -> list[_Step]:
+        steps: list[_Step] = []
+        for number, level in enumerate(levels):
+            if not isinstance(level, PendingLevel):
+                if steps:
+                    raise ValueError("levels of a file follow on missing ones")
+                continue
+            parent = level.strips or levels[number - 1]
+            long = max(self.y, self.x, key=lambda axis: level.shape[axis])
+            factor = max(1, round(parent.shape[long] / level.shape[long]))
+            steps.append(_Step(str(number), level, parent, factor))
+        return steps
+
+
+def _or_zeros(source: Source, key: Slices) -> Array:
+    """Pixels, 0 where they cannot be decoded: one bad strip stops nothing."""
+    try:
+        return np.asarray(source[key])
+    except Exception:  # noqa: BLE001  codecs raise whatever they like
+        return np.zeros([s.stop - s.start for s in key], source.dtype)
+
+
+def _in_memory(level: PendingLevel) -> bool:
+    return isinstance(level.data, np.ndarray)
+
+
+def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

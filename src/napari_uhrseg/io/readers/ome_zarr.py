@@ -1,0 +1,302 @@
+"""OME-Zarr 0.1 to 0.5 (zarr v2 and v3), collections, plates and bare zarr arrays."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io import ngff
+from napari_uhrseg.io.chunks import ArraySource
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.readers import DIRECTORY, reader
+
+MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+LARGE_CHUNK = 2**22  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """One image in a store: its group's path and which of its multiscales."""
+
+    path: str
+    number: int = 0
+
+
+def _suits(path: Path) -> float:
+    return 10.0 if any((path / mark).exists() for mark in MARKS) else 0.0
+
+
+@reader(".zarr", DIRECTORY, title="OME-Zarr", suits=_suits)
+def open_ome_zarr(path: Path, series: int | None) -> Image:
+    """The image of an OME-Zarr folder; of several the first, or number ``series``."""
+    node = _open(path)
+    if isinstance(node, zarr.Array):
+        return _bare(path, node)
+    found, said = _find(path, node, series)
+    number = 0 if series is None else series
+    if not 0 <= number < len(found):
+        raise OpenError(
+            f"{path.name} has no image number {number}: it holds {len(found)}.",
+            f"Choose one from 0 to {len(found) - 1}.",
+        )
+    image = _image(path, node, found[number], said)
+    image.series = tuple(s.path or path.name for s in found)
+    return image
+
+
+def _open(path: Path) -> zarr.Array | zarr.Group:
+    try:
+        return zarr.open(path, mode="r")
+    # a file in it may be anything; zarr and its codecs raise many kinds of error
+    except Exception as error:
+        raise OpenError(
+            f"{path.name} is not a zarr folder that can be read: {error}.",
+            "Choose the folder that holds zarr.json, .zgroup or .zarray; "
+            "it may be incomplete: copy it again.",
+        ) from error
+
+
+def _attributes(group: zarr.Group) -> Mapping[str, Any]:
+    """The OME metadata: under ``ome`` from 0.5 on, beside others before."""
+    every = dict(group.attrs)
+    own = every.get("ome")
+    return own if isinstance(own, dict) else every
+
+
+def _group(parent: zarr.Group, name: str) -> zarr.Group | None:
+    try:
+        found = parent[name] if name else parent
+    except (KeyError, OSError, ValueError):
+        return None
+    return found if isinstance(found, zarr.Group) else None
+
+
+# which images there are
+
+
+def _find(
+    path: Path, root: zarr.Group, series: int | None
+) -> tuple[list[_Series], list[str]]:
+    """The images of a store, and what to say about the choice."""
+    attributes = _attributes(root)
+    if "multiscales" in attributes:
+        count = len(ngff.filled_list(attributes["multiscales"], "multiscales", path))
+        found, what = [_Series("", i) for i in range(count)], "images"
+    elif "plate" in attributes:
+        # fields are looked up well by well, and no further than asked for
+        found = list(_of_plate(path, root, attributes["plate"], series))
+        what = "wells"
+    elif "well" in attributes:
+        fields = ngff.filled_list(attributes["well"].get("images"), "well/images", path)
+        found, what = [_Series(str(f["path"])) for f in fields], "fields"
+    else:
+        found, what = _of_collection(root), "images"
+    if not found:
+        raise OpenError(
+            f"{path.name} is a zarr folder without an image in it: its metadata names "
+            "no multiscales.",
+            _inside(path, root),
+        )
+    if len(found) > 1 and series is None:
+        first = found[0].path or "the first"
+        return found, [
+            f"{path.name} holds {len(found)} {what}; {first} is shown. "
+            "The others are chosen by their number (series)."
+        ]
+    return found, []
+
+
+def _of_collection(root: zarr.Group) -> list[_Series]:
+    """The images bioformats2raw writes side by side, named by number."""
+    ome = _group(root, "OME")
+    listed = _attributes(ome).get("series") if ome is not None else None
+    names = listed if isinstance(listed, list) else list(root.group_keys())
+    order = sorted(map(str, names), key=lambda n: (not n.isdigit(), n.zfill(9)))
+    groups = ((name, _group(root, name)) for name in order)
+    return [_Series(n) for n, g in groups if g and "multiscales" in _attributes(g)]
+
+
+def _of_plate(
+    path: Path, root: zarr.Group, plate: Any, series: int | None
+) -> Iterator[_Series]:
+    """The first field of each well; all fields of the wells up to one asked for."""
+    wells = ngff.filled_list(
+        plate.get("wells") if isinstance(plate, dict) else None, "plate/wells", path
+    )
+    for entry in wells:
+        name = str(entry.get("path"))
+        if series is None:
+            yield _Series(f"{name}/0")
+            continue
+        well = _group(root, name)
+        if well is not None:
+            for field in _attributes(well).get("well", {}).get("images", []):
+                yield _Series(f"{name}/{field['path']}")
+
+
+def _inside(path: Path, root: zarr.Group) -> str:
+    names = sorted(map(str, root.keys()))[:8]
+    if not names:
+        return "The folder is empty; it may be incomplete: copy it again."
+    return f"It holds {', '.join(names)}: open one of these, as {path.name}/{names[0]}."
+
+
+# one image
+
+
+def _image(path: Path, root: zarr.Group, series: _Series, said: list[str]) -> Image:
+    group = _group(root, series.path)
+    where = f"{path.name}/{series.path}".rstrip("/")
+    if group is None:
+        raise OpenError(
+            f"{where} is named in the metadata but is not there.",
+            "The folder may be incomplete: copy it again.",
+        )
+    attributes = _attributes(group)
+    every = ngff.filled_list(attributes.get("multiscales"), "multiscales", path)
+    meta = every[series.number]
+    levels = _levels(where, group, meta, said)
+    axes, units = ngff.axes(where, meta, levels[0].ndim)
+    _check(where, levels, axes)
+    omero = attributes.get("omero")
+    omero = omero if isinstance(omero, dict) else {}
+    bands, rgb = ngff.bands(omero, axes, levels[0])
+    pixel_size, unit = ngff.pixel_size(where, meta, axes, units, said)
+    labels = _group(group, "labels")
+    if labels is not None and _attributes(labels).get("labels"):
+        names = ", ".join(map(str, _attributes(labels)["labels"]))
+        said.append(f"{where} also holds labels ({names}), which are not shown.")
+    return Image(
+        name=_name(path, series),
+        sources=[ArraySource(level) for level in levels],
+        source_axes=axes,
+        path=path,
+        fingerprint=_fingerprint(series, meta, levels[0]),
+        bands=bands,
+        rgb_bands=(0, 1, 2) if rgb else (),
+        pixel_size=pixel_size,
+        unit=unit,
+        plane=ngff.plane(omero, axes, levels[0]),
+        warnings=tuple(said),
+    )
+
+
+def _bare(path: Path, array: zarr.Array) -> Image:
+    """An array without any metadata: (…, y, x), or (y, x, 3 or 4) for 8-bit colour."""
+    samples = array.shape[-1] if array.ndim == 3 else 0
+    colour = samples in (3, 4) and array.dtype == np.uint8
+    axes = "yxs" if colour else "tczyx"[-array.ndim :]
+    if array.ndim == 3 and not colour:
+        axes = "cyx" if array.shape[0] <= 16 else "zyx"
+    if not 2 <= array.ndim <= 5:
+        raise OpenError(
+            f"{path.name} has {array.ndim} axes; an image has 2 to 5.",
+            "Choose an array of an image.",
+        )
+    _check(path.name, [array], axes)
+    return Image(
+        name=path.name.removesuffix(".zarr"),
+        sources=[ArraySource(array)],
+        source_axes=axes,
+        path=path,
+        fingerprint=_fingerprint(_Series(""), None, array),
+        rgb_bands=(0, 1, 2) if colour else (),
+        alpha=3 if colour and samples == 4 else None,
+        warnings=(f"{path.name} is a bare zarr array: its pixel size is not known.",),
+    )
+
+
+def _levels(
+    where: str, group: zarr.Group, meta: Any, said: list[str]
+) -> list[zarr.Array]:
+    """The arrays of a multiscale, from fine to coarse."""
+    datasets = ngff.filled_list(
+        meta.get("datasets") if isinstance(meta, dict) else None,
+        "multiscales/datasets",
+        Path(where),
+    )
+    found: list[zarr.Array] = []
+    for dataset in datasets:
+        name = str(dataset.get("path")) if isinstance(dataset, dict) else "?"
+        try:
+            array = group[name]
+        # an array's metadata may be missing, cut off or of an unknown codec
+        except Exception as error:
+            if not found:
+                raise OpenError(
+                    f"The full image of {where}, its array {name}, cannot be opened: "
+                    f"{error}.",
+                    "The folder may be incomplete, or compressed by a codec that is "
+                    "not installed: copy or export it again.",
+                ) from error
+            said.append(
+                f"Level {name} of {where} is missing or damaged; it is left out."
+            )
+            continue
+        if isinstance(array, zarr.Array):
+            found.append(array)
+    if not found:
+        raise OpenError(f"{where} names no arrays.", "Export the image again.")
+    return found
+
+
+def _check(where: str, levels: Sequence[zarr.Array], axes: str) -> None:
+    first = levels[0]
+    if first.dtype.kind not in "buif":
+        raise OpenError(
+            f"{where} holds {first.dtype} values, which cannot be shown.",
+            "Convert it to integers or real numbers.",
+        )
+    if 0 in first.shape:
+        raise OpenError(f"{where} has no pixels: {first.shape}.", "Export it again.")
+    y, x = axes.index("y"), axes.index("x")
+    others = [i for i in range(first.ndim) if i not in (y, x)]
+    for level in levels[1:]:
+        same = len(level.shape) == first.ndim and level.dtype == first.dtype
+        if not same or any(level.shape[i] != first.shape[i] for i in others):
+            raise OpenError(
+                f"The levels of {where} do not fit each other: {first.shape} "
+                f"{first.dtype} and {level.shape} {level.dtype}.",
+                "Export the image again.",
+            )
+    areas = [level.shape[y] * level.shape[x] for level in levels]
+    if sorted(areas, reverse=True) != areas:
+        raise OpenError(
+            f"The levels of {where} are not sorted from fine to coarse.",
+            "Export the image again.",
+        )
+
+
+# small things
+
+
+def _name(path: Path, series: _Series) -> str:
+    name = path.name
+    for suffix in (".zarr", ".ome"):
+        name = name.removesuffix(suffix)
+    inner = series.path or (str(series.number) if series.number else "")
+    return f"{name} {inner}".strip()
+
+
+def _fingerprint(series: _Series, meta: Any, array: zarr.Array) -> str:
+    """A hash of the metadata, and of the first and last chunk unless they are large."""
+    about = [series.path, series.number, meta, array.shape, str(array.dtype)]
+    digest = hashlib.sha256(json.dumps(about, default=str).encode())
+    if math.prod(array.chunks) > LARGE_CHUNK:
+        return digest.hexdigest()[:32]
+    for last in (False, True):
+        corner = tuple(
+            slice((n - 1) // c * c if last else 0, n if last else min(c, n))
+            for c, n in zip(array.chunks, array.shape, strict=True)
+        )
+        with suppress(Exception):  # what is wrong with it is said on reading
+            digest.update(np.asarray(array[corner]).tobytes())
+    return digest.hexdigest()[:32]
