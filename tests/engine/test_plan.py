@@ -24,7 +24,7 @@ SETTINGS = SegmentSettings(device="cpu", threads=1)
 
 def blank(height=300, width=400, bands=3, **kwargs):
     data = np.zeros((height, width, bands), np.uint8)
-    return Image.from_array(data, name="blank", rgb=bands == 3, **kwargs)
+    return Image.from_array(data, name="blank", rgb=bands == 3, axes="yxc", **kwargs)
 
 
 @settings(deadline=None, max_examples=25)
