@@ -1,0 +1,94 @@
+"""Scores against figures worked out by hand, and evaluation against segmenting."""
+
+import numpy as np
+import pytest
+import torch
+from toy import LEGEND, ConstantNet, ToyNet, make_checkpoint
+
+from napari_uhrseg.engine.metrics import Counter, Scores, Windows, evaluate, label_scene
+from napari_uhrseg.engine.samples import Scene
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Roi, SegmentSettings
+
+
+class ArrayTruth:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def read(self, roi: Roi) -> np.ndarray:
+        return self.array[roi.slices]
+
+
+def test_figures_by_hand():
+    counter = Counter(["a", "b", "c", "never"])
+    truth = np.array([[0, 0, 0, 1], [1, 2, 255, 255]], np.uint8)
+    labels = np.array([[0, 0, 1, 1], [1, 1, 0, 2]], np.uint8)
+    counter.add(labels, truth)
+    scores = counter.scores()
+    assert scores.counts[:3, :3].tolist() == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
+    np.testing.assert_allclose(scores.iou, [2 / 3, 2 / 4, 0, np.nan])
+    np.testing.assert_allclose(scores.f1, [4 / 5, 4 / 6, 0, np.nan])
+    assert scores.accuracy == pytest.approx(4 / 6)
+    assert scores.miou == pytest.approx((2 / 3 + 0.5 + 0) / 3)
+    found = scores.to_dict()
+    assert found["accuracy/a"] == pytest.approx(2 / 3)
+    assert "iou/never" not in found
+    assert (scores + scores).counts.sum() == 12
+
+
+def test_counting_in_parts_is_counting_at_once():
+    rng = np.random.default_rng(0)
+    truth, labels = rng.integers(0, 3, (2, 64, 64)).astype(np.uint8)
+    truth[:5] = 255
+    parts, whole = Counter("abc"), Counter("abc")
+    for rows in (slice(0, 7), slice(7, 64)):
+        parts.add(labels[rows], truth[rows])
+    whole.add(labels, truth)
+    assert np.array_equal(parts.scores().counts, whole.scores().counts)
+    only = Counter("abc")
+    only.add(labels[:5], truth[:5])
+    assert np.isnan(only.scores().miou)
+    assert only.scores().to_dict() == {}
+
+
+def test_no_class_at_all():
+    assert Scores(("a",), np.zeros((1, 1), np.int64)).to_dict() == {}
+
+
+@pytest.mark.parametrize("overlap", [0, 20])
+def test_labels_are_those_of_a_run(picture, monkeypatch, overlap):
+    """Whatever the blocks are; even though the two loops are apart."""
+    image = picture(300, 260)
+    checkpoint = make_checkpoint(ToyNet(64, 96))
+    settings = SegmentSettings(device="cpu", overlap=overlap, batch_size=4)
+    store = LabelStore.create(None, image, LEGEND)
+    list(segment(image, checkpoint, store, settings))
+    expected = store.prediction[0][:]
+    store.close()
+    monkeypatch.setattr("napari_uhrseg.engine.metrics.BLOCK", 128)
+    scene = Scene("s", image, ArrayTruth(expected)).fitted(checkpoint.model.spec)
+    how = Windows(overlap, 4, torch.device("cpu"), "fp32")
+    found = np.zeros(image.shape, np.uint8)
+    for roi, labels in label_scene(checkpoint.model, scene, how):
+        if labels is not None:
+            found[roi.slices] = labels + 1
+    assert np.array_equal(found, expected)
+    assert evaluate(image, ArrayTruth(expected - 1), checkpoint, settings).miou == 1
+
+
+def test_a_constant_network_has_the_share_of_its_class(picture):
+    image = picture(100, 100)
+    truth = np.zeros((100, 100), np.uint8)
+    truth[:30] = 1
+    truth[90:] = 255
+    scores = evaluate(image, ArrayTruth(truth), make_checkpoint(ConstantNet(64)))
+    assert scores.accuracy == pytest.approx(30 / 90)
+    assert scores.to_dict()["iou/middle"] == pytest.approx(30 / 90)
+
+
+def test_a_truth_without_labels(picture):
+    truth = ArrayTruth(np.full((100, 100), 255, np.uint8))
+    with pytest.raises(TrainingError, match="No pixel of picture"):
+        evaluate(picture(100, 100), truth, make_checkpoint(ConstantNet(64)))

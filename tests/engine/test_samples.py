@@ -1,0 +1,273 @@
+"""Samples: a function of seed, step and place; views and target turn together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+
+from napari_uhrseg.engine.folders import FolderSource, read_classes
+from napari_uhrseg.engine.samples import (
+    InMemory,
+    Jitter,
+    Scene,
+    Scenes,
+    batches,
+    kept_in_memory,
+    turned,
+    turned_boxes,
+)
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import InputSpec, LabelClass, Legend, Roi, View
+
+SPEC = InputSpec(
+    views={"local": View(32, 32), "surrounding": View(64, 64)},
+    window=32,
+    mean=(0, 0, 0),
+    std=(1, 1, 1),
+)
+LEGEND = Legend(tuple(LabelClass(i + 1, f"c{i}", "#112233", i) for i in range(4)))
+
+
+class ArrayTarget:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def read(self, roi: Roi) -> np.ndarray:
+        found = np.full((roi.height, roi.width), 255, np.uint8)
+        inside = roi.intersect(Roi(0, 0, *self.array.shape))
+        found[inside.shift(-roi.y, -roi.x).slices] = self.array[inside.slices]
+        return found
+
+
+def scene(seed: int = 0, size: tuple[int, int] = (90, 120)) -> Scene:
+    """A picture whose first band is 60 times the class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, (size[0] // 6 + 1, size[1] // 6 + 1)).astype(np.uint8)
+    labels = labels.repeat(6, 0).repeat(6, 1)[: size[0], : size[1]]
+    data = np.stack([labels * 60, labels * 30 + 10, 250 - labels * 60], -1)
+    image = Image.from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
+    return Scene(f"s{seed}", image, ArrayTarget(labels))
+
+
+def test_a_sample_is_a_function_of_seed_and_step():
+    source = Scenes(LEGEND, (scene(0), scene(1, (64, 300)))).fitted(SPEC)
+    whole = list(batches(source, SPEC, 3, 7, range(4)))
+    later = list(batches(source, SPEC, 3, 7, range(2, 4)))
+    for a, b in zip(whole[2:], later, strict=True):
+        assert torch.equal(a.target, b.target)
+        assert all(torch.equal(a.views[k], b.views[k]) for k in a.views)
+    other = next(batches(source, SPEC, 3, 8, range(1)))
+    assert not torch.equal(other.views["local"], whole[0].views["local"])
+    assert whole[0].target.shape == (3, 32, 32)
+    assert whole[0].target.dtype == torch.int64
+
+
+def test_views_and_target_are_turned_together(monkeypatch):
+    monkeypatch.setattr(Jitter, "__call__", lambda self, view, spec: view)
+    source = Scenes(LEGEND, (scene(),)).fitted(SPEC)
+    for batch in batches(source, SPEC, 4, 0, range(8)):
+        classes = (batch.views["local"][:, 0] * 255 / 60).round().long()
+        assert torch.equal(classes, batch.target)
+        centre = batch.views["surrounding"][..., 16:48, 16:48]
+        assert torch.equal(centre, batch.views["local"])
+        boxes = torch.tensor([[16.0, 16, 48, 48]] * 4)
+        assert torch.equal(batch.boxes["surrounding"], boxes)
+
+
+def test_boxes_turn_with_their_view():
+    view = np.zeros((1, 20, 20))
+    view[0, 2:5, 11:18] = 1
+    for turns in range(4):
+        for flip in (False, True):
+            box = turned_boxes(torch.tensor([[2, 11, 5, 18]]), 20, turns, flip)[0]
+            y0, x0, y1, x1 = box.tolist()
+            after = turned(view, turns, flip)
+            assert after[0, y0:y1, x0:x1].all()
+            assert after.sum() == (y1 - y0) * (x1 - x0)
+
+
+def test_jitter_works_on_values_and_keeps_nothing_nothing():
+    spec = replace(SPEC, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
+    mean, std = (np.array(v)[:, None, None] for v in (spec.mean, spec.std))
+    values = np.random.default_rng(0).random((3, 8, 8))
+    view = ((values - mean) / std).astype(np.float32)
+    jitter = Jitter(brightness=1.1, contrast=0.9, saturation=1.2)
+    lit = values * 1.1
+    lit = (lit - lit.mean()) * 0.9 + lit.mean()
+    grey = lit.mean(0)
+    expected = (grey + (lit - grey) * 1.2 - mean) / std
+    np.testing.assert_allclose(jitter(view, spec), expected, rtol=1e-4, atol=1e-4)
+    view[:, 2] = 0
+    assert not jitter(view, spec)[:, 2].any()
+    assert jitter(view, spec)[:, 3].all()
+
+
+def test_windows_without_labels_are_drawn_anew():
+    some = scene(0, (64, 640))
+    some.target.array[:, 40:] = 255  # type: ignore[attr-defined]
+    source = Scenes(LEGEND, (some,)).fitted(SPEC)
+    drawn = [source.draw(np.random.default_rng(i), 32).window for i in range(40)]
+    assert sum(w.x < 40 for w in drawn) > 15  # one in fourteen by chance alone
+
+
+def test_scenes_smaller_than_a_window_are_padded_and_ignored():
+    source = Scenes(LEGEND, (scene(0, (20, 25)),)).fitted(SPEC)
+    batch = next(batches(source, SPEC, 2, 0, range(1)))
+    known = (batch.target != 255).sum(dim=(1, 2))
+    assert known.tolist() == [500, 500]
+
+
+def test_a_scaled_scene_is_sampled_where_the_view_looks():
+    spec = replace(SPEC, views={"local": View(32, 32)}, pixel_size=2.0)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, (40, 40)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    image = Image.from_array(
+        np.repeat(labels[..., None] * 60, 3, -1),
+        name="fine",
+        rgb=True,
+        pixel_size=(1.0, 1.0),
+        unit="metre",
+    )
+    fine = Scene("fine", image, ArrayTarget(labels)).fitted(spec)
+    assert (fine.scale, fine.shape) == (2.0, (80, 80))
+    window = Roi(8, 10, 32, 32)
+    view = fine.inputs([window], spec).views["local"][0, 0]
+    classes = (view * 255 / 60).round().numpy()
+    assert np.array_equal(classes, fine.labels(window))
+
+
+def test_images_in_memory_read_the_same():
+    image = scene().image
+    kept = kept_in_memory([image, image], limit=60_000)
+    assert isinstance(kept[0], InMemory)
+    assert kept[1] is image
+    for roi, size, bands in [
+        (Roi(3, 4, 20, 30), None, None),
+        (Roi(3, 4, 20, 30), (20, 30), [2, 0]),
+        (Roi(3, 4, 20, 30), (10, 15), [0]),
+        (Roi(-3, 4, 20, 30), None, [0, 1, 2]),
+    ]:
+        for a, b in zip(
+            kept[0].read(roi, size, bands), image.read(roi, size, bands), strict=True
+        ):
+            assert np.array_equal(a, b)
+    assert kept[0].shape == image.shape
+
+
+def test_too_few_bands():
+    with pytest.raises(TrainingError, match="has 3 bands; the network takes 4"):
+        scene().fitted(replace(SPEC, channels=4, mean=(0,) * 4, std=(1,) * 4))
+
+
+# -- folders --------------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for i in range(5):
+        rng = np.random.default_rng(i)
+        data = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        Picture.fromarray(data).save(images / f"s{i}.png")
+        values = rng.choice(np.array([2, 5, 9, 255], np.uint8), (40, 50))
+        Picture.fromarray(values).save(masks / f"s{i}.png")
+    return images, masks
+
+
+def test_folders_are_paired_and_split_by_scene(folders):
+    images, masks = folders
+    Picture.new("RGB", (9, 9)).save(images / "without_mask.png")
+    source = FolderSource(images, masks)
+    assert [c.source_value for c in source.legend] == [2, 5, 9]
+    assert len(source.training) == 4
+    assert len(source.held_out) == 1
+    names = {s.name for s in (*source.training, *source.held_out)}
+    assert names == {f"s{i}" for i in range(5)}
+    chosen = FolderSource(images, masks, held_out=["s1", "s3"])
+    assert [s.name for s in chosen.held_out] == ["s1", "s3"]
+    assert not FolderSource(images, masks, held_out=0).held_out
+
+
+@pytest.mark.parametrize("cache", [1 << 30, 0])
+def test_values_become_indices(folders, cache):
+    images, masks = folders
+    source = FolderSource(images, masks, held_out=["s0"], cache=cache)
+    values = np.asarray(Picture.open(masks / "s0.png"))
+    found = source.held_out[0].target.read(Roi(-2, -3, 50, 60))
+    expected = np.full((50, 60), 255)
+    expected[2:42, 3:53] = np.array([255] * 256)
+    for k, value in enumerate((2, 5, 9)):
+        expected[2:42, 3:53][values == value] = k
+    assert np.array_equal(found, expected)
+
+
+def test_other_values_can_be_ignored_and_named(folders):
+    source = FolderSource(*folders, ignore=(5, 255), names=["grass", "water"])
+    assert [(c.name, c.source_value) for c in source.legend] == [
+        ("grass", 2),
+        ("water", 9),
+    ]
+
+
+def test_colours_are_values(tmp_path):
+    data = np.zeros((30, 30, 3), np.uint8)
+    data[:10] = (255, 128, 0)
+    data[20:] = (0, 255, 255)
+    Picture.fromarray(data).save(tmp_path / "mask.png")
+    Picture.fromarray(data).save(tmp_path / "image.png")
+    pair = tmp_path / "image.png", tmp_path / "mask.png"
+    source = FolderSource(*pair, ignore=(0,))
+    assert [c.color for c in source.legend] == ["#00ffff", "#ff8000"]
+    found = source.training[0].target.read(Roi(0, 0, 30, 1))
+    assert found.ravel().tolist() == [1] * 10 + [255] * 10 + [0] * 10
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("building\nbare land\n", [("building", 0), ("bare land", 1)]),
+        ("3 road #ABCDEF\n7 sea\n", [("road", 3), ("sea", 7)]),
+        ("#ff0000 roof\n", [("roof", 0xFF0000)]),
+    ],
+)
+def test_class_files(tmp_path, text, expected):
+    path = tmp_path / "classes.txt"
+    path.write_text(text)
+    legend = read_classes(path)
+    assert [(c.name, c.source_value) for c in legend] == expected
+    if "ABCDEF" in text:
+        assert legend.classes[0].color == "#abcdef"
+    if "ff0000" in text:
+        assert legend.classes[0].color == "#ff0000"
+
+
+def test_folders_that_cannot_be(folders, tmp_path):
+    images, masks = folders
+    cases = [
+        ({"images": tmp_path / "no"}, "There is no"),
+        ({"masks": images.parent}, "has a mask of the same name"),
+        ({"held_out": ["s9"]}, "no scene named s9"),
+        ({"held_out": [f"s{i}" for i in range(5)]}, "no scene to learn from"),
+        ({"legend": LEGEND}, "values that no class has: 5, 9"),
+        ({"names": ["a"]}, "1 class names are given"),
+        ({"ignore": (2, 5, 9, 255)}, "0 different values"),
+        ({"masks": images}, "different values"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(TrainingError, match=message) as error:
+            FolderSource(**{"images": images, "masks": masks, **arguments})
+        assert error.value.hint
+    Picture.new("L", (9, 9)).save(masks / "s0.png")
+    with pytest.raises(TrainingError, match="40 x 50 pixels and its mask 9 x 9"):
+        FolderSource(images, masks)
+    with pytest.raises(TrainingError, match="cannot be read"):
+        read_classes(tmp_path / "none.txt")
+    (tmp_path / "twice.txt").write_text("a\na\n")
+    with pytest.raises(TrainingError, match="twice"):
+        read_classes(tmp_path / "twice.txt")
