@@ -1,0 +1,266 @@
+"""Training: it learns, keeps the best, and goes on where it was stopped."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_uhrseg.engine.events import Progress, Saved, Trained, Validated
+from napari_uhrseg.engine.samples import Scene, Scenes
+from napari_uhrseg.engine.train import CardText, TrainSettings, train
+from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.types import LabelClass, Legend, Recipe, Roi, Stage
+
+LEGEND = Legend(
+    (LabelClass(1, "dark", "#000000", 0), LabelClass(2, "light", "#ffffff", 1))
+)
+SMALL = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16}}
+PLAIN = TrainSettings(
+    "plain",
+    {**SMALL, "window": 64},
+    steps=6,
+    batch_size=2,
+    learning_rate=0.002,
+    optimizer="adamw",
+    clip=1.0,
+    device="cpu",
+    precision="fp32",
+    validate_every=4,
+    log_every=2,
+)
+SCPSEG = replace(
+    PLAIN,
+    model="scpseg",
+    arguments={**SMALL, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
+)
+
+
+class ArrayTarget:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def read(self, roi: Roi) -> np.ndarray:
+        found = np.full((roi.height, roi.width), 255, np.uint8)
+        inside = roi.intersect(Roi(0, 0, *self.array.shape))
+        found[inside.shift(-roi.y, -roi.x).slices] = self.array[inside.slices]
+        return found
+
+
+def make_scene(seed: int) -> Scene:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (5, 6)).astype(np.uint8).repeat(32, 0).repeat(32, 1)
+    data = labels[..., None] * 120 + rng.integers(0, 100, (*labels.shape, 3))
+    image = Image.from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
+    return Scene(f"s{seed}", image, ArrayTarget(labels))
+
+
+def make_source(held_out: int = 1) -> Scenes:
+    return Scenes(
+        LEGEND,
+        (make_scene(0), make_scene(1)),
+        tuple(map(make_scene, range(9, 9 + held_out))),
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
+def test_events_and_what_is_left(settings, tmp_path):
+    output = tmp_path / "new" / "c.safetensors"
+    text = CardText(name="Test", licence="CC0", command="make")
+    events = list(train(make_source(), output, replace(settings, card=text)))
+    progress = [e for e in events if isinstance(e, Progress)]
+    assert progress[-1].done == progress[-1].total == 6
+    trained = [e for e in events if isinstance(e, Trained)]
+    assert [e.step for e in trained] == [2, 4, 6]
+    assert trained[0].learning_rate > trained[-1].learning_rate
+    validated = [e for e in events if isinstance(e, Validated)]
+    assert [e.step for e in validated] == [4, 6]
+    assert validated[0].best
+    saved = [e for e in events if isinstance(e, Saved)]
+    assert [e.step for e in saved] == [e.step for e in validated if e.best]
+    card = load_checkpoint(output).card
+    best = max(validated, key=lambda e: e.metrics["miou"])
+    assert card.metrics == {**best.metrics, "step": best.step}
+    assert (card.name, card.licence, card.command) == ("Test", "CC0", "make")
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_it_learns(tmp_path):
+    settings = replace(PLAIN, steps=60, batch_size=4, validate_every=60, seed=1)
+    events = list(train(make_source(), tmp_path / "c.safetensors", settings))
+    (validated,) = [e for e in events if isinstance(e, Validated)]
+    losses = [e.losses["loss"] for e in events if isinstance(e, Trained)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert validated.metrics["miou"] > 0.75
+
+
+def run(settings: TrainSettings, output: Path, stop_after: int = 1000) -> None:
+    """Train until that many steps are done, and close the generator there."""
+    events = train(make_source(), output, settings)
+    for event in events:
+        if isinstance(event, Progress) and event.done == stop_after:
+            break
+    events.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
+def test_stopped_and_continued_it_is_the_same_to_the_bit(settings, tmp_path):
+    """Dropout, momentum, samples, the best so far: all go on. 4 is in a validation."""
+    settings = replace(settings, optimizer=None, clip=None)
+    run(settings, tmp_path / "whole.safetensors")
+    for stop in (1, 4, 5):
+        run(settings, tmp_path / "parts.safetensors", stop)
+    assert (tmp_path / "parts.safetensors.state").exists()
+    run(settings, tmp_path / "parts.safetensors")
+    whole, parts = (
+        load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    cards = [
+        load_checkpoint(tmp_path / f"{n}.safetensors").card for n in ("whole", "parts")
+    ]
+    assert cards[0].metrics == cards[1].metrics
+
+
+KILLED = """
+import os, sys
+from dataclasses import replace
+sys.path.insert(0, {tests!r})
+import test_train as t, torch
+torch.set_num_threads(1)
+from napari_uhrseg.engine import train as module
+module.SAVE_SECONDS = 0.0
+for event in t.train(t.make_source(), {output!r}, t.PLAIN):
+    if isinstance(event, t.Progress) and event.done == 3:
+        os.kill(os.getpid(), 9)
+"""
+
+
+def test_killed_it_goes_on_from_the_last_state(tmp_path):
+    run(PLAIN, tmp_path / "whole.safetensors")
+    output = tmp_path / "killed.safetensors"
+    code = KILLED.format(tests=str(Path(__file__).parent), output=str(output))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert ended.returncode == -9, ended.stderr.decode()
+    assert not output.exists()
+    state = torch.load(f"{output}.state", weights_only=True)
+    assert state["step"] == 2
+    run(PLAIN, output)
+    whole, killed = load_file(tmp_path / "whole.safetensors"), load_file(output)
+    assert all(torch.equal(whole[k], killed[k]) for k in whole)
+
+
+def test_without_held_out_scenes_the_last_is_kept(tmp_path):
+    output = tmp_path / "c.safetensors"
+    events = list(train(make_source(0), output, PLAIN))
+    assert not [e for e in events if isinstance(e, Validated)]
+    assert load_checkpoint(output).card.metrics == {"step": 6}
+
+
+def test_bf16_trains(tmp_path):
+    settings = replace(PLAIN, precision="bf16", steps=3)
+    events = list(train(make_source(0), tmp_path / "c.safetensors", settings))
+    assert any(isinstance(e, Saved) for e in events)
+
+
+def test_the_callers_random_numbers_are_left_alone(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    list(train(make_source(0), tmp_path / "c.safetensors", replace(PLAIN, steps=2)))
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    output = tmp_path / "c.safetensors"
+    run(replace(PLAIN, steps=1), output)
+    with pytest.raises(TrainingError, match="exists") as error:
+        run(PLAIN, output)
+    assert error.value.hint
+    list(train(make_source(), output, replace(PLAIN, steps=1), overwrite=True))
+    run(PLAIN, tmp_path / "d.safetensors", 1)
+    with pytest.raises(TrainingError, match="other settings"):
+        run(replace(PLAIN, seed=5), tmp_path / "d.safetensors")
+    (tmp_path / "d.safetensors.state").write_bytes(b"no state")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run(PLAIN, tmp_path / "d.safetensors")
+    anew = train(make_source(), tmp_path / "d.safetensors", PLAIN, resume=False)
+    assert isinstance(next(anew), Progress)
+    anew.close()  # type: ignore[attr-defined]
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path):
+    settings = replace(PLAIN, optimizer="sgd", learning_rate=1e30, clip=None)
+    with pytest.raises(TrainingError, match=r"The loss became (nan|inf)") as error:
+        run(settings, tmp_path / "c.safetensors")
+    assert "learning rate" in error.value.hint
+
+
+def test_memory_that_runs_out_is_said(tmp_path, monkeypatch):
+    def fail(self: Segmenter, *_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("napari_uhrseg.models.plain.Plain.loss", fail)
+    with pytest.raises(DeviceError, match="batches of 2"):
+        run(PLAIN, tmp_path / "c.safetensors")
+
+
+def test_settings_that_cannot_be(tmp_path):
+    output = tmp_path / "c.safetensors"
+    for settings, kind in [
+        (replace(PLAIN, model="nonsense"), CheckpointError),
+        (replace(PLAIN, steps=0), TrainingError),
+        (replace(PLAIN, device="abacus"), DeviceError),
+        (replace(PLAIN, precision="fp16"), DeviceError),
+    ]:
+        with pytest.raises(kind):
+            run(settings, output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_ends_and_the_next_begins(tmp_path, monkeypatch):
+    """Frozen parts stay; the optimiser is new; stopping between them is safe."""
+    from napari_uhrseg.models.plain import Plain
+
+    made = Plain.__init__
+
+    def staged(self: Plain, *args: object, **kwargs: object) -> None:
+        made(self, *args, **kwargs)
+        stages = (Stage(2, 0.1, trains=("net.segmentation_head",)), Stage(2, 0.01))
+        self.recipe = Recipe(stages=stages, batch_size=2)
+
+    monkeypatch.setattr(Plain, "__init__", staged)
+    settings = replace(PLAIN, steps=None, learning_rate=None, optimizer=None)
+    for stop in (2, 1000):
+        run(settings, tmp_path / "parts.safetensors", stop)
+        if stop == 2:
+            state = torch.load(tmp_path / "parts.safetensors.state", weights_only=True)
+    run(settings, tmp_path / "whole.safetensors")
+    whole, parts = (
+        load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts")
+    )
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        start = Plain(2, **settings.arguments).state_dict()
+    frozen = "net.encoder.model.conv_stem.weight"
+    head = "net.segmentation_head.0.weight"
+    assert torch.equal(state["model"][frozen], start[frozen])
+    assert not torch.equal(state["model"][head], start[head])
