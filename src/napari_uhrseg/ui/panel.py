@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs
-from napari_uhrseg.ui.rows import fold
+from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
 from napari_uhrseg.ui.triton import keep_triton_out
 
@@ -40,7 +40,7 @@ class Panel(QWidget):
             ("Fine-tune", self.finetune, self.unfold_finetune),
         )
         for title, part, unfolded in parts:
-            layout.addWidget(fold(title, part, unfolded=unfolded))
+            layout.addWidget(Fold(title, part, unfolded=unfolded))
         layout.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)

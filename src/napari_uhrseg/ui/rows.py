@@ -7,16 +7,18 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QPushButton,
     QSizePolicy,
+    QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 LABEL_WIDTH = 88
 
 
 def form_of(widget: QWidget) -> QFormLayout:
     """The widget's form layout, without margins of its own."""
+    # not to be nested: a form in a form gives words that wrap too little height
     form = QFormLayout(widget)
     form.setContentsMargins(0, 0, 0, 0)
     form.setVerticalSpacing(4)
@@ -59,14 +61,30 @@ def narrow(widget: QWidget) -> None:
     widget.setMinimumWidth(60)
 
 
-def fold(title: str, part: QWidget, *, unfolded: bool = False) -> QCollapsible:
-    """The part under a heading that folds it away, at once."""
-    section = QCollapsible(title, expandedIcon="▼", collapsedIcon="▶")
-    section.setDuration(0)
-    section.addWidget(part)
-    if unfolded:
-        section.expand(animate=False)
-    return section
+class Fold(QWidget):
+    """A part under a heading that folds it away.
+
+    superqt's QCollapsible fixes the part's height when it unfolds, which cuts off
+    words that wrap.
+    """
+
+    def __init__(self, title: str, part: QWidget, *, unfolded: bool = False) -> None:
+        super().__init__()
+        self._title, self._part = title, part
+        self.heading = QPushButton(checkable=True)
+        self.heading.setStyleSheet("text-align: left; padding: 3px 6px;")
+        self.heading.toggled.connect(self._toggled)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self.heading)
+        layout.addWidget(part)
+        self._toggled(unfolded)
+        self.heading.setChecked(unfolded)
+
+    def _toggled(self, unfolded: bool) -> None:
+        self.heading.setText(f"{'▾' if unfolded else '▸'} {self._title}")
+        self._part.setVisible(unfolded)
 
 
 def note() -> QLabel:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image import Image
@@ -13,7 +13,7 @@ from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.model import ModelPart
 from napari_uhrseg.ui.output import OutputPart, WherePart
-from napari_uhrseg.ui.rows import add_row, fold, form_of
+from napari_uhrseg.ui.rows import Fold, add_row, form_of
 from napari_uhrseg.ui.run import Request, free_threads
 
 MORE = ("precision", "scale", "bands", "value_range", "skip_glass")
@@ -32,13 +32,14 @@ class SettingsPart(QWidget):
         self.overlap = Form(SegmentSettings, ("overlap",))
         self.more = Form(SegmentSettings, MORE)
         self.output = OutputPart()
-        rows = form_of(self)
-        rows.addRow(self.model)
-        rows.addRow(self.hardware)
-        add_row(rows, "&Where", self.where)
-        rows.addRow(self.overlap)
-        rows.addRow(fold("More settings", self.more))
-        rows.addRow(self.output)
+        where = QWidget()
+        add_row(form_of(where), "&Where", self.where)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for row in (self.model, self.hardware, where, self.overlap,
+                    Fold("More settings", self.more), self.output):  # fmt: skip
+            layout.addWidget(row)
         for part in (self.model, self.hardware, self.where, self.overlap, self.more,
                      self.output):  # fmt: skip
             part.changed.connect(self.changed.emit)
