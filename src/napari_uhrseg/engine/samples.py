@@ -135,10 +135,10 @@ class Scenes:
         object.__setattr__(self, "_shares", areas / areas.sum())
 
     def fitted(self, spec: InputSpec) -> "Scenes":
-        return replace(
-            self,
-            training=tuple(s.fitted(spec) for s in self.training),
-            held_out=tuple(s.fitted(spec) for s in self.held_out),
+        return Scenes(  # not replace(): subclasses are made in their own ways
+            self.legend,
+            tuple(s.fitted(spec) for s in self.training),
+            tuple(s.fitted(spec) for s in self.held_out),
         )
 
     def draw(self, rng: np.random.Generator, window: int) -> Drawn:
