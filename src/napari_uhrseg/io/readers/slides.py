@@ -1,0 +1,186 @@
+"""Slides through OpenSlide (extra ``slides``): MRXS, SCN, BIF, VMS, DICOM, others."""
+
+import itertools
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.chunks import Array, Slices
+from napari_uhrseg.io.image import Band, Image
+from napari_uhrseg.io.readers import DIRECTORY, fingerprint_file, reader
+
+OWN = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
+SHARED = (".svs", ".ndpi", ".tif", ".tiff")  # where tifffile is asked first
+CHUNK = 512  # px a side, about
+LOOKED_AT = 100  # files of a folder, in search of DICOM
+WHITE = (255, 255, 255)
+GENERIC = "generic-tiff"
+
+
+def _suits(path: Path) -> float:
+    if path.is_dir():
+        return 5.0 if _dicom_in(path) else 0.0
+    return 0.5 if path.suffix.lower() in SHARED else 5.0
+
+
+@reader(*OWN, *SHARED, DIRECTORY, title="a slide", suits=_suits)
+def open_slide(path: Path, series: int | None) -> Image:
+    """The slide in a file, or in a folder of DICOM files."""
+    if series:
+        raise OpenError(
+            f"{path.name} has no image number {series}: a slide is one image.",
+            "Leave the number out.",
+        )
+    openslide = _library(path)
+    file = _dicom_in(path) if path.is_dir() else path
+    if file is None:
+        raise OpenError(f"{path.name} holds no DICOM files.", "Choose another folder.")
+    try:
+        handle = Handle(openslide, file)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise OpenError(
+            f"{path.name} is of no format that OpenSlide knows.",
+            "Slides of several files need all of them beside each other; "
+            "convert others to a pyramidal TIFF.",
+        ) from error
+    except openslide.OpenSlideError as error:
+        raise OpenError(
+            f"{path.name} cannot be opened by OpenSlide: {error}.",
+            "The file may be damaged or incomplete: copy it again.",
+        ) from error
+    about = handle.slide.properties
+    pixel_size, said = _pixel_size(about)
+    return Image(
+        name=path.stem,
+        sources=[Level(handle, level) for level in range(handle.slide.level_count)],
+        source_axes="yxs",
+        path=path,
+        fingerprint=about.get("openslide.quickhash-1") or fingerprint_file(file),
+        bands=tuple(Band(name, (0.0, 255.0)) for name in ("red", "green", "blue")),
+        rgb_bands=(0, 1, 2),
+        is_slide=about.get("openslide.vendor") != GENERIC,
+        pixel_size=pixel_size,
+        unit="pixel" if pixel_size is None else "micrometer",
+        warnings=said,
+    )
+
+
+class Handle:
+    """An open slide for any number of threads, opened anew after an error.
+
+    OpenSlide reads from several threads at once; but a slide that met one tile it
+    cannot decode refuses every later read as well.
+    """
+
+    def __init__(self, openslide: ModuleType, path: Path) -> None:
+        self._openslide = openslide
+        self._path = path
+        self._lock = threading.Lock()
+        self.slide = openslide.OpenSlide(path)
+        self.background = _background(self.slide.properties)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
+        """RGB of a rectangle of a level, (height, width, 3); x, y in level-0 pixels."""
+        slide = self.slide
+        try:
+            region = slide.read_region((x, y), level, (width, height))
+        except self._openslide.OpenSlideError:
+            with self._lock:
+                if self.slide is slide:
+                    self.slide = self._openslide.OpenSlide(self._path)
+            raise
+        return _on_background(np.asarray(region), self.background)
+
+
+class Level:
+    """One level of a slide, (y, x, 3)."""
+
+    def __init__(self, handle: Handle, level: int) -> None:
+        slide = handle.slide
+        width, height = slide.level_dimensions[level]
+        self._handle, self._level = handle, level
+        self._downsample = float(slide.level_downsamples[level])
+        self.shape = (int(height), int(width), 3)
+        self.dtype = np.dtype(np.uint8)
+        key = f"openslide.level[{level}].tile-"
+        tile = [slide.properties.get(key + side) for side in ("height", "width")]
+        self.chunks = (_near_chunk(tile[0]), _near_chunk(tile[1]), 3)
+
+    def __getitem__(self, key: Slices) -> Array:
+        rows, columns, samples = key
+        found = self._handle.read(
+            self._level,
+            round(columns.start * self._downsample),
+            round(rows.start * self._downsample),
+            columns.stop - columns.start,
+            rows.stop - rows.start,
+        )
+        return found[..., samples]
+
+
+def _near_chunk(tile: str | None) -> int:
+    """The multiple of a tile's side that is nearest to 512."""
+    side = int(tile) if tile else CHUNK
+    return side * max(1, round(CHUNK / side))
+
+
+def _on_background(rgba: Array, background: tuple[int, int, int]) -> Array:
+    """Colours where there is something, the background where not."""
+    alpha = rgba[..., 3:]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    under = np.array(background, np.uint32) * (255 - alpha.astype(np.uint32))
+    mixed = rgba[..., :3].astype(np.uint32) * alpha + under
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _background(about: Any) -> tuple[int, int, int]:
+    text = about.get("openslide.background-color") or ""
+    try:
+        red, green, blue = bytes.fromhex(text)
+    except ValueError:
+        return WHITE
+    return red, green, blue
+
+
+def _pixel_size(about: Any) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Height and width of a pixel in µm, or why there is none."""
+    try:
+        y, x = (float(about[f"openslide.mpp-{axis}"]) for axis in "yx")
+    except (KeyError, ValueError):
+        return None, ("The slide does not say how large its pixels are.",)
+    if not (0 < y < 1e6 and 0 < x < 1e6):
+        return None, (f"The slide's pixel size ({y}, {x}) µm makes no sense.",)
+    return (y, x), ()
+
+
+def _dicom_in(folder: Path) -> Path | None:
+    """A DICOM file in a folder: by its suffix, or by its first bytes."""
+    files = sorted(itertools.islice(folder.iterdir(), LOOKED_AT))
+    named = [f for f in files if f.suffix.lower() == ".dcm" and f.is_file()]
+    bare = (f for f in files if not f.suffix and f.is_file() and _is_dicom(f))
+    return named[0] if named else next(bare, None)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _library(path: Path) -> ModuleType:
+    try:
+        import openslide
+    except (ImportError, OSError) as error:  # OSError: the C library is missing
+        raise OpenError(
+            f"{path.name} needs OpenSlide, which is not installed.",
+            'Install it with: pip install "napari-uhrseg[slides]"',
+        ) from error
+    module: ModuleType = openslide
+    return module
