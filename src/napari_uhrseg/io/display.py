@@ -97,7 +97,8 @@ class Shown:
             )
         )
         colour = raw.transpose(self._order())[..., self.samples]
-        return self._bytes(colour)[..., key[-1]]
+        picked: Array = self._bytes(colour)[..., key[-1]]
+        return picked
 
     def _raw(self, key: Slices) -> Array:
         if isinstance(self.source, CachedSource):
@@ -109,7 +110,7 @@ class Shown:
             return colour.astype(np.uint8, copy=False)
         low, high = self.limits
         scaled = (colour.astype(np.float32) - low) * (255 / (high - low))
-        out = np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
+        out: Array = np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
         if out.shape[-1] == 4:  # alpha spans its dtype, not the image's contrast
             out[..., 3] = np.where(colour[..., 3] > 0, 255, 0)
         return out

@@ -121,7 +121,7 @@ class Image:
             raise ValueError(f"axes {self.source_axes!r} do not fit the shape {first}")
         if not self.bands:
             count = self._samples - (self.alpha is not None)
-            names = ["value"] if count == 1 else [f"band {i + 1}" for i in range(count)]
+            names = _band_names(count, len(self.rgb_bands))
             self.bands = tuple(Band(n) for n in names)
         self.plane = {
             k: self.plane.get(k, n // 2 * (k == "z")) for k, n in self.planes.items()
@@ -530,6 +530,13 @@ class Image:
         from napari_uhrseg.io.arrays import image_of_layer
 
         return image_of_layer(layer)
+
+
+def _band_names(count: int, colours: int) -> list[str]:
+    if count == 1:
+        return ["value"]
+    names = ["red", "green", "blue"][:colours]
+    return names + [f"band {i + 1}" for i in range(len(names), count)]
 
 
 def _sample_rois(size: tuple[int, int]) -> list[Roi]:

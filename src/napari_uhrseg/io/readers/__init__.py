@@ -74,6 +74,7 @@ def read_any(path: Path, series: int | None) -> Image:
     for candidate in _candidates(path):
         try:
             image = candidate.open(path, series)
+            _check_kind(image)
             probe(image)
         except UhrSegError as error:
             errors.append(error)
@@ -101,6 +102,14 @@ def probe(image: Image) -> None:
             "The file may be damaged, or compressed in a way that is not supported: "
             "copy it again, or convert it to a tiled TIFF.",
         ) from error
+
+
+def _check_kind(image: Image) -> None:
+    if image.dtype.kind not in "buif":
+        raise OpenError(
+            f"{image.name} has pixels of type {image.dtype}, which cannot be shown.",
+            "Convert it to whole or real numbers.",
+        )
 
 
 def fingerprint_file(path: Path) -> str:

@@ -1,0 +1,136 @@
+"""Sources that turn another source's pixels: palettes, CMYK, orientation, polarity."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.io.chunks import Array, Slices, Source
+
+
+class Mapped:
+    """Pixels of another source put through a function, band axis last.
+
+    Parameters
+    ----------
+    source
+        Its last axes are y, x, and samples where it has any.
+    function
+        Gets and returns arrays of which all axes but the last may be sliced.
+    samples, taken
+        Length of the last axis after and before; ``taken`` is None where the source
+        has no axis of samples.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        function: Callable[[Array], Array],
+        dtype: Any,
+        *,
+        samples: int,
+        taken: int | None,
+    ) -> None:
+        self._source, self._function, self._taken = source, function, taken
+        front = source.shape if taken is None else source.shape[:-1]
+        chunks = source.chunks if taken is None else source.chunks[:-1]
+        self.shape = (*front, samples)
+        self.chunks = (*chunks, samples)
+        self.dtype = np.dtype(dtype)
+
+    def __getitem__(self, key: Slices) -> Array:
+        inner = key[:-1] if self._taken is None else (*key[:-1], slice(0, self._taken))
+        return self._function(self._source[inner])[..., key[-1]]
+
+
+class Valued:
+    """Pixels of another source, each put through a function that keeps the shape."""
+
+    def __init__(
+        self, source: Source, function: Callable[[Array], Array], dtype: Any
+    ) -> None:
+        self._source, self._function = source, function
+        self.shape, self.chunks = source.shape, source.chunks
+        self.dtype = np.dtype(dtype)
+
+    def __getitem__(self, key: Slices) -> Array:
+        return self._function(self._source[key])
+
+
+class Oriented:
+    """A source turned as TIFF's orientation tag (2 to 8) says.
+
+    Parameters
+    ----------
+    axes
+        Of the source; y stands directly before x.
+    """
+
+    def __init__(self, source: Source, axes: str, orientation: int) -> None:
+        self._source = source
+        self._y = axes.index("y")
+        self._swap = orientation >= 5
+        # which of the source's own axes run backwards
+        self._flip_y = orientation in (3, 4, 7, 8)
+        self._flip_x = orientation in (2, 3, 6, 7)
+        if self._swap:
+            self._flip_y, self._flip_x = (
+                orientation in (6, 7),
+                orientation in (7, 8),
+            )
+        self.shape = self._swapped(tuple(source.shape))
+        self.chunks = self._swapped(tuple(source.chunks))
+        self.dtype = np.dtype(source.dtype)
+
+    def _swapped(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not self._swap:
+            return values
+        y, x = values[self._y], values[self._y + 1]
+        return (*values[: self._y], x, y, *values[self._y + 2 :])
+
+    def __getitem__(self, key: Slices) -> Array:
+        y, x = self._y, self._y + 1
+        inner = list(self._swapped(key))
+        for axis, flip in ((y, self._flip_y), (x, self._flip_x)):
+            if flip:
+                length, s = self._source.shape[axis], inner[axis]
+                inner[axis] = slice(length - s.stop, length - s.start)
+        part = self._source[tuple(inner)]
+        flips = tuple(a for a, f in ((y, self._flip_y), (x, self._flip_x)) if f)
+        part = np.flip(part, flips) if flips else part
+        return part.swapaxes(y, x) if self._swap else part
+
+
+def palette(source: Source, table: Array) -> Mapped:
+    """Colours of a palette image; ``table`` is (entries, 3 or 4) uint8."""
+
+    def look_up(index: Array) -> Array:
+        colours: Array = table[np.minimum(index, len(table) - 1)]
+        return colours
+
+    return Mapped(source, look_up, np.uint8, samples=table.shape[1], taken=None)
+
+
+def cmyk(source: Source, alpha: bool) -> Mapped:
+    """RGB of inks, without a colour profile; the fifth sample may be alpha."""
+    top = 1.0 if source.dtype.kind == "f" else float(np.iinfo(source.dtype).max)
+
+    def convert(inks: Array) -> Array:
+        light = 1 - inks[..., :4].astype(np.float32) / top
+        rgb = light[..., :3] * light[..., 3:]
+        out: Array = np.rint(rgb * 255).astype(np.uint8)
+        if not alpha:
+            return out
+        opacity = np.where(inks[..., 4:5] > 0, 255, 0).astype(np.uint8)
+        return np.concatenate([out, opacity], axis=-1)
+
+    return Mapped(source, convert, np.uint8, samples=3 + alpha, taken=source.shape[-1])
+
+
+def inverted(source: Source) -> Valued:
+    """White for 0, as TIFF's MINISWHITE means it; integers only."""
+    dtype = np.dtype(source.dtype)
+    if dtype.kind == "b":
+        return Valued(source, np.logical_not, dtype)
+    top = np.iinfo(dtype).max
+    return Valued(source, lambda values: top - values, dtype)

@@ -1,0 +1,292 @@
+"""Rasters with coordinates through rasterio: GeoTIFF, COG, JP2, VRT."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.chunks import Array, CachedSource, PendingLevel, Slices, Source
+from napari_uhrseg.io.image import Affine, Band, Image
+from napari_uhrseg.io.readers import fingerprint_file, reader
+
+GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}  # GeoTIFF's and GDAL's
+UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
+TOGETHER = 4  # bands: up to so many lie in one chunk
+
+
+def suits(path: Path) -> float:
+    """More than tifffile's reader suits, for what has coordinates or GDAL's tags."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 3.0
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tif:
+            tags = {int(tag.code) for tag in tif.pages.first.tags}
+            return 3.0 if tags & GEO_TAGS and not tif.is_ome else 0.5
+    # whatever is wrong with it, its own reader says it better
+    except Exception:  # noqa: BLE001
+        return 0.5
+
+
+@reader(".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", title="a raster", suits=suits)
+def open_raster(path: Path, series: int | None = None) -> Image:
+    """Any raster that GDAL reads; levels are its overviews."""
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    try:
+        with _quiet(), rasterio.open(path) as dataset:
+            return _image(path, dataset)
+    except RasterioIOError as error:
+        raise OpenError(
+            f"{path.name} cannot be opened as a raster: {error}.",
+            "The file may be damaged, or of a format this GDAL lacks: "
+            "convert it to a tiled GeoTIFF.",
+        ) from error
+
+
+def _image(path: Path, dataset: Any) -> Image:
+    if not dataset.count:
+        raise OpenError(
+            f"{path.name} holds no bands, but {len(dataset.subdatasets)} rasters.",
+            "Open one of them: extract it with gdal_translate.",
+        )
+    files = Files(path)
+    table = _table(dataset)
+    kinds = [str(c.name) for c in dataset.colorinterp]
+    alpha = kinds.index("alpha") if "alpha" in kinds and len(kinds) > 1 else None
+    bands = [i for i in range(dataset.count) if i != alpha]
+    together = dataset.count <= TOGETHER
+    levels = [
+        Window(files, dataset, level, together)
+        for level in range(-1, len(dataset.overviews(1)))
+    ]
+    sources: list[Source] = list(levels)
+    if table is not None:
+        from napari_uhrseg.io.convert import palette
+
+        sources = [palette(_Single(level), _lut(table)) for level in levels]
+        alpha = 3
+    warnings, first = [], sources[0]
+    width = dataset.block_shapes[0][1]
+    if (
+        dataset.width * dataset.height > UNTILED_PIXELS
+        and width == dataset.width > 1024
+    ):
+        chunks = tuple(512 if c > 4 else c for c in first.chunks)
+        strips = CachedSource(first)
+        sources[0] = PendingLevel(first.shape, first.dtype, chunks, strips=strips)
+        warnings.append(
+            "This file is not tiled: it is converted once, in the background. "
+            "Until then what is not converted shows as grey."
+        )
+    if dataset.gcps[0] and dataset.crs is None:
+        warnings.append(
+            "This image is placed by ground control points, which are not used: it "
+            "has no pixel size. Warp it with gdalwarp to get one."
+        )
+    crs, size, unit = _ground(dataset)
+    named = tuple(_band(dataset, i, kinds[i]) for i in bands)
+    return Image(
+        name=path.name,
+        path=path,
+        fingerprint=fingerprint_file(path),
+        sources=sources,
+        source_axes="yxs" if table is not None or together else "cyx",
+        bands=named if table is None else _rgb_bands(),
+        rgb_bands=(0, 1, 2) if table is not None else _rgb(kinds, bands),
+        alpha=alpha,
+        masks=_masks(files, dataset, levels),
+        pixel_size=size,
+        unit=unit,
+        crs=crs,
+        affine=None if dataset.transform.is_identity else _affine(dataset),
+        colormap=table,
+        warnings=tuple(warnings),
+    )
+
+
+class Files:
+    """Open datasets of one file: GDAL wants one for each thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._free: dict[int, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def at(self, level: int) -> Iterator[Any]:
+        """A dataset of a level (-1: full size) that no other thread uses now."""
+        import rasterio
+
+        with self._lock:
+            waiting = self._free.setdefault(level, [])
+            dataset = waiting.pop() if waiting else None
+        if dataset is None:
+            options = {} if level < 0 else {"overview_level": level}
+            with _quiet():
+                dataset = rasterio.open(self._path, **options)
+        try:
+            yield dataset
+        finally:
+            with self._lock:
+                self._free[level].append(dataset)
+
+
+class Window:
+    """A level of a raster: all bands in one chunk if few, else one a chunk."""
+
+    def __init__(self, files: Files, dataset: Any, level: int, together: bool) -> None:
+        self._files, self.level, self._together = files, level, together
+        with files.at(level) as own:
+            self.size = (own.height, own.width)
+            chunk = tuple(
+                min(n, block * max(1, 512 // block))
+                for n, block in zip(self.size, own.block_shapes[0], strict=True)
+            )
+        if own.block_shapes[0][1] == self.size[1]:  # strips: as wide as the image
+            row = self.size[1] * dataset.count * np.dtype(dataset.dtypes[0]).itemsize
+            rows = max(own.block_shapes[0][0], min(512, (8 << 20) // row))
+            chunk = (min(self.size[0], rows), self.size[1])
+        self.count = dataset.count
+        self.dtype = np.result_type(*dataset.dtypes)
+        self.shape: tuple[int, ...] = (*self.size, self.count)
+        self.chunks: tuple[int, ...] = (*chunk, self.count)
+        if not together:
+            self.shape, self.chunks = (self.count, *self.size), (1, *chunk)
+
+    def __getitem__(self, key: Slices) -> Array:
+        from rasterio.windows import Window as Part
+
+        bands, rows, columns = (key[2], key[0], key[1]) if self._together else key
+        part = Part.from_slices(rows, columns)
+        with self._files.at(self.level) as dataset:
+            data = dataset.read(
+                list(range(bands.start + 1, bands.stop + 1)), window=part
+            )
+        data = data.astype(self.dtype, copy=False)
+        return np.ascontiguousarray(data.transpose(1, 2, 0)) if self._together else data
+
+
+class _Single:
+    """A level of one band, without its axis of bands."""
+
+    def __init__(self, level: Window) -> None:
+        self._level = level
+        self.shape, self.dtype = level.size, level.dtype
+        self.chunks = level.chunks[:2]
+
+    def __getitem__(self, key: Slices) -> Array:
+        return self._level[(*key, slice(0, 1))][..., 0]
+
+
+class Mask:
+    """GDAL's mask band of a level: 0 where there is nothing."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: Files, level: Window) -> None:
+        self._files, self._level, self.shape = files, level.level, level.size
+        at = 0 if level.shape[:2] == level.size else 1
+        self.chunks = level.chunks[at : at + 2]
+
+    def __getitem__(self, key: Slices) -> Array:
+        from rasterio.windows import Window as Part
+
+        with self._files.at(self._level) as dataset:
+            return np.asarray(dataset.read_masks(1, window=Part.from_slices(*key)))
+
+
+def _masks(files: Files, dataset: Any, levels: list[Window]) -> list[Source]:
+    """Masks, where the file has a mask for all bands that is not just its alpha."""
+    flags = {flag.name for flag in dataset.mask_flag_enums[0]}
+    if "per_dataset" not in flags or "alpha" in flags:
+        return []
+    return [Mask(files, level) for level in levels]
+
+
+def _table(dataset: Any) -> dict[int, tuple[int, int, int, int]] | None:
+    """The colour table of a raster of one 8 or 16-bit band."""
+    if dataset.count != 1 or dataset.dtypes[0] not in ("uint8", "uint16"):
+        return None
+    try:
+        table = dataset.colormap(1)
+    except ValueError:
+        return None
+    return {
+        int(k): (int(r), int(g), int(b), int(a)) for k, (r, g, b, a) in table.items()
+    }
+
+
+def _lut(table: dict[int, tuple[int, int, int, int]]) -> Array:
+    out = np.zeros((max(table) + 1, 4), np.uint8)
+    for index, colour in table.items():
+        out[index] = colour
+    return out
+
+
+def _rgb_bands() -> tuple[Band, ...]:
+    return tuple(Band(name) for name in ("red", "green", "blue"))
+
+
+def _rgb(kinds: list[str], bands: list[int]) -> tuple[int, ...]:
+    """Which bands are red, green and blue, as the file says."""
+    own = [kinds[i] for i in bands]
+    wanted = ("red", "green", "blue")
+    return tuple(own.index(k) for k in wanted) if set(wanted) <= set(own) else ()
+
+
+def _band(dataset: Any, index: int, kind: str) -> Band:
+    """Name, range and nodata as the file states them."""
+    colour = kind if kind in ("red", "green", "blue") else ""
+    name = dataset.descriptions[index] or colour or f"band {index + 1}"
+    if dataset.count == 1 and not dataset.descriptions[index]:
+        name = "value"
+    tags = dataset.tags(index + 1)
+    try:
+        low, high = (float(tags[f"STATISTICS_{k}"]) for k in ("MINIMUM", "MAXIMUM"))
+        stated = (low, high) if high > low else None
+    except (KeyError, ValueError):
+        stated = None
+    nodata = dataset.nodatavals[index]
+    return Band(str(name), stated, None if nodata is None else float(nodata))
+
+
+def _affine(dataset: Any) -> Affine:
+    a, b, c, d, e, f = tuple(dataset.transform)[:6]
+    return (a, b, c, d, e, f)
+
+
+def _ground(dataset: Any) -> tuple[str | None, tuple[float, float] | None, str]:
+    """The CRS as WKT, the size of a pixel, and its unit: metre or degree."""
+    crs = dataset.crs
+    if not crs:
+        return None, None, "pixel"
+    a, b, _, d, e, _ = _affine(dataset)
+    size = (float(np.hypot(b, e)), float(np.hypot(a, d)))
+    if dataset.transform.is_identity:
+        return crs.to_wkt(), None, "pixel"
+    if crs.is_geographic:
+        return crs.to_wkt(), size, "degree"
+    try:
+        _, factor = crs.linear_units_factor
+    except Exception:  # noqa: BLE001  CRSs without a unit raise several kinds
+        return crs.to_wkt(), None, "pixel"
+    return crs.to_wkt(), (size[0] * factor, size[1] * factor), "metre"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without rasterio's warning for images that have no coordinates."""
+    import warnings
+
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

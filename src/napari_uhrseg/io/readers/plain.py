@@ -1,0 +1,83 @@
+"""PNG, JPEG and the other everyday formats: decoded once, since none has tiles."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.arrays import image_of_arrays
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.readers import fingerprint_file, reader
+
+LIMIT = 1_000_000_000  # pixels: what these formats can be decoded to in memory
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pnm")
+
+
+@reader(*SUFFIXES, title="PNG or JPEG")
+def open_plain(path: Path, series: int | None = None) -> Image:
+    """A picture, turned upright as its EXIF says.
+
+    Memory: the whole picture and a third more, since these formats cannot be read
+    by part; pictures of over 1,000 megapixels are refused.
+    """
+    array, alpha = _decoded(path)
+    rgb = array.ndim == 3 and array.shape[-1] >= 3
+    axes = "yxs" if array.ndim == 3 else "yx"
+    image = image_of_arrays([array], name=path.name, rgb=rgb, axes=axes)
+    image.path, image.fingerprint = path, fingerprint_file(path)
+    image.alpha = array.shape[-1] - 1 if alpha else None
+    image.bands = image.bands[: array.shape[-1] - alpha if array.ndim == 3 else 1]
+    return image
+
+
+def _decoded(path: Path) -> tuple[Any, bool]:
+    """(y, x) or (y, x, samples), and whether the last sample is alpha."""
+    from PIL import Image as Pillow
+    from PIL import ImageOps, UnidentifiedImageError
+
+    try:
+        with Pillow.open(path) as file:
+            width, height = file.size
+            if width * height > LIMIT:
+                raise OpenError(
+                    f"{path.name} has {width * height / 1e6:,.0f} megapixels, which "
+                    f"{file.format} can only give whole.",
+                    "Convert it to a tiled TIFF: gdal_translate -co TILED=YES, or "
+                    "vips tiffsave --tile --pyramid.",
+                )
+            file.load()
+            picture = _plain_mode(ImageOps.exif_transpose(file))
+            if path.suffix.lower() == ".png" and picture.mode in ("RGB", "RGBA"):
+                return _sixteen_bits(path, picture)
+            return np.asarray(picture), picture.mode in ("LA", "RGBA")
+    except UnidentifiedImageError as error:
+        raise OpenError(
+            f"{path.name} is not a picture of a known format.",
+            "Its name may be wrong, or the copy damaged: get it again.",
+        ) from error
+    except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
+        raise OpenError(
+            f"{path.name} cannot be decoded: {error}.",
+            "The file may be damaged or incomplete: copy it again.",
+        ) from error
+
+
+def _plain_mode(picture: Any) -> Any:
+    """Palettes and other colour spaces as RGB or RGBA."""
+    if picture.mode == "PA" or (picture.mode == "P" and "transparency" in picture.info):
+        return picture.convert("RGBA")
+    if picture.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
+        return picture.convert("RGB")
+    return picture
+
+
+def _sixteen_bits(path: Path, picture: Any) -> tuple[Any, bool]:
+    """PNG colours of 16 bits, which Pillow would cut to 8."""
+    import imagecodecs
+
+    with path.open("rb") as file:
+        depth = file.read(25)[24]
+    array = imagecodecs.png_decode(path.read_bytes()) if depth == 16 else picture
+    array = np.asarray(array)
+    return array, array.shape[-1] == 4

@@ -1,0 +1,251 @@
+"""TIFF through tifffile: slides (SVS, NDPI, QPTIFF, …), OME-TIFF, ImageJ, any other."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io import convert
+from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Source
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.readers import fingerprint_file, reader
+from napari_uhrseg.io.tiffmeta import band_names, pixel_size
+from napari_uhrseg.io.tiffpages import Bytes, MappedFile, PagesSource
+
+UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
+SLIDES = (".svs", ".ndpi", ".qptiff", ".scn", ".bif")
+RGB, PALETTE, SEPARATED, YCBCR, MINISWHITE = 2, 3, 5, 6, 0
+
+
+@reader(".tif", ".tiff", ".btf", ".tf8", ".tf2", ".stk", ".lsm", *SLIDES,
+        title="TIFF", suits=lambda _: 2.0)  # fmt: skip
+def open_tiff(path: Path, series: int | None = None) -> Image:
+    """Any TIFF that tifffile reads; pyramids with their levels."""
+    import tifffile
+
+    try:
+        tif = tifffile.TiffFile(path)
+        every = list(tif.series)
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError) as error:
+        raise _not_tiff(path, error) from error
+    if not every:
+        raise OpenError(
+            f"{path.name} holds no image.", "The file may be incomplete: copy it again."
+        )
+    number = _largest(every) if series is None else series
+    if not 0 <= number < len(every):
+        raise OpenError(
+            f"{path.name} has no image number {number}.",
+            f"It has {len(every)}, counted from 0.",
+        )
+    return _Opened(path, tif, every, number).image()
+
+
+def _not_tiff(path: Path, error: Exception) -> OpenError:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] not in (b"II", b"MM", b"EP"):
+        return OpenError(
+            f"{path.name} is not a TIFF file: it begins with {start!r}.",
+            "Its name may be wrong, or the copy damaged: get it again.",
+        )
+    return OpenError(
+        f"{path.name} is a damaged TIFF file: {error}.", "Copy or export it again."
+    )
+
+
+def _largest(series: list[Any]) -> int:
+    def area(one: Any) -> int:
+        sizes = dict(zip(one.axes, one.shape, strict=True))
+        return int(sizes.get("Y", 0) * sizes.get("X", 0))
+
+    return max(range(len(series)), key=lambda i: area(series[i]))
+
+
+class _Opened:
+    """One series of an open TIFF file, on its way to an Image."""
+
+    def __init__(self, path: Path, tif: Any, every: list[Any], number: int) -> None:
+        self.path, self.tif, self.number = path, tif, number
+        self.every, self.series = every, every[number]
+        self.key = self.series.keyframe
+        self.axes = self.series.axes.lower()
+        self.file = Bytes(path)
+        self.warnings: list[str] = []
+        if not {"y", "x"} <= set(self.axes) or not self.series.size:
+            raise OpenError(
+                f"{path.name} holds no two-dimensional image (axes {self.axes}).",
+                "Choose another file.",
+            )
+
+    def image(self) -> Image:
+        raw = [self._source(level) for level in self._levels()]
+        masks: list[Source | None] = [
+            s.missing() if isinstance(s, PagesSource) else None for s in raw
+        ]
+        self._look_for_end(raw)
+        photo, samples = self._photo()
+        convertible, axes, rgb, alpha = photo
+        levels = [convertible(source) for source in raw]
+        orientation = int(self.key.tags.valueof(274, 1) or 1)
+        if 2 <= orientation <= 8 and not self._is_slide_file():
+            levels = [convert.Oriented(s, axes, orientation) for s in levels]
+            masks = [m and convert.Oriented(m, "yx", orientation) for m in masks]
+        size, unit = pixel_size(self.tif, self.key, self.number)
+        if size is not None and orientation in (5, 6, 7, 8):
+            size = (size[1], size[0])
+        image = Image(
+            name=self._name(),
+            path=self.path,
+            fingerprint=self._fingerprint(),
+            sources=[self._tiled(level, raw[0]) if i == 0 else level
+                     for i, level in enumerate(levels)],
+            source_axes=axes,
+            bands=band_names(self.tif, self.number, samples),
+            rgb_bands=rgb,
+            alpha=alpha,
+            masks=self._masks(masks, levels, axes),
+            pixel_size=size,
+            unit=unit,
+            is_slide=bool(rgb) and unit == "micrometer",
+            warnings=tuple(self.warnings),
+            series=tuple(s.name or f"image {i}" for i, s in enumerate(self.every)),
+        )  # fmt: skip
+        if self.tif.is_ome and self.series.kind != "ome":
+            image.warnings += (
+                "The OME-XML of this file is wrong; it was opened as a plain TIFF.",
+            )
+        return image
+
+    def _levels(self) -> list[Any]:
+        """Levels that shrink and are otherwise like the first."""
+        found: list[Any] = []
+        y = self.series.axes.index("Y")
+        for level in self.series.levels:
+            fits = level.axes == self.series.axes and level.dtype == self.series.dtype
+            if not found or (fits and level.shape[y] < found[-1].shape[y]):
+                found.append(level)
+        return found
+
+    def _source(self, level: Any) -> Source:
+        """A level in the cheapest form that reads it by window."""
+        key = level.keyframe
+        if level.dataoffset is not None and key.is_memmappable:
+            dtype = np.dtype(f"{self.tif.byteorder}{level.dtype.char}")
+            with contextlib.suppress(ValueError, OSError):  # shorter than it says
+                return MappedFile(
+                    self.path, level.dataoffset, level.shape, dtype, self.axes
+                )
+        own = len(key.shape)
+        with contextlib.suppress(ValueError):
+            pages = list(level.pages)
+            source = PagesSource(
+                pages, level.shape[: len(level.shape) - own], key, self.file
+            )
+            if source.shape == tuple(level.shape):
+                return source
+        return _any_source(level)
+
+    def _photo(self) -> tuple[tuple[Any, str, tuple[int, ...], int | None], int]:
+        """What turns pixels into what is shown, its axes, RGB bands, alpha; samples."""
+        key, axes = self.key, self.axes
+        plain: Any = _as_it_is
+        sizes = dict(zip(axes, self.series.shape, strict=True))
+        samples = sizes.get("s", 0)
+        photometric = int(key.photometric)
+        extra = tuple(int(v) for v in key.extrasamples or ())
+        photos = not (self.tif.is_ome or self.tif.is_imagej)
+        table = key.colormap if photometric == PALETTE else None
+        if photos and axes == "yx" and table is not None:
+            colours = np.ascontiguousarray(np.asarray(table).T)
+            colours = (colours >> 8 if colours.max() > 255 else colours).astype("u1")
+            return (lambda s: convert.palette(s, colours), "yxs", (0, 1, 2), None), 3
+        if photometric == SEPARATED and samples >= 4 and axes.endswith("yxs"):
+            alpha = samples > 4 and bool(extra) and extra[0] in (1, 2)
+            return (
+                (lambda s: convert.cmyk(s, alpha), axes, (0, 1, 2),
+                 3 if alpha else None), 3,
+            )  # fmt: skip
+        if photometric == MINISWHITE and self.series.dtype.kind in "ub":
+            plain = convert.inverted
+        if samples < 3 or photometric not in (RGB, YCBCR):
+            alpha_at = (
+                samples - 1 if samples == 2 and extra[:1] in ((1,), (2,)) else None
+            )
+            bands = samples or sizes.get("c", 1)
+            return (plain, axes, (), alpha_at), bands - (alpha_at is not None)
+        alpha_at = 3 if samples > 3 and extra[:1] in ((1,), (2,)) else None
+        return (
+            (plain, axes, (0, 1, 2), alpha_at),
+            samples - (alpha_at is not None),
+        )
+
+    def _tiled(self, level: Source, raw: Source) -> Source:
+        """Level 0, or grey to be filled where it is large and in strips."""
+        sizes = dict(zip(self.axes, self.series.shape, strict=True))
+        large = sizes["y"] * sizes["x"] > UNTILED_PIXELS
+        if not large or not isinstance(raw, PagesSource) or raw.is_tiled:
+            return level
+        self.warnings.append(
+            "This file is not tiled: it is converted once, in the background. "
+            "Until then what is not converted shows as grey."
+        )
+        strips = CachedSource(level)
+        chunks = tuple(512 if c not in (1, 3, 4) else c for c in level.chunks)
+        return PendingLevel(level.shape, level.dtype, chunks, strips=strips)
+
+    def _masks(self, masks: list[Any], levels: list[Source], axes: str) -> list[Source]:
+        """One mask a level, if any level lacks tiles."""
+        if not any(mask is not None for mask in masks):
+            return []
+        y = axes.index("y")
+        return [
+            _Everywhere(level.shape[y : y + 2]) if mask is None else mask
+            for mask, level in zip(masks, levels, strict=True)
+        ]
+
+    def _look_for_end(self, raw: list[Source]) -> None:
+        end = max((s.end() for s in raw if isinstance(s, PagesSource)), default=0)
+        if end > self.file.size:
+            self.warnings.append(
+                f"The file is incomplete: it has {self.file.size:,} of {end:,} bytes. "
+                "What is missing shows as empty; copy it again to get all of it."
+            )
+
+    def _is_slide_file(self) -> bool:
+        return self.path.suffix.lower() in SLIDES
+
+    def _name(self) -> str:
+        return self.path.name if self.number == 0 else f"{self.path.name} {self.number}"
+
+    def _fingerprint(self) -> str:
+        return fingerprint_file(self.path) + (f"-{self.number}" if self.number else "")
+
+
+class _Everywhere:
+    """A mask that is 1 all over."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.chunks = tuple(min(n, 1024) for n in shape)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Any:
+        return np.ones([s.stop - s.start for s in key], np.uint8)
+
+
+def _as_it_is(source: Source) -> Source:
+    return source
+
+
+def _any_source(level: Any) -> Source:
+    """A level as tifffile's own zarr store: slower, but reads every layout."""
+    import zarr
+
+    from napari_uhrseg.io.chunks import ArraySource
+
+    array = zarr.open_array(level.aszarr(), mode="r")
+    return ArraySource(array)

@@ -1,0 +1,214 @@
+"""Windows of TIFF pages: tiles and strips decoded one by one, from any thread."""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_uhrseg.io.chunks import Array, Slices
+
+SIDE = 256  # px: smaller tiles are decoded several at a time
+BAND = 1 << 20  # bytes of strips decoded at a time
+
+
+class Bytes:
+    """Pieces of a file, read from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.size = path.stat().st_size
+        self._file = path.open("rb")
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, count: int) -> bytes:
+        with self._lock:
+            self._file.seek(offset)
+            data = self._file.read(count)
+        if len(data) < count:
+            raise ValueError(
+                f"the file ends at byte {self.size}, before the pixels at {offset}"
+            )
+        return data
+
+
+class PagesSource:
+    """One level of a TIFF series: pages of one shape, in tiles or strips.
+
+    Parameters
+    ----------
+    pages
+        tifffile's pages in order; None where one is missing (read as 0).
+    leading
+        Sizes of the axes before a page's own; their product is the pages' number.
+    keyframe
+        The page that describes all of them.
+
+    A window costs reading and decoding the tiles or strips it touches.
+    """
+
+    def __init__(
+        self, pages: Sequence[Any], leading: tuple[int, ...], keyframe: Any, file: Bytes
+    ) -> None:
+        self._pages, self._leading, self._key, self._file = (
+            pages, leading, keyframe, file,
+        )  # fmt: skip
+        separate, depth, self._height, self._width, self._samples = keyframe.shaped
+        if depth != 1 or math.prod(leading) != len(pages):
+            raise ValueError("pages of volumes are not read one by one")
+        self._separate = separate
+        self.is_tiled = bool(keyframe.is_tiled)
+        if self.is_tiled:
+            self._tile = (keyframe.tilelength, keyframe.tilewidth)
+        else:
+            self._tile = (min(keyframe.rowsperstrip, self._height), self._width)
+        self._grid = (
+            math.ceil(self._height / self._tile[0]),
+            math.ceil(self._width / self._tile[1]),
+        )
+        self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
+        first = (separate,) if separate > 1 else ()
+        last = (self._samples,) if self._samples > 1 else ()
+        self.shape = (*leading, *first, self._height, self._width, *last)
+        ones = (1,) * (len(leading) + len(first))
+        self.chunks = (*ones, *self._decoded_together(), *last)
+        self._decode = keyframe.decode
+
+    def _decoded_together(self) -> tuple[int, int]:
+        height, width = self._tile
+        if self.is_tiled:
+            return (
+                height * max(1, SIDE // height),
+                width * max(1, SIDE // width),
+            )
+        row = self._width * self._samples * self.dtype.itemsize
+        return height * max(1, BAND // max(1, row * height)), width
+
+    def __getitem__(self, key: Slices) -> Array:
+        out = np.zeros([s.stop - s.start for s in key], self.dtype)
+        flat = out.reshape(-1, *self._page_shape(key))
+        chosen = np.ravel_multi_index(
+            np.ix_(*(range(s.start, s.stop) for s in key[: len(self._leading)])),
+            self._leading,
+        ) if self._leading else np.zeros(1, int)  # fmt: skip
+        for number, target in zip(np.ravel(chosen), flat, strict=True):
+            if self._pages[number] is not None:
+                self._fill(self._pages[number], target, key[len(self._leading) :])
+        return out
+
+    def _page_shape(self, key: Slices) -> tuple[int, ...]:
+        own = key[len(self._leading) :]
+        return tuple(s.stop - s.start for s in own)
+
+    def _fill(self, page: Any, target: Array, key: Slices) -> None:
+        """Decode what ``key`` touches of a page into ``target``."""
+        planes = range(key[0].start, key[0].stop) if self._separate > 1 else range(1)
+        rows, columns = key[1:3] if self._separate > 1 else key[:2]
+        samples = key[-1] if self._samples > 1 else slice(None)
+        for plane in planes:
+            part = target[plane - planes.start] if self._separate > 1 else target
+            for i, j in self._touched(rows, columns):
+                segment = self._segment(page, plane, i, j)
+                if segment is None:
+                    continue
+                y, x = i * self._tile[0], j * self._tile[1]
+                top, left = max(y, rows.start), max(x, columns.start)
+                bottom = min(y + segment.shape[0], rows.stop)
+                right = min(x + segment.shape[1], columns.stop)
+                piece = segment[top - y : bottom - y, left - x : right - x]
+                piece = piece[..., samples] if self._samples > 1 else piece[..., 0]
+                part[
+                    top - rows.start : bottom - rows.start,
+                    left - columns.start : right - columns.start,
+                ] = piece
+
+    def _touched(self, rows: slice, columns: slice) -> Iterator[tuple[int, int]]:
+        height, width = self._tile
+        for i in range(rows.start // height, math.ceil(rows.stop / height)):
+            for j in range(columns.start // width, math.ceil(columns.stop / width)):
+                yield i, j
+
+    def _segment(self, page: Any, plane: int, i: int, j: int) -> Array | None:
+        """(height, width, samples) of a tile or strip; None where it is missing."""
+        index = (plane * self._grid[0] + i) * self._grid[1] + j
+        if index >= len(page.dataoffsets):
+            raise ValueError(f"the file lists no tile number {index}")
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if not offset or not count:
+            return None
+        data, _, _ = self._decode(
+            self._file.read(offset, count),
+            index,
+            jpegtables=page.jpegtables,
+            jpegheader=self._header(page),
+        )
+        return None if data is None else np.asarray(data[0])
+
+    def _header(self, page: Any) -> bytes | None:
+        """NDPI's, which only full pages have."""
+        header: bytes | None = getattr(page, "jpegheader", None)
+        return header
+
+    def missing(self) -> "Missing | None":
+        """Where no tile is, for a level of a single page that lacks some."""
+        if len(self._pages) != 1 or self._pages[0] is None:
+            return None
+        page, count = self._pages[0], math.prod(self._grid)
+        there = (np.asarray(page.dataoffsets[:count]) > 0) & (
+            np.asarray(page.databytecounts[:count]) > 0
+        )
+        if there.all():
+            return None
+        return Missing(
+            there.reshape(self._grid), self._tile, (self._height, self._width)
+        )
+
+    def end(self) -> int:
+        """The byte after the last that the pages' tiles take."""
+        ends = [0]
+        for page in self._pages:
+            if page is not None and len(page.dataoffsets):
+                sizes = np.asarray(page.dataoffsets, np.int64)
+                ends.append(int((sizes + np.asarray(page.databytecounts)).max()))
+        return max(ends)
+
+
+class Missing:
+    """A mask (y, x) of a level: 1 where a tile is there."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self, there: Array, tile: tuple[int, int], shape: tuple[int, int]
+    ) -> None:
+        self._there, self._tile, self.shape = there, tile, shape
+        self.chunks = (
+            tile[0] * max(1, 1024 // tile[0]),
+            tile[1] * max(1, 1024 // tile[1]),
+        )
+
+    def __getitem__(self, key: Slices) -> Array:
+        rows, columns = (
+            np.arange(s.start, s.stop) // n
+            for s, n in zip(key, self._tile, strict=True)
+        )
+        return self._there[np.ix_(rows, columns)].astype(np.uint8)
+
+
+class MappedFile:
+    """An uncompressed series that lies in one piece: any window is cheap."""
+
+    def __init__(
+        self, path: Path, offset: int, shape: tuple[int, ...], dtype: Any, axes: str
+    ) -> None:
+        self._array = np.memmap(path, np.dtype(dtype), "r", offset, shape)
+        self.shape = shape
+        self.dtype = np.dtype(dtype).newbyteorder("=")
+        whole = {"s": 1 << 30, "y": 512, "x": 512}
+        self.chunks = tuple(
+            min(n, whole.get(a, 1)) for a, n in zip(axes, shape, strict=True)
+        )
+
+    def __getitem__(self, key: Slices) -> Array:
+        return np.array(self._array[key], self.dtype)
