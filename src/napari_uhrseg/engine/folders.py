@@ -256,12 +256,24 @@ def _strips(shape: tuple[int, int]) -> Iterator[Roi]:
 
 
 def _values(image: Image, roi: Roi) -> tuple[npt.NDArray, npt.NDArray[np.bool_]]:
-    """(h, w) values or packed colours of a mask, and which are valid."""
+    """(h, w) values or packed colours of a mask, and which are valid.
+
+    A mask with a colour table is shown in its colours; its values are the indices
+    of the table (the lowest, where a colour stands in it twice).
+    """
     data, valid = image.read(roi)
     if data.shape[-1] < 3:
         return data[..., 0], valid
     red, green, blue = (data[..., i].astype(np.int64) for i in range(3))
-    return red << 16 | green << 8 | blue, valid
+    packed = red << 16 | green << 8 | blue
+    if image.colormap is None:
+        return packed, valid
+    table: dict[int, int] = {}
+    for index, (r, g, b, *_) in sorted(image.colormap.items(), reverse=True):
+        table[r << 16 | g << 8 | b] = index
+    colors = np.array(sorted(table))
+    indices = np.array([table[c] for c in sorted(table)])
+    return indices[np.searchsorted(colors, packed).clip(max=len(colors) - 1)], valid
 
 
 def _distinct(image: Image) -> set[int]:
