@@ -1,0 +1,376 @@
+"""Levels computed in the background: their pixels, and what stopping leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_uhrseg.errors import ReadError
+from napari_uhrseg.io import cache, pyramid
+from napari_uhrseg.io.boxmean import box_mean
+from napari_uhrseg.io.chunks import ArraySource, PendingLevel, Slices, Source
+from napari_uhrseg.io.image import Band, Image
+from napari_uhrseg.io.pyramid import attach_levels, fill_levels
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyramid, "PIECE", 2**20)
+
+
+def scene(height: int = 5001, width: int = 4507) -> np.ndarray:
+    y, x = np.ogrid[:height, :width]
+    grey = (y * 7 + x * 13 + (y * x) // 1000) % 251
+    return np.stack([grey, grey[:, ::-1], 255 - grey], -1).astype(np.uint8)
+
+
+class Lazy(ArraySource):
+    """An array as a file would give it: not in memory, as far as an Image knows."""
+
+    def __init__(self, array: np.ndarray, chunks: tuple[int, ...]) -> None:
+        super().__init__(array, chunks)
+        self.array = memoryview(b"")
+        self._pixels = array
+        self.read = 0
+
+    def __getitem__(self, key: Slices) -> np.ndarray:
+        self.read += 1
+        return self._pixels[key]
+
+
+def tiled(data: np.ndarray, fingerprint: str = "f", **more: object) -> Image:
+    source = Lazy(data, (512, 512, *data.shape[2:]))
+    axes = "yxs" if data.ndim == 3 else "yx"
+    return Image(
+        name="scene",
+        sources=[source],
+        source_axes=axes,
+        fingerprint=fingerprint,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def untiled(data: np.ndarray) -> Image:
+    strips = Lazy(data, (64, data.shape[1], 3))
+    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), strips=strips)
+    return Image(name="s", sources=[first], source_axes="yxs", fingerprint="strips")
+
+
+def pixels(level: Source) -> np.ndarray:
+    return np.asarray(level[tuple(slice(0, n) for n in level.shape)])
+
+
+def pending(image: Image) -> list[PendingLevel]:
+    return [s for s in image.sources if isinstance(s, PendingLevel)]
+
+
+def check(image: Image, data: np.ndarray) -> None:
+    """Every level is the mean of the one before, as computed at once in memory."""
+    assert not image.missing_levels
+    expected = data
+    for number, level in enumerate(image.sources):
+        if number:
+            expected = box_mean(expected, 2, image.source_axes)
+        np.testing.assert_array_equal(pixels(level), expected)
+
+
+def test_levels_are_what_they_are_at_once_in_memory(tmp_path: Path) -> None:
+    data = scene()
+    image = tiled(data)
+    assert len(pending(image)) == 2
+    shares = list(fill_levels(image, tmp_path))
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert shares == sorted(shares)
+    assert len(shares) > 10
+    check(image, data)
+
+
+def test_untiled_files_are_converted_once(tmp_path: Path) -> None:
+    data = scene(3000, 2500)
+    image = untiled(data)
+    assert image.needs_tiling
+    list(fill_levels(image, tmp_path))
+    check(image, data)
+    again = untiled(data)
+    assert attach_levels(again, tmp_path)
+    assert not again.needs_tiling
+    check(again, data)
+    assert pending(again)[0].strips.read == 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("make", [tiled, untiled])
+def test_second_opening_is_instant(tmp_path: Path, make: object) -> None:
+    data = scene(3000, 2500)
+    list(fill_levels(make(data), tmp_path))  # type: ignore[operator]
+    image = make(data)  # type: ignore[operator]
+    begin = time.perf_counter()
+    shares = list(fill_levels(image, tmp_path))
+    assert time.perf_counter() - begin < 1
+    assert shares == [0.0, 1.0]
+    check(image, data)
+
+
+@pytest.mark.parametrize("make", [tiled, untiled])
+@pytest.mark.parametrize("at", [0.0, 0.2, 0.7])
+def test_stopped_and_continued(tmp_path: Path, make: object, at: float) -> None:
+    data = scene(3000, 2500)
+    image = make(data)  # type: ignore[operator]
+    filling = fill_levels(image, tmp_path)
+    for share in filling:
+        if share > at:
+            break
+    filling.close()
+    assert image.missing_levels
+    again = make(data)  # type: ignore[operator]
+    assert not attach_levels(again, tmp_path)
+    shares = list(fill_levels(again, tmp_path))
+    assert at < 0.5 or shares[1] > 0.3  # goes on, does not begin again
+    check(again, data)
+
+
+def test_done_parts_show_before_the_whole_is_done(tmp_path: Path) -> None:
+    data = scene()
+    image = tiled(data)
+    _ = image.levels
+    filling = fill_levels(image, tmp_path)
+    for share in filling:
+        if share > 0.6:
+            break
+    half = len(data) // 2
+    for factor, level in ((2, pending(image)[0]), (4, pending(image)[1])):
+        expected = data
+        for _ in range(factor // 2):
+            expected = box_mean(expected, 2, "yxs")
+        shown = pixels(level)
+        top = half // factor - 300
+        np.testing.assert_array_equal(shown[:top], expected[:top])
+        assert (shown[-50:] == 128).all()
+    filling.close()
+
+
+KILLED = """
+    import sys, time
+    from pathlib import Path
+    sys.path.insert(0, {folder!r})
+    import test_pyramid as t
+    from napari_uhrseg.io import pyramid
+    pyramid.PIECE = 2**20
+    image = t.tiled(t.scene(3000, 2500))
+    for share in pyramid.fill_levels(image, Path({cache!r})):
+        print(share, flush=True)
+        time.sleep(0.05)
+"""
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    code = textwrap.dedent(KILLED).format(
+        folder=str(Path(__file__).parent), cache=str(folder)
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    )
+
+
+def shares_of(process: "subprocess.Popen[str]") -> Iterator[float]:
+    assert process.stdout is not None
+    return map(float, process.stdout)
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5])
+def test_killed_and_continued(tmp_path: Path, at: float) -> None:
+    with start(tmp_path) as process:
+        for share in shares_of(process):
+            if share > at:
+                process.send_signal(signal.SIGKILL)
+                break
+    data = scene(3000, 2500)
+    image = tiled(data)
+    assert not attach_levels(image, tmp_path)
+    list(fill_levels(image, tmp_path))
+    check(image, data)
+
+
+def test_two_processes_fill_one_image(tmp_path: Path) -> None:
+    data = scene(3000, 2500)
+    with start(tmp_path) as process:
+        next(share for share in shares_of(process) if share > 0.1)
+        image = tiled(data)
+        list(fill_levels(image, tmp_path))
+        process.stdout.close()  # type: ignore[union-attr]
+        process.kill()
+    assert image.sources[0].source.read == 0  # type: ignore[attr-defined]
+    check(image, data)
+
+
+def test_two_threads_fill_one_image(tmp_path: Path) -> None:
+    data = scene(3000, 2500)
+    images = [tiled(data), tiled(data)]
+    threads = [
+        threading.Thread(target=lambda i=i: list(fill_levels(i, tmp_path)))
+        for i in images
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for image in images:
+        check(image, data)
+
+
+class Sparse:
+    """Pixels of a virtual image: nothing is held."""
+
+    def __init__(self, side: int) -> None:
+        self.shape = (side, side, 3)
+        self.dtype = np.dtype(np.uint8)
+        self.chunks = (1024, 1024, 3)
+
+    def __getitem__(self, key: Slices) -> np.ndarray:
+        out = np.zeros([s.stop - s.start for s in key], np.uint8)
+        out += np.uint8(key[0].start // 1024 % 7)
+        return out
+
+
+def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
+    image = Image(
+        name="virtual", sources=[Sparse(200_000)], source_axes="yxs", fingerprint="v"
+    )
+    filling = fill_levels(image, tmp_path)
+    next(filling)
+    resident = memory()
+    tracemalloc.start()
+    begin = time.perf_counter()
+    for _ in filling:
+        if time.perf_counter() - begin > 5:
+            break
+    filling.close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 700 * 2**20  # 256 of them the cache of decoded chunks
+    assert memory() - resident < 900 * 2**20
+
+
+def memory() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def test_nodata_stays_apart(tmp_path: Path) -> None:
+    data = np.full((2500, 2100), 50, np.int16)
+    data[:, 1001:] = -99
+    image = tiled(data, bands=(Band("height", (0, 100), -99.0),))
+    list(fill_levels(image, tmp_path))
+    assert set(np.unique(pixels(pending(image)[0]))) == {-99, 50}
+
+
+def test_changed_file_is_not_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "a.raw"
+    file.write_bytes(b"1")
+    one, two = scene(2100, 2100), scene(2100, 2100)[::-1].copy()
+    list(fill_levels(tiled(one, path=file), tmp_path / "cache"))
+    os.utime(file, (1, 1))
+    image = tiled(two, path=file)
+    assert not attach_levels(image, tmp_path / "cache")
+    list(fill_levels(image, tmp_path / "cache"))
+    check(image, two)
+
+
+def test_damaged_cache_is_made_anew(tmp_path: Path) -> None:
+    data = scene(2100, 2100)
+    list(fill_levels(tiled(data), tmp_path))
+    next(tmp_path.glob("*/1/zarr.json")).write_text("{")
+    image = tiled(data)
+    assert not attach_levels(image, tmp_path)
+    list(fill_levels(image, tmp_path))
+    check(image, data)
+
+
+def test_one_bad_tile_stops_nothing(tmp_path: Path) -> None:
+    data = scene(2100, 2100)
+
+    class Bad(Lazy):
+        def __getitem__(self, key: Slices) -> np.ndarray:
+            if key[0].start <= 512 < key[0].stop:
+                raise ValueError("bogus marker")
+            return super().__getitem__(key)
+
+    image = Image(name="b", sources=[Bad(data, (512, 512, 3))], source_axes="yxs")
+    list(fill_levels(image, tmp_path))
+    expected = box_mean(data, 2, "yxs")
+    shown = pixels(pending(image)[0])
+    np.testing.assert_array_equal(shown[:256], expected[:256])
+    assert not shown[256:512].any()
+    np.testing.assert_array_equal(shown[512:], expected[512:])
+
+
+def test_images_with_all_levels_need_nothing(tmp_path: Path) -> None:
+    image = tiled(scene(500, 400))
+    assert list(fill_levels(image, tmp_path)) == [1.0]
+    assert not any(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ReadError) as caught:
+        list(fill_levels(tiled(scene(2100, 2100)), tmp_path / "file"))
+    assert "NAPARI_UHRSEG_CACHE" in caught.value.hint
+
+
+def test_full_disk_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SPARE", 2**62)
+    with pytest.raises(ReadError, match="are needed"):
+        list(fill_levels(tiled(scene(2100, 2100)), tmp_path))
+    assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path))
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE_LIMIT", "14MB")
+    data = np.random.default_rng(0).integers(0, 255, (2100, 2100, 3), np.uint8)
+    for name in "abcd":  # 3 MB each
+        list(fill_levels(tiled(data, name)))
+        time.sleep(0.02)
+        _forget()
+    assert attach_levels(tiled(data, "a"))  # used now: b is the oldest one
+    _forget()
+    list(fill_levels(tiled(data, "e")))
+    there = {name for name in "abcde" if attach_levels(tiled(data, name))}
+    assert {"a", "e"} <= there
+    assert "b" not in there
+    size = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
+    assert size <= 14 * 2**20
+
+
+def test_what_is_in_use_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE_LIMIT", "1MB")
+    data = scene(2100, 2100)
+    first = tiled(data, "a")
+    list(fill_levels(first, tmp_path))
+    list(fill_levels(tiled(data, "b"), tmp_path))
+    check(first, data)
+    _forget()
+    list(fill_levels(tiled(data, "c"), tmp_path))
+    assert not attach_levels(tiled(data, "a"), tmp_path)
+    assert attach_levels(tiled(data, "c"), tmp_path)
+
+
+def _forget() -> None:
+    """As if the processes that used the cache had ended."""
+    for lock in cache._in_use.values():
+        lock.release()
+    cache._in_use.clear()
