@@ -6,7 +6,7 @@ that ``--help`` and ``info`` come at once.
 
 import typer
 
-from napari_uhrseg.cli.console import told, version_asked
+from napari_uhrseg.cli.console import common, told
 from napari_uhrseg.cli.demo import demo
 from napari_uhrseg.cli.evaluate import evaluate
 from napari_uhrseg.cli.info import info
@@ -16,8 +16,7 @@ from napari_uhrseg.cli.train import train
 __all__ = ["app"]
 
 app = typer.Typer(
-    callback=version_asked,
-    help="Open, segment and correct images too large for everything else.",
+    callback=common,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",

@@ -43,14 +43,21 @@ def told(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def version_asked(
-    version: Annotated[
-        bool, typer.Option("--version", help="Say the version.", is_eager=True)
-    ] = False,
-) -> None:
-    if version:
+def _say_version(asked: bool) -> None:
+    if asked:
         out.print(f"napari-uhrseg {__version__}", highlight=False)
         raise typer.Exit
+
+
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say the version.", is_eager=True, callback=_say_version
+        ),
+    ] = False,
+) -> None:
+    """Open, segment and correct images too large for everything else."""
 
 
 @contextmanager
