@@ -22,8 +22,9 @@ from napari_uhrseg.samples.world import CLASSES
 TRAINING = [*range(100, 112)]
 HELD_OUT = 112
 UNSEEN = [*range(900, 908)]
-METHODS = {"plain": ["window=256"], "scpseg": ["sr_width=32"]}
 ENCODER = "tu-mobilenetv4_conv_small_050"
+OPTIONS = 'options={"encoder_output_stride": 16, "decoder_channels": 128}'
+METHODS = {"plain": ["window=256", OPTIONS], "scpseg": ["sr_width=32", OPTIONS]}
 
 
 def run(work: Path, *arguments: str) -> str:
@@ -37,7 +38,8 @@ def run(work: Path, *arguments: str) -> str:
 
 def prepare(work: Path, size: int) -> None:
     if not (work / "world" / "masks" / f"{HELD_OUT}.tif").exists():
-        make_scenes(work / "world", [*TRAINING, HELD_OUT], size)
+        make_scenes(work / "world", TRAINING, size)
+        make_scenes(work / "world", [HELD_OUT], size // 2)
     if not (work / "unseen" / "masks" / f"{UNSEEN[-1]}.tif").exists():
         make_scenes(work / "unseen", UNSEEN, size)
     lines = [f"{c.source_value} {c.name} {c.color}" for c in CLASSES]
@@ -46,13 +48,13 @@ def prepare(work: Path, size: int) -> None:
 
 def train(work: Path, method: str, seed: int, steps: int) -> Path:
     output = work / f"{method}-{seed}.safetensors"
-    if not output.exists() or list(work.glob(f"*{output.name}*state*")):
+    if not output.exists() or Path(f"{output}.state").exists():
         extra = [x for a in METHODS[method] for x in ("--argument", a)]
         run(
             work, "train", "--images", "world/images", "--masks", "world/masks",
             "--model", method, "--encoder", ENCODER, *extra,
             "--classes", "classes.txt", "--validate", str(HELD_OUT),
-            "--steps", str(steps), "--batch-size", "16", "--optimizer", "adamw",
+            "--steps", str(steps), "--batch-size", "8", "--optimizer", "adamw",
             "--learning-rate", "0.0015", "--clip", "1", "--precision", "bf16",
             "--seed", str(seed), "--output", output.name, "--json",
         )  # fmt: skip
