@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io import cache, pyramid
+from napari_uhrseg.io import cache, chunks, pyramid
 from napari_uhrseg.io.boxmean import box_mean
 from napari_uhrseg.io.chunks import ArraySource, PendingLevel, Slices, Source
-from napari_uhrseg.io.image import Band, Image
+from napari_uhrseg.io.image import Band, Image, open_image
 from napari_uhrseg.io.pyramid import attach_levels, fill_levels
+from napari_uhrseg.types import Roi
 
 
 @pytest.fixture(autouse=True)
@@ -264,6 +266,40 @@ def memory() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def test_a_strip_too_large_to_keep_is_read_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks.CACHE, "limit", 2**20)
+    data = scene(3000, 2500)
+    strips = Lazy(data, (3000, 2500, 3))
+    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), strips=strips)
+    image = Image(name="s", sources=[first], source_axes="yxs", fingerprint="one")
+    list(fill_levels(image, tmp_path))
+    check(image, data)
+    assert strips.read == 1
+
+
+def test_untiled_tiff_of_over_100_megapixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyramid, "PIECE", 2**24)
+    data = np.zeros((10_100, 10_000), np.uint8)
+    data[::97] = np.arange(10_000) % 256
+    path = tmp_path / "untiled.tif"
+    tifffile.imwrite(path, data, compression="zlib", rowsperstrip=3)
+    image = open_image(path)
+    assert image.needs_tiling
+    times = [time.perf_counter()]
+    for _ in fill_levels(image, tmp_path / "cache"):
+        times.append(time.perf_counter())  # noqa: PERF401
+    assert np.diff(times).max() < 2  # half a second on a machine of one's own
+    again = open_image(path)
+    assert attach_levels(again, tmp_path / "cache")
+    roi = Roi(4000, 3000, 1200, 1100)
+    np.testing.assert_array_equal(again.read(roi).data[..., 0], data[roi.slices])
+    check(again, data)
 
 
 def test_nodata_stays_apart(tmp_path: Path) -> None:

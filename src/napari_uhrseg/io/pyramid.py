@@ -23,7 +23,7 @@ from zarr.codecs import BloscCodec
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.boxmean import Array, box_mean
 from napari_uhrseg.io.cache import Entry, cache_folder, make_room
-from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Slices, Source
+from napari_uhrseg.io.chunks import CACHE, CachedSource, PendingLevel, Slices, Source
 from napari_uhrseg.io.image import Image
 
 PIECE = 16 * 1024**2  # bytes read at a time
@@ -260,7 +260,8 @@ class Filler:
         if level.strips is not None and step.parent is level.strips:
             sizes[self.x] = level.shape[self.x]
             each = _bytes(tuple(sizes), level.dtype)
-            sizes[self.y] = max(1, sizes[self.y] * PIECE // max(each, PIECE))
+            rows = max(1, sizes[self.y] * PIECE // max(each, PIECE))
+            sizes[self.y] = max(rows, self._strip(level))
         else:
             sizes[self.x] *= max(1, PIECE // max(each, 1))
         ranges = [
@@ -283,7 +284,13 @@ class Filler:
         size = _bytes(level.shape, level.dtype) // self.height
         while rows % 2 == 0 and rows * size > BAND:
             rows //= 2
-        return rows
+        return max(rows, -(-self._strip(level) // rows) * rows)
+
+    def _strip(self, level: PendingLevel) -> int:
+        """Rows that have to be read at once: of strips too large to be cached."""
+        rows = level.strips.chunks[self.y] if level.strips is not None else 0
+        size = _bytes(level.shape, level.dtype) // level.shape[self.y]
+        return rows if rows * size > CACHE.limit // 2 else 0
 
     def _rows(self, rows: int) -> list[int]:
         """How many rows of each missing level follow from those of the finest."""
