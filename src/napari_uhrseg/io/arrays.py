@@ -11,7 +11,8 @@ import numpy as np
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.boxmean import box_mean
 from napari_uhrseg.io.chunks import Array, ArraySource
-from napari_uhrseg.io.image import COARSEST, UNIT_METRES, Image
+from napari_uhrseg.io.geometry import COARSEST, UNIT_METRES
+from napari_uhrseg.io.image import Image
 
 WHOLE_BYTES = 512 * 1024**2  # larger arrays get no levels made in memory
 

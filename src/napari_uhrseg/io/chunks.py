@@ -325,3 +325,12 @@ class PendingLevel:
                     for p, s in zip(part, key, strict=True)
                 )
                 out[at] = np.asarray(self.data[part])
+
+
+def wrapped(source: Source, parallel: bool = True) -> Source:
+    """A source behind the cache, unless it needs none."""
+    known = isinstance(source, CachedSource | PendingLevel)
+    array = source.array if isinstance(source, ArraySource) else None
+    if known or isinstance(array, np.ndarray):
+        return source
+    return CachedSource(source, parallel=parallel)

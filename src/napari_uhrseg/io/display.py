@@ -11,6 +11,7 @@ from napari_uhrseg.io.chunks import (
     Slices,
     Source,
 )
+from napari_uhrseg.io.reading import band_axis
 
 CHUNK = 512  # px a side at least: fewer, larger tasks for dask
 
@@ -25,9 +26,9 @@ class Shown:
     axes
         Axes to show; ``…yxs`` for a colour image.
     samples
-        The samples shown as red, green, blue (and alpha); None: the source as it is.
+        The samples shown, in their order; None: the source as it is.
     limits
-        Values shown as black and white; used where a colour image is not 8-bit.
+        Of a colour image, the values shown as black and white: it becomes 8-bit.
     on_error
         Told of what cannot be decoded.
     """
@@ -48,13 +49,20 @@ class Shown:
         self.samples = samples
         self.limits = limits
         self.on_error = on_error
-        size = dict(zip(source_axes, source.shape, strict=True))
-        chunk = dict(zip(source_axes, source.chunks, strict=True))
+        band = band_axis(source_axes)
+        self._letters = (
+            source_axes if samples is None else source_axes.replace(band, "b")
+        )
+        # "b" stands for the bands, whatever either side calls them
+        shown = band_axis(axes) if samples is not None else ""
+        self._wanted = axes.replace(shown, "b") if shown else axes
+        size = dict(zip(self._letters, source.shape, strict=True))
+        chunk = dict(zip(self._letters, source.chunks, strict=True))
         if samples is not None:
-            size["s"] = chunk["s"] = len(samples)
-        self.shape = tuple(size[a] for a in axes)
-        self.chunks = tuple(min(chunk[a], size[a]) for a in axes)
-        self.dtype = np.dtype(source.dtype if samples is None else np.uint8)
+            size["b"] = chunk["b"] = len(samples)
+        self.shape = tuple(size[a] for a in self._wanted)
+        self.chunks = tuple(min(chunk[a], size[a]) for a in self._wanted)
+        self.dtype = np.dtype(source.dtype if limits is None else np.uint8)
 
     @property
     def ndim(self) -> int:
@@ -87,18 +95,16 @@ class Shown:
     def _read(self, key: Slices) -> Array:
         if self.samples is None:
             return self._raw(key)
-        wanted = dict(zip(self.axes, key, strict=True))
-        band = "s" if "s" in self.source_axes else "c"
-        wanted[band] = slice(None)
-        raw = self._raw(
-            tuple(
-                slice(*wanted[a].indices(n)[:2])
-                for a, n in zip(self.source_axes, self.source.shape, strict=True)
-            )
-        )
-        colour = raw.transpose(self._order())[..., self.samples]
-        picked: Array = self._bytes(colour)[..., key[-1]]
-        return picked
+        wanted = dict(zip(self._wanted, key, strict=True))
+        bands = wanted.pop("b", slice(None))
+        both = zip(self._letters, self.source.shape, strict=True)
+        raw = self._raw(tuple(wanted.get(a, slice(0, n)) for a, n in both))
+        at = self._letters.index("b")
+        picked = np.take(raw, self.samples[bands], axis=at)
+        picked = picked.transpose(self._order())
+        if "b" not in self._wanted:
+            return picked[..., 0]
+        return picked if self.limits is None else self._bytes(picked)
 
     def _raw(self, key: Slices) -> Array:
         if isinstance(self.source, CachedSource):
@@ -106,12 +112,13 @@ class Shown:
         return self.source[key]
 
     def _bytes(self, colour: Array) -> Array:
+        """Colours as 8 bits; alpha is seen or not seen."""
         if colour.dtype == np.uint8 or self.limits is None:
-            return colour.astype(np.uint8, copy=False)
+            return colour
         low, high = self.limits
         scaled = (colour.astype(np.float32) - low) * (255 / (high - low))
         out: Array = np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
-        if out.shape[-1] == 4:  # alpha spans its dtype, not the image's contrast
+        if out.shape[-1] == 4:
             out[..., 3] = np.where(colour[..., 3] > 0, 255, 0)
         return out
 
@@ -121,15 +128,17 @@ class Shown:
         if type(data) is not np.ndarray or self.samples is None:
             return data if type(data) is np.ndarray else None
         first, last = self.samples[0], self.samples[-1] + 1
-        if self.samples != list(range(first, last)) or data.dtype != np.uint8:
+        if self.samples != list(range(first, last)) or data.dtype != self.dtype:
             return None
-        view: Array = data.transpose(self._order())[..., first:last]
-        return view
+        at = self._letters.index("b")
+        part = data[(slice(None),) * at + (slice(first, last),)]
+        view: Array = part.transpose(self._order())
+        return view if "b" in self._wanted else view[..., 0]
 
     def _order(self) -> list[int]:
-        """Where the axes to show lie in the source."""
-        band = "s" if "s" in self.source_axes else "c"
-        return [self.source_axes.index(band if a == "s" else a) for a in self.axes]
+        """Where the axes to show lie in the source; bands that go unshown come last."""
+        shown = self._wanted if "b" in self._wanted else self._wanted + "b"
+        return [self._letters.index(a) for a in shown]
 
     def lazy(self) -> Any:
         """A dask array of this level; costs milliseconds whatever its size."""

@@ -1,53 +1,34 @@
 """An image of any size: lazy levels for showing, and exact reading by rectangle."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.chunks import (
-    Array,
-    ArraySource,
-    CachedSource,
     PendingLevel,
-    Slices,
     Source,
+    wrapped,
 )
 from napari_uhrseg.io.display import Shown
-from napari_uhrseg.io.resample import Steps, resample
-from napari_uhrseg.types import Mask, Roi
+from napari_uhrseg.io.geometry import Affine, downsample, metres, missing_levels
+from napari_uhrseg.io.reading import (
+    Band,
+    PixelReader,
+    Pixels,
+    band_axis,
+    band_names,
+    sample_of,
+    sampled_range,
+)
+from napari_uhrseg.io.resample import Steps
+from napari_uhrseg.types import Roi
 
-COARSEST = 2048  # px a side: napari reads the coarsest level whole
-UNIT_METRES = {"micrometer": 1e-6, "metre": 1.0}
-DEGREE_METRES = 111_320.0  # of latitude
-READ_PIXELS = 2**24  # source pixels resampled in one go
-
-Affine = tuple[float, float, float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """One band: its name, its usual values, and the value that means nothing."""
-
-    name: str
-    range: tuple[float, float] | None = None
-    nodata: float | None = None
-
-
-class Pixels(NamedTuple):
-    """``data`` (height, width, bands) in the image's dtype, ``valid`` (height, width).
-
-    ``valid`` is False outside the image and where alpha, a mask, nodata or NaN say
-    that there is nothing.
-    """
-
-    data: Array
-    valid: Mask
+__all__ = ["Affine", "Band", "Image", "Pixels", "open_image"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -110,10 +91,11 @@ class Image:
     on_read_error: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
-        self.sources = tuple(self._wrapped(s) for s in self.sources)
-        self.masks = tuple(self._wrapped(s) for s in self.masks)
+        self.sources = tuple(wrapped(s, self.parallel) for s in self.sources)
+        self.masks = tuple(wrapped(s, self.parallel) for s in self.masks)
         if self.fill:
-            self.sources = (*self.sources, *self._missing())
+            coarser = missing_levels(self.sources[-1], self.source_axes)
+            self.sources = (*self.sources, *coarser)
         first = self.sources[0].shape
         if not {"y", "x"} <= set(self.source_axes) or len(first) != len(
             self.source_axes
@@ -121,21 +103,12 @@ class Image:
             raise ValueError(f"axes {self.source_axes!r} do not fit the shape {first}")
         if not self.bands:
             count = self._samples - (self.alpha is not None)
-            names = _band_names(count, len(self.rgb_bands))
+            names = band_names(count, len(self.rgb_bands))
             self.bands = tuple(Band(n) for n in names)
         self.plane = {
             k: self.plane.get(k, n // 2 * (k == "z")) for k, n in self.planes.items()
         }
         self._failed = False
-
-    def _wrapped(self, source: Source) -> Source:
-        ready = isinstance(source, CachedSource | PendingLevel)
-        in_memory = isinstance(source, ArraySource) and isinstance(
-            source.array, np.ndarray
-        )
-        if ready or in_memory:
-            return source
-        return CachedSource(source, parallel=self.parallel)
 
     # what it is
 
@@ -161,23 +134,14 @@ class Image:
     @cached_property
     def downsamples(self) -> tuple[float, ...]:
         """How many level-0 pixels a pixel of each of ``levels`` covers a side."""
-        return tuple(self._downsample(source) for source in self.sources)
+        return tuple(downsample(self.shape, self._size(s)) for s in self.sources)
 
     @property
     def meters_per_pixel(self) -> float | None:
         """Ground covered by a pixel, geometric mean of both sides, in metres."""
-        if self.pixel_size is None or self.unit == "pixel":
+        if self.pixel_size is None:
             return None
-        height, width = self.pixel_size
-        if self.unit == "degree":
-            latitude = 0.0
-            if self.affine is not None:
-                _, _, _, d, e, f = self.affine
-                latitude = d * self.shape[1] / 2 + e * self.shape[0] / 2 + f
-            height *= DEGREE_METRES
-            width *= DEGREE_METRES * max(0.01, math.cos(math.radians(latitude)))
-            return math.sqrt(height * width)
-        return math.sqrt(height * width) * UNIT_METRES[self.unit]
+        return metres(self.pixel_size, self.unit, self.shape, self.affine)
 
     def with_plane(self, **plane: int) -> Self:
         """The same image, read at another plane: ``image.with_plane(z=3)``."""
@@ -196,10 +160,17 @@ class Image:
 
     @property
     def axes(self) -> str:
-        """Axes of ``levels``; a colour image ends with its samples, ``yxs``."""
-        if not self.rgb:
-            return self.source_axes
-        return "".join(self.planes) + "yxs"
+        """Axes of ``levels``: planes, then ``yxs`` of a colour image, else ``cyx``.
+
+        Channels that lie elsewhere in the file stay there; ``c`` is missing where
+        there is one band only.
+        """
+        planes = "".join(self.planes)
+        if self.rgb:
+            return planes + "yxs"
+        if self._band_axis == "s":
+            return planes + ("cyx" if len(self.bands) > 1 else "yx")
+        return self.source_axes
 
     @property
     def missing_levels(self) -> bool:
@@ -233,31 +204,20 @@ class Image:
             source,
             self.source_axes,
             self.axes,
-            samples=self._shown_samples() if self.rgb else None,
+            samples=self._shown_samples(),
             limits=self.contrast_limits if self.rgb else None,
             on_error=self._report,
         )
         array = shown.in_memory() if last else None
         return shown.lazy() if array is None else array
 
-    def _missing(self) -> list[PendingLevel]:
-        """Coarser levels that the file lacks, each half of the one before."""
-        coarsest, found = self.sources[-1], []
-        size = self._size(coarsest)
-        while max(size) > COARSEST:
-            size = (-(-size[0] // 2), -(-size[1] // 2))
-            full = {"y": size[0], "x": size[1]}
-            axes = self.source_axes
-            both = zip(axes, coarsest.shape, coarsest.chunks, strict=True)
-            shape, chunks = zip(
-                *((full.get(a, n), 512 if a in full else c) for a, n, c in both),
-                strict=True,
-            )
-            found.append(PendingLevel(shape, coarsest.dtype, chunks))
-        return found
-
-    def _shown_samples(self) -> list[int]:
-        samples = [self._sample(band) for band in self.rgb_bands]
+    def _shown_samples(self) -> list[int] | None:
+        """Samples to show in their order; None where that is the source as it is."""
+        if not self.rgb:
+            if self._band_axis != "s":
+                return None
+            return [sample_of(i, self.alpha) for i in range(len(self.bands))]
+        samples = [sample_of(band, self.alpha) for band in self.rgb_bands]
         return samples if self.alpha is None else [*samples, self.alpha]
 
     def _report(self, error: Exception) -> None:
@@ -313,105 +273,7 @@ class Image:
         scale = self.downsamples[level]
         rows = Steps(roi.y / scale, roi.height / scale / size[0], 0, size[0])
         columns = Steps(roi.x / scale, roi.width / scale / size[1], 0, size[1])
-        return self._resampled(level, rows, columns, chosen)
-
-    def _resampled(
-        self, level: int, rows: Steps, columns: Steps, bands: tuple[int, ...]
-    ) -> Pixels:
-        """Read and resample, halving what is too large; the result is the same."""
-        if rows.exact and columns.exact:
-            y, x = round(rows.start) + rows.first, round(columns.start) + columns.first
-            return self._pixels(level, Roi(y, x, rows.count, columns.count), bands)
-        (top, bottom), (left, right) = rows.span(), columns.span()
-        roi = Roi(top, left, bottom - top, right - left)
-        if roi.area > READ_PIXELS and max(rows.count, columns.count) > 1:
-            axis = 0 if rows.count * rows.step >= columns.count * columns.step else 1
-            if (rows, columns)[axis].count == 1:
-                axis = 1 - axis
-            halves = (rows, columns)[axis].halves()
-            parts = [
-                self._resampled(level, half, columns, bands)
-                if axis == 0
-                else self._resampled(level, rows, half, bands)
-                for half in halves
-            ]
-            data, valid = (
-                np.concatenate(part, axis) for part in zip(*parts, strict=True)
-            )
-            return Pixels(data, valid)
-        return Pixels(*resample(*self._pixels(level, roi, bands), rows, columns))
-
-    def _pixels(self, level: int, roi: Roi, bands: tuple[int, ...]) -> Pixels:
-        """A rectangle of a level, unchanged; ``roi`` in that level's pixels."""
-        height, width = self._size(self.sources[level])
-        inside = roi.intersect(Roi(0, 0, height, width))
-        if not inside.area:
-            data = np.zeros((roi.height, roi.width, len(bands)), self.dtype)
-            return Pixels(data, np.zeros((roi.height, roi.width), bool))
-        samples = [self._sample(band) for band in bands]
-        if self.alpha is not None:
-            samples.append(self.alpha)
-        found = self._fetch(self.sources[level], inside, samples)
-        data, valid = found[..., : len(bands)], self._valid(found, bands)
-        if self.masks:
-            valid &= self._mask(level, inside)
-        if self.dtype.kind == "f":
-            data = np.where(np.isfinite(data), data, self.dtype.type(0))
-        if inside == roi:
-            return Pixels(np.ascontiguousarray(data), valid)
-        at = inside.shift(-roi.y, -roi.x).slices
-        out = np.zeros((roi.height, roi.width, len(bands)), self.dtype)
-        shown = np.zeros(out.shape[:2], bool)
-        out[at], shown[at] = data, valid
-        return Pixels(out, shown)
-
-    def _fetch(self, source: Source, roi: Roi, samples: Sequence[int]) -> Array:
-        """(height, width, samples) of a level at the chosen plane; a new array."""
-        where = {"y": roi.slices[0], "x": roi.slices[1]}
-        where |= {axis: slice(i, i + 1) for axis, i in self.plane.items()}
-        key = tuple(
-            where.get(axis, slice(0, n))
-            for axis, n in zip(self.source_axes, source.shape, strict=True)
-        )
-        out = np.empty((roi.height, roi.width, len(samples)), self.dtype)
-        at = self.source_axes.index(self._band_axis) if self._band_axis else None
-        if at is None or source.chunks[at] > 1 or source.shape[at] == 1:
-            part = self._exact(source, key)
-            out[...] = self._as_yxs(part)[..., samples]
-            return out
-        for i, sample in enumerate(samples):  # each band lies in chunks of its own
-            one = (*key[:at], slice(sample, sample + 1), *key[at + 1 :])
-            out[..., i] = self._as_yxs(self._exact(source, one))[..., 0]
-        return out
-
-    def _exact(self, source: Source, key: Slices) -> Array:
-        return source.exact(key) if isinstance(source, PendingLevel) else source[key]
-
-    def _as_yxs(self, part: Array) -> Array:
-        axes = self.source_axes
-        order = [axes.index("y"), axes.index("x")]
-        if self._band_axis:
-            order.append(axes.index(self._band_axis))
-        planes = tuple(i for i in range(len(axes)) if i not in order)
-        part = part.transpose(*planes, *order)[(0,) * len(planes)]
-        return part if self._band_axis else part[..., None]
-
-    def _valid(self, found: Array, bands: tuple[int, ...]) -> Mask:
-        """Where the pixels mean something, as alpha, nodata and NaN say."""
-        data = found[..., : len(bands)]
-        valid = np.ones(found.shape[:2], bool)
-        if self.alpha is not None:
-            valid &= found[..., -1] > 0
-        nodata = [self.bands[band].nodata for band in bands]
-        if nodata and all(value is not None for value in nodata):
-            valid &= (data != np.array(nodata, np.float64)).any(axis=-1)
-        if self.dtype.kind == "f":
-            valid &= np.isfinite(data).all(axis=-1)
-        return valid
-
-    def _mask(self, level: int, roi: Roi) -> Mask:
-        mask = self.masks[level]
-        return np.asarray(mask[roi.slices] > 0)
+        return self._reader.resampled(level, rows, columns, chosen)
 
     # contrast
 
@@ -433,24 +295,7 @@ class Image:
         ranges = [band.range for band in self.bands if band.range is not None]
         if len(ranges) == len(self.bands):
             return min(low for low, _ in ranges), max(high for _, high in ranges)
-        return self._sampled_range()
-
-    def _sampled_range(self) -> tuple[float, float]:
-        level = self._real[-1]
-        bands = tuple(range(len(self.bands)))
-        values = [np.zeros(0)]
-        for roi in _sample_rois(self._size(self.sources[level])):
-            try:
-                data, valid = self._pixels(level, roi, bands)
-            except Exception as error:  # noqa: BLE001  one bad window of nine
-                self._report(error)
-                continue
-            values.append(data[valid].astype(np.float64).ravel())
-        every = np.concatenate(values)
-        if not every.size:
-            return 0.0, 1.0
-        low, high = (float(v) for v in np.percentile(every, (0.5, 99.5)))
-        return (low, high) if high > low else (low, low + 1.0)
+        return sampled_range(self._reader, self._real[-1], len(self.bands))
 
     # small things
 
@@ -463,9 +308,20 @@ class Image:
             if not isinstance(s, PendingLevel) or s.strips is not None
         ]
 
+    @cached_property
+    def _reader(self) -> PixelReader:
+        return PixelReader(
+            self.sources,
+            self.source_axes,
+            plane=self.plane,
+            masks=self.masks,
+            alpha=self.alpha,
+            nodata=[band.nodata for band in self.bands],
+        )
+
     @property
     def _band_axis(self) -> str:
-        return next((a for a in "sc" if a in self.source_axes), "")
+        return band_axis(self.source_axes)
 
     @property
     def _samples(self) -> int:
@@ -473,24 +329,12 @@ class Image:
             return 1
         return self.sources[0].shape[self.source_axes.index(self._band_axis)]
 
-    def _sample(self, band: int) -> int:
-        """Where a band lies among the samples, which alpha is one of."""
-        return band + (self.alpha is not None and band >= self.alpha)
-
     def _size(self, source: Source) -> tuple[int, int]:
         shape = source.shape
         return (
             shape[self.source_axes.index("y")],
             shape[self.source_axes.index("x")],
         )
-
-    def _downsample(self, source: Source) -> float:
-        """Whole where rounding of the sizes allows it to be."""
-        (height, width), (h, w) = self.shape, self._size(source)
-        ratio = math.sqrt(height / h * width / w)
-        whole = round(ratio)
-        fits = abs(height / whole - h) < 1.01 and abs(width / whole - w) < 1.01
-        return float(whole) if fits else ratio
 
     # other ways to get one
 
@@ -530,28 +374,6 @@ class Image:
         from napari_uhrseg.io.arrays import image_of_layer
 
         return image_of_layer(layer)
-
-
-def _band_names(count: int, colours: int) -> list[str]:
-    if count == 1:
-        return ["value"]
-    names = ["red", "green", "blue"][:colours]
-    return names + [f"band {i + 1}" for i in range(len(names), count)]
-
-
-def _sample_rois(size: tuple[int, int]) -> list[Roi]:
-    """Nine windows spread over a level, or the level where it is small."""
-    height, width = size
-    if max(size) <= 768:
-        return [Roi(0, 0, height, width)]
-    side = 256
-    ys = {max(0, int((height - side) * t)) for t in (0.15, 0.5, 0.85)}
-    xs = {max(0, int((width - side) * t)) for t in (0.15, 0.5, 0.85)}
-    return [
-        Roi(y, x, min(side, height), min(side, width))
-        for y in sorted(ys)
-        for x in sorted(xs)
-    ]
 
 
 def open_image(path: str | Path, *, series: int | None = None) -> Image:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.boxmean import box_mean
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -60,6 +62,9 @@ class Steps:
 
     def span(self) -> tuple[int, int]:
         """First source pixel needed, and the one after the last."""
+        if self.step > 1.5 and _box(self, self):
+            begin = round(self.start) + self.first * round(self.step)
+            return begin, begin + self.count * round(self.step)
         first = Steps(self.start, self.step, self.first, 1).weights()[0]
         last = Steps(self.start, self.step, self.first + self.count - 1, 1).weights()[0]
         return int(first.min()), int(last.max()) + 1
@@ -73,7 +78,7 @@ def resample(
     Parameters
     ----------
     data
-        (height, width, bands), any real dtype, which is kept (integers rounded).
+        (height, width, bands), any real dtype, which is kept (halves rounded up).
     valid
         (height, width). An output pixel is valid where at least half of it is.
 
@@ -82,6 +87,9 @@ def resample(
     The pixels (rows.count, columns.count, bands) and whether they are valid.
     Memory: some eight times the block in float32.
     """
+    factor = _box(rows, columns)
+    if factor and valid.all():
+        return box_mean(data, factor, "yxs"), np.ones((rows.count, columns.count), bool)
     weight = None if valid.all() else valid.astype(np.float32)
     values = data.astype(np.float32)
     if weight is not None:
@@ -94,6 +102,16 @@ def resample(
         ok = share[..., 0] >= 0.5 - 1e-6
         values = np.where(ok[..., None], values / np.maximum(share, 1e-6), 0)
     return _cast(values, data.dtype), ok
+
+
+def _box(rows: Steps, columns: Steps) -> int:
+    """The side of the boxes to average where they are whole pixels, else 0."""
+    whole = round(rows.step)
+    aligned = all(
+        abs(s.step - whole) < 1e-9 and abs(s.start - round(s.start)) < 1e-6
+        for s in (rows, columns)
+    )
+    return whole if aligned and whole > 1 else 0
 
 
 def _along(values: Floats, steps: Steps, axis: int) -> Floats:
@@ -117,4 +135,6 @@ def _cast(values: Floats, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if dtype.kind == "b":
         return values >= 0.5
     info = np.iinfo(dtype)
-    return np.clip(np.rint(values.astype(np.float64)), info.min, info.max).astype(dtype)
+    return np.clip(
+        np.floor(values.astype(np.float64) + 0.5), info.min, info.max
+    ).astype(dtype)

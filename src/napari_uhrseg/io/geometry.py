@@ -1,0 +1,59 @@
+"""Sizes: of pixels on the ground, and of an image's levels to each other."""
+
+import math
+
+from napari_uhrseg.io.chunks import PendingLevel, Source
+
+COARSEST = 2048  # px a side: napari reads the coarsest level whole
+UNIT_METRES = {"micrometer": 1e-6, "metre": 1.0}
+DEGREE_METRES = 111_320.0  # of latitude
+
+Affine = tuple[float, float, float, float, float, float]
+
+
+def metres(
+    pixel_size: tuple[float, float],
+    unit: str,
+    shape: tuple[int, int],
+    affine: Affine | None,
+) -> float | None:
+    """Side of a pixel in metres, geometric mean of both; None where unit is pixel.
+
+    Degrees are converted at the latitude of the image's middle.
+    """
+    height, width = pixel_size
+    if unit == "degree":
+        latitude = 0.0
+        if affine is not None:
+            _, _, _, d, e, f = affine
+            latitude = d * shape[1] / 2 + e * shape[0] / 2 + f
+        narrower = max(0.01, math.cos(math.radians(latitude)))
+        return DEGREE_METRES * math.sqrt(height * width * narrower)
+    if unit not in UNIT_METRES:
+        return None
+    return math.sqrt(height * width) * UNIT_METRES[unit]
+
+
+def downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
+    """How many pixels of the full size a level's pixel covers a side.
+
+    Whole where the rounding of sizes allows it to be.
+    """
+    ratio = math.sqrt(full[0] / level[0] * full[1] / level[1])
+    whole = round(ratio)
+    fits = all(abs(n / whole - k) < 1.01 for n, k in zip(full, level, strict=True))
+    return float(whole) if fits else ratio
+
+
+def missing_levels(source: Source, axes: str) -> list[PendingLevel]:
+    """Levels coarser than ``source``, each half of the one before, to 2048 px."""
+    sizes = dict(zip(axes, source.shape, strict=True))
+    chunks = tuple(
+        512 if a in "yx" else c for a, c in zip(axes, source.chunks, strict=True)
+    )
+    found = []
+    while max(sizes["y"], sizes["x"]) > COARSEST:
+        sizes |= {"y": -(-sizes["y"] // 2), "x": -(-sizes["x"] // 2)}
+        shape = tuple(sizes[a] for a in axes)
+        found.append(PendingLevel(shape, source.dtype, chunks))
+    return found
