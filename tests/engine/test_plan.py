@@ -96,7 +96,7 @@ def test_settings_that_cannot_be(change, message):
 
 
 def test_too_few_bands_and_one_band_for_all():
-    with pytest.raises(PlanError, match="takes 3 bands and the image has 2"):
+    with pytest.raises(PlanError, match="takes 3 bands and blank has 2"):
         make_plan(blank(bands=2), CHECKPOINT, SETTINGS, BUDGET)
     plan = make_plan(blank(bands=1), CHECKPOINT, SETTINGS, BUDGET)
     assert plan.run.bands == (0, 0, 0)

@@ -19,7 +19,7 @@ from napari_uhrseg.engine.samples import (
     turned,
     turned_boxes,
 )
-from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import InputSpec, LabelClass, Legend, Roi, View
 
@@ -159,7 +159,7 @@ def test_images_in_memory_read_the_same():
 
 
 def test_too_few_bands():
-    with pytest.raises(TrainingError, match="has 3 bands; the network takes 4"):
+    with pytest.raises(PlanError, match="takes 4 bands and s0 has 3"):
         scene().fitted(replace(SPEC, channels=4, mean=(0,) * 4, std=(1,) * 4))
 
 

@@ -25,11 +25,11 @@ _seconds: weakref.WeakKeyDictionary[Segmenter, dict[tuple[object, ...], float]] 
 )
 
 
-class LivePeak(TorchDispatchMode):
+class LivePeak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors alive at once, and keeps the highest."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._now = 0
         self._live: dict[int, int] = {}

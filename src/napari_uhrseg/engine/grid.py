@@ -62,7 +62,7 @@ class Grid:
     def count(self, region: Roi) -> int:
         """How many windows ``touching`` gives."""
         rows, columns = self._near(region)
-        return (rows.stop - rows.start) * (columns.stop - columns.start)
+        return len(self.ys[rows]) * len(self.xs[columns])
 
     def _near(self, region: Roi) -> tuple[slice, slice]:
         return (

@@ -16,18 +16,18 @@ from napari_uhrseg.engine.device import (
     find_device,
     out_of_memory,
 )
+from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Roi, Run, SegmentSettings
-from napari_uhrseg.units import MB, format_bytes, format_length, format_seconds
+from napari_uhrseg.units import MB, format_bytes, format_seconds
 
 PATIENCE = 1.0  # seconds of network time a block may take
 MAX_BLOCK = 8  # chunks a side
 MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 4}
-SAME_SCALE = 0.1  # pixel sizes within 10 % are taken as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,7 @@ def make_plan(
     spec = checkpoint.card.spec
     device = find_device(budget.device if budget else settings.device)
     budget = budget or MemoryBudget.default(device.id)
-    warnings: list[str] = []
-    scale = _scale(image, spec, settings, warnings)
+    scale, warning = _scale(image, spec, settings)
     overlap = _overlap(spec, settings)
     grid = Grid.make(
         (max(1, round(image.shape[0] / scale)), max(1, round(image.shape[1] / scale))),
@@ -147,9 +146,9 @@ def make_plan(
         checkpoint=checkpoint.card.name or checkpoint.path.name,
         checkpoint_hash=checkpoint.hash,
         class_map=(),
-        bands=_bands(image, spec, settings),
+        bands=fit_bands(image, spec.channels, settings.bands),
         scale=scale,
-        value_range=_value_range(image, spec, settings),
+        value_range=fit_values(image, spec, settings.value_range),
         window=spec.window,
         overlap=overlap,
         placement=spec.placement,
@@ -173,7 +172,7 @@ def make_plan(
         estimate=Estimate(0, 0, 0, 0),
         windows=0,
         computed_twice=0,
-        warnings=tuple(warnings),
+        warnings=(warning,) if warning else (),
     )
     return _with_estimate(plan, checkpoint)
 
@@ -230,32 +229,15 @@ def _chunks_roi(
 
 
 def _scale(
-    image: Image, spec: InputSpec, settings: SegmentSettings, warnings: list[str]
-) -> float:
-    if settings.scale is not None:
-        if not 1 / 64 <= settings.scale <= 64:
-            raise PlanError(
-                f"Scale {settings.scale:g} is not usable.", "Choose 1/64 to 64."
-            )
-        return settings.scale
-    if spec.pixel_size is None:
-        return 1.0
-    if image.meters_per_pixel is None:
-        warnings.append(
-            "The image does not say its pixel size; it is taken to be the "
-            f"{format_length(spec.pixel_size)} the checkpoint was trained at."
+    image: Image, spec: InputSpec, settings: SegmentSettings
+) -> tuple[float, str]:
+    if settings.scale is None:
+        return fit_scale(image, spec)
+    if not 1 / 64 <= settings.scale <= 64:
+        raise PlanError(
+            f"Scale {settings.scale:g} is not usable.", "Choose 1/64 to 64."
         )
-        return 1.0
-    scale = spec.pixel_size / image.meters_per_pixel
-    if abs(scale - 1) <= SAME_SCALE:
-        return 1.0
-    scale = min(64.0, max(1 / 64, scale))
-    warnings.append(
-        f"The checkpoint was trained at {format_length(spec.pixel_size)} a pixel, "
-        f"the image has {format_length(image.meters_per_pixel)}: it is read at "
-        f"scale {scale:.3g}."
-    )
-    return scale
+    return settings.scale, ""
 
 
 def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
@@ -266,35 +248,6 @@ def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
             f"Choose 0 to {spec.window // 2}.",
         )
     return overlap
-
-
-def _bands(image: Image, spec: InputSpec, settings: SegmentSettings) -> tuple[int, ...]:
-    there = len(image.bands)
-    if settings.bands is not None:
-        wrong = [b for b in settings.bands if not 0 <= b < there]
-        if wrong or len(settings.bands) != spec.channels:
-            raise PlanError(
-                f"Bands {settings.bands} do not fit: the network takes "
-                f"{spec.channels} of the image's {there}.",
-                "Choose that many, counted from 0.",
-            )
-        return settings.bands
-    if there == 1:
-        return (0,) * spec.channels
-    if there < spec.channels:
-        raise PlanError(
-            f"The network takes {spec.channels} bands and the image has {there}.",
-            "Choose bands (one may be named more than once) or another checkpoint.",
-        )
-    return tuple(range(spec.channels))
-
-
-def _value_range(
-    image: Image, spec: InputSpec, settings: SegmentSettings
-) -> tuple[float, float]:
-    if settings.value_range is not None:
-        return settings.value_range
-    return spec.value_range or image.estimate_range()
 
 
 def _batch_size(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image, Pixels
@@ -54,22 +55,10 @@ class Scene:
 
     def fitted(self, spec: InputSpec) -> "Scene":
         """The scene with bands, values and scale as a model wants them."""
-        there = len(self.image.bands)
-        bands = self.bands or ((0,) if there == 1 else tuple(range(there)))
-        if len(bands) == 1:
-            bands *= spec.channels
-        if len(bands) < spec.channels:
-            raise TrainingError(
-                f"{self.name} has {there} bands; the network takes {spec.channels}.",
-                "Choose fewer channels or other images.",
-            )
-        scale, size = self.scale, self.image.meters_per_pixel
-        if spec.pixel_size and size and abs(spec.pixel_size / size - 1) > 0.1:
-            scale = spec.pixel_size / size
-        values = self.value_range or spec.value_range or self.image.estimate_range()
-        return replace(
-            self, bands=bands[: spec.channels], value_range=values, scale=scale
-        )
+        bands = fit_bands(self.image, spec.channels, self.bands or None)
+        scale = fit_scale(self.image, spec)[0] if self.scale == 1 else self.scale
+        values = fit_values(self.image, spec, self.value_range)
+        return replace(self, bands=bands, value_range=values, scale=scale)
 
     def inputs(self, windows: Sequence[Roi], spec: InputSpec) -> Batch:
         """The views of windows in run pixels; for fitted scenes."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,9 +37,13 @@ from napari_uhrseg.engine.views import read_views, to_level0
 from napari_uhrseg.errors import DeviceError, ReadError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.models.base import Batch
+from napari_uhrseg.io.levels import read
+from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Block, Legend, Mask, Roi, Run, SegmentSettings
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.runs import Status
 
 Focus = Callable[[], Roi | None]
 
@@ -262,7 +267,7 @@ class _Job:
             {k: v[index] for k, v in batch.boxes.items()},
         )
         with running(self.device, self.plan.run.precision, self.threads):
-            outputs = self.checkpoint.model(part.to(self.device))
+            outputs: Outputs = self.checkpoint.model(part.to(self.device))
             return outputs["logits"][:count].float()
 
     def _halve(self, error: BaseException) -> Retried:
@@ -293,20 +298,20 @@ class _Job:
             confidence = margin[np.ix_(rows, columns)]
         inside = region_mask(self.run.region, work.roi)
         if inside is not None:  # beyond the drawn shape, what was there stays
-            where = work.roi.slices
-            labels = np.where(inside, labels, self.store.prediction[0][where])
-            confidence = np.where(inside, confidence, self.store.confidence[0][where])
-        status = "done" if merger is not None else "empty"
+            before = self._stored(work.roi)
+            labels = np.where(inside, labels, before.labels)
+            confidence = np.where(inside, confidence, before.confidence)
+        status: Status = "done" if merger is not None else "empty"
         self.store.write(Block(work.roi, labels, confidence), self.run.id, status)
 
     def _write_failed(self, roi: Roi) -> None:
         """A block that could not be read keeps the labels it had."""
-        block = Block(
-            roi,
-            self.store.prediction[0][roi.slices],
-            self.store.confidence[0][roi.slices],
-        )
-        self.store.write(block, self.run.id, "failed")
+        self.store.write(self._stored(roi), self.run.id, "failed")
+
+    def _stored(self, roi: Roi) -> Block:
+        """What the store holds there now."""
+        labels = read(self.store.prediction[0], roi.slices)
+        return Block(roi, labels, read(self.store.confidence[0], roi.slices))
 
     def _nearest_run_pixels(self, roi: Roi, region: Roi) -> tuple[np.ndarray, ...]:
         """For each level-0 row and column of roi, its index within region."""
