@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_uhrseg.io.boxmean import box_mean
 from napari_uhrseg.io.chunks import Array, Slices, Source
 
 
@@ -55,6 +56,30 @@ class Valued:
 
     def __getitem__(self, key: Slices) -> Array:
         return self._function(self._source[key])
+
+
+class Halved:
+    """A source at half its size, averaged when it is read."""
+
+    def __init__(self, source: Source, axes: str, nodata: float | None) -> None:
+        self._source, self._axes, self._nodata = source, axes, nodata
+        self.shape = tuple(
+            -(-n // 2) if a in "yx" else n
+            for a, n in zip(axes, source.shape, strict=True)
+        )
+        self.chunks = tuple(
+            min(512, n) if a in "yx" else c
+            for a, c, n in zip(axes, source.chunks, self.shape, strict=True)
+        )
+        self.dtype = np.dtype(source.dtype)
+
+    def __getitem__(self, key: Slices) -> Array:
+        limits = zip(self._axes, key, self._source.shape, strict=True)
+        finer = tuple(
+            slice(2 * s.start, min(2 * s.stop, n)) if a in "yx" else s
+            for a, s, n in limits
+        )
+        return box_mean(self._source[finer], 2, self._axes, self._nodata)
 
 
 class Oriented:

@@ -2,9 +2,11 @@
 
 import math
 
-from napari_uhrseg.io.chunks import PendingLevel, Source
+from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Source
+from napari_uhrseg.io.convert import Halved
 
 COARSEST = 2048  # px a side: napari reads the coarsest level whole
+SMALL = 4096**2  # pixels that may be averaged whenever they are looked at
 UNIT_METRES = {"micrometer": 1e-6, "metre": 1.0}
 DEGREE_METRES = 111_320.0  # of latitude
 
@@ -45,15 +47,31 @@ def downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
     return float(whole) if fits else ratio
 
 
-def missing_levels(source: Source, axes: str) -> list[PendingLevel]:
-    """Levels coarser than ``source``, each half of the one before, to 2048 px."""
+def missing_levels(source: Source, axes: str, nodata: float | None) -> list[Source]:
+    """Levels coarser than ``source``, each half of the one before, to 2048 px.
+
+    Those of a small source are averaged when they are read, since that is quick;
+    others are to be filled in the background.
+    """
     sizes = dict(zip(axes, source.shape, strict=True))
     chunks = tuple(
         512 if a in "yx" else c for a, c in zip(axes, source.chunks, strict=True)
     )
-    found = []
+    small = sizes["y"] * sizes["x"] <= SMALL and not isinstance(source, PendingLevel)
+    found: list[Source] = []
     while max(sizes["y"], sizes["x"]) > COARSEST:
         sizes |= {"y": -(-sizes["y"] // 2), "x": -(-sizes["x"] // 2)}
-        shape = tuple(sizes[a] for a in axes)
-        found.append(PendingLevel(shape, source.dtype, chunks))
+        if small:
+            finer = found[-1] if found else source
+            found.append(CachedSource(Halved(finer, axes, nodata)))
+        else:
+            shape = tuple(sizes[a] for a in axes)
+            found.append(PendingLevel(shape, source.dtype, chunks))
     return found
+
+
+def is_real(source: Source) -> bool:
+    """Whether a level holds the file's own pixels."""
+    if isinstance(source, PendingLevel):
+        return source.strips is not None
+    return not isinstance(getattr(source, "source", None), Halved)

@@ -15,7 +15,13 @@ from napari_uhrseg.io.chunks import (
     wrapped,
 )
 from napari_uhrseg.io.display import Shown
-from napari_uhrseg.io.geometry import Affine, downsample, metres, missing_levels
+from napari_uhrseg.io.geometry import (
+    Affine,
+    downsample,
+    is_real,
+    metres,
+    missing_levels,
+)
 from napari_uhrseg.io.reading import (
     Band,
     PixelReader,
@@ -93,18 +99,18 @@ class Image:
     def __post_init__(self) -> None:
         self.sources = tuple(wrapped(s, self.parallel) for s in self.sources)
         self.masks = tuple(wrapped(s, self.parallel) for s in self.masks)
-        if self.fill:
-            coarser = missing_levels(self.sources[-1], self.source_axes)
-            self.sources = (*self.sources, *coarser)
-        first = self.sources[0].shape
-        if not {"y", "x"} <= set(self.source_axes) or len(first) != len(
-            self.source_axes
-        ):
-            raise ValueError(f"axes {self.source_axes!r} do not fit the shape {first}")
+        axes, shape = self.source_axes, self.sources[0].shape
+        if not {"y", "x"} <= set(axes) or len(shape) != len(axes):
+            raise ValueError(f"axes {axes!r} do not fit the shape {shape}")
         if not self.bands:
             count = self._samples - (self.alpha is not None)
             names = band_names(count, len(self.rgb_bands))
             self.bands = tuple(Band(n) for n in names)
+        if self.fill:
+            every = {band.nodata for band in self.bands}
+            nodata = every.pop() if len(every) == 1 else None
+            coarser = missing_levels(self.sources[-1], self.source_axes, nodata)
+            self.sources = (*self.sources, *coarser)
         self.plane = {
             k: self.plane.get(k, n // 2 * (k == "z")) for k, n in self.planes.items()
         }
@@ -301,12 +307,8 @@ class Image:
 
     @cached_property
     def _real(self) -> list[int]:
-        """Levels that may be read: those of the file."""
-        return [
-            i
-            for i, s in enumerate(self.sources)
-            if not isinstance(s, PendingLevel) or s.strips is not None
-        ]
+        """Levels that may be read: those of the file, not what was made of them."""
+        return [i for i, source in enumerate(self.sources) if is_real(source)]
 
     @cached_property
     def _reader(self) -> PixelReader:

@@ -199,7 +199,7 @@ def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, f
     if not every.size:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(every, (0.5, 99.5)))
-    return (low, high) if high > low else (low, low + 1.0)
+    return (low, high) if high > low else (min(low, 0.0), max(high, 1.0))
 
 
 def _sample_rois(size: tuple[int, int]) -> list[Roi]:
