@@ -4,6 +4,7 @@ One folder per image, and beside it a lock that says who is filling it. It lies 
 the person's cache folder, or where ``NAPARI_UHRSEG_CACHE`` says.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from napari_uhrseg.units import format_bytes, parse_bytes
 FORMAT = 1
 LIMIT = "50GB"
 SPARE = 1024**3  # of the disk, never used
+USERS = 16  # files of processes that may have ended, before they are cleared up
 _in_use: dict[Path, filelock.BaseFileLock] = {}
 
 
@@ -80,6 +82,9 @@ class Entry:
         if self.path not in _in_use:
             users = self.path / "users"
             users.mkdir(exist_ok=True)
+            for gone in itertools.islice(users.iterdir(), USERS, None):
+                if not _locked(gone):
+                    gone.unlink(missing_ok=True)
             lock = filelock.FileLock(users / uuid.uuid4().hex, thread_local=False)
             lock.acquire()
             _in_use[self.path] = lock

@@ -26,7 +26,7 @@ from napari_uhrseg.io.cache import Entry, cache_folder, make_room
 from napari_uhrseg.io.chunks import CACHE, CachedSource, PendingLevel, Slices, Source
 from napari_uhrseg.io.image import Image
 
-PIECE = 16 * 1024**2  # bytes read at a time
+PIECE = 8 * 1024**2  # bytes read at a time
 BAND = 96 * 1024**2  # bytes of the finest missing level made at a time
 
 
@@ -34,7 +34,7 @@ def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
     """Compute the levels an image lacks, or find them computed already.
 
     For a background thread: yields the share done, 0 to 1, at least twice a second
-    where the file can be read in pieces of 16 MB that fast. Closing the generator
+    where the file can be read in pieces of 8 MB that fast. Closing the generator
     stops it; the next call, in this process or another, goes on from there. Where
     another process is at it already, this waits for it.
 
@@ -47,19 +47,20 @@ def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
         ``napari_uhrseg.io.cache`` for how to move and limit it).
 
     Raises ReadError where the disk is full or cannot be written to. Pixels that
-    cannot be decoded count as 0. Memory: some 300 MB at most, whatever the image's
-    size; untiled files need what reading one strip of theirs takes.
+    cannot be decoded count as 0. Memory: some 200 MB beside the cache of decoded
+    chunks, whatever the image's size; or twice the largest strip of an untiled file.
     """
-    filler = _filler(image, cache_dir)
-    if filler is None:
+    fillers = _fillers(image, cache_dir)
+    if not fillers:
         yield 1.0
-        return
     try:
-        yield from filler.run()
+        for number, filler in enumerate(fillers):
+            for share in filler.run():
+                yield (number + share) / len(fillers)
     except OSError as error:
         raise ReadError(
             f"The coarser levels of {image.name} cannot be kept in "
-            f"{filler.entry.path.parent}: {error.strerror or error}.",
+            f"{cache_dir or cache_folder()}: {error.strerror or error}.",
             "Free some space, or let the environment variable NAPARI_UHRSEG_CACHE "
             "name a folder you may write to.",
         ) from error
@@ -70,25 +71,30 @@ def attach_levels(image: Image, cache_dir: Path | None = None) -> bool:
 
     Takes milliseconds. Returns whether no level is missing any more.
     """
-    filler = _filler(image, cache_dir)
-    return filler is None or filler.attach()
+    missing = [f for f in _fillers(image, cache_dir) if not f.attach()]
+    return not missing
 
 
-def _filler(image: Image, cache_dir: Path | None) -> "Filler | None":
-    levels = image.sources
-    if not any(isinstance(level, PendingLevel) for level in levels):
-        return None
+def _fillers(image: Image, cache_dir: Path | None) -> "list[Filler]":
+    """One for each run of missing levels, that of the coarsest first."""
     nodata = {band.nodata for band in image.bands}
     changed = 0
     if image.path is not None and image.path.is_file():
         changed = image.path.stat().st_mtime_ns
-    return Filler(
-        levels,
-        image.source_axes,
-        f"{image.fingerprint}:{changed}",
-        nodata.pop() if len(nodata) == 1 else None,
-        cache_dir,
-    )
+    numbered = enumerate(image.sources)
+    runs = itertools.groupby(numbered, lambda pair: isinstance(pair[1], PendingLevel))
+    return [
+        Filler(
+            image.sources,
+            [number for number, _ in run],
+            image.source_axes,
+            f"{image.fingerprint}:{changed}",
+            next(iter(nodata)) if len(nodata) == 1 else None,
+            cache_dir,
+        )
+        for missing, run in runs
+        if missing
+    ][::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +108,16 @@ class _Step:
 
 
 class Filler:
-    """Fills the missing ones among the levels of one image.
+    """Fills missing levels of one image that follow each other.
 
     Parameters
     ----------
     levels
-        From fine to coarse. The missing ones are a ``PendingLevel``: with strips
-        it is copied from them, without it is the mean of the level before it.
+        All of the image, from fine to coarse. The missing ones are a
+        ``PendingLevel``: with strips it is copied from them, without it is the mean
+        of the level before it.
+    missing
+        The indices of those to fill.
     axes
         One letter for each axis of the levels.
     key
@@ -118,6 +127,7 @@ class Filler:
     def __init__(
         self,
         levels: Sequence[Source | PendingLevel],
+        missing: Sequence[int],
         axes: str,
         key: str,
         nodata: float | None = None,
@@ -125,7 +135,7 @@ class Filler:
     ) -> None:
         self.axes, self.nodata = axes, nodata
         self.y, self.x = axes.index("y"), axes.index("x")
-        self.steps = self._steps(levels)
+        self.steps = [self._step(levels, number) for number in missing]
         self.arrays: dict[str, zarr.Array] = {}
         self.height = self.steps[0].level.shape[self.y]
         layout = [
@@ -307,18 +317,13 @@ class Filler:
     def _share(self, rows: float) -> float:
         return min(1.0, rows / self.height)
 
-    def _steps(self, levels: Sequence[Source | PendingLevel]) -> list[_Step]:
-        steps: list[_Step] = []
-        for number, level in enumerate(levels):
-            if not isinstance(level, PendingLevel):
-                if steps:
-                    raise ValueError("levels of a file follow on missing ones")
-                continue
-            parent = level.strips or levels[number - 1]
-            long = max(self.y, self.x, key=lambda axis: level.shape[axis])
-            factor = max(1, round(parent.shape[long] / level.shape[long]))
-            steps.append(_Step(str(number), level, parent, factor))
-        return steps
+    def _step(self, levels: Sequence[Source | PendingLevel], number: int) -> _Step:
+        level = levels[number]
+        assert isinstance(level, PendingLevel)
+        parent = level.strips or levels[number - 1]
+        long = max(self.y, self.x, key=lambda axis: level.shape[axis])
+        factor = max(1, round(parent.shape[long] / level.shape[long]))
+        return _Step(str(number), level, parent, factor)
 
 
 def _or_zeros(source: Source, key: Slices) -> Array:
