@@ -34,6 +34,9 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 
 def _measure(case: str, checkpoint: Path) -> dict[str, object]:
+    from napari_uhrseg.ui.triton import keep_triton_out
+
+    keep_triton_out()  # torch and Mesa share this process
     import napari
     from qtpy.QtWidgets import QApplication
 
