@@ -1,7 +1,7 @@
 """Images and label stores as napari layers, and keeping the labels fresh."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,14 +29,15 @@ def image_layers(image: Image) -> list[LayerData]:
     """
     if image.on_read_error is None:
         image.on_read_error = show_warning
-    shared = {"metadata": {KEY: image}, "multiscale": True, **_world(image)}
+    shared = {"metadata": {KEY: image}, **_world(image)}
+    shared["multiscale"] = len(image.levels) > 1
     if image.missing_levels:  # they change as they are filled
         shared["cache"] = False
     if image.rgb:
         options = {"name": image.name, "rgb": True, "contrast_limits": (0, 255)}
-        return [(list(image.levels), {**shared, **options}, "image")]
+        return [(_data(image.levels), {**shared, **options}, "image")]
     return [
-        (_band_levels(image, i), {**shared, **_band_options(image, i)}, "image")
+        (_data(_band_levels(image, i)), {**shared, **_band_options(image, i)}, "image")
         for i in range(len(image.bands))
     ]
 
@@ -71,11 +72,11 @@ class LabelsView(QObject):
     def __init__(self, viewer: Any, store: LabelStore, image: Image) -> None:
         super().__init__()
         self._viewer, self.store, self._hidden = viewer, store, set[int]()
-        world = _world(image)
+        world, many = _world(image), len(store.prediction) > 1
         self.confidence = viewer.add_image(
-            confidence_levels(store),
+            _data(confidence_levels(store)),
             name=f"{image.name} confidence",
-            multiscale=True,
+            multiscale=many,
             contrast_limits=(0, 255),
             colormap="viridis",
             blending="additive",
@@ -84,14 +85,15 @@ class LabelsView(QObject):
             **world,
         )
         self.layer = viewer.add_labels(
-            shown_levels(store),
+            _data(shown_levels(store)),
             name=f"{image.name} labels",
-            multiscale=True,
+            multiscale=many,
             opacity=0.5,
             cache=False,
             metadata={"uhrseg_store": store},
             **world,
         )
+        self.layer.editable = False  # a run's labels; corrections are their own array
         if store.temporary:  # the folder goes with the layer that shows it
             weakref.finalize(self.layer, store.close)
         self.set_legend(store.legend)
@@ -139,6 +141,11 @@ def _world(image: Image) -> dict[str, Any]:
     if image.pixel_size is None:
         return {}
     return {"scale": image.pixel_size, "units": (image.unit, image.unit)}
+
+
+def _data(levels: Sequence[Any]) -> Any:
+    """Napari takes a list of one level for a stack."""
+    return list(levels) if len(levels) > 1 else levels[0]
 
 
 def _band_levels(image: Image, band: int) -> list[Any]:

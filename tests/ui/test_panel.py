@@ -1,0 +1,317 @@
+"""The panel in a real viewer, with a real network of little worth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt, QThreadPool
+
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Card, LabelClass, Legend
+from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.panel import FineTunePanel, Panel
+from napari_uhrseg.ui.triton import keep_triton_out
+
+pytestmark = pytest.mark.gui
+
+LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
+ARGUMENTS = {"architecture": "Unet", "encoder": "resnet18", "window": 128}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> list[Path]:
+    keep_triton_out()
+    import torch
+
+    from napari_uhrseg.models.checkpoint import save_checkpoint
+    from napari_uhrseg.models.registry import build
+
+    paths = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = build("plain", ARGUMENTS, LEGEND)
+        card = Card("plain", ARGUMENTS, LEGEND, model.spec, name=f"number {seed}")
+        paths.append(tmp_path_factory.mktemp("ckpt") / f"{seed}.safetensors")
+        save_checkpoint(paths[-1], model, card)
+    return paths
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def panel(viewer):
+    panel = Panel(viewer)
+    viewer.window.add_dock_widget(panel)
+    yield panel
+    panel.stop()
+    assert QThreadPool.globalInstance().waitForDone(20_000)
+
+
+@pytest.fixture
+def image():
+    noise = np.random.default_rng(0).integers(0, 255, (2100, 700, 3), np.uint8)
+    return Image.from_array(
+        [noise, noise[::2, ::2]], name="noise", rgb=True, pixel_size=(0.5, 0.5),
+        unit="micrometer",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
+    """The panel, planned and with an output."""
+    add_image(viewer, image)
+    panel.segment.model.use(checkpoints[0])
+    panel.segment.output.use(tmp_path / "labels.zarr")
+    wait_for_plan(panel, qtbot)
+    return panel
+
+
+def wait_for_plan(panel, qtbot):
+    bar, plan = panel.segment.bar, panel.segment.plan
+    plan.setText("")
+    panel.segment.replan()
+    qtbot.waitUntil(
+        lambda: bar.start.isEnabled() and plan.text().startswith("Plan:"),
+        timeout=60_000,
+    )
+
+
+def wait_for_end(panel, qtbot):
+    bar = panel.segment.bar
+    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=60_000)
+    qtbot.waitUntil(bar.start.isEnabled, timeout=10_000)
+    return bar.status.text()
+
+
+def labels_in(viewer):
+    return [layer for layer in viewer.layers if isinstance(layer, Labels)]
+
+
+def slow_down(monkeypatch, seconds=0.15):
+    """Each event takes a while, so that there is time to press buttons."""
+    import time
+
+    from napari_uhrseg.engine import segment as module
+
+    real = module.segment
+
+    def slow(*args, **kwargs):
+        for event in real(*args, **kwargs):
+            time.sleep(seconds)
+            yield event
+
+    monkeypatch.setattr(module, "segment", slow)
+
+
+def test_from_the_click_to_labels_and_legend(viewer, ready, qtbot, tmp_path):
+    assert "windows" in ready.segment.plan.text()
+    ready.segment.bar.start.click()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    (layer,) = labels_in(viewer)
+    assert layer.multiscale
+    assert tuple(layer.scale) == (0.5, 0.5)
+    with LabelStore.open(tmp_path / "labels.zarr", write=True) as store:  # lock is free
+        assert (np.asarray(store.prediction[0][:]) > 0).all()
+        assert np.array_equal(layer.data[0][:], store.prediction[0][:])
+        assert np.array_equal(np.asarray(layer.data[-1]), store.prediction[-1][:])
+        shares = store.area_shares()
+    items = [ready.segment.legend.topLevelItem(i) for i in range(2)]
+    assert [i.text(0) for i in items] == ["dark", "light"]
+    assert float(items[0].text(1).strip("<% ")) == pytest.approx(
+        100 * shares[1], abs=0.1
+    )
+
+
+def test_a_small_image_has_labels_of_one_level(
+    viewer, panel, checkpoints, qtbot, tmp_path
+):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 200, 3), np.uint8)
+    viewer.add_image(noise, rgb=True)
+    panel.segment.model.use(checkpoints[0])
+    panel.segment.output.use(tmp_path / "small.zarr")
+    wait_for_plan(panel, qtbot)
+    panel.segment.bar.start.click()
+    assert wait_for_end(panel, qtbot).startswith("Done")
+    (layer,) = labels_in(viewer)
+    assert not layer.editable
+    assert (np.asarray(layer.data) > 0).all()
+
+
+def test_the_legend_hides_a_class(viewer, ready, qtbot):
+    ready.segment.bar.start.click()
+    wait_for_end(ready, qtbot)
+    (layer,) = labels_in(viewer)
+    assert layer.colormap.color_dict[1][3] == 1
+    ready.segment.legend.topLevelItem(0).setCheckState(0, Qt.CheckState.Unchecked)
+    assert layer.colormap.color_dict[1][3] == 0
+    assert layer.colormap.color_dict[2][3] == 1
+
+
+def test_pause_continue_cancel_and_go_on(viewer, ready, qtbot, monkeypatch):
+    slow_down(monkeypatch)
+    bar = ready.segment.bar
+    bar.start.click()
+    qtbot.waitUntil(lambda: bar.bar.value() > 0, timeout=30_000)
+    assert not ready.segment.form.isEnabled()
+    bar.pause.click()
+    qtbot.waitUntil(lambda: bar.status.text() == "Paused.")
+    before = bar.bar.value()
+    qtbot.wait(400)
+    assert bar.bar.value() == before
+    bar.pause.click()
+    qtbot.waitUntil(lambda: bar.bar.value() > before, timeout=10_000)
+    bar.cancel.click()
+    assert wait_for_end(ready, qtbot).startswith("Cancelled")
+    assert ready.segment.form.isEnabled()
+    monkeypatch.undo()
+    bar.start.click()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert len(labels_in(viewer)) == 1
+
+
+def test_closing_the_dock_ends_the_run_and_frees_the_store(
+    viewer, ready, qtbot, monkeypatch, tmp_path
+):
+    slow_down(monkeypatch)
+    ready.segment.bar.start.click()
+    qtbot.waitUntil(lambda: bool(labels_in(viewer)), timeout=30_000)
+    viewer.window.remove_dock_widget(ready)
+    assert QThreadPool.globalInstance().waitForDone(10_000)
+    LabelStore.open(tmp_path / "labels.zarr", write=True).close()
+
+
+def test_closing_the_window_ends_the_run(viewer, ready, qtbot, monkeypatch, tmp_path):
+    slow_down(monkeypatch)
+    ready.segment.bar.start.click()
+    qtbot.waitUntil(lambda: bool(labels_in(viewer)), timeout=30_000)
+    viewer.close()
+    qtbot.wait(100)
+    assert QThreadPool.globalInstance().waitForDone(10_000)
+    LabelStore.open(tmp_path / "labels.zarr", write=True).close()
+
+
+def test_buttons_say_why_they_are_disabled(panel, qtbot):
+    bar = panel.segment.bar
+    qtbot.waitUntil(lambda: "image" in bar.status.text())
+    assert not bar.start.isEnabled()
+    assert "Open an image" in bar.start.toolTip()
+    assert "no run" in bar.pause.toolTip()
+
+
+def test_models_not_there_yet_are_listed_and_say_so(panel):
+    box = panel.segment.model.model
+    assert box.count() == 6
+    for row in range(box.count()):
+        there = "not there yet" not in box.itemText(row)
+        assert box.model().item(row).isEnabled() == there
+        assert box.itemData(row, Qt.ItemDataRole.ToolTipRole)
+
+
+@pytest.mark.parametrize("answer", ["other", "replace", None])
+def test_labels_of_another_checkpoint_are_asked_about(
+    viewer, ready, checkpoints, qtbot, monkeypatch, tmp_path, answer
+):
+    ready.segment.bar.start.click()
+    wait_for_end(ready, qtbot)
+    asked = []
+    monkeypatch.setattr(
+        "napari_uhrseg.ui.segment.ask_about",
+        lambda parent, path, made_by: asked.append(made_by) or answer,
+    )
+    ready.segment.model.use(checkpoints[1])
+    qtbot.waitUntil(lambda: ready.segment.model.path == checkpoints[1])
+    wait_for_plan(ready, qtbot)
+    ready.segment.bar.start.click()
+    status = wait_for_end(ready, qtbot)
+    assert asked == [("number 0",)]
+    assert status.startswith("Done") == (answer is not None)
+    assert (tmp_path / "labels_2.zarr").exists() == (answer == "other")
+    with LabelStore.open(tmp_path / "labels.zarr") as store:
+        assert len(store.runs) == (2 if answer == "replace" else 1)
+
+
+def test_without_a_path_labels_last_as_long_as_their_layer(viewer, ready, qtbot):
+    ready.segment.output.use(None)
+    assert "as long as this window" in ready.segment.output.note.text()
+    wait_for_plan(ready, qtbot)
+    ready.segment.bar.start.click()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    (layer,) = labels_in(viewer)
+    store = layer.metadata["uhrseg_store"]
+    assert store.temporary
+    assert store.path.exists()
+    ready.segment.bar.start.click()  # goes on with the same
+    wait_for_end(ready, qtbot)
+    assert labels_in(viewer) == [layer]
+
+
+def test_a_bad_checkpoint_is_told_once(panel, qtbot, tmp_path):
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"no checkpoint at all")
+    before = len(notification_manager.records)
+    panel.segment.model.use(bad)
+    qtbot.waitUntil(lambda: len(notification_manager.records) > before, timeout=30_000)
+    qtbot.wait(100)
+    (told,) = notification_manager.records[before:]
+    assert "bad.safetensors" in told.message
+
+
+def test_any_image_layer_can_be_chosen(viewer, panel, qtbot):
+    viewer.add_image(np.zeros((300, 200), np.uint16), name="mine")
+    qtbot.waitUntil(lambda: panel.image.image is not None)
+    assert "200 x 300 pixels, uint16" in panel.image.facts.text()
+    viewer.layers.clear()
+    assert panel.image.image is None
+    assert not panel.image.box.isEnabled()
+
+
+def test_current_view_follows_the_camera(viewer, ready, qtbot):
+    where = ready.segment.form.where
+    where.setCurrentIndex(where.findData("view"))
+    viewer.scene.camera.zoom = 30
+    viewer.scene.camera.center = (300, 300)
+    region = where.region(ready.image.layer)
+    assert region.center == pytest.approx((600, 600), abs=2)
+
+
+def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):
+    where = ready.segment.form.where
+    box = np.array([[10, 10], [10, 50], [40, 50], [40, 10]])
+    shapes = viewer.add_shapes([box], shape_type="rectangle", name="here")
+    assert where.itemText(2) == "Shape in here"
+    where.setCurrentIndex(2)
+    region = where.region(ready.image.layer)
+    assert (region.height, region.width) == (60, 80)
+    viewer.layers.remove(shapes)
+    assert where.count() == 2
+    assert where.currentData() == "whole"
+
+
+def test_it_is_narrow_enough_and_scrolls(panel):
+    assert panel.minimumSizeHint().height() < 400
+    assert panel.minimumWidth() <= 340
+
+
+def test_every_field_has_a_name_and_a_tooltip(panel):
+    from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox
+
+    for kind in (QAbstractButton, QAbstractSpinBox, QComboBox):
+        for widget in panel.segment.form.findChildren(kind):
+            if widget.objectName().startswith("qt_") or widget.parent() is None:
+                continue
+            named = widget.accessibleName() or getattr(widget, "text", str)()
+            assert named, widget
+
+
+def test_finetune_says_how_to_train(viewer, qtbot):
+    panel = FineTunePanel(viewer)
+    viewer.window.add_dock_widget(panel)
+    assert panel.finetune.isVisible()
+    viewer.window.remove_dock_widget(panel)
+    assert QThreadPool.globalInstance().waitForDone(20_000)
