@@ -34,12 +34,14 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 
 def _measure(case: str, checkpoint: Path) -> dict[str, object]:
-    from napari_uhrseg.ui.triton import keep_triton_out
-
-    keep_triton_out()  # torch and Mesa share this process
     import napari
     from qtpy.QtWidgets import QApplication
 
+    from napari_uhrseg.ui.triton import keep_triton_out
+
+    viewer = napari.Viewer()
+    QApplication.processEvents()
+    keep_triton_out()  # after the window has loaded Mesa, before torch
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.image import Image, open_image
     from napari_uhrseg.io.labels import LabelStore
@@ -48,8 +50,6 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     from napari_uhrseg.types import Roi, SegmentSettings
     from napari_uhrseg.ui.layers import add_image
 
-    viewer = napari.Viewer()
-    QApplication.processEvents()
     before = peak_bytes()
     start = time.monotonic()
     if case.isdigit():
