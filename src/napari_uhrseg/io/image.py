@@ -111,9 +111,8 @@ class Image:
             nodata = every.pop() if len(every) == 1 else None
             coarser = missing_levels(self.sources[-1], self.source_axes, nodata)
             self.sources = (*self.sources, *coarser)
-        self.plane = {
-            k: self.plane.get(k, n // 2 * (k == "z")) for k, n in self.planes.items()
-        }
+        first = {k: n // 2 if k == "z" else 0 for k, n in self.planes.items()}
+        self.plane = first | self.plane
         self._failed = False
 
     # what it is
@@ -153,9 +152,7 @@ class Image:
         """The same image, read at another plane: ``image.with_plane(z=3)``."""
         for axis, index in plane.items():
             if not 0 <= index < self.planes.get(axis, 0):
-                raise ValueError(
-                    f"{axis}={index}: the image has {self.planes or 'one plane'}"
-                )
+                raise ValueError(f"no plane {axis}={index}: there are {self.planes}")
         other = replace(self, plane={**self.plane, **plane})
         for name in ("levels", "contrast_limits"):
             if name in self.__dict__:
@@ -284,7 +281,6 @@ class Image:
     # contrast
 
     def estimate_range(self) -> tuple[float, float]:
-        """``contrast_limits``, which is looked for once."""
         return self.contrast_limits
 
     @cached_property
@@ -302,8 +298,6 @@ class Image:
         if len(ranges) == len(self.bands):
             return min(low for low, _ in ranges), max(high for _, high in ranges)
         return sampled_range(self._reader, self._real[-1], len(self.bands))
-
-    # small things
 
     @cached_property
     def _real(self) -> list[int]:

@@ -14,6 +14,11 @@ from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Roi
 
 Open = Callable[[Path, int | None], Image]
+UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
+NOT_TILED = (
+    "This file is not tiled: it is converted once, in the background. "
+    "Until then what is not converted shows as grey."
+)
 DIRECTORY = "/"  # the suffix of readers that take any folder
 
 

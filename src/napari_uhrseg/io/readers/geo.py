@@ -10,11 +10,16 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.chunks import Array, CachedSource, PendingLevel, Slices, Source
+from napari_uhrseg.io.convert import palette
 from napari_uhrseg.io.image import Affine, Band, Image
-from napari_uhrseg.io.readers import fingerprint_file, reader
+from napari_uhrseg.io.readers import (
+    NOT_TILED,
+    UNTILED_PIXELS,
+    fingerprint_file,
+    reader,
+)
 
 GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}  # GeoTIFF's and GDAL's
-UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
 TOGETHER = 4  # bands: up to so many lie in one chunk
 
 
@@ -56,59 +61,61 @@ def _image(path: Path, dataset: Any) -> Image:
             f"{path.name} holds no bands, but {len(dataset.subdatasets)} rasters.",
             "Open one of them: extract it with gdal_translate.",
         )
-    files = Files(path)
-    table = _table(dataset)
+    files, table = Files(path), _table(dataset)
     kinds = [str(c.name) for c in dataset.colorinterp]
     alpha = kinds.index("alpha") if "alpha" in kinds and len(kinds) > 1 else None
     bands = [i for i in range(dataset.count) if i != alpha]
     together = dataset.count <= TOGETHER
-    levels = [
-        Window(files, dataset, level, together)
-        for level in range(-1, len(dataset.overviews(1)))
-    ]
+    strips = _is_large_untiled(dataset)
+    count = 0 if strips else len(dataset.overviews(1))
+    levels = [Window(files, dataset, level, together) for level in range(-1, count)]
     sources: list[Source] = list(levels)
     if table is not None:
-        from napari_uhrseg.io.convert import palette
-
         sources = [palette(_Single(level), _lut(table)) for level in levels]
-        alpha = 3
-    warnings, first = [], sources[0]
-    width = dataset.block_shapes[0][1]
-    if (
-        dataset.width * dataset.height > UNTILED_PIXELS
-        and width == dataset.width > 1024
-    ):
-        chunks = tuple(512 if c > 4 else c for c in first.chunks)
-        strips = CachedSource(first)
-        sources[0] = PendingLevel(first.shape, first.dtype, chunks, strips=strips)
-        warnings.append(
-            "This file is not tiled: it is converted once, in the background. "
-            "Until then what is not converted shows as grey."
-        )
-    if dataset.gcps[0] and dataset.crs is None:
-        warnings.append(
-            "This image is placed by ground control points, which are not used: it "
-            "has no pixel size. Warp it with gdalwarp to get one."
-        )
     crs, size, unit = _ground(dataset)
-    named = tuple(_band(dataset, i, kinds[i]) for i in bands)
     return Image(
         name=path.name,
         path=path,
         fingerprint=fingerprint_file(path),
-        sources=sources,
+        sources=[_to_tile(sources[0])] if strips else sources,
         source_axes="yxs" if table is not None or together else "cyx",
-        bands=named if table is None else _rgb_bands(),
-        rgb_bands=(0, 1, 2) if table is not None else _rgb(kinds, bands),
-        alpha=alpha,
+        bands=tuple(_band(dataset, i, kinds[i]) for i in bands)
+        if table is None
+        else (),
+        rgb_bands=_rgb(kinds, bands) if table is None else (0, 1, 2),
+        alpha=alpha if table is None else 3,
         masks=_masks(files, dataset, levels),
         pixel_size=size,
         unit=unit,
         crs=crs,
         affine=None if dataset.transform.is_identity else _affine(dataset),
         colormap=table,
-        warnings=tuple(warnings),
+        warnings=tuple(_warnings(dataset, strips)),
     )
+
+
+def _is_large_untiled(dataset: Any) -> bool:
+    strips = dataset.block_shapes[0][1] == dataset.width
+    return bool(strips and dataset.width * dataset.height > UNTILED_PIXELS)
+
+
+def _to_tile(source: Source) -> PendingLevel:
+    """A large level in strips, grey until it is converted."""
+    chunks = tuple(512 if n > 512 else n for n in source.shape)
+    if len(chunks) == 3 and source.chunks[0] == 1:  # each band apart
+        chunks = (1, *chunks[1:])
+    strips = CachedSource(source)
+    return PendingLevel(source.shape, source.dtype, chunks, strips=strips)
+
+
+def _warnings(dataset: Any, strips: bool) -> Iterator[str]:
+    if strips:
+        yield NOT_TILED
+    if dataset.gcps[0] and dataset.crs is None:
+        yield (
+            "This image is placed by ground control points, which are not used: it "
+            "has no pixel size. Warp it with gdalwarp to get one."
+        )
 
 
 class Files:
@@ -228,10 +235,6 @@ def _lut(table: dict[int, tuple[int, int, int, int]]) -> Array:
     for index, colour in table.items():
         out[index] = colour
     return out
-
-
-def _rgb_bands() -> tuple[Band, ...]:
-    return tuple(Band(name) for name in ("red", "green", "blue"))
 
 
 def _rgb(kinds: list[str], bands: list[int]) -> tuple[int, ...]:

@@ -10,11 +10,15 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io import convert
 from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Source
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.readers import fingerprint_file, reader
+from napari_uhrseg.io.readers import (
+    NOT_TILED,
+    UNTILED_PIXELS,
+    fingerprint_file,
+    reader,
+)
 from napari_uhrseg.io.tiffmeta import band_names, pixel_size
 from napari_uhrseg.io.tiffpages import Bytes, MappedFile, PagesSource
 
-UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
 SLIDES = (".svs", ".ndpi", ".qptiff", ".scn", ".bif")
 RGB, PALETTE, SEPARATED, YCBCR, MINISWHITE = 2, 3, 5, 6, 0
 
@@ -96,12 +100,14 @@ class _Opened:
         size, unit = pixel_size(self.tif, self.key, self.number)
         if size is not None and orientation in (5, 6, 7, 8):
             size = (size[1], size[0])
+        levels[0] = self._tiled(levels[0], raw[0])
+        if isinstance(levels[0], PendingLevel):  # its coarser levels are made with it
+            levels, masks = levels[:1], masks[:1]
         image = Image(
             name=self._name(),
             path=self.path,
             fingerprint=self._fingerprint(),
-            sources=[self._tiled(level, raw[0]) if i == 0 else level
-                     for i, level in enumerate(levels)],
+            sources=levels,
             source_axes=axes,
             bands=band_names(self.tif, self.number, samples),
             rgb_bands=rgb,
@@ -112,7 +118,7 @@ class _Opened:
             is_slide=bool(rgb) and unit == "micrometer",
             warnings=tuple(self.warnings),
             series=tuple(s.name or f"image {i}" for i, s in enumerate(self.every)),
-        )  # fmt: skip
+        )
         if self.tif.is_ome and self.series.kind != "ome":
             image.warnings += (
                 "The OME-XML of this file is wrong; it was opened as a plain TIFF.",
@@ -188,10 +194,7 @@ class _Opened:
         large = sizes["y"] * sizes["x"] > UNTILED_PIXELS
         if not large or not isinstance(raw, PagesSource) or raw.is_tiled:
             return level
-        self.warnings.append(
-            "This file is not tiled: it is converted once, in the background. "
-            "Until then what is not converted shows as grey."
-        )
+        self.warnings.append(NOT_TILED)
         strips = CachedSource(level)
         chunks = tuple(512 if c not in (1, 3, 4) else c for c in level.chunks)
         return PendingLevel(level.shape, level.dtype, chunks, strips=strips)
