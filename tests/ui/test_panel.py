@@ -18,7 +18,7 @@ from napari_uhrseg.ui.triton import keep_triton_out
 pytestmark = pytest.mark.gui
 
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
-ARGUMENTS = {"architecture": "Unet", "encoder": "resnet18", "window": 128}
+ARGUMENTS = {"architecture": "Unet", "encoder": "resnet18", "window": 256}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def panel(viewer):
 
 @pytest.fixture
 def image():
-    noise = np.random.default_rng(0).integers(0, 255, (2100, 700, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (2100, 300, 3), np.uint8)
     return Image.from_array(
         [noise, noise[::2, ::2]], name="noise", rgb=True, pixel_size=(0.5, 0.5),
         unit="micrometer",
@@ -76,15 +76,17 @@ def wait_for_plan(panel, qtbot):
     bar, plan = panel.segment.bar, panel.segment.plan
     plan.setText("")
     panel.segment.replan()
-    qtbot.waitUntil(
-        lambda: bar.start.isEnabled() and plan.text().startswith("Plan:"),
-        timeout=60_000,
-    )
+
+    def planned() -> None:
+        assert bar.start.isEnabled(), bar.status.text()
+        assert plan.text().startswith("Plan:"), plan.text()
+
+    qtbot.waitUntil(planned, timeout=30_000)
 
 
 def wait_for_end(panel, qtbot):
     bar = panel.segment.bar
-    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=60_000)
+    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=20_000)
     qtbot.waitUntil(bar.start.isEnabled, timeout=10_000)
     return bar.status.text()
 
@@ -312,6 +314,6 @@ def test_every_field_has_a_name_and_a_tooltip(panel):
 def test_finetune_says_how_to_train(viewer, qtbot):
     panel = FineTunePanel(viewer)
     viewer.window.add_dock_widget(panel)
-    assert panel.finetune.isVisible()
+    assert panel.finetune.isVisibleTo(panel)
     viewer.window.remove_dock_widget(panel)
     assert QThreadPool.globalInstance().waitForDone(20_000)

@@ -54,8 +54,8 @@ class ModelPart(QWidget):
 
     @property
     def path(self) -> Path | None:
-        path: Path | None = self.checkpoint.currentData()
-        return path
+        text = self.checkpoint.currentData()  # Qt finds text, not paths, by value
+        return Path(text) if text else None
 
     @property
     def card(self) -> Card | None:
@@ -92,7 +92,7 @@ class ModelPart(QWidget):
         if row >= 0 and row != self.model.currentIndex():
             self.model.setCurrentIndex(row)
         self._model_chosen()
-        self.checkpoint.setCurrentIndex(self.checkpoint.findData(path))
+        self.checkpoint.setCurrentIndex(self.checkpoint.findData(str(path)))
 
     def _model_chosen(self) -> None:
         name = self.model.currentData()
@@ -104,10 +104,10 @@ class ModelPart(QWidget):
         self.checkpoint.clear()
         for path, card in self._cards.items():
             if card.model == name:
-                self.checkpoint.addItem(card.name or path.stem, path)
+                self.checkpoint.addItem(card.name or path.stem, str(path))
                 row = self.checkpoint.count() - 1
                 self.checkpoint.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
-        self.checkpoint.setCurrentIndex(max(0, self.checkpoint.findData(before)))
+        self.checkpoint.setCurrentIndex(max(0, self.checkpoint.findData(str(before))))
         self.checkpoint.blockSignals(False)
         self._checkpoint_chosen()
 

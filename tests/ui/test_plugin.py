@@ -1,0 +1,87 @@
+"""What napari is offered: readers that never raise, samples, two menu entries."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from napari.utils.notifications import notification_manager
+from npe2 import PluginManifest
+
+import napari_uhrseg
+from napari_uhrseg.ui.plugin import NOTHING, get_reader, sample_virtual
+
+HOME = Path(napari_uhrseg.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return PluginManifest.from_file(HOME / "napari.yaml")
+
+
+def test_the_manifest_names_things_that_exist(manifest):
+    for command in manifest.contributions.commands:
+        assert callable(command.python_name and _resolve(command.python_name))
+    names = [w.display_name for w in manifest.contributions.widgets]
+    assert names == ["Segment", "Fine-tune (training)"]
+
+
+def test_png_and_jpg_are_left_to_napari(manifest):
+    patterns = {p for r in manifest.contributions.readers for p in r.filename_patterns}
+    assert not patterns & {"*.png", "*.jpg", "*.jpeg", "*"}
+    assert {"*.tif", "*.svs", "*.zarr", "*.jp2"} <= patterns
+
+
+def _resolve(python_name: str) -> object:
+    from importlib import import_module
+
+    module, _, name = python_name.partition(":")
+    return getattr(import_module(module), name)
+
+
+def test_a_tiff_becomes_a_layer(tmp_path, qtbot):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((300, 200, 3), np.uint8), tile=(128, 128))
+    ((data, options, kind),) = get_reader(str(path))(str(path))
+    assert kind == "image"
+    assert options["rgb"]
+    assert options["contrast_limits"] == (0, 255)
+    assert data.shape == (300, 200, 3)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"just words, no image", b"II*\x00\xff\xff\xff\x7f"]
+)
+def test_a_bad_file_is_told_once_and_leaves_nothing(
+    make_napari_viewer, tmp_path, content
+):
+    viewer = make_napari_viewer()
+    path = tmp_path / "bad.tif"
+    path.write_bytes(content)
+    before = len(notification_manager.records)
+    assert viewer.open(str(path), plugin="napari-uhrseg") == []
+    assert not viewer.layers
+    (told,) = notification_manager.records[before:]
+    assert "bad.tif" in told.message
+    assert not hasattr(told, "exception")  # which would offer a traceback
+
+
+def test_stacks_are_not_ours():
+    assert get_reader(["a.tif", "b.tif"]) is None
+
+
+def test_the_virtual_sample_opens_at_once():
+    sample_virtual()
+    start = time.perf_counter()
+    ((levels, options, _),) = sample_virtual()
+    assert time.perf_counter() - start < 1
+    assert levels[0].shape == (100_000, 100_000, 3)
+    assert max(levels[-1].shape) <= 2048
+    assert tuple(options["units"]) == ("metre", "metre")
+
+
+def test_nothing_means_nothing_to_napari():
+    from napari.plugins.io import _is_null_layer_sentinel
+
+    assert _is_null_layer_sentinel([NOTHING])
