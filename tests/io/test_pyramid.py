@@ -433,3 +433,18 @@ def _forget() -> None:
     for lock in cache._in_use.values():
         lock.release()
     cache._in_use.clear()
+
+
+def test_opening_again_shows_the_cached_levels_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "large.tif"
+    data = np.random.default_rng(0).integers(0, 255, (4352, 4352), np.uint8)
+    tifffile.imwrite(path, data, tile=(256, 256))
+    first = open_image(path)
+    assert first.missing_levels
+    list(fill_levels(first))
+    again = open_image(path)
+    assert not again.missing_levels
+    np.testing.assert_array_equal(
+        np.asarray(again.levels[-1]), np.asarray(first.levels[-1])
+    )

@@ -1,6 +1,7 @@
 """An image of any size: lazy levels for showing, and exact reading by rectangle."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,12 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.chunks import (
-    PendingLevel,
-    Source,
-    wrapped,
-)
+from napari_uhrseg.errors import OpenError, ReadError
+from napari_uhrseg.io.chunks import PendingLevel, Source, wrapped
 from napari_uhrseg.io.display import Shown
 from napari_uhrseg.io.geometry import (
     Affine,
@@ -389,10 +386,14 @@ def open_image(path: str | Path, *, series: int | None = None) -> Image:
     OpenError
         With what is wrong and what can be done about it.
     """
+    from napari_uhrseg.io.pyramid import attach_levels
     from napari_uhrseg.io.readers import read_any
 
     try:
-        return read_any(Path(path).expanduser(), series)
+        image = read_any(Path(path).expanduser(), series)
+        with suppress(ReadError):  # a cache that cannot be used is no obstacle
+            attach_levels(image)
+        return image
     except MemoryError as error:
         raise OpenError(
             f"{path} needs more memory than there is.",
