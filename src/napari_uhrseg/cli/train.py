@@ -43,6 +43,10 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
     optimizer: Annotated[Literal["sgd", "adamw"] | None, typer.Option()] = None,
+    schedule: Annotated[
+        Literal["cosine", "poly"] | None,
+        typer.Option(help="The learning rate's course."),
+    ] = None,
     clip: Annotated[
         float | None, typer.Option(help="Largest norm of the gradient.")
     ] = None,
@@ -112,6 +116,7 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         optimizer=optimizer,
+        schedule=schedule,
         clip=clip,
         seed=seed,
         device=device,

@@ -48,6 +48,7 @@ class TrainSettings:
     batch_size: int | None = None
     learning_rate: float | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
+    schedule: Literal["cosine", "poly"] | None = None
     weight_decay: float | None = None
     clip: float | None = None
     seed: int = 0
@@ -68,7 +69,7 @@ class TrainSettings:
         TrainingError
             A number is not usable.
         """
-        named = ("batch_size", "optimizer", "weight_decay", "clip")
+        named = ("batch_size", "optimizer", "schedule", "weight_decay", "clip")
         chosen = {k: getattr(self, k) for k in named if getattr(self, k) is not None}
         total, first = sum(s.steps for s in own.stages), own.stages[0].learning_rate
         longer = 1.0 if self.steps is None else self.steps / total

@@ -1,11 +1,11 @@
 """What stands where in the sample world: pure geometry, no colours.
 
 Everything is laid out in bent coordinates (s, t), in pixels: s runs along the valleys,
-t across them. Each valley has water at its middle, neutral grass up to about 250 pixels
+t across them. Each valley has water at its middle, neutral grass up to about 200 pixels
 from its middle, and only then what tells the water's name: forest around
 lakes, crops along rivers. Between two valleys lie two rows of cells. A cell's middle
 is a common of the same neutral grass with something in it, and what tells its name
-stands beyond 240 pixels again.
+stands beyond 200 pixels again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SEGMENT = 2400.0
 CELL = 800.0
 MIDDLE = BAND / 2
 ROWS = (835.0, 1585.0)
-BELT = 248.0
+BELT = 205.0
 """Half width of the grass with the water in it."""
-COMMON = 262.0
-"""Half side of a common, less at its corners: hardly more than a 512 patch sees."""
+COMMON = 215.0
+"""Half side of a common, less at its corners: a 512 patch just sees beyond it."""
 RING = 394.0
 """Where the ring ends that tells: a village, or the forest of a lake."""
 
@@ -169,7 +169,7 @@ def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
     outskirts = np.sin(s * f32(1 / 91) - t * f32(1 / 137)) * f32(18) + centre
     kind = kinds[key]
     # Bodies from square to round, and longish.
-    sizes = np.array([0, 70, 70, 0, 80, 0], f32)[kinds] * (1 + f32(0.1) * draw[1])
+    sizes = np.array([0, 80, 80, 0, 80, 0], f32)[kinds] * (1 + f32(0.1) * draw[1])
     stretch = (1 + 0.2 * draw[0]).astype(f32)
     cos, sin = np.cos(turns), np.sin(turns)
     a = np.abs(ds * cos[key] + dt * sin[key]) / stretch[key]
