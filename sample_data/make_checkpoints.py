@@ -54,7 +54,7 @@ def train(work: Path, method: str, seed: int, steps: int) -> Path:
             "--classes", "classes.txt", "--validate", "0",
             "--steps", str(steps), "--batch-size", "8", "--optimizer", "adamw",
             "--schedule", "cosine", "--learning-rate", "0.0015", "--clip", "1",
-            "--precision", "bf16",
+            "--balance", "0.5", "--precision", "bf16",
             "--seed", str(seed), "--output", output.name, "--json",
         )  # fmt: skip
     return output

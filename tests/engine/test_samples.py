@@ -270,3 +270,21 @@ def test_folders_that_cannot_be(folders, tmp_path):
     (tmp_path / "twice.txt").write_text("a\na\n")
     with pytest.raises(TrainingError, match="twice"):
         read_classes(tmp_path / "twice.txt")
+
+
+def test_balanced_windows_show_rare_classes_as_often_as_common_ones():
+    labels = np.zeros((400, 400), np.uint8)
+    labels[200:216, 300:316] = 1
+    image = Image.from_array(np.zeros((400, 400, 3), np.uint8), name="r", rgb=True)
+    rare = Scene("rare", image, ArrayTarget(labels))
+    plain = Scenes(LEGEND, (rare,))
+    balanced = plain.balanced(1.0).fitted(SPEC)
+
+    def share(source):
+        drawn = [source.draw(np.random.default_rng(i), 32) for i in range(60)]
+        return np.mean([(d.scene.labels(d.window) == 1).any() for d in drawn])
+
+    assert share(plain) < 0.1
+    assert 0.35 < share(balanced) < 0.65
+    with pytest.raises(TrainingError, match="share of 2"):
+        plain.balanced(2)

@@ -78,6 +78,10 @@ def train(
             help="Stems of the scenes to validate on, a,b,c, or their share; 0: none."
         ),
     ] = None,
+    balance: Annotated[
+        float,
+        typer.Option(help="Share of windows drawn class by class: helps rare ones."),
+    ] = 0.0,
     device: DeviceOption = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], typer.Option(help="bf16 is quicker.")
@@ -107,7 +111,7 @@ def train(
             ignore or [255],
             held_out=parse_validate(validate),
             seed=seed,
-        )
+        ).balanced(balance)
     learned = ", ".join(scene.name for scene in source.training)
     settings = TrainSettings(
         model=model,

@@ -22,6 +22,7 @@ from napari_uhrseg.units import MB
 
 IGNORED = 255
 CACHE = 1024 * MB  # decoded scenes kept in memory; larger sets are read as needed
+EACH = 8  # pixels between those looked at for where the classes are
 TRIES = 10  # windows drawn before one without any label is taken
 
 
@@ -83,6 +84,9 @@ class Scene:
         return self.target.read(roi)[np.ix_(rows - y, columns - x)]
 
 
+Places = npt.NDArray[np.int64]
+
+
 class Drawn(NamedTuple):
     scene: Scene
     window: Roi
@@ -94,6 +98,10 @@ class SampleSource(Protocol):
     @property
     def legend(self) -> Legend:
         """Class k of the network is the legend's k-th."""
+
+    @property
+    def balance(self) -> float:
+        """Share of the windows that are drawn class by class."""
 
     @property
     def held_out(self) -> Sequence[Scene]:
@@ -108,12 +116,18 @@ class SampleSource(Protocol):
 
 @dataclass(frozen=True)
 class Scenes:
-    """A source made of whole scenes, split by scene."""
+    """A source made of whole scenes, split by scene.
+
+    ``balance`` is the share of windows drawn around a pixel of a class, all classes
+    being as likely as each other; the rest is uniform over the ground.
+    """
 
     legend: Legend
     training: tuple[Scene, ...]
     held_out: tuple[Scene, ...] = ()
+    balance: float = 0.0
     _shares: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    _places: tuple[Places, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.training:
@@ -122,16 +136,29 @@ class Scenes:
             )
         areas = np.array([s.image.shape[0] * s.image.shape[1] for s in self.training])
         object.__setattr__(self, "_shares", areas / areas.sum())
+        places = class_places(self.training) if self.balance > 0 else ()
+        object.__setattr__(self, "_places", places)
+
+    def balanced(self, share: float) -> "Scenes":
+        """The same scenes, that share of windows drawn class by class."""
+        if not 0 <= share <= 1:
+            raise TrainingError(
+                f"A share of {share:g} windows is impossible.", "Choose 0 to 1."
+            )
+        return Scenes(self.legend, self.training, self.held_out, share)
 
     def fitted(self, spec: InputSpec) -> "Scenes":
         return Scenes(  # not replace(): subclasses are made in their own ways
             self.legend,
             tuple(s.fitted(spec) for s in self.training),
             tuple(s.fitted(spec) for s in self.held_out),
+            self.balance,
         )
 
     def draw(self, rng: np.random.Generator, window: int) -> Drawn:
-        """Uniform over the scenes' ground; windows without labels are drawn anew."""
+        """A window of the scenes' ground; those without labels are drawn anew."""
+        if self._places and rng.random() < self.balance:
+            return self._around_a_class(rng, window)
         for _ in range(TRIES):
             scene = self.training[rng.choice(len(self.training), p=self._shares)]
             y, x = (int(rng.integers(0, max(0, n - window) + 1)) for n in scene.shape)
@@ -139,6 +166,33 @@ class Scenes:
             if (scene.labels(roi) != IGNORED).any():
                 break
         return Drawn(scene, roi)
+
+    def _around_a_class(self, rng: np.random.Generator, window: int) -> Drawn:
+        places = self._places[rng.integers(len(self._places))]
+        number, *at = places[rng.integers(len(places))]
+        scene = self.training[number]
+        y, x = (
+            min(max(0, int(p - rng.integers(window))), max(0, n - window))
+            for p, n in zip(at, scene.shape, strict=True)
+        )
+        return Drawn(scene, Roi(y, x, window, window))
+
+
+def class_places(scenes: Sequence[Scene]) -> tuple[Places, ...]:
+    """Where each class that occurs is: (n, 3) scene number, y and x in run pixels.
+
+    Every ``EACH``-th pixel of every ``EACH``-th row is looked at.
+    """
+    found: dict[int, list[Places]] = {}
+    for number, scene in enumerate(scenes):
+        height, width = scene.shape
+        for y in range(EACH // 2, height, EACH):
+            row = scene.labels(Roi(y, 0, 1, width))[0, EACH // 2 :: EACH]
+            for value in np.unique(row[row != IGNORED]):
+                x = np.nonzero(row == value)[0] * EACH + EACH // 2
+                where = (np.full_like(x, number), np.full_like(x, y), x)
+                found.setdefault(int(value), []).append(np.stack(where, axis=1))
+    return tuple(np.concatenate(found[value]) for value in sorted(found))
 
 
 def batches(

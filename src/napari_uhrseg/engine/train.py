@@ -264,7 +264,8 @@ class _Training:
         said = asdict(self.settings)
         for free in ("card", "log_every", "validate_every"):
             del said[free]
-        text = json.dumps([said, asdict(self.source.legend)], sort_keys=True)
+        legend, balance = asdict(self.source.legend), self.source.balance
+        text = json.dumps([said, legend, balance], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _save(self) -> None:
