@@ -10,6 +10,9 @@ from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 
 import napari_uhrseg
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.ui.layers import check_scales
 from napari_uhrseg.ui.plugin import NOTHING, get_reader, sample_virtual
 
 HOME = Path(napari_uhrseg.__file__).parent
@@ -79,6 +82,18 @@ def test_the_virtual_sample_opens_at_once():
     assert levels[0].shape == (100_000, 100_000, 3)
     assert max(levels[-1].shape) <= 2048
     assert tuple(options["units"]) == ("metre", "metre")
+
+
+def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer):
+    viewer = make_napari_viewer()
+    viewer.open_sample("napari-uhrseg", "virtual")
+    assert len(viewer.layers) == 1
+    tiny = np.zeros((100, 100, 3), np.uint8)
+    slide = Image.from_array(
+        tiny, name="slide", rgb=True, pixel_size=(0.25, 0.25), unit="micrometer"
+    )
+    with pytest.raises(OpenError, match="second window"):
+        check_scales(viewer, slide)
 
 
 def test_nothing_means_nothing_to_napari():

@@ -12,8 +12,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import Image, open_image
-from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import KEY, add_image, image_layers, images_in
 from napari_uhrseg.ui.overviews import OverviewsBar
 from napari_uhrseg.ui.rows import add_row, combo, form_of, note
@@ -77,7 +78,11 @@ class ImagePart(QWidget):
             self.open_paths([Path(name)])
 
     def _opened(self, image: Image) -> None:
-        layer = add_image(self._viewer, image)[0]
+        try:
+            layer = add_image(self._viewer, image)[0]
+        except OpenError as error:
+            report(error)
+            return
         self.box.setCurrentIndex(self._row(layer))
 
     def _row(self, layer: Any) -> int:

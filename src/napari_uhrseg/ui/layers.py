@@ -10,12 +10,14 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject
 from superqt.utils import qthrottled
 
+from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore, confidence_levels, shown_levels
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.overviews import fill
 
 KEY = "uhrseg_image"
+MAX_STEPS = 2**30  # half of what fits, for the margins napari adds
 LayerData = tuple[Any, dict[str, Any], str]
 
 _BY_NAME = {name: name for name in ("red", "green", "blue", "cyan", "magenta")}
@@ -44,6 +46,7 @@ def image_layers(image: Image) -> list[LayerData]:
 
 def add_image(viewer: Any, image: Image) -> list[Any]:
     """Show the image, begin to fill what it lacks, and show the scale bar."""
+    check_scales(viewer, image)
     layers = []
     for data, options, _ in image_layers(image):
         added = viewer.add_image(data, **options)
@@ -64,6 +67,32 @@ def images_in(viewer: Any) -> Iterator[Any]:
         if key not in seen:
             seen.add(key)
             yield layer
+
+
+def check_scales(viewer: Any, image: Image) -> None:
+    """Refuse an image that napari cannot show beside those that are there.
+
+    Its sliders count the whole scene in the smallest pixels, in 32 bits: a slide
+    beside kilometres of ground is too much.
+
+    Raises
+    ------
+    OpenError
+    """
+    others = [x.metadata[KEY] for x in viewer.layers if KEY in x.metadata]
+    sizes = [
+        (i.meters_per_pixel, max(i.shape))
+        for i in (image, *others)
+        if i.meters_per_pixel is not None
+    ]
+    if not sizes or image.meters_per_pixel is None:
+        return
+    steps = max(size * n for size, n in sizes) / min(size for size, _ in sizes)
+    if steps > MAX_STEPS:
+        raise OpenError(
+            f"{image.name} differs too much in scale from what is open for one window.",
+            "Remove the other layers first, or open it in a second window.",
+        )
 
 
 class LabelsView(QObject):

@@ -71,12 +71,17 @@ def sample_path(folder: "Path", name: str) -> "Path":
 
 
 def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
+    import napari
+
     from napari_uhrseg.ui.jobs import report
-    from napari_uhrseg.ui.layers import image_layers
+    from napari_uhrseg.ui.layers import check_scales, image_layers
     from napari_uhrseg.ui.overviews import fill
 
     try:
         image = make()
+        viewer = napari.current_viewer()
+        if viewer is not None:
+            check_scales(viewer, image)
         layers = list(image_layers(image))
         fill(image)
         return layers
