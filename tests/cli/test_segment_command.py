@@ -117,6 +117,15 @@ def test_other_settings_ask_before_replacing(segment):
     assert segment("--overlap", "32", "--replace").exit_code == 0
 
 
+# sixteen blocks however fast the machine is, so that there is a run to interrupt
+SMALL_BLOCKS = """
+from napari_uhrseg.cli import app
+from napari_uhrseg.engine import plan
+plan._block_chunks = lambda *_: 1
+app()
+"""
+
+
 def test_interrupted_and_continued_it_ends_with_the_same_labels(
     segment, files, tmp_path
 ):
@@ -124,15 +133,14 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
     noise = np.random.default_rng(0)
     tifffile.imwrite(
         image,
-        noise.integers(0, 255, (3000, 200, 3), np.uint8),
+        noise.integers(0, 255, (16_384, 200, 3), np.uint8),
         photometric="rgb",
         tile=(256, 256),
     )
 
     run = subprocess.Popen(
         [
-            sys.executable, "-c", "from napari_uhrseg.cli import app; app()",
-            "segment", image, *COMMON, "--json", "--output", tmp_path / "stopped.zarr",
+            sys.executable, "-c", SMALL_BLOCKS, "segment", image, *COMMON, "--json", "--output", tmp_path / "stopped.zarr",
             "--checkpoint", files / "net.safetensors",
         ],
         stdout=subprocess.PIPE,
