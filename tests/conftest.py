@@ -13,3 +13,11 @@ os.environ["NAPARI_UHRSEG_CACHE"] = str(Path(_own.name) / "cache")
 # Some tests load torch before others open a window, in one process: with software
 # GL, triton's LLVM and Mesa's would meet and end it (see ui/triton.py).
 sys.modules["triton"] = None  # type: ignore[assignment]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--update-screenshots",
+        action="store_true",
+        help="take the pictures of the README anew (tests/story)",
+    )

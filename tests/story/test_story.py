@@ -1,0 +1,94 @@
+"""A first afternoon: open the sample, segment, pause, go on, cancel, come back.
+
+With ``--update-screenshots`` the README's pictures are taken anew on the way.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.samples import data_dir
+from napari_uhrseg.ui.demo import open_demo, press_segment, wait_for
+
+PICTURES = Path(__file__).parents[2] / "docs" / "images"
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def take_picture(request):
+    def take(viewer, name: str) -> None:
+        if request.config.getoption("--update-screenshots"):
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            for _ in range(20):
+                QApplication.processEvents()
+            viewer.screenshot(
+                str(PICTURES / f"{name}.png"), canvas_only=False, flash=False
+            )
+
+    return take
+
+
+def share_labelled(store: Path) -> float:
+    with LabelStore.open(store) as labels:
+        return float((labels.state() > 0).mean())
+
+
+def test_a_first_afternoon(tmp_path, take_picture):
+    store = tmp_path / "labels.zarr"
+    viewer, panel = open_demo()
+    bar = panel.segment.bar
+    try:
+        # the orthophoto stands at half a metre a pixel, and the plan is ready
+        (scene,) = [x for x in viewer.layers if x.name.startswith("scene")]
+        assert tuple(scene.scale) == (0.5, 0.5)
+        assert len(scene.data) > 1
+        press_segment(panel, store)
+        assert "windows" in panel.segment.plan.text()
+
+        # labels fill in; pause holds them, continue lets them go on
+        def blocks() -> float:
+            return share_labelled(store) if store.exists() else 0
+
+        wait_for(lambda: blocks() >= 0.25, 600, "no labels came", bar)
+        bar.pause.click()
+        wait_for(lambda: "ause" in bar.status.text(), 60, "no pause", bar)
+        held = blocks()
+        take_picture(viewer, "segmenting")
+        assert held < 1
+        bar.pause.click()
+        wait_for(lambda: blocks() > held, 600, "it did not go on", bar)
+
+        # cancel keeps what is there; Segment takes it up again
+        bar.cancel.click()
+        wait_for(lambda: not bar.cancel.isEnabled(), 60, "no end", bar)
+        kept = blocks()
+        assert held < kept
+        press_segment(panel, store)
+        wait_for(
+            lambda: bar.status.text().startswith("Done"), 1200, "it did not end", bar
+        )
+        assert blocks() == 1
+        for _ in range(50):
+            QApplication.processEvents()
+        take_picture(viewer, "segmented")
+    finally:
+        viewer.close()
+
+    with LabelStore.open(store) as labels:
+        assert len(labels.runs) == 1
+        found = np.asarray(labels.prediction[0][:])
+        names = [c.name for c in labels.legend]
+    truth = _truth()
+    # the network was trained on this world, and it shows
+    assert (np.array(names)[found - 1] == np.array(names)[truth - 1]).mean() > 0.85
+
+
+def _truth() -> np.ndarray:
+    import rasterio
+
+    with rasterio.open(data_dir() / "scene_labels.tif") as file:
+        return file.read(1)
