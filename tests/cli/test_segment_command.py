@@ -141,7 +141,8 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
     run = subprocess.Popen(
         [
             sys.executable, "-c", SMALL_BLOCKS, "segment", image, *COMMON, "--json",
-            "--output", tmp_path / "stopped.zarr", "--checkpoint", files / "net.safetensors",
+            "--output", tmp_path / "stopped.zarr",
+            "--checkpoint", files / "net.safetensors",
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
