@@ -72,9 +72,6 @@ def test_a_first_afternoon(tmp_path, take_picture):
             lambda: bar.status.text().startswith("Done"), 1200, "it did not end", bar
         )
         assert blocks() == 1
-        for _ in range(50):
-            QApplication.processEvents()
-        take_picture(viewer, "segmented")
     finally:
         viewer.close()
 

@@ -124,6 +124,8 @@ class ImagePart(QWidget):
         self.image = image
         self._show_facts()
         self._make_planes()
+        if image is not None and image.pixel_size is not None:
+            self._viewer.canvas.overlays.scale_bar.visible = True
         self.overviews.set_image(image)
         self.changed.emit()
 
