@@ -117,7 +117,7 @@ def test_other_settings_ask_before_replacing(segment):
     assert segment("--overlap", "32", "--replace").exit_code == 0
 
 
-# sixteen blocks however fast the machine is, so that there is a run to interrupt
+# seven blocks however fast the machine is, so that there is a run to interrupt
 SMALL_BLOCKS = """
 from napari_uhrseg.cli import app
 from napari_uhrseg.engine import plan
@@ -133,7 +133,7 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
     noise = np.random.default_rng(0)
     tifffile.imwrite(
         image,
-        noise.integers(0, 255, (16_384, 200, 3), np.uint8),
+        noise.integers(0, 255, (7168, 200, 3), np.uint8),
         photometric="rgb",
         tile=(256, 256),
     )

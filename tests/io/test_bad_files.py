@@ -1,6 +1,7 @@
 """Whatever is wrong with a file, it ends in one clear OpenError."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -105,11 +106,14 @@ def test_complex_numbers_cannot_be_shown(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "setuid"), reason="this system has no users")
 def test_no_permission(tiled):
+    readable = tiled.with_name("readable.tif")
+    shutil.copy(tiled, readable)
     tiled.chmod(0)
     code = (
         "import os, sys\n"
         "from napari_uhrseg.io.image import open_image\n"
-        "import napari_uhrseg.io.readers as r, tifffile; r.readers()\n"
+        # loads all it needs: the other user may not see where Python is installed
+        "open_image(sys.argv[2])\n"
         "os.getuid() or os.setuid(65534)\n"
         "try: open_image(sys.argv[1])\n"
         "except Exception as e: print(type(e).__name__, e)\n"
@@ -120,6 +124,8 @@ def test_no_permission(tiled):
         ):
             folder.chmod(0o755)
     found = subprocess.run(
-        [sys.executable, "-c", code, str(tiled)], capture_output=True, text=True
+        [sys.executable, "-c", code, str(tiled), str(readable)],
+        capture_output=True,
+        text=True,
     )
     assert found.stdout.startswith("OpenError You may not read"), found
