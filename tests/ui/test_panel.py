@@ -277,9 +277,9 @@ def test_current_view_follows_the_camera(viewer, ready, qtbot):
     where = ready.segment.form.where
     where.setCurrentIndex(where.findData("view"))
     viewer.scene.camera.zoom = 30
-    viewer.scene.camera.center = (300, 300)
+    viewer.scene.camera.center = (300, 75)
     region = where.region(ready.image.layer)
-    assert region.center == pytest.approx((600, 600), abs=2)
+    assert region.center == pytest.approx((600, 150), abs=2)
 
 
 def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):
