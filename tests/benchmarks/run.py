@@ -1,4 +1,4 @@
-"""Benchmarks: ``make bench``, or ``run.py engine opening window`` for some.
+"""Benchmarks: ``make bench``, or ``run.py window opening engine`` for some.
 
 Not tests: they print tables and never fail on a figure. ``--image`` and
 ``--checkpoint`` take files of your own instead of the samples.
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-ALL = ("engine", "opening", "window")
+# the window first: torch must not be loaded before it (see ui/triton.py)
+ALL = ("window", "opening", "engine")
 
 
 def main() -> None:

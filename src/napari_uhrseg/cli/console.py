@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, ParamSpec
 
 import typer
@@ -61,16 +62,36 @@ def common(
 
 
 @contextmanager
-def stoppable(how_to_go_on: str) -> Iterator[None]:
-    """Ctrl-C and a termination signal end the block cleanly, saying how to go on."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def stoppable(
+    how_to_go_on: str,
+) -> Iterator[Callable[[Iterator[Any]], Iterator[Any]]]:
+    """Ctrl-C and a termination signal end the block cleanly, saying how to go on.
+
+    Gives a function to pass events through: Python drops an interrupt that comes
+    while it runs a finaliser, and the next event then ends the block after all.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def watched(events: Iterator[Any]) -> Iterator[Any]:
+        for event in events:
+            if asked:
+                raise KeyboardInterrupt
+            yield event
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield watched
     except KeyboardInterrupt:
         err.print(Text(f"Stopped. {how_to_go_on}", "yellow"), soft_wrap=True)
         raise typer.Exit(STOPPED) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def progress_bar() -> Progress:

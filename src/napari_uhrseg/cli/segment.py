@@ -109,7 +109,9 @@ def segment(
             _tell_plan(make_plan(opened, loaded, settings, budget), json)
         return
     with (
-        stoppable("What is done is kept; the same command goes on from there."),
+        stoppable(
+            "What is done is kept; the same command goes on from there."
+        ) as watched,
         open_store(output, opened, loaded.card.legend) as store,
         closing(
             engine.segment(
@@ -117,7 +119,7 @@ def segment(
             )  # type: ignore[type-var] # a generator, though only said to iterate
         ) as events,
     ):
-        finished = _tell_json(events) if json else _tell(events)
+        finished = (_tell_json if json else _tell)(watched(events))
         if not json:
             _tell_areas(store)
             out.print(f"Labels: {output}", highlight=False, soft_wrap=True)

@@ -133,12 +133,12 @@ def train(
         ),
     )
     with (
-        stoppable("The same command goes on from there."),
+        stoppable("The same command goes on from there.") as watched,
         closing(
             engine(source, output, settings, resume=resume, overwrite=overwrite)
         ) as events,  # type: ignore[type-var] # a generator, though only said to iterate
     ):
-        (_tell_json if json else _tell)(events)
+        (_tell_json if json else _tell)(watched(events))
     if not json:
         out.print(f"Checkpoint: {output}", highlight=False, soft_wrap=True)
 
