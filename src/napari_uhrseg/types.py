@@ -111,13 +111,34 @@ class View:
     ----------
     extent
         Side of the ground covered, in run pixels, centred on the window; or
-        ``"frame"`` for the whole frame the window lies in.
+        ``"frame"`` for all of a frame, or of the crop in its place in training.
     size
-        Side in pixels of what is fed to the network.
+        Side in pixels of what is fed to the network; ``None``: a pixel fed for
+        each run pixel, the only choice for a frame.
+    off_centre
+        In training its centre is anywhere in the window, in runs at the centre.
     """
 
     extent: int | Literal["frame"]
-    size: int
+    size: int | None = None
+    off_centre: bool = False
+
+    def __post_init__(self) -> None:
+        if self.extent == "frame" and self.size is not None:
+            raise ValueError("a frame is fed at its own size")
+
+    @property
+    def side(self) -> int:
+        """Pixels fed a side; for views of a window."""
+        if self.extent == "frame":
+            raise ValueError("a frame has no fixed size")
+        return self.extent if self.size is None else self.size
+
+    def __str__(self) -> str:
+        if self.extent == "frame":
+            return "the whole frame"
+        fed = "" if self.side == self.extent else f" → {self.side}"
+        return f"{self.extent}{fed} px"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +150,8 @@ class InputSpec:
     views
         Name (``local``, ``surrounding``, ``overview``) to view.
     window
-        Side of the square that one forward pass labels, in run pixels.
+        Side of the square that one forward pass labels, in run pixels; where there
+        are frames, of the crop that is learnt from in a frame's place.
     channels
         Number of bands fed to the network.
     value_range
@@ -147,9 +169,13 @@ class InputSpec:
         Weights of overlapping windows: all alike, or falling to the borders.
     padding
         How ground beyond the image is made up.
-    frame, frame_overlap, minimum, divisor
-        For models that work on frames: the frame's side (``None``: windows),
-        the overlap, the smallest input, and what sides must be multiples of.
+    frame
+        For models that work on frames: the side of the largest one in run pixels.
+        ``None``: the model works on windows.
+    frame_overlap
+        Width in run pixels of the seam in which two frames are blended.
+    minimum, divisor
+        Of frames: the smallest side, and what sides must be multiples of.
     """
 
     views: Mapping[str, View]
@@ -164,8 +190,8 @@ class InputSpec:
     merge: Literal["uniform", "taper"] = "uniform"
     padding: Literal["reflect", "edge", "zero"] = "reflect"
     frame: int | None = None
-    frame_overlap: int = 0
-    minimum: int = 1
+    frame_overlap: int = 128
+    minimum: int = 64
     divisor: int = 1
 
     def __post_init__(self) -> None:
@@ -175,6 +201,9 @@ class InputSpec:
             raise ValueError(
                 f"window {self.window} with overlap {self.window_overlap} is impossible"
             )
+        frames = [name for name, v in self.views.items() if v.extent == "frame"]
+        if bool(frames) != (self.frame is not None):
+            raise ValueError("a frame's side is given where a view is of a frame")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(f"mean and std must have {self.channels} values each")
 
@@ -337,19 +366,23 @@ class SegmentSettings:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a training: which parameters train, how fast, how long."""
+    """One stage of a training: which parameters train, how fast, how long.
+
+    ``trains`` are prefixes of parameter names (empty: all), ``name`` says to the
+    method which of its stages this is.
+    """
 
     steps: int
     learning_rate: float
-    trains: tuple[str, ...] = ()  # prefixes of parameter names; empty: all
+    trains: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How a method is trained by its paper; a form may change the numbers.
 
-    ``sample`` says what one training sample is: a window with its views, or a
-    frame. ``schedule`` is the learning rate's course over a stage.
+    ``schedule`` is the learning rate's course over a stage.
     """
 
     stages: tuple[Stage, ...]
@@ -358,7 +391,6 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "poly"] = "cosine"
-    sample: Literal["window", "frame"] = "window"
     clip: float | None = None
 
 

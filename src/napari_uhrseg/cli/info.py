@@ -102,8 +102,13 @@ def card_facts(card: "Card") -> dict[str, str]:
         "Checkpoint": card.name,
         "Model": card.model,
         "Arguments": _pairs(card.arguments),
-        "Sees": f"windows of {spec.window} pixels through "
-        + ", ".join(f"{k} {v.extent} -> {v.size}" for k, v in spec.views.items()),
+        "Sees": (
+            f"windows of {spec.window}"
+            if spec.frame is None
+            else f"frames of up to {spec.frame}"
+        )
+        + " pixels through "
+        + ", ".join(f"{k} {v}" for k, v in spec.views.items()),
         "Pixel size": "any" if size is None else format_length(size),
         "Bands": str(spec.channels),
         "Classes": ", ".join(c.name for c in card.legend),

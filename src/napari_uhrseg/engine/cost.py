@@ -63,7 +63,7 @@ class LivePeak(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def empty_batch(spec: InputSpec, size: int = 1) -> Batch:
     """A batch of zeros of the sizes the model asks for."""
     views = {
-        name: torch.zeros(size, spec.channels, view.size, view.size)
+        name: torch.zeros(size, spec.channels, view.side, view.side)
         for name, view in spec.views.items()
     }
     boxes = {name: torch.zeros(size, 4) for name in spec.views}

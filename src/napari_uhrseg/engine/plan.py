@@ -187,7 +187,7 @@ def _with_estimate(plan: Plan, checkpoint: Checkpoint) -> Plan:
     merged = (side / plan.run.scale) ** 2 * (classes + 1) * 4
     strip = 256 * side / plan.run.scale * classes * 4 * 4
     on_device = device_bytes(checkpoint.model, plan.device, batch) + merged + strip
-    views = sum(v.size**2 for v in checkpoint.card.spec.views.values())
+    views = sum(v.side**2 for v in checkpoint.card.spec.views.values())
     reading = 4 * batch * views * checkpoint.card.spec.channels * 4
     return replace(
         plan,

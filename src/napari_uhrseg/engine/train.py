@@ -170,7 +170,8 @@ class _Training:
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; the loss's terms."""
-        if self.step and self.schedule.starts_stage(self.step):
+        if self.schedule.starts_stage(self.step):
+            self.model.begin_stage(self.schedule.stage(self.step)[1], first=True)
             self.optimizer = self.schedule.optimizer(self.model, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
@@ -310,5 +311,7 @@ class _Training:
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
         # the stage of the last step done; a new one starts with the next step
-        self.optimizer = self.schedule.optimizer(self.model, max(0, self.step - 1))
+        last = max(0, self.step - 1)
+        self.model.begin_stage(self.schedule.stage(last)[1], first=False)
+        self.optimizer = self.schedule.optimizer(self.model, last)
         self.optimizer.load_state_dict(state["optimizer"])

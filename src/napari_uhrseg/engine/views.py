@@ -63,7 +63,7 @@ def read_views(
         name: torch.from_numpy(
             np.stack(
                 [
-                    read_view(image, ground(w, view, scale), view.size, spec, bands,
+                    read_view(image, ground(w, view, scale), view.side, spec, bands,
                               value_range)
                     for w in windows
                 ]
@@ -91,7 +91,7 @@ def box(window: Roi, view: View) -> tuple[float, float, float, float]:
     """Where the window lies in the view's pixels: y0, x0, y1, x1."""
     if view.extent == "frame":
         raise NotImplementedError("frames come with the models that need them")
-    factor = view.size / view.extent
+    factor = view.side / view.extent
     top = -((window.height - view.extent) // 2) * factor
     left = -((window.width - view.extent) // 2) * factor
     return top, left, top + window.height * factor, left + window.width * factor

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_uhrseg.types import InputSpec, Recipe
+from napari_uhrseg.types import InputSpec, Recipe, Stage
 
 Outputs = dict[str, Tensor]
 
@@ -19,12 +19,15 @@ class Batch:
     Parameters
     ----------
     views
-        View name to (N, C, size, size) float32, normalised.
+        View name to (N, C, size, size) float32, normalised; views of a frame to
+        (N, C, height, width), multiples of the spec's divisor and at least its
+        minimum.
     boxes
         View name to (N, 4) float32: where each window lies in that view's
         pixels, as y0, x0, y1, x1.
     target
         (N, window, window) int64 class indices, 255 ignored; only in training.
+        Where there are frames, of the size of the view that is one.
     """
 
     views: dict[str, Tensor]
@@ -56,10 +59,21 @@ class Segmenter(nn.Module, ABC):
     def forward(self, batch: Batch) -> Outputs:
         """Outputs by name.
 
-        ``"logits"``: (N, K, window, window) float; in training mode also
-        whatever the loss needs beside them.
+        ``"logits"``: (N, K, window, window) float, or of the frame's height and
+        width; in training mode also whatever the loss needs beside them.
         """
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Scalar terms by name; their sum, ``"loss"`` among them, is minimised."""
+
+    def begin_stage(self, stage: Stage, first: bool) -> None:
+        """A stage of the recipe begins (or goes on, after an interruption).
+
+        Parameters
+        ----------
+        stage
+            One of ``recipe.stages``, with the numbers the person chose.
+        first
+            Whether its first step is still to come: only then may weights change.
+        """

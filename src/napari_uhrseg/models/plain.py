@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
 from napari_uhrseg.models.blocks.generic import make_segmenter
+from napari_uhrseg.models.blocks.inputs import mean, std
+from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
-
-IGNORED = 255
 
 
 class Plain(Segmenter):
@@ -67,23 +66,3 @@ class Plain(Segmenter):
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         return {"loss": cross_entropy(outputs["logits"], batch.target)}
-
-
-def mean(channels: int) -> tuple[float, ...]:
-    """ImageNet's for three bands, else the middle of the range."""
-    return (0.485, 0.456, 0.406) if channels == 3 else (0.5,) * channels
-
-
-def std(channels: int) -> tuple[float, ...]:
-    """ImageNet's for three bands, else a quarter of the range."""
-    return (0.229, 0.224, 0.225) if channels == 3 else (0.25,) * channels
-
-
-def cross_entropy(logits: Tensor, target: Tensor | None) -> Tensor:
-    """Mean over the labelled pixels, in float32; 0 where there is none."""
-    if target is None:
-        raise ValueError("a loss needs a target")
-    total = F.cross_entropy(
-        logits.float(), target, ignore_index=IGNORED, reduction="sum"
-    )
-    return total / (target != IGNORED).sum().clamp(min=1)

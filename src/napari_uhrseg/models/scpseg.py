@@ -40,8 +40,9 @@ from torch.nn import functional as F
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
 from napari_uhrseg.models.blocks.generic import make_segmenter
+from napari_uhrseg.models.blocks.inputs import mean, std
+from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.models.blocks.squeeze import squeeze
-from napari_uhrseg.models.plain import cross_entropy, mean, std
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 

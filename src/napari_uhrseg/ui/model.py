@@ -161,7 +161,7 @@ class CardDialog(QDialog):
 def card_html(card: Card, path: Path) -> str:
     """The card as a two-column table, only with what it says."""
     spec = card.spec
-    views = ", ".join(f"{n} {v.extent} → {v.size} px" for n, v in spec.views.items())
+    views = ", ".join(f"{n} {v}" for n, v in spec.views.items())
     size = "unknown" if spec.pixel_size is None else format_length(spec.pixel_size)
     swatches = " ".join(
         f'<span style="color:{c.color}">■</span>&nbsp;{escape(c.name)}'

@@ -1,13 +1,15 @@
 """Loss terms that several methods share."""
 
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
-IGNORE = 255
+IGNORED = 255
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross entropy over the pixels that are labelled.
+def cross_entropy(
+    logits: Tensor, target: Tensor | None, weight: Tensor | None = None
+) -> Tensor:
+    """Mean over the labelled pixels, in float32; 0 (not NaN) where there is none.
 
     Parameters
     ----------
@@ -15,13 +17,13 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
         (N, K, H, W).
     target
         (N, H, W) int64 class indices; 255 is ignored.
-
-    Returns
-    -------
-    Tensor
-        Scalar; 0 (not NaN) where nothing is labelled.
+    weight
+        (N, H, W) of each pixel; the mean is over pixels, not over weights.
     """
-    total = functional.cross_entropy(
-        logits, target, ignore_index=IGNORE, reduction="sum"
+    if target is None:
+        raise ValueError("a loss needs a target")
+    each = F.cross_entropy(
+        logits.float(), target, ignore_index=IGNORED, reduction="none"
     )
-    return total / (target != IGNORE).sum().clamp(min=1)
+    total = (each if weight is None else each * weight).sum()
+    return total / (target != IGNORED).sum().clamp(min=1)
