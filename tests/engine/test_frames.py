@@ -230,8 +230,8 @@ def test_frames_shrink_to_the_budget_and_too_little_is_said(picture):
     with pytest.raises(DeviceError, match="A frame of") as error:
         make_plan(image, checkpoint, ONE, MemoryBudget("cpu", need // 100, GB))
     assert error.value.hint
+    settings = SegmentSettings(device="cpu", overlap=600)
     with pytest.raises(PlanError, match="overlap of 600"):
-        settings = SegmentSettings(device="cpu", overlap=600)
         make_plan(image, checkpoint, settings, BUDGET)
 
 
