@@ -27,6 +27,7 @@ from napari_uhrseg.io.reading import (
     band_names,
     sample_of,
     sampled_range,
+    stated_range,
 )
 from napari_uhrseg.io.resample import Steps
 from napari_uhrseg.types import Roi
@@ -287,14 +288,8 @@ class Image:
         Where they state nothing, the 0.5th and 99.5th percentile of the coarsest
         real level, of which at most nine windows of 256² pixels are read.
         """
-        if self.dtype == np.uint8:
-            return 0.0, 255.0
-        if self.dtype.kind == "b":
-            return 0.0, 1.0
-        ranges = [band.range for band in self.bands if band.range is not None]
-        if len(ranges) == len(self.bands):
-            return min(low for low, _ in ranges), max(high for _, high in ranges)
-        return sampled_range(self._reader, self._real[-1], len(self.bands))
+        stated = stated_range(self.dtype, self.bands)
+        return stated or sampled_range(self._reader, self._real[-1], len(self.bands))
 
     @cached_property
     def _real(self) -> list[int]:

@@ -183,6 +183,18 @@ def sample_of(band: int, alpha: int | None) -> int:
     return band + (alpha is not None and band >= alpha)
 
 
+def stated_range(dtype: np.dtype, bands: Sequence[Band]) -> tuple[float, float] | None:
+    """The values that matter, where kind of number or bands state them."""
+    if dtype == np.uint8:
+        return 0.0, 255.0
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    ranges = [band.range for band in bands if band.range is not None]
+    if not ranges or len(ranges) < len(bands):
+        return None
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
 def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, float]:
     """0.5th and 99.5th percentile of at most nine windows of 256² pixels of a level.
 

@@ -1,0 +1,28 @@
+"""The values that pass between the layers: frozen, without torch, Qt or files.
+
+Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
+"run pixels" are those of the scale a run works at (level-0 pixels times 1/scale).
+"""
+
+from napari_uhrseg.types.card import Card, LabelClass, Legend
+from napari_uhrseg.types.rois import Polygon, Region, Roi
+from napari_uhrseg.types.runs import Block, Labels, Mask, Run, SegmentSettings
+from napari_uhrseg.types.specs import InputSpec, Recipe, Stage, View
+
+__all__ = [
+    "Block",
+    "Card",
+    "InputSpec",
+    "LabelClass",
+    "Labels",
+    "Legend",
+    "Mask",
+    "Polygon",
+    "Recipe",
+    "Region",
+    "Roi",
+    "Run",
+    "SegmentSettings",
+    "Stage",
+    "View",
+]

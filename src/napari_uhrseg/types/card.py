@@ -1,0 +1,116 @@
+"""Classes, the legend of them, and the card of a checkpoint."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.types.specs import InputSpec, View
+
+
+@dataclass(frozen=True, slots=True)
+class LabelClass:
+    """One class: its id in the store (1 to 255), and how people know it.
+
+    ``source_value`` is its value in the masks it was trained from.
+    """
+
+    id: int
+    name: str
+    color: str
+    source_value: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.id <= 255:
+            raise ValueError(f"class id {self.id} is outside 1 to 255")
+        if len(self.color) != 7 or self.color[0] != "#":
+            raise ValueError(f"color {self.color!r} is not of the form #rrggbb")
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        value = int(self.color[1:], 16)
+        return value >> 16, value >> 8 & 255, value & 255
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """The classes of a store or a checkpoint, ids and names unique."""
+
+    classes: tuple[LabelClass, ...]
+
+    def __post_init__(self) -> None:
+        for what in ("id", "name"):
+            values = [getattr(c, what) for c in self.classes]
+            if len(set(values)) != len(values):
+                raise ValueError(f"the legend uses a class {what} twice: {values}")
+
+    def __iter__(self) -> Iterator[LabelClass]:
+        return iter(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def named(self, name: str) -> LabelClass | None:
+        return next((c for c in self.classes if c.name == name), None)
+
+    def merged(self, other: "Legend") -> "Legend":
+        """The union by name: the other's classes that lack here get new ids."""
+        free = max((c.id for c in self.classes), default=0) + 1
+        new = [c for c in other if self.named(c.name) is None]
+        if free + len(new) > 256:
+            raise ValueError("a label store holds at most 255 classes")
+        added = tuple(
+            LabelClass(free + i, c.name, c.color, c.source_value)
+            for i, c in enumerate(new)
+        )
+        return Legend(self.classes + added)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a checkpoint says of itself: JSON in the safetensors header.
+
+    ``model`` names an entry of the model registry, ``arguments`` are those of
+    its constructor; the class k (from 0) of the network is ``legend.classes[k]``.
+    """
+
+    model: str
+    arguments: Mapping[str, Any]
+    legend: Legend
+    spec: InputSpec
+    name: str = ""
+    source: str = ""
+    licence: str = ""
+    citation: str = ""
+    trained_on: str = ""
+    command: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parent: str | None = None
+    format_version: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The card, checked. Raises CheckpointError where a field is wrong."""
+        try:
+            version = data.get("format_version")
+            if version != 1:
+                raise CheckpointError(
+                    f"The card has format version {version}; this program reads 1.",
+                    "Update napari-uhrseg, or save the checkpoint again.",
+                )
+            legend = Legend(tuple(LabelClass(**c) for c in data["legend"]["classes"]))
+            spec = dict(data["spec"])
+            spec["views"] = {k: View(**v) for k, v in spec["views"].items()}
+            for key in ("value_range", "mean", "std"):
+                if spec.get(key) is not None:
+                    spec[key] = tuple(float(v) for v in spec[key])
+            plain = {k: v for k, v in data.items() if k not in ("legend", "spec")}
+            return cls(legend=legend, spec=InputSpec(**spec), **plain)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"The checkpoint's card is damaged: {error}.",
+                "Get the file again from where it came from.",
+            ) from error

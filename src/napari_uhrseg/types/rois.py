@@ -1,0 +1,91 @@
+"""Rectangles and polygons of pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """A rectangle of pixels; may reach outside the image."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 0 or self.width < 0:
+            raise ValueError(f"a Roi cannot have a negative side: {self}")
+
+    @property
+    def bottom(self) -> int:
+        return self.y + self.height
+
+    @property
+    def right(self) -> int:
+        return self.x + self.width
+
+    @property
+    def area(self) -> int:
+        return self.height * self.width
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return self.y + self.height / 2, self.x + self.width / 2
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.y, self.bottom), slice(self.x, self.right)
+
+    def intersect(self, other: "Roi") -> "Roi":
+        """The common rectangle; of area 0 where there is none."""
+        y, x = max(self.y, other.y), max(self.x, other.x)
+        bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
+        return Roi(y, x, max(0, bottom - y), max(0, right - x))
+
+    def contains(self, other: "Roi") -> bool:
+        return (
+            self.y <= other.y
+            and self.x <= other.x
+            and self.bottom >= other.bottom
+            and self.right >= other.right
+        )
+
+    def shift(self, dy: int, dx: int) -> "Roi":
+        return Roi(self.y + dy, self.x + dx, self.height, self.width)
+
+    def grow(self, margin: int) -> "Roi":
+        return Roi(
+            self.y - margin,
+            self.x - margin,
+            self.height + 2 * margin,
+            self.width + 2 * margin,
+        )
+
+    def align(self, step: int) -> "Roi":
+        """The smallest rectangle on multiples of ``step`` that holds this one."""
+        y, x = self.y // step * step, self.x // step * step
+        bottom, right = -(-self.bottom // step) * step, -(-self.right // step) * step
+        return Roi(y, x, bottom - y, right - x)
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A drawn shape: its corners (y, x) in level-0 pixels."""
+
+    corners: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.corners) < 3:
+            raise ValueError("a polygon needs at least three corners")
+
+    @property
+    def bounds(self) -> Roi:
+        ys = [y for y, _ in self.corners]
+        xs = [x for _, x in self.corners]
+        y, x = int(np.floor(min(ys))), int(np.floor(min(xs)))
+        return Roi(y, x, int(np.ceil(max(ys))) - y, int(np.ceil(max(xs))) - x)
+
+
+Region = Roi | Polygon

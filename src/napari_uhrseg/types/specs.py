@@ -1,0 +1,140 @@
+"""What a method needs: to see, in its input spec, and to learn, in its recipe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a network looks at around a window.
+
+    Parameters
+    ----------
+    extent
+        Side of the ground covered, in run pixels, centred on the window; or
+        ``"frame"`` for all of a frame, or of the crop in its place in training.
+    size
+        Side in pixels of what is fed to the network; ``None``: a pixel fed for
+        each run pixel, the only choice for a frame.
+    off_centre
+        In training its centre is anywhere in the window, in runs at the centre.
+    """
+
+    extent: int | Literal["frame"]
+    size: int | None = None
+    off_centre: bool = False
+
+    def __post_init__(self) -> None:
+        if self.extent == "frame" and self.size is not None:
+            raise ValueError("a frame is fed at its own size")
+
+    @property
+    def side(self) -> int:
+        """Pixels fed a side; for views of a window."""
+        if self.extent == "frame":
+            raise ValueError("a frame has no fixed size")
+        return self.extent if self.size is None else self.size
+
+    def __str__(self) -> str:
+        if self.extent == "frame":
+            return "the whole frame"
+        fed = "" if self.side == self.extent else f" → {self.side}"
+        return f"{self.extent}{fed} px"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a model needs to see. The engine reads this and nothing else.
+
+    Parameters
+    ----------
+    views
+        Name (``local``, ``surrounding``, ``overview``) to view.
+    window
+        Side of the square that one forward pass labels, in run pixels; where there
+        are frames, of the crop that is learnt from in a frame's place.
+    channels
+        Number of bands fed to the network.
+    value_range
+        Pixel values mapped to 0 and 1 before ``mean`` and ``std``; ``None``
+        takes the range of the image (0 to 255 for 8-bit, else its bands' range).
+    mean, std
+        Per channel, after ``value_range``.
+    pixel_size
+        Metres a pixel covered in training; ``None`` where unknown.
+    window_overlap
+        Pixels two neighbouring windows share unless the person chooses.
+    placement
+        ``"shift"``: the last window is moved inward; ``"even"``: evenly spread.
+    merge
+        Weights of overlapping windows: all alike, or falling to the borders.
+    padding
+        How ground beyond the image is made up.
+    frame
+        For models that work on frames: the side of the largest one in run pixels.
+        ``None``: the model works on windows.
+    frame_overlap
+        Width in run pixels of the seam in which two frames are blended.
+    minimum, divisor
+        Of frames: the smallest side, and what sides must be multiples of.
+    """
+
+    views: Mapping[str, View]
+    window: int
+    channels: int = 3
+    value_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pixel_size: float | None = None
+    window_overlap: int = 0
+    placement: Literal["shift", "even"] = "shift"
+    merge: Literal["uniform", "taper"] = "uniform"
+    padding: Literal["reflect", "edge", "zero"] = "reflect"
+    frame: int | None = None
+    frame_overlap: int = 128
+    minimum: int = 64
+    divisor: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise ValueError("a model must look at something: no views")
+        if self.window < 1 or not 0 <= self.window_overlap < self.window:
+            raise ValueError(
+                f"window {self.window} with overlap {self.window_overlap} is impossible"
+            )
+        frames = [name for name, v in self.views.items() if v.extent == "frame"]
+        if bool(frames) != (self.frame is not None):
+            raise ValueError("a frame's side is given where a view is of a frame")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std must have {self.channels} values each")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a training: which parameters train, how fast, how long.
+
+    ``trains`` are prefixes of parameter names (empty: all), ``name`` says to the
+    method which of its stages this is.
+    """
+
+    steps: int
+    learning_rate: float
+    trains: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a method is trained by its paper; a form may change the numbers.
+
+    ``schedule`` is the learning rate's course over a stage.
+    """
+
+    stages: tuple[Stage, ...]
+    batch_size: int
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "poly"] = "cosine"
+    clip: float | None = None
