@@ -28,19 +28,28 @@ class Batch:
     target
         (N, window, window) int64 class indices, 255 ignored; only in training.
         Where there are frames, of the size of the view that is one.
+    surrounding_target
+        The same for all of the view ``"surrounding"``, (N, side, side), where what
+        lies around the window is labelled too; ``None`` where nobody knows.
     """
 
     views: dict[str, Tensor]
     boxes: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
+    surrounding_target: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         return replace(
             self,
             views={k: v.to(device, non_blocking=True) for k, v in self.views.items()},
             boxes={k: v.to(device, non_blocking=True) for k, v in self.boxes.items()},
-            target=None if self.target is None else self.target.to(device),
+            target=_moved(self.target, device),
+            surrounding_target=_moved(self.surrounding_target, device),
         )
+
+
+def _moved(target: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if target is None else target.to(device)
 
 
 class Segmenter(nn.Module, ABC):
