@@ -13,6 +13,7 @@ ENCODER = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16
 SMALL = {
     "plain": {**ENCODER, "window": 64},
     "scpseg": {**ENCODER, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
+    "ehsnet": {"encoder": "hrnet_w18_small", "width": 8, "window": 128, "frame": 128},
 }
 THERE = [name for name, entry in REGISTRY.items() if entry.module]
 
@@ -30,19 +31,16 @@ def make(name: str, classes: int = 3, **arguments: object) -> Segmenter:
 def make_batch(model: Segmenter, size: int = 2, classes: int = 3) -> Batch:
     generator = torch.Generator().manual_seed(1)
     spec = model.spec
-    boxes = {}
+    views, boxes = {}, {}
     for name, view in spec.views.items():
-        margin = (view.extent - spec.window) // 2 * view.size / view.extent
-        boxes[name] = torch.tensor([[margin, margin, view.size - margin] * 2])[
-            :, [0, 1, 2, 5]
-        ].repeat(size, 1)
+        side = spec.window if view.extent == "frame" else view.side
+        views[name] = torch.randn(size, spec.channels, side, side, generator=generator)
+        if view.extent != "frame":
+            margin = (view.extent - spec.window) // 2 * side / view.extent
+            box = torch.tensor([margin, margin, side - margin, side - margin])
+            boxes[name] = box.repeat(size, 1)
     return Batch(
-        views={
-            name: torch.randn(
-                size, spec.channels, view.size, view.size, generator=generator
-            )
-            for name, view in spec.views.items()
-        },
+        views=views,
         boxes=boxes,
         target=torch.randint(
             0, classes, (size, spec.window, spec.window), generator=generator

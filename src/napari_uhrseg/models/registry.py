@@ -92,7 +92,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "ehsnet",
                 "EHSNet",
-                None,
+                "ehsnet:EHSNet",
                 "Labels a frame as a whole with a high-resolution network: the larger "
                 "the frame the better, and the more memory it takes.",
                 "mIoU 59.48 FBP, 78.51 Inria (buildings alone) (arXiv 2211.11316).",

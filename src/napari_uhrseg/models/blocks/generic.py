@@ -99,10 +99,15 @@ def _with_weights(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
     try:
         return made(**arguments, encoder_weights=weights)
     except (OSError, RuntimeError, KeyError) as error:  # hub errors are OSErrors
-        first = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"The ImageNet weights of {encoder!r} cannot be had: {first}",
-            "Connect to the internet once (they are kept afterwards), copy the "
-            "Hugging Face cache from a machine that has them, or train from scratch "
-            "with --no-pretrained.",
-        ) from error
+        raise weights_missing(encoder, error) from error
+
+
+def weights_missing(encoder: str, error: Exception) -> CheckpointError:
+    """What to tell people where ImageNet weights could not be fetched."""
+    first = str(error).partition("\n")[0]
+    return CheckpointError(
+        f"The ImageNet weights of {encoder!r} cannot be had: {first}",
+        "Connect to the internet once (they are kept afterwards), copy the "
+        "Hugging Face cache from a machine that has them, or train from scratch "
+        "with --no-pretrained.",
+    )
