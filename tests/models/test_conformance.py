@@ -13,6 +13,7 @@ ENCODER = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16
 SMALL = {
     "plain": {**ENCODER, "window": 64},
     "scpseg": {**ENCODER, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
+    "sgnet": {**ENCODER, "window": 64, "width": 8, "heads": 2, "shallow_width": 8},
     "ehsnet": {"encoder": "hrnet_w18_small", "width": 8, "window": 128, "frame": 128},
 }
 THERE = [name for name, entry in REGISTRY.items() if entry.module]

@@ -50,6 +50,7 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.heads import auxiliary_head
 from napari_uhrseg.models.blocks.hrnet import joined, make_hrnet
 from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import IGNORED, cross_entropy
@@ -115,11 +116,7 @@ class EHSNet(Segmenter):
         )
         self.encoder = make_hrnet(encoder, channels, 8, pretrained)
         inputs = sum(self.encoder.feature_info.channels())
-        self.auxiliary = nn.Sequential(
-            ConvNormAct(inputs, width, 3),
-            nn.Dropout2d(0.1),
-            nn.Conv2d(width, classes, 1),
-        )
+        self.auxiliary = auxiliary_head(inputs, width, classes)
         self.reduce = ConvNormAct(inputs, width, 1)
         self.lrd = LongRangeDependency(width)
         self.ecr = CrossCorrelation(width, share)

@@ -62,7 +62,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "sgnet",
                 "SGNet",
-                None,
+                "sgnet:SGNet",
                 "Reads the surroundings at full resolution in a second, lighter "
                 "branch: fine detail and context, for nearly twice the time.",
                 "mIoU with DeepLabv3+ ResNet-50: 75.44 DeepGlobe, 63.18 FBP, 81.21 "
