@@ -66,27 +66,29 @@ def read_state(path: Path | str) -> State:
 
 
 def fill(
-    model: Segmenter, state: Mapping[str, Tensor], title: str, of_no_use: Iterable[str]
+    model: Segmenter, state: Mapping[str, Tensor], title: str, without: str = ""
 ) -> Segmenter:
-    """Load a state_dict whose keys are the model's; what training needs is dropped.
+    """Load a state_dict that has the model's keys, and put the model in eval mode.
+
+    What only training needs may be missing: no checkpoint of ours holds it.
 
     Parameters
     ----------
-    of_no_use
-        Prefixes of keys that the original has and we do not need: left out.
+    without
+        Prefix of keys that the original has and we have no use for.
 
     Raises
     ------
     CheckpointError
         Keys are missing, unknown or of another shape: all are listed.
     """
-    no_use = tuple(of_no_use)
+    own = model.state_dict()
     training = tuple(f"{part}." for part in model.training_only)
-    own = {k: v for k, v in model.state_dict().items() if not k.startswith(training)}
-    found = {k: v for k, v in state.items() if not k.startswith(no_use + training)}
+    found = {k: v for k, v in state.items() if not without or not k.startswith(without)}
     # old versions of torch did not count batches, and nothing here does
-    counters = {k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}
-    found = {**counters, **found}
+    spare = [k for k in own if k.endswith(".num_batches_tracked")]
+    spare += [k for k in own if k.startswith(training)]
+    found = {**{k: own[k] for k in spare}, **found}
     problems = misfits(own, found)
     if problems:
         raise CheckpointError(
@@ -99,7 +101,7 @@ def fill(
             f"The file holds weights that are not finite: {listed(bad)}.",
             "Get the file again from where it came from.",
         )
-    model.load_state_dict({**model.state_dict(), **found})
+    model.load_state_dict(found)
     return model.eval()
 
 

@@ -64,7 +64,7 @@ def import_glnet(
                 f"{source.name} and {second.name} have different numbers of classes.",
                 "Give two files of the same training.",
             )
-        fill(build("glnet", {"mode": 2}, legend), other, "GLNet", ())  # every key
+        fill(build("glnet", {"mode": 2}, legend), other, "GLNet")  # every key
         state |= {
             f"fixed.{k}": v
             for k, v in other.items()
@@ -73,7 +73,7 @@ def import_glnet(
         files += f" and {second.name}"
     arguments = {"mode": mode}
     model = build("glnet", arguments, legend)
-    fill(model, state, "GLNet", ())
+    fill(model, state, "GLNet")
     card = Card(
         model="glnet",
         arguments=arguments,

@@ -23,20 +23,16 @@ from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend
 
 STDC = "refine_head.stdc_net."
-# heads that only the losses need
-TRAINING = (
-    "auxiliary_head.",
-    "decode_head.conv_seg.",
-    "refine_head.conv_seg_aux_16.",
-    "refine_head.conv_seg_aux_8.",
-    "refine_head.sr_decoder.",
-)
+HEAD = "refine_head.conv_seg."
+FUSED = 128  # channels of the fused maps, as published
 
 
 def import_isdnet(
     source: Path | str, legend: Legend | None = None
 ) -> tuple[Segmenter, Card]:
-    """ISDNet with the weights of an official file (ResNet-18, any number of classes).
+    """ISDNet with the weights of an official file: ResNet-18, any number of classes.
+
+    The heads that only training needs are checked too, and left out of checkpoints.
 
     Raises
     ------
@@ -46,13 +42,17 @@ def import_isdnet(
     """
     source = Path(source)
     state = _without_aliases(read_state(source))
-    count = count_classes(state, "refine_head.conv_seg.conv_out.weight", "ISDNet")
+    count = count_classes(state, f"{HEAD}conv_out.weight", "ISDNet")
     legend = chosen_legend(legend, count)
-    model = build("isdnet", {}, legend)
-    fill(model, state, "ISDNet", TRAINING)
+    arguments: dict[str, int] = {}
+    narrow = state.get(f"{HEAD}conv_bn_relu.conv.weight")
+    if narrow is not None and narrow.ndim == 4 and narrow.shape[1] != FUSED:
+        arguments["width"] = narrow.shape[1]
+    model = build("isdnet", arguments, legend)
+    fill(model, state, "ISDNet")
     card = Card(
         model="isdnet",
-        arguments={},
+        arguments=arguments,
         legend=legend,
         spec=model.spec,
         name=source.stem,

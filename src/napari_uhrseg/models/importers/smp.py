@@ -98,7 +98,7 @@ def import_smp(
     if count == 1:
         state = _two_channels(state, model.state_dict())
     # a second head labels whole images, which nobody asks for here
-    fill(model, state, TITLE, ("net.classification_head.",) if with_labels else ())
+    fill(model, state, TITLE, "net.classification_head." if with_labels else "")
     model.spec = _normalised(model.spec, encoder, pretrained)
     card = Card(
         model="plain",
