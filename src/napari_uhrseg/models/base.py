@@ -53,7 +53,7 @@ class Segmenter(nn.Module, ABC):
     spec: InputSpec
     recipe: Recipe
     training_only: ClassVar[tuple[str, ...]] = ()
-    """Names of submodules that only ``loss`` needs; no checkpoint holds them."""
+    """Dotted names of submodules that only ``loss`` needs; no checkpoint holds them."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:

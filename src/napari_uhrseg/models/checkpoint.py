@@ -118,7 +118,8 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
     _load(model, tensors, path)
     if not training:
         for part in model.training_only:
-            setattr(model, part, None)
+            owner, _, name = part.rpartition(".")
+            setattr(model.get_submodule(owner), name, None)
     return Checkpoint(model.eval(), card, _sha256(path), path)
 
 

@@ -72,7 +72,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "isdnet",
                 "ISDNet",
-                None,
+                "isdnet:ISDNet",
                 "Labels whole frames at once, a light branch at full resolution and a "
                 "deep one at a quarter: very quick on a GPU, memory grows with the "
                 "frame.",
