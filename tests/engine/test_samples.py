@@ -21,6 +21,7 @@ from napari_uhrseg.engine.samples import (
 )
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image import Image
+from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.types import InputSpec, LabelClass, Legend, Roi, View
 
 SPEC = InputSpec(
@@ -212,6 +213,17 @@ def test_other_values_can_be_ignored_and_named(folders):
         ("grass", 2),
         ("water", 9),
     ]
+
+
+def test_255_is_a_class_where_the_legend_says_so(tmp_path):
+    values = np.zeros((30, 30), np.uint8)
+    values[10:] = 255
+    Picture.fromarray(values).save(tmp_path / "mask.png")
+    Picture.new("RGB", (30, 30)).save(tmp_path / "image.png")
+    pair = tmp_path / "image.png", tmp_path / "mask.png"
+    source = FolderSource(*pair, LEGENDS["inria"], held_out=0)
+    found = source.training[0].target.read(Roi(0, 0, 30, 1))
+    assert found.ravel().tolist() == [0] * 10 + [1] * 20
 
 
 def test_colours_are_values(tmp_path):

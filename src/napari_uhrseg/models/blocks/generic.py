@@ -81,6 +81,20 @@ def make_segmenter(
     return net
 
 
+def fitting_window(
+    architecture: str,
+    encoder: str,
+    channels: int,
+    options: Mapping[str, Any] | None = None,
+    near: int = 512,
+) -> int:
+    """The side closest to ``near`` that the network takes; raises as make_segmenter."""
+    # every stride divides 0
+    net = make_segmenter(architecture, encoder, 1, channels, 0, options)
+    stride = int(net.encoder.output_stride)
+    return max(1, round(near / stride)) * stride
+
+
 def _built(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
     try:
         return made(**arguments)
