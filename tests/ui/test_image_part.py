@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout
 
 from napari_uhrseg.io.image import open_image
@@ -193,3 +194,91 @@ def test_the_run_is_of_the_plane_shown_and_the_store_says_so(
             (run,) = store.runs
             assert run.plane == plane
     assert sum(isinstance(x, Labels) for x in viewer.layers) == 2
+
+
+# overviews
+
+
+@pytest.fixture
+def no_overviews(tmp_path, monkeypatch):
+    """A tiled TIFF of one level, 12,288 pixels a side, white with a black square."""
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "large.tif"
+    white, black = (np.full((512, 512), v, np.uint8) for v in (255, 0))
+    tiles = (
+        black if 8 <= y < 16 and 8 <= x < 16 else white
+        for y in range(24)
+        for x in range(24)
+    )  # fmt: skip
+    tifffile.imwrite(
+        path, tiles, shape=(12_288, 12_288), dtype=np.uint8, tile=(512, 512),
+        compression="zlib",
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def slow_filling(monkeypatch):
+    """Each step of filling takes a while, so that there is time to look and press."""
+    import time
+
+    from napari_uhrseg.io import pyramid
+
+    real = pyramid.fill_levels
+
+    def slow(image):
+        for share in real(image):
+            time.sleep(0.05)
+            yield share
+
+    monkeypatch.setattr(pyramid, "fill_levels", slow)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("way", ["panel", "napari"])
+def test_missing_overviews_are_built_while_one_looks(
+    viewer, panel, qtbot, no_overviews, slow_filling, way
+):
+    bar = panel.image.overviews
+    if way == "panel":
+        open_in(panel, no_overviews, qtbot)
+    else:
+        viewer.open(str(no_overviews), plugin="napari-uhrseg")
+    qtbot.waitUntil(lambda: bar.isVisible() and 0 < bar.bar.value() < 1000)
+    assert "overviews" in bar.bar.text()
+    coarsest = panel.image.layer.data[-1]
+    assert set(np.unique(coarsest)) & {128}  # grey where nothing is known yet
+    qtbot.waitUntil(bar.isHidden, timeout=60_000)
+    assert not panel.image.image.missing_levels
+    assert coarsest[0, 0] == 255
+    middle = coarsest.shape[0] // 2
+    assert coarsest[middle, middle] == 0
+
+
+def test_stop_ends_building_and_opening_again_goes_on_with_it(
+    viewer, panel, qtbot, no_overviews, slow_filling
+):
+    bar = panel.image.overviews
+    open_in(panel, no_overviews, qtbot)
+    qtbot.waitUntil(lambda: bar.bar.value() > 300, timeout=30_000)
+    bar.stop.setFocus()
+    qtbot.keyClick(bar.stop, Qt.Key.Key_Space)
+    qtbot.waitUntil(bar.isHidden, timeout=10_000)
+    assert panel.image.image.missing_levels
+    viewer.layers.clear()
+    open_in(panel, no_overviews, qtbot)
+    qtbot.waitUntil(lambda: bar.isVisible() and bar.bar.value() > 0)
+    assert bar.bar.value() > 250  # not from the beginning
+    qtbot.waitUntil(bar.isHidden, timeout=60_000)
+    assert not panel.image.image.missing_levels
+
+
+def test_closing_the_panel_does_not_end_the_building(
+    viewer, panel, qtbot, no_overviews, slow_filling
+):
+    open_in(panel, no_overviews, qtbot)
+    bar = panel.image.overviews
+    qtbot.waitUntil(lambda: bar.isVisible() and bar.bar.value() > 0)
+    image = panel.image.image
+    viewer.window.remove_dock_widget(panel)
+    qtbot.waitUntil(lambda: not image.missing_levels, timeout=60_000)
