@@ -175,9 +175,12 @@ def test_plate(tmp_path: Path) -> None:
         group = zarr.open_group(path, mode="a", path=well["path"])
         group.attrs["ome"] = {"well": {"images": [{"path": "0"}, {"path": "1"}]}}
     image = open_image(path)
-    assert "2 wells; A/1/0 is shown" in image.warnings[0]
+    assert "4 fields; A/1/0 is shown" in image.warnings[0]
+    assert image.series == ("A/1/0", "A/1/1", "B/2/0", "B/2/1")
     assert whole(image)[0, 0, 0] == 0
-    assert whole(open_image(path, series=3))[0, 0, 0] == 11
+    last = open_image(path, series=3)
+    assert whole(last)[0, 0, 0] == 11
+    assert last.series[last.series_number] == "B/2/1"
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -153,7 +153,9 @@ def test_series_can_be_chosen(tmp_path):
             file.write(pixels, photometric="rgb", metadata=None)
     np.testing.assert_array_equal(whole(open_image(path)), large)
     np.testing.assert_array_equal(whole(open_image(path, series=0)), small)
-    assert len(open_image(path).series) == 2
+    image = open_image(path)
+    assert len(image.series) == 2
+    assert image.series_number == 1  # the largest
 
 
 def test_a_large_file_in_strips_is_grey_until_it_is_tiled(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The panel in a real viewer, with a real network of little worth."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -10,47 +8,10 @@ from qtpy.QtCore import Qt, QThreadPool
 
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers import add_image
-from napari_uhrseg.ui.panel import FineTunePanel, Panel
-from napari_uhrseg.ui.triton import keep_triton_out
+from napari_uhrseg.ui.panel import FineTunePanel
 
 pytestmark = pytest.mark.gui
-
-LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
-ARGUMENTS = {"architecture": "Unet", "encoder": "resnet18", "window": 256}
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory) -> list[Path]:
-    keep_triton_out()
-    import torch
-
-    from napari_uhrseg.models.checkpoint import save_checkpoint
-    from napari_uhrseg.models.registry import build
-
-    paths = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        model = build("plain", ARGUMENTS, LEGEND)
-        card = Card("plain", ARGUMENTS, LEGEND, model.spec, name=f"number {seed}")
-        paths.append(tmp_path_factory.mktemp("ckpt") / f"{seed}.safetensors")
-        save_checkpoint(paths[-1], model, card)
-    return paths
-
-
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
-def panel(viewer):
-    panel = Panel(viewer)
-    viewer.window.add_dock_widget(panel)
-    yield panel
-    panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(20_000)
 
 
 @pytest.fixture

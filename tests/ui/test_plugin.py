@@ -70,6 +70,17 @@ def test_a_bad_file_is_told_once_and_leaves_nothing(
     assert not hasattr(told, "exception")  # which would offer a traceback
 
 
+def test_a_stack_with_a_pixel_size_opens(make_napari_viewer, tmp_path):
+    path = tmp_path / "stack.ome.tif"
+    about = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}
+    about |= {"PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}
+    tifffile.imwrite(path, np.zeros((4, 90, 80), np.uint8), metadata=about)
+    viewer = make_napari_viewer()
+    (layer,) = viewer.open(str(path), plugin="napari-uhrseg")
+    assert tuple(layer.scale) == (1, 0.5, 0.5)
+    assert [str(u) for u in layer.units] == ["pixel", "micrometer", "micrometer"]
+
+
 def test_stacks_are_not_ours():
     assert get_reader(["a.tif", "b.tif"]) is None
 

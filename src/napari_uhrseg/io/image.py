@@ -64,6 +64,8 @@ class Image:
         Pixel to CRS coordinates, rasterio's order a, b, c, d, e, f.
     plane
         Which plane of the other axes is read.
+    series, series_number
+        Names of the images in the file, and which of them this is.
     parallel
         Whether several threads may decode at once.
     fill
@@ -90,6 +92,7 @@ class Image:
     plane: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
+    series_number: int = 0
     parallel: bool = True
     fill: bool = True
     on_read_error: Callable[[str], None] | None = None

@@ -15,9 +15,16 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.ui.jobs import Jobs, report
-from napari_uhrseg.ui.layers import KEY, add_image, image_layers, images_in
+from napari_uhrseg.ui.layers import (
+    KEY,
+    add_image,
+    image_layers,
+    images_in,
+    replace_series,
+)
 from napari_uhrseg.ui.overviews import OverviewsBar
 from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+from napari_uhrseg.ui.view import show_plane, shown_plane
 
 
 class ImagePart(QWidget):
@@ -42,6 +49,9 @@ class ImagePart(QWidget):
         self.overviews = OverviewsBar()
         self._form = form_of(self)
         add_row(self._form, "&Image", self.box, self.open)
+        self.series = combo("Which of the images in this file is shown and segmented.")
+        add_row(self._form, "Se&ries", self.series)
+        self.series.activated.connect(self._series_chosen)
         self._form.addRow(self.facts)
         self._form.addRow(self.overviews)
         self.box.currentIndexChanged.connect(self._chosen)
@@ -80,6 +90,28 @@ class ImagePart(QWidget):
     def _opened(self, image: Image) -> None:
         try:
             layer = add_image(self._viewer, image)[0]
+        except OpenError as error:
+            report(error)
+            return
+        self.box.setCurrentIndex(self._row(layer))
+
+    def _series_chosen(self, number: int) -> None:
+        """The person chose another image of the file: it takes this one's place."""
+        image = self.image
+        if image is None or image.path is None or number == image.series_number:
+            return
+        self.facts.setText(f"Opening {self.series.currentText()}…")
+        self._jobs.call(
+            _open,
+            image.path,
+            number,
+            returned=self._series_opened,
+            finished=self._show_facts,
+        )
+
+    def _series_opened(self, image: Image) -> None:
+        try:
+            layer = replace_series(self._viewer, image)[0]
         except OpenError as error:
             report(error)
             return
@@ -133,9 +165,19 @@ class ImagePart(QWidget):
         if self.image is None:
             text = "No image yet. Open one, drop a file into the window, or try "
             self.facts.setText(text + "File > Open Sample > napari-uhrseg.")
+            self._form.setRowVisible(self.series, False)
         else:
+            self._list_series(self.image)
             self.facts.setText(facts(self.image))
             self.facts.setToolTip(str(self.image.path or "This image has no file."))
+
+    def _list_series(self, image: Image) -> None:
+        self.series.clear()
+        for number, name in enumerate(image.series):
+            self.series.addItem(f"{number}: {name}")
+        self.series.setCurrentIndex(image.series_number)
+        several = len(image.series) > 1 and image.path is not None
+        self._form.setRowVisible(self.series, several)
 
     def _make_planes(self) -> None:
         for box in self._planes.values():
@@ -143,10 +185,13 @@ class ImagePart(QWidget):
         self._planes = {}
         if self.image is None:
             return
+        if self.image.planes:  # what is shown is what will be segmented
+            shown = shown_plane(self._viewer, self.layer, self.image)
+            self.image = self.image.with_plane(**shown)
         for axis, size in self.image.planes.items():
             box = QSpinBox()
             box.setRange(0, size - 1)
-            box.setValue(self.image.plane.get(axis, 0))
+            box.setValue(self.image.plane[axis])
             box.setSuffix(f" of 0 to {size - 1}")
             box.setToolTip(f"The {axis} plane that is shown and segmented.")
             box.valueChanged.connect(self._plane_chosen)
@@ -158,14 +203,14 @@ class ImagePart(QWidget):
             return
         plane = {axis: box.value() for axis, box in self._planes.items()}
         self.image = self.image.with_plane(**plane)
-        for step, axis in enumerate(self._planes):
-            self._viewer.dims.set_current_step(step, plane[axis])
+        show_plane(self._viewer, self.layer, self.image)
         self.changed.emit()
 
     def _step_changed(self) -> None:
-        steps = self._viewer.dims.current_step
-        for step, box in enumerate(self._planes.values()):
-            box.setValue(steps[step])
+        if self.image is not None and self._planes:
+            shown = shown_plane(self._viewer, self.layer, self.image)
+            for axis, index in shown.items():
+                self._planes[axis].setValue(index)
 
 
 def facts(image: Image) -> str:
@@ -190,7 +235,7 @@ def crs_name(wkt: str | None) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def _open(path: Path) -> Image:
-    image = open_image(path)
+def _open(path: Path, series: int | None = None) -> Image:
+    image = open_image(path, series=series)
     image_layers(image)  # contrast limits are estimated here, off the Qt thread
     return image

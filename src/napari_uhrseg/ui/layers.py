@@ -16,7 +16,8 @@ from napari_uhrseg.io.labels import LabelStore, confidence_levels, shown_levels
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.overviews import fill
 
-KEY = "uhrseg_image"
+KEY = "uhrseg_image"  # in a layer's metadata: the image shown or labelled
+STORE = "uhrseg_store"  # likewise: the store of which it shows labels or confidence
 MAX_STEPS = 2**30  # half of what fits, for the margins napari adds
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -31,7 +32,7 @@ def image_layers(image: Image) -> list[LayerData]:
     """
     if image.on_read_error is None:
         image.on_read_error = show_warning
-    shared = {"metadata": {KEY: image}, **_world(image)}
+    shared = {"metadata": {KEY: image}, **_world(image, len(image.planes))}
     shared["multiscale"] = len(image.levels) > 1
     if image.missing_levels:  # they change as they are filled
         shared["cache"] = False
@@ -47,21 +48,46 @@ def image_layers(image: Image) -> list[LayerData]:
 def add_image(viewer: Any, image: Image) -> list[Any]:
     """Show the image, begin to fill what it lacks, and show the scale bar."""
     check_scales(viewer, image)
-    layers = []
-    for data, options, _ in image_layers(image):
-        added = viewer.add_image(data, **options)
-        layers.extend(added if isinstance(added, list) else [added])
-    fill(image)
+    data = image_layers(image)
+    fill(image)  # before its layer is there, so that the panel finds it at work
+    layers = [viewer.add_image(d, **options) for d, options, _ in data]
     if image.pixel_size is not None:
         viewer.canvas.overlays.scale_bar.visible = True
     return layers
+
+
+def replace_series(viewer: Any, image: Image) -> list[Any]:
+    """Show this image of a file in the place of the others of that file.
+
+    Labels of the others are hidden, and shown again with their image.
+    """
+    before = [x for x in viewer.layers if _is_of_file(x, image)]
+    place = min((viewer.layers.index(x) for x in before), default=None)
+    layers = add_image(viewer, image)
+    if place is not None:
+        for i, layer in enumerate(layers):
+            viewer.layers.move(viewer.layers.index(layer), place + i)
+    for layer in before:
+        if STORE not in layer.metadata:
+            viewer.layers.remove(layer)
+        elif layer.metadata[KEY].series_number != image.series_number:
+            layer.visible = False
+        elif type(layer).__name__ == "Labels":
+            layer.visible = True
+    viewer.reset_view()
+    return layers
+
+
+def _is_of_file(layer: Any, image: Image) -> bool:
+    other = layer.metadata.get(KEY)
+    return other is not None and other.path == image.path
 
 
 def images_in(viewer: Any) -> Iterator[Any]:
     """The image layers one can segment: of an image shown by band, the first."""
     seen: set[int] = set()
     for layer in viewer.layers:
-        if type(layer).__name__ != "Image":
+        if type(layer).__name__ != "Image" or STORE in layer.metadata:
             continue
         key = id(layer.metadata.get(KEY, layer))
         if key not in seen:
@@ -101,7 +127,8 @@ class LabelsView(QObject):
     def __init__(self, viewer: Any, store: LabelStore, image: Image) -> None:
         super().__init__()
         self._viewer, self.store, self._hidden = viewer, store, set[int]()
-        world, many = _world(image), len(store.prediction) > 1
+        many = len(store.prediction) > 1
+        shared = {"metadata": {KEY: image, STORE: store}, **_world(image)}
         self.confidence = viewer.add_image(
             _data(confidence_levels(store)),
             name=f"{image.name} confidence",
@@ -111,7 +138,7 @@ class LabelsView(QObject):
             blending="additive",
             visible=False,
             cache=False,
-            **world,
+            **shared,
         )
         self.layer = viewer.add_labels(
             _data(shown_levels(store)),
@@ -119,8 +146,7 @@ class LabelsView(QObject):
             multiscale=many,
             opacity=0.5,
             cache=False,
-            metadata={"uhrseg_store": store},
-            **world,
+            **shared,
         )
         self.layer.editable = False  # a run's labels; corrections are their own array
         if store.temporary:  # the folder goes with the layer that shows it
@@ -165,11 +191,12 @@ class LabelsView(QObject):
                 layer.refresh(extent=False, thumbnail=False, highlight=False)
 
 
-def _world(image: Image) -> dict[str, Any]:
-    """Scale and units, so that the scale bar is right."""
+def _world(image: Image, planes: int = 0) -> dict[str, Any]:
+    """Scale and units, so that the scale bar is right; planes are just counted."""
     if image.pixel_size is None:
         return {}
-    return {"scale": image.pixel_size, "units": (image.unit, image.unit)}
+    scale = (1.0,) * planes + tuple(image.pixel_size)
+    return {"scale": scale, "units": ("pixel",) * planes + (image.unit,) * 2}
 
 
 def _data(levels: Sequence[Any]) -> Any:

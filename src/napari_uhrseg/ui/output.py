@@ -119,8 +119,10 @@ class OutputPart(QWidget):
 
     def set_image(self, image: Image | None) -> None:
         """Propose a store beside the image, or say that there is no place."""
-        path = None if image is None else image.path
-        self.line.setText("" if path is None else str(default_output(path)))
+        text = ""
+        if image is not None and image.path is not None:
+            text = str(default_output(image.path, image.series_number))
+        self.line.setText(text)
         self.line.setPlaceholderText("only until the window closes")
         self._edited()
 
@@ -153,14 +155,15 @@ class OutputPart(QWidget):
             self.use(Path(name).with_suffix(".zarr"))
 
 
-def default_output(image_path: Path) -> Path:
-    """``<name>_labels.zarr`` beside the image."""
-    stem = image_path.name
-    for ending in (".ome.zarr", ".ome.tif", ".ome.tiff", image_path.suffix):
+def default_output(path: Path, series: int = 0) -> Path:
+    """``<name>_labels.zarr`` beside the image; ``<name>_2_labels.zarr`` of series 2."""
+    stem = path.name
+    for ending in (".ome.zarr", ".ome.tif", ".ome.tiff", path.suffix):
         if ending and stem.lower().endswith(ending):
             stem = stem[: -len(ending)]
             break
-    return image_path.parent / f"{stem}_labels.zarr"
+    number = f"_{series}" if series else ""
+    return path.parent / f"{stem}{number}_labels.zarr"
 
 
 def free_name(path: Path, exists: Callable[[Path], bool] = Path.exists) -> Path:

@@ -73,7 +73,8 @@ def _layers_of(image: Image) -> list[Any]:
 
     viewer = napari.current_viewer()
     layers = [] if viewer is None else list(viewer.layers)
-    return [x for x in layers if x.metadata.get("uhrseg_image") is image]
+    ours = (x for x in layers if x.metadata.get("uhrseg_image") is image)
+    return [x for x in ours if "uhrseg_store" not in x.metadata]
 
 
 class OverviewsBar(QWidget):

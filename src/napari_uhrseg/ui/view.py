@@ -7,6 +7,7 @@ from qtpy.QtCore import QObject
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
+from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Polygon, Region, Roi
 
 
@@ -26,6 +27,25 @@ def image_size(layer: Any) -> tuple[int, int]:
     shape = layer.data[0].shape if layer.multiscale else layer.data.shape
     height, width = shape[-3:-1] if getattr(layer, "rgb", False) else shape[-2:]
     return int(height), int(width)
+
+
+def shown_plane(viewer: Any, layer: Any, image: Image) -> dict[str, int]:
+    """Which plane of the image napari's sliders show: axis to index."""
+    at = layer.world_to_data(viewer.dims.point[-layer.ndim :])
+    return {
+        axis: min(max(0, round(float(at[i]))), size - 1)
+        for i, (axis, size) in enumerate(image.planes.items())
+    }
+
+
+def show_plane(viewer: Any, layer: Any, image: Image) -> None:
+    """Move napari's sliders to the plane that is read of the image."""
+    at = layer.world_to_data(viewer.dims.point[-layer.ndim :])
+    indices = [image.plane[axis] for axis in image.planes]
+    world = layer.data_to_world([*indices, *at[len(indices) :]])
+    first = viewer.dims.ndim - layer.ndim
+    for i in range(len(indices)):
+        viewer.dims.set_point(first + i, float(world[i]))
 
 
 def drawn_region(viewer: Any, shapes: Any, layer: Any) -> Region:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,8 @@ def open_ome_zarr(path: Path, series: int | None) -> Image:
             f"Choose one from 0 to {len(found) - 1}.",
         )
     image = _image(path, node, found[number], said)
-    image.series = tuple(s.path or path.name for s in found)
+    image.series = tuple(s.path or f"image {s.number}" for s in found)
+    image.series_number = number
     return image
 
 
@@ -91,9 +92,7 @@ def _find(
         count = len(ngff.filled_list(attributes["multiscales"], "multiscales", path))
         found, what = [_Series("", i) for i in range(count)], "images"
     elif "plate" in attributes:
-        # fields are looked up well by well, and no further than asked for
-        found = list(_of_plate(path, root, attributes["plate"], series))
-        what = "wells"
+        found, what = _of_plate(path, root, attributes["plate"]), "fields"
     elif "well" in attributes:
         fields = ngff.filled_list(attributes["well"].get("images"), "well/images", path)
         found, what = [_Series(str(f["path"])) for f in fields], "fields"
@@ -109,7 +108,7 @@ def _find(
         first = found[0].path or "the first"
         return found, [
             f"{path.name} holds {len(found)} {what}; {first} is shown. "
-            "The others are chosen by their number (series)."
+            "The others are chosen as its series."
         ]
     return found, []
 
@@ -124,22 +123,18 @@ def _of_collection(root: zarr.Group) -> list[_Series]:
     return [_Series(n) for n, g in groups if g and "multiscales" in _attributes(g)]
 
 
-def _of_plate(
-    path: Path, root: zarr.Group, plate: Any, series: int | None
-) -> Iterator[_Series]:
-    """The first field of each well; all fields of the wells up to one asked for."""
+def _of_plate(path: Path, root: zarr.Group, plate: Any) -> list[_Series]:
+    """All fields, well by well."""
     wells = ngff.filled_list(
         plate.get("wells") if isinstance(plate, dict) else None, "plate/wells", path
     )
-    for entry in wells:
-        name = str(entry.get("path"))
-        if series is None:
-            yield _Series(f"{name}/0")
-            continue
-        well = _group(root, name)
-        if well is not None:
-            for field in _attributes(well).get("well", {}).get("images", []):
-                yield _Series(f"{name}/{field['path']}")
+    groups = ((str(w.get("path")), _group(root, str(w.get("path")))) for w in wells)
+    return [
+        _Series(f"{name}/{field['path']}")
+        for name, well in groups
+        if well is not None
+        for field in _attributes(well).get("well", {}).get("images", [])
+    ]
 
 
 def _inside(path: Path, root: zarr.Group) -> str:

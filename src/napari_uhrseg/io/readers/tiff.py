@@ -118,6 +118,7 @@ class _Opened:
             is_slide=bool(rgb) and unit == "micrometer",
             warnings=tuple(self.warnings),
             series=tuple(s.name or f"image {i}" for i, s in enumerate(self.every)),
+            series_number=self.number,
         )
         if self.tif.is_ome and self.series.kind != "ome":
             image.warnings += (
