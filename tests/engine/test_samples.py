@@ -79,6 +79,32 @@ def test_views_and_target_are_turned_together(monkeypatch):
         assert torch.equal(batch.boxes["surrounding"], boxes)
 
 
+def test_surroundings_lie_off_centre_and_bring_their_labels(monkeypatch):
+    monkeypatch.setattr(Jitter, "__call__", lambda self, view, spec: view)
+    spec = replace(
+        SPEC,
+        views={"local": View(32), "surrounding": View(64, off_centre=True)},
+        padding="zero",
+    )
+    source = Scenes(LEGEND, (scene(),)).fitted(spec)
+    corners = set()
+    for batch in batches(source, spec, 4, 0, range(8)):
+        for sample in range(4):
+            y, x = (int(v) for v in batch.boxes["surrounding"][sample, :2])
+            inside = (slice(y, y + 32), slice(x, x + 32))
+            around = batch.views["surrounding"][sample]
+            assert torch.equal(around[:, *inside], batch.views["local"][sample])
+            labels = batch.surrounding_target[sample]
+            assert torch.equal(labels[inside], batch.target[sample])
+            known = labels != 255
+            classes = (around[0] * 255 / 60).round().long()
+            assert torch.equal(classes[known], labels[known])
+            assert not around[:, ~known].any()  # beyond the scene
+            corners.add((y, x))
+    assert len(corners) > 20
+    assert all(0 <= v <= 32 for corner in corners for v in corner)
+
+
 def test_boxes_turn_with_their_view():
     view = np.zeros((1, 20, 20))
     view[0, 2:5, 11:18] = 1
