@@ -82,14 +82,32 @@ def fill(
     CheckpointError
         Keys are missing, unknown or of another shape: all are listed.
     """
-    own = model.state_dict()
-    training = tuple(f"{part}." for part in model.training_only)
     found = {k: v for k, v in state.items() if not without or not k.startswith(without)}
-    # old versions of torch did not count batches, and nothing here does
-    spare = [k for k in own if k.endswith(".num_batches_tracked")]
-    spare += [k for k in own if k.startswith(training)]
-    found = {**{k: own[k] for k in spare}, **found}
-    problems = misfits(own, found)
+    training = tuple(f"{part}." for part in model.training_only)
+    model.load_state_dict(complete(found, model.state_dict(), title, training))
+    return model.eval()
+
+
+def complete(
+    found: State, expected: State, title: str, spare: tuple[str, ...] = ()
+) -> State:
+    """The state_dict, each of whose keys is expected and each expected one there.
+
+    Counts of batches, which old torch did not save and nothing here reads, and keys
+    with a prefix of ``spare`` are taken from ``expected`` where they are missing.
+
+    Raises
+    ------
+    CheckpointError
+        Keys are missing, unknown or of another shape, or values are not finite.
+    """
+    kept = {
+        k: v
+        for k, v in expected.items()
+        if k.endswith(".num_batches_tracked") or k.startswith(spare)
+    }
+    found = {**kept, **found}
+    problems = misfits(expected, found)
     if problems:
         raise CheckpointError(
             f"This is not {title} as it is known here. {'; '.join(problems)}.",
@@ -101,8 +119,7 @@ def fill(
             f"The file holds weights that are not finite: {listed(bad)}.",
             "Get the file again from where it came from.",
         )
-    model.load_state_dict(found)
-    return model.eval()
+    return found
 
 
 def count_classes(state: Mapping[str, Tensor], key: str, title: str) -> int:

@@ -15,6 +15,7 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.importers.files import (
     State,
     chosen_legend,
+    complete,
     count_classes,
     fill,
     read_state,
@@ -22,7 +23,8 @@ from napari_uhrseg.models.importers.files import (
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend
 
-FIXED = ("resnet_global.", "fpn_global.")
+TITLE = "GLNet"
+FIXED = "fixed."
 
 
 def import_glnet(
@@ -52,28 +54,21 @@ def import_glnet(
     """
     source = Path(source)
     state = read_state(source)
-    count = count_classes(state, "ensemble_conv.weight", "GLNet")
+    count = count_classes(state, "ensemble_conv.weight", TITLE)
     mode = _mode(state, source, second, mode)
     legend = chosen_legend(legend, count)
+    arguments = {"mode": mode}
+    model = build("glnet", arguments, legend)
+    own = model.state_dict()
     files = source.name
     if second is not None:
         second = Path(second)
         other = read_state(second)
-        if count_classes(other, "ensemble_conv.weight", "GLNet") != count:
-            raise CheckpointError(
-                f"{source.name} and {second.name} have different numbers of classes.",
-                "Give two files of the same training.",
-            )
-        fill(build("glnet", {"mode": 2}, legend), other, "GLNet")  # every key
-        state |= {
-            f"fixed.{k}": v
-            for k, v in other.items()
-            if k.startswith(FIXED) and "_ext." not in k
-        }
+        official = {k: v for k, v in own.items() if not k.startswith(FIXED)}
+        other = complete(other, official, f"the second file of {TITLE}")
+        state |= {FIXED + k: v for k, v in other.items() if FIXED + k in own}
         files += f" and {second.name}"
-    arguments = {"mode": mode}
-    model = build("glnet", arguments, legend)
-    fill(model, state, "GLNet")
+    fill(model, state, TITLE)
     card = Card(
         model="glnet",
         arguments=arguments,
