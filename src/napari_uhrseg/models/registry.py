@@ -83,7 +83,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "glnet",
                 "GLNet",
-                None,
+                "glnet:GLNet",
                 "Looks at an overview of the whole frame and at each window in turn, "
                 "sharing features both ways: long-range context, two passes and slow.",
                 "mIoU 71.6 DeepGlobe (1865 MB; 0.17 images a second as ISDNet's "
