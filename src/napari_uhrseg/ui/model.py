@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFileDialog,
-    QPushButton,
     QTextBrowser,
     QVBoxLayout,
     QWidget,
@@ -18,7 +17,7 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui.jobs import Jobs
-from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button
 from napari_uhrseg.units import format_length
 
 RECENT = 8
@@ -36,9 +35,9 @@ class ModelPart(QWidget):
         self._cards: dict[Path, Card] = {}
         self.model, self.sentence = combo(), note()
         self.checkpoint = combo("A checkpoint is a model with what it has learned.")
-        self.browse = QPushButton("&Browse…", clicked=self._browse)
-        self.browse.setToolTip("Use a checkpoint file (.safetensors) of your own.")
-        self.show_card = QPushButton("Car&d…", clicked=self._show_card)
+        tip = "Use a checkpoint file (.safetensors) of your own."
+        self.browse = push_button("&Browse…", tip, self._browse)
+        self.show_card = push_button("C&ard…", clicked=self._show_card)
         self.note = note()
         form = form_of(self)
         add_row(form, "&Model", self.model)
@@ -150,6 +149,8 @@ class CardDialog(QDialog):
         self.setWindowTitle(f"Card of {card.name or path.name}")
         self.text = QTextBrowser(openExternalLinks=True)
         self.text.setHtml(card_html(card, path))
+        self.text.setTabChangesFocus(True)
+        self.text.setAccessibleName("Card")
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
