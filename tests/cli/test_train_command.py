@@ -50,6 +50,24 @@ def test_a_trained_checkpoint_labels_what_it_has_learned(train, files, tmp_path)
     assert {"iou/class 0", "f1/class 1", "accuracy"} <= set(total["metrics"])
 
 
+def test_the_card_says_what_the_person_says_of_the_weights(train, tmp_path):
+    said = {
+        "name": "Squares, small", "licence": "CC0-1.0",
+        "source": "https://example.org/squares", "citation": "Nobody, Squares, 2025",
+    }  # fmt: skip
+    options = [x for key, value in said.items() for x in (f"--{key}", value)]
+    result = train("--steps", 1, *options)
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "net.safetensors"
+    card = read_card(path)
+    assert {key: getattr(card, key) for key in said} == said
+    shown = invoke("info", path).stdout
+    for value in said.values():
+        assert value in shown
+    assert train("--steps", 1, "--overwrite").exit_code == 0
+    assert read_card(path).name == "net"  # unless said otherwise: the file's
+
+
 def test_training_as_json(train):
     result = train("--steps", 2, "--json")
     assert result.exit_code == 0, result.output
@@ -69,7 +87,6 @@ def test_what_cannot_be_trained_is_said_in_words(files, tmp_path):
     common = ("--output", tmp_path / "n.safetensors", "--device", "cpu")
     folders = ("--images", files / "images", "--masks", files / "masks")
     for options, said in (
-        (("--model", "glnet", *folders), "not there yet"),
         (("--model", "magic", *folders), "magic"),
         (("--model", "plain", *folders, "--validate", "no"), "no scene named no"),
         (("--model", "plain", *folders[:2], "--masks", tmp_path / "no"), "no"),

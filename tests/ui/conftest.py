@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
+from waiting import wait_for_plan
 
+from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Card, LabelClass, Legend
+from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.triton import keep_triton_out
 
@@ -43,3 +47,22 @@ def panel(viewer):
     yield panel
     panel.stop()
     assert QThreadPool.globalInstance().waitForDone(20_000)
+
+
+@pytest.fixture
+def image():
+    noise = np.random.default_rng(0).integers(0, 255, (2100, 300, 3), np.uint8)
+    return Image.from_array(
+        [noise, noise[::2, ::2]], name="noise", rgb=True, pixel_size=(0.5, 0.5),
+        unit="micrometer",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
+    """The panel, planned and with an output."""
+    add_image(viewer, image)
+    panel.segment.model.use(checkpoints[0])
+    panel.segment.output.use(tmp_path / "labels.zarr")
+    wait_for_plan(panel, qtbot)
+    return panel

@@ -61,6 +61,7 @@ def test_another_image_of_the_file_takes_the_place_of_the_first(
     above = viewer.add_points(np.zeros((1, 2)), name="above")
     open_in(panel, two_images, qtbot)
     viewer.layers.move(viewer.layers.index(above), 99)
+    qtbot.waitUntil(lambda: row_of(panel.image.layout(), "Series") is not None)
     box = row_of(panel.image.layout(), "Series")
     assert [box.itemText(i)[:2] for i in range(box.count())] == ["0:", "1:"]
     assert box.currentIndex() == 0
@@ -134,6 +135,7 @@ def test_the_boxes_and_the_sliders_of_napari_show_one_plane(
     viewer.add_image(np.zeros((7, 2, 2, 20, 20)))  # its axes come before the stack's
     open_in(panel, stack, qtbot)
     form = panel.image.layout()
+    qtbot.waitUntil(lambda: row_of(form, "Plane t") is not None)
     z, t = row_of(form, "Plane z"), row_of(form, "Plane t")
 
     def shown():

@@ -5,51 +5,13 @@ import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
+from waiting import wait_for_end, wait_for_plan
 
-from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.panel import FineTunePanel
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def image():
-    noise = np.random.default_rng(0).integers(0, 255, (2100, 300, 3), np.uint8)
-    return Image.from_array(
-        [noise, noise[::2, ::2]], name="noise", rgb=True, pixel_size=(0.5, 0.5),
-        unit="micrometer",
-    )  # fmt: skip
-
-
-@pytest.fixture
-def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
-    """The panel, planned and with an output."""
-    add_image(viewer, image)
-    panel.segment.model.use(checkpoints[0])
-    panel.segment.output.use(tmp_path / "labels.zarr")
-    wait_for_plan(panel, qtbot)
-    return panel
-
-
-def wait_for_plan(panel, qtbot):
-    bar, plan = panel.segment.bar, panel.segment.plan
-    plan.setText("")
-    panel.segment.replan()
-
-    def planned() -> None:
-        assert bar.start.isEnabled(), bar.status.text()
-        assert plan.text().startswith("Plan:"), plan.text()
-
-    qtbot.waitUntil(planned, timeout=30_000)
-
-
-def wait_for_end(panel, qtbot):
-    bar = panel.segment.bar
-    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=20_000)
-    qtbot.waitUntil(bar.start.isEnabled, timeout=10_000)
-    return bar.status.text()
 
 
 def labels_in(viewer):
@@ -167,13 +129,14 @@ def test_buttons_say_why_they_are_disabled(panel, qtbot):
     assert "no run" in bar.pause.toolTip()
 
 
-def test_models_not_there_yet_are_listed_and_say_so(panel):
-    box = panel.segment.model.model
-    assert box.count() == 6
-    for row in range(box.count()):
-        there = "not there yet" not in box.itemText(row)
-        assert box.model().item(row).isEnabled() == there
-        assert box.itemData(row, Qt.ItemDataRole.ToolTipRole)
+def test_every_model_says_what_it_is_good_at_and_what_was_published(panel):
+    model = panel.segment.model
+    assert model.model.count() == 6
+    for row in range(model.model.count()):
+        model.model.setCurrentIndex(row)
+        entry = REGISTRY[model.model.currentData()]
+        assert model.sentence.text().startswith(entry.sentence)
+        assert entry.published in model.sentence.text()
 
 
 @pytest.mark.parametrize("answer", ["other", "replace", None])
@@ -259,17 +222,6 @@ def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):
 def test_it_is_narrow_enough_and_scrolls(panel):
     assert panel.minimumSizeHint().height() < 400
     assert panel.minimumWidth() <= 340
-
-
-def test_every_field_has_a_name_and_a_tooltip(panel):
-    from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox
-
-    for kind in (QAbstractButton, QAbstractSpinBox, QComboBox):
-        for widget in panel.segment.form.findChildren(kind):
-            if widget.objectName().startswith("qt_") or widget.parent() is None:
-                continue
-            named = widget.accessibleName() or getattr(widget, "text", str)()
-            assert named, widget
 
 
 def test_finetune_says_how_to_train(viewer, qtbot):

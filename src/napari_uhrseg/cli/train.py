@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from napari_uhrseg.engine.events import TrainEvent
 
-MODELS = ", ".join(e.name for e in REGISTRY.values() if e.module)
+CARD = "On the card"
+MODELS = ", ".join(REGISTRY)
 
 
 def train(
@@ -93,6 +94,21 @@ def train(
         bool, typer.Option("--overwrite", help="Replace a finished checkpoint.")
     ] = False,
     json: JsonOption = False,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="What lists show, if not the file's name.", rich_help_panel=CARD
+        ),
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(help="Of the weights: CC-BY-4.0.", rich_help_panel=CARD)
+    ] = "",
+    source: Annotated[
+        str, typer.Option(help="Where it is to be had: a URL.", rich_help_panel=CARD)
+    ] = "",
+    citation: Annotated[
+        str, typer.Option(help="What to cite for it.", rich_help_panel=CARD)
+    ] = "",
 ) -> None:
     """Train a model from labelled images, and keep the best checkpoint.
 
@@ -104,7 +120,7 @@ def train(
         from napari_uhrseg.engine.train import CardText, TrainSettings
         from napari_uhrseg.engine.train import train as engine
 
-        source = FolderSource(
+        labelled = FolderSource(
             images,
             masks,
             None if classes is None else read_classes(classes),
@@ -112,7 +128,7 @@ def train(
             held_out=parse_validate(validate),
             seed=seed,
         ).balanced(balance)
-    learned = ", ".join(scene.name for scene in source.training)
+    learned = ", ".join(scene.name for scene in labelled.training)
     settings = TrainSettings(
         model=model,
         arguments=parse_arguments(argument or [], architecture, encoder),
@@ -126,8 +142,12 @@ def train(
         device=device,
         precision=precision,
         pretrained=pretrained,
-        pixel_size=source.training[0].image.meters_per_pixel,
+        pixel_size=labelled.training[0].image.meters_per_pixel,
         card=CardText(
+            name=name,
+            source=source,
+            licence=licence,
+            citation=citation,
             trained_on=f"{images.name}: {learned}",
             command=shlex.join(["napari-uhrseg", *sys.argv[1:]]),
         ),
@@ -135,7 +155,7 @@ def train(
     with (
         stoppable("The same command goes on from there.") as watched,
         closing(
-            engine(source, output, settings, resume=resume, overwrite=overwrite)
+            engine(labelled, output, settings, resume=resume, overwrite=overwrite)
         ) as events,  # type: ignore[type-var] # a generator, though only said to iterate
     ):
         (_tell_json if json else _tell)(watched(events))

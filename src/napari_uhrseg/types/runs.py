@@ -38,7 +38,13 @@ class SegmentSettings:
             "minimum": 0,
         },
     )
-    bands: tuple[int, ...] | None = field(default=None, metadata={"title": "Bands"})
+    bands: tuple[int, ...] | None = field(
+        default=None,
+        metadata={
+            "title": "Bands",
+            "tooltip": "Bands the network gets, counted from 0, as many as it takes.",
+        },
+    )
     scale: float | None = field(
         default=None,
         metadata={
@@ -48,12 +54,16 @@ class SegmentSettings:
         },
     )
     value_range: tuple[float, float] | None = field(
-        default=None, metadata={"title": "Value range"}
+        default=None,
+        metadata={
+            "title": "Value range",
+            "tooltip": "The image's values for black and white: two numbers.",
+        },
     )
     skip_glass: bool = field(
         default=True,
         metadata={
-            "title": "Skip empty glass",
+            "title": "Skip glass",
             "tooltip": "Slides only: blocks without tissue are not run.",
         },
     )

@@ -21,7 +21,13 @@ class FineTunePart(QWidget):
         super().__init__()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        mouse, keyboard = (
+            Qt.TextInteractionFlag.TextSelectableByMouse,
+            Qt.TextInteractionFlag.TextSelectableByKeyboard,
+        )
         for text in (TEXT, COMMAND, AFTER):
             label = QLabel(text, wordWrap=True)
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            label.setTextInteractionFlags(
+                mouse | keyboard if text == COMMAND else mouse
+            )
             layout.addWidget(label)

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.ui.rows import add_row, form_of, narrow
+from napari_uhrseg.ui.rows import add_row, form_of, narrow, on_edited
 
 AUTO = "auto"
 
@@ -112,7 +112,7 @@ def _numbers(
     line = QLineEdit()
     count = None if Ellipsis in kinds else len(kinds)
     line.setPlaceholderText(AUTO + (" (e.g. 0, 1, 2)" if count is None else ""))
-    line.editingFinished.connect(changed)
+    on_edited(line, changed)
     title = field.metadata.get("title", field.name)
 
     def value() -> tuple[Any, ...] | None:

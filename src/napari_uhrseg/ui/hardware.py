@@ -39,7 +39,7 @@ class HardwarePart(QWidget):
         self.memory.setEnabled(False)
         narrow(self.memory)
         form = form_of(self)
-        add_row(form, "De&vice", self.box)
+        add_row(form, "&Device", self.box)
         add_row(form, "Memor&y", self.memory)
         self.memory.setAccessibleName("Memory budget")
         self.box.currentIndexChanged.connect(self._chosen)
@@ -61,9 +61,8 @@ class HardwarePart(QWidget):
         self.box.blockSignals(True)
         self.box.clear()
         for c in choices:
-            alone = c.id == "cpu" and len(choices) == 1
-            kind = "no GPU found" if alone else c.id
-            self.box.addItem(f"{c.name} ({kind})", c.id)
+            twice = sum(c.name == other.name for other in choices) > 1
+            self.box.addItem(f"{c.name} ({c.id})" if twice else c.name, c.id)
         self.box.blockSignals(False)
         self.box.setEnabled(True)
         self.memory.setEnabled(True)
@@ -73,7 +72,9 @@ class HardwarePart(QWidget):
         choice = self._choices.get(self.device or "")
         if choice is None:
             return
-        self.box.setToolTip(f"{choice.name}, {format_bytes(choice.total_bytes)} memory")
+        tip = f"{choice.name}, {format_bytes(choice.total_bytes)} memory"
+        alone = choice.id == "cpu" and len(self._choices) == 1
+        self.box.setToolTip(f"{tip}; no GPU was found" if alone else tip)
         self.memory.setToolTip(
             "Memory budget: what a run may take on this device. More allows larger "
             "batches, which is faster; the plan says what follows. Default: "

@@ -7,7 +7,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QMenu,
-    QPushButton,
     QSpinBox,
     QWidget,
 )
@@ -23,7 +22,7 @@ from napari_uhrseg.ui.layers import (
     replace_series,
 )
 from napari_uhrseg.ui.overviews import OverviewsBar
-from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.view import show_plane, shown_plane
 
 
@@ -39,8 +38,8 @@ class ImagePart(QWidget):
         self.image: Image | None = None
         self._planes: dict[str, QSpinBox] = {}
         self.box = combo("Any image layer of the viewer.")
-        self.open = QPushButton("&Open…")
-        self.open.setToolTip("Open an image with this plugin, whatever its size.")
+        tip = "Open an image with this plugin, whatever its size."
+        self.open = push_button("&Open…", tip)
         menu = QMenu(self.open)
         menu.addAction("&File…", self._choose_files)
         menu.addAction("OME-&Zarr folder…", self._choose_folder)

@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFileDialog,
-    QPushButton,
     QTextBrowser,
     QVBoxLayout,
     QWidget,
@@ -20,7 +19,7 @@ from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui.importing import Importing
 from napari_uhrseg.ui.jobs import Jobs
-from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button
 from napari_uhrseg.units import format_length
 
 RECENT = 8
@@ -42,16 +41,16 @@ class ModelPart(QWidget):
         self._cards: dict[Path, Card] = {}
         self.model, self.sentence = combo(), note()
         self.checkpoint = combo("A checkpoint is a model with what it has learned.")
-        self.browse = QPushButton(BROWSE, clicked=self._browse)
-        self.browse.setToolTip(
+        tip = (
             "Use a checkpoint file (.safetensors) of your own, or import one: an "
             "official file of ISDNet or GLNet, or the config.json of a folder saved by "
             "segmentation-models-pytorch."
         )
+        self.browse = push_button(BROWSE, tip, self._browse)
         self.importing = Importing(self, jobs)
         self.importing.imported.connect(self.use)
         self.importing.busy.connect(self._show_importing)
-        self.show_card = QPushButton("Car&d…", clicked=self._show_card)
+        self.show_card = push_button("C&ard…", clicked=self._show_card)
         self.note = note()
         form = form_of(self)
         add_row(form, "&Model", self.model)
@@ -85,18 +84,11 @@ class ModelPart(QWidget):
 
     def _fill_models(self) -> None:
         for entry in REGISTRY.values():
-            there = entry.module is not None
-            title = entry.title if there else f"{entry.title} (not there yet)"
-            self.model.addItem(title, entry.name)
-            row = self.model.count() - 1
+            self.model.addItem(entry.title, entry.name)
             tip = f"{entry.sentence}\n{entry.published}"
-            tip += "" if there else "\nIt is not built in yet."
+            row = self.model.count() - 1
             self.model.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
-            self.model.model().item(row).setEnabled(there)
-        first = [e.name for e in REGISTRY.values() if e.module is not None]
-        if first:
-            best = "scpseg" if "scpseg" in first else first[0]
-            self.model.setCurrentIndex(self.model.findData(best))
+        self.model.setCurrentIndex(self.model.findData("scpseg"))
 
     def _found(self, found: Found) -> None:
         self._cards.update(dict(found))
@@ -115,7 +107,7 @@ class ModelPart(QWidget):
     def _model_chosen(self) -> None:
         name = self.model.currentData()
         entry = REGISTRY[name]
-        self.sentence.setText(entry.sentence)
+        self.sentence.setText(f"{entry.sentence}\nPublished: {entry.published}")
         self.model.setToolTip(entry.published)
         before = self.path
         self.checkpoint.blockSignals(True)
@@ -172,6 +164,8 @@ class CardDialog(QDialog):
         self.setWindowTitle(f"Card of {card.name or path.name}")
         self.text = QTextBrowser(openExternalLinks=True)
         self.text.setHtml(card_html(card, path))
+        self.text.setTabChangesFocus(True)
+        self.text.setAccessibleName("Card")
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)

@@ -10,15 +10,15 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QLineEdit,
+    QMenu,
     QMessageBox,
-    QPushButton,
     QWidget,
 )
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Region
-from napari_uhrseg.ui.rows import add_row, form_of, narrow, note
+from napari_uhrseg.ui.rows import add_row, form_of, narrow, note, on_edited, push_button
 from napari_uhrseg.ui.view import drawn_region, view_rectangle
 
 WHOLE, VIEW = "whole", "view"
@@ -101,15 +101,18 @@ class OutputPart(QWidget):
         super().__init__()
         self.line = QLineEdit()
         self.line.setToolTip("The folder (OME-Zarr) the labels are written to.")
-        browse = QPushButton("…", clicked=self._browse)
-        browse.setToolTip("Choose where the labels are written.")
+        browse = self.browse = push_button("…", "Choose where the labels are written.")
+        menu = QMenu(browse)
+        menu.addAction("&New labels…", self._new)
+        menu.addAction("&Existing labels, to go on with…", self._existing)
+        browse.setMenu(menu)
         browse.setAccessibleName("Choose output")
         browse.setMaximumWidth(32)
         self.note = note()
         form = form_of(self)
-        add_row(form, "O&utput", self.line, browse)
+        add_row(form, "Outpu&t", self.line, browse)
         form.addRow(self.note)
-        self.line.editingFinished.connect(self._edited)
+        on_edited(self.line, self._edited)
         self.set_image(None)
 
     @property
@@ -142,7 +145,7 @@ class OutputPart(QWidget):
         self.note.setVisible(bool(text))
         self.changed.emit()
 
-    def _browse(self) -> None:
+    def _new(self) -> None:
         start = str(self.path or "labels.zarr")
         name, _ = QFileDialog.getSaveFileName(
             self,
@@ -152,7 +155,14 @@ class OutputPart(QWidget):
             options=QFileDialog.Option.DontConfirmOverwrite,
         )
         if name:
-            self.use(Path(name).with_suffix(".zarr"))
+            self.use(Path(name if name.endswith(".zarr") else f"{name}.zarr"))
+
+    def _existing(self) -> None:
+        start = str(self.path.parent if self.path else Path())
+        title = "Labels to go on with (an OME-Zarr folder)"
+        name = QFileDialog.getExistingDirectory(self, title, start)
+        if name:
+            self.use(Path(name))
 
 
 def default_output(path: Path, series: int = 0) -> Path:

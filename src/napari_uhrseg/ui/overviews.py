@@ -4,11 +4,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 from superqt.utils import qthrottled
 
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.ui.jobs import Job, Jobs
+from napari_uhrseg.ui.rows import push_button
 
 STEPS = 1000
 
@@ -86,12 +87,13 @@ class OverviewsBar(QWidget):
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
         self.bar.setFormat("Building overviews, %p %")
+        self.bar.setAccessibleName("Progress of building overviews")
         self.bar.setToolTip(
             "This file has no overviews. They are built once and kept for the next "
             "time; what is missing until then is grey."
         )
-        self.stop = QPushButton("S&top", clicked=self._cancel)
-        self.stop.setToolTip("Stop building; opening the image again goes on with it.")
+        tip = "Stop building; opening the image again goes on with it."
+        self.stop = push_button("Stop", tip, self._cancel)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.bar, 1)

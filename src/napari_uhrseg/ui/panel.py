@@ -12,6 +12,12 @@ from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
 from napari_uhrseg.ui.triton import keep_triton_out
 
+# napari's themes do not show where the keyboard is; orange is seen on both
+FOCUS = """
+QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
+QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
+"""
+
 
 class Panel(QWidget):
     """Image and Segment (later also Correct), and what Fine-tune says for now."""
@@ -24,6 +30,7 @@ class Panel(QWidget):
         # that no layer would be itself; only public names are used all the same
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._stopped = False
+        self.setStyleSheet(FOCUS)
         keep_triton_out()  # before any job imports torch
         self.jobs = Jobs(self)
         self.image = ImagePart(viewer, self.jobs)
@@ -46,6 +53,7 @@ class Panel(QWidget):
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # it follows what has the focus
         area.setWidget(inner)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)

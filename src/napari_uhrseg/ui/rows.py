@@ -1,5 +1,6 @@
 """Rows of a form that line up from part to part, and stay narrow."""
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtWidgets import (
@@ -7,6 +8,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -71,7 +73,9 @@ class Fold(QWidget):
     def __init__(self, title: str, part: QWidget, *, unfolded: bool = False) -> None:
         super().__init__()
         self._title, self._part = title, part
-        self.heading = QPushButton(checkable=True)
+        self.heading = push_button("")
+        self.heading.setCheckable(True)
+        self.heading.setAccessibleName(title)
         self.heading.setStyleSheet("text-align: left; padding: 3px 6px;")
         self.heading.toggled.connect(self._toggled)
         layout = QVBoxLayout(self)
@@ -85,6 +89,27 @@ class Fold(QWidget):
     def _toggled(self, unfolded: bool) -> None:
         self.heading.setText(f"{'▾' if unfolded else '▸'} {self._title}")
         self._part.setVisible(unfolded)
+
+
+def on_edited(line: QLineEdit, act: Callable[[], None]) -> None:
+    """Call when the person has changed the text, not each time they leave the line."""
+
+    def finished() -> None:
+        if line.isModified():
+            line.setModified(False)
+            act()
+
+    line.editingFinished.connect(finished)
+
+
+def push_button(title: str, tooltip: str = "", clicked: Any = None) -> QPushButton:
+    """A button that Enter presses as well as Space."""
+    made = QPushButton(title)
+    made.setAutoDefault(True)
+    made.setToolTip(tooltip)
+    if clicked is not None:
+        made.clicked.connect(lambda _: clicked())
+    return made
 
 
 def note() -> QLabel:

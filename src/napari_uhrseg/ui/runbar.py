@@ -4,15 +4,15 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QProgressBar,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_uhrseg.ui.rows import note
+from napari_uhrseg.ui.rows import note, push_button
 from napari_uhrseg.units import format_seconds
 
 STEPS = 1000
+PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C are taken
 
 
 class RunBar(QWidget):
@@ -24,9 +24,9 @@ class RunBar(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.start = QPushButton("&Segment", clicked=lambda: self.started.emit())
-        self.pause = QPushButton("&Pause", clicked=lambda: self.pauseToggled.emit())
-        self.cancel = QPushButton("&Cancel", clicked=lambda: self.cancelled.emit())
+        self.start = push_button("&Segment", clicked=self.started.emit)
+        self.pause = push_button(PAUSE, clicked=self.pauseToggled.emit)
+        self.cancel = push_button("&Cancel", clicked=self.cancelled.emit)
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
         self.bar.setTextVisible(True)
@@ -51,7 +51,7 @@ class RunBar(QWidget):
         for button, verb in ((self.pause, "pause"), (self.cancel, "cancel")):
             button.setEnabled(False)
             button.setToolTip(f"There is no run to {verb}.")
-        self.pause.setText("&Pause")
+        self.pause.setText(PAUSE)
         self._say(status or why_not)
 
     def running(self, status: str) -> None:
@@ -59,7 +59,7 @@ class RunBar(QWidget):
         self.start.setEnabled(False)
         self.start.setToolTip("A run is going on; cancel it to start another.")
         self.pause.setEnabled(True)
-        self.pause.setText("&Pause")
+        self.pause.setText(PAUSE)
         self.pause.setToolTip("Stop for a while; what is done stays.")
         self.cancel.setEnabled(True)
         self.cancel.setToolTip("End the run; Segment goes on with it later.")
@@ -68,7 +68,7 @@ class RunBar(QWidget):
 
     def paused(self, really: bool) -> None:
         """The run stands still, or will after the batch it is at."""
-        self.pause.setText("&Continue")
+        self.pause.setText(CONTINUE)
         self.pause.setToolTip("Go on with the run.")
         self._say("Paused." if really else "Pausing after this batch…")
 

@@ -33,7 +33,7 @@ class SettingsPart(QWidget):
         self.more = Form(SegmentSettings, MORE)
         self.output = OutputPart()
         where = QWidget()
-        add_row(form_of(where), "&Where", self.where)
+        add_row(form_of(where), "Wher&e", self.where)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)

@@ -1,0 +1,274 @@
+"""All of the panel without a mouse; its dialogs; the settings that are folded away."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QFileDialog,
+    QLabel,
+    QMessageBox,
+    QWidget,
+)
+
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend
+from napari_uhrseg.ui.model import CardDialog
+from napari_uhrseg.ui.output import ask_about
+from napari_uhrseg.ui.rows import Fold
+
+pytestmark = pytest.mark.gui
+
+ORDER = [
+    "Image", "Image", "Open…", "Segment", "Model", "Checkpoint", "Browse…", "Card…",
+    "Device", "Memory budget", "Where", "Overlap", "More settings", "Precision",
+    "Bands", "Scale", "Value range", "Skip glass", "Output", "Choose output",
+    "Segment", "Legend", "Fine-tune",
+]  # fmt: skip
+LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
+
+
+def name_of(widget: QWidget) -> str:
+    name = widget.accessibleName() or getattr(widget, "text", str)()
+    return name.replace("&", "")
+
+
+def type_in(line: QWidget, text: str, qtbot) -> None:
+    """Replace the line's text as a person does."""
+    line.selectAll()
+    qtbot.keyClick(line, Qt.Key.Key_Delete)
+    qtbot.keyClicks(line, text)
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+
+
+@pytest.fixture
+def unfolded(viewer, ready, qtbot):
+    """The panel as it is before a run, with everything to be seen."""
+    for fold in ready.findChildren(Fold):
+        if name_of(fold.heading) != "Fine-tune":
+            fold.heading.setChecked(True)
+    ready.segment.legend.set_legend(LEGEND)
+    window = viewer.window._qt_window
+    window.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window)
+    return ready
+
+
+def test_tab_goes_through_all_of_it_from_top_to_bottom(unfolded, qtbot):
+    first = unfolded.findChildren(Fold)[0].heading
+    first.setFocus()
+    visited = []
+    while len(visited) < 60:
+        widget = QApplication.focusWidget()
+        if not unfolded.isAncestorOf(widget):
+            break
+        visited.append(name_of(widget))
+        qtbot.keyClick(widget, Qt.Key.Key_Tab)
+    assert visited == ORDER
+
+
+def test_passing_through_a_line_changes_nothing(ready, qtbot):
+    line = ready.segment.output.line
+    line.setFocus()
+    with qtbot.assertNotEmitted(ready.segment.form.changed):
+        line.editingFinished.emit()
+    with qtbot.waitSignal(ready.segment.form.changed):
+        type_in(line, "x", qtbot)
+
+
+def test_alt_letters_are_used_once_and_not_by_the_menu_bar(viewer, unfolded):
+    def letters(titles):
+        return [m[1].lower() for t in titles if (m := re.search("&([^& ])", t))]
+
+    menus = [a.text() for a in viewer.window._qt_window.menuBar().actions()]
+    bar = unfolded.segment.bar
+    bar.paused(True)  # Continue beside Cancel
+    ours = [b.text() for b in unfolded.findChildren(QAbstractButton)]
+    ours += [x.text() for x in unfolded.findChildren(QLabel) if x.buddy()]
+    used = letters(ours)
+    assert len(used) == len(set(used)) > 10
+    assert not set(used) & set(letters(menus))
+
+
+@pytest.mark.parametrize("key", [Qt.Key.Key_Space, Qt.Key.Key_Return])
+def test_space_and_enter_press_buttons(unfolded, qtbot, key):
+    bar = unfolded.segment.bar
+    bar.running("a run")
+    for button, signal in (
+        (bar.pause, bar.pauseToggled), (bar.cancel, bar.cancelled)
+    ):  # fmt: skip
+        with qtbot.waitSignal(signal):
+            qtbot.keyClick(button, key)
+    fold = unfolded.findChildren(Fold)[0]
+    qtbot.keyClick(fold.heading, key)
+    assert unfolded.image.isHidden()
+
+
+def test_a_class_is_hidden_with_the_space_key(unfolded, qtbot):
+    legend = unfolded.segment.legend
+    legend.setFocus()
+    qtbot.keyClick(legend, Qt.Key.Key_Down)
+    with qtbot.waitSignal(legend.visibilityChanged) as told:
+        qtbot.keyClick(legend, Qt.Key.Key_Space)
+    assert told.args == [2, False]
+
+
+def test_everything_to_be_used_has_a_name_and_a_tooltip(unfolded):
+    for widget in unfolded.findChildren(QWidget):
+        inner = widget.objectName().startswith("qt_")
+        reachable = widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+        here = widget.window() is unfolded.window()  # not a list that drops down
+        if reachable and here and not inner and not widget.isHidden():
+            assert name_of(widget), widget
+            heading = isinstance(widget.parent(), Fold)
+            assert widget.toolTip() or heading, name_of(widget)
+
+
+# dialogs
+
+
+def test_the_card_is_read_and_closed_with_the_keyboard(ready, qtbot):
+    ready.segment.model.show_card.setFocus()
+    qtbot.keyClick(ready.segment.model.show_card, Qt.Key.Key_Return)
+    (dialog,) = ready.findChildren(CardDialog)
+    qtbot.waitUntil(dialog.isVisible)
+    assert "dark" in dialog.text.toPlainText()
+    qtbot.keyClick(dialog.text, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: not ready.findChildren(CardDialog))
+
+
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [("Escape", None), ("Return", "other"), ("O", "other"), ("R", "replace")],
+)
+def test_the_question_about_other_labels_takes_keys(viewer, qtbot, key, answer):
+    def press():
+        (box,) = (
+            w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox)
+        )  # fmt: skip
+        assert "labels.zarr" in box.text()
+        assert "number 0, number 1" in box.text()
+        letter = len(key) == 1
+        modifier = "AltModifier" if letter else "NoModifier"
+        qtbot.keyClick(
+            box, getattr(Qt.Key, f"Key_{key}"), getattr(Qt.KeyboardModifier, modifier)
+        )
+
+    QTimer.singleShot(300, press)
+    window = viewer.window._qt_window
+    made_by = ("number 0", "number 1")
+    assert ask_about(window, Path("labels.zarr"), made_by) == answer
+
+
+def answer(monkeypatch, name, value):
+    """Let a file dialog of Qt answer at once; returns what it was asked."""
+    asked = []
+
+    def dialog(*args, **kwargs):
+        asked.append(args[1])
+        return value
+
+    monkeypatch.setattr(QFileDialog, name, dialog)
+    return asked
+
+
+def test_files_are_opened_from_the_dialog(viewer, panel, qtbot, monkeypatch, tmp_path):
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    for path in paths:
+        tifffile.imwrite(path, np.zeros((200, 200, 3), np.uint8), photometric="rgb")
+    asked = answer(monkeypatch, "getOpenFileNames", ([str(p) for p in paths], ""))
+    files, folder = panel.image.open.menu().actions()
+    files.trigger()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=20_000)
+    assert asked == ["Open images"]
+    assert {layer.name for layer in viewer.layers} == {"a.tif", "b.tif"}
+    answer(monkeypatch, "getOpenFileNames", ([], ""))
+    answer(monkeypatch, "getExistingDirectory", "")
+    files.trigger()
+    folder.trigger()
+    qtbot.wait(200)
+    assert len(viewer.layers) == 2
+
+
+def test_a_folder_is_opened_from_the_dialog(panel, monkeypatch):
+    opened = []
+    monkeypatch.setattr(panel.image, "open_paths", opened.extend)
+    answer(monkeypatch, "getExistingDirectory", "/data/a.zarr")
+    panel.image.open.menu().actions()[1].trigger()
+    assert opened == [Path("/data/a.zarr")]
+
+
+def test_a_checkpoint_is_browsed_to(panel, checkpoints, qtbot, monkeypatch):
+    answer(monkeypatch, "getOpenFileName", ("", ""))
+    before = panel.segment.model.path
+    qtbot.keyClick(panel.segment.model.browse, Qt.Key.Key_Return)
+    assert panel.segment.model.path == before
+    answer(monkeypatch, "getOpenFileName", (str(checkpoints[1]), ""))
+    qtbot.keyClick(panel.segment.model.browse, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: panel.segment.model.path == checkpoints[1], timeout=30_000)
+    assert panel.segment.model.model.currentData() == "plain"
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [("/out/mine", "/out/mine.zarr"), ("/out/v1.2.zarr", "/out/v1.2.zarr"),
+     ("/out/v1.2", "/out/v1.2.zarr"), ("", "/before.zarr")],
+)  # fmt: skip
+def test_the_output_is_chosen_in_the_dialog(panel, monkeypatch, typed, path):
+    output = panel.segment.output
+    output.use(Path("/before.zarr"))
+    answer(monkeypatch, "getSaveFileName", (typed, ""))
+    output.browse.menu().actions()[0].trigger()
+    assert output.path == Path(path)
+
+
+def test_labels_to_go_on_with_are_a_folder(panel, monkeypatch, tmp_path):
+    output = panel.segment.output
+    answer(monkeypatch, "getExistingDirectory", str(tmp_path))
+    output.browse.menu().actions()[1].trigger()
+    assert output.path == tmp_path
+    assert "exists already" in output.note.text()
+
+
+# what is folded away
+
+
+def test_more_settings_reach_the_plan_and_the_run(ready, qtbot, tmp_path):
+    part = ready.segment
+    more = part.form.more.widgets
+    before = part.plan.text()
+    type_in(more["bands"], "2, 1, 0", qtbot)
+    more["scale"].setValue(2)
+    type_in(more["value_range"], "0, 200", qtbot)
+    qtbot.waitUntil(
+        lambda: part.bar.start.isEnabled() and part.plan.text() != before,
+        timeout=30_000,
+    )
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: part.bar.status.text().startswith("Done"), timeout=30_000)
+    with LabelStore.open(tmp_path / "labels.zarr") as store:
+        (run,) = store.runs
+    assert (run.bands, run.scale, run.value_range) == ((2, 1, 0), 2, (0, 200))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [("bands", "red", "Bands: 'red'"), ("bands", "7", "Bands"),
+     ("value_range", "5", "Value range: '5'")],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_says_so_and_segment_waits(
+    ready, qtbot, name, text, said
+):
+    line = ready.segment.form.more.widgets[name]
+    type_in(line, text, qtbot)
+    bar = ready.segment.bar
+    qtbot.waitUntil(lambda: said in bar.status.text(), timeout=10_000)
+    assert not bar.start.isEnabled()
+    assert said in bar.start.toolTip()
+    type_in(line, "", qtbot)
+    qtbot.waitUntil(bar.start.isEnabled, timeout=10_000)

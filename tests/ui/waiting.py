@@ -1,0 +1,20 @@
+"""Until the panel has planned, or a run has ended."""
+
+
+def wait_for_plan(panel, qtbot):
+    bar, plan = panel.segment.bar, panel.segment.plan
+    plan.setText("")
+    panel.segment.replan()
+
+    def planned() -> None:
+        assert bar.start.isEnabled(), bar.status.text()
+        assert plan.text().startswith("Plan:"), plan.text()
+
+    qtbot.waitUntil(planned, timeout=30_000)
+
+
+def wait_for_end(panel, qtbot):
+    bar = panel.segment.bar
+    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=20_000)
+    qtbot.waitUntil(bar.start.isEnabled, timeout=10_000)
+    return bar.status.text()
