@@ -4,7 +4,7 @@ python sample_data/make_checkpoints.py --work DIR [--aerial DIR] [--methods NAME
 
 Scenes are rendered into DIR, every method is trained there with every seed by
 `napari-uhrseg train`, and evaluated on scenes that no training saw. Every method gets
-some eight minutes of one CPU core a training: STEPS were chosen for that. A file a
+some eight minutes of one CPU core a training: steps were chosen for that. A file a
 training stands in DIR/rows as soon as it is there; what is there is not done again,
 and several of these commands may work in one DIR on methods of their own.
 methods_table.py makes the table of docs/methods.md from the rows.
@@ -43,6 +43,7 @@ class Training:
     batch_size: int
     encoder: str
     arguments: tuple[str, ...]
+    learning_rate: float = 0.0015
 
 
 METHODS = {
@@ -55,10 +56,17 @@ METHODS = {
         ("window=256", "width=64", "heads=4", "shallow_width=8", OPTIONS),
     ),
     "isdnet": Training(
-        300, 4, ENCODER, ("width=32", "window=512", "frame=1152")
+        450, 4, ENCODER, ("width=32", "window=384", "frame=1152"), 0.004
+    ),
+    "glnet": Training(
+        480,
+        4,
+        ENCODER,
+        ("width=32", "patch=256", "overview=256", "frame=1152", "patches_per_step=4"),
+        0.004,
     ),
     "ehsnet": Training(
-        330, 4, "hrnet_w18_small", ("width=32", "window=512", "frame=1152")
+        450, 4, "hrnet_w18_small", ("width=32", "window=384", "frame=1152"), 0.004
     ),
 }  # fmt: skip
 
@@ -105,7 +113,8 @@ def train(work: Path, data: str, method: str, seed: int, longer: float) -> Path:
         "--model", method, "--encoder", how.encoder, *extra, *ignored,
         "--classes", f"{data}.txt", "--validate", "0",
         "--steps", str(round(how.steps * longer)), "--batch-size", str(how.batch_size),
-        "--optimizer", "adamw", "--schedule", "cosine", "--learning-rate", "0.0015",
+        "--optimizer", "adamw", "--schedule", "cosine",
+        "--learning-rate", str(how.learning_rate),
         "--clip", "1", "--balance", "0.5", "--precision", "bf16",
         "--seed", str(seed), "--output", output.name, "--json",
     )  # fmt: skip
