@@ -158,7 +158,7 @@ def ship(checkpoint: Path, data: str, method: str, scores: dict[str, float]) -> 
     loaded = load_checkpoint(checkpoint)
     title = REGISTRY[method].title
     text = WORLD_TEXT if data == "world" else AERIAL_TEXT
-    name = method if data == "world" else f"aerial_{method}"
+    name = method if data == "world" else f"{method}_aerial"
     kept = {k: round(v, 4) for k, v in scores.items() if k.startswith(("miou", "iou/"))}
     card = replace(loaded.card, metrics=kept, **text)
     card = replace(card, name=f"{text['name']} ({title})")
