@@ -1,6 +1,6 @@
 """GLNet coarse to fine against the full run, where little is foreground.
 
-A small GLNet learns to find one textured spot on a like-coloured ground, as a
+A small GLNet learns to find one dark spot with a ragged outline, as a
 dermatoscope shows them; both variants then label unseen scenes with its weights.
 """
 
@@ -53,7 +53,7 @@ def trained() -> GLNet:
         net.begin_stage(stage, first=True)
         net.train()
         learning = [p for n, p in net.named_parameters() if n.startswith(stage.trains)]
-        optimizer = torch.optim.AdamW(learning, 0.002)
+        optimizer = torch.optim.AdamW(learning, 0.004)
         for step in range(STEPS // 3):
             pairs = [scene(1000 + 4 * step + i) for i in range(2)]
             views, targets = (torch.cat(p) for p in zip(*pairs, strict=True))
