@@ -40,7 +40,7 @@ def scene(seed: int) -> tuple[Tensor, Tensor]:
     data = (
         0.55
         + 0.15 * np.where(inside[..., None], fine, coarse)
-        - 0.05 * inside[..., None]
+        - 0.2 * inside[..., None]
     )
     image = torch.from_numpy(data.astype(np.float32)).permute(2, 0, 1)[None]
     return image.clamp(0, 1), torch.from_numpy(inside.astype(np.int64))[None]

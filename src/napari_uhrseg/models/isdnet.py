@@ -21,7 +21,8 @@ second, 1948 MB), 74.23 Inria (by the authors' notes the building class alone; 6
 published script, and the speed script by default scales the images by 0.8.
 
 Names of weights are the published checkpoint's, so that an importer only has to drop
-the STDC's second names, ``refine_head.stdc_net.x2``, ``x4``, ``x8`` and ``x16``: for ResNet-18, ``backbone.*, decode_head.*, refine_head.*`` and
+the STDC's second names, ``refine_head.stdc_net.x2``, ``x4``, ``x8`` and ``x16``: for
+ResNet-18, ``backbone.*``, ``decode_head.*``, ``refine_head.*`` and
 ``auxiliary_head.*`` are otherwise the same keys.
 
 [code] The deep branch's picture is made by taking the nearest pixel.
