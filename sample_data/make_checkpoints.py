@@ -77,7 +77,7 @@ METHODS = {
         ("window=256", "width=64", "heads=4", "shallow_width=8", OPTIONS),
     ),
     "isdnet": Training(
-        450, 4, ENCODER, ("width=32", "window=384", "frame=1152"), 0.004
+        600, 8, ENCODER, ("width=32", "window=256", "frame=1152"), 0.004
     ),
     "glnet": Training(
         480,
@@ -87,7 +87,7 @@ METHODS = {
         0.004,
     ),
     "ehsnet": Training(
-        450, 4, "hrnet_w18_small", ("width=32", "window=384", "frame=1152"), 0.004
+        320, 2, "hrnet_w18_small", ("width=32", "window=640", "frame=1152"), 0.004
     ),
 }  # fmt: skip
 
