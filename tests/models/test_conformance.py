@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from napari_uhrseg.engine.device import devices
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
@@ -110,6 +111,23 @@ def test_the_same_input_gives_the_same_bits(name):
     batch = make_batch(model)
     with torch.inference_mode():
         assert torch.equal(model(batch)["logits"], model(batch)["logits"])
+
+
+@pytest.mark.parametrize("device", [d.id for d in devices()])
+def test_every_device_here_gives_what_the_cpu_gives(name, device):
+    model = make(name).eval()
+    batch = make_batch(model)
+    with torch.inference_mode():
+        expected = model(batch)["logits"]
+        model.to(device)
+        found = model(batch.to(torch.device(device)))["logits"].cpu()
+    spread = float(expected.std())
+    assert float((found - expected).abs().quantile(0.99)) < 0.01 * spread
+    model.train()
+    loss = model.loss(model(batch.to(torch.device(device))), batch.to(
+        torch.device(device)))["loss"]  # fmt: skip
+    loss.backward()
+    assert loss.isfinite()
 
 
 def test_the_declared_views_are_what_forward_looks_at(name):
