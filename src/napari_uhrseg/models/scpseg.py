@@ -33,13 +33,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from segmentation_models_pytorch.base import SegmentationHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.generic import make_segmenter
+from napari_uhrseg.models.blocks.generic import make_segmenter, separable
 from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.models.blocks.squeeze import squeeze
@@ -106,14 +105,9 @@ class SCPSeg(Segmenter):
         net = make_segmenter(
             architecture, encoder, classes, channels, window, options, pretrained
         )
-        if not isinstance(net.segmentation_head, SegmentationHead):
-            raise CheckpointError(
-                f"SCPSeg cannot be put around {architecture}: its features and its "
-                "classifier cannot be told apart.",
-                "Choose DeepLabV3Plus, FPN, PSPNet, UPerNet, Segformer or Unet.",
-            )
+        classifier = separable(net, architecture, "SCPSeg")
         self.encoder, self.decoder = net.encoder, net.decoder
-        self.classifier = net.segmentation_head[0]  # upsampling is done here
+        self.classifier = classifier  # upsampling is done here
         self.sr: SuperResolution | None = SuperResolution(
             net.encoder.out_channels[-1], channels, net.encoder.output_stride, sr_width
         )

@@ -48,13 +48,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from segmentation_models_pytorch.base import SegmentationHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.generic import make_segmenter
+from napari_uhrseg.models.blocks.generic import make_segmenter, separable
 from napari_uhrseg.models.blocks.heads import auxiliary_head
 from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import cross_entropy
@@ -126,12 +125,7 @@ class SGNet(Segmenter):
             options,
             pretrained,
         )
-        if not isinstance(net.segmentation_head, SegmentationHead):
-            raise CheckpointError(
-                f"SGNet cannot be put around {architecture}: its features and its "
-                "classifier cannot be told apart.",
-                "Choose DeepLabV3Plus, FPN, PSPNet, UPerNet, Segformer or Unet.",
-            )
+        classifier = separable(net, architecture, "SGNet")
         self.fast = fast
         self.spec = (
             _frames(net.encoder.output_stride, window, frame, channels)
@@ -149,7 +143,7 @@ class SGNet(Segmenter):
         self.surrounding = SurroundingBranch(
             channels, width, 1 if fast else blocks, heads, shallow_width
         )
-        features = net.segmentation_head[0].in_channels
+        features = classifier.in_channels
         self.classifier = nn.Conv2d(features + width, classes, 1)
         self.auxiliary: nn.Module | None = auxiliary_head(width, width, classes)
 

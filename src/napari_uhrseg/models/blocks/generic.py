@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.base import SegmentationHead
 from torch import nn
 
 from napari_uhrseg.errors import CheckpointError
@@ -93,6 +94,25 @@ def fitting_window(
     net = make_segmenter(architecture, encoder, 1, channels, 0, options)
     stride = int(net.encoder.output_stride)
     return max(1, round(near / stride)) * stride
+
+
+def separable(net: Any, architecture: str, method: str) -> nn.Conv2d:
+    """The network's classifier, where its features can be had without it.
+
+    Raises
+    ------
+    CheckpointError
+        They cannot be told apart; ``method`` is what wants to be put around it.
+    """
+    head = net.segmentation_head
+    if not isinstance(head, SegmentationHead):
+        raise CheckpointError(
+            f"{method} cannot be put around {architecture}: its features and its "
+            "classifier cannot be told apart.",
+            "Choose DeepLabV3Plus, FPN, PSPNet, UPerNet, Segformer or Unet.",
+        )
+    classifier: nn.Conv2d = head[0]
+    return classifier
 
 
 def _built(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
