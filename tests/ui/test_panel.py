@@ -206,6 +206,24 @@ def test_current_view_follows_the_camera(viewer, ready, qtbot):
     assert region.center == pytest.approx((600, 150), abs=2)
 
 
+def test_where_stays_as_chosen_when_layers_come(viewer, ready):
+    where = ready.segment.form.where
+    where.setCurrentIndex(where.findText("Current view"))
+    viewer.add_points([[1, 1]])
+    assert where.currentText() == "Current view"
+
+
+def test_labels_of_an_earlier_run_are_hidden_by_a_new_one(
+    viewer, ready, qtbot, tmp_path
+):
+    for name in ("one", "two"):
+        ready.segment.output.use(tmp_path / f"{name}.zarr")
+        wait_for_plan(ready, qtbot)
+        ready.segment.bar.start.click()
+        wait_for_end(ready, qtbot)
+    assert [layer.visible for layer in labels_in(viewer)] == [False, True]
+
+
 def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):
     where = ready.segment.form.where
     box = np.array([[10, 10], [10, 50], [40, 50], [40, 10]])

@@ -17,7 +17,7 @@ from napari_uhrseg.ui.panel import Panel
 READY_SECONDS = 120  # for torch to be loaded and the run to be planned
 RUN_SECONDS = 1800
 SIZE = 1600, 1000
-MIDDLE = 1.0  # screen pixels a pixel of the scene, when its middle is looked at
+MIDDLE = 0.375  # of the scene's height and width: where methods are compared
 
 
 def show() -> None:
@@ -62,17 +62,21 @@ def run_alone(folder: Path) -> list[Path]:
 
 def choose(panel: Panel, method: str) -> bool:
     """Choose a method in the panel; False where it has no checkpoint there."""
-    part = panel.segment.model
+    part, bar = panel.segment.model, panel.segment.bar
+    wait_for(lambda: part.any_found, READY_SECONDS, "No checkpoints", bar)
     part.model.setCurrentIndex(part.model.findData(method))
     return part.path is not None
 
 
 def look_at_middle(viewer: napari.Viewer, panel: Panel) -> None:
-    """Zoom to some 1,000 pixels of the scene's middle, and ask for them alone."""
+    """Show a pixel of the scene as one of the screen, and ask for what is seen.
+
+    What is seen lies within one cell of frames, so that few of them have to run.
+    """
     scene = viewer.layers[0]
-    middle = scene.extent.world.mean(axis=0)
-    viewer.camera.center = (0, *middle)
-    viewer.camera.zoom = MIDDLE / max(scene.scale)
+    first, last = scene.extent.world
+    viewer.camera.center = (0, *(first + MIDDLE * (last - first)))
+    viewer.camera.zoom = 1 / max(scene.scale)
     where = panel.segment.form.where
     where.setCurrentIndex(where.findText("Current view"))
 

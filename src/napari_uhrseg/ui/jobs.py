@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any
 
 from napari.utils.notifications import show_error
@@ -41,19 +42,24 @@ class Job(GeneratorWorker):
         pool = QThreadPool.globalInstance()
         pool.releaseThread()  # lets others start although this one runs for long
         self._running = True
-        self.started.emit()
+        self._tell("started")
         try:
             result = self.work()
         except Exception as error:  # noqa: BLE001 - told by errored
-            self.errored.emit(error)
+            self._tell("errored", error)
         else:
             if not self.abort_requested:
-                self.returned.emit(result)
+                self._tell("returned", result)
         finally:
             self._running = False
             pool.reserveThread()
-            self.finished.emit()
-            self._finished.emit(self)
+            self._tell("finished")
+            self._tell("_finished", self)
+
+    def _tell(self, signal: str, *values: object) -> None:
+        """Emit, unless Qt has deleted the signals: the program is ending."""
+        with suppress(RuntimeError):
+            getattr(self, signal).emit(*values)
 
     def work(self) -> Any:
         try:

@@ -73,6 +73,11 @@ class ModelPart(QWidget):
     def card(self) -> Card | None:
         return None if self.path is None else self._cards.get(self.path)
 
+    @property
+    def any_found(self) -> bool:
+        """Whether checkpoints of any method have been read."""
+        return bool(self._cards)
+
     def use(self, path: Path) -> None:
         """Choose this checkpoint file, once its card has been read.
 

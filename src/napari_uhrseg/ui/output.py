@@ -81,7 +81,7 @@ class WherePart(QComboBox):
             if type(layer).__name__ == "Shapes":
                 self.addItem(f"Shape in {layer.name}", layer)
                 layer.events.data.connect(self._drawn)
-        rows = [i for i in range(self.count()) if self.itemData(i) is before]
+        rows = [i for i in range(self.count()) if self.itemData(i) == before]
         self.setCurrentIndex(rows[0] if rows else 0)
         self.blockSignals(False)
         if not rows:

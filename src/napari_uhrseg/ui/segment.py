@@ -167,6 +167,9 @@ class SegmentPart(QWidget):
         run.start(self._jobs, request, replacing, kept)
 
     def _opened(self, view: LabelsView) -> None:
+        for other in self._views.values():  # two label layers would mix their colours
+            if other is not view:
+                other.layer.visible = other.confidence.visible = False
         self._views[self._key] = self._view = view
 
     def _busy(self, status: str) -> None:
