@@ -1,11 +1,13 @@
-"""Trains the sample checkpoints, and compares the two methods on unseen scenes.
+"""Trains the sample checkpoints, and compares the methods on scenes they never saw.
 
-python sample_data/make_checkpoints.py --work DIR [--steps 450] [--seeds 0 1 2]
+python sample_data/make_checkpoints.py --work DIR [--aerial DIR] [--methods NAME ...]
 
 Scenes are rendered into DIR, every method is trained there with every seed by
-`napari-uhrseg train`, and evaluated on scenes that no training saw. A row a
-training stands in DIR/results.json as soon as it is there; what is there is not
-done again. Seed 0's checkpoints are copied beside this file.
+`napari-uhrseg train`, and evaluated on scenes that no training saw. Every method gets
+some eight minutes of one CPU core a training: STEPS were chosen for that. A file a
+training stands in DIR/rows as soon as it is there; what is there is not done again,
+and several of these commands may work in one DIR on methods of their own.
+methods_table.py makes the table of docs/methods.md from the rows.
 """
 
 import argparse
@@ -13,6 +15,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from make_samples import make_scenes
@@ -21,9 +25,42 @@ from napari_uhrseg.samples.world import CLASSES
 
 TRAINING = [*range(100, 114)]
 UNSEEN = [*range(900, 908)]
-ENCODER = "tu-mobilenetv4_conv_small_050"
+AERIAL_CLASSES = (
+    "0 building #3c1098\n1 unpaved #8429f6\n2 road #6ec1e4\n"
+    "3 vegetation #fedd3a\n4 water #e2a929\n"
+)
+AERIAL_HELD_OUT = 3
+
+ENCODER = "mobilenetv4_conv_small_050"
 OPTIONS = 'options={"encoder_output_stride": 16, "decoder_channels": 128}'
-METHODS = {"plain": ["window=256", OPTIONS], "scpseg": ["sr_width=32", OPTIONS]}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a method is trained here; ``arguments`` are those of its class."""
+
+    steps: int
+    batch_size: int
+    encoder: str
+    arguments: tuple[str, ...]
+
+
+METHODS = {
+    "plain": Training(800, 8, f"tu-{ENCODER}", ("window=256", OPTIONS)),
+    "scpseg": Training(450, 8, f"tu-{ENCODER}", ("sr_width=32", OPTIONS)),
+    "sgnet": Training(
+        310,
+        8,
+        f"tu-{ENCODER}",
+        ("window=256", "width=64", "heads=4", "shallow_width=8", OPTIONS),
+    ),
+    "isdnet": Training(
+        300, 4, ENCODER, ("width=32", "window=512", "frame=1152")
+    ),
+    "ehsnet": Training(
+        330, 4, "hrnet_w18_small", ("width=32", "window=512", "frame=1152")
+    ),
+}  # fmt: skip
 
 
 def run(work: Path, *arguments: str) -> str:
@@ -35,57 +72,88 @@ def run(work: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def prepare(work: Path, size: int) -> None:
+def prepare(work: Path, aerial: Path | None, size: int) -> None:
+    """Render the world's scenes; sort the photographs, whose folder is only read."""
     if not (work / "world" / "masks" / f"{TRAINING[-1]}.tif").exists():
         make_scenes(work / "world", TRAINING, size)
     if not (work / "unseen" / "masks" / f"{UNSEEN[-1]}.tif").exists():
         make_scenes(work / "unseen", UNSEEN, size)
     lines = [f"{c.source_value} {c.name} {c.color}" for c in CLASSES]
-    (work / "classes.txt").write_text("\n".join(lines) + "\n")
+    (work / "world.txt").write_text("\n".join(lines) + "\n")
+    if aerial is None:
+        return
+    (work / "aerial.txt").write_text(AERIAL_CLASSES)
+    for kind in ("images", "masks"):
+        for part, wanted in (("aerial", False), ("aerial-unseen", True)):
+            folder = work / part / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in sorted((aerial / kind).iterdir()):
+                held_out = str(AERIAL_HELD_OUT) in file.stem
+                if held_out == wanted and not (folder / file.name).exists():
+                    (folder / file.name).symlink_to(file.resolve())
 
 
-def train(work: Path, method: str, seed: int, steps: int) -> Path:
-    output = work / f"{method}-{seed}.safetensors"
-    if not output.exists() or Path(f"{output}.state").exists():
-        extra = [x for a in METHODS[method] for x in ("--argument", a)]
-        run(
-            work, "train", "--images", "world/images", "--masks", "world/masks",
-            "--model", method, "--encoder", ENCODER, *extra,
-            "--classes", "classes.txt", "--validate", "0",
-            "--steps", str(steps), "--batch-size", "8", "--optimizer", "adamw",
-            "--schedule", "cosine", "--learning-rate", "0.0015", "--clip", "1",
-            "--balance", "0.5", "--precision", "bf16",
-            "--seed", str(seed), "--output", output.name, "--json",
-        )  # fmt: skip
+def train(work: Path, data: str, method: str, seed: int, longer: float) -> Path:
+    output = work / f"{data}-{method}-{seed}.safetensors"
+    if output.exists() and not Path(f"{output}.state").exists():
+        return output
+    how = METHODS[method]
+    extra = [x for a in how.arguments for x in ("--argument", a)]
+    ignored = ["--ignore", "5"] if data == "aerial" else []
+    run(
+        work, "train", "--images", f"{data}/images", "--masks", f"{data}/masks",
+        "--model", method, "--encoder", how.encoder, *extra, *ignored,
+        "--classes", f"{data}.txt", "--validate", "0",
+        "--steps", str(round(how.steps * longer)), "--batch-size", str(how.batch_size),
+        "--optimizer", "adamw", "--schedule", "cosine", "--learning-rate", "0.0015",
+        "--clip", "1", "--balance", "0.5", "--precision", "bf16",
+        "--seed", str(seed), "--output", output.name, "--json",
+    )  # fmt: skip
     return output
+
+
+def evaluate(work: Path, data: str, checkpoint: Path) -> dict[str, float]:
+    folder = "unseen" if data == "world" else "aerial-unseen"
+    lines = run(
+        work, "evaluate", f"{folder}/images", f"{folder}/masks",
+        "--checkpoint", checkpoint.name,
+        "--ignore", "0" if data == "world" else "5", "--json",
+    )  # fmt: skip
+    metrics: dict[str, float] = json.loads(lines.splitlines()[-1])["metrics"]
+    return metrics
+
+
+def rows(args: argparse.Namespace, work: Path) -> Iterator[tuple[str, float]]:
+    folder = work / "rows"
+    folder.mkdir(exist_ok=True)
+    for seed in args.seeds:
+        for data in ("world", "aerial") if args.aerial else ("world",):
+            for method in args.methods:
+                checkpoint = train(work, data, method, seed, args.longer)
+                row = folder / f"{checkpoint.stem}.json"
+                if not row.exists():
+                    found = evaluate(work, data, checkpoint)
+                    row.write_text(json.dumps(found, indent=1))
+                yield checkpoint.stem, json.loads(row.read_text())["miou"]
+                if seed == 0 and data == "world":
+                    here = Path(__file__).parent / f"{method}.safetensors"
+                    shutil.copy(checkpoint, here)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=450)
+    parser.add_argument("--aerial", type=Path, help="a folder of images and masks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", default=[*METHODS])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=METHODS)
+    parser.add_argument("--longer", type=float, default=1, help="factor on the steps")
     parser.add_argument("--size", type=int, default=2048, help="a scene's side, pixels")
     args = parser.parse_args()
     work: Path = args.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    prepare(work, args.size)
-    table = work / "results.json"
-    rows = json.loads(table.read_text()) if table.exists() else {}
-    for seed in args.seeds:
-        for method in args.methods:
-            output = train(work, method, seed, args.steps)
-            if output.stem not in rows:
-                lines = run(
-                    work, "evaluate", "unseen/images", "unseen/masks",
-                    "--checkpoint", output.name, "--ignore", "0", "--json",
-                )  # fmt: skip
-                rows[output.stem] = json.loads(lines.splitlines()[-1])["metrics"]
-                table.write_text(json.dumps(rows, indent=1))
-            print(output.stem, f"mIoU {rows[output.stem]['miou']:.3f}", flush=True)
-            if seed == 0:
-                shutil.copy(output, Path(__file__).parent / f"{method}.safetensors")
+    prepare(work, args.aerial, args.size)
+    for name, miou in rows(args, work):
+        print(name, f"mIoU {miou:.3f}", flush=True)
 
 
 if __name__ == "__main__":

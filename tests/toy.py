@@ -57,6 +57,28 @@ class ConstantNet(ToyNet):
         return {"logits": logits.expand(count, 3, side, side)}
 
 
+class FrameNet(ToyNet):
+    """A 5 x 5 convolution on frames; ``tilt`` adds the frame's mean to a class."""
+
+    def __init__(self, frame: int = 1088, overlap: int = 64, tilt: float = 0) -> None:
+        super().__init__()
+        self.tilt = tilt
+        self.spec = InputSpec(
+            views={"local": View("frame")},
+            window=64,
+            frame=frame,
+            frame_overlap=overlap,
+            minimum=16,
+            divisor=8,
+        )
+
+    def forward(self, batch: Batch) -> Outputs:
+        logits = self.net(batch.views["local"])
+        means = batch.views["local"].mean((1, 2, 3))
+        logits[:, 1] += self.tilt * means[:, None, None]
+        return {"logits": logits}
+
+
 def make_checkpoint(model: Segmenter, **card: object) -> Checkpoint:
     model.eval()
     spec = card.pop("spec", model.spec)

@@ -43,6 +43,7 @@ QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyq
         ("import napari_uhrseg.io.image, napari_uhrseg.io.labels", {"torch", *QT}),
         ("import napari_uhrseg.models.registry", {"torch", "timm"}),
         ("import napari_uhrseg.models.header", {"torch", "timm"}),
+        ("import napari_uhrseg.models.legends", {"torch", "timm"}),
         ("import napari_uhrseg.cli", {"torch", "zarr", "dask", "rasterio", *QT}),
     ],
 )

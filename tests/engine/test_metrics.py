@@ -5,7 +5,7 @@ import pytest
 import torch
 from toy import LEGEND, ConstantNet, ToyNet, make_checkpoint
 
-from napari_uhrseg.engine.metrics import Counter, Scores, Windows, evaluate, label_scene
+from napari_uhrseg.engine.metrics import Counter, Cover, Scores, evaluate, label_scene
 from napari_uhrseg.engine.samples import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import TrainingError
@@ -69,7 +69,7 @@ def test_labels_are_those_of_a_run(picture, monkeypatch, overlap):
     store.close()
     monkeypatch.setattr("napari_uhrseg.engine.metrics.BLOCK", 128)
     scene = Scene("s", image, ArrayTruth(expected)).fitted(checkpoint.model.spec)
-    how = Windows(overlap, 4, torch.device("cpu"), "fp32")
+    how = Cover(overlap, 4, torch.device("cpu"), "fp32")
     found = np.zeros(image.shape, np.uint8)
     for roi, labels in label_scene(checkpoint.model, scene, how):
         if labels is not None:

@@ -21,6 +21,7 @@ from napari_uhrseg.engine.samples import (
 )
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image import Image
+from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.types import InputSpec, LabelClass, Legend, Roi, View
 
 SPEC = InputSpec(
@@ -76,6 +77,32 @@ def test_views_and_target_are_turned_together(monkeypatch):
         assert torch.equal(centre, batch.views["local"])
         boxes = torch.tensor([[16.0, 16, 48, 48]] * 4)
         assert torch.equal(batch.boxes["surrounding"], boxes)
+
+
+def test_surroundings_lie_off_centre_and_bring_their_labels(monkeypatch):
+    monkeypatch.setattr(Jitter, "__call__", lambda self, view, spec: view)
+    spec = replace(
+        SPEC,
+        views={"local": View(32), "surrounding": View(64, off_centre=True)},
+        padding="zero",
+    )
+    source = Scenes(LEGEND, (scene(),)).fitted(spec)
+    corners = set()
+    for batch in batches(source, spec, 4, 0, range(8)):
+        for sample in range(4):
+            y, x = (int(v) for v in batch.boxes["surrounding"][sample, :2])
+            inside = (slice(y, y + 32), slice(x, x + 32))
+            around = batch.views["surrounding"][sample]
+            assert torch.equal(around[:, *inside], batch.views["local"][sample])
+            labels = batch.surrounding_target[sample]
+            assert torch.equal(labels[inside], batch.target[sample])
+            known = labels != 255
+            classes = (around[0] * 255 / 60).round().long()
+            assert torch.equal(classes[known], labels[known])
+            assert not around[:, ~known].any()  # beyond the scene
+            corners.add((y, x))
+    assert len(corners) > 20
+    assert all(0 <= v <= 32 for corner in corners for v in corner)
 
 
 def test_boxes_turn_with_their_view():
@@ -212,6 +239,17 @@ def test_other_values_can_be_ignored_and_named(folders):
         ("grass", 2),
         ("water", 9),
     ]
+
+
+def test_255_is_a_class_where_the_legend_says_so(tmp_path):
+    values = np.zeros((30, 30), np.uint8)
+    values[10:] = 255
+    Picture.fromarray(values).save(tmp_path / "mask.png")
+    Picture.new("RGB", (30, 30)).save(tmp_path / "image.png")
+    pair = tmp_path / "image.png", tmp_path / "mask.png"
+    source = FolderSource(*pair, LEGENDS["inria"], held_out=0)
+    found = source.training[0].target.read(Roi(0, 0, 30, 1))
+    assert found.ravel().tolist() == [0] * 10 + [1] * 20
 
 
 def test_colours_are_values(tmp_path):

@@ -50,6 +50,21 @@ def test_card_and_weights_come_back(saved):
         torch.testing.assert_close(back, tensor, rtol=1e-3, atol=1e-6)
 
 
+def test_parts_only_training_needs_are_in_no_file_and_start_new(tmp_path):
+    """Parts of parts too: ISDNet's are within its heads."""
+    arguments = {"encoder": "test_efficientnet", "width": 8, "window": 64, "frame": 64}
+    model = build("isdnet", arguments, LEGEND)
+    card = Card("isdnet", arguments, LEGEND, model.spec)
+    path = save_checkpoint(tmp_path / "c.safetensors", model, card)
+    parts = [f"{part}." for part in model.training_only]
+    assert "refine_head.sr_decoder." in parts
+    assert not [k for k in load_file(path) if k.startswith(tuple(parts))]
+    found = load_checkpoint(path).model
+    assert found.refine_head.sr_decoder is None
+    assert found.refine_head.conv_seg is not None
+    assert load_checkpoint(path, training=True).model.refine_head.sr_decoder is not None
+
+
 def test_full_precision_is_exact_and_half_is_half(saved, tmp_path):
     half, model, card = saved
     full = save_checkpoint(tmp_path / "full.safetensors", model, card, half=False)

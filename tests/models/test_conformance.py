@@ -13,6 +13,16 @@ ENCODER = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16
 SMALL = {
     "plain": {**ENCODER, "window": 64},
     "scpseg": {**ENCODER, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
+    "sgnet": {**ENCODER, "window": 64, "width": 8, "heads": 2, "shallow_width": 8},
+    "ehsnet": {"encoder": "hrnet_w18_small", "width": 8, "window": 128, "frame": 128},
+    "glnet": {
+        "encoder": "test_efficientnet",
+        "width": 8,
+        "patch": 64,
+        "overview": 64,
+        "frame": 128,
+    },
+    "isdnet": {"encoder": "test_efficientnet", "width": 8, "window": 64, "frame": 128},
 }
 THERE = [name for name, entry in REGISTRY.items() if entry.module]
 
@@ -27,27 +37,23 @@ def make(name: str, classes: int = 3, **arguments: object) -> Segmenter:
         return build(name, {**SMALL[name], **arguments}, legend(classes))
 
 
-def make_batch(model: Segmenter, size: int = 2, classes: int = 3) -> Batch:
+def make_batch(
+    model: Segmenter, size: int = 2, classes: int = 3, frame: tuple[int, int] = (0, 0)
+) -> Batch:
+    """What the spec asks for; a view of a frame is of ``frame`` or of the window."""
     generator = torch.Generator().manual_seed(1)
     spec = model.spec
-    boxes = {}
+    whole = (spec.window, spec.window) if frame == (0, 0) else frame
+    views, boxes = {}, {}
     for name, view in spec.views.items():
-        margin = (view.extent - spec.window) // 2 * view.size / view.extent
-        boxes[name] = torch.tensor([[margin, margin, view.size - margin] * 2])[
-            :, [0, 1, 2, 5]
-        ].repeat(size, 1)
-    return Batch(
-        views={
-            name: torch.randn(
-                size, spec.channels, view.size, view.size, generator=generator
-            )
-            for name, view in spec.views.items()
-        },
-        boxes=boxes,
-        target=torch.randint(
-            0, classes, (size, spec.window, spec.window), generator=generator
-        ),
-    )
+        sides = whole if view.extent == "frame" else (view.side, view.side)
+        views[name] = torch.randn(size, spec.channels, *sides, generator=generator)
+        if view.extent != "frame":
+            margin = (view.extent - spec.window) / 2 * view.side / view.extent
+            end = view.side - margin
+            boxes[name] = torch.tensor([[margin, margin, end, end]]).repeat(size, 1)
+    target = torch.randint(0, classes, (size, *whole), generator=generator)
+    return Batch(views, boxes, target)
 
 
 @pytest.fixture(params=THERE)
@@ -68,6 +74,20 @@ def test_any_number_of_classes_and_bands(name, classes, channels):
         logits = model(make_batch(model))["logits"]
     assert logits.shape == (2, classes, spec.window, spec.window)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [n for n in THERE if make(n).spec.frame is not None])
+def test_a_frame_need_not_be_square(name):
+    model = make(name)
+    spec = model.spec
+    least = -(-spec.minimum // spec.divisor) * spec.divisor
+    for sides in ((least, least + spec.divisor), (least + 5 * spec.divisor, least)):
+        batch = make_batch(model, frame=sides)
+        with torch.inference_mode():
+            logits = model.eval()(batch)["logits"]
+        assert logits.shape == (2, 3, *sides)
+        terms = model.train().loss(model(batch), batch)
+        assert terms["loss"].isfinite()
 
 
 def test_a_sample_does_not_depend_on_its_batch(name):
@@ -133,9 +153,18 @@ def test_a_few_steps_lower_the_loss(name):
 def test_every_parameter_learns(name):
     model = make(name).train()
     batch = make_batch(model)
-    model.loss(model(batch), batch)["loss"].backward()
-    idle = [n for n, p in model.named_parameters() if p.grad is None]
-    assert idle == []
+    learned = set()
+    for stage in model.recipe.stages:
+        model.begin_stage(stage, first=True)
+        model.zero_grad()
+        model.loss(model(batch), batch)["loss"].backward()
+        learned |= {
+            n
+            for n, p in model.named_parameters()
+            if p.grad is not None and (not stage.trains or n.startswith(stage.trains))
+        }
+    own = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert own - learned == set()
 
 
 def test_ignored_pixels_teach_nothing(name):

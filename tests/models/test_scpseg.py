@@ -15,7 +15,7 @@ SMALL = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16},
 
 
 def batch_of(model: SCPSeg, size: int = 2) -> Batch:
-    side = model.spec.views["surrounding"].size
+    side = model.spec.views["surrounding"].side
     generator = torch.Generator().manual_seed(0)
     return Batch(
         {"surrounding": torch.randn(size, 3, side, side, generator=generator)},
@@ -197,7 +197,7 @@ def test_around_any_segmenter(architecture, encoder):
 
 def test_the_papers_sizes_are_the_default():
     model = SCPSeg(6)
-    assert model.spec.views["surrounding"].size == 512
+    assert model.spec.views["surrounding"].side == 512
     assert (model.spec.window, model.inner) == (256, 192)
     assert model.encoder.output_stride == 8
     assert model.recipe.batch_size == 16

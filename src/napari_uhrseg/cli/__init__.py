@@ -9,6 +9,7 @@ import typer
 from napari_uhrseg.cli.console import common, told
 from napari_uhrseg.cli.demo import demo
 from napari_uhrseg.cli.evaluate import evaluate
+from napari_uhrseg.cli.import_ import import_
 from napari_uhrseg.cli.info import info
 from napari_uhrseg.cli.segment import segment
 from napari_uhrseg.cli.train import train
@@ -23,3 +24,4 @@ app = typer.Typer(
 )
 for command in (info, train, segment, evaluate, demo):
     app.command()(told(command))
+app.command("import")(told(import_))

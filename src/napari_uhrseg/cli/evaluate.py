@@ -55,7 +55,7 @@ def evaluate(
     settings = SegmentSettings(device=device, precision=precision, overlap=overlap)
     with err.status("Looking at the masks"):
         scenes = FolderSource(
-            images, masks, loaded.card.legend, ignore or [255], held_out=0, cache=0
+            images, masks, loaded.card.legend, ignore or None, held_out=0, cache=0
         ).training
     total: Scores | None = None
     with stoppable("Nothing was kept."):

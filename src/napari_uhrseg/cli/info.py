@@ -10,6 +10,7 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import json_line, out
 from napari_uhrseg.cli.options import JsonOption
+from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.units import format_bytes, format_length
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def info(
     json: JsonOption = False,
 ) -> None:
     """Say what an image or a checkpoint is; nothing is read through."""
-    if file.suffix.lower() == ".safetensors":
+    if file.suffix.lower() in (".safetensors", *PICKLES):
         from napari_uhrseg.models.header import read_card
 
         card = read_card(file)

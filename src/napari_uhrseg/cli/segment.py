@@ -207,6 +207,7 @@ def _tell(events: "Iterator[SegmentEvent]") -> "Finished":
         BlockDone,
         BlockFailed,
         Finished,
+        LabelsShown,
         Planned,
         Progress,
         Retried,
@@ -224,7 +225,7 @@ def _tell(events: "Iterator[SegmentEvent]") -> "Finished":
                     err.print(Text(f"A block failed: {reason}", "yellow"))
                 case Retried(size, _):
                     err.print(f"Memory ran out; going on with batches of {size}.")
-                case BlockDone():
+                case BlockDone() | LabelsShown():
                     pass
                 case Finished():
                     took = format_seconds(event.seconds)

@@ -124,7 +124,7 @@ def train(
             images,
             masks,
             None if classes is None else read_classes(classes),
-            ignore or [255],
+            ignore or None,
             held_out=parse_validate(validate),
             seed=seed,
         ).balanced(balance)

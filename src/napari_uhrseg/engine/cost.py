@@ -19,7 +19,14 @@ from napari_uhrseg.units import MB
 KERNELS = 1.5  # convolution kernels' own memory, over that of live tensors
 CUDA_CONTEXT = 600 * MB  # what the driver shows before the first tensor
 
-_bytes: weakref.WeakKeyDictionary[Segmenter, int] = weakref.WeakKeyDictionary()
+PROBE = 768  # side in pixels of the largest frame that is run to measure the speed
+
+Size = tuple[int, int]
+"""Height and width of a frame in pixels."""
+
+_bytes: weakref.WeakKeyDictionary[Segmenter, dict[Size | None, int]] = (
+    weakref.WeakKeyDictionary()
+)
 _seconds: weakref.WeakKeyDictionary[Segmenter, dict[tuple[object, ...], float]] = (
     weakref.WeakKeyDictionary()
 )
@@ -60,51 +67,78 @@ class LivePeak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now -= self._live.pop(key, 0)
 
 
-def empty_batch(spec: InputSpec, size: int = 1) -> Batch:
+def empty_batch(
+    spec: InputSpec,
+    size: int = 1,
+    frame: Size | None = None,
+    device: torch.device | None = None,
+) -> Batch:
     """A batch of zeros of the sizes the model asks for."""
-    views = {
-        name: torch.zeros(size, spec.channels, view.side, view.side)
-        for name, view in spec.views.items()
-    }
-    boxes = {name: torch.zeros(size, 4) for name in spec.views}
+    views = {}
+    for name, view in spec.views.items():
+        if view.extent == "frame":
+            assert frame is not None
+            shape = frame
+        else:
+            shape = (view.side, view.side)
+        views[name] = torch.zeros(size, spec.channels, *shape, device=device)
+    boxes = {name: torch.zeros(size, 4, device=device) for name in spec.views}
     return Batch(views, boxes)
 
 
-def bytes_per_window(model: Segmenter) -> int:
+def bytes_per_window(model: Segmenter, frame: Size | None = None) -> int:
     """Highest sum of live activations and inputs for one window, in float32.
 
     The forward pass is traced on torch's ``meta`` device, with tensors that have
     shapes but no memory: it costs a fraction of a second and nothing on the device.
     What convolution kernels use for themselves comes on top.
+
+    Parameters
+    ----------
+    frame
+        The frame's size, for models that work on frames.
     """
-    if model not in _bytes:
+    known = _bytes.setdefault(model, {})
+    if frame not in known:
         meta = torch.device("meta")
         # a copy of the weights for a moment; functional_call would need none, but
         # loads torch's compiler for it, which takes seconds
         shadow = copy.deepcopy(model).to(meta)
-        batch = empty_batch(model.spec).to(meta)
+        batch = empty_batch(model.spec, 1, frame, meta)
         with torch.no_grad(), LivePeak() as live:
             shadow(batch)
-        _bytes[model] = live.peak + sum(view.nbytes for view in batch.views.values())
-    return _bytes[model]
+        known[frame] = live.peak + sum(view.nbytes for view in batch.views.values())
+    return known[frame]
 
 
-def device_bytes(model: Segmenter, device: Device, batch_size: int) -> int:
+def device_bytes(
+    model: Segmenter, device: Device, batch_size: int, frame: Size | None = None
+) -> int:
     """Upper estimate of what a batch takes on the device, weights included."""
     context = CUDA_CONTEXT if device.id.startswith("cuda") else 0
     weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
-    return int(context + weights + bytes_per_window(model) * batch_size * KERNELS)
+    each = bytes_per_window(model, frame)
+    return int(context + weights + each * batch_size * KERNELS)
 
 
 def seconds_per_window(
-    model: Segmenter, device: Device, precision: str, batch_size: int, threads: int
+    model: Segmenter,
+    device: Device,
+    precision: str,
+    batch_size: int,
+    threads: int,
+    frame: Size | None = None,
 ) -> float:
-    """Measured on zeros the first time, then remembered for the model."""
-    key = (device.id, precision, batch_size, threads)
+    """Measured on zeros the first time, then remembered for the model.
+
+    A frame larger than ``PROBE`` is measured on a part, and counted by its area.
+    """
+    probe, share = _probe(model.spec, frame)
+    key = (device.id, precision, batch_size, threads, probe)
     known = _seconds.setdefault(model, {})
     if key not in known:
         target = torch.device(device.id)
-        batch = empty_batch(model.spec, batch_size).to(target)
+        batch = empty_batch(model.spec, batch_size, probe, target)
         model.to(target)
         for _ in range(2):  # the first pass warms up
             start = time.perf_counter()
@@ -112,4 +146,14 @@ def seconds_per_window(
                 # reading a value waits for the device
                 model(batch)["logits"].flatten()[0].item()
             known[key] = (time.perf_counter() - start) / batch_size
-    return known[key]
+    return known[key] / share
+
+
+def _probe(spec: InputSpec, frame: Size | None) -> tuple[Size | None, float]:
+    """The part of a frame that is run, and its share of the frame's area."""
+    if frame is None:
+        return None, 1.0
+    least = max(PROBE, spec.minimum)
+    step = -(-least // spec.divisor) * spec.divisor
+    height, width = min(frame[0], step), min(frame[1], step)
+    return (height, width), height * width / (frame[0] * frame[1])

@@ -20,7 +20,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``done`` of ``total`` windows (or training steps)."""
+    """``done`` of ``total`` windows (or frames, or training steps)."""
 
     done: int
     total: int
@@ -35,6 +35,13 @@ class BlockDone:
     done: int
     total: int
     empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsShown:
+    """Labels of a frame are in the store; its seams are not blended yet."""
+
+    roi: Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +96,7 @@ class Saved:
     step: int
 
 
-SegmentEvent = Planned | Progress | BlockDone | BlockFailed | Retried | Finished
+SegmentEvent = (
+    Planned | Progress | LabelsShown | BlockDone | BlockFailed | Retried | Finished
+)
 TrainEvent = Progress | Trained | Validated | Saved

@@ -4,7 +4,6 @@ A mask is an image of the same size whose pixel values, or RGB colours, stand fo
 classes. Colours are handled as one number, 0xRRGGBB, and like any other value.
 """
 
-import colorsys
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from napari_uhrseg.engine.samples import (
 )
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.models.legends import distinct_color
 from napari_uhrseg.types import LabelClass, Labels, Legend, Roi
 
 STRIP = 1 << 22  # pixels of a mask read at a time
@@ -76,7 +76,7 @@ class FolderSource(Scenes):
         Classes with ``source_value``; ``None`` takes the masks' values, and the
         names that go with them in order, if ``names`` are given.
     ignore
-        Mask values that stand for no class.
+        Mask values that stand for no class; ``None``: 255, unless a class has it.
     held_out
         Stems of the scenes to validate on, or their share (0: none).
     seed
@@ -98,12 +98,15 @@ class FolderSource(Scenes):
         images: Path | str,
         masks: Path | str,
         legend: Legend | None = None,
-        ignore: Collection[int] = (IGNORED,),
+        ignore: Collection[int] | None = None,
         held_out: float | Collection[str] = 0.2,
         seed: int = 0,
         names: Sequence[str] = (),
         cache: int = CACHE,
     ) -> None:
+        if ignore is None:
+            taken = {c.source_value for c in legend or ()}
+            ignore = {IGNORED} - taken
         pairs = find_pairs(Path(images), Path(masks))
         kept = _held_out(list(pairs), held_out, seed)
         pictures = [open_image(image) for image, _ in pairs.values()]
@@ -186,7 +189,7 @@ def infer_legend(
         elif len(mask.bands) >= 3:
             color = f"#{value:06x}"
         else:
-            color = _distinct_color(k)
+            color = distinct_color(k)
         name = names[k] if names else f"class {color if value > 65535 else value}"
         classes.append(LabelClass(k + 1, name, color, value))
     return Legend(tuple(classes))
@@ -221,7 +224,7 @@ def read_classes(path: Path | str) -> Legend:
             source, color = int(value[1:], 16), color or value
         else:
             source = int(value) if value else place
-        color = (color or _distinct_color(place)).lower()
+        color = (color or distinct_color(place)).lower()
         classes.append(LabelClass(place + 1, name, color, source))
     try:
         return Legend(tuple(classes))
@@ -315,9 +318,3 @@ def _check_values(
             f"The mask {name} holds values that no class has: {shown}.",
             "Add the classes, or say that these values are to be ignored.",
         )
-
-
-def _distinct_color(index: int) -> str:
-    """Colours far apart: the hue goes on by the golden angle."""
-    rgb = colorsys.hsv_to_rgb((index * 0.381966) % 1, 0.65, 0.9)
-    return "#{:02x}{:02x}{:02x}".format(*(round(255 * v) for v in rgb))

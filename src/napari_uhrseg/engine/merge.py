@@ -3,11 +3,10 @@
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Labels, Roi
 
 ROWS = 256  # rows finished at a time: bounds the memory of softmax
 
@@ -54,22 +53,35 @@ class Merger:
         self._sum[(slice(None), *here)] += logits[(slice(None), *there)] * weights
         self._total[here] += weights
 
-    def finish(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Class indices (from 0) and confidence, both uint8 of the region's shape.
+    def finish(self) -> tuple[Labels, Labels]:
+        """Class indices (from 0) and confidence, as :func:`finished` gives them."""
+        return finished(self._sum, self._total)
 
-        Confidence is 1 + 254 x (first - second probability), rounded; 255 where
-        the network knows a single class.
-        """
-        shape = (self.region.height, self.region.width)
-        labels = np.empty(shape, np.uint8)
-        confidence = np.full(shape, 255, np.uint8)
-        for row in range(0, shape[0], ROWS):
-            rows = slice(row, row + ROWS)
-            index, margin = best_two(self._sum[:, rows] / self._total[rows])
-            labels[rows] = index.cpu().numpy()
-            if margin is not None:
-                confidence[rows] = (1 + 254 * margin).round().byte().cpu().numpy()
-        return labels, confidence
+
+def finished(logits: Tensor, weights: Tensor | None = None) -> tuple[Labels, Labels]:
+    """Class indices (from 0) and confidence, both uint8 of shape (h, w).
+
+    Confidence is 1 + 254 x (first - second probability), rounded; 255 where the
+    network knows a single class.
+
+    Parameters
+    ----------
+    logits
+        (K, h, w) float32, or weighted sums of them.
+    weights
+        (h, w): what the sums are divided by.
+    """
+    shape = (logits.shape[1], logits.shape[2])
+    labels = np.empty(shape, np.uint8)
+    confidence = np.full(shape, 255, np.uint8)
+    for row in range(0, shape[0], ROWS):
+        rows = slice(row, row + ROWS)
+        part = logits[:, rows] if weights is None else logits[:, rows] / weights[rows]
+        index, margin = best_two(part)
+        labels[rows] = index.cpu().numpy()
+        if margin is not None:
+            confidence[rows] = (1 + 254 * margin).round().byte().cpu().numpy()
+    return labels, confidence
 
 
 def best_two(logits: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -17,6 +17,7 @@ from napari_uhrseg.engine.device import (
     out_of_memory,
 )
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
+from napari_uhrseg.engine.framegrid import FrameGrid, cell_chunks
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image import Image
@@ -27,6 +28,7 @@ from napari_uhrseg.units import MB, format_bytes, format_seconds
 
 PATIENCE = 1.0  # seconds of network time a block may take
 MAX_BLOCK = 8  # chunks a side
+MAX_SEAM = 512  # pixels; frames are a thousand and more
 MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 4}
 
 
@@ -45,12 +47,14 @@ class Plan:
     """A run as it will be: pure values, nothing computed yet.
 
     ``run`` has no id and no class map before a store gives them. ``grid`` lies in
-    run pixels, ``block_chunks`` is the side of a block in chunks of the store.
+    run pixels, ``block_chunks`` is the side of a block in chunks of the store (1 for
+    frames, whose cells are the blocks). ``windows`` counts frames where there are
+    frames.
     """
 
     shape: tuple[int, int]
     run: Run
-    grid: Grid
+    grid: Grid | FrameGrid
     block_chunks: int
     device: Device
     budget: MemoryBudget
@@ -88,8 +92,12 @@ class Plan:
     def summary(self) -> str:
         """One line for the person: windows, time, memory, batch and device."""
         e = self.estimate
+        what = "windows"
+        if isinstance(self.grid, FrameGrid):
+            height, width = self.grid.fed
+            what = f"frames of {width:,} x {height:,} pixels"
         return (
-            f"{self.windows:,} windows, about {format_seconds(e.seconds)}, "
+            f"{self.windows:,} {what}, about {format_seconds(e.seconds)}, "
             f"{format_bytes(e.device_bytes)} on {self.device.name} "
             f"(batch {self.run.batch_size}, {self.run.precision}), "
             f"{format_bytes(e.disk_bytes)} on disk"
@@ -120,12 +128,7 @@ def make_plan(
     budget = budget or MemoryBudget.default(device.id)
     scale, warning = _scale(image, spec, settings)
     overlap = _overlap(spec, settings)
-    grid = Grid.make(
-        (max(1, round(image.shape[0] / scale)), max(1, round(image.shape[1] / scale))),
-        spec.window,
-        overlap,
-        spec.placement,
-    )
+    shape = max(1, round(image.shape[0] / scale)), max(1, round(image.shape[1] / scale))
     region = settings.region
     if region is not None:
         bounds = region if isinstance(region, Roi) else region.bounds
@@ -135,9 +138,19 @@ def make_plan(
                 f"The image has {image.shape[0]} rows and {image.shape[1]} columns.",
             )
     precision = choose_precision(settings.precision, device)
-    batch = _batch_size(checkpoint, device, budget, settings.batch_size)
-    batch, seconds = _measured(checkpoint, device, precision, batch, settings.threads)
-    chunks = _block_chunks(checkpoint, budget, scale, overlap, seconds)
+    grid: Grid | FrameGrid
+    threads = settings.threads
+    if spec.frame is None:
+        grid = Grid.make(shape, spec.window, overlap, spec.placement)
+        batch = _batch_size(checkpoint, device, budget, settings.batch_size)
+        batch, seconds = _measured(checkpoint, device, precision, batch, threads)
+        chunks = _block_chunks(checkpoint, budget, scale, overlap, seconds)
+        side = spec.window
+    else:
+        grid, side = _frames(checkpoint, device, budget, image.shape, scale, overlap)
+        frame = grid.fed
+        _, seconds = _measured(checkpoint, device, precision, 1, threads, frame)
+        batch = chunks = 1
     run = Run(
         id=0,
         image_path="" if image.path is None else str(image.path),
@@ -149,9 +162,9 @@ def make_plan(
         bands=fit_bands(image, spec.channels, settings.bands),
         scale=scale,
         value_range=fit_values(image, spec, settings.value_range),
-        window=spec.window,
+        window=side,
         overlap=overlap,
-        placement=spec.placement,
+        placement=spec.placement if spec.frame is None else "frame",
         merge=spec.merge,
         region=region,
         skip_glass=settings.skip_glass and image.is_slide,
@@ -180,23 +193,33 @@ def make_plan(
 def _with_estimate(plan: Plan, checkpoint: Checkpoint) -> Plan:
     """The plan with its windows counted and its needs estimated."""
     area = labelled_area(plan.shape, plan.run)
-    unique = plan.grid.count(plan.run_region(area))
-    total = sum(plan.grid.count(plan.run_region(b)) for b in _tiles(plan, area))
-    batch, classes = plan.run.batch_size, len(checkpoint.card.legend)
-    side = plan.block_chunks * CHUNK
-    merged = (side / plan.run.scale) ** 2 * (classes + 1) * 4
-    strip = 256 * side / plan.run.scale * classes * 4 * 4
-    on_device = device_bytes(checkpoint.model, plan.device, batch) + merged + strip
-    views = sum(v.side**2 for v in checkpoint.card.spec.views.values())
-    reading = 4 * batch * views * checkpoint.card.spec.channels * 4
+    region = plan.run_region(area)
+    spec, classes = checkpoint.card.spec, len(checkpoint.card.legend)
+    if isinstance(plan.grid, FrameGrid):
+        total = plan.grid.count(region)
+        fed = plan.grid.fed[0] * plan.grid.fed[1]
+        twice = max(0.0, total * fed / region.area - 1)
+        device = device_bytes(checkpoint.model, plan.device, 1, plan.grid.fed)
+        # three frames as read, the logits of one, and labels on their way
+        host = fed * (3 * spec.channels * 4 + classes * 4 + 8)
+    else:
+        total = sum(plan.grid.count(plan.run_region(b)) for b in _tiles(plan, area))
+        twice = total / plan.grid.count(region) - 1
+        batch, side = plan.run.batch_size, plan.block_chunks * CHUNK
+        merged = (side / plan.run.scale) ** 2 * (classes + 1) * 4
+        strip = 256 * side / plan.run.scale * classes * 4 * 4
+        device = device_bytes(checkpoint.model, plan.device, batch)
+        device += int(merged + strip)
+        views = sum(v.side**2 for v in spec.views.values())
+        host = 4 * batch * views * spec.channels * 4 + 8 * side**2
     return replace(
         plan,
         windows=total,
-        computed_twice=total / unique - 1,
+        computed_twice=twice,
         estimate=Estimate(
             seconds=total * plan.seconds_per_window,
-            device_bytes=int(on_device),
-            host_bytes=int(reading + 8 * side**2 + 256 * MB),
+            device_bytes=device,
+            host_bytes=int(host + 256 * MB),
             # labels and confidence with their levels; measured to shrink fivefold
             disk_bytes=int(area.area * 2 * 4 / 3 / 5),
         ),
@@ -241,13 +264,46 @@ def _scale(
 
 
 def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
-    overlap = spec.window_overlap if settings.overlap is None else settings.overlap
-    if not 0 <= overlap < spec.window:
+    """Pixels that windows share, or the width of the seams between frames."""
+    if spec.frame is None:
+        own, most, what = spec.window_overlap, spec.window - 1, "windows"
+    else:
+        own, most, what = spec.frame_overlap, MAX_SEAM, "frames"
+    overlap = own if settings.overlap is None else settings.overlap
+    if not 0 <= overlap <= most:
+        side = spec.frame or spec.window
         raise PlanError(
-            f"An overlap of {overlap} does not fit windows of {spec.window} pixels.",
-            f"Choose 0 to {spec.window // 2}.",
+            f"An overlap of {overlap} does not fit {what} of {side} pixels.",
+            f"Choose 0 to {min(most, side // 2)}.",
         )
     return overlap
+
+
+def _frames(
+    checkpoint: Checkpoint,
+    device: Device,
+    budget: MemoryBudget,
+    pixels: tuple[int, int],
+    scale: float,
+    overlap: int,
+) -> tuple[FrameGrid, int]:
+    """The largest frames that card and budget allow, and their side."""
+    spec, model = checkpoint.card.spec, checkpoint.model
+    assert spec.frame is not None
+    shape = max(1, round(pixels[0] / scale)), max(1, round(pixels[1] / scale))
+    most = cell_chunks(min(spec.frame, max(shape)), overlap, scale)
+    cells = (int(n * CHUNK / scale) + overlap for n in range(most, 0, -1))
+    for largest in (spec.frame, *cells):
+        grid = FrameGrid.make(pixels, shape, scale, largest, overlap, spec)
+        need = device_bytes(model, device, 1, grid.fed)
+        if need <= budget.device_bytes:
+            return grid, largest
+    raise DeviceError(
+        f"A frame of {grid.fed[0]} x {grid.fed[1]} pixels needs about "
+        f"{format_bytes(need)} on {device.name}; the budget is "
+        f"{format_bytes(budget.device_bytes)}.",
+        "Raise the memory budget, or choose a model that works on windows.",
+    )
 
 
 def _batch_size(
@@ -278,6 +334,7 @@ def _measured(
     precision: str,
     batch: int,
     threads: int | None,
+    frame: tuple[int, int] | None = None,
 ) -> tuple[int, float]:
     """The batch that does run, halved where it did not, and seconds a window."""
     while True:
@@ -288,13 +345,15 @@ def _measured(
                 precision,
                 batch,
                 threads or torch.get_num_threads(),
+                frame,
             )
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             if batch == 1:
                 raise DeviceError(
-                    f"{device.name} has too little memory left for one window.",
+                    f"{device.name} has too little memory left for one "
+                    f"{'window' if frame is None else 'frame'}.",
                     "Close other programs that use it, or choose the CPU.",
                 ) from error
             batch //= 2

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
-from napari_uhrseg.engine.views import read_views
+from napari_uhrseg.engine.views import covered, read_views
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image, Pixels
 from napari_uhrseg.models.base import Batch
@@ -61,7 +61,12 @@ class Scene:
         values = fit_values(self.image, spec, self.value_range)
         return replace(self, bands=bands, value_range=values, scale=scale)
 
-    def inputs(self, windows: Sequence[Roi], spec: InputSpec) -> Batch:
+    def inputs(
+        self,
+        windows: Sequence[Roi],
+        spec: InputSpec,
+        shift: tuple[int, int] = (0, 0),
+    ) -> Batch:
         """The views of windows in run pixels; for fitted scenes."""
         assert self.value_range is not None
         return read_views(
@@ -71,6 +76,7 @@ class Scene:
             bands=self.bands,
             value_range=self.value_range,
             scale=self.scale,
+            shift=shift,
         )
 
     def labels(self, window: Roi) -> Labels:
@@ -209,10 +215,21 @@ def sample(
     """One window with its views and target, flipped, turned and jittered."""
     rng = np.random.default_rng((seed, step, index))
     scene, window = source.draw(rng, spec.window)
-    batch = scene.inputs([window], spec)
-    labels = scene.labels(window)
+    views = spec.views
+    moved = [name for name, view in views.items() if view.off_centre]
+    half = spec.window // 2
+    shift = (0, 0)
+    if moved:  # its centre may be anywhere in the window
+        shift = int(rng.integers(-half, half + 1)), int(rng.integers(-half, half + 1))
+    batch = scene.inputs([window], spec, shift)
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     change = Jitter.drawn(rng)
+
+    def target(roi: Roi) -> torch.Tensor:
+        labels = turned(scene.labels(roi), turns, flip)
+        return torch.from_numpy(labels.astype(np.int64)[None])
+
+    around = covered(window, views[moved[0]]).shift(*shift) if moved else None
     return Batch(
         views={
             name: torch.from_numpy(
@@ -224,17 +241,23 @@ def sample(
             name: turned_boxes(boxes, batch.views[name].shape[-1], turns, flip)
             for name, boxes in batch.boxes.items()
         },
-        target=torch.from_numpy(turned(labels, turns, flip).astype(np.int64)[None]),
+        target=target(window),
+        surrounding_target=None if around is None else target(around),
     )
 
 
 def joined(parts: Sequence[Batch]) -> Batch:
     """Batches of one as one batch."""
     first = parts[0]
+    targets, around = (
+        [t for p in parts if (t := getattr(p, name)) is not None]
+        for name in ("target", "surrounding_target")
+    )
     return Batch(
         {k: torch.cat([p.views[k] for p in parts]) for k in first.views},
         {k: torch.cat([p.boxes[k] for p in parts]) for k in first.boxes},
-        torch.cat([p.target for p in parts if p.target is not None]),
+        torch.cat(targets) if targets else None,
+        torch.cat(around) if around else None,
     )
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from napari_uhrseg.engine.device import choose_precision, find_device, out_of_memory
 from napari_uhrseg.engine.events import Progress, Saved, Trained, TrainEvent, Validated
-from napari_uhrseg.engine.metrics import Counter, Windows, label_scene
+from napari_uhrseg.engine.metrics import Counter, Cover, label_scene
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
 from napari_uhrseg.engine.samples import SampleSource, batches
@@ -219,8 +219,8 @@ class _Training:
         """Score the held-out scenes; write the checkpoint if it is the best."""
         metrics: dict[str, float] = {}
         counter = Counter([c.name for c in self.source.legend])
-        overlap = self.model.spec.window_overlap
-        how = Windows(overlap, self.batch_size, self.device, self.precision)
+        spec = self.model.spec
+        how = Cover.of(spec, self.batch_size, self.device, self.precision)
         self.model.eval()
         for scene in self.source.held_out:
             for roi, labels in label_scene(self.model, scene, how):

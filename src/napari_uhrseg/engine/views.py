@@ -33,24 +33,28 @@ def read_views(
     bands: Sequence[int],
     value_range: tuple[float, float],
     scale: float = 1.0,
+    shift: tuple[int, int] = (0, 0),
 ) -> Batch:
     """Cut and normalise every view of the windows.
 
     Parameters
     ----------
     windows
-        Squares of ``spec.window`` run pixels; may reach outside the image.
+        Rectangles of run pixels, all of one size: squares of ``spec.window``, or
+        frames. They may reach outside the image.
     bands
         ``spec.channels`` band numbers of the image, in the network's order.
     value_range
         Image values that become 0 and 1 before mean and std.
     scale
         Level-0 pixels per run pixel.
+    shift
+        Run pixels by which views that may be off centre are moved, y and x.
 
     Returns
     -------
     Batch
-        (N, C, size, size) float32 a view. Ground beyond the image is made up by
+        (N, C, height, width) float32 a view. Ground beyond the image is made up by
         ``spec.padding``; invalid pixels are 0 after normalisation, the mean.
         Each window depends on itself alone, not on its neighbours in the batch.
 
@@ -59,42 +63,50 @@ def read_views(
     ReadError
         Pixels cannot be decoded.
     """
-    views = {
-        name: torch.from_numpy(
-            np.stack(
-                [
-                    read_view(image, ground(w, view, scale), view.side, spec, bands,
-                              value_range)
-                    for w in windows
-                ]
-            )
+    views, boxes = {}, {}
+    for name, view in spec.views.items():
+        moved = shift if view.off_centre else (0, 0)
+        places = [covered(w, view).shift(*moved) for w in windows]
+        size = fed(windows[0], view)
+        parts = [
+            read_view(image, to_level0(p, scale), size, spec, bands, value_range)
+            for p in places
+        ]
+        views[name] = torch.from_numpy(np.stack(parts))
+        boxes[name] = torch.tensor(
+            [box(w, p, size) for w, p in zip(windows, places, strict=True)],
+            dtype=torch.float32,
         )
-        for name, view in spec.views.items()
-    }  # fmt: skip
-    boxes = {
-        name: torch.tensor([box(w, view) for w in windows], dtype=torch.float32)
-        for name, view in spec.views.items()
-    }
     return Batch(views, boxes)
 
 
-def ground(window: Roi, view: View, scale: float) -> Roi:
-    """The level-0 pixels that a view of a window covers."""
+def covered(window: Roi, view: View) -> Roi:
+    """The run pixels that a view of a window covers."""
     if view.extent == "frame":
-        raise NotImplementedError("frames come with the models that need them")
+        return window
     y = window.y + (window.height - view.extent) // 2
     x = window.x + (window.width - view.extent) // 2
-    return to_level0(Roi(y, x, view.extent, view.extent), scale)
+    return Roi(y, x, view.extent, view.extent)
 
 
-def box(window: Roi, view: View) -> tuple[float, float, float, float]:
-    """Where the window lies in the view's pixels: y0, x0, y1, x1."""
+def fed(window: Roi, view: View) -> tuple[int, int]:
+    """Height and width of what the network is fed for a window."""
     if view.extent == "frame":
-        raise NotImplementedError("frames come with the models that need them")
-    factor = view.side / view.extent
-    top = -((window.height - view.extent) // 2) * factor
-    left = -((window.width - view.extent) // 2) * factor
-    return top, left, top + window.height * factor, left + window.width * factor
+        return window.height, window.width
+    return view.side, view.side
+
+
+def box(
+    window: Roi, place: Roi, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Where the window lies in a view of that place and size: y0, x0, y1, x1."""
+    rows, columns = size[0] / place.height, size[1] / place.width
+    return (
+        (window.y - place.y) * rows,
+        (window.x - place.x) * columns,
+        (window.bottom - place.y) * rows,
+        (window.right - place.x) * columns,
+    )
 
 
 def to_level0(roi: Roi, scale: float) -> Roi:
@@ -111,19 +123,20 @@ def to_level0(roi: Roi, scale: float) -> Roi:
 def read_view(
     image: Image,
     roi: Roi,
-    size: int,
+    size: tuple[int, int],
     spec: InputSpec,
     bands: Sequence[int],
     value_range: tuple[float, float],
 ) -> Floats:
-    """One normalised view, (C, size, size) float32."""
+    """One normalised view, (C, *size) float32."""
     height, width = image.shape
     inside = roi.intersect(Roi(0, 0, height, width))
     if inside.area == 0:
-        return np.zeros((spec.channels, size, size), np.float32)
-    top, bottom = _margins(roi.y, roi.height, inside.y, inside.height, size)
-    left, right = _margins(roi.x, roi.width, inside.x, inside.width, size)
-    pixels = image.read(inside, (size - top - bottom, size - left - right), bands)
+        return np.zeros((spec.channels, *size), np.float32)
+    top, bottom = _margins(roi.y, roi.height, inside.y, inside.height, size[0])
+    left, right = _margins(roi.x, roi.width, inside.x, inside.width, size[1])
+    inner = size[0] - top - bottom, size[1] - left - right
+    pixels = image.read(inside, inner, bands)
     data = normalise(pixels.data, pixels.valid, spec, value_range)
     around = ((0, 0), (top, bottom), (left, right))
     if spec.padding == "zero":

@@ -320,7 +320,8 @@ class LabelStore:
         run_id
             Of a run from `start_run`.
         status
-            ``"done"``, ``"empty"`` (nothing to label) or ``"failed"``.
+            ``"done"``, ``"empty"`` (nothing to label), ``"failed"``, or
+            ``"unfinished"``: shown, and still pending.
 
         Raises
         ------

@@ -17,7 +17,7 @@ from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi, Run
 
 CHUNK = 1024
 
-Status = Literal["done", "empty", "failed"]
+Status = Literal["done", "empty", "failed", "unfinished"]
 States = npt.NDArray[np.uint32]
 
 _CODES: dict[Status, int] = {"done": 1, "empty": 2, "failed": 3}
@@ -29,7 +29,8 @@ def chunk_grid(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def encode(run_id: int, status: Status) -> int:
-    return run_id << 2 | _CODES[status]
+    """The state of a chunk; 0, as if no run had been there, while unfinished."""
+    return 0 if status == "unfinished" else run_id << 2 | _CODES[status]
 
 
 def run_ids(states: States) -> npt.NDArray[np.int64]:

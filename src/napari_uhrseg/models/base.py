@@ -1,7 +1,8 @@
 """What every method is to the engine: a Segmenter fed with Batches."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -28,18 +29,28 @@ class Batch:
     target
         (N, window, window) int64 class indices, 255 ignored; only in training.
         Where there are frames, of the size of the view that is one.
+    surrounding_target
+        The same for all the ground that a view off the window's centre covers.
     """
 
     views: dict[str, Tensor]
     boxes: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
+    surrounding_target: Tensor | None = None
+
+    def __getitem__(self, index: Tensor) -> "Batch":
+        """The samples of those numbers, (n,) int64."""
+        return self._each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device) -> "Batch":
-        return replace(
-            self,
-            views={k: v.to(device, non_blocking=True) for k, v in self.views.items()},
-            boxes={k: v.to(device, non_blocking=True) for k, v in self.boxes.items()},
-            target=None if self.target is None else self.target.to(device),
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        targets = (self.target, self.surrounding_target)
+        return Batch(
+            {k: change(v) for k, v in self.views.items()},
+            {k: change(v) for k, v in self.boxes.items()},
+            *(None if t is None else change(t) for t in targets),
         )
 
 
@@ -53,7 +64,7 @@ class Segmenter(nn.Module, ABC):
     spec: InputSpec
     recipe: Recipe
     training_only: ClassVar[tuple[str, ...]] = ()
-    """Names of submodules that only ``loss`` needs; no checkpoint holds them."""
+    """Dotted names of submodules that only ``loss`` needs; no checkpoint holds them."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,13 @@ from napari_uhrseg.models.header import read_card
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card
 
-__all__ = ["Checkpoint", "load_checkpoint", "read_card", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "load_checkpoint",
+    "misfits",
+    "read_card",
+    "save_checkpoint",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +118,29 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
     _load(model, tensors, path)
     if not training:
         for part in model.training_only:
-            setattr(model, part, None)
+            owner, _, name = part.rpartition(".")
+            setattr(model.get_submodule(owner), name, None)
     return Checkpoint(model.eval(), card, _sha256(path), path)
+
+
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """What of two state_dicts does not fit, in words, every key named."""
+    missing = sorted(expected.keys() - found.keys())
+    unknown = sorted(found.keys() - expected.keys())
+    wrong = [
+        f"{k} is {tuple(found[k].shape)}, not {tuple(expected[k].shape)}"
+        for k in sorted(expected.keys() & found.keys())
+        if found[k].shape != expected[k].shape
+    ]
+    return [
+        f"{len(names)} {what}: {', '.join(names)}"
+        for what, names in (
+            ("missing", missing),
+            ("unknown", unknown),
+            ("of another shape", wrong),
+        )
+        if names
+    ]
 
 
 def _stored(name: str, tensor: Tensor, half: bool) -> Tensor:
@@ -151,22 +178,7 @@ def _load(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
     """Every key accounted for, in number and shape."""
     own = model.state_dict()
     expected = {k: v for k, v in own.items() if not _within(k, model.training_only)}
-    missing = sorted(expected.keys() - tensors.keys())
-    unknown = sorted(tensors.keys() - expected.keys())
-    wrong = [
-        f"{k} is {tuple(tensors[k].shape)}, not {tuple(expected[k].shape)}"
-        for k in sorted(expected.keys() & tensors.keys())
-        if tensors[k].shape != expected[k].shape
-    ]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names)}"
-        for what, names in (
-            ("missing", missing),
-            ("unknown", unknown),
-            ("of another shape", wrong),
-        )
-        if names
-    ]
+    problems = misfits(expected, tensors)
     if problems:
         raise CheckpointError(
             f"The weights in {path.name} do not fit its card. {'; '.join(problems)}.",

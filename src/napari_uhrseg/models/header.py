@@ -30,7 +30,9 @@ def read_card(path: Path | str) -> Card:
     if text is None:
         raise CheckpointError(
             f"{path.name} is a safetensors file without a card.",
-            "Only checkpoints made or imported by napari-uhrseg can be run.",
+            "Only checkpoints made or imported by napari-uhrseg can be run. A folder "
+            "saved by segmentation-models-pytorch is imported by: napari-uhrseg import "
+            "FOLDER --model plain --output C.safetensors.",
         )
     try:
         data = json.loads(text)
@@ -57,7 +59,7 @@ def _header(path: Path) -> dict[str, Any]:
                     f"{path.name} is a PyTorch file (pickle), which may run code when "
                     "it is opened, so it is not.",
                     "Import it once: napari-uhrseg import FILE --model NAME --output "
-                    "C.safetensors (for the methods whose importer is there).",
+                    "C.safetensors, with isdnet or glnet as NAME.",
                 )
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= MAX_HEADER:

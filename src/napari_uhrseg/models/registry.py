@@ -62,7 +62,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "sgnet",
                 "SGNet",
-                None,
+                "sgnet:SGNet",
                 "Reads the surroundings at full resolution in a second, lighter "
                 "branch: fine detail and context, for nearly twice the time.",
                 "mIoU with DeepLabv3+ ResNet-50: 75.44 DeepGlobe, 63.18 FBP, 81.21 "
@@ -72,7 +72,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "isdnet",
                 "ISDNet",
-                None,
+                "isdnet:ISDNet",
                 "Labels whole frames at once, a light branch at full resolution and a "
                 "deep one at a quarter: very quick on a GPU, memory grows with the "
                 "frame.",
@@ -83,7 +83,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "glnet",
                 "GLNet",
-                None,
+                "glnet:GLNet",
                 "Looks at an overview of the whole frame and at each window in turn, "
                 "sharing features both ways: long-range context, two passes and slow.",
                 "mIoU 71.6 DeepGlobe (1865 MB; 0.17 images a second as ISDNet's "
@@ -92,7 +92,7 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
             ModelEntry(
                 "ehsnet",
                 "EHSNet",
-                None,
+                "ehsnet:EHSNet",
                 "Labels a frame as a whole with a high-resolution network: the larger "
                 "the frame the better, and the more memory it takes.",
                 "mIoU 59.48 FBP, 78.51 Inria (buildings alone) (arXiv 2211.11316).",

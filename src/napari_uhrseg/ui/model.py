@@ -14,13 +14,19 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Card
+from napari_uhrseg.ui.importing import Importing
 from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button
 from napari_uhrseg.units import format_length
 
 RECENT = 8
+BROWSE = "&Browse…"
+CHECKPOINTS = (
+    f"Checkpoints (*.safetensors {' '.join(f'*{e}' for e in PICKLES)} config.json)"
+)
 Found = list[tuple[Path, Card]]
 
 
@@ -35,8 +41,15 @@ class ModelPart(QWidget):
         self._cards: dict[Path, Card] = {}
         self.model, self.sentence = combo(), note()
         self.checkpoint = combo("A checkpoint is a model with what it has learned.")
-        tip = "Use a checkpoint file (.safetensors) of your own."
-        self.browse = push_button("&Browse…", tip, self._browse)
+        tip = (
+            "Use a checkpoint file (.safetensors) of your own, or import one: an "
+            "official file of ISDNet or GLNet, or the config.json of a folder saved by "
+            "segmentation-models-pytorch."
+        )
+        self.browse = push_button(BROWSE, tip, self._browse)
+        self.importing = Importing(self, jobs)
+        self.importing.imported.connect(self.use)
+        self.importing.busy.connect(self._show_importing)
         self.show_card = push_button("C&ard…", clicked=self._show_card)
         self.note = note()
         form = form_of(self)
@@ -61,7 +74,12 @@ class ModelPart(QWidget):
         return None if self.path is None else self._cards.get(self.path)
 
     def use(self, path: Path) -> None:
-        """Choose this checkpoint file, once its card has been read."""
+        """Choose this checkpoint file, once its card has been read.
+
+        Of another program's file or folder, a checkpoint is made first.
+        """
+        if self.importing.offer(path):
+            return
         self._jobs.call(_with_card, path, returned=self._add)
 
     def _fill_models(self) -> None:
@@ -130,10 +148,14 @@ class ModelPart(QWidget):
 
     def _browse(self) -> None:
         name, _ = QFileDialog.getOpenFileName(
-            self, "Choose a checkpoint", "", "Checkpoints (*.safetensors)"
+            self, "Choose a checkpoint", "", CHECKPOINTS
         )
         if name:
             self.use(Path(name))
+
+    def _show_importing(self, busy: bool) -> None:
+        self.browse.setEnabled(not busy)
+        self.browse.setText("Importing…" if busy else BROWSE)
 
     def _show_card(self) -> None:
         if self.card is not None and self.path is not None:

@@ -107,6 +107,7 @@ def prepare(request: Request) -> Prepared:
 
 def run(
     focus: Callable[[], Roi | None],
+    stop: Callable[[], bool],
     request: Request,
     replacing: bool,
     kept: LabelStore | None = None,
@@ -134,6 +135,7 @@ def run(
             request.settings,
             budget,
             focus,
+            stop,
             replace_other=replacing,
         )
         yield from _with_shares(run_events, store)
@@ -145,13 +147,15 @@ def run(
 def _with_shares(
     run_events: Iterator["SegmentEvent"], store: LabelStore
 ) -> Iterator["Shares | SegmentEvent"]:
-    from napari_uhrseg.engine.events import BlockDone, Finished
+    from napari_uhrseg.engine.events import BlockDone, Finished, LabelsShown
 
     counted = 0.0
     for event in run_events:
         yield event
         due = time.monotonic() > counted + SHARES_EVERY
-        if isinstance(event, Finished) or (due and isinstance(event, BlockDone)):
+        if isinstance(event, Finished) or (
+            due and isinstance(event, BlockDone | LabelsShown)
+        ):
             counted = time.monotonic()
             yield Shares(store.area_shares(), store.legend)
 

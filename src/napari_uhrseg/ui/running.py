@@ -34,10 +34,11 @@ class Running(QObject):
         self._outcome = "Cancelled. Segment goes on where this run stopped."
 
     def start(self, jobs: Jobs, *arguments: Any) -> None:
-        """Begin; the arguments are those of ``work.run``, less the focus."""
+        """Begin; the arguments are those of ``work.run``, less focus and stop."""
         self._job = jobs.start(
             work.run,
             self._focus,
+            self._stopping,
             *arguments,
             yielded=self._event,
             errored=self._error,
@@ -61,6 +62,10 @@ class Running(QObject):
             self._job.quit()
             self._bar.ending()
 
+    def _stopping(self) -> bool:
+        """Asked from the worker's thread, between the layers of a network."""
+        return self._job is not None and bool(self._job.abort_requested)
+
     def stop(self) -> None:
         """Let go of the viewer; the job is ended by its owner."""
         self._focus.stop()
@@ -73,7 +78,7 @@ class Running(QObject):
                 self._bar.running("Running.")
             case events.Progress(done=done, total=total, seconds_left=left):
                 self._bar.progress(done, total, left)
-            case events.BlockDone():
+            case events.BlockDone() | events.LabelsShown():
                 if self.view is not None:
                     self.view.refresh()
             case events.BlockFailed():

@@ -81,6 +81,20 @@ def make_segmenter(
     return net
 
 
+def fitting_window(
+    architecture: str,
+    encoder: str,
+    channels: int,
+    options: Mapping[str, Any] | None = None,
+    near: int = 512,
+) -> int:
+    """The side closest to ``near`` that the network takes; raises as make_segmenter."""
+    # every stride divides 0
+    net = make_segmenter(architecture, encoder, 1, channels, 0, options)
+    stride = int(net.encoder.output_stride)
+    return max(1, round(near / stride)) * stride
+
+
 def _built(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
     try:
         return made(**arguments)
@@ -99,10 +113,15 @@ def _with_weights(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
     try:
         return made(**arguments, encoder_weights=weights)
     except (OSError, RuntimeError, KeyError) as error:  # hub errors are OSErrors
-        first = str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"The ImageNet weights of {encoder!r} cannot be had: {first}",
-            "Connect to the internet once (they are kept afterwards), copy the "
-            "Hugging Face cache from a machine that has them, or train from scratch "
-            "with --no-pretrained.",
-        ) from error
+        raise weights_missing(encoder, error) from error
+
+
+def weights_missing(encoder: str, error: Exception) -> CheckpointError:
+    """What to tell people where ImageNet weights could not be fetched."""
+    first = str(error).partition("\n")[0]
+    return CheckpointError(
+        f"The ImageNet weights of {encoder!r} cannot be had: {first}",
+        "Connect to the internet once (they are kept afterwards), copy the "
+        "Hugging Face cache from a machine that has them, or train from scratch "
+        "with --no-pretrained.",
+    )

@@ -1,5 +1,7 @@
 """Loss terms that several methods share."""
 
+import math
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,3 +29,26 @@ def cross_entropy(
     )
     total = (each if weight is None else each * weight).sum()
     return total / (target != IGNORED).sum().clamp(min=1)
+
+
+def focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
+    """Focal loss at the logits' resolution, in float32: mean of -(1 - p)^gamma log p.
+
+    Parameters
+    ----------
+    logits
+        (N, K, h, w).
+    target
+        (N, H, W) int64 class indices of any size, resized by the nearest pixel; 255
+        is ignored.
+    """
+    small = F.interpolate(
+        target[:, None].float(), size=logits.shape[-2:], mode="nearest-exact"
+    )[:, 0].long()
+    known = small != IGNORED
+    each = F.log_softmax(logits.float(), dim=1)
+    log_p = each.gather(1, small.where(known, 0)[:, None])[:, 0]
+    # p kept off 0 and 1 as in GLNet's code
+    log_p = log_p.clamp(math.log(1e-7), math.log1p(-1e-7))
+    loss = -((1 - log_p.exp()) ** gamma) * log_p
+    return loss.where(known, 0).sum() / known.sum().clamp(min=1)

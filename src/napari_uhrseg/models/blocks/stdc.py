@@ -7,21 +7,7 @@ ISDNet's authors cut it: nothing after a sixteenth of the resolution. Keys are t
 import torch
 from torch import Tensor, nn
 
-
-class ConvBnReLU(nn.Module):
-    """A convolution without bias, padded by half its kernel, batch norm and ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, padding=kernel // 2, bias=False
-        )
-        self.bn = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.relu(self.bn(self.conv(x)))
-        return out
+from napari_uhrseg.models.blocks.conv import ConvBnReLU
 
 
 class CatBottleneck(nn.Module):

@@ -1,0 +1,198 @@
+"""Running a plan of frames: each runs once, and seams are blended afterwards.
+
+::
+
+    read-ahead thread              the generator (caller's thread)
+    -----------------              -------------------------------
+    frame nearest to the    ->     forward; labels of its cell -> store -> LabelsShown
+    view: its one view             borders of its logits -> a file of the run
+                                   cells whose frames have all run:
+                                   seams blended -> store, marked done -> BlockDone
+
+A frame whose file is there has run, also in an earlier process. The files are
+removed with the last cell that needs them.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_uhrseg.engine.device import out_of_memory
+from napari_uhrseg.engine.empty import Glass
+from napari_uhrseg.engine.events import (
+    BlockDone,
+    BlockFailed,
+    Finished,
+    LabelsShown,
+    SegmentEvent,
+)
+from napari_uhrseg.engine.framegrid import Frame, FrameGrid
+from napari_uhrseg.engine.job import Focus, Job, Work, nearest
+from napari_uhrseg.engine.merge import finished
+from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.seams import Folder, Strips, blend
+from napari_uhrseg.errors import DeviceError, ReadError
+from napari_uhrseg.models.base import Batch
+from napari_uhrseg.types import Mask
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One frame: its view, and which run pixels of its cell hold image."""
+
+    frame: Frame
+    batch: Batch | None = None
+    valid: Mask | None = None
+    error: str = ""
+
+
+class FrameJob(Job):
+    """Holds one frame and its logits, K x height x width float32."""
+
+    def __init__(self, work: Work, grid: FrameGrid) -> None:
+        super().__init__(work)
+        self.grid = grid
+        folder = work.store.path / "frames" / str(work.run.id)
+        self.strips = Folder(folder)
+        self.failed: dict[Frame, str] = {}  # why a frame could not be read
+        self.open: set[Frame] = set()  # cells still to be done
+        self.done = self.lost = self.total = 0  # cells
+
+    def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+        pending = self.grid.cells(self.store.pending(self.run))
+        self.total = len(pending)
+        self.open = {c for c in pending if not self.outside(self.grid.block(c))}
+        for cell in sorted(set(pending) - self.open):
+            self.write_empty(self.grid.block(cell))
+            yield self._block_done(cell, empty=True)
+        needed = {frame for cell in self.open for frame in self.grid.frames_of(cell)}
+        frames = sorted(needed - set(self.strips))
+        seen, total = 0, len(frames)
+        # an earlier process may have ended between a frame and its cells
+        yield from self._settle(self.open)
+        with closing(ReadAhead(self._read(frames, focus))) as ahead:
+            for item in ahead:
+                yield from self._run(item)
+                if item.batch is None:  # what was not run is off the clock
+                    total -= 1
+                else:
+                    seen += 1
+                    yield self.progress(seen, total)
+                yield from self._settle(set(self.grid.cells_of(item.frame)))
+        if not self.failed:
+            self.strips.clear()
+        yield Finished(self.run, self.done, self.lost, self.seconds())
+
+    # -- on the read-ahead thread -------------------------------------------
+
+    def _read(self, frames: list[Frame], focus: Focus | None) -> Iterator[_Item]:
+        glass = self.glass()
+        waiting = np.ones(len(frames), bool)
+        centers = np.array([self.grid.block(f).center for f in frames]).reshape(-1, 2)
+        for _ in frames:
+            index = nearest(centers, waiting, focus() if focus else None)
+            waiting[index] = False
+            try:
+                yield self._read_frame(frames[index], glass)
+            except ReadError as error:
+                yield _Item(frames[index], error=str(error))
+
+    def _read_frame(self, frame: Frame, glass: Glass | None) -> _Item:
+        valid = self.valid(self.grid.cell(frame), glass)
+        if valid is None:
+            return _Item(frame)
+        return _Item(frame, self.views([self.grid.ground(frame)]), valid)
+
+    # -- on the caller's thread ---------------------------------------------
+
+    def _run(self, item: _Item) -> Iterator[SegmentEvent]:
+        """Run a frame, show the labels of its cell and keep its borders."""
+        if item.error:
+            self.failed[item.frame] = item.error
+            return
+        if item.batch is None:
+            self.strips[item.frame] = None
+            return
+        logits = self._labelled(item.frame, item.batch)
+        if item.frame in self.open:
+            yield self._show(item, logits)
+        self.strips[item.frame] = Strips.cut(logits, self.grid.overlap)
+
+    def _labelled(self, frame: Frame, batch: Batch) -> Tensor:
+        """The (K, h, w) logits of what the frame labels."""
+        try:
+            logits = self.logits(batch)[0]
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{self.plan.device.name} ran out of memory in a frame of "
+                f"{self.grid.fed[0]} x {self.grid.fed[1]} pixels.",
+                "Lower the memory budget, so that frames are smaller, close other "
+                "programs that use it, or choose the CPU. What is done stays.",
+            ) from error
+        fed, labelled = self.grid.ground(frame), self.grid.labelled(frame)
+        rows, columns = labelled.shift(-fed.y, -fed.x).slices
+        return logits[:, rows, columns]
+
+    def _show(self, item: _Item, logits: Tensor) -> LabelsShown:
+        """Write a cell as its own frame sees it; its chunks stay pending."""
+        cell, block = self.grid.cell(item.frame), self.grid.block(item.frame)
+        with torch.inference_mode():
+            labels, confidence = finished(logits[:, : cell.height, : cell.width])
+        labels = self.ids[labels]
+        if item.valid is not None:
+            labels[~item.valid] = 0
+            confidence[~item.valid] = 0
+        key = np.ix_(*self.run_pixels(block, cell))
+        self.write(block, labels[key], confidence[key], "unfinished")
+        return LabelsShown(block)
+
+    def _settle(self, cells: set[Frame]) -> Iterator[SegmentEvent]:
+        """Finish those open cells whose frames have all run or failed."""
+        for cell in sorted(cells & self.open):
+            frames = list(self.grid.frames_of(cell))
+            if not all(f in self.failed or f in self.strips for f in frames):
+                continue
+            self.open.discard(cell)
+            block = self.grid.block(cell)
+            errors = [self.failed[f] for f in frames if f in self.failed]
+            if errors:
+                self.lost += 1
+                self.write_failed(block)
+                yield BlockFailed(block, errors[0])
+                continue
+            empty = self.strips[cell] is None
+            if empty:
+                self.write_empty(block)
+            else:
+                self._blend(cell)
+            for frame in frames:  # no open cell waits for its borders any more
+                if not self.open.intersection(self.grid.cells_of(frame)):
+                    del self.strips[frame]
+            yield self._block_done(cell, empty)
+
+    def _block_done(self, cell: Frame, empty: bool) -> BlockDone:
+        self.done += 1
+        return BlockDone(self.grid.block(cell), self.done, self.total, empty)
+
+    def _blend(self, cell: Frame) -> None:
+        """Put the seams into a cell that its own frame has labelled."""
+        block = self.grid.block(cell)
+        before = self.stored(block)
+        labels, confidence = before.labels.copy(), before.confidence.copy()
+        for piece in blend(self.grid, cell, self.strips):
+            rows, columns = self.run_pixels(block, self.grid.cell(cell))
+            start = self.grid.cell(cell)
+            at = piece.roi.shift(-start.y, -start.x)
+            ys = np.nonzero((rows >= at.y) & (rows < at.bottom))[0]
+            xs = np.nonzero((columns >= at.x) & (columns < at.right))[0]
+            to, key = np.ix_(ys, xs), np.ix_(rows[ys] - at.y, columns[xs] - at.x)
+            there = labels[to] > 0  # 0: no image there
+            labels[to] = np.where(there, self.ids[piece.labels[key]], 0)
+            confidence[to] = np.where(there, piece.confidence[key], 0)
+        self.write(block, labels, confidence, "done")

@@ -1,0 +1,207 @@
+"""What running a plan has in common, for windows and for frames."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_uhrseg.engine.device import running
+from napari_uhrseg.engine.empty import Glass, region_mask
+from napari_uhrseg.engine.events import Progress, SegmentEvent
+from napari_uhrseg.engine.plan import Plan
+from napari_uhrseg.engine.views import read_views, to_level0
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.levels import read
+from napari_uhrseg.models.base import Batch, Outputs
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.runs import Status
+
+Focus = Callable[[], Roi | None]
+Stop = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """The person asked to stop while the network was at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What ``segment()`` was asked for, and the run as the store recorded it."""
+
+    image: Image
+    checkpoint: Checkpoint
+    store: LabelStore
+    plan: Plan
+    run: Run
+    threads: int | None
+    stop: Stop | None
+
+
+class Job(ABC):
+    """One running ``segment()``: runs the network, writes blocks, tells the time."""
+
+    def __init__(self, work: Work) -> None:
+        self.image = work.image
+        self.model = work.checkpoint.model
+        self.spec = work.checkpoint.card.spec
+        self.store = work.store
+        self.plan = work.plan
+        self.run = work.run
+        self.device = torch.device(work.plan.device.id)
+        self.ids = np.array(work.run.class_map, np.uint8)
+        self._threads = work.threads
+        self._stop = work.stop
+        self._started = time.monotonic()
+
+    def events(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+        """Run what is pending, the nearest to the focus first."""
+        self.model.to(self.device)
+        if self.device.type == "cuda":
+            share = self.plan.budget.device_bytes / self.plan.device.total_bytes
+            torch.cuda.set_per_process_memory_fraction(min(1.0, share), self.device)
+        with interruptible(self.model, self._stop):
+            try:
+                yield from self.work(focus)
+            except Stopped:
+                return
+
+    @abstractmethod
+    def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+        """The events of the run, from the first window to ``Finished``."""
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def progress(self, seen: int, total: int) -> Progress:
+        left = self.seconds() * (total - seen) / max(1, seen)
+        return Progress(seen, max(total, seen), left)
+
+    # -- on the read-ahead thread -------------------------------------------
+
+    def glass(self) -> Glass | None:
+        return Glass.of(self.image) if self.run.skip_glass else None
+
+    def valid(self, region: Roi, glass: Glass | None) -> Mask | None:
+        """Which run pixels hold image, (h, w); None where there is nothing to label."""
+        whole = Roi(0, 0, *self.image.shape)
+        pixels = self.image.read(
+            to_level0(region, self.run.scale).intersect(whole),
+            (region.height, region.width),
+            self.run.bands,
+        )
+        if not pixels.valid.any() or (glass and glass.only(pixels.data, pixels.valid)):
+            return None
+        return pixels.valid
+
+    def views(self, windows: Sequence[Roi]) -> Batch:
+        return read_views(
+            self.image,
+            windows,
+            self.spec,
+            bands=self.run.bands,
+            value_range=self.run.value_range,
+            scale=self.run.scale,
+        )
+
+    # -- on the caller's thread ---------------------------------------------
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The network's answer in float32, on the device."""
+        with running(self.device, self.plan.run.precision, self._threads):
+            outputs: Outputs = self.model(batch.to(self.device))
+            return outputs["logits"].float()
+
+    def write(
+        self, roi: Roi, labels: Labels, confidence: Labels, status: "Status"
+    ) -> None:
+        """Put a block into the store; beyond a drawn shape, what was there stays."""
+        inside = region_mask(self.run.region, roi)
+        if inside is not None:
+            before = self.stored(roi)
+            labels = np.where(inside, labels, before.labels)
+            confidence = np.where(inside, confidence, before.confidence)
+        self.store.write(Block(roi, labels, confidence), self.run.id, status)
+
+    def write_empty(self, roi: Roi) -> None:
+        nothing = np.zeros((roi.height, roi.width), np.uint8)
+        self.write(roi, nothing, nothing, "empty")
+
+    def write_failed(self, roi: Roi) -> None:
+        """A block that could not be read keeps the labels it had."""
+        self.store.write(self.stored(roi), self.run.id, "failed")
+
+    def stored(self, roi: Roi) -> Block:
+        """What the store holds there now."""
+        labels = read(self.store.prediction[0], roi.slices)
+        return Block(roi, labels, read(self.store.confidence[0], roi.slices))
+
+    def outside(self, roi: Roi) -> bool:
+        """Whether no pixel of a block lies in the drawn shape."""
+        inside = region_mask(self.run.region, roi)
+        return inside is not None and not inside.any()
+
+    def run_pixels(self, roi: Roi, region: Roi) -> tuple[np.ndarray, np.ndarray]:
+        """For each level-0 row and column of roi, its run pixel within region."""
+        rows, columns = (
+            np.minimum(
+                ((np.arange(first, first + count) + 0.5) / self.run.scale).astype(int)
+                - start,
+                length - 1,
+            )
+            for first, count, start, length in (
+                (roi.y, roi.height, region.y, region.height),
+                (roi.x, roi.width, region.x, region.width),
+            )
+        )
+        return rows, columns
+
+
+def nearest(centers: np.ndarray, waiting: np.ndarray, view: Roi | None) -> int:
+    """Index of the waiting one nearest to the view's centre; else the first.
+
+    Parameters
+    ----------
+    centers
+        (n, 2) float, y and x.
+    waiting
+        (n,) bool, at least one of them true.
+    """
+    indices = np.nonzero(waiting)[0]
+    if view is None:
+        return int(indices[0])
+    distance = ((centers[indices] - np.array(view.center)) ** 2).sum(axis=1)
+    return int(indices[int(distance.argmin())])
+
+
+@contextmanager
+def interruptible(model: nn.Module, stop: Stop | None) -> Iterator[None]:
+    """While this lasts, the network asks before each layer whether to go on.
+
+    A frame may take minutes; between two layers rarely more than a second passes.
+
+    Raises
+    ------
+    Stopped
+        Out of the model's forward, where ``stop()`` is true.
+    """
+
+    def ask(*_: object) -> None:
+        if stop is not None and stop():
+            raise Stopped
+
+    hooks = [m.register_forward_pre_hook(ask) for m in model.modules() if stop]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,59 @@
+"""The Laplacian pyramid: what an image loses where it is halved, level by level."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LaplacianPyramid(nn.Module):
+    """Burt and Adelson's pyramid with the binomial kernel 1 4 6 4 1, no parameters.
+
+    Halving blurs and keeps every second pixel; doubling puts zeros between the
+    pixels and blurs with four times the kernel. Both reflect at the borders.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int, levels: int = 2) -> None:
+        super().__init__()
+        self.channels, self.levels = channels, levels
+        line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        kernel = torch.outer(line, line).expand(channels, 1, 5, 5).clone()
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The residuals H_0, H_1, ...: (N, C, H, W), then half of that, rounded up.
+
+        In float32 also under autocast: a residual is a small difference of large
+        numbers.
+        """
+        residuals = []
+        # the meta device, on which memory is traced, has no autocast to turn off
+        device = "cpu" if image.is_meta else image.device.type
+        with torch.autocast(device, enabled=False):
+            image, kernel = image.float(), self.kernel.float()
+            for _ in range(self.levels):
+                half = self._halved(image, kernel)
+                blurred = self._doubled(half, kernel)
+                if blurred.shape[-2:] != image.shape[-2:]:  # odd sides
+                    blurred = F.interpolate(blurred, size=image.shape[-2:])
+                residuals.append(image - blurred)
+                image = half
+        return residuals
+
+    def _halved(self, image: Tensor, kernel: Tensor) -> Tensor:
+        padded = F.pad(image, (2, 2, 2, 2), mode="reflect")
+        return F.conv2d(padded, kernel, stride=2, groups=self.channels)
+
+    def _doubled(self, image: Tensor, kernel: Tensor) -> Tensor:
+        """Without making the picture of zeros, which is four times as large.
+
+        Reflecting that picture by two brings in the second pixel in front, and the
+        last one behind; everything else it brings in is zeros.
+        """
+        padded = F.pad(image, (1, 0, 1, 0), mode="reflect")
+        padded = F.pad(padded, (0, 1, 0, 1), mode="replicate")
+        return F.conv_transpose2d(
+            padded, 4 * kernel, stride=2, padding=4, output_padding=1,
+            groups=self.channels,
+        )  # fmt: skip

@@ -1,0 +1,130 @@
+"""Where GLNet's patches lie in a frame, and how maps go to and from the frame's.
+
+Rounding follows the authors' code (half to even), as its checkpoints were trained so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+OVERLAP = 50  # pixels that neighbouring patches share at least, or half of a small one
+
+Place = tuple[int, int, int]
+"""Number of the frame in the batch, top and left of the patch in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """The patches over a frame of ``height`` x ``width``, evenly spread.
+
+    A side shorter than ``patch`` has one patch of that length.
+    """
+
+    height: int
+    width: int
+    patch: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of each patch."""
+        return min(self.patch, self.height), min(self.patch, self.width)
+
+    @property
+    def tops(self) -> tuple[int, ...]:
+        return _starts(self.height, self.patch)
+
+    @property
+    def lefts(self) -> tuple[int, ...]:
+        return _starts(self.width, self.patch)
+
+    def places(self, frame: int) -> list[Place]:
+        """Row by row."""
+        return [(frame, top, left) for top in self.tops for left in self.lefts]
+
+    def cut(self, frames: Tensor, places: Sequence[Place]) -> Tensor:
+        """(N, C, height, width) frames (or targets without C) to stacked patches."""
+        h, w = self.size
+        return torch.stack([frames[n, ..., y : y + h, x : x + w] for n, y, x in places])
+
+    def crop(self, maps: Tensor, places: Sequence[Place]) -> Tensor:
+        """The parts of the frames' (N, C, h, w) maps that show the patches."""
+        rows, columns = self._within(maps.shape[-2:])
+        parts = []
+        for n, y, x in places:
+            (top, tall), (left, wide) = rows[y], columns[x]
+            parts.append(maps[n, :, top : top + tall, left : left + wide])
+        return torch.stack(parts)
+
+    def counts(self, size: tuple[int, int]) -> Tensor:
+        """How many patches cover each pixel, resized bilinearly; (h, w) float32."""
+        axes = []
+        for length, starts, side, wanted in (
+            (self.height, self.tops, self.size[0], size[0]),
+            (self.width, self.lefts, self.size[1], size[1]),
+        ):
+            count = torch.zeros(length)
+            for start in starts:
+                count[start : start + side] += 1
+            line = F.interpolate(count[None, None], size=wanted, mode="linear")
+            axes.append(line[0, 0])
+        return axes[0][:, None] * axes[1][None, :]
+
+    def _within(
+        self, size: Sequence[int]
+    ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
+        """For each top and left: where the patch lies in a map, and how long it is."""
+        found = []
+        for length, starts, side, wanted in (
+            (self.height, self.tops, self.size[0], size[0]),
+            (self.width, self.lefts, self.size[1], size[1]),
+        ):
+            extent = min(wanted, max(1, round(wanted * (side / length))))
+            found.append(
+                {
+                    start: (min(round(wanted * (start / length)), wanted - extent),
+                            extent)
+                    for start in starts
+                }
+            )  # fmt: skip
+        return found[0], found[1]
+
+
+class Merged:
+    """Maps of patches put together to one of the whole frame, (C, h, w).
+
+    Each patch's map is resized to its place and added; in the end the sums are
+    divided by how many patches cover a pixel, resized likewise.
+    """
+
+    def __init__(self, patches: Patches, like: Tensor, channels: int) -> None:
+        size = (int(like.shape[-2]), int(like.shape[-1]))
+        self._patches = patches
+        self._rows, self._columns = patches._within(size)
+        self._sum = like.new_zeros((channels, *size))
+
+    def add(self, maps: Tensor, places: Sequence[Place]) -> None:
+        """(n, C, h', w') of n patches."""
+        tall = next(iter(self._rows.values()))[1]
+        wide = next(iter(self._columns.values()))[1]
+        small = F.interpolate(
+            maps, size=(tall, wide), mode="bilinear", align_corners=False
+        ).to(self._sum.dtype)
+        for (_, y, x), one in zip(places, small, strict=True):
+            top, left = self._rows[y][0], self._columns[x][0]
+            self._sum[:, top : top + tall, left : left + wide] += one
+
+    def finish(self) -> Tensor:
+        size = (self._sum.shape[1], self._sum.shape[2])
+        return self._sum / self._patches.counts(size).to(self._sum)
+
+
+def _starts(length: int, patch: int) -> tuple[int, ...]:
+    last = length - patch
+    if last <= 0:
+        return (0,)
+    gaps = -(-last // (patch - min(OVERLAP, patch // 2)))
+    return tuple(int(v) for v in np.round(np.arange(gaps + 1) * (last / gaps)))

@@ -1,0 +1,293 @@
+"""EHSNet: a frame as a whole, with long-range convolutions and hard-pixel attention.
+
+Chen, Li, Dang, Zhang: "EHSNet: End-to-End Holistic Learning Network for Large-Size
+Remote Sensing Image Semantic Segmentation", arXiv 2211.11316 (its first version was
+called ElegantSeg). Equations by its numbers. The authors' code is not public.
+
+HRNet at output stride 8, then LRD (parallel kernels of up to 31 x 31), then ECR
+(attention for the tenth of the pixels that an auxiliary head is least sure of), then
+the classifier. So the auxiliary head is kept in checkpoints. Class borders weigh
+twice in the loss (BAE).
+
+Published: mIoU 59.48 on FBP (6800 x 7200, 24 classes; HRNet alone 53.83), 78.51 on
+Inria (the building class alone), whole images in one pass: 4.8 s and 24 GB for one of
+FBP. Its ablation on FBP ends at 52.42, which the paper does not explain.
+
+What the paper leaves open, with the reason:
+
+[choice] Output stride 8 by stride 2 in the first bottleneck: every branch is halved,
+and pretrained weights still fit.
+[choice] HRNet-W48, as SGNet's table says; its branches are resized to the finest one
+and concatenated, as its authors do for segmentation.
+[choice] A 1 x 1 convolution from there to ``width`` channels, d of the paper; k, the
+channels within LRD, is the same (the paper has 256 for both).
+[choice] Every convolution of LRD has batch norm and ReLU; the 5 x 5 is a full one; the
+three large kernels read its output (figure 4); the concatenation takes LRD's input.
+[choice] "Hard" are the pixels with the smallest margin between the two best logits,
+at the features' resolution: the text's "maximum of the difference" would be the most
+certain ones, which contradicts "with low confidence". With a single class the margin
+is the logit's distance from 0. The choice itself is not learnt through.
+[choice] One attention head, as many keys and values as ``width``; the residual is part
+of it, as in Shen et al.'s own code.
+[choice] The auxiliary head reads the joined branches: 3 x 3 convolution, batch norm,
+ReLU, dropout 0.1, 1 x 1. The main one is a 1 x 1 convolution.
+[choice] The border of eq. 6 is any change of class within Sobel's 5 x 5 support: the
+signed sum over class numbers could cancel. Ignored pixels are no class.
+[choice] Training on crops of 1024 pixels: the paper trains on whole images, with the
+activations in a terabyte of the host's memory.
+[choice] Polynomial decay, momentum 0.9, weight decay 5e-4, the rate of the heads like
+that of the rest. The paper gives SGD, 0.01 to 0.0001 in steps after 1500 iterations at
+5e-5, ten times that for the heads, 10,000 iterations of 3 images (6 for Inria).
+[choice] Ordinary batch norm, as batches here have more than one image a device.
+"""
+
+import math
+
+import torch
+from timm.layers import ConvNormAct
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.heads import auxiliary_head
+from napari_uhrseg.models.blocks.hrnet import joined, make_hrnet
+from napari_uhrseg.models.blocks.inputs import mean, std
+from napari_uhrseg.models.blocks.losses import IGNORED, cross_entropy
+from napari_uhrseg.types import InputSpec, Recipe, Stage, View
+
+DIVISOR = 64  # the coarsest branch
+KERNELS = (7, 15, 31)
+SOBEL = 5
+
+
+class EHSNet(Segmenter):
+    """One frame as it is, (N, C, h, w), h and w multiples of 64.
+
+    Parameters
+    ----------
+    classes, channels
+        Outputs and inputs of the network. With ImageNet weights the fourth and
+        further bands start as the mean of the first three.
+    encoder
+        One of timm's HRNets.
+    width
+        d and k of the paper: channels after the encoder.
+    share
+        Of the pixels that attention is for, the paper's a; above 0, at most 1.
+    window
+        Side of a training crop in pixels; a multiple of 64.
+    frame
+        Side of the largest frame in pixels; rounded up to a multiple of 64.
+    pretrained
+        Start from ImageNet weights of the encoder.
+
+    Raises
+    ------
+    CheckpointError
+        An argument cannot be, or the weights cannot be fetched.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 3,
+        encoder: str = "hrnet_w48",
+        width: int = 256,
+        share: float = 0.1,
+        window: int = 1024,
+        frame: int = 5000,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(window, frame, share)
+        self.spec = InputSpec(
+            views={"local": View("frame")},
+            window=window,
+            channels=channels,
+            mean=mean(channels),
+            std=std(channels),
+            frame=math.ceil(frame / DIVISOR) * DIVISOR,
+            minimum=DIVISOR,
+            divisor=DIVISOR,
+        )
+        self.recipe = Recipe(
+            stages=(Stage(10_000, 0.01),), batch_size=3, schedule="poly"
+        )
+        self.encoder = make_hrnet(encoder, channels, 8, pretrained)
+        inputs = sum(self.encoder.feature_info.channels())
+        self.auxiliary = auxiliary_head(inputs, width, classes)
+        self.reduce = ConvNormAct(inputs, width, 1)
+        self.lrd = LongRangeDependency(width)
+        self.ecr = CrossCorrelation(width, share)
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, batch: Batch) -> Outputs:
+        image = batch.views["local"]
+        features = joined(self.encoder(image))
+        auxiliary = self.auxiliary(features)
+        features = self.ecr(self.lrd(self.reduce(features)), auxiliary)
+        outputs = {"logits": _resized(self.classifier(features), image)}
+        if self.training:
+            outputs["auxiliary"] = _resized(auxiliary, image)
+        return outputs
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Eq. 9: cross entropy + 0.4 of the auxiliary head's, borders twice."""
+        if batch.target is None:
+            raise ValueError("a loss needs a target")
+        weight = border_weight(batch.target)
+        main = cross_entropy(outputs["logits"], batch.target, weight)
+        if "auxiliary" not in outputs:
+            return {"loss": main}
+        auxiliary = cross_entropy(outputs["auxiliary"], batch.target, weight)
+        return {
+            "loss": main + 0.4 * auxiliary,
+            "segmentation": main,
+            "auxiliary": auxiliary,
+        }
+
+
+class LongRangeDependency(nn.Module):
+    """LRD, eq. 1: (N, width, h, w) to the same, kernels of 5, 7, 15 and 31 pixels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = ConvNormAct(width, width, 1)
+        self.dense = ConvNormAct(width, width, 5)
+        self.large = nn.ModuleList(
+            nn.Sequential(
+                ConvNormAct(width, width, kernel, groups=width),
+                ConvNormAct(width, width, 1),
+            )
+            for kernel in KERNELS
+        )
+        self.fuse = ConvNormAct((2 + len(KERNELS)) * width, width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        near = self.dense(self.first(features))
+        far = [branch(near) for branch in self.large]
+        fused: Tensor = self.fuse(torch.cat([features, near, *far], dim=1))
+        return fused
+
+
+class CrossCorrelation(nn.Module):
+    """ECR, eq. 2 to 5: the hard pixels look at all pixels; the others stay."""
+
+    def __init__(self, width: int, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.attention = EfficientAttention(width, width, width)
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """(N, width, h, w) features and (N, K, h, w) logits to features."""
+        where = hardest(logits.detach(), self.share)[:, None]
+        where = where.expand(-1, features.shape[1], -1)  # N, width, n
+        flat = features.flatten(2)
+        found = self.attention(features, flat.gather(2, where)[..., None])[..., 0]
+        changed = flat.scatter(2, where, found.to(flat.dtype))
+        return changed.view_as(features)
+
+
+def hardest(logits: Tensor, share: float) -> Tensor:
+    """Eq. 2: where the margin between the two best logits is smallest.
+
+    Parameters
+    ----------
+    logits
+        (N, K, h, w).
+    share
+        Of the pixels; their number is rounded up.
+
+    Returns
+    -------
+    Tensor
+        (N, n) int64 places in the flattened h x w, in no order.
+    """
+    flat = logits.float().flatten(2)
+    count = max(1, math.ceil(round(share * flat.shape[2], 6)))  # 0.1 * 30 is above 3
+    if flat.shape[1] == 1:  # one class: how far it is from being undecided
+        margin = flat[:, 0].abs()
+    else:
+        best = flat.topk(2, dim=1).values
+        margin = best[:, 0] - best[:, 1]
+    return margin.topk(count, dim=1, largest=False, sorted=False).indices
+
+
+class EfficientAttention(nn.Module):
+    """Attention at a cost that grows with the pixels, not with their square.
+
+    Shen et al., "Efficient Attention: Attention with Linear Complexities", WACV 2021,
+    with one head, and with queries that may be fewer than the keys. Keys of the
+    state are the authors'. The residual is included.
+    """
+
+    def __init__(self, inputs: int, keys: int, values: int) -> None:
+        super().__init__()
+        self.keys = nn.Conv2d(inputs, keys, 1)
+        self.queries = nn.Conv2d(inputs, keys, 1)
+        self.values = nn.Conv2d(inputs, values, 1)
+        self.reprojection = nn.Conv2d(values, inputs, 1)
+
+    def forward(self, source: Tensor, asking: Tensor) -> Tensor:
+        """(N, C, h, w) looked at and (N, C, h', w') asking; as large as the latter."""
+        keys = self.keys(source).flatten(2)
+        values = self.values(source).flatten(2)
+        queries = self.queries(asking).flatten(2)
+        # weights of one in a million pixels are too small for 16 bits
+        kind = "cpu" if source.is_meta else source.device.type  # meta has no autocast
+        with torch.autocast(kind, enabled=False):
+            weights = keys.float().softmax(dim=2)
+            context = weights @ values.float().transpose(1, 2)  # N, keys, values
+            found = context.transpose(1, 2) @ queries.float().softmax(dim=1)
+        found = found.view(*found.shape[:2], *asking.shape[-2:])
+        answer: Tensor = self.reprojection(found) + asking
+        return answer
+
+
+def border_weight(target: Tensor) -> Tensor:
+    """Eq. 6: 2 where the class changes within two pixels, else 1.
+
+    Parameters
+    ----------
+    target
+        (N, H, W) int64 class indices, 255 ignored: no class, and no border.
+
+    Returns
+    -------
+    Tensor
+        (N, H, W) float32. Beyond the frame nothing changes.
+    """
+    known = target != IGNORED
+    values = target.float()
+    highest = _maximum(values.where(known, -1))
+    lowest = -_maximum((-values).where(known, -IGNORED))
+    return 1 + ((highest > lowest) & known).float()
+
+
+def _maximum(values: Tensor) -> Tensor:
+    return F.max_pool2d(values, SOBEL, stride=1, padding=SOBEL // 2)
+
+
+def _resized(logits: Tensor, image: Tensor) -> Tensor:
+    size = image.shape[-2:]
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def _check(window: int, frame: int, share: float) -> None:
+    if window < DIVISOR or window % DIVISOR:
+        near = max(1, round(window / DIVISOR)) * DIVISOR
+        raise CheckpointError(
+            f"A training crop of {window} pixels does not fit EHSNet: it must be a "
+            f"multiple of {DIVISOR}.",
+            f"Take {near}.",
+        )
+    if frame < 1:
+        raise CheckpointError(
+            f"A frame of {frame} pixels is impossible.", "Take 5000, or what fits."
+        )
+    if not 0 < share <= 1:
+        raise CheckpointError(
+            f"A share of {share:g} hard pixels is impossible.",
+            "Take more than 0 and at most 1; the paper has 0.1.",
+        )

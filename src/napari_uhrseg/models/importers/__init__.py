@@ -1,0 +1,100 @@
+"""Checkpoints of other programs, made into ours: once, and without running their code.
+
+Official ISDNet (mmcv) and GLNet files, and folders saved by
+segmentation-models-pytorch. Every key of a file is accounted for: it is loaded, it is
+known to be of no use here, or the file is refused.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.types import Card, Legend
+
+if TYPE_CHECKING:
+    from napari_uhrseg.models.base import Segmenter
+
+__all__ = ["IMPORTERS", "import_checkpoint", "methods_for"]
+
+Imported = tuple["Segmenter", Card]
+
+# method -> module:function; read without torch
+IMPORTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "isdnet": "isdnet:import_isdnet",
+        "glnet": "glnet:import_glnet",
+        "plain": "smp:import_smp",
+    }
+)
+PICKLES = (".pth", ".pt", ".pkl", ".ckpt", ".tar")
+
+
+def methods_for(path: Path) -> tuple[str, ...]:
+    """The methods whose file this may be; none for a checkpoint of ours.
+
+    Looks at names only: at the file's ending, and for a folder's ``config.json``.
+    """
+    if path.is_dir():
+        return ("plain",) if (path / "config.json").exists() else ()
+    if path.name in ("config.json", "model.safetensors", "pytorch_model.bin"):
+        return methods_for(path.parent)
+    return ("isdnet", "glnet") if path.suffix.lower() in PICKLES else ()
+
+
+def import_checkpoint(
+    source: Path | str,
+    model: str,
+    second: Path | str | None = None,
+    legend: Legend | None = None,
+    mode: int | None = None,
+    window: int | None = None,
+) -> Imported:
+    """The network with the file's weights (in eval mode), and a card for it.
+
+    Parameters
+    ----------
+    source
+        A file of ISDNet or GLNet; for ``plain`` a folder saved by
+        segmentation-models-pytorch, or the name of one on the Hugging Face hub.
+    model
+        ``isdnet``, ``glnet`` or ``plain``.
+    second, mode
+        Only GLNet, see :func:`~napari_uhrseg.models.importers.glnet.import_glnet`.
+    legend
+        The classes in the order of the network's outputs. ``None``: those of
+        DeepGlobe where a file of ISDNet or GLNet has seven, else numbered ones.
+    window
+        Only ``plain``: the side of its windows in pixels.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged, of another network, would have to run code to be
+        read, or does not have as many classes as the legend; or an option does not
+        belong to the method.
+    """
+    if model not in IMPORTERS:
+        raise CheckpointError(
+            f"There is no importer for {model!r}.",
+            f"There are: {', '.join(IMPORTERS)}.",
+        )
+    options: dict[str, Any] = {}
+    for name, value, of in (
+        ("second", second, "glnet"),
+        ("mode", mode, "glnet"),
+        ("window", window, "plain"),
+    ):
+        if value is not None and model != of:
+            raise CheckpointError(
+                f"{model!r} has no {name}: only {of!r} has.", f"Leave --{name} out."
+            )
+        if value is not None:
+            options[name] = value
+    module, _, function = IMPORTERS[model].partition(":")
+    found: Callable[..., Imported] = getattr(
+        import_module(f"{__name__}.{module}"), function
+    )
+    return found(source, legend=legend, **options)

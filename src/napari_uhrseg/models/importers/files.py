@@ -1,0 +1,168 @@
+"""Reading other programs' weights without running their code; whose classes they are.
+
+torch's files are pickles, which may call any function when they are opened. They are
+read with ``weights_only``, which knows tensors and plain containers and refuses the
+rest.
+"""
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.models.checkpoint import misfits
+from napari_uhrseg.models.legends import LEGENDS, numbered_legend
+from napari_uhrseg.types import Legend
+
+State = dict[str, Tensor]
+PREFIX = "module."  # of DataParallel
+
+
+def read_state(path: Path | str) -> State:
+    """The state_dict of a torch file: bare, or as ``state_dict`` in a dictionary.
+
+    The prefix ``module.`` is taken off.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged, would run code, or holds no state_dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}.", "Check the path.")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked_for = re.search(r"GLOBAL ([\w.]*\w)", str(error))
+        if asked_for is None:
+            raise _damaged(path) from error
+        raise CheckpointError(
+            f"{path.name} holds more than weights and would have to run code to be "
+            f"opened, so it is refused: it asks for {asked_for[1]}.",
+            "If you trust it, save its weights alone, in Python: torch.save("
+            "torch.load(FILE, weights_only=False)['state_dict'], NEW).",
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError,
+            TypeError, AttributeError, AssertionError) as error:  # fmt: skip
+        raise _damaged(path, error) from error
+    state = found.get("state_dict", found) if isinstance(found, Mapping) else None
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(
+            f"{path.name} holds no state_dict.", "Choose a file of a network's weights."
+        )
+    odd = [str(k) for k, v in state.items() if not isinstance(v, Tensor)]
+    if odd:
+        raise CheckpointError(
+            f"{path.name} holds no state_dict: not tensors are {listed(odd)}.",
+            "Choose a file of a network's weights.",
+        )
+    return {str(k).removeprefix(PREFIX): v for k, v in state.items()}
+
+
+def fill(
+    model: Segmenter, state: Mapping[str, Tensor], title: str, without: str = ""
+) -> Segmenter:
+    """Load a state_dict that has the model's keys, and put the model in eval mode.
+
+    What only training needs may be missing: no checkpoint of ours holds it.
+
+    Parameters
+    ----------
+    without
+        Prefix of keys that the original has and we have no use for.
+
+    Raises
+    ------
+    CheckpointError
+        Keys are missing, unknown or of another shape: all are listed.
+    """
+    found = {k: v for k, v in state.items() if not without or not k.startswith(without)}
+    training = tuple(f"{part}." for part in model.training_only)
+    model.load_state_dict(complete(found, model.state_dict(), title, training))
+    return model.eval()
+
+
+def complete(
+    found: State, expected: State, title: str, spare: tuple[str, ...] = ()
+) -> State:
+    """The state_dict, each of whose keys is expected and each expected one there.
+
+    Counts of batches, which old torch did not save and nothing here reads, and keys
+    with a prefix of ``spare`` are taken from ``expected`` where they are missing.
+
+    Raises
+    ------
+    CheckpointError
+        Keys are missing, unknown or of another shape, or values are not finite.
+    """
+    kept = {
+        k: v
+        for k, v in expected.items()
+        if k.endswith(".num_batches_tracked") or k.startswith(spare)
+    }
+    found = {**kept, **found}
+    problems = misfits(expected, found)
+    if problems:
+        raise CheckpointError(
+            f"This is not {title} as it is known here. {'; '.join(problems)}.",
+            "Check that the file belongs to the model, and is of its authors' code.",
+        )
+    bad = [k for k, v in found.items() if not bool(torch.isfinite(v).all())]
+    if bad:
+        raise CheckpointError(
+            f"The file holds weights that are not finite: {listed(bad)}.",
+            "Get the file again from where it came from.",
+        )
+    return found
+
+
+def count_classes(state: Mapping[str, Tensor], key: str, title: str) -> int:
+    """Outputs of the last convolution, whose weight is ``key``."""
+    if key not in state or state[key].ndim != 4:
+        raise CheckpointError(
+            f"The file is not of {title}: it has no {key}. It has {listed(state)}.",
+            "Choose the method the file belongs to.",
+        )
+    return len(state[key])
+
+
+def chosen_legend(legend: Legend | None, count: int, deepglobe: bool = True) -> Legend:
+    """The legend asked for, if it fits; else DeepGlobe's for seven classes, or numbers.
+
+    Raises
+    ------
+    CheckpointError
+        The legend has another number of classes.
+    """
+    if legend is None:
+        known = LEGENDS["deepglobe"]
+        return known if deepglobe and count == len(known) else numbered_legend(count)
+    if len(legend) != count:
+        raise CheckpointError(
+            f"The network labels {count} classes, the legend has {len(legend)}: "
+            f"{', '.join(c.name for c in legend)}.",
+            "Give the classes in the order of the network's outputs.",
+        )
+    return legend
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _damaged(path: Path, why: object = "") -> CheckpointError:
+    first = str(why).partition("\n")[0].rstrip(".")
+    why = f": {first}" if " " in first else ""
+    return CheckpointError(
+        f"{path.name} cannot be read as weights of torch{why}.",
+        "It may be cut off, or of another kind: get it again from where it came from.",
+    )

@@ -1,0 +1,253 @@
+"""Folders and hub names of segmentation-models-pytorch, as ``plain`` checkpoints.
+
+``model.save_pretrained(folder)`` writes ``config.json``, the arguments of the network's
+class, and ``model.safetensors``; a name on the Hugging Face hub is such a folder.
+
+A model of one channel says how likely the foreground is, as the sigmoid of its output
+z. It becomes a model of two classes whose outputs are 0 and z, by a last convolution
+with a first channel of zeros: softmax([0, z])[1] is sigmoid(z), and the larger output
+wins where the sigmoid passes one half.
+"""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.models.blocks.generic import ARCHITECTURES, fitting_window
+from napari_uhrseg.models.importers.files import State, chosen_legend, fill, read_state
+from napari_uhrseg.models.registry import build
+from napari_uhrseg.types import Card, InputSpec, LabelClass, Legend
+
+TITLE = "segmentation-models-pytorch's network"
+BINARY = Legend(
+    (
+        LabelClass(1, "background", "#404040", 0),
+        LabelClass(2, "foreground", "#ffb000", 1),
+    )
+)
+LINEAR = (None, "identity", "softmax", "softmax2d", "logsoftmax")
+# all other encoders of the library itself were trained on ImageNet's mean and deviation
+OTHERWISE_NORMALISED = ("dpn", "inception", "xception")
+
+
+def import_smp(
+    source: Path | str, legend: Legend | None = None, window: int | None = None
+) -> tuple[Segmenter, Card]:
+    """A ``plain`` model with the weights of a folder or of a hub's name.
+
+    Parameters
+    ----------
+    source
+        The folder, a file in it, or ``owner/name`` on the Hugging Face hub, which is
+        downloaded unless it is in the hub's cache.
+    legend
+        Two classes for a model of one channel; ``None``: background and foreground
+        for that, else numbered.
+    window
+        Side of the windows in pixels; ``None``: about 512.
+
+    Raises
+    ------
+    CheckpointError
+        The folder, its configuration or its weights are missing, damaged or of a
+        network that cannot be run here, or the hub cannot be reached.
+    """
+    config_path, weights_path, name, origin = _find(source)
+    config = _read_config(config_path)
+    architecture = config.pop("_model_class", None)
+    if architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{name} is no network of segmentation-models-pytorch that is known here: "
+            f"its class is {architecture!r}.",
+            f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    encoder, channels, count = (
+        config.pop(key, default)
+        for key, default in (
+            ("encoder_name", "resnet34"),
+            ("in_channels", 3),
+            ("classes", 1),
+        )
+    )
+    pretrained = config.pop("encoder_weights", None)
+    _check_activation(config.pop("activation", None), count)
+    with_labels = config.pop("aux_params", None) is not None
+    options = {k: v for k, v in config.items() if not k.startswith("_")}
+    if legend is None:
+        legend = BINARY if count == 1 else None
+    legend = chosen_legend(legend, max(2, count), deepglobe=False)
+    arguments: dict[str, Any] = {
+        "architecture": architecture,
+        "encoder": encoder,
+        "channels": channels,
+        "options": options,
+        "window": window or fitting_window(architecture, encoder, channels, options),
+    }
+    model = build("plain", arguments, legend)
+    state = {f"net.{k}": v for k, v in _read_weights(weights_path).items()}
+    if count == 1:
+        state = _two_channels(state, model.state_dict())
+    # a second head labels whole images, which nobody asks for here
+    fill(model, state, TITLE, "net.classification_head." if with_labels else "")
+    model.spec = _normalised(model.spec, encoder, pretrained)
+    card = Card(
+        model="plain",
+        arguments=arguments,
+        legend=legend,
+        spec=model.spec,
+        name=name,
+        source=origin,
+        licence="segmentation-models-pytorch: MIT; weights: as their authors state",
+        citation="P. Iakubovskii, Segmentation Models Pytorch, GitHub, 2019",
+    )
+    return model, card
+
+
+def _find(source: Path | str) -> tuple[Path, Path, str, str]:
+    """Configuration, weights, name and origin."""
+    path = Path(source)
+    folder = path.parent if path.is_file() else path
+    if folder.is_dir():
+        files = [folder / n for n in ("model.safetensors", "pytorch_model.bin")]
+        weights = next((f for f in files if f.exists()), files[0])
+        for file in (folder / "config.json", weights):
+            if not file.exists():
+                raise CheckpointError(
+                    f"{folder} has no {file.name}.",
+                    "Choose a folder written by save_pretrained of "
+                    "segmentation-models-pytorch.",
+                )
+        name = folder.resolve().name
+        return folder / "config.json", weights, name, f"the folder {name}"
+    name = str(source)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise CheckpointError(
+            f"There is no {name}.",
+            "Give a folder, or owner/name of a model on the Hugging Face hub.",
+        )
+    config, weights = (_download(name, f) for f in ("config.json", "model.safetensors"))
+    return config, weights, name.partition("/")[2], f"https://huggingface.co/{name}"
+
+
+def _download(name: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{name} is neither a folder here nor in the Hugging Face cache, and the "
+            "hub cannot be reached.",
+            "Check the path; or connect to the internet once (it is kept afterwards), "
+            "or copy the folder from a machine that has it.",
+        ) from error
+    except (OSError, ValueError, EntryNotFoundError) as error:
+        first = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{file} of {name} cannot be had from the Hugging Face hub: {first}",
+            "Check the name, and that you have access to it.",
+        ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}.", "Save or download the folder again."
+        ) from error
+    numbers = [config.get(k, 1) for k in ("in_channels", "classes")] if isinstance(
+        config, dict
+    ) else [0]  # fmt: skip
+    if not all(isinstance(n, int) and 1 <= n <= 255 for n in numbers):
+        raise CheckpointError(
+            f"{path} does not describe a network of segmentation-models-pytorch.",
+            "Choose a folder written by its save_pretrained.",
+        )
+    return dict(config)
+
+
+def _read_weights(path: Path) -> State:
+    if path.suffix != ".safetensors":
+        return read_state(path)
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}.", "Save or download the folder again."
+        ) from error
+
+
+def _check_activation(activation: object, count: int) -> None:
+    """Whether the outputs before it mean the same to a softmax over the classes."""
+    fits = activation in (None, "identity", "sigmoid") if count == 1 else (
+        activation in LINEAR
+    )  # fmt: skip
+    if fits:
+        return
+    what = f"ends in the activation {activation!r} on {count} channels"
+    if activation == "sigmoid":
+        raise CheckpointError(
+            f"The network {what}: each says yes or no for itself, so that a pixel may "
+            "be of several classes, which labels cannot say.",
+            "Import a model of one channel, or one whose classes exclude one another.",
+        )
+    raise CheckpointError(
+        f"The network {what}, which cannot be read as classes.",
+        "Save the model with activation=None, and softmax2d or one channel at most.",
+    )
+
+
+def _two_channels(state: State, expected: dict[str, Tensor]) -> State:
+    """The last convolution with a channel of zeros in front."""
+    return {
+        k: torch.cat((torch.zeros_like(v), v))
+        if k.startswith("net.segmentation_head.")
+        and k in expected
+        and (len(v), len(expected[k])) == (1, 2)
+        else v
+        for k, v in state.items()
+    }
+
+
+def _normalised(spec: InputSpec, encoder: str, pretrained: object) -> InputSpec:
+    """With the mean and deviation the encoder was pretrained with.
+
+    People train on with those. They are not in the configuration: they are ImageNet's
+    for the library's encoders but for a few, which are asked from the hub, and stand
+    in timm for its own.
+    """
+    asks = encoder.startswith(("tu-", *OTHERWISE_NORMALISED)) or pretrained == "advprop"
+    if spec.channels != 3 or pretrained is None or not asks:
+        return spec
+    weights = pretrained if isinstance(pretrained, str) else "imagenet"
+    try:
+        found = smp.encoders.get_preprocessing_params(encoder, weights)
+    except (ValueError, KeyError, RuntimeError):
+        return spec  # no such pretraining
+    except OSError as error:
+        raise CheckpointError(
+            f"How {encoder!r} wants its input normalised is told by the Hugging Face "
+            "hub, which cannot be reached.",
+            "Connect to the internet once (it is kept afterwards).",
+        ) from error
+    if found["input_space"] != "RGB":
+        raise CheckpointError(
+            f"{encoder!r} wants its bands in the order {found['input_space']}.",
+            "Only networks for RGB can be imported.",
+        )
+    # the numbers are of pixels from 0 to the range's end, ours from 0 to 1
+    end = float(found["input_range"][1])
+    mean, std = (tuple(float(x) / end for x in found[k]) for k in ("mean", "std"))
+    return replace(spec, mean=mean, std=std)

@@ -1,0 +1,382 @@
+"""ISDNet: a light branch at full resolution beside a deep one at a quarter.
+
+Guo et al., "ISDNet: Integrating Shallow and Deep Networks for Efficient
+Ultra-high Resolution Segmentation", CVPR 2022. Equations by its numbers. Where
+paper and published code (Apache-2.0) differ, this follows the code, since its
+checkpoints and its logits are the reference; each such place is marked [code].
+
+::
+
+    frame --- nearest, 1/4 ---> ResNet-18 at stride 8 -> ASPP -> D     1/32
+      +------ Laplacian pyramid: H_0, H_1 -> STDC -> S8, S16           1/8, 1/16
+    F16 = RAF(S16, D),  F8 = RAF(S8, F16),  F8 -> logits -> the frame's size
+
+What it needs: the frame alone; any sides of 64 and more. Pooling over the frame
+(ASPP, RAF) makes a pixel's answer depend on where the frame ends. Batch norm after
+that pooling asks for two crops a batch in training.
+
+Published (whole image, RTX 2080 Ti, ResNet-18): mIoU 73.30 DeepGlobe (27.70 images a
+second, 1948 MB), 74.23 Inria (by the authors' notes the building class alone; 6.90,
+4680 MB), 76.02 Cityscapes (50.79, 1510 MB). Users report 72.3 on DeepGlobe with the
+published script, and the speed script by default scales the images by 0.8.
+
+Names of weights are the published checkpoint's, so that an importer only has to drop
+the STDC's second names, ``refine_head.stdc_net.x2``, ``x4``, ``x8`` and ``x16``
+(:func:`own_key`): for ResNet-18, ``backbone.*, decode_head.*, refine_head.*`` and
+``auxiliary_head.*`` are otherwise the same keys.
+
+[code] The deep branch's picture is made by taking the nearest pixel.
+[code] Two levels of residuals, of the normalised picture; six channels, H_0 first,
+then H_1 enlarged (eq. 1 leaves the number open).
+[code] RAF (eq. 2 to 5): batch norm after the pooled 1 x 1 convolution, a ReLU after
+both fully connected layers, one factor for each branch, a convolution after the
+enlarged context and one after the sum.
+[code] Five segmentation terms, where eq. 8 has two: the logits, the ASPP head, each
+RAF's context (the two heads' names are crossed), and 0.4 of a head on layer3.
+[code] Super-resolution is held to H_0 + H_1, where eq. 6 says the image.
+[code] Eq. 7 on maps whose channels have unit length over space, no gradient through
+the super-resolution's side.
+[code] Rate 0.01 (the paper's 0.001 is a slip, say the authors).
+[choice] Cross entropy is the mean over the labelled pixels, as everywhere here; the
+published code's is over all, so that sparse labels would hardly teach.
+[choice] The published rate ends at 1e-4; here at 0 as every schedule does.
+[choice] The STDC starts from random weights: its ImageNet file has no stable address.
+[choice] ``width`` narrower than 128, and other encoders, for small networks: the
+fusion's widths follow; RAF asks for 2 width = r^2 with r groups that divide it.
+"""
+
+from math import isqrt
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.aspp import ASPPHead
+from napari_uhrseg.models.blocks.conv import ConvBn, ConvBnReLU
+from napari_uhrseg.models.blocks.features import make_encoder
+from napari_uhrseg.models.blocks.inputs import mean, std
+from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
+from napari_uhrseg.models.blocks.losses import cross_entropy
+from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
+from napari_uhrseg.types import InputSpec, Recipe, Stage, View
+
+MINIMUM = 64  # below, the maps are too small to be reflected at their borders
+AFFINITIES = 2**22  # entries of the affinity matrix made at a time: 16 MB
+
+# the loss terms by the published names, the outputs they are of, their weights
+SEGMENTATION = {
+    "refine.loss_seg": ("logits", 1.0),
+    "decode.loss_seg": ("deep_logits", 1.0),
+    "aux_1.loss_seg": ("aux_16", 1.0),
+    "aux_2.loss_seg": ("aux_8", 1.0),
+    "aux.loss_seg": ("aux_layer3", 0.4),
+}
+
+
+class ISDNet(Segmenter):
+    """Whole frames, (N, C, H, W) with any sides of 64 and more.
+
+    Parameters
+    ----------
+    classes, channels
+        Outputs and inputs of the network.
+    encoder
+        Of the deep branch, as in
+        :func:`~napari_uhrseg.models.blocks.features.make_encoder`; ``resnet50c`` for
+        the ResNet-50 of mmsegmentation.
+    width
+        Channels of the fused maps; 8, 32, 72 or 128 (the paper's).
+    window
+        Side of a training crop in pixels.
+    frame
+        Side of the largest frame in pixels.
+    pretrained
+        Start from ImageNet weights of the encoder.
+
+    Raises
+    ------
+    CheckpointError
+        The width or a side cannot be, the encoder is unknown, or its weights cannot
+        be fetched.
+    """
+
+    training_only: ClassVar[tuple[str, ...]] = (
+        "decode_head.conv_seg",
+        "auxiliary_head",
+        "refine_head.sr_decoder",
+        "refine_head.conv_seg_aux_16",
+        "refine_head.conv_seg_aux_8",
+    )
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 3,
+        encoder: str = "resnet18_v1c",
+        width: int = 128,
+        window: int = 1224,
+        frame: int = 2448,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(width, window, frame)
+        self.spec = InputSpec(
+            views={"local": View("frame")},
+            window=window,
+            frame=frame,
+            minimum=MINIMUM,
+            channels=channels,
+            mean=mean(channels),
+            std=std(channels),
+        )
+        self.recipe = Recipe((Stage(80_000, 0.01),), batch_size=8, schedule="poly")
+        self.backbone, widths = make_encoder(encoder, channels, pretrained)
+        self.decode_head = ASPPHead(widths[-1], width, classes)
+        self.refine_head = RefineHead(classes, channels, width)
+        self.auxiliary_head: FCNHead | None = FCNHead(widths[-2], width // 2, classes)
+
+    def forward(self, batch: Batch) -> Outputs:
+        image = batch.views["local"]
+        height, width = image.shape[-2:]
+        maps = self.backbone(F.interpolate(image, size=(height // 4, width // 4)))
+        deep = self.decode_head(maps[-1])
+        outputs: Outputs = self.refine_head(image, deep, self.training)
+        if self.training:
+            outputs["deep"] = deep
+            found = self.decode_head.classify(deep)
+            if found is not None:
+                outputs["deep_logits"] = found
+            if self.auxiliary_head is not None:
+                outputs["aux_layer3"] = self.auxiliary_head(maps[-2])
+        outputs["logits"] = _resized(outputs["logits"], image)
+        return outputs
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Eq. 8 with the code's terms, weighted, by their published names."""
+        image = batch.views["local"]
+        terms = {
+            name: weight * cross_entropy(_resized(outputs[output], image), batch.target)
+            for name, (output, weight) in SEGMENTATION.items()
+            if output in outputs
+        }
+        if "sr_image" in outputs:
+            detail = _resized(outputs["sr_image"].float(), image)
+            terms["aux_3.recon_losses"] = 0.1 * F.mse_loss(detail, outputs["residual"])
+            terms["aux_4.fa_loss"] = structure_distillation(
+                outputs["deep"], _resized(outputs["sr_features"], outputs["deep"])
+            )
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+
+class RefineHead(nn.Module):
+    """The shallow branch, both fusions, and what hangs on them."""
+
+    def __init__(self, classes: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.pyramid = LaplacianPyramid(channels)
+        self.stdc_net = TruncatedSTDC(2 * channels, width // 4)
+        eighth, sixteenth = self.stdc_net.out_channels
+        self.fuse16 = RAF(sixteenth, width)
+        self.fuse8 = RAF(eighth, width)
+        self.dropout = nn.Dropout2d(0.1)
+        self.conv_seg = Head(width, classes)
+        self.conv_seg_aux_16: Head | None = Head(width, classes)
+        self.conv_seg_aux_8: Head | None = Head(width, classes)
+        self.sr_decoder: SuperResolution | None = SuperResolution(width, channels)
+
+    def forward(self, image: Tensor, deep: Tensor, training: bool) -> Outputs:
+        """``"logits"`` at an eighth; in training, what the other terms are of."""
+        fine, coarse = self.pyramid(image)
+        coarse = _resized(coarse, fine)
+        eighth, sixteenth = self.stdc_net(torch.cat((fine, coarse), dim=1))
+        context16, fused16 = self.fuse16(sixteenth, deep)
+        context8, fused8 = self.fuse8(eighth, fused16)
+        outputs = {"logits": self.conv_seg(self.dropout(fused8))}
+        if training and self.conv_seg_aux_16 is not None:
+            outputs["aux_16"] = self.conv_seg_aux_16(context8)  # crossed, as published
+        if training and self.conv_seg_aux_8 is not None:
+            outputs["aux_8"] = self.conv_seg_aux_8(context16)
+        if training and self.sr_decoder is not None:
+            outputs["sr_image"], outputs["sr_features"] = self.sr_decoder(deep)
+            outputs["residual"] = fine + coarse
+        return outputs
+
+
+class RAF(nn.Module):
+    """Relation-aware fusion (eq. 2 to 5) of fine and of coarse maps.
+
+    Parameters
+    ----------
+    inputs
+        Channels of the fine maps.
+    width
+        C, of the coarse maps and of the outcome; 2 C = r^2.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.r = isqrt(2 * width)
+        self.spatial_att = Attention(inputs, width)
+        self.context_att = Attention(width, width)
+        self.spatial_mlp = _mlp(self.r**2, width)
+        self.context_mlp = _mlp(self.r**2, width)
+        self.g1 = nn.Parameter(torch.zeros(1))
+        self.g2 = nn.Parameter(torch.zeros(1))
+        self.context_head = ConvBnReLU(width, width)
+        self.smooth = ConvBn(width, width)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """The context as it was added, and the fused maps; of the fine maps' size."""
+        spatial, s_vector = self.spatial_att(fine)
+        context, c_vector = self.context_att(coarse)
+        s_groups = s_vector.view(len(fine), self.r, -1)
+        c_groups = c_vector.view(len(fine), self.r, -1)
+        relation = (s_groups @ c_groups.transpose(1, 2)).flatten(1)  # eq. 3
+        s_vector = s_vector + self.g1 * self.spatial_mlp(relation)
+        c_vector = c_vector + self.g2 * self.context_mlp(relation)
+        spatial = spatial * s_vector.sigmoid()[..., None, None]  # eq. 4
+        context = context * c_vector.sigmoid()[..., None, None]
+        context = self.context_head(_resized(context, spatial))
+        return context, self.smooth(spatial + context)
+
+
+class Attention(nn.Module):
+    """Eq. 2: maps of ``width`` channels, and a value for each channel."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.conv_bn_relu = ConvBnReLU(inputs, width)
+        self.conv_1x1 = ConvBn(width, width, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv_bn_relu(x)
+        return x, self.conv_1x1(F.adaptive_avg_pool2d(x, 1)).flatten(1)
+
+
+class Head(nn.Module):
+    """A 3 x 3 convolution to half the width, a 1 x 1 to the outputs."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.conv_bn_relu = ConvBnReLU(width, width // 2)
+        self.conv_out = nn.Conv2d(width // 2, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv_out(self.conv_bn_relu(x))
+        return out
+
+
+class FCNHead(nn.Module):
+    """The auxiliary head on the encoder's last map but one."""
+
+    def __init__(self, inputs: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(ConvBnReLU(inputs, width))
+        self.dropout = nn.Dropout2d(0.1)
+        self.conv_seg = nn.Conv2d(width, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv_seg(self.dropout(self.convs(x)))
+        return out
+
+
+class SuperResolution(nn.Module):
+    """From D to the picture's detail, at sixteen times its sides (eq. 6)."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = ConvBnReLU(width, width // 2)
+        self.conv2 = ConvBnReLU(width // 2, width // 2)
+        self.conv3 = ConvBnReLU(width // 2, width)
+        self.conv_sr = Head(width, channels)
+
+    def forward(self, deep: Tensor) -> tuple[Tensor, Tensor]:
+        """The picture, and the features it is made of."""
+        x = self.conv1(F.interpolate(deep, scale_factor=4))
+        x = self.conv2(F.interpolate(x, scale_factor=2))
+        x = self.conv3(F.interpolate(x, scale_factor=2))
+        return self.conv_sr(x), x
+
+
+def structure_distillation(
+    features: Tensor, guide: Tensor, affinities: int = AFFINITIES
+) -> Tensor:
+    """Eq. 7: mean difference of the affinities of all pairs of places, in float32.
+
+    Parameters
+    ----------
+    features, guide
+        (N, C, h, w) and (N, C', h, w); no gradient goes through the guide.
+    affinities
+        The N (h w)^2 entries are made in groups of rows, at most so many at a time
+        (but a row at least) and again in the backward pass: about five times 4
+        bytes of each are held at once, 84 MB at the default, whatever the size.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        x, y = _unit(features), _unit(guide.detach())
+        places = x.shape[-1]
+        rows = max(1, affinities // (len(x) * places))
+        total = x.new_zeros(())
+        for start in range(0, places, rows):
+            total = total + checkpoint(
+                _difference, x, y, slice(start, start + rows),
+                use_reentrant=False, preserve_rng_state=False,
+            )  # fmt: skip
+        return total / (len(x) * places**2)
+
+
+def _difference(x: Tensor, y: Tensor, rows: slice) -> Tensor:
+    ours = x[..., rows].transpose(1, 2) @ x
+    theirs = y[..., rows].transpose(1, 2) @ y
+    return (ours - theirs).abs().sum()
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """(N, C, places); each channel of unit length over the places."""
+    maps = maps.float().flatten(2)
+    unit: Tensor = maps / (maps.norm(dim=2, keepdim=True) + 1e-6)
+    return unit
+
+
+def _mlp(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.ReLU(inplace=True),
+        nn.Linear(width, width), nn.ReLU(inplace=True),
+    )  # fmt: skip
+
+
+def _resized(maps: Tensor, like: Tensor) -> Tensor:
+    size = like.shape[-2:]
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def _check(width: int, window: int, frame: int) -> None:
+    if width < 8 or isqrt(2 * width) ** 2 != 2 * width or width % 8:
+        raise CheckpointError(
+            f"ISDNet cannot have a width of {width}: its fusion groups channels so "
+            "that twice the width is a square, and its shallow branch needs eighths.",
+            "Take 8, 32, 72 or 128.",
+        )
+    if min(window, frame) < MINIMUM:
+        raise CheckpointError(
+            f"ISDNet cannot see a window of {window} pixels or a frame of {frame}: "
+            f"the smallest side is {MINIMUM}.",
+            f"Take a window and a frame of {MINIMUM} pixels and more.",
+        )
+
+
+def own_key(official: str) -> str | None:
+    """Our name of a weight of a published checkpoint; ``None``: a second name.
+
+    The STDC's weights are there twice, as ``refine_head.stdc_net.features.N.*`` and
+    as ``refine_head.stdc_net.x2`` to ``x16``; only the first are read.
+    """
+    second = tuple(f"refine_head.stdc_net.x{n}." for n in (2, 4, 8, 16))
+    name = official.removeprefix("module.")
+    return None if name.startswith(second) else name

@@ -1,0 +1,264 @@
+"""SGNet: the surroundings at full resolution, in a second and lighter branch.
+
+Wang, Lin, Wu, Du: "Toward Real Ultra Image Segmentation: Leveraging Surrounding
+Context to Cultivate General Segmentation Model", NeurIPS 2024. Equations by its
+numbers. The authors' code could not be had.
+
+Any segmenter labels the window (512 pixels). A truncated STDC looks at twice the
+ground at the same scale; attention integrates it (blocks/surrounding.py), and what it
+shows of the window joins the segmenter's features before the classifier.
+
+Published (mIoU DeepGlobe / FBP / Inria / Gleason / Cityscapes): DeepLabv3+ ResNet-50
+alone 73.22 / 61.85 / 80.88 / 55.45 / 75.24, with SGNet 75.44 / 63.18 / 81.21 / 61.21 /
+76.72; on DeepGlobe 0.66 images a second for 1.14, 2187 MB for 1279 (V100, batch 1).
+The fast variant: 74.28 on DeepGlobe, 25.59 a second, 2043 MB.
+
+What the paper leaves open, with the reason:
+
+[choice] Windows of 8 x 8 cells and one region over the whole map: both readings of the
+paper's regions then agree.
+[choice] Two blocks (the fast variant's "single" one means there are more), 256
+channels after a 1 x 1 convolution, 8 heads, a feed-forward layer of four times the
+width with layer norm before it, Swin's relative position bias.
+[choice] The map is padded to whole windows, which attention and means leave out.
+[choice] Alignment samples once a cell at half-pixel centres, as RoI align does.
+[choice] The auxiliary head, for training alone, is a 3 x 3 convolution with batch norm,
+ReLU and dropout 0.1, and a 1 x 1; the widened classifier is a 1 x 1 convolution.
+[choice] Eq. 6: mean difference of softmax probabilities at the window's resolution,
+with gradients to both sides.
+[choice] Where nobody gives the label of all the surroundings, the auxiliary head learns
+from the window's part.
+[choice] Poly decay, weight decay 0.01; the paper gives AdamW, 2e-4, 30,000 steps of 8
+(10,000 for Inria and Gleason).
+[choice] Beyond the image: the mean colour.
+[choice] The light branch starts from random weights, as no library has STDC's; the
+paper starts it from ImageNet.
+
+The fast variant ("ISDNet-style"), of which the paper says that the local patch is
+ISDNet's whole frame and that a single block follows STDC's last stage:
+
+[choice] The segmenter sees a quarter of the resolution, as in ISDNet; bilinear, so that
+both branches stay aligned (ISDNet's nearest pixel is off by one and a half).
+[choice] The features are concatenated one to one, at the finer one's size; losses are
+the same, the surroundings being the frame itself.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from segmentation_models_pytorch.base import SegmentationHead
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.generic import make_segmenter
+from napari_uhrseg.models.blocks.heads import auxiliary_head
+from napari_uhrseg.models.blocks.inputs import mean, std
+from napari_uhrseg.models.blocks.losses import cross_entropy
+from napari_uhrseg.models.blocks.surrounding import STRIDE, SurroundingBranch, align
+from napari_uhrseg.types import InputSpec, Recipe, Stage, View
+
+QUARTER = 4
+# mmsegmentation's DeepLabv3+ with ResNet-50, which the paper's numbers are of
+PAPERS = {"encoder_output_stride": 8, "decoder_channels": 512}
+
+
+class SGNet(Segmenter):
+    """Any segmenter on the window, and a light branch on twice its side.
+
+    Parameters
+    ----------
+    classes, channels
+        Outputs and inputs of the network.
+    architecture, encoder, options
+        As in :func:`~napari_uhrseg.models.blocks.generic.make_segmenter`; without
+        options DeepLabV3Plus is the paper's.
+    window
+        Side of the window in pixels; if fast, of a training crop.
+    width, blocks, heads
+        Of the blocks that integrate context; the fast variant has one block.
+    shallow_width
+        Of the light branch's first convolution; 32 is STDC1.
+    fast
+        Label frames instead: the segmenter at a quarter, the light branch in full.
+    frame
+        Side of the fast variant's largest frame, rounded up to what fits.
+    pretrained
+        Start from ImageNet weights of the encoder.
+
+    Raises
+    ------
+    CheckpointError
+        The sizes or parts do not fit together, or weights cannot be fetched.
+    """
+
+    training_only: ClassVar[tuple[str, ...]] = ("auxiliary",)
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 3,
+        architecture: str = "DeepLabV3Plus",
+        encoder: str = "resnet50",
+        window: int = 512,
+        options: Mapping[str, Any] | None = None,
+        width: int = 256,
+        blocks: int = 2,
+        heads: int = 8,
+        shallow_width: int = 32,
+        fast: bool = False,
+        frame: int = 2448,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(window, width, blocks, heads, shallow_width, frame)
+        if options is None and architecture == "DeepLabV3Plus":
+            options = PAPERS
+        net = make_segmenter(
+            architecture,
+            encoder,
+            classes,
+            channels,
+            0 if fast else window,  # a crop of frames is checked below
+            options,
+            pretrained,
+        )
+        if not isinstance(net.segmentation_head, SegmentationHead):
+            raise CheckpointError(
+                f"SGNet cannot be put around {architecture}: its features and its "
+                "classifier cannot be told apart.",
+                "Choose DeepLabV3Plus, FPN, PSPNet, UPerNet, Segformer or Unet.",
+            )
+        self.fast = fast
+        self.spec = (
+            _frames(net.encoder.output_stride, window, frame, channels)
+            if fast
+            else _windows(window, channels)
+        )
+        self.recipe = Recipe(
+            stages=(Stage(30_000, 2e-4),),
+            batch_size=8,
+            optimizer="adamw",
+            weight_decay=0.01,
+            schedule="poly",
+        )
+        self.encoder, self.decoder = net.encoder, net.decoder
+        self.surrounding = SurroundingBranch(
+            channels, width, 1 if fast else blocks, heads, shallow_width
+        )
+        features = net.segmentation_head[0].in_channels
+        self.classifier = nn.Conv2d(features + width, classes, 1)
+        self.auxiliary: nn.Module | None = auxiliary_head(width, width, classes)
+
+    def forward(self, batch: Batch) -> Outputs:
+        local = batch.views["local"]
+        if self.fast:
+            features = self.decoder(self.encoder(_quartered(local)))
+            context = self.surrounding(local)
+            finer = max(features.shape[-2:], context.shape[-2:])
+            both = (_resized(features, finer), _resized(context, finer))
+        else:
+            context = self.surrounding(batch.views["surrounding"])
+            features = self.decoder(self.encoder(local))
+            boxes = batch.boxes["surrounding"]
+            both = (features, align(context, boxes, features.shape[-2:]))
+        logits = self.classifier(torch.cat(both, dim=1))
+        outputs = {"logits": _resized(logits, local.shape[-2:])}
+        if self.training and self.auxiliary is not None:
+            outputs["surrounding"] = self.auxiliary(context)
+        return outputs
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Eq. 7: cross entropy + 0.4 the surroundings' + 0.1 consistency."""
+        segmentation = cross_entropy(outputs["logits"], batch.target)
+        if "surrounding" not in outputs:
+            return {"loss": segmentation}
+        around, logits = outputs["surrounding"].float(), outputs["logits"].float()
+        size = logits.shape[-2:]
+        window = (
+            _resized(around, size)
+            if self.fast
+            else align(around, batch.boxes["surrounding"], size)
+        )
+        known = batch.surrounding_target
+        auxiliary = (
+            cross_entropy(window, batch.target)
+            if known is None
+            else cross_entropy(_resized(around, known.shape[-2:]), known)
+        )
+        consistency = (window.softmax(dim=1) - logits.softmax(dim=1)).abs().mean()
+        return {
+            "loss": segmentation + 0.4 * auxiliary + 0.1 * consistency,
+            "segmentation": segmentation,
+            "auxiliary": auxiliary,
+            "consistency": consistency,
+        }
+
+
+def _windows(window: int, channels: int) -> InputSpec:
+    return InputSpec(
+        views={
+            "local": View(window, window),
+            "surrounding": View(2 * window, 2 * window, off_centre=True),
+        },
+        window=window,
+        channels=channels,
+        mean=mean(channels),
+        std=std(channels),
+        padding="zero",
+    )
+
+
+def _frames(stride: int, window: int, frame: int, channels: int) -> InputSpec:
+    """A quarter must fit the encoder, and the whole the light branch."""
+    divisor = math.lcm(QUARTER * stride, STRIDE)
+    if window % divisor:
+        near = max(1, round(window / divisor)) * divisor
+        raise CheckpointError(
+            f"A training crop of {window} pixels does not fit: it must be a multiple "
+            f"of {divisor}.",
+            f"Take {near}.",
+        )
+    return InputSpec(
+        views={"local": View("frame")},
+        window=window,
+        channels=channels,
+        mean=mean(channels),
+        std=std(channels),
+        padding="zero",
+        frame=math.ceil(frame / divisor) * divisor,
+        minimum=math.ceil(64 / divisor) * divisor,
+        divisor=divisor,
+    )
+
+
+def _quartered(image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    return _resized(image, (height // QUARTER, width // QUARTER))
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    height, width = size
+    if maps.shape[-2:] == (height, width):
+        return maps
+    return F.interpolate(
+        maps, size=(height, width), mode="bilinear", align_corners=False
+    )
+
+
+def _check(
+    window: int, width: int, blocks: int, heads: int, shallow_width: int, frame: int
+) -> None:
+    if min(window, width, blocks, heads, shallow_width, frame) < 1:
+        raise CheckpointError(
+            "Sizes and numbers of parts must be at least 1.",
+            "Leave them out to have the paper's.",
+        )
+    if width % heads:
+        raise CheckpointError(
+            f"{width} channels cannot be shared by {heads} heads of attention.",
+            f"Take a width that is a multiple of {heads}.",
+        )

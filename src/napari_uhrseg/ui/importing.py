@@ -1,0 +1,184 @@
+"""A checkpoint of another program, chosen like one of ours: asked about, then imported.
+
+What is asked is what the file does not say: the method, GLNet's second file, and whose
+classes they are.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.importers import PICKLES, methods_for
+from napari_uhrseg.models.legends import LEGENDS
+from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+
+TORCH_FILES = f"Files of PyTorch ({' '.join(f'*{e}' for e in PICKLES)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to import, as what; ``legend`` is a name of ``LEGENDS``."""
+
+    source: Path
+    model: str
+    second: Path | None = None
+    legend: str | None = None
+
+
+class Importing(QObject):
+    """Asks, imports in a thread, and tells the path of the new checkpoint.
+
+    ``busy`` tells when an import begins (True) and has ended, well or not (False).
+    """
+
+    imported = Signal(object)
+    busy = Signal(bool)
+
+    def __init__(self, parent: QWidget, jobs: Jobs) -> None:
+        super().__init__(parent)
+        self._window, self._jobs = parent, jobs
+
+    def offer(self, path: Path) -> bool:
+        """Ask how to import the file or folder; False if it is none to be imported."""
+        methods = methods_for(path)
+        if not methods or (path.suffix == ".safetensors" and _is_ours(path)):
+            return False
+        dialog = ImportDialog(path, methods, self._window)
+        dialog.accepted.connect(lambda: self._start(dialog.request()))
+        dialog.open()
+        return True
+
+    def _start(self, request: Request) -> None:
+        target = default_target(request.source)
+        if not os.access(target.parent, os.W_OK):
+            name, _ = QFileDialog.getSaveFileName(
+                self._window,
+                f"{target.parent} cannot be written. Where to write the checkpoint?",
+                target.name,
+                "Checkpoints (*.safetensors)",
+            )
+            if not name:
+                return
+            target = Path(name).with_suffix(".safetensors")
+        self.busy.emit(True)
+        self._jobs.call(
+            bring,
+            request,
+            target,
+            returned=self.imported.emit,
+            finished=lambda: self.busy.emit(False),
+        )
+
+
+class ImportDialog(QDialog):
+    """Method, second file and classes; ``request()`` is what was chosen."""
+
+    def __init__(self, path: Path, methods: tuple[str, ...], parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle(f"Import {path.name}")
+        self._path = path
+        self.method = combo("Whose file this is.")
+        for name in methods:
+            self.method.addItem(REGISTRY[name].title, name)
+        self.second = QLineEdit()
+        self.second.setPlaceholderText("only if there are two")
+        self.second.setToolTip(
+            "The method as published is made from two files: choose local2global as "
+            "the first, and global as this one."
+        )
+        browse = QPushButton("…", clicked=self._browse)
+        browse.setAccessibleName("Choose second file")
+        browse.setToolTip("Choose the file of GLNet's first step (global).")
+        browse.setMaximumWidth(32)
+        self.legend = combo("Whose classes the network labels, for names and colours.")
+        self.legend.addItem("By their number", None)
+        for name, legend in LEGENDS.items():
+            self.legend.addItem(f"{name} ({len(legend)} classes)", name)
+        words = note()
+        words.setText(
+            f"{path.name} is of another program. It is read without running code, and "
+            f"written as {default_target(path).name} beside it."
+        )
+        buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
+        )
+        buttons.button(QDialogButtonBox.StandardButton.Ok).setText("&Import")
+        buttons.accepted.connect(self.accept)
+        buttons.rejected.connect(self.reject)
+        fields = QWidget()
+        self._form = form_of(fields)
+        add_row(self._form, "&Method", self.method)
+        add_row(self._form, "&Second file", self.second, browse)
+        add_row(self._form, "&Classes", self.legend)
+        layout = QVBoxLayout(self)
+        for part in (words, fields, buttons):
+            layout.addWidget(part)
+        self.method.currentIndexChanged.connect(self._method_chosen)
+        self._method_chosen()
+        self.resize(420, self.sizeHint().height())
+
+    def request(self) -> Request:
+        model, second = self.method.currentData(), self.second.text().strip()
+        return Request(
+            source=self._path,
+            model=model,
+            second=Path(second).expanduser() if second and model == "glnet" else None,
+            legend=self.legend.currentData(),
+        )
+
+    def _method_chosen(self) -> None:
+        self._form.setRowVisible(1, self.method.currentData() == "glnet")
+
+    def _browse(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Choose the second file", str(self._path.parent), TORCH_FILES
+        )
+        if name:
+            self.second.setText(name)
+
+
+def default_target(source: Path) -> Path:
+    """``<name>.safetensors`` beside the file or folder, with a number if taken."""
+    if methods_for(source) == ("plain",):
+        folder = (source if source.is_dir() else source.parent).resolve()
+        target = folder.with_name(f"{folder.name}.safetensors")
+    else:
+        target = source.with_suffix(".safetensors")
+    return free_name(target) if target.exists() else target
+
+
+def bring(request: Request, target: Path) -> Path:
+    """Import, and write the checkpoint; raises CheckpointError."""
+    from napari_uhrseg.models.checkpoint import save_checkpoint
+    from napari_uhrseg.models.importers import import_checkpoint
+
+    legend = None if request.legend is None else LEGENDS[request.legend]
+    model, card = import_checkpoint(
+        request.source, request.model, request.second, legend
+    )
+    return save_checkpoint(target, model, card, half=False)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        read_card(path)
+    except CheckpointError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""Frames cover an image once, on the chunks of the store."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_uhrseg.engine.framegrid import FrameGrid
+from napari_uhrseg.engine.seams import Strips, blend
+from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.types import InputSpec, Roi, View
+
+
+def spec(divisor: int = 1) -> InputSpec:
+    return InputSpec({"local": View("frame")}, 64, frame=2448, divisor=divisor)
+
+
+grids = st.builds(
+    lambda h, w, scale, largest, overlap, divisor: (
+        (h, w),
+        scale,
+        FrameGrid.make(
+            (h, w),
+            (max(1, round(h / scale)), max(1, round(w / scale))),
+            scale,
+            largest,
+            overlap,
+            spec(divisor),
+        ),
+    ),
+    st.integers(1, 9000),
+    st.integers(1, 9000),
+    st.sampled_from([1.0, 2.0, 1.3, 0.7]),
+    st.integers(300, 5000),
+    st.integers(0, 256),
+    st.sampled_from([1, 32, 64]),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(grids)
+def test_cells_are_whole_chunks_and_cover_the_image_once(case):
+    (h, w), _, grid = case
+    rows, columns = -(-h // CHUNK), -(-w // CHUNK)
+    count = np.zeros((rows, columns), int)
+    for cell in grid.cells(np.ones((rows, columns), bool)):
+        roi = grid.block(cell)
+        assert Roi(0, 0, h, w).contains(roi)
+        assert roi.area
+        box = roi.align(CHUNK)
+        assert roi.y == box.y
+        assert roi.x == box.x
+        count[box.y // CHUNK : box.bottom // CHUNK,
+              box.x // CHUNK : box.right // CHUNK] += 1  # fmt: skip
+    assert (count == 1).all()
+
+
+@settings(deadline=None, max_examples=150)
+@given(grids)
+def test_a_frame_is_fed_what_it_labels(case):
+    _, scale, grid = case
+    for cell in grid.cells(np.ones((99, 99), bool)):
+        fed, labelled = grid.ground(cell), grid.labelled(cell)
+        assert fed.contains(labelled)
+        assert labelled.contains(grid.cell(cell))
+        assert (fed.height, fed.width) == grid.fed
+        assert Roi(0, 0, *grid.shape).contains(labelled)
+        block, inside = grid.block(cell), grid.cell(cell)
+        # every level-0 pixel of the block has its run pixel within the cell
+        assert int((block.y + 0.5) / scale) >= inside.y
+        assert min(grid.shape[0] - 1, int((block.bottom - 0.5) / scale)) < inside.bottom
+
+
+@settings(deadline=None, max_examples=60)
+@given(grids, st.randoms())
+def test_frames_of_and_cells_of_are_two_sides_of_one_thing(case, random):
+    _, _, grid = case
+    cells = grid.cells(np.ones((99, 99), bool))
+    cell = random.choice(cells)
+    assert all(cell in grid.cells_of(f) for f in grid.frames_of(cell))
+    assert set(grid.frames_of(cell)) == {f for f in cells if cell in grid.cells_of(f)}
+    assert grid.count(grid.cell(cell)) >= len(list(grid.frames_of(cell))) - (
+        0 if grid.overlap else 3
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.3])
+def test_where_frames_agree_blending_changes_nothing(scale):
+    shape = (3000, 2300)
+    run = tuple(round(n / scale) for n in shape)
+    grid = FrameGrid.make(shape, run, scale, 1200, 48, spec())
+    whole = torch.randn(4, *run, generator=torch.Generator().manual_seed(0)) * 3
+    cells = grid.cells(np.ones((9, 9), bool))
+    kept = {c: Strips.cut(whole[(slice(None), *grid.labelled(c).slices)], 48)
+            for c in cells}  # fmt: skip
+    seams = 0
+    for cell in cells:
+        for piece in blend(grid, cell, kept):
+            expected = whole[(slice(None), *piece.roi.slices)].argmax(0).numpy()
+            assert (piece.labels == expected).mean() > 0.999  # float16's ties
+            seams += 1
+    assert seams > 4
+
+
+def test_a_seam_goes_over_from_one_frame_to_the_next():
+    shape = (1024 + 512, 2048)
+    grid = FrameGrid.make(shape, shape, 1.0, 1024 + 63, 63, spec())
+    kept = {}
+    for cell in grid.cells(np.ones((9, 9), bool)):
+        logits = torch.zeros(2, *(grid.labelled(cell).slices[i].stop
+                                  - grid.labelled(cell).slices[i].start
+                                  for i in (0, 1)))  # fmt: skip
+        logits[cell[1]] = 1 if cell[1] else 3  # left frames: 0 by 3, right: 1 by 1
+        kept[cell] = Strips.cut(logits, 63)
+    (piece,) = blend(grid, (0, 1), kept)
+    # the right one's share w wins where w > 3 (1 - w), after three quarters
+    assert (piece.labels[:, :47] == 0).all()
+    assert (piece.labels[:, 48:] == 1).all()
+    assert piece.roi == Roi(0, 1024, 1024, 63)

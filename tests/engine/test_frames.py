@@ -1,0 +1,250 @@
+"""Runs of models that label frames, with real arithmetic and real stores."""
+
+import numpy as np
+import pytest
+import torch
+from toy import LEGEND, FrameNet, make_checkpoint
+
+from napari_uhrseg.engine import metrics
+from napari_uhrseg.engine.cost import device_bytes
+from napari_uhrseg.engine.device import MemoryBudget, find_device
+from napari_uhrseg.engine.events import (
+    BlockDone,
+    BlockFailed,
+    Finished,
+    LabelsShown,
+    Planned,
+    Progress,
+)
+from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.samples import Scene
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.views import read_views
+from napari_uhrseg.errors import DeviceError, PlanError, ReadError
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Polygon, Roi, SegmentSettings
+
+GB = 1024**3
+BUDGET = MemoryBudget("cpu", 2 * GB, GB)
+ONE = SegmentSettings(device="cpu", threads=1)
+
+
+@pytest.fixture
+def run(tmp_path):
+    count = iter(range(100))
+
+    def go(image, checkpoint, settings=ONE, **kwargs):
+        store = LabelStore.create(tmp_path / f"{next(count)}.zarr", image, LEGEND)
+        events = list(segment(image, checkpoint, store, settings, BUDGET, **kwargs))
+        return store, events
+
+    return go
+
+
+def labels_of(store: LabelStore) -> np.ndarray:
+    return np.asarray(store.prediction[0][:])
+
+
+def of_kind(events, *kinds):
+    return [e for e in events if isinstance(e, kinds)]
+
+
+def at_once(image, checkpoint):
+    """The whole image as one frame."""
+    plan = make_plan(image, checkpoint, ONE, BUDGET)
+    batch = read_views(
+        image,
+        [Roi(0, 0, *image.shape)],
+        checkpoint.card.spec,
+        bands=plan.run.bands,
+        value_range=plan.run.value_range,
+    )
+    with torch.inference_mode():
+        return checkpoint.model(batch)["logits"][0].argmax(0).numpy() + 1
+
+
+def test_an_image_up_to_a_frame_is_labelled_at_once(run, picture):
+    image = picture(700, 1088)
+    checkpoint = make_checkpoint(FrameNet())
+    store, events = run(image, checkpoint)
+    found = labels_of(store)
+    assert found.shape == (700, 1088)
+    assert (found == at_once(image, checkpoint))[:-2].all()  # padded to 704 rows
+    assert events[0].plan.windows == 1
+    assert [type(e) for e in events[1:]] == [LabelsShown, Progress, BlockDone, Finished]
+
+
+def test_a_larger_image_has_no_seam_where_frames_agree(run, picture):
+    image = picture(2100, 2300)
+    checkpoint = make_checkpoint(FrameNet())
+    store, events = run(image, checkpoint)
+    found = labels_of(store)
+    # two pixels from a frame's border its convolution saw padding; blending hides it
+    assert (found == at_once(image, checkpoint)).mean() > 0.999
+    assert store.confidence[0][:].all()
+    plan = events[0].plan
+    assert plan.windows == len(of_kind(events, Progress)) == 6
+    assert 0 < plan.computed_twice < 0.5
+    assert "frames" in plan.summary()
+
+
+def test_a_constant_network_gives_a_constant(run, picture):
+    checkpoint = make_checkpoint(FrameNet())
+    with torch.no_grad():
+        checkpoint.model.net.weight.zero_()
+    store, _ = run(picture(2100, 1500), checkpoint)
+    assert len(np.unique(labels_of(store))) == 1
+    assert len(np.unique(store.confidence[0][:])) == 1
+
+
+def test_labels_do_not_depend_on_the_order_of_frames(run, picture):
+    image = picture(2200, 3300)
+    checkpoint = make_checkpoint(FrameNet(tilt=20))
+    first, _ = run(image, checkpoint)
+    other, events = run(image, checkpoint, focus=lambda: Roi(2150, 3250, 10, 10))
+    np.testing.assert_array_equal(labels_of(first), labels_of(other))
+    np.testing.assert_array_equal(first.confidence[0][:], other.confidence[0][:])
+    assert of_kind(events, LabelsShown)[0].roi.contains(Roi(2150, 3250, 10, 10))
+
+
+def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
+    image = picture(2200, 3300)
+    checkpoint = make_checkpoint(FrameNet(tilt=20))
+    whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
+    all_frames = of_kind(segment(image, checkpoint, whole, ONE, BUDGET), LabelsShown)
+    path = tmp_path / "part.zarr"
+    with LabelStore.create(path, image, LEGEND) as store:
+        events = segment(image, checkpoint, store, ONE, BUDGET)
+        seen = []
+        for event in events:
+            seen += of_kind([event], Progress)
+            if len(seen) == 3:
+                break
+        events.close()
+    with LabelStore.open(path, write=True) as store:
+        rest = list(segment(image, checkpoint, store, ONE, BUDGET))
+        assert len(of_kind(rest, LabelsShown)) == len(all_frames) - 3
+        np.testing.assert_array_equal(labels_of(store), labels_of(whole))
+        np.testing.assert_array_equal(store.confidence[0][:], whole.confidence[0][:])
+        assert not (path / "frames" / "1").exists()
+        again = list(segment(image, checkpoint, store, ONE, BUDGET))
+        assert not of_kind(again, LabelsShown, BlockDone)
+
+
+def test_only_the_frames_of_a_region_run(run, picture):
+    image = picture(3300, 3300)
+    checkpoint = make_checkpoint(FrameNet(tilt=20))
+    whole, _ = run(image, checkpoint)
+    shape = Polygon(((1200, 1200), (1200, 1900), (1900, 1200)))
+    store, events = run(
+        image, checkpoint, SegmentSettings(device="cpu", threads=1, region=shape)
+    )
+    found = labels_of(store)
+    assert found[1300, 1300]
+    inside = found > 0
+    assert inside.sum() == pytest.approx(700 * 700 / 2, rel=0.01)
+    np.testing.assert_array_equal(found[inside], labels_of(whole)[inside])
+    assert events[0].plan.windows == len(of_kind(events, Progress)) == 4
+
+
+def test_at_another_scale(run, picture):
+    image = picture(2600, 2500)
+    checkpoint = make_checkpoint(FrameNet(frame=1400))
+    store, events = run(
+        image, checkpoint, SegmentSettings(device="cpu", threads=1, scale=1.3)
+    )
+    found = labels_of(store)
+    assert found.all()
+    assert len(events[0].plan.grid) > 1
+    one, _ = run(
+        image,
+        make_checkpoint(FrameNet(frame=2100)),
+        SegmentSettings(device="cpu", threads=1, scale=1.3),
+    )
+    assert (labels_of(one) == found).mean() > 0.97  # resampled from another start
+
+
+def test_a_frame_that_cannot_be_read_is_tried_again(run, picture, monkeypatch):
+    image = picture(2100, 2100)
+    checkpoint = make_checkpoint(FrameNet(tilt=20))
+    whole, _ = run(image, checkpoint)
+    read = type(image).read
+
+    def failing(self, roi, size=None, bands=None):
+        if roi.contains(Roi(1500, 1500, 1, 1)) and roi.height < 2000:
+            raise ReadError("torn page", "scan again")
+        return read(self, roi, size, bands)
+
+    store = LabelStore.create(None, image, LEGEND)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(image), "read", failing)
+        events = list(segment(image, checkpoint, store, ONE, BUDGET))
+    assert [e.reason for e in of_kind(events, BlockFailed)] == ["torn page scan again"]
+    assert len(of_kind(events, BlockDone)) == 3
+    rest = list(segment(image, checkpoint, store, ONE, BUDGET))
+    assert len(of_kind(rest, LabelsShown)) == 1
+    np.testing.assert_array_equal(labels_of(store), labels_of(whole))
+
+
+def test_no_data_stays_unlabelled(run):
+    from napari_uhrseg.io.image import Image
+
+    data = np.random.default_rng(0).integers(1, 255, (2200, 2200, 3)).astype(np.uint8)
+    data[:1100, :1100] = 0
+    data[1200:1300, 1200:1300] = 0
+    image = Image.from_array(data, name="holes", rgb=True, nodata=0)
+    store, events = run(image, make_checkpoint(FrameNet()))
+    labels = labels_of(store)
+    assert (labels == 0).sum() == pytest.approx((data == 0).all(-1).sum(), abs=50)
+    assert not labels[1210:1290, 1210:1290].any()
+    assert [e.empty for e in of_kind(events, BlockDone)].count(True) == 1
+
+
+def test_a_stop_does_not_wait_for_the_frame(picture):
+    image = picture(1000, 1000)
+    checkpoint = make_checkpoint(FrameNet())
+    store = LabelStore.create(None, image, LEGEND)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return True
+
+    events = list(segment(image, checkpoint, store, ONE, BUDGET, stop=stop))
+    assert [type(e) for e in events] == [Planned]
+    assert asked
+    assert not labels_of(store).any()
+    again = list(segment(image, checkpoint, store, ONE, BUDGET))
+    assert isinstance(again[-1], Finished)  # the network answers no one any more
+
+
+def test_frames_shrink_to_the_budget_and_too_little_is_said(picture):
+    image = picture(4000, 4000)
+    checkpoint = make_checkpoint(FrameNet(frame=5000))
+    large = make_plan(image, checkpoint, ONE, BUDGET)
+    assert large.windows == 1
+    need = device_bytes(checkpoint.model, find_device("cpu"), 1, large.grid.fed)
+    small = make_plan(image, checkpoint, ONE, MemoryBudget("cpu", need // 3, GB))
+    assert small.windows > 1
+    assert small.estimate.device_bytes <= need // 3
+    with pytest.raises(DeviceError, match="A frame of") as error:
+        make_plan(image, checkpoint, ONE, MemoryBudget("cpu", need // 100, GB))
+    assert error.value.hint
+    settings = SegmentSettings(device="cpu", overlap=600)
+    with pytest.raises(PlanError, match="overlap of 600"):
+        make_plan(image, checkpoint, settings, BUDGET)
+
+
+def test_evaluation_labels_as_a_run_does(run, picture):
+    image = picture(2100, 2300)
+    checkpoint = make_checkpoint(FrameNet(tilt=20))
+    store, events = run(image, checkpoint)
+    plan = events[0].plan
+    scene = Scene("s", image, None, plan.run.bands, plan.run.value_range)
+    how = metrics.Cover.of(
+        checkpoint.card.spec, 1, torch.device("cpu"), plan.run.precision
+    )
+    found = np.zeros(image.shape, np.uint8)
+    for roi, labels in metrics.label_scene(checkpoint.model, scene, how):
+        found[roi.slices] = labels + 1
+    np.testing.assert_array_equal(found, labels_of(store))

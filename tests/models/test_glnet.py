@@ -1,0 +1,305 @@
+"""GLNet against its authors' code in all modes, and what the paper only describes."""
+
+import numpy as np
+import pytest
+import torch
+from parity.fill import arrays, difference, filled, keys
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.base import Batch
+from napari_uhrseg.models.blocks.patches import Merged, Patches
+from napari_uhrseg.models.glnet import GLNet, foreground_box
+from napari_uhrseg.types import Roi
+
+SMALL = {"encoder": "test_efficientnet", "width": 8, "patch": 64, "overview": 64,
+         "frame": 256}  # fmt: skip
+LIMIT = 1e-4
+THEIRS = arrays("glnet", "output")
+SHAPES = {k.removeprefix("module."): v for k, v in keys("glnet").items()}
+
+
+def make(mode: int, **arguments: object) -> GLNet:
+    """The published network with the weights of the reference."""
+    torch.manual_seed(0)
+    net = GLNet(7, patch=128, overview=128, frame=2448, mode=mode, **arguments)
+    weights = filled(SHAPES)
+    if mode == 3:
+        fixed = filled(SHAPES, "fixed.")
+        own = net.state_dict()
+        weights |= {f"fixed.{k}": v for k, v in fixed.items() if f"fixed.{k}" in own}
+    net.load_state_dict(weights)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def net() -> GLNet:
+    return make(3)
+
+
+@pytest.fixture(scope="module")
+def frame() -> torch.Tensor:
+    image = arrays("glnet", "input")["image"]
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.fixture(scope="module")
+def overview() -> torch.Tensor:
+    return torch.from_numpy(THEIRS["global_input"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+def test_the_overview_is_pillows_but_for_whole_grey_values(net, frame, overview):
+    assert float((net.look(frame) - overview).abs().max()) < 1.01 / 255
+
+
+def test_patches_lie_where_the_authors_put_them():
+    patches = Patches(320, 290, 128)
+    places = [(y / 320, x / 290) for _, y, x in patches.places(0)]
+    np.testing.assert_allclose(places, THEIRS["coords"])
+    counts = patches.counts((320, 290))[::4, ::4]
+    np.testing.assert_array_equal(counts.numpy(), THEIRS["template_sub4"])
+    assert len(Patches(2448, 2448, 508).places(0)) == 36
+    assert len(Patches(5000, 5000, 508).places(0)) == 121
+
+
+def test_mode_1_is_theirs(net, overview):
+    seen = net.fpn_global(net.resnet_global(overview))
+    assert difference(seen.logits, THEIRS["mode1_logits"]) < LIMIT
+
+
+def test_mode_2_is_theirs(net, frame, overview):
+    two = make(2)
+    seen = two._globally(overview)
+    assert difference(seen.logits, THEIRS["mode2_global_logits"]) < LIMIT
+    patches = Patches(320, 290, 128)
+    places = [patches.places(0)[i] for i in (0, 7, 15)]
+    local = two._locally(frame, seen.maps, patches, places)
+    assert difference(local.logits, THEIRS["mode2_local_patches_0_3"]) < LIMIT
+    together = two._together(local.ps3, seen.ps3, patches, places)
+    assert difference(together, THEIRS["mode2_ens_patches_0_3"]) < LIMIT
+    logits = two.label(frame, overview)
+    scores = logits[0] * patches.counts((320, 290))
+    assert difference(scores[:, ::4, ::4], THEIRS["mode2_scores_sub4"]) < LIMIT
+    agree = logits[0].argmax(0).numpy() == THEIRS["mode2_argmax"]
+    assert agree.mean() > 0.999
+
+
+def test_the_regularisation_is_theirs(frame, overview):
+    two = make(2)
+    seen = two._globally(overview)
+    patches = Patches(320, 290, 128)
+    places = patches.places(0)[:6]
+    local = two._locally(frame, seen.maps, patches, places).ps3
+    crop = torch.nn.functional.interpolate(
+        patches.crop(seen.ps3, places), size=local.shape[-2:], mode="bilinear"
+    )
+    found = float(torch.nn.functional.mse_loss(local, crop))
+    assert found == pytest.approx(float(THEIRS["mode2_fmreg_first"]), rel=LIMIT)
+
+
+def test_mode_3_is_theirs(net, frame, overview):
+    given = net._globally(overview)
+    patches = Patches(320, 290, 128)
+    merged, kept = net._merged(frame, given.maps, patches)
+    for ours, theirs, channels in (
+        (merged.c[0], "c2_local_merged_c8", 8),
+        (merged.c[3], "c5_local_merged_c64", 64),
+        (merged.ps0[0], "ps0_p5_merged", 64),
+        (merged.ps2[3], "ps2_p2_merged_c8", 8),
+    ):
+        assert difference(ours[:, :channels], THEIRS[f"mode3_{theirs}"]) < LIMIT
+    seen = net.fpn_global(net.resnet_global(overview), merged)
+    assert difference(seen.logits, THEIRS["mode3_global_logits"]) < LIMIT
+    assert difference(seen.ps3[:, :8], THEIRS["mode3_ps3_global_c8"]) < LIMIT
+    places = [patches.places(0)[i] for i in (0, 7, 15)]
+    local = torch.cat(kept)[[0, 7, 15]]
+    together = net._together(local, seen.ps3, patches, places)
+    assert difference(together, THEIRS["mode3_ens_patches_0_7_last"]) < LIMIT
+    found = net.label(frame, overview)[0].argmax(0).numpy()
+    assert (found == THEIRS["mode3_pred"]).mean() > 0.999
+
+
+def small(**arguments: object) -> GLNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return GLNet(3, **{**SMALL, **arguments}).eval()
+
+
+def picture(height: int, width: int, n: int = 1) -> torch.Tensor:
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_what_is_not_kept_is_computed_again_and_alike():
+    net, frame = small(sub_batch=2), picture(200, 150)
+    sizes = []
+    for keep in (0, 40_000, 1 << 30):
+        net.keep = keep
+        given = net._globally(net.look(frame))
+        patches = Patches(200, 150, 64)
+        kept = net._merged(frame, given.maps, patches)[1]
+        sizes.append(sum(k.nbytes for k in kept))
+        assert sizes[-1] <= keep
+        logits = net.label(frame, net.look(frame))
+        if keep == 0:
+            first = logits
+        torch.testing.assert_close(logits, first, rtol=1e-4, atol=1e-5)
+    assert sizes[0] == 0 < sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3])
+@pytest.mark.parametrize("sides", [(40, 33), (64, 64), (65, 200), (32, 500)])
+def test_an_image_smaller_than_a_patch_works(mode, sides):
+    logits = small(mode=mode)(Batch({"local": picture(*sides)}))["logits"]
+    assert logits.shape == (1, 3, *sides)
+    assert logits.isfinite().all()
+
+
+def test_merged_maps_of_a_constant_are_constant_where_patches_fit():
+    patches = Patches(192, 192, 64)
+    like = torch.zeros(1, 2, 48, 48)
+    merged = Merged(patches, like, 2)
+    for place in patches.places(0):
+        merged.add(torch.full((1, 2, 16, 16), 3.0), [place])
+    inner = merged.finish()[:, 1:-1, 1:-1]
+    assert inner.median() == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3])
+def test_coarse_to_fine_labels_only_the_foregrounds_box(mode, monkeypatch):
+    """Under five percent of foreground: a fraction of the patches, the same there."""
+    full = small(mode=mode, overview=128)
+    fine = small(mode=mode, overview=128, coarse_to_fine=True, background=1)
+    fine.load_state_dict(full.state_dict())
+    frame = picture(512, 512)
+    seen = {"full": 0, "fine": 0}
+
+    def counted(net, key):
+        run = net.resnet_local.forward
+
+        def forward(x):
+            seen[key] += len(x)
+            return run(x)
+
+        monkeypatch.setattr(net.resnet_local, "forward", forward)
+
+    counted(full, "full")
+    counted(fine, "fine")
+    coarse = fine._globally(fine.look(frame))
+    spot = torch.full_like(coarse.logits, -9.0)
+    spot[:, 1] = 0
+    spot[:, 2, 10:13, 20:24] = 9.0  # 12 of 32 x 32 cells
+    globally = fine._globally
+
+    def first_says_spot(overviews):
+        found = globally(overviews)
+        if not torch.equal(overviews, fine.look(frame)):
+            return found
+        return type(found)(found.maps, found.ps3, spot)
+
+    monkeypatch.setattr(fine, "_globally", first_says_spot)
+    full(Batch({"local": frame}))
+    logits = fine(Batch({"local": frame}))["logits"]
+    box = foreground_box(spot[0].argmax(0) != 1, (512, 512), 64)
+    assert box.contains(Roi(160, 320, 48, 64))
+    outside = torch.ones(512, 512, dtype=torch.bool)
+    outside[box.slices] = False
+    assert (logits[0].argmax(0)[outside] == 1).all()
+    part = frame[..., box.slices[0], box.slices[1]]
+    expected = fine.label(part, fine.look(part))
+    torch.testing.assert_close(logits[..., box.slices[0], box.slices[1]], expected)
+    if mode > 1:
+        assert seen["fine"] < seen["full"] / 4
+
+
+def test_without_foreground_all_is_background():
+    net = small(coarse_to_fine=True, background=2)
+    with torch.no_grad():
+        for pyramid in (net.fpn_global, net.fixed.fpn_global):
+            pyramid.classify.bias[2] += 1e6
+    logits = net(Batch({"local": picture(256, 256)}))["logits"]
+    assert (logits.argmax(1) == 2).all()
+
+
+def test_a_thin_object_gets_a_box_with_as_much_background():
+    found = torch.zeros(64, 64, dtype=torch.bool)
+    found[20:40, 20:40] = True
+    box = foreground_box(found, (1024, 1024), 32)
+    inner = Roi(320, 320, 320, 320)
+    assert box.contains(inner)
+    assert box.area == pytest.approx(2 * inner.area, rel=0.05)
+    assert box.center == pytest.approx(inner.center, abs=1)
+    edge = torch.zeros(64, 64, dtype=torch.bool)
+    edge[0, 63] = True
+    box = foreground_box(edge, (1000, 700), 508)
+    assert Roi(0, 0, 1000, 700).contains(box)
+    assert (box.height, box.width) == (508, 508)
+    assert foreground_box(edge & False, (1000, 700), 508) is None
+
+
+def learnt(net: GLNet, stage: int) -> GLNet:
+    net.begin_stage(net.recipe.stages[stage], first=True)
+    return net.train()
+
+
+def test_three_stages_learn_one_after_the_other():
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = GLNet(3, **SMALL)
+        target = torch.randint(0, 3, (2, 192, 160))
+        batch = Batch({"local": picture(192, 160, 2).clone()}, target=target)
+        names = []
+        for number in range(3):
+            learnt(net, number)
+            terms = net.loss(net(batch), batch)
+            names.append(set(terms) - {"loss"})
+            net.zero_grad()
+            terms["loss"].backward()
+            with_gradient = {
+                n.partition(".")[0] for n, p in net.named_parameters()
+                if p.grad is not None and p.grad.any()
+            }  # fmt: skip
+            trains = {t.rstrip(".") for t in net.recipe.stages[number].trains}
+            assert with_gradient == trains
+        assert names == [
+            {"global"},
+            {"local", "ensemble", "regularisation"},
+            {"global", "ensemble"},
+        ]
+
+
+def test_the_last_stage_keeps_the_first_ones_global_branch():
+    net = GLNet(3, **SMALL)
+    own = {k: v.clone() for k, v in net.state_dict().items()}
+    learnt(net, 2)
+    for key, value in net.fixed.state_dict().items():
+        assert torch.equal(value, own[key])
+    with torch.no_grad():
+        net.resnet_global.conv_stem.weight.add_(1)
+    net.begin_stage(net.recipe.stages[2], first=False)
+    kept = net.fixed.state_dict()["resnet_global.conv_stem.weight"]
+    assert torch.equal(kept, own["resnet_global.conv_stem.weight"])
+
+
+def test_frozen_branches_keep_their_statistics():
+    with torch.inference_mode(False), torch.random.fork_rng():
+        net = learnt(GLNet(3, **SMALL), 1)
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+        net(Batch({"local": picture(128, 128, 2).clone()}))
+        changed = {
+            k.partition(".")[0]
+            for k, v in net.state_dict().items()
+            if not torch.equal(v, before[k])
+        }
+        assert changed == {"resnet_local"}
+
+
+@pytest.mark.parametrize("arguments", [{"mode": 4}, {"patch": 10}, {"sub_batch": 0}])
+def test_arguments_that_cannot_be(arguments):
+    with pytest.raises(CheckpointError, match="cannot have") as error:
+        GLNet(3, **{**SMALL, **arguments})
+    assert error.value.hint

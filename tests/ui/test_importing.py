@@ -1,0 +1,129 @@
+"""Importing in the panel: another program's file, chosen like a checkpoint."""
+
+from pathlib import Path
+
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QThreadPool
+from qtpy.QtWidgets import QDialogButtonBox, QFileDialog
+
+from napari_uhrseg.models.header import read_card
+from napari_uhrseg.ui.importing import ImportDialog, default_target
+from napari_uhrseg.ui.panel import Panel
+from napari_uhrseg.ui.triton import keep_triton_out
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    keep_triton_out()
+    import segmentation_models_pytorch as smp
+
+    net = smp.Unet(
+        "tu-test_efficientnet", encoder_weights=None, classes=2,
+        decoder_channels=(16, 8, 8, 8, 8),
+    )  # fmt: skip
+    net.save_pretrained(tmp_path / "unet")
+    return tmp_path / "unet"
+
+
+@pytest.fixture
+def part(make_napari_viewer):
+    viewer = make_napari_viewer(show=True)
+    panel = Panel(viewer)
+    viewer.window.add_dock_widget(panel)
+    yield panel.segment.model
+    panel.stop()
+    assert QThreadPool.globalInstance().waitForDone(20_000)
+
+
+def asked(part, path: Path) -> ImportDialog:
+    """The dialog that choosing the path opens."""
+    part.use(path)
+    (dialog,) = part.findChildren(ImportDialog)
+    assert dialog.isVisible()
+    return dialog
+
+
+def press(dialog, button=QDialogButtonBox.StandardButton.Ok) -> None:
+    dialog.findChild(QDialogButtonBox).button(button).click()
+
+
+def choose(box, data) -> None:
+    box.setCurrentIndex(box.findData(data))
+    assert box.currentData() == data
+
+
+@pytest.mark.parametrize("chosen", ["", "config.json", "model.safetensors"])
+def test_a_folder_is_imported_and_chosen(part, folder, qtbot, chosen):
+    dialog = asked(part, folder / chosen)
+    assert dialog.method.count() == 1
+    assert not dialog.second.isVisibleTo(dialog)
+    choose(dialog.legend, "inria")
+    press(dialog)
+    assert not part.browse.isEnabled()
+    made = folder.with_name("unet.safetensors")
+    qtbot.waitUntil(lambda: part.path == made, timeout=30_000)
+    qtbot.waitUntil(part.browse.isEnabled)
+    assert part.model.currentData() == "plain"
+    assert [c.name for c in part.card.legend] == ["background", "building"]
+    assert read_card(made).name == "unet"
+    assert default_target(folder) == folder.with_name("unet_2.safetensors")
+
+
+def test_only_glnet_is_asked_for_a_second_file(part, tmp_path):
+    (tmp_path / "net.pth").touch()
+    dialog = asked(part, tmp_path / "net.pth")
+    choose(dialog.method, "isdnet")
+    assert not dialog.second.isVisibleTo(dialog)
+    dialog.second.setText("other.pth")
+    assert dialog.request().second is None
+    choose(dialog.method, "glnet")
+    assert dialog.second.isVisibleTo(dialog)
+    assert dialog.request().second == Path("other.pth")
+    press(dialog, QDialogButtonBox.StandardButton.Cancel)
+    assert part.browse.isEnabled()
+
+
+def test_what_cannot_be_imported_is_told_once(part, tmp_path, qtbot):
+    import torch
+
+    torch.save({"a": torch.zeros(3)}, tmp_path / "net.pth")
+    before = len(notification_manager.records)
+    press(asked(part, tmp_path / "net.pth"))
+    qtbot.waitUntil(lambda: len(notification_manager.records) > before, timeout=30_000)
+    qtbot.waitUntil(part.browse.isEnabled)
+    (told,) = notification_manager.records[before:]
+    assert "not of ISDNet" in told.message
+    assert not (tmp_path / "net.safetensors").exists()
+
+
+def test_where_the_folder_cannot_be_written_one_is_asked(
+    part, folder, qtbot, monkeypatch, tmp_path
+):
+    other = tmp_path / "elsewhere" / "mine"
+    answers = [str(other), ""]
+    monkeypatch.setattr("napari_uhrseg.ui.importing.os.access", lambda *args: False)
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *args: (answers.pop(0), "")
+    )
+    press(asked(part, folder))
+    made = other.with_suffix(".safetensors")
+    qtbot.waitUntil(lambda: part.path == made, timeout=30_000)
+    qtbot.waitUntil(part.browse.isEnabled)
+    qtbot.waitUntil(lambda: not part.findChildren(ImportDialog))
+    press(asked(part, folder))  # cancelled there
+    assert part.browse.isEnabled()
+    assert not folder.with_name("unet.safetensors").exists()
+
+
+def test_a_checkpoint_of_ours_is_chosen_unasked(part, folder, qtbot):
+    press(asked(part, folder))
+    made = folder.with_name("unet.safetensors")
+    qtbot.waitUntil(lambda: part.path == made, timeout=30_000)
+    qtbot.waitUntil(lambda: not part.findChildren(ImportDialog))
+    made.replace(folder / "model.safetensors")
+    part.use(folder / "model.safetensors")
+    assert not part.findChildren(ImportDialog)
+    qtbot.waitUntil(lambda: part.path == folder / "model.safetensors", timeout=30_000)
