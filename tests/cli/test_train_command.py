@@ -87,7 +87,6 @@ def test_what_cannot_be_trained_is_said_in_words(files, tmp_path):
     common = ("--output", tmp_path / "n.safetensors", "--device", "cpu")
     folders = ("--images", files / "images", "--masks", files / "masks")
     for options, said in (
-        (("--model", "glnet", *folders), "not there yet"),
         (("--model", "magic", *folders), "magic"),
         (("--model", "plain", *folders, "--validate", "no"), "no scene named no"),
         (("--model", "plain", *folders[:2], "--masks", tmp_path / "no"), "no"),

@@ -42,6 +42,21 @@ SCPSEG = replace(
     model="scpseg",
     arguments={**SMALL, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
 )
+SGNET = replace(
+    PLAIN,
+    model="sgnet",
+    arguments={**SMALL, "window": 64, "width": 8, "heads": 2, "shallow_width": 8},
+)
+ENCODER = {"encoder": "test_efficientnet", "width": 8}
+ISDNET = replace(
+    PLAIN, model="isdnet", arguments={**ENCODER, "window": 64, "frame": 128}
+)
+GLNET = replace(
+    PLAIN,
+    model="glnet",
+    arguments={**ENCODER, "patch": 64, "overview": 64, "frame": 128},
+    log_every=3,  # so that two stages fall into one
+)
 
 
 class ArrayTarget:
@@ -119,7 +134,9 @@ def run(settings: TrainSettings, output: Path, stop_after: int = 1000) -> None:
     events.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
+@pytest.mark.parametrize(
+    "settings", [PLAIN, SCPSEG, SGNET, GLNET], ids=lambda s: s.model
+)
 def test_stopped_and_continued_it_is_the_same_to_the_bit(settings, tmp_path):
     """Dropout, momentum, samples, the best so far: all go on. 4 is in a validation."""
     settings = replace(settings, optimizer=None, clip=None)
@@ -137,6 +154,18 @@ def test_stopped_and_continued_it_is_the_same_to_the_bit(settings, tmp_path):
         load_checkpoint(tmp_path / f"{n}.safetensors").card for n in ("whole", "parts")
     ]
     assert cards[0].metrics == cards[1].metrics
+
+
+@pytest.mark.parametrize("settings", [ISDNET, GLNET], ids=lambda s: s.model)
+def test_methods_on_frames_train_through_all_their_stages(settings, tmp_path):
+    output = tmp_path / "c.safetensors"
+    events = list(train(make_source(), output, settings))
+    assert next(e for e in reversed(events) if isinstance(e, Progress)).done == 6
+    seen = {name for e in events if isinstance(e, Trained) for name in e.losses}
+    if settings is GLNET:
+        assert seen == {"loss", "global", "local", "ensemble", "regularisation"}
+    assert [e.step for e in events if isinstance(e, Validated)] == [4, 6]
+    assert load_checkpoint(output).card.metrics["miou"] > 0
 
 
 KILLED = """

@@ -194,7 +194,6 @@ def _rewrite(path: Path, change, tensors=None) -> None:
     ("changed", "message"),
     [
         ({"model": "nonsense"}, "no model named 'nonsense'"),
-        ({"model": "glnet"}, "not there yet"),
         ({"format_version": 9}, "format version 9"),
         ({"legend": {"classes": []}}, "of another shape|cannot be built"),
         ({"arguments": {"pretrained": True}}, "must not have"),

@@ -13,13 +13,8 @@ from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_uhrseg.models.importers import import_checkpoint
 from napari_uhrseg.models.legends import LEGENDS
-from napari_uhrseg.models.registry import REGISTRY
 
 State = dict[str, Tensor]
-
-pytestmark = pytest.mark.skipif(
-    REGISTRY["glnet"].module is None, reason="GLNet is not there yet"
-)
 
 
 def state_of(shapes: Mapping[str, tuple[int, ...]], seed: str) -> State:

@@ -10,8 +10,17 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.samples import data_dir
-from napari_uhrseg.ui.demo import open_demo, press_segment, wait_for
+from napari_uhrseg.samples.world import CLASSES
+from napari_uhrseg.ui.demo import (
+    choose,
+    look_at_middle,
+    open_demo,
+    press_segment,
+    segment,
+    wait_for,
+)
 
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
 
@@ -82,6 +91,28 @@ def test_a_first_afternoon(tmp_path, take_picture):
     truth = _truth()
     # the network was trained on this world, and it shows
     assert (np.array(names)[found - 1] == np.array(names)[truth - 1]).mean() > 0.85
+
+
+def test_every_method_labels_what_is_in_view(tmp_path, take_picture):
+    viewer, panel = open_demo()
+    right = {}
+    try:
+        look_at_middle(viewer, panel)
+        for method in REGISTRY:
+            assert choose(panel, method), f"{method} has no sample checkpoint"
+            store = tmp_path / f"{method}.zarr"
+            segment(panel, store)
+            take_picture(viewer, method)
+            with LabelStore.open(store) as labels:
+                found = np.asarray(labels.prediction[0][:])
+                names = np.array(["", *(c.name for c in labels.legend)])
+            seen = found > 0
+            assert seen.sum() > 500_000
+            truth = np.array(["", *(c.name for c in CLASSES)])[_truth()]
+            right[method] = (names[found] == truth)[seen].mean()
+    finally:
+        viewer.close()
+    assert min(right.values()) > 0.75, right
 
 
 def _truth() -> np.ndarray:

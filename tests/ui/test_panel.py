@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt, QThreadPool
 from waiting import wait_for_end, wait_for_plan
 
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.panel import FineTunePanel
 
 pytestmark = pytest.mark.gui
@@ -128,13 +129,14 @@ def test_buttons_say_why_they_are_disabled(panel, qtbot):
     assert "no run" in bar.pause.toolTip()
 
 
-def test_models_not_there_yet_are_listed_and_say_so(panel):
-    box = panel.segment.model.model
-    assert box.count() == 6
-    for row in range(box.count()):
-        there = "not there yet" not in box.itemText(row)
-        assert box.model().item(row).isEnabled() == there
-        assert box.itemData(row, Qt.ItemDataRole.ToolTipRole)
+def test_every_model_says_what_it_is_good_at_and_what_was_published(panel):
+    model = panel.segment.model
+    assert model.model.count() == 6
+    for row in range(model.model.count()):
+        model.model.setCurrentIndex(row)
+        entry = REGISTRY[model.model.currentData()]
+        assert model.sentence.text().startswith(entry.sentence)
+        assert entry.published in model.sentence.text()
 
 
 @pytest.mark.parametrize("answer", ["other", "replace", None])

@@ -13,8 +13,9 @@ def demo(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Press Segment, wait for the end, leave a picture of the window "
-            "and the label store in this folder, and close.",
+            help="Press Segment, wait for the end, do the same with every other "
+            "method on a part of the scene, leave pictures of the window and the label "
+            "stores in this folder, and close.",
         ),
     ] = None,
 ) -> None:
@@ -25,5 +26,7 @@ def demo(
         show()
         return
     with err.status("Segmenting the sample scene in an unseen window"):
-        picture, store = run_alone(screenshot)
-    out.print(f"Screenshot: {picture}\nLabels:     {store}", highlight=False)
+        made = run_alone(screenshot)
+    for path in made:
+        what = "Screenshot:" if path.suffix == ".png" else "Labels:    "
+        out.print(what, path, highlight=False, soft_wrap=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.events import TrainEvent
 
 CARD = "On the card"
-MODELS = ", ".join(e.name for e in REGISTRY.values() if e.module)
+MODELS = ", ".join(REGISTRY)
 
 
 def train(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -74,13 +75,14 @@ class TrainSettings:
         total, first = sum(s.steps for s in own.stages), own.stages[0].learning_rate
         longer = 1.0 if self.steps is None else self.steps / total
         faster = 1.0 if self.learning_rate is None else self.learning_rate / first
+        ends = [round(n * longer) for n in accumulate(s.steps for s in own.stages)]
         stages = tuple(
             replace(
                 stage,
-                steps=round(stage.steps * longer),
+                steps=end - begin,
                 learning_rate=stage.learning_rate * faster,
             )
-            for stage in own.stages
+            for stage, begin, end in zip(own.stages, [0, *ends], ends, strict=False)
         )
         recipe = replace(own, stages=stages, **chosen)
         usable = (

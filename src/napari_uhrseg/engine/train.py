@@ -18,10 +18,11 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -159,8 +160,8 @@ class _Training:
                 left = a_step * (self.total - self.step)
                 yield Progress(self.step, self.total, left)
                 if self.step % self.settings.log_every == 0 or self.step == self.total:
-                    means = {k: sum(t[k] for t in terms) / len(terms) for k in terms[0]}
-                    yield Trained(self.step, means, self.schedule.rate(self.step - 1))
+                    rate = self.schedule.rate(self.step - 1)
+                    yield Trained(self.step, _means(terms), rate)
                     terms = []
                 if self._validation_is_due():
                     yield from self._validate()
@@ -315,3 +316,9 @@ class _Training:
         self.model.begin_stage(self.schedule.stage(last)[1], first=False)
         self.optimizer = self.schedule.optimizer(self.model, last)
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _means(terms: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each term over the steps that had it: stages differ in theirs."""
+    names = dict.fromkeys(name for step in terms for name in step)
+    return {k: mean(step[k] for step in terms if k in step) for k in names}

@@ -29,8 +29,7 @@ mode has all of them, so that one class reads every file.
 
 What it needs: values of 0 to 1 without mean and deviation [code]; an image up to the
 frame. Memory on the device is that of ``sub_batch`` patches, the overview's maps and
-the frame's logits; ``keep`` bytes of the patches' last maps wait in the host's memory,
-the others are computed again.
+the frame's logits, and hardly grows with the number of patches.
 
 [code] 508 pixels for both (the paper: 500), overlaps of at least 50, evenly spread.
 [code] Focal loss with gamma 3 (the paper: 6), mean over pixels, at a quarter of the
@@ -43,6 +42,9 @@ second stage (the paper: the Euclidean norm).
 [choice] A step learns from ``patches_per_step`` random patches a frame, where the code
 goes through all of them: the expectation is the same and a step fits into memory. All
 patches are still seen, without gradients, for the maps that the third stage merges.
+[choice] The ensemble, a convolution of both branches' last maps, is the sum of one of
+each. The local half is made in the first pass: of each patch K channels are kept where
+the map has 512 (33 MB for 508 pixels), so that no patch is run twice.
 [choice] Overlapping logits are averaged; the code sums them, which labels alike.
 [choice] A side shorter than a patch has one patch of that length; the published code
 divides by zero. A crop of a map has at least one pixel, and stays inside.
@@ -56,40 +58,39 @@ the rest is background.
 equal (footnote 1), by a margin of a sixteenth of the frame, and to a patch at least:
 what a small overview missed at the object's border must lie inside.
 [choice] ``background`` says which class (0) is not foreground. Outside of the box its
-probability is one for all practical purposes. Trained as otherwise.
+probability is one for all practical purposes.
+[choice] The second and third stage learn from the boxes too (section 4.3.1), those of a
+step all as large as the largest; where no foreground is found, from the frame.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.generic import weights_missing
+from napari_uhrseg.models.blocks.coarse import common_boxes, foreground_box
+from napari_uhrseg.models.blocks.features import make_encoder
 from napari_uhrseg.models.blocks.losses import focal
 from napari_uhrseg.models.blocks.patches import Merged, Patches, Place
-from napari_uhrseg.models.blocks.sharing import Maps, Seen, SharingPyramid, resized
+from napari_uhrseg.models.blocks.sharing import (
+    GlobalBranch,
+    Maps,
+    Seen,
+    SharingPyramid,
+    resized,
+)
 from napari_uhrseg.types import InputSpec, Recipe, Roi, Stage, View
 
-KEEP = 256 * 2**20  # bytes of the patches' last maps kept between the two passes
 CERTAIN = 20.0  # logit of what lies outside of the foreground's box
-GLOBAL = Stage(120 * 454 // 6, 5e-5, ("resnet_global.", "fpn_global."), name="global")
-LOCAL = Stage(
-    50 * 454 // 6,
-    2e-5,
-    ("resnet_local.", "fpn_local.", "ensemble_conv."),
-    name="local",
-)
-BOTH = Stage(
-    120 * 454 // 6,
-    5e-5,
-    ("resnet_global.", "fpn_global.", "ensemble_conv."),
-    name="both",
+ROUND = 454 / 6  # steps through DeepGlobe's training images
+GLOBAL, LOCAL = ("resnet_global.", "fpn_global."), ("resnet_local.", "fpn_local.")
+STAGES = (
+    Stage(int(120 * ROUND), 5e-5, GLOBAL, "global"),
+    Stage(int(50 * ROUND), 2e-5, (*LOCAL, "ensemble_conv."), "local"),
+    Stage(int(120 * ROUND), 5e-5, (*GLOBAL, "ensemble_conv."), "both"),
 )
 
 
@@ -121,8 +122,6 @@ class GLNet(Segmenter):
         Patches run at once.
     patches_per_step
         Patches of each frame that a training step learns from.
-    keep
-        Bytes of host memory for maps between the passes of mode 3.
     pretrained
         Start from ImageNet weights of the encoder.
 
@@ -148,7 +147,6 @@ class GLNet(Segmenter):
         gamma: float = 3,
         sub_batch: int = 6,
         patches_per_step: int = 2,
-        keep: int = KEEP,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -157,6 +155,11 @@ class GLNet(Segmenter):
                 f"GLNet cannot have mode {mode}, patches of {patch}, an overview of "
                 f"{overview} and {sub_batch} patches at once.",
                 "Modes are 1, 2 and 3; patch and overview take 32 pixels and more.",
+            )
+        if coarse_to_fine and not 0 <= background < classes:
+            raise CheckpointError(
+                f"GLNet cannot have background {background} of {classes} classes.",
+                "Take the background's number, counted from 0.",
             )
         self.spec = InputSpec(
             views={"local": View("frame")},
@@ -167,26 +170,22 @@ class GLNet(Segmenter):
             mean=(0.0,) * channels,
             std=(1.0,) * channels,
         )
-        stages = (GLOBAL, LOCAL, BOTH)[:mode]
-        self.recipe = Recipe(
-            stages=stages, batch_size=6, optimizer="adamw", schedule="poly"
-        )
+        stages = STAGES[:mode]
+        self.recipe = Recipe(stages, 6, "adamw", schedule="poly")
         self.mode, self.stage = mode, stages[-1].name
         self.patch, self.overview, self.gamma = patch, overview, gamma
         self.coarse_to_fine, self.background = coarse_to_fine, background
-        self.sub_batch, self.keep = sub_batch, keep
-        self.patches_per_step = patches_per_step
-        self.resnet_global = _encoder(encoder, channels, pretrained)
-        self.resnet_local = _encoder(encoder, channels, pretrained)
-        inputs: list[int] = _channels(self.resnet_global)
+        self.sub_batch, self.patches_per_step = sub_batch, patches_per_step
+        self.resnet_global, inputs = make_encoder(encoder, channels, pretrained, False)
+        self.resnet_local, _ = make_encoder(encoder, channels, pretrained, False)
         self.fpn_global = SharingPyramid(inputs, width, classes, True, "_ext")
         self.fpn_local = SharingPyramid(inputs, width, classes, False, "")
         self.ensemble_conv = nn.Conv2d(4 * width, classes, 3, padding=1)
         nn.init.normal_(self.ensemble_conv.weight, 0, 0.01)
         self.fixed = None
         if mode == 3:
-            self.fixed = _Fixed(_encoder(encoder, channels, False), inputs, width,
-                                classes)  # fmt: skip
+            first, _ = make_encoder(encoder, channels, dense=False)
+            self.fixed = GlobalBranch(first, inputs, width, classes)
             self.fixed.requires_grad_(False)
 
     def forward(self, batch: Batch) -> Outputs:
@@ -214,12 +213,12 @@ class GLNet(Segmenter):
         found = []
         for n in range(len(frames)):
             one = slice(n, n + 1)
-            frame, given, last = frames[one], first.maps.frame(n), first.ps3[one]
-            kept: list[Tensor] = []
+            maps, halves = self._merged(frames[one], first.maps.frame(n), patches)
+            last = first.ps3[one]
             if self.mode == 3:
-                merged, kept = self._merged(frame, given, patches)
-                last = self.fpn_global(self.resnet_global(overviews[one]), merged).ps3
-            found.append(self._labelled(frame, given, last, patches, kept))
+                own, merged = self.resnet_global(overviews[one]), Maps.unflat(maps)
+                last = self.fpn_global(own, merged).ps3
+            found.append(self._labelled(last, patches, halves))
         return torch.stack(found)
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
@@ -227,6 +226,11 @@ class GLNet(Segmenter):
         if batch.target is None:
             raise ValueError("a loss needs a target")
         target = batch.target
+        if "boxes" in outputs:
+            corners = enumerate(outputs["boxes"].tolist())
+            target = torch.stack(
+                [target[n, y0:y1, x0:x1] for n, (y0, x0, y1, x1) in corners]
+            )
         if "logits" in outputs:  # in eval mode
             return {"loss": focal(outputs["logits"], target, self.gamma)}
         terms = {}
@@ -255,7 +259,7 @@ class GLNet(Segmenter):
     def train(self, mode: bool = True) -> "GLNet":
         """Branches that a stage does not train keep their running statistics."""
         super().train(mode)
-        trained = {s.name: s.trains for s in (GLOBAL, LOCAL, BOTH)}[self.stage]
+        trained = {s.name: s.trains for s in STAGES}[self.stage]
         for name, part in self.named_children():
             if not f"{name}.".startswith(trained):
                 part.eval()
@@ -299,185 +303,115 @@ class GLNet(Segmenter):
 
     def _merged(
         self, frame: Tensor, given: Maps, patches: Patches
-    ) -> tuple[Maps, list[Tensor]]:
-        """The patches' maps as the overview's, and the last maps that may be kept."""
-        merged: list[Merged] = []
-        kept: list[Tensor] = []
-        room = self.keep
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The first pass over a frame's patches.
+
+        In mode 3 their maps put together as the overview's, flat; and for each group
+        the local half of the ensemble, (P, K, h, w) float32.
+        """
+        merged = [Merged(patches, like) for like in given.flat() if self.mode == 3]
+        halves = []
         for places in self._groups(patches):
             seen = self._locally(frame, given, patches, places)
-            flat = seen.maps.flat()
-            merged = merged or [
-                Merged(patches, like, maps.shape[1])
-                for like, maps in zip(given.flat(), flat, strict=True)
-            ]
-            for sums, maps in zip(merged, flat, strict=True):
+            for sums, maps in zip(merged, seen.maps.flat(), strict=False):
                 sums.add(maps, places)
-            room -= seen.ps3.nbytes
-            if room >= 0:  # once there is no room, there is none for later ones
-                kept.append(seen.ps3 if frame.is_meta else seen.ps3.cpu())
-        return Maps.unflat([sums.finish()[None] for sums in merged]), kept
+            halves.append(self._half(seen.ps3, 0))
+        return [sums.finish()[None] for sums in merged], halves
+
+    def _half(self, last: Tensor, side: int) -> Tensor:
+        """What the ensemble adds for the last maps of the local branch, 0, or 1."""
+        weight = self.ensemble_conv.weight.chunk(2, dim=1)[side]
+        bias = self.ensemble_conv.bias if side else None
+        return F.conv2d(last, weight, bias, padding=1).float()
 
     def _labelled(
-        self,
-        frame: Tensor,
-        given: Maps,
-        last: Tensor,
-        patches: Patches,
-        kept: Sequence[Tensor],
+        self, last: Tensor, patches: Patches, halves: Sequence[Tensor]
     ) -> Tensor:
-        """The frame's logits (K, h, w), the mean of those of its patches."""
-        height, width = frame.shape[-2:]
-        total: Tensor | None = None
-        for number, places in enumerate(self._groups(patches)):
-            if number < len(kept):
-                local = kept[number].to(frame.device)
-            else:
-                local = self._locally(frame, given, patches, places).ps3
-            logits = self._together(local, last, patches, places).float()
-            if total is None:
-                total = logits.new_zeros((logits.shape[1], height, width))
-            tall, wide = patches.size
-            large = F.interpolate(logits, size=(tall, wide))
+        """The second pass: the frame's logits (K, h, w), the mean of its patches'."""
+        size, (tall, wide) = (patches.height, patches.width), patches.size
+        total = halves[0].new_zeros((halves[0].shape[1], *size))
+        for places, half in zip(self._groups(patches), halves, strict=True):
+            crop = resized(patches.crop(last, places), half)
+            large = F.interpolate(half + self._half(crop, 1), size=(tall, wide))
             for (_, y, x), one in zip(places, large, strict=True):
                 total[:, y : y + tall, x : x + wide] += one
-        assert total is not None
-        return total / patches.counts((height, width)).to(total)
+        return total / patches.counts(size).to(total)
 
     def _refined(self, frame: Tensor) -> Tensor:
         """Coarse to fine: (1, K, h, w) of one frame."""
-        coarse = self._globally(self.look(frame)).logits.float()
+        box = self._box(frame)
         height, width = frame.shape[-2:]
-        if frame.is_meta:
-            box: Roi | None = Roi(0, 0, height, width)
-        else:
-            found = (coarse[0].argmax(0) != self.background).cpu()
-            box = foreground_box(found, (height, width), self.patch)
-        logits = coarse.new_zeros((1, coarse.shape[1], height, width))
+        classes = self.ensemble_conv.out_channels
+        logits = frame.new_zeros((1, classes, height, width), dtype=torch.float32)
         logits[:, self.background] = CERTAIN
         if box is not None:
-            part = frame[..., box.slices[0], box.slices[1]]
-            logits[..., box.slices[0], box.slices[1]] = self.label(
-                part, self.look(part)
-            ).to(logits.dtype)
+            part = frame[(..., *box.slices)]
+            found = self.label(part, self.look(part))
+            logits[(..., *box.slices)] = found.to(logits.dtype)
         return logits
+
+    def _box(self, frame: Tensor) -> Roi | None:
+        """Where a frame (1, C, h, w) deserves a closer look, if anywhere."""
+        height, width = frame.shape[-2:]
+        if frame.is_meta:  # the most there can be
+            return Roi(0, 0, height, width)
+        coarse = self._globally(self.look(frame)).logits
+        found = (coarse[0].argmax(0) != self.background).cpu()
+        return foreground_box(found, (height, width), self.patch)
 
     # -- learning -----------------------------------------------------------
 
     def _learn(self, frames: Tensor) -> Outputs:
+        """What the stage's loss compares, from some patches of each frame."""
+        outputs: Outputs = {}
+        if self.coarse_to_fine and self.stage != "global":
+            frames, outputs["boxes"] = self._cut_boxes(frames)
         overviews = self.look(frames)
         if self.stage == "global":
-            seen: Seen = self.fpn_global(self.resnet_global(overviews))
-            return {"global": seen.logits}
+            return {"global": self.fpn_global(self.resnet_global(overviews)).logits}
         patches = Patches(frames.shape[-2], frames.shape[-1], self.patch)
-        places = [
-            place
-            for n in range(len(frames))
-            for place in self._drawn(patches.places(n))
-        ]
-        chosen = torch.tensor(places)
-        if self.stage == "local":
-            with torch.no_grad():
-                seen = self.fpn_global(self.resnet_global(overviews))
-            local = self._locally(frames, seen.maps, patches, places)
-            crop = resized(patches.crop(seen.ps3, places), local.ps3)
-            return {
-                "local": local.logits,
-                "ensemble": self._together(local.ps3, seen.ps3, patches, places),
-                "regularisation": F.mse_loss(local.ps3.float(), crop.float()),
-                "places": chosen,
-            }
+        chosen: list[Place] = []
+        for n in range(len(frames)):
+            places = patches.places(n)
+            order = torch.randperm(len(places))[: self.patches_per_step]
+            chosen += [places[i] for i in order.tolist()]
+        outputs["places"] = torch.tensor(chosen)
+        learn = self._learn_local if self.stage == "local" else self._learn_both
+        return outputs | learn(frames, overviews, patches, chosen)
+
+    def _learn_local(
+        self, frames: Tensor, overviews: Tensor, patches: Patches, places: list[Place]
+    ) -> Outputs:
         with torch.no_grad():
-            given = self._globally(overviews).maps
-            each = [
-                self._merged(frames[n : n + 1], given.frame(n), patches)[0].flat()
-                for n in range(len(frames))
-            ]
-            merged = Maps.unflat([torch.cat(maps) for maps in zip(*each, strict=True)])
-            local_ps3 = self._locally(frames, given, patches, places).ps3
-        seen = self.fpn_global(self.resnet_global(overviews), merged)
+            seen: Seen = self._globally(overviews)
+        local = self._locally(frames, seen.maps, patches, places)
+        crop = resized(patches.crop(seen.ps3, places), local.ps3)
         return {
-            "global": seen.logits,
-            "ensemble": self._together(local_ps3, seen.ps3, patches, places),
-            "places": chosen,
+            "local": local.logits,
+            "ensemble": self._together(local.ps3, seen.ps3, patches, places),
+            "regularisation": F.mse_loss(local.ps3.float(), crop.float()),
         }
 
-    def _drawn(self, places: list[Place]) -> list[Place]:
-        """Some patches, by torch's random numbers."""
-        order = torch.randperm(len(places))[: self.patches_per_step]
-        return [places[i] for i in order.tolist()]
+    def _learn_both(
+        self, frames: Tensor, overviews: Tensor, patches: Patches, places: list[Place]
+    ) -> Outputs:
+        with torch.no_grad():
+            given, each = self._globally(overviews).maps, []
+            for n in range(len(frames)):
+                maps, _ = self._merged(frames[n : n + 1], given.frame(n), patches)
+                each.append(maps)
+            local = self._locally(frames, given, patches, places).ps3
+            merged = Maps.unflat([torch.cat(maps) for maps in zip(*each, strict=True)])
+        seen: Seen = self.fpn_global(self.resnet_global(overviews), merged)
+        together = self._together(local, seen.ps3, patches, places)
+        return {"global": seen.logits, "ensemble": together}
 
-
-class _Fixed(nn.Module):
-    """The global branch of the first stage, under the authors' names."""
-
-    def __init__(
-        self, encoder: nn.Module, inputs: Sequence[int], width: int, classes: int
-    ) -> None:
-        super().__init__()
-        self.resnet_global = encoder
-        self.fpn_global = SharingPyramid(inputs, width, classes, True, None)
-
-    def forward(self, overviews: Tensor) -> Seen:
-        seen: Seen = self.fpn_global(self.resnet_global(overviews))
-        return seen
-
-
-def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | None:
-    """The relaxed bounding box of a coarse foreground, in a frame's pixels.
-
-    Parameters
-    ----------
-    found
-        (h, w) bool, of the whole frame.
-    size
-        The frame's height and width.
-    least
-        Sides are no shorter, where the frame allows.
-
-    Returns
-    -------
-    ``None`` where there is no foreground.
-    """
-    rows, columns = (torch.nonzero(found.any(axis)).flatten() for axis in (1, 0))
-    if not len(rows):
-        return None
-    # sides that hold as much background as foreground, if the box is tighter
-    box = float((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1))
-    grown = max(1.0, math.sqrt(2 * float(found.sum()) / box))
-    sides = []
-    for at, cells, length in zip((rows, columns), found.shape, size, strict=True):
-        cell = length / cells
-        first, end = float(at[0]) * cell, float(at[-1] + 1) * cell
-        wanted = max(least, (end - first) * grown, end - first + length / 8)
-        side = min(length, math.ceil(wanted))
-        start = round((first + end - side) / 2)
-        sides.append((min(max(0, start), length - side), side))
-    (y, tall), (x, wide) = sides
-    return Roi(y, x, tall, wide)
-
-
-def _encoder(name: str, channels: int, pretrained: bool) -> nn.Module:
-    """Maps at a quarter, an eighth, a 16th and a 32nd of the resolution."""
-    name = name.removeprefix("tu-")
-    arguments = {"features_only": True, "out_indices": (1, 2, 3, 4)}
-    try:
-        net: nn.Module = timm.create_model(name, in_chans=channels, **arguments)
-    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise CheckpointError(
-            f"The encoder {name!r} cannot be built: {error}",
-            "Choose a convolutional model of timm with five scales.",
-        ) from error
-    if pretrained:
-        try:
-            net = timm.create_model(
-                name, in_chans=channels, pretrained=True, **arguments
-            )
-        except (OSError, RuntimeError, KeyError) as error:  # hub errors are OSErrors
-            raise weights_missing(name, error) from error
-    return net
-
-
-def _channels(encoder: Any) -> list[int]:
-    """Of its maps, from fine to coarse."""
-    return list(encoder.feature_info.channels())
+    def _cut_boxes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The frames' foregrounds, all of a size, and where they are: (N, 4) int64."""
+        size = (frames.shape[-2], frames.shape[-1])
+        with torch.no_grad():
+            boxes = [self._box(f[None]) or Roi(0, 0, *size) for f in frames]
+        boxes = common_boxes(boxes, size)
+        parts = [f[(..., *b.slices)] for f, b in zip(frames, boxes, strict=True)]
+        corners = [(b.y, b.x, b.bottom, b.right) for b in boxes]
+        return torch.stack(parts), torch.tensor(corners)

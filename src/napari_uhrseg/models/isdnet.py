@@ -21,8 +21,8 @@ second, 1948 MB), 74.23 Inria (by the authors' notes the building class alone; 6
 published script, and the speed script by default scales the images by 0.8.
 
 Names of weights are the published checkpoint's, so that an importer only has to drop
-the STDC's second names, ``refine_head.stdc_net.x2``, ``x4``, ``x8`` and ``x16``
-(:func:`own_key`): for ResNet-18, ``backbone.*, decode_head.*, refine_head.*`` and
+the STDC's second names, ``refine_head.stdc_net.x2``, ``x4``, ``x8`` and ``x16``: for
+ResNet-18, ``backbone.*``, ``decode_head.*``, ``refine_head.*`` and
 ``auxiliary_head.*`` are otherwise the same keys.
 
 [code] The deep branch's picture is made by taking the nearest pixel.
@@ -369,14 +369,3 @@ def _check(width: int, window: int, frame: int) -> None:
             f"the smallest side is {MINIMUM}.",
             f"Take a window and a frame of {MINIMUM} pixels and more.",
         )
-
-
-def own_key(official: str) -> str | None:
-    """Our name of a weight of a published checkpoint; ``None``: a second name.
-
-    The STDC's weights are there twice, as ``refine_head.stdc_net.features.N.*`` and
-    as ``refine_head.stdc_net.x2`` to ``x16``; only the first are read.
-    """
-    second = tuple(f"refine_head.stdc_net.x{n}." for n in (2, 4, 8, 16))
-    name = official.removeprefix("module.")
-    return None if name.startswith(second) else name

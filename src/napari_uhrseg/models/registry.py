@@ -23,7 +23,7 @@ class ModelEntry:
     Parameters
     ----------
     module
-        ``"module:Class"`` within this package; ``None``: not there yet.
+        ``"module:Class"`` within this package.
     sentence
         What it is good at and what it costs.
     published
@@ -32,7 +32,7 @@ class ModelEntry:
 
     name: str
     title: str
-    module: str | None
+    module: str
     sentence: str
     published: str
 
@@ -108,7 +108,7 @@ def model_class(name: str) -> "type[Segmenter]":
     Raises
     ------
     CheckpointError
-        The name is unknown, or the method is not there yet.
+        The name is unknown.
     """
     entry = REGISTRY.get(name)
     if entry is None:
@@ -116,11 +116,6 @@ def model_class(name: str) -> "type[Segmenter]":
             f"There is no model named {name!r}.",
             f"Known models: {', '.join(REGISTRY)}. The file may need a newer "
             "version of napari-uhrseg.",
-        )
-    if entry.module is None:
-        raise CheckpointError(
-            f"{entry.title} is not there yet in this version.",
-            f"There are: {', '.join(e.name for e in REGISTRY.values() if e.module)}.",
         )
     module, _, attribute = entry.module.partition(":")
     found: type[Segmenter] = getattr(
@@ -143,7 +138,7 @@ def build(model: str, arguments: Mapping[str, Any], legend: Legend) -> "Segmente
     Raises
     ------
     CheckpointError
-        The model is unknown or not there yet, or the arguments do not fit it.
+        The model is unknown, or the arguments do not fit it.
     """
     made = model_class(model)
     try:

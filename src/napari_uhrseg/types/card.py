@@ -72,6 +72,7 @@ class Card:
 
     ``model`` names an entry of the model registry, ``arguments`` are those of
     its constructor; the class k (from 0) of the network is ``legend.classes[k]``.
+    ``limits`` says what it is not good for.
     """
 
     model: str
@@ -83,6 +84,7 @@ class Card:
     licence: str = ""
     citation: str = ""
     trained_on: str = ""
+    limits: str = ""
     command: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     parent: str | None = None

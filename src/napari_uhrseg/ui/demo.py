@@ -10,12 +10,14 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_uhrseg.errors import UhrSegError
+from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.output import free_name
 from napari_uhrseg.ui.panel import Panel
 
 READY_SECONDS = 120  # for torch to be loaded and the run to be planned
 RUN_SECONDS = 1800
 SIZE = 1600, 1000
+MIDDLE = 1.0  # screen pixels a pixel of the scene, when its middle is looked at
 
 
 def show() -> None:
@@ -24,29 +26,65 @@ def show() -> None:
     napari.run()
 
 
-def run_alone(folder: Path) -> tuple[Path, Path]:
-    """Segment the sample scene as a person would, and take a picture at the end.
+def run_alone(folder: Path) -> list[Path]:
+    """Segment the sample scene as a person would, and take pictures at the end.
+
+    The whole scene with the method that is chosen, then the middle of it with each of
+    the others that has a sample checkpoint.
 
     Returns
     -------
-    The screenshot's path and the label store's, both new in ``folder``.
+    The pictures and label stores, in ``folder``.
 
     Raises
     ------
     UhrSegError
-        The run did not start, did not end in time or did not end well.
+        A run did not start, did not end in time or did not end well.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    picture, store = folder / "window.png", folder / "labels.zarr"
-    if store.exists():  # an earlier demo's, and perhaps corrected since
-        store = free_name(store)
+    made = []
     viewer, panel = open_demo()
     try:
+        chosen = panel.segment.model.model.currentData()
+        store = _new_store(folder / "labels.zarr")
         segment(panel, store)
-        viewer.screenshot(str(picture), canvas_only=False, flash=False)
+        made += [_picture(viewer, folder / "window.png"), store]
+        for method in [name for name in REGISTRY if name != chosen]:
+            if choose(panel, method):
+                look_at_middle(viewer, panel)
+                store = _new_store(folder / f"{method}.zarr")
+                segment(panel, store)
+                made += [_picture(viewer, folder / f"{method}.png"), store]
     finally:
         viewer.close()
-    return picture, store
+    return made
+
+
+def choose(panel: Panel, method: str) -> bool:
+    """Choose a method in the panel; False where it has no checkpoint there."""
+    part = panel.segment.model
+    part.model.setCurrentIndex(part.model.findData(method))
+    return part.path is not None
+
+
+def look_at_middle(viewer: napari.Viewer, panel: Panel) -> None:
+    """Zoom to some 1,000 pixels of the scene's middle, and ask for them alone."""
+    scene = viewer.layers[0]
+    middle = scene.extent.world.mean(axis=0)
+    viewer.camera.center = (0, *middle)
+    viewer.camera.zoom = MIDDLE / max(scene.scale)
+    where = panel.segment.form.where
+    where.setCurrentIndex(where.findText("Current view"))
+
+
+def _new_store(path: Path) -> Path:
+    """The path, or another one where an earlier demo left something, now corrected."""
+    return free_name(path) if path.exists() else path
+
+
+def _picture(viewer: napari.Viewer, path: Path) -> Path:
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+    return path
 
 
 def open_demo() -> tuple[napari.Viewer, Panel]:

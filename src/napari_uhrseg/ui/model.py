@@ -84,18 +84,11 @@ class ModelPart(QWidget):
 
     def _fill_models(self) -> None:
         for entry in REGISTRY.values():
-            there = entry.module is not None
-            title = entry.title if there else f"{entry.title} (not there yet)"
-            self.model.addItem(title, entry.name)
-            row = self.model.count() - 1
+            self.model.addItem(entry.title, entry.name)
             tip = f"{entry.sentence}\n{entry.published}"
-            tip += "" if there else "\nIt is not built in yet."
+            row = self.model.count() - 1
             self.model.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
-            self.model.model().item(row).setEnabled(there)
-        first = [e.name for e in REGISTRY.values() if e.module is not None]
-        if first:
-            best = "scpseg" if "scpseg" in first else first[0]
-            self.model.setCurrentIndex(self.model.findData(best))
+        self.model.setCurrentIndex(self.model.findData("scpseg"))
 
     def _found(self, found: Found) -> None:
         self._cards.update(dict(found))
@@ -114,7 +107,7 @@ class ModelPart(QWidget):
     def _model_chosen(self) -> None:
         name = self.model.currentData()
         entry = REGISTRY[name]
-        self.sentence.setText(entry.sentence)
+        self.sentence.setText(f"{entry.sentence}\nPublished: {entry.published}")
         self.model.setToolTip(entry.published)
         before = self.path
         self.checkpoint.blockSignals(True)
@@ -195,6 +188,7 @@ def card_html(card: Card, path: Path) -> str:
         "Model": card.model,
         "Arguments": ", ".join(f"{k}={v}" for k, v in card.arguments.items()),
         "Trained on": card.trained_on,
+        "Not good for": card.limits,
         "Pixel size": size,
         "Sees": f"windows of {spec.window} px; {views}",
         "Metrics": ", ".join(f"{k} {v:.3g}" for k, v in card.metrics.items()),

@@ -6,11 +6,12 @@ import timm
 from torch import nn
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.blocks.generic import weights_missing
 from napari_uhrseg.models.blocks.resnet_v1c import ResNet18V1c
 
 
 def make_encoder(
-    name: str, channels: int, pretrained: bool = False
+    name: str, channels: int, pretrained: bool = False, dense: bool = True
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """The encoder at output stride 8, or the nearest it can, and its maps' channels.
 
@@ -23,17 +24,23 @@ def make_encoder(
         Of the image.
     pretrained
         Fetch ImageNet weights.
+    dense
+        ``False``: not dilated; maps at a quarter, an eighth, a 16th and a 32nd.
 
     Raises
     ------
     CheckpointError
-        There is no such encoder, or its weights cannot be fetched.
+        There is no such encoder, it has no such maps, or its weights cannot be
+        fetched.
     """
-    if name == "resnet18_v1c":
+    if name == "resnet18_v1c" and dense:
         return ResNet18V1c(channels, pretrained), ResNet18V1c.out_channels
     name = name.removeprefix("tu-")
     arguments: dict[str, Any] = {"features_only": True, "in_chans": channels}
-    for stride in ({"output_stride": 8}, {"output_stride": 16}, {}):
+    strides: list[dict[str, int]] = [{"output_stride": 8}, {"output_stride": 16}, {}]
+    if not dense:
+        arguments["out_indices"], strides = (1, 2, 3, 4), [{}]
+    for stride in strides:
         try:
             net = timm.create_model(name, **arguments, **stride)
             break
@@ -42,17 +49,18 @@ def make_encoder(
     else:
         raise CheckpointError(
             f"The encoder {name!r} cannot be built: {failure}",
-            "Choose 'resnet18_v1c' or a convolutional model of timm.",
+            f"Choose {'`resnet18_v1c` or ' if dense else ''}a convolutional model of "
+            "timm.",
         ) from failure
+    if not dense and net.feature_info.reduction() != [4, 8, 16, 32]:
+        raise CheckpointError(
+            f"The encoder {name!r} has no maps at a quarter, an eighth, a 16th and a "
+            "32nd of the resolution.",
+            "Choose one that has, for example resnet18.",
+        )
     if pretrained:
         try:
             net = timm.create_model(name, **arguments, **stride, pretrained=True)
         except (OSError, RuntimeError, KeyError) as error:  # hub errors are OSErrors
-            first = str(error).partition("\n")[0]
-            raise CheckpointError(
-                f"The ImageNet weights of {name!r} cannot be had: {first}",
-                "Connect to the internet once (they are kept afterwards), copy the "
-                "Hugging Face cache from a machine that has them, or train from "
-                "scratch with --no-pretrained.",
-            ) from error
+            raise weights_missing(name, error) from error
     return net, tuple(net.feature_info.channels())

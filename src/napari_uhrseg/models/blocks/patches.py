@@ -97,14 +97,19 @@ class Merged:
     """Maps of patches put together to one of the whole frame, (C, h, w).
 
     Each patch's map is resized to its place and added; in the end the sums are
-    divided by how many patches cover a pixel, resized likewise.
+    divided by how many patches cover a pixel, resized likewise. All in float32.
+
+    Parameters
+    ----------
+    like
+        The frame's own map (1, C, h, w).
     """
 
-    def __init__(self, patches: Patches, like: Tensor, channels: int) -> None:
+    def __init__(self, patches: Patches, like: Tensor) -> None:
         size = (int(like.shape[-2]), int(like.shape[-1]))
         self._patches = patches
         self._rows, self._columns = patches._within(size)
-        self._sum = like.new_zeros((channels, *size))
+        self._sum = torch.zeros_like(like[0], dtype=torch.float32)
 
     def add(self, maps: Tensor, places: Sequence[Place]) -> None:
         """(n, C, h', w') of n patches."""

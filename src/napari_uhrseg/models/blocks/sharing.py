@@ -144,6 +144,21 @@ class SharingPyramid(nn.Module):
         )
 
 
+class GlobalBranch(nn.Module):
+    """The overview's branch by itself, under the authors' names."""
+
+    def __init__(
+        self, encoder: nn.Module, inputs: Sequence[int], width: int, classes: int
+    ) -> None:
+        super().__init__()
+        self.resnet_global = encoder
+        self.fpn_global = SharingPyramid(inputs, width, classes, True, None)
+
+    def forward(self, overviews: Tensor) -> Seen:
+        seen: Seen = self.fpn_global(self.resnet_global(overviews))
+        return seen
+
+
 def resized(x: Tensor, like: Tensor) -> Tensor:
     """``x`` at the height and width of ``like``, bilinear."""
     size = like.shape[-2:]

@@ -1,0 +1,63 @@
+"""From a coarse answer to the box that deserves a closer look (GLNet, section 3.3)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from napari_uhrseg.types import Roi
+
+MARGIN = 1 / 16  # of the frame, on each side of the box
+
+
+def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | None:
+    """The relaxed bounding box of a coarse foreground, in a frame's pixels.
+
+    Parameters
+    ----------
+    found
+        (h, w) bool, of the whole frame.
+    size
+        The frame's height and width.
+    least
+        Sides are no shorter, where the frame allows.
+
+    Returns
+    -------
+    ``None`` where there is no foreground.
+    """
+    rows, columns = (torch.nonzero(found.any(axis)).flatten() for axis in (1, 0))
+    if not len(rows):
+        return None
+    cells = [(int(at[0]), int(at[-1]) + 1) for at in (rows, columns)]
+    area = math.prod(end - first for first, end in cells)
+    # sides that hold as much background as foreground, if the box is tighter
+    grown = max(1.0, math.sqrt(2 * float(found.sum()) / area))
+    ends, wanted = [], []
+    for (first, end), count, length in zip(cells, found.shape, size, strict=True):
+        cell = length / count
+        side = max(
+            (end - first) * cell * grown, (end - first) * cell + 2 * MARGIN * length
+        )
+        ends.append((round(first * cell), round(end * cell)))
+        wanted.append(max(least, math.ceil(side)))
+    (y, bottom), (x, right) = ends
+    tight = Roi(y, x, bottom - y, right - x)
+    return _resized(tight, (wanted[0], wanted[1]), size)
+
+
+def common_boxes(boxes: Sequence[Roi], size: tuple[int, int]) -> list[Roi]:
+    """All as high and as wide as the highest and the widest; within the frame."""
+    wanted = max(b.height for b in boxes), max(b.width for b in boxes)
+    return [_resized(box, wanted, size) for box in boxes]
+
+
+def _resized(box: Roi, wanted: tuple[int, int], size: tuple[int, int]) -> Roi:
+    """A box of that height and width about the same centre, moved into the frame."""
+    places = []
+    for centre, side, length in zip(box.center, wanted, size, strict=True):
+        side = min(side, length)
+        places.append((min(max(0, round(centre - side / 2)), length - side), side))
+    (y, height), (x, width) = places
+    return Roi(y, x, height, width)
