@@ -11,7 +11,7 @@ os.environ["XDG_CONFIG_HOME"] = _own.name  # QSettings' recent checkpoints
 os.environ["NAPARI_UHRSEG_CACHE"] = str(Path(_own.name) / "cache")
 
 # Some tests load torch before others open a window, in one process: with software
-# GL, triton's LLVM and Mesa's would meet and end it (see ui/triton.py).
+# GL, triton's LLVM and Mesa's would meet and end it (see ui/loading.py).
 sys.modules["triton"] = None  # type: ignore[assignment]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-# the window first: torch must not be loaded before it (see ui/triton.py)
+# the window first: torch must not be loaded before it (see ui/loading.py)
 ALL = ("window", "opening", "engine", "seams", "glnet")
 
 

@@ -10,8 +10,8 @@ from waiting import wait_for_plan
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.loading import keep_triton_out
 from napari_uhrseg.ui.panel import Panel
-from napari_uhrseg.ui.triton import keep_triton_out
 
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
 ARGUMENTS = {"architecture": "Unet", "encoder": "resnet18", "window": 256}

@@ -190,7 +190,9 @@ class LabelStore:
         An estimate: what is smaller than a pixel of that level hardly counts.
         Empty while nothing is labelled.
         """
-        counts = np.bincount(self.coarsest_shown().ravel(), minlength=256)
+        # in parts: a count holds Python's lock, and a window beside it, until done
+        parts = np.array_split(self.coarsest_shown(), 16)
+        counts = np.sum([np.bincount(p.ravel(), minlength=256) for p in parts], 0)
         total = int(counts[1:].sum())
         if not total:
             return {}

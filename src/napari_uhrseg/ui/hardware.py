@@ -6,6 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QSpinBox, QWidget
 
 from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.loading import load_torch
 from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow
 from napari_uhrseg.units import MB, format_bytes
 
@@ -88,6 +89,7 @@ class HardwarePart(QWidget):
 
 def find_devices() -> list[Choice]:
     """The devices, with the budget each gets by default; imports torch."""
+    load_torch()
     from napari_uhrseg.engine.device import MemoryBudget, devices
 
     return [

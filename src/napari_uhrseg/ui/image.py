@@ -1,5 +1,6 @@
 """The Image part: open, choose a layer, its facts, its plane, its overviews."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,7 @@ def crs_name(wkt: str | None) -> str:
 
 
 def _open(path: Path, series: int | None = None) -> Image:
+    import_module("scipy.ndimage")  # napari would for a layer, on the Qt thread
     image = open_image(path, series=series)
     image_layers(image)  # contrast limits are estimated here, off the Qt thread
     return image

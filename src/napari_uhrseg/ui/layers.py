@@ -3,18 +3,21 @@
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from napari.layers import Image as ImageLayer
 from napari.utils import DirectLabelColormap
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 from superqt.utils import qthrottled
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.labels import LabelStore, confidence_levels, shown_levels
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.overviews import fill
+
+if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
+    from napari_uhrseg.io.labels import LabelStore
 
 KEY = "uhrseg_image"  # in a layer's metadata: the image shown or labelled
 STORE = "uhrseg_store"  # likewise: the store of which it shows labels or confidence
@@ -124,48 +127,43 @@ def check_scales(viewer: Any, image: Image) -> None:
 class LabelsView(QObject):
     """The layers of one label store, and the legend's colours on them."""
 
-    def __init__(self, viewer: Any, store: LabelStore, image: Image) -> None:
+    def __init__(self, viewer: Any, store: "LabelStore", image: Image) -> None:
+        from napari_uhrseg.io.labels import shown_levels
+
         super().__init__()
-        self._viewer, self.store, self._hidden = viewer, store, set[int]()
-        many = len(store.prediction) > 1
-        shared = {"metadata": {KEY: image, STORE: store}, **_world(image)}
-        self.confidence = viewer.add_image(
-            _data(confidence_levels(store)),
-            name=f"{image.name} confidence",
-            multiscale=many,
-            contrast_limits=(0, 255),
-            colormap="viridis",
-            blending="additive",
-            visible=False,
-            cache=False,
-            **shared,
-        )
+        self._viewer, self.store, self.hidden = viewer, store, set[int]()
+        self.legend = store.legend
+        self._shared = {
+            "multiscale": len(store.prediction) > 1,
+            "cache": False,
+            "metadata": {KEY: image, STORE: store},
+            **_world(image),
+        }
+        self._confidence: Any = None
         self.layer = viewer.add_labels(
             _data(shown_levels(store)),
             name=f"{image.name} labels",
-            multiscale=many,
             opacity=0.5,
-            cache=False,
-            **shared,
+            colormap=self._colormap(),
+            features=_features(store.legend),
+            **self._shared,
         )
         self.layer.editable = False  # a run's labels; corrections are their own array
         if store.temporary:  # the folder goes with the layer that shows it
             weakref.finalize(self.layer, store.close)
-        self.set_legend(store.legend)
         self.refresh = qthrottled(self._refresh, timeout=250, parent=self)
+        # later, so that the window is held twice for a little, not once for long
+        QTimer.singleShot(500, self._add_confidence)
 
     def set_legend(self, legend: Legend) -> None:
         self.legend = legend
-        self.layer.features = {
-            "index": [0, *(c.id for c in legend)],
-            "class": ["not labelled", *(c.name for c in legend)],
-        }
-        self._recolor()
+        self.layer.features = _features(legend)
+        self.layer.colormap = self._colormap()
 
     def show_class(self, class_id: int, shown: bool) -> None:
         """Hide or show the pixels of one class."""
-        self._hidden.discard(class_id) if shown else self._hidden.add(class_id)
-        self._recolor()
+        self.hidden.discard(class_id) if shown else self.hidden.add(class_id)
+        self.layer.colormap = self._colormap()
 
     @property
     def alive(self) -> bool:
@@ -173,22 +171,50 @@ class LabelsView(QObject):
         return self.layer in self._viewer.layers
 
     def remove(self) -> None:
-        for layer in (self.layer, self.confidence):
+        for layer in (self.layer, self._confidence):
             with suppress(ValueError):
                 self._viewer.layers.remove(layer)
 
-    def _recolor(self) -> None:
+    def _add_confidence(self) -> None:
+        """The confidence under the labels, hidden; the layer chosen stays chosen."""
+        from napari_uhrseg.io.labels import confidence_levels
+
+        layers = self._viewer.layers
+        if not self.alive:
+            return
+        chosen = layers.selection.active
+        self._confidence = ImageLayer(
+            _data(confidence_levels(self.store)),
+            name=self.layer.name.removesuffix("labels") + "confidence",
+            contrast_limits=(0, 255),
+            colormap="viridis",
+            blending="additive",
+            visible=False,
+            **self._shared,
+        )
+        layers.insert(layers.index(self.layer), self._confidence)
+        layers.selection.active = chosen
+
+    def _colormap(self) -> DirectLabelColormap:
         clear = (0.0, 0.0, 0.0, 0.0)
         colors: dict[int | None, tuple[float, ...]] = {None: clear, 0: clear}
         for c in self.legend:
             solid = (*(v / 255 for v in c.rgb), 1.0)
-            colors[c.id] = clear if c.id in self._hidden else solid
-        self.layer.colormap = DirectLabelColormap(color_dict=colors)
+            colors[c.id] = clear if c.id in self.hidden else solid
+        return DirectLabelColormap(color_dict=colors)
 
     def _refresh(self) -> None:
-        for layer in (self.layer, self.confidence):
-            if layer.visible and layer in self._viewer.layers:
+        for layer in (self.layer, self._confidence):
+            if layer in self._viewer.layers and layer.visible:
                 layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+
+def _features(legend: Legend) -> dict[str, list[Any]]:
+    """Class names by id, which napari shows in the status bar."""
+    return {
+        "index": [0, *(c.id for c in legend)],
+        "class": ["not labelled", *(c.name for c in legend)],
+    }
 
 
 def _world(image: Image, planes: int = 0) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The legend: names, colours, what is shown, and each class's share so far."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
@@ -33,8 +33,8 @@ class LegendList(QTreeWidget):
         self.itemChanged.connect(self._changed)
         self.hide()
 
-    def set_legend(self, legend: Legend) -> None:
-        """Show these classes, all of them ticked."""
+    def set_legend(self, legend: Legend, hidden: Collection[int] = ()) -> None:
+        """Show these classes, ticked but for the hidden ones (ids)."""
         self.blockSignals(True)
         self.clear()
         for c in legend:
@@ -42,7 +42,8 @@ class LegendList(QTreeWidget):
             item.setData(0, ID, c.id)
             item.setIcon(0, _swatch(c.color))
             item.setToolTip(0, f"{c.name}: class {c.id}, {c.color}")
-            item.setCheckState(0, Qt.CheckState.Checked)
+            ticked = Qt.CheckState.Checked, Qt.CheckState.Unchecked
+            item.setCheckState(0, ticked[c.id in hidden])
             item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
             self.addTopLevelItem(item)
         self.blockSignals(False)

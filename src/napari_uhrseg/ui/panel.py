@@ -8,9 +8,9 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.loading import keep_triton_out, thaw
 from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
-from napari_uhrseg.ui.triton import keep_triton_out
 
 # napari's themes do not show where the keyboard is; orange is seen on both
 FOCUS = """
@@ -37,6 +37,8 @@ class Panel(QWidget):
         self.segment = SegmentPart(viewer, self.jobs)
         self.finetune = FineTunePart()
         self.image.changed.connect(self._image_changed)
+        self._removed = viewer.layers.events.removed
+        self._removed.connect(thaw)  # a layer may hold much memory
         inner = QWidget()
         layout = QVBoxLayout(inner)
         layout.setContentsMargins(4, 4, 4, 4)
@@ -70,6 +72,8 @@ class Panel(QWidget):
         self.jobs.close()
         self.image.stop()
         self.segment.stop()
+        self._removed.disconnect(thaw)
+        thaw()
 
     def event(self, event: QEvent) -> bool:
         # napari takes the widget out of a dock that is closed for good

@@ -3,21 +3,22 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import SegmentEvent
     from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 SHARES_EVERY = 1.0  # seconds between two counts of the class areas
@@ -45,10 +46,15 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The store is there, its coarsest levels are read: it can be shown."""
+    """The store is there, its coarsest levels are read: it can be shown.
 
-    store: LabelStore
+    The run waits until it is: making the layers takes the Qt thread long enough
+    without the run taking Python's lock from it all the time.
+    """
+
+    store: "LabelStore"
     image: Image
+    shown: Event = field(default_factory=Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def prepare(request: Request) -> Prepared:
         Something lies at the output that is no label store of this image.
     """
     from napari_uhrseg.engine.segment import class_map
+    from napari_uhrseg.io.labels import LabelStore
 
     planned = plan(request)
     if request.output is None or not request.output.exists():
@@ -110,8 +117,8 @@ def run(
     stop: Callable[[], bool],
     request: Request,
     replacing: bool,
-    kept: LabelStore | None = None,
-) -> Iterator["Opened | Shares | SegmentEvent"]:
+    kept: "LabelStore | None" = None,
+) -> Iterator["Opened | Shares | SegmentEvent | None"]:
     """Open or make the store, then ``segment()``, with the class areas now and then.
 
     ``kept`` is the temporary store of an earlier run, to go on with.
@@ -126,7 +133,10 @@ def run(
     try:
         store.coarsest_shown()
         store.coarsest_confidence()
-        yield Opened(store, request.image)
+        opened = Opened(store, request.image)
+        yield opened
+        while not opened.shown.wait(0.02):
+            yield None  # where the run can be cancelled
         budget = _budget(request, MemoryBudget)
         run_events = segment(
             request.image,
@@ -145,7 +155,7 @@ def run(
 
 
 def _with_shares(
-    run_events: Iterator["SegmentEvent"], store: LabelStore
+    run_events: Iterator["SegmentEvent"], store: "LabelStore"
 ) -> Iterator["Shares | SegmentEvent"]:
     from napari_uhrseg.engine.events import BlockDone, Finished, LabelsShown
 
@@ -160,7 +170,9 @@ def _with_shares(
             yield Shares(store.area_shares(), store.legend)
 
 
-def _open_store(request: Request, checkpoint: "Checkpoint") -> LabelStore:
+def _open_store(request: Request, checkpoint: "Checkpoint") -> "LabelStore":
+    from napari_uhrseg.io.labels import LabelStore
+
     if request.output is not None and request.output.exists():
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)

@@ -1,12 +1,11 @@
 """One run in the window: its job, its layers, its events."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_uhrseg.engine import events
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
@@ -14,6 +13,9 @@ from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.view import Focus
 from napari_uhrseg.units import format_seconds
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
 
 
 class Running(QObject):
@@ -72,8 +74,11 @@ class Running(QObject):
 
     def _event(self, event: Any) -> None:
         match event:
-            case work.Opened(store=store, image=image):
-                self._show(store, image)
+            case work.Opened(store=store, image=image, shown=shown):
+                try:
+                    self._show(store, image)
+                finally:
+                    shown.set()
             case events.Planned():
                 self._bar.running("Running.")
             case events.Progress(done=done, total=total, seconds_left=left):
@@ -90,19 +95,19 @@ class Running(QObject):
             case events.Finished():
                 self._outcome = _outcome(event)
 
-    def _show(self, store: LabelStore, image: Image) -> None:
+    def _show(self, store: "LabelStore", image: Image) -> None:
         """Layers for the store; those of an earlier run on it make way."""
         if self.view is None or self.view.store is not store:
             if self.view is not None:
                 self.view.remove()
             self.view = LabelsView(self._viewer, store, image)
-        self._legend.set_legend(store.legend)
+        self._legend.set_legend(store.legend, self.view.hidden)
         self.opened.emit(self.view)
 
     def _show_shares(self, shares: dict[int, float], legend: Any) -> None:
         if self.view is not None and legend != self.view.legend:
             self.view.set_legend(legend)
-            self._legend.set_legend(legend)
+            self._legend.set_legend(legend, self.view.hidden)
         self._legend.set_shares(shares)
 
     def _block_failed(self, event: events.BlockFailed) -> None:

@@ -1,0 +1,50 @@
+"""torch is loaded once, with the collector asleep, and wakes it whatever happens."""
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from napari_uhrseg.ui import loading
+
+
+def in_a_fresh_process(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_what_was_loaded_is_not_collected_again_until_something_large_goes():
+    said = in_a_fresh_process(
+        "import gc, sys, threading\n"
+        "from napari_uhrseg.ui.loading import MODULES, load_torch, thaw\n"
+        "sys.modules['triton'] = None\n"
+        "threads = [threading.Thread(target=load_torch) for _ in range(2)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "there = all(m in sys.modules for m in MODULES)\n"
+        "print(there, gc.get_threshold()[0] > 0, gc.get_freeze_count() > 100_000)\n"
+        "thaw()\n"
+        "print(gc.get_freeze_count())\n"
+    )
+    assert said.split() == ["True", "True", "True", "0"]
+
+
+def test_the_collector_is_woken_where_an_import_fails(monkeypatch):
+    monkeypatch.setattr(loading, "MODULES", ("no_such_module_at_all",))
+    before = gc.get_threshold()
+    with pytest.raises(ModuleNotFoundError):
+        loading.load_torch()
+    assert gc.get_threshold() == before
+    assert before[0] > 0
+    loading.thaw()
+
+
+def test_opening_the_panel_imports_neither_torch_nor_zarr():
+    said = in_a_fresh_process(
+        "import sys, napari_uhrseg.ui.panel\n"
+        "print(*({'torch', 'timm', 'zarr'} & set(sys.modules)))"
+    )
+    assert said == ""
