@@ -93,7 +93,7 @@ def test_a_first_afternoon(tmp_path, take_picture):
     assert (np.array(names)[found - 1] == np.array(names)[truth - 1]).mean() > 0.85
 
 
-def test_every_method_labels_what_is_in_view(tmp_path, take_picture):
+def test_every_method_labels_what_is_in_view(tmp_path):
     viewer, panel = open_demo()
     right = {}
     try:
@@ -102,7 +102,6 @@ def test_every_method_labels_what_is_in_view(tmp_path, take_picture):
             assert choose(panel, method), f"{method} has no sample checkpoint"
             store = tmp_path / f"{method}.zarr"
             segment(panel, store)
-            take_picture(viewer, method)
             with LabelStore.open(store) as labels:
                 found = np.asarray(labels.prediction[0][:])
                 names = np.array(["", *(c.name for c in labels.legend)])
