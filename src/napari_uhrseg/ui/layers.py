@@ -170,6 +170,12 @@ class LabelsView(QObject):
         """Whether the person has left the labels layer in the viewer."""
         return self.layer in self._viewer.layers
 
+    def hide(self) -> None:
+        """Out of sight, not out of the viewer."""
+        for layer in (self.layer, self._confidence):
+            if layer is not None:
+                layer.visible = False
+
     def remove(self) -> None:
         for layer in (self.layer, self._confidence):
             with suppress(ValueError):

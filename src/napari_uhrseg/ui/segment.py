@@ -169,7 +169,7 @@ class SegmentPart(QWidget):
     def _opened(self, view: LabelsView) -> None:
         for other in self._views.values():  # two label layers would mix their colours
             if other is not view:
-                other.layer.visible = other.confidence.visible = False
+                other.hide()
         self._views[self._key] = self._view = view
 
     def _busy(self, status: str) -> None:
