@@ -5,8 +5,9 @@ python sample_data/make_checkpoints.py --work DIR [--aerial DIR] [--methods NAME
 Scenes are rendered into DIR, every method is trained there with every seed by
 `napari-uhrseg train`, and evaluated on scenes that no training saw. Every method gets
 some eight minutes of one CPU core a training: steps were chosen for that. A file a
-training stands in DIR/rows as soon as it is there; what is there is not done again,
-and several of these commands may work in one DIR on methods of their own.
+training stands in rows/ beside this file as soon as it is measured; what is there is
+not done again, and several of these commands may work in one DIR on methods of their
+own.
 methods_table.py makes the table of docs/methods.md from the rows.
 """
 
@@ -33,6 +34,7 @@ AERIAL_CLASSES = (
 AERIAL_HELD_OUT = 3
 
 HERE = Path(__file__).parent
+ROWS = HERE / "rows"  # what was measured; delete a file to have it done again
 WORLD_TEXT = {
     "name": "Sample landscape",
     "source": "computed: napari_uhrseg.samples.world",
@@ -166,20 +168,17 @@ def ship(checkpoint: Path, data: str, method: str, scores: dict[str, float]) -> 
 
 
 def rows(args: argparse.Namespace, work: Path) -> Iterator[tuple[str, float]]:
-    folder = work / "rows"
-    folder.mkdir(exist_ok=True)
     for seed in args.seeds:
         for data in ("world", "aerial") if args.aerial else ("world",):
             for method in args.methods:
-                checkpoint = train(work, data, method, seed, args.longer)
-                row = folder / f"{checkpoint.stem}.json"
+                row = ROWS / f"{data}-{method}-{seed}.json"
                 if not row.exists():
-                    found = evaluate(work, data, checkpoint)
-                    row.write_text(json.dumps(found, indent=1))
-                scores = json.loads(row.read_text())
-                yield checkpoint.stem, scores["miou"]
-                if seed == 0 and (data == "world" or method in args.ship):
-                    ship(checkpoint, data, method, scores)
+                    checkpoint = train(work, data, method, seed, args.longer)
+                    scores = evaluate(work, data, checkpoint)
+                    if seed == 0 and (data == "world" or method in args.ship):
+                        ship(checkpoint, data, method, scores)
+                    row.write_text(json.dumps(scores, indent=1) + "\n")
+                yield row.stem, json.loads(row.read_text())["miou"]
 
 
 def main() -> None:

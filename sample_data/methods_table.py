@@ -1,10 +1,10 @@
 """Writes the table of docs/methods.md from what make_checkpoints.py left.
 
-python sample_data/methods_table.py --work DIR [--no-measure]
+python sample_data/methods_table.py [--scene FILE]
 
-Speed and memory are measured on one unseen scene of 2048 x 2048 pixels, each method
-in a process of its own, on one core of the CPU in float32. Leave the machine alone
-meanwhile. Methods without a row yet get a dash.
+With --scene (DIR/unseen/images/900.tif), speed and memory of the sample checkpoints are
+measured on it anew, each in a process of its own, on one core of the CPU in float32:
+leave the machine alone meanwhile. What is not there yet gets a dash.
 """
 
 import argparse
@@ -19,7 +19,9 @@ from typing import Any
 
 from napari_uhrseg.models.registry import REGISTRY
 
-DOCS = Path(__file__).parents[1] / "docs" / "methods.md"
+HERE = Path(__file__).parent
+ROWS = HERE / "rows"
+DOCS = HERE.parent / "docs" / "methods.md"
 START, END = "<!-- table: made by sample_data/methods_table.py -->", "<!-- end -->"
 SEEDS = range(3)
 MB = 1 << 20
@@ -58,12 +60,11 @@ def measure(checkpoint: Path, scene: Path) -> dict[str, float]:
     }
 
 
-def measured(work: Path, method: str) -> dict[str, float]:
-    """As `measure`, in a process of its own; kept beside the rows."""
-    checkpoint = work / f"world-{method}-0.safetensors"
-    row = work / "rows" / f"speed-{method}.json"
-    if not row.exists() and checkpoint.exists():
-        scene = work / "unseen" / "images" / "900.tif"
+def measured(method: str, scene: Path | None) -> dict[str, float]:
+    """As `measure`, in a process of its own; kept beside the other rows."""
+    row = ROWS / f"speed-{method}.json"
+    if scene is not None:
+        checkpoint = HERE / f"{method}.safetensors"
         command = [sys.executable, __file__, "--one", str(checkpoint), str(scene)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         row.write_text(done.stdout)
@@ -71,9 +72,9 @@ def measured(work: Path, method: str) -> dict[str, float]:
     return found
 
 
-def scores(work: Path, data: str, method: str) -> list[float]:
+def scores(data: str, method: str) -> list[float]:
     """The mIoU of each seed that is done, in percent."""
-    files = (work / "rows" / f"{data}-{method}-{s}.json" for s in SEEDS)
+    files = (ROWS / f"{data}-{method}-{seed}.json" for seed in SEEDS)
     return [100 * json.loads(f.read_text())["miou"] for f in files if f.exists()]
 
 
@@ -84,7 +85,7 @@ def cell(values: list[float]) -> str:
     return f"**{mean(values):.1f}** ({each})" if len(values) > 1 else f"{values[0]:.1f}"
 
 
-def table(work: Path, speed: bool) -> str:
+def table(scene: Path | None) -> str:
     head = (
         "method", "parameters, million", "world, mIoU (seeds)",
         "aerial scene 3, mIoU (seeds)", "windows or frames a second",
@@ -92,21 +93,20 @@ def table(work: Path, speed: bool) -> str:
     )  # fmt: skip
     lines = [head, ("---",) * len(head)]
     for name, entry in REGISTRY.items():
-        fast: dict[str, Any] = measured(work, name) if speed else {}
+        fast: dict[str, Any] = measured(name, scene)
         numbers = (
             (f"{fast['parameters'] / 1e6:.2f}", f"{fast['windows_per_second']:.2f}",
              f"{fast['megapixels_per_second']:.2f}", f"{fast['peak_mb']:.0f}")
             if fast else ("-",) * 4
         )  # fmt: skip
-        world, aerial = (scores(work, data, name) for data in ("world", "aerial"))
+        world, aerial = (scores(data, name) for data in ("world", "aerial"))
         lines.append((entry.title, numbers[0], cell(world), cell(aerial), *numbers[1:]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--no-measure", action="store_true")
+    parser.add_argument("--scene", type=Path)
     parser.add_argument("--one", type=Path, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -115,7 +115,7 @@ def main() -> None:
     text = DOCS.read_text()
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
-    made = table(args.work.absolute(), not args.no_measure)
+    made = table(args.scene and args.scene.absolute())
     DOCS.write_text(f"{before}{START}\n\n{made}\n\n{END}{after}")
 
 
