@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.glnet import GLNet
 
-SIDE, SEEDS, STEPS = 1024, 6, 150
+SIDE, SEEDS, STEPS = 1024, 6, 900
 SMALL = {"encoder": "mobilenetv4_conv_small_050", "width": 32, "patch": 256,
          "overview": 256, "frame": SIDE, "patches_per_step": 4}  # fmt: skip
 
