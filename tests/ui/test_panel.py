@@ -221,7 +221,11 @@ def test_labels_of_an_earlier_run_are_hidden_by_a_new_one(
         wait_for_plan(ready, qtbot)
         ready.segment.bar.start.click()
         wait_for_end(ready, qtbot)
-    assert [layer.visible for layer in labels_in(viewer)] == [False, True]
+    first, second = labels_in(viewer)
+    assert not first.visible
+    assert second.visible
+    wanted = second.name.replace("labels", "confidence")
+    qtbot.waitUntil(lambda: wanted in viewer.layers, timeout=5_000)
 
 
 def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):

@@ -189,9 +189,10 @@ class LabelsView(QObject):
         if not self.alive:
             return
         chosen = layers.selection.active
+        name, _, number = self.layer.name.rpartition("labels")
         self._confidence = ImageLayer(
             _data(confidence_levels(self.store)),
-            name=self.layer.name.removesuffix("labels") + "confidence",
+            name=f"{name}confidence{number}",
             contrast_limits=(0, 255),
             colormap="viridis",
             blending="additive",
