@@ -20,7 +20,7 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 
 
 class Panel(QWidget):
-    """Image and Segment (later also Correct), and what Fine-tune says for now."""
+    """Image, Segment and Fine-tune."""
 
     unfold_finetune = False
 
@@ -35,7 +35,8 @@ class Panel(QWidget):
         self.jobs = Jobs(self)
         self.image = ImagePart(viewer, self.jobs)
         self.segment = SegmentPart(viewer, self.jobs)
-        self.finetune = FineTunePart()
+        self.finetune = FineTunePart(viewer, self.jobs, self.segment.form.hardware)
+        self._join_finetune()
         self.image.changed.connect(self._image_changed)
         self._removed = viewer.layers.events.removed
         self._removed.connect(thaw)  # a layer may hold much memory
@@ -72,6 +73,7 @@ class Panel(QWidget):
         self.jobs.close()
         self.image.stop()
         self.segment.stop()
+        self.finetune.stop()
         self._removed.disconnect(thaw)
         thaw()
 
@@ -83,6 +85,26 @@ class Panel(QWidget):
 
     def _image_changed(self) -> None:
         self.segment.set_image(self.image.layer, self.image.image)
+        self.finetune.set_image(self.image.image)
+
+    def _join_finetune(self) -> None:
+        """Segment and Fine-tune know each other by these alone."""
+        segment, finetune, model = self.segment, self.finetune, self.segment.model
+        segment.viewChanged.connect(finetune.set_view)
+        segment.busyChanged.connect(finetune.set_segmenting)
+        finetune.busyChanged.connect(
+            lambda busy: segment.set_blocked("A training is going on." if busy else "")
+        )
+        finetune.segmentAgain.connect(segment.segment_again)
+        finetune.checkpointWanted.connect(model.use)
+        finetune.labelsWanted.connect(segment.new_labels)
+
+        def chosen() -> None:
+            name = model.card.name if model.card is not None else ""
+            finetune.set_checkpoint(model.path, name, model.folders)
+
+        model.changed.connect(chosen)
+        chosen()
 
 
 class FineTunePanel(Panel):

@@ -44,6 +44,17 @@ def add_row(form: QFormLayout, title: str, *fields: QWidget) -> None:
     form.addRow(label, row)
 
 
+def row_of(*widgets: QWidget) -> QWidget:
+    """Widgets side by side, all as wide."""
+    made = QWidget()
+    row = QHBoxLayout(made)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.setSpacing(4)
+    for widget in widgets:
+        row.addWidget(widget, 1)
+    return made
+
+
 def combo(tooltip: str = "") -> QComboBox:
     """A box that long names do not widen."""
     box = QComboBox()

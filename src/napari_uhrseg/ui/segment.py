@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import Legend
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers import KEY, LabelsView
 from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.output import ask_about, free_name
 from napari_uhrseg.ui.rows import note
@@ -25,6 +28,9 @@ PLANNING = "Planning…"
 
 class SegmentPart(QWidget):
     """Model, device, place and output; the plan; the run; the legend."""
+
+    viewChanged = Signal(object)  # LabelsView, or None while no labels are shown
+    busyChanged = Signal(bool)  # whether a run goes on
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
         super().__init__()
@@ -39,6 +45,7 @@ class SegmentPart(QWidget):
         self._views: dict[str, LabelsView] = {}  # by output, or by image
         self._view: LabelsView | None = None
         self._key = ""
+        self._blocked = ""  # why no run can start, other than the form
         self.form = SettingsPart(viewer, jobs)
         self.model, self.output = self.form.model, self.form.output
         self.plan = note()
@@ -60,18 +67,70 @@ class SegmentPart(QWidget):
         self.bar.pauseToggled.connect(self._toggle_pause)
         self.bar.cancelled.connect(self._cancel)
         self.legend.visibilityChanged.connect(self._show_class)
+        self.output.showWanted.connect(self.show_labels)
+        self._removed = viewer.layers.events.removed
+        self._removed.connect(self._layer_removed)
         self.replan()
 
     def set_image(self, layer: Any, image: Image | None) -> None:
         """Segment this image, shown by this layer; None while there is none."""
         if _identity(image) != _identity(self._image):
             self.output.set_image(image)
+            self._set_view(self._view_of(image))
         self._layer, self._image = layer, image
+        self.replan()
+
+    @property
+    def view(self) -> LabelsView | None:
+        """The labels that are shown of the image, if any."""
+        return self._view
+
+    @property
+    def image(self) -> Image | None:
+        return self._image
+
+    def show_labels(self) -> None:
+        """Show the labels at the output without a run."""
+        path = self.output.path
+        if self._image is not None and path is not None:
+            self._key = _key(path, self._image)
+            self._jobs.call(
+                work.open_labels, self._image, path, returned=self._show_opened
+            )
+
+    def new_labels(self, legend: Legend) -> None:
+        """Make an empty store with these classes at the output, and show it."""
+        if self._image is None:
+            report(PlanError("Open an image, or choose an image layer, first."))
+            return
+        path = self.output.path
+        if path is not None and path.exists():
+            path = free_name(path)
+            self.output.use(path)
+        self._key = _key(path, self._image)
+        self._jobs.call(
+            work.new_labels, self._image, path, legend, returned=self._show_opened
+        )
+
+    def segment_again(self, path: Path, only_likely: bool) -> None:
+        """Label what is shown again with this checkpoint, replacing others' labels.
+
+        ``only_likely`` ends after what is in view and where labels will most likely
+        be others. What was corrected stays.
+        """
+        self.model.use(path, partial(self._segment_again, only_likely))
+
+    def set_blocked(self, why: str) -> None:
+        """No run may start, and why; "" if one may again."""
+        self._blocked = why
         self.replan()
 
     def replan(self) -> None:
         """The form has changed: plan again, a moment after the last change."""
-        if not self._occupied:
+        if self._blocked and not self._occupied:
+            self._plan_number += 1
+            self.bar.idle(self._blocked)
+        elif not self._occupied:
             self._plan_number += 1
             self._later()
 
@@ -93,6 +152,7 @@ class SegmentPart(QWidget):
         self.form.where.stop()
         for event in self._camera:
             event.disconnect(self._moved)
+        self._removed.disconnect(self._layer_removed)
         if self._running is not None:
             self._running.stop()
 
@@ -101,7 +161,7 @@ class SegmentPart(QWidget):
             self.replan()
 
     def _replan(self) -> None:
-        if self._occupied:
+        if self._occupied or self._blocked:
             return
         try:
             request = self.form.request(self._image, self._layer)
@@ -156,7 +216,7 @@ class SegmentPart(QWidget):
             self._run(request, answer == "replace")
 
     def _run(self, request: work.Request, replacing: bool) -> None:
-        self._key = str(request.output or request.image.fingerprint)
+        self._key = _key(request.output, request.image)
         view = self._views.get(self._key)
         kept = view.store if view and view.alive and view.store.temporary else None
         run = Running(self._viewer, self._layer, self.bar, self.legend, self)
@@ -166,14 +226,64 @@ class SegmentPart(QWidget):
         self._running = run
         run.start(self._jobs, request, replacing, kept)
 
+    def _segment_again(self, only_likely: bool) -> None:
+        view = self._view
+        try:
+            if view is None or self._blocked or self._occupied:
+                why = self._blocked or "There is nothing to segment again."
+                raise PlanError(why)
+            request = self.form.request(self._image, self._layer)
+        except PlanError as error:
+            report(error)
+            return
+        store = view.store
+        region = store.runs[-1].region if store.runs else None
+        request = replace(
+            request,
+            output=None if store.temporary else store.path,
+            settings=replace(request.settings, region=region),
+            only_likely=only_likely,
+        )
+        self._busy("Preparing the run…")
+        self._run(request, replacing=True)
+
+    def _show_opened(self, opened: work.Opened) -> None:
+        """Labels without a run: new ones, or some that were there."""
+        before = self._views.get(self._key)
+        if before is not None:
+            before.remove()
+        view = LabelsView(self._viewer, opened.store, opened.image)
+        self.legend.set_legend(opened.store.legend, view.hidden)
+        self._opened(view)
+
     def _opened(self, view: LabelsView) -> None:
         for other in self._views.values():  # two label layers would mix their colours
             if other is not view:
                 other.hide()
-        self._views[self._key] = self._view = view
+        self._views[self._key] = view
+        self._set_view(view)
+
+    def _set_view(self, view: LabelsView | None) -> None:
+        if view is not self._view:
+            self._view = view
+            self.viewChanged.emit(view)
+
+    def _view_of(self, image: Image | None) -> LabelsView | None:
+        """The labels of an image that are in the viewer, the latest of them."""
+        found = (
+            view
+            for view in reversed(self._views.values())
+            if view.alive and _identity(view.layer.metadata[KEY]) == _identity(image)
+        )
+        return next(found, None)
+
+    def _layer_removed(self) -> None:
+        if self._view is not None and not self._view.alive:
+            self._set_view(self._view_of(self._image))
 
     def _busy(self, status: str) -> None:
         self._occupied = True
+        self.busyChanged.emit(True)
         self.form.set_running(True)
         self.bar.running(status)
 
@@ -183,6 +293,7 @@ class SegmentPart(QWidget):
         self._running, self._occupied = None, False
         self.form.set_running(False)
         self.bar.idle("", status)
+        self.busyChanged.emit(False)
 
     def _toggle_pause(self) -> None:
         if self._running is not None:
@@ -198,6 +309,11 @@ class SegmentPart(QWidget):
     def _show_class(self, class_id: int, shown: bool) -> None:
         if self._view is not None:
             self._view.show_class(class_id, shown)
+
+
+def _key(output: Path | None, image: Image) -> str:
+    """Under which the labels' view is kept: their folder, or the image without one."""
+    return image.fingerprint if output is None else str(output.absolute())
 
 
 def _identity(image: Image | None) -> object:
