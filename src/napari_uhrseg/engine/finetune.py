@@ -83,12 +83,12 @@ class FineTuneSettings:
     @classmethod
     def quick(cls, **chosen: Any) -> Self:
         """A minute or so for a small network on two cores."""
-        return cls(steps=QUICK, **chosen)
+        return cls(**{"steps": QUICK, **chosen})
 
     @classmethod
     def thorough(cls, **chosen: Any) -> Self:
         """Four times as long."""
-        return cls(steps=THOROUGH, **chosen)
+        return cls(**{"steps": THOROUGH, **chosen})
 
 
 def lesson(
@@ -213,12 +213,9 @@ def _course(
     )
     recipe = _recipe(model, checkpoint.card, settings)
     schedule = Schedule(recipe)
-    said = asdict(settings)
-    for free in ("device", "places"):
-        del said[free]
     identity = [
-        checkpoint.hash, said, asdict(recipe), asdict(source.legend),
-        source.fingerprint(), precision,
+        checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
+        settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
     ]  # fmt: skip
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
