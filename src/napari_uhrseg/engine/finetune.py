@@ -173,12 +173,9 @@ def _course(
     )
     recipe = _recipe(model, checkpoint.card, settings)
     schedule = Schedule(recipe)
-    said = asdict(settings)
-    for free in ("device", "places"):
-        del said[free]
     identity = [
-        checkpoint.hash, said, asdict(recipe), asdict(source.legend),
-        source.fingerprint(), precision,
+        checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
+        settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
     ]  # fmt: skip
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
