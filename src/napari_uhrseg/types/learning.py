@@ -71,7 +71,15 @@ class FineTuneSettings:
             "step": 0.1,
         },
     )
-    batch_size: int | None = None
+    batch_size: int | None = field(
+        default=None,
+        metadata={
+            "title": "Batch size",
+            "tooltip": "Windows a step learns from. More takes longer and more memory.",
+            "minimum": 2,
+            "maximum": 1024,
+        },
+    )
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

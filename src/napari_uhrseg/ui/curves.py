@@ -9,7 +9,8 @@ from superqt.utils import qthrottled
 from napari_uhrseg.ui.jobs import Jobs
 
 EVERY = 400  # ms between two drawings
-HEIGHT = 250
+HEIGHT = 290
+SMALL = {"font-size": "8pt"}
 # seen on napari's dark and light ground alike (contrast 3 and more on both)
 LOSS, MIOU = "#d9822b", "#2f86d9"
 
@@ -80,8 +81,8 @@ class Curves(QWidget):
             plot.hideButtons()
             plot.setMouseEnabled(False, False)  # the wheel belongs to the panel
             plot.showGrid(x=False, y=True, alpha=0.25)
-            plot.setLabel("left", name)
-            plot.getAxis("left").setWidth(58)
+            plot.setLabel("left", name, **SMALL)
+            plot.getAxis("left").setWidth(52)
             plot.getAxis("left").enableAutoSIPrefix(False)
             plot.getAxis("bottom").enableAutoSIPrefix(False)
             self._lines.append(
@@ -94,7 +95,12 @@ class Curves(QWidget):
                 )
             )
         self.loss.getAxis("bottom").setStyle(showValues=False)
-        self.miou.setLabel("bottom", "step")
+        self.loss.getAxis("bottom").setHeight(8)
+        grid = self._ground.ci.layout
+        for row in (0, 1):
+            grid.setRowStretchFactor(row, 1)
+        self.miou.setLabel("bottom", "step", **SMALL)
+        self.miou.getAxis("bottom").setHeight(34)
         dashed = pg.mkPen(MIOU, style=pg.QtCore.Qt.PenStyle.DashLine)
         self._level = pg.InfiniteLine(angle=0, pen=dashed)
         self._level.hide()

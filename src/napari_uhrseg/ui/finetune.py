@@ -404,5 +404,6 @@ class FineTunePart(QWidget):
 
 def _in_words(lesson: "Lesson") -> str:
     """The summary, each warning on a line of its own."""
-    counts = f"Learns from {lesson.summary().split('; ')[0]}, {lesson.places} places."
+    places = "1 place" if lesson.places == 1 else f"{lesson.places:,} places"
+    counts = f"Learns from {lesson.summary().split('; ')[0]}, {places}."
     return "\n".join([counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in lesson.warnings)])

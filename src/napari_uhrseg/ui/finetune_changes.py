@@ -13,11 +13,15 @@ CLEAR = (0.0, 0.0, 0.0, 0.0)
 
 
 class ChangesLayer:
-    """At most one layer in the viewer, over the labels it speaks of."""
+    """At most one layer in the viewer; the labels it speaks of are hidden meanwhile.
+
+    Else what changes would lie in their own colours over them, and not be seen.
+    """
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self.layer: Any = None
+        self._over: Any = None
 
     def show(self, changed: Changed, over: Any) -> None:
         """Lay the changed pixels over a labels layer, in the new classes' colours."""
@@ -42,9 +46,14 @@ class ChangesLayer:
             opacity=0.9,
         )
         self.layer.editable = False
+        self._over, over.visible = over, False
 
     def remove(self) -> None:
         if self.layer is not None:
+            layers = self._viewer.layers
             with suppress(ValueError):  # the person has removed it
-                self._viewer.layers.remove(self.layer)
-            self.layer = None
+                layers.remove(self.layer)
+            if self._over in layers:
+                self._over.visible = True
+                layers.selection.active = self._over
+            self.layer = self._over = None

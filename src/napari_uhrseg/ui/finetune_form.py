@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
@@ -30,7 +30,8 @@ class TeachForm(QWidget):
         self._followed: Path | None = None
         self._new: NewModel | None = None
         self.checkpoint = combo(
-            "What it starts from. It stays as it is; what is learnt is a new one."
+            "What it starts from: the Segment part's, unless you choose another. It "
+            "stays as it is; what is learnt becomes a new one."
         )
         self.checkpoint.addItem("", FOLLOW)
         other = self.other = push_button(
@@ -79,8 +80,10 @@ class TeachForm(QWidget):
     def set_followed(self, path: Path | None, name: str) -> None:
         """The checkpoint chosen in the Segment part, and what it is called."""
         self._followed = path
-        title = f"{name or path.stem} (as in Segment)" if path else "none in Segment"
-        self.checkpoint.setItemText(0, title)
+        self.checkpoint.setItemText(0, (name or path.stem) if path else "none yet")
+        self.checkpoint.setItemData(
+            0, "The one chosen in the Segment part.", Qt.ItemDataRole.ToolTipRole
+        )
         self.changed.emit()
 
     def follow(self) -> None:

@@ -1,6 +1,6 @@
 """What came out of a fine-tuning: before against after, and what to do with it."""
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QHeaderView,
     QTreeWidget,
@@ -12,7 +12,7 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.legend import swatch
-from napari_uhrseg.ui.rows import note, push_button, row_of
+from napari_uhrseg.ui.rows import note, push_button, row_of, scroll_to
 
 MEAN = "mean (mIoU)"
 SHOW, STOP = "Show what changes in view", "Stop comparing"
@@ -83,6 +83,7 @@ class OutcomePart(QWidget):
         self._fit(len(names))
         self.table.setVisible(bool(compared.before) and bool(names))
         self.show()
+        QTimer.singleShot(50, self._into_sight)  # when the layout has made room
 
     def set_comparing(self, comparing: bool) -> None:
         self.changes.setText(STOP if comparing else SHOW)
@@ -93,6 +94,9 @@ class OutcomePart(QWidget):
         """How much changes, in words; "" hides it."""
         self.share.setText(text)
         self.share.setVisible(bool(text))
+
+    def _into_sight(self) -> None:
+        scroll_to(self)
 
     def _fit(self, rows: int) -> None:
         row = max(self.table.sizeHintForRow(0), 18) if rows else 18

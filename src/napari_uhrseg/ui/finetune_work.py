@@ -184,7 +184,7 @@ def stand(
 
     found = ancestors(path, tuple(dict.fromkeys((path.parent, *folders))))
     older = [(p, read_card(p)) for p in found]
-    name = read_card(path).name or path.stem
+    name = read_card(path).name or path.name
     return _standing(path, name, store), older
 
 
@@ -210,7 +210,7 @@ def _standing(path: Path, name: str, folder: Path | None) -> Standing:
         return Standing(f"The labels are all of {name}.", True)
     whose = ", ".join(f"{count} of {other}" for other, count in made_by.items())
     return Standing(
-        f"Of {total} blocks of labels, {whose}. Segment again replaces them, without "
+        f"Of {total} block{'s' * (total > 1)} of labels, {whose}. Segment again replaces them, without "
         f"asking again, by those of {name}; corrected pixels stay as they are.",
         True,
     )

@@ -10,12 +10,13 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-LABEL_WIDTH = 88
+LABEL_WIDTH = 97  # of "Learning rate"
 
 
 def form_of(widget: QWidget) -> QFormLayout:
@@ -53,6 +54,15 @@ def row_of(*widgets: QWidget) -> QWidget:
     for widget in widgets:
         row.addWidget(widget, 1)
     return made
+
+
+def scroll_to(widget: QWidget) -> None:
+    """Bring a widget into sight, if it lies in something that scrolls."""
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, QScrollArea):
+        above = above.parentWidget()
+    if above is not None:
+        above.ensureWidgetVisible(widget, 0, 8)
 
 
 def combo(tooltip: str = "") -> QComboBox:
