@@ -210,8 +210,9 @@ def _standing(path: Path, name: str, folder: Path | None) -> Standing:
         return Standing(f"The labels are all of {name}.", True)
     whose = ", ".join(f"{count} of {other}" for other, count in made_by.items())
     return Standing(
-        f"Of {total} block{'s' * (total > 1)} of labels, {whose}. Segment again replaces them, without "
-        f"asking again, by those of {name}; corrected pixels stay as they are.",
+        f"Of {total} block{'s' * (total > 1)} of labels, {whose}. Segment again "
+        f"replaces them, without asking again, by those of {name}; corrected pixels "
+        "stay as they are.",
         True,
     )
 
