@@ -63,7 +63,7 @@ class FrameJob(Job):
         self.done = self.lost = self.total = 0  # cells
 
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
-        pending = self.grid.cells(self.store.pending(self.run))
+        pending = self.grid.cells(self.pending())
         self.total = len(pending)
         self.open = {c for c in pending if not self.outside(self.grid.block(c))}
         for cell in sorted(set(pending) - self.open):

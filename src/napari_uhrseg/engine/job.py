@@ -36,7 +36,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What ``segment()`` was asked for, and the run as the store recorded it."""
+    """What ``segment()`` was asked for, and the run as the store recorded it.
+
+    ``only``: chunks that are to be done now, of those pending; None: all.
+    """
 
     image: Image
     checkpoint: Checkpoint
@@ -45,6 +48,7 @@ class Work:
     run: Run
     threads: int | None
     stop: Stop | None
+    only: Mask | None = None
 
 
 class Job(ABC):
@@ -61,6 +65,7 @@ class Job(ABC):
         self.ids = np.array(work.run.class_map, np.uint8)
         self._threads = work.threads
         self._stop = work.stop
+        self._only = work.only
         self._started = time.monotonic()
 
     def events(self, focus: Focus | None) -> Iterator[SegmentEvent]:
@@ -78,6 +83,11 @@ class Job(ABC):
     @abstractmethod
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
         """The events of the run, from the first window to ``Finished``."""
+
+    def pending(self) -> Mask:
+        """The chunks to be done: (chunk rows, columns)."""
+        waiting = self.store.pending(self.run)
+        return waiting if self._only is None else waiting & self._only
 
     def seconds(self) -> float:
         return time.monotonic() - self._started

@@ -62,7 +62,7 @@ class WindowJob(Job):
         )
 
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
-        blocks = self.plan.blocks(self.store.pending(self.run))
+        blocks = self.plan.blocks(self.pending())
         total = sum(self._count(b) for b in blocks)
         seen = done = failed = 0
         merger: Merger | None = None

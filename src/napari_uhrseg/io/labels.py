@@ -53,6 +53,8 @@ class LabelStore:
     name, shape, pixel_size, unit, crs, affine
         Of the image: height and width in pixels, and of a pixel in the unit; the
         CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
+    image_path
+        Where the image was when the store was made.
     legend, runs
         The classes, merged ones too, and the records of all runs, ids from 1.
     aliases
@@ -80,6 +82,7 @@ class LabelStore:
         self.name, self.shape = info.name, info.shape
         self.pixel_size, self.unit = info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
+        self.image_path = Path(info.path) if info.path else None
         self.confidence, self.prediction = tree.confidence, tree.prediction
         self.correction = tree.correction
         self.aliases = dict(tree.aliases)

@@ -65,6 +65,8 @@ class Segmenter(nn.Module, ABC):
     recipe: Recipe
     training_only: ClassVar[tuple[str, ...]] = ()
     """Dotted names of submodules that only ``loss`` needs; no checkpoint holds them."""
+    encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
+    """Prefixes of the parameters that see the image first and know the most."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:
