@@ -46,6 +46,8 @@ class LabelStore:
     shape, pixel_size, unit, crs, affine
         Of the image: height and width in pixels, and of a pixel in the unit; the
         CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
+    image_path
+        Where the image was when the store was made; ``None`` if it was no file.
     legend, runs
         The classes, and the records of all runs, ids from 1.
     prediction, correction, confidence
@@ -72,6 +74,7 @@ class LabelStore:
         self.legend, self.runs, info = tree.legend, tree.runs, tree.info
         self.shape, self.pixel_size, self.unit = info.shape, info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
+        self.image_path = Path(info.path) if info.path else None
         self.confidence, self.prediction = tree.confidence, tree.prediction
         self.correction = tree.correction
         self._state = np.asarray(tree.states[:])
