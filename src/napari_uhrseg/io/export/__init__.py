@@ -11,6 +11,7 @@ import pkgutil
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -139,16 +140,28 @@ def export(
             f"Only outlines can be simplified; {chosen.title} has none.",
             "Leave the simplification out, or choose polygons.",
         )
-    _check_target(store, target, overwrite)
-    chosen.check(store, target)
+    _check_not_own(store, target)
+    with whole(target, overwrite=overwrite) as building:
+        chosen.check(store, target)
+        yield from chosen.write(store, building, simplify)
+    chosen.finish(target)
+    yield 1.0
+
+
+@contextmanager
+def whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A path beside the target to write to, put in its place at the end.
+
+    Raises ExportError where the target exists and may not be replaced, and for the
+    system's errors; then, and when the block is left early, nothing is left behind.
+    """
+    _check_free(target, overwrite)
     name = f".{target.stem}.{uuid.uuid4().hex[:8]}.partial{target.suffix}"
     building = target.with_name(name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield from chosen.write(store, building, simplify)
+        yield building
         _put(building, target)
-        chosen.finish(target)
-        yield 1.0
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written: {error.strerror or error}.",
@@ -165,7 +178,7 @@ def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
 
     said = []
     states = store.state()
-    if not store.runs and not any(level.any() for level in (store.coarsest_shown(),)):
+    if not store.runs and not store.coarsest_shown().any():
         said.append("There are no labels in the store yet: the export will be empty.")
     elif store.runs:
         waiting = int(np.count_nonzero(~has_status(states, "done", "empty")))
@@ -190,19 +203,22 @@ def shown_legend(store: "LabelStore") -> Legend:
     return Legend(tuple(c for c in store.legend if c.id not in aliases))
 
 
-def _check_target(store: "LabelStore", target: Path, overwrite: bool) -> None:
+def _check_not_own(store: "LabelStore", target: Path) -> None:
+    own, there = store.path.resolve(), target.resolve()
+    if there == own or there in own.parents or own in there.parents:
+        raise ExportError(
+            f"{target} is the label store itself, or in it; nothing was written.",
+            "Choose another place.",
+        )
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     if not overwrite:
         raise ExportError(
             f"{target} exists already; nothing was written.",
             "Choose another name, or allow overwriting it.",
-        )
-    own, there = store.path.resolve(), target.resolve()
-    if there == own or there in own.parents or own in there.parents:
-        raise ExportError(
-            f"{target} is the label store itself; nothing was written.",
-            "Choose another name.",
         )
     if target.is_dir() and not _is_label_image(target):
         raise ExportError(
