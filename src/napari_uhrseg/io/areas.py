@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from skimage.draw import polygon2mask
 
 from napari_uhrseg.io.export import shown_legend
 from napari_uhrseg.io.ground import Ground, Unit, ground
+from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.io.strips import Numbers, Strip, follow_objects, read_strips
 from napari_uhrseg.types import LabelClass, Labels, Mask, Polygon, Region, Roi
 
@@ -180,19 +180,17 @@ def _mask(region: Region | None, roi: Roi) -> Mask | None:
     """Which pixels of the roi have their centre in the region; None where all do."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
-    if isinstance(region, Roi):
-        mask = np.zeros((roi.height, roi.width), bool)
-        mask[region.intersect(roi).shift(-roi.y, -roi.x).slices] = True
-        return mask
-    corners = np.asarray(region.corners) - (roi.y + 0.5, roi.x + 0.5)
-    return np.asarray(polygon2mask((roi.height, roi.width), corners), bool)
+    return inside(region, roi)
 
 
 def _scaled(region: Region | None, scale: int) -> Region | None:
     match region:
         case Polygon():
-            corners = tuple((y / scale, x / scale) for y, x in region.corners)
-            return Polygon(corners)
+            rings = [
+                tuple((y / scale, x / scale) for y, x in ring)
+                for ring in (region.corners, *region.holes)
+            ]
+            return Polygon(rings[0], tuple(rings[1:]))
         case Roi():
             box = region.align(scale)
             return Roi(*(v // scale for v in (box.y, box.x, box.height, box.width)))

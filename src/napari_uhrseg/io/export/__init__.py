@@ -199,8 +199,7 @@ def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
 
 def shown_legend(store: "LabelStore") -> Legend:
     """The classes that can be seen: without those that were merged into others."""
-    aliases = getattr(store, "aliases", {})
-    return Legend(tuple(c for c in store.legend if c.id not in aliases))
+    return Legend(tuple(c for c in store.legend if c.id not in store.aliases))
 
 
 def _check_not_own(store: "LabelStore", target: Path) -> None:
