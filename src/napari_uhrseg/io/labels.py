@@ -54,7 +54,7 @@ class LabelStore:
         Of the image: height and width in pixels, and of a pixel in the unit; the
         CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
     image_path
-        Where the image was when the store was made.
+        Where the image was when the store was made; ``None`` if it was no file.
     legend, runs
         The classes, merged ones too, and the records of all runs, ids from 1.
     aliases
