@@ -102,6 +102,6 @@ def segment(
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:
-    """The store's class id of each network channel, matched by name."""
-    ids = {c.name: c.id for c in store}
-    return tuple(ids[c.name] for c in network)
+    """The store's class id of each network channel, matched by its names."""
+    found = (store.named(c.name) for c in network)
+    return tuple(c.id for c in found if c is not None)
