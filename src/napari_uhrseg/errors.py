@@ -47,3 +47,7 @@ class DeviceError(UhrSegError):
 
 class TrainingError(UhrSegError):
     """Training cannot start or went wrong (no data, loss became NaN)."""
+
+
+class ExportError(UhrSegError):
+    """Labels cannot be exported, or not there."""

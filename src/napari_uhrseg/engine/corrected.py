@@ -277,8 +277,8 @@ def find_places(store: LabelStore, wanted: float) -> Places:
                 columns = np.minimum((xs * pixel + dx) // side, cells.shape[1] - 1)
                 cells[rows, columns] = True
         number = np.asarray(connected(cells, connectivity=2), np.int32)
-        smaller = max(side // 2, pixel)
-        if number.max(initial=0) >= HONEST or smaller < NEAREST or smaller == side:
+        smaller = max(side // 2, min(NEAREST, full), pixel)
+        if number.max(initial=0) >= HONEST or smaller == side:
             return Places(side, number, side == full)
         side = smaller
 

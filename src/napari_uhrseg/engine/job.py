@@ -101,17 +101,19 @@ class Job(ABC):
     def glass(self) -> Glass | None:
         return Glass.of(self.image) if self.run.skip_glass else None
 
-    def valid(self, region: Roi, glass: Glass | None) -> Mask | None:
-        """Which run pixels hold image, (h, w); None where there is nothing to label."""
-        whole = Roi(0, 0, *self.image.shape)
-        pixels = self.image.read(
-            to_level0(region, self.run.scale).intersect(whole),
-            (region.height, region.width),
-            self.run.bands,
-        )
-        if not pixels.valid.any() or (glass and glass.only(pixels.data, pixels.valid)):
+    def valid(self, region: Roi) -> Mask | None:
+        """Which run pixels hold image, (h, w); None where all of them do."""
+        if self.image.opaque:
             return None
-        return pixels.valid
+        pixels = self.image.read(
+            self.level0(region), (region.height, region.width), self.run.bands
+        )
+        return None if pixels.valid.all() else pixels.valid
+
+    def level0(self, region: Roi) -> Roi:
+        """The part of the image that a rectangle of run pixels shows."""
+        whole = Roi(0, 0, *self.image.shape)
+        return to_level0(region, self.run.scale).intersect(whole)
 
     def views(self, windows: Sequence[Roi]) -> Batch:
         return read_views(

@@ -19,11 +19,11 @@ from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.journal import Entry, Journal, Part
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read, write_levels
+from napari_uhrseg.io.masks import MaskReader
 from napari_uhrseg.io.occupancy import Occupancy
 from napari_uhrseg.io.polygons import inside
-from napari_uhrseg.io.runs import CHUNK
-from napari_uhrseg.io.tree import lock, open_corrections
-from napari_uhrseg.types import Labels, Mask, Place, Polygon, Region, Roi, Stroke
+from napari_uhrseg.io.tree import CORRECTION, lock, open_corrections
+from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
 
 PART = 4096  # level-0 pixels a side of what is written at once
 FOLDER = ".corrections"
@@ -158,7 +158,7 @@ class Corrections:
                 (tile.height, tile.width), class_id, np.uint8
             )
 
-        return self._change(_bounds(region), make)
+        return self._change(region.bounds, make)
 
     def revert(self, region: Region) -> Iterator[float]:
         """Back to the prediction, likewise."""
@@ -175,7 +175,22 @@ class Corrections:
             mask &= (shown != 0) & (read(self._levels[0], tile.slices) == 0)
             return mask, shown
 
-        return self._change(_bounds(region), make)
+        return self._change(region.bounds, make)
+
+    def import_labels(
+        self, mask: MaskReader, table: Mapping[int, int]
+    ) -> Iterator[float]:
+        """Make a mask's pixels corrections, likewise.
+
+        Parameters
+        ----------
+        mask
+            Placed on this image.
+        table
+            Value of the mask to class id, 0 to erase; others change nothing.
+        """
+        self._check(np.array(list(table.values()), np.uint8))
+        return self._change(mask.at, lambda tile: mask.read(tile, table), mask.side)
 
     def undo(self) -> Roi | None:
         """Take the last step back, of whichever session; None where there is none.
@@ -206,7 +221,7 @@ class Corrections:
     def counts(self) -> dict[int, int]:
         """Corrected pixels per class id: exact, and without reading the arrays."""
         with self._turn:
-            return _resolved(self._occupancy().counts(), self.store.aliases)
+            return self._occupancy().counts(self.store.aliases)
 
     def places(self) -> tuple[Place, ...]:
         """Connected corrected regions, the largest first.
@@ -215,16 +230,13 @@ class Corrections:
         what is nearer than a cell to each other is one place.
         """
         with self._turn:
-            return tuple(
-                Place(p.roi, _resolved(p.pixels, self.store.aliases))
-                for p in self._occupancy().places()
-            )
+            return self._occupancy().places(self.store.aliases)
 
     # -- how it is done ---------------------------------------------------------
 
-    def _change(self, roi: Roi, make: Make, side: int = PART) -> Iterator[float]:
+    def _change(self, roi: Roi, make: Make, most: int = 0) -> Iterator[float]:
         change = _Change(make)
-        tiles = list(roi.intersect(self._image).tiles(side))
+        tiles = list(roi.intersect(self._image).tiles(min(PART, most or PART)))
         for number, tile in enumerate(tiles, 1):
             with self._turn:
                 self._put(change, tile)
@@ -330,17 +342,16 @@ class Corrections:
             self._counted = None  # counted anew: records between are not at hand
         for entry in left:
             self._carry_out(entry)
-            self._finish(entry)
+            self._done = entry.number
+        # not between them: the arrays may hold what later records did already
+        if left:
+            self._finish(left[-1])
 
     def _occupancy(self) -> Occupancy:
         """The counts; from the arrays' files once, where they are not known."""
         if self._counted is None:
-            self._counted = Occupancy(self.store.shape)
-            chunks = self.store.path / "labels" / "correction" / "0" / "c"
-            for file in chunks.glob("*/*"):
-                y, x = int(file.parent.name) * CHUNK, int(file.name) * CHUNK
-                roi = Roi(y, x, CHUNK, CHUNK).intersect(self._image)
-                self._counted.add(roi, read(self._levels[0], roi.slices))
+            folder = self.store.path / CORRECTION / "0"
+            self._counted = Occupancy.counted(self._levels[0], folder)
         return self._counted
 
     def _check(self, ids: Labels) -> None:
@@ -396,16 +407,3 @@ def _box(mask: Mask) -> Roi | None:
         return None
     y, x = int(rows[0]), int(columns[0])
     return Roi(y, x, int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x)
-
-
-def _bounds(region: Region) -> Roi:
-    return region.bounds if isinstance(region, Polygon) else region
-
-
-def _resolved(counts: Mapping[int, int], aliases: Mapping[int, int]) -> dict[int, int]:
-    """Counts of merged classes added to those they are shown as."""
-    out: dict[int, int] = {}
-    for class_id, count in counts.items():
-        shown = aliases.get(class_id, class_id)
-        out[shown] = out.get(shown, 0) + count
-    return dict(sorted(out.items()))

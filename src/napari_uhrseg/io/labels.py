@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,11 +50,11 @@ class LabelStore:
         Whether the folder is removed on closing.
     writable
         Whether this object holds the lock.
-    shape, pixel_size, unit, crs, affine
+    name, shape, pixel_size, unit, crs, affine
         Of the image: height and width in pixels, and of a pixel in the unit; the
         CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
     image_path
-        Where the image was when the store was made.
+        Where the image was when the store was made; ``None`` if it was no file.
     legend, runs
         The classes, merged ones too, and the records of all runs, ids from 1.
     aliases
@@ -79,7 +79,8 @@ class LabelStore:
             self._unlock()
             raise
         self.legend, self.runs, info = tree.legend, tree.runs, tree.info
-        self.shape, self.pixel_size, self.unit = info.shape, info.pixel_size, info.unit
+        self.name, self.shape = info.name, info.shape
+        self.pixel_size, self.unit = info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
         self.image_path = Path(info.path) if info.path else None
         self.confidence, self.prediction = tree.confidence, tree.prediction
@@ -190,14 +191,8 @@ class LabelStore:
         uint8, all pixels of that level which the roi touches: of the roi's own
         shape at level 0.
         """
-        wide = roi.align(2**level)
-        wide = Roi(*(v >> level for v in (wide.y, wide.x, wide.height, wide.width)))
-        shown = ShownLevel(self.prediction[level], self.correction[level], self.aliases)
-        there = wide.intersect(Roi(0, 0, *shown.shape))
-        labels = np.zeros((wide.height, wide.width), np.uint8)
-        if there.area:
-            labels[there.shift(-wide.y, -wide.x).slices] = shown[there.slices]
-        return labels
+        levels = self.prediction[level], self.correction[level], self.aliases
+        return ShownLevel(*levels).touched(roi, level)
 
     def area_shares(self) -> dict[int, float]:
         """Each class's share of the labelled pixels, from the coarsest level.
@@ -239,62 +234,59 @@ class LabelStore:
 
         Raises StoreError beyond 255 classes, or where the store is not writable.
         """
-        with self._changing():
-            try:
-                merged = self.legend.merged(legend)
-            except ValueError as error:
-                raise StoreError(
-                    f"{self.path} cannot take {len(legend)} more classes: {error}.",
-                    "Segment into a new store.",
-                ) from error
-            return self._save_classes(merged, self.aliases)
+        return self._change_legend(lambda: self.legend.merged(legend))
 
     def rename_class(self, class_id: int, name: str) -> Legend:
         """Give a class another name; a network's class of its old name is still it.
 
-        Raises StoreError where another class has the name, or the store is not
-        writable, and ValueError for an unknown id.
+        Raises StoreError where another class has the name, there is no such class,
+        or the store is not writable.
         """
-        with self._changing():
-            other = self.legend.named(name)
-            if not name.strip() or (other is not None and other.name == name):
-                raise StoreError(
-                    f"There is a class {name!r} already."
-                    if name.strip()
-                    else "A class needs a name.",
-                    "Choose another name, or merge the two classes.",
-                )
-            return self._save_classes(self.legend.renamed(class_id, name), self.aliases)
+        return self._change_legend(lambda: self.legend.renamed(class_id, name))
 
     def recolor_class(self, class_id: int, color: str) -> Legend:
-        """Give a class another colour, #rrggbb. Raises as `rename_class` does."""
-        with self._changing():
-            legend = self.legend.recolored(class_id, color)
-            return self._save_classes(legend, self.aliases)
+        """Give a class another colour, #rrggbb. Raises likewise."""
+        return self._change_legend(lambda: self.legend.recolored(class_id, color))
 
     def merge_class(self, class_id: int, into: int) -> Legend:
         """Show a class as another from now on, whatever was or will be written.
 
         The arrays keep the id, and so does the legend, for the runs that name it;
-        `aliases` says what it is shown as. Raises as `rename_class` does.
+        `aliases` says what it is shown as. Into itself: shown as itself again.
+        Raises ValueError where one is unknown, or the other is shown as this one.
         """
         with self._changing():
-            known = {c.id for c in self.legend}
-            into = self.aliases.get(into, into)
-            if class_id == into or not {class_id, into} <= known:
+            aliases = {k: v for k, v in self.aliases.items() if k != class_id}
+            if class_id != into:
+                into = aliases.get(into, into)
+                aliases = {k: into if v == class_id else v for k, v in aliases.items()}
+                aliases[class_id] = into
+            if aliases.get(into) or not {class_id, into} <= {c.id for c in self.legend}:
                 raise ValueError(f"class {class_id} cannot be merged into {into}")
-            aliases = {k: into if v == class_id else v for k, v in self.aliases.items()}
-            legend = self._save_classes(self.legend, {**aliases, class_id: into})
+            self._save_classes(self.legend, aliases)
             self.refresh_coarsest(Roi(0, 0, *self.prediction[-1].shape))
+            return self.legend
+
+    def _change_legend(self, change: Callable[[], Legend]) -> Legend:
+        with self._changing():
+            try:
+                legend = change()
+            except ValueError as error:
+                raise StoreError(
+                    f"The classes of {self.path} stay as they were: {error}.",
+                    "Choose another name or colour, or segment into a new store.",
+                ) from error
+            if legend != self.legend:
+                self._save_classes(legend, self.aliases)
             return legend
 
-    def _save_classes(self, legend: Legend, aliases: dict[int, int]) -> Legend:
-        if (legend, aliases) != (self.legend, self.aliases):
-            self._tree.save(legend, self.runs, aliases)
-            self.legend = legend
-            self.aliases.update(aliases)  # in place: the shown levels look at it
-            self._tree.save_legend(legend, aliases)
-        return legend
+    def _save_classes(self, legend: Legend, aliases: dict[int, int]) -> None:
+        self._tree.save(legend, self.runs, aliases)
+        self.legend = legend
+        self.aliases.update(aliases)  # in place: the shown levels look at it
+        for class_id in self.aliases.keys() - aliases.keys():
+            del self.aliases[class_id]
+        self._tree.save_legend(legend, aliases)
 
     def conflicts(self, run: Run) -> tuple[Run, ...]:
         """Runs with other settings whose labels this run would replace.

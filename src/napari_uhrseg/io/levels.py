@@ -59,6 +59,16 @@ class ShownLevel:
             labels = merge(read(self._prediction, key), labels)
         return resolve(labels, self._aliases)
 
+    def touched(self, roi: Roi, level: int) -> Labels:
+        """The pixels that a level-0 rectangle touches, 0 outside; this is `level`."""
+        wide = roi.align(2**level)
+        wide = Roi(*(v >> level for v in (wide.y, wide.x, wide.height, wide.width)))
+        there = wide.intersect(Roi(0, 0, *self.shape))
+        labels = np.zeros((wide.height, wide.width), np.uint8)
+        if there.area:
+            labels[there.shift(-wide.y, -wide.x).slices] = self[there.slices]
+        return labels
+
     def __repr__(self) -> str:
         return f"ShownLevel({self.shape[0]} x {self.shape[1]})"
 

@@ -2,12 +2,15 @@
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import zarr
 
+from napari_uhrseg.io.levels import read
 from napari_uhrseg.types import Labels, Place, Roi
 
 CELLS = 512  # cells a side at most
@@ -49,12 +52,23 @@ class Occupancy:
             else:
                 grid[rows, columns] -= counts
 
-    def counts(self) -> dict[int, int]:
-        """Pixels per class id, those without any left out."""
-        sums = {c: int(g.sum(dtype=np.int64)) for c, g in sorted(self._grids.items())}
-        return {c: n for c, n in sums.items() if n}
+    @classmethod
+    def counted(cls, level: zarr.Array, folder: Path) -> Self:
+        """Of an array of labels on disk; reads the chunks whose files there are."""
+        made = cls((level.shape[0], level.shape[1]))
+        side = level.chunks[0]
+        for file in (folder / "c").glob("*/*"):
+            roi = Roi(int(file.parent.name) * side, int(file.name) * side, side, side)
+            roi = roi.intersect(Roi(0, 0, *made._shape))
+            made.add(roi, read(level, roi.slices))
+        return made
 
-    def places(self) -> tuple[Place, ...]:
+    def counts(self, aliases: Mapping[int, int]) -> dict[int, int]:
+        """Pixels per class id as it is shown, those without any left out."""
+        sums = {c: int(g.sum(dtype=np.int64)) for c, g in self._grids.items()}
+        return _resolved(sums, aliases)
+
+    def places(self, aliases: Mapping[int, int]) -> tuple[Place, ...]:
         """Connected regions (corners count), the largest first."""
         from skimage.measure import label, regionprops
 
@@ -71,7 +85,7 @@ class Occupancy:
                 each[number][class_id] = int(sums[number + 1])
         boxes = [r.bbox for r in regionprops(regions)]
         found = [
-            Place(self._roi(*box), pixels)
+            Place(self._roi(*box), _resolved(pixels, aliases))
             for box, pixels in zip(boxes, each, strict=True)
         ]
         return tuple(sorted(found, key=lambda p: -sum(p.pixels.values())))
@@ -116,6 +130,16 @@ class Occupancy:
         except Exception:  # noqa: BLE001
             return None
         return made, position
+
+
+def _resolved(counts: Mapping[int, int], aliases: Mapping[int, int]) -> dict[int, int]:
+    """Counts of merged classes added to those they are shown as."""
+    out: dict[int, int] = {}
+    for class_id, count in counts.items():
+        if count:
+            shown = aliases.get(class_id, class_id)
+            out[shown] = out.get(shown, 0) + count
+    return dict(sorted(out.items()))
 
 
 def _cells(first: int, last: int, cell: int) -> tuple[slice, list[int]]:

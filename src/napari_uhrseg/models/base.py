@@ -1,7 +1,7 @@
 """What every method is to the engine: a Segmenter fed with Batches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -52,6 +52,15 @@ class Batch:
             {k: change(v) for k, v in self.boxes.items()},
             *(None if t is None else change(t) for t in targets),
         )
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """One batch of all the samples, without targets; as it is where there is one."""
+    if len(batches) == 1:
+        return batches[0]
+    views = {k: torch.cat([b.views[k] for b in batches]) for k in batches[0].views}
+    boxes = {k: torch.cat([b.boxes[k] for b in batches]) for k in batches[0].boxes}
+    return Batch(views, boxes)
 
 
 class Segmenter(nn.Module, ABC):

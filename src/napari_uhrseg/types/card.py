@@ -67,6 +67,9 @@ class Legend:
         return next(now, None) or next(before, None)
 
     def renamed(self, class_id: int, name: str) -> "Legend":
+        """With another name for a class. Raises ValueError where it is taken."""
+        if not name.strip():
+            raise ValueError("a class needs a name")
         return self._with(
             class_id,
             lambda c: replace(

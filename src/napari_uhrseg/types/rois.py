@@ -32,6 +32,11 @@ class Roi:
         return self.height * self.width
 
     @property
+    def bounds(self) -> "Roi":
+        """Itself, as a region's."""
+        return self
+
+    @property
     def center(self) -> tuple[float, float]:
         return self.y + self.height / 2, self.x + self.width / 2
 
