@@ -72,7 +72,8 @@ class Bench:
         return tuple(values)
 
     def close(self):
-        self.area.stop()
+        if self.layer in self.viewer.layers:
+            self.area.stop()
         self.writer.close()
         self.corrections.close()
 

@@ -70,6 +70,7 @@ class LabelStore:
         self.temporary = False
         self.writable = write
         self._closed = False
+        self._holders = int(write)  # who in this process needs the lock
         self._writing = threading.RLock()
         self._file_lock = lock(path) if write else None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -157,24 +158,31 @@ class LabelStore:
             if self._folder is not None:
                 self._folder.cleanup()
 
-    def reopen(self) -> None:
-        """Take the lock (again), and take over what others wrote meanwhile.
+    def take(self) -> None:
+        """Hold the lock, and take over what others wrote since it was last held.
 
         What was handed out, `levels.shown_levels` among it, shows the store as
-        before. Nothing where the lock is held. Raises as `open` does.
+        before. To be followed by `release`. Raises as `open` does.
         """
         with self._writing:
-            if self.writable:
-                return
-            self._file_lock, self.writable = lock(self.path), True
-            try:
-                self._load()
-            except BaseException:
-                self.writable = False
-                self._unlock()
-                raise
-            self._closed = False
-            self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
+            if not self.writable:
+                self._file_lock, self.writable = lock(self.path), True
+                try:
+                    self._load()
+                except BaseException:
+                    self.writable = False
+                    self._unlock()
+                    raise
+                self._closed, self._holders = False, 0
+                self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
+            self._holders += 1
+
+    def release(self) -> None:
+        """No longer need the lock; it is free when none in this process does."""
+        with self._writing:
+            self._holders -= 1
+            if self._holders <= 0:
+                self.close()
 
     def follow(self) -> bool:
         """Take over what another process wrote; whether there was anything.

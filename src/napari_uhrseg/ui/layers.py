@@ -210,6 +210,10 @@ class LabelsView(QObject):
             if layer is not None:
                 layer.visible = False
 
+    def show(self) -> None:
+        """The labels in sight again; the confidence stays as it is."""
+        self.layer.visible = True
+
     def remove(self) -> None:
         for layer in (self.layer, self._confidence):
             with suppress(ValueError):

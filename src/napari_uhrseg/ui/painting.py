@@ -89,9 +89,10 @@ class PaintLayer(LabelsLayer):
             before = self.data.copy()
             super().fill(coord, new_label, refresh=refresh)
             mask = before != self.data
-        self._mean(Roi(0, 0, height, width), mask, new_label, ended=False)
-        if self._box is not None:
-            self._filled(self._box)
+        box = _box(mask)
+        if box is not None:
+            self._mean(box, mask[box.slices], new_label, ended=False)
+            self._filled(box)
         self._end_if_over()
 
     def paint_polygon(self, points: Any, new_label: int) -> None:
@@ -180,6 +181,15 @@ class PaintLayer(LabelsLayer):
         if self._box is not None:
             self._meant[self._box.slices] = False
             self._box = None
+
+
+def _box(mask: Mask) -> Roi | None:
+    """The smallest rectangle that holds all that is True; None where nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    y, x = int(rows[0]), int(columns[0])
+    return Roi(y, x, int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x)
 
 
 @lru_cache(maxsize=8)
