@@ -180,7 +180,10 @@ def test_undo_and_redo_are_ours_by_key_and_by_the_layer(bench, qtbot):
     window.activateWindow()
     canvas = bench.viewer.window._qt_viewer.canvas.native
     canvas.setFocus()
-    control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+    control, shift = (
+        Qt.KeyboardModifier.ControlModifier,
+        Qt.KeyboardModifier.ShiftModifier,
+    )
     qtbot.keyClick(canvas, Qt.Key.Key_Z, control)
     bench.settle()
     assert bench.seen(3000, 3025) == (0, 2)

@@ -1,6 +1,5 @@
 """The Correct part: paint, take back, confirm, bring in, and find what to look at."""
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
@@ -9,7 +8,7 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import Region, Roi
-from napari_uhrseg.ui.bringing import Bringing
+from napari_uhrseg.ui.bringing import Bringing, fill_all
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.places import PlacesList, Tally, tally
@@ -20,6 +19,8 @@ from napari_uhrseg.ui.workarea import WorkArea
 from napari_uhrseg.ui.writer import Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from napari_uhrseg.io.corrections import Corrections
 
 NO_LABELS = (
@@ -346,9 +347,7 @@ class CorrectPart(QWidget):
             left = len(places) - 1
             self._say(f"Uncertain place {len(self._seen)}; {left} more.")
 
-        self._jobs.call(
-            uncertain_places, view.store, tuple(self._seen), returned=found
-        )
+        self._jobs.call(uncertain_places, view.store, tuple(self._seen), returned=found)
 
     def _jump(self, roi: Roi) -> None:
         if self._view is not None:
@@ -394,12 +393,3 @@ class CorrectPart(QWidget):
             self.redo.setEnabled(False)
         if self.area is None:
             self._say(READY if there else NO_LABELS)
-
-
-def fill_all(
-    corrections: "Corrections", pairs: list[tuple[Region, int]]
-) -> Iterator[float]:
-    """Fill regions one by one; yields the share of all."""
-    for number, (region, class_id) in enumerate(pairs):
-        for share in corrections.fill(region, class_id):
-            yield (number + share) / len(pairs)

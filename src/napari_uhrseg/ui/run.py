@@ -133,6 +133,7 @@ def run(
     store = _open_store(request, checkpoint, kept)
     try:
         store.coarsest_shown()
+        store.coarsest_corrected()
         store.coarsest_confidence()
         opened = Opened(store, request.image)
         yield opened

@@ -186,8 +186,8 @@ class SegmentPart(QWidget):
 
     def show_labels(self, store: "LabelStore", image: Image) -> None:
         """Show labels that are on disk; Segment then goes on in them."""
-        self.output.use(store.path)
-        self._key = str(store.path)
+        self.output.use(None if store.temporary else store.path)
+        self._key = image.fingerprint if store.temporary else str(store.path)
         known = self._views.get(self._key)
         if known is not None and known.alive:
             store.close()
@@ -195,10 +195,11 @@ class SegmentPart(QWidget):
             self._opened(known)
             return
         view = LabelsView(self._viewer, store, image)
-        self._show_legend(view)
+        self.show_legend(view)
         self._opened(view)
 
-    def _show_legend(self, view: LabelsView) -> None:
+    def show_legend(self, view: LabelsView) -> None:
+        """The classes of the labels shown, and their shares."""
         self.legend.set_legend(view.classes, view.hidden)
         self.legend.set_shares(view.store.area_shares())
 
