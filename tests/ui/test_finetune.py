@@ -90,8 +90,7 @@ def segmented(viewer, panel, scene, parent, qtbot, tmp_path):
     """The labelled scene, Fine-tune unfolded."""
     add_image(viewer, scene[1])
     panel.segment.model.use(parent)
-    panel.segment.output.use(tmp_path / "labels.zarr")
-    panel.segment.output.show_labels.click()
+    panel.labels.open(tmp_path / "labels.zarr")
     qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=30_000)
     wait_for_plan(panel, qtbot)
     for fold in panel.findChildren(Fold):

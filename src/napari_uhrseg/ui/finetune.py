@@ -21,12 +21,12 @@ from napari_uhrseg.ui.curves import Curves
 from napari_uhrseg.ui.finetune_after import LIKELY, AfterPart
 from napari_uhrseg.ui.finetune_changes import ChangesLayer
 from napari_uhrseg.ui.finetune_form import TeachForm
-from napari_uhrseg.ui.finetune_new import NewLabelsDialog, NewModelDialog
+from napari_uhrseg.ui.finetune_new import NewModelDialog
 from napari_uhrseg.ui.finetune_outcome import OutcomePart
 from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.layers import KEY, LabelsView
+from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.rows import add_row, form_of, note, push_button, row_of
 from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.view import view_rectangle
@@ -48,7 +48,7 @@ class FineTunePart(QWidget):
 
     segmentAgain = Signal(object, bool)  # checkpoint's path; only what likely changes
     checkpointWanted = Signal(object)  # path: kept, or gone back to
-    labelsWanted = Signal(object)  # Legend of new, empty labels
+    labelsWanted = Signal()  # empty ones, to paint in
     busyChanged = Signal(bool)  # whether a training goes on
 
     def __init__(self, viewer: Any, jobs: Jobs, hardware: HardwarePart) -> None:
@@ -73,7 +73,7 @@ class FineTunePart(QWidget):
         self.new_labels = push_button(
             "New labels…",
             "Name the classes of empty labels, to paint them before any model has run.",
-            self._ask_classes,
+            self.labelsWanted.emit,
         )
         self.new_model = push_button("New model…", "", self._ask_model)
         self.lesson = note()
@@ -195,7 +195,7 @@ class FineTunePart(QWidget):
         if self._hardware.device is None:
             raise PlanError("Looking for devices…")
         return work.Request(
-            self._view.layer.metadata[KEY],
+            self._view.image,
             self._view.store.path,
             self.form.start,
             self.form.settings(self._view.layer, self._hardware.device),
@@ -395,11 +395,6 @@ class FineTunePart(QWidget):
             dialog = NewModelDialog(self._view.legend, self)
             dialog.chosen.connect(self.form.use_new)
             dialog.open()
-
-    def _ask_classes(self) -> None:
-        dialog = NewLabelsDialog(self)
-        dialog.chosen.connect(self.labelsWanted.emit)
-        dialog.open()
 
 
 def _in_words(lesson: "Lesson") -> str:

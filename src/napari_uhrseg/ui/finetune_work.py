@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -230,11 +231,15 @@ def next_version(request: Request) -> Path:
 def _start(request: Request, legend: Legend) -> "Checkpoint":
     if isinstance(request.start, Path):
         return checkpoint_of(request.start)
-    from napari_uhrseg.engine.finetune import fresh
+    return _fresh(request.start, legend, request.image)
 
-    new = request.start
-    arguments: dict[str, object] = {}
-    return fresh(new.method, arguments, legend, request.image, new.encoder)
+
+@lru_cache(maxsize=1)
+def _fresh(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
+    """The last one made stays: the form is looked at more than once."""
+    from napari_uhrseg.engine.fresh import fresh
+
+    return fresh(new.method, {}, legend, image, new.encoder)
 
 
 @contextmanager

@@ -96,7 +96,6 @@ class OutputPart(QWidget):
     """The label store's path; empty keeps the labels until the window closes."""
 
     changed = Signal()
-    showWanted = Signal()  # the labels that are there
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,13 +109,9 @@ class OutputPart(QWidget):
         browse.setAccessibleName("Choose output")
         browse.setMaximumWidth(32)
         self.note = note()
-        self.show_labels = push_button(
-            "Show these labels", "Show them without a run.", self.showWanted.emit
-        )
         form = form_of(self)
         add_row(form, "Outpu&t", self.line, browse)
         form.addRow(self.note)
-        form.addRow(self.show_labels)
         on_edited(self.line, self._edited)
         self.set_image(None)
 
@@ -148,7 +143,6 @@ class OutputPart(QWidget):
             text = ""
         self.note.setText(text)
         self.note.setVisible(bool(text))
-        self.show_labels.setVisible(path is not None and path.exists())
         self.changed.emit()
 
     def _new(self) -> None:

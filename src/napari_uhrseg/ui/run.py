@@ -105,59 +105,15 @@ def prepare(request: Request) -> Prepared:
         return Prepared(request, planned)
     network = checkpoint_of(request.checkpoint).card.legend
     with LabelStore.open(request.output) as store:
-        _check_shape(store, request.image)
+        if store.shape != request.image.shape:
+            raise StoreError(
+                f"{request.output} holds the labels of another image "
+                f"({store.shape[1]} x {store.shape[0]} pixels).",
+                "Choose another output.",
+            )
         ids = class_map(network, store.legend.merged(network))
         others = store.conflicts(replace(planned.run, class_map=ids))
     return Prepared(request, planned, tuple(r.checkpoint for r in others))
-
-
-def new_labels(image: Image, path: Path | None, legend: Legend) -> Opened:
-    """An empty store for the image, to be painted in.
-
-    Raises
-    ------
-    StoreError
-        There is something at the path, or it cannot be written.
-    """
-    from napari_uhrseg.io.labels import LabelStore
-
-    store = LabelStore.create(path, image, legend)
-    if not store.temporary:
-        store.close()  # frees the lock; what is shown can still be read
-    return _opened(store, image)
-
-
-def open_labels(image: Image, path: Path) -> Opened:
-    """Labels that are on disk, to be shown without a run.
-
-    Raises
-    ------
-    StoreError
-        There are none, or they are of another image.
-    """
-    from napari_uhrseg.io.labels import LabelStore
-
-    store = LabelStore.open(path)
-    _check_shape(store, image)
-    return _opened(store, image)
-
-
-def _opened(store: "LabelStore", image: Image) -> Opened:
-    """With all that a layer needs in memory."""
-    for name in ("pandas", "skimage.color.colorconv"):
-        import_module(name)  # napari would at the first labels, on the Qt thread
-    store.coarsest_shown()
-    store.coarsest_confidence()
-    return Opened(store, image)
-
-
-def _check_shape(store: "LabelStore", image: Image) -> None:
-    if store.shape != image.shape:
-        raise StoreError(
-            f"{store.path} holds the labels of another image "
-            f"({store.shape[1]} x {store.shape[0]} pixels).",
-            "Choose another output.",
-        )
 
 
 def run(
@@ -169,14 +125,20 @@ def run(
 ) -> Iterator["Opened | Shares | SegmentEvent | None"]:
     """Open or make the store, then ``segment()``, with the class areas now and then.
 
-    ``kept`` is the temporary store of an earlier run, to go on with.
+    ``kept`` is the store of the view that shows the output already: the run writes
+    into this very object, so that what is shown knows of it.
     """
     from napari_uhrseg.engine.segment import segment
 
+    for name in ("pandas", "skimage.color.colorconv"):
+        import_module(name)  # napari would at the first labels, on the Qt thread
     checkpoint = checkpoint_of(request.checkpoint)
-    store = kept or _open_store(request, checkpoint)
+    store = _open_store(request, checkpoint, kept)
     try:
-        opened = _opened(store, request.image)
+        store.coarsest_shown()
+        store.coarsest_corrected()
+        store.coarsest_confidence()
+        opened = Opened(store, request.image)
         yield opened
         while not opened.shown.wait(0.02):
             yield None  # where the run can be cancelled
@@ -195,8 +157,8 @@ def run(
         )
         yield from _with_shares(run_events, store)
     finally:
-        if not store.temporary:
-            store.close()  # frees the lock; what is shown can still be read
+        if store is kept or not store.temporary:
+            store.release()  # what is shown can still be read
 
 
 def _with_shares(
@@ -215,9 +177,14 @@ def _with_shares(
             yield Shares(store.area_shares(), store.legend)
 
 
-def _open_store(request: Request, checkpoint: "Checkpoint") -> "LabelStore":
+def _open_store(
+    request: Request, checkpoint: "Checkpoint", kept: "LabelStore | None"
+) -> "LabelStore":
     from napari_uhrseg.io.labels import LabelStore
 
+    if kept is not None and kept.path.exists():
+        kept.take()
+        return kept
     if request.output is not None and request.output.exists():
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
@@ -12,10 +12,9 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.types import Legend
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.layers import KEY, LabelsView
+from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.output import ask_about, free_name
 from napari_uhrseg.ui.rows import note
@@ -23,13 +22,16 @@ from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.running import Running
 from napari_uhrseg.ui.settings import SettingsPart
 
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
+
 PLANNING = "Planning…"
 
 
 class SegmentPart(QWidget):
     """Model, device, place and output; the plan; the run; the legend."""
 
-    viewChanged = Signal(object)  # LabelsView, or None while no labels are shown
+    viewChanged = Signal(object)  # LabelsView | None: what is shown and corrected
     busyChanged = Signal(bool)  # whether a run goes on
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
@@ -67,7 +69,6 @@ class SegmentPart(QWidget):
         self.bar.pauseToggled.connect(self._toggle_pause)
         self.bar.cancelled.connect(self._cancel)
         self.legend.visibilityChanged.connect(self._show_class)
-        self.output.showWanted.connect(self.show_labels)
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
         self.replan()
@@ -84,33 +85,6 @@ class SegmentPart(QWidget):
     def view(self) -> LabelsView | None:
         """The labels that are shown of the image, if any."""
         return self._view
-
-    @property
-    def image(self) -> Image | None:
-        return self._image
-
-    def show_labels(self) -> None:
-        """Show the labels at the output without a run."""
-        path = self.output.path
-        if self._image is not None and path is not None:
-            self._key = _key(path, self._image)
-            self._jobs.call(
-                work.open_labels, self._image, path, returned=self._show_opened
-            )
-
-    def new_labels(self, legend: Legend) -> None:
-        """Make an empty store with these classes at the output, and show it."""
-        if self._image is None:
-            report(PlanError("Open an image, or choose an image layer, first."))
-            return
-        path = self.output.path
-        if path is not None and path.exists():
-            path = free_name(path)
-            self.output.use(path)
-        self._key = _key(path, self._image)
-        self._jobs.call(
-            work.new_labels, self._image, path, legend, returned=self._show_opened
-        )
 
     def segment_again(self, path: Path, only_likely: bool) -> None:
         """Label what is shown again with this checkpoint, replacing others' labels.
@@ -216,9 +190,10 @@ class SegmentPart(QWidget):
             self._run(request, answer == "replace")
 
     def _run(self, request: work.Request, replacing: bool) -> None:
-        self._key = _key(request.output, request.image)
+        output = request.output
+        self._key = str(output.absolute() if output else request.image.fingerprint)
         view = self._views.get(self._key)
-        kept = view.store if view and view.alive and view.store.temporary else None
+        kept = view.store if view is not None and view.alive else None
         run = Running(self._viewer, self._layer, self.bar, self.legend, self)
         run.view = view
         run.opened.connect(self._opened)
@@ -247,15 +222,6 @@ class SegmentPart(QWidget):
         self._busy("Preparing the run…")
         self._run(request, replacing=True)
 
-    def _show_opened(self, opened: work.Opened) -> None:
-        """Labels without a run: new ones, or some that were there."""
-        before = self._views.get(self._key)
-        if before is not None:
-            before.remove()
-        view = LabelsView(self._viewer, opened.store, opened.image)
-        self.legend.set_legend(opened.store.legend, view.hidden)
-        self._opened(view)
-
     def _opened(self, view: LabelsView) -> None:
         for other in self._views.values():  # two label layers would mix their colours
             if other is not view:
@@ -264,22 +230,40 @@ class SegmentPart(QWidget):
         self._set_view(view)
 
     def _set_view(self, view: LabelsView | None) -> None:
-        if view is not self._view:
-            self._view = view
-            self.viewChanged.emit(view)
+        self._view = view
+        self.viewChanged.emit(view)
 
     def _view_of(self, image: Image | None) -> LabelsView | None:
         """The labels of an image that are in the viewer, the latest of them."""
         found = (
             view
             for view in reversed(self._views.values())
-            if view.alive and _identity(view.layer.metadata[KEY]) == _identity(image)
+            if view.alive and _identity(view.image) == _identity(image)
         )
         return next(found, None)
 
     def _layer_removed(self) -> None:
         if self._view is not None and not self._view.alive:
             self._set_view(self._view_of(self._image))
+
+    def show_labels(self, store: "LabelStore", image: Image) -> None:
+        """Show labels that are on disk; Segment then goes on in them."""
+        self.output.use(None if store.temporary else store.path)
+        self._key = image.fingerprint if store.temporary else str(store.path)
+        known = self._views.get(self._key)
+        if known is not None and known.alive:
+            store.close()
+            known.show()
+            self._opened(known)
+            return
+        view = LabelsView(self._viewer, store, image)
+        self.show_legend(view)
+        self._opened(view)
+
+    def show_legend(self, view: LabelsView) -> None:
+        """The classes of the labels shown, and their shares."""
+        self.legend.set_legend(view.classes, view.hidden)
+        self.legend.set_shares(view.store.area_shares())
 
     def _busy(self, status: str) -> None:
         self._occupied = True
@@ -309,11 +293,6 @@ class SegmentPart(QWidget):
     def _show_class(self, class_id: int, shown: bool) -> None:
         if self._view is not None:
             self._view.show_class(class_id, shown)
-
-
-def _key(output: Path | None, image: Image) -> str:
-    """Under which the labels' view is kept: their folder, or the image without one."""
-    return image.fingerprint if output is None else str(output.absolute())
 
 
 def _identity(image: Image | None) -> object:
