@@ -58,7 +58,7 @@ class FineTunePart(QWidget):
         self._view: LabelsView | None = None
         self._checkpoint: Path | None = None
         self._folders: tuple[Path, ...] = ()
-        self._blocked = ""
+        self._blocked = self._status = ""  # the last one: how the last training went
         self._number = 0  # of the last look at the corrections
         self._looking = self._stale = False
         self._training: Training | None = None
@@ -145,6 +145,8 @@ class FineTunePart(QWidget):
         """A segmentation goes on, or has ended: one takes all of the memory allowed."""
         self._blocked = "A segmentation is going on." if segmenting else ""
         self.after.set_blocked(self._blocked)
+        if segmenting and self._training is None:
+            self.bar.idle(self._blocked)
         self.refresh()
         if not segmenting:
             self.refresh_standing()
@@ -186,6 +188,8 @@ class FineTunePart(QWidget):
         PlanError
             Something is missing; the message says what.
         """
+        if self._blocked:
+            raise PlanError(self._blocked)
         if self._outcome is not None:
             raise PlanError(UNDECIDED)
         if self._view is None:
@@ -212,15 +216,12 @@ class FineTunePart(QWidget):
             return
         self._stale = False
         try:
-            if self._blocked:
-                raise PlanError(self._blocked)
             request = self.request()
         except PlanError as error:
-            self._say_lesson("")
-            self.bar.idle(str(error))
+            self._idle(str(error))
             return
         number, self._looking = self._number, True
-        self.bar.idle(LOOKING)
+        self.bar.idle(LOOKING, self._status)
         self._jobs.call(
             work.look,
             request,
@@ -231,24 +232,24 @@ class FineTunePart(QWidget):
 
     def _found(self, lesson: "Lesson", number: int) -> None:
         if number == self._number:
-            self._say_lesson(_in_words(lesson))
-            self.bar.idle("")
+            self._idle("", _in_words(lesson))
 
     def _not_found(self, error: Exception, number: int) -> None:
         if number == self._number:
             if not isinstance(error, UhrSegError):
                 report(error)
-            self._say_lesson("")
-            self.bar.idle(str(error))
+            self._idle(str(error))
 
     def _looked(self) -> None:
         self._looking = False
         if self._stale and self.isVisible():
             self._later()
 
-    def _say_lesson(self, text: str) -> None:
-        self.lesson.setText(text)
-        self.lesson.setVisible(bool(text))
+    def _idle(self, why_not: str, lesson: str = "") -> None:
+        """Nothing goes on: how the last training went, or why none can begin."""
+        self.lesson.setText(lesson)
+        self.lesson.setVisible(bool(lesson))
+        self.bar.idle(why_not, self._status)
 
     # -- a training --------------------------------------------------------------
 
@@ -259,7 +260,7 @@ class FineTunePart(QWidget):
         except PlanError as error:
             report(error)
             return
-        self._trained = request
+        self._trained, self._status = request, ""
         self._target = work.next_version(request)
         self._training = Training(self.bar, self.curves, self)
         self._training.ended.connect(self._ended)
@@ -283,10 +284,10 @@ class FineTunePart(QWidget):
         self._training, self._outcome = None, compared
         self.form.setEnabled(True)
         self.after.set_blocked("")
-        if compared is None:
-            self.bar.idle("", status)
-        else:
-            self.bar.idle(UNDECIDED, status)
+        self._status = status
+        self.bar.idle(UNDECIDED if compared else "", status)
+        self.refresh()
+        if compared is not None:
             self.outcome.show_outcome(compared, self._view and self._view.legend)
         self.busyChanged.emit(False)
 
@@ -332,7 +333,9 @@ class FineTunePart(QWidget):
         self._outcome = None
         self.changes.remove()
         self.outcome.hide()
-        self.bar.idle("", status)
+        self._status = status
+        self.bar.idle(LOOKING, status)
+        self.refresh()
 
     def _toggle_changes(self) -> None:
         """Compare what is in view, or stop doing so."""
