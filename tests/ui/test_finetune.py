@@ -316,7 +316,7 @@ def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
     viewer.scene.camera.zoom = 2
     viewer.scene.camera.center = (320, 384)
     part.outcome.changes.click()
-    qtbot.waitUntil(lambda: part._comparing is None, timeout=60_000)
+    qtbot.waitUntil(lambda: not part.changes.going_on, timeout=60_000)
     layer = part.changes.layer
     assert layer in viewer.layers
     y, x = (int(v) for v in layer.translate)

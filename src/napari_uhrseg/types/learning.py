@@ -84,7 +84,7 @@ class FineTuneSettings:
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     places: tuple[Roi, ...] | None = None
-    frozen_norm: bool = True
+    frozen_norm: bool = False
 
     @classmethod
     def quick(cls, **chosen: Any) -> Self:

@@ -19,17 +19,16 @@ from napari_uhrseg.io.image import Image
 from napari_uhrseg.ui import finetune_work as work
 from napari_uhrseg.ui.curves import Curves
 from napari_uhrseg.ui.finetune_after import LIKELY, AfterPart
-from napari_uhrseg.ui.finetune_changes import ChangesLayer
+from napari_uhrseg.ui.finetune_changes import Comparison
 from napari_uhrseg.ui.finetune_form import TeachForm
 from napari_uhrseg.ui.finetune_new import NewModelDialog
 from napari_uhrseg.ui.finetune_outcome import OutcomePart
 from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
-from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.rows import add_row, form_of, note, push_button, row_of
 from napari_uhrseg.ui.runbar import RunBar
-from napari_uhrseg.ui.view import view_rectangle
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.lesson import Lesson
@@ -65,7 +64,6 @@ class FineTunePart(QWidget):
         self._target = Path()  # the name that Keep proposes
         self._trained: work.Request | None = None  # what the outcome came from
         self._outcome: Compared | None = None
-        self._comparing: Job | None = None
         self._drafts = tempfile.TemporaryDirectory(
             prefix="napari-uhrseg-", ignore_cleanup_errors=True
         )
@@ -85,7 +83,7 @@ class FineTunePart(QWidget):
         self.curves = Curves(viewer, jobs)
         self.outcome = OutcomePart()
         self.after = AfterPart(jobs)
-        self.changes = ChangesLayer(viewer)
+        self.changes = Comparison(viewer, jobs, self.outcome)
         scratch = QWidget()
         add_row(
             form_of(scratch), "From nothing", row_of(self.new_labels, self.new_model)
@@ -338,50 +336,9 @@ class FineTunePart(QWidget):
         self.refresh()
 
     def _toggle_changes(self) -> None:
-        """Compare what is in view, or stop doing so."""
-        if self._comparing is not None:
-            self._comparing.quit()
-            return
         view, outcome, request = self._view, self._outcome, self._trained
-        if view is None or outcome is None or request is None:
-            return
-        seen = view_rectangle(self._viewer, view.layer)
-        if seen is None:
-            report(PlanError("The image is not in view.", "Move it into view."))
-            return
-        self.outcome.set_comparing(True)
-        self.outcome.set_share("Comparing the old and the new checkpoint…")
-        self._comparing = self._jobs.call(
-            work.changed,
-            self._stop_comparing,
-            request,
-            seen,
-            outcome.path,
-            view.legend,
-            returned=lambda changed: self._show_changes(changed, view, seen),
-            finished=self._compared,
-        )
-
-    def _stop_comparing(self) -> bool:
-        """Asked from the worker's thread."""
-        return self._comparing is not None and bool(self._comparing.abort_requested)
-
-    def _show_changes(
-        self, changed: work.Changed | None, view: LabelsView, seen: Any
-    ) -> None:
-        if changed is None or not view.alive:
-            return
-        self.changes.show(changed, view.layer)
-        text = f"{100 * changed.share:.1f} % of the pixels change"
-        part = "" if changed.roi == seen else ", in the middle of what is in view"
-        self.outcome.set_share(f"{text}{part}.")
-
-    def _compared(self) -> None:
-        stopped = self._stop_comparing()
-        self._comparing = None
-        self.outcome.set_comparing(False)
-        if stopped or self.changes.layer is None:
-            self.outcome.set_share("")
+        if view is not None and outcome is not None and request is not None:
+            self.changes.toggle(view, request, outcome.path)
 
     # -- from nothing ------------------------------------------------------------
 

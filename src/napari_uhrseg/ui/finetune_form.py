@@ -93,6 +93,7 @@ class TeachForm(QWidget):
     def use_new(self, model: NewModel) -> None:
         """Start from a network that has learned nothing."""
         self._new = model
+        self.length.setCurrentIndex(self.length.findData(THOROUGH))
         self._choose(f"{model.name}, {model.encoder.removeprefix('tu-')}", NEW)
 
     def use(self, path: Path) -> None:

@@ -237,7 +237,7 @@ def _start(request: Request, legend: Legend) -> "Checkpoint":
 @lru_cache(maxsize=1)
 def _fresh(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
     """The last one made stays: the form is looked at more than once."""
-    from napari_uhrseg.engine.fresh import fresh
+    from napari_uhrseg.engine.finetune import fresh
 
     return fresh(new.method, {}, legend, image, new.encoder)
 
