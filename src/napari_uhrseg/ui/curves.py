@@ -97,6 +97,7 @@ class Curves(QWidget):
         self.loss.getAxis("bottom").setStyle(showValues=False)
         self.loss.getAxis("bottom").setHeight(8)
         grid = self._ground.ci.layout
+        grid.setContentsMargins(0, 4, 16, 0)  # room for half of the last number
         for row in (0, 1):
             grid.setRowStretchFactor(row, 1)
         self.miou.setLabel("bottom", "step", **SMALL)
