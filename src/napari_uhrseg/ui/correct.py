@@ -306,7 +306,7 @@ class CorrectPart(QWidget):
                 return
             self.bar.begin(title)
             self._job = self._jobs.start(
-                make, corrections, yielded=progressed, finished=ended
+                _made, make, corrections, yielded=progressed, finished=ended
             )
             self._show_state()
 
@@ -393,3 +393,10 @@ class CorrectPart(QWidget):
             self.redo.setEnabled(False)
         if self.area is None:
             self._say(READY if there else NO_LABELS)
+
+
+def _made(
+    make: "Callable[[Corrections], Iterator[float]]", corrections: "Corrections"
+) -> "Iterator[float]":
+    """A generator, as jobs want one."""
+    yield from make(corrections)
