@@ -287,9 +287,11 @@ class WorkArea(QObject):
         under, step = self._view.layer, 1 << area.level
         layer.data = shown
         origin = np.array([area.roi.y, area.roi.x]) + (step - 1) / 2
-        layer.scale = under.scale[-2:] * step
         layer.translate = under.translate[-2:] + under.scale[-2:] * origin
-        layer.brush_size = layer.brush_size  # the cursor's size follows the scale
+        scale = under.scale[-2:] * step
+        if not np.array_equal(layer.scale, scale):  # all setters draw anew
+            layer.scale = scale
+            layer.brush_size = layer.brush_size  # the cursor's size follows
         self._set_visible(True)
         self.moved.emit(
             "Painting pixel by pixel."
