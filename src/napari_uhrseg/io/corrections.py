@@ -25,7 +25,7 @@ from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.io.tree import CORRECTION, lock, open_corrections
 from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
 
-PART = 4096  # level-0 pixels a side of what is written at once
+PART = 2048  # level-0 pixels a side of what is written at once
 FOLDER = ".corrections"
 SNAPSHOT_EVERY = 32  # records, so that little is carried out anew after a kill
 
@@ -40,8 +40,8 @@ class Corrections:
     its call returns, and shown at every level then. From several threads, one
     change comes after the other.
 
-    Any change is made in parts of at most 4096 x 4096 pixels, so that memory (some
-    150 MB) does not grow with it. The journal keeps the last 64 MB of changes (days
+    Any change is made in parts of at most 2048 x 2048 pixels, so that memory (some
+    100 MB) does not grow with it. The journal keeps the last 64 MB of changes (days
     of strokes), and the last change whatever its size: what is older stays as it is
     and can no longer be undone. A kill loses nothing; a power cut may lose, of the
     arrays, what the system had not written yet.
@@ -234,9 +234,9 @@ class Corrections:
 
     # -- how it is done ---------------------------------------------------------
 
-    def _change(self, roi: Roi, make: Make, side: int = PART) -> Iterator[float]:
+    def _change(self, roi: Roi, make: Make, most: int = 0) -> Iterator[float]:
         change = _Change(make)
-        tiles = list(roi.intersect(self._image).tiles(side))
+        tiles = list(roi.intersect(self._image).tiles(min(PART, most or PART)))
         for number, tile in enumerate(tiles, 1):
             with self._turn:
                 self._put(change, tile)
@@ -342,7 +342,10 @@ class Corrections:
             self._counted = None  # counted anew: records between are not at hand
         for entry in left:
             self._carry_out(entry)
-            self._finish(entry)
+            self._done = entry.number
+        # not between them: the arrays may hold what later records did already
+        if left:
+            self._finish(left[-1])
 
     def _occupancy(self) -> Occupancy:
         """The counts; from the arrays' files once, where they are not known."""

@@ -298,14 +298,18 @@ class LabelStore:
         """Show a class as another from now on, whatever was or will be written.
 
         The arrays keep the id, and so does the legend, for the runs that name it;
-        `aliases` says what it is shown as. Raises likewise.
+        `aliases` says what it is shown as. Into itself: shown as itself again.
+        Raises ValueError where one is unknown, or the other is shown as this one.
         """
         with self._changing():
-            into = self.aliases.get(into, into)
-            if class_id == into or not {class_id, into} <= {c.id for c in self.legend}:
+            aliases = {k: v for k, v in self.aliases.items() if k != class_id}
+            if class_id != into:
+                into = aliases.get(into, into)
+                aliases = {k: into if v == class_id else v for k, v in aliases.items()}
+                aliases[class_id] = into
+            if aliases.get(into) or not {class_id, into} <= {c.id for c in self.legend}:
                 raise ValueError(f"class {class_id} cannot be merged into {into}")
-            aliases = {k: into if v == class_id else v for k, v in self.aliases.items()}
-            self._save_classes(self.legend, {**aliases, class_id: into})
+            self._save_classes(self.legend, aliases)
             self.refresh_coarsest(Roi(0, 0, *self.prediction[-1].shape))
             return self.legend
 
@@ -326,6 +330,8 @@ class LabelStore:
         self._tree.save(legend, self.runs, aliases)
         self.legend = legend
         self.aliases.update(aliases)  # in place: the shown levels look at it
+        for class_id in self.aliases.keys() - aliases.keys():
+            del self.aliases[class_id]
         self._tree.save_legend(legend, aliases)
 
     def conflicts(self, run: Run) -> tuple[Run, ...]:
