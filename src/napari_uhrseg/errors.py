@@ -47,3 +47,7 @@ class DeviceError(UhrSegError):
 
 class TrainingError(UhrSegError):
     """Training cannot start or went wrong (no data, loss became NaN)."""
+
+
+class ClusterError(UhrSegError):
+    """A scheduler or its workers are missing, do not fit, or cannot do the work."""

@@ -13,6 +13,7 @@ import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
+from napari_uhrseg.io.owned import revoke
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
@@ -163,6 +164,7 @@ def lock(path: Path) -> filelock.BaseFileLock:
     held = filelock.FileLock(path / ".lock", timeout=0, thread_local=False)
     try:
         held.acquire()
+        revoke(path)  # workers of a client that died write no more
     except filelock.Timeout as error:
         raise StoreError(
             f"{path} is being written by another window or process.",
