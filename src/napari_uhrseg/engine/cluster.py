@@ -94,13 +94,42 @@ def segment_on_cluster(
     bit on the CPU. A worker that dies has its blocks done by others. No more than
     two blocks a worker are held here, each at most half a megabyte.
     """
+    order = _order(image, checkpoint, settings, budget)
+    order = replace(order, token=store.hand_out(), store=store.path)
+    try:
+        with connected(cluster) as client:
+            yield from _run(client, order, store, focus, stop, replace_other)
+    except Stopped:
+        return
+    finally:
+        revoke(store.path)
+
+
+def plan_on_cluster(
+    cluster: "Client | str",
+    image: Image,
+    checkpoint: Path | str,
+    settings: SegmentSettings | None = None,
+    budget: MemoryBudget | None = None,
+) -> Plan:
+    """The plan of ``segment_on_cluster``, made on a worker. Raises likewise."""
+    with connected(cluster) as client:
+        return _planned(client, _order(image, checkpoint, settings, budget), None)[0]
+
+
+def _order(
+    image: Image,
+    checkpoint: Path | str,
+    settings: SegmentSettings | None,
+    budget: MemoryBudget | None,
+) -> Order:
     if image.path is None:
         raise ClusterError(
             f"{image.name} is not a file, so workers cannot open it.",
             "Save it where they can, or segment on this machine.",
         )
-    order = Order(
-        token=store.hand_out(),
+    return Order(
+        token="",
         version=__version__,
         source=Source(
             image.path.absolute(),
@@ -109,18 +138,10 @@ def segment_on_cluster(
             tuple(image.plane.items()),
         ),
         checkpoint=Path(checkpoint).absolute(),
-        store=store.path,
+        store=None,
         settings=settings or SegmentSettings(),
         budget=budget,
     )
-    try:
-        with connected(cluster) as client:
-            try:
-                yield from _run(client, order, store, focus, stop, replace_other)
-            except Stopped:
-                return
-    finally:
-        revoke(store.path)
 
 
 def _run(
@@ -131,17 +152,10 @@ def _run(
     stop: Stop | None,
     replace_other: bool,
 ) -> Iterator[SegmentEvent]:
-    workers = check_workers(client, order)
-    planned, network = _planned(client, order, stop)
-    plan = replace(
-        planned,
-        estimate=replace(
-            planned.estimate, seconds=planned.estimate.seconds / len(workers)
-        ),
-        warnings=planned.warnings + _warnings(workers),
-    )
+    plan, network = _planned(client, order, stop)
     yield Planned(plan)
     plan, run = begin(plan, network, store, replace_other)
+    # the run as recorded, with the batch that the plan settled on
     plan = replace(plan, run=replace(run, batch_size=plan.run.batch_size))
     flight = Flight(client, replace(order, plan=plan), stop)
     kind = Frames if isinstance(plan.grid, FrameGrid) else Blocks
@@ -149,6 +163,26 @@ def _run(
         yield from kind(flight, plan, store, focus).events()
     finally:
         flight.close()
+
+
+def _planned(client: "Client", order: Order, stop: Stop | None) -> tuple[Plan, Legend]:
+    """A worker's plan with the time that all workers take, and the network's classes.
+
+    Raises as ``segment_on_cluster`` does, and Stopped.
+    """
+    workers = check_workers(client, order)
+    future = client.submit(clusterwork.plan_there, order, pure=False)
+    while not future.done():
+        if stop is not None and stop():
+            raise Stopped
+        time.sleep(WAIT)
+    plan, legend = answer(future)
+    seconds = plan.estimate.seconds / len(workers)
+    return replace(
+        plan,
+        estimate=replace(plan.estimate, seconds=seconds),
+        warnings=plan.warnings + _warnings(workers),
+    ), legend
 
 
 @contextmanager
@@ -286,14 +320,3 @@ def _warnings(workers: dict[str, About]) -> tuple[str, ...]:
         if count > 1:
             found.append(f"{count} workers share the GPU {gpu} of {host}.")
     return tuple(found)
-
-
-def _planned(client: "Client", order: Order, stop: Stop | None) -> tuple[Plan, Legend]:
-    """A worker's plan, and the classes of the network."""
-    future = client.submit(clusterwork.plan_there, order, pure=False)
-    while not future.done():
-        if stop is not None and stop():
-            raise Stopped
-        time.sleep(WAIT)
-    plan, legend = answer(future)
-    return plan, legend

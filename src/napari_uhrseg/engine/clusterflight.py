@@ -54,6 +54,10 @@ class Stopped(Exception):
     """The person asked to stop."""
 
 
+class WorkersDied(ClusterError):
+    """A task killed its workers, or they were unlucky: nobody could do it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Landed:
     """A task that has ended; ``lost`` says why, where its workers died."""
@@ -110,9 +114,9 @@ class Flight:
         Raises
         ------
         Stopped
-            ``stop()`` is true, or the workers were told to.
+            ``stop()`` is true.
         ClusterError
-            The scheduler or all workers are gone, or do not fit.
+            The scheduler or all workers are gone, do not fit, or may not write.
         UhrSegError
             What a task raised: it would end a run on one machine, too.
         """
@@ -130,14 +134,16 @@ class Flight:
         return self._outcome(key, self._futures.pop(key))
 
     def _outcome(self, key: Any, future: "Future") -> Landed:
-        from distributed import KilledWorker
-
         try:
             result: Result | None = answer(future)
-        except KilledWorker:
-            return Landed(key, None, DEATHS)
-        if result is None:
-            raise Stopped
+        except WorkersDied as error:
+            return Landed(key, None, error.message)
+        if result is None:  # nobody asked to stop: the worker found no token
+            raise ClusterError(
+                f"A worker may not write {self._order.store} any more: another "
+                "process has taken it over.",
+                "Let that one finish, or segment again: what is done stays.",
+            )
         return Landed(key, result)
 
     def close(self) -> None:
@@ -152,11 +158,17 @@ def answer(future: "Future") -> Any:
 
     Raises
     ------
+    WorkersDied
+        One worker after the other that took the task.
     ClusterError, UhrSegError
-        As `Flight.land` says; ``KilledWorker`` where its workers died.
+        As `Flight.land` says.
     """
+    from distributed import KilledWorker
+
     try:
         return future.result(timeout=ANSWER)
+    except KilledWorker as error:
+        raise WorkersDied(DEATHS, "Give them less to do, or more memory.") from error
     except (CancelledError, OSError, TimeoutError) as error:
         raise ClusterError(
             "The scheduler cannot be reached any more.",

@@ -53,13 +53,14 @@ class Order:
     """All that a worker must know; sent with each task, some kilobytes.
 
     ``plan`` is None until a worker has made one; its run is then the recorded one.
+    ``store`` is None where a plan is all that is wanted.
     """
 
     token: str
     version: str
     source: Source
     checkpoint: Path
-    store: Path
+    store: Path | None
     settings: SegmentSettings
     budget: MemoryBudget | None
     plan: Plan | None = None
@@ -93,7 +94,8 @@ _stopped: set[str] = set()
 def about(order: Order) -> About:
     """The versions of the worker that runs it, and which files it does not see."""
     paths = (order.source.path, order.checkpoint, order.store)
-    missing = tuple(p for p in paths if not p.exists())
+    missing = tuple(p for p in paths if p is not None and not p.exists())
+    token = order.token if order.store is None else seen_token(order.store)
     return About(
         host=socket.gethostname(),
         version=__version__,
@@ -101,7 +103,7 @@ def about(order: Order) -> About:
         torch=version_of("torch"),
         gpu=environ.get("CUDA_VISIBLE_DEVICES", ""),
         missing=missing,
-        other_store=not missing and seen_token(order.store) != order.token,
+        other_store=not missing and token != order.token,
     )
 
 
@@ -220,6 +222,7 @@ def _job(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
 
 def _made(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
     assert order.plan is not None
+    assert order.store is not None
     run, checkpoint = order.plan.run, _checkpoint(order.checkpoint)
     if checkpoint.hash != run.checkpoint_hash:
         raise ClusterError(
