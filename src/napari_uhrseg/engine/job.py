@@ -17,8 +17,8 @@ from napari_uhrseg.engine.events import Progress, SegmentEvent
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.views import read_views, to_level0
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.owned import Target
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
@@ -43,7 +43,7 @@ class Work:
 
     image: Image
     checkpoint: Checkpoint
-    store: LabelStore
+    store: Target
     plan: Plan
     run: Run
     threads: int | None
