@@ -121,7 +121,8 @@ def run(
 ) -> Iterator["Opened | Shares | SegmentEvent | None"]:
     """Open or make the store, then ``segment()``, with the class areas now and then.
 
-    ``kept`` is the temporary store of an earlier run, to go on with.
+    ``kept`` is the store of the view that shows the output already: the run writes
+    into this very object, so that what is shown knows of it.
     """
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.segment import segment
@@ -129,9 +130,10 @@ def run(
     for name in ("pandas", "skimage.color.colorconv"):
         import_module(name)  # napari would at the first labels, on the Qt thread
     checkpoint = _checkpoint(request.checkpoint)
-    store = kept or _open_store(request, checkpoint)
+    store = _open_store(request, checkpoint, kept)
     try:
         store.coarsest_shown()
+        store.coarsest_corrected()
         store.coarsest_confidence()
         opened = Opened(store, request.image)
         yield opened
@@ -150,8 +152,8 @@ def run(
         )
         yield from _with_shares(run_events, store)
     finally:
-        if not store.temporary:
-            store.close()  # frees the lock; what is shown can still be read
+        if store is kept or not store.temporary:
+            store.release()  # what is shown can still be read
 
 
 def _with_shares(
@@ -170,9 +172,14 @@ def _with_shares(
             yield Shares(store.area_shares(), store.legend)
 
 
-def _open_store(request: Request, checkpoint: "Checkpoint") -> "LabelStore":
+def _open_store(
+    request: Request, checkpoint: "Checkpoint", kept: "LabelStore | None"
+) -> "LabelStore":
     from napari_uhrseg.io.labels import LabelStore
 
+    if kept is not None and kept.path.exists():
+        kept.take()
+        return kept
     if request.output is not None and request.output.exists():
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)

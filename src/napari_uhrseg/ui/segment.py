@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
@@ -20,11 +20,16 @@ from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.running import Running
 from napari_uhrseg.ui.settings import SettingsPart
 
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
+
 PLANNING = "Planning…"
 
 
 class SegmentPart(QWidget):
     """Model, device, place and output; the plan; the run; the legend."""
+
+    viewChanged = Signal(object)  # LabelsView | None: what is shown and corrected
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
         super().__init__()
@@ -156,9 +161,10 @@ class SegmentPart(QWidget):
             self._run(request, answer == "replace")
 
     def _run(self, request: work.Request, replacing: bool) -> None:
-        self._key = str(request.output or request.image.fingerprint)
+        output = request.output
+        self._key = str(output.absolute() if output else request.image.fingerprint)
         view = self._views.get(self._key)
-        kept = view.store if view and view.alive and view.store.temporary else None
+        kept = view.store if view is not None and view.alive else None
         run = Running(self._viewer, self._layer, self.bar, self.legend, self)
         run.view = view
         run.opened.connect(self._opened)
@@ -171,6 +177,31 @@ class SegmentPart(QWidget):
             if other is not view:
                 other.hide()
         self._views[self._key] = self._view = view
+        self.viewChanged.emit(view)
+
+    @property
+    def view(self) -> LabelsView | None:
+        """The labels shown last, whether made by a run or opened."""
+        return self._view
+
+    def show_labels(self, store: "LabelStore", image: Image) -> None:
+        """Show labels that are on disk; Segment then goes on in them."""
+        self.output.use(None if store.temporary else store.path)
+        self._key = image.fingerprint if store.temporary else str(store.path)
+        known = self._views.get(self._key)
+        if known is not None and known.alive:
+            store.close()
+            known.show()
+            self._opened(known)
+            return
+        view = LabelsView(self._viewer, store, image)
+        self.show_legend(view)
+        self._opened(view)
+
+    def show_legend(self, view: LabelsView) -> None:
+        """The classes of the labels shown, and their shares."""
+        self.legend.set_legend(view.classes, view.hidden)
+        self.legend.set_shares(view.store.area_shares())
 
     def _busy(self, status: str) -> None:
         self._occupied = True
