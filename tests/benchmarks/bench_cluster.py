@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from common import MB, sample
@@ -90,10 +91,12 @@ def _store() -> Table:
     """Writing a block of an image of 100,000 pixels a side, by who does what."""
     table = Table("block", "one writer", "worker writes", "client adopts", "on disk")
     table.title = f"Store: labels and confidence of a block, {LARGE:,} pixels a side"
-    large = np.broadcast_to(np.uint8(0), (LARGE, LARGE))
-    image = Image.from_array(large, name="large", fill=False)
+    image = SimpleNamespace(
+        name="large", path=None, fingerprint="", shape=(LARGE, LARGE),
+        pixel_size=None, unit="pixel", crs=None, affine=None,
+    )  # fmt: skip
     legend = load_checkpoint(sample("plain.safetensors")).card.legend
-    run = _record(image, legend)
+    run = _record(legend)
     for chunks in (1, 2, 4, 8):
         whole, written, adopted = [], [], []
         with tempfile.TemporaryDirectory() as folder:
@@ -125,10 +128,10 @@ def _store() -> Table:
     return table
 
 
-def _record(image: Image, legend: Legend) -> Run:
+def _record(legend: Legend) -> Run:
     """A run record for the store; nothing is run."""
     return Run(
-        id=0, image_path="", image_fingerprint=image.fingerprint, model="none",
+        id=0, image_path="", image_fingerprint="", model="none",
         checkpoint="none", checkpoint_hash="", class_map=tuple(c.id for c in legend),
         bands=(0,), scale=1.0, value_range=(0.0, 255.0), window=256, overlap=0,
         placement="shift", merge="uniform", region=None, skip_glass=False,
