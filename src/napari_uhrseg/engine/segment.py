@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.job import Focus, Job, Stop, Work
+from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.io.image import Image
@@ -26,6 +29,8 @@ def segment(
     stop: Stop | None = None,
     *,
     replace_other: bool = False,
+    order: Literal["near", "likely"] = "near",
+    only_likely: bool = False,
 ) -> Iterator[SegmentEvent]:
     """Label the image into the store, yielding events as it goes.
 
@@ -43,6 +48,12 @@ def segment(
         large frame; where it is true the run ends as if the generator were closed.
     replace_other
         Overwrite what a run with other settings has labelled.
+    order
+        ``"near"``: the nearest to the focus; ``"likely"``: what is in focus, then
+        where labels were unsure or corrected, so that a fine-tuned checkpoint shows
+        at once where it differs.
+    only_likely
+        End after those chunks; the others stay pending.
 
     Yields
     ------
@@ -68,7 +79,13 @@ def segment(
     plan = make_plan(image, checkpoint, settings, budget)
     yield Planned(plan)
     plan, run = begin(plan, checkpoint.card.legend, store, replace_other)
-    work = Work(image, checkpoint, store, plan, run, settings.threads, stop)
+    only = None
+    if order == "likely" or only_likely:
+        scores = change_scores(store)
+        if only_likely:
+            only = likely_chunks(scores, focus() if focus else None)
+        focus = LikelyFirst(scores, partial(store.pending, run), focus)
+    work = Work(image, checkpoint, store, plan, run, settings.threads, stop, only)
     job: Job = (
         FrameJob(work, plan.grid)
         if isinstance(plan.grid, FrameGrid)
@@ -92,6 +109,6 @@ def begin(
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:
-    """The store's class id of each network channel, matched by name."""
-    ids = {c.name: c.id for c in store}
-    return tuple(ids[c.name] for c in network)
+    """The store's class id of each network channel, matched by its names."""
+    found = (store.named(c.name) for c in network)
+    return tuple(c.id for c in found if c is not None)

@@ -1,6 +1,7 @@
 """Sizes: of pixels on the ground, and of an image's levels to each other."""
 
 import math
+from typing import Protocol
 
 from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Source
 from napari_uhrseg.io.convert import Halved
@@ -11,6 +12,19 @@ UNIT_METRES = {"micrometer": 1e-6, "metre": 1.0}
 DEGREE_METRES = 111_320.0  # of latitude
 
 Affine = tuple[float, float, float, float, float, float]
+
+
+class Placed(Protocol):
+    """What has a size and a place on the ground: an image, or its label store."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def crs(self) -> str | None: ...
+    @property
+    def affine(self) -> tuple[float, ...] | None: ...
 
 
 def metres(

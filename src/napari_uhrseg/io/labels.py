@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,18 +11,25 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.levels import ShownLevel, merge, read, write_levels
+from napari_uhrseg.io.levels import (
+    Coarsest,
+    ShownLevel,
+    confidence_levels,
+    corrected_levels,
+    shown_levels,
+    write_levels,
+)
 from napari_uhrseg.io.owned import Part, at_level, hand_out
 from napari_uhrseg.io.runs import CHUNK, Status
 from napari_uhrseg.io.tree import check_there, create_tree, load_tree, lock
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
 
-__all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels", "shown_levels"]
+__all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels",
+           "corrected_levels", "shown_levels"]  # fmt: skip
 
 
 class LabelStore:
@@ -44,11 +51,15 @@ class LabelStore:
         Whether the folder is removed on closing.
     writable
         Whether this object holds the lock.
-    shape, pixel_size, unit, crs, affine
+    name, shape, pixel_size, unit, crs, affine
         Of the image: height and width in pixels, and of a pixel in the unit; the
         CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
+    image_path
+        Where the image was when the store was made; ``None`` if it was no file.
     legend, runs
-        The classes, and the records of all runs, ids from 1.
+        The classes, merged ones too, and the records of all runs, ids from 1.
+    aliases
+        Id of a merged class to that of the class it is shown as.
     prediction, correction, confidence
         The levels as uint8 zarr arrays, level 0 first; each further one is half
         the size, the last at most 2048 pixels a side.
@@ -63,19 +74,26 @@ class LabelStore:
         self._writing = threading.RLock()
         self._file_lock = lock(path) if write else None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._top_shown: Labels | None = None
-        self._top_confidence: Labels | None = None
         try:
             tree = self._tree = load_tree(path, write=write)
         except BaseException:
             self._unlock()
             raise
         self.legend, self.runs, info = tree.legend, tree.runs, tree.info
-        self.shape, self.pixel_size, self.unit = info.shape, info.pixel_size, info.unit
+        self.name, self.shape = info.name, info.shape
+        self.pixel_size, self.unit = info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
+        self.image_path = Path(info.path) if info.path else None
         self.confidence, self.prediction = tree.confidence, tree.prediction
         self.correction = tree.correction
+        self.aliases = dict(tree.aliases)
         self._state = np.asarray(tree.states[:])
+        last = self.prediction[-1], self.correction[-1]
+        self._coarsest = Coarsest(
+            shown=ShownLevel(*last, self.aliases),
+            corrected=ShownLevel(None, last[1], self.aliases),
+            confidence=self.confidence[-1],
+        )
 
     # -- opening and closing --------------------------------------------------
 
@@ -174,16 +192,8 @@ class LabelStore:
         uint8, all pixels of that level which the roi touches: of the roi's own
         shape at level 0.
         """
-        wide = roi.align(2**level)
-        wide = Roi(*(v >> level for v in (wide.y, wide.x, wide.height, wide.width)))
-        prediction, correction = self.prediction[level], self.correction[level]
-        there = wide.intersect(Roi(0, 0, *prediction.shape))
-        labels = np.zeros((wide.height, wide.width), np.uint8)
-        if there.area:
-            part = there.shift(-wide.y, -wide.x).slices
-            key = there.slices
-            labels[part] = merge(read(prediction, key), read(correction, key))
-        return labels
+        levels = self.prediction[level], self.correction[level], self.aliases
+        return ShownLevel(*levels).touched(roi, level)
 
     def area_shares(self) -> dict[int, float]:
         """Each class's share of the labelled pixels, from the coarsest level.
@@ -202,21 +212,21 @@ class LabelStore:
     def coarsest_shown(self) -> Labels:
         """The coarsest shown level, kept in step in place by every write.
 
-        Reads it at the first call, which waits for a write that goes on; later
-        calls wait for nothing.
+        Read at the first call; so are the other two.
         """
-        if self._top_shown is None:
-            with self._writing:
-                top = read(self.prediction[-1], ...), read(self.correction[-1], ...)
-                self._top_shown = merge(*top)
-        return self._top_shown
+        return self._coarsest.get("shown")
+
+    def coarsest_corrected(self) -> Labels:
+        """The coarsest level of the corrections alone."""
+        return self._coarsest.get("corrected")
 
     def coarsest_confidence(self) -> Labels:
-        """The coarsest level of confidence, kept in step in place likewise."""
-        if self._top_confidence is None:
-            with self._writing:
-                self._top_confidence = read(self.confidence[-1], ...)
-        return self._top_confidence
+        """The coarsest level of confidence."""
+        return self._coarsest.get("confidence")
+
+    def refresh_coarsest(self, roi: Roi) -> None:
+        """Read part of the coarsest levels again, ``roi`` in their own pixels."""
+        self._coarsest.refresh(roi)
 
     # -- classes and runs -----------------------------------------------------
 
@@ -225,19 +235,59 @@ class LabelStore:
 
         Raises StoreError beyond 255 classes, or where the store is not writable.
         """
+        return self._change_legend(lambda: self.legend.merged(legend))
+
+    def rename_class(self, class_id: int, name: str) -> Legend:
+        """Give a class another name; a network's class of its old name is still it.
+
+        Raises StoreError where another class has the name, there is no such class,
+        or the store is not writable.
+        """
+        return self._change_legend(lambda: self.legend.renamed(class_id, name))
+
+    def recolor_class(self, class_id: int, color: str) -> Legend:
+        """Give a class another colour, #rrggbb. Raises likewise."""
+        return self._change_legend(lambda: self.legend.recolored(class_id, color))
+
+    def merge_class(self, class_id: int, into: int) -> Legend:
+        """Show a class as another from now on, whatever was or will be written.
+
+        The arrays keep the id, and so does the legend, for the runs that name it;
+        `aliases` says what it is shown as. Into itself: shown as itself again.
+        Raises ValueError where one is unknown, or the other is shown as this one.
+        """
+        with self._changing():
+            aliases = {k: v for k, v in self.aliases.items() if k != class_id}
+            if class_id != into:
+                into = aliases.get(into, into)
+                aliases = {k: into if v == class_id else v for k, v in aliases.items()}
+                aliases[class_id] = into
+            if aliases.get(into) or not {class_id, into} <= {c.id for c in self.legend}:
+                raise ValueError(f"class {class_id} cannot be merged into {into}")
+            self._save_classes(self.legend, aliases)
+            self.refresh_coarsest(Roi(0, 0, *self.prediction[-1].shape))
+            return self.legend
+
+    def _change_legend(self, change: Callable[[], Legend]) -> Legend:
         with self._changing():
             try:
-                merged = self.legend.merged(legend)
+                legend = change()
             except ValueError as error:
                 raise StoreError(
-                    f"{self.path} cannot take {len(legend)} more classes: {error}.",
-                    "Segment into a new store.",
+                    f"The classes of {self.path} stay as they were: {error}.",
+                    "Choose another name or colour, or segment into a new store.",
                 ) from error
-            if merged != self.legend:
-                self.legend = merged
-                self._tree.save(self.legend, self.runs)
-                self._tree.save_legend(self.legend)
-            return merged
+            if legend != self.legend:
+                self._save_classes(legend, self.aliases)
+            return legend
+
+    def _save_classes(self, legend: Legend, aliases: dict[int, int]) -> None:
+        self._tree.save(legend, self.runs, aliases)
+        self.legend = legend
+        self.aliases.update(aliases)  # in place: the shown levels look at it
+        for class_id in self.aliases.keys() - aliases.keys():
+            del self.aliases[class_id]
+        self._tree.save_legend(legend, aliases)
 
     def conflicts(self, run: Run) -> tuple[Run, ...]:
         """Runs with other settings whose labels this run would replace.
@@ -298,7 +348,7 @@ class LabelStore:
         created = run.created or datetime.now(UTC).isoformat(timespec="seconds")
         run = replace(run, id=len(self.runs) + 1, created=created)
         self.runs += (run,)
-        self._tree.save(self.legend, self.runs)
+        self._tree.save(self.legend, self.runs, self.aliases)
         return run
 
     def _check_image(self, run: Run) -> None:
@@ -349,7 +399,7 @@ class LabelStore:
             write_levels(self.confidence, block.roi, block.confidence,
                           coarser_confidence)  # fmt: skip
             top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
-            self._refresh_top(top)
+            self._coarsest.refresh(top)
             self._mark(where, runs.encode(run_id, status))
 
     def hand_out(self) -> str:
@@ -381,22 +431,12 @@ class LabelStore:
                              coarser_confidence)  # fmt: skip
                 write_levels(self.prediction[part.level :], roi, part.labels,
                              coarser_labels)  # fmt: skip
-            self._refresh_top(at_level(part.roi, last))
+            self._coarsest.refresh(at_level(part.roi, last))
             self._mark(where, runs.encode(run_id, part.status))
 
     def _mark(self, where: tuple[slice, slice], state: int) -> None:
         self._tree.states[where] = np.uint32(state)
         self._state[where] = state
-
-    def _refresh_top(self, roi: Roi) -> None:
-        """Update the coarsest levels in memory in place, where they were asked for."""
-        key = roi.slices
-        if self._top_shown is not None:
-            self._top_shown[key] = merge(
-                read(self.prediction[-1], key), read(self.correction[-1], key)
-            )
-        if self._top_confidence is not None:
-            self._top_confidence[key] = read(self.confidence[-1], key)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -413,19 +453,3 @@ class LabelStore:
                     "Free some space or check the disk, then segment again: what is "
                     "done stays.",
                 ) from error
-
-
-def shown_levels(store: LabelStore) -> list[ShownLevel | Labels]:
-    """The shown labels for a napari layer, level 0 first.
-
-    All but the coarsest read the disk when they are indexed. The coarsest is a
-    numpy array updated in place by `LabelStore.write`, since napari never reads
-    that level again.
-    """
-    finer = zip(store.prediction[:-1], store.correction[:-1], strict=True)
-    return [*(ShownLevel(p, c) for p, c in finer), store.coarsest_shown()]
-
-
-def confidence_levels(store: LabelStore) -> list[zarr.Array | Labels]:
-    """The confidence for a napari layer, likewise."""
-    return [*store.confidence[:-1], store.coarsest_confidence()]

@@ -1,13 +1,17 @@
 """Reading and writing pyramids of uint8, and what is shown of two of them."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import Labels, Roi
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
 
 
 class ShownLevel:
@@ -16,16 +20,31 @@ class ShownLevel:
     Enough of an array for napari: ``shape``, ``dtype``, ``ndim``, ``size``,
     ``chunks`` and indexing by integers, slices and an ellipsis. An index reads
     what it covers and no more; memory is three times that at most.
+
+    Parameters
+    ----------
+    prediction
+        ``None``: the corrections alone.
+    correction
+        What is shown where it is not 0.
+    aliases
+        Classes shown as another; may change later.
     """
 
     ndim = 2
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, prediction: zarr.Array, correction: zarr.Array) -> None:
+    def __init__(
+        self,
+        prediction: zarr.Array | None,
+        correction: zarr.Array,
+        aliases: Mapping[int, int],
+    ) -> None:
         self._prediction = prediction
         self._correction = correction
-        self.shape: tuple[int, int] = (prediction.shape[0], prediction.shape[1])
-        self.chunks: tuple[int, ...] = prediction.chunks
+        self._aliases = aliases
+        self.shape: tuple[int, int] = (correction.shape[0], correction.shape[1])
+        self.chunks: tuple[int, ...] = correction.chunks
 
     @property
     def size(self) -> int:
@@ -35,10 +54,61 @@ class ShownLevel:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Labels:
-        return merge(read(self._prediction, key), read(self._correction, key))
+        labels = read(self._correction, key)
+        if self._prediction is not None:
+            labels = merge(read(self._prediction, key), labels)
+        return resolve(labels, self._aliases)
+
+    def touched(self, roi: Roi, level: int) -> Labels:
+        """The pixels that a level-0 rectangle touches, 0 outside; this is `level`."""
+        wide = roi.align(2**level)
+        wide = Roi(*(v >> level for v in (wide.y, wide.x, wide.height, wide.width)))
+        there = wide.intersect(Roi(0, 0, *self.shape))
+        labels = np.zeros((wide.height, wide.width), np.uint8)
+        if there.area:
+            labels[there.shift(-wide.y, -wide.x).slices] = self[there.slices]
+        return labels
 
     def __repr__(self) -> str:
         return f"ShownLevel({self.shape[0]} x {self.shape[1]})"
+
+
+class Coarsest:
+    """Coarsest levels in memory once they are asked for, then updated in place.
+
+    napari keeps that level for good, so the array it was given must change.
+    """
+
+    def __init__(self, **levels: zarr.Array | ShownLevel) -> None:
+        self._levels = levels
+        self._held: dict[str, Labels] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Labels:
+        with self._lock:
+            if name not in self._held:
+                self._held[name] = np.array(_read(self._levels[name], ...))
+            return self._held[name]
+
+    def refresh(self, roi: Roi) -> None:
+        """Read a rectangle of them again; whoever wrote last comes last here."""
+        with self._lock:
+            for name, held in self._held.items():
+                held[roi.slices] = _read(self._levels[name], roi.slices)
+
+
+def _read(level: zarr.Array | ShownLevel, key: Any) -> Labels:
+    return level[key] if isinstance(level, ShownLevel) else read(level, key)
+
+
+def resolve(labels: Labels, aliases: Mapping[int, int]) -> Labels:
+    """Labels with merged classes as what they are shown as."""
+    if not aliases:
+        return labels
+    table = np.arange(256, dtype=np.uint8)
+    for class_id, shown in list(aliases.items()):
+        table[class_id] = shown
+    return table[labels]
 
 
 def merge(prediction: Labels, correction: Labels) -> Labels:
@@ -95,3 +165,26 @@ def write_levels(
         if data.any() or read(level, roi.slices).any():
             level[roi.slices] = data
     return roi
+
+
+def shown_levels(store: "LabelStore") -> list[ShownLevel | Labels]:
+    """The shown labels for a napari layer, level 0 first.
+
+    All but the coarsest read the disk when they are indexed. The coarsest is a
+    numpy array updated in place by all who write, since napari never reads that
+    level again.
+    """
+    finer = zip(store.prediction[:-1], store.correction[:-1], strict=True)
+    levels = [ShownLevel(p, c, store.aliases) for p, c in finer]
+    return [*levels, store.coarsest_shown()]
+
+
+def corrected_levels(store: "LabelStore") -> list[ShownLevel | Labels]:
+    """The corrections alone for a napari layer, likewise."""
+    levels = [ShownLevel(None, c, store.aliases) for c in store.correction[:-1]]
+    return [*levels, store.coarsest_corrected()]
+
+
+def confidence_levels(store: "LabelStore") -> list[zarr.Array | Labels]:
+    """The confidence for a napari layer, likewise."""
+    return [*store.confidence[:-1], store.coarsest_confidence()]

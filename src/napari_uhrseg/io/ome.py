@@ -122,34 +122,48 @@ def write_tree(path: Path, info: StoreInfo, legend: Legend) -> None:
     )
     labels.update_attributes({"ome": {"version": "0.5", "labels": list(LABELS)}})
     for name in LABELS:
-        groups[name].update_attributes({"ome": label_attributes(name, info, legend)})
+        groups[name].update_attributes(
+            {"ome": label_attributes(name, info, legend, {})}
+        )
     ome = {
         "version": "0.5",
         "multiscales": [_multiscale("confidence", info, "mean of the non-zero")],
     }
-    root.update_attributes({"ome": ome, KEY: own_attributes(info, legend, ())})
+    root.update_attributes({"ome": ome, KEY: own_attributes(info, legend, (), {})})
 
 
 def own_attributes(
-    info: StoreInfo, legend: Legend, runs: tuple[dict[str, Any], ...]
+    info: StoreInfo,
+    legend: Legend,
+    runs: tuple[dict[str, Any], ...],
+    aliases: Mapping[int, int],
 ) -> dict[str, Any]:
-    """What the root says in our own words."""
+    """What the root says in our own words; of merged classes where there are."""
+    merged = {"aliases": {str(k): v for k, v in aliases.items()}} if aliases else {}
     return {
         "format_version": FORMAT_VERSION,
         "image": asdict(info),
-        "legend": [asdict(c) for c in legend],
+        "legend": [c.to_dict() for c in legend],
         "runs": list(runs),
+        **merged,
     }
 
 
 def legend_of(classes: list[Mapping[str, Any]]) -> Legend:
-    return Legend(tuple(LabelClass(**c) for c in classes))
+    return Legend(tuple(LabelClass.from_dict(c) for c in classes))
 
 
-def label_attributes(name: str, info: StoreInfo, legend: Legend) -> dict[str, Any]:
-    """The ``ome`` attribute of a label image: its levels and its legend."""
-    colors = [{"label-value": c.id, "rgba": [*c.rgb, 255]} for c in legend]
-    properties = [{"label-value": c.id, "class": c.name} for c in legend]
+def label_attributes(
+    name: str, info: StoreInfo, legend: Legend, aliases: Mapping[int, int]
+) -> dict[str, Any]:
+    """The ``ome`` attribute of a label image: its levels and its legend.
+
+    The values of merged classes have the name and colour they are shown in.
+    """
+    by_id = {c.id: c for c in legend}
+    shown = {c.id: by_id[aliases.get(c.id, c.id)] for c in legend}
+    colors = [{"label-value": i, "rgba": [*c.rgb, 255]} for i, c in shown.items()]
+    properties = [{"label-value": i, "class": c.name} for i, c in shown.items()]
     return {
         "version": "0.5",
         "multiscales": [_multiscale(name, info, "majority of the non-zero")],

@@ -17,6 +17,7 @@ from napari_uhrseg.io.owned import revoke
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
+CORRECTION = "labels/correction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +27,26 @@ class Tree:
     root: zarr.Group
     info: ome.StoreInfo
     legend: Legend
+    aliases: dict[int, int]
     runs: tuple[Run, ...]
     confidence: Levels
     prediction: Levels
     correction: Levels
     states: zarr.Array
 
-    def save(self, legend: Legend, records: tuple[Run, ...]) -> None:
+    def save(
+        self, legend: Legend, records: tuple[Run, ...], aliases: dict[int, int]
+    ) -> None:
         """Write runs and legend: one file, replaced whole."""
         dicts = tuple(r.to_dict() for r in records)
-        own = ome.own_attributes(self.info, legend, dicts)
+        own = ome.own_attributes(self.info, legend, dicts, aliases)
         self.root.update_attributes({ome.KEY: own})
 
-    def save_legend(self, legend: Legend) -> None:
+    def save_legend(self, legend: Legend, aliases: dict[int, int]) -> None:
         """Bring the legend in the image-label metadata in step with our own."""
         for name in ome.LABELS:
             group = self.root[f"labels/{name}"]
-            wanted = ome.label_attributes(name, self.info, legend)
+            wanted = ome.label_attributes(name, self.info, legend, aliases)
             if group.attrs.get("ome") != wanted:
                 group.update_attributes({"ome": wanted})
 
@@ -106,8 +110,10 @@ def load_tree(path: Path, *, write: bool) -> Tree:
         tree = _checked(root, own)
         if write:  # take up after a writer that was killed
             for left in path.rglob("*.partial"):
-                left.unlink(missing_ok=True)
-            tree.save_legend(tree.legend)
+                # another process may be writing corrections at this moment
+                if path / CORRECTION not in left.parents:
+                    left.unlink(missing_ok=True)
+            tree.save_legend(tree.legend, tree.aliases)
         return tree
     except StoreError:
         raise
@@ -125,12 +131,15 @@ def _checked(root: zarr.Group, own: dict[str, Any]) -> Tree:
         root,
         info,
         ome.legend_of(own["legend"]),
+        {int(k): int(v) for k, v in own.get("aliases", {}).items()},
         tuple(Run.from_dict(r) for r in own["runs"]),
         _levels(root, "", info),
         _levels(root, "labels/prediction/", info),
         _levels(root, "labels/correction/", info),
         _array(root, "states", runs.chunk_grid(info.shape), np.uint32),
     )
+    if not {*tree.aliases, *tree.aliases.values()} <= {c.id for c in tree.legend}:
+        raise ValueError("a merged class is not in the legend")
     if [r.id for r in tree.runs] != list(range(1, len(tree.runs) + 1)):
         raise ValueError("its runs are not numbered from 1")
     if runs.run_ids(np.asarray(tree.states[:])).max() > len(tree.runs):
@@ -159,15 +168,37 @@ def _array(
     return array
 
 
-def lock(path: Path) -> filelock.BaseFileLock:
-    """The writer's lock; the system frees it when its process dies."""
-    held = filelock.FileLock(path / ".lock", timeout=0, thread_local=False)
+def open_corrections(path: Path, shape: tuple[int, int], *, write: bool) -> Levels:
+    """The levels of the corrections, which have a writer of their own.
+
+    Raises StoreError where they are damaged.
+    """
+    try:
+        group = zarr.open_group(path / CORRECTION, mode="r+" if write else "r")
+        if write:  # take up after a writer that was killed
+            for left in (path / CORRECTION).rglob("*.partial"):
+                left.unlink(missing_ok=True)
+        return tuple(
+            _array(group, str(k), size, np.uint8)
+            for k, size in enumerate(ome.level_shapes(shape))
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise StoreError(
+            f"The corrections in {path} are damaged: {error}.",
+            "Copy the store again from where it came from.",
+        ) from error
+
+
+def lock(path: Path, name: str = ".lock", what: str = "{} is") -> filelock.BaseFileLock:
+    """A writer's lock in a store; the system frees it when its process dies."""
+    held = filelock.FileLock(path / name, timeout=0, thread_local=False)
+    who = what.format(path)
     try:
         held.acquire()
         revoke(path)  # workers of a client that died write no more
     except filelock.Timeout as error:
         raise StoreError(
-            f"{path} is being written by another window or process.",
+            f"{who} being written by another window or process.",
             "Wait until it is done, or close it there.",
         ) from error
     except OSError as error:

@@ -5,6 +5,7 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 """
 
 from napari_uhrseg.types.card import Card, LabelClass, Legend
+from napari_uhrseg.types.corrections import Place, Stroke
 from napari_uhrseg.types.rois import Polygon, Region, Roi
 from napari_uhrseg.types.runs import Block, Labels, Mask, Run, SegmentSettings
 from napari_uhrseg.types.specs import InputSpec, Recipe, Stage, View
@@ -17,6 +18,7 @@ __all__ = [
     "Labels",
     "Legend",
     "Mask",
+    "Place",
     "Polygon",
     "Recipe",
     "Region",
@@ -24,5 +26,6 @@ __all__ = [
     "Run",
     "SegmentSettings",
     "Stage",
+    "Stroke",
     "View",
 ]

@@ -1,7 +1,7 @@
 """Classes, the legend of them, and the card of a checkpoint."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from napari_uhrseg.errors import CheckpointError
@@ -12,13 +12,15 @@ from napari_uhrseg.types.specs import InputSpec, View
 class LabelClass:
     """One class: its id in the store (1 to 255), and how people know it.
 
-    ``source_value`` is its value in the masks it was trained from.
+    ``source_value`` is its value in the masks it was trained from, ``former`` are
+    names it had before.
     """
 
     id: int
     name: str
     color: str
     source_value: int | None = None
+    former: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.id <= 255:
@@ -30,6 +32,14 @@ class LabelClass:
     def rgb(self) -> tuple[int, int, int]:
         value = int(self.color[1:], 16)
         return value >> 16, value >> 8 & 255, value & 255
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; without ``former`` where it has none, as it was once."""
+        return {k: v for k, v in asdict(self).items() if k != "former" or v}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{**data, "former": tuple(data.get("former", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,32 @@ class Legend:
         return len(self.classes)
 
     def named(self, name: str) -> LabelClass | None:
-        return next((c for c in self.classes if c.name == name), None)
+        """The class of that name, else one that had it before."""
+        now = (c for c in self.classes if c.name == name)
+        before = (c for c in self.classes if name in c.former)
+        return next(now, None) or next(before, None)
+
+    def renamed(self, class_id: int, name: str) -> "Legend":
+        """With another name for a class. Raises ValueError where it is taken."""
+        if not name.strip():
+            raise ValueError("a class needs a name")
+        return self._with(
+            class_id,
+            lambda c: replace(
+                c, name=name, former=tuple(n for n in (*c.former, c.name) if n != name)
+            ),
+        )
+
+    def recolored(self, class_id: int, color: str) -> "Legend":
+        return self._with(class_id, lambda c: replace(c, color=color))
+
+    def _with(
+        self, class_id: int, change: Callable[[LabelClass], LabelClass]
+    ) -> "Legend":
+        if class_id not in {c.id for c in self.classes}:
+            raise ValueError(f"there is no class {class_id}")
+        changed = [change(c) if c.id == class_id else c for c in self.classes]
+        return Legend(tuple(changed))
 
     def merged(self, other: "Legend") -> "Legend":
         """The union by name: the other's classes that lack here get new ids."""
@@ -103,7 +138,9 @@ class Card:
                     f"The card has format version {version}; this program reads 1.",
                     "Update napari-uhrseg, or save the checkpoint again.",
                 )
-            legend = Legend(tuple(LabelClass(**c) for c in data["legend"]["classes"]))
+            legend = Legend(
+                tuple(LabelClass.from_dict(c) for c in data["legend"]["classes"])
+            )
             spec = dict(data["spec"])
             spec["views"] = {k: View(**v) for k, v in spec["views"].items()}
             for key in ("value_range", "mean", "std"):

@@ -1,5 +1,6 @@
 """Rectangles and polygons of pixels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,11 @@ class Roi:
         return self.height * self.width
 
     @property
+    def bounds(self) -> "Roi":
+        """Itself, as a region's."""
+        return self
+
+    @property
     def center(self) -> tuple[float, float]:
         return self.y + self.height / 2, self.x + self.width / 2
 
@@ -43,6 +49,21 @@ class Roi:
         y, x = max(self.y, other.y), max(self.x, other.x)
         bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
         return Roi(y, x, max(0, bottom - y), max(0, right - x))
+
+    def union(self, other: "Roi") -> "Roi":
+        """The smallest rectangle that holds both."""
+        y, x = min(self.y, other.y), min(self.x, other.x)
+        bottom, right = max(self.bottom, other.bottom), max(self.right, other.right)
+        return Roi(y, x, bottom - y, right - x)
+
+    def tiles(self, side: int) -> Iterator["Roi"]:
+        """Its parts between multiples of ``side``, row by row; of area 0, none."""
+        if not self.area:
+            return
+        grid = self.align(side)
+        for y in range(grid.y, grid.bottom, side):
+            for x in range(grid.x, grid.right, side):
+                yield Roi(y, x, side, side).intersect(self)
 
     def contains(self, other: "Roi") -> bool:
         return (
@@ -70,14 +91,18 @@ class Roi:
         return Roi(y, x, bottom - y, right - x)
 
 
+Ring = tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """A drawn shape: its corners (y, x) in level-0 pixels."""
+    """A drawn shape: its corners (y, x) in level-0 pixels, and those of its holes."""
 
-    corners: tuple[tuple[float, float], ...]
+    corners: Ring
+    holes: tuple[Ring, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.corners) < 3:
+        if any(len(ring) < 3 for ring in (self.corners, *self.holes)):
             raise ValueError("a polygon needs at least three corners")
 
     @property

@@ -1,13 +1,13 @@
 """One segmentation: what is chosen for it, what it writes, its record."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types.rois import Polygon, Region, Roi
+from napari_uhrseg.types.rois import Polygon, Region, Ring, Roi
 
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -131,10 +131,17 @@ class Run:
         region = values["region"]
         if region is not None:
             values["region"] = (
-                Polygon(tuple((float(y), float(x)) for y, x in region["corners"]))
+                Polygon(
+                    _ring(region["corners"]),
+                    tuple(_ring(r) for r in region.get("holes", ())),
+                )
                 if "corners" in region
                 else Roi(**region)
             )
         for key in ("class_map", "bands", "value_range"):
             values[key] = tuple(values[key])
         return cls(**values)
+
+
+def _ring(corners: Iterable[tuple[float, float]]) -> Ring:
+    return tuple((float(y), float(x)) for y, x in corners)

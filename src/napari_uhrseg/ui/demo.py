@@ -75,8 +75,8 @@ def look_at_middle(viewer: napari.Viewer, panel: Panel) -> None:
     """
     scene = viewer.layers[0]
     first, last = scene.extent.world
-    viewer.camera.center = (0, *(first + MIDDLE * (last - first)))
-    viewer.camera.zoom = 1 / max(scene.scale)
+    viewer.scene.camera.center = (0, *(first + MIDDLE * (last - first)))
+    viewer.scene.camera.zoom = 1 / max(scene.scale)
     where = panel.segment.form.where
     where.setCurrentIndex(where.findText("Current view"))
 

@@ -1,0 +1,409 @@
+"""What a person corrects in a store: strokes and fills, undone and redone.
+
+A change is a step of the journal. Each of its parts is on disk there, whole, before
+the arrays are touched; what a killed process had written there and not yet done is
+done when the corrections are opened again.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.downsample import coarser_labels
+from napari_uhrseg.io.journal import Entry, Journal, Part
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.levels import read, write_levels
+from napari_uhrseg.io.masks import MaskReader
+from napari_uhrseg.io.occupancy import Occupancy
+from napari_uhrseg.io.polygons import inside
+from napari_uhrseg.io.tree import CORRECTION, lock, open_corrections
+from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
+
+PART = 4096  # level-0 pixels a side of what is written at once
+FOLDER = ".corrections"
+SNAPSHOT_EVERY = 32  # records, so that little is carried out anew after a kill
+
+Make = Callable[[Roi], tuple[Mask, Labels]]
+
+
+class Corrections:
+    """The corrections of a store, which one process at a time may change.
+
+    They have a lock of their own: a run may write predictions at the same time,
+    from this process or another. A change is on disk, whole or not at all, before
+    its call returns, and shown at every level then. From several threads, one
+    change comes after the other.
+
+    Any change is made in parts of at most 4096 x 4096 pixels, so that memory (some
+    150 MB) does not grow with it. The journal keeps the last 64 MB of changes (days
+    of strokes), and the last change whatever its size: what is older stays as it is
+    and can no longer be undone. A kill loses nothing; a power cut may lose, of the
+    arrays, what the system had not written yet.
+
+    Attributes
+    ----------
+    store
+        Whose corrections these are; it may be open for reading only.
+    writable
+        Whether this object holds the lock.
+    """
+
+    def __init__(self, store: LabelStore, *, write: bool) -> None:
+        """Use `open`."""
+        self.store = store
+        self.writable = write
+        self._closed = False
+        self._turn = threading.RLock()
+        self._image = Roi(0, 0, *store.shape)
+        self._folder = store.path / FOLDER
+        self._lock = (
+            lock(store.path, ".corrections.lock", "Corrections of {} are")
+            if write
+            else None
+        )
+        try:
+            with self._in_words():
+                self._levels = open_corrections(store.path, store.shape, write=write)
+                self._journal = Journal(self._folder, write=write)
+                self._take_up()
+        except BaseException:
+            self._unlock()
+            raise
+
+    @classmethod
+    def open(cls, store: LabelStore, *, write: bool = True) -> Self:
+        """The corrections of a store.
+
+        Raises
+        ------
+        StoreError
+            Where another window or process corrects in it, or its folder cannot be
+            written.
+        """
+        return cls(store, write=write)
+
+    def close(self) -> None:
+        """Let others correct. May be called twice; waits for a change that goes on."""
+        with self._turn:
+            if not self._closed and self.writable and self._done == self._journal.last:
+                self._save()
+            self._closed = True
+            self._unlock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    # -- changing -------------------------------------------------------------
+
+    def apply(self, stroke: Stroke) -> Roi:
+        """Put a stroke on disk, and into all levels.
+
+        Returns
+        -------
+        The level-0 rectangle that may look different now, of area 0 where nothing
+        changed: then there is nothing to undo either.
+
+        Raises
+        ------
+        ValueError
+            Where a class is not in the legend.
+        StoreError
+            The disk is full or cannot be written: the stroke is not there.
+        """
+        step = 1 << stroke.level
+
+        def make(tile: Roi) -> tuple[Mask, Labels]:
+            y, x = (tile.y - stroke.roi.y) // step, (tile.x - stroke.roi.x) // step
+            key = (
+                slice(y, y + -(-tile.height // step)),
+                slice(x, x + -(-tile.width // step)),
+            )
+            return stroke.mask[key], stroke.ids[key]
+
+        self._check(stroke.ids[stroke.mask])
+        change = _Change(make, stroke.level)
+        with self._turn:
+            for tile in stroke.roi.intersect(self._image).tiles(PART):
+                self._put(change, tile)
+        return change.bounds or Roi(stroke.roi.y, stroke.roi.x, 0, 0)
+
+    def fill(self, region: Region, class_id: int) -> Iterator[float]:
+        """Make a region a class, 0 to erase; one step to undo.
+
+        A pixel is inside where its centre is, by even-odd. Yields the share done
+        after each part; what is done when the generator is closed stays.
+        """
+        self._check(np.array([class_id], np.uint8))
+
+        def make(tile: Roi) -> tuple[Mask, Labels]:
+            return inside(region, tile), np.full(
+                (tile.height, tile.width), class_id, np.uint8
+            )
+
+        return self._change(region.bounds, make)
+
+    def revert(self, region: Region) -> Iterator[float]:
+        """Back to the prediction, likewise."""
+        return self.fill(region, 0)
+
+    def confirm(self, region: Region) -> Iterator[float]:
+        """Make the labels shown in a region corrections, likewise."""
+
+        def make(tile: Roi) -> tuple[Mask, Labels]:
+            mask = inside(region, tile)
+            if not mask.any():
+                return mask, np.zeros(mask.shape, np.uint8)
+            shown = self.store.shown(tile)
+            mask &= (shown != 0) & (read(self._levels[0], tile.slices) == 0)
+            return mask, shown
+
+        return self._change(region.bounds, make)
+
+    def import_labels(
+        self, mask: MaskReader, table: Mapping[int, int]
+    ) -> Iterator[float]:
+        """Make a mask's pixels corrections, likewise.
+
+        Parameters
+        ----------
+        mask
+            Placed on this image.
+        table
+            Value of the mask to class id, 0 to erase; others change nothing.
+        """
+        self._check(np.array(list(table.values()), np.uint8))
+        return self._change(mask.at, lambda tile: mask.read(tile, table), mask.side)
+
+    def undo(self) -> Roi | None:
+        """Take the last step back, of whichever session; None where there is none.
+
+        Returns the level-0 rectangle that may look different now.
+        """
+        return self._turn_back("undo")
+
+    def redo(self) -> Roi | None:
+        """Do again what was taken back last; None where there is nothing."""
+        return self._turn_back("redo")
+
+    # -- what there is ----------------------------------------------------------
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._journal.undoable)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._journal.redoable)
+
+    @property
+    def version(self) -> int:
+        """Grows with each change."""
+        return self._done
+
+    def counts(self) -> dict[int, int]:
+        """Corrected pixels per class id: exact, and without reading the arrays."""
+        with self._turn:
+            return self._occupancy().counts(self.store.aliases)
+
+    def places(self) -> tuple[Place, ...]:
+        """Connected corrected regions, the largest first.
+
+        In cells of 256 pixels (of 1024 in an image of 500,000 pixels a side):
+        what is nearer than a cell to each other is one place.
+        """
+        with self._turn:
+            return self._occupancy().places(self.store.aliases)
+
+    # -- how it is done ---------------------------------------------------------
+
+    def _change(self, roi: Roi, make: Make, most: int = 0) -> Iterator[float]:
+        change = _Change(make)
+        tiles = list(roi.intersect(self._image).tiles(min(PART, most or PART)))
+        for number, tile in enumerate(tiles, 1):
+            with self._turn:
+                self._put(change, tile)
+            yield number / len(tiles)
+
+    def _put(self, change: "_Change", tile: Roi) -> None:
+        """Journal and do one part of a change, where it changes anything."""
+        with self._changing():
+            mask, ids = change.make(tile)
+            box = _box(mask)
+            if box is None:
+                return
+            mask, ids = mask[box.slices], ids[box.slices]
+            scale = 1 << change.level
+            sides = (box.y, box.x, box.height, box.width)
+            roi = Roi(*(n * scale for n in sides)).shift(tile.y, tile.x)
+            roi = roi.intersect(tile)
+            now = read(self._levels[0], roi.slices)
+            part = Part(roi, change.level, mask, np.where(mask, ids, np.uint8(0)), now)
+            large, new = part.enlarged()
+            if np.array_equal(new[large], now[large]):
+                return
+            part = Part(roi, part.level, mask, part.ids, np.where(large, now, 0))
+            steps = self._journal.undoable
+            goes_on = bool(steps) and steps[-1].id == change.step
+            if not goes_on:
+                change.step = self._journal.last + 1
+            entry = self._journal.append(
+                "part" if goes_on else "begin", change.step, part
+            )
+            self._write(part, "redo")
+            self._finish(entry)
+            change.bounds = roi.union(change.bounds or roi)
+
+    def _turn_back(self, way: str) -> Roi | None:
+        with self._turn, self._changing():
+            undo = way == "undo"
+            steps = self._journal.undoable if undo else self._journal.redoable
+            if not steps:
+                return None
+            step = steps[-1]
+            entry = self._journal.append("undo" if undo else "redo", step.id)
+            self._carry_out(entry)
+            self._finish(entry)
+            return step.bounds
+
+    def _carry_out(self, entry: Entry) -> None:
+        """Do what a record says; doing it again changes nothing."""
+        if entry.kind in ("begin", "part"):
+            self._write(self._journal.read(entry), "redo")
+            return
+        step = self._journal.step(entry)
+        for part in () if step is None else step.parts:
+            self._write(self._journal.read(part), entry.kind)
+
+    def _write(self, part: Part, way: str) -> None:
+        mask, new = part.enlarged()
+        gone, comes = (part.old, np.where(mask, new, 0))
+        if way == "undo":
+            gone, comes = comes, gone
+        now = read(self._levels[0], part.roi.slices)
+        top = write_levels(
+            self._levels, part.roi, np.where(mask, comes, now), coarser_labels
+        )
+        self.store.refresh_coarsest(top)
+        if self._counted is not None:
+            self._counted.add(part.roi, gone, -1)
+            self._counted.add(part.roi, comes)
+
+    def _finish(self, entry: Entry) -> None:
+        self._done = entry.number
+        if entry.number - self._saved < SNAPSHOT_EVERY:
+            return
+        # the change is done; what failed here is tried again after the next one
+        with suppress(OSError):
+            self._save()
+            self._journal.trim()
+
+    def _save(self) -> None:
+        self._occupancy().save(self._folder / "counts.npz", self._done)
+        self._saved = self._done
+
+    # -- taking up what was left --------------------------------------------------
+
+    def _take_up(self) -> None:
+        """The counts, and what a killed process had not done yet."""
+        known = Occupancy.load(self._folder / "counts.npz", self.store.shape)
+        self._counted: Occupancy | None = None
+        self._done = self._saved = 0
+        if known is not None and self.writable:
+            self._counted, self._done = known
+            self._saved = self._done
+            self._journal.last = max(self._journal.last, self._done)
+        if self.writable:
+            self._catch_up()
+        else:
+            self._done = self._journal.last
+
+    def _catch_up(self) -> None:
+        """Carry out the records that were not; in most cases none."""
+        left = [e for e in self._journal.tail if e.number > self._done]
+        if left and left[0].number > self._done + 1:
+            self._counted = None  # counted anew: records between are not at hand
+        for entry in left:
+            self._carry_out(entry)
+            self._done = entry.number
+        # not between them: the arrays may hold what later records did already
+        if left:
+            self._finish(left[-1])
+
+    def _occupancy(self) -> Occupancy:
+        """The counts; from the arrays' files once, where they are not known."""
+        if self._counted is None:
+            folder = self.store.path / CORRECTION / "0"
+            self._counted = Occupancy.counted(self._levels[0], folder)
+        return self._counted
+
+    def _check(self, ids: Labels) -> None:
+        """Raise ValueError where a class that is not 0 is not in the legend."""
+        known = [0, *(c.id for c in self.store.legend)]
+        unknown = set(np.flatnonzero(np.bincount(ids.ravel())).tolist()) - set(known)
+        if unknown:
+            raise ValueError(f"classes {sorted(unknown)} are not in the legend")
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change, by who may, after what an earlier error left undone."""
+        if self._closed or not self.writable:
+            what = "closed" if self._closed else "open for reading only"
+            raise StoreError(
+                f"The corrections of {self.store.path} are {what}.",
+                "Open them for writing.",
+            )
+        with self._in_words():
+            self._catch_up()
+            yield
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kept = hasattr(self, "_done") and self._journal.last > self._done
+            self._counted = None
+            raise StoreError(
+                f"Corrections cannot be written to {self.store.path}: "
+                f"{error.strerror or error}.",
+                "Free some space or check the disk. "
+                + ("The change is kept, and shown with the next one or on opening."
+                   if kept else "This change was not kept, all earlier ones are."),
+            ) from error  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Change:
+    """One step while it is made: what becomes of a rectangle, and what it touched."""
+
+    make: Make
+    level: int = 0
+    step: int = 0
+    bounds: Roi | None = None
+
+
+def _box(mask: Mask) -> Roi | None:
+    """The smallest rectangle that holds all that is True; None where nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    y, x = int(rows[0]), int(columns[0])
+    return Roi(y, x, int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x)

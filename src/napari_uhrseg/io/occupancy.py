@@ -1,0 +1,149 @@
+"""How much of what was corrected where: exact counts in a small grid of cells."""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from napari_uhrseg.io.levels import read
+from napari_uhrseg.types import Labels, Place, Roi
+
+CELLS = 512  # cells a side at most
+SMALLEST = 256  # level-0 pixels a side of a cell
+
+Counts = npt.NDArray[np.uint32]
+
+
+class Occupancy:
+    """Corrected pixels of each class in each cell.
+
+    A cell has 256 pixels a side, or as many as make 512 cells of the longer side.
+    Memory: at most 1 MB a class that was painted.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape = shape
+        self.cell = SMALLEST
+        while -(-max(shape) // self.cell) > CELLS:
+            self.cell *= 2
+        self._cells = tuple(-(-n // self.cell) for n in shape)
+        self._grids: dict[int, Counts] = {}
+
+    def add(self, roi: Roi, labels: Labels, sign: int = 1) -> None:
+        """Count a rectangle's pixels in (or out, with -1), those that are not 0.
+
+        ``labels`` is uint8 of the roi's shape, the roi inside the image.
+        """
+        rows, row_starts = _cells(roi.y, roi.bottom, self.cell)
+        columns, column_starts = _cells(roi.x, roi.right, self.cell)
+        for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)):
+            if not value:
+                continue
+            of_rows = np.add.reduceat(labels == value, row_starts, 0, np.uint32)
+            counts = np.add.reduceat(of_rows, column_starts, 1)
+            grid = self._grids.setdefault(int(value), np.zeros(self._cells, np.uint32))
+            if sign > 0:
+                grid[rows, columns] += counts
+            else:
+                grid[rows, columns] -= counts
+
+    @classmethod
+    def counted(cls, level: zarr.Array, folder: Path) -> Self:
+        """Of an array of labels on disk; reads the chunks whose files there are."""
+        made = cls((level.shape[0], level.shape[1]))
+        side = level.chunks[0]
+        for file in (folder / "c").glob("*/*"):
+            roi = Roi(int(file.parent.name) * side, int(file.name) * side, side, side)
+            roi = roi.intersect(Roi(0, 0, *made._shape))
+            made.add(roi, read(level, roi.slices))
+        return made
+
+    def counts(self, aliases: Mapping[int, int]) -> dict[int, int]:
+        """Pixels per class id as it is shown, those without any left out."""
+        sums = {c: int(g.sum(dtype=np.int64)) for c, g in self._grids.items()}
+        return _resolved(sums, aliases)
+
+    def places(self, aliases: Mapping[int, int]) -> tuple[Place, ...]:
+        """Connected regions (corners count), the largest first."""
+        from skimage.measure import label, regionprops
+
+        if not self._grids:
+            return ()
+        taken = np.zeros(self._cells, bool)
+        for grid in self._grids.values():
+            taken |= grid != 0
+        regions, count = label(taken, connectivity=2, return_num=True)
+        each: list[dict[int, int]] = [{} for _ in range(count)]
+        for class_id, grid in sorted(self._grids.items()):
+            sums = np.bincount(regions.ravel(), grid.ravel(), minlength=count + 1)
+            for number in np.flatnonzero(sums[1:]).tolist():
+                each[number][class_id] = int(sums[number + 1])
+        boxes = [r.bbox for r in regionprops(regions)]
+        found = [
+            Place(self._roi(*box), _resolved(pixels, aliases))
+            for box, pixels in zip(boxes, each, strict=True)
+        ]
+        return tuple(sorted(found, key=lambda p: -sum(p.pixels.values())))
+
+    def _roi(self, top: int, left: int, bottom: int, right: int) -> Roi:
+        """The pixels of a box of cells."""
+        sides = (top, left, bottom - top, right - left)
+        roi = Roi(*(self.cell * n for n in sides))
+        return roi.intersect(Roi(0, 0, *self._shape))
+
+    # -- kept on disk -----------------------------------------------------------
+
+    def save(self, path: Path, position: int) -> None:
+        """Replace the file: the counts, and the journal's record they belong to."""
+        sparse = {
+            str(c): np.stack([np.flatnonzero(g), g.ravel()[np.flatnonzero(g)]])
+            for c, g in self._grids.items()
+        }
+        memory = io.BytesIO()
+        np.savez(memory, position=np.int64(position), **sparse)  # type: ignore[arg-type]
+        building = path.with_suffix(".new")
+        with building.open("wb") as file:
+            file.write(memory.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        building.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, shape: tuple[int, int]) -> tuple[Self, int] | None:
+        """What `save` wrote; None where there is nothing, or nothing whole."""
+        made = cls(shape)
+        try:
+            with np.load(path) as file:
+                values: dict[str, npt.NDArray] = dict(file)
+            position = int(values["position"])
+            for name, (index, counts) in values.items():
+                if name != "position":
+                    grid = np.zeros(made._cells, np.uint32)
+                    grid.ravel()[index] = counts
+                    made._grids[int(name)] = grid
+        # a file cut short makes numpy and zipfile raise many kinds of errors
+        except Exception:  # noqa: BLE001
+            return None
+        return made, position
+
+
+def _resolved(counts: Mapping[int, int], aliases: Mapping[int, int]) -> dict[int, int]:
+    """Counts of merged classes added to those they are shown as."""
+    out: dict[int, int] = {}
+    for class_id, count in counts.items():
+        if count:
+            shown = aliases.get(class_id, class_id)
+            out[shown] = out.get(shown, 0) + count
+    return dict(sorted(out.items()))
+
+
+def _cells(first: int, last: int, cell: int) -> tuple[slice, list[int]]:
+    """The cells of a range of pixels, and where in the range each begins."""
+    begin, end = first // cell, -(-last // cell)
+    starts = [max(0, k * cell - first) for k in range(begin, end)]
+    return slice(begin, end), starts

@@ -1,0 +1,283 @@
+"""Corrections on real folders: painted, taken back, counted, found again, refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.types import Polygon, Roi, Stroke
+
+IMAGE = FakeImage()
+SHAPE = IMAGE.shape
+HOLE = ((1500.0, 600.0), (1500.0, 900.0), (1800.0, 750.0))
+SHAPE_WITH_HOLE = Polygon(((1000, 200.5), (2100, 500), (1700, 1900.25)), (HOLE,))
+
+
+@pytest.fixture
+def store(tmp_path):
+    with LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND) as made:
+        run = made.start_run(RUN)
+        made.write(chunk_block(0, 0, 1, SHAPE, 2, 3), run.id, "done")
+        yield made
+
+
+@pytest.fixture
+def corrections(store):
+    with Corrections.open(store) as opened:
+        yield opened
+
+
+def stroke(y, x, height, width, class_id, level=0, seed=None):
+    """A rectangle at a level, whole or with holes."""
+    step = 2**level
+    mask = np.ones((height, width), bool)
+    if seed is not None:
+        mask = np.random.default_rng(seed).random(mask.shape) < 0.5
+    ids = np.full(mask.shape, class_id, np.uint8)
+    return Stroke(Roi(y * step, x * step, height * step, width * step),
+                  mask, ids, level)  # fmt: skip
+
+
+def run_out(progress):
+    shares = list(progress)
+    assert shares == sorted(shares)
+    assert not shares or shares[-1] == 1.0
+    return len(shares)
+
+
+def test_a_stroke_is_shown_at_every_level_and_over_the_prediction(store, corrections):
+    shown, alone = shown_levels(store), corrected_levels(store)
+    before = store.shown(Roi(0, 0, *SHAPE))
+    changed = corrections.apply(stroke(100, 200, 50, 70, 2, seed=3))
+    mask = stroke(100, 200, 50, 70, 2, seed=3).mask
+    wanted = before.copy()
+    wanted[100:150, 200:270][mask] = 2
+    np.testing.assert_array_equal(store.shown(Roi(0, 0, *SHAPE)), wanted)
+    assert Roi(100, 200, 50, 70).contains(changed)
+    assert changed.area
+    assert_in_step(store)
+    for level, corrected, k in zip(shown, alone, range(3), strict=True):
+        np.testing.assert_array_equal(corrected[:], store.correction[k][:])
+        np.testing.assert_array_equal(
+            level[:],
+            np.where(corrected[:], corrected[:], store.prediction[k][:]),
+        )
+    assert corrections.counts() == {2: int(mask.sum())}
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_stroke_at_a_coarser_level_covers_its_pixels_and_stops_at_the_border(
+    store, corrections, level
+):
+    step = 2**level
+    y, x = SHAPE[0] // step - 20, SHAPE[1] // step - 20
+    corrections.apply(stroke(y, x, 60, 60, 1, level))
+    wanted = np.zeros(SHAPE, np.uint8)
+    wanted[y * step :, x * step :] = 1
+    np.testing.assert_array_equal(store.correction[0][:], wanted)
+    assert_in_step(store)
+
+
+def test_undo_and_redo_take_steps_in_order(store, corrections):
+    seen = [store.correction[0][:]]
+    for seed in range(4):
+        corrections.apply(stroke(50 * seed, 10, 90, 90, 1 + seed % 2, seed=seed))
+        seen.append(store.correction[0][:])
+    for wanted in seen[-2::-1]:
+        assert corrections.undo() is not None
+        np.testing.assert_array_equal(store.correction[0][:], wanted)
+        assert_in_step(store)
+    assert corrections.undo() is None
+    assert (corrections.can_undo, corrections.can_redo) == (False, True)
+    for wanted in seen[1:]:
+        corrections.redo()
+        np.testing.assert_array_equal(store.correction[0][:], wanted)
+    assert corrections.redo() is None
+    assert_in_step(store)
+    corrections.undo()
+    corrections.apply(stroke(0, 0, 5, 5, 1))
+    assert not corrections.can_redo
+
+
+def test_painting_what_was_right_counts_and_painting_it_again_does_not(
+    store, corrections
+):
+    there = store.shown(Roi(0, 0, 8, 8))
+    assert there[0, 0]
+    right = stroke(0, 0, 8, 8, int(there[0, 0]))
+    assert corrections.apply(right) == Roi(0, 0, 8, 8)
+    version = corrections.version
+    assert corrections.counts() == {int(there[0, 0]): 64}
+    assert corrections.apply(right).area == 0
+    assert corrections.version == version
+    corrections.undo()
+    assert not corrections.can_undo
+
+
+def test_erasing_brings_the_prediction_back(store, corrections):
+    before = [level[:].copy() for level in shown_levels(store)]
+    corrections.apply(stroke(10, 10, 100, 100, 2))
+    corrections.apply(stroke(0, 0, 200, 200, 0))
+    for level, wanted in zip(shown_levels(store), before, strict=True):
+        np.testing.assert_array_equal(level[:], wanted)
+    assert corrections.counts() == {}
+    assert corrections.places() == ()
+    corrections.undo()
+    assert corrections.counts() == {2: 10_000}
+
+
+def test_a_fill_of_many_parts_is_one_step(store, corrections):
+    corrections.apply(stroke(1200, 600, 40, 40, 1))
+    before = store.correction[0][:]
+    assert run_out(corrections.fill(Roi(-100, 50, 4999, 9999), 2)) == 2
+    wanted = before.copy()
+    wanted[:4899, 50:] = 2
+    np.testing.assert_array_equal(store.correction[0][:], wanted)
+    assert corrections.counts() == {2: 4899 * 2050}
+    assert corrections.undo() == Roi(0, 50, 4899, 2050)
+    np.testing.assert_array_equal(store.correction[0][:], before)
+    corrections.redo()
+    assert corrections.counts() == {2: 4899 * 2050}
+    assert_in_step(store)
+
+
+def test_a_fill_left_early_can_be_undone(store, corrections):
+    filling = corrections.fill(Roi(0, 0, *SHAPE), 1)
+    next(filling)
+    filling.close()
+    assert corrections.counts() == {1: 4096 * 2100}
+    corrections.undo()
+    assert corrections.counts() == {}
+
+
+def test_a_stroke_amid_a_fill_keeps_the_order_of_steps(store, corrections):
+    filling = corrections.fill(Roi(0, 0, *SHAPE), 1)
+    next(filling)
+    corrections.apply(stroke(4090, 0, 20, 20, 2))
+    list(filling)
+    assert (store.correction[0][4090:4110, 0] == [2] * 6 + [1] * 14).all()
+    corrections.undo()
+    assert (store.correction[0][4090:4110, 0] == 2).all()
+    corrections.undo()
+    assert (store.correction[0][4090:4110, 0] == [1] * 6 + [0] * 14).all()
+    corrections.undo()
+    assert corrections.counts() == {}
+    assert_in_step(store)
+
+
+def test_a_polygon_with_a_hole_is_filled_by_pixel_centres(store, corrections):
+    from skimage.draw import polygon2mask
+
+    run_out(corrections.fill(SHAPE_WITH_HOLE, 2))
+    outer, hole = (
+        polygon2mask(SHAPE, np.asarray(ring) - 0.5)
+        for ring in (SHAPE_WITH_HOLE.corners, HOLE)
+    )
+    filled = store.correction[0][:] == 2
+    wanted = outer & ~hole
+    # the two may differ where an edge passes through a centre, and nowhere else
+    assert (filled != wanted).sum() < 20
+    assert abs(int(filled.sum()) - int(wanted.sum())) < 20
+
+
+def test_confirm_makes_what_is_shown_a_correction(store, corrections):
+    corrections.apply(stroke(0, 0, 100, 100, 2))
+    shown = store.shown(Roi(0, 0, *SHAPE))
+    run_out(corrections.confirm(Roi(50, 50, 3000, 900)))
+    wanted = np.zeros(SHAPE, np.uint8)
+    wanted[:100, :100] = 2
+    wanted[50:3050, 50:950] = shown[50:3050, 50:950]
+    np.testing.assert_array_equal(store.correction[0][:], wanted)
+    np.testing.assert_array_equal(store.shown(Roi(0, 0, *SHAPE)), shown)
+    corrections.undo()
+    assert corrections.counts() == {2: 10_000}
+
+
+def test_revert_goes_back_to_the_prediction(store, corrections):
+    corrections.apply(stroke(0, 0, 100, 100, 2))
+    corrections.apply(stroke(1000, 1000, 100, 100, 1))
+    run_out(corrections.revert(Roi(0, 0, 512, 512)))
+    assert corrections.counts() == {1: 10_000}
+    assert not store.correction[0][:512, :512].any()
+
+
+def test_places_are_connected_regions(store, corrections):
+    corrections.apply(stroke(10, 10, 20, 20, 2))
+    corrections.apply(stroke(250, 250, 20, 20, 1))  # the next cells, one of them shared
+    corrections.apply(stroke(3000, 1500, 9, 9, 1))
+    first, second = corrections.places()
+    assert first.roi == Roi(0, 0, 512, 512)
+    assert first.pixels == {1: 400, 2: 400}
+    assert second.roi.contains(Roi(3000, 1500, 9, 9))
+    assert second.pixels == {1: 81}
+    run_out(corrections.revert(first.roi))
+    assert corrections.places() == (second,)
+
+
+def test_all_is_there_when_opened_again(store):
+    with Corrections.open(store) as first:
+        first.apply(stroke(0, 0, 30, 30, 1))
+        first.apply(stroke(20, 20, 30, 30, 2))
+        first.undo()
+        kept = first.counts(), first.places(), first.version
+    with Corrections.open(store) as again:
+        assert (again.counts(), again.places(), again.version) == kept
+        assert again.redo() == Roi(20, 20, 30, 30)
+        assert again.counts() == {1: 800, 2: 900}
+        again.undo()
+        again.undo()
+        assert again.counts() == {}
+        assert not again.can_undo
+        assert_in_step(store)
+
+
+def test_counts_are_made_anew_where_their_file_is_lost(store):
+    with Corrections.open(store) as first:
+        first.apply(stroke(1000, 900, 300, 300, 1))
+        wanted = first.counts(), first.places()
+    (file,) = store.path.rglob("counts.npz")
+    for harm in (file.unlink, lambda: file.write_bytes(b"PK not much")):
+        harm()
+        with Corrections.open(store) as again:
+            assert (again.counts(), again.places()) == wanted
+
+
+def test_one_corrector_at_a_time_and_none_minds_a_run(store):
+    with Corrections.open(store) as first:
+        with pytest.raises(StoreError, match=r"Corrections of .* another window"):
+            Corrections.open(store)
+        with LabelStore.open(store.path) as reader:
+            looking = Corrections.open(reader, write=False)
+            first.apply(stroke(0, 0, 30, 30, 1))
+            assert looking.counts() == {1: 900}
+            with pytest.raises(StoreError, match="open for reading only"):
+                looking.undo()
+    with pytest.raises(StoreError, match="are closed"):
+        first.undo()
+    with LabelStore.open(store.path) as reader, Corrections.open(reader) as second:
+        second.apply(stroke(0, 0, 30, 30, 2))  # the run's lock is still held
+        assert reader.coarsest_shown()[:7, :7].tolist() == [[2] * 7] * 7
+        store.write(chunk_block(0, 0, 9, SHAPE), 1, "done")
+        assert (store.shown(Roi(0, 0, 30, 30)) == 2).all()
+
+
+def test_classes_that_are_not_there_are_refused(store, corrections):
+    with pytest.raises(ValueError, match=r"\[3\] are not in the legend"):
+        corrections.apply(stroke(0, 0, 2, 2, 3))
+    with pytest.raises(ValueError, match="not on multiples of 4"):
+        Stroke(Roi(0, 2, 4, 4), np.ones((1, 1), bool), np.ones((1, 1), np.uint8), 2)
+    assert not corrections.can_undo
+
+
+def test_a_store_without_corrections_stays_as_it_was(store):
+    def files():
+        return {f for f in Path(store.path).rglob("*") if f.is_file()}
+
+    before = files()
+    looking = Corrections.open(store, write=False)
+    assert (looking.counts(), looking.can_undo) == ({}, False)
+    assert files() == before

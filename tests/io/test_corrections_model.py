@@ -1,0 +1,290 @@
+"""Any sequence of what a person can do shows what a plain array would show.
+
+The store is a real one, its limits made small: parts of 64 pixels, segments of the
+journal of 3 kB, counts saved every third record, levels down to 40 pixels.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from label_fakes import RUN, FakeImage
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io import corrections as module
+from napari_uhrseg.io import journal, occupancy, ome
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.downsample import coarser_labels
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.io.masks import MaskReader
+from napari_uhrseg.io.polygons import inside
+from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi, Stroke
+
+SHAPE = (150, 131)
+WHOLE = Roi(0, 0, *SHAPE)
+LEGEND = Legend(tuple(LabelClass(i, f"class {i}", "#102030") for i in range(1, 5)))
+
+classes = st.integers(0, 4)
+seeds = st.integers(0, 2**16)
+rois = st.builds(
+    Roi, st.integers(-20, 150), st.integers(-20, 131),
+    st.integers(1, 140), st.integers(1, 140),
+)  # fmt: skip
+points = st.tuples(st.integers(-40, 340), st.integers(-40, 300)).map(
+    lambda p: (p[0] / 2, p[1] / 2)
+)
+rings = st.lists(points, min_size=3, max_size=6).map(tuple)
+polygons = st.builds(Polygon, rings, st.lists(rings, max_size=2).map(tuple))
+regions = rois | polygons
+
+
+@st.composite
+def strokes(draw):
+    level = draw(st.integers(0, 2))
+    step = 2**level
+    roi = draw(rois).align(step)
+    shape = roi.height // step, roi.width // step
+    rng = np.random.default_rng(draw(seeds))
+    mask = rng.random(shape) < draw(st.sampled_from([0.02, 0.5, 1]))
+    ids = np.full(shape, draw(classes), np.uint8)
+    if draw(st.booleans()):
+        ids = rng.integers(0, 5, shape, np.uint8)
+    return Stroke(roi, mask, ids, level)
+
+
+class Painting(RuleBasedStateMachine):
+    """A store, and plain arrays that the same is done to."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = [
+            patch.object(ome, "COARSEST", 40),
+            patch.object(module, "PART", 64),
+            patch.object(module, "SNAPSHOT_EVERY", 3),
+            patch.object(journal, "SEGMENT", 3000),
+            patch.object(occupancy, "SMALLEST", 16),
+        ]
+        for each in self.patches:
+            each.start()
+        self.folder = Path(tempfile.mkdtemp())
+
+    @initialize()
+    def begin(self):
+        image = FakeImage(shape=SHAPE)
+        self.store = LabelStore.create(self.folder / "a.zarr", image, LEGEND)
+        self.run = self.store.start_run(RUN)
+        self.corrections = Corrections.open(self.store)
+        self.prediction = np.zeros(SHAPE, np.uint8)
+        self.correction = np.zeros(SHAPE, np.uint8)
+        self.before, self.after = [], []
+        self.aliases, self.table = {}, np.arange(256, dtype=np.uint8)
+        self.look()
+
+    def look(self):
+        """What a window holds on to while things change below it."""
+        self.levels, self.alone = shown_levels(self.store), corrected_levels(self.store)
+
+    def becomes(self, correction):
+        """A step, unless it changes nothing."""
+        if (correction != self.correction).any():
+            self.before.append(self.correction)
+            self.correction = correction
+            self.after = []
+
+    def painted(self, stroke):
+        step = 2**stroke.level
+        mask, ids = (
+            np.kron(x, np.ones((step, step), x.dtype))
+            for x in (stroke.mask, stroke.ids)
+        )
+        there = stroke.roi.intersect(WHOLE)
+        part = there.shift(-stroke.roi.y, -stroke.roi.x).slices
+        wanted = self.correction.copy()
+        if there.area:
+            wanted[there.slices][mask[part]] = ids[part][mask[part]]
+        return wanted
+
+    # -- what can be done -------------------------------------------------------
+
+    @rule(stroke=strokes())
+    def paint(self, stroke):
+        changed = self.corrections.apply(stroke)
+        wanted = self.painted(stroke)
+        ys, xs = np.nonzero(wanted != self.correction)
+        assert bool(changed.area) == bool(len(ys))
+        if len(ys):
+            assert changed.contains(Roi(ys[0], xs.min(), 1, 1))
+            assert changed.contains(Roi(ys[-1], xs.max(), 1, 1))
+        self.becomes(wanted)
+
+    @rule(region=regions, class_id=classes)
+    def fill(self, region, class_id):
+        list(self.corrections.fill(region, class_id))
+        self.becomes(np.where(inside(region, WHOLE), class_id, self.correction))
+
+    @rule(region=regions)
+    def revert(self, region):
+        list(self.corrections.revert(region))
+        self.becomes(np.where(inside(region, WHOLE), 0, self.correction))
+
+    @rule(region=regions)
+    def confirm(self, region):
+        list(self.corrections.confirm(region))
+        new = inside(region, WHOLE) & (self.correction == 0)
+        self.becomes(np.where(new, self.table[self.prediction], self.correction))
+
+    @rule(seed=seeds, at=rois)
+    def import_mask(self, seed, at):
+        rng = np.random.default_rng(seed)
+        array = rng.integers(0, 4, (at.height, at.width), np.uint8) * 10
+        image = Image.from_array(array, name="mask")
+        mask = MaskReader(image, SHAPE, (1, 0, -at.x, 0, 1, -at.y))
+        list(self.corrections.import_labels(mask, {10: 3, 20: 0}))
+        wanted = self.correction.copy()
+        there = at.intersect(WHOLE)
+        part = array[there.shift(-at.y, -at.x).slices]
+        if there.area:
+            wanted[there.slices][part == 10] = 3
+            wanted[there.slices][part == 20] = 0
+        self.becomes(wanted)
+
+    @rule()
+    def undo(self):
+        roi = self.corrections.undo()
+        assert (roi is None) == (not self.before)
+        if self.before:
+            self.after.append(self.correction)
+            self.correction = self.before.pop()
+
+    @rule()
+    def redo(self):
+        roi = self.corrections.redo()
+        assert (roi is None) == (not self.after)
+        if self.after:
+            self.before.append(self.correction)
+            self.correction = self.after.pop()
+
+    @rule(seed=seeds)
+    def run_writes(self, seed):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 5, SHAPE, np.uint8)
+        self.store.write(Block(WHOLE, labels, labels), self.run.id, "done")
+        self.prediction = labels
+
+    @rule(one=st.integers(1, 4), other=st.integers(1, 4))
+    def merge(self, one, other):
+        if one != other and self.aliases.get(other) == one:
+            with pytest.raises(ValueError, match="cannot be merged"):
+                self.store.merge_class(one, other)
+            return
+        self.store.merge_class(one, other)
+        self.aliases.pop(one, None)
+        if one != other:
+            target = self.aliases.get(other, other)
+            self.aliases = {
+                k: target if v == one else v for k, v in self.aliases.items()
+            } | {one: target}
+        self.table = np.array([self.aliases.get(i, i) for i in range(256)], np.uint8)
+
+    @rule()
+    def reopen(self):
+        self.corrections.close()
+        self.store.close()
+        self.open()
+
+    @rule()
+    def killed(self):
+        """As after a kill: nothing is saved, only the locks are free."""
+        self.corrections._unlock()
+        self.store._unlock()
+        self.open()
+
+    @rule(stroke=strokes(), count=st.integers(0, 3), killed=st.booleans())
+    @precondition(lambda self: (self.correction == 0).any())
+    def disk_fails(self, stroke, count, killed):
+        """The arrays cannot be written, some of the way; the journal could."""
+        wanted = self.painted(stroke)
+        small = stroke.roi.intersect(WHOLE).area < 64 and (
+            stroke.roi.align(64).area == 64 * 64
+        )
+        if not small or (wanted == self.correction).all():
+            return
+        real = module.write_levels
+
+        def failing(levels, *rest):
+            if count:
+                real(levels[:count], *rest)
+            raise OSError(28, "No space left on device")
+
+        message = r"No space left on device.*The change is kept"
+        with (
+            patch.object(module, "write_levels", failing),
+            pytest.raises(StoreError, match=message),
+        ):
+            self.corrections.apply(stroke)
+        self.becomes(wanted)
+        if killed:
+            self.killed()
+        else:
+            self.paint(Stroke(Roi(0, 0, 1, 1), np.ones((1, 1), bool),
+                              np.full((1, 1), 4, np.uint8)))  # fmt: skip
+            self.corrections._catch_up()
+
+    def open(self):
+        self.store = LabelStore.open(self.folder / "a.zarr", write=True)
+        self.corrections = Corrections.open(self.store)
+        self.look()
+
+    # -- what must be true --------------------------------------------------------
+
+    @invariant()
+    def all_levels_are_right(self):
+        prediction, correction = self.prediction, self.correction
+        for shown, alone in zip(self.levels, self.alone, strict=True):
+            np.testing.assert_array_equal(alone[:], self.table[correction])
+            np.testing.assert_array_equal(
+                shown[:], self.table[np.where(correction, correction, prediction)]
+            )
+            prediction, correction = map(coarser_labels, (prediction, correction))
+        assert len(self.levels) == 3
+
+    @invariant()
+    def counts_are_right(self):
+        counts = np.bincount(self.table[self.correction].ravel(), minlength=5)
+        wanted = {i: int(n) for i, n in enumerate(counts) if i and n}
+        assert self.corrections.counts() == wanted
+        places = self.corrections.places()
+        for class_id in wanted:
+            assert sum(p.pixels.get(class_id, 0) for p in places) == wanted[class_id]
+        assert self.corrections.can_undo == bool(self.before)
+        assert self.corrections.can_redo == bool(self.after)
+
+    def teardown(self):
+        if hasattr(self, "store"):
+            self.corrections.close()
+            self.store.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for each in self.patches:
+            each.stop()
+
+
+TestPainting = Painting.TestCase
+TestPainting.settings = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
