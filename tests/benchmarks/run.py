@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 # the window first: torch must not be loaded before it (see ui/loading.py)
-ALL = ("window", "painting", "opening", "engine", "seams", "glnet")
+ALL = ("window", "painting", "opening", "engine", "seams", "glnet", "cluster")
 
 
 def main() -> None:
