@@ -90,7 +90,7 @@ class Painting(RuleBasedStateMachine):
         self.prediction = np.zeros(SHAPE, np.uint8)
         self.correction = np.zeros(SHAPE, np.uint8)
         self.before, self.after = [], []
-        self.table = np.arange(256, dtype=np.uint8)
+        self.aliases, self.table = {}, np.arange(256, dtype=np.uint8)
         self.look()
 
     def look(self):
@@ -186,12 +186,18 @@ class Painting(RuleBasedStateMachine):
 
     @rule(one=st.integers(1, 4), other=st.integers(1, 4))
     def merge(self, one, other):
-        if self.table[other] == one:
+        if one != other and self.aliases.get(other) == one:
             with pytest.raises(ValueError, match="cannot be merged"):
                 self.store.merge_class(one, other)
             return
         self.store.merge_class(one, other)
-        self.table[self.table == one] = self.table[other]
+        self.aliases.pop(one, None)
+        if one != other:
+            target = self.aliases.get(other, other)
+            self.aliases = {
+                k: target if v == one else v for k, v in self.aliases.items()
+            } | {one: target}
+        self.table = np.array([self.aliases.get(i, i) for i in range(256)], np.uint8)
 
     @rule()
     def reopen(self):

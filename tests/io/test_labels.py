@@ -337,7 +337,7 @@ def test_another_image_is_refused(store):
 
 def test_more_than_255_classes_are_refused(store):
     many = Legend(tuple(LabelClass(i, f"c{i}", "#000000") for i in range(1, 255)))
-    with pytest.raises(StoreError, match="254 more classes"):
+    with pytest.raises(StoreError, match="at most 255 classes"):
         store.add_classes(many)
     assert store.legend == LEGEND
 

@@ -187,10 +187,10 @@ def make_plan(
         computed_twice=0,
         warnings=(warning,) if warning else (),
     )
-    return _with_estimate(plan, checkpoint)
+    return with_estimate(plan, checkpoint)
 
 
-def _with_estimate(plan: Plan, checkpoint: Checkpoint) -> Plan:
+def with_estimate(plan: Plan, checkpoint: Checkpoint) -> Plan:
     """The plan with its windows counted and its needs estimated."""
     area = labelled_area(plan.shape, plan.run)
     region = plan.run_region(area)

@@ -234,9 +234,9 @@ class Corrections:
 
     # -- how it is done ---------------------------------------------------------
 
-    def _change(self, roi: Roi, make: Make, side: int = PART) -> Iterator[float]:
+    def _change(self, roi: Roi, make: Make, most: int = 0) -> Iterator[float]:
         change = _Change(make)
-        tiles = list(roi.intersect(self._image).tiles(side))
+        tiles = list(roi.intersect(self._image).tiles(min(PART, most or PART)))
         for number, tile in enumerate(tiles, 1):
             with self._turn:
                 self._put(change, tile)
@@ -342,7 +342,10 @@ class Corrections:
             self._counted = None  # counted anew: records between are not at hand
         for entry in left:
             self._carry_out(entry)
-            self._finish(entry)
+            self._done = entry.number
+        # not between them: the arrays may hold what later records did already
+        if left:
+            self._finish(left[-1])
 
     def _occupancy(self) -> Occupancy:
         """The counts; from the arrays' files once, where they are not known."""

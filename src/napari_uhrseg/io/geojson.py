@@ -102,7 +102,7 @@ def _shape(coordinates: list[Any], name: str | None) -> Iterator[Shape]:
     """Rings without the corner that closes them; those without area left out."""
     rings = []
     for ring in coordinates:
-        points = np.array([corner[:2] for corner in ring], np.float64).reshape(-1, 2)
+        points = np.array([(corner[0], corner[1]) for corner in ring], np.float64)
         if not np.isfinite(points).all():
             raise ValueError("a coordinate is not a number")
         if len(points) > 1 and (points[0] == points[-1]).all():

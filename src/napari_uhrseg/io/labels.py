@@ -23,6 +23,7 @@ from napari_uhrseg.io.levels import (
     shown_levels,
     write_levels,
 )
+from napari_uhrseg.io.owned import Part, at_level, hand_out
 from napari_uhrseg.io.runs import CHUNK, Status
 from napari_uhrseg.io.tree import check_there, create_tree, load_tree, lock
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
@@ -252,14 +253,18 @@ class LabelStore:
         """Show a class as another from now on, whatever was or will be written.
 
         The arrays keep the id, and so does the legend, for the runs that name it;
-        `aliases` says what it is shown as. Raises likewise.
+        `aliases` says what it is shown as. Into itself: shown as itself again.
+        Raises ValueError where one is unknown, or the other is shown as this one.
         """
         with self._changing():
-            into = self.aliases.get(into, into)
-            if class_id == into or not {class_id, into} <= {c.id for c in self.legend}:
+            aliases = {k: v for k, v in self.aliases.items() if k != class_id}
+            if class_id != into:
+                into = aliases.get(into, into)
+                aliases = {k: into if v == class_id else v for k, v in aliases.items()}
+                aliases[class_id] = into
+            if aliases.get(into) or not {class_id, into} <= {c.id for c in self.legend}:
                 raise ValueError(f"class {class_id} cannot be merged into {into}")
-            aliases = {k: into if v == class_id else v for k, v in self.aliases.items()}
-            self._save_classes(self.legend, {**aliases, class_id: into})
+            self._save_classes(self.legend, aliases)
             self.refresh_coarsest(Roi(0, 0, *self.prediction[-1].shape))
             return self.legend
 
@@ -280,6 +285,8 @@ class LabelStore:
         self._tree.save(legend, self.runs, aliases)
         self.legend = legend
         self.aliases.update(aliases)  # in place: the shown levels look at it
+        for class_id in self.aliases.keys() - aliases.keys():
+            del self.aliases[class_id]
         self._tree.save_legend(legend, aliases)
 
     def conflicts(self, run: Run) -> tuple[Run, ...]:
@@ -394,6 +401,38 @@ class LabelStore:
             top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
             self._coarsest.refresh(top)
             self._mark(where, runs.encode(run_id, status))
+
+    def hand_out(self) -> str:
+        """A token with which other processes may write chunks; see `io.owned`.
+
+        It ends with the next one, with `revoke`, or with the next writer.
+        """
+        with self._changing():
+            return hand_out(self.path)
+
+    def claim(self, roi: Roi) -> None:
+        """Make a block's chunks pending, before another process writes them."""
+        where = runs.chunks_at(roi, self.shape)
+        with self._changing():
+            if self._state[where].any():
+                self._mark(where, 0)
+
+    def adopt(self, part: Part, run_id: int) -> None:
+        """Take over a claimed block that its owner has written; see `io.owned`.
+
+        The levels the owner left are brought in step, then the chunks are marked.
+        Raises as `write` does.
+        """
+        where = runs.chunks_at(part.roi, self.shape)
+        roi, last = at_level(part.roi, part.level), len(self.prediction) - 1
+        with self._changing():
+            if part.level <= last:
+                write_levels(self.confidence[part.level :], roi, part.confidence,
+                             coarser_confidence)  # fmt: skip
+                write_levels(self.prediction[part.level :], roi, part.labels,
+                             coarser_labels)  # fmt: skip
+            self._coarsest.refresh(at_level(part.roi, last))
+            self._mark(where, runs.encode(run_id, part.status))
 
     def _mark(self, where: tuple[slice, slice], state: int) -> None:
         self._tree.states[where] = np.uint32(state)

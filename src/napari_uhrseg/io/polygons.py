@@ -3,11 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types import Mask, Polygon, Region, Roi
+from napari_uhrseg.types import Mask, Region, Roi
+from napari_uhrseg.types.rois import Ring
 
 
 def inside(region: Region, roi: Roi) -> Mask:
-    """Which pixels of a rectangle have their centre in a region, by even-odd.
+    """Which pixels of a rectangle have their centre in a region: each ring by even-odd.
 
     bool of the roi's shape. Rectangles that meet agree on every pixel: where an edge
     crosses a row of pixels does not depend on the rectangle asked for. A centre that
@@ -18,27 +19,25 @@ def inside(region: Region, roi: Roi) -> Mask:
         common = region.intersect(roi)
         mask[common.shift(-roi.y, -roi.x).slices] = common.area > 0
         return mask
-    # each crossing turns all pixels from it on: their parity is what is inside
-    turns = np.zeros((roi.height, roi.width + 1), bool)
-    for start, end in _edges(region, roi):
-        rows, columns = _crossings(start, end, roi)
-        np.logical_xor.at(turns, (rows, columns), True)
-    return np.asarray(np.logical_xor.accumulate(turns[:, :-1], axis=1), bool)
+    mask = _ring(region.corners, roi)
+    for hole in region.holes:
+        mask &= ~_ring(hole, roi)
+    return mask
 
 
 Points = npt.NDArray[np.float64]
 
 
-def _edges(polygon: Polygon, roi: Roi) -> list[tuple[Points, Points]]:
-    """Start and end (n, 2) of each ring's edges that reach the roi's rows."""
-    edges = []
-    for ring in (polygon.corners, *polygon.holes):
-        start = np.asarray(ring, np.float64)
-        end = np.roll(start, -1, 0)
-        low, high = np.minimum(start, end)[:, 0], np.maximum(start, end)[:, 0]
-        near = (low < roi.bottom) & (high > roi.y) & (low < high)
-        edges.append((start[near], end[near]))
-    return edges
+def _ring(corners: Ring, roi: Roi) -> Mask:
+    """The pixels in one ring."""
+    start = np.asarray(corners, np.float64)
+    end = np.roll(start, -1, 0)
+    low, high = np.minimum(start, end)[:, 0], np.maximum(start, end)[:, 0]
+    near = (low < roi.bottom) & (high > roi.y) & (low < high)
+    # each crossing turns all pixels from it on: their parity is what is inside
+    turns = np.zeros((roi.height, roi.width + 1), bool)
+    np.logical_xor.at(turns, _crossings(start[near], end[near], roi), True)
+    return np.asarray(np.logical_xor.accumulate(turns[:, :-1], axis=1), bool)
 
 
 def _crossings(

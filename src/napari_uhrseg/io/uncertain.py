@@ -46,10 +46,9 @@ def uncertain_places(
     if not free.any():
         return ()
     mean = total / np.maximum(count, 1)
-    limit = np.quantile(mean[free], SHARE)
-    if limit >= mean[free].max():
-        return ()
-    regions = label(_cut(label(free & (mean <= limit), connectivity=2)), connectivity=2)
+    limit, most = np.quantile(mean[free], SHARE), mean[free].max()
+    low = free & (mean <= limit if limit < most else mean < most)
+    regions = label(_cut(label(low, connectivity=2)), connectivity=2)
     places = []
     for region in regionprops(regions, mean):
         top, left, bottom, right = (n * side * scale for n in region.bbox)

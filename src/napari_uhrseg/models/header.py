@@ -54,14 +54,15 @@ def _header(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
-            if start.startswith(PICKLES):
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            # a header may be 128 bytes modulo 256 long: as a pickle begins, but short
+            if not 2 <= length <= MAX_HEADER and start.startswith(PICKLES):
                 raise CheckpointError(
                     f"{path.name} is a PyTorch file (pickle), which may run code when "
                     "it is opened, so it is not.",
                     "Import it once: napari-uhrseg import FILE --model NAME --output "
                     "C.safetensors, with isdnet or glnet as NAME.",
                 )
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= MAX_HEADER:
                 raise _not_safetensors(path)
             text = file.read(length) if 8 + length <= size else b""

@@ -1,0 +1,237 @@
+"""Real processes killed while they paint: each change is there whole, or not at all."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Roi
+
+IMAGE = FakeImage(shape=(5000, 2100))
+FILL = Roi(10, 20, 4900, 2000)
+
+SETUP = """
+import os, signal, sys, time
+import numpy as np
+from napari_uhrseg.io import corrections
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Roi, Stroke
+store = LabelStore.open(sys.argv[1])
+painting = Corrections.open(store)
+
+def say(*words):
+    print(*words, flush=True)
+
+def stroke(number):
+    shape = (60, 40)
+    mask = np.random.default_rng(number).random(shape) < 0.7
+    ids = np.full(shape, 1 + number % 2, np.uint8)
+    return Stroke(Roi(31 * number, 997, *shape), mask, ids)
+"""
+
+PAINTER = (
+    SETUP
+    + """
+number = int(sys.argv[2])
+while True:
+    painting.apply(stroke(number))
+    say(number)
+    number += 1
+"""
+)
+
+# dies when so many of a stroke's levels are written
+DYING = (
+    SETUP
+    + """
+real, count = corrections.write_levels, int(sys.argv[2])
+def dying(levels, *rest):
+    if count:
+        real(levels[:count], *rest)
+    os.kill(os.getpid(), signal.SIGKILL)
+painting.apply(stroke(0))
+corrections.write_levels = dying
+if sys.argv[3] == "undo":
+    painting.undo()
+painting.apply(stroke(1))
+"""
+)
+
+FILLER = (
+    SETUP
+    + """
+corrections.PART = 1024
+for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
+    say(share)
+"""
+)
+
+HOLDER = SETUP + "say('held')\nsys.stdin.read()\n"
+
+RUNNER = """
+import sys
+from label_fakes import RUN, chunk_block
+from napari_uhrseg.io.labels import LabelStore
+store = LabelStore.open(sys.argv[1], write=True)
+run = store.start_run(RUN)
+print("running", flush=True)
+for seed in range(1000):
+    block = chunk_block(0, 0, seed, store.shape)
+    store.write(block, run.id, "done")
+    if sys.stdin.readable() and seed == 12:
+        print("enough", flush=True)
+        sys.stdin.read()
+        break
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND).close()
+    return tmp_path / "labels.zarr"
+
+
+@contextlib.contextmanager
+def child(code, *arguments):
+    """A process that runs the code; killed by SIGKILL at the latest on leaving."""
+    tests = str(Path(__file__).parent)
+    env = {**os.environ}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, env.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def strokes(count):
+    """What the painter's strokes leave."""
+    wanted = np.zeros(IMAGE.shape, np.uint8)
+    for number in range(count):
+        mask = np.random.default_rng(number).random((60, 40)) < 0.7
+        wanted[31 * number : 31 * number + 60, 997:1037][mask] = 1 + number % 2
+    return wanted
+
+
+def count_of(labels):
+    return {i: int(n) for i, n in enumerate(np.bincount(labels.ravel())) if i and n}
+
+
+def test_a_stroke_that_was_told_of_is_there_after_a_kill(path):
+    said = 0
+    for attempt in range(3):
+        with child(PAINTER, path, said) as process:
+            for line in process.stdout:
+                said = int(line) + 1
+                if said % 9 == 8:
+                    time.sleep(0.013 * attempt)
+                    break
+            process.kill()
+            said = max([said, *(int(n) + 1 for n in process.stdout.read().split())])
+        with LabelStore.open(path) as store, Corrections.open(store) as painting:
+            found = store.correction[0][:]
+            # the one it was at may be there, whole, or not
+            known = next(n for n in (said, said + 1) if (found == strokes(n)).all())
+            assert_in_step(store)
+            assert painting.counts() == count_of(found)
+            for number in range(known - 1, max(said - 3, 0) - 1, -1):  # across sessions
+                assert painting.undo() is not None
+                np.testing.assert_array_equal(store.correction[0][:], strokes(number))
+                said = number
+            assert_in_step(store)
+    assert said > 0
+
+
+@pytest.mark.parametrize("what", ["stroke", "undo"])
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_killed_between_the_journal_and_the_arrays(path, levels, what):
+    with child(DYING, path, levels, what) as process:
+        process.wait(60)
+    with LabelStore.open(path) as store:
+        with Corrections.open(store) as painting:
+            wanted = strokes(2 if what == "stroke" else 0)
+            np.testing.assert_array_equal(store.correction[0][:], wanted)
+            assert_in_step(store)
+            assert painting.counts() == count_of(wanted)
+            assert painting.can_redo == (what == "undo")
+            if what == "stroke":
+                painting.undo()
+            else:
+                painting.redo()
+            np.testing.assert_array_equal(store.correction[0][:], strokes(1))
+        assert_in_step(store)
+
+
+def test_a_fill_killed_in_the_midst_is_one_step_of_whole_parts(path):
+    with child(FILLER, path) as process:
+        assert float(process.stdout.readline()) < 0.2
+        assert float(process.stdout.readline()) < 0.4
+        time.sleep(0.05)
+        process.kill()
+    with LabelStore.open(path) as store, Corrections.open(store) as painting:
+        found = store.correction[0][:]
+        whole = np.zeros_like(found)
+        whole[FILL.slices] = 2
+        parts = [p.slices for p in FILL.tiles(1024)]
+        done = [bool(found[p].any()) for p in parts]
+        assert sum(done) >= 2
+        assert not all(done)
+        for part, there in zip(parts, done, strict=True):
+            np.testing.assert_array_equal(found[part], whole[part] if there else 0)
+        assert_in_step(store)
+        assert painting.counts() == count_of(found)
+        painting.undo()
+        assert not painting.can_undo
+        assert not store.correction[0][:].any()
+        assert_in_step(store)
+
+
+def test_one_process_corrects_at_a_time_and_a_kill_frees_it(path):
+    with LabelStore.open(path) as store, child(HOLDER, path) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match=r"Corrections of .* another window"):
+            Corrections.open(store)
+        assert Corrections.open(store, write=False).counts() == {}
+        process.kill()
+        process.wait()
+        Corrections.open(store).close()
+
+
+def test_painting_while_another_process_runs(path):
+    with (
+        child(RUNNER, path) as process,
+        LabelStore.open(path) as store,
+        Corrections.open(store) as painting,
+    ):
+        assert process.stdout.readline() == "running\n"
+        list(painting.fill(Roi(0, 0, 500, 1024), 2))
+        for number in range(5):
+            list(painting.fill(Roi(100 * number, 300, 50, 50), 1))
+        assert process.stdout.readline() == "enough\n"
+        wanted = np.full((500, 1024), 2, np.uint8)
+        for number in range(5):
+            wanted[100 * number : 100 * number + 50, 300:350] = 1
+        np.testing.assert_array_equal(store.shown(Roi(0, 0, 500, 1024)), wanted)
+        process.communicate("")
+        assert process.returncode == 0
+        last = chunk_block(0, 0, 12, IMAGE.shape).labels
+        np.testing.assert_array_equal(store.shown(Roi(500, 0, 524, 1024)), last[500:])
+        assert_in_step(LabelStore.open(path))
+        assert LabelStore.open(path).runs[0].model == RUN.model

@@ -1,0 +1,175 @@
+"""Polygons: which pixels they hold, and what a GeoJSON file says of them."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from label_fakes import FakeImage
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.geojson import read_polygons
+from napari_uhrseg.io.polygons import inside
+from napari_uhrseg.types import Polygon, Roi
+
+SQUARE = [[10, 20], [110, 20], [110, 80], [10, 80], [10, 20]]
+HOLE = [[40, 40], [60, 40], [60, 60], [40, 60], [40, 40]]
+PIXELS = FakeImage(shape=(500, 400))
+
+numbers = st.integers(-30, 130).map(lambda n: n / 4)  # on corners, edges and centres
+points = st.tuples(numbers, numbers)
+rings = st.lists(points, min_size=3, max_size=8).map(tuple)
+
+
+def winding(y, x, ring):
+    """Even-odd by a ray to the left, edges half open: a pixel alone, the slow way."""
+    odd = False
+    for (y0, x0), (y1, x1) in zip(ring, ring[1:] + ring[:1], strict=True):
+        if (y0 <= y) != (y1 <= y):
+            (ya, xa), (yb, xb) = sorted([(y0, x0), (y1, x1)])
+            odd ^= xa + (y - ya) / (yb - ya) * (xb - xa) <= x
+    return odd
+
+
+@settings(max_examples=60, deadline=None)
+@given(rings, st.lists(rings, max_size=2), st.integers(-3, 9), st.integers(-3, 9))
+def test_a_pixel_is_inside_where_its_centre_is(ring, holes, y, x):
+    roi = Roi(y, x, 14, 13)
+    mask = inside(Polygon(ring, tuple(holes)), roi)
+    for row in range(14):
+        for column in range(13):
+            at = y + row + 0.5, x + column + 0.5
+            wanted = winding(*at, ring) and not any(winding(*at, h) for h in holes)
+            assert mask[row, column] == wanted
+
+
+@settings(max_examples=30, deadline=None)
+@given(rings, st.integers(4, 17))
+def test_parts_make_up_the_whole(ring, side):
+    polygon = Polygon(ring)
+    whole = np.zeros((40, 40), bool)
+    for tile in Roi(0, 0, 40, 40).tiles(side):
+        whole[tile.slices] = inside(polygon, tile)
+    np.testing.assert_array_equal(whole, inside(polygon, Roi(0, 0, 40, 40)))
+    covered = np.zeros((60, 60), bool)
+    bounds = polygon.bounds.shift(10, 10).intersect(Roi(0, 0, 60, 60))
+    covered[bounds.slices] = True
+    assert not (inside(polygon, Roi(-10, -10, 60, 60)) & ~covered).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(rings, points)
+def test_shapes_that_share_an_edge_share_no_pixel_and_leave_none_out(ring, middle):
+    """A fan of triangles covers what lies in it an odd number of times: the ring."""
+    fan = np.zeros((40, 40), bool)
+    for one, other in zip(ring, ring[1:] + ring[:1], strict=True):
+        fan ^= inside(Polygon((one, other, middle)), Roi(-4, -4, 40, 40))
+    np.testing.assert_array_equal(fan, inside(Polygon(ring), Roi(-4, -4, 40, 40)))
+
+
+def write(folder, data):
+    path = folder / "shapes.geojson"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def feature(coordinates, kind="Polygon", **properties):
+    geometry = {"type": kind, "coordinates": coordinates}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def collection(*features, **more):
+    return {"type": "FeatureCollection", "features": list(features), **more}
+
+
+def test_annotations_of_a_slide_viewer_are_in_pixels(tmp_path):
+    """As QuPath writes them: classified objects, holes, parts, some without a class."""
+    tumor = {"name": "Tumor", "color": [200, 0, 0]}
+    data = collection(
+        feature([SQUARE, HOLE], objectType="annotation", classification=tumor),
+        feature([[SQUARE], [HOLE]], "MultiPolygon", classification=tumor),
+        feature([HOLE], objectType="annotation"),
+        feature([5, 5], "Point", classification=tumor),
+    )
+    for written in (data, data["features"]):  # it may write a bare list
+        first, second, third, fourth = read_polygons(write(tmp_path, written), PIXELS)
+        assert [n for _, n in (first, second, third, fourth)] == ["Tumor"] * 3 + [None]
+        mask = inside(first[0], Roi(0, 0, 500, 400))
+        assert mask.sum() == 100 * 60 - 20 * 20
+        assert mask[20:80, 10:110].sum() == mask.sum()
+        assert not mask[40:60, 40:60].any()
+        assert second[0] == Polygon(first[0].corners)
+        assert third[0] == fourth[0]
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_map_coordinates_come_through_the_images_own(tmp_path, member):
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    utm = CRS.from_epsg(32632)
+    image = FakeImage(shape=(500, 400), unit="metre", crs=utm.to_wkt(),
+                      affine=(0.5, 0, 400_000, 0, -0.5, 5_000_000))  # fmt: skip
+    corners = np.array(SQUARE, float)
+    east, north = 400_000 + 0.5 * corners[:, 0], 5_000_000 - 0.5 * corners[:, 1]
+    if member:  # a GIS that names its coordinate system
+        ring = np.stack([east, north], 1).tolist()
+        crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}
+        data = collection(feature([ring], **{"class": "lake"}), crs=crs)
+    else:  # longitude and latitude, as the standard wants
+        lonlat = transform(utm, CRS.from_epsg(4326), east, north)
+        data = collection(feature([np.stack(lonlat, 1).tolist()], label="lake"))
+    ((polygon, name),) = read_polygons(write(tmp_path, data), image)
+    assert name == "lake"
+    np.testing.assert_allclose(
+        [(x, y) for y, x in polygon.corners], SQUARE[:-1], atol=0.01
+    )
+    crs = {"type": "name", "properties": {"name": "EPSG:32632"}}
+    path = write(tmp_path, collection(feature([SQUARE]), crs=crs))
+    with pytest.raises(OpenError, match=r"has map coordinates .* scene has none"):
+        read_polygons(path, PIXELS)
+
+
+def test_pixels_on_an_image_with_coordinates_stay_pixels(tmp_path):
+    from rasterio.crs import CRS
+
+    image = FakeImage(crs=CRS.from_epsg(32632).to_wkt(),
+                      affine=(0.5, 0, 400_000, 0, -0.5, 5_000_000))  # fmt: skip
+    small = [[1, 2], [50, 2], [50, 60], [1, 2]]
+    for ring in (SQUARE, small):
+        ((polygon, _),) = read_polygons(write(tmp_path, feature([ring])), image)
+        assert [(x, y) for y, x in polygon.corners] == [tuple(p) for p in ring[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not GeoJSON"),
+        ("<kml></kml>", "is not GeoJSON"),
+        ("[1, 2]", "is not GeoJSON"),
+        ('{"type": "Topology"}', "Topology is no type of GeoJSON"),
+        ('{"features": []}', "is not GeoJSON"),
+        ('{"type": "FeatureCollection", "features": []}', "holds no polygons"),
+        (json.dumps(feature([1, 2], "Point")), "holds no polygons"),
+        (json.dumps(feature([[[1, 2], [3, 4], [1, 2]]])), "holds no polygons"),
+        (json.dumps(feature([[["a", 2], [3, 4], [1, 2]]])), "is not GeoJSON"),
+        (json.dumps(feature([[[1], [3], [2], [1]]])), "is not GeoJSON"),
+        (json.dumps(feature(7)), "is not GeoJSON"),
+        ('{"type": "Polygon", "coordinates": [[[NaN, 1], [2, 3], [4, 5]]]}',
+         "is not a number"),
+        (json.dumps(collection(feature([SQUARE]), crs={"type": "link"})),
+         "does not name its coordinate system"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_geojson_says_so(tmp_path, text, message):
+    with pytest.raises(OpenError, match=message):
+        read_polygons(write(tmp_path, text), PIXELS)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(OpenError, match="cannot be read: No such file"):
+        read_polygons(tmp_path / "missing.geojson", PIXELS)
+    (tmp_path / "binary.geojson").write_bytes(b"\xff\xfe\x00\x80" * 9)
+    with pytest.raises(OpenError, match="is not GeoJSON"):
+        read_polygons(tmp_path / "binary.geojson", PIXELS)

@@ -1,0 +1,72 @@
+"""Where to look next: what is least certain, largest first, and never twice."""
+
+import numpy as np
+import pytest
+from label_fakes import LEGEND, RUN, FakeImage
+
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.uncertain import uncertain_places
+from napari_uhrseg.types import Block, Roi
+
+SHAPE = (4096, 3072)
+LARGE, SMALL = Roi(512, 512, 512, 384), Roi(3000, 2000, 100, 128)
+
+
+@pytest.fixture
+def store(tmp_path):
+    image = FakeImage(shape=SHAPE)
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as made:
+        run = made.start_run(RUN)
+        labels = np.ones(SHAPE, np.uint8)
+        confidence = np.full(SHAPE, 240, np.uint8)
+        confidence[LARGE.slices] = 60
+        confidence[SMALL.slices] = 20
+        confidence[2048:, :1024] = labels[2048:, :1024] = 0  # not segmented
+        made.write(Block(Roi(0, 0, *SHAPE), labels, confidence), run.id, "done")
+        yield made
+
+
+def test_the_largest_uncertain_region_comes_first_and_none_twice(store):
+    first, second = uncertain_places(store)
+    assert first.roi.contains(LARGE)
+    assert first.roi.area < 1.2 * LARGE.area
+    assert second.roi.contains(SMALL)
+    assert second.score > first.score > 0.7
+    assert uncertain_places(store, [first.roi]) == (second,)
+    assert uncertain_places(store, [first.roi, second.roi]) == ()
+
+
+def test_what_is_corrected_is_left_out(store):
+    with Corrections.open(store) as corrections:
+        list(corrections.fill(LARGE, 2))
+        (place,) = uncertain_places(store)
+        assert place.roi.contains(SMALL)
+        list(corrections.fill(Roi(0, 0, *SHAPE), 2))
+        assert uncertain_places(store) == ()
+
+
+def test_a_region_too_large_to_look_at_comes_in_pieces(store):
+    run = store.runs[0]
+    confidence = np.full((4096, 3072), 250, np.uint8)
+    confidence[1000:1100] = 3
+    labels = np.ones_like(confidence)
+    store.write(Block(Roi(0, 0, *SHAPE), labels, confidence), run.id, "done")
+    places = uncertain_places(store)
+    assert len(places) > 5
+    assert max(p.roi.width for p in places) <= 256
+    covered = np.zeros(SHAPE, bool)
+    for place in places:
+        assert not covered[place.roi.slices].any()
+        covered[place.roi.slices] = True
+    assert covered[1000:1100].all()
+
+
+def test_nothing_is_uncertain_where_nothing_is_or_all_is_alike(tmp_path):
+    image = FakeImage(shape=(600, 700))
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
+        assert uncertain_places(store) == ()
+        alike = np.full((600, 700), 80, np.uint8)
+        run = store.start_run(RUN)
+        store.write(Block(Roi(0, 0, 600, 700), alike // 80, alike), run.id, "done")
+        assert uncertain_places(store) == ()
