@@ -167,7 +167,7 @@ def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
 
 def test_worse_is_said_in_words(corrected, tmp_path):
     """A good network that is taught the opposite of what held-out places say."""
-    truth, image, store = corrected
+    _truth, image, store = corrected
     good = tmp_path / "good.safetensors"
     last(fine_tune(image, checkpoint(tmp_path), store, good, MORE))
     net = load_checkpoint(good)
