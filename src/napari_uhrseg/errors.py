@@ -47,3 +47,11 @@ class DeviceError(UhrSegError):
 
 class TrainingError(UhrSegError):
     """Training cannot start or went wrong (no data, loss became NaN)."""
+
+
+class ExportError(UhrSegError):
+    """Labels cannot be exported, or not there."""
+
+
+class ClusterError(UhrSegError):
+    """A scheduler or its workers are missing, do not fit, or cannot do the work."""

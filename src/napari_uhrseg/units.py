@@ -52,3 +52,16 @@ def format_length(metres: float) -> str:
         if metres >= factor:
             return f"{metres / factor:.3g} {name}"
     return f"{metres * 1e6:.3g} µm"
+
+
+def format_area(area: float, unit: str) -> str:
+    """``"12.4 ha"``, ``"3.1 mm²"``, ``"85 m²"``; an area in m², µm² or px."""
+    scaled = {
+        "m²": ((1e6, 1e6, "km²"), (1e4, 1e4, "ha")),
+        "µm²": ((1e12, 1e12, "m²"), (1e8, 1e8, "cm²"), (1e4, 1e6, "mm²")),
+    }
+    for least, factor, name in scaled.get(unit, ()):
+        if area >= least:
+            area, unit = area / factor, name
+            break
+    return f"{area:,.3g} {unit}" if area < 1000 else f"{area:,.0f} {unit}"

@@ -298,3 +298,48 @@ def test_empty_glass_is_not_run(run):
     assert labels_of(store)[300, 300]
     assert not labels_of(store)[1024:].any()
     assert store.shape == (2 * CHUNK, 2 * CHUNK)
+
+
+def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):
+    slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
+    slide[200:700, 200:900] = (180, 90, 160)
+    slide[1500:1504, 1300:1304] = (120, 60, 130)  # a shred
+    image = Image.from_array(slide, name="slide", rgb=True, is_slide=True)
+    checkpoint = make_checkpoint(ToyNet())
+    all_of_it, _ = run(image, checkpoint, replace(ONE, skip_glass=False))
+    skipped, events = run(image, checkpoint)
+    last = [e for e in events if isinstance(e, Progress)][-1]
+    labels, whole = labels_of(skipped), labels_of(all_of_it)
+    answered = labels > 0
+    np.testing.assert_array_equal(labels[answered], whole[answered])
+    assert answered[200:700, 200:900].all()
+    assert answered[1500:1504, 1300:1304].all()
+    assert (labels == 0).mean() > 0.8
+    # within 16 pixels of the tissue: rows 2 to 11, columns 2 to 14; and of the shred
+    assert last.done == last.total == 10 * 13 + 1
+    assert all_of_it.prediction[0][:].all()
+
+
+def test_glass_skipped_does_not_depend_on_block_size(run, monkeypatch):
+    noise = np.random.default_rng(1)
+    slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
+    for y, x in noise.integers(0, 2000, (40, 2)):
+        slide[y : y + 30, x : x + 20] = (180, 90, 160)
+    image = Image.from_array(slide, name="slide", rgb=True, is_slide=True)
+    settings = replace(ONE, overlap=16)
+    one, _ = run(image, make_checkpoint(ToyNet()), settings)
+    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 2)
+    two, _ = run(image, make_checkpoint(ToyNet()), settings)
+    np.testing.assert_array_equal(labels_of(one), labels_of(two))
+    np.testing.assert_array_equal(one.confidence[0][:], two.confidence[0][:])
+
+
+def test_windows_without_data_are_not_run(run):
+    data = np.random.default_rng(0).integers(1, 250, (1024, 1024, 3)).astype(np.uint8)
+    data[:, 300:] = 0
+    data[900, 900] = 7  # a single pixel is something
+    image = Image.from_array(data, name="strip", rgb=True, nodata=0)
+    store, events = run(image, make_checkpoint(ToyNet()))
+    labels = labels_of(store)
+    np.testing.assert_array_equal(labels > 0, data.any(-1))
+    assert [e for e in events if isinstance(e, Progress)][-1].done == 5 * 16 + 1

@@ -174,7 +174,7 @@ from dataclasses import replace
 sys.path.insert(0, {tests!r})
 import test_train as t, torch
 torch.set_num_threads(1)
-from napari_uhrseg.engine import train as module
+from napari_uhrseg.engine import trainer as module
 module.SAVE_SECONDS = 0.0
 for event in t.train(t.make_source(), {output!r}, t.PLAIN):
     if isinstance(event, t.Progress) and event.done == 3:

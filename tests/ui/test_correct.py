@@ -13,6 +13,7 @@ from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Block, Roi
 from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.newlabels import NewLabelsDialog
 from napari_uhrseg.ui.panel import Panel
 
 pytestmark = pytest.mark.gui
@@ -367,12 +368,13 @@ def share_of(desk, name):
     return float(text) if text != "–" else 0.0
 
 
-def test_correct_without_labels_begins_with_empty_ones(desk, monkeypatch, tmp_path):
+def test_correct_without_labels_begins_with_empty_ones(desk, tmp_path):
     desk.panel.segment.output.use(tmp_path / "fresh.zarr")
-    monkeypatch.setattr(
-        QInputDialog, "getText", lambda *_, **__: ("field, ditch", True)
-    )
     desk.part.correct.click()
+    (dialog,) = desk.panel.findChildren(NewLabelsDialog)
+    for row, name in zip(dialog.rows, ("field", "ditch"), strict=False):
+        row.line.setText(name)
+    dialog.ok.click()
     desk.until(lambda: desk.panel.segment.view is not None)
     assert list(desk.legend_rows()) == ["field", "ditch"]
     desk.start()

@@ -9,6 +9,8 @@ import typer
 from napari_uhrseg.cli.console import common, told
 from napari_uhrseg.cli.demo import demo
 from napari_uhrseg.cli.evaluate import evaluate
+from napari_uhrseg.cli.export import areas, export
+from napari_uhrseg.cli.finetune import finetune
 from napari_uhrseg.cli.import_ import import_
 from napari_uhrseg.cli.info import info
 from napari_uhrseg.cli.segment import segment
@@ -22,6 +24,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for command in (info, train, segment, evaluate, demo):
+for command in (info, train, segment, finetune, export, areas, evaluate, demo):
     app.command()(told(command))
 app.command("import")(told(import_))

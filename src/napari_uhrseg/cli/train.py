@@ -207,10 +207,12 @@ def _tell_json(events: "Iterator[TrainEvent]") -> None:
                 json_line(event="validated", step=step, metrics=metrics, best=best)
             case Saved(path, step):
                 json_line(event="saved", path=path, step=step)
+            case _:
+                pass  # of fine-tuning
 
 
 def _tell(events: "Iterator[TrainEvent]") -> None:
-    from napari_uhrseg.engine.events import Progress, Saved, Trained, Validated
+    from napari_uhrseg.engine.events import Progress, Trained, Validated
 
     with progress_bar() as bar:
         task = bar.add_task("Training", total=None, left="")
@@ -225,5 +227,5 @@ def _tell(events: "Iterator[TrainEvent]") -> None:
                     better = ", the best so far" if best else ""
                     text = f"Step {step}: mIoU {metrics['miou']:.1%}{better}"
                     out.print(Text(text))
-                case Saved():
+                case _:
                     pass  # told at the end

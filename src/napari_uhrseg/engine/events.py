@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_uhrseg.types import Roi, Run
 
 if TYPE_CHECKING:
+    from napari_uhrseg.engine.lesson import Lesson
     from napari_uhrseg.engine.plan import Plan
 
 
@@ -71,6 +72,13 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a fine-tuning will learn from; nothing has been learnt yet."""
+
+    lesson: "Lesson"
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """One logged step: mean loss terms since the last one."""
 
@@ -81,7 +89,10 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """Metrics on the held-out scenes: ``miou``, ``iou/<class>`` and so on."""
+    """Metrics on what is held out: ``miou``, ``iou/<class>`` and so on.
+
+    Step 0 is the checkpoint that a fine-tuning starts from.
+    """
 
     step: int
     metrics: Mapping[str, float]
@@ -96,7 +107,21 @@ class Saved:
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The end of a fine-tuning: the new checkpoint against the one before.
+
+    ``before`` and ``after``: ``miou`` and ``iou/<class>`` on the held-out places, 0
+    to 1; empty where there is no honest figure. ``verdict`` says it in words.
+    """
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    verdict: str
+    path: Path
+
+
 SegmentEvent = (
     Planned | Progress | LabelsShown | BlockDone | BlockFailed | Retried | Finished
 )
-TrainEvent = Progress | Trained | Validated | Saved
+TrainEvent = Progress | Gathered | Trained | Validated | Saved | Compared

@@ -63,7 +63,7 @@ class FrameJob(Job):
         self.done = self.lost = self.total = 0  # cells
 
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
-        pending = self.grid.cells(self.store.pending(self.run))
+        pending = self.grid.cells(self.pending())
         self.total = len(pending)
         self.open = {c for c in pending if not self.outside(self.grid.block(c))}
         for cell in sorted(set(pending) - self.open):
@@ -74,8 +74,9 @@ class FrameJob(Job):
         seen, total = 0, len(frames)
         # an earlier process may have ended between a frame and its cells
         yield from self._settle(self.open)
-        with closing(ReadAhead(self._read(frames, focus))) as ahead:
-            for item in ahead:
+        items = ReadAhead(self._read(frames, focus), self.plan.sized.ahead)
+        with closing(items):
+            for item in items:
                 yield from self._run(item)
                 if item.batch is None:  # what was not run is off the clock
                     total -= 1
@@ -102,10 +103,16 @@ class FrameJob(Job):
                 yield _Item(frames[index], error=str(error))
 
     def _read_frame(self, frame: Frame, glass: Glass | None) -> _Item:
-        valid = self.valid(self.grid.cell(frame), glass)
-        if valid is None:
+        ground, labelled = self.grid.ground(frame), self.grid.labelled(frame)
+        if glass and glass.only(self.level0(ground)):
             return _Item(frame)
-        return _Item(frame, self.views([self.grid.ground(frame)]), valid)
+        valid = self.valid(labelled)
+        if valid is not None:
+            if not valid.any():
+                return _Item(frame)
+            cell = self.grid.cell(frame)
+            valid = valid[: cell.height, : cell.width]
+        return _Item(frame, self.views([ground]), valid)
 
     # -- on the caller's thread ---------------------------------------------
 

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from napari_uhrseg.engine.device import running
 from napari_uhrseg.engine.empty import Glass, region_mask
 from napari_uhrseg.engine.events import Progress, SegmentEvent
+from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.views import read_views, to_level0
+from napari_uhrseg.io.chunks import CACHE
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.owned import Target
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
@@ -36,15 +38,19 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What ``segment()`` was asked for, and the run as the store recorded it."""
+    """What ``segment()`` was asked for, and the run as the store recorded it.
+
+    ``only``: chunks that are to be done now, of those pending; None: all.
+    """
 
     image: Image
     checkpoint: Checkpoint
-    store: LabelStore
+    store: Target
     plan: Plan
     run: Run
     threads: int | None
     stop: Stop | None
+    only: Mask | None = None
 
 
 class Job(ABC):
@@ -61,15 +67,20 @@ class Job(ABC):
         self.ids = np.array(work.run.class_map, np.uint8)
         self._threads = work.threads
         self._stop = work.stop
+        self._only = work.only
         self._started = time.monotonic()
 
     def events(self, focus: Focus | None) -> Iterator[SegmentEvent]:
         """Run what is pending, the nearest to the focus first."""
         self.model.to(self.device)
         if self.device.type == "cuda":
-            share = self.plan.budget.device_bytes / self.plan.device.total_bytes
+            most = self.plan.budget.device_bytes - CUDA_CONTEXT
+            share = most / self.plan.device.total_bytes
             torch.cuda.set_per_process_memory_fraction(min(1.0, share), self.device)
-        with interruptible(self.model, self._stop):
+        with (
+            interruptible(self.model, self._stop),
+            CACHE.limited(self.plan.sized.cache),
+        ):
             try:
                 yield from self.work(focus)
             except Stopped:
@@ -78,6 +89,11 @@ class Job(ABC):
     @abstractmethod
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
         """The events of the run, from the first window to ``Finished``."""
+
+    def pending(self) -> Mask:
+        """The chunks to be done: (chunk rows, columns)."""
+        waiting = self.store.pending(self.run)
+        return waiting if self._only is None else waiting & self._only
 
     def seconds(self) -> float:
         return time.monotonic() - self._started
@@ -91,17 +107,19 @@ class Job(ABC):
     def glass(self) -> Glass | None:
         return Glass.of(self.image) if self.run.skip_glass else None
 
-    def valid(self, region: Roi, glass: Glass | None) -> Mask | None:
-        """Which run pixels hold image, (h, w); None where there is nothing to label."""
-        whole = Roi(0, 0, *self.image.shape)
-        pixels = self.image.read(
-            to_level0(region, self.run.scale).intersect(whole),
-            (region.height, region.width),
-            self.run.bands,
-        )
-        if not pixels.valid.any() or (glass and glass.only(pixels.data, pixels.valid)):
+    def valid(self, region: Roi) -> Mask | None:
+        """Which run pixels hold image, (h, w); None where all of them do."""
+        if self.image.opaque:
             return None
-        return pixels.valid
+        pixels = self.image.read(
+            self.level0(region), (region.height, region.width), self.run.bands
+        )
+        return None if pixels.valid.all() else pixels.valid
+
+    def level0(self, region: Roi) -> Roi:
+        """The part of the image that a rectangle of run pixels shows."""
+        whole = Roi(0, 0, *self.image.shape)
+        return to_level0(region, self.run.scale).intersect(whole)
 
     def views(self, windows: Sequence[Roi]) -> Batch:
         return read_views(

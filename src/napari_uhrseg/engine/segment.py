@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.job import Focus, Job, Stop, Work
-from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
+from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Legend, SegmentSettings
+from napari_uhrseg.types import Legend, Run, SegmentSettings
 
 
 def segment(
@@ -26,6 +29,8 @@ def segment(
     stop: Stop | None = None,
     *,
     replace_other: bool = False,
+    order: Literal["near", "likely"] = "near",
+    only_likely: bool = False,
 ) -> Iterator[SegmentEvent]:
     """Label the image into the store, yielding events as it goes.
 
@@ -43,6 +48,12 @@ def segment(
         large frame; where it is true the run ends as if the generator were closed.
     replace_other
         Overwrite what a run with other settings has labelled.
+    order
+        ``"near"``: the nearest to the focus; ``"likely"``: what is in focus, then
+        where labels were unsure or corrected, so that a fine-tuned checkpoint shows
+        at once where it differs.
+    only_likely
+        End after those chunks; the others stay pending.
 
     Yields
     ------
@@ -67,21 +78,34 @@ def segment(
     settings = settings or SegmentSettings()
     plan = make_plan(image, checkpoint, settings, budget)
     yield Planned(plan)
-    legend = store.add_classes(checkpoint.card.legend)
-    run = store.start_run(
-        replace(plan.run, class_map=class_map(checkpoint.card.legend, legend)),
-        replace=replace_other,
-    )
-    if run.batch_size < plan.run.batch_size:
-        # an earlier process began this run with smaller batches: keep its bits
-        plan = replace(plan, run=run)
-    work = Work(image, checkpoint, store, plan, run, settings.threads, stop)
+    plan, run = begin(plan, checkpoint.card.legend, store, replace_other)
+    only = None
+    if order == "likely" or only_likely:
+        scores = change_scores(store)
+        if only_likely:
+            only = likely_chunks(scores, focus() if focus else None)
+        focus = LikelyFirst(scores, partial(store.pending, run), focus)
+    work = Work(image, checkpoint, store, plan, run, settings.threads, stop, only)
     job: Job = (
         FrameJob(work, plan.grid)
         if isinstance(plan.grid, FrameGrid)
         else WindowJob(work, plan.grid)
     )
     yield from job.events(focus)
+
+
+def begin(
+    plan: Plan, network: Legend, store: LabelStore, replace_other: bool
+) -> tuple[Plan, Run]:
+    """The run as the store records it, or goes on with it, and the plan for that."""
+    legend = store.add_classes(network)
+    run = store.start_run(
+        replace(plan.run, class_map=class_map(network, legend)), replace=replace_other
+    )
+    if run.batch_size < plan.run.batch_size:
+        # an earlier process began this run with smaller batches: keep its bits
+        plan = replace(plan, run=run)
+    return plan, run
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:

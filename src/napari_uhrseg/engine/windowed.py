@@ -4,14 +4,15 @@
 
     read-ahead thread                      the generator (caller's thread)
     -----------------                      -------------------------------
-    nearest pending block        ->        forward, in slices of the batch size
-    empty? else its windows,               logits into the block's Merger
-    a batch of views at a time             last batch: labels -> store -> event
+    nearest pending block: which of  ->    forward, in slices of the batch size
+    its windows show something;            logits into the Mergers of their blocks
+    a batch of views at a time,            a block's last batch: labels -> store
+    filled up from the next block                                      -> event
 """
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,28 +31,43 @@ from napari_uhrseg.engine.job import Focus, Job, Work, nearest
 from napari_uhrseg.engine.merge import Merger, window_weights
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.errors import DeviceError, ReadError
-from napari_uhrseg.models.base import Batch
+from napari_uhrseg.models.base import Batch, joined
 from napari_uhrseg.types import Mask, Roi
 
+OPEN = 2  # blocks whose logits are held at once: the one being read, one before it
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """What the read-ahead thread hands over: some windows of one block.
 
-    ``valid``: (h, w) bool, run pixels of the block that hold image. ``batch`` is
-    None where nothing is to be run; ``last`` closes the block.
+@dataclass(slots=True)
+class _Block:
+    """A block on its way.
+
+    ``valid``: (h, w) bool, its run pixels that hold image and lie in a window that is
+    run; None where all do. ``windows`` are still to be read, ``skipped`` is how many
+    need no network.
     """
 
     roi: Roi
     valid: Mask | None = None
-    windows: tuple[Roi, ...] = ()
-    batch: Batch | None = None
-    last: bool = True
+    windows: list[Roi] = field(default_factory=list)
+    skipped: int = 0
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What the read-ahead thread hands over: a batch of windows, each of a block.
+
+    ``ended`` are the blocks whose last window this is; ``batch`` is None where they
+    need none.
+    """
+
+    windows: tuple[tuple[_Block, Roi], ...] = ()
+    batch: Batch | None = None
+    ended: tuple[_Block, ...] = ()
+
+
 class WindowJob(Job):
-    """Holds the logits of one block, and the views of a few batches."""
+    """Holds the logits of two blocks at most, and the views of a few batches."""
 
     def __init__(self, work: Work, grid: Grid) -> None:
         super().__init__(work)
@@ -62,32 +78,29 @@ class WindowJob(Job):
         )
 
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
-        blocks = self.plan.blocks(self.store.pending(self.run))
+        blocks = self.plan.blocks(self.pending())
         total = sum(self._count(b) for b in blocks)
         seen = done = failed = 0
-        merger: Merger | None = None
-        ahead = ReadAhead(self._read(blocks, focus))
-        with closing(ahead):
-            for item in ahead:
+        mergers: dict[Roi, Merger] = {}
+        items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
+        with closing(items):
+            for item in items:
+                # what was not run is off the clock
+                total -= sum(block.skipped for block in item.ended)
                 if item.batch is not None:
-                    if merger is None:
-                        merger = self._merger(item.roi)
-                    yield from self._forward(item, merger)
+                    yield from self._forward(item, mergers)
                     seen += len(item.windows)
                     yield self.progress(seen, total)
-                if not item.last:
-                    continue
-                if item.error:
-                    failed += 1
-                    self.write_failed(item.roi)
-                    yield BlockFailed(item.roi, item.error)
-                else:
+                for block in item.ended:
+                    merger = mergers.pop(block.roi, None)
+                    if block.error:
+                        failed += 1
+                        self.write_failed(block.roi)
+                        yield BlockFailed(block.roi, block.error)
+                        continue
                     done += 1
-                    self._finish(item, merger)
-                    yield BlockDone(item.roi, done, len(blocks), empty=merger is None)
-                if item.batch is None:  # what was not run is off the clock
-                    total -= self._count(item.roi)
-                merger = None
+                    self._finish(block, merger)
+                    yield BlockDone(block.roi, done, len(blocks), empty=merger is None)
         yield Finished(self.run, done, failed, self.seconds())
 
     def _count(self, block: Roi) -> int:
@@ -96,55 +109,103 @@ class WindowJob(Job):
     # -- on the read-ahead thread -------------------------------------------
 
     def _read(self, blocks: list[Roi], focus: Focus | None) -> Iterator[_Item]:
+        """The windows of all blocks in full batches; the last one may be short."""
         glass = self.glass()
         waiting = np.ones(len(blocks), bool)
         centers = np.array([b.center for b in blocks]).reshape(-1, 2)
+        held: list[_Block] = []  # blocks with windows still to be read
         for _ in blocks:
             index = nearest(centers, waiting, focus() if focus else None)
             waiting[index] = False
-            try:
-                yield from self._read_block(blocks[index], glass)
-            except ReadError as error:
-                yield _Item(blocks[index], error=str(error))
+            block = self._look(blocks[index], glass)
+            if not block.windows:
+                yield _Item(ended=(block,))
+                continue
+            held.append(block)
+            size = self.plan.run.batch_size
+            while sum(len(b.windows) for b in held) >= size or len(held) >= OPEN:
+                yield self._batch(held)
+        while held:
+            yield self._batch(held)
 
-    def _read_block(self, roi: Roi, glass: Glass | None) -> Iterator[_Item]:
+    def _look(self, roi: Roi, glass: Glass | None) -> _Block:
+        """A block, and those of its windows that have something to label."""
+        block = _Block(roi)
+        if self.outside(roi):
+            block.skipped = self._count(roi)
+            return block
         region = self.plan.run_region(roi)
-        valid = None if self.outside(roi) else self.valid(region, glass)
-        if valid is None:
-            yield _Item(roi)
-            return
         windows = list(self.grid.touching(region))
+        try:
+            valid = self.valid(region)
+            for window in windows:
+                here = window.intersect(region).shift(-region.y, -region.x).slices
+                there = valid is None or valid[here].any()
+                if there and not (glass and glass.only(self.level0(window))):
+                    block.windows.append(window)
+        except ReadError as error:
+            return _Block(roi, skipped=len(windows), error=str(error))
+        block.skipped = len(windows) - len(block.windows)
+        if block.skipped and block.windows:
+            answered = np.zeros((region.height, region.width), bool)
+            for window in block.windows:
+                here = window.intersect(region).shift(-region.y, -region.x).slices
+                answered[here] = True
+            valid = answered if valid is None else valid & answered
+        block.valid = valid
+        return block
+
+    def _batch(self, held: list[_Block]) -> _Item:
+        """Read the next windows of the blocks held; lets go of those that end."""
         size = self.plan.run.batch_size
-        for first in range(0, len(windows), size):
-            some = tuple(windows[first : first + size])
-            last = first + size >= len(windows)
-            yield _Item(roi, valid, some, self.views(some), last)
+        windows: list[tuple[_Block, Roi]] = []
+        parts: list[Batch] = []
+        ended: list[_Block] = []
+        while held and len(windows) < size:
+            block = held[0]
+            some = block.windows[: size - len(windows)]
+            del block.windows[: len(some)]
+            try:
+                parts.append(self.views(some))
+                windows += [(block, w) for w in some]
+            except ReadError as error:
+                block.error = str(error)
+                block.skipped += len(some) + len(block.windows)
+                block.windows = []
+            if not block.windows:
+                ended.append(held.pop(0))
+        return _Item(tuple(windows), joined(parts) if parts else None, tuple(ended))
 
     # -- on the caller's thread ---------------------------------------------
 
-    def _merger(self, roi: Roi) -> Merger:
-        return Merger(
-            self.plan.run_region(roi), len(self.ids), self.weights, self.device
-        )
-
-    def _forward(self, item: _Item, merger: Merger) -> Iterator[SegmentEvent]:
+    def _forward(self, item: _Item, mergers: dict[Roi, Merger]) -> Iterator[Retried]:
         """Run the windows of one item, in halves when memory runs out."""
         assert item.batch is not None
         first = 0
         while first < len(item.windows):
             windows = item.windows[first : first + self.batch_size]
-            try:
+            batch = item.batch
+            if len(windows) < len(item.windows) or len(windows) < self.batch_size:
                 # padded to the batch's size: kernels depend on it
                 index = torch.arange(self.batch_size).clamp(max=len(windows) - 1)
-                logits = self.logits(item.batch[index + first])
+                batch = batch[index + first]
+            try:
+                logits = self.logits(batch)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 yield self._halve(error)
                 continue
-            for window, one in zip(windows, logits, strict=False):
-                merger.add(window, one)
+            for (block, window), one in zip(windows, logits, strict=False):
+                if block.roi not in mergers:
+                    mergers[block.roi] = self._merger(block.roi)
+                mergers[block.roi].add(window, one)
             first += len(windows)
+
+    def _merger(self, roi: Roi) -> Merger:
+        return Merger(
+            self.plan.run_region(roi), len(self.ids), self.weights, self.device
+        )
 
     def _halve(self, error: BaseException) -> Retried:
         if self.batch_size == 1:
@@ -157,16 +218,16 @@ class WindowJob(Job):
             torch.cuda.empty_cache()
         return Retried(self.batch_size, str(error).partition("\n")[0])
 
-    def _finish(self, item: _Item, merger: Merger | None) -> None:
+    def _finish(self, block: _Block, merger: Merger | None) -> None:
         """Put a finished (or empty) block into the store."""
         if merger is None:
-            self.write_empty(item.roi)
+            self.write_empty(block.roi)
             return
         with torch.inference_mode():
             labels, confidence = merger.finish()
         labels = self.ids[labels]
-        if item.valid is not None:
-            labels[~item.valid] = 0
-            confidence[~item.valid] = 0
-        key = np.ix_(*self.run_pixels(item.roi, merger.region))
-        self.write(item.roi, labels[key], confidence[key], "done")
+        if block.valid is not None:
+            labels[~block.valid] = 0
+            confidence[~block.valid] = 0
+        key = np.ix_(*self.run_pixels(block.roi, merger.region))
+        self.write(block.roi, labels[key], confidence[key], "done")

@@ -132,6 +132,16 @@ class Image:
         return bool(self.rgb_bands)
 
     @property
+    def opaque(self) -> bool:
+        """Whether every pixel means something: no alpha, mask, nodata or NaN."""
+        return not (
+            self.masks
+            or self.alpha is not None
+            or self.dtype.kind == "f"
+            or any(band.nodata is not None for band in self.bands)
+        )
+
+    @property
     def planes(self) -> dict[str, int]:
         """Axes beside y, x and the bands, with their sizes."""
         axes = zip(self.source_axes, self.sources[0].shape, strict=True)

@@ -44,15 +44,22 @@ def has_status(states: States, *statuses: Status) -> Mask:
 
 
 def chunks_of(block: Block, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The chunks of a block of whole chunks, clipped at the image's border.
+    """The chunks of a block, as `chunks_at` gives them for its rectangle.
 
-    Raises ValueError where it is not of whole chunks of the image, or its arrays
-    are not uint8 of its shape.
+    Raises ValueError also where its arrays are not uint8 of its shape.
     """
     roi = block.roi
     for data in (block.labels, block.confidence):
         if data.shape != (roi.height, roi.width) or data.dtype != np.uint8:
             raise ValueError(f"{roi} comes with {data.dtype} of {data.shape}")
+    return chunks_at(roi, shape)
+
+
+def chunks_at(roi: Roi, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The chunks of a rectangle of whole chunks, clipped at the image's border.
+
+    Raises ValueError where it is not of whole chunks of the image.
+    """
     for first, last, size in (
         (roi.y, roi.bottom, shape[0]),
         (roi.x, roi.right, shape[1]),

@@ -1,7 +1,7 @@
 """What every method is to the engine: a Segmenter fed with Batches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -54,6 +54,15 @@ class Batch:
         )
 
 
+def joined(batches: Sequence[Batch]) -> Batch:
+    """One batch of all the samples, without targets; as it is where there is one."""
+    if len(batches) == 1:
+        return batches[0]
+    views = {k: torch.cat([b.views[k] for b in batches]) for k in batches[0].views}
+    boxes = {k: torch.cat([b.boxes[k] for b in batches]) for k in batches[0].boxes}
+    return Batch(views, boxes)
+
+
 class Segmenter(nn.Module, ABC):
     """A method: what it sees, how it labels, what it learns from.
 
@@ -65,6 +74,8 @@ class Segmenter(nn.Module, ABC):
     recipe: Recipe
     training_only: ClassVar[tuple[str, ...]] = ()
     """Dotted names of submodules that only ``loss`` needs; no checkpoint holds them."""
+    encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
+    """Prefixes of the parameters that see the image first and know the most."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:

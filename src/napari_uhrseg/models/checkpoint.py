@@ -28,6 +28,7 @@ from napari_uhrseg.types import Card
 
 __all__ = [
     "Checkpoint",
+    "file_hash",
     "load_checkpoint",
     "misfits",
     "read_card",
@@ -120,7 +121,7 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
         for part in model.training_only:
             owner, _, name = part.rpartition(".")
             setattr(model.get_submodule(owner), name, None)
-    return Checkpoint(model.eval(), card, _sha256(path), path)
+    return Checkpoint(model.eval(), card, file_hash(path), path)
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
@@ -193,6 +194,7 @@ def _load(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict({**own, **tensors})
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal: what a checkpoint is known by."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -64,6 +64,7 @@ step all as large as the largest; where no foreground is found, from the frame.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +131,8 @@ class GLNet(Segmenter):
     CheckpointError
         Mode or sizes cannot be, or the encoder or its weights cannot be had.
     """
+
+    encoders: ClassVar[tuple[str, ...]] = ("resnet_global.", "resnet_local.", "fixed.")
 
     def __init__(
         self,

@@ -112,6 +112,8 @@ class ISDNet(Segmenter):
         "refine_head.conv_seg_aux_8",
     )
 
+    encoders: ClassVar[tuple[str, ...]] = ("backbone.",)
+
     def __init__(
         self,
         classes: int,

@@ -7,7 +7,7 @@ so that its checkpoints work here with the same arithmetic.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -37,6 +37,8 @@ class Plain(Segmenter):
     CheckpointError
         The parts do not fit together, or the weights cannot be fetched.
     """
+
+    encoders: ClassVar[tuple[str, ...]] = ("net.encoder.",)
 
     def __init__(
         self,

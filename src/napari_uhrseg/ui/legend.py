@@ -118,6 +118,7 @@ def _percent(share: float) -> str:
 
 
 def swatch(color: str) -> QIcon:
+    """A square of a class's colour."""
     pixmap = QPixmap(14, 14)
     pixmap.fill(QColor(color))
     return QIcon(pixmap)

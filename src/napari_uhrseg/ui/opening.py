@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import Image, open_image
-from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.classes import COLORS
+from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import KEY, add_image, images_in
+from napari_uhrseg.ui.newlabels import NewLabelsDialog
 from napari_uhrseg.ui.output import free_name
 from napari_uhrseg.ui.segment import SegmentPart
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 FOLLOW = 2000  # milliseconds between two looks at labels that others may write
-ASKED = "Names of the classes, with commas between them:"
 
 
 class LabelsOpening(QObject):
@@ -53,16 +52,12 @@ class LabelsOpening(QObject):
 
     def begin(self, image: Image, output: Path | None) -> None:
         """Ask for classes, and show empty labels of the image."""
-        text, agreed = QInputDialog.getText(
-            self._window, "New labels", ASKED, text="background, object"
-        )
-        names = dict.fromkeys(n.strip() for n in text.split(",") if n.strip())
-        if not agreed or not names:
-            return
-        legend = Legend(tuple(
-            LabelClass(i + 1, name, COLORS[i % len(COLORS)])
-            for i, name in enumerate(list(names)[:255])
-        ))  # fmt: skip
+        dialog = NewLabelsDialog(self._window)
+        dialog.chosen.connect(lambda legend: self.create(image, output, legend))
+        dialog.open()
+
+    def create(self, image: Image, output: Path | None, legend: Legend) -> None:
+        """Show empty labels with these classes."""
         self._jobs.call(
             _create, image, output, legend,
             returned=lambda store: self._opened((store, image)),

@@ -24,7 +24,7 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 
 
 class Panel(QWidget):
-    """Image, Segment with the legend, Correct, and what Fine-tune says for now."""
+    """Image, Segment with the legend, Correct and Fine-tune."""
 
     unfold_finetune = False
 
@@ -41,9 +41,10 @@ class Panel(QWidget):
         self.segment = SegmentPart(viewer, self.jobs)
         self.classes = ClassesPart(self.segment.legend, self.jobs)
         self.correct = CorrectPart(viewer, self.jobs)
-        self.finetune = FineTunePart()
+        self.finetune = FineTunePart(viewer, self.jobs, self.segment.form.hardware)
         self.labels = LabelsOpening(viewer, self.jobs, self.segment, self)
         self._wire()
+        self._wire_finetune()
         self.image.changed.connect(self._image_changed)
         self._removed = viewer.layers.events.removed
         self._removed.connect(thaw)  # a layer may hold much memory
@@ -89,6 +90,26 @@ class Panel(QWidget):
         correct.classesChanged.connect(self._classes_changed)
         correct.wanted.connect(self._begin_labels)
 
+    def _wire_finetune(self) -> None:
+        """Segment and Fine-tune know each other by these alone."""
+        segment, finetune, model = self.segment, self.finetune, self.segment.model
+        segment.viewChanged.connect(finetune.set_view)
+        segment.busyChanged.connect(finetune.set_segmenting)
+        self.correct.counted.connect(lambda _: finetune.refresh())
+        finetune.busyChanged.connect(
+            lambda busy: segment.set_blocked("A training is going on." if busy else "")
+        )
+        finetune.segmentAgain.connect(segment.segment_again)
+        finetune.checkpointWanted.connect(model.use)
+        finetune.labelsWanted.connect(self._begin_labels)
+
+        def chosen() -> None:
+            name = model.card.name if model.card is not None else ""
+            finetune.set_checkpoint(model.path, name, model.folders)
+
+        model.changed.connect(chosen)
+        chosen()
+
     def _classes_changed(self) -> None:
         if self.segment.view is not None:
             self.segment.show_legend(self.segment.view)
@@ -109,6 +130,7 @@ class Panel(QWidget):
         self.correct.stop()
         self.image.stop()
         self.segment.stop()
+        self.finetune.stop()
         self._removed.disconnect(thaw)
         thaw()
 
@@ -120,6 +142,7 @@ class Panel(QWidget):
 
     def _image_changed(self) -> None:
         self.segment.set_image(self.image.layer, self.image.image)
+        self.finetune.set_image(self.image.image)
 
 
 class FineTunePanel(Panel):

@@ -1,0 +1,59 @@
+"""Which checkpoint a checkpoint was fine-tuned from, and that one from, and so on."""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.checkpoint import file_hash
+from napari_uhrseg.models.header import read_card
+
+
+def ancestors(path: Path | str, folders: Iterable[Path | str] = ()) -> tuple[Path, ...]:
+    """The files of its ancestors, the nearest first, as far as they can be found.
+
+    Parameters
+    ----------
+    folders
+        Looked through, without their own folders, after the checkpoint's own.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint itself cannot be read.
+    """
+    path = Path(path)
+    wanted = read_card(path).parent
+    if wanted is None:
+        return ()
+    known: dict[str, Path] = {}
+    for file in _files([path.parent, *map(Path, folders)]):
+        known.setdefault(_hash(file), file)
+    found: list[Path] = []
+    while wanted in known and known[wanted] not in found:
+        found.append(known[wanted])
+        wanted = _parent(known[wanted])
+    return tuple(found)
+
+
+def _files(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted(folder.glob("*.safetensors")) if folder.is_dir() else ()
+
+
+def _parent(path: Path) -> str | None:
+    try:
+        return read_card(path).parent
+    except CheckpointError:
+        return None
+
+
+def _hash(path: Path) -> str:
+    state = path.stat()
+    return _hash_of(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _hash_of(path: Path, changed: int, size: int) -> str:
+    """Read anew only where the file has changed."""
+    return file_hash(path)

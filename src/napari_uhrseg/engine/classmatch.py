@@ -1,0 +1,77 @@
+"""Which class of a store is which channel of a network."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.engine.samples import IGNORED
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import LabelClass, Legend
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMatch:
+    """The network's channels and the store's class ids.
+
+    Parameters
+    ----------
+    legend
+        Of the network: its own classes as the store names them, then those it lacked.
+    channels
+        (256,) uint8: the channel of each class id, 255 where there is none.
+    merged
+        (K,) uint8: the channel that each channel counts as.
+    """
+
+    legend: Legend
+    channels: npt.NDArray[np.uint8]
+    merged: npt.NDArray[np.uint8]
+
+
+def match_classes(
+    checkpoint: Checkpoint, store: LabelStore, corrected: Collection[int]
+) -> ClassMatch:
+    """Match by the ids that a run of this checkpoint has in the store, else by name.
+
+    A class that was renamed since that run is still found so. Of the store's other
+    classes those with ids in ``corrected`` are added.
+    """
+    network = list(checkpoint.card.legend)
+    known = {c.id: c for c in store.legend}
+    by_name = {c.name: c.id for c in store.legend}
+    runs = [r for r in store.runs if checkpoint.hash and
+            r.checkpoint_hash == checkpoint.hash]  # fmt: skip
+    ids = (
+        list(runs[-1].class_map) if runs else [by_name.get(c.name, 0) for c in network]
+    )
+    into = aliases(store)
+    classes = [known.get(i, c) for i, c in zip(ids, network, strict=True)]
+    added = sorted({into.get(i, i) for i in corrected} & known.keys() - set(ids))
+    ids += added
+    classes += [known[i] for i in added]
+    of = {i: k for k, i in reversed(list(enumerate(ids))) if i}
+    channels = np.full(256, IGNORED, np.uint8)
+    for i in known:
+        channels[i] = of.get(into.get(i, i), IGNORED)
+    merged = [of.get(into.get(i, i), k) for k, i in enumerate(ids)]
+    return ClassMatch(_distinct(classes), channels, np.array(merged, np.uint8))
+
+
+def aliases(store: LabelStore) -> Mapping[int, int]:
+    """The store's merged classes: id to the id it counts as."""
+    found: Mapping[int, int] = getattr(store, "aliases", {})
+    return found
+
+
+def _distinct(classes: Sequence[LabelClass]) -> Legend:
+    """Their legend; classes that the store lacks get ids that are free in it."""
+    taken: set[int] = set()
+    found = []
+    for c in classes:
+        kept = c.id if c.id not in taken else max(*taken, *(o.id for o in classes)) + 1
+        taken.add(kept)
+        found.append(replace(c, id=kept))
+    return Legend(tuple(found))

@@ -1,0 +1,321 @@
+"""``fine_tune()``: a checkpoint learns from what a person corrected.
+
+::
+
+    corrections -> places -> windows of this model        yields Gathered
+    the checkpoint on the held-out places                 yields Validated(0, ...)
+    steps: corrected pixels teach; where nothing was      yields Progress, Trained,
+    corrected, the old answer is held                     Validated, Saved
+    the best against the checkpoint                       yields Compared
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_uhrseg.engine.corrected import Corrected
+from napari_uhrseg.engine.device import (
+    MemoryBudget,
+    choose_precision,
+    find_device,
+    running,
+)
+from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
+from napari_uhrseg.engine.fresh import NEW, fresh
+from napari_uhrseg.engine.job import Stop
+from napari_uhrseg.engine.keeping import Keeping
+from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
+from napari_uhrseg.engine.metrics import Counter
+from napari_uhrseg.engine.recipe import Schedule
+from napari_uhrseg.engine.train import trainable
+from napari_uhrseg.engine.trainer import Course, Metrics, Trainer, own_loss
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.models.growing import grown, head_parameters
+from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
+from napari_uhrseg.types.learning import QUICK
+
+__all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
+
+RATE = 5e-4
+FIRST, FIRST_RATE = 400, 2e-3  # of a network that starts from nothing
+SCORED = 128  # held-out windows that are run in a validation, at most
+SAME = 0.005  # mIoU; a smaller difference is none
+
+
+def lesson(
+    image: Image,
+    checkpoint: Checkpoint,
+    store: LabelStore,
+    settings: FineTuneSettings | None = None,
+) -> Lesson:
+    """What `fine_tune` would learn from; a second or so, no network is run.
+
+    Raises
+    ------
+    TrainingError
+        Nothing was corrected, or the store is of an image of another size.
+    """
+    places = settings.places if settings else None
+    return told(gather(image, checkpoint, store, places))
+
+
+def fine_tune(
+    image: Image,
+    checkpoint: Checkpoint,
+    store: LabelStore,
+    output: Path | str,
+    settings: FineTuneSettings | None = None,
+    budget: MemoryBudget | None = None,
+    stop: Stop | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[TrainEvent]:
+    """Learn from a store's corrections; a new checkpoint, the old one stays.
+
+    Parameters
+    ----------
+    image, store
+        The image, and its labels (reading is enough).
+    checkpoint
+        What it starts from: left as it is.
+    output
+        The checkpoint to write, each time that it is better than all before, the one
+        it starts from included; if it never is, at the end.
+    settings, budget
+        What the person chose; memory decides the size of a batch where they did not.
+    stop
+        Asked between layers; where it is true, all ends as if closed.
+    resume
+        Keep ``<output>.state`` where it is not finished, and go on from it.
+    overwrite
+        Replace a checkpoint that is at ``output``.
+
+    Yields
+    ------
+    TrainEvent
+        ``Gathered``; ``Validated`` of step 0; then as in training; at last
+        ``Compared``. Closed early, the best so far is at ``output``, if any is better
+        than the checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        Nothing was corrected, the output exists, or a number cannot be.
+    DeviceError
+        The device is missing or its memory too small for two samples.
+
+    Notes
+    -----
+    On the CPU in float32 and at one thread count, the weights are the same bit for
+    bit, however often it was interrupted. The card's ``command`` ends with a hash of
+    all that decides them.
+    """
+    settings, output = settings or FineTuneSettings(), Path(output)
+    source = gather(image, checkpoint, store, settings.places)
+    found = told(source)
+    yield Gathered(found)
+    trainer = Trainer(_course(source, checkpoint, output, settings, budget), output)
+    trainer.course = replace(trainer.course, keep_state=resume)
+    trainer.prepare(resume, overwrite)
+    try:
+        yield from trainer.run(stop)
+    finally:
+        trainer.close()
+    if trainer.finished:
+        before, after = trainer.before, trainer.after
+        yield Compared(before, after, verdict(found, before, after), output)
+
+
+def verdict(lesson: Lesson, before: Metrics, after: Metrics) -> str:
+    """The comparison in words."""
+    if not lesson.honest or "miou" not in before or "miou" not in after:
+        return (
+            "no honest figure can be had: too few places were corrected to hold some "
+            "out. Look at the changes before you keep it"
+        )
+    change = after["miou"] - before["miou"]
+    where = f"on {counted(lesson.held_out, 'held-out window')}"
+    if abs(change) < SAME:
+        return f"about as good as before {where}"
+    points = f"{abs(100 * change):.1f} points"
+    if change > 0:
+        return f"better by {points} {where}"
+    return (
+        f"worse by {points} {where}: the checkpoint it started from is the better one"
+    )
+
+
+def _course(
+    source: Corrected,
+    checkpoint: Checkpoint,
+    output: Path,
+    settings: FineTuneSettings,
+    budget: MemoryBudget | None,
+) -> Course:
+    found = find_device(budget.device if budget else settings.device)
+    precision = trainable(choose_precision(settings.precision, found))
+    device = torch.device(found.id)
+    old = checkpoint.model.to(device).eval()
+    model = (
+        grown(old, checkpoint.card, source.legend)
+        if len(source.legend) > len(checkpoint.card.legend)
+        else copy.deepcopy(old)
+    )
+    recipe = _recipe(model, checkpoint, settings)
+    schedule = Schedule(recipe)
+    identity = [
+        checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
+        settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
+    ]  # fmt: skip
+    text = json.dumps(identity, sort_keys=True).encode()
+    code = hashlib.sha256(text).hexdigest()[:16]
+    new = checkpoint.hash == NEW
+    return Course(
+        model=model,
+        schedule=schedule,
+        source=source,
+        score=partial(_score, source, recipe.batch_size, device, precision)
+        if source.honest
+        else None,
+        card=partial(_card, checkpoint, source, output, f"{_said(recipe)}; {code}"),
+        identity=identity,
+        seed=settings.seed,
+        device=device,
+        precision=precision,
+        validate_every=max(1, schedule.total // 5),
+        log_every=max(1, min(10, schedule.total // 20)),
+        objective=own_loss if new else Keeping(old, settings.keep_old),
+        baseline=not new,
+        started=not new,
+        frozen_norm=settings.frozen_norm and not new,
+        keep_state=False,
+    )
+
+
+def _recipe(
+    model: Segmenter, checkpoint: Checkpoint, settings: FineTuneSettings
+) -> Recipe:
+    """The method's last stage with a small rate, of the parts that shall learn.
+
+    For a network that starts from nothing all of its stages, and a larger rate.
+    """
+    new = checkpoint.hash == NEW
+    stages = model.recipe.stages if new else model.recipe.stages[-1:]
+    steps = settings.steps if settings.steps is not None else (FIRST if new else QUICK)
+    rate = (
+        settings.learning_rate
+        if settings.learning_rate is not None
+        else (FIRST_RATE if new else RATE)
+    )
+    window = model.spec.window
+    usual = 8 if window <= 256 else 4 if window <= 512 else 2
+    size = settings.batch_size or usual
+    if min(steps, rate) <= 0 or size < 2 or settings.keep_old < 0:
+        raise TrainingError(
+            f"{steps} steps of {size} windows at learning rate {rate:g} cannot be "
+            f"trained, holding old answers with weight {settings.keep_old:g}.",
+            "Take a step or more, 2 windows or more, a rate above 0 and a weight of 0 "
+            "or more.",
+        )
+    each = [s.steps / sum(s.steps for s in stages) * steps for s in stages]
+    ends = [round(sum(each[: k + 1])) for k in range(len(each))]
+    made = tuple(
+        Stage(
+            max(1, end - begin),
+            rate,
+            _trained(model, checkpoint.card, settings.trains, stage.trains),
+            stage.name,
+        )
+        for stage, begin, end in zip(stages, [0, *ends], ends, strict=False)
+    )
+    return Recipe(made, size, "adamw", weight_decay=0.01, schedule="cosine", clip=1.0)
+
+
+def _trained(
+    model: Segmenter, card: Card, which: str, stage: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names of the parameters that learn; of those that the stage trains."""
+    names = [n for n, _ in model.named_parameters()]
+    if stage:
+        names = [n for n in names if n.startswith(stage)]
+    if which == "head":
+        head = set(head_parameters(card))
+        names = [n for n in names if n in head]
+    elif which == "decoder":
+        names = [n for n in names if not n.startswith(model.encoders)]
+    return tuple(names)
+
+
+def _score(
+    source: Corrected,
+    size: int,
+    device: torch.device,
+    precision: str,
+    model: Segmenter,
+) -> Iterator[Metrics | None]:
+    """The held-out windows, corrected pixels alone; classes that occur in them."""
+    every = -(-len(source.held_windows) // SCORED)
+    windows = source.held_windows[::every]
+    counter = Counter([c.name for c in source.legend])
+    scene = source.held_scene
+    for first in range(0, len(windows), size):
+        some = windows[first : first + size]
+        batch = scene.inputs(some, source.spec)
+        # short batches are padded: kernels depend on the batch's size
+        index = torch.arange(size).clamp(max=len(some) - 1)
+        with running(device, precision):
+            logits = model(batch[index].to(device))["logits"]
+            labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
+        for window, found in zip(some, labels, strict=False):
+            counter.add(source.merged[found], scene.labels(window))
+        yield None
+    scores = counter.scores()
+    there = scores.counts.sum(1) > 0
+    iou = {
+        f"iou/{name}": float(value)
+        for name, value, occurs in zip(scores.names, scores.iou, there, strict=True)
+        if occurs
+    }
+    yield {"miou": float(scores.iou[there].mean()), **iou} if iou else {}
+
+
+def _card(
+    checkpoint: Checkpoint,
+    source: Corrected,
+    output: Path,
+    said: str,
+    metrics: Metrics,
+) -> Card:
+    old = checkpoint.card
+    corrected = (
+        f"{counted(source.place_count, 'place')} corrected in {source.scene.name}"
+    )
+    return replace(
+        old,
+        name=output.stem,
+        legend=source.legend,
+        trained_on="; then ".join(filter(None, [old.trained_on, corrected])),
+        command=said,
+        metrics=metrics,
+        parent=checkpoint.hash or None,  # a network from nothing has none
+    )
+
+
+def _said(recipe: Recipe) -> str:
+    steps = sum(stage.steps for stage in recipe.stages)
+    return (
+        f"fine-tuned: {steps} steps of {recipe.batch_size} windows at learning rate "
+        f"{recipe.stages[0].learning_rate:g}"
+    )

@@ -1,0 +1,134 @@
+"""What a fine-tuning will learn from, told before it starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_uhrseg.engine.classmatch import match_classes
+from napari_uhrseg.engine.corrected import HONEST, Corrected, Fed
+from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
+from napari_uhrseg.engine.fresh import NEW
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.levels import read
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import Roi
+
+FEW = 5  # windows of a class that teach little
+SPLIT = 0  # decides the held-out places: the same whatever a training's seed
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a fine-tuning learns from.
+
+    ``windows`` counts squares of the window's size with corrections to learn from,
+    ``held_out`` those with corrections that are held out, ``per_class`` the first by
+    class name. ``honest``: whether there are places enough to hold some out, so that
+    a figure can be had.
+    """
+
+    windows: int
+    held_out: int
+    places: int
+    per_class: Mapping[str, int]
+    warnings: tuple[str, ...]
+    honest: bool
+
+    def summary(self) -> str:
+        """One line: "214 windows, 41 held out; class road has only 3"."""
+        said = f"{counted(self.windows, 'window')}, {self.held_out} held out"
+        return "; ".join([said, *self.warnings])
+
+
+def gather(
+    image: Image,
+    checkpoint: Checkpoint,
+    store: LabelStore,
+    places: tuple[Roi, ...] | None = None,
+) -> Corrected:
+    """The corrections as a source for the checkpoint's model, classes it lacks added.
+
+    Bands, values and scale are those of the checkpoint's last run in the store, so
+    that it learns from what it saw; without one they are fitted. A network that starts
+    from nothing learns from every place.
+
+    Raises
+    ------
+    TrainingError
+        Nothing was corrected (there), or the store is of an image of another size.
+    PlanError
+        The image has too few bands.
+    """
+    if store.shape != image.shape:
+        raise TrainingError(
+            f"{image.name} has {image.shape[0]} rows and {image.shape[1]} columns, "
+            f"the labels {store.shape[0]} and {store.shape[1]}.",
+            "Choose the image that was corrected.",
+        )
+    spec = checkpoint.card.spec
+    # a class so rare that no coarse pixel shows it would not teach either
+    ids = np.unique(read(store.correction[-1], ...))
+    match = match_classes(checkpoint, store, [int(i) for i in ids if i])
+    runs = [r for r in store.runs if r.checkpoint_hash == checkpoint.hash]
+    how = Fed(
+        bands=runs[-1].bands if runs else fit_bands(image, spec.channels),
+        value_range=runs[-1].value_range if runs else fit_values(image, spec),
+        scale=runs[-1].scale if runs else fit_scale(image, spec)[0],
+    )
+    source = Corrected(
+        image, how, store, match, spec, SPLIT, places, splits=checkpoint.hash != NEW
+    )
+    if not len(source.training):
+        raise TrainingError(
+            "Nothing was corrected" + ("." if places is None else " there."),
+            "Paint over some mistakes (and over what is right), then fine-tune.",
+        )
+    return source
+
+
+def told(source: Corrected) -> Lesson:
+    """The source in numbers and warnings."""
+    names = [c.name for c in source.legend]
+    channels, counts = np.unique(source.windows[:, 0], return_counts=True)
+    per_class = {names[k]: int(n) for k, n in zip(channels, counts, strict=True)}
+    warnings = [
+        f"class {name} has only {count}"
+        for name, count in per_class.items()
+        if count < FEW
+    ]
+    if len(per_class) == 1:
+        warnings.append(
+            f"{next(iter(per_class))} is the only class that was corrected: "
+            "correct others too, or everything may become it"
+        )
+    if not source.splits:
+        warnings.append(
+            "a network that starts from nothing learns from all of them: no honest "
+            "figure can be had"
+        )
+    elif not source.honest:
+        warnings.append(
+            f"corrections lie in {counted(source.place_count, 'place')}: with fewer "
+            f"than {HONEST} that are apart, no honest figure can be had"
+        )
+    elif not source.places.apart:
+        warnings.append(
+            "places lie so close to each other that the network sees held-out ground "
+            "while it learns, though not its labels"
+        )
+    return Lesson(
+        windows=len(np.unique(source.windows[:, 1:], axis=0)),
+        held_out=len(source.held_windows),
+        places=source.place_count,
+        per_class=per_class,
+        warnings=tuple(warnings),
+        honest=source.honest,
+    )
+
+
+def counted(number: int, what: str) -> str:
+    """``1 window``, ``2 windows``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -1,0 +1,105 @@
+"""Where labels will most likely change when a fine-tuned checkpoint runs again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.io.levels import read
+from napari_uhrseg.types import Mask, Roi
+
+Focus = Callable[[], Roi | None]
+
+UNSURE = 96  # of 255: confidence below which a label may well be another
+LIKELY = 0.1  # share of unsure pixels from which on a chunk is run again first
+
+
+def change_scores(store: LabelStore) -> npt.NDArray[np.float64]:
+    """For each chunk how likely its labels change, (rows, columns) of 0 to 2.
+
+    The share of unsure pixels, and 1 where somebody corrected in the chunk or beside
+    it. Reads the coarsest levels only.
+    """
+    unsure = read(store.confidence[-1], ...)
+    corrected = read(store.correction[-1], ...) != 0
+    side = CHUNK >> (len(store.confidence) - 1)
+    rows, columns = store.state().shape
+    share, near = np.zeros((rows, columns)), np.zeros((rows, columns), bool)
+    for row in range(rows):
+        for column in range(columns):
+            cell = Roi(row * side, column * side, side, side).slices
+            known = unsure[cell] > 0
+            share[row, column] = (unsure[cell][known] < UNSURE).sum() / max(
+                1, known.sum()
+            )
+            if corrected[cell].any():
+                near[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = True
+    return share + near
+
+
+@dataclass
+class LikelyFirst:
+    """A focus: what the person looks at while it is pending, then what may change.
+
+    Parameters
+    ----------
+    scores
+        Of `change_scores`.
+    pending
+        Which chunks are still to be done; asked each time.
+    focus
+        What the person looks at.
+    """
+
+    scores: npt.NDArray[np.float64]
+    pending: Callable[[], Mask]
+    focus: Focus | None
+    _given: Mask = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._given = np.zeros(self.scores.shape, bool)
+
+    def __call__(self) -> Roi | None:
+        waiting = self.pending() & ~self._given
+        view = self.focus() if self.focus else None
+        if view is not None:
+            seen = waiting & in_view(view, waiting.shape)
+            if seen.any():
+                self._given |= nearest(seen, view)
+                return view
+        scores = np.where(waiting, self.scores, 0)
+        if not scores.any():
+            return view
+        row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+        self._given[row, column] = True
+        return Roi(int(row) * CHUNK, int(column) * CHUNK, CHUNK, CHUNK)
+
+
+def nearest(chunks: Mask, view: Roi) -> Mask:
+    """That one of the chunks whose middle is nearest to the view's: what comes next."""
+    y, x = (v / CHUNK - 0.5 for v in view.center)
+    at = np.argwhere(chunks)
+    one = np.zeros_like(chunks)
+    one[tuple(at[((at - (y, x)) ** 2).sum(1).argmin()])] = True
+    return one
+
+
+def likely_chunks(scores: npt.NDArray[np.float64], view: Roi | None) -> Mask:
+    """The chunks worth running at once: in view, or likely to change."""
+    likely: Mask = scores >= LIKELY
+    return likely if view is None else likely | in_view(view, scores.shape)
+
+
+def in_view(view: Roi, shape: tuple[int, ...]) -> Mask:
+    """The chunks that a level-0 rectangle touches."""
+    seen = np.zeros(shape, bool)
+    around = view.align(CHUNK)
+    inside = around.intersect(Roi(0, 0, shape[0] * CHUNK, shape[1] * CHUNK))
+    if inside.area:
+        rows, columns = (
+            slice(s.start // CHUNK, s.stop // CHUNK) for s in inside.slices
+        )
+        seen[rows, columns] = True
+    return seen

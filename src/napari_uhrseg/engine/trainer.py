@@ -1,0 +1,327 @@
+"""The one loop that learns, for training from scenes and for fine-tuning.
+
+::
+
+    read-ahead thread             the generator (caller's thread)
+    -----------------             -------------------------------
+    batch of step s        ->     forward, loss, backward, step       -> Progress
+    (function of seed, s)         every so often: what is held out    -> Validated
+                                  better than before: checkpoint      -> Saved
+
+Beside the checkpoint lies a state file while a training is not finished. Dropout
+and samples are functions of the seed and the step, so that a training that was
+stopped anywhere ends with the same weights, bit for bit on the CPU.
+"""
+
+import hashlib
+import json
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from napari_uhrseg.engine.device import out_of_memory
+from napari_uhrseg.engine.events import Progress, Saved, Trained, TrainEvent, Validated
+from napari_uhrseg.engine.job import Stop, Stopped, interruptible
+from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.recipe import Schedule
+from napari_uhrseg.engine.samples import SampleSource, batches
+from napari_uhrseg.errors import DeviceError, TrainingError
+from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.models.checkpoint import save_checkpoint
+from napari_uhrseg.types import Card
+
+SAVE_SECONDS = 60.0  # a killed training loses at most about that much
+
+Metrics = Mapping[str, float]
+Objective = Callable[[Segmenter, Batch], dict[str, Tensor]]
+"""The loss's terms of a batch, ``"loss"`` among them; the model is in training."""
+Score = Callable[[Segmenter], Iterator[Metrics | None]]
+"""Yields None after each batch, at last the metrics; the model is in eval mode."""
+
+
+def own_loss(model: Segmenter, batch: Batch) -> dict[str, Tensor]:
+    """What the method's paper minimises."""
+    return model.loss(model(batch), batch)
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that a training is.
+
+    Parameters
+    ----------
+    model
+        With the weights it starts from; it is changed.
+    schedule, source
+        The source fitted to the model.
+    score
+        ``None``: nothing is held out, and the latest weights count as the best.
+    card
+        What a checkpoint with such metrics says of itself.
+    identity
+        JSON of everything that decides which weights come out.
+    precision
+        ``"fp32"`` or ``"bf16"``.
+    baseline
+        Whether the weights it starts from are scored first, and have to be beaten.
+    started
+        Whether the first stage goes on from weights that know it.
+    frozen_norm
+        Whether normalisation keeps the statistics it has.
+    keep_state
+        Whether an unfinished training leaves its state to go on from.
+    """
+
+    model: Segmenter
+    schedule: Schedule
+    source: SampleSource
+    score: Score | None
+    card: Callable[[Metrics], Card]
+    identity: object
+    seed: int
+    device: torch.device
+    precision: str
+    validate_every: int
+    log_every: int = 10
+    objective: Objective = own_loss
+    baseline: bool = False
+    started: bool = False
+    frozen_norm: bool = False
+    keep_state: bool = True
+
+
+class Trainer:
+    """One training: everything that changes while it goes on.
+
+    Attributes
+    ----------
+    before, after
+        The metrics of the weights it started from (with a baseline), and of those
+        in the checkpoint.
+    saved
+        Whether there is a checkpoint of this training.
+    """
+
+    def __init__(self, course: Course, output: Path) -> None:
+        self.course, self.output = course, output
+        self.state_path = output.with_name(output.name + ".state")
+        self.model, self.schedule = course.model, course.schedule
+        self.batch_size = self.schedule.recipe.batch_size
+        self.total = self.schedule.total
+        self.step = 0  # steps done
+        self.validated = -1 if course.baseline and course.score else 0
+        self.best = -math.inf
+        self.saved = False
+        self.before: Metrics = {}
+        self.after: Metrics = {}
+        self.model.to(course.device)
+        self.model.to(memory_format=torch.channels_last)  # quicker, also on the CPU
+        self.optimizer = self.schedule.optimizer(self.model, 0)
+
+    def prepare(self, resume: bool, overwrite: bool) -> None:
+        """Refuse what would be lost; load the state of an earlier part."""
+        if resume and self.state_path.exists():
+            self._load()
+        elif self.output.exists() and not overwrite:
+            raise TrainingError(
+                f"{self.output} exists.",
+                "Choose another name, or say that it may be overwritten.",
+            )
+
+    def close(self) -> None:
+        """Keep the state of an unfinished training; forget that of a finished one."""
+        if self.validated == self.total:
+            self.state_path.unlink(missing_ok=True)
+        elif self.step:
+            self._save()
+
+    @property
+    def finished(self) -> bool:
+        return self.validated == self.total
+
+    # -- the training itself ----------------------------------------------------
+
+    def run(self, stop: Stop | None = None) -> Iterator[TrainEvent]:
+        """Train to the end; where ``stop()`` is true, end as if closed."""
+        with interruptible(self.model, stop):
+            try:
+                yield from self._run()
+            except Stopped:
+                return
+
+    def _run(self) -> Iterator[TrainEvent]:
+        if self._validation_is_due():  # the baseline, or stopped in the midst of one
+            yield from self._validate()
+        steps = range(self.step, self.total)
+        course = self.course
+        feed = batches(
+            course.source, self.model.spec, self.batch_size, course.seed, steps
+        )
+        started = saved = time.monotonic()
+        terms: list[dict[str, float]] = []
+        with closing(ReadAhead(feed)) as ahead:
+            for batch in ahead:
+                terms.append(self._learn(batch))
+                a_step = (time.monotonic() - started) / (self.step - steps.start)
+                left = a_step * (self.total - self.step)
+                yield Progress(self.step, self.total, left)
+                if self.step % course.log_every == 0 or self.step == self.total:
+                    rate = self.schedule.rate(self.step - 1)
+                    yield Trained(self.step, _means(terms), rate)
+                    terms = []
+                if self._validation_is_due():
+                    yield from self._validate()
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+
+    def _learn(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimiser; the loss's terms."""
+        if self.schedule.starts_stage(self.step):
+            first = not (self.course.started and self.step == 0)
+            self.model.begin_stage(self.schedule.stage(self.step)[1], first=first)
+            self.optimizer = self.schedule.optimizer(self.model, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(self.step)
+        self.model.train()
+        if self.course.frozen_norm:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        try:
+            terms = self._backward(batch.to(self.course.device))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{self.course.device} has too little memory to train with batches of "
+                f"{self.batch_size}.",
+                "Choose a smaller batch, a smaller encoder or the CPU.",
+            ) from error
+        if not all(map(math.isfinite, terms.values())):
+            raise TrainingError(
+                f"The loss became {terms['loss']} at step {self.step + 1}.",
+                "Train with a smaller learning rate, or with clip=1.",
+            )
+        if self.schedule.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.recipe.clip)
+        self.optimizer.step()
+        self.step += 1
+        return terms
+
+    def _backward(self, batch: Batch) -> dict[str, float]:
+        """Gradients of one batch; random numbers depend on seed and step alone."""
+        device = self.course.device
+        low = self.course.precision == "bf16"
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(hash((self.course.seed, self.step)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=low):
+                terms = self.course.objective(self.model, batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            terms["loss"].backward()  # type: ignore[no-untyped-call]
+        return {name: float(term.detach()) for name, term in terms.items()}
+
+    def _validation_is_due(self) -> bool:
+        border = self.step % self.course.validate_every == 0 or self.step == self.total
+        return border and self.step != self.validated
+
+    def _validate(self) -> Iterator[TrainEvent]:
+        """Score what is held out; write the checkpoint if it is the best."""
+        metrics: Metrics = {}
+        self.model.eval()
+        if self.course.score is not None:
+            for found in self.course.score(self.model):
+                metrics = found or metrics
+                yield Progress(self.step, self.total, None)
+        # with nothing held out the latest counts as the best
+        score = metrics.get("miou", float(self.step))
+        better = score > self.best
+        if better:
+            self.best = score
+        if self.step == 0:
+            self.before = metrics
+        elif better or (self.step == self.total and not self.saved):
+            said = self.course.card({**metrics, "step": float(self.step)})
+            save_checkpoint(self.output, self.model, said)
+            self.after, self.saved = metrics, True
+        self.validated = self.step
+        self._save()
+        if metrics:
+            yield Validated(self.step, metrics, better)
+        if self.step and better:
+            yield Saved(self.output, self.step)
+
+    # -- files --------------------------------------------------------------------
+
+    def _fingerprint(self) -> str:
+        text = json.dumps(self.course.identity, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _save(self) -> None:
+        """The state, whole or not at all."""
+        if not self.course.keep_state:
+            return
+        part = self.state_path.with_name(self.state_path.name + ".part")
+        state = {
+            "fingerprint": self._fingerprint(),
+            "step": self.step,
+            "validated": self.validated,
+            "best": self.best,
+            "saved": self.saved,
+            "before": dict(self.before),
+            "after": dict(self.after),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, part)
+            part.replace(self.state_path)
+        except (OSError, RuntimeError) as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise TrainingError(
+                f"The state {self.state_path} cannot be written: {error}.",
+                "Choose a folder you may write to, with room left.",
+            ) from error
+
+    def _load(self) -> None:
+        try:
+            state = torch.load(self.state_path, self.course.device, weights_only=True)
+            same = state["fingerprint"] == self._fingerprint()
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError,
+                pickle.UnpicklingError) as error:  # fmt: skip
+            raise TrainingError(
+                f"The state {self.state_path} cannot be read: {error}.",
+                "Delete it to start anew.",
+            ) from error
+        if not same:
+            raise TrainingError(
+                f"{self.state_path} belongs to a training with other settings.",
+                "Choose another output, delete that file, or start anew.",
+            )
+        self.step, self.validated = state["step"], state["validated"]
+        self.best, self.saved = state["best"], state["saved"]
+        self.before, self.after = state["before"], state["after"]
+        self.model.load_state_dict(state["model"])
+        # the stage of the last step done; a new one starts with the next step
+        last = max(0, self.step - 1)
+        self.model.begin_stage(self.schedule.stage(last)[1], first=False)
+        self.optimizer = self.schedule.optimizer(self.model, last)
+        if self.step:
+            self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _means(terms: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each term over the steps that had it: stages differ in theirs."""
+    names = dict.fromkeys(name for step in terms for name in step)
+    return {k: mean(step[k] for step in terms if k in step) for k in names}

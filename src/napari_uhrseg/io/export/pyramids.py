@@ -1,0 +1,83 @@
+"""The levels of a store as rasters to write: read in squares, coarsest first."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_uhrseg.io import levels
+from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.runs import CHUNK
+from napari_uhrseg.types import Labels, Roi
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
+
+SMALLEST = 512  # pixels a side, of the last level
+
+
+@dataclass(frozen=True, slots=True)
+class Pyramid:
+    """Levels of uint8, level 0 first; each further one half the size, rounded up.
+
+    ``read(roi, level)`` gives a part that lies inside the level.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    read: Callable[[Roi, int], Labels]
+
+    @property
+    def pixels(self) -> int:
+        return sum(height * width for height, width in self.shapes)
+
+    def squares(self, level: int) -> Iterator[tuple[Roi, Labels]]:
+        """The level in squares of at most 1024 pixels a side, row by row."""
+        height, width = self.shapes[level]
+        for y in range(0, height, CHUNK):
+            for x in range(0, width, CHUNK):
+                roi = Roi(y, x, CHUNK, CHUNK).intersect(Roi(0, 0, height, width))
+                yield roi, self.read(roi, level)
+
+
+def shown_pyramid(store: "LabelStore", count: int | None = None) -> Pyramid:
+    """The labels as shown: a coarser pixel is the majority of its children.
+
+    ``count`` levels, or as many as it takes to 512 pixels a side.
+    """
+
+    def read(roi: Roi, level: int) -> Labels:
+        f = 2**level
+        return store.shown(
+            Roi(roi.y * f, roi.x * f, roi.height * f, roi.width * f), level
+        )
+
+    return _extended(store, read, coarser_labels, count)
+
+
+def confidence_pyramid(store: "LabelStore") -> Pyramid:
+    """The confidence: 1 to 255, 0 where there is no answer."""
+
+    def read(roi: Roi, level: int) -> Labels:
+        return levels.read(store.confidence[level], roi.slices)
+
+    return _extended(store, read, coarser_confidence, None)
+
+
+def _extended(
+    store: "LabelStore",
+    read: Callable[[Roi, int], Labels],
+    coarser: Callable[[Labels], Labels],
+    count: int | None,
+) -> Pyramid:
+    """The store's levels, and from its coarsest those that it does not keep."""
+    shapes = [(int(a.shape[0]), int(a.shape[1])) for a in store.prediction]
+    kept = len(shapes)
+    last = read(Roi(0, 0, *shapes[-1]), kept - 1)
+    more: list[Labels] = []
+    while len(shapes) < count if count else max(shapes[-1]) > SMALLEST:
+        last = coarser(last)
+        more.append(last)
+        shapes.append((last.shape[0], last.shape[1]))
+    return Pyramid(
+        tuple(shapes[:count]),
+        lambda roi, k: read(roi, k) if k < kept else more[k - kept][roi.slices],
+    )

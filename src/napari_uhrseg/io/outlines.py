@@ -1,0 +1,367 @@
+"""The outlines of connected objects, traced strip by strip without seams.
+
+An outline runs along the sides of pixels with its object on the right hand (as
+seen on screen, y downwards)::
+
+    (0,0) → (3,0)          a ring is closed when the strip that holds its lowest
+      ↑       ↓            corner has been seen; until then it is a chain that
+    (0,2) ← (3,2)          hangs into the next strip with both ends
+
+Where two pixels of an object meet only at a corner, the ring first turns round its
+own pixel, which needs no more than the four pixels around the corner. A closed
+ring that so passes a corner twice is cut there: then each ring passes it once, and
+rings of one object at most touch, as OGC's simple features want it.
+
+Memory: a strip, and 12 bytes for each corner of the objects that are still open
+(a background class is open until the last strip: all its holes count).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.io.strips import Numbers, Strip
+from napari_uhrseg.types import Labels, Roi
+
+EAST, SOUTH, WEST, NORTH = range(4)
+
+Ring = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """One connected object.
+
+    Attributes
+    ----------
+    class_id, pixels
+        Its class, and how many pixels it has.
+    rings
+        int32 (corners, 3) each, the outer one first, not closed: x, y in pixel
+        corners, and 1 where more than two boundaries meet (neighbours that are
+        simplified must keep that corner).
+    """
+
+    class_id: int
+    pixels: int
+    rings: tuple[Ring, ...]
+
+
+def trace(strips: Iterable[Strip]) -> Iterator[Outline | Roi]:
+    """The outlines of all objects, each when its lowest strip has been seen.
+
+    Yields the place of each strip after its outlines, for the progress.
+    """
+    chains, objects = _Chains(), _Objects()
+    row: Labels | None = None
+    strip: Strip | None = None
+    for strip in strips:
+        if row is None:
+            row = np.zeros(strip.roi.width, np.uint8)
+        closed = chains.extend(_runs(row, strip.labels, strip.roi))
+        yield from objects.finish(strip, closed)
+        row = strip.labels[-1].copy()
+        yield strip.roi
+    if strip is not None and row is not None:
+        end = _nothing_below(strip)
+        closed = chains.extend(_runs(row, end.labels, end.roi))
+        yield from objects.finish(end, closed)
+
+
+def _nothing_below(strip: Strip) -> Strip:
+    """A row without labels, which closes what is open."""
+    bottom, width = strip.objects[-1], strip.roi.width
+    count = len(strip.open)
+    return Strip(
+        Roi(strip.roi.bottom, strip.roi.x, 1, width),
+        np.zeros((1, width), np.uint8),
+        np.full((1, width), -1, np.int64),
+        np.where(bottom < 0, -1, np.searchsorted(strip.open, bottom)),
+        count,
+        np.arange(count),
+        np.zeros(0, np.int64),
+    )
+
+
+# -- one strip ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Straight pieces of boundary in a strip, of all four directions.
+
+    Attributes
+    ----------
+    start
+        (n, 3) as in a ring; of a run that comes in from outside, only x is right.
+    direction
+    next
+        The run that goes on at its end, -1 where that is outside the strip.
+    comes
+        Whether it comes in from outside the strip.
+    owner
+        (n, 2) a pixel on its right hand: row (0 for that above the strip), column.
+    class_id
+        Of that pixel.
+    """
+
+    start: Ring
+    direction: Numbers
+    next: Numbers
+    comes: npt.NDArray[np.bool_]
+    owner: Numbers
+    class_id: Labels
+
+
+def _runs(above: Labels, labels: Labels, roi: Roi) -> _Runs:
+    """All runs that touch the rows of corners from roi.y to roi.bottom - 1."""
+    height, width = labels.shape
+    a = np.zeros((height + 1, width + 2), np.uint8)
+    a[0, 1:-1], a[1:, 1:-1] = above, labels
+    nw, ne, sw, se = a[:-1, :-1], a[:-1, 1:], a[1:, :-1], a[1:, 1:]
+    meeting = (nw != ne).astype(np.uint8) + (ne != se) + (se != sw) + (sw != nw) > 2
+
+    up, down = a[:-1, 1:-1], a[1:, 1:-1]  # of each row of corners
+    left, right = a[:, :-1].T, a[:, 1:].T  # of each column of corners
+    east = _along(down, up != down, meeting[:, 1:-1])
+    west = _along(up, up != down, meeting[:, 1:-1])
+    # pixel row r lies between the rows of corners r - 1 and r
+    south = _along(left, left != right, meeting.T)
+    north = _along(right, left != right, meeting.T)
+
+    y, x0, x1 = east
+    parts = [(y, x0, y, x1, y + 1, x0)]
+    x, y0, y1 = south
+    parts.append((y0 - 1, x, y1 - 1, x, y0, x - 1))
+    y, x0, x1 = west
+    parts.append((y, x1, y, x0, y, x0))
+    x, y0, y1 = north
+    parts.append((y1 - 1, x, y0 - 1, x, y0, x))
+    counts = [len(part[0]) for part in parts]
+    ys, xs, end_ys, end_xs, rows, columns = np.concatenate(
+        [np.stack(part) for part in parts], 1
+    )
+    direction = np.repeat(np.arange(4), counts)
+    inside = (ys >= 0) & (ys < height)
+    flag = np.zeros(len(ys), bool)
+    flag[inside] = meeting[ys[inside], xs[inside]]
+    return _Runs(
+        np.stack([xs + roi.x, ys + roi.y, flag], 1).astype(np.int32),
+        direction,
+        _next(direction, ys * (width + 1) + xs, end_ys * (width + 1) + end_xs),
+        ~inside,
+        np.stack([rows, columns], 1),
+        a[rows, columns + 1],
+    )
+
+
+def _along(
+    owner: Labels, differ: npt.NDArray[np.bool_], breaks: npt.NDArray[np.bool_]
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Lines, first and last position of runs along axis 1 with an owner each."""
+    edge = differ & (owner > 0)
+    goes_on = edge[:, :-1] & edge[:, 1:] & (owner[:, :-1] == owner[:, 1:]) & ~breaks
+    begins, ends = edge.copy(), edge
+    begins[:, 1:] &= ~goes_on
+    ends[:, :-1] &= ~goes_on
+    line, first = np.nonzero(begins)
+    _, last = np.nonzero(ends)
+    return line, first, last + 1
+
+
+def _next(direction: Numbers, start: Numbers, end: Numbers) -> Numbers:
+    """Which run starts where each ends: to the right, else ahead, else to the left.
+
+    Each corner starts at most one run of a direction.
+    """
+    found = np.full(len(start), -1, np.int64)
+    for d in (EAST, SOUTH, WEST, NORTH):
+        mine = np.flatnonzero(direction == d)
+        for turn in (-1, 0, 1):  # the last to be found wins
+            others = np.flatnonzero(direction == (d + turn) % 4)
+            others = others[np.argsort(start[others])]
+            at = np.searchsorted(start[others], end[mine])
+            ok = at < len(others)
+            ok[ok] = start[others[at[ok]]] == end[mine[ok]]
+            found[mine[ok]] = others[at[ok]]
+    return found
+
+
+# -- from strip to strip ------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Chain:
+    """A piece of ring that hangs into the next strip with both ends.
+
+    ``head`` and ``tail`` are the columns where it comes up from there (northwards)
+    and goes down again (southwards).
+    """
+
+    parts: deque[Ring]
+    head: int
+    tail: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Runs that follow each other in a strip, from outside it to outside it."""
+
+    corners: Ring
+    first: int
+    last: int
+
+
+Closed = tuple[Ring, Numbers, int]  # corners, owner, class
+
+
+class _Chains:
+    """The chains that hang into the next strip."""
+
+    def __init__(self) -> None:
+        self._open: list[_Chain] = []
+
+    def extend(self, runs: _Runs) -> list[Closed]:
+        """Take in a strip's runs; the rings that it closes."""
+        follow = runs.next.tolist()
+        seen = bytearray(len(follow))
+
+        def walk(i: int) -> list[int]:
+            order = []
+            while i >= 0 and not seen[i]:
+                seen[i] = 1
+                order.append(i)
+                i = follow[i]
+            return order
+
+        paths = []
+        for i in np.flatnonzero(runs.comes).tolist():
+            order = walk(i)
+            paths.append(_Path(runs.start[order[1:]], i, order[-1]))
+        closed = self._join(runs, paths)
+        for i in range(len(follow)):
+            if not seen[i]:
+                closed.append(_closed(runs, runs.start[walk(i)], i))
+        return closed
+
+    def _join(self, runs: _Runs, paths: list[_Path]) -> list[Closed]:
+        """Tie paths to the chains from above: longer chains, and closed rings."""
+        column, direction = runs.start[:, 0].tolist(), runs.direction.tolist()
+        above = {chain.head: chain for chain in self._open}
+        from_above = {column[p.first]: p for p in paths if direction[p.first] == SOUTH}
+        self._open = []
+        for path in paths:
+            if direction[path.first] == NORTH:
+                parts, last = self._follow(path, above, from_above, column, direction)
+                self._open.append(_Chain(parts, column[path.first], column[last]))
+        closed = []
+        while from_above:
+            _, path = from_above.popitem()
+            parts, _ = self._follow(path, above, from_above, column, direction)
+            closed.append(_closed(runs, np.concatenate(list(parts)), path.last))
+        return closed
+
+    def _follow(
+        self,
+        path: _Path,
+        above: dict[int, _Chain],
+        from_above: dict[int, _Path],
+        column: list[int],
+        direction: list[int],
+    ) -> tuple[deque[Ring], int]:
+        """The path and what follows it, until it leaves downwards or is closed."""
+        parts = deque([path.corners])
+        while direction[path.last] == NORTH:
+            chain = above.pop(column[path.last])
+            parts = _together(parts, chain.parts)
+            below = from_above.pop(chain.tail, None)
+            if below is None:
+                break
+            path = below
+            parts.append(path.corners)
+        return parts, path.last
+
+
+def _together(first: deque[Ring], second: deque[Ring]) -> deque[Ring]:
+    """Both in order; the longer one is not moved."""
+    if len(first) >= len(second):
+        first.extend(second)
+        return first
+    second.extendleft(reversed(first))
+    return second
+
+
+def _closed(runs: _Runs, corners: Ring, run: int) -> Closed:
+    return corners, runs.owner[run], int(runs.class_id[run])
+
+
+# -- objects ------------------------------------------------------------------
+
+
+class _Objects:
+    """Holes and pixels of the objects that are open."""
+
+    def __init__(self) -> None:
+        self._holes: dict[int, list[Ring]] = {}
+        self._pixels = np.zeros(0, np.int64)
+
+    def finish(self, strip: Strip, closed: list[Closed]) -> Iterator[Outline]:
+        """The objects whose outer ring was closed in this strip."""
+        pixels = np.bincount(strip.objects.ravel() + 1, minlength=strip.count + 1)[1:]
+        np.add.at(pixels, strip.carried, self._pixels)
+        holes: dict[int, list[Ring]] = {}
+        for old, rings in self._holes.items():
+            _add(holes, int(strip.carried[old]), rings)
+        outer: dict[int, tuple[int, Ring]] = {}
+        numbers = np.concatenate([strip.above[None], strip.objects])
+        for corners, owner, class_id in closed:
+            number = int(numbers[owner[0], owner[1]])
+            for ring in _cut(corners):
+                if _doubled_area(ring) > 0:
+                    outer[number] = class_id, ring
+                else:
+                    _add(holes, number, [ring])
+        for number, (class_id, ring) in outer.items():
+            inner = holes.pop(number, [])
+            yield Outline(class_id, int(pixels[number]), (ring, *inner))
+        rank = {int(number): i for i, number in enumerate(strip.open)}
+        self._holes = {rank[number]: rings for number, rings in holes.items()}
+        self._pixels = pixels[strip.open]
+
+
+def _add(holes: dict[int, list[Ring]], number: int, rings: list[Ring]) -> None:
+    """Put rings to those of an object; the longer list is not copied."""
+    there = holes.get(number, [])
+    longer, shorter = (there, rings) if len(there) >= len(rings) else (rings, there)
+    longer.extend(shorter)
+    holes[number] = longer
+
+
+def _cut(corners: Ring) -> list[Ring]:
+    """The ring, or the rings it is where it passes a corner twice."""
+    every = (corners[:, 1].astype(np.int64) << 32 | corners[:, 0]).tolist()
+    if len(set(every)) == len(every):
+        return [corners]
+    found, path, place = [], list[int](), dict[int, int]()
+    for i, key in enumerate(every):
+        if key in place:
+            since = place[key]
+            found.append(corners[path[since:]])
+            for j in path[since + 1 :]:
+                del place[every[j]]
+            del path[since + 1 :]
+            path[since] = i
+        else:
+            place[key] = len(path)
+            path.append(i)
+    return [*found, corners[path]]
+
+
+def _doubled_area(ring: Ring) -> int:
+    """Twice the area: positive for an outer ring, negative for a hole."""
+    x, y = ring[:, :2].T.astype(np.int64)
+    inner = np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])
+    return int(inner + x[-1] * y[0] - x[0] * y[-1])

@@ -1,0 +1,187 @@
+"""Corrections as a source of samples: what is taught, what is held out."""
+
+import tracemalloc
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from correcting import LEGEND, checkpoint, correct, squares, stroke_everywhere
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from napari_uhrseg.engine.corrected import (
+    HONEST,
+    SECRET,
+    find_places,
+    find_points,
+    hold_out,
+    sight,
+)
+from napari_uhrseg.engine.lesson import gather, told
+from napari_uhrseg.engine.samples import IGNORED
+from napari_uhrseg.engine.views import covered
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend, Roi
+
+RNG = np.random.default_rng
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("net"))
+
+
+strokes = st.lists(
+    st.tuples(
+        st.integers(0, 639),
+        st.integers(0, 767),
+        st.integers(1, 40),
+        st.sampled_from([1, 2]),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(strokes)
+def test_what_is_held_out_is_never_taught(plain, drawn):
+    _, image = squares()
+    with LabelStore.create(None, image, LEGEND) as store:
+        for y, x, side, class_id in drawn:
+            roi = Roi(y, x, side, side).intersect(Roi(0, 0, 640, 768))
+            correct(store, roi, class_id)
+        source = gather(image, plain, store)
+        corrections = np.asarray(store.correction[0][:])
+        whole = Roi(0, 0, 640, 768)
+        taught, tested = (
+            scene.target.read(whole) for scene in (source.scene, source.held_scene)
+        )
+        is_taught, is_tested = taught < SECRET, tested < SECRET
+        # each corrected pixel is on one side, and says what was painted
+        assert (is_taught ^ is_tested)[corrections > 0].all()
+        assert not (is_taught | is_tested)[corrections == 0].any()
+        assert (taught[is_taught] == corrections[is_taught] - 1).all()
+        assert (tested[is_tested] == corrections[is_tested] - 1).all()
+        assert source.honest == is_tested.any()
+        for i in range(20):
+            scene, window = source.draw(RNG(i), 64)
+            assert whole.contains(window)
+            assert (scene.labels(window) < SECRET).any()
+        # connected corrections are never torn apart
+        assert set(np.unique(corrections[is_tested])) <= set(
+            np.unique(corrections[is_taught])
+        )
+
+
+def test_apart_means_that_no_pixel_is_seen_by_both(plain):
+    truth, image = squares((1600, 1600))
+    spec = plain.card.spec
+    with LabelStore.create(None, image, LEGEND) as store:
+        stroke_everywhere(store, truth, 24, 500)
+        source = gather(image, plain, store)
+        assert source.honest
+        assert source.places.apart
+        seen = np.zeros(truth.shape, bool)
+        for i in range(300):
+            _, window = source.draw(RNG(i), spec.window)
+            seen[covered(window, spec.views["local"]).slices] = True
+        for point in source.tested.at:
+            y, x = np.maximum(0, point - spec.window + 1)
+            reach = Roi(int(y), int(x), 2 * spec.window - 1, 2 * spec.window - 1)
+            assert not seen[reach.slices].any()
+
+
+def test_classes_are_as_likely_as_each_other(plain):
+    _truth, image = squares()
+    with LabelStore.create(None, image, LEGEND) as store:
+        correct(store, Roi(0, 0, 200, 200), 1)  # 40,000 pixels
+        correct(store, Roi(400, 400, 4, 4), 2)  # 16 pixels
+        source = gather(image, plain, store)
+        both = [source.draw(RNG(i), 64) for i in range(60)]
+        rare = sum((s.labels(w) == 1).any() for s, w in both)
+        assert 15 < rare < 45
+
+
+def test_too_few_places_are_said(plain):
+    truth, image = squares()
+    with LabelStore.create(None, image, LEGEND) as store:
+        with pytest.raises(TrainingError, match="Nothing was corrected"):
+            gather(image, plain, store)
+        correct(store, Roi(10, 10, 20, 20), 1)
+        found = told(gather(image, plain, store))
+        assert not found.honest
+        assert (found.windows, found.held_out, found.places) == (1, 0, 1)
+        assert "no honest figure" in found.summary()
+        assert "the only class" in found.summary()
+        stroke_everywhere(store, truth)
+        found = told(gather(image, plain, store))
+        assert found.honest
+        assert found.places >= HONEST
+        assert found.held_out > 0
+        assert set(found.per_class) == {"dark", "light"}
+
+
+def test_only_the_chosen_places_teach(plain):
+    truth, image = squares()
+    with LabelStore.create(None, image, LEGEND) as store:
+        stroke_everywhere(store, truth)
+        chosen = (Roi(0, 0, 300, 300),)
+        source = gather(image, plain, store, chosen)
+        seen = np.concatenate([source.training.at, source.tested.at])
+        assert seen.max() < 300
+        assert (source.scene.labels(Roi(300, 300, 340, 468)) == IGNORED).all()
+
+
+def test_classes_are_matched_by_name_and_by_what_a_run_said(plain):
+    _truth, image = squares()
+    legend = Legend((LabelClass(4, "light", "#ffffff"), LabelClass(9, "new", "#ff0000"),
+                     LabelClass(7, "dark", "#000000")))  # fmt: skip
+    with LabelStore.create(None, image, legend) as store:
+        correct(store, Roi(0, 0, 9, 9), 7)
+        correct(store, Roi(0, 50, 9, 9), 4)
+        assert [c.name for c in gather(image, plain, store).legend] == ["dark", "light"]
+        correct(store, Roi(90, 50, 9, 9), 9)
+        source = gather(image, plain, store)
+        assert [c.name for c in source.legend] == ["dark", "light", "new"]
+        assert source.scene.labels(Roi(0, 0, 1, 1)) == 0
+        assert source.scene.labels(Roi(0, 50, 1, 1)) == 1
+        assert source.scene.labels(Roi(90, 50, 1, 1)) == 2
+
+
+@dataclass
+class Huge:
+    """A picture that nobody could read whole."""
+
+    shape = (100_000, 100_000)
+    name = path = fingerprint = unit = ""
+    pixel_size = crs = affine = None
+
+
+def test_a_few_strokes_in_a_huge_image_take_no_time_and_memory(tmp_path):
+    with LabelStore.create(tmp_path / "huge.zarr", Huge(), LEGEND) as store:
+        at = [(5, 5), (50_000, 50_000), (50_300, 50_000), (99_000, 3), (7, 99_000)]
+        for n, (y, x) in enumerate(at):
+            correct(store, Roi(y, x, 10, 12), 1 + n % 2)
+        tracemalloc.start()
+        places = find_places(store, 512)
+        channels = np.full(256, IGNORED, np.uint8)
+        channels[1:3] = 0, 1
+        points = find_points(store, channels, places)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert places.count == 4  # two lie together
+    assert len(points) == 5 * 120  # level 0 was looked at
+    found = {tuple(p) for p in points.at.tolist()}
+    assert {(50_309, 50_011), (99_000, 3)} <= found
+    assert peak < 60e6
+    held = hold_out(points, places.count, 0)
+    assert 1 <= held.sum() < 4
+
+
+def test_sight_reaches_as_far_as_two_windows(tmp_path):
+    assert sight(checkpoint(tmp_path, "plain").card.spec) == 128
+    assert sight(checkpoint(tmp_path, "scpseg").card.spec) == 128 + 64
+    assert sight(checkpoint(tmp_path, "sgnet").card.spec) == 128 + 128
+    assert sight(checkpoint(tmp_path, "glnet").card.spec) == 256
