@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from threading import Event
 
 import numpy as np
 import pytest
@@ -155,19 +156,20 @@ def test_cancelled_it_leaves_what_was_better_and_nothing_else(corrected, tmp_pat
 
 def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
     _, image, store = corrected
-    net, asked = checkpoint(tmp_path), False
+    net, asked = checkpoint(tmp_path), Event()
     output = tmp_path / "new.safetensors"
     events = []
-    for event in fine_tune(image, net, store, output, MORE, stop=lambda: asked):
+    for event in fine_tune(image, net, store, output, MORE, stop=asked.is_set):
         events.append(event)
-        asked = isinstance(event, Progress) and event.done == 2
+        if isinstance(event, Progress) and event.done == 2:
+            asked.set()
     assert isinstance(events[-1], Progress)
     assert not output.exists()
 
 
 def test_worse_is_said_in_words(corrected, tmp_path):
     """A good network that is taught the opposite of what held-out places say."""
-    truth, image, store = corrected
+    _truth, image, store = corrected
     good = tmp_path / "good.safetensors"
     last(fine_tune(image, checkpoint(tmp_path), store, good, MORE))
     net = load_checkpoint(good)

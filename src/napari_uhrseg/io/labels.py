@@ -23,6 +23,7 @@ from napari_uhrseg.io.levels import (
     shown_levels,
     write_levels,
 )
+from napari_uhrseg.io.owned import Part, at_level, hand_out
 from napari_uhrseg.io.runs import CHUNK, Status
 from napari_uhrseg.io.tree import check_there, create_tree, load_tree, lock
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
@@ -449,6 +450,38 @@ class LabelStore:
             top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
             self._coarsest.refresh(top)
             self._mark(where, runs.encode(run_id, status))
+
+    def hand_out(self) -> str:
+        """A token with which other processes may write chunks; see `io.owned`.
+
+        It ends with the next one, with `revoke`, or with the next writer.
+        """
+        with self._changing():
+            return hand_out(self.path)
+
+    def claim(self, roi: Roi) -> None:
+        """Make a block's chunks pending, before another process writes them."""
+        where = runs.chunks_at(roi, self.shape)
+        with self._changing():
+            if self._state[where].any():
+                self._mark(where, 0)
+
+    def adopt(self, part: Part, run_id: int) -> None:
+        """Take over a claimed block that its owner has written; see `io.owned`.
+
+        The levels the owner left are brought in step, then the chunks are marked.
+        Raises as `write` does.
+        """
+        where = runs.chunks_at(part.roi, self.shape)
+        roi, last = at_level(part.roi, part.level), len(self.prediction) - 1
+        with self._changing():
+            if part.level <= last:
+                write_levels(self.confidence[part.level :], roi, part.confidence,
+                             coarser_confidence)  # fmt: skip
+                write_levels(self.prediction[part.level :], roi, part.labels,
+                             coarser_labels)  # fmt: skip
+            self._coarsest.refresh(at_level(part.roi, last))
+            self._mark(where, runs.encode(run_id, part.status))
 
     def _mark(self, where: tuple[slice, slice], state: int) -> None:
         self._tree.states[where] = np.uint32(state)
