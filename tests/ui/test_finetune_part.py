@@ -242,6 +242,41 @@ def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
     assert part.bar.status.text().startswith("Ended with an error")
 
 
+def test_without_held_out_places_no_figure_is_shown(segmented, scene, qtbot):
+    part = segmented.finetune
+    paint(segmented.segment.view.store, scene[0], Roi(64, 64, 60, 60))
+    set_by_hand(part, steps=3, learning_rate=0.001)
+    train(part, qtbot)
+    assert part.outcome.isVisible()
+    assert "No honest figure" in part.outcome.verdict.text()
+    assert part.outcome.table.isHidden()
+    assert part.curves.losses
+    assert not part.curves.scores
+    assert not part.curves.held_out
+
+
+def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
+    curves = panel.finetune.curves
+    curves.begin()
+    qtbot.waitUntil(lambda: curves.loss is not None, timeout=20_000)
+    curves.add_loss(1, 0.5)
+    light = {}
+    for theme in ("dark", "light"):
+        viewer.theme = theme
+        ground = curves._ground.backgroundBrush().color()
+        for plot in (curves.loss, curves.miou):
+            axis = plot.getAxis("left")
+            light[theme] = ground.lightness()
+            for ink in (axis.textPen().color(), axis.label.defaultTextColor()):
+                assert abs(ink.lightness() - ground.lightness()) > 120
+            curve = plot.listDataItems()[0].opts["pen"].color()
+            assert abs(curve.lightness() - ground.lightness()) > 60
+    assert light["dark"] < 100 < light["light"]
+    assert curves.loss.getAxis("left").labelText == "training loss"
+    assert curves.miou.getAxis("left").labelText == "held-out mIoU (%)"
+    assert curves.miou.getAxis("bottom").labelText == "step"
+
+
 # afterwards
 
 
