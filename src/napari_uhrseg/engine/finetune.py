@@ -32,6 +32,7 @@ from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import NEW, fresh
 from napari_uhrseg.engine.job import Stop
 from napari_uhrseg.engine.keeping import Keeping
+from napari_uhrseg.engine.learncost import fitting_batch
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
 from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.engine.recipe import Schedule
@@ -214,6 +215,9 @@ def _course(
         else copy.deepcopy(old)
     )
     recipe = _recipe(model, checkpoint, settings)
+    limit = budget or MemoryBudget.default(found.id)
+    fits = fitting_batch(model, recipe.batch_size, limit)
+    recipe = replace(recipe, batch_size=settings.batch_size or fits)
     schedule = Schedule(recipe)
     identity = [
         checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
