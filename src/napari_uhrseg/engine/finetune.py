@@ -264,7 +264,7 @@ def _recipe(
         else (FIRST_RATE if new else RATE)
     )
     window = model.spec.window
-    usual = 8 if window <= 256 else 4 if window <= 512 else 2
+    usual = 8 if new and window <= 256 else 4 if window <= 512 else 2
     size = settings.batch_size or usual
     if min(steps, rate) <= 0 or size < 2 or settings.keep_old < 0:
         raise TrainingError(
