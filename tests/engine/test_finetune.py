@@ -114,7 +114,7 @@ def test_every_method_learns_and_keeps_frozen_what_shall_be(method, tmp_path):
     assert changed & names - frozen
 
 
-@pytest.mark.parametrize("stops", [(1, 3), (0, 5)])
+@pytest.mark.parametrize("stops", [(1, 3), (2, 5)])
 def test_interrupted_and_continued_it_is_the_same_to_the_bit(
     stops, corrected, tmp_path
 ):
