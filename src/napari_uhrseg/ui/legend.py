@@ -40,7 +40,7 @@ class LegendList(QTreeWidget):
         for c in legend:
             item = QTreeWidgetItem([c.name, "–"])
             item.setData(0, ID, c.id)
-            item.setIcon(0, _swatch(c.color))
+            item.setIcon(0, swatch(c.color))
             item.setToolTip(0, f"{c.name}: class {c.id}, {c.color}")
             ticked = Qt.CheckState.Checked, Qt.CheckState.Unchecked
             item.setCheckState(0, ticked[c.id in hidden])
@@ -71,7 +71,7 @@ def _percent(share: float) -> str:
     return "< 0.1 %" if 0 < share < 0.001 else f"{share:.1%}".replace("%", " %")
 
 
-def _swatch(color: str) -> QIcon:
+def swatch(color: str) -> QIcon:
     pixmap = QPixmap(14, 14)
     pixmap.fill(QColor(color))
     return QIcon(pixmap)

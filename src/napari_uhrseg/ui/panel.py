@@ -5,12 +5,15 @@ from typing import Any
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_uhrseg.ui.areas import AreasPart
+from napari_uhrseg.ui.export import ExportPart
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.loading import keep_triton_out, thaw
 from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
+from napari_uhrseg.ui.shown import ShownLabels
 
 # napari's themes do not show where the keyboard is; orange is seen on both
 FOCUS = """
@@ -36,6 +39,9 @@ class Panel(QWidget):
         self.image = ImagePart(viewer, self.jobs)
         self.segment = SegmentPart(viewer, self.jobs)
         self.finetune = FineTunePart()
+        self.shown = ShownLabels(viewer, self)
+        self.areas = AreasPart(viewer, self.jobs, self.shown)
+        self.export = ExportPart(self.jobs, self.shown)
         self.image.changed.connect(self._image_changed)
         self._removed = viewer.layers.events.removed
         self._removed.connect(thaw)  # a layer may hold much memory
@@ -47,6 +53,8 @@ class Panel(QWidget):
             ("Image", self.image, True),
             ("Segment", self.segment, True),
             ("Fine-tune", self.finetune, self.unfold_finetune),
+            ("Areas", self.areas, False),
+            ("Export", self.export, False),
         )
         for title, part, unfolded in parts:
             layout.addWidget(Fold(title, part, unfolded=unfolded))
@@ -72,6 +80,8 @@ class Panel(QWidget):
         self.jobs.close()
         self.image.stop()
         self.segment.stop()
+        self.areas.stop()
+        self.shown.stop()
         self._removed.disconnect(thaw)
         thaw()
 
