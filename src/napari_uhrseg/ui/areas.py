@@ -279,6 +279,7 @@ def _table() -> QTreeWidget:
     table = QTreeWidget()
     table.setHeaderLabels(["Class", "Area", "Share", "Objects"])
     table.setAccessibleName("Areas")
+    table.setToolTip("Shares are of what is labelled in the region.")
     header = table.header()
     header.setStretchLastSection(False)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
