@@ -195,6 +195,16 @@ def test_files_of_another_kind(saved, spoil, message):
         assert error.value.hint
 
 
+@pytest.mark.parametrize("length", [0x10280, 0x10580])
+def test_a_header_whose_length_begins_like_a_pickle_is_none(saved, length):
+    """Its first two bytes are those of a pickle of protocol 2 or 5."""
+    path, _, card = saved
+    header = json.dumps({"__metadata__": {"card": json.dumps(card.to_dict())}})
+    path.write_bytes(struct.pack("<Q", length) + header.encode().ljust(length))
+    assert path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x05")
+    assert read_card(path) == card
+
+
 def _rewrite(path: Path, change, tensors=None) -> None:
     data = read_card(path).to_dict()
     change(data)

@@ -242,7 +242,12 @@ def local_cluster(workers: int) -> Iterator["Client"]:
         spec[number] = {"cls": Nanny, "options": {**options, "env": env | own}}
     scheduler = {
         "cls": Scheduler,
-        "options": {"dashboard": False, "host": "127.0.0.1", "port": 0},
+        "options": {
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            "host": "127.0.0.1",
+            "port": 0,
+        },
     }
     with (
         SpecCluster(workers=spec, scheduler=scheduler, silence_logs=ERROR) as cluster,
