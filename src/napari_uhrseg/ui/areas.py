@@ -316,22 +316,14 @@ def _estimate(place: Place, seen: object) -> Any:
 
 def _count(place: Place) -> Generator[float, None, Any]:
     """What is done of all regions, then the key and the tables."""
+    from napari_uhrseg.io.areas import areas
+
     key, tables = _key(place), []
     store, regions = place
     for i, named in enumerate(regions):
-        tables.append((yield from _part(store, named, i, len(regions))))
+        for found in areas(store, *named):
+            if isinstance(found, float):
+                yield (i + found) / len(regions)
+            else:
+                tables.append(found)
     return key, tuple(tables)
-
-
-def _part(
-    store: "LabelStore", named: Named, i: int, count: int
-) -> "Generator[float, None, AreaTable]":
-    from napari_uhrseg.io.areas import areas
-
-    counted = areas(store, *named)
-    while True:
-        try:
-            yield (i + next(counted)) / count
-        except StopIteration as end:
-            table: AreaTable = end.value
-            return table
