@@ -26,13 +26,17 @@ SHARES_EVERY = 1.0  # seconds between two counts of the class areas
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run as the form says it; ``output`` None: as long as the window."""
+    """A run as the form says it; ``output`` None: as long as the window.
+
+    ``scheduler``: the address of a cluster that runs it; empty: this process does.
+    """
 
     image: Image
     checkpoint: Path
     settings: SegmentSettings
     budget_bytes: int
     output: Path | None
+    scheduler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,12 @@ def plan(request: Request) -> "Plan":
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.plan import make_plan
 
+    if request.scheduler:
+        from napari_uhrseg.engine.cluster import plan_on_cluster
+
+        return plan_on_cluster(
+            request.scheduler, request.image, request.checkpoint, request.settings
+        )
     return make_plan(
         request.image,
         _checkpoint(request.checkpoint),
@@ -138,16 +148,31 @@ def run(
         while not opened.shown.wait(0.02):
             yield None  # where the run can be cancelled
         budget = _budget(request, MemoryBudget)
-        run_events = segment(
-            request.image,
-            checkpoint,
-            store,
-            request.settings,
-            budget,
-            focus,
-            stop,
-            replace_other=replacing,
-        )
+        if request.scheduler:
+            from napari_uhrseg.engine.cluster import segment_on_cluster
+
+            run_events = segment_on_cluster(
+                request.scheduler,
+                request.image,
+                request.checkpoint,
+                store,
+                request.settings,
+                None,  # a worker knows its own memory
+                focus,
+                stop,
+                replace_other=replacing,
+            )
+        else:
+            run_events = segment(
+                request.image,
+                checkpoint,
+                store,
+                request.settings,
+                budget,
+                focus,
+                stop,
+                replace_other=replacing,
+            )
         yield from _with_shares(run_events, store)
     finally:
         if not store.temporary:
