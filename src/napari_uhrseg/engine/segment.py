@@ -7,7 +7,7 @@ from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.framegrid import FrameGrid
-from napari_uhrseg.engine.job import Focus, Job, Stop, Work
+from napari_uhrseg.engine.job import FallBack, Focus, Job, Stop, Work
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.io.image import Image
@@ -24,6 +24,7 @@ def segment(
     budget: MemoryBudget | None = None,
     focus: Focus | None = None,
     stop: Stop | None = None,
+    fall_back: FallBack | None = None,
     *,
     replace_other: bool = False,
 ) -> Iterator[SegmentEvent]:
@@ -41,6 +42,9 @@ def segment(
     stop
         Asked between the layers of the network, so that a stop need not wait for a
         large frame; where it is true the run ends as if the generator were closed.
+    fall_back
+        Asked, with what happened in words, whether to go on on the CPU where the
+        device has too little memory for a single window or the smallest frame.
     replace_other
         Overwrite what a run with other settings has labelled.
 
@@ -48,6 +52,7 @@ def segment(
     ------
     SegmentEvent
         ``Planned`` before anything is written; at least one event a batch.
+        ``Retried`` where memory ran out and how it goes on.
         Closing the generator stops the run; what is in the store stays, and the
         same call continues it and ends with the same labels.
 
@@ -75,7 +80,7 @@ def segment(
     if run.batch_size < plan.run.batch_size:
         # an earlier process began this run with smaller batches: keep its bits
         plan = replace(plan, run=run)
-    work = Work(image, checkpoint, store, plan, run, settings.threads, stop)
+    work = Work(image, checkpoint, store, plan, run, settings.threads, stop, fall_back)
     job: Job = (
         FrameJob(work, plan.grid)
         if isinstance(plan.grid, FrameGrid)
