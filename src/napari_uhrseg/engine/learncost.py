@@ -5,19 +5,15 @@ from dataclasses import replace
 
 import torch
 
-from napari_uhrseg.engine.cost import (
-    CUDA_CONTEXT,
-    KERNELS,
-    LivePeak,
-    bytes_per_window,
-    empty_batch,
-)
+from napari_uhrseg.engine.cost import LivePeak, bytes_per_window, empty_batch
 from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.units import format_bytes
 
 LEAST = 2  # samples a step: normalisation needs them
+KERNELS = 1.25  # workspaces of kernels, which no trace shows
 COPIES = 5  # of the weights: the old and the new, gradients, two moments
 
 
