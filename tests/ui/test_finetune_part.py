@@ -8,6 +8,8 @@ import pytest
 from engine.correcting import LEGEND, checkpoint, squares
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QWidget
 from waiting import wait_for_end, wait_for_plan
 
 from napari_uhrseg.io.corrections import Corrections
@@ -369,3 +371,18 @@ def test_segment_again_and_go_back_say_what_they_replace(
     assert [layer.name for layer in viewer.layers if isinstance(layer, Labels)] == [
         "squares labels"
     ]
+
+
+def test_everything_has_a_name_and_a_tooltip_and_takes_no_letter(learnt):
+    part = learnt.finetune
+    seen = 0
+    for widget in part.findChildren(QWidget):
+        inner = widget.objectName().startswith("qt_")
+        reachable = widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+        if reachable and not inner and widget.isVisible():
+            seen += 1
+            text = getattr(widget, "text", str)()
+            assert widget.accessibleName() or text, widget
+            assert widget.toolTip(), widget.accessibleName() or text
+            assert "&" not in text
+    assert seen > 15

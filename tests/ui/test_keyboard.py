@@ -28,7 +28,7 @@ ORDER = [
     "Image", "Image", "Open…", "Segment", "Model", "Checkpoint", "Browse…", "Card…",
     "Device", "Memory budget", "Where", "Overlap", "More settings", "Precision",
     "Bands", "Scale", "Value range", "Skip glass", "Output", "Choose output",
-    "Segment", "Legend", "Fine-tune", "Areas", "Export",
+    "Segment", "Legend", "Correct", "Correct", "Fine-tune", "Areas", "Export",
 ]  # fmt: skip
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
 
@@ -182,7 +182,7 @@ def test_files_are_opened_from_the_dialog(viewer, panel, qtbot, monkeypatch, tmp
     for path in paths:
         tifffile.imwrite(path, np.zeros((200, 200, 3), np.uint8), photometric="rgb")
     asked = answer(monkeypatch, "getOpenFileNames", ([str(p) for p in paths], ""))
-    files, folder = panel.image.open.menu().actions()
+    files, folder = panel.image.open.menu().actions()[:2]
     files.trigger()
     qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=20_000)
     assert asked == ["Open images"]

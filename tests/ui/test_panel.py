@@ -246,7 +246,7 @@ def test_it_is_narrow_enough_and_scrolls(panel):
     assert panel.minimumWidth() <= 340
 
 
-def test_finetune_says_how_to_train(viewer, qtbot):
+def test_the_other_menu_entry_unfolds_finetune(viewer, qtbot):
     panel = FineTunePanel(viewer)
     viewer.window.add_dock_widget(panel)
     assert panel.finetune.isVisibleTo(panel)

@@ -119,6 +119,7 @@ def test_the_area_follows_the_view_and_strokes_stay(bench):
     look_at(bench.viewer, bench.ground, 500, 6500)
     bench.settle()
     assert bench.area.area != before
+    assert bench.layer.mode == "paint"
     assert bench.seen(500, 6500) == (0, 1)
     bench.paint(3, (500, 6500), (520, 6500))
     look_at(bench.viewer, bench.ground, 3000, 3000)
@@ -160,6 +161,7 @@ def test_too_far_out_it_says_so_and_shows_all_labels(viewer, tmp_path, qtbot):
         look_at(viewer, bench.ground, 1000, 1000)
         bench.settle()
         assert bench.layer.visible
+        assert bench.layer.mode == "paint"
         bench.close()
 
 

@@ -63,6 +63,7 @@ class ClassTable(QDialog):
         self.table.setHeaderLabels(["In the file", "Amount", "Becomes"])
         self.table.setRootIsDecorated(False)
         self.table.setAccessibleName("Classes of the file")
+        self.table.setToolTip("What the file says, and what it becomes here.")
         header = self.table.header()
         for column in (0, 1):
             mode = QHeaderView.ResizeMode.ResizeToContents

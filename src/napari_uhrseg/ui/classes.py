@@ -30,7 +30,7 @@ class ClassesPart(QWidget):
         self.menu = QMenu(self)
         self.menu.aboutToShow.connect(self._fill_menu)
         tip = "Add, rename, recolour or merge classes. Acts on the chosen class."
-        self.button = push_button("Class&es…", tip)
+        self.button = push_button("Classes…", tip)
         self.button.setMenu(self.menu)
         legend.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         legend.customContextMenuRequested.connect(self._asked)

@@ -43,7 +43,7 @@ class CorrectPart(QWidget):
         self._viewer, self._jobs = viewer, jobs
         self._view: LabelsView | None = None
         self._class_id = 0
-        self._opening = False
+        self._opening = self._flushed = False
         self._waiting: list[Callable[[Corrections], None]] = []
         self._job: Job | None = None
         self._seen: list[Roi] = []
@@ -59,8 +59,11 @@ class CorrectPart(QWidget):
         self._show_state()
 
     def _build(self) -> None:
-        tip = "Paint on the labels with napari's brush, fill, polygon and eraser."
-        self.correct = push_button("C&orrect", tip)
+        tip = (
+            "Paint on the labels with napari's brush, fill, polygon and eraser. Keys 1 "
+            "to 9 choose the class, 0 the eraser; hold Space to move the view."
+        )
+        self.correct = push_button("Correct", tip)
         self.correct.setCheckable(True)
         self.correct.toggled.connect(self._toggled)
         undo = "Take the last change back, also of an earlier day (Ctrl+Z)."
@@ -130,10 +133,19 @@ class CorrectPart(QWidget):
             self.area.choose(class_id)
 
     def stop(self) -> None:
-        """The panel is going: write what waits, free the corrections."""
+        """The panel is going: let go of the viewer, and flush."""
+        if self._flushed:
+            return
         self._removed.disconnect(self._layer_removed)
         self._tally_later.cancel()
         self._let_go()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits and free the corrections, even where Qt is gone."""
+        self._flushed = True
+        if self._view is not None and self._view.corrections is not None:
+            self.writer.do(self._view.corrections.close)
         self.writer.close()
 
     def _let_go(self) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
@@ -70,6 +71,8 @@ class Curves(QWidget):
         if self.loss is not None:
             return
         self._ground = pg.GraphicsLayoutWidget()
+        for widget in (self._ground, self._ground.viewport()):  # nothing to press
+            widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.layout().addWidget(self._ground)
         self.loss = self._ground.addPlot(0, 0, enableMenu=False)
         self.miou = self._ground.addPlot(1, 0, enableMenu=False)
@@ -97,6 +100,7 @@ class Curves(QWidget):
         self.loss.getAxis("bottom").setStyle(showValues=False)
         self.loss.getAxis("bottom").setHeight(8)
         grid = self._ground.ci.layout
+        grid.setContentsMargins(0, 4, 16, 0)  # room for half of the last number
         for row in (0, 1):
             grid.setRowStretchFactor(row, 1)
         self.miou.setLabel("bottom", "step", **SMALL)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
@@ -27,7 +27,7 @@ from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
-from napari_uhrseg.ui.rows import add_row, form_of, note, push_button, row_of
+from napari_uhrseg.ui.rows import add_row, form_of, note, push_button, row_of, scroll_to
 from napari_uhrseg.ui.runbar import RunBar
 
 if TYPE_CHECKING:
@@ -334,6 +334,10 @@ class FineTunePart(QWidget):
         self._status = status
         self.bar.idle(LOOKING, status)
         self.refresh()
+        QTimer.singleShot(50, self._after_into_sight)  # when the layout has changed
+
+    def _after_into_sight(self) -> None:
+        scroll_to(self.after)
 
     def _toggle_changes(self) -> None:
         view, outcome, request = self._view, self._outcome, self._trained

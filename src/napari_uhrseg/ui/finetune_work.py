@@ -69,7 +69,7 @@ def look(request: Request) -> "Lesson":
     from napari_uhrseg.io.labels import LabelStore
 
     with LabelStore.open(request.store) as store:
-        start = _start(request, store.legend)
+        start = _start(request, store.legend, pretrained=False)
         return lesson(request.image, start, store, request.settings)
 
 
@@ -228,18 +228,24 @@ def next_version(request: Request) -> Path:
     return free_name(first) if first.exists() else first
 
 
-def _start(request: Request, legend: Legend) -> "Checkpoint":
+def _start(
+    request: Request, legend: Legend, *, pretrained: bool = True
+) -> "Checkpoint":
+    """What it starts from; fetching weights that were pretrained may take long."""
     if isinstance(request.start, Path):
         return checkpoint_of(request.start)
-    return _fresh(request.start, legend, request.image)
+    new, image = request.start, request.image
+    return _fresh(new, legend, image, pretrained)
 
 
 @lru_cache(maxsize=1)
-def _fresh(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
+def _fresh(
+    new: NewModel, legend: Legend, image: Image, pretrained: bool
+) -> "Checkpoint":
     """The last one made stays: the form is looked at more than once."""
     from napari_uhrseg.engine.finetune import fresh
 
-    return fresh(new.method, {}, legend, image, new.encoder)
+    return fresh(new.method, {}, legend, image, new.encoder, pretrained=pretrained)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class LabelsOpening(QObject):
         self._viewer, self._jobs, self._segment = viewer, jobs, segment
         self._window = window
         self._looking = False
-        self._timer = QTimer(self)
+        self._timer = QTimer()  # outlives the window, and so can be stopped after it
         self._timer.setInterval(FOLLOW)
         self._timer.timeout.connect(self._look)
         self._timer.start()

@@ -82,6 +82,8 @@ class Panel(QWidget):
         outer.addWidget(area)
         self.setMinimumWidth(330)
         self.destroyed.connect(self.jobs.close)
+        correct = self.correct
+        self.destroyed.connect(lambda: correct.flush())  # no slot of what Qt deletes
         self._image_changed()
 
     def _wire(self) -> None:

@@ -64,6 +64,7 @@ class PlacesList(QWidget):
         self.tree.setHeaderLabels(["Corrected place", "Pixels"])
         self.tree.setRootIsDecorated(False)
         self.tree.setAccessibleName("Corrected places")
+        self.tree.setToolTip("Where something was corrected, the largest first.")
         header = self.tree.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)

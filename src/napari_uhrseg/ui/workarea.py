@@ -65,6 +65,7 @@ class WorkArea(QObject):
         self._reading = False
         self._again = False
         self._told_fill = False
+        self._mode = "paint"
         self._later = qdebounced(self._follow, timeout=80, parent=self)
         self.layer = self._make_layer()
         camera, canvas = viewer.scene.camera.events, viewer.canvas.events
@@ -89,12 +90,17 @@ class WorkArea(QObject):
 
     def choose(self, class_id: int) -> None:
         """Paint this class from now on; 0 takes the eraser."""
+        if class_id:
+            self.layer.selected_label = class_id
+        mode = str(self.layer.mode) if self.layer.visible else self._mode
         if class_id == 0:
-            self.layer.mode = "erase"
-            return
-        self.layer.selected_label = class_id
-        if self.layer.mode in ("pan_zoom", "erase", "pick", "transform"):
-            self.layer.mode = "paint"
+            mode = "erase"
+        elif mode in ("pan_zoom", "erase", "pick", "transform"):
+            mode = "paint"
+        if self.layer.visible:
+            self.layer.mode = mode
+        else:
+            self._mode = mode
 
     def refresh(self) -> None:
         """The store has changed: read what is in view again."""
@@ -134,7 +140,6 @@ class WorkArea(QObject):
         )
         layer.brush_size = BRUSH
         layer.selected_label = next((c.id for c in legend), 1)
-        layer.mode = "paint"
         for number in range(10):
             layer.bind_key(str(number), self._key(number), overwrite=True)
         layer.events.selected_label.connect(self._label_chosen)
@@ -282,10 +287,12 @@ class WorkArea(QObject):
         under, step = self._view.layer, 1 << area.level
         layer.data = shown
         origin = np.array([area.roi.y, area.roi.x]) + (step - 1) / 2
-        layer.scale = under.scale[-2:] * step
         layer.translate = under.translate[-2:] + under.scale[-2:] * origin
-        layer.brush_size = layer.brush_size  # the cursor's size follows the scale
-        layer.visible = True
+        scale = under.scale[-2:] * step
+        if not np.array_equal(layer.scale, scale):  # all setters draw anew
+            layer.scale = scale
+            layer.brush_size = layer.brush_size  # the cursor's size follows
+        self._set_visible(True)
         self.moved.emit(
             "Painting pixel by pixel."
             if step == 1
@@ -296,8 +303,19 @@ class WorkArea(QObject):
         """Nothing can be painted where one looks."""
         if self._area is not None:
             self._area = None
-            self.layer.visible = False
+            self._set_visible(False)
             self._view.set_hole(None)
+
+    def _set_visible(self, visible: bool) -> None:
+        """Show or hide the layer; napari loses the mode of hidden layers."""
+        layer = self.layer
+        if layer.visible == visible:
+            return
+        if not visible:
+            self._mode = str(layer.mode)
+        layer.visible = visible
+        if visible:
+            layer.mode = self._mode
 
     # -- strokes ------------------------------------------------------------------
 

@@ -1,0 +1,98 @@
+"""Correcting while runs come and go: one store, one view."""
+
+import time
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from painting import Mouse, look_at
+from waiting import wait_for_end
+
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Roi
+
+pytestmark = pytest.mark.gui
+
+
+def start_painting(panel, viewer, qtbot, y, x):
+    look_at(viewer, viewer.layers[0], y, x)
+    panel.correct.correct.click()
+    qtbot.waitUntil(lambda: panel.correct.area is not None, timeout=10_000)
+    area = panel.correct.area
+    qtbot.waitUntil(lambda: area.area is not None, timeout=10_000)
+    area.layer.selected_label, area.layer.brush_size = 2, 9
+    return area
+
+
+def written(panel, qtbot):
+    done = []
+    panel.correct.writer.do(int, then=done.append)
+    qtbot.waitUntil(lambda: bool(done), timeout=10_000)
+
+
+def test_a_stroke_made_while_a_run_writes_is_kept_and_shown_over_it(
+    viewer, ready, qtbot, monkeypatch, tmp_path
+):
+    from napari_uhrseg.engine import segment as module
+
+    real = module.segment
+
+    def slow(*args, **kwargs):
+        for event in real(*args, **kwargs):
+            time.sleep(0.3)
+            yield event
+
+    monkeypatch.setattr(module, "segment", slow)
+    bar = ready.segment.bar
+    bar.start.click()
+    qtbot.waitUntil(lambda: ready.segment.view is not None, timeout=30_000)
+    area = start_painting(ready, viewer, qtbot, 1050, 150)
+    Mouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
+    written(ready, qtbot)
+    assert bar.cancel.isEnabled()  # the run still goes on
+    monkeypatch.undo()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    view = ready.segment.view
+    found = view.store.shown(Roi(1048, 100, 5, 100))
+    assert (found == 2).all()
+    assert (np.asarray(view.store.prediction[0][:]) > 0).all()
+    qtbot.waitUntil(lambda: bool((area.layer.data > 0).all()), timeout=10_000)
+
+
+def test_a_run_in_the_same_output_keeps_the_view_and_the_corrections(
+    viewer, ready, qtbot, tmp_path
+):
+    bar = ready.segment.bar
+    bar.start.click()
+    wait_for_end(ready, qtbot)
+    view = ready.segment.view
+    start_painting(ready, viewer, qtbot, 1050, 150)
+    Mouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
+    written(ready, qtbot)
+    counts = view.corrections.counts()
+    bar.start.click()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert ready.segment.view is view
+    assert view.corrections.counts() == counts
+    assert ready.correct.area is not None  # one goes on painting
+    Mouse(viewer, viewer.layers[0]).drag((1150, 100), (1150, 200))
+    written(ready, qtbot)
+    assert view.corrections.counts()[2] > counts[2]
+    shown = [x for x in viewer.layers if isinstance(x, Labels) and x.multiscale]
+    assert shown == [view.layer]
+    with LabelStore.open(tmp_path / "labels.zarr", write=True):
+        pass  # the run's lock is free, the one of the corrections is not
+
+
+def test_closing_the_dock_frees_the_corrections(viewer, ready, qtbot, tmp_path):
+    ready.segment.bar.start.click()
+    wait_for_end(ready, qtbot)
+    start_painting(ready, viewer, qtbot, 1050, 150)
+    Mouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
+    viewer.window.remove_dock_widget(ready)
+    with (
+        LabelStore.open(tmp_path / "labels.zarr") as store,
+        Corrections.open(store) as later,
+    ):
+        assert later.counts()[2] > 500

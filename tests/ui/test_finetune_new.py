@@ -1,0 +1,147 @@
+"""Starting from nothing: new labels, some strokes, a network that knows nothing yet."""
+
+import numpy as np
+import pytest
+from engine.correcting import squares
+from qtpy.QtCore import Qt
+from test_finetune import paint, set_by_hand, train, wait_for_lesson
+
+from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.registry import REGISTRY, build
+from napari_uhrseg.types import LabelClass, Legend, Roi
+from napari_uhrseg.ui import finetune_new
+from napari_uhrseg.ui.finetune_new import ENCODERS, OF_METHOD, Encoder, NewModelDialog
+from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.newlabels import NewLabelsDialog
+from napari_uhrseg.ui.rows import Fold
+
+pytestmark = pytest.mark.gui
+
+TWO = Legend((LabelClass(1, "a", "#000000"), LabelClass(2, "b", "#ffffff")))
+
+
+@pytest.fixture
+def opened(viewer, panel, qtbot, tmp_path):
+    """A picture without any labels, Fine-tune unfolded."""
+    truth, image = squares((576, 640))
+    add_image(viewer, image)
+    panel.segment.output.use(tmp_path / "labels.zarr")
+    for fold in panel.findChildren(Fold):
+        if fold.heading.accessibleName() == "Fine-tune":
+            fold.heading.setChecked(True)
+    qtbot.waitUntil(lambda: panel.finetune.isVisible())
+    return panel, truth
+
+
+def begin_labels(panel, qtbot, names):
+    panel.finetune.new_labels.click()
+    (dialog,) = panel.findChildren(NewLabelsDialog)
+    for row, name in zip(dialog.rows, names, strict=False):
+        row.line.setText(name)
+    dialog.ok.click()
+    qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=20_000)
+    return panel.segment.view.store
+
+
+def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
+    small = (Encoder("tu-test_efficientnet", "Tiny", 0.1),)
+    monkeypatch.setattr(finetune_new, "ENCODERS", small)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    panel, truth = opened
+    part = panel.finetune
+    store = begin_labels(panel, qtbot, ["dark", "light"])
+    assert [c.name for c in store.legend] == ["dark", "light"]
+    assert not store.runs
+    paint(store, truth, *(Roi(y, x, 40, 40) for y in (0, 300) for x in (0, 200, 400)))
+    part.new_model.click()
+    (dialog,) = part.findChildren(NewModelDialog)
+    assert "dark, light" in dialog.classes.text()
+    dialog.accept()
+    assert part.form.length.currentText().startswith("Thorough")
+    set_by_hand(part, steps=4, batch_size=2)
+    assert "window" in wait_for_lesson(part, qtbot)
+    train(part, qtbot)
+    assert part.bar.status.text() == "Done: 4 steps."
+    assert part._target == tmp_path / "plain.safetensors"
+    part.keep(part._target)
+    qtbot.waitUntil(
+        lambda: panel.segment.model.path == tmp_path / "plain.safetensors",
+        timeout=20_000,
+    )
+    card = read_card(tmp_path / "plain.safetensors")
+    assert card.model == "plain"
+    assert card.arguments["encoder"] == "tu-test_efficientnet"
+    assert [c.name for c in card.legend] == ["dark", "light"]
+    assert card.parent is None
+    assert part.form.start == tmp_path / "plain.safetensors"
+
+
+def test_the_dialog_refuses_classes_that_cannot_be(panel):
+    dialog = NewLabelsDialog(panel)
+    first, second, third = dialog.rows
+    assert not dialog.ok.isEnabled()
+    first.line.setText("road")
+    assert "at least two" in dialog.note.text()
+    second.line.setText("road ")
+    assert "same name" in dialog.note.text()
+    assert not dialog.ok.isEnabled()
+    second.line.setText("")
+    third.line.setText("field")
+    assert dialog.ok.isEnabled()
+    dialog.add.click()
+    dialog.rows[3].line.setText("water")
+    legend = dialog.legend()
+    assert [(c.id, c.name) for c in legend] == [(1, "road"), (2, "field"), (3, "water")]
+    assert len({c.color for c in legend}) == 3
+    dialog.reject()
+
+
+def test_a_colour_is_chosen(panel, monkeypatch):
+    from qtpy.QtGui import QColor
+    from qtpy.QtWidgets import QColorDialog
+
+    dialog = NewLabelsDialog(panel)
+    monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#123456"))
+    row = dialog.rows[0]
+    row.line.setText("x")
+    dialog.rows[1].line.setText("y")
+    row.button.click()
+    assert dialog.legend().named("x").color == "#123456"
+    dialog.reject()
+
+
+def test_every_method_is_offered_with_encoders_it_takes(panel):
+    dialog = NewModelDialog(TWO, panel)
+    assert dialog.method.count() == len(REGISTRY)
+    for row, name in enumerate(REGISTRY):
+        dialog.method.setCurrentIndex(row)
+        assert dialog.sentence.text() == REGISTRY[name].sentence
+        offered = OF_METHOD.get(name, ENCODERS)
+        assert dialog.encoder.count() == len(offered)
+        smallest = min(offered, key=lambda e: e.parameters)
+        network = build(name, {"encoder": smallest.name}, TWO)
+        millions = sum(p.numel() for p in network.parameters()) / 1e6
+        assert millions > 0.9 * smallest.parameters
+    dialog.reject()
+
+
+def test_new_labels_do_not_touch_what_is_at_the_output(opened, qtbot, tmp_path):
+    panel, _ = opened
+    (tmp_path / "labels.zarr").mkdir()
+    store = begin_labels(panel, qtbot, ["a", "b"])
+    assert store.path == tmp_path / "labels_2.zarr"
+    assert panel.segment.output.path == store.path
+    assert not np.asarray(store.prediction[0][:]).any()
+
+
+def test_the_dialogs_are_used_with_the_keyboard(opened, qtbot):
+    panel, _ = opened
+    panel.finetune.new_labels.setFocus()
+    qtbot.keyClick(panel.finetune.new_labels, Qt.Key.Key_Return)
+    (dialog,) = panel.findChildren(NewLabelsDialog)
+    qtbot.waitUntil(dialog.isVisible)
+    for row, name in zip(dialog.rows, ("one", "two"), strict=False):
+        qtbot.keyClicks(row.line, name)
+    qtbot.keyClick(dialog.ok, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=20_000)
+    assert [c.name for c in panel.segment.view.legend] == ["one", "two"]
