@@ -38,7 +38,6 @@ def small_blocks() -> None:
     from napari_uhrseg.engine import plan
 
     plan._block_chunks = lambda *_: 1
-    plan._measured = lambda checkpoint, device, precision, batch, *_: (batch, 0.01)
 
 
 class SmallBlocks(cluster_toys.Toys):

@@ -125,7 +125,7 @@ def plan_there(order: Order) -> tuple[Plan, Legend]:
         # blocks of 1, 2, 4 or 8 chunks a side own whole chunks of coarser levels
         side = 1 << (plan.block_chunks.bit_length() - 1)
         if side != plan.block_chunks:
-            plan = with_estimate(replace(plan, block_chunks=side), checkpoint)
+            plan = with_estimate(replace(plan, block_chunks=side))
         return plan, checkpoint.card.legend
 
 

@@ -132,6 +132,8 @@ class Corrected:
         Decides which places are held out where any would do.
     chosen
         Level-0 rectangles to learn from; None: all.
+    splits
+        Whether places are held out where there are enough.
 
     Attributes
     ----------
@@ -152,6 +154,8 @@ class Corrected:
         spec: InputSpec,
         seed: int = 0,
         chosen: tuple[Roi, ...] | None = None,
+        *,
+        splits: bool = True,
     ) -> None:
         self.legend: Legend = match.legend
         self.merged = match.merged
@@ -161,7 +165,10 @@ class Corrected:
         if chosen is not None:
             inside = [any(_holds(r, y, x) for r in chosen) for y, x in points.at]
             points = points.where(np.array(inside, bool))
-        held = hold_out(points, self.places.count, seed)
+        self.splits = splits
+        held = np.zeros(self.places.count + 1, bool)
+        if splits:
+            held = hold_out(points, self.places.count, seed)
         self.honest = bool(held.any())
         taken = held[points.place]
         self.training, self.tested = points.where(~taken), points.where(taken)
@@ -277,8 +284,8 @@ def find_places(store: LabelStore, wanted: float) -> Places:
                 columns = np.minimum((xs * pixel + dx) // side, cells.shape[1] - 1)
                 cells[rows, columns] = True
         number = np.asarray(connected(cells, connectivity=2), np.int32)
-        smaller = max(side // 2, pixel)
-        if number.max(initial=0) >= HONEST or smaller < NEAREST or smaller == side:
+        smaller = max(side // 2, min(NEAREST, full), pixel)
+        if number.max(initial=0) >= HONEST or smaller == side:
             return Places(side, number, side == full)
         side = smaller
 

@@ -13,10 +13,9 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -29,66 +28,29 @@ from napari_uhrseg.engine.device import (
     running,
 )
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
+from napari_uhrseg.engine.fresh import NEW, fresh
 from napari_uhrseg.engine.job import Stop
 from napari_uhrseg.engine.keeping import Keeping
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
 from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.train import trainable
-from napari_uhrseg.engine.trainer import Course, Metrics, Trainer
+from napari_uhrseg.engine.trainer import Course, Metrics, Trainer, own_loss
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
-from napari_uhrseg.types import Card, Recipe, Roi, Stage
+from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
+from napari_uhrseg.types.learning import QUICK
 
-__all__ = ["FineTuneSettings", "Lesson", "fine_tune", "lesson"]
+__all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
 
-QUICK, THOROUGH = 100, 400  # steps
 RATE = 5e-4
+FIRST, FIRST_RATE = 400, 2e-3  # of a network that starts from nothing
 SCORED = 128  # held-out windows that are run in a validation, at most
 SAME = 0.005  # mIoU; a smaller difference is none
-
-
-@dataclass(frozen=True, slots=True)
-class FineTuneSettings:
-    """What the person may choose; ``None`` leaves it to the engine.
-
-    Parameters
-    ----------
-    trains
-        Everything, all but the encoder, or the last layer alone.
-    keep_old
-        Weight of the old model's answer where nothing was corrected, against 1 for
-        what was; 0 leaves such pixels out.
-    places
-        Level-0 rectangles to learn from; ``None``: every correction.
-    frozen_norm
-        Whether normalisation keeps the statistics it has.
-    """
-
-    steps: int | None = None
-    learning_rate: float | None = None
-    trains: Literal["all", "decoder", "head"] = "all"
-    keep_old: float = 0.5
-    batch_size: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    places: tuple[Roi, ...] | None = None
-    frozen_norm: bool = True
-
-    @classmethod
-    def quick(cls, **chosen: Any) -> Self:
-        """A minute or so for a small network on two cores."""
-        return cls(**{"steps": QUICK, **chosen})
-
-    @classmethod
-    def thorough(cls, **chosen: Any) -> Self:
-        """Four times as long."""
-        return cls(**{"steps": THOROUGH, **chosen})
 
 
 def lesson(
@@ -211,7 +173,7 @@ def _course(
         if len(source.legend) > len(checkpoint.card.legend)
         else copy.deepcopy(old)
     )
-    recipe = _recipe(model, checkpoint.card, settings)
+    recipe = _recipe(model, checkpoint, settings)
     schedule = Schedule(recipe)
     identity = [
         checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
@@ -219,6 +181,7 @@ def _course(
     ]  # fmt: skip
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
+    new = checkpoint.hash == NEW
     return Course(
         model=model,
         schedule=schedule,
@@ -233,38 +196,51 @@ def _course(
         precision=precision,
         validate_every=max(1, schedule.total // 5),
         log_every=max(1, min(10, schedule.total // 20)),
-        objective=Keeping(old, settings.keep_old),
-        baseline=True,
-        started=True,
-        frozen_norm=settings.frozen_norm,
+        objective=own_loss if new else Keeping(old, settings.keep_old),
+        baseline=not new,
+        started=not new,
+        frozen_norm=settings.frozen_norm and not new,
         keep_state=False,
     )
 
 
-def _recipe(model: Segmenter, card: Card, settings: FineTuneSettings) -> Recipe:
-    """The method's last stage with a small rate, of the parts that shall learn."""
-    last = model.recipe.stages[-1]
-    steps = QUICK if settings.steps is None else settings.steps
-    rate = RATE if settings.learning_rate is None else settings.learning_rate
+def _recipe(
+    model: Segmenter, checkpoint: Checkpoint, settings: FineTuneSettings
+) -> Recipe:
+    """The method's last stage with a small rate, of the parts that shall learn.
+
+    For a network that starts from nothing all of its stages, and a larger rate.
+    """
+    new = checkpoint.hash == NEW
+    stages = model.recipe.stages if new else model.recipe.stages[-1:]
+    steps = settings.steps if settings.steps is not None else (FIRST if new else QUICK)
+    rate = (
+        settings.learning_rate
+        if settings.learning_rate is not None
+        else (FIRST_RATE if new else RATE)
+    )
     window = model.spec.window
     usual = 8 if window <= 256 else 4 if window <= 512 else 2
     size = settings.batch_size or usual
-    if steps < 1 or rate <= 0 or size < 2 or settings.keep_old < 0:
+    if min(steps, rate) <= 0 or size < 2 or settings.keep_old < 0:
         raise TrainingError(
             f"{steps} steps of {size} windows at learning rate {rate:g} cannot be "
             f"trained, holding old answers with weight {settings.keep_old:g}.",
             "Take a step or more, 2 windows or more, a rate above 0 and a weight of 0 "
             "or more.",
         )
-    trains = _trained(model, card, settings.trains, last.trains)
-    return Recipe(
-        (Stage(steps, rate, trains, last.name),),
-        size,
-        "adamw",
-        weight_decay=0.01,
-        schedule="cosine",
-        clip=1.0,
+    each = [s.steps / sum(s.steps for s in stages) * steps for s in stages]
+    ends = [round(sum(each[: k + 1])) for k in range(len(each))]
+    made = tuple(
+        Stage(
+            max(1, end - begin),
+            rate,
+            _trained(model, checkpoint.card, settings.trains, stage.trains),
+            stage.name,
+        )
+        for stage, begin, end in zip(stages, [0, *ends], ends, strict=False)
     )
+    return Recipe(made, size, "adamw", weight_decay=0.01, schedule="cosine", clip=1.0)
 
 
 def _trained(
@@ -333,13 +309,13 @@ def _card(
         trained_on="; then ".join(filter(None, [old.trained_on, corrected])),
         command=said,
         metrics=metrics,
-        parent=checkpoint.hash or None,
+        parent=checkpoint.hash or None,  # a network from nothing has none
     )
 
 
 def _said(recipe: Recipe) -> str:
-    (stage,) = recipe.stages
+    steps = sum(stage.steps for stage in recipe.stages)
     return (
-        f"fine-tuned: {stage.steps} steps of {recipe.batch_size} windows at learning "
-        f"rate {stage.learning_rate:g}"
+        f"fine-tuned: {steps} steps of {recipe.batch_size} windows at learning rate "
+        f"{recipe.stages[0].learning_rate:g}"
     )

@@ -8,6 +8,7 @@ import numpy as np
 from napari_uhrseg.engine.classmatch import match_classes
 from napari_uhrseg.engine.corrected import HONEST, Corrected, Fed
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
+from napari_uhrseg.engine.fresh import NEW
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
@@ -51,7 +52,8 @@ def gather(
     """The corrections as a source for the checkpoint's model, classes it lacks added.
 
     Bands, values and scale are those of the checkpoint's last run in the store, so
-    that it learns from what it saw; without one they are fitted.
+    that it learns from what it saw; without one they are fitted. A network that starts
+    from nothing learns from every place.
 
     Raises
     ------
@@ -76,7 +78,9 @@ def gather(
         value_range=runs[-1].value_range if runs else fit_values(image, spec),
         scale=runs[-1].scale if runs else fit_scale(image, spec)[0],
     )
-    source = Corrected(image, how, store, match, spec, SPLIT, places)
+    source = Corrected(
+        image, how, store, match, spec, SPLIT, places, splits=checkpoint.hash != NEW
+    )
     if not len(source.training):
         raise TrainingError(
             "Nothing was corrected" + ("." if places is None else " there."),
@@ -100,7 +104,12 @@ def told(source: Corrected) -> Lesson:
             f"{next(iter(per_class))} is the only class that was corrected: "
             "correct others too, or everything may become it"
         )
-    if not source.honest:
+    if not source.splits:
+        warnings.append(
+            "a network that starts from nothing learns from all of them: no honest "
+            "figure can be had"
+        )
+    elif not source.honest:
         warnings.append(
             f"corrections lie in {counted(source.place_count, 'place')}: with fewer "
             f"than {HONEST} that are apart, no honest figure can be had"

@@ -170,9 +170,10 @@ Point = tuple[float, float]
 
 
 def _edges(polygon: Polygon) -> Iterator[tuple[Point, Point]]:
-    """The edges in units of chunks, the closing one included."""
-    corners = [(y / CHUNK, x / CHUNK) for y, x in polygon.corners]
-    return zip(corners, corners[1:] + corners[:1], strict=True)
+    """The edges of all rings in units of chunks, the closing ones included."""
+    for ring in (polygon.corners, *polygon.holes):
+        corners = [(y / CHUNK, x / CHUNK) for y, x in ring]
+        yield from zip(corners, corners[1:] + corners[:1], strict=True)
 
 
 def _crossed(start: Point, end: Point) -> Iterator[tuple[int, int]]:

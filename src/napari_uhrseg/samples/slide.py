@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
 
 from napari_uhrseg.samples.noise import F32, hash01, lattice_noise, textures, tiled
+from napari_uhrseg.types import LabelClass, Legend
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +31,16 @@ NUCLEUS = (104, 70, 146)
 LUMEN = (240, 234, 240)
 GLAND = 150.0
 """Distance of the glands' centres in pixels."""
+
+CLASSES = Legend(
+    (
+        LabelClass(1, "glass", "#eceff1"),
+        LabelClass(2, "stroma", "#f06292"),
+        LabelClass(3, "epithelium", "#7e57c2"),
+        LabelClass(4, "lumen", "#4fc3f7"),
+        LabelClass(5, "immune cells", "#283593"),
+    )
+)
 
 
 def _tissue(ys: NDArray[np.float64], xs: NDArray[np.float64]) -> F32:
@@ -66,6 +78,59 @@ def _nearest(
     return np.sqrt(best), which
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What is where in a region of tissue: maps of one shape, textures and masks."""
+
+    fine: F32
+    mottle: F32
+    wobble: F32
+    gland: F32
+    outer: F32
+    epithelium: NDArray[np.bool_]
+    lumen: NDArray[np.bool_]
+    gaps: NDArray[np.bool_]
+    immune: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, y: int, x: int, depth: F32) -> _Parts:
+        height, width = depth.shape
+        ys = np.arange(y, y + height).astype(np.float64)
+        xs = np.arange(x, x + width).astype(np.float64)
+        tex = textures(SEED, 1)
+        fine, mottle, wobble = (
+            tiled(getattr(tex, k), y, x, height, width)
+            for k in ("fine", "mottle", "wobble")
+        )
+        gland, size = _nearest(ys, xs, GLAND, 10)
+        gland += 13 * wobble + 5 * mottle
+        outer = 38 + 26 * size
+        deep = depth > 0.05
+        epithelium = deep & (gland < outer)
+        lumen = deep & (gland < outer * (0.12 + 0.5 * (size * 7 % 1)))
+        epithelium &= ~lumen
+        gaps = deep & ~epithelium & (mottle + 0.8 * wobble > 1.25)
+        immune = lattice_noise(SEED, 6, ys, xs, 260) > 0.45
+        return cls(fine, mottle, wobble, gland, outer, epithelium, lumen, gaps, immune)
+
+
+def labels(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+    """What a region shows, (height, width) uint8 class ids of `CLASSES`.
+
+    A gap in the stroma counts as stroma, and a nucleus as what it lies in.
+    """
+    ys = np.arange(y, y + height).astype(np.float64)
+    xs = np.arange(x, x + width).astype(np.float64)
+    depth = _tissue(ys, xs)
+    found = np.where(depth > 0, np.uint8(2), np.uint8(1))
+    if (depth > 0).any():
+        parts = _Parts.of(y, x, depth)
+        found[(depth > 0) & parts.immune] = 5
+        found[parts.epithelium] = 3
+        found[parts.lumen] = 4
+    return found
+
+
 def render(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
     """Compute a region of the slide.
 
@@ -89,18 +154,10 @@ def render(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
     if not inside.any():
         return np.clip(rgb, 0, 255).astype(np.uint8)
 
-    tex = textures(SEED, 1)
-    fine, mottle, wobble = (
-        tiled(getattr(tex, k), y, x, height, width)
-        for k in ("fine", "mottle", "wobble")
-    )
-    gland, size = _nearest(ys, xs, GLAND, 10)
-    gland += 13 * wobble + 5 * mottle
-    outer = 38 + 26 * size
-    deep = depth > 0.05
-    epithelium = deep & (gland < outer)
-    lumen = deep & (gland < outer * (0.12 + 0.5 * (size * 7 % 1)))
-    epithelium &= ~lumen
+    tissue = _Parts.of(y, x, depth)
+    fine, mottle, wobble = tissue.fine, tissue.mottle, tissue.wobble
+    gland, outer = tissue.gland, tissue.outer
+    epithelium, lumen, gaps = tissue.epithelium, tissue.lumen, tissue.gaps
     # Fibres of the stroma run in waves.
     fold = 40 * lattice_noise(SEED, 5, ys, xs, 90) + ys[:, None] * 0.5 + xs[None, :] / 4
     fibre = np.sin((fold + 4 * wobble).astype(np.float32) * np.float32(0.6))
@@ -111,7 +168,6 @@ def render(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         np.array(STROMA, np.float32),
     )
     tone = tone * light[..., None].astype(np.float32)
-    gaps = deep & ~epithelium & (mottle + 0.8 * wobble > 1.25)
     tone[lumen | gaps] = np.array(LUMEN, np.float32)
 
     # Nuclei: a ring of tall ones at the rim of each gland, scattered ones elsewhere.
@@ -119,9 +175,8 @@ def render(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
     rim = epithelium & (gland > outer - 17) & (gland < outer - 2)
     radius = np.where(rim, 5.8, np.where(epithelium, 3.6 * (kind < 0.2), 0))
     sparse = inside & ~epithelium & ~lumen & ~gaps
-    immune = lattice_noise(SEED, 6, ys, xs, 260) > 0.45
     radius = np.where(
-        sparse, np.where(kind < np.where(immune, 0.9, 0.3), 4.2, 0), radius
+        sparse, np.where(kind < np.where(tissue.immune, 0.9, 0.3), 4.2, 0), radius
     )
     edge = np.clip((radius + 1.2 * wobble - near) * 0.8, 0, 1) * (radius > 0)
     chroma = (

@@ -105,7 +105,7 @@ class SettingsPart(QWidget):
             settings,
             self.hardware.budget_bytes,
             self.output.path,
-            scheduler,
+            scheduler=scheduler,
         )
 
     def set_running(self, running: bool) -> None:

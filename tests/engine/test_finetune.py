@@ -1,0 +1,256 @@
+"""Fine-tuning: it mends what was corrected, says how well, and can be interrupted."""
+
+import json
+from collections.abc import Iterator
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+from correcting import LEGEND, METHODS, checkpoint, correct, squares, stroke_everywhere
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from napari_uhrseg.cli import app
+from napari_uhrseg.engine.changes import label_region
+from napari_uhrseg.engine.events import (
+    Compared,
+    Gathered,
+    Progress,
+    Saved,
+    Trained,
+    Validated,
+)
+from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune, lesson
+from napari_uhrseg.errors import TrainingError, UhrSegError
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.types import LabelClass, Legend, Roi
+
+FEW = FineTuneSettings(steps=5, batch_size=2, learning_rate=0.002, device="cpu")
+MORE = FineTuneSettings(steps=60, batch_size=4, learning_rate=0.003, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    """Truth, image and a store with right strokes in many places."""
+    truth, image = squares()
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
+        stroke_everywhere(store, truth)
+        yield truth, image, store
+
+
+def last(events) -> Compared:
+    found = list(events)[-1]
+    assert isinstance(found, Compared)
+    return found
+
+
+def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
+    truth, image, store = corrected
+    net, output = checkpoint(tmp_path), tmp_path / "better.safetensors"
+    events = list(fine_tune(image, net, store, output, MORE))
+    assert isinstance(events[0], Gathered)
+    assert events[0].lesson == lesson(image, net, store)
+    validated = [e for e in events if isinstance(e, Validated)]
+    assert validated[0].step == 0
+    assert isinstance(events[-1], Compared)
+    compared = events[-1]
+    assert compared.before == validated[0].metrics
+    assert compared.after["miou"] == max(e.metrics["miou"] for e in validated)
+    assert {"iou/dark", "iou/light"} <= compared.after.keys()
+    assert compared.verdict.startswith("better by")
+    assert compared.path == output
+    new = load_checkpoint(output)
+    assert new.card.parent == net.hash
+    assert new.card.metrics["miou"] == compared.after["miou"]
+    assert new.card.trained_on == "nothing; then 30 places corrected in squares"
+    region = Roi(100, 100, 400, 500)
+    before, after = (
+        float((label_region(image, c, region) == truth[region.slices]).mean())
+        for c in (net, new)
+    )
+    assert after > max(0.75, before + 0.1)
+
+
+def test_the_checkpoint_it_starts_from_stays_as_it_is(corrected, tmp_path):
+    _, image, store = corrected
+    net = checkpoint(tmp_path)
+    before = {k: v.clone() for k, v in net.model.state_dict().items()}
+    for _ in fine_tune(image, net, store, tmp_path / "new.safetensors", FEW):
+        pass
+    assert all(torch.equal(before[k], v) for k, v in net.model.state_dict().items())
+    assert not net.model.training
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_and_keeps_frozen_what_shall_be(method, tmp_path):
+    truth, image = squares((320, 320))
+    net = checkpoint(tmp_path, method)
+    with LabelStore.create(None, image, LEGEND) as store:
+        stroke_everywhere(store, truth, 16, 64)
+        settings = FineTuneSettings(
+            steps=1, batch_size=2, trains="decoder", device="cpu"
+        )
+        output = tmp_path / "new.safetensors"
+        compared = last(fine_tune(image, net, store, output, settings))
+    assert compared.after
+    old, new = net.model.state_dict(), load_checkpoint(output).model.state_dict()
+    kept = {
+        k for k, v in old.items() if torch.allclose(v, new[k], rtol=1e-3, atol=1e-3)
+    }
+    names = {n for n, _ in net.model.named_parameters()}
+    frozen = {n for n in names if n.startswith(net.model.encoders)}
+    assert frozen <= kept
+    changed = {k for k, v in old.items() if not torch.equal(v.half(), new[k].half())}
+    assert changed & names - frozen
+
+
+@pytest.mark.parametrize("stops", [(1, 3), (0, 5)])
+def test_interrupted_and_continued_it_is_the_same_to_the_bit(
+    stops, corrected, tmp_path
+):
+    _, image, store = corrected
+    net = checkpoint(tmp_path)
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    one = last(fine_tune(image, net, store, whole, FEW))
+    for stop in stops:
+        events = fine_tune(image, net, store, parts, FEW, resume=True)
+        for event in events:
+            if isinstance(event, Progress) and event.done == stop:
+                break
+        events.close()  # type: ignore[attr-defined]
+        assert parts.with_name("parts.safetensors.state").exists()
+    two = last(fine_tune(image, net, store, parts, FEW, resume=True))
+    assert (one.before, one.after) == (two.before, two.after)
+    first, second = load_file(whole), load_file(parts)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not parts.with_name("parts.safetensors.state").exists()
+
+
+def test_cancelled_it_leaves_what_was_better_and_nothing_else(corrected, tmp_path):
+    _, image, store = corrected
+    net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
+    events = fine_tune(image, net, store, output, MORE)
+    for event in events:
+        if isinstance(event, Trained):
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert not output.exists()
+    events = fine_tune(image, net, store, output, MORE)
+    saved = next(e for e in events if isinstance(e, Saved))
+    events.close()  # type: ignore[attr-defined]
+    assert load_checkpoint(output).card.metrics["step"] == saved.step
+    assert {p.suffix for p in tmp_path.iterdir()} == {".safetensors", ".zarr"}
+    with pytest.raises(TrainingError, match="exists"):
+        last(fine_tune(image, net, store, output, FEW))
+
+
+def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
+    _, image, store = corrected
+    net, asked = checkpoint(tmp_path), Event()
+    output = tmp_path / "new.safetensors"
+    events = []
+    for event in fine_tune(image, net, store, output, MORE, stop=asked.is_set):
+        events.append(event)
+        if isinstance(event, Progress) and event.done == 2:
+            asked.set()
+    assert isinstance(events[-1], Progress)
+    assert not output.exists()
+
+
+def test_worse_is_said_in_words(corrected, tmp_path):
+    """A good network that is taught the opposite of what held-out places say."""
+    _truth, image, store = corrected
+    good = tmp_path / "good.safetensors"
+    last(fine_tune(image, checkpoint(tmp_path), store, good, MORE))
+    net = load_checkpoint(good)
+    wild = FineTuneSettings(steps=3, learning_rate=3.0, keep_old=0, device="cpu")
+    compared = last(fine_tune(image, net, store, tmp_path / "bad.safetensors", wild))
+    assert compared.after["miou"] < compared.before["miou"]
+    assert compared.verdict.startswith("worse by")
+
+
+def test_with_too_few_places_no_figure_is_given(tmp_path):
+    truth, image = squares()
+    net = checkpoint(tmp_path)
+    with LabelStore.create(None, image, LEGEND) as store:
+        correct(store, Roi(0, 0, 40, 40), truth[:40, :40])
+        events = list(fine_tune(image, net, store, tmp_path / "n.safetensors", FEW))
+    assert not any(isinstance(e, Validated) for e in events)
+    assert events[-1].before == events[-1].after == {}
+    assert "no honest figure" in events[-1].verdict
+    assert load_checkpoint(events[-1].path).card.parent == net.hash
+
+
+def test_a_new_class_is_learnt_and_the_others_are_kept(tmp_path):
+    truth, image = squares()
+    truth[:, 384:] = np.where(truth[:, 384:] == 2, 3, truth[:, 384:])
+    net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
+    legend = LEGEND.merged(Legend((LabelClass(1, "right light", "#00ff00"),)))
+    with LabelStore.create(None, image, legend) as store:
+        stroke_everywhere(store, truth, 30, 64)
+        last(fine_tune(image, net, store, output, MORE))
+    card = load_checkpoint(output).card
+    assert [c.name for c in card.legend] == ["dark", "light", "right light"]
+    assert "iou/right light" in card.metrics
+
+
+def test_the_command_line_does_the_same(corrected, tmp_path):
+    import tifffile
+
+    from napari_uhrseg.io.image import open_image
+
+    truth, image, _ = corrected
+    path = tmp_path / "squares.tif"
+    data = image.read(Roi(0, 0, *image.shape)).data
+    tifffile.imwrite(path, data, photometric="rgb")
+    opened = open_image(path)
+    with LabelStore.create(tmp_path / "other.zarr", opened, LEGEND) as store:
+        stroke_everywhere(store, truth)
+        net = checkpoint(tmp_path)
+        here = tmp_path / "here.safetensors"
+        settings = FineTuneSettings.quick(steps=3, batch_size=2, device="cpu")
+        compared = last(fine_tune(opened, net, store, here, settings))
+        there = tmp_path / "there.safetensors"
+        done = CliRunner().invoke(
+            app,
+            ["finetune", str(store.path), "--checkpoint", str(net.path), "--output",
+             str(there), "--steps", "3", "--batch-size", "2", "--device", "cpu",
+             "--json"],
+        )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert said[0]["event"] == "gathered"
+    assert said[-1]["event"] == "compared"
+    assert said[-1]["after"] == compared.after
+    first, second = load_checkpoint(here), load_checkpoint(there)
+    assert first.card.command == second.card.command
+    mine, theirs = first.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def test_what_cannot_be_is_refused(corrected, tmp_path):
+    _, image, store = corrected
+    net = checkpoint(tmp_path)
+    _, other = squares((320, 320))
+    with pytest.raises(TrainingError, match="rows"):
+        lesson(other, net, store)
+    for bad in (
+        FineTuneSettings(steps=0),
+        FineTuneSettings(learning_rate=0.0),
+        FineTuneSettings(batch_size=1),
+        FineTuneSettings(keep_old=-1.0),
+        FineTuneSettings(precision="fp16"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UhrSegError):
+            last(fine_tune(image, net, store, tmp_path / "x.safetensors", bad))
+    assert not (tmp_path / "x.safetensors").exists()
