@@ -29,9 +29,8 @@ class Request:
     """A run as the form says it.
 
     ``output`` None: as long as the window. ``only_likely``: end after what is in view
-    and where labels will most likely be others than those that are there (not on a
-    cluster). ``scheduler``: the address of a cluster that runs it; empty: this
-    process does.
+    and where labels will most likely be others than those that are there.
+    ``scheduler``: the address of a cluster that does the work; empty: this process.
     """
 
     image: Image
@@ -151,7 +150,7 @@ def run(
         yield opened
         while not opened.shown.wait(0.02):
             yield None  # where the run can be cancelled
-        if request.scheduler:
+        if request.scheduler and not request.only_likely:
             from napari_uhrseg.engine.cluster import segment_on_cluster
 
             run_events = segment_on_cluster(
@@ -170,7 +169,7 @@ def run(
                 request.image,
                 checkpoint,
                 store,
-                request.settings,
+                replace(request.settings, threads=free_threads()),
                 budget_of(request.settings.device, request.budget_bytes),
                 focus,
                 stop,
