@@ -35,7 +35,7 @@ def code_with(word: str) -> str:
 
 
 def test_the_python_api_in_ten_lines(capsys, tmp_path):
-    code = code_with("make_plan")
+    code = code_with("plan(")
     exec(code, {})
     assert len([line for line in code.splitlines() if line]) <= 11
     printed = capsys.readouterr().out

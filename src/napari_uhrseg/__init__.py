@@ -9,37 +9,65 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.device import MemoryBudget
-    from napari_uhrseg.engine.plan import make_plan
+    from napari_uhrseg.engine.events import Progress
+    from napari_uhrseg.engine.finetune import fine_tune
+    from napari_uhrseg.engine.plan import make_plan as plan
     from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.io.areas import areas
+    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.export import export
     from napari_uhrseg.io.image import Image, open_image
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.checkpoint import load_checkpoint
-    from napari_uhrseg.types import Roi, SegmentSettings
+    from napari_uhrseg.types import (
+        FineTuneSettings,
+        Polygon,
+        Roi,
+        SegmentSettings,
+        Stroke,
+    )
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Corrections": "io.corrections",
+    "FineTuneSettings": "types",
     "Image": "io.image",
     "LabelStore": "io.labels",
     "MemoryBudget": "engine.device",
+    "Polygon": "types",
+    "Progress": "engine.events",
     "Roi": "types",
     "SegmentSettings": "types",
+    "Stroke": "types",
+    "areas": "io.areas",
+    "export": "io.export",
+    "fine_tune": "engine.finetune",
     "load_checkpoint": "models.checkpoint",
-    "make_plan": "engine.plan",
     "open_image": "io.image",
+    "plan": "engine.plan",
     "segment": "engine.segment",
 }
+_INSIDE = {"plan": "make_plan"}  # what it is called at home, where that differs
 
 __all__ = [
+    "Corrections",
+    "FineTuneSettings",
     "Image",
     "LabelStore",
     "MemoryBudget",
+    "Polygon",
+    "Progress",
     "Roi",
     "SegmentSettings",
+    "Stroke",
     "__version__",
+    "areas",
+    "export",
+    "fine_tune",
     "load_checkpoint",
-    "make_plan",
     "open_image",
+    "plan",
     "segment",
 ]
 
@@ -47,7 +75,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    return getattr(home, _INSIDE.get(name, name))
 
 
 def __dir__() -> list[str]:

@@ -170,7 +170,7 @@ def test_the_blocks_of_a_killed_worker_are_done_by_others(
     assert killed
     assert not of(BlockFailed, events)
     assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
-    cluster.wait_for_workers(2, timeout=30)
+    cluster.wait_for_workers(2, timeout=280)  # it comes back; the next test waits
 
 
 CLIENT = """

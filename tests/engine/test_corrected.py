@@ -94,7 +94,7 @@ def test_apart_means_that_no_pixel_is_seen_by_both(plain):
 
 
 def test_classes_are_as_likely_as_each_other(plain):
-    _truth, image = squares()
+    _, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
         correct(store, Roi(0, 0, 200, 200), 1)  # 40,000 pixels
         correct(store, Roi(400, 400, 4, 4), 2)  # 16 pixels
@@ -135,7 +135,7 @@ def test_only_the_chosen_places_teach(plain):
 
 
 def test_classes_are_matched_by_name_and_by_what_a_run_said(plain):
-    _truth, image = squares()
+    _, image = squares()
     legend = Legend((LabelClass(4, "light", "#ffffff"), LabelClass(9, "new", "#ff0000"),
                      LabelClass(7, "dark", "#000000")))  # fmt: skip
     with LabelStore.create(None, image, legend) as store:

@@ -28,7 +28,7 @@ from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 FEW = FineTuneSettings(steps=5, batch_size=2, learning_rate=0.002, device="cpu")
-MORE = FineTuneSettings(steps=60, batch_size=4, learning_rate=0.003, device="cpu")
+MORE = FineTuneSettings(steps=30, batch_size=4, learning_rate=0.004, device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,8 @@ def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
     new = load_checkpoint(output)
     assert new.card.parent == net.hash
     assert new.card.metrics["miou"] == compared.after["miou"]
-    assert new.card.trained_on == "nothing; then 30 places corrected in squares"
+    assert new.card.trained_on.startswith("nothing; then ")
+    assert new.card.trained_on.endswith("places corrected in squares")
     region = Roi(100, 100, 400, 500)
     before, after = (
         float((label_region(image, c, region) == truth[region.slices]).mean())
@@ -114,7 +115,7 @@ def test_every_method_learns_and_keeps_frozen_what_shall_be(method, tmp_path):
     assert changed & names - frozen
 
 
-@pytest.mark.parametrize("stops", [(1, 3), (0, 5)])
+@pytest.mark.parametrize("stops", [(1, 3), (2, 5)])
 def test_interrupted_and_continued_it_is_the_same_to_the_bit(
     stops, corrected, tmp_path
 ):
@@ -164,12 +165,13 @@ def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
         if isinstance(event, Progress) and event.done == 2:
             asked.set()
     assert isinstance(events[-1], Progress)
+    assert events[-1].done == 2
     assert not output.exists()
 
 
 def test_worse_is_said_in_words(corrected, tmp_path):
     """A good network that is taught the opposite of what held-out places say."""
-    _truth, image, store = corrected
+    _, image, store = corrected
     good = tmp_path / "good.safetensors"
     last(fine_tune(image, checkpoint(tmp_path), store, good, MORE))
     net = load_checkpoint(good)

@@ -1,13 +1,15 @@
 """Runs of models that label frames, with real arithmetic and real stores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from toy import LEGEND, FrameNet, make_checkpoint
 
 from napari_uhrseg.engine import metrics
-from napari_uhrseg.engine.cost import device_bytes
-from napari_uhrseg.engine.device import MemoryBudget, find_device
+from napari_uhrseg.engine.calibrate import How, Measured
+from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -16,12 +18,15 @@ from napari_uhrseg.engine.events import (
     Planned,
     Progress,
 )
+from napari_uhrseg.engine.framed import FrameJob
+from napari_uhrseg.engine.job import Work
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.samples import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.isdnet import ISDNet
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings
 
 GB = 1024**3
@@ -218,21 +223,54 @@ def test_a_stop_does_not_wait_for_the_frame(picture):
     assert isinstance(again[-1], Finished)  # the network answers no one any more
 
 
-def test_frames_shrink_to_the_budget_and_too_little_is_said(picture):
+def test_frames_shrink_to_the_budget_and_too_little_is_said(picture, monkeypatch):
+    def frame(self, size, rows=None):  # 100 bytes a pixel
+        return Measured(1, 100 * size[0] * size[1])
+
+    monkeypatch.setattr(How, "frame", frame)
     image = picture(4000, 4000)
     checkpoint = make_checkpoint(FrameNet(frame=5000))
-    large = make_plan(image, checkpoint, ONE, BUDGET)
+    large = make_plan(image, checkpoint, ONE, MemoryBudget("cpu", 3 * GB, GB))
     assert large.windows == 1
-    need = device_bytes(checkpoint.model, find_device("cpu"), 1, large.grid.fed)
-    small = make_plan(image, checkpoint, ONE, MemoryBudget("cpu", need // 3, GB))
+    small = make_plan(image, checkpoint, ONE, MemoryBudget("cpu", GB, GB))
     assert small.windows > 1
-    assert small.estimate.device_bytes <= need // 3
+    assert small.estimate.device_bytes <= GB
     with pytest.raises(DeviceError, match="A frame of") as error:
-        make_plan(image, checkpoint, ONE, MemoryBudget("cpu", need // 100, GB))
-    assert error.value.hint
+        make_plan(image, checkpoint, ONE, MemoryBudget("cpu", GB // 8, GB))
+    assert "at least" in error.value.hint
     settings = SegmentSettings(device="cpu", overlap=600)
     with pytest.raises(PlanError, match="overlap of 600"):
         make_plan(image, checkpoint, settings, BUDGET)
+
+
+def test_large_frames_are_worked_in_bands_before_they_are_made_smaller(picture):
+    checkpoint = make_checkpoint(ISDNet(3, width=8, frame=2048, window=64))
+    image = picture(2048, 2048)
+    plans = [
+        make_plan(image, checkpoint, ONE, MemoryBudget("cpu", int(budget * GB), GB))
+        for budget in (8, 0.5)
+    ]
+    assert [p.grid.fed for p in plans] == [(2048, 2048)] * 2
+    assert plans[0].sized.rows is None
+    assert plans[1].sized.rows is not None
+    assert "in bands" in plans[1].summary()
+
+
+def test_a_frame_in_bands_gets_the_labels_it_gets_at_once(picture):
+    torch.manual_seed(0)
+    checkpoint = make_checkpoint(ISDNet(3, width=8, frame=1200, window=64).eval())
+    image = picture(1100, 2100)
+    plan = make_plan(image, checkpoint, ONE, BUDGET)
+    found = []
+    for rows in (None, 128):
+        sized = replace(plan.sized, rows=rows)
+        store = LabelStore.create(None, image, LEGEND)
+        run = store.start_run(replace(plan.run, class_map=(1, 2, 3)))
+        work = Work(image, checkpoint, store, replace(plan, sized=sized), run, 1, None)
+        list(FrameJob(work, plan.grid).events(None))
+        found.append(labels_of(store))
+    assert (found[0] == found[1]).mean() > 0.9999
+    assert len(np.unique(found[0])) > 1
 
 
 def test_evaluation_labels_as_a_run_does(run, picture):

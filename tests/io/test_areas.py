@@ -21,14 +21,9 @@ from napari_uhrseg.types import Polygon, Roi
 
 
 def counted(*arguments):
-    parts = areas(*arguments)
-    done = []
-    while True:
-        try:
-            done.append(next(parts))
-        except StopIteration as end:
-            assert done == sorted(done)
-            return end.value
+    *done, table = areas(*arguments)
+    assert done == sorted(done)
+    return table
 
 
 def by_name(table):

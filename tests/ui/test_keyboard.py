@@ -28,7 +28,7 @@ ORDER = [
     "Image", "Image", "Open…", "Segment", "Model", "Checkpoint", "Browse…", "Card…",
     "Device", "Memory budget", "Where", "Overlap", "More settings", "Precision",
     "Bands", "Scale", "Value range", "Skip glass", "Output", "Choose output",
-    "Segment", "Legend", "Correct", "Correct", "Fine-tune",
+    "Segment", "Legend", "Correct", "Correct", "Fine-tune", "Areas", "Export",
 ]  # fmt: skip
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
 
@@ -50,7 +50,7 @@ def type_in(line: QWidget, text: str, qtbot) -> None:
 def unfolded(viewer, ready, qtbot):
     """The panel as it is before a run, with everything to be seen."""
     for fold in ready.findChildren(Fold):
-        if name_of(fold.heading) != "Fine-tune":
+        if name_of(fold.heading) not in ("Fine-tune", "Areas", "Export"):
             fold.heading.setChecked(True)
     ready.segment.legend.set_legend(LEGEND)
     window = viewer.window._qt_window

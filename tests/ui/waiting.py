@@ -15,6 +15,6 @@ def wait_for_plan(panel, qtbot):
 
 def wait_for_end(panel, qtbot):
     bar = panel.segment.bar
-    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=20_000)
-    qtbot.waitUntil(bar.start.isEnabled, timeout=10_000)
+    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=60_000)
+    qtbot.waitUntil(bar.start.isEnabled, timeout=30_000)
     return bar.status.text()

@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,7 +19,7 @@ from napari_uhrseg.cli.options import JsonOption
 from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from napari_uhrseg.io.areas import AreaTable
     from napari_uhrseg.io.labels import LabelStore
@@ -106,14 +106,12 @@ def areas(
     ):
         for region, name in _regions(opened, regions):
             title = f"Counting {name}"
-            counted: Generator[float, None, AreaTable] = areas(opened, region, name)
-            table = _Returned(counted)
-            _follow(watched(iter(table)), title, json)
-            tables.append(table.value)
+            table = _follow(watched(areas(opened, region, name)), title, json)
+            tables.append(table)
             if json:
-                json_line(event="areas", **_fields(table.value))
+                json_line(event="areas", **_fields(table))
             elif output is None:
-                _tell(table.value)
+                _tell(table)
     if output is not None:
         with whole(output.absolute(), overwrite=overwrite) as building:
             building.write_text(to_csv(tables), encoding="utf-8")
@@ -121,29 +119,20 @@ def areas(
             out.print(f"Areas: {output}", highlight=False, soft_wrap=True)
 
 
-class _Returned:
-    """A generator to iterate over, and what it returned."""
-
-    value: "AreaTable"
-
-    def __init__(self, generator: "Generator[float, None, AreaTable]") -> None:
-        self._generator = generator
-
-    def __iter__(self) -> "Iterator[float]":
-        self.value = yield from self._generator
-
-
-def _follow(parts: "Iterator[float]", title: str, json: bool) -> None:
-    """Run to the end, with a bar or lines of JSON at each percent."""
-    told = 0
+def _follow(parts: "Iterator[Any]", title: str, json: bool) -> Any:
+    """Run to the end, with a bar or lines of JSON at each percent; the last part."""
+    told, done = 0, None
     with progress_bar() as bar:
         bar.disable = json
         task = bar.add_task(title, total=1.0, left="")
         for done in parts:
+            if not isinstance(done, float):
+                continue
             bar.update(task, completed=done)
             if json and int(100 * done) > told:
                 told = int(100 * done)
                 json_line(event="progress", done=round(done, 2))
+    return done
 
 
 def _regions(

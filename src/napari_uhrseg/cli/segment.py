@@ -275,8 +275,8 @@ def _tell(events: "Iterator[SegmentEvent]") -> "Finished":
                     bar.update(task, completed=done, total=total, left=time_left(left))
                 case BlockFailed(_, reason):
                     err.print(Text(f"A block failed: {reason}", "yellow"))
-                case Retried(size, _):
-                    err.print(f"Memory ran out; going on with batches of {size}.")
+                case Retried(now=now):
+                    err.print(f"Memory ran out; going on {now}.")
                 case BlockDone() | LabelsShown():
                     pass
                 case Finished():

@@ -49,19 +49,21 @@ class How:
         """A batch of windows, which may fail for want of memory."""
         return self._measured(size, None)
 
-    def frame(self, frame: Size) -> Measured:
+    def frame(self, frame: Size, rows: int | None = None) -> Measured:
         """A frame; of a large one a part is run, and the rest follows by its share.
 
-        Seconds grow with the area, bytes with what a trace of the frame keeps alive.
+        Seconds grow with the area, bytes with what a trace of the frame keeps alive;
+        so do those of a frame that is worked in bands of so many rows.
         """
         probe = _probe(self.checkpoint.card.spec, frame)
         found = self._measured(1, probe)
-        if probe == frame:
+        if probe == frame and rows is None:
             return found
         model = self.checkpoint.model
         area = frame[0] * frame[1] / (probe[0] * probe[1])
-        grown = bytes_per_window(model, frame) / bytes_per_window(model, probe)
-        return Measured(found.seconds * area, int(found.bytes * grown))
+        grown = bytes_per_window(model, frame, rows) / bytes_per_window(model, probe)
+        seen_twice = 1.0 if rows is None else 1.5
+        return Measured(found.seconds * area * seen_twice, int(found.bytes * grown))
 
     def _measured(self, size: int, frame: Size | None) -> Measured:
         file = cache_folder() / f"{self._key(size, frame)}.calibration.json"

@@ -16,9 +16,9 @@ from napari_uhrseg.types import InputSpec
 Size = tuple[int, int]
 """Height and width of a frame in pixels."""
 
-_bytes: weakref.WeakKeyDictionary[Segmenter, dict[Size | None, int]] = (
-    weakref.WeakKeyDictionary()
-)
+_bytes: weakref.WeakKeyDictionary[
+    Segmenter, dict[tuple[Size | None, int | None], int]
+] = weakref.WeakKeyDictionary()
 
 
 class LivePeak(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -75,7 +75,9 @@ def empty_batch(
     return Batch(views, boxes)
 
 
-def bytes_per_window(model: Segmenter, frame: Size | None = None) -> int:
+def bytes_per_window(
+    model: Segmenter, frame: Size | None = None, rows: int | None = None
+) -> int:
     """Highest sum of live activations and inputs for one window, in float32.
 
     The forward pass is traced on torch's ``meta`` device, with tensors that have
@@ -86,15 +88,18 @@ def bytes_per_window(model: Segmenter, frame: Size | None = None) -> int:
     ----------
     frame
         The frame's size, for models that work on frames.
+    rows
+        Of the frame that are worked at a time.
     """
     known = _bytes.setdefault(model, {})
-    if frame not in known:
+    key = (frame, rows)
+    if key not in known:
         meta = torch.device("meta")
         # a copy of the weights for a moment; functional_call would need none, but
         # loads torch's compiler for it, which takes seconds
         shadow = copy.deepcopy(model).to(meta)
         batch = empty_batch(model.spec, 1, frame, meta)
         with torch.no_grad(), LivePeak() as live:
-            shadow(batch)
-        known[frame] = live.peak + sum(view.nbytes for view in batch.views.values())
-    return known[frame]
+            shadow(batch) if rows is None else shadow.coarse(batch, rows)
+        known[key] = live.peak + sum(view.nbytes for view in batch.views.values())
+    return known[key]

@@ -55,10 +55,14 @@ class BlockFailed:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Memory ran out; the same block goes on with a smaller batch."""
+    """Memory ran out; the same block or frame goes on with less, what is done stays.
+
+    ``now`` says in words how it goes on: "with batches of 2", "on the CPU".
+    """
 
     batch_size: int
     reason: str
+    now: str
 
 
 @dataclass(frozen=True, slots=True)

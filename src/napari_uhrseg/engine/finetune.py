@@ -31,6 +31,7 @@ from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import NEW, fresh
 from napari_uhrseg.engine.job import Stop
 from napari_uhrseg.engine.keeping import Keeping
+from napari_uhrseg.engine.learncost import fitting_batch
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
 from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.engine.recipe import Schedule
@@ -174,6 +175,9 @@ def _course(
         else copy.deepcopy(old)
     )
     recipe = _recipe(model, checkpoint, settings)
+    limit = budget or MemoryBudget.default(found.id)
+    fits = fitting_batch(model, recipe.batch_size, limit)
+    recipe = replace(recipe, batch_size=settings.batch_size or fits)
     schedule = Schedule(recipe)
     identity = [
         checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
@@ -220,7 +224,7 @@ def _recipe(
         else (FIRST_RATE if new else RATE)
     )
     window = model.spec.window
-    usual = 8 if window <= 256 else 4 if window <= 512 else 2
+    usual = 8 if new and window <= 256 else 4 if window <= 512 else 2
     size = settings.batch_size or usual
     if min(steps, rate) <= 0 or size < 2 or settings.keep_old < 0:
         raise TrainingError(

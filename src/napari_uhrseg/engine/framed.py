@@ -13,6 +13,7 @@ A frame whose file is there has run, also in an earlier process. The files are
 removed with the last cell that needs them.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,23 +22,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.device import out_of_memory
+from napari_uhrseg.engine.calibrate import release
+from napari_uhrseg.engine.device import out_of_memory, running
 from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
     LabelsShown,
+    Retried,
     SegmentEvent,
 )
-from napari_uhrseg.engine.framegrid import Frame, FrameGrid
+from napari_uhrseg.engine.framegrid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.job import Focus, Job, Work, nearest
+from napari_uhrseg.engine.logits import Logits
 from napari_uhrseg.engine.merge import finished
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.seams import Folder, Strips, blend
-from napari_uhrseg.errors import DeviceError, ReadError
+from napari_uhrseg.engine.sizing import ROWS
+from napari_uhrseg.errors import ReadError
+from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.io.runs import Status
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import Mask
+from napari_uhrseg.types import Labels, Mask, Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +57,41 @@ class _Item:
     error: str = ""
 
 
+class _FrameTooLarge(Exception):
+    """Memory ran out in a frame."""
+
+
 class FrameJob(Job):
     """Holds one frame and its logits, K x height x width float32."""
 
     def __init__(self, work: Work, grid: FrameGrid) -> None:
         super().__init__(work)
         self.grid = grid
-        folder = work.store.path / "frames" / str(work.run.id)
-        self.strips = Folder(folder)
+        self.rows = work.plan.sized.rows  # None: a frame at once
+        self.folder = work.store.path / "frames" / str(work.run.id)
+        self.strips = self._strips()
+        self.kept: Mask | None = None  # chunks done while frames were larger
         self.failed: dict[Frame, str] = {}  # why a frame could not be read
         self.open: set[Frame] = set()  # cells still to be done
         self.done = self.lost = self.total = 0  # cells
 
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+        while True:
+            try:
+                yield from self._all(focus)
+            except _FrameTooLarge as error:
+                yield self._less(error)
+                continue
+            break
+        if not self.failed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        yield Finished(self.run, self.done, self.lost, self.seconds())
+
+    def _strips(self) -> Folder:
+        """Of frames as they are now: those of another size are no use."""
+        return Folder(self.folder / "x".join(map(str, self.grid.fed)))
+
+    def _all(self, focus: Focus | None) -> Iterator[SegmentEvent]:
         pending = self.grid.cells(self.pending())
         self.total = len(pending)
         self.open = {c for c in pending if not self.outside(self.grid.block(c))}
@@ -84,9 +113,6 @@ class FrameJob(Job):
                     seen += 1
                     yield self.progress(seen, total)
                 yield from self._settle(set(self.grid.cells_of(item.frame)))
-        if not self.failed:
-            self.strips.clear()
-        yield Finished(self.run, self.done, self.lost, self.seconds())
 
     # -- on the read-ahead thread -------------------------------------------
 
@@ -129,28 +155,76 @@ class FrameJob(Job):
             yield self._show(item, logits)
         self.strips[item.frame] = Strips.cut(logits, self.grid.overlap)
 
-    def _labelled(self, frame: Frame, batch: Batch) -> Tensor:
+    def _labelled(self, frame: Frame, batch: Batch) -> Logits:
         """The (K, h, w) logits of what the frame labels."""
+        fed, labelled = self.grid.ground(frame), self.grid.labelled(frame)
         try:
-            logits = self.logits(batch)[0]
+            maps = self.logits(batch) if self.rows is None else self._coarse(batch)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            raise DeviceError(
-                f"{self.plan.device.name} ran out of memory in a frame of "
-                f"{self.grid.fed[0]} x {self.grid.fed[1]} pixels.",
-                "Lower the memory budget, so that frames are smaller, close other "
-                "programs that use it, or choose the CPU. What is done stays.",
-            ) from error
-        fed, labelled = self.grid.ground(frame), self.grid.labelled(frame)
-        rows, columns = labelled.shift(-fed.y, -fed.x).slices
-        return logits[:, rows, columns]
+            raise _FrameTooLarge(str(error)) from error
+        return Logits(maps[0], self.grid.fed, labelled.shift(-fed.y, -fed.x))
 
-    def _show(self, item: _Item, logits: Tensor) -> LabelsShown:
+    def _coarse(self, batch: Batch) -> Tensor:
+        """The same in bands, not enlarged yet."""
+        assert self.rows is not None
+        with running(self.device, self.plan.run.precision, self._threads):
+            found = self.model.coarse(batch, self.rows)
+            return found.float()
+
+    def _less(self, error: BaseException) -> Retried:
+        """Bands, thinner bands, smaller frames, the CPU: in that order."""
+        release()
+        if self.rows is None and self.model.in_bands:
+            self.rows = ROWS[0]
+            return self.retried(error, f"with frames in bands of {self.rows} rows")
+        if self.rows is not None and self.rows > ROWS[-1]:
+            self.rows = max(n for n in ROWS if n < self.rows)
+            return self.retried(error, f"with frames in bands of {self.rows} rows")
+        smaller = self._smaller()
+        if smaller is None:
+            height, width = self.grid.fed
+            return self.to_cpu(f"a frame of {height} x {width} pixels", error)
+        self.grid = smaller
+        self.strips = self._strips()
+        self.kept = ~self.store.pending(self.run)
+        self.failed, self.done, self.lost = {}, 0, 0
+        height, width = smaller.fed
+        return self.retried(error, f"with frames of {height:,} x {width:,} pixels")
+
+    def _smaller(self) -> FrameGrid | None:
+        """The next smaller frames there can be."""
+        grid, scale = self.grid, self.run.scale
+        most = max(grid.fed)
+        for side in frame_sides(most, grid.shape, grid.overlap, scale):
+            found = FrameGrid.make(
+                self.plan.shape, grid.shape, scale, side, grid.overlap, self.spec
+            )
+            if max(found.fed) < most:
+                return found
+        return None
+
+    def write(
+        self, roi: Roi, labels: Labels, confidence: Labels, status: Status
+    ) -> None:
+        """What was done while frames were larger stays as it is."""
+        if self.kept is None:
+            super().write(roi, labels, confidence, status)
+            return
+        whole = roi.align(CHUNK)
+        for y in range(whole.y, whole.bottom, CHUNK):
+            for x in range(whole.x, whole.right, CHUNK):
+                if not self.kept[y // CHUNK, x // CHUNK]:
+                    part = Roi(y, x, CHUNK, CHUNK).intersect(roi)
+                    at = part.shift(-roi.y, -roi.x).slices
+                    super().write(part, labels[at], confidence[at], status)
+
+    def _show(self, item: _Item, logits: Logits) -> LabelsShown:
         """Write a cell as its own frame sees it; its chunks stay pending."""
         cell, block = self.grid.cell(item.frame), self.grid.block(item.frame)
         with torch.inference_mode():
-            labels, confidence = finished(logits[:, : cell.height, : cell.width])
+            labels, confidence = finished(logits.crop(cell.height, cell.width))
         labels = self.ids[labels]
         if item.valid is not None:
             labels[~item.valid] = 0

@@ -200,6 +200,15 @@ def cell_chunks(largest: int, overlap: int, scale: float) -> int:
     return max(1, int((largest - overlap) * scale / CHUNK))
 
 
+def frame_sides(
+    most: int, shape: tuple[int, int], overlap: int, scale: float
+) -> Iterator[int]:
+    """The sides that frames can have, the largest first."""
+    yield most
+    for n in range(cell_chunks(min(most, max(shape)), overlap, scale), 0, -1):
+        yield int(n * CHUNK / scale) + overlap
+
+
 def _count(axis: Axis, first: int, last: int, reach: int) -> int:
     starts = np.array(axis.starts)
     touched = np.nonzero((starts < last) & (np.append(starts[1:], last) > first))[0]

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_uhrseg.engine.calibrate import release
 from napari_uhrseg.engine.device import running
 from napari_uhrseg.engine.empty import Glass, region_mask
-from napari_uhrseg.engine.events import Progress, SegmentEvent
+from napari_uhrseg.engine.events import Progress, Retried, SegmentEvent
 from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.views import read_views, to_level0
+from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.chunks import CACHE
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.levels import read
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Focus = Callable[[], Roi | None]
 Stop = Callable[[], bool]
+FallBack = Callable[[str], bool]
 
 
 class Stopped(Exception):
@@ -51,6 +54,7 @@ class Work:
     threads: int | None
     stop: Stop | None
     only: Mask | None = None
+    fall_back: FallBack | None = None
 
 
 class Job(ABC):
@@ -68,6 +72,7 @@ class Job(ABC):
         self._threads = work.threads
         self._stop = work.stop
         self._only = work.only
+        self._fall_back = work.fall_back
         self._started = time.monotonic()
 
     def events(self, focus: Focus | None) -> Iterator[SegmentEvent]:
@@ -85,6 +90,12 @@ class Job(ABC):
                 yield from self.work(focus)
             except Stopped:
                 return
+            except MemoryError as error:  # where the network is not to blame
+                raise DeviceError(
+                    "Main memory ran out while a part of the image was read or kept.",
+                    "Close other programs, or lower the memory budget. What is done "
+                    "stays.",
+                ) from error
 
     @abstractmethod
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
@@ -139,6 +150,31 @@ class Job(ABC):
             outputs: Outputs = self.model(batch.to(self.device))
             return outputs["logits"].float()
 
+    def to_cpu(self, what: str, error: BaseException) -> Retried:
+        """The last resort: on to the CPU, if the person agrees.
+
+        Raises
+        ------
+        DeviceError
+            It is the CPU that has too little memory, or no one agreed.
+        """
+        message = f"{self.plan.device.name} has too little memory for {what}."
+        there = self.device.type == "cpu"
+        if there or self._fall_back is None or not self._fall_back(message):
+            help_ = "lower the memory budget" if there else "choose the CPU"
+            raise DeviceError(
+                message,
+                f"Close other programs that use it, or {help_}: what is done stays, "
+                "and the run goes on from there.",
+            ) from error
+        self.device = torch.device("cpu")
+        self.model.to(self.device)
+        release()
+        return self.retried(error, "on the CPU")
+
+    def retried(self, error: BaseException, now: str, batch_size: int = 1) -> Retried:
+        return Retried(batch_size, str(error).partition("\n")[0], now)
+
     def write(
         self, roi: Roi, labels: Labels, confidence: Labels, status: "Status"
     ) -> None:
@@ -156,7 +192,8 @@ class Job(ABC):
 
     def write_failed(self, roi: Roi) -> None:
         """A block that could not be read keeps the labels it had."""
-        self.store.write(self.stored(roi), self.run.id, "failed")
+        before = self.stored(roi)
+        self.write(roi, before.labels, before.confidence, "failed")
 
     def stored(self, roi: Roi) -> Block:
         """What the store holds there now."""

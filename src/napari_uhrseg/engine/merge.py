@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_uhrseg.engine.logits import Maps
 from napari_uhrseg.types import Labels, Roi
 
 ROWS = 256  # rows finished at a time: bounds the memory of softmax
@@ -53,12 +54,17 @@ class Merger:
         self._sum[(slice(None), *here)] += logits[(slice(None), *there)] * weights
         self._total[here] += weights
 
+    def to(self, device: torch.device) -> None:
+        """Go on there."""
+        self._weights = self._weights.to(device)
+        self._sum, self._total = self._sum.to(device), self._total.to(device)
+
     def finish(self) -> tuple[Labels, Labels]:
         """Class indices (from 0) and confidence, as :func:`finished` gives them."""
         return finished(self._sum, self._total)
 
 
-def finished(logits: Tensor, weights: Tensor | None = None) -> tuple[Labels, Labels]:
+def finished(logits: Maps, weights: Tensor | None = None) -> tuple[Labels, Labels]:
     """Class indices (from 0) and confidence, both uint8 of shape (h, w).
 
     Confidence is 1 + 254 x (first - second probability), rounded; 255 where the

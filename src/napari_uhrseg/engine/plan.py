@@ -14,7 +14,7 @@ from napari_uhrseg.engine.device import (
     find_device,
 )
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
-from napari_uhrseg.engine.framegrid import FrameGrid, cell_chunks
+from napari_uhrseg.engine.framegrid import FrameGrid, frame_sides
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.sizing import Sized, Sizer
 from napari_uhrseg.errors import PlanError
@@ -93,6 +93,8 @@ class Plan:
         if isinstance(self.grid, FrameGrid):
             height, width = self.grid.fed
             what = f"frames of {width:,} x {height:,} pixels"
+            if self.sized.rows is not None:
+                what += f" in bands of {self.sized.rows} rows"
         return (
             f"{self.windows:,} {what}, about {format_seconds(e.seconds)}, "
             f"{format_bytes(e.device_bytes)} on {self.device.name} "
@@ -277,15 +279,6 @@ def _frames(
         if sized is not None:
             return grid, largest, sized
     raise sizer.frame_too_large(grid, scale)
-
-
-def frame_sides(
-    most: int, shape: tuple[int, int], overlap: int, scale: float
-) -> Iterator[int]:
-    """The sides that frames can have, the largest first."""
-    yield most
-    for n in range(cell_chunks(min(most, max(shape)), overlap, scale), 0, -1):
-        yield int(n * CHUNK / scale) + overlap
 
 
 def _block_chunks(spec: InputSpec, scale: float, overlap: int, seconds: float) -> int:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
+from napari_uhrseg.engine.logits import Maps
 from napari_uhrseg.engine.merge import finished
 from napari_uhrseg.types import Labels, Roi
 
@@ -36,7 +37,7 @@ class Strips:
     right: Half
 
     @classmethod
-    def cut(cls, logits: Tensor, width: int) -> "Strips":
+    def cut(cls, logits: Maps, width: int) -> "Strips":
         """From the (K, h, w) logits of a frame's cell and seam."""
         below, beyond = (max(0, n - width) for n in logits.shape[1:])
         return cls(

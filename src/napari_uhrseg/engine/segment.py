@@ -9,7 +9,7 @@ from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.framegrid import FrameGrid
-from napari_uhrseg.engine.job import Focus, Job, Stop, Work
+from napari_uhrseg.engine.job import FallBack, Focus, Job, Stop, Work
 from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.windowed import WindowJob
@@ -27,6 +27,7 @@ def segment(
     budget: MemoryBudget | None = None,
     focus: Focus | None = None,
     stop: Stop | None = None,
+    fall_back: FallBack | None = None,
     *,
     replace_other: bool = False,
     order: Literal["near", "likely"] = "near",
@@ -46,6 +47,9 @@ def segment(
     stop
         Asked between the layers of the network, so that a stop need not wait for a
         large frame; where it is true the run ends as if the generator were closed.
+    fall_back
+        Asked, with what happened in words, whether to go on on the CPU where the
+        device has too little memory for a single window or the smallest frame.
     replace_other
         Overwrite what a run with other settings has labelled.
     order
@@ -59,6 +63,7 @@ def segment(
     ------
     SegmentEvent
         ``Planned`` before anything is written; at least one event a batch.
+        ``Retried`` where memory ran out and how it goes on.
         Closing the generator stops the run; what is in the store stays, and the
         same call continues it and ends with the same labels.
 
@@ -85,7 +90,9 @@ def segment(
         if only_likely:
             only = likely_chunks(scores, focus() if focus else None)
         focus = LikelyFirst(scores, partial(store.pending, run), focus)
-    work = Work(image, checkpoint, store, plan, run, settings.threads, stop, only)
+    work = Work(
+        image, checkpoint, store, plan, run, settings.threads, stop, only, fall_back
+    )
     job: Job = (
         FrameJob(work, plan.grid)
         if isinstance(plan.grid, FrameGrid)

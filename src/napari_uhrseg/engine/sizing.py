@@ -17,6 +17,7 @@ from napari_uhrseg.units import format_bytes
 
 MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 4}
 AHEAD = 2  # batches, or one frame
+ROWS = (1024, 512, 256, 128)  # of a frame, where it is worked in bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Sized:
     """How the work is cut up, and what one piece takes.
 
     ``seconds`` of one window or frame; ``block_chunks`` is 1 for frames; ``ahead`` and
-    ``cache`` as in ``memory.Shape``.
+    ``cache`` as in ``memory.Shape``; ``rows`` of a frame that are worked at a time,
+    None where that is all of them.
     """
 
     batch: int
@@ -33,6 +35,7 @@ class Sized:
     cache: int
     seconds: float
     need: Need
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +119,24 @@ class Sizer:
 
     def frames(self, grid: FrameGrid, scale: float) -> Sized | None:
         """How frames of that size run; None where the budget is too small."""
-        found = self.how.frame(grid.fed)
         most = 1 if len(grid) > 1 else 0
-        for ahead, cache in ((most, CACHE[0]), (most, CACHE[1]), (0, CACHE[1])):
-            taken = self._need(found, self._frame_shape(grid, scale, ahead, cache))
-            if taken.within(self.budget):
-                return Sized(1, 1, ahead, cache, found.seconds, taken)
+        for rows in self._rows(grid):
+            found = self.how.frame(grid.fed, rows)
+            for ahead, cache in ((most, CACHE[0]), (most, CACHE[1]), (0, CACHE[1])):
+                taken = self._need(found, self._frame_shape(grid, scale, ahead, cache))
+                if taken.within(self.budget):
+                    return Sized(1, 1, ahead, cache, found.seconds, taken, rows)
         return None
+
+    def _rows(self, grid: FrameGrid) -> list[int | None]:
+        """All rows at once, or in bands from the widest to the thinnest."""
+        if not self.how.checkpoint.model.in_bands:
+            return [None]
+        return [None, *(n for n in ROWS if n < grid.fed[0])]
 
     def frame_too_large(self, grid: FrameGrid, scale: float) -> DeviceError:
         """For the smallest frames there can be."""
-        found = self.how.frame(grid.fed)
+        found = self.how.frame(grid.fed, self._rows(grid)[-1])
         least = self._need(found, self._frame_shape(grid, scale, 0, CACHE[1]))
         return too_small(
             f"A frame of {grid.fed[0]} x {grid.fed[1]} pixels",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from napari_uhrseg.engine.calibrate import release
 from napari_uhrseg.engine.device import out_of_memory
 from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
@@ -30,7 +31,7 @@ from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Focus, Job, Work, nearest
 from napari_uhrseg.engine.merge import Merger, window_weights
 from napari_uhrseg.engine.readahead import ReadAhead
-from napari_uhrseg.errors import DeviceError, ReadError
+from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined
 from napari_uhrseg.types import Mask, Roi
 
@@ -190,15 +191,16 @@ class WindowJob(Job):
                 index = torch.arange(self.batch_size).clamp(max=len(windows) - 1)
                 batch = batch[index + first]
             try:
+                for block, _ in windows:
+                    if block.roi not in mergers:
+                        mergers[block.roi] = self._merger(block.roi)
                 logits = self.logits(batch)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                yield self._halve(error)
+                yield self._less(error, mergers)
                 continue
             for (block, window), one in zip(windows, logits, strict=False):
-                if block.roi not in mergers:
-                    mergers[block.roi] = self._merger(block.roi)
                 mergers[block.roi].add(window, one)
             first += len(windows)
 
@@ -207,16 +209,17 @@ class WindowJob(Job):
             self.plan.run_region(roi), len(self.ids), self.weights, self.device
         )
 
-    def _halve(self, error: BaseException) -> Retried:
-        if self.batch_size == 1:
-            raise DeviceError(
-                f"{self.plan.device.name} has too little memory for one window.",
-                "Close other programs that use it, or choose the CPU.",
-            ) from error
-        self.batch_size = max(1, self.batch_size // 2)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return Retried(self.batch_size, str(error).partition("\n")[0])
+    def _less(self, error: BaseException, mergers: dict[Roi, Merger]) -> Retried:
+        """Half the batch; from one window on to the CPU."""
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            release()
+            now = f"with batches of {self.batch_size}"
+            return self.retried(error, now, self.batch_size)
+        retried = self.to_cpu("one window", error)
+        for merger in mergers.values():
+            merger.to(self.device)
+        return retried
 
     def _finish(self, block: _Block, merger: Merger | None) -> None:
         """Put a finished (or empty) block into the store."""

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -69,7 +69,7 @@ class AreaTable:
 
 def areas(
     store: "LabelStore", region: Region | None = None, name: str = IMAGE
-) -> Generator[float, None, AreaTable]:
+) -> Iterator[float | AreaTable]:
     """Count every pixel and every connected object of a region.
 
     Parameters
@@ -83,7 +83,7 @@ def areas(
 
     Yields
     ------
-    What is done, from 0 to 1; the table is what the generator returns.
+    What is done, from 0 to 1; at last the table: ``*_, table = areas(store)``.
 
     Notes
     -----
@@ -102,7 +102,7 @@ def areas(
             covered += sums
             sizes.add(strip, rows)
             yield (strip.roi.bottom - box.y) / box.height
-    return _table(store, name, land, pixels, covered, sizes)
+    yield _table(store, name, land, pixels, covered, sizes)
 
 
 def estimated_areas(

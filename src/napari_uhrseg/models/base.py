@@ -89,6 +89,27 @@ class Segmenter(nn.Module, ABC):
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Scalar terms by name; their sum, ``"loss"`` among them, is minimised."""
 
+    in_bands: ClassVar[bool] = False
+    """Whether ``coarse`` answers."""
+
+    def coarse(self, batch: Batch, rows: int) -> Tensor:
+        """The logits of a frame before they are enlarged to it, worked in bands.
+
+        Parameters
+        ----------
+        batch
+            In main memory, where maps are held as well; the weights' device works.
+        rows
+            Rows of the frame that are worked at a time.
+
+        Returns
+        -------
+        Tensor
+            (N, K, h, w), which bilinear resizing (align_corners False) makes
+            ``forward``'s logits.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not worked in bands")
+
     def begin_stage(self, stage: Stage, first: bool) -> None:
         """A stage of the recipe begins (or goes on, after an interruption).
 

@@ -42,6 +42,7 @@ that of the rest. The paper gives SGD, 0.01 to 0.0001 in steps after 1500 iterat
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from timm.layers import ConvNormAct
@@ -88,6 +89,8 @@ class EHSNet(Segmenter):
         An argument cannot be, or the weights cannot be fetched.
     """
 
+    in_bands: ClassVar[bool] = True
+
     def __init__(
         self,
         classes: int,
@@ -131,6 +134,11 @@ class EHSNet(Segmenter):
         if self.training:
             outputs["auxiliary"] = _resized(auxiliary, image)
         return outputs
+
+    def coarse(self, batch: Batch, rows: int) -> Tensor:
+        from napari_uhrseg.models import banded
+
+        return banded.ehsnet(self, batch, rows)
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Eq. 9: cross entropy + 0.4 of the auxiliary head's, borders twice."""

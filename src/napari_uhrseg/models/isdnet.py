@@ -104,6 +104,7 @@ class ISDNet(Segmenter):
         be fetched.
     """
 
+    in_bands: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = (
         "decode_head.conv_seg",
         "auxiliary_head",
@@ -156,6 +157,11 @@ class ISDNet(Segmenter):
                 outputs["aux_layer3"] = self.auxiliary_head(maps[-2])
         outputs["logits"] = _resized(outputs["logits"], image)
         return outputs
+
+    def coarse(self, batch: Batch, rows: int) -> Tensor:
+        from napari_uhrseg.models import banded
+
+        return banded.isdnet(self, batch, rows)
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Eq. 8 with the code's terms, weighted, by their published names."""
@@ -233,17 +239,25 @@ class RAF(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """The context as it was added, and the fused maps; of the fine maps' size."""
-        spatial, s_vector = self.spatial_att(fine)
-        context, c_vector = self.context_att(coarse)
-        s_groups = s_vector.view(len(fine), self.r, -1)
-        c_groups = c_vector.view(len(fine), self.r, -1)
+        return self.fuse(self.spatial_att(fine), self.context_att(coarse))
+
+    def fuse(
+        self, fine: tuple[Tensor, Tensor], coarse: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The same of what ``Attention`` gives of both."""
+        s_factor, c_factor = self.factors(fine[1], coarse[1])
+        spatial, context = fine[0] * s_factor, coarse[0] * c_factor  # eq. 4
+        context = self.context_head(_resized(context, spatial))
+        return context, self.smooth(spatial + context)
+
+    def factors(self, s_vector: Tensor, c_vector: Tensor) -> tuple[Tensor, Tensor]:
+        """What the channels of fine and coarse maps are multiplied by."""
+        s_groups = s_vector.view(len(s_vector), self.r, -1)
+        c_groups = c_vector.view(len(c_vector), self.r, -1)
         relation = (s_groups @ c_groups.transpose(1, 2)).flatten(1)  # eq. 3
         s_vector = s_vector + self.g1 * self.spatial_mlp(relation)
         c_vector = c_vector + self.g2 * self.context_mlp(relation)
-        spatial = spatial * s_vector.sigmoid()[..., None, None]  # eq. 4
-        context = context * c_vector.sigmoid()[..., None, None]
-        context = self.context_head(_resized(context, spatial))
-        return context, self.smooth(spatial + context)
+        return s_vector.sigmoid()[..., None, None], c_vector.sigmoid()[..., None, None]
 
 
 class Attention(nn.Module):
@@ -256,7 +270,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv_bn_relu(x)
-        return x, self.conv_1x1(F.adaptive_avg_pool2d(x, 1)).flatten(1)
+        return x, self.vector(x)
+
+    def vector(self, maps: Tensor) -> Tensor:
+        """The value of each channel, of the maps or of their mean over space."""
+        value: Tensor = self.conv_1x1(F.adaptive_avg_pool2d(maps, 1))
+        return value.flatten(1)
 
 
 class Head(nn.Module):

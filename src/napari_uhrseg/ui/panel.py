@@ -6,8 +6,10 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
+from napari_uhrseg.ui.areas import AreasPart
 from napari_uhrseg.ui.classes import ClassesPart
 from napari_uhrseg.ui.correct import CorrectPart
+from napari_uhrseg.ui.export import ExportPart
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs, report
@@ -15,6 +17,7 @@ from napari_uhrseg.ui.loading import keep_triton_out, thaw
 from napari_uhrseg.ui.opening import LabelsOpening
 from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
+from napari_uhrseg.ui.shown import ShownLabels
 
 # napari's themes do not show where the keyboard is; orange is seen on both
 FOCUS = """
@@ -24,7 +27,7 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 
 
 class Panel(QWidget):
-    """Image, Segment with the legend, Correct and Fine-tune."""
+    """Image, Segment with the legend, Correct, Fine-tune, Areas and Export."""
 
     unfold_finetune = False
 
@@ -42,6 +45,9 @@ class Panel(QWidget):
         self.classes = ClassesPart(self.segment.legend, self.jobs)
         self.correct = CorrectPart(viewer, self.jobs)
         self.finetune = FineTunePart(viewer, self.jobs, self.segment.form.hardware)
+        self.shown = ShownLabels(viewer, self)
+        self.areas = AreasPart(viewer, self.jobs, self.shown)
+        self.export = ExportPart(self.jobs, self.shown)
         self.labels = LabelsOpening(viewer, self.jobs, self.segment, self)
         self._wire()
         self._wire_finetune()
@@ -57,6 +63,8 @@ class Panel(QWidget):
             ("Segment", self.segment, True),
             ("Correct", self.correct, True),
             ("Fine-tune", self.finetune, self.unfold_finetune),
+            ("Areas", self.areas, False),
+            ("Export", self.export, False),
         )
         for title, part, unfolded in parts:
             layout.addWidget(Fold(title, part, unfolded=unfolded))
@@ -130,6 +138,8 @@ class Panel(QWidget):
         self.correct.stop()
         self.image.stop()
         self.segment.stop()
+        self.areas.stop()
+        self.shown.stop()
         self.finetune.stop()
         self._removed.disconnect(thaw)
         thaw()

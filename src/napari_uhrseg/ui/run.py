@@ -30,6 +30,7 @@ class Request:
 
     ``output`` None: as long as the window. ``only_likely``: end after what is in view
     and where labels will most likely be others than those that are there.
+    ``scheduler``: the address of a cluster that does the work; empty: this process.
     """
 
     image: Image
@@ -38,6 +39,7 @@ class Request:
     budget_bytes: int
     output: Path | None
     only_likely: bool = False
+    scheduler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,12 @@ def plan(request: Request) -> "Plan":
     """The plan of the request; loads the checkpoint, so not on the Qt thread."""
     from napari_uhrseg.engine.plan import make_plan
 
+    if request.scheduler:
+        from napari_uhrseg.engine.cluster import plan_on_cluster
+
+        return plan_on_cluster(
+            request.scheduler, request.image, request.checkpoint, request.settings
+        )
     return make_plan(
         request.image,
         checkpoint_of(request.checkpoint),
@@ -142,19 +150,33 @@ def run(
         yield opened
         while not opened.shown.wait(0.02):
             yield None  # where the run can be cancelled
-        budget = budget_of(request.settings.device, request.budget_bytes)
-        run_events = segment(
-            request.image,
-            checkpoint,
-            store,
-            request.settings,
-            budget,
-            focus,
-            stop,
-            replace_other=replacing,
-            order="likely" if request.only_likely else "near",
-            only_likely=request.only_likely,
-        )
+        if request.scheduler and not request.only_likely:
+            from napari_uhrseg.engine.cluster import segment_on_cluster
+
+            run_events = segment_on_cluster(
+                request.scheduler,
+                request.image,
+                request.checkpoint,
+                store,
+                request.settings,
+                None,  # a worker knows its own memory
+                focus,
+                stop,
+                replace_other=replacing,
+            )
+        else:
+            run_events = segment(
+                request.image,
+                checkpoint,
+                store,
+                replace(request.settings, threads=free_threads()),
+                budget_of(request.settings.device, request.budget_bytes),
+                focus,
+                stop,
+                replace_other=replacing,
+                order="likely" if request.only_likely else "near",
+                only_likely=request.only_likely,
+            )
         yield from _with_shares(run_events, store)
     finally:
         if store is kept or not store.temporary:

@@ -88,8 +88,8 @@ class Running(QObject):
                     self.view.refresh()
             case events.BlockFailed():
                 self._block_failed(event)
-            case events.Retried(batch_size=size):
-                self._bar.running(f"Memory ran out: going on with batches of {size}.")
+            case events.Retried(now=now):
+                self._bar.running(f"Memory ran out: going on {now}.")
             case work.Shares(shares=shares, legend=legend):
                 self._show_shares(shares, legend)
             case events.Finished():

@@ -3,7 +3,7 @@
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image import Image
@@ -13,10 +13,33 @@ from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.model import ModelPart
 from napari_uhrseg.ui.output import OutputPart, WherePart
-from napari_uhrseg.ui.rows import Fold, add_row, form_of
+from napari_uhrseg.ui.rows import Fold, add_row, form_of, narrow, on_edited
 from napari_uhrseg.ui.run import Request, free_threads
 
 MORE = ("precision", "scale", "bands", "value_range", "skip_glass")
+
+
+class ClusterPart(QWidget):
+    """The address of a scheduler; empty: this machine does the work."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = QLineEdit()
+        narrow(self.line)
+        self.line.setPlaceholderText("this machine")
+        self.line.setToolTip(
+            "The scheduler of a dask cluster, such as tcp://10.0.0.1:8786. Its workers "
+            "must see image, checkpoint and output at the same paths; device and "
+            "memory are then theirs."
+        )
+        add_row(form_of(self), "Cluster", self.line)
+        on_edited(self.line, self.changed.emit)
+
+    @property
+    def scheduler(self) -> str:
+        return str(self.line.text().strip())
 
 
 class SettingsPart(QWidget):
@@ -31,17 +54,24 @@ class SettingsPart(QWidget):
         self.where = WherePart(viewer)
         self.overlap = Form(SegmentSettings, ("overlap",))
         self.more = Form(SegmentSettings, MORE)
+        self.cluster = ClusterPart()
         self.output = OutputPart()
         where = QWidget()
         add_row(form_of(where), "Wher&e", self.where)
+        folded = QWidget()
+        column = QVBoxLayout(folded)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.more)
+        column.addWidget(self.cluster)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         for row in (self.model, self.hardware, where, self.overlap,
-                    Fold("More settings", self.more), self.output):  # fmt: skip
+                    Fold("More settings", folded), self.output):  # fmt: skip
             layout.addWidget(row)
         for part in (self.model, self.hardware, self.where, self.overlap, self.more,
-                     self.output):  # fmt: skip
+                     self.cluster, self.output):  # fmt: skip
             part.changed.connect(self.changed.emit)
 
     def request(self, image: Image | None, layer: Any) -> Request:
@@ -62,10 +92,11 @@ class SettingsPart(QWidget):
             values = self.overlap.values() | self.more.values()
         except ValueError as error:
             raise PlanError(str(error)) from error
+        scheduler = self.cluster.scheduler
         settings = SegmentSettings(
-            device=self.hardware.device,
+            device="auto" if scheduler else self.hardware.device,
             region=self.where.region(layer),
-            threads=free_threads(),
+            threads=None if scheduler else free_threads(),
             **values,
         )
         return Request(
@@ -74,6 +105,7 @@ class SettingsPart(QWidget):
             settings,
             self.hardware.budget_bytes,
             self.output.path,
+            scheduler=scheduler,
         )
 
     def set_running(self, running: bool) -> None:

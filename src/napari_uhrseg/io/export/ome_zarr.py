@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import zarr
-from zarr.codecs import BloscCodec
-
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import exporter, shown_legend
 from napari_uhrseg.io.export.pyramids import Pyramid, shown_pyramid
 from napari_uhrseg.io.runs import CHUNK
 
 if TYPE_CHECKING:
+    import zarr
+
     from napari_uhrseg.io.labels import LabelStore
 
 UNITS = {"metre": "meter", "pixel": None}  # UDUNITS-2's names
@@ -40,6 +39,8 @@ def _check(store: "LabelStore", path: Path) -> None:
 
 def _register(path: Path) -> None:
     """Name it in the list of the image's labels."""
+    import zarr
+
     if _image_around(path) is None:
         return
     group = zarr.open_group(
@@ -60,6 +61,8 @@ def _register(path: Path) -> None:
 )
 def write_ome_zarr(store: "LabelStore", path: Path, simplify: float) -> Iterator[float]:
     """The labels as an OME-Zarr label image."""
+    import zarr
+
     image = _image_around(path)
     pyramid = shown_pyramid(store, None if image is None else len(_datasets(image)))
     version = 3 if image is None else _version(path.parents[1])
@@ -77,8 +80,10 @@ def write_ome_zarr(store: "LabelStore", path: Path, simplify: float) -> Iterator
 
 
 def _array(
-    group: zarr.Group, level: int, shape: tuple[int, int], version: Literal[2, 3]
-) -> zarr.Array:
+    group: "zarr.Group", level: int, shape: tuple[int, int], version: Literal[2, 3]
+) -> "zarr.Array":
+    from zarr.codecs import BloscCodec
+
     more: dict[str, Any] = {
         "compressors": [BloscCodec(cname="zstd", clevel=5, shuffle="noshuffle")],
         "dimension_names": ("y", "x"),
@@ -95,8 +100,10 @@ def _array(
     )
 
 
-def _image_around(path: Path) -> zarr.Group | None:
+def _image_around(path: Path) -> "zarr.Group | None":
     """The OME-Zarr image in whose ``labels`` the path lies."""
+    import zarr
+
     if path.parent.name != "labels":
         return None
     try:
@@ -107,7 +114,7 @@ def _image_around(path: Path) -> zarr.Group | None:
     return group if "multiscales" in own else None
 
 
-def _datasets(image: zarr.Group) -> list[Any]:
+def _datasets(image: "zarr.Group") -> list[Any]:
     own: Any = image.attrs.get("ome", image.attrs)
     return list(own["multiscales"][0]["datasets"])
 

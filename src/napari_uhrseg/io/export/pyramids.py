@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_uhrseg.io import levels
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.runs import CHUNK
 from napari_uhrseg.types import Labels, Roi
@@ -55,6 +54,7 @@ def shown_pyramid(store: "LabelStore", count: int | None = None) -> Pyramid:
 
 def confidence_pyramid(store: "LabelStore") -> Pyramid:
     """The confidence: 1 to 255, 0 where there is no answer."""
+    from napari_uhrseg.io import levels
 
     def read(roi: Roi, level: int) -> Labels:
         return levels.read(store.confidence[level], roi.slices)

@@ -1,0 +1,56 @@
+"""Logits of a frame: as large as it is, or enlarged only where they are looked at."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from napari_uhrseg.models.blocks.bands import enlarged
+from napari_uhrseg.types import Roi
+
+
+class Maps(Protocol):
+    """(K, height, width), of which parts are taken as of a tensor."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, key: tuple[slice, ...], /) -> Tensor: ...
+
+
+class Logits:
+    """A rectangle of a frame's logits.
+
+    Parameters
+    ----------
+    maps
+        (K, h, w) float32 for a frame of ``size``; smaller ones are enlarged as the
+        network would have done.
+    part
+        The rectangle, in pixels of the frame.
+    """
+
+    def __init__(self, maps: Tensor, size: tuple[int, int], part: Roi) -> None:
+        self._maps, self._size, self._part = maps, size, part
+        self.shape = (len(maps), part.height, part.width)
+
+    def crop(self, height: int, width: int) -> "Logits":
+        """The upper left of it."""
+        part = Roi(self._part.y, self._part.x, height, width)
+        return Logits(self._maps, self._size, part)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Tensor:
+        """``logits[:, rows, columns]``, slices of step 1."""
+        whole = (slice(None),) * 3
+        _, rows, columns = (*key, *whole[len(key) :])
+        (top, bottom, _), (left, right, _) = (
+            s.indices(n) for s, n in zip((rows, columns), self.shape[1:], strict=True)
+        )
+        y, x = self._part.y, self._part.x
+        rows, columns = slice(y + top, y + bottom), slice(x + left, x + right)
+        if tuple(self._maps.shape[1:]) == self._size:
+            return self._maps[:, rows, columns]
+        return enlarged(
+            self._maps[None],
+            self._size,
+            (rows.start, rows.stop),
+            (columns.start, columns.stop),
+        )[0]

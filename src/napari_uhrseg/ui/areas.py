@@ -1,0 +1,329 @@
+"""The Areas part: how much there is of each class, live, and counted on demand."""
+
+import zlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_uhrseg.errors import ExportError, PlanError
+from napari_uhrseg.types import Region
+from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.legend import swatch
+from napari_uhrseg.ui.output import VIEW, WHOLE, WherePart
+from napari_uhrseg.ui.rows import add_row, form_of, note, push_button
+from napari_uhrseg.ui.shown import ShownLabels
+from napari_uhrseg.ui.view import drawn_regions, view_rectangle
+from napari_uhrseg.units import format_area
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.areas import AreaTable, ClassArea
+    from napari_uhrseg.io.labels import LabelStore
+
+REGIONS = "uhrseg_regions"  # in a Shapes layer's metadata: with holes and names
+EVERY = 1000  # ms between two looks at what a run has written
+ROWS = 8  # seen without scrolling
+
+Named = tuple[Region | None, str]
+Place = tuple["LabelStore", tuple[Named, ...]]
+
+
+class AreasPart(QWidget):
+    """A table of classes for the image, the view, or each drawn region."""
+
+    def __init__(self, viewer: Any, jobs: Jobs, shown: ShownLabels) -> None:
+        super().__init__()
+        self._viewer, self._jobs, self._shown = viewer, jobs, shown
+        self._looking: Job | None = None
+        self._counting: Job | None = None
+        self._seen: object = None  # what the table was made of
+        self._counted: tuple[AreaTable, ...] = ()
+        self._saving: Path | None = None
+        self.where = WherePart(viewer)
+        self.where.setToolTip("For regions, draw shapes in a Shapes layer.")
+        self.table = _table()
+        self.count = push_button("Count", clicked=self._count)
+        self.save = push_button("Save CSV…", clicked=self._ask_for_csv)
+        self.regions = push_button(
+            "Regions…",
+            "Bring polygons from a GeoJSON file; each gets its own lines.",
+            self._ask_for_regions,
+        )
+        self.status = note()
+        rows = QWidget()
+        add_row(form_of(rows), "Areas of", self.where)
+        buttons = QHBoxLayout()
+        for button in (self.count, self.save, self.regions):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(rows)
+        layout.addWidget(self.table)
+        layout.addLayout(buttons)
+        layout.addWidget(self.status)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self.look)
+        self._timer.start(EVERY)
+        shown.changed.connect(self.look)
+        self.where.changed.connect(self.look)
+        self._idle()
+
+    def stop(self) -> None:
+        """The panel is going: let go of the viewer."""
+        self._timer.stop()
+        self.where.stop()
+
+    def look(self) -> None:
+        """Estimate anew where something has changed; in a worker, in milliseconds."""
+        if self._looking is not None or self._counting is not None:
+            return
+        if not self.isVisible():
+            return
+        place = self._place()
+        if place is None:
+            self.table.clear()
+            self._idle()
+            return
+        self._looking = self._jobs.call(
+            _estimate,
+            place,
+            self._seen,
+            returned=self._estimated,
+            finished=self._looked,
+        )
+
+    def _place(self) -> Place | None:
+        """The store and the regions chosen; None, and why, where there are none."""
+        store, layer, choice = (
+            self._shown.store,
+            self._shown.layer,
+            self.where.currentData(),
+        )
+        if store is None:
+            return None
+        try:
+            if choice == WHOLE:
+                return store, ((None, "image"),)
+            if choice == VIEW:
+                seen = view_rectangle(self._viewer, layer)
+                return None if seen is None else (store, ((seen, "view"),))
+            if REGIONS in choice.metadata:
+                return store, choice.metadata[REGIONS]
+            drawn = drawn_regions(self._viewer, choice, layer)
+        except PlanError as error:
+            self.status.setText(str(error))
+            return None
+        return store, tuple((region, str(i)) for i, region in enumerate(drawn, 1))
+
+    # -- estimates ------------------------------------------------------------
+
+    def _estimated(self, found: Any) -> None:
+        if found is not None:
+            self._seen, tables = found
+            self._counted = ()
+            self._show(tables)
+            self._idle()
+
+    def _looked(self) -> None:
+        self._looking = None
+
+    # -- counting -------------------------------------------------------------
+
+    def _count(self) -> None:
+        if self._counting is not None:
+            self._counting.quit()
+            self.status.setText("Stopping…")
+            return
+        place = self._place()
+        if place is None:
+            return
+        self.count.setText("Stop")
+        self.count.setToolTip("End the counting.")
+        self.save.setEnabled(False)
+        self._counting = self._jobs.start(
+            _count,
+            place,
+            yielded=lambda done: self.status.setText(f"Counting: {done:.0%}"),
+            returned=self._has_counted,
+            finished=self._count_ended,
+        )
+
+    def _has_counted(self, found: Any) -> None:
+        self._seen, self._counted = found
+        self._show(self._counted)
+
+    def _count_ended(self) -> None:
+        self._counting = None
+        self._idle()
+        path, self._saving = self._saving, None
+        if path is not None and self._counted:
+            self._write(path)
+
+    # -- files ----------------------------------------------------------------
+
+    def _ask_for_csv(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Save areas", "areas.csv", "Tables (*.csv)"
+        )
+        if name:
+            self.save_csv(Path(name))
+
+    def save_csv(self, path: Path) -> None:
+        """Count, unless that is done, and write the tables; replaces the file."""
+        if self._counted:
+            self._write(path)
+            return
+        self._saving = path
+        self._count()
+
+    def _write(self, path: Path) -> None:
+        from napari_uhrseg.io.areas import to_csv
+        from napari_uhrseg.io.export import whole
+
+        try:
+            with whole(path.absolute(), overwrite=True) as building:
+                building.write_text(to_csv(self._counted), encoding="utf-8")
+        except ExportError as error:
+            report(error)
+        else:
+            self.status.setText(f"Saved to {path}.")
+
+    def _ask_for_regions(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Regions", "", "GeoJSON (*.geojson *.json)"
+        )
+        if name:
+            self.bring_regions(Path(name))
+
+    def bring_regions(self, path: Path) -> None:
+        """Show a file's polygons as a Shapes layer and count by them."""
+        from napari_uhrseg.io.geojson import read_polygons
+
+        store = self._shown.store
+        if store is not None:
+            self._jobs.call(
+                read_polygons,
+                path,
+                store,
+                returned=lambda found: self._add_regions(path.stem, found),
+            )
+
+    def _add_regions(self, name: str, found: list[tuple[Any, str | None]]) -> None:
+        layer = self._shown.layer
+        shapes = self._viewer.add_shapes(
+            # napari's pixels have their centre at whole numbers
+            [np.asarray(polygon.corners) - 0.5 for polygon, _ in found],
+            shape_type="polygon",
+            face_color="transparent",
+            edge_color="#e08a00",
+            edge_width=max(1.0, max(layer.data.shape[-2:]) / 500),
+            name=name,
+            scale=layer.scale[-2:],
+            translate=layer.translate[-2:],
+            units=layer.units[-2:],
+        )
+        named = [
+            (polygon, f"{i} {said}" if said else str(i))
+            for i, (polygon, said) in enumerate(found, 1)
+        ]
+        shapes.metadata[REGIONS] = tuple(named)
+        # what is drawn from now on counts as it is drawn
+        shapes.events.data.connect(lambda _: shapes.metadata.pop(REGIONS, None))
+        self.where.setCurrentIndex(self.where.findData(shapes))
+
+    # -- what is seen ---------------------------------------------------------
+
+    def _show(self, tables: "tuple[AreaTable, ...]") -> None:
+        self.table.clear()
+        for table in tables:
+            parent: Any = self.table
+            if len(tables) > 1:
+                parent = QTreeWidgetItem(self.table, [table.region])
+                parent.setExpanded(True)
+            for row in table.rows:
+                item = QTreeWidgetItem(parent, _texts(table, row))
+                item.setIcon(0, swatch(row.label.color))
+                item.setToolTip(0, table.basis)
+                for column in (1, 2, 3):
+                    item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+        self.table.setRootIsDecorated(len(tables) > 1)
+
+    def _idle(self) -> None:
+        there = self._shown.store is not None
+        for button in (self.count, self.save, self.regions):
+            button.setEnabled(there)
+        self.count.setText("Count")
+        self.count.setToolTip("Count every pixel and every connected object.")
+        self.save.setToolTip("Write the counted areas as a table.")
+        if not there:
+            self.status.setText("There are no labels yet: segment an image first.")
+        elif self._counted:
+            self.status.setText(f"Counted; areas by {self._counted[0].basis}.")
+        else:
+            self.status.setText("Estimates. Count gives exact areas and objects.")
+
+
+def _table() -> QTreeWidget:
+    table = QTreeWidget()
+    table.setHeaderLabels(["Class", "Area", "Share", "Objects"])
+    table.setAccessibleName("Areas")
+    table.setToolTip("Shares are of what is labelled in the region.")
+    header = table.header()
+    header.setStretchLastSection(False)
+    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+    for column in (1, 2, 3):
+        header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+    table.setMinimumHeight(header.sizeHint().height() + ROWS * 20)
+    return table
+
+
+def _texts(table: "AreaTable", row: "ClassArea") -> list[str]:
+    about = "≈ " if table.estimated else ""
+    objects = "–" if row.objects is None else f"{row.objects.count:,}"
+    area = format_area(row.area, table.unit)
+    return [row.label.name, about + area, f"{row.share:.1%}", objects]
+
+
+def _key(place: Place) -> object:
+    """Changes when the regions do, or what the coarsest level shows."""
+    store, regions = place
+    shown = store.coarsest_shown().tobytes()
+    return store.path, regions, store.legend, zlib.crc32(shown)
+
+
+def _estimate(place: Place, seen: object) -> Any:
+    """The key and the tables, where the key is not the one seen."""
+    from napari_uhrseg.io.areas import estimated_areas
+
+    key = _key(place)
+    if key == seen:
+        return None
+    store, regions = place
+    return key, tuple(estimated_areas(store, *named) for named in regions)
+
+
+def _count(place: Place) -> Generator[float, None, Any]:
+    """What is done of all regions, then the key and the tables."""
+    from napari_uhrseg.io.areas import areas
+
+    key, tables = _key(place), []
+    store, regions = place
+    for i, named in enumerate(regions):
+        for found in areas(store, *named):
+            if isinstance(found, float):
+                yield (i + found) / len(regions)
+            else:
+                tables.append(found)
+    return key, tuple(tables)

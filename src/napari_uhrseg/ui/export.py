@@ -1,0 +1,184 @@
+"""The Export part: a format, a target, and the export as a job."""
+
+from functools import partial
+from pathlib import Path
+
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLineEdit,
+    QMessageBox,
+    QProgressBar,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_uhrseg.io.export import export, format_named, formats, warnings
+from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow, note, push_button
+from napari_uhrseg.ui.shown import ShownLabels
+
+STEPS = 1000
+
+
+class ExportPart(QWidget):
+    """Write the labels that are shown for another program."""
+
+    def __init__(self, jobs: Jobs, shown: ShownLabels) -> None:
+        super().__init__()
+        self._jobs, self._shown = jobs, shown
+        self._job: Job | None = None
+        self._outcome = ""
+        self._proposed = ""  # a target that the person did not choose themselves
+        self.what = note()
+        self.format = combo("What other program the labels are for.")
+        for f in formats():
+            self.format.addItem(f.title, f.name)
+        self.line = QLineEdit()
+        self.line.setToolTip("The file or folder that is written.")
+        browse = push_button("…", "Choose where to export to.", self._browse)
+        browse.setAccessibleName("Choose target")
+        browse.setMaximumWidth(32)
+        self.simplify = QDoubleSpinBox()
+        self.simplify.setRange(0, 100)
+        self.simplify.setSingleStep(0.5)
+        self.simplify.setSuffix(" px")
+        self.simplify.setSpecialValueText("no")
+        narrow(self.simplify)
+        self.simplify.setToolTip(
+            "How far outlines may be moved to have fewer corners. Borders that "
+            "neighbours share stay shared."
+        )
+        self.start = push_button("E&xport", clicked=self._start)
+        self.cancel = push_button("Stop", clicked=self._stop_job)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, STEPS)
+        self.bar.setAccessibleName("Progress of the export")
+        self.bar.hide()
+        self.status = note()
+        rows = QWidget()
+        form = form_of(rows)
+        add_row(form, "Format", self.format)
+        add_row(form, "Target", self.line, browse)
+        add_row(form, "Simplify", self.simplify)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.start)
+        buttons.addWidget(self.cancel)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.what)
+        layout.addWidget(rows)
+        layout.addLayout(buttons)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+        shown.changed.connect(self._labels_changed)
+        self.format.currentIndexChanged.connect(lambda _: self._format_changed())
+        self._labels_changed()
+
+    @property
+    def format_name(self) -> str:
+        return str(self.format.currentData())
+
+    def _labels_changed(self) -> None:
+        layer = self._shown.layer
+        if layer is None:
+            self.what.setText("There are no labels yet: segment an image first.")
+        else:
+            self.what.setText(f"What is shown of {layer.name}, with its corrections.")
+        self._format_changed()
+
+    def _format_changed(self) -> None:
+        chosen = format_named(self.format_name)
+        self.simplify.setEnabled(chosen.outlines)
+        store = self._shown.store
+        if store is not None and self.line.text().strip() in ("", self._proposed):
+            near = store.image_path if store.temporary else store.path
+            folder = Path.home() if near is None else near.parent
+            name = f"{(near or store.path).name.split('.')[0]}_{chosen.name}"
+            target = folder / (name + chosen.suffix)
+            self._proposed = str(free_name(target) if target.exists() else target)
+            self.line.setText(self._proposed)
+        if self._job is None:
+            said = () if store is None else warnings(store, self.format_name)
+            self._idle("\n".join(said))
+
+    def _browse(self) -> None:
+        suffix = format_named(self.format_name).suffix
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export to", self.line.text(), f"*{suffix}",
+            options=QFileDialog.Option.DontConfirmOverwrite,
+        )  # fmt: skip
+        if path:
+            self.line.setText(path if path.endswith(suffix) else path + suffix)
+
+    def _start(self) -> None:
+        store, target = self._shown.store, Path(self.line.text().strip()).expanduser()
+        if store is None:
+            return
+        overwrite = target.exists() and self._may_replace(target)
+        if target.exists() and not overwrite:
+            return
+        self.start.setEnabled(False)
+        self.cancel.setEnabled(True)
+        self.cancel.setToolTip("End the export; nothing of it stays.")
+        self.bar.setValue(0)
+        self.bar.show()
+        self._say("Exporting…")
+        self._outcome = "Stopped. Nothing was written."
+        tolerance = self.simplify.value() if self.simplify.isEnabled() else 0.0
+        self._job = self._jobs.start(
+            partial(export, simplify=tolerance, overwrite=overwrite),
+            store,
+            target,
+            self.format_name,
+            yielded=lambda done: self.bar.setValue(round(STEPS * done)),
+            returned=lambda _: self._tell(f"Exported to {target}."),
+            errored=self._error,
+            finished=self._finished,
+        )
+
+    def _may_replace(self, target: Path) -> bool:
+        box = QMessageBox(self)
+        box.setText(f"{target.name} exists already.")
+        box.setInformativeText("It is replaced once the new one is whole.")
+        replace = box.addButton("Replace", QMessageBox.ButtonRole.DestructiveRole)
+        box.addButton(QMessageBox.StandardButton.Cancel)
+        box.exec()
+        return box.clickedButton() is replace
+
+    def _stop_job(self) -> None:
+        if self._job is not None:
+            self._job.quit()
+            self.cancel.setEnabled(False)
+            self._say("Stopping…")
+
+    def _tell(self, outcome: str) -> None:
+        self._outcome = outcome
+
+    def _error(self, error: Exception) -> None:
+        self._outcome = str(error)
+        report(error)
+
+    def _finished(self) -> None:
+        self._job = None
+        self.bar.hide()
+        self._idle(self._outcome)
+
+    def _idle(self, status: str) -> None:
+        there = self._shown.store is not None
+        self.start.setEnabled(there)
+        self.start.setToolTip(
+            "Write it; the target appears whole or not at all."
+            if there
+            else "There are no labels to export yet."
+        )
+        self.cancel.setEnabled(False)
+        self.cancel.setToolTip("There is no export to stop.")
+        self._say(status)
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
+        self.status.setVisible(bool(text))

@@ -1,0 +1,150 @@
+"""Segmenting again with another checkpoint, and going back; changes; ancestors."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from correcting import checkpoint as network
+from correcting import correct
+from toy import LEGEND, FrameNet, ToyNet, make_checkpoint
+
+from napari_uhrseg.engine import plan as plan_module
+from napari_uhrseg.engine.ancestry import ancestors
+from napari_uhrseg.engine.changes import label_region
+from napari_uhrseg.engine.events import BlockDone, Finished
+from napari_uhrseg.engine.job import Stopped
+from napari_uhrseg.engine.likely import LikelyFirst, change_scores
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.errors import PlanError
+from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.models.checkpoint import save_checkpoint
+from napari_uhrseg.types import Block, Roi, SegmentSettings
+
+CPU = SegmentSettings(device="cpu")
+SHAPE = (2 * CHUNK + 100, 2 * CHUNK + 50)
+
+
+@pytest.fixture(autouse=True)
+def one_chunk_a_block(monkeypatch):
+    """So that small images have several blocks, however fast the machine is."""
+    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
+
+
+def run(image, net, store, **how) -> list[Roi]:
+    events = list(segment(image, net, store, CPU, replace_other=True, **how))
+    assert isinstance(events[-1], Finished)
+    return [e.roi for e in events if isinstance(e, BlockDone)]
+
+
+def nets():
+    """Two checkpoints that label differently."""
+    old, new = make_checkpoint(ToyNet()), make_checkpoint(ToyNet())
+    new.model.net.bias.data += new.model.net.bias.data.new_tensor([0.0, 0.5, 0.0])
+    return old, replace(new, hash="another")
+
+
+def test_going_back_runs_only_what_the_newer_one_made(picture):
+    image = picture(*SHAPE)
+    old, new = nets()
+    with LabelStore.create(None, image, LEGEND) as store:
+        run(image, old, store)
+        before = np.asarray(store.prediction[0][:])
+        states = store.state()
+        correct(store, Roi(10, 10, 30, 30), 3)
+        region = Roi(0, 0, CHUNK, CHUNK)
+        for _ in segment(image, new, store, replace(CPU, region=region),
+                         replace_other=True):  # fmt: skip
+            pass
+        assert (np.asarray(store.prediction[0][:CHUNK, :CHUNK])
+                != before[:CHUNK, :CHUNK]).any()  # fmt: skip
+        assert (store.shown(Roi(10, 10, 30, 30)) == 3).all()
+        assert (store.state() != states).sum() == 1
+        again = run(image, old, store)
+        assert sum(r.area for r in again) == region.area
+        assert np.array_equal(np.asarray(store.prediction[0][:]), before)
+        assert (store.shown(Roi(10, 10, 30, 30)) == 3).all()
+
+
+def test_what_may_change_comes_first_and_may_be_all(picture):
+    image = picture(*SHAPE)
+    old, new = nets()
+    with LabelStore.create(None, image, LEGEND) as store:
+        run(image, old, store)
+        sure = np.full(SHAPE, 250, np.uint8)
+        sure[2 * CHUNK :, 2 * CHUNK :] = 5  # the chunk at the lower right is not
+        shown = np.asarray(store.prediction[0][:])
+        store.write(Block(Roi(0, 0, *SHAPE), shown, sure), 1, "done")
+        scores = change_scores(store)
+        assert scores[2, 2] == 1
+        assert scores.sum() == 1
+        done = run(image, new, store, only_likely=True)
+        assert done == [Roi(2 * CHUNK, 2 * CHUNK, 100, 50)]
+        waiting = store.pending(store.runs[-1])
+        assert waiting.sum() == 8
+        assert not waiting[2, 2]
+        rest = run(image, new, store)
+        assert sum(r.area for r in rest) == SHAPE[0] * SHAPE[1] - 100 * 50
+
+
+def test_the_view_goes_before_what_is_likely():
+    scores = np.zeros((4, 4))
+    scores[3, 3], scores[0, 3] = 0.9, 0.4
+    waiting = np.ones((4, 4), bool)
+    view = Roi(0, 0, CHUNK, CHUNK // 2)
+    focus = LikelyFirst(scores, lambda: waiting, lambda: view)
+    corner = Roi(3 * CHUNK, 3 * CHUNK, CHUNK, CHUNK)
+    assert [focus(), focus(), focus(), focus()] == [
+        view, corner, Roi(0, 3 * CHUNK, CHUNK, CHUNK), view,
+    ]  # fmt: skip
+
+
+def test_corrections_make_their_surroundings_likely(picture):
+    image = picture(3 * CHUNK, 3 * CHUNK)
+    with LabelStore.create(None, image, LEGEND) as store:
+        assert not change_scores(store).any()
+        correct(store, Roi(5, 5, 8, 8), 1)
+        assert change_scores(store).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "net", [ToyNet(), FrameNet(512, 64)], ids=["windows", "frames"]
+)
+def test_a_region_is_labelled_as_a_run_would(net, picture):
+    image = picture(CHUNK + 80, CHUNK + 40)
+    loaded = make_checkpoint(net)
+    with LabelStore.create(None, image, LEGEND) as store:
+        run(image, loaded, store)
+        for roi in (Roi(100, 200, 150, 90), Roi(CHUNK - 30, CHUNK - 20, 200, 100)):
+            found = label_region(image, loaded, roi, CPU)
+            assert np.array_equal(found, store.shown(roi))
+    with pytest.raises(PlanError, match="too many"):
+        label_region(image, loaded, Roi(0, 0, 5000, 10), CPU)
+    with pytest.raises(PlanError, match="outside"):
+        label_region(image, loaded, Roi(9000, 0, 10, 10), CPU)
+    with pytest.raises(Stopped):
+        label_region(image, loaded, Roi(0, 0, 50, 50), CPU, stop=lambda: True)
+
+
+def test_ancestors_are_found_by_what_they_are(tmp_path):
+    """Renamed and moved, but not changed; the line ends where a file is missing."""
+    first = network(tmp_path)
+    files = [first.path]
+    for n in range(3):
+        net = replace(first, card=replace(first.card, parent=_hash(files[-1])))
+        files.append(
+            save_checkpoint(tmp_path / f"{n}.safetensors", net.model, net.card)
+        )
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    files[1] = files[1].rename(elsewhere / "renamed.safetensors")
+    assert ancestors(files[3], [elsewhere]) == (files[2], files[1], files[0])
+    assert ancestors(files[3]) == (files[2],)
+    assert ancestors(files[0]) == ()
+
+
+def _hash(path: Path) -> str:
+    from napari_uhrseg.models.checkpoint import file_hash
+
+    return file_hash(path)

@@ -1,0 +1,55 @@
+"""A run on a cluster from the panel, by its scheduler's address."""
+
+import numpy as np
+import pytest
+import tifffile
+from waiting import wait_for_end, wait_for_plan
+
+from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.ui.layers import add_image
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def on_file(viewer, panel, checkpoints, qtbot, tmp_path):
+    """The panel, planned, with an image that workers can open."""
+    data = np.random.default_rng(0).integers(0, 255, (2100, 300, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "noise.tif", data, photometric="rgb", tile=(256, 256))
+    add_image(viewer, open_image(tmp_path / "noise.tif"))
+    panel.segment.model.use(checkpoints[0])
+    panel.segment.output.use(tmp_path / "labels.zarr")
+    wait_for_plan(panel, qtbot)
+    return panel
+
+
+def give(panel, address: str) -> None:
+    """What typing an address and leaving the line does."""
+    line = panel.segment.form.cluster.line
+    line.setText(address)
+    line.setModified(True)
+    line.editingFinished.emit()
+
+
+def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
+    from napari_uhrseg.engine.cluster import local_cluster
+
+    with local_cluster(1) as client:
+        give(on_file, client.scheduler.address)
+        wait_for_plan(on_file, qtbot)
+        on_file.segment.bar.start.click()
+        told = wait_for_end(on_file, qtbot)
+        with LabelStore.open(tmp_path / "labels.zarr") as store:
+            assert store.state().all()
+            assert store.prediction[0][:].all()
+    assert "Done in" in told
+
+
+def test_an_address_without_a_scheduler_is_said(on_file, qtbot, monkeypatch):
+    from napari_uhrseg.engine import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    give(on_file, "tcp://127.0.0.1:9")
+    bar = on_file.segment.bar
+    qtbot.waitUntil(lambda: "no scheduler" in bar.status.text(), timeout=30_000)

@@ -1,0 +1,228 @@
+"""Areas and export in the panel, on labels that are shown."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from napari.utils.notifications import notification_manager
+from npe2 import PluginManager, PluginManifest
+from qtpy.QtWidgets import QMessageBox
+
+from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend, Roi
+from napari_uhrseg.ui.layers import LabelsView, add_image
+from napari_uhrseg.ui.rows import Fold
+from napari_uhrseg.ui.saving import write_labels
+
+pytestmark = [
+    pytest.mark.gui,
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
+
+LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
+
+
+@pytest.fixture
+def shown(viewer, panel, tmp_path, qtbot):
+    """Labels of 3000 x 2000 pixels of 0.5 µm: road left of column 500, then lake."""
+    picture = Image.from_array(
+        np.zeros((3000, 2000), np.uint8), name="slide", pixel_size=(0.5, 0.5),
+        unit="micrometer",
+    )  # fmt: skip
+    add_image(viewer, picture)
+    store = LabelStore.create(tmp_path / "slide_labels.zarr", picture, LEGEND)
+    for level, array in enumerate(store.prediction):
+        array[:] = 2
+        array[:, : 500 >> level] = 1
+    view = LabelsView(viewer, store, picture)
+    for fold in panel.findChildren(Fold):
+        title = fold.heading.accessibleName()
+        fold.heading.setChecked(title in ("Areas", "Export"))
+    yield view
+    store.close()
+
+
+def rows(table):
+    """The texts of a tree, region by region."""
+
+    def of(item):
+        below = [of(item.child(i)) for i in range(item.childCount())]
+        return [item.text(i) for i in range(4)], below
+
+    return [of(table.topLevelItem(i)) for i in range(table.topLevelItemCount())]
+
+
+def test_areas_are_there_at_once_and_follow_what_is_written(panel, shown, qtbot):
+    table = panel.areas.table
+    qtbot.waitUntil(lambda: table.topLevelItemCount() == 2, timeout=10_000)
+    (road, _), (lake, _) = rows(table)
+    assert road == ["road", "≈ 0.375 mm²", "25.0%", "–"]
+    assert lake[:3] == ["lake", "≈ 1.12 mm²", "75.0%"]
+    shown.store.coarsest_shown()[:] = 1  # as a run does that goes on
+    qtbot.waitUntil(lambda: rows(table)[0][0][2] == "100.0%", timeout=10_000)
+
+
+def test_counting_gives_objects(panel, shown, qtbot):
+    table = panel.areas.table
+    qtbot.waitUntil(lambda: table.topLevelItemCount() == 2, timeout=10_000)
+    panel.areas.count.click()
+    qtbot.waitUntil(lambda: rows(table)[0][0][3] == "1", timeout=20_000)
+    assert rows(table)[0][0] == ["road", "0.375 mm²", "25.0%", "1"]
+    assert "Counted" in panel.areas.status.text()
+
+
+def test_each_drawn_region_has_its_own_lines(viewer, panel, shown, qtbot):
+    squares = [
+        np.array([[0, 0], [0, 1000], [1000, 1000], [1000, 0]]) - 0.5,
+        np.array([[0, 1000], [0, 2000], [1000, 2000], [1000, 1000]]) - 0.5,
+    ]
+    layer = viewer.add_shapes(
+        squares, shape_type="polygon", scale=(0.5, 0.5), units=("micrometer",) * 2
+    )
+    where = panel.areas.where
+    where.setCurrentIndex(where.findData(layer))
+    layer.selected_data = set()
+    table = panel.areas.table
+    qtbot.waitUntil(lambda: bool(rows(table) and rows(table)[0][1]), timeout=10_000)
+    first, second = rows(table)
+    assert (first[0][0], second[0][0]) == ("1", "2")
+    assert [line[0][2] for line in first[1]] == ["50.0%", "50.0%"]
+    assert [line[0][2] for line in second[1]] == ["0.0%", "100.0%"]
+
+
+def test_regions_from_a_file_are_counted_with_their_holes(
+    panel, shown, qtbot, tmp_path
+):
+    outer = [[0, 0], [1000, 0], [1000, 1000], [0, 1000], [0, 0]]
+    hole = [[500, 0], [1000, 0], [1000, 1000], [500, 1000], [500, 0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [outer, hole]},
+        "properties": {"classification": {"name": "plot"}},
+    }
+    path = tmp_path / "regions.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    panel.areas.bring_regions(path)
+    table = panel.areas.table
+    qtbot.waitUntil(
+        lambda: table.topLevelItemCount() == 2 and rows(table)[0][0][2] == "100.0%",
+        timeout=10_000,
+    )
+    panel.areas.save_csv(tmp_path / "areas.csv")
+    qtbot.waitUntil(lambda: (tmp_path / "areas.csv").exists(), timeout=20_000)
+    lines = list(csv.DictReader((tmp_path / "areas.csv").open()))
+    assert [line["region"] for line in lines] == ["1 plot"] * 2
+    assert [int(line["pixels"]) for line in lines] == [500_000, 0]
+
+
+def choose(part, name):
+    part.format.setCurrentIndex(part.format.findData(name))
+
+
+def test_export_writes_what_is_shown(panel, shown, qtbot, tmp_path):
+    part = panel.export
+    choose(part, "cog")
+    assert part.line.text() == str(tmp_path / "slide_labels_cog.tif")
+    assert not part.simplify.isEnabled()
+    assert "no coordinate system" in part.status.text()
+    part.start.click()
+    qtbot.waitUntil(lambda: part.status.text().startswith("Exported"), timeout=20_000)
+    with rasterio.open(tmp_path / "slide_labels_cog.tif") as raster:
+        assert np.count_nonzero(raster.read(1) == 1) == 3000 * 500
+    assert part.start.isEnabled()
+    assert not part.cancel.isEnabled()
+
+
+def test_a_target_that_exists_is_asked_about(
+    panel, shown, qtbot, tmp_path, monkeypatch
+):
+    target = tmp_path / "mine.geojson"
+    target.write_text("mine")
+    part = panel.export
+    choose(part, "qupath")
+    part.line.setText(str(target))
+    monkeypatch.setattr(QMessageBox, "exec", lambda box: 0)
+    monkeypatch.setattr(QMessageBox, "clickedButton", lambda box: None)
+    part.start.click()
+    assert target.read_text() == "mine"
+    monkeypatch.setattr(
+        QMessageBox,
+        "clickedButton",
+        lambda box: next(b for b in box.buttons() if b.text() == "Replace"),
+    )
+    part.start.click()
+    qtbot.waitUntil(lambda: part.status.text().startswith("Exported"), timeout=20_000)
+    assert len(json.loads(target.read_text())["features"]) == 2
+
+
+def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
+    import time
+
+    from napari_uhrseg.io.export import pyramids
+
+    real = pyramids.Pyramid.squares
+
+    def slow(self, level):
+        for square in real(self, level):
+            time.sleep(0.3)
+            yield square
+
+    monkeypatch.setattr(pyramids.Pyramid, "squares", slow)
+    part = panel.export
+    choose(part, "ome-tiff")
+    part.start.click()
+    qtbot.waitUntil(lambda: part.bar.value() > 0, timeout=20_000)
+    part.cancel.click()
+    qtbot.waitUntil(lambda: part.status.text().startswith("Stopped"), timeout=20_000)
+    assert [p.name for p in tmp_path.iterdir()] == ["slide_labels.zarr"]
+
+
+def test_what_cannot_be_is_said(panel, shown, qtbot, tmp_path):
+    part = panel.export
+    choose(part, "geojson")
+    notification_manager.records.clear()
+    part.start.click()
+    qtbot.waitUntil(lambda: "no coordinate" in part.status.text(), timeout=20_000)
+    (said,) = notification_manager.records
+    assert "coordinate system" in said.message
+    assert part.start.isEnabled()
+
+
+def test_without_labels_nothing_can_be_pressed(panel):
+    assert not panel.export.start.isEnabled()
+    assert not panel.areas.count.isEnabled()
+    assert "no labels" in panel.export.what.text()
+
+
+@pytest.mark.parametrize("name", ["a.cog.tif", "a.ome.tif", "a.zarr", "a.geojson"])
+def test_naparis_save_writes_the_same(viewer, shown, tmp_path, name):
+    manager = PluginManager.instance()
+    if "napari-uhrseg" not in manager:
+        manager.register(PluginManifest.from_distribution("napari-uhrseg"))
+    written = shown.layer.save(str(tmp_path / name))
+    assert written == [str(tmp_path / name)]
+    if name.endswith(".tif"):
+        with rasterio.open(tmp_path / name) as raster:
+            assert np.count_nonzero(raster.read(1) == 1) == 3000 * 500
+    elif name.endswith(".zarr"):
+        found = open_image(tmp_path / name).read(Roi(0, 499, 1, 2)).data
+        assert found.ravel().tolist() == [1, 2]
+    else:
+        features = json.loads((tmp_path / name).read_text())["features"]
+        names = [f["properties"]["classification"]["name"] for f in features]
+        assert sorted(names) == ["lake", "road"]
+
+
+def test_naparis_save_leaves_other_labels_alone(viewer, panel, tmp_path):
+    layer = viewer.add_labels(np.ones((20, 30), np.uint8), name="mine")
+    with pytest.raises(ExportError, match="mine is not from a label store"):
+        write_labels(str(tmp_path / "a.gpkg"), *layer.as_layer_data_tuple()[:2])
+    written = write_labels(
+        str(tmp_path / "a.ome.tif"), *layer.as_layer_data_tuple()[:2]
+    )
+    with rasterio.open(written[0]) as raster:
+        assert raster.read(1).shape == (20, 30)
