@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from engine.correcting import squares
 from qtpy.QtCore import Qt
-from test_finetune import paint, set_by_hand, train, wait_for_lesson
+from teaching import paint, set_by_hand, train, wait_for_lesson
 
 from napari_uhrseg.models.header import read_card
 from napari_uhrseg.models.registry import REGISTRY, build

@@ -8,14 +8,21 @@ import pytest
 from engine.correcting import LEGEND, checkpoint, squares
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QWidget
+from teaching import (
+    PLACES,
+    paint,
+    set_by_hand,
+    train,
+    wait_for_lesson,
+    wait_for_training,
+)
 from waiting import wait_for_end, wait_for_plan
 
-from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.header import read_card
-from napari_uhrseg.types import Roi, Stroke
+from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.loading import keep_triton_out
 from napari_uhrseg.ui.rows import Fold
@@ -23,43 +30,6 @@ from napari_uhrseg.ui.rows import Fold
 pytestmark = pytest.mark.gui
 
 STEPS = 24
-
-
-def paint(store, ids, *rois):
-    """Strokes over all of some rectangles; ids of the whole image, or one for all."""
-    with Corrections.open(store) as corrections:
-        for roi in rois:
-            part = np.broadcast_to(ids, store.shape)[roi.slices].astype(np.uint8)
-            corrections.apply(Stroke(roi, np.ones(part.shape, bool), part))
-
-
-PLACES = [Roi(y, x, 48, 48) for y in range(8, 650, 160) for x in range(8, 780, 160)]
-
-
-def set_by_hand(part, **values):
-    part.form.length.setCurrentIndex(part.form.length.findData("hand"))
-    for name, value in values.items():
-        part.form.hand.widgets[name].setValue(value)
-
-
-def wait_for_lesson(part, qtbot):
-    part.refresh()
-    qtbot.waitUntil(
-        lambda: not part._stale and not part._looking and part.bar.start.isEnabled(),
-        timeout=60_000,
-    )
-    return part.lesson.text()
-
-
-def train(part, qtbot):
-    wait_for_lesson(part, qtbot)
-    part.bar.start.click()
-    qtbot.waitUntil(lambda: part.bar.cancel.isEnabled(), timeout=30_000)
-    wait_for_training(part, qtbot)
-
-
-def wait_for_training(part, qtbot):
-    qtbot.waitUntil(lambda: part._training is None, timeout=120_000)
 
 
 @pytest.fixture(scope="session")
@@ -272,6 +242,41 @@ def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
     assert part.bar.status.text().startswith("Ended with an error")
 
 
+def test_without_held_out_places_no_figure_is_shown(segmented, scene, qtbot):
+    part = segmented.finetune
+    paint(segmented.segment.view.store, scene[0], Roi(64, 64, 60, 60))
+    set_by_hand(part, steps=3, learning_rate=0.001)
+    train(part, qtbot)
+    assert part.outcome.isVisible()
+    assert "No honest figure" in part.outcome.verdict.text()
+    assert part.outcome.table.isHidden()
+    assert part.curves.losses
+    assert not part.curves.scores
+    assert not part.curves.held_out
+
+
+def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
+    curves = panel.finetune.curves
+    curves.begin()
+    qtbot.waitUntil(lambda: curves.loss is not None, timeout=20_000)
+    curves.add_loss(1, 0.5)
+    light = {}
+    for theme in ("dark", "light"):
+        viewer.theme = theme
+        ground = curves._ground.backgroundBrush().color()
+        for plot in (curves.loss, curves.miou):
+            axis = plot.getAxis("left")
+            light[theme] = ground.lightness()
+            for ink in (axis.textPen().color(), axis.label.defaultTextColor()):
+                assert abs(ink.lightness() - ground.lightness()) > 120
+            curve = plot.listDataItems()[0].opts["pen"].color()
+            assert abs(curve.lightness() - ground.lightness()) > 60
+    assert light["dark"] < 100 < light["light"]
+    assert curves.loss.getAxis("left").labelText == "training loss"
+    assert curves.miou.getAxis("left").labelText == "held-out mIoU (%)"
+    assert curves.miou.getAxis("bottom").labelText == "step"
+
+
 # afterwards
 
 
@@ -386,3 +391,13 @@ def test_everything_has_a_name_and_a_tooltip_and_takes_no_letter(learnt):
             assert widget.toolTip(), widget.accessibleName() or text
             assert "&" not in text
     assert seen > 15
+
+
+def test_closing_the_dock_ends_the_training(viewer, corrected, qtbot):
+    part = corrected.finetune
+    set_by_hand(part, steps=2000)
+    wait_for_lesson(part, qtbot)
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
+    viewer.window.remove_dock_widget(corrected)
+    assert QThreadPool.globalInstance().waitForDone(20_000)

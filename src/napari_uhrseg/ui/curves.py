@@ -13,6 +13,7 @@ EVERY = 400  # ms between two drawings
 HEIGHT = 290
 SMALL = {"font-size": "8pt"}
 # seen on napari's dark and light ground alike (contrast 3 and more on both)
+NOTHING = "no places are held out"
 LOSS, MIOU = "#d9822b", "#2f86d9"
 
 
@@ -28,10 +29,12 @@ class Curves(QWidget):
         self.losses: list[tuple[int, float]] = []
         self.scores: list[tuple[int, float]] = []
         self.total = 0  # steps that are to come in all
+        self.held_out = True  # whether there is to be a held-out mIoU
         self.loss: Any = None  # plots of pyqtgraph, once it is there
         self.miou: Any = None
         self._lines: list[Any] = []
         self._level: Any = None
+        self._nothing: Any = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self.setFixedHeight(HEIGHT)
@@ -43,6 +46,7 @@ class Curves(QWidget):
     def begin(self) -> None:
         """A training begins: forget the points of the last one."""
         self.losses, self.scores, self.total = [], [], 0
+        self.held_out = True
         if self._level is not None:
             self._level.hide()
         if self.loss is None:
@@ -109,6 +113,8 @@ class Curves(QWidget):
         self._level = pg.InfiniteLine(angle=0, pen=dashed)
         self._level.hide()
         self.miou.addItem(self._level, ignoreBounds=True)
+        self._nothing = pg.LabelItem(NOTHING, size="8pt", parent=self.miou.getViewBox())
+        self._nothing.anchor((0.5, 0.5), (0.5, 0.5))
         self._follow_theme()
         self._draw_now()
 
@@ -118,6 +124,7 @@ class Curves(QWidget):
         theme = get_theme(self._viewer.theme)
         self._ground.setBackground(theme.background.as_hex(format="long"))
         ink = theme.text.as_hex(format="long")
+        self._nothing.setText(NOTHING, color=ink)
         for plot in (self.loss, self.miou):
             for side in ("left", "bottom"):
                 axis = plot.getAxis(side)
@@ -131,7 +138,11 @@ class Curves(QWidget):
         for line, points in zip(self._lines, (self.losses, self.scores), strict=True):
             line.setData([s for s, _ in points], [v for _, v in points])
         self.loss.setXRange(0, max(1, self.total), padding=0.03)
-        if self.scores:
+        self._nothing.setVisible(not self.held_out)
+        if not self.scores:
+            self.miou.setYRange(0, 100)
+        else:
+            self.miou.enableAutoRange(y=True)
             self._level.setValue(self.scores[0][1])
             self._level.setVisible(self.scores[0][0] == 0)
 

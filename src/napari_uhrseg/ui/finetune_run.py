@@ -79,6 +79,7 @@ class Training(QObject):
         match event:
             case events.Gathered(lesson=lesson):
                 self._lesson = lesson
+                self._curves.held_out = lesson.honest
                 self._say(CHECKING if lesson.honest else LEARNING)
             case events.Progress(seconds_left=None):
                 self._say(CHECKING)

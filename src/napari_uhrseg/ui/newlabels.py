@@ -51,6 +51,8 @@ class NewLabelsDialog(QDialog):
         layout.addWidget(buttons)
         for _ in range(CLASSES):
             self.add_row()
+        self.ok.setDefault(True)
+        self.rows[0].line.setFocus()
         self.accepted.connect(lambda: self.chosen.emit(self.legend()))
         self.resize(360, 300)
 

@@ -1,0 +1,43 @@
+"""Painting corrections and training on them, as the tests of Fine-tune do."""
+
+import numpy as np
+
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.types import Roi, Stroke
+
+
+def paint(store, ids, *rois):
+    """Strokes over all of some rectangles; ids of the whole image, or one for all."""
+    with Corrections.open(store) as corrections:
+        for roi in rois:
+            part = np.broadcast_to(ids, store.shape)[roi.slices].astype(np.uint8)
+            corrections.apply(Stroke(roi, np.ones(part.shape, bool), part))
+
+
+PLACES = [Roi(y, x, 48, 48) for y in range(8, 650, 160) for x in range(8, 780, 160)]
+
+
+def set_by_hand(part, **values):
+    part.form.length.setCurrentIndex(part.form.length.findData("hand"))
+    for name, value in values.items():
+        part.form.hand.widgets[name].setValue(value)
+
+
+def wait_for_lesson(part, qtbot):
+    part.refresh()
+    qtbot.waitUntil(
+        lambda: not part._stale and not part._looking and part.bar.start.isEnabled(),
+        timeout=60_000,
+    )
+    return part.lesson.text()
+
+
+def train(part, qtbot):
+    wait_for_lesson(part, qtbot)
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: part.bar.cancel.isEnabled(), timeout=30_000)
+    wait_for_training(part, qtbot)
+
+
+def wait_for_training(part, qtbot):
+    qtbot.waitUntil(lambda: part._training is None, timeout=120_000)
