@@ -59,56 +59,87 @@ def told(events):
     return [e.now for e in events if isinstance(e, Retried)]
 
 
+class Limited(ToyNet):
+    """Runs out of memory above so many windows at once."""
+
+    limit = 4
+
+    def forward(self, batch):
+        views = batch.views["local"]
+        if len(views) > self.limit and not views.is_meta:
+            raise torch.OutOfMemoryError("fake device: out of memory")
+        return super().forward(batch)
+
+
+def limited(image, limit, fall_back=None, on=None):
+    """After the first block only ``limit`` windows fit; ``on(job)`` is called then."""
+    checkpoint = make_checkpoint(Limited(window=256))
+    store = LabelStore.create(None, image, LEGEND)
+    events = segment(image, checkpoint, store, ONE, BUDGET, fall_back=fall_back)
+    seen = []
+    for event in events:
+        seen.append(event)
+        if isinstance(event, BlockDone) and event.done == 1:
+            checkpoint.model.limit = limit
+            if on is not None:
+                on(events.gi_yieldfrom.gi_frame.f_locals["self"], checkpoint.model)
+    return store, seen
+
+
 def test_windows_halve_their_batch_and_the_labels_are_the_same(picture):
-    image, checkpoint = picture(1024, 2048), make_checkpoint(ToyNet(window=256))
-    whole, _ = go(image, checkpoint, {})
-    held = 1024 * 1024 * 4 * 4  # the logits of a block
-    each = 256 * 256 * 6 * 4  # input and logits of a window
-    store, events = go(image, checkpoint, {1: held + 5 * each // 2})
-    assert told(events) == ["with batches of 2"]
+    image = picture(1024, 2048)
+    whole, _ = limited(image, 4)
+    store, events = limited(image, 1)
+    assert told(events) == ["with batches of 2", "with batches of 1"]
     assert isinstance(events[-1], Finished)
     assert (labels_of(store) == labels_of(whole)).mean() > 0.9999
+    np.testing.assert_array_equal(
+        labels_of(store)[:, :1024], labels_of(whole)[:, :1024]
+    )
 
 
-def test_at_one_window_the_cpu_is_offered_and_what_is_done_stays(picture, monkeypatch):
-    image, checkpoint = picture(1024, 2048), make_checkpoint(ToyNet(window=256))
+def test_a_device_too_small_for_one_window_says_what_helps(picture):
     with pytest.raises(DeviceError, match="one window") as error:
-        go(image, checkpoint, {1: MB})
+        limited(picture(1024, 2048), 0)
     assert "what is done stays" in error.value.hint
-    asked = []
+
+
+def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):
+    image = picture(1024, 2048)
+    models, asked = [], []
+
+    def leave_the_device(job, model):
+        """From here on the device is not the CPU, as far as the job can tell."""
+        models.append(model)
+        made = job._merger
+        job.device = torch.device("meta")
+
+        def merger(roi):
+            device, job.device = job.device, torch.device("cpu")
+            try:
+                return made(roi)
+            finally:
+                job.device = device
+
+        real = job.logits
+
+        def logits(batch):
+            if job.device.type != "cpu":
+                raise torch.OutOfMemoryError("fake device: out of memory")
+            return real(batch)
+
+        job._merger, job.logits = merger, logits
 
     def agree(message):
         asked.append(message)
         return True
 
-    store = LabelStore.create(None, image, LEGEND)
-    with Refusing() as device:
-        events = segment(image, checkpoint, store, ONE, BUDGET, fall_back=agree)
-        seen = []
-        for event in events:
-            seen.append(event)
-            if isinstance(event, BlockDone) and event.done == 1:
-                device.limit = MB
-                kept = labels_of(store)[:, :1024].copy()
-                job = events.gi_yieldfrom.gi_frame.f_locals["self"]
-                job.device = torch.device("meta")  # not the CPU: it may be left
-                monkeypatch.setattr(job, "logits", refuse_off_cpu(job, device))
-    assert asked
-    assert told(seen)[-1] == "on the CPU"
-    assert labels_of(store).all()
-    np.testing.assert_array_equal(labels_of(store)[:, :1024], kept)
-
-
-def refuse_off_cpu(job, device):
-    real = job.logits
-
-    def logits(batch):
-        if job.device.type != "cpu":
-            raise torch.OutOfMemoryError("fake device: out of memory")
-        device.limit = 1 << 60  # main memory is another one
-        return real(batch)
-
-    return logits
+    whole, _ = limited(image, 4)
+    store, events = limited(image, 4, agree, leave_the_device)
+    assert len(asked) == 1
+    assert "one window" in asked[0]
+    assert told(events) == ["with batches of 2", "with batches of 1", "on the CPU"]
+    assert (labels_of(store) == labels_of(whole)).mean() > 0.9999
 
 
 class Banded(FrameNet):
@@ -117,12 +148,13 @@ class Banded(FrameNet):
     in_bands = True
 
     def forward(self, batch):
-        if batch.views["local"].shape[-2] > 800:
+        views = batch.views["local"]
+        if views.shape[-2] > 800 and not views.is_meta:
             raise torch.OutOfMemoryError("fake device: out of memory")
         return super().forward(batch)
 
     def coarse(self, batch, rows):
-        if rows > 256:
+        if rows > 256 and not batch.views["local"].is_meta:
             raise torch.OutOfMemoryError("fake device: out of memory")
         return super().forward(batch)["logits"]
 

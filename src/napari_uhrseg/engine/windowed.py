@@ -93,15 +93,17 @@ class WindowJob(Job):
                     seen += len(item.windows)
                     yield self.progress(seen, total)
                 for block in item.ended:
-                    merger = mergers.pop(block.roi, None)
                     if block.error:
                         failed += 1
+                        mergers.pop(block.roi, None)
                         self.write_failed(block.roi)
                         yield BlockFailed(block.roi, block.error)
                         continue
                     done += 1
-                    self._finish(block, merger)
-                    yield BlockDone(block.roi, done, len(blocks), empty=merger is None)
+                    empty = block.roi not in mergers
+                    # popped here, so that nothing holds the logits any longer
+                    self._finish(block, mergers.pop(block.roi, None))
+                    yield BlockDone(block.roi, done, len(blocks), empty)
         yield Finished(self.run, done, failed, self.seconds())
 
     def _count(self, block: Roi) -> int:
@@ -185,16 +187,11 @@ class WindowJob(Job):
         first = 0
         while first < len(item.windows):
             windows = item.windows[first : first + self.batch_size]
-            batch = item.batch
-            if len(windows) < len(item.windows) or len(windows) < self.batch_size:
-                # padded to the batch's size: kernels depend on it
-                index = torch.arange(self.batch_size).clamp(max=len(windows) - 1)
-                batch = batch[index + first]
             try:
                 for block, _ in windows:
                     if block.roi not in mergers:
                         mergers[block.roi] = self._merger(block.roi)
-                logits = self.logits(batch)
+                logits = self.logits(self._slice(item.batch, first, len(windows)))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -203,6 +200,13 @@ class WindowJob(Job):
             for (block, window), one in zip(windows, logits, strict=False):
                 mergers[block.roi].add(window, one)
             first += len(windows)
+
+    def _slice(self, batch: Batch, first: int, count: int) -> Batch:
+        """Padded to the batch's size: kernels depend on it."""
+        size = self.batch_size
+        if count == size == len(next(iter(batch.views.values()))):
+            return batch
+        return batch[torch.arange(size).clamp(max=count - 1) + first]
 
     def _merger(self, roi: Roi) -> Merger:
         return Merger(

@@ -1,0 +1,64 @@
+"""A run under a limit that the system enforces."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHILD = """
+import resource
+import numpy as np, psutil, torch
+from toy import LEGEND, ToyNet, make_checkpoint
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import Finished, Planned
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.errors import DeviceError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import SegmentSettings
+
+MB = 1 << 20
+pixels = np.random.default_rng(0).integers(0, 255, (2048, 2048, 3), np.uint8)
+image = Image.from_array(pixels, name="noise", rgb=True)
+checkpoint = make_checkpoint(ToyNet(window=512))
+settings = SegmentSettings(device="cpu", threads=1)
+for more in (3000, 200):
+    with LabelStore.create(None, image, LEGEND) as store:
+        held = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (held + more * MB, -1))
+        try:
+            budget = MemoryBudget("cpu", 8192 * MB, 8192 * MB)
+            for event in segment(image, checkpoint, store, settings, budget):
+                if isinstance(event, Planned):
+                    print("planned", event.plan.estimate.device_bytes <= more * MB,
+                          len(event.plan.warnings))
+                if isinstance(event, Finished):
+                    print("finished", event.failed)
+        except DeviceError as error:
+            print("refused", "at least" in error.hint)
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
+def test_a_run_keeps_to_the_systems_limit_or_says_that_it_cannot():
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHILD],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+            ),
+            "OMP_NUM_THREADS": "1",
+        },
+    )
+    assert child.stdout.splitlines() == [
+        "planned True 1",
+        "finished 0",
+        "refused True",
+    ]
