@@ -51,3 +51,7 @@ class TrainingError(UhrSegError):
 
 class ExportError(UhrSegError):
     """Labels cannot be exported, or not there."""
+
+
+class ClusterError(UhrSegError):
+    """A scheduler or its workers are missing, do not fit, or cannot do the work."""

@@ -1,4 +1,4 @@
-"""Benchmarks: ``make bench``, or ``run.py window opening engine seams glnet`` for some.
+"""Benchmarks: ``make bench``, or some of them by name: ``run.py window speed``.
 
 Not tests: they print tables and never fail on a figure. ``--image`` and
 ``--checkpoint`` take files of your own instead of the samples.
@@ -11,7 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 # the window first: torch must not be loaded before it (see ui/loading.py)
-ALL = ("window", "opening", "engine", "seams", "glnet")
+ALL = (
+    "window", "painting", "opening", "speed", "seams", "glnet", "memory", "cluster",
+)  # fmt: skip
 
 
 def main() -> None:

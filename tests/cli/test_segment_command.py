@@ -1,6 +1,7 @@
 """``napari-uhrseg segment`` as people type it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -167,3 +168,147 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
         same = stopped.prediction[0][:] == whole.prediction[0][:]
         # not to the bit: this process may use another number of threads
         assert same.mean() > 0.9999
+
+
+@pytest.fixture
+def segment_all(files, tmp_path):
+    def run(*images: object, options: tuple[str, ...] = ()):
+        command = ["segment", *map(str, images), "--output", str(tmp_path / "all")]
+        command += ["--checkpoint", str(files / "net.safetensors"), *COMMON, *options]
+        return CliRunner().invoke(app, command)
+
+    return run
+
+
+def test_many_images_are_labelled_and_what_is_done_is_skipped(
+    segment_all, files, tmp_path
+):
+    first = segment_all(files / "images" / "1.tif", files / "picture.tif")
+    assert first.exit_code == 0, first.output
+    assert "2 labelled" in first.stdout
+    again = segment_all(files / "images" / "*.tif", options=("--json",))
+    assert again.exit_code == 0, again.output
+    report = lines(again)[-1]
+    assert report["event"] == "report"
+    assert report["skipped"] == [str(files / "images" / "1.tif")]
+    assert report["done"] == [str(files / f"images/{n}.tif") for n in (0, 2)]
+    assert {e["image"] for e in lines(again)[:-1]} == {
+        str(files / f"images/{n}.tif") for n in range(3)
+    }
+    for name in ("0.tif", "1.tif", "2.tif", "picture.tif"):
+        with LabelStore.open(tmp_path / "all" / f"{name}.labels.zarr") as store:
+            assert store.prediction[0][:].all()
+
+
+def test_images_that_fail_are_named_at_the_end_and_do_not_stop_the_others(
+    segment_all, files, tmp_path
+):
+    (tmp_path / "empty.tif").touch()
+    names = (tmp_path / "empty.tif", files / "picture.tif", tmp_path / "none.tif")
+    result = segment_all(*names)
+    assert result.exit_code == 1
+    assert "1 labelled, 2 failed" in result.stdout
+    said = result.stderr.replace("\n", " ")
+    assert f"{tmp_path / 'none.tif'}: {tmp_path / 'none.tif'} does not exist" in said
+    assert "is empty (0 bytes). Copy or download it again." in said
+    report = lines(segment_all(*names, options=("--json",)))[-1]
+    assert [f["image"] for f in report["failed"]] == [str(names[0]), str(names[2])]
+    assert report["skipped"] == [str(names[1])]
+
+
+def test_a_pattern_without_a_file_and_two_of_one_name_are_said(
+    segment_all, files, tmp_path
+):
+    result = segment_all(tmp_path / "*.svs")
+    assert result.exit_code == 1
+    assert "No file fits" in result.stderr
+    result = segment_all(files / "images" / "0.tif", files / "masks" / "0.tif")
+    assert result.exit_code == 1
+    assert "same name" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_is_no_folder_for_many(segment, segment_all, files):
+    segment(output="all")
+    result = segment_all(files / "images" / "*.tif")
+    assert result.exit_code == 1
+    assert "not a plain folder" in result.stderr
+
+
+def test_two_workers_make_the_labels_of_one_process(segment, tmp_path):
+    result = segment("--workers", "2", "--json", output="two.zarr")
+    assert result.exit_code == 0, result.output
+    names = [event["event"] for event in lines(result)]
+    assert names[0] == "planned"
+    assert names[-1] == "finished"
+    segment(output="one.zarr")
+    with (
+        LabelStore.open(tmp_path / "one.zarr") as one,
+        LabelStore.open(tmp_path / "two.zarr") as two,
+    ):
+        # not to the bit: workers have fewer threads
+        same = one.prediction[0][:] == two.prediction[0][:]
+        assert same.mean() > 0.9999
+        assert len(two.runs) == 1
+
+
+def test_a_scheduler_that_is_not_there_is_said(segment, monkeypatch, tmp_path):
+    from napari_uhrseg.engine import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    result = segment("--scheduler", "tcp://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "no scheduler at 'tcp://127.0.0.1:9'" in result.stderr
+    assert "dask scheduler" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scheduler_and_workers_of_its_own_do_not_go_together(segment):
+    result = segment("--scheduler", "tcp://127.0.0.1:9", "--workers", "2")
+    assert result.exit_code == 2
+
+
+ON_WORKERS = """
+from dataclasses import replace
+from napari_uhrseg.cli import app
+from napari_uhrseg.engine import cluster
+
+begin = cluster.begin
+cluster.begin = lambda plan, *rest: begin(replace(plan, block_chunks=1), *rest)
+app()
+"""
+
+
+def test_interrupted_with_its_workers_it_is_continued_by_one_process(
+    segment, files, tmp_path
+):
+    image = tmp_path / "large.tif"
+    noise = np.random.default_rng(0)
+    data = noise.integers(0, 255, (9216, 200, 3), np.uint8)
+    tifffile.imwrite(image, data, photometric="rgb", tile=(256, 256))
+    run = subprocess.Popen(
+        [
+            sys.executable, "-c", ON_WORKERS, "segment", image, *COMMON, "--json",
+            "--output", tmp_path / "stopped.zarr", "--workers", "2",
+            "--checkpoint", files / "net.safetensors",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    for line in run.stdout:
+        if '"block_done"' in line:
+            break
+    os.killpg(run.pid, signal.SIGINT)  # as the terminal does: the workers get it too
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    with LabelStore.open(tmp_path / "stopped.zarr") as store:
+        done = int((store.state() > 0).sum())
+        assert 0 < done < store.state().size
+    assert segment(image=str(image), output="stopped.zarr").exit_code == 0
+    with LabelStore.open(tmp_path / "stopped.zarr") as store:
+        assert store.state().all()
+        assert len(store.runs) == 1

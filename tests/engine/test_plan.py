@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from toy import ToyNet, make_checkpoint
 
 from napari_uhrseg.engine import plan as plan_module
-from napari_uhrseg.engine.cost import bytes_per_window
+from napari_uhrseg.engine import sizing
+from napari_uhrseg.engine.calibrate import How, Measured
 from napari_uhrseg.engine.device import MemoryBudget, find_device
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.plan import make_plan
@@ -15,6 +16,7 @@ from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.types import Roi, SegmentSettings
+from napari_uhrseg.units import parse_bytes
 
 MB = 1 << 20
 BUDGET = MemoryBudget("cpu", 1024 * MB, 1024 * MB)
@@ -63,15 +65,55 @@ def test_the_share_computed_twice_is_stated(monkeypatch):
     assert plan.computed_twice == pytest.approx(plan.windows / unique - 1)
 
 
-def test_a_smaller_budget_means_smaller_batches_and_stays_within():
-    need = bytes_per_window(CHECKPOINT.model)
-    big = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET)
-    small = make_plan(
-        blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", 4 * need, 64 * MB)
-    )
-    assert small.run.batch_size < big.run.batch_size
-    with pytest.raises(DeviceError, match="One window needs"):
-        make_plan(blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", need // 2, MB))
+def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):
+    def batch(self, size):  # a network of 300 MB a window
+        return Measured(0.01 * size, 300 * MB * size)
+
+    monkeypatch.setattr(How, "batch", batch)
+    plans = {}
+    for budget in (600, 1000, 1700, 4000):
+        limit = MemoryBudget("cpu", budget * MB, 64 * MB)
+        plans[budget] = make_plan(blank(), CHECKPOINT, SETTINGS, limit)
+        assert plans[budget].estimate.device_bytes <= budget * MB
+    batches = [p.run.batch_size for p in plans.values()]
+    assert batches == [1, 2, 4, 4]
+    assert plans[4000].sized.cache > plans[600].sized.cache
+
+
+def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):
+    monkeypatch.setattr(How, "batch", lambda _, n: Measured(1, 700 * MB * n))
+    with pytest.raises(DeviceError, match="One window needs") as error:
+        make_plan(blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", 300 * MB, MB))
+    assert "bf16" in error.value.hint
+    named = error.value.hint.partition("at least ")[2].partition(",")[0]
+    enough = MemoryBudget("cpu", parse_bytes(named.replace(" ", "")), MB)
+    plan = make_plan(blank(), CHECKPOINT, SETTINGS, enough)
+    assert plan.run.batch_size == 1
+
+
+def test_what_others_have_taken_is_not_promised(monkeypatch):
+    monkeypatch.setattr(sizing, "free_bytes", lambda _: 700 * MB)
+    plan = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET)
+    assert plan.budget.device_bytes == 700 * MB
+    assert "free" in plan.warnings[0]
+
+
+def test_a_network_is_measured_once_for_all_processes(monkeypatch):
+    class Counted(ToyNet):
+        runs = 0
+
+        def forward(self, batch):
+            if not batch.views["local"].is_meta:
+                Counted.runs += 1
+            return super().forward(batch)
+
+    checkpoint = make_checkpoint(Counted())
+    make_plan(blank(), checkpoint, SETTINGS, BUDGET)
+    once = Counted.runs
+    make_plan(blank(), make_checkpoint(Counted()), SETTINGS, BUDGET)
+    assert once == Counted.runs == 2
+    make_plan(blank(), checkpoint, replace(SETTINGS, precision="bf16"), BUDGET)
+    assert Counted.runs == 4
 
 
 def test_unknown_device_lists_those_there_are():

@@ -133,7 +133,7 @@ def test_erasing_brings_the_prediction_back(store, corrections):
 def test_a_fill_of_many_parts_is_one_step(store, corrections):
     corrections.apply(stroke(1200, 600, 40, 40, 1))
     before = store.correction[0][:]
-    assert run_out(corrections.fill(Roi(-100, 50, 4999, 9999), 2)) == 2
+    assert run_out(corrections.fill(Roi(-100, 50, 4999, 9999), 2)) == 6
     wanted = before.copy()
     wanted[:4899, 50:] = 2
     np.testing.assert_array_equal(store.correction[0][:], wanted)
@@ -149,7 +149,7 @@ def test_a_fill_left_early_can_be_undone(store, corrections):
     filling = corrections.fill(Roi(0, 0, *SHAPE), 1)
     next(filling)
     filling.close()
-    assert corrections.counts() == {1: 4096 * 2100}
+    assert corrections.counts() == {1: 2048 * 2048}
     corrections.undo()
     assert corrections.counts() == {}
 
@@ -157,13 +157,13 @@ def test_a_fill_left_early_can_be_undone(store, corrections):
 def test_a_stroke_amid_a_fill_keeps_the_order_of_steps(store, corrections):
     filling = corrections.fill(Roi(0, 0, *SHAPE), 1)
     next(filling)
-    corrections.apply(stroke(4090, 0, 20, 20, 2))
+    corrections.apply(stroke(2040, 0, 20, 20, 2))
     list(filling)
-    assert (store.correction[0][4090:4110, 0] == [2] * 6 + [1] * 14).all()
+    assert (store.correction[0][2040:2060, 0] == [2] * 8 + [1] * 12).all()
     corrections.undo()
-    assert (store.correction[0][4090:4110, 0] == 2).all()
+    assert (store.correction[0][2040:2060, 0] == 2).all()
     corrections.undo()
-    assert (store.correction[0][4090:4110, 0] == [1] * 6 + [0] * 14).all()
+    assert (store.correction[0][2040:2060, 0] == [1] * 8 + [0] * 12).all()
     corrections.undo()
     assert corrections.counts() == {}
     assert_in_step(store)

@@ -283,7 +283,7 @@ class Painting(RuleBasedStateMachine):
 
 TestPainting = Painting.TestCase
 TestPainting.settings = settings(
-    max_examples=25,
+    max_examples=10,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

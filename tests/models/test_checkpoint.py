@@ -50,6 +50,18 @@ def test_card_and_weights_come_back(saved):
         torch.testing.assert_close(back, tensor, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [0x580, 0x480])
+def test_a_header_whose_length_begins_like_a_pickle_is_a_header(tmp_path, length):
+    model = build("plain", ARGUMENTS, LEGEND)
+    card = Card("plain", ARGUMENTS, LEGEND, model.spec)
+    text = json.dumps({"__metadata__": {"card": json.dumps(card.to_dict())}})
+    assert len(text) <= length
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + text.encode().ljust(length))
+    assert path.read_bytes()[0] == 0x80
+    assert read_card(path) == card
+
+
 def test_parts_only_training_needs_are_in_no_file_and_start_new(tmp_path):
     """Parts of parts too: ISDNet's are within its heads."""
     arguments = {"encoder": "test_efficientnet", "width": 8, "window": 64, "frame": 64}
@@ -181,6 +193,16 @@ def test_files_of_another_kind(saved, spoil, message):
         with pytest.raises(CheckpointError, match=message) as error:
             read(path)
         assert error.value.hint
+
+
+@pytest.mark.parametrize("length", [0x10280, 0x10580])
+def test_a_header_whose_length_begins_like_a_pickle_is_none(saved, length):
+    """Its first two bytes are those of a pickle of protocol 2 or 5."""
+    path, _, card = saved
+    header = json.dumps({"__metadata__": {"card": json.dumps(card.to_dict())}})
+    path.write_bytes(struct.pack("<Q", length) + header.encode().ljust(length))
+    assert path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x05")
+    assert read_card(path) == card
 
 
 def _rewrite(path: Path, change, tensors=None) -> None:

@@ -32,6 +32,22 @@ MemoryOption = Annotated[
         help="What the run may take on the device, such as 2GB or 800MB.",
     ),
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Run on a cluster of dask.distributed: its scheduler's address. Workers "
+        "must see image, checkpoint and output at the same paths.",
+        metavar="TCP://HOST:PORT",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Run on this many processes of this machine, with a GPU each where there "
+        "are GPUs.",
+        min=1,
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Only JSON, one object a line, on stdout.")
 ]

@@ -1,4 +1,4 @@
-"""``napari-uhrseg segment``: label an image into a store."""
+"""``napari-uhrseg segment``: label images into stores."""
 
 from contextlib import closing
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from napari_uhrseg.cli.batch import Failure, Report, find_images, store_paths
 from napari_uhrseg.cli.console import (
     err,
     json_line,
@@ -21,17 +22,20 @@ from napari_uhrseg.cli.options import (
     JsonOption,
     MemoryOption,
     PrecisionOption,
-    make_budget,
+    SchedulerOption,
+    WorkersOption,
     parse_numbers,
     parse_roi,
 )
-from napari_uhrseg.errors import StoreError
+from napari_uhrseg.cli.where import engine
+from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from napari_uhrseg.cli.where import Engine
     from napari_uhrseg.engine.events import Finished, SegmentEvent
     from napari_uhrseg.engine.plan import Plan
     from napari_uhrseg.io.image import Image
@@ -39,13 +43,19 @@ if TYPE_CHECKING:
 
 
 def segment(
-    image: Annotated[Path, typer.Argument(help="An image file or OME-Zarr folder.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, OME-Zarr folders, or patterns such as 'slides/*.svs'."
+        ),
+    ],
     checkpoint: CheckpointOption,
     output: Annotated[
         Path,
         typer.Option(
-            help="The label store (an OME-Zarr folder); a run that was stopped "
-            "goes on when it exists."
+            help="The label store (an OME-Zarr folder). For several images or a "
+            "pattern: the folder of their stores, each IMAGE.labels.zarr. Runs that "
+            "were stopped go on where they exist."
         ),
     ],
     memory_budget: MemoryOption = None,
@@ -77,16 +87,24 @@ def segment(
             "--replace", help="Overwrite what a run with other settings has labelled."
         ),
     ] = False,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say the plan.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Label an image into a store, within a memory budget.
+    """Label images into stores, within a memory budget, here or on a cluster.
 
     Ctrl-C stops it; the same command goes on from there, and ends with the same
-    labels. Exits with 1 where parts of the image could not be read.
+    labels. Of several images, those that are done are skipped, and those that fail
+    are named at the end.
+
+    Exits with 0 where all is labelled, 1 where an image failed or parts of one could
+    not be read, 2 where the command is wrong, 130 where it was stopped.
     """
+    if scheduler and workers:
+        raise typer.BadParameter("Give --scheduler or --workers, not both.")
     settings = SegmentSettings(
         device=device,
         precision=precision,
@@ -95,43 +113,76 @@ def segment(
         bands=None if bands is None else parse_numbers(bands),
         scale=scale,
     )
-    with err.status("Loading torch and the checkpoint"):
-        from napari_uhrseg.engine import segment as engine
-        from napari_uhrseg.engine.plan import make_plan
-        from napari_uhrseg.io.image import open_image
-        from napari_uhrseg.models.checkpoint import load_checkpoint
-
-        opened = open_image(image)
-        loaded = load_checkpoint(checkpoint)
-        budget = make_budget(device, memory_budget)
-    if dry_run:
-        with err.status("Planning"):
-            _tell_plan(make_plan(opened, loaded, settings, budget), json)
-        return
+    paths, many = find_images(images)
+    stores = store_paths(paths, output) if many else {paths[0]: output}
+    report = Report(untried=list(paths))
     with (
         stoppable(
             "What is done is kept; the same command goes on from there."
         ) as watched,
-        open_store(output, opened, loaded.card.legend) as store,
-        closing(
-            engine.segment(
-                opened, loaded, store, settings, budget, replace_other=replace
-            )  # type: ignore[type-var] # a generator, though only said to iterate
-        ) as events,
+        engine(checkpoint, settings, memory_budget, scheduler, workers) as work,
     ):
-        finished = (_tell_json if json else _tell)(watched(events))
+        for number, (path, store) in enumerate(stores.items(), start=1):
+            if many and not json:
+                out.print(Text(f"[{number}/{len(stores)}] {path}"), soft_wrap=True)
+            try:
+                if dry_run:
+                    with err.status("Planning"):
+                        plan = work.plan(path)
+                    _tell_plan(plan, json, path)
+                else:
+                    _one(path, store, work, replace, watched, json, report)
+            except UhrSegError as error:
+                if not many:
+                    raise
+                if not json:
+                    err.print(Text(str(error), "yellow"), soft_wrap=True)
+                report.failed.append(Failure(path, error.message, error.hint))
+                if isinstance(error, ClusterError):
+                    break  # no other image would fare better
+            finally:
+                report.untried.remove(path)
+    if many and not dry_run:
+        report.tell(json)
+    elif report.failed:
+        err.print(
+            Text(f"{report.failed[0].reason} {report.failed[0].hint}", "yellow"),
+            soft_wrap=True,
+        )
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _one(
+    path: Path,
+    output: Path,
+    work: "Engine",
+    replace: bool,
+    watched: "Callable[[Iterator[SegmentEvent]], Iterator[SegmentEvent]]",
+    json: bool,
+    report: Report,
+) -> None:
+    """Label one image, telling what happens, and note how it went."""
+    from napari_uhrseg.io.image import open_image
+
+    image = open_image(path)
+    with (
+        open_store(output, image, work.legend) as store,
+        closing(work.events(image, store, replace)) as events,  # type: ignore[type-var] # a generator, though only said to iterate
+    ):
+        run = watched(events)
+        finished = _tell_json(run, path) if json else _tell(run)
         if not json:
             _tell_areas(store)
             out.print(f"Labels: {output}", highlight=False, soft_wrap=True)
     if finished.failed:
-        err.print(
-            Text(
-                f"{finished.failed} blocks could not be read and have no labels. "
-                "The same command tries them again.",
-                "yellow",
-            )
-        )
-        raise typer.Exit(1)
+        reason = f"{finished.failed} blocks could not be read and have no labels."
+        hint = "The same command tries them again."
+        report.failed.append(Failure(path, reason, hint))
+    elif finished.done:
+        report.done.append(path)
+    else:
+        report.skipped.append(path)
 
 
 def open_store(path: Path, image: "Image", legend: Legend) -> "LabelStore":
@@ -161,10 +212,11 @@ def _size(shape: tuple[int, int]) -> str:
     return f"{shape[1]} x {shape[0]}"
 
 
-def _tell_plan(plan: "Plan", json: bool) -> None:
+def _tell_plan(plan: "Plan", json: bool, image: Path | None = None) -> None:
     if json:
         json_line(
             event="planned",
+            image=image,
             windows=plan.windows,
             computed_twice=plan.computed_twice,
             device=plan.device,
@@ -178,15 +230,15 @@ def _tell_plan(plan: "Plan", json: bool) -> None:
         err.print(Text(warning, "yellow"), soft_wrap=True)
 
 
-def _tell_json(events: "Iterator[SegmentEvent]") -> "Finished":
+def _tell_json(events: "Iterator[SegmentEvent]", image: Path) -> "Finished":
     from napari_uhrseg.engine.events import Finished, Planned
 
     for event in events:
         match event:
             case Planned(plan):
-                _tell_plan(plan, json=True)
+                _tell_plan(plan, True, image)
             case _:
-                json_line(event=_event_name(event), **_fields(event))
+                json_line(event=_event_name(event), image=image, **_fields(event))
         if isinstance(event, Finished):
             return event
     raise AssertionError("the run ended without saying so")

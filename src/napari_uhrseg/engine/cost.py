@@ -1,7 +1,6 @@
-"""What a network costs: memory, found without running it, and seconds."""
+"""What a network's forward pass keeps alive, found without running it."""
 
 import copy
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,23 +10,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from napari_uhrseg.engine.device import Device, running
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import InputSpec
-from napari_uhrseg.units import MB
-
-KERNELS = 1.5  # convolution kernels' own memory, over that of live tensors
-CUDA_CONTEXT = 600 * MB  # what the driver shows before the first tensor
-
-PROBE = 768  # side in pixels of the largest frame that is run to measure the speed
 
 Size = tuple[int, int]
 """Height and width of a frame in pixels."""
 
 _bytes: weakref.WeakKeyDictionary[Segmenter, dict[Size | None, int]] = (
-    weakref.WeakKeyDictionary()
-)
-_seconds: weakref.WeakKeyDictionary[Segmenter, dict[tuple[object, ...], float]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -91,7 +80,7 @@ def bytes_per_window(model: Segmenter, frame: Size | None = None) -> int:
 
     The forward pass is traced on torch's ``meta`` device, with tensors that have
     shapes but no memory: it costs a fraction of a second and nothing on the device.
-    What convolution kernels use for themselves comes on top.
+    What convolution kernels use for themselves comes on top: see ``calibrate``.
 
     Parameters
     ----------
@@ -109,51 +98,3 @@ def bytes_per_window(model: Segmenter, frame: Size | None = None) -> int:
             shadow(batch)
         known[frame] = live.peak + sum(view.nbytes for view in batch.views.values())
     return known[frame]
-
-
-def device_bytes(
-    model: Segmenter, device: Device, batch_size: int, frame: Size | None = None
-) -> int:
-    """Upper estimate of what a batch takes on the device, weights included."""
-    context = CUDA_CONTEXT if device.id.startswith("cuda") else 0
-    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
-    each = bytes_per_window(model, frame)
-    return int(context + weights + each * batch_size * KERNELS)
-
-
-def seconds_per_window(
-    model: Segmenter,
-    device: Device,
-    precision: str,
-    batch_size: int,
-    threads: int,
-    frame: Size | None = None,
-) -> float:
-    """Measured on zeros the first time, then remembered for the model.
-
-    A frame larger than ``PROBE`` is measured on a part, and counted by its area.
-    """
-    probe, share = _probe(model.spec, frame)
-    key = (device.id, precision, batch_size, threads, probe)
-    known = _seconds.setdefault(model, {})
-    if key not in known:
-        target = torch.device(device.id)
-        batch = empty_batch(model.spec, batch_size, probe, target)
-        model.to(target)
-        for _ in range(2):  # the first pass warms up
-            start = time.perf_counter()
-            with running(target, precision, threads):
-                # reading a value waits for the device
-                model(batch)["logits"].flatten()[0].item()
-            known[key] = (time.perf_counter() - start) / batch_size
-    return known[key] / share
-
-
-def _probe(spec: InputSpec, frame: Size | None) -> tuple[Size | None, float]:
-    """The part of a frame that is run, and its share of the frame's area."""
-    if frame is None:
-        return None, 1.0
-    least = max(PROBE, spec.minimum)
-    step = -(-least // spec.divisor) * spec.divisor
-    height, width = min(frame[0], step), min(frame[1], step)
-    return (height, width), height * width / (frame[0] * frame[1])

@@ -1,8 +1,9 @@
 """Devices by name, numeric precision, and how much memory a run may take."""
 
 import platform
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -72,6 +73,30 @@ def find_device(name: str) -> Device:
             return device
     there = ", ".join(f"{d.id} ({d.name})" for d in known)
     raise DeviceError(f"There is no device {name!r} here.", f"Choose one of: {there}.")
+
+
+def free_bytes(device: Device) -> int:
+    """What this process could still take: others, and its limits, are counted.
+
+    On a GPU with what it has taken already, as a budget there is of all it shows.
+    """
+    if device.id.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device.id)
+        return int(free + torch.cuda.memory_reserved(device.id))
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")  # a container's own limit
+    with suppress(OSError, ValueError):  # "max" where there is none
+        most = int((group / "memory.max").read_text())
+        stat = dict(x.split() for x in (group / "memory.stat").open())
+        used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
+        free = min(free, most - used)
+    if sys.platform != "win32":
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            free = min(free, most - psutil.Process().memory_info().vms)
+    return max(0, free)
 
 
 def choose_precision(

@@ -4,10 +4,10 @@ from collections import OrderedDict
 
 import numpy as np
 import numpy.typing as npt
-from skimage.draw import polygon2mask
 
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.types import Mask, Polygon, Region, Roi
+from napari_uhrseg.io.polygons import inside
+from napari_uhrseg.types import Mask, Region, Roi
 
 BRIGHT = 200  # 8-bit value that empty glass reaches in every channel
 STEP = 8  # level-0 pixels a side that are looked at as one
@@ -87,18 +87,7 @@ def _scale(image: Image) -> float:
 
 def region_mask(region: Region | None, roi: Roi) -> Mask | None:
     """Which pixels of the roi lie in the region, bool; None where all do."""
-    match region:
-        case None:
-            return None
-        case Roi():
-            if region.contains(roi):
-                return None
-            mask = np.zeros((roi.height, roi.width), bool)
-            common = region.intersect(roi)
-            if common.area:
-                mask[common.shift(-roi.y, -roi.x).slices] = True
-            return mask
-        case Polygon():
-            corners = np.asarray(region.corners) - (roi.y + 0.5, roi.x + 0.5)
-            mask = polygon2mask((roi.height, roi.width), corners)
-            return None if mask.all() else mask
+    if region is None or (isinstance(region, Roi) and region.contains(roi)):
+        return None
+    mask = inside(region, roi)
+    return None if mask.all() else mask

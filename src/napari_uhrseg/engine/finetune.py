@@ -13,10 +13,9 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -44,54 +43,15 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
-from napari_uhrseg.types import Card, Recipe, Roi, Stage
+from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
+from napari_uhrseg.types.learning import QUICK
 
 __all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
 
-QUICK, THOROUGH = 100, 400  # steps
 RATE = 5e-4
 FIRST, FIRST_RATE = 400, 2e-3  # of a network that starts from nothing
 SCORED = 128  # held-out windows that are run in a validation, at most
 SAME = 0.005  # mIoU; a smaller difference is none
-
-
-@dataclass(frozen=True, slots=True)
-class FineTuneSettings:
-    """What the person may choose; ``None`` leaves it to the engine.
-
-    Parameters
-    ----------
-    trains
-        Everything, all but the encoder, or the last layer alone.
-    keep_old
-        Weight of the old model's answer where nothing was corrected, against 1 for
-        what was; 0 leaves such pixels out.
-    places
-        Level-0 rectangles to learn from; ``None``: every correction.
-    frozen_norm
-        Whether normalisation keeps the statistics it has.
-    """
-
-    steps: int | None = None
-    learning_rate: float | None = None
-    trains: Literal["all", "decoder", "head"] = "all"
-    keep_old: float = 0.5
-    batch_size: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    places: tuple[Roi, ...] | None = None
-    frozen_norm: bool = False
-
-    @classmethod
-    def quick(cls, **chosen: Any) -> Self:
-        """A minute or so for a small network on two cores."""
-        return cls(**{"steps": QUICK, **chosen})
-
-    @classmethod
-    def thorough(cls, **chosen: Any) -> Self:
-        """Four times as long."""
-        return cls(**{"steps": THOROUGH, **chosen})
 
 
 def lesson(

@@ -74,8 +74,9 @@ class FrameJob(Job):
         seen, total = 0, len(frames)
         # an earlier process may have ended between a frame and its cells
         yield from self._settle(self.open)
-        with closing(ReadAhead(self._read(frames, focus))) as ahead:
-            for item in ahead:
+        items = ReadAhead(self._read(frames, focus), self.plan.sized.ahead)
+        with closing(items):
+            for item in items:
                 yield from self._run(item)
                 if item.batch is None:  # what was not run is off the clock
                     total -= 1

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from napari_uhrseg.engine.device import running
 from napari_uhrseg.engine.empty import Glass, region_mask
 from napari_uhrseg.engine.events import Progress, SegmentEvent
+from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.views import read_views, to_level0
+from napari_uhrseg.io.chunks import CACHE
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.owned import Target
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
@@ -43,7 +45,7 @@ class Work:
 
     image: Image
     checkpoint: Checkpoint
-    store: LabelStore
+    store: Target
     plan: Plan
     run: Run
     threads: int | None
@@ -72,9 +74,13 @@ class Job(ABC):
         """Run what is pending, the nearest to the focus first."""
         self.model.to(self.device)
         if self.device.type == "cuda":
-            share = self.plan.budget.device_bytes / self.plan.device.total_bytes
+            most = self.plan.budget.device_bytes - CUDA_CONTEXT
+            share = most / self.plan.device.total_bytes
             torch.cuda.set_per_process_memory_fraction(min(1.0, share), self.device)
-        with interruptible(self.model, self._stop):
+        with (
+            interruptible(self.model, self._stop),
+            CACHE.limited(self.plan.sized.cache),
+        ):
             try:
                 yield from self.work(focus)
             except Stopped:

@@ -5,19 +5,15 @@ from dataclasses import replace
 
 import torch
 
-from napari_uhrseg.engine.cost import (
-    CUDA_CONTEXT,
-    KERNELS,
-    LivePeak,
-    bytes_per_window,
-    empty_batch,
-)
+from napari_uhrseg.engine.cost import LivePeak, bytes_per_window, empty_batch
 from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.units import format_bytes
 
 LEAST = 2  # samples a step: normalisation needs them
+KERNELS = 1.5  # what convolutions use for themselves, over live tensors
 COPIES = 5  # of the weights: the old and the new, gradients, two moments
 
 
@@ -56,4 +52,5 @@ def bytes_per_sample(model: Segmenter) -> int:
     with LivePeak() as live:
         batch = replace(batch, target=target)
         shadow.loss(shadow(batch), batch)["loss"].backward()  # type: ignore[no-untyped-call]
-    return live.peak // LEAST + bytes_per_window(model, frame)
+    answer: int = bytes_per_window(model, frame)
+    return int(live.peak) // LEAST + answer

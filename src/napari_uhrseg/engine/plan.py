@@ -5,31 +5,28 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
-import torch
 
 from napari_uhrseg import __version__
-from napari_uhrseg.engine.cost import device_bytes, seconds_per_window
 from napari_uhrseg.engine.device import (
     Device,
     MemoryBudget,
     choose_precision,
     find_device,
-    out_of_memory,
 )
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.framegrid import FrameGrid, cell_chunks
 from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.errors import DeviceError, PlanError
+from napari_uhrseg.engine.sizing import Sized, Sizer
+from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Roi, Run, SegmentSettings
-from napari_uhrseg.units import MB, format_bytes, format_seconds
+from napari_uhrseg.units import format_bytes, format_seconds
 
 PATIENCE = 1.0  # seconds of network time a block may take
 MAX_BLOCK = 8  # chunks a side
 MAX_SEAM = 512  # pixels; frames are a thousand and more
-MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Plan:
     ``run`` has no id and no class map before a store gives them. ``grid`` lies in
     run pixels, ``block_chunks`` is the side of a block in chunks of the store (1 for
     frames, whose cells are the blocks). ``windows`` counts frames where there are
-    frames.
+    frames. ``sized`` is how the work was cut up to keep the budget.
     """
 
     shape: tuple[int, int]
@@ -58,7 +55,7 @@ class Plan:
     block_chunks: int
     device: Device
     budget: MemoryBudget
-    seconds_per_window: float
+    sized: Sized
     estimate: Estimate
     windows: int
     computed_twice: float
@@ -138,19 +135,18 @@ def make_plan(
                 f"The image has {image.shape[0]} rows and {image.shape[1]} columns.",
             )
     precision = choose_precision(settings.precision, device)
+    sizer = Sizer.make(checkpoint, device, budget, precision, settings.threads)
     grid: Grid | FrameGrid
-    threads = settings.threads
     if spec.frame is None:
         grid = Grid.make(shape, spec.window, overlap, spec.placement)
-        batch = _batch_size(checkpoint, device, budget, settings.batch_size)
-        batch, seconds = _measured(checkpoint, device, precision, batch, threads)
-        chunks = _block_chunks(checkpoint, budget, scale, overlap, seconds)
         side = spec.window
+        sized = sizer.windows(
+            settings.batch_size,
+            lambda seconds: _block_chunks(spec, scale, overlap, seconds),
+            scale,
+        )
     else:
-        grid, side = _frames(checkpoint, device, budget, image.shape, scale, overlap)
-        frame = grid.fed
-        _, seconds = _measured(checkpoint, device, precision, 1, threads, frame)
-        batch = chunks = 1
+        grid, side, sized = _frames(sizer, image.shape, scale, overlap)
     run = Run(
         id=0,
         image_path="" if image.path is None else str(image.path),
@@ -168,7 +164,7 @@ def make_plan(
         merge=spec.merge,
         region=region,
         skip_glass=settings.skip_glass and image.is_slide,
-        batch_size=batch,
+        batch_size=sized.batch,
         precision=precision,
         plane=dict(image.plane),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,48 +174,37 @@ def make_plan(
         shape=image.shape,
         run=run,
         grid=grid,
-        block_chunks=chunks,
+        block_chunks=sized.block_chunks,
         device=device,
-        budget=budget,
-        seconds_per_window=seconds,
+        budget=sizer.budget,
+        sized=sized,
         estimate=Estimate(0, 0, 0, 0),
         windows=0,
         computed_twice=0,
-        warnings=(warning,) if warning else (),
+        warnings=tuple(w for w in (warning, sizer.warning) if w),
     )
-    return _with_estimate(plan, checkpoint)
+    return with_estimate(plan)
 
 
-def _with_estimate(plan: Plan, checkpoint: Checkpoint) -> Plan:
+def with_estimate(plan: Plan) -> Plan:
     """The plan with its windows counted and its needs estimated."""
     area = labelled_area(plan.shape, plan.run)
     region = plan.run_region(area)
-    spec, classes = checkpoint.card.spec, len(checkpoint.card.legend)
     if isinstance(plan.grid, FrameGrid):
         total = plan.grid.count(region)
         fed = plan.grid.fed[0] * plan.grid.fed[1]
         twice = max(0.0, total * fed / region.area - 1)
-        device = device_bytes(checkpoint.model, plan.device, 1, plan.grid.fed)
-        # three frames as read, the logits of one, and labels on their way
-        host = fed * (3 * spec.channels * 4 + classes * 4 + 8)
     else:
         total = sum(plan.grid.count(plan.run_region(b)) for b in _tiles(plan, area))
         twice = total / plan.grid.count(region) - 1
-        batch, side = plan.run.batch_size, plan.block_chunks * CHUNK
-        merged = (side / plan.run.scale) ** 2 * (classes + 1) * 4
-        strip = 256 * side / plan.run.scale * classes * 4 * 4
-        device = device_bytes(checkpoint.model, plan.device, batch)
-        device += int(merged + strip)
-        views = sum(v.side**2 for v in spec.views.values())
-        host = 4 * batch * views * spec.channels * 4 + 8 * side**2
     return replace(
         plan,
         windows=total,
         computed_twice=twice,
         estimate=Estimate(
-            seconds=total * plan.seconds_per_window,
-            device_bytes=device,
-            host_bytes=int(host + 256 * MB),
+            seconds=total * plan.sized.seconds,
+            device_bytes=plan.sized.need.on(plan.device.id),
+            host_bytes=plan.sized.need.host,
             # labels and confidence with their levels; measured to shrink fivefold
             disk_bytes=int(area.area * 2 * 4 / 3 / 5),
         ),
@@ -280,97 +265,30 @@ def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
 
 
 def _frames(
-    checkpoint: Checkpoint,
-    device: Device,
-    budget: MemoryBudget,
-    pixels: tuple[int, int],
-    scale: float,
-    overlap: int,
-) -> tuple[FrameGrid, int]:
-    """The largest frames that card and budget allow, and their side."""
-    spec, model = checkpoint.card.spec, checkpoint.model
+    sizer: Sizer, pixels: tuple[int, int], scale: float, overlap: int
+) -> tuple[FrameGrid, int, Sized]:
+    """The largest frames that card and budget allow, their side, and how they run."""
+    spec = sizer.how.checkpoint.card.spec
     assert spec.frame is not None
     shape = max(1, round(pixels[0] / scale)), max(1, round(pixels[1] / scale))
-    most = cell_chunks(min(spec.frame, max(shape)), overlap, scale)
-    cells = (int(n * CHUNK / scale) + overlap for n in range(most, 0, -1))
-    for largest in (spec.frame, *cells):
+    for largest in frame_sides(spec.frame, shape, overlap, scale):
         grid = FrameGrid.make(pixels, shape, scale, largest, overlap, spec)
-        need = device_bytes(model, device, 1, grid.fed)
-        if need <= budget.device_bytes:
-            return grid, largest
-    raise DeviceError(
-        f"A frame of {grid.fed[0]} x {grid.fed[1]} pixels needs about "
-        f"{format_bytes(need)} on {device.name}; the budget is "
-        f"{format_bytes(budget.device_bytes)}.",
-        "Raise the memory budget, or choose a model that works on windows.",
-    )
+        sized = sizer.frames(grid, scale)
+        if sized is not None:
+            return grid, largest, sized
+    raise sizer.frame_too_large(grid, scale)
 
 
-def _batch_size(
-    checkpoint: Checkpoint, device: Device, budget: MemoryBudget, wanted: int | None
-) -> int:
-    """The largest power of two (or the wanted number) that the budget allows."""
-    need = device_bytes(checkpoint.model, device, 1)
-    if need > budget.device_bytes:
-        raise DeviceError(
-            f"One window needs about {format_bytes(need)} on {device.name}; the "
-            f"budget is {format_bytes(budget.device_bytes)}.",
-            "Raise the memory budget or choose a smaller model.",
-        )
-    size = wanted or MAX_BATCH[device.id.partition(":")[0]]
-    # half of the budget at most: the rest is for merging
-    while (
-        size > 1
-        and device_bytes(checkpoint.model, device, size)
-        > (budget.device_bytes + need) // 2
-    ):
-        size //= 2
-    return size
+def frame_sides(
+    most: int, shape: tuple[int, int], overlap: int, scale: float
+) -> Iterator[int]:
+    """The sides that frames can have, the largest first."""
+    yield most
+    for n in range(cell_chunks(min(most, max(shape)), overlap, scale), 0, -1):
+        yield int(n * CHUNK / scale) + overlap
 
 
-def _measured(
-    checkpoint: Checkpoint,
-    device: Device,
-    precision: str,
-    batch: int,
-    threads: int | None,
-    frame: tuple[int, int] | None = None,
-) -> tuple[int, float]:
-    """The batch that does run, halved where it did not, and seconds a window."""
-    while True:
-        try:
-            return batch, seconds_per_window(
-                checkpoint.model,
-                device,
-                precision,
-                batch,
-                threads or torch.get_num_threads(),
-                frame,
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            if batch == 1:
-                raise DeviceError(
-                    f"{device.name} has too little memory left for one "
-                    f"{'window' if frame is None else 'frame'}.",
-                    "Close other programs that use it, or choose the CPU.",
-                ) from error
-            batch //= 2
-
-
-def _block_chunks(
-    checkpoint: Checkpoint,
-    budget: MemoryBudget,
-    scale: float,
-    overlap: int,
-    seconds: float,
-) -> int:
-    """Side of a block in chunks: what patience and the budget allow."""
-    spec, classes = checkpoint.card.spec, len(checkpoint.card.legend)
+def _block_chunks(spec: InputSpec, scale: float, overlap: int, seconds: float) -> int:
+    """Side of a block in chunks: what patience allows."""
     per_chunk = (CHUNK / scale / (spec.window - overlap)) ** 2 * seconds
-    by_patience = int((PATIENCE / max(per_chunk, 1e-9)) ** 0.5)
-    merge_bytes = (CHUNK / scale) ** 2 * (classes + 1) * 4
-    by_memory = int((budget.device_bytes / 4 / merge_bytes) ** 0.5)
-    by_host = int((budget.host_bytes / 4 / (8 * CHUNK**2)) ** 0.5)
-    return max(1, min(by_patience, by_memory, by_host, MAX_BLOCK))
+    return max(1, min(int((PATIENCE / max(per_chunk, 1e-9)) ** 0.5), MAX_BLOCK))

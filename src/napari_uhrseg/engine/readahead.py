@@ -11,24 +11,30 @@ DEPTH = 2  # items read and not yet taken
 
 
 class ReadAhead(Generic[T]):
-    """Runs an iterator in a thread, ``DEPTH`` items ahead of who iterates this.
+    """Runs an iterator in a thread, ``depth`` items ahead of who iterates this.
 
-    At most ``DEPTH`` + 2 items exist at once. An exception of the iterator is
+    At most ``depth`` + 2 items exist at once; with a depth of 0 there is no thread,
+    and one item at a time. An exception of the iterator is
     raised where it would have been without the thread. ``close`` ends the thread
     and waits for the item it is making.
     """
 
-    def __init__(self, items: Iterator[T]) -> None:
+    def __init__(self, items: Iterator[T], depth: int = DEPTH) -> None:
         self._items = items
         self._queue: queue.Queue[tuple[str, T | BaseException | None]]
-        self._queue = queue.Queue(DEPTH)
+        self._queue = queue.Queue(depth)
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._work, name="uhrseg-read-ahead", daemon=True
         )
-        self._thread.start()
+        self._threaded = depth > 0
+        if self._threaded:
+            self._thread.start()
 
     def __iter__(self) -> Iterator[T]:
+        if not self._threaded:
+            yield from self._items
+            return
         while True:
             kind, item = self._queue.get()
             if kind == "end":
@@ -36,9 +42,12 @@ class ReadAhead(Generic[T]):
             if isinstance(item, BaseException) and kind == "error":
                 raise item
             yield item  # type: ignore[misc]
+            del item  # or it would live on while the next one is waited for
 
     def close(self) -> None:
         self._stop.set()
+        if not self._threaded:
+            return
         while self._thread.is_alive():
             try:
                 self._queue.get(timeout=0.05)

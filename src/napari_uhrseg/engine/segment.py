@@ -11,12 +11,12 @@ from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.job import Focus, Job, Stop, Work
 from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
-from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Legend, SegmentSettings
+from napari_uhrseg.types import Legend, Run, SegmentSettings
 
 
 def segment(
@@ -78,14 +78,7 @@ def segment(
     settings = settings or SegmentSettings()
     plan = make_plan(image, checkpoint, settings, budget)
     yield Planned(plan)
-    legend = store.add_classes(checkpoint.card.legend)
-    run = store.start_run(
-        replace(plan.run, class_map=class_map(checkpoint.card.legend, legend)),
-        replace=replace_other,
-    )
-    if run.batch_size < plan.run.batch_size:
-        # an earlier process began this run with smaller batches: keep its bits
-        plan = replace(plan, run=run)
+    plan, run = begin(plan, checkpoint.card.legend, store, replace_other)
     only = None
     if order == "likely" or only_likely:
         scores = change_scores(store)
@@ -99,6 +92,20 @@ def segment(
         else WindowJob(work, plan.grid)
     )
     yield from job.events(focus)
+
+
+def begin(
+    plan: Plan, network: Legend, store: LabelStore, replace_other: bool
+) -> tuple[Plan, Run]:
+    """The run as the store records it, or goes on with it, and the plan for that."""
+    legend = store.add_classes(network)
+    run = store.start_run(
+        replace(plan.run, class_map=class_map(network, legend)), replace=replace_other
+    )
+    if run.batch_size < plan.run.batch_size:
+        # an earlier process began this run with smaller batches: keep its bits
+        plan = replace(plan, run=run)
+    return plan, run
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:

@@ -68,11 +68,11 @@ def read_views(
         moved = shift if view.off_centre else (0, 0)
         places = [covered(w, view).shift(*moved) for w in windows]
         size = fed(windows[0], view)
-        parts = [
-            read_view(image, to_level0(p, scale), size, spec, bands, value_range)
-            for p in places
-        ]
-        views[name] = torch.from_numpy(np.stack(parts))
+        every = np.empty((len(windows), spec.channels, *size), np.float32)
+        for place, out in zip(places, every, strict=True):
+            roi = to_level0(place, scale)
+            read_view(image, roi, size, spec, bands, value_range, out)
+        views[name] = torch.from_numpy(every)
         boxes[name] = torch.tensor(
             [box(w, p, size) for w, p in zip(windows, places, strict=True)],
             dtype=torch.float32,
@@ -127,21 +127,33 @@ def read_view(
     spec: InputSpec,
     bands: Sequence[int],
     value_range: tuple[float, float],
+    out: Floats | None = None,
 ) -> Floats:
-    """One normalised view, (C, *size) float32."""
-    height, width = image.shape
-    inside = roi.intersect(Roi(0, 0, height, width))
+    """One normalised view, (C, *size) float32, in ``out`` where that is given."""
+    if out is None:
+        out = np.empty((spec.channels, *size), np.float32)
+    inside = roi.intersect(Roi(0, 0, *image.shape))
     if inside.area == 0:
-        return np.zeros((spec.channels, *size), np.float32)
+        out[...] = 0
+        return out
     top, bottom = _margins(roi.y, roi.height, inside.y, inside.height, size[0])
     left, right = _margins(roi.x, roi.width, inside.x, inside.width, size[1])
     inner = size[0] - top - bottom, size[1] - left - right
     pixels = image.read(inside, inner, bands)
-    data = normalise(pixels.data, pixels.valid, spec, value_range)
-    around = ((0, 0), (top, bottom), (left, right))
+    part = out[:, top : top + inner[0], left : left + inner[1]]
+    normalise(pixels.data, pixels.valid, spec, value_range, part)
     if spec.padding == "zero":
-        return np.pad(data, around)
-    return np.pad(data, around, mode=spec.padding)
+        out[:, :top] = out[:, top + inner[0] :] = 0
+        out[:, :, :left] = out[:, :, left + inner[1] :] = 0
+        return out
+    # columns first, then whole rows: what numpy.pad does, without its copy
+    columns = left + np.pad(np.arange(inner[1]), (left, right), mode=spec.padding)
+    rows = top + np.pad(np.arange(inner[0]), (top, bottom), mode=spec.padding)
+    for beyond in (slice(0, left), slice(left + inner[1], None)):
+        out[:, :, beyond] = out[:, :, columns[beyond]]
+    for beyond in (slice(0, top), slice(top + inner[0], None)):
+        out[:, beyond] = out[:, rows[beyond]]
+    return out
 
 
 def normalise(
@@ -149,15 +161,21 @@ def normalise(
     valid: npt.NDArray[np.bool_],
     spec: InputSpec,
     value_range: tuple[float, float],
-) -> Floats:
+    out: Floats,
+) -> None:
     """(h, w, C) image values to (C, h, w) network input."""
     low, high = value_range
     mean = np.asarray(spec.mean, np.float32)
     std = np.asarray(spec.std, np.float32)
     factor = np.float32(1 / ((high - low) or 1)) / std
-    values = data.astype(np.float32) * factor - (mean / std + np.float32(low) * factor)
-    values[~valid] = 0
-    return np.ascontiguousarray(values.transpose(2, 0, 1))
+    offset = mean / std + np.float32(low) * factor
+    for channel, values in enumerate(out):  # one pass each, and no copy between
+        np.multiply(
+            data[..., channel], factor[channel], out=values, casting="same_kind"
+        )
+        values -= offset[channel]
+    if not valid.all():
+        out[:, ~valid] = 0
 
 
 def _margins(

@@ -82,8 +82,9 @@ class WindowJob(Job):
         total = sum(self._count(b) for b in blocks)
         seen = done = failed = 0
         mergers: dict[Roi, Merger] = {}
-        with closing(ReadAhead(self._read(blocks, focus))) as ahead:
-            for item in ahead:
+        items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
+        with closing(items):
+            for item in items:
                 # what was not run is off the clock
                 total -= sum(block.skipped for block in item.ended)
                 if item.batch is not None:

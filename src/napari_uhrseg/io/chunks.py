@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol
 
@@ -77,6 +78,16 @@ class ChunkCache:
     def __contains__(self, key: object) -> bool:
         with self._lock:
             return key in self._chunks
+
+    @contextmanager
+    def limited(self, limit: int) -> Iterator[None]:
+        """Keep less for a while; never more than before."""
+        before = self.limit
+        self.limit = min(before, limit)
+        try:
+            yield
+        finally:
+            self.limit = before
 
     def clear(self) -> None:
         with self._lock:

@@ -25,7 +25,7 @@ from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.io.tree import CORRECTION, lock, open_corrections
 from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
 
-PART = 4096  # level-0 pixels a side of what is written at once
+PART = 2048  # level-0 pixels a side of what is written at once
 FOLDER = ".corrections"
 SNAPSHOT_EVERY = 32  # records, so that little is carried out anew after a kill
 
@@ -40,8 +40,8 @@ class Corrections:
     its call returns, and shown at every level then. From several threads, one
     change comes after the other.
 
-    Any change is made in parts of at most 4096 x 4096 pixels, so that memory (some
-    150 MB) does not grow with it. The journal keeps the last 64 MB of changes (days
+    Any change is made in parts of at most 2048 x 2048 pixels, so that memory (some
+    100 MB) does not grow with it. The journal keeps the last 64 MB of changes (days
     of strokes), and the last change whatever its size: what is older stays as it is
     and can no longer be undone. A kill loses nothing; a power cut may lose, of the
     arrays, what the system had not written yet.

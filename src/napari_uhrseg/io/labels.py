@@ -23,6 +23,7 @@ from napari_uhrseg.io.levels import (
     shown_levels,
     write_levels,
 )
+from napari_uhrseg.io.owned import Part, at_level, hand_out
 from napari_uhrseg.io.runs import CHUNK, Status
 from napari_uhrseg.io.tree import check_there, create_tree, load_tree, lock
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
@@ -50,6 +51,8 @@ class LabelStore:
         Whether the folder is removed on closing.
     writable
         Whether this object holds the lock.
+    info
+        What is known of the image it belongs to, its path among it.
     name, shape, pixel_size, unit, crs, affine
         Of the image: height and width in pixels, and of a pixel in the unit; the
         CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
@@ -70,29 +73,37 @@ class LabelStore:
         self.temporary = False
         self.writable = write
         self._closed = False
+        self._holders = int(write)  # who in this process needs the lock
         self._writing = threading.RLock()
         self._file_lock = lock(path) if write else None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.aliases: dict[int, int] = {}
         try:
-            tree = self._tree = load_tree(path, write=write)
+            self._load()
         except BaseException:
             self._unlock()
             raise
-        self.legend, self.runs, info = tree.legend, tree.runs, tree.info
+        info = self.info = self._tree.info
         self.name, self.shape = info.name, info.shape
         self.pixel_size, self.unit = info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
         self.image_path = Path(info.path) if info.path else None
-        self.confidence, self.prediction = tree.confidence, tree.prediction
-        self.correction = tree.correction
-        self.aliases = dict(tree.aliases)
-        self._state = np.asarray(tree.states[:])
         last = self.prediction[-1], self.correction[-1]
         self._coarsest = Coarsest(
             shown=ShownLevel(*last, self.aliases),
             corrected=ShownLevel(None, last[1], self.aliases),
             confidence=self.confidence[-1],
         )
+
+    def _load(self) -> None:
+        """What the disk says now; levels that were handed out stay good."""
+        tree = self._tree = load_tree(self.path, write=self.writable)
+        self.legend, self.runs = tree.legend, tree.runs
+        self.confidence, self.prediction = tree.confidence, tree.prediction
+        self.correction = tree.correction
+        self.aliases.clear()
+        self.aliases.update(tree.aliases)
+        self._state = np.asarray(tree.states[:])
 
     # -- opening and closing --------------------------------------------------
 
@@ -146,10 +157,49 @@ class LabelStore:
     def close(self) -> None:
         """Release the lock; a temporary store is removed. May be called twice."""
         with self._writing:
-            self._closed = True
+            self._closed, self.writable = True, False
             self._unlock()
             if self._folder is not None:
                 self._folder.cleanup()
+
+    def take(self) -> None:
+        """Hold the lock, and take over what others wrote since it was last held.
+
+        What was handed out, `levels.shown_levels` among it, shows the store as
+        before. To be followed by `release`. Raises as `open` does.
+        """
+        with self._writing:
+            if not self.writable:
+                self._file_lock, self.writable = lock(self.path), True
+                try:
+                    self._load()
+                except BaseException:
+                    self.writable = False
+                    self._unlock()
+                    raise
+                self._closed, self._holders = False, 0
+                self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
+            self._holders += 1
+
+    def release(self) -> None:
+        """No longer need the lock; it is free when none in this process does."""
+        with self._writing:
+            self._holders -= 1
+            if self._holders <= 0:
+                self.close()
+
+    def follow(self) -> bool:
+        """Take over what another process wrote; whether there was anything.
+
+        Costs one small read where there was nothing. Nothing where this object
+        writes. Raises StoreError.
+        """
+        with self._writing:
+            if self.writable or np.array_equal(self.state(), self._state):
+                return False
+            self._load()
+            self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
+            return True
 
     def __enter__(self) -> Self:
         return self
@@ -400,6 +450,38 @@ class LabelStore:
             top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
             self._coarsest.refresh(top)
             self._mark(where, runs.encode(run_id, status))
+
+    def hand_out(self) -> str:
+        """A token with which other processes may write chunks; see `io.owned`.
+
+        It ends with the next one, with `revoke`, or with the next writer.
+        """
+        with self._changing():
+            return hand_out(self.path)
+
+    def claim(self, roi: Roi) -> None:
+        """Make a block's chunks pending, before another process writes them."""
+        where = runs.chunks_at(roi, self.shape)
+        with self._changing():
+            if self._state[where].any():
+                self._mark(where, 0)
+
+    def adopt(self, part: Part, run_id: int) -> None:
+        """Take over a claimed block that its owner has written; see `io.owned`.
+
+        The levels the owner left are brought in step, then the chunks are marked.
+        Raises as `write` does.
+        """
+        where = runs.chunks_at(part.roi, self.shape)
+        roi, last = at_level(part.roi, part.level), len(self.prediction) - 1
+        with self._changing():
+            if part.level <= last:
+                write_levels(self.confidence[part.level :], roi, part.confidence,
+                             coarser_confidence)  # fmt: skip
+                write_levels(self.prediction[part.level :], roi, part.labels,
+                             coarser_labels)  # fmt: skip
+            self._coarsest.refresh(at_level(part.roi, last))
+            self._mark(where, runs.encode(run_id, part.status))
 
     def _mark(self, where: tuple[slice, slice], state: int) -> None:
         self._tree.states[where] = np.uint32(state)

@@ -39,18 +39,17 @@ class Occupancy:
 
         ``labels`` is uint8 of the roi's shape, the roi inside the image.
         """
-        rows, row_starts = _cells(roi.y, roi.bottom, self.cell)
-        columns, column_starts = _cells(roi.x, roi.right, self.cell)
-        for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)):
-            if not value:
+        for cell in roi.tiles(self.cell):
+            part = labels[cell.shift(-roi.y, -roi.x).slices]
+            if not part.any():
                 continue
-            of_rows = np.add.reduceat(labels == value, row_starts, 0, np.uint32)
-            counts = np.add.reduceat(of_rows, column_starts, 1)
-            grid = self._grids.setdefault(int(value), np.zeros(self._cells, np.uint32))
-            if sign > 0:
-                grid[rows, columns] += counts
-            else:
-                grid[rows, columns] -= counts
+            at = cell.y // self.cell, cell.x // self.cell
+            counts = np.bincount(part.ravel())
+            for value in (np.flatnonzero(counts[1:]) + 1).tolist():
+                if value not in self._grids:
+                    self._grids[value] = np.zeros(self._cells, np.uint32)
+                count = int(self._grids[value][at]) + sign * int(counts[value])
+                self._grids[value][at] = count
 
     @classmethod
     def counted(cls, level: zarr.Array, folder: Path) -> Self:
@@ -140,10 +139,3 @@ def _resolved(counts: Mapping[int, int], aliases: Mapping[int, int]) -> dict[int
             shown = aliases.get(class_id, class_id)
             out[shown] = out.get(shown, 0) + count
     return dict(sorted(out.items()))
-
-
-def _cells(first: int, last: int, cell: int) -> tuple[slice, list[int]]:
-    """The cells of a range of pixels, and where in the range each begins."""
-    begin, end = first // cell, -(-last // cell)
-    starts = [max(0, k * cell - first) for k in range(begin, end)]
-    return slice(begin, end), starts

@@ -44,15 +44,22 @@ def has_status(states: States, *statuses: Status) -> Mask:
 
 
 def chunks_of(block: Block, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The chunks of a block of whole chunks, clipped at the image's border.
+    """The chunks of a block, as `chunks_at` gives them for its rectangle.
 
-    Raises ValueError where it is not of whole chunks of the image, or its arrays
-    are not uint8 of its shape.
+    Raises ValueError also where its arrays are not uint8 of its shape.
     """
     roi = block.roi
     for data in (block.labels, block.confidence):
         if data.shape != (roi.height, roi.width) or data.dtype != np.uint8:
             raise ValueError(f"{roi} comes with {data.dtype} of {data.shape}")
+    return chunks_at(roi, shape)
+
+
+def chunks_at(roi: Roi, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The chunks of a rectangle of whole chunks, clipped at the image's border.
+
+    Raises ValueError where it is not of whole chunks of the image.
+    """
     for first, last, size in (
         (roi.y, roi.bottom, shape[0]),
         (roi.x, roi.right, shape[1]),
@@ -163,9 +170,10 @@ Point = tuple[float, float]
 
 
 def _edges(polygon: Polygon) -> Iterator[tuple[Point, Point]]:
-    """The edges in units of chunks, the closing one included."""
-    corners = [(y / CHUNK, x / CHUNK) for y, x in polygon.corners]
-    return zip(corners, corners[1:] + corners[:1], strict=True)
+    """The edges of all rings in units of chunks, the closing ones included."""
+    for ring in (polygon.corners, *polygon.holes):
+        corners = [(y / CHUNK, x / CHUNK) for y, x in ring]
+        yield from zip(corners, corners[1:] + corners[:1], strict=True)
 
 
 def _crossed(start: Point, end: Point) -> Iterator[tuple[int, int]]:

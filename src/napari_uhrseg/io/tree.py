@@ -13,6 +13,7 @@ import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
+from napari_uhrseg.io.owned import revoke
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
@@ -194,6 +195,7 @@ def lock(path: Path, name: str = ".lock", what: str = "{} is") -> filelock.BaseF
     who = what.format(path)
     try:
         held.acquire()
+        revoke(path)  # workers of a client that died write no more
     except filelock.Timeout as error:
         raise StoreError(
             f"{who} being written by another window or process.",

@@ -11,7 +11,7 @@ from napari_uhrseg.types import Place, Roi
 CELLS = 512  # cells a side at most
 SMALLEST = 16  # level-0 pixels a side of a cell
 SHARE = 0.05  # of the cells that count as uncertain
-LARGEST = 16  # cells a side of a place; what is larger is cut
+LARGEST = 1024  # level-0 pixels a side of a place (or 16 cells); larger is cut
 
 Cells = npt.NDArray[np.float64]
 
@@ -48,14 +48,15 @@ def uncertain_places(
     mean = total / np.maximum(count, 1)
     limit, most = np.quantile(mean[free], SHARE), mean[free].max()
     low = free & (mean <= limit if limit < most else mean < most)
-    regions = label(_cut(label(low, connectivity=2)), connectivity=2)
+    most = max(16, LARGEST // (side * scale))
+    regions = label(_cut(label(low, connectivity=2), most), connectivity=2)
     places = []
     for region in regionprops(regions, mean):
         top, left, bottom, right = (n * side * scale for n in region.bbox)
         roi = Roi(top, left, bottom - top, right - left)
         roi = roi.intersect(Roi(0, 0, *store.shape))
         if not any(roi.intersect(s).area * 2 >= roi.area for s in seen):
-            score = 1 - float(region.mean_intensity) / 255
+            score = 1 - float(region.intensity_mean) / 255
             places.append((region.area, Place(roi, score=score)))
     return tuple(p for _, p in sorted(places, key=lambda x: (-x[0], -x[1].score)))
 
@@ -66,14 +67,14 @@ def _summed(data: npt.NDArray, side: int) -> Cells:
     return np.asarray(np.add.reduceat(rows, np.arange(0, data.shape[1], side), 1))
 
 
-def _cut(regions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _cut(regions: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
     """Regions too large to look at cut by a grid: their pieces get other numbers."""
     from skimage.measure import regionprops
 
     large = np.zeros(int(regions.max()) + 1, bool)
     for region in regionprops(regions):
         top, left, bottom, right = region.bbox
-        large[region.label] = max(bottom - top, right - left) > LARGEST
-    rows, columns = (np.arange(n) // LARGEST for n in regions.shape)
+        large[region.label] = max(bottom - top, right - left) > most
+    rows, columns = (np.arange(n) // most for n in regions.shape)
     block = rows[:, None] * (columns[-1] + 1) + columns
     return regions * (int(block.max()) + 1) + np.where(large[regions], block, 0)

@@ -54,15 +54,17 @@ def _header(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
-            if start.startswith(PICKLES):
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            # a header of 640 bytes begins like a pickle, but not for eight bytes
+            plausible = 2 <= length <= MAX_HEADER
+            if start.startswith(PICKLES) and not plausible:
                 raise CheckpointError(
                     f"{path.name} is a PyTorch file (pickle), which may run code when "
                     "it is opened, so it is not.",
                     "Import it once: napari-uhrseg import FILE --model NAME --output "
                     "C.safetensors, with isdnet or glnet as NAME.",
                 )
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if not 2 <= length <= MAX_HEADER:
+            if not plausible:
                 raise _not_safetensors(path)
             text = file.read(length) if 8 + length <= size else b""
     except OSError as error:

@@ -6,6 +6,7 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 
 from napari_uhrseg.types.card import Card, LabelClass, Legend
 from napari_uhrseg.types.corrections import Place, Stroke
+from napari_uhrseg.types.learning import FineTuneSettings
 from napari_uhrseg.types.rois import Polygon, Region, Roi
 from napari_uhrseg.types.runs import Block, Labels, Mask, Run, SegmentSettings
 from napari_uhrseg.types.specs import InputSpec, Recipe, Stage, View
@@ -13,6 +14,7 @@ from napari_uhrseg.types.specs import InputSpec, Recipe, Stage, View
 __all__ = [
     "Block",
     "Card",
+    "FineTuneSettings",
     "InputSpec",
     "LabelClass",
     "Labels",

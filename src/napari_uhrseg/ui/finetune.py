@@ -1,33 +1,364 @@
-"""The Fine-tune part: for now, where training is to be found."""
+"""The Fine-tune part: from corrections to a checkpoint that the person keeps or not.
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+The form becomes a request; a worker says what it would learn from; Train runs it and
+leaves a draft; Keep makes the draft a checkpoint, and nothing else replaces anything.
+"""
 
-TEXT = (
-    "Fine-tuning in this window is not there yet. A model is trained from folders of "
-    "images and masks on the command line:"
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from superqt.utils import qdebounced
+
+from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.errors import PlanError, UhrSegError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.ui import finetune_work as work
+from napari_uhrseg.ui.curves import Curves
+from napari_uhrseg.ui.finetune_after import LIKELY, AfterPart
+from napari_uhrseg.ui.finetune_changes import Comparison
+from napari_uhrseg.ui.finetune_form import TeachForm
+from napari_uhrseg.ui.finetune_new import NewModelDialog
+from napari_uhrseg.ui.finetune_outcome import OutcomePart
+from napari_uhrseg.ui.finetune_run import Training
+from napari_uhrseg.ui.hardware import HardwarePart
+from napari_uhrseg.ui.jobs import Jobs, report
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.rows import add_row, form_of, note, push_button, row_of
+from napari_uhrseg.ui.runbar import RunBar
+
+if TYPE_CHECKING:
+    from napari_uhrseg.engine.lesson import Lesson
+
+LOOKING = "Looking at what was corrected…"
+NO_LABELS = (
+    "There are no labels to learn from: Segment the image and correct it, or make new "
+    "labels and paint."
 )
-COMMAND = (
-    "napari-uhrseg train --images DIR --masks DIR\n"
-    "    --model scpseg --output FILE.safetensors"
-)
-AFTER = "Then choose the checkpoint with Browse… in the Segment part."
+UNDECIDED = "Keep or discard what was learnt first."
+CANCELLING = "The best so far is offered."
 
 
 class FineTunePart(QWidget):
-    """Plain words, and a command to copy."""
+    """The form, the lesson, the training, its outcome, and what may follow."""
 
-    def __init__(self) -> None:
+    segmentAgain = Signal(object, bool)  # checkpoint's path; only what likely changes
+    checkpointWanted = Signal(object)  # path: kept, or gone back to
+    labelsWanted = Signal()  # empty ones, to paint in
+    busyChanged = Signal(bool)  # whether a training goes on
+
+    def __init__(self, viewer: Any, jobs: Jobs, hardware: HardwarePart) -> None:
         super().__init__()
+        self._viewer, self._jobs, self._hardware = viewer, jobs, hardware
+        self._image: Image | None = None
+        self._view: LabelsView | None = None
+        self._checkpoint: Path | None = None
+        self._folders: tuple[Path, ...] = ()
+        self._blocked = self._status = ""  # the last one: how the last training went
+        self._number = 0  # of the last look at the corrections
+        self._looking = self._stale = False
+        self._training: Training | None = None
+        self._target = Path()  # the name that Keep proposes
+        self._trained: work.Request | None = None  # what the outcome came from
+        self._outcome: Compared | None = None
+        self._drafts = tempfile.TemporaryDirectory(
+            prefix="napari-uhrseg-", ignore_cleanup_errors=True
+        )
+        self.form = TeachForm(viewer)
+        self.new_labels = push_button(
+            "New labels…",
+            "Name the classes of empty labels, to paint them before any model has run.",
+            self.labelsWanted.emit,
+        )
+        self.new_model = push_button("New model…", "", self._ask_model)
+        self.lesson = note()
+        self.lesson.setAccessibleName("What it learns from")
+        self.lesson.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse
+        )
+        self.bar = RunBar("Train", "training", CANCELLING)
+        self.curves = Curves(viewer, jobs)
+        self.outcome = OutcomePart()
+        self.after = AfterPart(jobs)
+        self.changes = Comparison(viewer, jobs, self.outcome)
+        scratch = QWidget()
+        add_row(
+            form_of(scratch), "From nothing", row_of(self.new_labels, self.new_model)
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        mouse, keyboard = (
-            Qt.TextInteractionFlag.TextSelectableByMouse,
-            Qt.TextInteractionFlag.TextSelectableByKeyboard,
+        for part in (scratch, self.form, self.lesson, self.bar, self.curves,
+                     self.outcome, self.after):  # fmt: skip
+            layout.addWidget(part)
+        self._later = qdebounced(self._look, timeout=400, parent=self)
+        self.form.changed.connect(self.refresh)
+        hardware.changed.connect(self.refresh)
+        self._camera = (
+            viewer.scene.camera.events.center,
+            viewer.scene.camera.events.zoom,
         )
-        for text in (TEXT, COMMAND, AFTER):
-            label = QLabel(text, wordWrap=True)
-            label.setTextInteractionFlags(
-                mouse | keyboard if text == COMMAND else mouse
+        for event in self._camera:
+            event.connect(self._moved)
+        self.bar.started.connect(self.start)
+        self.bar.pauseToggled.connect(self._toggle_pause)
+        self.bar.cancelled.connect(self._cancel)
+        self.outcome.changesWanted.connect(self._toggle_changes)
+        self.outcome.kept.connect(self._ask_name)
+        self.outcome.discarded.connect(self.discard)
+        self.after.again.connect(
+            lambda path, how: self.segmentAgain.emit(path, how == LIKELY)
+        )
+        self.after.goBack.connect(self.checkpointWanted.emit)
+        self.set_image(None)
+
+    # -- what the other parts say ------------------------------------------------
+
+    def set_image(self, image: Image | None) -> None:
+        """The image that new labels would be of."""
+        self._image = image
+        self.new_labels.setEnabled(image is not None)
+        self._show_new_model()
+
+    def set_view(self, view: LabelsView | None) -> None:
+        """The labels shown, whose corrections teach."""
+        self._view = view
+        self._show_new_model()
+        self.refresh()
+        self.refresh_standing()
+
+    def set_checkpoint(
+        self, path: Path | None, name: str = "", folders: tuple[Path, ...] = ()
+    ) -> None:
+        """The checkpoint chosen in the Segment part; ancestors may lie in folders."""
+        self._folders = folders
+        if path != self._checkpoint:
+            self._checkpoint = path
+            self.form.set_followed(path, name)
+            self.refresh_standing()
+
+    def set_segmenting(self, segmenting: bool) -> None:
+        """A segmentation goes on, or has ended: one takes all of the memory allowed."""
+        self._blocked = "A segmentation is going on." if segmenting else ""
+        self.after.set_blocked(self._blocked)
+        if segmenting and self._training is None:
+            self.bar.idle(self._blocked)
+        self.refresh()
+        if not segmenting:
+            self.refresh_standing()
+
+    def refresh(self) -> None:
+        """The form or the corrections have changed: look again, a moment later."""
+        if self._training is None:
+            self._number += 1
+            self._stale = True
+            if self.isVisible():
+                self._later()
+
+    def refresh_standing(self) -> None:
+        """What segmenting again would do may be something else now."""
+        if self.isVisible():
+            store = self._view.store.path if self._view is not None else None
+            self.after.set_state(self._checkpoint, store, self._folders)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.refresh()
+        self.refresh_standing()
+
+    def stop(self) -> None:
+        """The panel is going: let go of the viewer."""
+        self._later.cancel()
+        for event in self._camera:
+            event.disconnect(self._moved)
+        self.curves.stop()
+        self._drafts.cleanup()
+
+    # -- before a training -------------------------------------------------------
+
+    def request(self) -> work.Request:
+        """What the form says now.
+
+        Raises
+        ------
+        PlanError
+            Something is missing; the message says what.
+        """
+        if self._blocked:
+            raise PlanError(self._blocked)
+        if self._outcome is not None:
+            raise PlanError(UNDECIDED)
+        if self._view is None:
+            raise PlanError(NO_LABELS)
+        if self.form.start is None:
+            raise PlanError("Choose a checkpoint, or a new model, first.")
+        if self._hardware.device is None:
+            raise PlanError("Looking for devices…")
+        return work.Request(
+            self._view.image,
+            self._view.store.path,
+            self.form.start,
+            self.form.settings(self._view.layer, self._hardware.device),
+            self._hardware.budget_bytes,
+        )
+
+    def _moved(self) -> None:
+        if self.form.follows_view:
+            self.refresh()
+
+    def _look(self) -> None:
+        """Ask a worker for the lesson; one at a time, and the last one counts."""
+        if self._training is not None or self._looking:
+            return
+        self._stale = False
+        try:
+            request = self.request()
+        except PlanError as error:
+            self._idle(str(error))
+            return
+        number, self._looking = self._number, True
+        self.bar.idle(LOOKING, self._status)
+        self._jobs.call(
+            work.look,
+            request,
+            returned=lambda found: self._found(found, number),
+            errored=lambda error: self._not_found(error, number),
+            finished=self._looked,
+        )
+
+    def _found(self, lesson: "Lesson", number: int) -> None:
+        if number == self._number:
+            self._idle("", _in_words(lesson))
+
+    def _not_found(self, error: Exception, number: int) -> None:
+        if number == self._number:
+            if not isinstance(error, UhrSegError):
+                report(error)
+            self._idle(str(error))
+
+    def _looked(self) -> None:
+        self._looking = False
+        if self._stale and self.isVisible():
+            self._later()
+
+    def _idle(self, why_not: str, lesson: str = "") -> None:
+        """Nothing goes on: how the last training went, or why none can begin."""
+        self.lesson.setText(lesson)
+        self.lesson.setVisible(bool(lesson))
+        self.bar.idle(why_not, self._status)
+
+    # -- a training --------------------------------------------------------------
+
+    def start(self) -> None:
+        """Train was pressed."""
+        try:
+            request = self.request()
+        except PlanError as error:
+            report(error)
+            return
+        self._trained, self._status = request, ""
+        self._target = work.next_version(request)
+        self._training = Training(self.bar, self.curves, self)
+        self._training.ended.connect(self._ended)
+        self.form.setEnabled(False)
+        self.after.set_blocked("A training is going on.")
+        self.busyChanged.emit(True)
+        draft = Path(self._drafts.name) / self._target.name
+        self._training.start(self._jobs, request, draft)
+
+    def _toggle_pause(self) -> None:
+        if self._training is not None:
+            self._training.toggle_pause()
+
+    def _cancel(self) -> None:
+        if self._training is not None:
+            self._training.cancel()
+
+    def _ended(self, status: str, compared: Compared | None) -> None:
+        if self._training is not None:
+            self._training.deleteLater()
+        self._training, self._outcome = None, compared
+        self.form.setEnabled(True)
+        self.after.set_blocked("")
+        self._status = status
+        self.bar.idle(UNDECIDED if compared else "", status)
+        self.refresh()
+        if compared is not None:
+            self.outcome.show_outcome(compared, self._view and self._view.legend)
+        self.busyChanged.emit(False)
+
+    # -- what came out -----------------------------------------------------------
+
+    def discard(self) -> None:
+        """Forget what was learnt."""
+        self._decided("Discarded; the old checkpoint stays.")
+
+    def keep(self, target: Path) -> None:
+        """Make what was learnt a checkpoint there, and choose it."""
+        if self._outcome is not None:
+            self.outcome.setEnabled(False)
+            self._jobs.call(
+                work.keep,
+                self._outcome.path,
+                target,
+                returned=self._kept,
+                finished=lambda: self.outcome.setEnabled(True),
             )
-            layout.addWidget(label)
+
+    def _ask_name(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(
+            self,
+            "Keep as",
+            str(self._target),
+            "Checkpoints (*.safetensors)",
+        )
+        if name:
+            path = Path(name)
+            if path.suffix != ".safetensors":
+                path = path.with_name(f"{path.name}.safetensors")
+            self.keep(path)
+
+    def _kept(self, path: Path) -> None:
+        self._decided(f"Kept as {path.name}, and chosen in Segment.")
+        self.form.follow()
+        self.checkpointWanted.emit(path)
+
+    def _decided(self, status: str) -> None:
+        if self._outcome is not None:
+            self._outcome.path.unlink(missing_ok=True)
+        self._outcome = None
+        self.changes.remove()
+        self.outcome.hide()
+        self._status = status
+        self.bar.idle(LOOKING, status)
+        self.refresh()
+
+    def _toggle_changes(self) -> None:
+        view, outcome, request = self._view, self._outcome, self._trained
+        if view is not None and outcome is not None and request is not None:
+            self.changes.toggle(view, request, outcome.path)
+
+    # -- from nothing ------------------------------------------------------------
+
+    def _show_new_model(self) -> None:
+        self.new_model.setEnabled(self._view is not None)
+        self.new_model.setToolTip(
+            "Train a network that has learnt nothing yet, on the classes of the labels."
+            if self._view is not None
+            else "Make new labels first: their classes are the model's."
+        )
+
+    def _ask_model(self) -> None:
+        if self._view is not None:
+            dialog = NewModelDialog(self._view.legend, self)
+            dialog.chosen.connect(self.form.use_new)
+            dialog.open()
+
+
+def _in_words(lesson: "Lesson") -> str:
+    """The summary, each warning on a line of its own."""
+    places = "1 place" if lesson.places == 1 else f"{lesson.places:,} places"
+    counts = f"Learns from {lesson.summary().split('; ')[0]}, {places}."
+    return "\n".join([counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in lesson.warnings)])

@@ -56,7 +56,7 @@ def _make(
 ) -> tuple[QWidget, Callable[[], Any]]:
     kind = _without_none(hint)
     if get_origin(kind) is Literal:
-        return _choice(get_args(kind), field.default, changed)
+        return _choice(get_args(kind), field, changed)
     if get_origin(kind) is tuple:
         return _numbers(get_args(kind), field, changed)
     if kind is bool:
@@ -65,7 +65,7 @@ def _make(
         box.toggled.connect(lambda _: changed())
         return box, box.isChecked
     if kind in (int, float):
-        return _number(kind, field, changed)
+        return _number(kind, field, changed, kind is not hint)
     raise TypeError(f"no widget for field {field.name!r} of type {hint}")
 
 
@@ -76,33 +76,44 @@ def _without_none(hint: Any) -> Any:
 
 
 def _choice(
-    options: tuple[str, ...], default: Any, changed: Callable[[], None]
+    options: tuple[str, ...],
+    field: dataclasses.Field[Any],
+    changed: Callable[[], None],
 ) -> tuple[QWidget, Callable[[], Any]]:
-    box = QComboBox()
-    box.addItems(options)
-    box.setCurrentText(default)
-    box.currentTextChanged.connect(lambda _: changed())
-    return box, box.currentText
+    box, names = QComboBox(), field.metadata.get("names", {})
+    for option in options:
+        box.addItem(names.get(option, option), option)
+    box.setCurrentIndex(box.findData(field.default))
+    box.currentIndexChanged.connect(lambda _: changed())
+    return box, box.currentData
 
 
 def _number(
-    kind: type, field: dataclasses.Field[Any], changed: Callable[[], None]
+    kind: type,
+    field: dataclasses.Field[Any],
+    changed: Callable[[], None],
+    optional: bool,
 ) -> tuple[QWidget, Callable[[], Any]]:
-    """A spin box whose lowest entry, below the bounds, reads "auto"."""
-    low = field.metadata.get("minimum", 0)
-    high = field.metadata.get("maximum", 100_000)
-    box = QSpinBox() if kind is int else QDoubleSpinBox()
+    """A spin box; if it is optional, its entry below the bounds reads "auto"."""
+    said, box = field.metadata, QSpinBox() if kind is int else QDoubleSpinBox()
     if kind is int:
-        box.setRange(low - 1, high)
+        low = said.get("minimum", 0)
+        box.setRange(low - optional, said.get("maximum", 100_000))
     else:
-        box.setDecimals(4)
-        box.setRange(0, 64)
-        box.setSingleStep(0.25)
-    box.setSpecialValueText(AUTO)
+        box.setDecimals(said.get("decimals", 4))
+        box.setRange(said.get("minimum", 0), said.get("maximum", 64))
+        box.setSingleStep(said.get("step", 0.25))
+    if optional:
+        box.setSpecialValueText(AUTO)
     box.setKeyboardTracking(False)
     box.setValue(box.minimum() if field.default is None else field.default)
     box.valueChanged.connect(lambda _: changed())
-    return box, lambda: None if box.value() == box.minimum() else kind(box.value())
+
+    def value() -> Any:
+        auto = optional and box.value() == box.minimum()
+        return None if auto else kind(box.value())
+
+    return box, value
 
 
 def _numbers(

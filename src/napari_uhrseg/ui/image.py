@@ -31,6 +31,7 @@ class ImagePart(QWidget):
     """``layer`` and ``image``: what is chosen, None while there is none."""
 
     changed = Signal()
+    labelsWanted = Signal()
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
         super().__init__()
@@ -44,6 +45,7 @@ class ImagePart(QWidget):
         menu = QMenu(self.open)
         menu.addAction("&File…", self._choose_files)
         menu.addAction("OME-&Zarr folder…", self._choose_folder)
+        menu.addAction("&Labels made earlier…", self.labelsWanted.emit)
         self.open.setMenu(menu)
         self.facts = note()
         self.overviews = OverviewsBar()

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image as ImageLayer
 from napari.utils import DirectLabelColormap
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qthrottled
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.types import Legend
+from napari_uhrseg.types import LabelClass, Legend, Roi
+from napari_uhrseg.ui.hole import Pyramid
 from napari_uhrseg.ui.overviews import fill
 
 if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
+    from napari_uhrseg.io.corrections import Corrections
     from napari_uhrseg.io.labels import LabelStore
 
 KEY = "uhrseg_image"  # in a layer's metadata: the image shown or labelled
@@ -125,14 +127,28 @@ def check_scales(viewer: Any, image: Image) -> None:
 
 
 class LabelsView(QObject):
-    """The layers of one label store, and the legend's colours on them."""
+    """The layers of one label store, and the legend's colours on them.
+
+    Attributes
+    ----------
+    store, image
+        What is shown, and of which image. Runs reopen this very store, so that one
+        object knows what all have written.
+    pyramid
+        The levels that napari shows.
+    corrections
+        Of the store, once someone corrects; None before.
+    """
+
+    refreshed = Signal()  # drawn again after something was written
+    legendChanged = Signal()
 
     def __init__(self, viewer: Any, store: "LabelStore", image: Image) -> None:
-        from napari_uhrseg.io.labels import shown_levels
-
         super().__init__()
         self._viewer, self.store, self.hidden = viewer, store, set[int]()
-        self.legend = store.legend
+        self.image, self.legend = image, store.legend
+        self.corrections: Corrections | None = None
+        self.pyramid = Pyramid(store)
         self._shared = {
             "multiscale": len(store.prediction) > 1,
             "cache": False,
@@ -141,29 +157,47 @@ class LabelsView(QObject):
         }
         self._confidence: Any = None
         self.layer = viewer.add_labels(
-            _data(shown_levels(store)),
+            _data(self.pyramid.levels),
             name=f"{image.name} labels",
             opacity=0.5,
-            colormap=self._colormap(),
+            colormap=self.colormap(),
             features=_features(store.legend),
             **self._shared,
         )
-        self.layer.editable = False  # a run's labels; corrections are their own array
+        self.layer.editable = False  # corrections are painted on a layer of their own
         if store.temporary:  # the folder goes with the layer that shows it
             weakref.finalize(self.layer, store.close)
         self.refresh = qthrottled(self._refresh, timeout=250, parent=self)
         # later, so that the window is held twice for a little, not once for long
         QTimer.singleShot(500, self._add_confidence)
 
+    @property
+    def classes(self) -> tuple[LabelClass, ...]:
+        """The legend without what was merged into another class."""
+        return tuple(c for c in self.legend if c.id not in self.store.aliases)
+
     def set_legend(self, legend: Legend) -> None:
         self.legend = legend
         self.layer.features = _features(legend)
-        self.layer.colormap = self._colormap()
+        self.layer.colormap = self.colormap()
+        self.legendChanged.emit()
 
     def show_class(self, class_id: int, shown: bool) -> None:
         """Hide or show the pixels of one class."""
         self.hidden.discard(class_id) if shown else self.hidden.add(class_id)
-        self.layer.colormap = self._colormap()
+        self.layer.colormap = self.colormap()
+        self.legendChanged.emit()
+
+    def set_hole(self, hole: Roi | None) -> None:
+        """Show nothing in a rectangle (level-0 pixels); None ends that."""
+        if hole != self.pyramid.hole:
+            self.pyramid.hole = hole
+            self._draw()
+
+    def show_alone(self, alone: bool) -> None:
+        """Show the corrections without what was predicted."""
+        self.pyramid.alone = alone
+        self._refresh()
 
     @property
     def alive(self) -> bool:
@@ -175,6 +209,10 @@ class LabelsView(QObject):
         for layer in (self.layer, self._confidence):
             if layer is not None:
                 layer.visible = False
+
+    def show(self) -> None:
+        """The labels in sight again; the confidence stays as it is."""
+        self.layer.visible = True
 
     def remove(self) -> None:
         for layer in (self.layer, self._confidence):
@@ -202,7 +240,8 @@ class LabelsView(QObject):
         layers.insert(layers.index(self.layer), self._confidence)
         layers.selection.active = chosen
 
-    def _colormap(self) -> DirectLabelColormap:
+    def colormap(self) -> DirectLabelColormap:
+        """The legend's colours, a map of their own for each layer."""
         clear = (0.0, 0.0, 0.0, 0.0)
         colors: dict[int | None, tuple[float, ...]] = {None: clear, 0: clear}
         for c in self.legend:
@@ -211,9 +250,15 @@ class LabelsView(QObject):
         return DirectLabelColormap(color_dict=colors)
 
     def _refresh(self) -> None:
-        for layer in (self.layer, self._confidence):
-            if layer in self._viewer.layers and layer.visible:
-                layer.refresh(extent=False, thumbnail=False, highlight=False)
+        self._draw()
+        if self._confidence in self._viewer.layers and self._confidence.visible:
+            self._confidence.refresh(extent=False, thumbnail=False, highlight=False)
+        self.refreshed.emit()
+
+    def _draw(self) -> None:
+        self.pyramid.refresh()
+        if self.alive and self.layer.visible:
+            self.layer.refresh(extent=False, thumbnail=False, highlight=False)
 
 
 def _features(legend: Legend) -> dict[str, list[Any]]:

@@ -1,56 +1,98 @@
-"""The legend: names, colours, what is shown, and each class's share so far."""
+"""The legend: names, colours, what is shown, shares, and how much was corrected."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
 
-from napari_uhrseg.types import Legend
+from napari_uhrseg.types import LabelClass
 
 ID = Qt.ItemDataRole.UserRole
 ROWS = 12  # classes seen without scrolling
+CORRECTED = 2  # the column, hidden until something is corrected
 
 
 class LegendList(QTreeWidget):
     """Classes with a tick that shows or hides them (Space on the keyboard)."""
 
     visibilityChanged = Signal(int, bool)  # class id, shown
+    classChosen = Signal(int)  # class id, by mouse or arrow keys
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setColumnCount(2)
-        self.setHeaderLabels(["Class", "Share"])
+        self._counts: dict[int, int] = {}
+        self.setColumnCount(3)
+        self.setHeaderLabels(["Class", "Share", "Corrected"])
+        self.setColumnHidden(CORRECTED, True)
         self.setRootIsDecorated(False)
         self.setAccessibleName("Legend")
         self.setToolTip(
-            "Untick a class to hide it. Shares are of the pixels labelled so far."
+            "Untick a class to hide it. Shares are of the pixels labelled so far. "
+            "While correcting, the chosen class is painted; keys 1 to 9 choose too."
         )
         header = self.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+        for column in (1, CORRECTED):
+            mode = QHeaderView.ResizeMode.ResizeToContents
+            header.setSectionResizeMode(column, mode)
         self.itemChanged.connect(self._changed)
+        self.currentItemChanged.connect(self._current_changed)
         self.hide()
 
-    def set_legend(self, legend: Legend, hidden: Collection[int] = ()) -> None:
+    def set_legend(
+        self, legend: Iterable[LabelClass], hidden: Collection[int] = ()
+    ) -> None:
         """Show these classes, ticked but for the hidden ones (ids)."""
+        chosen, counts = self.chosen, self._counts
         self.blockSignals(True)
         self.clear()
-        for c in legend:
-            item = QTreeWidgetItem([c.name, "–"])
+        for number, c in enumerate(legend, 1):
+            item = QTreeWidgetItem([c.name, "–", ""])
             item.setData(0, ID, c.id)
-            item.setIcon(0, _swatch(c.color))
-            item.setToolTip(0, f"{c.name}: class {c.id}, {c.color}")
+            item.setIcon(0, swatch(c.color))
+            key = f", key {number}" if number < 10 else ""
+            item.setToolTip(0, f"{c.name}: class {c.id}, {c.color}{key}")
             ticked = Qt.CheckState.Checked, Qt.CheckState.Unchecked
             item.setCheckState(0, ticked[c.id in hidden])
-            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
+            for column in (1, CORRECTED):
+                item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
             self.addTopLevelItem(item)
         self.blockSignals(False)
-        row = max(self.sizeHintForRow(0), 18) if len(legend) else 18
-        height = self.header().sizeHint().height() + row * min(len(legend), ROWS)
+        self.choose(chosen)
+        self.set_corrected(counts)
+        rows = self.topLevelItemCount()
+        row = max(self.sizeHintForRow(0), 18) if rows else 18
+        height = self.header().sizeHint().height() + row * min(rows, ROWS)
         self.setFixedHeight(height + 2 * self.frameWidth() + 4)
-        self.setVisible(len(legend) > 0)
+        self.setVisible(rows > 0)
+
+    @property
+    def chosen(self) -> int:
+        """The id of the class in the current row; 0 where there is none."""
+        item = self.currentItem()
+        return int(item.data(0, ID)) if item is not None else 0
+
+    def choose(self, class_id: int) -> None:
+        """Make a class the current one, without saying so."""
+        self.blockSignals(True)
+        for i in range(self.topLevelItemCount()):
+            if self.topLevelItem(i).data(0, ID) == class_id:
+                self.setCurrentItem(self.topLevelItem(i))
+        self.blockSignals(False)
+
+    def set_corrected(self, counts: Mapping[int, int]) -> None:
+        """Write how many pixels of each class are corrections, by class id."""
+        self._counts = dict(counts)
+        self.blockSignals(True)
+        for i in range(self.topLevelItemCount()):
+            item = self.topLevelItem(i)
+            count = counts.get(item.data(0, ID), 0)
+            item.setText(CORRECTED, f"{count:,}" if count else "–")
+            item.setToolTip(CORRECTED, f"{count:,} pixels corrected")
+        self.blockSignals(False)
+        self.setColumnHidden(CORRECTED, not counts)
 
     def set_shares(self, shares: Mapping[int, float]) -> None:
         """Write each class's fraction of the labelled pixels."""
@@ -60,6 +102,10 @@ class LegendList(QTreeWidget):
             share = shares.get(item.data(0, ID), 0.0)
             item.setText(1, _percent(share) if shares else "–")
         self.blockSignals(False)
+
+    def _current_changed(self, item: QTreeWidgetItem | None) -> None:
+        if item is not None:
+            self.classChosen.emit(item.data(0, ID))
 
     def _changed(self, item: QTreeWidgetItem, column: int) -> None:
         if column == 0:
@@ -71,7 +117,8 @@ def _percent(share: float) -> str:
     return "< 0.1 %" if 0 < share < 0.001 else f"{share:.1%}".replace("%", " %")
 
 
-def _swatch(color: str) -> QIcon:
+def swatch(color: str) -> QIcon:
+    """A square of a class's colour."""
     pixmap = QPixmap(14, 14)
     pixmap.fill(QColor(color))
     return QIcon(pixmap)

@@ -1,5 +1,6 @@
 """Which model, and which of its checkpoints: samples, recent ones, any file."""
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,26 @@ class ModelPart(QWidget):
         """Whether checkpoints of any method have been read."""
         return bool(self._cards)
 
-    def use(self, path: Path) -> None:
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where checkpoints that are known lie."""
+        return tuple(dict.fromkeys(path.parent for path in self._cards))
+
+    def use(self, path: Path, then: Callable[[], None] | None = None) -> None:
         """Choose this checkpoint file, once its card has been read.
 
-        Of another program's file or folder, a checkpoint is made first.
+        Of another program's file or folder, a checkpoint is made first. ``then`` is
+        called when a checkpoint has been chosen.
         """
         if self.importing.offer(path):
             return
-        self._jobs.call(_with_card, path, returned=self._add)
+
+        def add(found: tuple[Path, Card]) -> None:
+            self._add(found)
+            if then is not None:
+                then()
+
+        self._jobs.call(_with_card, path, returned=add)
 
     def _fill_models(self) -> None:
         for entry in REGISTRY.values():

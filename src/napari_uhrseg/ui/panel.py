@@ -5,10 +5,14 @@ from typing import Any
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_uhrseg.errors import PlanError
+from napari_uhrseg.ui.classes import ClassesPart
+from napari_uhrseg.ui.correct import CorrectPart
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
-from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.loading import keep_triton_out, thaw
+from napari_uhrseg.ui.opening import LabelsOpening
 from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
 
@@ -20,7 +24,7 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 
 
 class Panel(QWidget):
-    """Image and Segment (later also Correct), and what Fine-tune says for now."""
+    """Image, Segment with the legend, Correct and Fine-tune."""
 
     unfold_finetune = False
 
@@ -35,7 +39,12 @@ class Panel(QWidget):
         self.jobs = Jobs(self)
         self.image = ImagePart(viewer, self.jobs)
         self.segment = SegmentPart(viewer, self.jobs)
-        self.finetune = FineTunePart()
+        self.classes = ClassesPart(self.segment.legend, self.jobs)
+        self.correct = CorrectPart(viewer, self.jobs)
+        self.finetune = FineTunePart(viewer, self.jobs, self.segment.form.hardware)
+        self.labels = LabelsOpening(viewer, self.jobs, self.segment, self)
+        self._wire()
+        self._wire_finetune()
         self.image.changed.connect(self._image_changed)
         self._removed = viewer.layers.events.removed
         self._removed.connect(thaw)  # a layer may hold much memory
@@ -46,10 +55,13 @@ class Panel(QWidget):
         parts = (
             ("Image", self.image, True),
             ("Segment", self.segment, True),
+            ("Correct", self.correct, True),
             ("Fine-tune", self.finetune, self.unfold_finetune),
         )
         for title, part, unfolded in parts:
             layout.addWidget(Fold(title, part, unfolded=unfolded))
+            if part is self.segment:  # seen whether or not that is folded
+                layout.addWidget(self.classes)
         layout.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)
@@ -64,14 +76,59 @@ class Panel(QWidget):
         self.destroyed.connect(self.jobs.close)
         self._image_changed()
 
+    def _wire(self) -> None:
+        """What one part tells another."""
+        segment, correct, legend = self.segment, self.correct, self.segment.legend
+        self.image.labelsWanted.connect(self.labels.ask)
+        segment.viewChanged.connect(correct.set_view)
+        segment.viewChanged.connect(self.classes.set_view)
+        legend.classChosen.connect(correct.choose)
+        correct.chosen.connect(legend.choose)
+        correct.counted.connect(legend.set_corrected)
+        correct.classesChanged.connect(self._classes_changed)
+        correct.wanted.connect(self._begin_labels)
+
+    def _wire_finetune(self) -> None:
+        """Segment and Fine-tune know each other by these alone."""
+        segment, finetune, model = self.segment, self.finetune, self.segment.model
+        segment.viewChanged.connect(finetune.set_view)
+        segment.busyChanged.connect(finetune.set_segmenting)
+        self.correct.counted.connect(lambda _: finetune.refresh())
+        finetune.busyChanged.connect(
+            lambda busy: segment.set_blocked("A training is going on." if busy else "")
+        )
+        finetune.segmentAgain.connect(segment.segment_again)
+        finetune.checkpointWanted.connect(model.use)
+        finetune.labelsWanted.connect(self._begin_labels)
+
+        def chosen() -> None:
+            name = model.card.name if model.card is not None else ""
+            finetune.set_checkpoint(model.path, name, model.folders)
+
+        model.changed.connect(chosen)
+        chosen()
+
+    def _classes_changed(self) -> None:
+        if self.segment.view is not None:
+            self.segment.show_legend(self.segment.view)
+
+    def _begin_labels(self) -> None:
+        if self.image.image is None:
+            report(PlanError("There is no image to label.", "Open an image first."))
+            return
+        self.labels.begin(self.image.image, self.segment.output.path)
+
     def stop(self) -> None:
         """End all jobs and let go of the viewer. Called when the dock closes."""
         if self._stopped:
             return
         self._stopped = True
         self.jobs.close()
+        self.labels.stop()
+        self.correct.stop()
         self.image.stop()
         self.segment.stop()
+        self.finetune.stop()
         self._removed.disconnect(thaw)
         thaw()
 
@@ -83,6 +140,7 @@ class Panel(QWidget):
 
     def _image_changed(self) -> None:
         self.segment.set_image(self.image.layer, self.image.image)
+        self.finetune.set_image(self.image.image)
 
 
 class FineTunePanel(Panel):

@@ -10,12 +10,13 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-LABEL_WIDTH = 88
+LABEL_WIDTH = 97  # of "Learning rate"
 
 
 def form_of(widget: QWidget) -> QFormLayout:
@@ -42,6 +43,26 @@ def add_row(form: QFormLayout, title: str, *fields: QWidget) -> None:
     for i, field in enumerate(fields):
         row.addWidget(field, 1 if i == 0 else 0)
     form.addRow(label, row)
+
+
+def row_of(*widgets: QWidget) -> QWidget:
+    """Widgets side by side, all as wide."""
+    made = QWidget()
+    row = QHBoxLayout(made)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.setSpacing(4)
+    for widget in widgets:
+        row.addWidget(widget, 1)
+    return made
+
+
+def scroll_to(widget: QWidget) -> None:
+    """Bring a widget into sight, if it lies in something that scrolls."""
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, QScrollArea):
+        above = above.parentWidget()
+    if above is not None:
+        above.ensureWidgetVisible(widget, 0, 8)
 
 
 def combo(tooltip: str = "") -> QComboBox:

@@ -26,13 +26,18 @@ SHARES_EVERY = 1.0  # seconds between two counts of the class areas
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run as the form says it; ``output`` None: as long as the window."""
+    """A run as the form says it.
+
+    ``output`` None: as long as the window. ``only_likely``: end after what is in view
+    and where labels will most likely be others than those that are there.
+    """
 
     image: Image
     checkpoint: Path
     settings: SegmentSettings
     budget_bytes: int
     output: Path | None
+    only_likely: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +79,13 @@ def free_threads() -> int:
 
 def plan(request: Request) -> "Plan":
     """The plan of the request; loads the checkpoint, so not on the Qt thread."""
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.plan import make_plan
 
     return make_plan(
         request.image,
-        _checkpoint(request.checkpoint),
+        checkpoint_of(request.checkpoint),
         request.settings,
-        _budget(request, MemoryBudget),
+        budget_of(request.settings.device, request.budget_bytes),
     )
 
 
@@ -99,7 +103,7 @@ def prepare(request: Request) -> Prepared:
     planned = plan(request)
     if request.output is None or not request.output.exists():
         return Prepared(request, planned)
-    network = _checkpoint(request.checkpoint).card.legend
+    network = checkpoint_of(request.checkpoint).card.legend
     with LabelStore.open(request.output) as store:
         if store.shape != request.image.shape:
             raise StoreError(
@@ -121,23 +125,24 @@ def run(
 ) -> Iterator["Opened | Shares | SegmentEvent | None"]:
     """Open or make the store, then ``segment()``, with the class areas now and then.
 
-    ``kept`` is the temporary store of an earlier run, to go on with.
+    ``kept`` is the store of the view that shows the output already: the run writes
+    into this very object, so that what is shown knows of it.
     """
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.segment import segment
 
     for name in ("pandas", "skimage.color.colorconv"):
         import_module(name)  # napari would at the first labels, on the Qt thread
-    checkpoint = _checkpoint(request.checkpoint)
-    store = kept or _open_store(request, checkpoint)
+    checkpoint = checkpoint_of(request.checkpoint)
+    store = _open_store(request, checkpoint, kept)
     try:
         store.coarsest_shown()
+        store.coarsest_corrected()
         store.coarsest_confidence()
         opened = Opened(store, request.image)
         yield opened
         while not opened.shown.wait(0.02):
             yield None  # where the run can be cancelled
-        budget = _budget(request, MemoryBudget)
+        budget = budget_of(request.settings.device, request.budget_bytes)
         run_events = segment(
             request.image,
             checkpoint,
@@ -147,11 +152,13 @@ def run(
             focus,
             stop,
             replace_other=replacing,
+            order="likely" if request.only_likely else "near",
+            only_likely=request.only_likely,
         )
         yield from _with_shares(run_events, store)
     finally:
-        if not store.temporary:
-            store.close()  # frees the lock; what is shown can still be read
+        if store is kept or not store.temporary:
+            store.release()  # what is shown can still be read
 
 
 def _with_shares(
@@ -170,20 +177,29 @@ def _with_shares(
             yield Shares(store.area_shares(), store.legend)
 
 
-def _open_store(request: Request, checkpoint: "Checkpoint") -> "LabelStore":
+def _open_store(
+    request: Request, checkpoint: "Checkpoint", kept: "LabelStore | None"
+) -> "LabelStore":
     from napari_uhrseg.io.labels import LabelStore
 
+    if kept is not None and kept.path.exists():
+        kept.take()
+        return kept
     if request.output is not None and request.output.exists():
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)
 
 
-def _budget(request: Request, kind: type["MemoryBudget"]) -> "MemoryBudget":
-    default = kind.default(request.settings.device)
-    return kind(default.device, request.budget_bytes, default.host_bytes)
+def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
+    """What the person allows on the device; beside it, main memory as usual."""
+    from napari_uhrseg.engine.device import MemoryBudget
+
+    default = MemoryBudget.default(device)
+    return MemoryBudget(default.device, device_bytes, default.host_bytes)
 
 
-def _checkpoint(path: Path) -> "Checkpoint":
+def checkpoint_of(path: Path) -> "Checkpoint":
+    """The checkpoint, loaded unless it was the last one loaded."""
     return _loaded(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 

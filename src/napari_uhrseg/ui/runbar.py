@@ -16,21 +16,32 @@ PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C are taken
 
 
 class RunBar(QWidget):
-    """Segment, Pause or Continue, Cancel; a bar; a line on what is going on."""
+    """Start, Pause or Continue, Cancel; a bar; a line on what is going on.
+
+    ``start`` is the title of the first button, ``what`` goes on after it (a run), and
+    ``cancelling`` is what Cancel leaves; only Segment's buttons have Alt letters.
+    """
 
     started = Signal()
     pauseToggled = Signal()
     cancelled = Signal()
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        start: str = "&Segment",
+        what: str = "run",
+        cancelling: str = "Segment goes on with it later.",
+    ) -> None:
         super().__init__()
-        self.start = push_button("&Segment", clicked=self.started.emit)
-        self.pause = push_button(PAUSE, clicked=self.pauseToggled.emit)
-        self.cancel = push_button("&Cancel", clicked=self.cancelled.emit)
+        self._what, self._cancelling = what, cancelling
+        self._letters = "&" in start
+        self.start = push_button(start, clicked=self.started.emit)
+        self.pause = push_button("", clicked=self.pauseToggled.emit)
+        self.cancel = push_button(self._title("&Cancel"), clicked=self.cancelled.emit)
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
         self.bar.setTextVisible(True)
-        self.bar.setAccessibleName("Progress of the run")
+        self.bar.setAccessibleName(f"Progress of the {what}")
         self.status = note()
         buttons = QHBoxLayout()
         for button in (self.start, self.pause, self.cancel):
@@ -47,36 +58,38 @@ class RunBar(QWidget):
     def idle(self, why_not: str, status: str = "") -> None:
         """No run goes on. ``why_not`` is why none can start; "" if one can."""
         self.start.setEnabled(not why_not)
-        self.start.setToolTip(why_not or "Start the run as planned.")
+        self.start.setToolTip(why_not or f"Start the {self._what} as planned.")
         for button, verb in ((self.pause, "pause"), (self.cancel, "cancel")):
             button.setEnabled(False)
-            button.setToolTip(f"There is no run to {verb}.")
-        self.pause.setText(PAUSE)
+            button.setToolTip(f"There is no {self._what} to {verb}.")
+        self.pause.setText(self._title(PAUSE))
         self._say(status or why_not)
 
     def running(self, status: str) -> None:
         """A run goes on."""
         self.start.setEnabled(False)
-        self.start.setToolTip("A run is going on; cancel it to start another.")
+        self.start.setToolTip(
+            f"A {self._what} is going on; cancel it to start another."
+        )
         self.pause.setEnabled(True)
-        self.pause.setText(PAUSE)
+        self.pause.setText(self._title(PAUSE))
         self.pause.setToolTip("Stop for a while; what is done stays.")
         self.cancel.setEnabled(True)
-        self.cancel.setToolTip("End the run; Segment goes on with it later.")
+        self.cancel.setToolTip(f"End the {self._what}. {self._cancelling}")
         self.bar.show()
         self._say(status)
 
     def paused(self, really: bool) -> None:
         """The run stands still, or will after the batch it is at."""
-        self.pause.setText(CONTINUE)
-        self.pause.setToolTip("Go on with the run.")
+        self.pause.setText(self._title(CONTINUE))
+        self.pause.setToolTip(f"Go on with the {self._what}.")
         self._say("Paused." if really else "Pausing after this batch…")
 
     def ending(self) -> None:
         """Cancel was pressed; the batch it is at still ends."""
         for button in (self.pause, self.cancel):
             button.setEnabled(False)
-            button.setToolTip("The run is ending.")
+            button.setToolTip(f"The {self._what} is ending.")
         self._say("Ending after this batch…")
 
     def progress(self, done: int, total: int, seconds_left: float | None) -> None:
@@ -88,6 +101,9 @@ class RunBar(QWidget):
         self.bar.setValue(0)
         self.bar.setFormat("")
         self.bar.hide()
+
+    def _title(self, title: str) -> str:
+        return title if self._letters else title.replace("&", "")
 
     def _say(self, text: str) -> None:
         self.status.setText(text)

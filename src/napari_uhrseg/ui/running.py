@@ -101,13 +101,15 @@ class Running(QObject):
             if self.view is not None:
                 self.view.remove()
             self.view = LabelsView(self._viewer, store, image)
-        self._legend.set_legend(store.legend, self.view.hidden)
+        elif self.view.legend != store.legend:
+            self.view.set_legend(store.legend)
+        self._legend.set_legend(self.view.classes, self.view.hidden)
         self.opened.emit(self.view)
 
     def _show_shares(self, shares: dict[int, float], legend: Any) -> None:
         if self.view is not None and legend != self.view.legend:
             self.view.set_legend(legend)
-            self._legend.set_legend(legend, self.view.hidden)
+            self._legend.set_legend(self.view.classes, self.view.hidden)
         self._legend.set_shares(shares)
 
     def _block_failed(self, event: events.BlockFailed) -> None:

@@ -57,13 +57,47 @@ def drawn_region(viewer: Any, shapes: Any, layer: Any) -> Region:
         The layer holds no shape with an area.
     """
     areas = [i for i, kind in enumerate(shapes.shape_type) if kind != "line"]
+    chosen = [i for i in areas if i in shapes.selected_data] or areas[-1:]
+    return _regions(viewer, shapes, layer, chosen)[-1]
+
+
+def drawn_regions(viewer: Any, shapes: Any, layer: Any) -> list[Region]:
+    """The shapes chosen in a Shapes layer, else all. Raises as `drawn_region`."""
+    areas = [i for i, kind in enumerate(shapes.shape_type) if kind != "line"]
     chosen = [i for i in areas if i in shapes.selected_data] or areas
+    return _regions(viewer, shapes, layer, chosen)
+
+
+def look_at(viewer: Any, layer: Any, roi: Roi) -> None:
+    """Bring a rectangle of the layer (level-0 pixels) to the middle of the window.
+
+    As large as the window allows, up to two screen pixels a pixel.
+    """
+    low, high = (
+        np.asarray(layer.data_to_world([y - 0.5, x - 0.5]))[-2:]
+        for y, x in ((roi.y, roi.x), (roi.bottom, roi.right))
+    )
+    closest = 2 / float(np.abs(layer.scale[-2:]).max())
+    wide = np.maximum(np.abs(high - low), 1e-12)
+    camera = viewer.scene.camera
+    camera.center = (*camera.center[:-2], *((low + high) / 2))
+    camera.zoom = min(closest, float((0.7 * np.array(viewer.canvas.size) / wide).min()))
+
+
+def _regions(viewer: Any, shapes: Any, layer: Any, chosen: list[int]) -> list[Region]:
     if not chosen:
         raise PlanError(
             f"The layer {shapes.name!r} holds no shape.",
-            "Draw a rectangle or a polygon around what is to be segmented.",
+            "Draw a rectangle or a polygon in it.",
         )
-    kind, corners = shapes.shape_type[chosen[-1]], np.asarray(shapes.data[chosen[-1]])
+    return [
+        _region(viewer, shapes.shape_type[i], shapes.data[i], shapes, layer)
+        for i in chosen
+    ]
+
+
+def _region(viewer: Any, kind: str, data: Any, shapes: Any, layer: Any) -> Region:
+    corners = np.asarray(data)
     if kind == "ellipse":
         corners = _ellipse(corners)
     pixels = np.array(

@@ -18,7 +18,7 @@ from napari_uhrseg.io.export.polygons import Shape, shapes, to_crs
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
-TITLE = "GeoPackage"
+PIXELS = 'LOCAL_CS["pixels of the image",UNIT["pixel",1]]'
 FIELDS = ("class", "class_id", "color", "pixels")
 
 
@@ -28,9 +28,13 @@ def _check(store: "LabelStore", path: Path) -> None:
             "GeoPackage is written with pyogrio, which is not installed.",
             'Install it with: pip install "napari-uhrseg[geopackage]".',
         )
+    if path.suffix != ".gpkg":
+        raise ExportError(
+            f"{path.name} does not end in .gpkg, as a GeoPackage must.", "Name it so."
+        )
 
 
-@exporter("geopackage", title=TITLE, suffix=".gpkg", outlines=True, check=_check)
+@exporter("geopackage", title="GeoPackage", suffix=".gpkg", outlines=True, check=_check)
 def write_geopackage(
     store: "LabelStore", path: Path, simplify: float
 ) -> Iterator[float]:
@@ -71,6 +75,6 @@ def _append(
         layer="labels",
         driver="GPKG",
         geometry_type="Polygon",
-        crs=store.crs,
+        crs=store.crs or PIXELS,
         append=append,
     )

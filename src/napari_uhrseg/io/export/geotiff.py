@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # what a coarser level has as well: its kind of colour, the colours, nodata
 SHARED = {262, 284, 320, 42113}
-# pixel scale and tie points, or a matrix; keys; GDAL's metadata
-GEO = {33550, 33922, 34264, 34735, 34736, 34737, 42112}
+PLACE = {33550, 33922, 34264}  # pixel scale and tie points, or a matrix
+KEYS = {34735, 34736, 34737, 42112}  # the CRS; GDAL's metadata
 
 
 @exporter("cog", title="GeoTIFF (COG)", suffix=".tif")
@@ -62,8 +62,10 @@ def _template(store: "LabelStore", legend: Legend | None) -> Tags:
     }  # fmt: skip
     if store.crs is not None:
         options["crs"] = rasterio.CRS.from_wkt(store.crs)
-    if store.affine is not None:
-        options["transform"] = rasterio.Affine(*store.affine)
+    # rasterio warns of rasters that lie nowhere; then the place is not taken over
+    place = store.affine or (1.0, 0.0, 1.0, 0.0, 1.0, 1.0)
+    options["transform"] = rasterio.Affine(*place)
+    taken = SHARED | KEYS | (PLACE if store.affine else set())
     with MemoryFile() as memory:
         with memory.open(**options) as raster:
             if legend is None:
@@ -82,7 +84,7 @@ def _template(store: "LabelStore", legend: Legend | None) -> Tags:
                 data[tag.valueoffset : tag.valueoffset + tag.valuebytecount],
             )
             for tag in tiff.pages.first.tags
-            if int(tag.code) in SHARED | GEO
+            if int(tag.code) in taken
         }
     return {**found, **_resolution(store)}
 

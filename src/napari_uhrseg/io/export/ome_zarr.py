@@ -1,7 +1,8 @@
 """OME-Zarr label images, beside an image or inside it.
 
 A target ``image.zarr/labels/NAME`` is put among the labels of that OME-Zarr image,
-in its version (0.4 or 0.5); any other folder becomes an OME-Zarr 0.5 label image.
+in its version (0.4 or 0.5) and with as many levels, as OME-Zarr wants it; any other
+folder becomes an OME-Zarr 0.5 label image.
 """
 
 import os
@@ -28,8 +29,7 @@ def _check(store: "LabelStore", path: Path) -> None:
     image = _image_around(path)
     if image is None:
         return
-    own: Any = image.attrs.get("ome", image.attrs)
-    full: Any = image[own["multiscales"][0]["datasets"][0]["path"]]
+    full: Any = image[_datasets(image)[0]["path"]]
     if full.shape[-2:] != store.shape:
         raise ExportError(
             f"{path.parents[1]} is not an image of {store.shape[1]} x "
@@ -60,8 +60,9 @@ def _register(path: Path) -> None:
 )
 def write_ome_zarr(store: "LabelStore", path: Path, simplify: float) -> Iterator[float]:
     """The labels as an OME-Zarr label image."""
-    pyramid = shown_pyramid(store)
-    version = _version(path.parents[1]) if _image_around(path) is not None else 3
+    image = _image_around(path)
+    pyramid = shown_pyramid(store, None if image is None else len(_datasets(image)))
+    version = 3 if image is None else _version(path.parents[1])
     group = zarr.open_group(path, mode="w-", zarr_format=version)
     attributes = _attributes(store, path, pyramid, version)
     group.update_attributes({"ome": attributes} if version == 3 else attributes)
@@ -104,6 +105,11 @@ def _image_around(path: Path) -> zarr.Group | None:
         return None
     own: Any = group.attrs.get("ome", group.attrs)
     return group if "multiscales" in own else None
+
+
+def _datasets(image: zarr.Group) -> list[Any]:
+    own: Any = image.attrs.get("ome", image.attrs)
+    return list(own["multiscales"][0]["datasets"])
 
 
 def _version(image: Path) -> Literal[2, 3]:

@@ -38,8 +38,11 @@ class Pyramid:
                 yield roi, self.read(roi, level)
 
 
-def shown_pyramid(store: "LabelStore") -> Pyramid:
-    """The labels as shown: a coarser pixel is the majority of its children."""
+def shown_pyramid(store: "LabelStore", count: int | None = None) -> Pyramid:
+    """The labels as shown: a coarser pixel is the majority of its children.
+
+    ``count`` levels, or as many as it takes to 512 pixels a side.
+    """
 
     def read(roi: Roi, level: int) -> Labels:
         f = 2**level
@@ -47,7 +50,7 @@ def shown_pyramid(store: "LabelStore") -> Pyramid:
             Roi(roi.y * f, roi.x * f, roi.height * f, roi.width * f), level
         )
 
-    return _extended(store, read, coarser_labels)
+    return _extended(store, read, coarser_labels, count)
 
 
 def confidence_pyramid(store: "LabelStore") -> Pyramid:
@@ -56,23 +59,25 @@ def confidence_pyramid(store: "LabelStore") -> Pyramid:
     def read(roi: Roi, level: int) -> Labels:
         return levels.read(store.confidence[level], roi.slices)
 
-    return _extended(store, read, coarser_confidence)
+    return _extended(store, read, coarser_confidence, None)
 
 
 def _extended(
     store: "LabelStore",
     read: Callable[[Roi, int], Labels],
     coarser: Callable[[Labels], Labels],
+    count: int | None,
 ) -> Pyramid:
     """The store's levels, and from its coarsest those that it does not keep."""
     shapes = [(int(a.shape[0]), int(a.shape[1])) for a in store.prediction]
-    last, count = read(Roi(0, 0, *shapes[-1]), len(shapes) - 1), len(shapes)
+    kept = len(shapes)
+    last = read(Roi(0, 0, *shapes[-1]), kept - 1)
     more: list[Labels] = []
-    while max(shapes[-1]) > SMALLEST:
+    while len(shapes) < count if count else max(shapes[-1]) > SMALLEST:
         last = coarser(last)
         more.append(last)
         shapes.append((last.shape[0], last.shape[1]))
     return Pyramid(
-        tuple(shapes),
-        lambda roi, k: read(roi, k) if k < count else more[k - count][roi.slices],
+        tuple(shapes[:count]),
+        lambda roi, k: read(roi, k) if k < kept else more[k - kept][roi.slices],
     )

@@ -1,0 +1,105 @@
+"""Many images by one command: which they are, where their labels go, how it went."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.text import Text
+
+from napari_uhrseg.cli.console import err, json_line, out
+from napari_uhrseg.errors import OpenError, StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that has no labels, or not all, and why."""
+
+    image: Path
+    reason: str
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """How the images of a command went."""
+
+    done: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    untried: list[Path] = field(default_factory=list)
+
+    def tell(self, json: bool) -> None:
+        """Say it: one JSON object, or some lines with each failure's reason."""
+        if json:
+            json_line(
+                event="report",
+                done=self.done,
+                skipped=self.skipped,
+                failed=self.failed,
+                untried=self.untried,
+            )
+            return
+        counts = {
+            "labelled": len(self.done),
+            "done before": len(self.skipped),
+            "failed": len(self.failed),
+            "not tried": len(self.untried),
+        }
+        words = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        out.print(f"Images: {words}", highlight=False)
+        for failure in self.failed:
+            line = Text(f"{failure.image}: {failure.reason} ", "yellow")
+            err.print(line + Text(failure.hint, "none"), soft_wrap=True)
+
+
+def find_images(names: Sequence[str]) -> tuple[list[Path], bool]:
+    """The images named, each once, and whether they are one or a batch of them.
+
+    A name with ``*``, ``?`` or ``[`` that is no file is a pattern; ``**`` goes
+    through folders. A pattern makes a batch even where it finds one image.
+
+    Raises
+    ------
+    OpenError
+        A pattern finds nothing.
+    """
+    found: dict[Path, None] = {}
+    patterns = False
+    for name in names:
+        path = Path(name).expanduser()
+        if path.exists() or not glob.has_magic(name):
+            found[path] = None
+            continue
+        patterns = True
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise OpenError(f"No file fits {name}.", "Check the folder and pattern.")
+        found.update((Path(match), None) for match in matches)
+    return list(found), patterns or len(found) > 1
+
+
+def store_paths(images: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """The store of each image in a folder: its name with ``.labels.zarr``.
+
+    Raises
+    ------
+    StoreError
+        Two images have the same name, or the folder is a store or a file.
+    """
+    if (folder / "zarr.json").exists() or folder.is_file():
+        raise StoreError(
+            f"{folder} is not a plain folder.",
+            "Several images need a folder that takes a label store of each.",
+        )
+    owners: dict[Path, Path] = {}
+    for image in images:
+        path = folder / f"{image.name}.labels.zarr"
+        if path in owners:
+            raise StoreError(
+                f"{owners[path]} and {image} have the same name: their labels would "
+                f"both be {path}.",
+                "Segment them by two commands, into two folders.",
+            )
+        owners[path] = image
+    return {image: path for path, image in owners.items()}

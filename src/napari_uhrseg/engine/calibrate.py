@@ -1,0 +1,159 @@
+"""What a forward pass takes on a device: measured once, then remembered.
+
+Kept beside the levels in the person's cache folder, a small file each: a network
+behaves the same until it, the device, torch or this package changes.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+
+import psutil
+import torch
+
+from napari_uhrseg import __version__
+from napari_uhrseg.engine.cost import Size, bytes_per_window, empty_batch
+from napari_uhrseg.engine.device import Device, out_of_memory, running
+from napari_uhrseg.errors import DeviceError
+from napari_uhrseg.io.cache import cache_folder
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import InputSpec
+
+PROBE = 768  # side in pixels of the largest frame that is run to measure
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One forward pass of a batch: seconds, and bytes beyond weights and inputs."""
+
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """A checkpoint on a device at a precision and a number of CPU threads."""
+
+    checkpoint: Checkpoint
+    device: Device
+    precision: str
+    threads: int
+
+    def batch(self, size: int) -> Measured:
+        """A batch of windows, which may fail for want of memory."""
+        return self._measured(size, None)
+
+    def frame(self, frame: Size) -> Measured:
+        """A frame; of a large one a part is run, and the rest follows by its share.
+
+        Seconds grow with the area, bytes with what a trace of the frame keeps alive.
+        """
+        probe = _probe(self.checkpoint.card.spec, frame)
+        found = self._measured(1, probe)
+        if probe == frame:
+            return found
+        model = self.checkpoint.model
+        area = frame[0] * frame[1] / (probe[0] * probe[1])
+        grown = bytes_per_window(model, frame) / bytes_per_window(model, probe)
+        return Measured(found.seconds * area, int(found.bytes * grown))
+
+    def _measured(self, size: int, frame: Size | None) -> Measured:
+        file = cache_folder() / f"{self._key(size, frame)}.calibration.json"
+        with suppress(OSError, ValueError, TypeError):
+            return Measured(**json.loads(file.read_text()))
+        found = self._measure(size, frame)
+        with suppress(OSError):  # a cache that cannot be written is no obstacle
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(asdict(found)))
+            part.replace(file)
+        return found
+
+    def _key(self, size: int, frame: Size | None) -> str:
+        values = (
+            self.checkpoint.hash, self.device.id, self.device.name, self.precision,
+            self.threads, size, frame, torch.__version__, __version__,
+        )  # fmt: skip
+        return hashlib.sha256(repr(values).encode()).hexdigest()[:24]
+
+    def _measure(self, size: int, frame: Size | None) -> Measured:
+        """Run zeros twice: the first pass meets the memory, the second the speed."""
+        model, device = self.checkpoint.model, torch.device(self.device.id)
+        try:
+            model.to(device)
+            batch = empty_batch(model.spec, size, frame, device)
+            for views in batch.views.values():
+                views.fill_(0)  # zeros that no one wrote to take no memory yet
+            with peak(device) as most:
+                for _ in range(2):
+                    start = time.perf_counter()
+                    with running(device, self.precision, self.threads):
+                        # reading a value waits for the device
+                        model(batch)["logits"].flatten()[0].item()
+                    seconds = time.perf_counter() - start
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            what = "window" if frame is None else "frame"
+            raise DeviceError(
+                f"{self.device.name} has too little memory left for "
+                f"{f'{size} {what}s' if size > 1 else f'one {what}'}.",
+                "Close other programs that use it, or choose the CPU.",
+            ) from error
+        # a process that ran it before has the memory already and shows less
+        live = bytes_per_window(model, frame) * size
+        inputs = sum(view.nbytes for view in batch.views.values())
+        floor = (live - inputs) // (1 if self.precision == "fp32" else 2)
+        return Measured(seconds, max(most[0], floor))
+
+
+def _probe(spec: InputSpec, frame: Size) -> Size:
+    """The part of a frame that is run."""
+    least = max(PROBE, spec.minimum)
+    step = -(-least // spec.divisor) * spec.divisor
+    return min(frame[0], step), min(frame[1], step)
+
+
+@contextmanager
+def peak(device: torch.device) -> Iterator[list[int]]:
+    """The bytes that what happens meanwhile adds at most; known at the end.
+
+    On a GPU what torch takes from the driver, on the CPU what this process holds.
+    """
+    most = [0]
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_reserved(device)
+        yield most
+        most[0] = torch.cuda.max_memory_reserved(device) - before
+        return
+    release()
+    resident = psutil.Process().memory_info
+    before, ended = resident().rss, threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.001):
+            most[0] = max(most[0], resident().rss - before)
+
+    watcher = threading.Thread(target=watch, name="uhrseg-memory", daemon=True)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def release() -> None:
+    """Give memory that nothing uses back to the system, where that can be asked."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,327 @@
+"""``segment()`` on a cluster of dask.distributed: the same labels, many devices.
+
+The client plans on a worker, hands out blocks (frames, for models of frames), and
+marks what comes back; see `io.owned` for who writes what. Client and workers see
+image, checkpoint and store at the same paths.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from logging import ERROR
+from os import environ
+from pathlib import Path
+from platform import python_version_tuple
+from typing import TYPE_CHECKING, Any
+
+from napari_uhrseg import __version__
+from napari_uhrseg.engine import clusterwork
+from napari_uhrseg.engine.clusterflight import (
+    WAIT,
+    Blocks,
+    Flight,
+    Frames,
+    Stopped,
+    answer,
+)
+from napari_uhrseg.engine.clusterwork import About, Order, Source
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import Planned, SegmentEvent
+from napari_uhrseg.engine.framegrid import FrameGrid
+from napari_uhrseg.engine.job import Focus, Stop
+from napari_uhrseg.engine.plan import Plan
+from napari_uhrseg.engine.segment import begin
+from napari_uhrseg.errors import ClusterError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.owned import revoke
+from napari_uhrseg.types import Legend, SegmentSettings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT = 10.0  # seconds to find a scheduler
+FIRST_WORKER = 60.0  # seconds until one must be there
+
+
+def segment_on_cluster(
+    cluster: "Client | str",
+    image: Image,
+    checkpoint: Path | str,
+    store: LabelStore,
+    settings: SegmentSettings | None = None,
+    budget: MemoryBudget | None = None,
+    focus: Focus | None = None,
+    stop: Stop | None = None,
+    *,
+    replace_other: bool = False,
+) -> Iterator[SegmentEvent]:
+    """Label the image into the store as ``segment()`` does, on many machines.
+
+    Parameters
+    ----------
+    cluster
+        A client of dask.distributed, or a scheduler's address, ``tcp://…``.
+    image, checkpoint, store
+        An image opened from a path, the checkpoint's path, and a store open for
+        writing here: at the same absolute paths on all workers.
+    settings, budget
+        As of ``segment()``; devices and memory are those of one worker.
+    focus, stop, replace_other
+        As of ``segment()``. Two blocks a worker are under way, so that many may
+        come before one that is newly in view.
+
+    Yields
+    ------
+    SegmentEvent
+        The events of ``segment()``; ``Planned`` with a worker's plan. Closing the
+        generator takes back what is not done. A run begun here can be finished by
+        ``segment()``, and the other way round.
+
+    Raises
+    ------
+    ClusterError
+        No scheduler, no workers, or workers that do not fit: another version of
+        the package, files that they do not see.
+    PlanError, DeviceError, StoreError, OpenError, CheckpointError
+        As ``segment()``; also for what a worker met.
+
+    Notes
+    -----
+    Labels are those of one machine with the same batch size and threads: bit for
+    bit on the CPU. A worker that dies has its blocks done by others. No more than
+    two blocks a worker are held here, each at most half a megabyte.
+    """
+    order = _order(image, checkpoint, settings, budget)
+    order = replace(order, token=store.hand_out(), store=store.path)
+    try:
+        with connected(cluster) as client:
+            yield from _run(client, order, store, focus, stop, replace_other)
+    except Stopped:
+        return
+    finally:
+        revoke(store.path)
+
+
+def plan_on_cluster(
+    cluster: "Client | str",
+    image: Image,
+    checkpoint: Path | str,
+    settings: SegmentSettings | None = None,
+    budget: MemoryBudget | None = None,
+) -> Plan:
+    """The plan of ``segment_on_cluster``, made on a worker. Raises likewise."""
+    with connected(cluster) as client:
+        return _planned(client, _order(image, checkpoint, settings, budget), None)[0]
+
+
+def _order(
+    image: Image,
+    checkpoint: Path | str,
+    settings: SegmentSettings | None,
+    budget: MemoryBudget | None,
+) -> Order:
+    if image.path is None:
+        raise ClusterError(
+            f"{image.name} is not a file, so workers cannot open it.",
+            "Save it where they can, or segment on this machine.",
+        )
+    return Order(
+        token="",
+        version=__version__,
+        source=Source(
+            image.path.absolute(),
+            image.fingerprint,
+            image.series_number if len(image.series) > 1 else None,
+            tuple(image.plane.items()),
+        ),
+        checkpoint=Path(checkpoint).absolute(),
+        store=None,
+        settings=settings or SegmentSettings(),
+        budget=budget,
+    )
+
+
+def _run(
+    client: "Client",
+    order: Order,
+    store: LabelStore,
+    focus: Focus | None,
+    stop: Stop | None,
+    replace_other: bool,
+) -> Iterator[SegmentEvent]:
+    plan, network = _planned(client, order, stop)
+    yield Planned(plan)
+    plan, run = begin(plan, network, store, replace_other)
+    # the run as recorded, with the batch that the plan settled on
+    plan = replace(plan, run=replace(run, batch_size=plan.run.batch_size))
+    flight = Flight(client, replace(order, plan=plan), stop)
+    kind = Frames if isinstance(plan.grid, FrameGrid) else Blocks
+    try:
+        yield from kind(flight, plan, store, focus).events()
+    finally:
+        flight.close()
+
+
+def _planned(client: "Client", order: Order, stop: Stop | None) -> tuple[Plan, Legend]:
+    """A worker's plan with the time that all workers take, and the network's classes.
+
+    Raises as ``segment_on_cluster`` does, and Stopped.
+    """
+    workers = check_workers(client, order)
+    future = client.submit(clusterwork.plan_there, order, pure=False)
+    while not future.done():
+        if stop is not None and stop():
+            raise Stopped
+        time.sleep(WAIT)
+    plan, legend = answer(future)
+    seconds = plan.estimate.seconds / len(workers)
+    return replace(
+        plan,
+        estimate=replace(plan.estimate, seconds=seconds),
+        warnings=plan.warnings + _warnings(workers),
+    ), legend
+
+
+@contextmanager
+def connected(cluster: "Client | str") -> Iterator["Client"]:
+    """A client of the scheduler; one made here is closed at the end.
+
+    Raises ClusterError where there is no scheduler, or the extra is missing.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterError(
+            "Running on a cluster needs dask.distributed.",
+            'Install it: pip install "napari-uhrseg[cluster]".',
+        ) from error
+    if isinstance(cluster, Client):
+        yield cluster
+        return
+    try:
+        client = Client(
+            cluster, timeout=CONNECT, set_as_default=False, name="napari-uhrseg"
+        )
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise ClusterError(
+            f"There is no scheduler at {cluster!r}.",
+            "Give the address that `dask scheduler` prints, such as "
+            "tcp://192.168.1.5:8786, and see that this machine can reach it.",
+        ) from error
+    with client:
+        yield client
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator["Client"]:
+    """Worker processes on this machine, with a GPU each where there are GPUs.
+
+    On the CPU the cores are shared out, as ``OMP_NUM_THREADS`` of each worker.
+    """
+    import torch
+
+    try:
+        from distributed import Client, Nanny, Scheduler, SpecCluster
+    except ImportError as error:
+        raise ClusterError(
+            "Running on several workers needs dask.distributed.",
+            'Install it: pip install "napari-uhrseg[cluster]".',
+        ) from error
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    every = range(torch.cuda.device_count())
+    gpus = visible.split(",") if visible else [str(i) for i in every]
+    env = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers))}
+    spec = {}
+    for number in range(workers):
+        own = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if every else {}
+        # memory is bounded by the budget, not by the nanny
+        options = {"nthreads": 1, "memory_limit": 0, "silence_logs": ERROR}
+        spec[number] = {"cls": Nanny, "options": {**options, "env": env | own}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            "host": "127.0.0.1",
+            "port": 0,
+        },
+    }
+    with (
+        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=ERROR) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.run(clusterwork.ignore_interrupts)
+        yield client
+
+
+def check_workers(client: "Client", order: Order) -> dict[str, About]:
+    """What each worker says of itself, by address.
+
+    Raises
+    ------
+    ClusterError
+        There is none, or one has other versions or does not see the files.
+    """
+    from distributed import TimeoutError as NoneThere
+
+    try:
+        client.wait_for_workers(1, timeout=FIRST_WORKER)
+    except (NoneThere, TimeoutError) as error:
+        raise ClusterError(
+            f"The scheduler has had no workers for {FIRST_WORKER:.0f} seconds.",
+            "Start some: CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1.",
+        ) from error
+    found = client.run(clusterwork.about, order, on_error="return")
+    for address, said in found.items():
+        _check(address, said, order)
+    return dict(found)
+
+
+def _check(address: str, said: Any, order: Order) -> None:
+    who = f"The worker {address}"
+    if isinstance(said, About):
+        who += f" on {said.host}"
+    python = ".".join(python_version_tuple()[:2])
+    same = "Install the same versions there and here."
+    match said:
+        case ImportError() | AttributeError():
+            raise ClusterError(f"{who} lacks this package: {said}.", same)
+        case BaseException():
+            raise ClusterError(
+                f"{who} cannot be asked: {said!r}.", "Its log says more."
+            )
+        case About(version=version) if version != __version__:
+            raise ClusterError(
+                f"{who} has napari-uhrseg {version}, this is {__version__}.", same
+            )
+        case About(python=there) if there != python:
+            raise ClusterError(f"{who} runs Python {there}, this is {python}.", same)
+        case About(missing=missing) if missing:
+            raise ClusterError(
+                f"{who} does not see {missing[0]}.",
+                "Put image, checkpoint and store on a file system that all workers "
+                "mount at the same path.",
+            )
+        case About(other_store=True):
+            raise ClusterError(
+                f"{who} sees another folder at {order.store}.",
+                "Put the store on a file system that all workers share.",
+            )
+
+
+def _warnings(workers: dict[str, About]) -> tuple[str, ...]:
+    found = []
+    torches = sorted({w.torch for w in workers.values()})
+    if len(torches) > 1:
+        found.append(
+            f"Workers have torch {' and '.join(torches)}: labels may differ in the "
+            "last bits from worker to worker."
+        )
+    shared = Counter((w.host, w.gpu) for w in workers.values() if w.gpu)
+    for (host, gpu), count in shared.items():
+        if count > 1:
+            found.append(f"{count} workers share the GPU {gpu} of {host}.")
+    return tuple(found)

@@ -1,0 +1,277 @@
+"""What a worker of a cluster does for a run: plan it, run a block, a frame, a seam.
+
+A worker keeps the network and its job for the run it works for, so that a task is
+small: which rectangle. One task at a time in a process, whatever its threads.
+"""
+
+import platform
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version as version_of
+from os import environ
+from pathlib import Path
+from typing import Any
+
+from napari_uhrseg import __version__
+from napari_uhrseg.engine.device import MemoryBudget, find_device
+from napari_uhrseg.engine.empty import Glass
+from napari_uhrseg.engine.events import (
+    BlockDone,
+    BlockFailed,
+    Finished,
+    Progress,
+    SegmentEvent,
+)
+from napari_uhrseg.engine.framed import FrameJob
+from napari_uhrseg.engine.framegrid import Frame, FrameGrid
+from napari_uhrseg.engine.job import Focus, Work
+from napari_uhrseg.engine.plan import Plan, make_plan, with_estimate
+from napari_uhrseg.engine.windowed import WindowJob
+from napari_uhrseg.errors import ClusterError, ReadError
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.owned import OwnedChunks, Part, Revoked, seen_token
+from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
+from napari_uhrseg.types import Legend, Roi, SegmentSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image as a worker can open it."""
+
+    path: Path
+    fingerprint: str
+    series: int | None
+    plane: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """All that a worker must know; sent with each task, some kilobytes.
+
+    ``plan`` is None until a worker has made one; its run is then the recorded one.
+    ``store`` is None where a plan is all that is wanted.
+    """
+
+    token: str
+    version: str
+    source: Source
+    checkpoint: Path
+    store: Path | None
+    settings: SegmentSettings
+    budget: MemoryBudget | None
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a worker says of itself before it gets work."""
+
+    host: str
+    version: str
+    python: str
+    torch: str
+    gpu: str
+    missing: tuple[Path, ...]
+    other_store: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a task: parts to adopt in order, and what to tell."""
+
+    parts: tuple[Part, ...]
+    events: tuple[SegmentEvent, ...]
+
+
+_busy = threading.Lock()
+_stopped: set[str] = set()
+
+
+def about(order: Order) -> About:
+    """The versions of the worker that runs it, and which files it does not see."""
+    paths = (order.source.path, order.checkpoint, order.store)
+    missing = tuple(p for p in paths if p is not None and not p.exists())
+    token = order.token if order.store is None else seen_token(order.store)
+    return About(
+        host=socket.gethostname(),
+        version=__version__,
+        python=".".join(platform.python_version_tuple()[:2]),
+        torch=version_of("torch"),
+        gpu=environ.get("CUDA_VISIBLE_DEVICES", ""),
+        missing=missing,
+        other_store=not missing and token != order.token,
+    )
+
+
+def stop(token: str) -> None:
+    """End the tasks of an order: the network asks between its layers."""
+    _stopped.add(token)
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C goes to a whole group of processes: the client alone acts on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def plan_there(order: Order) -> tuple[Plan, Legend]:
+    """The plan as this worker's device makes it, and the network's classes."""
+    with _busy:
+        image, checkpoint = _image(order.source), _checkpoint(order.checkpoint)
+        plan = make_plan(image, checkpoint, order.settings, order.budget)
+        # blocks of 1, 2, 4 or 8 chunks a side own whole chunks of coarser levels
+        side = 1 << (plan.block_chunks.bit_length() - 1)
+        if side != plan.block_chunks:
+            plan = with_estimate(replace(plan, block_chunks=side))
+        return plan, checkpoint.card.legend
+
+
+def label_block(order: Order, roi: Roi) -> Result | None:
+    """Run a block of windows and write it; None where it was stopped."""
+    return _result(order, roi, lambda job: job.events(None))
+
+
+def label_frame(order: Order, roi: Roi, frame: Frame, shown: bool) -> Result | None:
+    """Run a frame and keep its borders; ``shown``: write its cell, ``roi``, too."""
+    return _result(order, roi, lambda job: job.only(_FrameJob.label, frame, shown))
+
+
+def finish_cell(order: Order, roi: Roi, cell: Frame) -> Result | None:
+    """Blend the seams into a cell, ``roi``, whose frames have all run."""
+    return _result(order, roi, lambda job: job.only(_FrameJob.finish, cell))
+
+
+class _WindowJob(WindowJob):
+    """Windows of one block after the other; what is found out once is kept."""
+
+    def glass(self) -> Glass | None:
+        return _glass(self.image) if self.run.skip_glass else None
+
+
+class _FrameJob(FrameJob):
+    """Frames and cells one by one, as the client says."""
+
+    def glass(self) -> Glass | None:
+        return _glass(self.image) if self.run.skip_glass else None
+
+    def only(
+        self, part: Callable[..., Iterator[SegmentEvent]], *arguments: object
+    ) -> Iterator[SegmentEvent]:
+        """The events of ``label`` or ``finish``, with all that ``events`` sets up."""
+        self._part = part(self, *arguments)
+        return self.events(None)
+
+    def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+        yield from self._part
+
+    def label(self, frame: Frame, shown: bool) -> Iterator[SegmentEvent]:
+        self.open = {frame} if shown else set()
+        try:
+            item = self._read_frame(frame, self.glass())
+        except ReadError as error:
+            yield BlockFailed(self.grid.block(frame), str(error))
+            return
+        yield from self._run(item)
+
+    def finish(self, cell: Frame) -> Iterator[SegmentEvent]:
+        block = self.grid.block(cell)
+        empty = self.strips[cell] is None
+        if empty:
+            self.write_empty(block)
+        else:
+            self._blend(cell)
+        yield BlockDone(block, 0, 0, empty)
+
+
+def _result(
+    order: Order, roi: Roi, run: Callable[[Any], Iterator[SegmentEvent]]
+) -> Result | None:
+    with _busy:
+        if order.token in _stopped:
+            return None
+        job, store = _job(order)
+        store.own(roi)
+        try:
+            events = [e for e in run(job) if not isinstance(e, Progress | Finished)]
+        except Revoked:
+            return None
+        if order.token in _stopped:  # between the layers of the network
+            return None
+        return Result(store.parts(), tuple(events))
+
+
+_jobs: dict[str, tuple[_WindowJob | _FrameJob, OwnedChunks]] = {}
+
+
+def _job(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
+    """The job of an order; those of others make way, as a device has one network."""
+    if order.token not in _jobs:
+        if order.version != __version__:
+            raise ClusterError(
+                f"The worker on {socket.gethostname()} has napari-uhrseg "
+                f"{__version__}, this is {order.version}.",
+                "Install the same version there and here.",
+            )
+        _jobs.clear()
+        _jobs[order.token] = _made(order)
+    return _jobs[order.token]
+
+
+def _made(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
+    assert order.plan is not None
+    assert order.store is not None
+    run, checkpoint = order.plan.run, _checkpoint(order.checkpoint)
+    if checkpoint.hash != run.checkpoint_hash:
+        raise ClusterError(
+            f"{order.checkpoint} is another file on {socket.gethostname()}.",
+            "Give the workers the same checkpoint at the same path.",
+        )
+    kind = order.plan.device.id.partition(":")[0]
+    plan = replace(order.plan, device=find_device(kind))
+    store = OwnedChunks(order.store, order.token)
+    work = Work(
+        _image(order.source),
+        checkpoint,
+        store,
+        plan,
+        run,
+        order.settings.threads,
+        lambda: order.token in _stopped,
+    )
+    if isinstance(plan.grid, FrameGrid):
+        return _FrameJob(work, plan.grid), store
+    return _WindowJob(work, plan.grid), store
+
+
+@lru_cache(maxsize=4)
+def _image(source: Source) -> Image:
+    image = open_image(source.path, series=source.series)
+    if source.plane:
+        image = image.with_plane(**dict(source.plane))
+    if image.fingerprint != source.fingerprint:
+        raise ClusterError(
+            f"{source.path} is another file on {socket.gethostname()}.",
+            "Workers must see the same files at the same paths.",
+        )
+    return image
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    return _loaded(path, changed)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, changed: int) -> Checkpoint:
+    return load_checkpoint(path)
+
+
+@lru_cache(maxsize=4)
+def _glass(image: Image) -> Glass | None:
+    return Glass.of(image)

@@ -1,0 +1,163 @@
+"""Batch, block, frame, reading ahead: the largest that keep the memory budget."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+
+from napari_uhrseg.engine.calibrate import How, Measured
+from napari_uhrseg.engine.device import Device, MemoryBudget, free_bytes
+from napari_uhrseg.engine.framegrid import FrameGrid
+from napari_uhrseg.engine.memory import CACHE, Need, Shape, need, too_small
+from napari_uhrseg.errors import DeviceError
+from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.units import format_bytes
+
+MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 4}
+AHEAD = 2  # batches, or one frame
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """How the work is cut up, and what one piece takes.
+
+    ``seconds`` of one window or frame; ``block_chunks`` is 1 for frames; ``ahead`` and
+    ``cache`` as in ``memory.Shape``.
+    """
+
+    batch: int
+    block_chunks: int
+    ahead: int
+    cache: int
+    seconds: float
+    need: Need
+
+
+@dataclass(frozen=True, slots=True)
+class Sizer:
+    """Fits a checkpoint into a budget on a device."""
+
+    how: How
+    budget: MemoryBudget
+    warning: str
+
+    @classmethod
+    def make(
+        cls,
+        checkpoint: Checkpoint,
+        device: Device,
+        budget: MemoryBudget,
+        precision: str,
+        threads: int | None,
+    ) -> Self:
+        """What is free bounds the budget: other programs may have taken the rest."""
+        warning, free = "", free_bytes(device)
+        if free < budget.device_bytes:
+            warning = (
+                f"Only {format_bytes(free)} of {device.name} are free: planned for "
+                f"that, not for the budget of {format_bytes(budget.device_bytes)}."
+            )
+            budget = replace(budget, device_bytes=free)
+        how = How(checkpoint, device, precision, threads or torch.get_num_threads())
+        return cls(how, budget, warning)
+
+    def windows(
+        self,
+        wanted: int | None,
+        block_chunks: Callable[[float], int],
+        scale: float,
+    ) -> Sized:
+        """The batch first, then the block, then reading ahead and the cache.
+
+        Parameters
+        ----------
+        wanted
+            The batch asked for; it is halved where it does not fit.
+        block_chunks
+            Side of a block in chunks by the seconds a window takes.
+
+        Raises
+        ------
+        DeviceError
+            Not even one window at a time fits.
+        """
+        batch = wanted or MAX_BATCH[self.how.device.id.partition(":")[0]]
+        tight = self._shape(1, scale, 0, CACHE[1])
+        while True:
+            try:
+                found = self.how.batch(batch)
+            except DeviceError:
+                if batch == 1:
+                    raise
+                batch = batch // 2
+                continue
+            least = self._need(found, replace(tight, batch=batch))
+            if least.within(self.budget):
+                break
+            if batch == 1:
+                raise too_small(
+                    "One window",
+                    self.how.device.name,
+                    least.on(self.how.device.id),
+                    self.budget,
+                    [*self._hints(), "choose a smaller model"],
+                )
+            batch = batch // 2
+        seconds = found.seconds / batch
+        for ahead, cache in ((AHEAD, CACHE[0]), (AHEAD, CACHE[1]), (0, CACHE[1])):
+            for chunks in range(block_chunks(seconds), 0, -1):
+                shape = replace(self._shape(chunks, scale, ahead, cache), batch=batch)
+                taken = self._need(found, shape)
+                if taken.within(self.budget):
+                    return Sized(batch, chunks, ahead, cache, seconds, taken)
+        raise AssertionError("the smallest shape fitted a moment ago")
+
+    def frames(self, grid: FrameGrid, scale: float) -> Sized | None:
+        """How frames of that size run; None where the budget is too small."""
+        found = self.how.frame(grid.fed)
+        most = 1 if len(grid) > 1 else 0
+        for ahead, cache in ((most, CACHE[0]), (most, CACHE[1]), (0, CACHE[1])):
+            taken = self._need(found, self._frame_shape(grid, scale, ahead, cache))
+            if taken.within(self.budget):
+                return Sized(1, 1, ahead, cache, found.seconds, taken)
+        return None
+
+    def frame_too_large(self, grid: FrameGrid, scale: float) -> DeviceError:
+        """For the smallest frames there can be."""
+        found = self.how.frame(grid.fed)
+        least = self._need(found, self._frame_shape(grid, scale, 0, CACHE[1]))
+        return too_small(
+            f"A frame of {grid.fed[0]} x {grid.fed[1]} pixels",
+            self.how.device.name,
+            least.on(self.how.device.id),
+            self.budget,
+            [*self._hints(), "choose a model that works on windows"],
+        )
+
+    def _need(self, found: Measured, shape: Shape) -> Need:
+        card = self.how.checkpoint.card
+        return need(
+            self.how.checkpoint.model,
+            card.spec,
+            len(card.legend),
+            found.bytes,
+            shape,
+            self.how.device.id,
+        )
+
+    def _shape(self, chunks: int, scale: float, ahead: int, cache: int) -> Shape:
+        side = chunks * CHUNK
+        return Shape(ahead, cache, block=side / scale, stored=side)
+
+    def _frame_shape(
+        self, grid: FrameGrid, scale: float, ahead: int, cache: int
+    ) -> Shape:
+        stored = max(grid.fed) * scale
+        return Shape(ahead, cache, stored=stored, frame=grid.fed)
+
+    def _hints(self) -> list[str]:
+        if self.how.precision != "fp32":
+            return []
+        return ["choose the precision bf16"]

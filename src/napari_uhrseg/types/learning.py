@@ -1,0 +1,97 @@
+"""What the person may choose of a fine-tuning."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from napari_uhrseg.types.rois import Roi
+
+QUICK, THOROUGH = 100, 400  # steps
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneSettings:
+    """What the person may choose; ``None`` leaves it to the engine.
+
+    The metadata of each field makes the form.
+
+    Parameters
+    ----------
+    trains
+        Everything, all but the encoder, or the last layer alone.
+    keep_old
+        Weight of the old model's answer where nothing was corrected, against 1 for
+        what was; 0 leaves such pixels out.
+    places
+        Level-0 rectangles to learn from; ``None``: every correction.
+    frozen_norm
+        Whether normalisation keeps the statistics it has.
+    """
+
+    steps: int | None = field(
+        default=None,
+        metadata={
+            "title": "Steps",
+            "tooltip": "How often it learns from a batch of windows.",
+            "minimum": 1,
+        },
+    )
+    learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "title": "Learning rate",
+            "tooltip": "How far it goes in a step. Larger learns quicker, and forgets "
+            "more.",
+            "maximum": 1.0,
+            "decimals": 6,
+            "step": 1e-4,
+        },
+    )
+    trains: Literal["all", "decoder", "head"] = field(
+        default="all",
+        metadata={
+            "title": "Learns",
+            "tooltip": "What may change; the rest is frozen, which is quicker and "
+            "forgets less.",
+            "names": {
+                "all": "everything",
+                "decoder": "all but the encoder",
+                "head": "the last layer alone",
+            },
+        },
+    )
+    keep_old: float = field(
+        default=0.5,
+        metadata={
+            "title": "Hold to old",
+            "tooltip": "Where nothing was corrected, hold to the old model's answer: "
+            "with this weight, against 1 for what was corrected. 0 lets it change "
+            "there as it comes.",
+            "maximum": 10.0,
+            "decimals": 2,
+            "step": 0.1,
+        },
+    )
+    batch_size: int | None = field(
+        default=None,
+        metadata={
+            "title": "Batch size",
+            "tooltip": "Windows a step learns from. More takes longer and more memory.",
+            "minimum": 2,
+            "maximum": 1024,
+        },
+    )
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    places: tuple[Roi, ...] | None = None
+    frozen_norm: bool = False
+
+    @classmethod
+    def quick(cls, **chosen: Any) -> Self:
+        """A minute or so for a small network on two cores."""
+        return cls(**{"steps": QUICK, **chosen})
+
+    @classmethod
+    def thorough(cls, **chosen: Any) -> Self:
+        """Four times as long."""
+        return cls(**{"steps": THOROUGH, **chosen})

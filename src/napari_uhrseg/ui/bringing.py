@@ -1,0 +1,259 @@
+"""Corrections from files: polygons and masks, with a table of what is which class."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QHeaderView,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_uhrseg.types import LabelClass, Legend, Polygon, Region
+from napari_uhrseg.ui.classes import COLORS
+from napari_uhrseg.ui.jobs import Job, Jobs
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.legend import swatch
+from napari_uhrseg.ui.rows import combo, note
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.masks import MaskClass, MaskReader
+
+SKIP = "– leave out –"
+POLYGONS = "Polygons (*.geojson *.json)"
+MASKS = "Masks (*.png *.tif *.tiff *.jp2 *.vrt);;All files (*)"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One value of a file: what it says, how much of it, the class proposed."""
+
+    key: Any
+    text: str
+    amount: str
+    name: str | None
+    color: str | None = None
+
+
+class ClassTable(QDialog):
+    """Which class each value of a file becomes; ``chosen()`` is the answer."""
+
+    def __init__(
+        self, title: str, rows: list[Row], names: list[str], parent: QWidget
+    ) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle(title)
+        words = note()
+        words.setText(
+            "What becomes which class. Choose one of the legend, or type a new name."
+        )
+        self.table = QTreeWidget()
+        self.table.setColumnCount(3)
+        self.table.setHeaderLabels(["In the file", "Amount", "Becomes"])
+        self.table.setRootIsDecorated(False)
+        self.table.setAccessibleName("Classes of the file")
+        header = self.table.header()
+        for column in (0, 1):
+            mode = QHeaderView.ResizeMode.ResizeToContents
+            header.setSectionResizeMode(column, mode)
+        self._rows = rows
+        self.boxes = []
+        for row in rows:
+            item = QTreeWidgetItem([row.text, row.amount])
+            if row.color is not None:
+                item.setIcon(0, swatch(row.color))
+            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
+            box = combo()
+            box.setEditable(True)
+            box.setAccessibleName(f"Class of {row.text}")
+            box.addItems([SKIP, *names])
+            box.setCurrentText(row.name or SKIP)
+            self.table.addTopLevelItem(item)
+            self.table.setItemWidget(item, 2, box)
+            self.boxes.append(box)
+        buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
+        )
+        buttons.button(QDialogButtonBox.StandardButton.Ok).setText("&Import")
+        buttons.accepted.connect(self.accept)
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        for part in (words, self.table, buttons):
+            layout.addWidget(part)
+        self.resize(460, min(480, 190 + 30 * len(rows)))
+
+    def chosen(self) -> dict[Any, str]:
+        """Key of each row to the name of its class; those left out are not there."""
+        texts = (box.currentText().strip() for box in self.boxes)
+        pairs = zip(self._rows, texts, strict=True)
+        return {row.key: text for row, text in pairs if text not in ("", SKIP)}
+
+
+class Bringing(QObject):
+    """Asks for a file, reads it in a thread, shows the table.
+
+    ``ready`` gives what makes the corrections: called with them, it yields shares.
+    """
+
+    ready = Signal(object)
+    progressed = Signal(float)
+
+    def __init__(self, parent: QWidget, jobs: Jobs) -> None:
+        super().__init__(parent)
+        self._window, self._jobs = parent, jobs
+        self._job: Job | None = None
+
+    def ask(self, what: str, view: LabelsView, class_id: int) -> None:
+        """``what``: "polygons" or "mask"; class_id: of polygons that name none."""
+        kinds = POLYGONS if what == "polygons" else MASKS
+        title = f"Choose {'polygons' if what == 'polygons' else 'a mask'} to import"
+        name, _ = QFileDialog.getOpenFileName(self._window, title, "", kinds)
+        if name:
+            self.read(what, Path(name), view, class_id)
+
+    def read(self, what: str, path: Path, view: LabelsView, class_id: int) -> None:
+        """Read the file, then ask what its values are."""
+        if what == "polygons":
+            self._job = self._jobs.call(
+                _polygons, path, view.store,
+                returned=lambda found: self._ask_polygons(path, found, view, class_id),
+                finished=self._ended,
+            )  # fmt: skip
+            return
+        self._job = self._jobs.start(
+            _scanned, path, view.store,
+            yielded=self.progressed.emit,
+            returned=lambda found: self._ask_mask(path, found[0], found[1], view),
+            finished=self._ended,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        if self._job is not None:
+            self._job.quit()
+
+    def _ended(self) -> None:
+        self._job = None
+
+    def _ask_polygons(
+        self,
+        path: Path,
+        found: list[tuple[Polygon, str | None]],
+        view: LabelsView,
+        class_id: int,
+    ) -> None:
+        counts: dict[str | None, int] = {}
+        for _, name in found:
+            counts[name] = counts.get(name, 0) + 1
+        chosen = next((c.name for c in view.classes if c.id == class_id), None)
+        rows = []
+        for name, count in counts.items():
+            known = view.legend.named(name) if name else None
+            proposed = known.name if known else name or chosen
+            rows.append(Row(name, name or "(no class)", f"{count} shapes", proposed))
+
+        def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
+            pairs = [(p, ids[names[n]]) for p, n in found if n in names]
+            self.ready.emit(lambda corrections: fill_all(corrections, pairs))
+
+        self._show(path, rows, view, begin)
+
+    def _ask_mask(
+        self,
+        path: Path,
+        mask: "MaskReader",
+        classes: "tuple[MaskClass, ...]",
+        view: LabelsView,
+    ) -> None:
+        rows = [
+            Row(c.value, c.color or str(c.value), f"{c.pixels:,} px", c.name, c.color)
+            for c in classes
+        ]
+
+        def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
+            table = {value: ids[name] for value, name in names.items()}
+            self.ready.emit(lambda corrections: corrections.import_labels(mask, table))
+
+        self._show(path, rows, view, begin)
+
+    def _show(
+        self,
+        path: Path,
+        rows: list[Row],
+        view: LabelsView,
+        begin: Callable[[Mapping[Any, str], Mapping[str, int]], None],
+    ) -> None:
+        names = [c.name for c in view.classes]
+        dialog = ClassTable(f"Import {path.name}", rows, names, self._window)
+
+        def accepted() -> None:
+            chosen = dialog.chosen()
+            if not chosen:
+                return
+            colors = {chosen[r.key]: r.color for r in rows if r.key in chosen}
+            self._jobs.call(
+                _class_ids, view.store, colors,
+                returned=lambda ids: begin(chosen, ids),
+            )  # fmt: skip
+
+        dialog.accepted.connect(accepted)
+        dialog.open()
+
+
+def _polygons(path: Path, store: "LabelStore") -> list[tuple[Polygon, str | None]]:
+    from napari_uhrseg.io.geojson import read_polygons
+
+    return read_polygons(path, store)
+
+
+def _scanned(
+    path: Path, store: "LabelStore"
+) -> Generator[float, None, "tuple[MaskReader, tuple[MaskClass, ...]]"]:
+    """Yields the share read; returns the mask and what its values may be."""
+    from napari_uhrseg.io.masks import MaskReader
+
+    mask = MaskReader.open(path, store)
+    yield from mask.scan()
+    return mask, mask.classes(store.legend)
+
+
+def _class_ids(store: "LabelStore", colors: Mapping[str, str | None]) -> dict[str, int]:
+    """Name to id; classes that are new are added, in the file's colours."""
+    new = [name for name in colors if store.legend.named(name) is None]
+    if new:
+        taken = [c for c in COLORS if c not in {k.color for k in store.legend}]
+        spare = (taken or list(COLORS)) * len(new)
+        made = Legend(tuple(
+            LabelClass(i + 1, name, colors[name] or spare[i])
+            for i, name in enumerate(new)
+        ))  # fmt: skip
+        store.take()
+        try:
+            store.add_classes(made)
+        finally:
+            store.release()
+    found = {name: store.legend.named(name) for name in colors}
+    return {
+        name: store.aliases.get(c.id, c.id)
+        for name, c in found.items()
+        if c is not None
+    }
+
+
+def fill_all(
+    corrections: "Corrections", pairs: Sequence[tuple[Region, int]]
+) -> Iterator[float]:
+    """Fill regions one by one; yields the share of all."""
+    for number, (region, class_id) in enumerate(pairs):
+        for share in corrections.fill(region, class_id):
+            yield (number + share) / len(pairs)

@@ -1,0 +1,112 @@
+"""Editing the classes of a label store: add, rename, recolour, merge."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QColorDialog, QInputDialog, QMenu, QVBoxLayout, QWidget
+
+from napari_uhrseg.types import LabelClass, Legend
+from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.legend import LegendList, swatch
+from napari_uhrseg.ui.rows import push_button
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
+
+COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4",
+          "#f032e6", "#bfef45", "#9a6324", "#469990")  # fmt: skip
+
+
+class ClassesPart(QWidget):
+    """The legend and, while labels are shown, a button to change its classes."""
+
+    def __init__(self, legend: LegendList, jobs: Jobs) -> None:
+        super().__init__()
+        self.legend, self._jobs = legend, jobs
+        self._view: LabelsView | None = None
+        self.menu = QMenu(self)
+        self.menu.aboutToShow.connect(self._fill_menu)
+        tip = "Add, rename, recolour or merge classes. Acts on the chosen class."
+        self.button = push_button("Class&es…", tip)
+        self.button.setMenu(self.menu)
+        legend.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        legend.customContextMenuRequested.connect(self._asked)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(legend)
+        layout.addWidget(self.button, 0, Qt.AlignmentFlag.AlignRight)
+        self.set_view(None)
+
+    def set_view(self, view: LabelsView | None) -> None:
+        self._view = view
+        self.button.setVisible(view is not None)
+
+    def _asked(self, at: QPoint) -> None:
+        if self._view is not None:
+            self.menu.popup(self.legend.viewport().mapToGlobal(at))
+
+    def _fill_menu(self) -> None:
+        self.menu.clear()
+        view = self._view
+        if view is None:
+            return
+        self.menu.addAction("&Add a class…", self._add)
+        chosen = next((c for c in view.classes if c.id == self.legend.chosen), None)
+        if chosen is None:
+            return
+        self.menu.addAction(f"&Rename {chosen.name}…", lambda: self._rename(chosen))
+        self.menu.addAction(f"&Colour of {chosen.name}…", lambda: self._recolor(chosen))
+        others = [c for c in view.classes if c.id != chosen.id]
+        into = self.menu.addMenu(f"&Merge {chosen.name} into")
+        into.setEnabled(bool(others))
+        for other in others:
+            into.addAction(swatch(other.color), other.name, self._merger(chosen, other))
+
+    def _add(self) -> None:
+        name, agreed = QInputDialog.getText(self, "Add a class", "Name of the class:")
+        if agreed and name.strip() and self._view is not None:
+            taken = {c.color for c in self._view.legend}
+            color = next((c for c in COLORS if c not in taken), COLORS[0])
+            new = Legend((LabelClass(1, name.strip(), color),))
+            self._change("add_classes", new)
+
+    def _rename(self, chosen: LabelClass) -> None:
+        name, agreed = QInputDialog.getText(
+            self, "Rename a class", f"New name of {chosen.name}:", text=chosen.name
+        )
+        if agreed and name.strip() not in ("", chosen.name):
+            self._change("rename_class", chosen.id, name.strip())
+
+    def _recolor(self, chosen: LabelClass) -> None:
+        color = QColorDialog.getColor(QColor(chosen.color), self, chosen.name)
+        if color.isValid():
+            self._change("recolor_class", chosen.id, color.name())
+
+    def _merger(self, chosen: LabelClass, other: LabelClass) -> Callable[[], None]:
+        return lambda: self._change("merge_class", chosen.id, other.id)
+
+    def _change(self, method: str, *values: Any) -> None:
+        view = self._view
+        if view is None:
+            return
+
+        def changed(legend: Legend) -> None:
+            view.set_legend(legend)
+            view.refresh()
+            self.legend.set_legend(view.classes, view.hidden)
+            self.legend.set_shares(view.store.area_shares())
+
+        self._jobs.call(_held, view.store, method, *values, returned=changed)
+
+
+def _held(store: "LabelStore", method: str, *values: Any) -> Any:
+    """Change the store; a run of this process may hold its lock, another's not."""
+    store.take()
+    try:
+        return getattr(store, method)(*values)
+    finally:
+        store.release()

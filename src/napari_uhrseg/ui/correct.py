@@ -1,0 +1,402 @@
+"""The Correct part: paint, take back, confirm, bring in, and find what to look at."""
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
+from superqt.utils import qdebounced
+
+from napari_uhrseg.errors import PlanError
+from napari_uhrseg.types import Region, Roi
+from napari_uhrseg.ui.bringing import Bringing, fill_all
+from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.places import PlacesList, Tally, tally
+from napari_uhrseg.ui.rows import note, push_button
+from napari_uhrseg.ui.taskbar import TaskBar
+from napari_uhrseg.ui.view import drawn_regions, look_at, view_rectangle
+from napari_uhrseg.ui.workarea import WorkArea
+from napari_uhrseg.ui.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_uhrseg.io.corrections import Corrections
+
+NO_LABELS = (
+    "There are no labels to correct. Segment an image or open labels; Correct begins "
+    "with empty ones."
+)
+READY = "Correct makes the labels paintable where you look."
+
+
+class CorrectPart(QWidget):
+    """Works on one `LabelsView`; opens its corrections when they are wanted."""
+
+    wanted = Signal()  # Correct was pressed, and there are no labels
+    counted = Signal(dict)  # corrected pixels by class id
+    chosen = Signal(int)  # class id, on the canvas
+    classesChanged = Signal()  # an import has added some
+
+    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+        super().__init__()
+        self._viewer, self._jobs = viewer, jobs
+        self._view: LabelsView | None = None
+        self._class_id = 0
+        self._opening = False
+        self._waiting: list[Callable[[Corrections], None]] = []
+        self._job: Job | None = None
+        self._seen: list[Roi] = []
+        self.writer = Writer(self)
+        self.area: WorkArea | None = None
+        self._tally_later = qdebounced(self._count, timeout=200, parent=self)
+        self._removed = viewer.layers.events.removed
+        self._removed.connect(self._layer_removed)
+        self._build()
+        self._bringing = Bringing(self, jobs)
+        self._bringing.ready.connect(self._import)
+        self._bringing.progressed.connect(self.bar.progress)
+        self._show_state()
+
+    def _build(self) -> None:
+        tip = "Paint on the labels with napari's brush, fill, polygon and eraser."
+        self.correct = push_button("C&orrect", tip)
+        self.correct.setCheckable(True)
+        self.correct.toggled.connect(self._toggled)
+        undo = "Take the last change back, also of an earlier day (Ctrl+Z)."
+        self.undo = push_button("Undo", undo, lambda: self._turn_back("undo"))
+        redo = "Do again what was taken back (Ctrl+Shift+Z)."
+        self.redo = push_button("Redo", redo, lambda: self._turn_back("redo"))
+        self.status = note()
+        self.status.setAccessibleName("State of correcting")
+        view = "Take all labels in view as right: they count as corrections."
+        self.confirm_view = push_button("Confirm view", view, self._confirm_view)
+        shape = "Take the labels in the chosen shape, else the last drawn, as right."
+        self.confirm_shape = push_button("Confirm shape", shape, self._confirm_shape)
+        fill = "Make the chosen shapes of a Shapes layer, else all, the chosen class."
+        self.fill = push_button("Fill shapes", fill, self._fill_shapes)
+        self.bring = push_button("Import", "Bring in corrections from a file.")
+        menu = QMenu(self.bring)
+        menu.addAction("&Polygons (GeoJSON)…", lambda: self._bring("polygons"))
+        menu.addAction("&Mask (PNG, GeoTIFF)…", lambda: self._bring("mask"))
+        self.bring.setMenu(menu)
+        self.next = push_button(
+            "Next uncertain place",
+            "Go where the segmentation was least certain; no place comes twice.",
+            self._next,
+        )
+        self.alone = QCheckBox("Show corrections alone")
+        self.alone.setToolTip("Hide what was predicted.")
+        self.alone.toggled.connect(self._show_alone)
+        self.bar = TaskBar()
+        self.bar.stopped.connect(self._stop_job)
+        self.places = PlacesList()
+        self.places.jumped.connect(self._jump)
+        self.places.reverted.connect(self._revert)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for row in (
+            (self.correct, self.undo, self.redo), self.status,
+            (self.confirm_view, self.confirm_shape), (self.fill, self.bring),
+            self.next, self.alone, self.bar, self.places,
+        ):  # fmt: skip
+            if isinstance(row, QWidget):
+                layout.addWidget(row)
+                continue
+            buttons = QHBoxLayout()
+            for button in row:
+                button.setMinimumWidth(60)
+                buttons.addWidget(button, 2 if button is self.correct else 1)
+            layout.addLayout(buttons)
+
+    # -- which labels -------------------------------------------------------------
+
+    def set_view(self, view: LabelsView | None) -> None:
+        """Correct these labels; None while there are none."""
+        if view is self._view:
+            self._tally_later()
+            return
+        self._let_go()
+        self._view, self._seen = view, []
+        self.alone.setChecked(False)
+        self._show_state()
+        self._tally_later()
+
+    def choose(self, class_id: int) -> None:
+        """Paint and fill with this class (it was chosen in the legend)."""
+        self._class_id = class_id
+        if self.area is not None:
+            self.area.choose(class_id)
+
+    def stop(self) -> None:
+        """The panel is going: write what waits, free the corrections."""
+        self._removed.disconnect(self._layer_removed)
+        self._tally_later.cancel()
+        self._let_go()
+        self.writer.close()
+
+    def _let_go(self) -> None:
+        self.correct.setChecked(False)
+        self._stop_job()
+        view, self._waiting = self._view, []
+        if view is not None and view.corrections is not None:
+            self.writer.do(view.corrections.close)  # after the strokes that wait
+            view.corrections = None
+
+    def _layer_removed(self, event: Any) -> None:
+        if self._view is not None and event.value is self._view.layer:
+            self.set_view(None)
+
+    def _with_corrections(self, act: "Callable[[Corrections], None]") -> None:
+        """Act on the view's corrections, opened for writing first if need be."""
+        from napari_uhrseg.io.corrections import Corrections
+
+        view = self._view
+        if view is None:
+            return
+        if view.corrections is not None:
+            act(view.corrections)
+            return
+        self._waiting.append(act)
+        if self._opening:
+            return
+        self._opening = True
+
+        def opened(corrections: Corrections) -> None:
+            if view is not self._view:
+                corrections.close()
+                return
+            view.corrections = corrections
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each(corrections)
+
+        def failed(error: Exception) -> None:
+            self._waiting = []
+            self.correct.setChecked(False)
+            report(error)
+
+        def ended() -> None:
+            self._opening = False
+
+        self._jobs.call(
+            Corrections.open, view.store, returned=opened, errored=failed,
+            finished=ended,
+        )  # fmt: skip
+
+    # -- painting -----------------------------------------------------------------
+
+    def _toggled(self, on: bool) -> None:
+        if not on:
+            if self.area is not None:
+                area, self.area = self.area, None
+                area.stop()
+            self._show_state()
+        elif self._view is None:
+            self.correct.setChecked(False)
+            self.wanted.emit()
+        else:
+            self.status.setText("Opening the corrections…")
+            self._with_corrections(self._paint)
+
+    def _paint(self, corrections: "Corrections") -> None:
+        if self._view is None or self.area is not None or not self.correct.isChecked():
+            return
+        self._view.show()
+        self.area = area = WorkArea(self._viewer, self._view, corrections, self.writer)
+        area.changed.connect(self._changed)
+        area.moved.connect(self._say)
+        area.chosen.connect(self._chosen)
+        area.closed.connect(lambda: self.correct.setChecked(False))
+        if self._class_id:
+            area.choose(self._class_id)
+        self._chosen(int(area.layer.selected_label))
+
+    def _chosen(self, class_id: int) -> None:
+        if class_id:
+            self._class_id = class_id
+            self.chosen.emit(class_id)
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
+
+    def _turn_back(self, way: str) -> None:
+        if self.area is not None:
+            self.area.undo() if way == "undo" else self.area.redo()
+            return
+        self._with_corrections(
+            lambda corrections: self.writer.do(
+                getattr(corrections, way), then=self._changed
+            )
+        )
+
+    def _changed(self, roi: Roi | None = None) -> None:
+        """Corrections are others now; the work area shows its own already."""
+        self._tally_later()
+        if self._view is not None and (self.area is None or roi is None):
+            self._view.refresh()
+
+    # -- regions ------------------------------------------------------------------
+
+    def _confirm_view(self) -> None:
+        if self._view is None:
+            return
+        seen = view_rectangle(self._viewer, self._view.layer)
+        if seen is None:
+            report(PlanError("The image is not in view.", "Move it into view first."))
+            return
+        self._work("Confirming", lambda c: c.confirm(seen))
+
+    def _confirm_shape(self) -> None:
+        regions = self._shapes()
+        if regions:
+            self._work("Confirming", lambda c: c.confirm(regions[-1]))
+
+    def _fill_shapes(self) -> None:
+        regions, view = self._shapes(), self._view
+        if not regions or view is None:
+            return
+        class_id = self._class_id or next((c.id for c in view.classes), 0)
+        pairs = [(region, class_id) for region in regions]
+        self._work("Filling", lambda c: fill_all(c, pairs))
+
+    def _shapes(self) -> list[Region]:
+        """The chosen shapes, else all, of the Shapes layer chosen, else the last."""
+        if self._view is None:
+            return []
+        layers = [x for x in self._viewer.layers if type(x).__name__ == "Shapes"]
+        layers.sort(key=lambda x: x is self._viewer.layers.selection.active)
+        try:
+            if not layers:
+                raise PlanError(
+                    "There is no Shapes layer.",
+                    "Add one, and draw a rectangle or a polygon in it.",
+                )
+            return drawn_regions(self._viewer, layers[-1], self._view.layer)
+        except PlanError as error:
+            report(error)
+            return []
+
+    def _revert(self, roi: Roi) -> None:
+        self._work("Reverting", lambda c: c.revert(roi))
+
+    # -- from files ---------------------------------------------------------------
+
+    def _bring(self, what: str) -> None:
+        if self._view is not None:
+            self._bringing.ask(what, self._view, self._class_id)
+
+    def _import(self, make: "Callable[[Corrections], Iterator[float]]") -> None:
+        view = self._view
+        if view is not None and view.legend != view.store.legend:
+            view.set_legend(view.store.legend)
+            self.classesChanged.emit()
+        self._work("Importing", make)
+
+    # -- long work ----------------------------------------------------------------
+
+    def _work(
+        self, title: str, make: "Callable[[Corrections], Iterator[float]]"
+    ) -> None:
+        """Change much, on a thread of its own: strokes are written all the while."""
+
+        def start(corrections: "Corrections") -> None:
+            if self._job is not None:
+                return
+            self.bar.begin(title)
+            self._job = self._jobs.start(
+                _made, make, corrections, yielded=progressed, finished=ended
+            )
+            self._show_state()
+
+        def progressed(share: float) -> None:
+            self.bar.progress(share)
+            if self._view is not None:
+                self._view.refresh()
+
+        def ended() -> None:
+            self._job = None
+            self.bar.end()
+            self._changed()
+            self._show_state()
+
+        self._with_corrections(start)
+
+    def _stop_job(self) -> None:
+        """What is done stays, and can be undone."""
+        if self._job is not None:
+            self._job.quit()
+        self._bringing.stop()
+
+    # -- looking ------------------------------------------------------------------
+
+    def _next(self) -> None:
+        from napari_uhrseg.io.uncertain import uncertain_places
+
+        view = self._view
+        if view is None:
+            return
+
+        def found(places: tuple[Any, ...]) -> None:
+            if not places:
+                self._say("No uncertain place is left in what is segmented.")
+                return
+            self._seen.append(places[0].roi)
+            self._jump(places[0].roi)
+            left = len(places) - 1
+            self._say(f"Uncertain place {len(self._seen)}; {left} more.")
+
+        self._jobs.call(uncertain_places, view.store, tuple(self._seen), returned=found)
+
+    def _jump(self, roi: Roi) -> None:
+        if self._view is not None:
+            look_at(self._viewer, self._view.layer, roi)
+
+    def _show_alone(self, alone: bool) -> None:
+        if self._view is not None:
+            self._view.show_alone(alone)
+        if self.area is not None:
+            self.area.refresh()
+
+    # -- what there is ------------------------------------------------------------
+
+    def _count(self) -> None:
+        view = self._view
+        if view is None:
+            self._counted(Tally())
+            return
+
+        def counted(found: Tally) -> None:
+            if view is self._view:
+                self._counted(found)
+
+        self.writer.do(tally, view.store, view.corrections, then=counted)
+
+    def _counted(self, found: Tally) -> None:
+        classes = () if self._view is None else self._view.classes
+        self.places.set_places(found.places, classes)
+        self.counted.emit(dict(found.counts))
+        going_on = self._job is not None
+        self.undo.setEnabled(found.can_undo and not going_on)
+        self.redo.setEnabled(found.can_redo and not going_on)
+
+    def _show_state(self) -> None:
+        """Which buttons can be pressed, and why not."""
+        there, idle = self._view is not None, self._job is None
+        why = NO_LABELS if not there else "" if idle else "Something is going on."
+        for button in (self.confirm_view, self.confirm_shape, self.fill, self.bring,
+                       self.next, self.alone):  # fmt: skip
+            button.setEnabled(not why)
+        if not there:
+            self.undo.setEnabled(False)
+            self.redo.setEnabled(False)
+        if self.area is None:
+            self._say(READY if there else NO_LABELS)
+
+
+def _made(
+    make: "Callable[[Corrections], Iterator[float]]", corrections: "Corrections"
+) -> "Iterator[float]":
+    """A generator, as jobs want one."""
+    yield from make(corrections)

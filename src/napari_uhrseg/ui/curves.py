@@ -1,0 +1,137 @@
+"""Training loss and held-out mIoU over the steps, drawn as they come."""
+
+from typing import Any
+
+from napari.utils.theme import get_theme
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+from superqt.utils import qthrottled
+
+from napari_uhrseg.ui.jobs import Jobs
+
+EVERY = 400  # ms between two drawings
+HEIGHT = 290
+SMALL = {"font-size": "8pt"}
+# seen on napari's dark and light ground alike (contrast 3 and more on both)
+LOSS, MIOU = "#d9822b", "#2f86d9"
+
+
+class Curves(QWidget):
+    """Two plots over one another. Nothing is loaded before the first points come.
+
+    ``losses`` and ``scores`` are the points, (step, value); mIoU in percent.
+    """
+
+    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+        super().__init__()
+        self._viewer, self._jobs = viewer, jobs
+        self.losses: list[tuple[int, float]] = []
+        self.scores: list[tuple[int, float]] = []
+        self.total = 0  # steps that are to come in all
+        self.loss: Any = None  # plots of pyqtgraph, once it is there
+        self.miou: Any = None
+        self._lines: list[Any] = []
+        self._level: Any = None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.setFixedHeight(HEIGHT)
+        self.setAccessibleName("Curves of the training")
+        self._draw = qthrottled(self._draw_now, timeout=EVERY, parent=self)
+        viewer.events.theme.connect(self._follow_theme)
+        self.hide()
+
+    def begin(self) -> None:
+        """A training begins: forget the points of the last one."""
+        self.losses, self.scores, self.total = [], [], 0
+        if self._level is not None:
+            self._level.hide()
+        if self.loss is None:
+            self._jobs.call(_load, returned=self._make)
+        self.show()
+        self._draw()
+
+    def add_loss(self, step: int, value: float) -> None:
+        self.losses.append((step, value))
+        self._draw()
+
+    def add_score(self, step: int, miou: float) -> None:
+        """A held-out mIoU, 0 to 1; that of step 0 is drawn across as well."""
+        self.scores.append((step, 100 * miou))
+        self._draw()
+
+    def stop(self) -> None:
+        """The panel is going: let go of the viewer."""
+        self._viewer.events.theme.disconnect(self._follow_theme)
+        self._draw.cancel()
+
+    def _make(self, _: None) -> None:
+        """The plots, after pyqtgraph has been loaded by a worker."""
+        import pyqtgraph as pg
+
+        if self.loss is not None:
+            return
+        self._ground = pg.GraphicsLayoutWidget()
+        self.layout().addWidget(self._ground)
+        self.loss = self._ground.addPlot(0, 0, enableMenu=False)
+        self.miou = self._ground.addPlot(1, 0, enableMenu=False)
+        self.loss.setXLink(self.miou)
+        names = ("training loss", "held-out mIoU (%)")
+        for plot, name, color in zip(
+            (self.loss, self.miou), names, (LOSS, MIOU), strict=True
+        ):
+            plot.hideButtons()
+            plot.setMouseEnabled(False, False)  # the wheel belongs to the panel
+            plot.showGrid(x=False, y=True, alpha=0.25)
+            plot.setLabel("left", name, **SMALL)
+            plot.getAxis("left").setWidth(52)
+            plot.getAxis("left").enableAutoSIPrefix(False)
+            plot.getAxis("bottom").enableAutoSIPrefix(False)
+            self._lines.append(
+                plot.plot(
+                    pen=pg.mkPen(color, width=2),
+                    symbol="o",
+                    symbolSize=5,
+                    symbolBrush=color,
+                    symbolPen=None,
+                )
+            )
+        self.loss.getAxis("bottom").setStyle(showValues=False)
+        self.loss.getAxis("bottom").setHeight(8)
+        grid = self._ground.ci.layout
+        for row in (0, 1):
+            grid.setRowStretchFactor(row, 1)
+        self.miou.setLabel("bottom", "step", **SMALL)
+        self.miou.getAxis("bottom").setHeight(34)
+        dashed = pg.mkPen(MIOU, style=pg.QtCore.Qt.PenStyle.DashLine)
+        self._level = pg.InfiniteLine(angle=0, pen=dashed)
+        self._level.hide()
+        self.miou.addItem(self._level, ignoreBounds=True)
+        self._follow_theme()
+        self._draw_now()
+
+    def _follow_theme(self, _: object = None) -> None:
+        if self.loss is None:
+            return
+        theme = get_theme(self._viewer.theme)
+        self._ground.setBackground(theme.background.as_hex(format="long"))
+        ink = theme.text.as_hex(format="long")
+        for plot in (self.loss, self.miou):
+            for side in ("left", "bottom"):
+                axis = plot.getAxis(side)
+                axis.setPen(ink)
+                axis.setTextPen(ink)
+                axis.label.setDefaultTextColor(axis.textPen().color())
+
+    def _draw_now(self) -> None:
+        if self.loss is None:
+            return
+        for line, points in zip(self._lines, (self.losses, self.scores), strict=True):
+            line.setData([s for s, _ in points], [v for _, v in points])
+        self.loss.setXRange(0, max(1, self.total), padding=0.03)
+        if self.scores:
+            self._level.setValue(self.scores[0][1])
+            self._level.setVisible(self.scores[0][0] == 0)
+
+
+def _load() -> None:
+    """Takes a third of a second, so a worker does it."""
+    import pyqtgraph  # noqa: F401

@@ -1,0 +1,99 @@
+"""After a checkpoint was kept: segment again with it, or go back to an older one."""
+
+from functools import partial
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QMenu, QVBoxLayout, QWidget
+
+from napari_uhrseg.types import Card
+from napari_uhrseg.ui import finetune_work as work
+from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.rows import note, push_button, row_of
+
+LIKELY, EVERYTHING = "likely", "everything"
+NO_LABELS = "Segment first; then this does it again with another checkpoint."
+
+
+class AfterPart(QWidget):
+    """Two buttons with menus, and a line that says what would happen."""
+
+    again = Signal(object, str)  # checkpoint's path; LIKELY or EVERYTHING
+    goBack = Signal(object)  # checkpoint's path
+
+    def __init__(self, jobs: Jobs) -> None:
+        super().__init__()
+        self._jobs = jobs
+        self._path: Path | None = None
+        self._store: Path | None = None
+        self._asked = 0
+        self.note = note()
+        self.segment = push_button("Segment again")
+        self.back = push_button("Go back")
+        menu = QMenu(self.segment)
+        menu.addAction("In view first, then where it likely changes",
+                       lambda: self._again(LIKELY))  # fmt: skip
+        menu.addAction("Everything, in view first", lambda: self._again(EVERYTHING))
+        self.segment.setMenu(menu)
+        self.older = QMenu(self.back)
+        self.back.setMenu(self.older)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(row_of(self.segment, self.back))
+        layout.addWidget(self.note)
+        self._blocked = ""
+        self._show(work.Standing("", False), [])
+
+    def set_state(
+        self, path: Path | None, store: Path | None, folders: tuple[Path, ...]
+    ) -> None:
+        """The checkpoint chosen, the labels shown, where ancestors may lie."""
+        self._path, self._store = path, store
+        self._asked += 1
+        number = self._asked
+        if path is None:
+            self._show(work.Standing("", False), [])
+            return
+        self._jobs.call(
+            work.stand,
+            path,
+            store,
+            folders,
+            returned=lambda found: (
+                self._show(*found) if number == self._asked else None
+            ),
+        )
+
+    def set_blocked(self, why: str) -> None:
+        """Nothing can be segmented now, and why; "" if it can."""
+        self._blocked = why
+        self._enable()
+
+    def _show(self, standing: "work.Standing", older: list[tuple[Path, Card]]) -> None:
+        self._standing, self._older = standing, older
+        self.note.setText(standing.text)
+        self.note.setVisible(bool(standing.text))
+        self.older.clear()
+        for path, card in older:
+            self.older.addAction(card.name or path.stem, partial(self._chosen, path))
+        self._enable()
+
+    def _enable(self) -> None:
+        why = self._blocked or ("" if self._standing.labelled else NO_LABELS)
+        self.segment.setEnabled(not why)
+        self.segment.setToolTip(
+            why or "Label again with the chosen checkpoint; corrected pixels stay."
+        )
+        why = "" if self._older else "No checkpoint that this one comes from is here."
+        self.back.setEnabled(not why and not self._blocked)
+        self.back.setToolTip(
+            self._blocked or why or "Choose a checkpoint that this one comes from."
+        )
+
+    def _again(self, how: str) -> None:
+        if self._path is not None:
+            self.again.emit(self._path, how)
+
+    def _chosen(self, path: Path, _: object = None) -> None:
+        self.goBack.emit(path)

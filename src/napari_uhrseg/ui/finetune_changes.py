@@ -1,0 +1,113 @@
+"""What a new checkpoint answers otherwise in view, as a layer."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils import DirectLabelColormap
+from qtpy.QtCore import QObject
+
+from napari_uhrseg.errors import PlanError
+from napari_uhrseg.types import Roi
+from napari_uhrseg.ui.finetune_outcome import OutcomePart
+from napari_uhrseg.ui.finetune_work import Changed, Request, changed
+from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.view import view_rectangle
+
+NAME = "what changes"
+CLEAR = (0.0, 0.0, 0.0, 0.0)
+
+
+class Comparison(QObject):
+    """Asks the old and the new checkpoint, and shows where they differ.
+
+    At most one layer in the viewer; the labels it speaks of are hidden meanwhile, or
+    what changes would lie in their own colours over them, and not be seen.
+    """
+
+    def __init__(self, viewer: Any, jobs: Jobs, outcome: OutcomePart) -> None:
+        super().__init__(outcome)
+        self._viewer, self._jobs, self._outcome = viewer, jobs, outcome
+        self.layer: Any = None
+        self._over: Any = None
+        self._job: Job | None = None
+
+    @property
+    def going_on(self) -> bool:
+        return self._job is not None
+
+    def toggle(self, view: LabelsView, request: Request, new: Path) -> None:
+        """Compare what is in view, or stop doing so."""
+        if self._job is not None:
+            self._job.quit()
+            return
+        seen = view_rectangle(self._viewer, view.layer)
+        if seen is None:
+            report(PlanError("The image is not in view.", "Move it into view."))
+            return
+        self._outcome.set_comparing(True)
+        self._outcome.set_share("Comparing the old and the new checkpoint…")
+        self._job = self._jobs.call(
+            changed,
+            self._stopping,
+            request,
+            seen,
+            new,
+            view.legend,
+            returned=lambda found: self._found(found, view, seen),
+            finished=self._ended,
+        )
+
+    def _stopping(self) -> bool:
+        """Asked from the worker's thread."""
+        return self._job is not None and bool(self._job.abort_requested)
+
+    def _found(self, found: Changed | None, view: LabelsView, seen: Roi) -> None:
+        if found is not None and view.alive:
+            self.show(found, view.layer)
+            part = "" if found.roi == seen else ", in the middle of what is in view"
+            share = f"{100 * found.share:.1f} % of the pixels change{part}."
+            self._outcome.set_share(share)
+
+    def _ended(self) -> None:
+        if self._stopping() or self.layer is None:
+            self._outcome.set_share("")
+        self._job = None
+        self._outcome.set_comparing(False)
+
+    def show(self, found: Changed, over: Any) -> None:
+        """Lay the changed pixels over a labels layer, in the new classes' colours."""
+        self.remove()
+        scale = np.asarray(over.scale)[-2:]
+        corner = np.array([found.roi.y, found.roi.x])
+        colors: dict[int | None, tuple[float, ...]] = {None: CLEAR, 0: CLEAR}
+        for c in found.legend:
+            colors[c.id] = (*(v / 255 for v in c.rgb), 1.0)
+        names = [c.name for c in found.legend]
+        self.layer = self._viewer.add_labels(
+            found.labels,
+            name=NAME,
+            scale=scale,
+            translate=np.asarray(over.translate)[-2:] + corner * scale,
+            units=over.units[-2:],
+            colormap=DirectLabelColormap(color_dict=colors),
+            features={
+                "index": [0, *(c.id for c in found.legend)],
+                "class": ["no change", *names],
+            },
+            opacity=0.9,
+        )
+        self.layer.editable = False
+        self._over, over.visible = over, False
+
+    def remove(self) -> None:
+        if self.layer is not None:
+            layers = self._viewer.layers
+            with suppress(ValueError):  # the person has removed it
+                layers.remove(self.layer)
+            if self._over in layers:
+                self._over.visible = True
+                layers.selection.active = self._over
+            self.layer = self._over = None

@@ -1,0 +1,145 @@
+"""The form of a fine-tuning: from what, how long, and from which corrections."""
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from napari_uhrseg.errors import PlanError
+from napari_uhrseg.types import FineTuneSettings, Roi
+from napari_uhrseg.types.learning import QUICK, THOROUGH
+from napari_uhrseg.ui.finetune_work import NewModel
+from napari_uhrseg.ui.form import Form
+from napari_uhrseg.ui.rows import add_row, combo, form_of, push_button
+from napari_uhrseg.ui.view import view_rectangle
+
+FOLLOW, NEW = "follow", "new"  # beside paths as text
+HAND = "hand"
+BY_HAND = ("steps", "learning_rate", "trains", "batch_size")
+
+
+class TeachForm(QWidget):
+    """``start`` is a checkpoint's file, a new model, or None while there is none."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._followed: Path | None = None
+        self._new: NewModel | None = None
+        self.checkpoint = combo(
+            "What it starts from: the Segment part's, unless you choose another. It "
+            "stays as it is; what is learnt becomes a new one."
+        )
+        self.checkpoint.addItem("", FOLLOW)
+        other = self.other = push_button(
+            "…", "Start from another checkpoint file.", self._browse
+        )
+        other.setAccessibleName("Choose what it starts from")
+        other.setMaximumWidth(32)
+        self.length = combo("More steps learn more, and take longer.")
+        self.length.addItem(f"Quick: {QUICK} steps", QUICK)
+        self.length.addItem(f"Thorough: {THOROUGH} steps", THOROUGH)
+        self.length.addItem("By hand", HAND)
+        self.hand = Form(FineTuneSettings, BY_HAND)
+        self.which = combo("What it learns from.")
+        self.which.addItem("All corrections", None)
+        self.which.addItem("Corrections in view", "view")
+        self.keep = Form(FineTuneSettings, ("keep_old",))
+        above, below = QWidget(), QWidget()
+        form = form_of(above)
+        add_row(form, "Start from", self.checkpoint, other)
+        add_row(form, "How long", self.length)
+        add_row(form_of(below), "Learn from", self.which)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for part in (above, self.hand, below, self.keep):
+            layout.addWidget(part)
+        self.hand.hide()
+        self.length.currentIndexChanged.connect(self._length_chosen)
+        for box in (self.checkpoint, self.which):
+            box.currentIndexChanged.connect(lambda _: self.changed.emit())
+        for form_part in (self.hand, self.keep):
+            form_part.changed.connect(self.changed.emit)
+        self.set_followed(None, "")
+
+    @property
+    def start(self) -> Path | NewModel | None:
+        choice = self.checkpoint.currentData()
+        if choice == FOLLOW:
+            return self._followed
+        return self._new if choice == NEW else Path(choice)
+
+    @property
+    def follows_view(self) -> bool:
+        return bool(self.which.currentData() == "view")
+
+    def set_followed(self, path: Path | None, name: str) -> None:
+        """The checkpoint chosen in the Segment part, and what it is called."""
+        self._followed = path
+        self.checkpoint.setItemText(0, (name or path.stem) if path else "none yet")
+        self.checkpoint.setItemData(
+            0, "The one chosen in the Segment part.", Qt.ItemDataRole.ToolTipRole
+        )
+        self.changed.emit()
+
+    def follow(self) -> None:
+        """Start from what the Segment part has chosen."""
+        self.checkpoint.setCurrentIndex(0)
+
+    def use_new(self, model: NewModel) -> None:
+        """Start from a network that has learned nothing."""
+        self._new = model
+        self.length.setCurrentIndex(self.length.findData(THOROUGH))
+        self._choose(f"{model.name}, {model.encoder.removeprefix('tu-')}", NEW)
+
+    def use(self, path: Path) -> None:
+        """Start from this checkpoint file, whatever the Segment part has chosen."""
+        self._choose(path.stem, str(path))
+
+    def settings(self, layer: Any, device: str) -> FineTuneSettings:
+        """What the form says now; ``layer`` shows the labels.
+
+        Raises
+        ------
+        PlanError
+            The labels are out of view where those in view are to teach.
+        """
+        values = self.keep.values()
+        length = self.length.currentData()
+        values |= self.hand.values() if length == HAND else {"steps": length}
+        return FineTuneSettings(device=device, places=self._places(layer), **values)
+
+    def _places(self, layer: Any) -> tuple[Roi, ...] | None:
+        if not self.follows_view:
+            return None
+        seen = view_rectangle(self._viewer, layer)
+        if seen is None:
+            raise PlanError(
+                "The corrected labels are not in view.",
+                "Move them into view, or learn from all corrections.",
+            )
+        return (seen,)
+
+    def _choose(self, title: str, data: str) -> None:
+        row = self.checkpoint.findData(data)
+        if row < 0:
+            self.checkpoint.addItem(title, data)
+            row = self.checkpoint.count() - 1
+        self.checkpoint.setItemText(row, title)
+        self.checkpoint.setCurrentIndex(row)
+        self.changed.emit()
+
+    def _length_chosen(self) -> None:
+        self.hand.setVisible(self.length.currentData() == HAND)
+        self.changed.emit()
+
+    def _browse(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Start from a checkpoint", "", "Checkpoints (*.safetensors)"
+        )
+        if name:
+            self.use(Path(name))

@@ -1,0 +1,81 @@
+"""Starting from nothing: which network, around which encoder."""
+
+from dataclasses import dataclass
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
+
+from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.types import Legend
+from napari_uhrseg.ui.finetune_work import NewModel
+from napari_uhrseg.ui.newlabels import ok_or_cancel
+from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """An encoder as timm or segmentation-models-pytorch call it; in millions."""
+
+    name: str
+    title: str
+    parameters: float
+
+
+ENCODERS = (
+    Encoder("resnet18", "ResNet-18", 11.2),
+    Encoder("tu-mobilenetv3_large_100", "MobileNetV3-Large", 3.0),
+    Encoder("resnet34", "ResNet-34", 21.3),
+    Encoder("resnet50", "ResNet-50", 23.5),
+)
+HRNETS = (
+    Encoder("hrnet_w18", "HRNet-W18", 10.9),
+    Encoder("hrnet_w48", "HRNet-W48", 67.1),
+)
+OF_METHOD = {"ehsnet": HRNETS}
+
+
+class NewModelDialog(QDialog):
+    """Which method, around which encoder; its classes are those of the labels."""
+
+    chosen = Signal(object)  # NewModel
+
+    def __init__(self, legend: Legend, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle("New model")
+        self.method = combo("How the network looks at the image.")
+        self.encoder = combo("The part that sees. Larger learns more, and is slower.")
+        self.sentence, self.classes = note(), note()
+        for entry in REGISTRY.values():
+            self.method.addItem(entry.title, entry.name)
+        names = ", ".join(c.name for c in legend)
+        self.classes.setText(
+            f"It learns the classes of the labels: {names}. Paint some strokes of "
+            "each, then Train."
+        )
+        body = QWidget()
+        form = form_of(body)
+        add_row(form, "Model", self.method)
+        form.addRow(self.sentence)
+        add_row(form, "Encoder", self.encoder)
+        form.addRow(self.classes)
+        layout = QVBoxLayout(self)
+        layout.addWidget(body)
+        layout.addStretch(1)
+        layout.addWidget(ok_or_cancel(self))
+        self.method.currentIndexChanged.connect(self._method_chosen)
+        self.accepted.connect(self._accepted)
+        self._method_chosen()
+        self.resize(440, 260)
+
+    def _method_chosen(self) -> None:
+        name = self.method.currentData()
+        self.sentence.setText(REGISTRY[name].sentence)
+        self.encoder.clear()
+        for encoder in OF_METHOD.get(name, ENCODERS):
+            size = f"{encoder.parameters:.0f} million parameters"
+            self.encoder.addItem(f"{encoder.title}, {size}", encoder.name)
+
+    def _accepted(self) -> None:
+        method, encoder = self.method.currentData(), self.encoder.currentData()
+        self.chosen.emit(NewModel(method, encoder))

@@ -1,0 +1,118 @@
+"""What came out of a fine-tuning: before against after, and what to do with it."""
+
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import (
+    QHeaderView,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.types import Legend
+from napari_uhrseg.ui.legend import swatch
+from napari_uhrseg.ui.rows import note, push_button, row_of, scroll_to
+
+MEAN = "mean (mIoU)"
+SHOW, STOP = "Show what changes in view", "Stop comparing"
+ROWS = 10  # classes seen without scrolling
+
+
+class OutcomePart(QWidget):
+    """The verdict, a table of the classes, and Keep or Discard. Hidden until then."""
+
+    changesWanted = Signal()  # or no longer: the button shows which
+    kept = Signal()
+    discarded = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verdict, self.share = note(), note()
+        self.verdict.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse
+        )
+        self.table = QTreeWidget()
+        self.table.setColumnCount(4)
+        self.table.setHeaderLabels(["IoU (%)", "Before", "After", "Change"])
+        self.table.setRootIsDecorated(False)
+        self.table.setAccessibleName("Before against after")
+        self.table.setToolTip(
+            "Intersection over union on the held-out places, which it has not learnt "
+            "from: 100 is perfect."
+        )
+        header = self.table.header()
+        header.setStretchLastSection(False)
+        header.setMinimumSectionSize(30)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in (1, 2, 3):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        self.changes = push_button(
+            SHOW,
+            "A layer of the pixels in view that get another class, in its colour.",
+            self.changesWanted.emit,
+        )
+        self.keep = push_button(
+            "Keep…", "Save it as a checkpoint of its own, and use it.", self.kept.emit
+        )
+        self.discard = push_button(
+            "Discard", "Forget it; the old checkpoint stays.", self.discarded.emit
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for part in (self.verdict, self.table, self.changes, self.share,
+                     row_of(self.keep, self.discard)):  # fmt: skip
+            layout.addWidget(part)
+        self.hide()
+
+    def show_outcome(self, compared: Compared, legend: Legend | None) -> None:
+        """The verdict and the figures; the legend gives the classes' colours."""
+        verdict = compared.verdict
+        self.verdict.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
+        self.set_share("")
+        self.table.clear()
+        names = [k for k in compared.after if k == "miou" or k.startswith("iou/")]
+        for key in sorted(names, key=lambda k: k != "miou"):
+            name = MEAN if key == "miou" else key.removeprefix("iou/")
+            item = _item(name, compared.before.get(key), compared.after[key])
+            known = legend.named(name) if legend and key != "miou" else None
+            if known is not None:
+                item.setIcon(0, swatch(known.color))
+            self.table.addTopLevelItem(item)
+        self._fit(len(names))
+        self.table.setVisible(bool(compared.before) and bool(names))
+        self.show()
+        QTimer.singleShot(50, self._into_sight)  # when the layout has made room
+
+    def set_comparing(self, comparing: bool) -> None:
+        self.changes.setText(STOP if comparing else SHOW)
+        for button in (self.keep, self.discard):
+            button.setEnabled(not comparing)
+
+    def set_share(self, text: str) -> None:
+        """How much changes, in words; "" hides it."""
+        self.share.setText(text)
+        self.share.setVisible(bool(text))
+
+    def _into_sight(self) -> None:
+        scroll_to(self)
+
+    def _fit(self, rows: int) -> None:
+        row = max(self.table.sizeHintForRow(0), 18) if rows else 18
+        height = self.table.header().sizeHint().height() + row * min(rows, ROWS)
+        self.table.setFixedHeight(height + 2 * self.table.frameWidth() + 4)
+
+
+def _item(name: str, before: float | None, after: float) -> QTreeWidgetItem:
+    change = None if before is None else after - before
+    texts = [name, _points(before), _points(after), _points(change, "+")]
+    item = QTreeWidgetItem(texts)
+    item.setToolTip(0, name)
+    for column in (1, 2, 3):
+        item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+    return item
+
+
+def _points(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{100 * value:{sign}.1f}".replace("-", "−")

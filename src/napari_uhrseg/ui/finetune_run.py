@@ -1,0 +1,133 @@
+"""One fine-tuning in the window: its job, its curves, what is left of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_uhrseg.engine import events
+from napari_uhrseg.ui import finetune_work as work
+from napari_uhrseg.ui.curves import Curves
+from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.runbar import RunBar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
+
+
+class Training(QObject):
+    """Runs a request and shows what comes.
+
+    ``ended`` tells how it went in words, and what came out: `events.Compared`, or
+    None where there is nothing to keep.
+    """
+
+    ended = Signal(str, object)
+
+    def __init__(self, bar: RunBar, curves: Curves, parent: QObject) -> None:
+        super().__init__(parent)
+        self._bar, self._curves = bar, curves
+        self._jobs: Jobs | None = None
+        self._job: Job | None = None
+        self._output = Path()
+        self._lesson: Any = None
+        self._before: Mapping[str, float] = {}
+        self._compared: events.Compared | None = None
+        self._done = self._total = 0
+        self._status = ""
+        self._ending = "Cancelled"
+
+    def start(self, jobs: Jobs, request: work.Request, output: Path) -> None:
+        """Begin; what is learnt is written to ``output``, which does not exist."""
+        self._jobs, self._output = jobs, output
+        self._curves.begin()
+        self._say("Gathering what was corrected…")
+        self._job = jobs.start(
+            work.train,
+            self._stopping,
+            request,
+            output,
+            yielded=self._event,
+            errored=self._error,
+            finished=self._finished,
+        )
+        self._job.paused.connect(lambda: self._bar.paused(True))
+
+    def toggle_pause(self) -> None:
+        job = self._job
+        if job is None:
+            return
+        if job.is_paused or job.pausing:
+            job.resume()
+            self._bar.running(self._status)
+        else:
+            job.pause()
+            self._bar.paused(False)
+
+    def cancel(self) -> None:
+        if self._job is not None:
+            self._job.quit()
+            self._bar.ending()
+
+    def _stopping(self) -> bool:
+        """Asked from the worker's thread, between the layers of a network."""
+        return self._job is not None and bool(self._job.abort_requested)
+
+    def _event(self, event: Any) -> None:
+        match event:
+            case events.Gathered(lesson=lesson):
+                self._lesson = lesson
+                self._say(CHECKING if lesson.honest else LEARNING)
+            case events.Progress(seconds_left=None):
+                self._say(CHECKING)
+            case events.Progress(done=done, total=total, seconds_left=left):
+                self._done, self._total = done, total
+                self._curves.total = total
+                self._bar.progress(done, total, left)
+                self._say(LEARNING)
+            case events.Trained(step=step, losses=losses):
+                self._curves.add_loss(step, losses["loss"])
+            case events.Validated(step=step, metrics=metrics):
+                if step == 0:
+                    self._before = metrics
+                if "miou" in metrics:
+                    self._curves.add_score(step, metrics["miou"])
+            case events.Compared():
+                self._compared = event
+
+    def _say(self, status: str) -> None:
+        """Unless it is said already, or the bar says that it pauses or ends."""
+        changed, self._status = status != self._status, status
+        job = self._job
+        held = job is not None and (job.pausing or job.is_paused or job.abort_requested)
+        if changed and not held:
+            self._bar.running(status)
+
+    def _error(self, error: Exception) -> None:
+        self._ending = "Ended with an error"
+        report(error)
+
+    def _finished(self) -> None:
+        self._bar.clear()
+        if self._compared is not None:
+            self.ended.emit(f"Done: {self._total} steps.", self._compared)
+            return
+        assert self._jobs is not None
+        found: list[events.Compared] = []
+        self._jobs.call(
+            work.best_so_far,
+            self._output,
+            self._lesson,
+            self._before,
+            returned=lambda best: found.append(best) if best else None,
+            finished=lambda: self._ended_early(found),
+        )
+
+    def _ended_early(self, found: list[events.Compared]) -> None:
+        text = f"{self._ending} after {self._done} steps. "
+        if found:
+            self.ended.emit(text + "The best so far is offered below.", found[0])
+        else:
+            self.ended.emit(text + "There is nothing better to keep yet.", None)

@@ -1,0 +1,254 @@
+"""What the worker threads do for a fine-tuning: look, train, compare, keep."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
+from napari_uhrseg.ui.loading import load_torch
+from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.run import budget_of, checkpoint_of, free_threads
+
+if TYPE_CHECKING:
+    from napari_uhrseg.engine.events import Compared, TrainEvent
+    from napari_uhrseg.engine.lesson import Lesson
+    from napari_uhrseg.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class NewModel:
+    """A network that has learned nothing yet; its classes are those of the labels."""
+
+    method: str
+    encoder: str
+
+    @property
+    def name(self) -> str:
+        return f"new {self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A fine-tuning as the form says it.
+
+    ``store`` is the folder of the corrected labels, ``start`` a checkpoint's file or
+    a new model.
+    """
+
+    image: Image
+    store: Path
+    start: Path | NewModel
+    settings: FineTuneSettings
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Where two checkpoints answer differently.
+
+    ``labels``: uint8 of the roi's shape, class ids of ``legend`` where the newer one's
+    answer is another, else 0. ``share``: of the pixels that either gives a class to.
+    """
+
+    roi: Roi
+    labels: Labels
+    legend: Legend
+    share: float
+
+
+def look(request: Request) -> "Lesson":
+    """What it would learn from; the network is not run."""
+    from napari_uhrseg.engine.finetune import lesson
+    from napari_uhrseg.io.labels import LabelStore
+
+    with LabelStore.open(request.store) as store:
+        start = _start(request, store.legend)
+        return lesson(request.image, start, store, request.settings)
+
+
+def train(
+    stop: Callable[[], bool], request: Request, output: Path
+) -> Iterator["TrainEvent"]:
+    """``fine_tune()``, with a core left to the window."""
+    load_torch()
+    from napari_uhrseg.engine.finetune import fine_tune
+    from napari_uhrseg.io.labels import LabelStore
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with LabelStore.open(request.store) as store, _threads(free_threads()):
+        yield from fine_tune(
+            request.image,
+            _start(request, store.legend),
+            store,
+            output,
+            request.settings,
+            budget_of(request.settings.device, request.budget_bytes),
+            stop,
+        )
+
+
+def best_so_far(
+    output: Path, lesson: "Lesson", before: Mapping[str, float]
+) -> "Compared | None":
+    """What a training that was ended early has left, if anything better."""
+    from napari_uhrseg.engine.events import Compared
+    from napari_uhrseg.engine.finetune import verdict
+    from napari_uhrseg.models.header import read_card
+
+    if not output.exists():
+        return None
+    after = read_card(output).metrics if before else {}
+    return Compared(before, after, verdict(lesson, before, after), output)
+
+
+def changed(
+    stop: Callable[[], bool], request: Request, roi: Roi, new: Path, legend: Legend
+) -> Changed | None:
+    """What a new checkpoint answers otherwise there; None where it was stopped.
+
+    ``legend`` gives the ids and colours; classes that it lacks are added. Of a large
+    roi only the middle is compared, which bounds the memory.
+    """
+    from napari_uhrseg.engine.changes import LARGEST, label_region
+    from napari_uhrseg.engine.job import Stopped
+    from napari_uhrseg.engine.segment import class_map
+    from napari_uhrseg.models.checkpoint import load_checkpoint
+    from napari_uhrseg.types import SegmentSettings
+
+    settings = SegmentSettings(request.settings.device, threads=free_threads())
+    budget = budget_of(request.settings.device, request.budget_bytes)
+    roi = _middle(roi, LARGEST)
+    answers = []
+    for path in (request.start, new):
+        if not isinstance(path, Path):  # a new model knew nothing
+            answers.append(np.zeros((roi.height, roi.width), np.uint8))
+            continue
+        checkpoint = load_checkpoint(path)
+        try:
+            labels = label_region(
+                request.image, checkpoint, roi, settings, budget, stop
+            )
+        except Stopped:
+            return None
+        legend = legend.merged(checkpoint.card.legend)
+        ids = np.array([0, *class_map(checkpoint.card.legend, legend)], np.uint8)
+        answers.append(ids[labels])
+    old, fresh = answers
+    other = old != fresh
+    there = int(np.count_nonzero(old | fresh))
+    return Changed(
+        roi,
+        np.where(other, fresh, 0).astype(np.uint8),
+        legend,
+        int(np.count_nonzero(other)) / max(1, there),
+    )
+
+
+def _middle(roi: Roi, side: int) -> Roi:
+    height, width = min(roi.height, side), min(roi.width, side)
+    y, x = roi.y + (roi.height - height) // 2, roi.x + (roi.width - width) // 2
+    return Roi(y, x, height, width)
+
+
+def keep(draft: Path, target: Path) -> Path:
+    """Put a finished draft where the person wants it, under that name."""
+    from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+
+    made = load_checkpoint(draft)
+    return save_checkpoint(target, made.model, replace(made.card, name=target.stem))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whose labels a store holds, in words; whether a run has labelled anything."""
+
+    text: str
+    labelled: bool
+
+
+def stand(
+    path: Path, store: Path | None, folders: tuple[Path, ...]
+) -> tuple[Standing, list[tuple[Path, Card]]]:
+    """What segmenting again would do, and the checkpoints this one comes from.
+
+    The nearest ancestor first, as far as they are in these folders or beside it.
+    """
+    from napari_uhrseg.engine.ancestry import ancestors
+    from napari_uhrseg.models.header import read_card
+
+    found = ancestors(path, tuple(dict.fromkeys((path.parent, *folders))))
+    older = [(p, read_card(p)) for p in found]
+    name = read_card(path).name or path.name
+    return _standing(path, name, store), older
+
+
+def _standing(path: Path, name: str, folder: Path | None) -> Standing:
+    """Chunks labelled by this checkpoint, and by others, counted."""
+    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.models.checkpoint import file_hash
+
+    if folder is None:
+        return Standing("", False)
+    own = file_hash(path)
+    with LabelStore.open(folder) as store:
+        numbers, counts = np.unique(store.state() >> 2, return_counts=True)
+        made_by: dict[str, int] = {}
+        for number, count in zip(numbers, counts, strict=True):
+            if number and store.runs[number - 1].checkpoint_hash != own:
+                other = store.runs[number - 1].checkpoint
+                made_by[other] = made_by.get(other, 0) + int(count)
+        total = int(counts[numbers > 0].sum())
+    if not total:
+        return Standing("", False)
+    if not made_by:
+        return Standing(f"The labels are all of {name}.", True)
+    whose = ", ".join(f"{count} of {other}" for other, count in made_by.items())
+    return Standing(
+        f"Of {total} block{'s' * (total > 1)} of labels, {whose}. Segment again "
+        f"replaces them, without asking again, by those of {name}; corrected pixels "
+        "stay as they are.",
+        True,
+    )
+
+
+def next_version(request: Request) -> Path:
+    """A free name for what is learnt: beside its parent if one may write there."""
+    start, store = request.start, request.store
+    if isinstance(start, Path):
+        there = os.access(start.parent, os.W_OK)
+        return free_name((start.parent if there else store.parent) / start.name)
+    first = store.parent / f"{start.method}.safetensors"
+    return free_name(first) if first.exists() else first
+
+
+def _start(request: Request, legend: Legend) -> "Checkpoint":
+    if isinstance(request.start, Path):
+        return checkpoint_of(request.start)
+    return _fresh(request.start, legend, request.image)
+
+
+@lru_cache(maxsize=1)
+def _fresh(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
+    """The last one made stays: the form is looked at more than once."""
+    from napari_uhrseg.engine.finetune import fresh
+
+    return fresh(new.method, {}, legend, image, new.encoder)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,115 @@
+"""The labels as napari shows them: without what the work area over them shows."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.types import Labels, Roi
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
+
+
+class Pyramid:
+    """The label levels of a store for one napari layer.
+
+    Attributes
+    ----------
+    hole
+        Level-0 rectangle that shows 0: another layer lies there, and two translucent
+        ones would mix. On multiples of the coarsest level's pixel.
+    alone
+        Whether the corrections are shown alone.
+    levels
+        For napari, level 0 first. All but the coarsest are read when indexed; that
+        one is a numpy array, which napari keeps for good: `refresh` updates it.
+    """
+
+    def __init__(self, store: "LabelStore") -> None:
+        """Reads the coarsest levels, where the store has not done so."""
+        from napari_uhrseg.io.labels import corrected_levels, shown_levels
+
+        self.hole: Roi | None = None
+        self.alone = False
+        self._shown = shown_levels(store)
+        self._corrected = corrected_levels(store)
+        self._top: Labels = np.zeros(self._shown[-1].shape, np.uint8)
+        finer = [Level(self, k) for k in range(len(self._shown) - 1)]
+        self.levels: list[Level | Labels] = [*finer, self._top]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the coarsest level in step: a copy of at most 2048 x 2048."""
+        source = self.source(len(self._shown) - 1)
+        np.copyto(self._top, source[:])
+        if self.hole is not None:
+            self._top[self.hole_at(len(self._shown) - 1)] = 0
+
+    def source(self, level: int) -> Any:
+        """What a level shows but for the hole."""
+        return (self._corrected if self.alone else self._shown)[level]
+
+    def hole_at(self, level: int) -> tuple[slice, slice]:
+        """The hole in a level's own pixels."""
+        hole, step = self.hole or Roi(0, 0, 0, 0), 1 << level
+        return (
+            slice(hole.y >> level, -(-hole.bottom // step)),
+            slice(hole.x >> level, -(-hole.right // step)),
+        )
+
+
+class Level:
+    """Enough of an array for napari; reads nothing that lies in the hole."""
+
+    ndim = 2
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, pyramid: Pyramid, level: int) -> None:
+        self._pyramid, self._level = pyramid, level
+        first = pyramid.source(level)
+        self.shape: tuple[int, int] = first.shape
+        self.chunks: tuple[int, int] = first.chunks
+        self.size = self.shape[0] * self.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Labels:
+        source = self._pyramid.source(self._level)
+        if self._pyramid.hole is None:
+            return np.asarray(source[key])
+        keys = _full(key, self.shape)
+        if keys is None:  # nothing that napari asks for when it draws
+            return self._plain(source, key)
+        (top, bottom), (left, right) = (k.indices(n)[:2] for k, n in
+                                        zip(keys, self.shape, strict=True))  # fmt: skip
+        rows, columns = self._pyramid.hole_at(self._level)
+        out = np.zeros((max(0, bottom - top), max(0, right - left)), np.uint8)
+        upper, lower = max(top, rows.start), min(bottom, rows.stop)
+        first, last = max(left, columns.start), min(right, columns.stop)
+        if upper >= lower or first >= last:
+            return np.asarray(source[key])
+        for y0, y1, x0, x1 in (
+            (top, upper, left, right), (lower, bottom, left, right),
+            (upper, lower, left, first), (upper, lower, last, right),
+        ):  # fmt: skip
+            if y0 < y1 and x0 < x1:
+                part = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+                out[part] = source[y0:y1, x0:x1]
+        return out
+
+    def _plain(self, source: Any, key: Any) -> Labels:
+        inside: npt.NDArray[np.bool_] = np.zeros(self.shape, bool)
+        inside[self._pyramid.hole_at(self._level)] = True
+        return np.where(inside[key], np.uint8(0), source[key])
+
+
+def _full(key: Any, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Two slices of step 1 that mean the key; None where it is none such."""
+    keys = key if isinstance(key, tuple) else (key,)
+    keys = tuple(k for k in keys if k is not Ellipsis)
+    keys = (*keys, *(slice(None),) * (len(shape) - len(keys)))
+    if all(isinstance(k, slice) and k.step in (None, 1) for k in keys):
+        return keys[0], keys[1]
+    return None

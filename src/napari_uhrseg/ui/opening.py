@@ -1,0 +1,147 @@
+"""Labels that are on disk, or none yet: opened, begun, and followed while they fill."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.types import Legend
+from napari_uhrseg.ui.jobs import Jobs, report
+from napari_uhrseg.ui.layers import KEY, add_image, images_in
+from napari_uhrseg.ui.newlabels import NewLabelsDialog
+from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.segment import SegmentPart
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels import LabelStore
+
+FOLLOW = 2000  # milliseconds between two looks at labels that others may write
+
+
+class LabelsOpening(QObject):
+    """Gives `SegmentPart` the labels to show, and their image if it is not open."""
+
+    def __init__(
+        self, viewer: Any, jobs: Jobs, segment: SegmentPart, window: QWidget
+    ) -> None:
+        super().__init__(window)
+        self._viewer, self._jobs, self._segment = viewer, jobs, segment
+        self._window = window
+        self._looking = False
+        self._timer = QTimer(self)
+        self._timer.setInterval(FOLLOW)
+        self._timer.timeout.connect(self._look)
+        self._timer.start()
+
+    def ask(self) -> None:
+        name = QFileDialog.getExistingDirectory(
+            self._window, "Labels to open (an OME-Zarr folder)"
+        )
+        if name:
+            self.open(Path(name))
+
+    def open(self, path: Path) -> None:
+        """Show the labels of a run of yesterday, or of another program now."""
+        images = [x.metadata.get(KEY) for x in images_in(self._viewer)]
+        self._jobs.call(
+            _open, path, [i for i in images if i is not None], returned=self._opened
+        )
+
+    def begin(self, image: Image, output: Path | None) -> None:
+        """Ask for classes, and show empty labels of the image."""
+        dialog = NewLabelsDialog(self._window)
+        dialog.chosen.connect(lambda legend: self.create(image, output, legend))
+        dialog.open()
+
+    def create(self, image: Image, output: Path | None, legend: Legend) -> None:
+        """Show empty labels with these classes."""
+        self._jobs.call(
+            _create, image, output, legend,
+            returned=lambda store: self._opened((store, image)),
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        self._timer.stop()
+
+    def _opened(self, found: "tuple[LabelStore, Image]") -> None:
+        store, image = found
+        if not any(x.metadata.get(KEY) is image for x in self._viewer.layers):
+            try:
+                add_image(self._viewer, image)
+            except OpenError as error:
+                report(error)
+                return
+        self._segment.show_labels(store, image)
+
+    def _look(self) -> None:
+        """Whether another process has written into what is shown."""
+        view = self._segment.view
+        if self._looking or view is None or not view.alive or view.store.writable:
+            return
+        self._looking = True
+
+        def looked(changed: bool) -> None:
+            if changed and view is self._segment.view:
+                if view.legend != view.store.legend:
+                    view.set_legend(view.store.legend)
+                view.refresh()
+                self._segment.show_legend(view)
+
+        def ended() -> None:
+            self._looking = False
+
+        self._jobs.call(
+            view.store.follow, returned=looked,
+            errored=lambda _: None,  # it is being written: the next look will do
+            finished=ended,
+        )  # fmt: skip
+
+
+def _open(path: Path, images: list[Image]) -> "tuple[LabelStore, Image]":
+    """A store, and the image it belongs to: one that is open, else from its file."""
+    from napari_uhrseg.io.labels import LabelStore
+
+    store = LabelStore.open(path)
+    info = store.info
+    _read_coarsest(store)
+    for image in images:
+        same = image.fingerprint == info.fingerprint or (
+            not info.fingerprint and image.name == info.name
+        )
+        if same and image.shape == store.shape:
+            return store, image
+    source = Path(info.path) if info.path else None
+    if source is None or not source.exists():
+        raise OpenError(
+            f"{path.name} holds the labels of {info.name}, which is not open"
+            + (f" and no longer at {source}." if source else "."),
+            "Open the image first, then its labels.",
+        )
+    image = open_image(source)
+    if image.shape != store.shape:
+        raise OpenError(
+            f"{source.name} has other sides now than the labels in {path.name}.",
+            "Open the image they were made of, then the labels.",
+        )
+    return store, image
+
+
+def _create(image: Image, output: Path | None, legend: Legend) -> "LabelStore":
+    from napari_uhrseg.io.labels import LabelStore
+
+    path = free_name(output) if output is not None and output.exists() else output
+    store = LabelStore.create(path, image, legend)
+    _read_coarsest(store)
+    if not store.temporary:
+        store.release()  # painting has a lock of its own
+    return store
+
+
+def _read_coarsest(store: "LabelStore") -> None:
+    """What a view needs at once, so that the Qt thread does not have to read it."""
+    store.coarsest_shown()
+    store.coarsest_corrected()
+    store.coarsest_confidence()

@@ -1,0 +1,202 @@
+"""A napari Labels layer that tells which pixels each stroke meant.
+
+napari reports the pixels that a stroke changed, and no more. What a person painted in
+its own class again is meant as well, so each tool's footprint is found here, from what
+napari calls for it: `paint` for brush and eraser, `fill`, and `paint_polygon`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels as LabelsLayer
+from PIL import Image, ImageDraw
+
+from napari_uhrseg.types import Labels, Mask, Roi
+
+Painted = Callable[[Roi, Mask, Labels], None]
+
+
+class PaintLayer(LabelsLayer):
+    """Labels of uint8 (height, width) in memory.
+
+    Parameters
+    ----------
+    painted
+        Called when a stroke has ended: the rectangle of it in this layer's pixels,
+        which of them it meant (bool), and what they are now (uint8; 0: erased).
+    undo_with, redo_with
+        Called for undo and redo instead of napari's own.
+    filled
+        Called after a fill, with its footprint's rectangle.
+    """
+
+    _type_string = "labels"  # for napari's icons and menus
+
+    def __init__(
+        self,
+        data: Labels,
+        *,
+        painted: Painted,
+        undo_with: Callable[[], None],
+        redo_with: Callable[[], None],
+        filled: Callable[[Roi], None],
+        **options: Any,
+    ) -> None:
+        self._depth = 0
+        self._spanning = False
+        self._meant: Mask = np.zeros(data.shape, bool)
+        self._box: Roi | None = None
+        super().__init__(data, **options)
+        self._painted, self._filled = painted, filled
+        self._undo_with, self._redo_with = undo_with, redo_with
+
+    @property
+    def stroking(self) -> bool:
+        """Whether a stroke has begun and not ended, or a polygon is being drawn."""
+        polygon = self._overlays["polygon"]
+        return self._depth > 0 or self._spanning or bool(polygon.points)
+
+    def undo(self) -> None:
+        if not self.stroking:
+            self._undo_with()
+
+    def redo(self) -> None:
+        if not self.stroking:
+            self._redo_with()
+
+    def paint(
+        self, coord: Sequence[float], new_label: int, refresh: bool = True
+    ) -> None:
+        super().paint(coord, new_label, refresh=refresh)
+        y, x = (int(np.round(c)) for c in coord)
+        disk = _disk(int(self.brush_size), float(self.scale[0] / self.scale[1]))
+        roi = Roi(y - disk.shape[0] // 2, x - disk.shape[1] // 2, *disk.shape)
+        self._mean(roi, disk, new_label)
+
+    def fill(
+        self, coord: Sequence[float], new_label: int, refresh: bool = True
+    ) -> None:
+        y, x = (int(np.round(c)) for c in coord)
+        height, width = self.data.shape
+        if not (0 <= y < height and 0 <= x < width) or self._meant_here[y, x]:
+            return
+        if self.data[y, x] == new_label:
+            mask = self._connected(y, x)
+        else:
+            before = self.data.copy()
+            super().fill(coord, new_label, refresh=refresh)
+            mask = before != self.data
+        box = _box(mask)
+        if box is not None:
+            self._mean(box, mask[box.slices], new_label, ended=False)
+            self._filled(box)
+        self._end_if_over()
+
+    def paint_polygon(self, points: Any, new_label: int) -> None:
+        super().paint_polygon(points, new_label)
+        corners = np.array(points, dtype=int)[:, -2:]  # as napari rounds them
+        low = np.maximum(corners.min(0), 0)
+        high = np.minimum(corners.max(0) + 1, self.data.shape)
+        if (low < high).all():
+            height, width = (int(n) for n in high - low)
+            picture = Image.new("L", (width, height))
+            drawn = [(int(x), int(y)) for y, x in corners - low]
+            ImageDraw.Draw(picture).polygon(drawn, outline=1, fill=1)
+            roi = Roi(int(low[0]), int(low[1]), height, width)
+            self._mean(roi, np.array(picture, bool), new_label)
+        else:
+            self._end_if_over()
+
+    @contextmanager
+    def block_history(self) -> Iterator[None]:
+        """What napari opens for a drag, from press to release: one stroke."""
+        self._depth += 1
+        try:
+            with super().block_history():
+                yield
+        finally:
+            self._depth -= 1
+            self._end_if_over()
+
+    # The stroke of the right mouse button, around what it fills at its end. There is
+    # no public name for its beginning and end; were these not called, each dab of it
+    # would be a stroke.
+
+    def _begin_stroke(self) -> None:
+        self._spanning = True
+        super()._begin_stroke()
+
+    def _commit_stroke(self) -> None:
+        super()._commit_stroke()
+        self._spanning = False
+        self._end_if_over()
+
+    def _abort_stroke(self) -> None:
+        super()._abort_stroke()
+        self._spanning = False
+        self._forget()
+
+    @property
+    def _meant_here(self) -> Mask:
+        if self._meant.shape != self.data.shape:
+            self._meant = np.zeros(self.data.shape, bool)
+        return self._meant
+
+    def _mean(self, roi: Roi, mask: Mask, label: int, *, ended: bool = True) -> None:
+        """Add to the stroke; what napari kept from being painted is not meant."""
+        there = roi.intersect(Roi(0, 0, *self.data.shape))
+        if there.area:
+            key = there.slices
+            part = mask[there.shift(-roi.y, -roi.x).slices]
+            part = part & (self.data[key] == label)
+            if part.any():
+                self._meant_here[key] |= part
+                self._box = there.union(self._box or there)
+        if ended:
+            self._end_if_over()
+
+    def _connected(self, y: int, x: int) -> Mask:
+        if not self.contiguous:
+            return np.asarray(self.data == self.data[y, x])
+        from skimage.segmentation import flood
+
+        return np.asarray(flood(self.data, (y, x), connectivity=1), bool)
+
+    def _end_if_over(self) -> None:
+        if self._depth or self._spanning:
+            return
+        box = self._box
+        if box is not None:
+            mask = self._meant_here[box.slices].copy()
+            ids = np.where(mask, self.data[box.slices], np.uint8(0))
+            self._forget()
+            self._painted(box, mask, ids)
+        # napari's history would grow, and point at other pixels after a move
+        self._reset_history()
+
+    def _forget(self) -> None:
+        if self._box is not None:
+            self._meant[self._box.slices] = False
+            self._box = None
+
+
+def _box(mask: Mask) -> Roi | None:
+    """The smallest rectangle that holds all that is True; None where nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    y, x = int(rows[0]), int(columns[0])
+    return Roi(y, x, int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x)
+
+
+@lru_cache(maxsize=8)
+def _disk(size: int, ratio: float) -> Mask:
+    """The brush as napari has it: round on the ground; ``ratio``: y scale by x's."""
+    scale = np.array([ratio, 1.0]) / min(ratio, 1.0)
+    radius = size // 2 + 0.5
+    ry, rx = np.floor(radius / scale).astype(int)
+    y, x = np.ogrid[-ry : ry + 1, -rx : rx + 1]
+    return np.asarray((y * scale[0]) ** 2 + (x * scale[1]) ** 2 <= radius**2)

@@ -1,0 +1,121 @@
+"""The places that were corrected, to go to and to take back."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QHeaderView,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_uhrseg.types import LabelClass, Place, Roi
+from napari_uhrseg.ui.legend import swatch
+from napari_uhrseg.ui.rows import push_button
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.labels import LabelStore
+
+MOST = 200  # places listed, the largest
+ROWS = 6  # seen without scrolling
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was corrected in a store: pixels by class id, places, what undo can do."""
+
+    counts: Mapping[int, int] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    can_undo: bool = False
+    can_redo: bool = False
+
+
+def tally(store: "LabelStore", corrections: "Corrections | None") -> Tally:
+    """Count; off the Qt thread. Corrections that are not open are looked at only."""
+    from napari_uhrseg.io.corrections import Corrections
+
+    if corrections is None:
+        with Corrections.open(store, write=False) as read:
+            return tally(store, read)
+    return Tally(
+        corrections.counts(),
+        corrections.places(),
+        corrections.can_undo,
+        corrections.can_redo,
+    )
+
+
+class PlacesList(QWidget):
+    """One row a place, the largest first; hidden while there is none."""
+
+    jumped = Signal(object)  # Roi
+    reverted = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tree = QTreeWidget()
+        self.tree.setColumnCount(2)
+        self.tree.setHeaderLabels(["Corrected place", "Pixels"])
+        self.tree.setRootIsDecorated(False)
+        self.tree.setAccessibleName("Corrected places")
+        header = self.tree.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+        self.tree.itemActivated.connect(lambda item: self._tell(self.jumped, item))
+        jump = "Go to the chosen place (or press Enter on it)."
+        self.jump = push_button("Go there", jump, lambda: self._tell(self.jumped))
+        revert = "Back to the prediction in the chosen place; Undo brings it back."
+        self.revert = push_button("Revert", revert, lambda: self._tell(self.reverted))
+        buttons = QHBoxLayout()
+        buttons.addStretch(1)
+        buttons.addWidget(self.jump)
+        buttons.addWidget(self.revert)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.tree)
+        layout.addLayout(buttons)
+        self.hide()
+
+    def set_places(
+        self, places: Iterable[Place], classes: Iterable[LabelClass]
+    ) -> None:
+        by_id = {c.id: c for c in classes}
+        shown = list(places)[:MOST]
+        row = self.tree.indexOfTopLevelItem(self.tree.currentItem())
+        self.tree.clear()
+        for place in shown:
+            y, x = (round(v) for v in place.roi.center)
+            total = sum(place.pixels.values())
+            item = QTreeWidgetItem([f"x {x:,}, y {y:,}", f"{total:,}"])
+            item.setData(0, Qt.ItemDataRole.UserRole, place.roi)
+            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
+            known = [i for i in place.pixels if i in by_id]
+            if known:
+                most = max(known, key=lambda i: place.pixels[i])
+                item.setIcon(0, swatch(by_id[most].color))
+            item.setToolTip(0, "\n".join(
+                f"{by_id[i].name}: {place.pixels[i]:,} pixels" for i in known
+            ))  # fmt: skip
+            self.tree.addTopLevelItem(item)
+        if shown:
+            row = min(max(row, 0), len(shown) - 1)
+            self.tree.setCurrentItem(self.tree.topLevelItem(row))
+        lines = max(self.tree.sizeHintForRow(0), 18) * max(2, min(len(shown), ROWS))
+        frame = 2 * self.tree.frameWidth() + 4
+        self.tree.setFixedHeight(self.tree.header().sizeHint().height() + lines + frame)
+        self.setVisible(bool(shown))
+
+    def _tell(self, signal: Signal, item: QTreeWidgetItem | None = None) -> None:
+        item = item or self.tree.currentItem()
+        if item is not None:
+            roi = item.data(0, Qt.ItemDataRole.UserRole)
+            if isinstance(roi, Roi):
+                signal.emit(roi)

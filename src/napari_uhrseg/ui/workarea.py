@@ -1,0 +1,352 @@
+"""The work area: what can be painted on an image of any size, where one looks.
+
+napari paints on labels that are in memory. So a layer of a few chunks lies over the
+labels, follows the view, and each stroke on it goes to the store.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import qdebounced
+
+from napari_uhrseg.types import Labels, Roi, Stroke
+from napari_uhrseg.ui.area import COARSEST, Area, area_for, level_for
+from napari_uhrseg.ui.jobs import report
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.painting import PaintLayer
+from napari_uhrseg.ui.view import view_rectangle
+from napari_uhrseg.ui.writer import Writer
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections import Corrections
+
+BRUSH = 20  # pixels
+FILLED = (
+    "The fill ended at the border of what can be painted at once. Move the view and "
+    "fill on, or draw a shape and use Fill shapes."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What was read of an area, and after how many strokes."""
+
+    area: Area
+    alone: bool
+    strokes: int
+    shown: Labels
+    under: Labels
+
+
+class WorkArea(QObject):
+    """A paintable layer over the labels of a view, as long as this lives.
+
+    Reading and writing happen on the writer's thread, in the order of strokes. What
+    was read while a stroke was made is thrown away and read again.
+    """
+
+    changed = Signal(object)  # Roi: the corrections there are others now
+    moved = Signal(str)  # in words, what can be painted now
+    chosen = Signal(int)  # class id, by picker or key
+    closed = Signal()  # the person has removed the layer
+
+    def __init__(
+        self, viewer: Any, view: LabelsView, corrections: "Corrections", writer: Writer
+    ) -> None:
+        super().__init__()
+        self._viewer, self._view = viewer, view
+        self._corrections, self._writer = corrections, writer
+        self._area: Area | None = None
+        self._under: Labels = np.zeros((1, 1), np.uint8)
+        self._strokes = 0  # so far; what was read before the last one is stale
+        self._reading = False
+        self._again = False
+        self._told_fill = False
+        self._later = qdebounced(self._follow, timeout=80, parent=self)
+        self.layer = self._make_layer()
+        camera, canvas = viewer.scene.camera.events, viewer.canvas.events
+        self._events = (camera.center, camera.zoom, canvas.size)
+        for event in self._events:
+            event.connect(self._moved)
+        view.refreshed.connect(self._reread)
+        view.legendChanged.connect(self._legend_changed)
+        viewer.layers.events.removed.connect(self._removed)
+        self._follow()
+
+    @property
+    def area(self) -> Area | None:
+        """Where one can paint now; None where the view is too far out, or empty."""
+        return self._area
+
+    def undo(self) -> None:
+        self._writer.do(self._corrections.undo, then=self._turned_back)
+
+    def redo(self) -> None:
+        self._writer.do(self._corrections.redo, then=self._turned_back)
+
+    def choose(self, class_id: int) -> None:
+        """Paint this class from now on; 0 takes the eraser."""
+        if class_id == 0:
+            self.layer.mode = "erase"
+            return
+        self.layer.selected_label = class_id
+        if self.layer.mode in ("pan_zoom", "erase", "pick", "transform"):
+            self.layer.mode = "paint"
+
+    def refresh(self) -> None:
+        """The store has changed: read what is in view again."""
+        self._again = True
+        self._read()
+
+    def stop(self) -> None:
+        """Take the layer away; strokes that wait are written by the writer."""
+        for event in self._events:
+            event.disconnect(self._moved)
+        self._viewer.layers.events.removed.disconnect(self._removed)
+        self._view.refreshed.disconnect(self._reread)
+        self._view.legendChanged.disconnect(self._legend_changed)
+        self._later.cancel()
+        self._view.set_hole(None)
+        if self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
+
+    # -- the layer --------------------------------------------------------------
+
+    def _make_layer(self) -> PaintLayer:
+        under, legend = self._view.layer, self._view.classes
+        layer = PaintLayer(
+            np.zeros((1, 1), np.uint8),
+            painted=self._painted,
+            undo_with=self.undo,
+            redo_with=self.redo,
+            filled=self._filled,
+            name=f"{under.name}: correct",
+            opacity=under.opacity,
+            blending=under.blending,
+            colormap=self._view.colormap(),
+            scale=under.scale,
+            units=under.units,
+            features=under.features,
+            visible=False,
+        )
+        layer.brush_size = BRUSH
+        layer.selected_label = next((c.id for c in legend), 1)
+        layer.mode = "paint"
+        for number in range(10):
+            layer.bind_key(str(number), self._key(number), overwrite=True)
+        layer.events.selected_label.connect(self._label_chosen)
+        layer.events.opacity.connect(self._opacity_set)
+        layers = self._viewer.layers
+        layers.insert(layers.index(under) + 1, layer)
+        layers.selection.active = layer
+        return layer
+
+    def _key(self, number: int) -> Any:
+        """A number key: the class in that row of the legend, 0 the eraser."""
+
+        def choose(_: Any) -> None:
+            legend = self._view.classes
+            if number == 0:
+                self.choose(0)
+            elif number <= len(legend):
+                self.choose(legend[number - 1].id)
+
+        return choose
+
+    def _label_chosen(self) -> None:
+        label = int(self.layer.selected_label)
+        known = [c.id for c in self._view.classes]
+        if label and known and label not in known:  # by napari's + and -
+            label = min(known, key=lambda i: abs(i - label))
+            self.layer.selected_label = label
+            return
+        self.chosen.emit(label)
+
+    def _opacity_set(self) -> None:
+        self._view.layer.opacity = self.layer.opacity
+
+    def _legend_changed(self) -> None:
+        self.layer.colormap = self._view.colormap()
+        self.layer.features = self._view.layer.features
+        self._label_chosen()
+        self.refresh()
+
+    def _removed(self, event: Any) -> None:
+        if event.value in (self.layer, self._view.layer):
+            self.closed.emit()
+
+    # -- following the view -------------------------------------------------------
+
+    def _moved(self) -> None:
+        self._later()
+
+    def _reread(self) -> None:
+        """A run has written something somewhere."""
+        if self._area is not None:
+            self.refresh()
+
+    def _wanted(self) -> Area | None:
+        """The area for what is in view now; the one there is, where it still does."""
+        seen = view_rectangle(self._viewer, self._view.layer)
+        if seen is None:
+            self.moved.emit("The image is not in view.")
+            return None
+        store, canvas = self._view.store, self._canvas()
+        levels = len(store.prediction)
+        if self._area is not None and self._area.fits(seen, canvas, levels):
+            return self._area
+        area = area_for(seen, canvas, store.shape, levels)
+        if area is None:
+            square = 1 << level_for(seen, canvas, levels)
+            self.moved.emit(
+                f"Too far out to paint: a pixel of the brush would be {square} x "
+                f"{square} pixels of the image. Zoom in to {1 << COARSEST} or less."
+            )
+        return area
+
+    def _canvas(self) -> tuple[int, int]:
+        height, width = self._viewer.canvas.size
+        return int(height), int(width)
+
+    def _follow(self) -> None:
+        if self.layer.stroking:
+            self._later()
+            return
+        area = self._wanted()
+        if area is None:
+            self._leave()
+        else:
+            self._again |= area != self._area
+            self._read()
+
+    def _read(self) -> None:
+        """Ask for what is in view, one reading at a time."""
+        if self._reading or not self._again:
+            return
+        if self.layer.stroking:
+            self._later()  # comes back here when the stroke has ended
+            return
+        area = self._wanted()
+        self._again = False
+        if area is None:
+            self._leave()
+            return
+        self._reading = True
+        alone = self._view.pyramid.alone
+        self._writer.do(
+            self._load, area, alone, self._strokes,
+            then=self._loaded, failed=self._not_loaded,
+        )  # fmt: skip
+
+    def _load(self, area: Area, alone: bool, strokes: int) -> "_Loaded":
+        """On the writer's thread: what is shown there, and what without corrections."""
+        from napari_uhrseg.io.levels import merge, read, resolve
+
+        store, level = self._view.store, area.level
+        key = area.slices
+        corrected = resolve(read(store.correction[level], key), store.aliases)
+        under = np.zeros_like(corrected)
+        if not alone:
+            under = resolve(read(store.prediction[level], key), store.aliases)
+        return _Loaded(area, alone, strokes, merge(under, corrected).copy(), under)
+
+    def _loaded(self, loaded: "_Loaded") -> None:
+        self._reading = False
+        stale = (
+            loaded.strokes != self._strokes or loaded.alone != self._view.pyramid.alone
+        )
+        if stale or self.layer.stroking:
+            self._again = True
+            self._read()
+            return
+        self._under = loaded.under
+        self._show(loaded.area, loaded.shown)
+        self._read()
+
+    def _not_loaded(self, error: Exception) -> None:
+        self._reading = False
+        report(error)
+
+    def _show(self, area: Area, shown: Labels) -> None:
+        layer, before = self.layer, self._area
+        if area == before:
+            if not np.array_equal(layer.data, shown):
+                layer.data[:] = shown
+                _redraw(layer)
+            return
+        self._area = area
+        self._view.set_hole(area.roi)
+        under, step = self._view.layer, 1 << area.level
+        layer.data = shown
+        origin = np.array([area.roi.y, area.roi.x]) + (step - 1) / 2
+        layer.scale = under.scale[-2:] * step
+        layer.translate = under.translate[-2:] + under.scale[-2:] * origin
+        layer.brush_size = layer.brush_size  # the cursor's size follows the scale
+        layer.visible = True
+        self.moved.emit(
+            "Painting pixel by pixel."
+            if step == 1
+            else f"Zoomed out: each pixel of the brush is {step} x {step} of the image."
+        )
+
+    def _leave(self) -> None:
+        """Nothing can be painted where one looks."""
+        if self._area is not None:
+            self._area = None
+            self.layer.visible = False
+            self._view.set_hole(None)
+
+    # -- strokes ------------------------------------------------------------------
+
+    def _painted(self, box: Roi, mask: Any, ids: Labels) -> None:
+        area = self._area
+        if area is None:
+            return
+        self._strokes += 1
+        erased = mask & (ids == 0)
+        if erased.any():
+            here = self.layer.data[box.slices]
+            here[erased] = self._under[box.slices][erased]
+            _redraw(self.layer)
+        stroke = Stroke(area.to_image(box), mask, ids, area.level)
+        self._writer.do(
+            self._corrections.apply, stroke, then=self.changed.emit, failed=self._lost
+        )
+
+    def _lost(self, error: Exception) -> None:
+        """A stroke could not be written: it is not shown any longer either."""
+        report(error)
+        self.refresh()
+
+    def _filled(self, box: Roi) -> None:
+        area = self._area
+        if area is None or self._told_fill:
+            return
+        height, width = self._view.store.shape
+        filled = area.to_image(box)
+        inner = (
+            (filled.y == area.roi.y and filled.y > 0),
+            (filled.x == area.roi.x and filled.x > 0),
+            (filled.bottom == area.roi.bottom and filled.bottom < height),
+            (filled.right == area.roi.right and filled.right < width),
+        )
+        if any(inner):
+            self._told_fill = True
+            show_info(FILLED)
+
+    def _turned_back(self, roi: Roi | None) -> None:
+        if roi is None:
+            return
+        self._strokes += 1
+        area = self._area
+        if area is None or not area.roi.contains(roi):
+            self._view.refresh()
+        self.refresh()
+        self.changed.emit(roi)
+
+
+def _redraw(layer: Any) -> None:
+    layer.refresh(extent=False, thumbnail=False, highlight=False)

@@ -1,0 +1,60 @@
+"""One thread for the changes of a store, so that they come in the order asked for."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_uhrseg.ui.jobs import report
+
+
+class Writer(QObject):
+    """Runs functions one after the other off the Qt thread, and tells on it.
+
+    For what takes a moment: strokes, undo, reading what is in view. What takes
+    longer is a job.
+    """
+
+    _done = Signal(object, object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="uhrseg-corrections")
+        self._closed = False
+        self._done.connect(self._tell)
+
+    def do(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        then: Callable[[Any], None] | None = None,
+        failed: Callable[[Exception], None] = report,
+    ) -> None:
+        """Run it after all that was asked for before; ``then`` gets its result."""
+
+        def work() -> None:
+            try:
+                result = function(*args)
+            except Exception as error:  # noqa: BLE001 - told on the Qt thread
+                self._emit(failed, error)
+            else:
+                if then is not None:
+                    self._emit(then, result)
+
+        if not self._closed:
+            self._thread.submit(work)
+
+    def close(self) -> None:
+        """Wait until all that was asked for is done; nothing is told after this."""
+        self._closed = True
+        self._thread.shutdown()
+
+    def _emit(self, tell: Callable[[Any], None], value: object) -> None:
+        with suppress(RuntimeError):  # Qt has deleted this: the program is ending
+            self._done.emit(tell, value)
+
+    def _tell(self, tell: Callable[[Any], None], value: object) -> None:
+        if not self._closed:
+            tell(value)

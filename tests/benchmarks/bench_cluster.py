@@ -1,0 +1,179 @@
+"""One process, one worker, two workers; what a block costs beside the network."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from common import MB, sample
+from rich.console import Group
+from rich.table import Table
+
+from napari_uhrseg.engine import cluster as engine
+from napari_uhrseg.engine import plan as plan_of
+from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
+from napari_uhrseg.engine.events import BlockDone, Finished
+from napari_uhrseg.engine.segment import begin, segment
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.io.owned import OwnedChunks
+from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.types import Block, Legend, Roi, Run, SegmentSettings
+
+SIDE = 3072
+ROUNDS = 3
+LARGE = 100_000  # pixels a side of the store that is written into
+TASKS = 200
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Group:
+    return Group(_runs(image, checkpoint), _store(), _tasks())
+
+
+def _runs(path: Path | None, checkpoint: Path | None) -> Table:
+    """The same blocks of one chunk on one thread each, in one to three processes."""
+    image = open_image(path or sample("scene.tif"))
+    loaded = load_checkpoint(checkpoint or sample("plain.safetensors"))
+    region = Roi(0, 0, min(SIDE, image.shape[0]), min(SIDE, image.shape[1]))
+    settings = SegmentSettings(region=region, threads=1, device="auto")
+    table = Table("where", "blocks", "seconds", "a block", "of one process")
+    table.title = f"Cluster: {image.name}, {loaded.path.stem}, blocks of one chunk"
+    # the same blocks everywhere, whatever the speed that is measured
+    engine.begin = lambda plan, *rest: begin(replace(plan, block_chunks=1), *rest)
+    plan_of._block_chunks = lambda *_: 1
+    plan_of.make_plan(image, loaded, settings)  # what is measured once
+
+    def alone(store: LabelStore) -> list[object]:
+        return list(segment(image, loaded, store, settings))
+
+    def there(client: object, store: LabelStore) -> list[object]:
+        return list(segment_on_cluster(client, image, loaded.path, store, settings))
+
+    with local_cluster(1) as one, local_cluster(2) as two:
+        ways: dict[str, Callable[[LabelStore], list[object]]] = {
+            "one process": alone,
+            "1 worker": partial(there, one),
+            "2 workers": partial(there, two),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        blocks = 0
+        for _ in range(ROUNDS + 1):  # by turns, so that a busy machine hits all
+            for name, way in ways.items():
+                with _new_store(image, loaded.card.legend) as store:
+                    events = way(store)
+                blocks = sum(isinstance(e, BlockDone) for e in events)
+                last = events[-1]
+                assert isinstance(last, Finished)
+                seconds[name].append(last.seconds)
+    first = statistics.median(seconds["one process"][1:])
+    for name, found in seconds.items():
+        median = statistics.median(found[1:])  # the first one loads
+        table.add_row(
+            name,
+            str(blocks),
+            f"{median:.2f}",
+            f"{1000 * median / blocks:.0f} ms",
+            f"{median / first:.2f}",
+        )
+    return table
+
+
+def _new_store(image: Image, legend: Legend) -> LabelStore:
+    return LabelStore.create(None, image, legend)
+
+
+def _store() -> Table:
+    """Writing a block of an image of 100,000 pixels a side, by who does what."""
+    table = Table("block", "one writer", "worker writes", "client adopts", "on disk")
+    table.title = f"Store: labels and confidence of a block, {LARGE:,} pixels a side"
+    image = SimpleNamespace(
+        name="large", path=None, fingerprint="", shape=(LARGE, LARGE),
+        pixel_size=None, unit="pixel", crs=None, affine=None,
+    )  # fmt: skip
+    legend = load_checkpoint(sample("plain.safetensors")).card.legend
+    run = _record(legend)
+    for chunks in (1, 2, 4, 8):
+        whole, written, adopted = [], [], []
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "labels.zarr"
+            with LabelStore.create(path, image, legend) as store:
+                record = store.start_run(run)
+                worker = OwnedChunks(path, store.hand_out())
+                for number in range(2 * ROUNDS):
+                    block = _block(number * chunks * CHUNK, chunks)
+                    if number % 2:
+                        whole.append(_timed(store.write, block, record.id, "done"))
+                        continue
+                    store.claim(block.roi)
+                    worker.own(block.roi)
+                    written.append(_timed(worker.write, block, record.id, "done"))
+                    part = worker.parts()[0]
+                    adopted.append(_timed(store.adopt, part, record.id))
+            sizes = [f.stat().st_size for f in path.rglob("c/*/*") if f.is_file()]
+            disk = sum(sizes) / (2 * ROUNDS)
+        pixels = 2 * (chunks * CHUNK) ** 2
+        table.add_row(
+            f"{chunks} x {chunks} chunks",
+            f"{1000 * statistics.median(whole):.0f} ms",
+            f"{1000 * statistics.median(written):.0f} ms, "
+            f"{pixels / MB / statistics.median(written):.0f} MB/s of pixels",
+            f"{1000 * statistics.median(adopted):.0f} ms",
+            f"{disk / MB:.2f} MB",
+        )
+    return table
+
+
+def _record(legend: Legend) -> Run:
+    """A run record for the store; nothing is run."""
+    return Run(
+        id=0, image_path="", image_fingerprint="", model="none",
+        checkpoint="none", checkpoint_hash="", class_map=tuple(c.id for c in legend),
+        bands=(0,), scale=1.0, value_range=(0.0, 255.0), window=256, overlap=0,
+        placement="shift", merge="uniform", region=None, skip_glass=False,
+        batch_size=1, precision="fp32",
+    )  # fmt: skip
+
+
+def _block(place: int, chunks: int) -> Block:
+    """Labels in patches of 32 pixels, confidence that varies from pixel to pixel."""
+    side, noise = chunks * CHUNK, np.random.default_rng(place)
+    labels = noise.integers(1, 5, (side // 32, side // 32), np.uint8)
+    labels = labels.repeat(32, 0).repeat(32, 1)
+    confidence = 200 + noise.integers(0, 16, (side, side), np.uint8)
+    return Block(Roi(place, place, side, side), labels, confidence)
+
+
+def _timed(work: Callable[..., object], *arguments: object) -> float:
+    start = time.monotonic()
+    work(*arguments)
+    return time.monotonic() - start
+
+
+def _tasks() -> Table:
+    """Tasks that do nothing but give back what a block of one chunk does."""
+    table = Table("workers", "tasks", "a task", "tasks a second")
+    table.title = "dask.distributed: half a megabyte back from each task"
+    for count in (1, 2):
+        with local_cluster(count) as client:
+            client.gather(client.map(_half_a_megabyte, range(10), pure=False))
+            start = time.monotonic()
+            futures = client.map(_half_a_megabyte, range(TASKS), pure=False)
+            for future in futures:
+                future.result()
+            seconds = time.monotonic() - start
+        table.add_row(
+            str(count),
+            str(TASKS),
+            f"{1000 * seconds / TASKS:.1f} ms",
+            f"{TASKS / seconds:.0f}",
+        )
+    return table
+
+
+def _half_a_megabyte(_: int) -> bytes:
+    return bytes(MB // 2)

@@ -1,0 +1,110 @@
+"""The promise: peak memory of a run, above what its process held just before it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import MB, sample
+from rich.table import Table
+
+METHODS = ("plain", "scpseg", "sgnet", "glnet", "isdnet", "ehsnet")
+BUDGETS = (0.75, 1.0, 2.0, 4.0, 8.0)  # GB
+SIDE = 4096  # pixels a side of the image that is run
+LONGEST = 60.0  # seconds; by then every kind of memory has been met
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Table:
+    table = Table("method", "budget", "plan", "said", "measured", "seconds")
+    table.title = f"Peak memory on the CPU, {SIDE} x {SIDE} pixels, a process each"
+    methods = [sample(f"{n}.safetensors") for n in METHODS]
+    for path in [checkpoint] if checkpoint else methods:
+        for budget in BUDGETS:
+            found = child(image, path, budget)
+            kept = "" if found["measured"] <= budget * 1024 else " over"
+            table.add_row(
+                path.stem,
+                f"{budget:g} GB",
+                found["plan"],
+                f"{found['said']:.0f} MB",
+                f"{found['measured']:.0f} MB{kept}",
+                f"{found['seconds']:.0f}",
+            )
+    return table
+
+
+def child(image: Path | None, checkpoint: Path, budget: float) -> dict[str, float]:
+    """One run in a process of its own."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            __file__,
+            str(image or ""),
+            str(checkpoint),
+            str(budget),
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(image: str, path: str, budget: str) -> None:
+    import numpy as np
+    import psutil
+
+    from napari_uhrseg.engine.device import MemoryBudget
+    from napari_uhrseg.engine.events import BlockDone, Planned
+    from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.errors import DeviceError
+    from napari_uhrseg.io.image import Image, open_image
+    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.models.checkpoint import load_checkpoint
+    from napari_uhrseg.types import Roi, SegmentSettings
+
+    checkpoint = load_checkpoint(Path(path))
+    if image:
+        opened = open_image(image)
+    else:  # the sample, over and over: a file's pages are no memory of ours
+        scene = open_image(sample("scene.tif"))
+        side = min(*scene.shape, 1024)
+        tile = scene.read(Roi(0, 0, side, side)).data
+        times = -(-SIDE // side)
+        opened = Image.from_array(
+            np.tile(tile, (times, times, 1))[:SIDE, :SIDE], name="scene", rgb=True
+        )
+    limit = MemoryBudget("cpu", int(float(budget) * 1024 * MB), 1024 * MB)
+    region = Roi(0, 0, *(min(SIDE, n) for n in opened.shape))
+    settings = SegmentSettings(device="cpu", region=region)
+    said: dict[str, object] = {"said": 0, "seconds": 0, "measured": 0}
+    with LabelStore.create(None, opened, checkpoint.card.legend) as store:
+        process = psutil.Process()
+        before = process.memory_info().rss
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        start = time.monotonic()
+        events = segment(opened, checkpoint, store, settings, limit)
+        try:
+            for event in events:
+                said["seconds"] = time.monotonic() - start
+                match event:
+                    case Planned(plan):
+                        said["plan"] = plan.summary()
+                        said["said"] = plan.estimate.device_bytes / MB
+                    case BlockDone() if time.monotonic() - start > LONGEST:
+                        events.close()
+        except DeviceError as error:
+            said["plan"] = str(error)
+    status = Path("/proc/self/status").read_text()
+    most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    said["measured"] = (most - before) / MB
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,183 @@
+"""How long painting holds the window, and what memory it takes, on 100,000 x 100,000.
+
+60 strokes of the mouse at a stroke a second, the view moved after every third. The
+first rows are the time that a handler of ours, and napari's painting in it, keeps the
+Qt thread; the last is the longest delay of a heartbeat, drawing by software included.
+"""
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from common import MB
+from qtpy.QtCore import QPoint, QPointF, Qt, QTimer
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIDE = 100_000
+STROKES = 60
+PER_MOVE = 3  # strokes between two moves of the view
+EACH = 1.0  # seconds a stroke
+LABELLED = 8  # chunks a side that are labelled, where the strokes are
+BEAT = 0.01
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Table:
+    import napari
+
+    viewer = napari.Viewer(title="napari-uhrseg benchmark")
+    viewer.window.resize(1600, 1000)
+    try:
+        with TemporaryDirectory() as folder:
+            return _measure(viewer, Path(folder) / "labels.zarr")
+    finally:
+        viewer.close()
+
+
+def _measure(viewer: Any, path: Path) -> Table:
+    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.samples.world import CLASSES, virtual_levels
+    from napari_uhrseg.types import Legend
+    from napari_uhrseg.ui.layers import LabelsView, add_image
+    from napari_uhrseg.ui.workarea import WorkArea
+    from napari_uhrseg.ui.writer import Writer
+
+    image = Image.from_array(virtual_levels(seed=1, size=SIDE), name="world", rgb=True)
+    store = _labelled(path, image, Legend(tuple(CLASSES)))
+    add_image(viewer, image)
+    view = LabelsView(viewer, store, image)
+    corrections, writer = Corrections.open(store), Writer()
+    holds: dict[str, list[float]] = {"move": [], "release": []}
+    for name in ("_follow", "_loaded"):
+        _timed(WorkArea, name, holds["move"])
+    place = np.array([SIDE // 2, SIDE // 2]) + 700
+    _look_at(viewer, place)
+    area = WorkArea(viewer, view, corrections, writer)
+    _live(3)
+    area.layer.brush_size = 40
+    beats = [time.monotonic()]
+    timer = QTimer()
+    timer.timeout.connect(lambda: beats.append(time.monotonic()))
+    timer.start(round(BEAT * 1000))
+    process, memory = psutil.Process(), []
+    on_disk: list[float] = []
+    for number in range(STROKES):
+        if number and number % PER_MOVE == 0:
+            place += (150, 310) if number % 2 else (310, 150)
+            _look_at(viewer, place)
+            _live(EACH / 2)
+        area.layer.selected_label = 1 + number % 4
+        holds["release"].append(_stroke(viewer, number))
+        released = time.monotonic()
+        writer.do(time.monotonic, then=lambda t, r=released: on_disk.append(t - r))
+        _live(EACH)
+        memory.append(process.memory_info().rss)
+    timer.stop()
+    table = Table("Qt thread held by", "median", "99 %", "longest")
+    table.title = f"Painting: {STROKES} strokes on {SIDE:,} x {SIDE:,}"
+    table.add_row("release of a stroke", *_figures(holds["release"]))
+    table.add_row("a move of the work area, each step", *_figures(holds["move"]))
+    table.add_row("anything, with drawing (heartbeat)", *_figures(
+        np.diff(beats) - BEAT))  # fmt: skip
+    table.add_row("(not held) release until written", *_figures(on_disk))
+    first, last = memory[9] / MB, memory[-1] / MB
+    table.caption = (
+        f"Memory after 10 strokes {first:.0f} MB, after {STROKES} {last:.0f} MB, "
+        f"at most {max(memory) / MB:.0f} MB; {sum(corrections.counts().values()):,} "
+        "pixels corrected"
+    )
+    area.stop()
+    writer.close()
+    corrections.close()
+    store.close()
+    return table
+
+
+def _labelled(path: Path, image: Any, legend: Any) -> Any:
+    """A store with blobs of labels in its middle."""
+    from napari_uhrseg.io.labels import CHUNK, LabelStore
+    from napari_uhrseg.types import Block, Roi, Run
+
+    store = LabelStore.create(path, image, legend)
+    run = store.start_run(Run(
+        id=0, image_path="", image_fingerprint=image.fingerprint, model="plain",
+        checkpoint="", checkpoint_hash="", class_map=tuple(c.id for c in legend),
+        bands=(0, 1, 2), scale=1.0, value_range=(0.0, 255.0), window=512, overlap=0,
+        placement="shift", merge="uniform", region=None, skip_glass=False,
+        batch_size=1, precision="fp32",
+    ))  # fmt: skip
+    rng = np.random.default_rng(1)
+    first = SIDE // 2 // CHUNK
+    for row in range(first, first + LABELLED):
+        for column in range(first, first + LABELLED):
+            small = rng.integers(1, 5, (CHUNK // 16, CHUNK // 16), np.uint8)
+            labels = small.repeat(16, 0).repeat(16, 1)
+            roi = Roi(row * CHUNK, column * CHUNK, CHUNK, CHUNK)
+            store.write(Block(roi, labels, np.full_like(labels, 128)), run.id, "done")
+    return store
+
+
+def _timed(owner: type, name: str, into: list[float]) -> None:
+    """Add the seconds of each call that takes some to a list."""
+    real: Callable[..., Any] = getattr(owner, name)
+
+    def timed(*args: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return real(*args)
+        finally:
+            into.append(time.perf_counter() - start)
+
+    setattr(owner, name, timed)
+
+
+def _look_at(viewer: Any, place: Any) -> None:
+    viewer.scene.camera.zoom = 1.0
+    viewer.scene.camera.center = tuple(place)
+
+
+def _stroke(viewer: Any, number: int) -> float:
+    """A curved drag of some 300 pixels; seconds that its release took."""
+    canvas = viewer.window._qt_viewer.canvas.native
+    kinds, left = QMouseEvent.Type, Qt.MouseButton.LeftButton
+    none = Qt.MouseButton.NoButton
+    t = np.linspace(0, np.pi, 15)
+    height, width = viewer.canvas.size
+    xs = width / 2 + 150 * np.cos(t + number)
+    ys = height / 2 + 100 * np.sin(t + number)
+    points = [QPoint(round(x), round(y)) for x, y in zip(xs, ys, strict=True)]
+    events = [(kinds.MouseButtonPress, points[0], left, left)]
+    events += [(kinds.MouseMove, p, none, left) for p in points[1:]]
+    events.append((kinds.MouseButtonRelease, points[-1], left, none))
+    took = 0.0
+    for kind, at, button, buttons in events:
+        event = QMouseEvent(
+            kind, QPointF(at), QPointF(canvas.mapToGlobal(at)), button, buttons,
+            Qt.KeyboardModifier.NoModifier,
+        )  # fmt: skip
+        start = time.perf_counter()
+        QApplication.sendEvent(canvas, event)
+        took = time.perf_counter() - start
+        _live(0.01)
+    return took
+
+
+def _live(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        QApplication.processEvents()
+        time.sleep(0.001)
+
+
+def _figures(seconds: Any) -> tuple[str, ...]:
+    ms = np.asarray(seconds) * 1000
+    figures = np.median(ms), np.percentile(ms, 99), ms.max()
+    return tuple(f"{max(0.0, value):.0f} ms" for value in figures)

@@ -1,0 +1,152 @@
+"""``napari-uhrseg export`` and ``areas`` as people type them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from typer.testing import CliRunner
+
+from napari_uhrseg.cli import app
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend
+
+LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
+SQUARE = [[[0, 0], [100, 0], [100, 200], [0, 200], [0, 0]]]
+
+
+@pytest.fixture
+def store(tmp_path):
+    """300 x 400 pixels of 0.5 µm: road left of column 100, then lake."""
+    picture = Image.from_array(
+        np.zeros((300, 400), np.uint8), name="slide", pixel_size=(0.5, 0.5),
+        unit="micrometer",
+    )  # fmt: skip
+    with LabelStore.create(tmp_path / "labels.zarr", picture, LEGEND) as made:
+        made.prediction[0][:] = 2
+        made.prediction[0][:, :100] = 1
+    return tmp_path / "labels.zarr"
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_labels_become_a_geotiff(store, tmp_path):
+    target = tmp_path / "out" / "labels.tif"
+    result = invoke("export", store, "--format", "cog", "--output", target)
+    assert result.exit_code == 0, result.output
+    assert "Exported" in result.stdout
+    assert "no coordinate system" in " ".join(result.stderr.split())
+    with rasterio.open(target) as raster:
+        assert np.count_nonzero(raster.read(1) == 1) == 300 * 100
+
+
+def test_json_tells_progress_and_the_end(store, tmp_path):
+    target = tmp_path / "a.geojson"
+    result = invoke("export", store, "--format", "qupath", "--output", target, "--json")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert events[-1] == {
+        "event": "exported", "path": str(target), "format": "qupath", "warnings": [],
+    }  # fmt: skip
+    assert {e["event"] for e in events[:-1]} <= {"progress"}
+
+
+def test_errors_are_told_in_words(store, tmp_path):
+    target = tmp_path / "a.geojson"
+    result = invoke("export", store, "--format", "geojson", "--output", target)
+    assert result.exit_code == 1
+    assert "no coordinate system" in result.stderr
+    target.write_text("mine")
+    result = invoke("export", store, "--format", "qupath", "--output", target)
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+    assert target.read_text() == "mine"
+    result = invoke("export", tmp_path / "none", "--format", "cog", "--output", target)
+    assert result.exit_code == 1
+    assert "does not exist" in result.stderr
+
+
+def test_overwrite_replaces_what_is_there(store, tmp_path):
+    target = tmp_path / "a.geojson"
+    target.write_text("mine")
+    options = ("--format", "qupath", "--output", target, "--overwrite")
+    assert invoke("export", store, *options).exit_code == 0
+    assert len(json.loads(target.read_text())["features"]) == 2
+
+
+def test_areas_are_told_as_a_table(store):
+    result = invoke("areas", store)
+    assert result.exit_code == 0, result.output
+    assert "road" in result.stdout
+    assert "7,500 µm²" in result.stdout
+    assert "25.0%" in result.stdout
+
+
+def test_areas_of_regions_as_csv_and_json(store, tmp_path):
+    geometry = {"type": "Polygon", "coordinates": SQUARE}
+    moved = [[[x + 50, y] for x, y in SQUARE[0]]]
+    features = [
+        {"type": "Feature", "geometry": geometry, "properties": {}},
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": moved},
+            "properties": {"classification": {"name": "plot"}},
+        },
+    ]
+    regions = tmp_path / "regions.geojson"
+    regions.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    target = tmp_path / "areas.csv"
+    result = invoke("areas", store, "--regions", regions, "--output", target, "--json")
+    assert result.exit_code == 0, result.output
+    tables = [json.loads(line) for line in result.stdout.splitlines()]
+    tables = [t for t in tables if t["event"] == "areas"]
+    assert [t["region"] for t in tables] == ["1", "2 plot"]
+    assert [r["pixels"] for r in tables[1]["rows"]] == [10_000, 10_000]
+    lines = list(csv.DictReader(target.open()))
+    assert [line["region"] for line in lines] == ["1", "1", "2 plot", "2 plot"]
+    assert float(lines[0]["area_um2"]) == 5000
+    assert lines[0]["objects"] == "1"
+    result = invoke("areas", store, "--output", target)
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path):
+    picture = Image.from_array(
+        np.broadcast_to(np.uint8(0), (12_000, 12_000)), name="large"
+    )
+    rng = np.random.default_rng(0)
+    noise = rng.integers(1, 3, (1024, 1024), np.uint8)
+    with LabelStore.create(tmp_path / "labels.zarr", picture, LEGEND) as made:
+        for y in range(0, 12_000 - 1024, 1024):
+            for x in range(0, 12_000 - 1024, 1024):
+                made.prediction[0][y : y + 1024, x : x + 1024] = noise
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [
+        sys.executable, "-c", "from napari_uhrseg.cli import app; app()", "export",
+        str(tmp_path / "labels.zarr"), "--format", "cog", "--output",
+        str(out / "a.tif"), "--json",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=dict(os.environ),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert "progress" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        process.stdout.readline()
+    assert process.wait(1) == 130
+    assert "Nothing was written" in process.stderr.read()
+    assert list(out.iterdir()) == []

@@ -1,0 +1,352 @@
+"""A run on real worker processes, some of which are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cluster_toys
+import numpy as np
+import pytest
+from toy import LEGEND
+
+import napari_uhrseg
+from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import (
+    BlockDone,
+    BlockFailed,
+    Finished,
+    LabelsShown,
+    Planned,
+    Progress,
+)
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.errors import ClusterError, StoreError
+from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Polygon, Roi, SegmentSettings
+
+BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
+ONE = SegmentSettings(device="cpu", batch_size=4, threads=1)
+
+
+def small_blocks() -> None:
+    """Blocks of a chunk however fast the machine is, which is not measured."""
+    from napari_uhrseg.engine import plan
+
+    plan._block_chunks = lambda *_: 1
+
+
+class SmallBlocks(cluster_toys.Toys):
+    name = "small-blocks"
+
+    def setup(self, worker: object) -> None:
+        super().setup(worker)
+        small_blocks()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    cluster_toys.install()
+    with local_cluster(2) as client:
+        client.register_plugin(SmallBlocks())
+        yield client
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """``noise.tif`` of 2 x 3 chunks, and checkpoints of toys, quick and slow."""
+    cluster_toys.install()
+    folder = tmp_path_factory.mktemp("cluster")
+    cluster_toys.save_picture(folder / "noise.tif", 1900, 2900)
+    cluster_toys.save_picture(folder / "strip.tif", 500, 8000)
+    cluster_toys.save(folder / "quick.safetensors", "windows")
+    cluster_toys.save(folder / "slow.safetensors", "windows", wait=0.05)
+    cluster_toys.save(folder / "frames.safetensors", "frames")
+    cluster_toys.save(folder / "slow_frames.safetensors", "frames", wait=0.3)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_chunk_a_block(monkeypatch):
+    from napari_uhrseg.engine import plan
+
+    monkeypatch.setattr(plan, "_block_chunks", lambda *_: 1)
+
+
+@pytest.fixture
+def image(files):
+    return open_image(files / "noise.tif")
+
+
+@pytest.fixture
+def store(image, tmp_path):
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def alone(files, tmp_path_factory):
+    """All levels as one machine makes them, by checkpoint and settings."""
+    made = {}
+
+    def labels(name: str, settings: SegmentSettings = ONE):
+        if (name, settings) not in made:
+            image = open_image(files / "noise.tif")
+            checkpoint = cluster_toys.load_checkpoint(files / f"{name}.safetensors")
+            path = tmp_path_factory.mktemp("alone") / "labels.zarr"
+            with LabelStore.create(path, image, LEGEND) as store:
+                list(segment(image, checkpoint, store, settings, BUDGET))
+                made[name, settings] = everything(store)
+        return made[name, settings]
+
+    return labels
+
+
+def everything(store: LabelStore) -> list[np.ndarray]:
+    """All that a run writes, but for who wrote it."""
+    levels = [*store.prediction, *store.confidence]
+    return [*(level[:] for level in levels), store.state() & 3]
+
+
+def assert_same(store: LabelStore, expected: list[np.ndarray]) -> None:
+    for found, wanted in zip(everything(store), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    top = store.prediction[-1][:]
+    np.testing.assert_array_equal(store.coarsest_shown(), top)
+
+
+def of(kind: type, events: list) -> list:
+    return [e for e in events if isinstance(e, kind)]
+
+
+def test_windows_give_what_one_machine_gives(cluster, files, image, store, alone):
+    store.coarsest_shown()  # kept in step from here on
+    checkpoint = files / "quick.safetensors"
+    events = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+    assert isinstance(events[0], Planned)
+    assert len(of(BlockDone, events)) == 6
+    assert [e.done for e in of(BlockDone, events)] == list(range(1, 7))
+    last = of(Progress, events)[-1]
+    assert last.done == last.total
+    assert events[-1] == Finished(store.runs[0], 6, 0, events[-1].seconds)
+    assert_same(store, alone("quick"))
+
+
+def test_frames_give_what_one_machine_gives(cluster, files, image, store, alone):
+    checkpoint = files / "frames.safetensors"
+    events = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+    assert len(of(LabelsShown, events)) == len(of(BlockDone, events)) == 6
+    assert isinstance(events[-1], Finished)
+    assert_same(store, alone("frames"))
+    assert not (store.path / "frames" / "1").exists()
+
+
+@pytest.mark.parametrize("name", ["quick", "frames"])
+def test_beyond_a_drawn_shape_what_was_there_stays(
+    cluster, files, image, store, alone, name
+):
+    shape = Polygon(((100, 100), (900, 900), (500, 2500)))
+    settings = SegmentSettings(region=shape, device="cpu", batch_size=4, threads=1)
+    checkpoint = files / f"{name}.safetensors"
+    list(segment_on_cluster(cluster, image, checkpoint, store, settings, BUDGET))
+    assert_same(store, alone(name, settings))
+
+
+@pytest.mark.parametrize("name", ["slow", "slow_frames"])
+def test_the_blocks_of_a_killed_worker_are_done_by_others(
+    cluster, files, image, store, alone, name
+):
+    checkpoint = files / f"{name}.safetensors"
+    killed, events = 0, []
+    for event in segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET):
+        events.append(event)
+        if isinstance(event, BlockDone | LabelsShown) and not killed:
+            killed = next(iter(cluster.run(os.getpid).values()))
+            os.kill(killed, signal.SIGKILL)
+    assert killed
+    assert not of(BlockFailed, events)
+    assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
+    cluster.wait_for_workers(2, timeout=30)
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+import cluster_toys
+from test_cluster import BUDGET, ONE
+from napari_uhrseg.engine.cluster import segment_on_cluster
+from napari_uhrseg.engine.events import BlockDone
+from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.labels import LabelStore
+
+address, image, checkpoint, store = sys.argv[1:]
+opened = LabelStore.open(store, write=True)
+for event in segment_on_cluster(
+    address, open_image(image), checkpoint, opened, ONE, BUDGET
+):
+    if isinstance(event, BlockDone):
+        print(event.done, flush=True)
+"""
+
+
+def start_client(cluster, files, store: Path, name: str) -> subprocess.Popen:
+    tests = Path(__file__).parents[1]
+    search = [str(tests), str(tests / "engine"), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-c", CLIENT, cluster.scheduler.address, files / "noise.tif",
+         files / f"{name}.safetensors", store],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["slow", "slow_frames"])
+def test_the_run_of_a_killed_client_is_finished_on_one_machine(
+    cluster, files, image, tmp_path, alone, name
+):
+    path = tmp_path / "labels.zarr"
+    LabelStore.create(path, image, LEGEND).close()
+    child = start_client(cluster, files, path, name)
+    with LabelStore.open(path) as watching:
+        for line in child.stdout:
+            if int(line) == 2:
+                break
+        # from elsewhere the run is seen as it comes
+        assert 2 <= np.count_nonzero(watching.state()) < 6
+        assert watching.shown(Roi(0, 0, 1024, 1024)).any()
+    child.kill()
+    child.wait()
+    checkpoint = cluster_toys.load_checkpoint(files / f"{name}.safetensors")
+    with LabelStore.open(path, write=True) as store:
+        rest = list(segment(image, checkpoint, store, ONE, BUDGET))
+        assert 0 < len(of(BlockDone, rest)) <= 4
+        assert len(store.runs) == 1
+        assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
+
+
+def test_a_run_begun_here_is_finished_on_the_cluster(
+    cluster, files, image, store, alone
+):
+    checkpoint = cluster_toys.load_checkpoint(files / "quick.safetensors")
+    run = segment(image, checkpoint, store, ONE, BUDGET)
+    for event in run:
+        if isinstance(event, BlockDone) and event.done == 2:
+            break
+    run.close()
+    rest = list(segment_on_cluster(cluster, image, checkpoint.path, store, ONE, BUDGET))
+    assert len(of(BlockDone, rest)) == 4
+    assert len(store.runs) == 1
+    assert_same(store, alone("quick"))
+
+
+def test_what_is_looked_at_comes_first(cluster, files, tmp_path):
+    strip = open_image(files / "strip.tif")
+    with LabelStore.create(tmp_path / "strip.zarr", strip, LEGEND) as store:
+        events = segment_on_cluster(
+            cluster, strip, files / "slow.safetensors", store, ONE, BUDGET,
+            focus=lambda: Roi(0, 7990, 10, 10),
+        )  # fmt: skip
+        order = [e.roi.x // 1024 for e in events if isinstance(e, BlockDone)]
+    assert sorted(order) == list(range(8))
+    # four are under way at a time, so neighbours in the order may change places
+    assert 7 in order[:4]
+    assert min(order[:3]) >= 3
+    assert max(order[-3:]) <= 4
+
+
+def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store):
+    checkpoint = files / "slow.safetensors"
+    run = segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET)
+    for event in run:
+        if isinstance(event, BlockDone):
+            break
+    run.close()
+    done = np.count_nonzero(store.state())
+    assert 0 < done < 6
+    time.sleep(0.5)  # what was under way has no token any more
+    assert np.count_nonzero(store.state()) == done
+    rest = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+    assert len(of(BlockDone, rest)) == 6 - done
+
+
+def test_stop_ends_it_without_waiting_for_blocks(cluster, files, image, store):
+    asked = []
+    events = []
+    for event in segment_on_cluster(
+        cluster, image, files / "slow_frames.safetensors", store, ONE, BUDGET,
+        stop=lambda: bool(asked),
+    ):  # fmt: skip
+        events.append(event)
+        if isinstance(event, LabelsShown):
+            asked.append(True)
+    assert len(of(LabelsShown, events)) == 1
+    assert not of(Finished, events)
+
+
+def test_other_settings_ask_before_they_replace(cluster, files, image, store):
+    checkpoint = files / "quick.safetensors"
+    list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+    other = SegmentSettings(device="cpu", batch_size=4, threads=1, overlap=64)
+    with pytest.raises(StoreError, match="other settings"):
+        list(segment_on_cluster(cluster, image, checkpoint, store, other, BUDGET))
+    again = list(
+        segment_on_cluster(
+            cluster, image, checkpoint, store, other, BUDGET, replace_other=True
+        )
+    )
+    assert len(of(BlockDone, again)) == 6
+    assert (store.state() >> 2 == 2).all()
+
+
+def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):
+    from napari_uhrseg.engine import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    for address in ("tcp://127.0.0.1:9", "nowhere"):
+        with pytest.raises(ClusterError, match="no scheduler at"):
+            list(
+                segment_on_cluster(
+                    address, image, files / "quick.safetensors", store, ONE
+                )
+            )
+    assert not store.runs
+
+
+def test_files_that_workers_do_not_see_are_named(cluster, files, image, store):
+    missing = files / "missing.safetensors"
+    with pytest.raises(ClusterError, match=r"does not see .*missing\.safetensors"):
+        list(segment_on_cluster(cluster, image, missing, store, ONE, BUDGET))
+
+
+def test_another_version_on_a_worker_is_told(cluster, files, image, store):
+    def pretend(version: str) -> None:
+        from napari_uhrseg.engine import clusterwork
+
+        clusterwork.__version__ = version
+
+    one = list(cluster.nthreads())[:1]
+    cluster.run(pretend, "0.0.1", workers=one)
+    try:
+        with pytest.raises(ClusterError, match=r"has napari-uhrseg 0\.0\.1") as told:
+            list(
+                segment_on_cluster(
+                    cluster, image, files / "quick.safetensors", store, ONE, BUDGET
+                )
+            )
+        assert "Install the same" in told.value.hint
+    finally:
+        cluster.run(pretend, napari_uhrseg.__version__, workers=one)
+
+
+def test_an_image_without_a_file_cannot_be_sent(cluster, files, picture, tmp_path):
+    image = picture(300, 300)
+    with (
+        LabelStore.create(tmp_path / "array.zarr", image, LEGEND) as store,
+        pytest.raises(ClusterError, match="not a file"),
+    ):
+        list(segment_on_cluster(cluster, image, files / "quick.safetensors", store))

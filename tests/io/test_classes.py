@@ -1,0 +1,121 @@
+"""Classes renamed, recoloured and merged: what is shown, and what others read."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from label_fakes import LEGEND, RUN, FakeImage, chunk_block
+from ome_zarr_models import open_ome_zarr
+
+from napari_uhrseg.engine.segment import class_map
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.types import LabelClass, Legend, Roi
+
+IMAGE = FakeImage()
+WHOLE = Roi(0, 0, *IMAGE.shape)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND) as made:
+        run = made.start_run(RUN)
+        made.write(chunk_block(0, 0, 1, IMAGE.shape, 5, 3), run.id, "done")
+        yield made
+
+
+def said(store, what):
+    """What OME-Zarr's metadata says of each value."""
+    label = zarr.open_group(store.path / "labels/prediction", mode="r")
+    return {p["label-value"]: p for p in label.attrs["ome"]["image-label"][what]}
+
+
+def test_a_new_name_and_colour_are_there_when_opened_again(store):
+    store.rename_class(1, "street")
+    legend = store.recolor_class(1, "#010203")
+    street = LabelClass(1, "street", "#010203", former=("road",))
+    assert legend.classes == (street, LEGEND.classes[1])
+    assert said(store, "properties")[1]["class"] == "street"
+    assert said(store, "colors")[1]["rgba"] == [1, 2, 3, 255]
+    assert LabelStore.open(store.path).legend == legend
+    open_ome_zarr(store.path)
+
+
+def test_a_network_still_finds_a_class_by_its_old_name(store):
+    store.rename_class(1, "street")
+    legend = store.add_classes(LEGEND)
+    assert [c.name for c in legend] == ["street", "lake"]
+    assert class_map(LEGEND, legend) == (1, 2)
+    store.rename_class(1, "road")
+    assert store.legend.classes[0].name == "road"
+    assert store.legend.classes[0].former == ("street",)
+
+
+def test_names_that_are_taken_and_classes_that_are_not_there(store):
+    for change, message in (
+        (lambda: store.rename_class(1, "lake"), "class name twice"),
+        (lambda: store.rename_class(1, " "), "needs a name"),
+        (lambda: store.rename_class(7, "sea"), "no class 7"),
+        (lambda: store.recolor_class(1, "blue"), "not of the form"),
+    ):
+        with pytest.raises(StoreError, match=rf"stay as they were: .*{message}"):
+            change()
+    for one, other in ((1, 7), (7, 1)):
+        with pytest.raises(ValueError, match="cannot be merged"):
+            store.merge_class(one, other)
+    with LabelStore.open(store.path) as reader, pytest.raises(StoreError):
+        reader.merge_class(1, 2)
+    assert (store.legend, store.aliases) == (LEGEND, {})
+
+
+def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
+    levels, alone = shown_levels(store), corrected_levels(store)
+    with Corrections.open(store) as corrections:
+        list(corrections.fill(Roi(0, 0, 100, 100), 1))
+        list(corrections.fill(Roi(0, 100, 100, 100), 2))
+        before = [level[:].copy() for level in levels]
+        files = {f: f.stat().st_mtime_ns for f in store.path.rglob("c/*/*")}
+        assert store.merge_class(2, 1) == LEGEND
+        assert corrections.counts() == {1: 20_000}
+        assert corrections.places()[0].pixels == {1: 20_000}
+    assert files == {f: f.stat().st_mtime_ns for f in store.path.rglob("c/*/*")}
+    for level, wanted in zip(levels, before, strict=True):
+        assert (level[:].max(), (level[:] != 0).sum()) == (1, (wanted != 0).sum())
+    assert {int(v) for level in alone for v in np.unique(level[:])} == {0, 1}
+    assert store.area_shares().get(2, 0) == 0
+    assert said(store, "properties")[2]["class"] == "road"
+    assert said(store, "colors")[2]["rgba"] == [255, 128, 0, 255]
+    open_ome_zarr(store.path)
+    with LabelStore.open(store.path) as again:
+        assert again.aliases == {2: 1}
+        assert set(np.unique(again.shown(WHOLE))) == {0, 1}
+    store.write(chunk_block(0, 0, 5, IMAGE.shape), 1, "done")  # a run writes it still
+    assert store.shown(Roi(0, 0, 1024, 1024)).max() == 1
+    store.merge_class(2, 2)  # shown as itself again
+    assert levels[0][:].max() == levels[-1][:].max() == 2
+
+
+def test_merged_twice_leads_to_the_last(store):
+    store.add_classes(Legend((LabelClass(1, "tree", "#00ff00"),)))
+    store.merge_class(2, 1)
+    store.merge_class(1, 3)
+    assert store.aliases == {2: 3, 1: 3}
+    assert set(np.unique(store.shown(WHOLE))) == {0, 3}
+    with pytest.raises(ValueError, match="cannot be merged"):
+        store.merge_class(3, 2)
+
+
+def test_a_store_made_before_there_were_merged_classes_opens(store):
+    file = store.path / "zarr.json"
+    own = json.loads(file.read_text())["attributes"]["napari-uhrseg"]
+    assert "aliases" not in own
+    assert all("former" not in c for c in own["legend"])
+    store.merge_class(2, 1)
+    store.close()
+    data = json.loads(file.read_text())
+    data["attributes"]["napari-uhrseg"]["aliases"] = {"2": 9}
+    file.write_text(json.dumps(data))
+    with pytest.raises(StoreError, match="a merged class is not in the legend"):
+        LabelStore.open(store.path)

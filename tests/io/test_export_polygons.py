@@ -1,0 +1,160 @@
+"""Polygons, read back with shapely, GDAL's vector side (pyogrio) and pyproj."""
+
+import json
+
+import numpy as np
+import pyogrio
+import pyproj
+import pytest
+import shapely
+from export_fakes import UTM32, image, make_store, truth
+from rasterio.features import rasterize
+
+from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.geojson import read_polygons
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with make_store(tmp_path_factory.mktemp("s") / "labels.zarr", image(UTM32)) as made:
+        yield made
+
+
+def written(store, path, format_name, **options):
+    list(export(store, path, format_name, **options))
+    return json.loads(path.read_text())
+
+
+def shapes_of(collection):
+    features = collection["features"]
+    return [shapely.from_geojson(json.dumps(f["geometry"])) for f in features]
+
+
+def test_qupath_gets_pixels_classes_and_colours(store, tmp_path):
+    found = written(store, tmp_path / "q.geojson", "qupath")
+    ids = {"road": 1, "lake": 2}
+    names = [f["properties"]["classification"]["name"] for f in found["features"]]
+    shapes = shapes_of(found)
+    assert shapely.is_valid(shapes).all()
+    assert set(names) == set(ids)
+    pairs = [(s, ids[n]) for s, n in zip(shapes, names, strict=True)]
+    np.testing.assert_array_equal(rasterize(pairs, store.shape), truth(store))
+    for name, class_id in ids.items():
+        area = sum(s.area for s, n in zip(shapes, names, strict=True) if n == name)
+        assert area == np.count_nonzero(truth(store) == class_id)
+    road = found["features"][names.index("road")]["properties"]
+    assert road["objectType"] == "annotation"
+    assert road["classification"]["color"] == [255, 128, 0]
+    assert any(len(s.interiors) for s in shapes)
+
+
+def test_polygons_in_the_images_crs(store, tmp_path):
+    written(store, tmp_path / "p.geojson", "geojson-projected")
+    meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "p.geojson")
+    assert meta["crs"] == f"EPSG:{UTM32}"
+    data = dict(zip(meta["fields"], fields, strict=True))
+    shapes = shapely.from_wkb(geometry)
+    a, b, c, d, e, f = store.affine
+    again = rasterize(
+        list(zip(shapes, data["class_id"].tolist(), strict=True)),
+        store.shape,
+        transform=(a, b, c, d, e, f),
+    )
+    np.testing.assert_array_equal(again, truth(store))
+    assert shapely.area(shapes).sum() == np.count_nonzero(truth(store)) * 0.25
+    assert data["pixels"].sum() == np.count_nonzero(truth(store))
+
+
+def test_longitude_and_latitude_by_rfc_7946(store, tmp_path):
+    found = written(store, tmp_path / "g.geojson", "geojson")
+    assert "crs" not in found
+    shapes = shapes_of(found)
+    assert all(s.exterior.is_ccw for s in shapes)
+    assert not any(ring.is_ccw for s in shapes for ring in s.interiors)
+    west, south, east, north = shapely.total_bounds(shapes)
+    to_map = pyproj.Transformer.from_crs(4326, UTM32, always_xy=True)
+    x, y = to_map.transform([west, east], [south, north])
+    assert np.allclose([x[0], y[1]], store.affine[2::3], atol=0.5)
+    # on the ellipsoid: the projection's areas are 0.08 % smaller in its middle
+    geod = pyproj.Geod(ellps="WGS84")
+    area = sum(geod.geometry_area_perimeter(s)[0] for s in shapes)
+    flat = np.count_nonzero(truth(store)) * 0.25
+    assert area == pytest.approx(flat / 0.9996**2, rel=1e-5)
+
+
+def test_our_own_import_finds_the_same_pixels(store, tmp_path):
+    """What leaves as longitude and latitude comes back as corners of pixels."""
+    written(store, tmp_path / "g.geojson", "geojson")
+    for region, name in read_polygons(tmp_path / "g.geojson", store)[:200]:
+        corners = np.asarray(region.corners)
+        assert name in ("road", "lake")
+        np.testing.assert_allclose(corners, np.round(corners), atol=0.02)
+
+
+def test_long_sides_are_divided_where_they_bend(tmp_path):
+    """A side of 20 km is no straight line in degrees: it gets points in between."""
+    affine = (20.0, 0.0, 400_000.0, 0.0, -20.0, 6_700_000.0)
+    with make_store(tmp_path / "s.zarr", image(UTM32, affine)) as store:
+        store.prediction[0][:] = 1
+        store.correction[0][:] = 0
+        found = written(store, tmp_path / "g.geojson", "geojson")
+        (shape,) = shapes_of(found)
+        to_map = pyproj.Transformer.from_crs(4326, UTM32, always_xy=True)
+        back = shapely.transform(shape, lambda p: np.stack(to_map.transform(*p.T), 1))
+        box = shapely.box(400_000, 6_650_000, 422_000, 6_700_000)
+        assert back.hausdorff_distance(box) < 0.01
+        assert len(shape.exterior.coords) > 20
+
+
+def test_the_geopackage(store, tmp_path):
+    list(export(store, tmp_path / "a.gpkg", "geopackage"))
+    meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "a.gpkg", layer="labels")
+    assert meta["crs"] == f"EPSG:{UTM32}"
+    data = dict(zip(meta["fields"], fields, strict=True))
+    shapes = shapely.from_wkb(geometry)
+    a, b, c, d, e, f = store.affine
+    again = rasterize(
+        list(zip(shapes, data["class_id"].tolist(), strict=True)),
+        store.shape,
+        transform=(a, b, c, d, e, f),
+    )
+    np.testing.assert_array_equal(again, truth(store))
+    assert set(data["class"]) == {"road", "lake"}
+
+
+def test_a_geopackage_without_a_crs_lies_in_pixels(tmp_path):
+    with make_store(tmp_path / "s.zarr") as store:
+        list(export(store, tmp_path / "a.gpkg", "geopackage"))
+        info = pyogrio.read_info(tmp_path / "a.gpkg")
+        assert info["total_bounds"] == (0, -2500, 1100, 0)
+
+
+def test_simplified_polygons_have_fewer_corners(store, tmp_path):
+    plain = written(store, tmp_path / "a.geojson", "qupath")
+    fewer = written(store, tmp_path / "b.geojson", "qupath", simplify=6.0)
+    plain, fewer = shapes_of(plain), shapes_of(fewer)
+    assert len(plain) == len(fewer)
+    assert shapely.is_valid(fewer).all()
+    assert (
+        shapely.get_num_coordinates(fewer).sum()
+        < 0.97 * shapely.get_num_coordinates(plain).sum()
+    )
+
+
+@pytest.mark.parametrize("format_name", ["geojson", "geojson-projected"])
+def test_without_a_crs_there_are_no_places_on_the_map(tmp_path, format_name):
+    with make_store(tmp_path / "s.zarr") as store:
+        with pytest.raises(ExportError, match="no coordinate system") as caught:
+            list(export(store, tmp_path / "a.geojson", format_name))
+        assert "qupath" in caught.value.hint
+        assert not (tmp_path / "a.geojson").exists()
+
+
+def test_an_empty_store_gives_an_empty_file(tmp_path):
+    everywhere = [(row, column) for row in range(3) for column in range(2)]
+    with make_store(tmp_path / "s.zarr", image(UTM32), missing=everywhere) as store:
+        store.correction[0][:] = 0
+        assert written(store, tmp_path / "a.geojson", "geojson")["features"] == []
+        list(export(store, tmp_path / "a.gpkg", "geopackage"))
+        assert pyogrio.read_info(tmp_path / "a.gpkg")["features"] == 0

@@ -1,0 +1,148 @@
+"""The journal's bounds and what goes wrong with it: full disks, damage, age."""
+
+import os
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from label_fakes import LEGEND, FakeImage, assert_in_step
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io import corrections as module
+from napari_uhrseg.io import journal
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Roi, Stroke
+
+IMAGE = FakeImage(shape=(2100, 2100))
+
+
+@pytest.fixture
+def store(tmp_path):
+    with LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND) as made:
+        yield made
+
+
+def noise(seed, side=60):
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(1, 3, (side, side), np.uint8)
+    y, x = rng.integers(0, 2000, 2).tolist()
+    return Stroke(Roi(y, x, side, side), np.ones((side, side), bool), ids)
+
+
+def size_of(store):
+    return sum(f.stat().st_size for f in store.path.glob(".corrections/*.log"))
+
+
+def test_the_oldest_strokes_go_when_the_journal_is_full(store):
+    with (
+        patch.object(journal, "LIMIT", 30_000),
+        patch.object(journal, "SEGMENT", 5_000),
+        patch.object(module, "SNAPSHOT_EVERY", 4),
+    ):
+        states = [store.correction[0][:]]
+        with Corrections.open(store) as corrections:
+            for seed in range(60):
+                corrections.apply(noise(seed))
+                states.append(store.correction[0][:])
+                assert size_of(store) < 45_000
+            counts = corrections.counts()
+        with Corrections.open(store) as corrections:  # and so it is read again
+            assert corrections.counts() == counts
+            undone = 0
+            while corrections.undo() is not None:
+                undone += 1
+                np.testing.assert_array_equal(
+                    store.correction[0][:], states[60 - undone]
+                )
+            assert 5 < undone < 40
+            assert_in_step(store)
+            while corrections.redo() is not None:
+                undone -= 1
+            assert undone == 0
+            np.testing.assert_array_equal(store.correction[0][:], states[60])
+
+
+def test_the_last_step_is_kept_whatever_its_size(store):
+    with (
+        patch.object(journal, "LIMIT", 10_000),
+        patch.object(journal, "SEGMENT", 5_000),
+        patch.object(module, "SNAPSHOT_EVERY", 2),
+        patch.object(module, "PART", 256),
+        Corrections.open(store) as corrections,
+    ):
+        for seed in range(8):
+            corrections.apply(noise(seed))
+        before = store.correction[0][:]
+        rng = np.random.default_rng(0)
+        ids = rng.integers(0, 3, (1500, 1500), np.uint8)
+        corrections.apply(Stroke(Roi(0, 0, 1500, 1500), ids > 0, ids))
+        assert size_of(store) > 100_000
+        corrections.undo()
+        np.testing.assert_array_equal(store.correction[0][:], before)
+
+
+def test_a_full_disk_before_the_journal_leaves_all_as_it_was(store):
+    with Corrections.open(store) as corrections:
+        corrections.apply(noise(1))
+        before, counts = store.correction[0][:], corrections.counts()
+
+        def full(handle):
+            raise OSError(28, "No space left on device")
+
+        message = r"No space left on device.*This change was not kept"
+        with patch.object(os, "fsync", full), pytest.raises(StoreError, match=message):
+            corrections.apply(noise(2))
+        np.testing.assert_array_equal(store.correction[0][:], before)
+        assert corrections.counts() == counts
+        corrections.apply(noise(3))
+        after = store.correction[0][:]
+    with Corrections.open(store) as corrections:
+        np.testing.assert_array_equal(store.correction[0][:], after)
+        corrections.undo()
+        np.testing.assert_array_equal(store.correction[0][:], before)
+        corrections.undo()
+        assert not corrections.can_undo
+
+
+@pytest.mark.parametrize("keep", [0, 7, 60, 200])
+def test_a_record_cut_short_was_never_there(store, keep):
+    with Corrections.open(store) as corrections:
+        corrections.apply(noise(1))
+        before = store.correction[0][:]
+        corrections.apply(noise(2))
+        after = store.correction[0][:]
+    (log,) = store.path.glob(".corrections/*.log")
+    whole = log.read_bytes()
+    with log.open("ab") as file:  # what a kill leaves of a third stroke
+        file.write(whole[: keep + 1])
+    with Corrections.open(store) as corrections:
+        np.testing.assert_array_equal(store.correction[0][:], after)
+        assert log.read_bytes()[: len(whole)] == whole
+        corrections.apply(noise(3))
+        corrections.undo()
+        corrections.undo()
+        np.testing.assert_array_equal(store.correction[0][:], before)
+
+
+def test_damage_from_outside_costs_the_history_and_nothing_else(store):
+    with (
+        patch.object(journal, "SEGMENT", 1_500),
+        Corrections.open(store) as corrections,
+    ):
+        for seed in range(12):
+            corrections.apply(noise(seed))
+        after, counts = store.correction[0][:], corrections.counts()
+    logs = sorted(store.path.glob(".corrections/*.log"))
+    assert len(logs) > 3
+    data = bytearray(logs[1].read_bytes())
+    data[100] ^= 255
+    logs[1].write_bytes(data)
+    with Corrections.open(store) as corrections:
+        np.testing.assert_array_equal(store.correction[0][:], after)
+        assert corrections.counts() == counts
+        undone = sum(1 for _ in iter(corrections.undo, None))
+        assert 0 < undone < 12
+        assert_in_step(store)
+        corrections.apply(noise(50))
+        assert corrections.can_undo

@@ -1,0 +1,136 @@
+"""Outlines, checked with shapely and rasterio: no seam, no overlap, holes kept."""
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rasterio.features import rasterize
+from skimage.measure import label
+
+from napari_uhrseg.io.export.polygons import simplified
+from napari_uhrseg.io.outlines import Outline, trace
+from napari_uhrseg.io.strips import follow_objects
+from napari_uhrseg.types import Roi
+
+# few values on few pixels: holes, holes in holes, and corners that touch
+MAPS = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 3))
+)
+HEIGHTS = st.lists(st.integers(1, 6), min_size=1, max_size=14)
+
+
+def strips(labels, heights):
+    """The map cut into strips of these heights, again and again."""
+    y, i = 0, 0
+    while y < len(labels):
+        part = labels[y : y + heights[i % len(heights)]]
+        yield Roi(y, 0, *part.shape), part
+        y, i = y + len(part), i + 1
+
+
+def outlines(labels, heights):
+    found = trace(follow_objects(strips(labels, heights)))
+    return [o for o in found if isinstance(o, Outline)]
+
+
+def polygon(outline):
+    outer, *holes = (ring[:, :2] for ring in outline.rings)
+    return shapely.Polygon(outer, holes)
+
+
+def assert_same_map(labels, found):
+    again = np.zeros_like(labels)
+    for outline in found:
+        shape = polygon(outline)
+        assert shape.is_valid, shapely.is_valid_reason(shape)
+        assert shape.area == outline.pixels
+        mask = rasterize([shape], labels.shape).astype(bool)
+        assert np.count_nonzero(mask) == outline.pixels
+        assert not again[mask].any()  # no two polygons overlap
+        again[mask] = outline.class_id
+    np.testing.assert_array_equal(again, labels)
+
+
+@settings(max_examples=300, deadline=None)
+@given(MAPS, HEIGHTS)
+def test_any_map_comes_back_pixel_for_pixel(labels, heights):
+    found = outlines(labels, heights)
+    assert len(found) == label(labels, background=0, connectivity=1).max()
+    assert_same_map(labels, found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(MAPS, HEIGHTS)
+def test_outlines_do_not_depend_on_the_strips(labels, heights):
+    def as_set(found):
+        return {(o.class_id, polygon(o).normalize().wkb) for o in found}
+
+    assert as_set(outlines(labels, heights)) == as_set(outlines(labels, [100]))
+
+
+def test_a_region_closed_at_a_corner_has_a_hole_there():
+    """Two arms that meet only diagonally, on a border of strips."""
+    labels = np.array(
+        [
+            [1, 1, 1, 1],
+            [1, 0, 0, 1],
+            [1, 0, 1, 1],  # this pixel and the one below to the left touch
+            [1, 1, 0, 0],
+            [0, 0, 0, 0],
+        ],
+        np.uint8,
+    )
+    for heights in ([1], [2], [3], [5]):
+        (found,) = outlines(labels, heights)
+        assert len(found.rings) == 2
+        assert_same_map(labels, [found])
+
+
+def test_two_objects_that_touch_at_a_corner_stay_two():
+    labels = np.array([[1, 0], [0, 1]], np.uint8)
+    assert len(outlines(labels, [1])) == 2
+
+
+def test_a_wide_map_with_large_objects():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, (30, 40), np.uint8).repeat(17, 0).repeat(13, 1)
+    found = outlines(labels, [64, 100, 1])
+    assert_same_map(labels, found)
+    # a straight side has corners only where something else meets it
+    assert max(len(ring) for o in found for ring in o.rings) < 200
+
+
+@settings(max_examples=100, deadline=None)
+@given(MAPS, HEIGHTS, st.floats(0.1, 3))
+def test_simplified_polygons_are_valid_and_stay_near(labels, heights, tolerance):
+    for outline in outlines(labels, heights):
+        outer, *holes = simplified(outline, tolerance)
+        shape = shapely.Polygon(outer, holes)
+        assert shape.is_valid
+        assert len(holes) == len(outline.rings) - 1
+        assert polygon(outline).hausdorff_distance(shape) <= tolerance + 1e-9
+
+
+def test_neighbours_are_simplified_alike():
+    """Four districts around wavy borders: after it they still cover all, once."""
+    y, x = np.mgrid[:200, :200]
+    wave = 100 + 12 * np.sin(x / 9)
+    labels = np.where(y < wave, 1, 2) + 2 * (x > 90 + 10 * np.cos(y / 7))
+    found = outlines(labels.astype(np.uint8), [64])
+    rings = [simplified(o, 2.0) for o in found]
+    assert sum(map(len, (r[0] for r in rings))) < 0.2 * sum(
+        len(o.rings[0]) for o in found
+    )
+    shapes = [shapely.Polygon(r[0], r[1:]) for r in rings]
+    assert sum(s.area for s in shapes) == pytest.approx(200 * 200)
+    assert shapely.union_all(shapes).equals(shapely.box(0, 0, 200, 200))
+
+
+def test_an_island_smaller_than_the_tolerance_stays_with_its_hole():
+    labels = np.ones((40, 40), np.uint8)
+    labels[20, 20] = 2
+    shapes = [shapely.Polygon(r[0], r[1:]) for r in
+              (simplified(o, 5.0) for o in outlines(labels, [16]))]  # fmt: skip
+    assert sorted(s.area for s in shapes) == [1, 1599]

@@ -1,0 +1,155 @@
+"""Blocks written by several hands make the store that one writer makes."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from label_fakes import LEGEND, RUN, FakeImage
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.io.owned import OwnedChunks, Revoked, owned_levels, revoke
+from napari_uhrseg.types import Block, Roi
+
+
+def blocks(shape: tuple[int, int], side: int) -> list[Roi]:
+    whole, step = Roi(0, 0, *shape), side * CHUNK
+    return [
+        Roi(y, x, step, step).intersect(whole)
+        for y in range(0, shape[0], step)
+        for x in range(0, shape[1], step)
+    ]
+
+
+def filled(roi: Roi, seed: int = 0) -> Block:
+    noise = np.random.default_rng((roi.y, roi.x, seed))
+    labels = noise.integers(0, 3, (roi.height // 64 + 1, roi.width // 64 + 1), np.uint8)
+    labels = labels.repeat(64, 0).repeat(64, 1)[: roi.height, : roi.width]
+    return Block(roi, labels, (labels * 70).astype(np.uint8))
+
+
+def everything(store: LabelStore) -> list[np.ndarray]:
+    levels = [*store.prediction, *store.confidence]
+    return [*(level[:] for level in levels), store.state()]
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    shape=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+    side=st.integers(1, 5),
+    order=st.randoms(use_true_random=False),
+)
+def test_it_is_the_store_of_one_writer(shape, side, order):
+    image = FakeImage(shape=shape)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LabelStore.create(Path(folder) / "one.zarr", image, LEGEND) as one,
+        LabelStore.create(Path(folder) / "many.zarr", image, LEGEND) as many,
+    ):
+        runs = [s.start_run(RUN).id for s in (one, many)]
+        top = many.coarsest_shown()
+        workers = [OwnedChunks(many.path, many.hand_out())]
+        workers.append(OwnedChunks(many.path, (many.path / ".writer").read_text()))
+        todo = blocks(shape, side)
+        for roi in todo:
+            one.write(filled(roi), runs[0], "done")
+        order.shuffle(todo)
+        for number, roi in enumerate(todo):
+            worker = workers[number % 2]
+            many.claim(roi)
+            worker.own(roi)
+            worker.write(filled(roi), runs[1], "done")
+            for part in worker.parts():
+                assert part.labels.nbytes <= (roi.height + 1) * (roi.width + 1) // 4
+                many.adopt(part, runs[1])
+        for a, b in zip(everything(one), everything(many), strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(top, one.coarsest_shown())
+
+
+@given(
+    shape=st.tuples(st.integers(1, 40_000), st.integers(1, 40_000)),
+    side=st.integers(1, 9),
+    place=st.tuples(st.integers(0, 99), st.integers(0, 99)),
+)
+def test_no_two_blocks_own_a_chunk_of_any_level(shape, side, place):
+    all_blocks = blocks(shape, side)
+    mine, other = (all_blocks[p % len(all_blocks)] for p in place)
+    if mine == other:
+        return
+    for level in range(1, min(owned_levels(r, shape) for r in (mine, other))):
+        chunks = [r.align(CHUNK << level) for r in (mine, other)]
+        assert chunks[0].intersect(chunks[1]).area == 0
+
+
+@pytest.fixture
+def store(tmp_path):
+    image = FakeImage(shape=(2100, 2100))
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as made:
+        made.start_run(RUN)
+        yield made
+
+
+ROI = Roi(0, 0, 1024, 1024)
+
+
+def test_a_worker_whose_client_is_gone_writes_nothing(store):
+    worker = OwnedChunks(store.path, store.hand_out())
+    worker.own(ROI)
+    store.close()
+    with LabelStore.open(store.path, write=True) as other:
+        with pytest.raises(Revoked):
+            worker.write(filled(ROI), 1, "done")
+        assert not other.prediction[0][:].any()
+        assert not other.state().any()
+
+
+def test_a_token_ends_with_the_next_one_and_when_revoked(store):
+    first = OwnedChunks(store.path, store.hand_out())
+    second = OwnedChunks(store.path, store.hand_out())
+    for worker in (first, second):
+        worker.own(ROI)
+    with pytest.raises(Revoked):
+        first.write(filled(ROI), 1, "done")
+    second.write(filled(ROI), 1, "done")
+    revoke(store.path)
+    with pytest.raises(Revoked):
+        second.write(filled(ROI), 1, "done")
+
+
+def test_a_claimed_block_is_pending_until_it_is_adopted(store):
+    store.write(filled(ROI), 1, "done")
+    assert store.state()[0, 0]
+    worker = OwnedChunks(store.path, store.hand_out())
+    store.claim(ROI)
+    worker.own(ROI)
+    worker.write(filled(ROI, 1), 1, "done")
+    with LabelStore.open(store.path) as reader:
+        assert not reader.state()[0, 0]
+    (part,) = worker.parts()
+    store.adopt(part, 1)
+    with LabelStore.open(store.path) as reader:
+        assert reader.state()[0, 0]
+
+
+def test_what_is_not_owned_is_not_written(store):
+    worker = OwnedChunks(store.path, store.hand_out())
+    worker.own(ROI)
+    with pytest.raises(ValueError, match="not owned"):
+        worker.write(filled(Roi(1024, 0, 1024, 1024)), 1, "done")
+
+
+def test_a_store_that_is_not_there_is_an_error_in_words(tmp_path):
+    with pytest.raises(StoreError, match="cannot be opened by a worker"):
+        OwnedChunks(tmp_path / "none.zarr", "token")
+
+
+def test_only_who_may_write_hands_out(store):
+    with (
+        LabelStore.open(store.path) as reader,
+        pytest.raises(StoreError, match="reading only"),
+    ):
+        reader.hand_out()

@@ -1,0 +1,96 @@
+"""A labelled image in a viewer, and a person's mouse on its canvas."""
+
+import numpy as np
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Block, LabelClass, Legend, Roi, Run
+
+CLASSES = Legend(
+    (
+        LabelClass(1, "road", "#ff8000"),
+        LabelClass(2, "lake", "#0000ff"),
+        LabelClass(3, "wood", "#00a000"),
+    )
+)
+RUN = Run(
+    id=0, image_path="", image_fingerprint="", model="plain", checkpoint="c",
+    checkpoint_hash="1", class_map=(1, 2, 3), bands=(0, 1, 2), scale=1.0,
+    value_range=(0.0, 255.0), window=256, overlap=0, placement="shift",
+    merge="uniform", region=None, skip_glass=False, batch_size=1, precision="fp32",
+)  # fmt: skip
+
+
+def make_image(height, width, name="ground", pixel_size=(0.5, 0.5)):
+    levels = [np.full((height, width, 3), 90, np.uint8)]
+    while max(levels[-1].shape) > 1024:
+        levels.append(levels[-1][::2, ::2])
+    return Image.from_array(
+        levels, name=name, rgb=True, pixel_size=pixel_size, unit="metre"
+    )
+
+
+def predict(store, roi, labels):
+    """As a run writes it; ``labels``: a class id, or an array."""
+    run = store.start_run(RUN)
+    labels = np.broadcast_to(np.uint8(labels), (roi.height, roi.width)).copy()
+    store.write(Block(roi, labels, np.full_like(labels, 200)), run.id, "done")
+
+
+def make_store(path, image, class_id=1):
+    store = LabelStore.create(path, image, CLASSES)
+    predict(store, Roi(0, 0, *image.shape), class_id)
+    return store
+
+
+def look_at(viewer, layer, y, x, zoom=1.0):
+    """Bring a level-0 pixel of the layer to the middle; screen pixels a pixel."""
+    scale = layer.scale[-2:]
+    viewer.scene.camera.center = (y * scale[0], x * scale[1])
+    viewer.scene.camera.zoom = zoom / scale[0]
+
+
+class Mouse:
+    """Events as Qt sends them, at level-0 pixels of a layer."""
+
+    def __init__(self, viewer, layer):
+        self._viewer, self._layer = viewer, layer
+        self._canvas = viewer.window._qt_viewer.canvas.native
+
+    def at(self, y, x):
+        camera, (height, width) = self._viewer.scene.camera, self._viewer.canvas.size
+        world = np.array([y, x]) * self._layer.scale[-2:]
+        off = (world - np.asarray(camera.center)[-2:]) * camera.zoom
+        return QPoint(round(width / 2 + off[1]), round(height / 2 + off[0]))
+
+    def drag(self, *points, button=Qt.MouseButton.LeftButton):
+        """Press at the first point, move over the others, release."""
+        at = [self.at(*p) for p in points]
+        kinds = QMouseEvent.Type
+        none = Qt.MouseButton.NoButton
+        self._send(kinds.MouseMove, at[0], none, none)
+        self._send(kinds.MouseButtonPress, at[0], button, button)
+        for point in at[1:]:
+            self._send(kinds.MouseMove, point, none, button)
+        self._send(kinds.MouseButtonRelease, at[-1], button, none)
+
+    click = drag
+
+    def double_click(self, y, x):
+        button = Qt.MouseButton.LeftButton
+        self._send(QMouseEvent.Type.MouseButtonDblClick, self.at(y, x), button, button)
+
+    def move(self, y, x):
+        none = Qt.MouseButton.NoButton
+        self._send(QMouseEvent.Type.MouseMove, self.at(y, x), none, none)
+
+    def _send(self, kind, at, button, buttons):
+        event = QMouseEvent(
+            kind, QPointF(at), QPointF(self._canvas.mapToGlobal(at)), button, buttons,
+            Qt.KeyboardModifier.NoModifier,
+        )  # fmt: skip
+        QApplication.sendEvent(self._canvas, event)
+        QApplication.processEvents()

@@ -1,0 +1,371 @@
+"""The Fine-tune part in a real viewer: real corrections, a network that learns."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine.correcting import LEGEND, checkpoint, squares
+from napari.layers import Labels
+from napari.utils.notifications import notification_manager
+from waiting import wait_for_end, wait_for_plan
+
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.header import read_card
+from napari_uhrseg.types import Roi, Stroke
+from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.loading import keep_triton_out
+from napari_uhrseg.ui.rows import Fold
+
+pytestmark = pytest.mark.gui
+
+STEPS = 24
+
+
+def paint(store, ids, *rois):
+    """Strokes over all of some rectangles; ids of the whole image, or one for all."""
+    with Corrections.open(store) as corrections:
+        for roi in rois:
+            part = np.broadcast_to(ids, store.shape)[roi.slices].astype(np.uint8)
+            corrections.apply(Stroke(roi, np.ones(part.shape, bool), part))
+
+
+PLACES = [Roi(y, x, 48, 48) for y in range(8, 650, 160) for x in range(8, 780, 160)]
+
+
+def set_by_hand(part, **values):
+    part.form.length.setCurrentIndex(part.form.length.findData("hand"))
+    for name, value in values.items():
+        part.form.hand.widgets[name].setValue(value)
+
+
+def wait_for_lesson(part, qtbot):
+    part.refresh()
+    qtbot.waitUntil(
+        lambda: not part._stale and not part._looking and part.bar.start.isEnabled(),
+        timeout=60_000,
+    )
+    return part.lesson.text()
+
+
+def train(part, qtbot):
+    wait_for_lesson(part, qtbot)
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: part.bar.cancel.isEnabled(), timeout=30_000)
+    wait_for_training(part, qtbot)
+
+
+def wait_for_training(part, qtbot):
+    qtbot.waitUntil(lambda: part._training is None, timeout=120_000)
+
+
+@pytest.fixture(scope="session")
+def scene():
+    return squares((704, 832))
+
+
+@pytest.fixture(scope="session")
+def labelled(scene, tmp_path_factory) -> Path:
+    """A folder with a network that has learnt nothing, and its labels of the scene."""
+    keep_triton_out()
+    from napari_uhrseg.engine.segment import segment
+
+    folder = tmp_path_factory.mktemp("labelled")
+    made = checkpoint(folder)
+    with LabelStore.create(folder / "labels.zarr", scene[1], LEGEND) as store:
+        for _ in segment(scene[1], made, store):
+            pass
+    return folder
+
+
+@pytest.fixture
+def parent(labelled, tmp_path) -> Path:
+    shutil.copytree(labelled, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "plain0.safetensors"
+
+
+@pytest.fixture
+def segmented(viewer, panel, scene, parent, qtbot, tmp_path):
+    """The labelled scene, Fine-tune unfolded."""
+    add_image(viewer, scene[1])
+    panel.segment.model.use(parent)
+    panel.labels.open(tmp_path / "labels.zarr")
+    qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=30_000)
+    wait_for_plan(panel, qtbot)
+    for fold in panel.findChildren(Fold):
+        if fold.heading.accessibleName() == "Fine-tune":
+            fold.heading.setChecked(True)
+    return panel
+
+
+@pytest.fixture
+def corrected(segmented, scene):
+    paint(segmented.segment.view.store, scene[0], *PLACES)
+    set_by_hand(segmented.finetune, steps=STEPS, learning_rate=0.005)
+    return segmented
+
+
+@pytest.fixture
+def learnt(corrected, qtbot):
+    """A training has ended, and the person is to decide."""
+    train(corrected.finetune, qtbot)
+    return corrected
+
+
+# before it starts
+
+
+def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
+    part = panel.finetune
+    for fold in panel.findChildren(Fold):
+        fold.heading.setChecked(True)
+    qtbot.waitUntil(lambda: "no labels" in part.bar.status.text(), timeout=10_000)
+    assert not part.bar.start.isEnabled()
+    assert not part.new_model.isEnabled()
+
+
+def test_without_corrections_it_says_so(segmented, qtbot):
+    part = segmented.finetune
+    qtbot.waitUntil(
+        lambda: "Nothing was corrected" in part.bar.status.text(), timeout=30_000
+    )
+    assert not part.bar.start.isEnabled()
+
+
+def test_it_says_what_it_will_learn_from_and_warns(segmented, scene, qtbot):
+    part, store = segmented.finetune, segmented.segment.view.store
+    paint(store, 2, Roi(64, 64, 24, 24))
+    said = wait_for_lesson(part, qtbot)
+    assert said.startswith("Learns from 1 window, 0 held out, 1 place.")
+    assert "Class light has only 1" in said
+    assert "no honest figure can be had" in said
+    paint(store, scene[0], *PLACES)
+    said = wait_for_lesson(part, qtbot)
+    assert "only" not in said
+    assert "no honest" not in said
+    assert " 0 held out" not in said
+
+
+def test_corrections_in_view_alone_can_teach(viewer, corrected, qtbot):
+    part = corrected.finetune
+    everything = wait_for_lesson(part, qtbot)
+    part.form.which.setCurrentIndex(1)
+    viewer.scene.camera.zoom = 8
+    viewer.scene.camera.center = (32, 32)  # one place
+    qtbot.waitUntil(
+        lambda: part.bar.start.isEnabled() and "1 place." in part.lesson.text(),
+        timeout=30_000,
+    )
+    assert part.lesson.text() != everything
+
+
+def test_it_follows_the_checkpoint_of_the_segment_part_until_told(
+    segmented, tmp_path, qtbot
+):
+    part, model = segmented.finetune, segmented.segment.model
+    other, third = (checkpoint(tmp_path, seed=s).path for s in (1, 2))
+    model.use(other)
+    qtbot.waitUntil(lambda: part.form.start == other, timeout=10_000)
+    part.form.use(third)
+    model.use(model.path.with_name("plain0.safetensors"))
+    qtbot.waitUntil(lambda: model.path != other, timeout=10_000)
+    assert part.form.start == third
+
+
+# while it goes on
+
+
+def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, parent):
+    part = corrected.finetune
+    before = parent.read_bytes()
+    train(part, qtbot)
+    assert part.bar.status.text() == f"Done: {STEPS} steps."
+    curves = part.curves
+    assert [s for s, _ in curves.losses][-1] == STEPS
+    assert curves.scores[0][0] == 0
+    assert curves.scores[-1][0] == STEPS
+    qtbot.waitUntil(lambda: curves.miou is not None, timeout=20_000)
+    qtbot.wait(600)  # drawn with delay
+    x, y = curves.miou.listDataItems()[0].getData()
+    assert list(zip(x, y, strict=True)) == curves.scores
+    assert part.outcome.isVisible()
+    assert "Better by" in part.outcome.verdict.text()
+    table = part.outcome.table
+    rows = [table.topLevelItem(i) for i in range(table.topLevelItemCount())]
+    assert {r.text(0) for r in rows[1:]} == {"dark", "light"}
+    assert float(rows[0].text(1)) == pytest.approx(curves.scores[0][1], abs=0.06)
+    best = max(score for _, score in curves.scores)
+    assert float(rows[0].text(2)) == pytest.approx(best, abs=0.06)
+    assert parent.read_bytes() == before  # nothing is replaced by itself
+    assert corrected.segment.model.path == parent
+    assert not part.bar.start.isEnabled()
+    assert "Keep or discard" in part.bar.start.toolTip()
+
+
+def test_pause_and_continue(corrected, qtbot):
+    part = corrected.finetune
+    set_by_hand(part, steps=400)
+    wait_for_lesson(part, qtbot)
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
+    assert not corrected.segment.bar.start.isEnabled()
+    assert "training" in corrected.segment.bar.start.toolTip()
+    part.bar.pause.click()
+    qtbot.waitUntil(lambda: part.bar.status.text() == "Paused.", timeout=20_000)
+    before = part.bar.bar.value()
+    qtbot.wait(500)
+    assert part.bar.bar.value() == before
+    part.bar.pause.click()
+    qtbot.waitUntil(lambda: part.bar.bar.value() > before, timeout=20_000)
+    part.bar.cancel.click()
+    wait_for_training(part, qtbot)
+    assert part.bar.status.text().startswith("Cancelled after")
+
+
+def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
+    part = corrected.finetune
+    set_by_hand(part, steps=300)
+    wait_for_lesson(part, qtbot)
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: len(part.curves.scores) >= 2, timeout=120_000)
+    part.bar.cancel.click()
+    wait_for_training(part, qtbot)
+    assert "The best so far is offered" in part.bar.status.text()
+    assert "Better by" in part.outcome.verdict.text()
+    target = tmp_path / "best.safetensors"
+    part.keep(target)
+    qtbot.waitUntil(target.exists, timeout=20_000)
+    assert 0 < read_card(target).metrics["step"] < 300
+
+
+def test_cancel_before_anything_is_better_leaves_nothing(corrected, qtbot):
+    part = corrected.finetune
+    set_by_hand(part, steps=2000)
+    wait_for_lesson(part, qtbot)
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
+    part.bar.cancel.click()
+    wait_for_training(part, qtbot)
+    assert "nothing better to keep" in part.bar.status.text()
+    assert part.outcome.isHidden()
+    qtbot.waitUntil(part.bar.start.isEnabled, timeout=20_000)
+
+
+def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
+    part = corrected.finetune
+    wait_for_lesson(part, qtbot)
+    before = len(notification_manager.records)
+    part._hardware.memory.setValue(64)
+    part.form.hand.widgets["batch_size"].setValue(1024)
+    wait_for_lesson(part, qtbot)
+    corrected.segment.view.store.path.rename(
+        corrected.segment.view.store.path.with_name("gone.zarr")
+    )
+    part.bar.start.click()
+    wait_for_training(part, qtbot)
+    told = notification_manager.records[before:]
+    assert len(told) == 1
+    assert "labels.zarr" in told[0].message
+    assert part.bar.status.text().startswith("Ended with an error")
+
+
+# afterwards
+
+
+def test_keep_asks_for_a_name_and_uses_it(learnt, qtbot, parent, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
+    asked = []
+
+    def dialog(widget, title, proposed, *_):
+        asked.append(Path(proposed))
+        return proposed, ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", dialog)
+    part = learnt.finetune
+    part.outcome.keep.click()
+    kept = parent.with_name("plain0_2.safetensors")
+    qtbot.waitUntil(lambda: learnt.segment.model.path == kept, timeout=20_000)
+    assert asked == [kept]
+    card = read_card(kept)
+    assert card.name == "plain0_2"
+    assert card.parent
+    assert card.metrics["miou"] > 0.5
+    assert part.form.start == kept
+    assert part.outcome.isHidden()
+    assert parent.exists()
+
+
+def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
+    part = learnt.finetune
+    draft = part._outcome.path
+    part.outcome.discard.click()
+    assert not draft.exists()
+    assert part.outcome.isHidden()
+    assert learnt.segment.model.path == parent
+    assert sorted(parent.parent.glob("*.safetensors")) == [parent]
+    wait_for_lesson(part, qtbot)  # another one can be trained
+
+
+def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
+    from napari_uhrseg.engine.changes import label_region
+    from napari_uhrseg.models.checkpoint import load_checkpoint
+
+    part = learnt.finetune
+    viewer.scene.camera.zoom = 2
+    viewer.scene.camera.center = (320, 384)
+    part.outcome.changes.click()
+    qtbot.waitUntil(lambda: not part.changes.going_on, timeout=60_000)
+    layer = part.changes.layer
+    assert layer in viewer.layers
+    y, x = (int(v) for v in layer.translate)
+    roi = Roi(y, x, *layer.data.shape)
+    old, new = (
+        label_region(scene[1], load_checkpoint(path), roi)
+        for path in (learnt.segment.model.path, part._outcome.path)
+    )
+    assert (old != new).any()
+    assert np.array_equal(layer.data, np.where(old != new, new, 0))
+    share = 100 * (old != new).mean()
+    assert part.outcome.share.text() == f"{share:.1f} % of the pixels change."
+    for c in LEGEND:
+        assert tuple(layer.colormap.color_dict[c.id][:3]) == pytest.approx(
+            [v / 255 for v in c.rgb]
+        )
+    assert not learnt.segment.view.layer.visible
+    part.discard()
+    assert layer not in viewer.layers
+    assert learnt.segment.view.layer.visible
+
+
+def test_segment_again_and_go_back_say_what_they_replace(
+    viewer, learnt, scene, qtbot, parent, tmp_path
+):
+    part, segment = learnt.finetune, learnt.segment
+    kept = tmp_path / "mine.safetensors"
+    part.keep(kept)
+    qtbot.waitUntil(lambda: segment.model.path == kept, timeout=20_000)
+    note, older = part.after.note, part.after.older
+    qtbot.waitUntil(
+        lambda: "mine" in note.text() and bool(older.actions()), timeout=20_000
+    )
+    assert note.text().startswith("Of 1 block of labels, 1 of plain0")
+    assert "corrected pixels stay" in note.text()
+    assert [a.text() for a in older.actions()] == ["plain0"]
+    shown = segment.view.store.path
+    part.after.segment.menu().actions()[1].trigger()  # everything
+    qtbot.waitUntil(lambda: segment.bar.cancel.isEnabled(), timeout=20_000)
+    assert "segmentation" in part.bar.status.text() or not part.bar.start.isEnabled()
+    assert wait_for_end(learnt, qtbot).startswith("Done")
+    with LabelStore.open(shown) as store:
+        assert len(store.runs) == 2
+        labels = store.shown(Roi(0, 0, *store.shape))
+    assert (labels == scene[0]).mean() > 0.8
+    qtbot.waitUntil(lambda: "all of mine" in note.text(), timeout=20_000)
+    older.actions()[0].trigger()
+    qtbot.waitUntil(lambda: segment.model.path == parent, timeout=20_000)
+    qtbot.waitUntil(lambda: "1 of mine" in note.text(), timeout=20_000)
+    assert [layer.name for layer in viewer.layers if isinstance(layer, Labels)] == [
+        "squares labels"
+    ]
