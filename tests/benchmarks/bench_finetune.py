@@ -4,11 +4,12 @@ bench_finetune.py --rows DIR [--methods NAME ...] [--seeds N ...]
 bench_finetune.py --rows DIR --table docs/finetuning.md
 
 A sample checkpoint meets a world it was not trained on: another seed, its palette
-shifted. With --aerial DIR also a photograph: the checkpoint of the other scenes meets
-scene 3. In every round the person paints strokes over the worst places of one half of
-the ground (a chessboard), fine-tunes, and keeps what is not said to be worse; mIoU is
-that of the other half. A file a round stands in DIR as soon as it is measured, with the
-checkpoint beside it: what is there is not done again.
+shifted. With --aerial DIR a photograph instead, for --methods scpseg sgnet: the
+checkpoint of the other scenes meets scene 3. In every round the person paints strokes
+over the worst places of one half of the ground (a chessboard), fine-tunes, and keeps
+what is not said to be worse; mIoU is that of the other half. A file a round stands in
+DIR as soon as it is measured, with the checkpoint beside it: what is there is not done
+again.
 """
 
 import argparse
@@ -129,16 +130,17 @@ def play(
         output = folder / f"{name}-{number}.safetensors"
         if not row.exists():
             output.unlink(missing_ok=True)
-            clock = time.process_time()
             told: dict[str, Any] = {}
             if number:
-                before = labels_of(load_checkpoint(current), ground)
-                painted = paint(
-                    store, ground.truth, before, ground.mine, args.strokes, args.radius
-                )
+                done = folder / f"{name}-{number}.painted"  # not twice, if interrupted
+                if not done.exists():
+                    shown = labels_of(load_checkpoint(current), ground)
+                    painted = paint(store, ground.truth, shown, ground.mine,
+                                    args.strokes, args.radius)  # fmt: skip
+                    done.write_text(str(painted))
                 clock = time.process_time()
                 told = learn(ground, current, store, output, settings)
-                told["painted"] = painted
+                told["painted"] = int(done.read_text())
                 told["seconds"] = time.process_time() - clock
                 current = output if told["kept"] else current
             found = labels_of(load_checkpoint(current), ground)
@@ -224,9 +226,15 @@ def main() -> None:
     for seed in args.seeds:
         for method in args.methods:
             settings = FineTuneSettings(**{"seed": seed, "device": "cpu", **values})
-            start = sample(f"{method}.safetensors")
-            ground = world(seed, args.side)
-            name = f"world-{method}-{seed}"
+            if args.aerial:
+                # there is no plain one among the samples
+                start = sample(f"{method}_aerial.safetensors")
+                ground = aerial(args.aerial, load_checkpoint(start).card.legend, 3)
+                name = f"aerial-{method}-{seed}"
+            else:
+                start = sample(f"{method}.safetensors")
+                ground = world(seed, args.side)
+                name = f"world-{method}-{seed}"
             for n, row in enumerate(
                 play(name, start, ground, args.rows, settings, args)
             ):

@@ -94,7 +94,7 @@ def test_apart_means_that_no_pixel_is_seen_by_both(plain):
 
 
 def test_classes_are_as_likely_as_each_other(plain):
-    _, image = squares()
+    _truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
         correct(store, Roi(0, 0, 200, 200), 1)  # 40,000 pixels
         correct(store, Roi(400, 400, 4, 4), 2)  # 16 pixels
@@ -135,7 +135,7 @@ def test_only_the_chosen_places_teach(plain):
 
 
 def test_classes_are_matched_by_name_and_by_what_a_run_said(plain):
-    _, image = squares()
+    _truth, image = squares()
     legend = Legend((LabelClass(4, "light", "#ffffff"), LabelClass(9, "new", "#ff0000"),
                      LabelClass(7, "dark", "#000000")))  # fmt: skip
     with LabelStore.create(None, image, legend) as store:
@@ -185,3 +185,18 @@ def test_sight_reaches_as_far_as_two_windows(tmp_path):
     assert sight(checkpoint(tmp_path, "scpseg").card.spec) == 128 + 64
     assert sight(checkpoint(tmp_path, "sgnet").card.spec) == 128 + 128
     assert sight(checkpoint(tmp_path, "glnet").card.spec) == 256
+
+
+def test_renamed_and_merged_classes_are_still_the_network_s(plain):
+    """Renamed: found by its former name. Merged: both teach the one they became."""
+    _, image = squares()
+    legend = LEGEND.merged(Legend((LabelClass(1, "mud", "#804000"),)))
+    with LabelStore.create(None, image, legend) as store:
+        store.rename_class(1, "shade")
+        store.merge_class(3, 1)
+        correct(store, Roi(0, 0, 9, 9), 3)
+        correct(store, Roi(0, 50, 9, 9), 2)
+        source = gather(image, plain, store)
+        assert [c.name for c in source.legend] == ["shade", "light"]
+        assert source.scene.labels(Roi(0, 0, 1, 1)) == 0
+        assert source.scene.labels(Roi(0, 50, 1, 1)) == 1

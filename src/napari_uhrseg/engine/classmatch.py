@@ -1,6 +1,6 @@
 """Which class of a store is which channel of a network."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,13 +41,11 @@ def match_classes(
     """
     network = list(checkpoint.card.legend)
     known = {c.id: c for c in store.legend}
-    by_name = {c.name: c.id for c in store.legend}
     runs = [r for r in store.runs if checkpoint.hash and
             r.checkpoint_hash == checkpoint.hash]  # fmt: skip
-    ids = (
-        list(runs[-1].class_map) if runs else [by_name.get(c.name, 0) for c in network]
-    )
-    into = aliases(store)
+    named = (store.legend.named(c.name) for c in network)
+    ids = list(runs[-1].class_map) if runs else [c.id if c else 0 for c in named]
+    into = store.aliases
     classes = [known.get(i, c) for i, c in zip(ids, network, strict=True)]
     added = sorted({into.get(i, i) for i in corrected} & known.keys() - set(ids))
     ids += added
@@ -58,12 +56,6 @@ def match_classes(
         channels[i] = of.get(into.get(i, i), IGNORED)
     merged = [of.get(into.get(i, i), k) for k, i in enumerate(ids)]
     return ClassMatch(_distinct(classes), channels, np.array(merged, np.uint8))
-
-
-def aliases(store: LabelStore) -> Mapping[int, int]:
-    """The store's merged classes: id to the id it counts as."""
-    found: Mapping[int, int] = getattr(store, "aliases", {})
-    return found
 
 
 def _distinct(classes: Sequence[LabelClass]) -> Legend:

@@ -127,8 +127,8 @@ def fine_tune(
     source = gather(image, checkpoint, store, settings.places)
     found = told(source)
     yield Gathered(found)
-    trainer = Trainer(_course(source, checkpoint, output, settings, budget), output)
-    trainer.course = replace(trainer.course, keep_state=resume)
+    course = _course(source, checkpoint, output, settings, budget)
+    trainer = Trainer(replace(course, keep_state=resume), output)
     trainer.prepare(resume, overwrite)
     try:
         yield from trainer.run(stop)
@@ -204,7 +204,6 @@ def _course(
         baseline=not new,
         started=not new,
         frozen_norm=settings.frozen_norm and not new,
-        keep_state=False,
     )
 
 

@@ -13,7 +13,7 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.units import format_bytes
 
 LEAST = 2  # samples a step: normalisation needs them
-KERNELS = 1.5  # workspaces of kernels, which no trace shows
+KERNELS = 1.5  # what convolutions use for themselves, over live tensors
 COPIES = 5  # of the weights: the old and the new, gradients, two moments
 
 
@@ -52,4 +52,5 @@ def bytes_per_sample(model: Segmenter) -> int:
     with LivePeak() as live:
         batch = replace(batch, target=target)
         shadow.loss(shadow(batch), batch)["loss"].backward()  # type: ignore[no-untyped-call]
-    return int(live.peak) // LEAST + bytes_per_window(model, frame)
+    answer: int = bytes_per_window(model, frame)
+    return int(live.peak) // LEAST + answer
