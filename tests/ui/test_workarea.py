@@ -297,6 +297,7 @@ def test_a_stroke_is_not_disturbed_by_what_a_run_writes(bench):
 
 def test_a_merged_view_of_both_layers_has_no_border(bench):
     """The work area shows what the pyramid would: same place, same colours."""
+    bench.layer.mode = "pan_zoom"  # the brush draws a circle where the mouse is
     picture = bench.viewer.screenshot(canvas_only=True, flash=False)
     bench.area.stop()
     bench.qtbot.wait(100)
