@@ -305,6 +305,14 @@ def test_a_merged_view_of_both_layers_has_no_border(bench):
     assert np.abs(picture.astype(int) - alone).max() <= 2
 
 
+def test_ended_while_reading_it_leaves_no_hole(bench):
+    bench.area.refresh()
+    bench.area.stop()
+    bench.settle()
+    assert bench.view.pyramid.hole is None
+    assert bench.view.pyramid.levels[0][3000, 3000] == 1
+
+
 def test_corrections_alone(bench):
     bench.paint(2, (3000, 3000), (3000, 3050))
     bench.view.show_alone(True)
