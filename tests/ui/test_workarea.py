@@ -297,11 +297,20 @@ def test_a_stroke_is_not_disturbed_by_what_a_run_writes(bench):
 
 def test_a_merged_view_of_both_layers_has_no_border(bench):
     """The work area shows what the pyramid would: same place, same colours."""
+    bench.layer.mode = "pan_zoom"  # the brush draws a circle where the mouse is
     picture = bench.viewer.screenshot(canvas_only=True, flash=False)
     bench.area.stop()
     bench.qtbot.wait(100)
     alone = bench.viewer.screenshot(canvas_only=True, flash=False)
     assert np.abs(picture.astype(int) - alone).max() <= 2
+
+
+def test_ended_while_reading_it_leaves_no_hole(bench):
+    bench.area.refresh()
+    bench.area.stop()
+    bench.settle()
+    assert bench.view.pyramid.hole is None
+    assert bench.view.pyramid.levels[0][3000, 3000] == 1
 
 
 def test_corrections_alone(bench):

@@ -66,6 +66,7 @@ class WorkArea(QObject):
         self._again = False
         self._told_fill = False
         self._mode = "paint"
+        self._stopped = False
         self._later = qdebounced(self._follow, timeout=80, parent=self)
         self.layer = self._make_layer()
         camera, canvas = viewer.scene.camera.events, viewer.canvas.events
@@ -105,7 +106,8 @@ class WorkArea(QObject):
     def refresh(self) -> None:
         """The store has changed: read what is in view again."""
         self._again = True
-        self._read()
+        if not self._stopped:
+            self._read()
 
     def stop(self) -> None:
         """Take the layer away; strokes that wait are written by the writer."""
@@ -115,6 +117,7 @@ class WorkArea(QObject):
         self._view.refreshed.disconnect(self._reread)
         self._view.legendChanged.disconnect(self._legend_changed)
         self._later.cancel()
+        self._stopped = True  # what is being read is not shown any more
         self._view.set_hole(None)
         if self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
@@ -260,6 +263,8 @@ class WorkArea(QObject):
 
     def _loaded(self, loaded: "_Loaded") -> None:
         self._reading = False
+        if self._stopped:
+            return
         stale = (
             loaded.strokes != self._strokes or loaded.alone != self._view.pyramid.alone
         )
