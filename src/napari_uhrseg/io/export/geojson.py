@@ -12,6 +12,7 @@ its classification's name and colour: drag it onto the image in QuPath.
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def write_lon_lat(store: "LabelStore", path: Path, simplify: float) -> Iterator[
     """Polygons as RFC 7946 has them."""
     place = to_lon_lat(store)
     found = shapes(store, simplify, place, bends=True)
-    yield from _write(path, {}, found, lambda shape: _feature(shape, 9))
+    yield from _write(path, {}, found, _class, partial(_on_the_map, digits=9))
 
 
 @exporter(
@@ -63,7 +64,8 @@ def write_projected(
     name, digits = _crs_name(store)
     crs = {"type": "name", "properties": {"name": name}}
     found = shapes(store, simplify, to_crs(store))
-    yield from _write(path, {"crs": crs}, found, lambda shape: _feature(shape, digits))
+    prepared = partial(_on_the_map, digits=digits)
+    yield from _write(path, {"crs": crs}, found, _class, prepared)
 
 
 @exporter("qupath", title="GeoJSON for QuPath", suffix=".geojson", outlines=True)
@@ -115,47 +117,50 @@ def _write(
     path: Path,
     members: dict[str, Any],
     batches: Iterator[tuple[list[Shape], float]],
-    feature: Callable[[Shape], dict[str, Any]],
+    properties: Callable[[Shape], dict[str, Any]],
+    prepared: Callable[[tuple[Points, ...]], Iterator[Points]] = iter,
 ) -> Iterator[float]:
+    """Ring by ring: one polygon may have millions of corners."""
     head = json.dumps({"type": "FeatureCollection", **members, "features": []})
     with path.open("w", encoding="utf-8") as file:
         file.write(head[:-2])
         between = "\n"
         for batch, done in batches:
             for shape in batch:
-                file.write(between + json.dumps(feature(shape), separators=(",", ":")))
+                start = '{"type":"Feature","geometry":{"type":"Polygon","coordinates":['
+                file.write(between + start)
+                for i, ring in enumerate(prepared(shape.rings)):
+                    file.write("," * (i > 0) + _json(ring.tolist()))
+                file.write(']},"properties":' + _json(properties(shape)) + "}")
                 between = ",\n"
             yield done
         file.write("\n]}\n")
 
 
-def _feature(shape: Shape, digits: int) -> dict[str, Any]:
-    x, y = shape.rings[0].T
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _on_the_map(rings: tuple[Points, ...], digits: int) -> Iterator[Points]:
+    """Outer rings counter-clockwise, and no more digits than mean something."""
+    x, y = rings[0].T
     clockwise = float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) < 0
-    rings = [ring[::-1] if clockwise else ring for ring in shape.rings]
+    for ring in rings:
+        yield np.round(ring[::-1] if clockwise else ring, digits)
+
+
+def _class(shape: Shape) -> dict[str, Any]:
     return {
-        "type": "Feature",
-        "geometry": {
-            "type": "Polygon",
-            "coordinates": [np.round(ring, digits).tolist() for ring in rings],
-        },
-        "properties": {
-            "class": shape.label.name,
-            "class_id": shape.label.id,
-            "color": shape.label.color,
-            "pixels": shape.pixels,
-        },
+        "class": shape.label.name,
+        "class_id": shape.label.id,
+        "color": shape.label.color,
+        "pixels": shape.pixels,
     }
 
 
 def _annotation(shape: Shape) -> dict[str, Any]:
-    rings = [ring.tolist() for ring in shape.rings]
     label = shape.label
     return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": rings},
-        "properties": {
-            "objectType": "annotation",
-            "classification": {"name": label.name, "color": list(label.rgb)},
-        },
+        "objectType": "annotation",
+        "classification": {"name": label.name, "color": list(label.rgb)},
     }
