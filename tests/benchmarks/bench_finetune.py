@@ -189,7 +189,7 @@ def table(folder: Path, datas: list[str], rounds: int) -> str:
             files = [sorted(folder.glob(f"{data}-{method}-*-{n}.json"))
                      for n in range(rounds + 1)]  # fmt: skip
             rows = [[json.loads(f.read_text()) for f in some] for some in files]
-            seeds = min(map(len, rows[:2]))
+            seeds = len(rows[0])
             cells = [
                 f"{100 * mean(r['miou'] for r in some):.1f}"
                 + (f" ({len(some)})" if len(some) < seeds else "")
