@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,8 @@ class AreasPart(QWidget):
 
     def stop(self) -> None:
         """The panel is going: let go of the viewer."""
-        self._timer.stop()
+        with suppress(RuntimeError):  # Qt may have deleted it with the window
+            self._timer.stop()
         self.where.stop()
 
     def look(self) -> None:
