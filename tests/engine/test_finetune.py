@@ -23,7 +23,14 @@ from napari_uhrseg.engine.events import (
     Trained,
     Validated,
 )
-from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune, fresh, lesson
+from napari_uhrseg.engine.finetune import (
+    FineTuneSettings,
+    Lesson,
+    fine_tune,
+    fresh,
+    lesson,
+    verdict,
+)
 from napari_uhrseg.engine.learncost import KERNELS, bytes_per_sample
 from napari_uhrseg.errors import DeviceError, TrainingError, UhrSegError
 from napari_uhrseg.io.labels import LabelStore
@@ -170,6 +177,14 @@ def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
     assert max(e.done for e in events if isinstance(e, Progress)) == 2
     assert not any(isinstance(e, Compared) for e in events)
     assert not output.exists()
+
+
+@pytest.mark.parametrize(("held_out", "few"), [(1, True), (4, True), (40, False)])
+def test_a_figure_of_a_few_windows_is_called_that(held_out, few):
+    found = Lesson(200, held_out, 9, {"dark": 200}, (), honest=True)
+    said = verdict(found, {"miou": 0.2}, {"miou": 0.9})
+    assert said.startswith("better by 70.0 points on")
+    assert ("too few to rely on" in said) == few
 
 
 def test_worse_is_said_in_words(corrected, tmp_path):

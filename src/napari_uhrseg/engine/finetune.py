@@ -52,6 +52,7 @@ RATE = 5e-4
 FIRST, FIRST_RATE = 400, 2e-3  # of a network that starts from nothing
 SCORED = 128  # held-out windows that are run in a validation, at most
 SAME = 0.005  # mIoU; a smaller difference is none
+RELIABLE = 5  # held-out windows; a figure of fewer says little
 
 
 def lesson(
@@ -148,6 +149,8 @@ def verdict(lesson: Lesson, before: Metrics, after: Metrics) -> str:
         )
     change = after["miou"] - before["miou"]
     where = f"on {counted(lesson.held_out, 'held-out window')}"
+    if lesson.held_out < RELIABLE:
+        where += ", too few to rely on"
     if abs(change) < SAME:
         return f"about as good as before {where}"
     points = f"{abs(100 * change):.1f} points"
