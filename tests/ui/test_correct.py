@@ -61,7 +61,7 @@ class Desk:
         """Press Correct, and wait until one can paint."""
         look_at(self.viewer, self.ground, 1500, 1500)
         self.part.correct.click()
-        self.until(lambda: self.part.area is not None and self.part.area.area)
+        self.until(lambda: bool(self.part.area and self.part.area.area))
         self.settle()
 
     def settle(self):

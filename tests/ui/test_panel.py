@@ -44,7 +44,8 @@ def test_from_the_click_to_labels_and_legend(viewer, ready, qtbot, tmp_path):
     with LabelStore.open(tmp_path / "labels.zarr", write=True) as store:  # lock is free
         assert (np.asarray(store.prediction[0][:]) > 0).all()
         assert np.array_equal(layer.data[0][:], store.prediction[0][:])
-        assert np.array_equal(np.asarray(layer.data[-1]), store.prediction[-1][:])
+        top = store.prediction[-1][:]  # brought in step with the next refresh
+        qtbot.waitUntil(lambda: np.array_equal(np.asarray(layer.data[-1]), top))
         shares = store.area_shares()
     items = [ready.segment.legend.topLevelItem(i) for i in range(2)]
     assert [i.text(0) for i in items] == ["dark", "light"]
