@@ -46,8 +46,9 @@ def share_labelled(store: Path) -> float:
         return float((labels.state() > 0).mean())
 
 
-def test_a_first_afternoon(tmp_path, take_picture):
-    store = tmp_path / "labels.zarr"
+def test_a_first_afternoon(tmp_path, monkeypatch, take_picture):
+    monkeypatch.chdir(tmp_path)
+    store = Path("labels.zarr")
     viewer, panel = open_demo()
     bar = panel.segment.bar
     try:
