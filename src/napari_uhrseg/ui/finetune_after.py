@@ -25,7 +25,6 @@ class AfterPart(QWidget):
         super().__init__()
         self._jobs = jobs
         self._path: Path | None = None
-        self._store: Path | None = None
         self._asked = 0
         self.note = note()
         self.segment = push_button("Segment again")
@@ -49,7 +48,7 @@ class AfterPart(QWidget):
         self, path: Path | None, store: Path | None, folders: tuple[Path, ...]
     ) -> None:
         """The checkpoint chosen, the labels shown, where ancestors may lie."""
-        self._path, self._store = path, store
+        self._path = path
         self._asked += 1
         number = self._asked
         if path is None:

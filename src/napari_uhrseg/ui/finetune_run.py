@@ -7,8 +7,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_uhrseg.engine import events
 from napari_uhrseg.ui import finetune_work as work
+from napari_uhrseg.ui.barjob import BarJob
 from napari_uhrseg.ui.curves import Curves
-from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.runbar import RunBar
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
 
 
-class Training(QObject):
+class Training(BarJob):
     """Runs a request and shows what comes.
 
     ``ended`` tells how it went in words, and what came out: `events.Compared`, or
@@ -27,16 +28,14 @@ class Training(QObject):
     ended = Signal(str, object)
 
     def __init__(self, bar: RunBar, curves: Curves, parent: QObject) -> None:
-        super().__init__(parent)
-        self._bar, self._curves = bar, curves
+        super().__init__(bar, "", parent)
+        self._curves = curves
         self._jobs: Jobs | None = None
-        self._job: Job | None = None
         self._output = Path()
         self._lesson: Any = None
         self._before: Mapping[str, float] = {}
         self._compared: events.Compared | None = None
         self._done = self._total = 0
-        self._status = ""
         self._ending = "Cancelled"
 
     def start(self, jobs: Jobs, request: work.Request, output: Path) -> None:
@@ -54,26 +53,6 @@ class Training(QObject):
             finished=self._finished,
         )
         self._job.paused.connect(lambda: self._bar.paused(True))
-
-    def toggle_pause(self) -> None:
-        job = self._job
-        if job is None:
-            return
-        if job.is_paused or job.pausing:
-            job.resume()
-            self._bar.running(self._status)
-        else:
-            job.pause()
-            self._bar.paused(False)
-
-    def cancel(self) -> None:
-        if self._job is not None:
-            self._job.quit()
-            self._bar.ending()
-
-    def _stopping(self) -> bool:
-        """Asked from the worker's thread, between the layers of a network."""
-        return self._job is not None and bool(self._job.abort_requested)
 
     def _event(self, event: Any) -> None:
         match event:

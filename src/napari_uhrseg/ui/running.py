@@ -7,7 +7,8 @@ from qtpy.QtCore import QObject, Signal
 from napari_uhrseg.engine import events
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.ui import run as work
-from napari_uhrseg.ui.jobs import Job, Jobs, report
+from napari_uhrseg.ui.barjob import BarJob
+from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.runbar import RunBar
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 
-class Running(QObject):
+class Running(BarJob):
     """Runs a request and shows what comes; ``ended`` tells how it went."""
 
     opened = Signal(object)  # LabelsView
@@ -27,11 +28,10 @@ class Running(QObject):
     def __init__(
         self, viewer: Any, layer: Any, bar: RunBar, legend: LegendList, parent: QObject
     ) -> None:
-        super().__init__(parent)
-        self._viewer, self._layer, self._bar, self._legend = viewer, layer, bar, legend
+        super().__init__(bar, "Running.", parent)
+        self._viewer, self._layer, self._legend = viewer, layer, legend
         self._focus = Focus(viewer, layer, self)
         self.view: LabelsView | None = None  # set beforehand: an earlier run's
-        self._job: Job | None = None
         self._failed: list[events.BlockFailed] = []
         self._outcome = "Cancelled. Segment goes on where this run stopped."
 
@@ -47,26 +47,6 @@ class Running(QObject):
             finished=self._finished,
         )
         self._job.paused.connect(lambda: self._bar.paused(True))
-
-    def toggle_pause(self) -> None:
-        job = self._job
-        if job is None:
-            return
-        if job.is_paused or job.pausing:
-            job.resume()
-            self._bar.running("Running.")
-        else:
-            job.pause()
-            self._bar.paused(False)
-
-    def cancel(self) -> None:
-        if self._job is not None:
-            self._job.quit()
-            self._bar.ending()
-
-    def _stopping(self) -> bool:
-        """Asked from the worker's thread, between the layers of a network."""
-        return self._job is not None and bool(self._job.abort_requested)
 
     def stop(self) -> None:
         """Let go of the viewer; the job is ended by its owner."""
