@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from engine.correcting import squares
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from teaching import paint, set_by_hand, train, wait_for_lesson
 
@@ -62,6 +63,8 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     assert "window" in wait_for_lesson(part, qtbot)
     train(part, qtbot)
     assert part.bar.status.text() == "Done: 4 steps."
+    told = [n.message for n in notification_manager.records]
+    assert any("trained from nothing" in text for text in told)
     assert part._target == tmp_path / "plain.safetensors"
     part.keep(part._target)
     qtbot.waitUntil(

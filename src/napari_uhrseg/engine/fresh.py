@@ -1,18 +1,26 @@
 """A network that has learnt nothing yet, to be taught by strokes alone."""
 
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_uhrseg.engine.job import Stopped
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend
 
+if TYPE_CHECKING:
+    from napari_uhrseg.models.base import Segmenter
+
+PATIENCE = 30.0  # seconds for the weights to come; a connection may hang for minutes
+UNTAUGHT = "from random weights"
 NEW = ""
 """The hash of a checkpoint that is in no file: it has learnt nothing."""
 
@@ -26,6 +34,7 @@ def fresh(
     *,
     pretrained: bool = True,
     seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
     """A checkpoint without a file, for `fine_tune`: the method untaught.
 
@@ -40,32 +49,66 @@ def fresh(
     encoder
         In place of the arguments'.
     pretrained
-        Start from ImageNet weights where they can be had; the card says which.
+        Start from ImageNet weights where they can be had within half a minute; the
+        card's ``trained_on`` says which, `UNTAUGHT` where not.
     seed
         Of the random weights.
+    stop
+        Asked several times a second while the weights are fetched.
 
     Raises
     ------
     CheckpointError
         There is no class, or the model cannot be built.
+    Stopped
+        Because of ``stop``.
     """
     if not len(legend):
         raise CheckpointError("There is no class to learn.", "Name two at least.")
     known = {**arguments, **({"encoder": encoder} if encoder else {})}
     known.setdefault("channels", 1 if len(image.bands) == 1 else 3)
-    model = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if pretrained:
-            try:
-                model = build(method, {**known, "pretrained": True}, legend)
-            except CheckpointError:  # no network, or no such weights
-                torch.manual_seed(seed)
-        started = "random weights" if model is None else "ImageNet weights"
-        model = model or build(method, known, legend)
+        model, started = build(method, known, legend), UNTAUGHT
+        torch.manual_seed(seed)
+        taught = _pretrained(method, known, legend, stop) if pretrained else None
+        if taught is not None:
+            model, started = taught, "from ImageNet weights"
     for part in model.training_only:  # random heads would teach the encoder noise
         owner, _, name = part.rpartition(".")
         setattr(model.get_submodule(owner), name, None)
     model.spec = replace(model.spec, pixel_size=image.meters_per_pixel)
-    card = Card(method, known, legend, model.spec, trained_on=f"from {started}")
+    card = Card(method, known, legend, model.spec, trained_on=started)
     return Checkpoint(model.eval(), card, NEW, Path(f"{method}.safetensors"))
+
+
+def _pretrained(
+    method: str,
+    known: Mapping[str, Any],
+    legend: Legend,
+    stop: Callable[[], bool],
+) -> "Segmenter | None":
+    """With ImageNet weights; None where they do not come.
+
+    Libraries fetch them without a bound on the time and cannot be interrupted. So a
+    thread does it; one that hangs is left alone, and ends when its connection does.
+    """
+    made: list[Segmenter] = []
+    failed: list[Exception] = []
+
+    def fetch() -> None:
+        try:
+            made.append(build(method, {**known, "pretrained": True}, legend))
+        except Exception as error:  # noqa: BLE001 - raised below, unless it is too late
+            failed.append(error)
+
+    thread = threading.Thread(target=fetch, name="uhrseg-weights", daemon=True)
+    thread.start()
+    until = time.monotonic() + PATIENCE
+    while thread.is_alive() and time.monotonic() < until:
+        if stop():
+            raise Stopped
+        thread.join(0.1)
+    if failed and not isinstance(failed[0], CheckpointError):
+        raise failed[0]
+    return made[0] if made else None  # no network, or no such weights

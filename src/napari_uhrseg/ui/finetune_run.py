@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
+GATHERING = "Gathering what was corrected…"
 
 
 class Training(BarJob):
@@ -42,7 +43,8 @@ class Training(BarJob):
         """Begin; what is learnt is written to ``output``, which does not exist."""
         self._jobs, self._output = jobs, output
         self._curves.begin()
-        self._say("Gathering what was corrected…")
+        new = isinstance(request.start, work.NewModel)
+        self._say("Fetching ImageNet weights…" if new else GATHERING)
         self._job = jobs.start(
             work.train,
             self._stopping,
@@ -53,6 +55,12 @@ class Training(BarJob):
             finished=self._finished,
         )
         self._job.paused.connect(lambda: self._bar.paused(True))
+
+    def best_so_far(self) -> events.Compared | None:
+        """What it has written, if anything; it may still go on."""
+        if self._lesson is None:
+            return None
+        return work.best_so_far(self._output, self._lesson, self._before)
 
     def _event(self, event: Any) -> None:
         match event:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.utils.notifications import show_warning
 
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.events import Compared, TrainEvent
     from napari_uhrseg.engine.lesson import Lesson
     from napari_uhrseg.models.checkpoint import Checkpoint
+
+FROM_NOTHING = (
+    "The encoder's ImageNet weights could not be fetched, so the network is trained "
+    "from nothing: it needs more strokes and more steps. Cancel, and train again when "
+    "the network can be reached, to start from them."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,12 @@ def look(request: Request) -> "Lesson":
     from napari_uhrseg.io.labels import LabelStore
 
     with LabelStore.open(request.store) as store:
-        start = _start(request, store.legend, pretrained=False)
+        new, legend = request.start, store.legend
+        start = (
+            checkpoint_of(new)
+            if isinstance(new, Path)
+            else _untaught(new, legend, request.image)
+        )
         return lesson(request.image, start, store, request.settings)
 
 
@@ -79,13 +91,27 @@ def train(
     """``fine_tune()``, with a core left to the window."""
     load_torch()
     from napari_uhrseg.engine.finetune import fine_tune
+    from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
+    from napari_uhrseg.engine.job import Stopped
     from napari_uhrseg.io.labels import LabelStore
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with LabelStore.open(request.store) as store, _threads(free_threads()):
+        new = request.start
+        if isinstance(new, NewModel):
+            try:
+                start = fresh(
+                    new.method, {}, store.legend, request.image, new.encoder, stop=stop
+                )
+            except Stopped:
+                return
+            if start.card.trained_on == UNTAUGHT:
+                show_warning(FROM_NOTHING)
+        else:
+            start = checkpoint_of(new)
         yield from fine_tune(
             request.image,
-            _start(request, store.legend),
+            start,
             store,
             output,
             request.settings,
@@ -228,24 +254,12 @@ def next_version(request: Request) -> Path:
     return free_name(first) if first.exists() else first
 
 
-def _start(
-    request: Request, legend: Legend, *, pretrained: bool = True
-) -> "Checkpoint":
-    """What it starts from; fetching weights that were pretrained may take long."""
-    if isinstance(request.start, Path):
-        return checkpoint_of(request.start)
-    new, image = request.start, request.image
-    return _fresh(new, legend, image, pretrained)
-
-
 @lru_cache(maxsize=1)
-def _fresh(
-    new: NewModel, legend: Legend, image: Image, pretrained: bool
-) -> "Checkpoint":
+def _untaught(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
     """The last one made stays: the form is looked at more than once."""
-    from napari_uhrseg.engine.finetune import fresh
+    from napari_uhrseg.engine.fresh import fresh
 
-    return fresh(new.method, {}, legend, image, new.encoder, pretrained=pretrained)
+    return fresh(new.method, {}, legend, image, new.encoder, pretrained=False)
 
 
 @contextmanager

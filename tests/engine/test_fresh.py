@@ -1,0 +1,52 @@
+"""A new network where the weights it would start from do not come."""
+
+import socket
+import threading
+
+import pytest
+import torch
+from engine.correcting import LEGEND, squares
+
+from napari_uhrseg.engine import fresh as module
+from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
+from napari_uhrseg.engine.job import Stopped
+
+
+@pytest.fixture
+def hanging(monkeypatch, tmp_path):
+    """No weights are at hand, and names are looked up for ever."""
+    asked, over = threading.Event(), threading.Event()
+
+    def look_up(*_, **__):
+        asked.set()
+        over.wait(60)
+        raise RuntimeError("the test is over")  # an OSError would be tried again
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    yield asked
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name == "uhrseg-weights":
+            thread.join(60)
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(hanging, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    image = squares((64, 64))[1]
+    made = fresh("plain", {}, LEGEND, image, "resnet18")
+    assert hanging.is_set()
+    assert made.card.trained_on == UNTAUGHT
+    alone = fresh("plain", {}, LEGEND, image, "resnet18", pretrained=False)
+    weights = made.model.state_dict()
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(weights[name], value), name
+
+
+def test_waiting_for_the_hub_can_be_cancelled(hanging):
+    with pytest.raises(Stopped):
+        fresh(
+            "plain", {}, LEGEND, squares((64, 64))[1], "resnet18", stop=hanging.is_set
+        )
