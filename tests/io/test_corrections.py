@@ -218,6 +218,72 @@ def test_places_are_connected_regions(store, corrections):
     assert corrections.places() == (second,)
 
 
+def test_reverting_a_place_leaves_others_in_its_box(store, corrections):
+    corrections.apply(stroke(10, 10, 1500, 20, 2))  # an L around the other one
+    corrections.apply(stroke(1500, 10, 20, 1500, 2))
+    before = store.correction[0][:]
+    corrections.apply(stroke(300, 1000, 50, 60, 1))
+    corner, other = corrections.places()
+    assert corner.roi.contains(other.roi)
+    run_out(corrections.revert(corner))
+    assert corrections.counts() == {1: 3000}
+    assert corrections.places() == (other,)
+    corrections.undo()
+    run_out(corrections.revert(other))
+    np.testing.assert_array_equal(store.correction[0][:], before)
+    assert_in_step(store)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr("napari_uhrseg.io.corrections.PART", 512)
+
+
+def filled_over(corrections):
+    """A fill of many parts over a stroke; how many."""
+    corrections.apply(stroke(500, 400, 700, 300, 1, seed=1))
+    run_out(corrections.fill(SHAPE_WITH_HOLE, 2))
+    return corrections.parts_of("undo")
+
+
+def test_a_large_change_is_undone_and_redone_part_by_part(
+    store, corrections, small_parts
+):
+    parts = filled_over(corrections)
+    assert parts > 6
+    after = store.correction[0][:], corrections.counts()
+    assert run_out(corrections.turning_back("undo")) == parts
+    assert not (store.correction[0][:] == 2).any()
+    assert_in_step(store)
+    assert run_out(corrections.turning_back("redo")) == parts
+    np.testing.assert_array_equal(store.correction[0][:], after[0])
+    assert corrections.counts() == after[1]
+    assert corrections.parts_of("redo") == 0
+    assert run_out(corrections.turning_back("redo")) == 0
+
+
+@pytest.mark.parametrize("way", ["undo", "redo"])
+def test_undo_that_is_stopped_puts_back_what_it_had_changed(store, small_parts, way):
+    with Corrections.open(store) as corrections:
+        parts = filled_over(corrections)
+        if way == "redo":
+            corrections.undo()
+        before = store.correction[0][:], corrections.counts()
+        turning = corrections.turning_back(way)
+        assert [next(turning) for _ in range(3)] == [n / parts for n in (1, 2, 3)]
+        assert (store.correction[0][:] != before[0]).any()
+        turning.close()
+        np.testing.assert_array_equal(store.correction[0][:], before[0])
+        assert corrections.counts() == before[1]
+        assert_in_step(store)
+        assert corrections.parts_of(way) == parts
+    with Corrections.open(store) as corrections:
+        assert corrections.counts() == before[1]
+        run_out(corrections.turning_back(way))
+        assert (2 in corrections.counts()) == (way == "redo")
+        assert_in_step(store)
+
+
 def test_all_is_there_when_opened_again(store):
     with Corrections.open(store) as first:
         first.apply(stroke(0, 0, 30, 30, 1))
@@ -233,6 +299,17 @@ def test_all_is_there_when_opened_again(store):
         assert again.counts() == {}
         assert not again.can_undo
         assert_in_step(store)
+
+
+def test_what_was_closed_is_opened_without_doing_anything_again(store, monkeypatch):
+    with Corrections.open(store) as first:
+        for number in range(40):
+            first.apply(stroke(30 * number, 0, 20, 20, 1 + number % 2))
+        kept = first.counts(), first.places(), first.version
+    monkeypatch.setattr("napari_uhrseg.io.corrections.write_levels", None)
+    monkeypatch.setattr("napari_uhrseg.io.occupancy.Occupancy.counted", None)
+    with Corrections.open(store) as again:
+        assert (again.counts(), again.places(), again.version) == kept
 
 
 def test_counts_are_made_anew_where_their_file_is_lost(store):

@@ -76,6 +76,17 @@ for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
 """
 )
 
+UNDOER = (
+    SETUP
+    + """
+corrections.PART = 1024
+for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
+    pass
+for share in painting.turning_back("undo"):
+    say(share)
+"""
+)
+
 HOLDER = SETUP + "say('held')\nsys.stdin.read()\n"
 
 RUNNER = """
@@ -201,6 +212,18 @@ def test_a_fill_killed_in_the_midst_is_one_step_of_whole_parts(path):
         assert not painting.can_undo
         assert not store.correction[0][:].any()
         assert_in_step(store)
+
+
+def test_an_undo_killed_in_the_midst_is_done_on_opening(path):
+    with child(UNDOER, path) as process:
+        assert float(process.stdout.readline()) < 0.2
+        process.kill()
+    with LabelStore.open(path) as store, Corrections.open(store) as painting:
+        assert not store.correction[0][:].any()
+        assert_in_step(store)
+        assert painting.counts() == {}
+        painting.redo()
+        assert painting.counts() == {2: FILL.area}
 
 
 def test_one_process_corrects_at_a_time_and_a_kill_frees_it(path):

@@ -140,6 +140,19 @@ class Painting(RuleBasedStateMachine):
         list(self.corrections.revert(region))
         self.becomes(np.where(inside(region, WHOLE), 0, self.correction))
 
+    @precondition(lambda self: self.correction.any())
+    @rule(which=st.integers(0, 20))
+    def revert_a_place(self, which):
+        places = self.corrections.places()
+        place = places[which % len(places)]
+        cells = np.zeros(SHAPE, bool)
+        for part in place.parts:
+            cells[part.slices] = True
+        others = sum(sum(p.pixels.values()) for p in places if p is not place)
+        list(self.corrections.revert(place))
+        self.becomes(np.where(cells, 0, self.correction))
+        assert np.count_nonzero(self.correction) == others
+
     @rule(region=regions)
     def confirm(self, region):
         list(self.corrections.confirm(region))

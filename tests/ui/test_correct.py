@@ -219,7 +219,7 @@ def test_a_place_is_jumped_to_and_reverted(desk, path):
     tree.setCurrentItem(tree.topLevelItem(1))
     desk.part.places.jump.click()
     y, x = np.asarray(desk.viewer.scene.camera.center)[-2:] / 0.5
-    place = tree.topLevelItem(1).data(0, Qt.ItemDataRole.UserRole)
+    place = tree.topLevelItem(1).data(0, Qt.ItemDataRole.UserRole).roi
     assert Roi(place.y, place.x, place.height, place.width).contains(
         Roi(int(y), int(x), 1, 1)
     )
@@ -402,3 +402,28 @@ def test_buttons_say_why_they_cannot_be_pressed(desk):
 def test_legend_is_what_the_store_says(desk, path):
     desk.open(path)
     assert list(desk.legend_rows()) == [c.name for c in CLASSES]
+
+
+def test_a_large_undo_shows_progress_and_stopped_puts_back(desk, path, monkeypatch):
+    monkeypatch.setattr("napari_uhrseg.io.corrections.PART", 512)
+    desk.open(path)
+    with Corrections.open(desk.store) as other:
+        for _ in other.fill(Roi(0, 0, 2000, 1500), 2):
+            pass
+    desk.part.set_view(desk.view)
+    desk.until(lambda: desk.part.undo.isEnabled())
+    desk.start()
+    desk.part.undo.click()
+    bar = desk.part.bar
+    desk.until(lambda: bar.isVisibleTo(desk.part) and bar.bar.value() > 0)
+    assert bar.bar.format().startswith("Undoing")
+    assert desk.part.area is None  # strokes would wait
+    assert not desk.part.correct.isEnabled()
+    bar.stop.click()
+    desk.settle()
+    desk.until(lambda: desk.part.area is not None)
+    assert np.count_nonzero(desk.store.correction[0][:]) == 2000 * 1500
+    desk.until(lambda: desk.part.undo.isEnabled())
+    desk.part.undo.click()
+    desk.until(lambda: desk.places() == 0 and desk.part.area is not None)
+    assert not desk.store.correction[0][:].any()

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.downsample import coarser_labels
-from napari_uhrseg.io.journal import Entry, Journal, Part
+from napari_uhrseg.io.journal import Entry, Journal, Part, Step
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read, write_levels
 from napari_uhrseg.io.masks import MaskReader
@@ -30,6 +30,7 @@ FOLDER = ".corrections"
 SNAPSHOT_EVERY = 32  # records, so that little is carried out anew after a kill
 
 Make = Callable[[Roi], tuple[Mask, Labels]]
+Way = Literal["undo", "redo"]
 
 
 class Corrections:
@@ -160,9 +161,19 @@ class Corrections:
 
         return self._change(region.bounds, make)
 
-    def revert(self, region: Region) -> Iterator[float]:
-        """Back to the prediction, likewise."""
-        return self.fill(region, 0)
+    def revert(self, region: Region | Place) -> Iterator[float]:
+        """Back to the prediction, likewise; of a place only what belongs to it."""
+        if not isinstance(region, Place):
+            return self.fill(region, 0)
+        parts = region.parts
+
+        def make(tile: Roi) -> tuple[Mask, Labels]:
+            mask = np.zeros((tile.height, tile.width), bool)
+            for part in parts:
+                mask |= inside(part, tile)
+            return mask, np.zeros(mask.shape, np.uint8)
+
+        return self._change(region.roi, make)
 
     def confirm(self, region: Region) -> Iterator[float]:
         """Make the labels shown in a region corrections, likewise."""
@@ -202,6 +213,40 @@ class Corrections:
     def redo(self) -> Roi | None:
         """Do again what was taken back last; None where there is nothing."""
         return self._turn_back("redo")
+
+    def turning_back(self, way: Way) -> Iterator[float]:
+        """Undo or redo one step part by part; yields the share done.
+
+        For one thread; other changes wait until it has ended. Whole or not at all:
+        closed before its end, it first puts back what it had changed. After a kill
+        the rest is done on opening.
+        """
+        with self._turn, self._changing():
+            step = self._next(way)
+            if step is None:
+                return
+            entry = self._journal.append(way, step.id)
+            done = 0
+            try:
+                for done, part in enumerate(step.parts):
+                    if done:
+                        yield done / len(step.parts)
+                    self._write(self._journal.read(part), way)
+            except GeneratorExit:
+                other: Way = "redo" if way == "undo" else "undo"
+                entry = self._journal.append(other, step.id)
+                for part in step.parts[:done]:
+                    self._write(self._journal.read(part), other)
+                self._finish(entry)
+                raise
+            self._finish(entry)
+        yield 1.0
+
+    def parts_of(self, way: Way) -> int:
+        """In how many parts the next undo or redo is done; 0 where there is none."""
+        with self._turn:
+            step = self._next(way)
+            return 0 if step is None else len(step.parts)
 
     # -- what there is ----------------------------------------------------------
 
@@ -271,17 +316,18 @@ class Corrections:
             self._finish(entry)
             change.bounds = roi.union(change.bounds or roi)
 
-    def _turn_back(self, way: str) -> Roi | None:
-        with self._turn, self._changing():
-            undo = way == "undo"
-            steps = self._journal.undoable if undo else self._journal.redoable
-            if not steps:
-                return None
-            step = steps[-1]
-            entry = self._journal.append("undo" if undo else "redo", step.id)
-            self._carry_out(entry)
-            self._finish(entry)
-            return step.bounds
+    def _next(self, way: Way) -> Step | None:
+        undo = way == "undo"
+        steps = self._journal.undoable if undo else self._journal.redoable
+        return steps[-1] if steps else None
+
+    def _turn_back(self, way: Way) -> Roi | None:
+        with self._turn:
+            with self._changing():
+                step = self._next(way)
+            for _ in self.turning_back(way):
+                pass
+            return None if step is None else step.bounds
 
     def _carry_out(self, entry: Entry) -> None:
         """Do what a record says; doing it again changes nothing."""

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -83,9 +83,12 @@ class Occupancy:
             for number in np.flatnonzero(sums[1:]).tolist():
                 each[number][class_id] = int(sums[number + 1])
         boxes = [r.bbox for r in regionprops(regions)]
+        parts: list[list[Roi]] = [[] for _ in range(count)]
+        for number, row, first, last in _runs(regions):
+            parts[number - 1].append(self._roi(row, first, row + 1, last + 1))
         found = [
-            Place(self._roi(*box), _resolved(pixels, aliases))
-            for box, pixels in zip(boxes, each, strict=True)
+            Place(self._roi(*box), _resolved(pixels, aliases), parts=tuple(own))
+            for box, pixels, own in zip(boxes, each, parts, strict=True)
         ]
         return tuple(sorted(found, key=lambda p: -sum(p.pixels.values())))
 
@@ -119,16 +122,28 @@ class Occupancy:
         try:
             with np.load(path) as file:
                 values: dict[str, npt.NDArray] = dict(file)
-            position = int(values["position"])
+            position = int(values.pop("position"))
             for name, (index, counts) in values.items():
-                if name != "position":
-                    grid = np.zeros(made._cells, np.uint32)
-                    grid.ravel()[index] = counts
-                    made._grids[int(name)] = grid
+                grid = np.zeros(made._cells, np.uint32)
+                grid.ravel()[index] = counts
+                made._grids[int(name)] = grid
         # a file cut short makes numpy and zipfile raise many kinds of errors
         except Exception:  # noqa: BLE001
             return None
         return made, position
+
+
+def _runs(regions: npt.NDArray[np.integer]) -> Iterator[tuple[int, int, int, int]]:
+    """Number, row, first and last column of what lies together in a row."""
+    edge = np.zeros((len(regions), 1), regions.dtype)
+    before = np.hstack([edge, regions[:, :-1]])
+    after = np.hstack([regions[:, 1:], edge])
+    rows, firsts = np.nonzero((regions != before) & (regions > 0))
+    lasts = np.nonzero((regions != after) & (regions > 0))[1]
+    for row, first, last in zip(
+        rows.tolist(), firsts.tolist(), lasts.tolist(), strict=True
+    ):
+        yield int(regions[row, first]), row, first, last
 
 
 def _resolved(counts: Mapping[int, int], aliases: Mapping[int, int]) -> dict[int, int]:

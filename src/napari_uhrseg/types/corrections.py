@@ -54,8 +54,12 @@ class Place:
         Corrected pixels per class id; empty for an uncertain region.
     score
         Of an uncertain region: how uncertain, 0 to 1.
+    parts
+        Of a corrected region: the rectangles inside the roi that it consists of.
+        What else the roi holds belongs to other places.
     """
 
     roi: Roi
     pixels: Mapping[int, int] = field(default_factory=dict)
     score: float = 0.0
+    parts: tuple[Roi, ...] = ()

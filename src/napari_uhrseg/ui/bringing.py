@@ -80,6 +80,7 @@ class ClassTable(QDialog):
             box.setAccessibleName(f"Class of {row.text}")
             box.addItems([SKIP, *names])
             box.setCurrentText(row.name or SKIP)
+            box.lineEdit().setCursorPosition(0)  # a long name is seen from its start
             self.table.addTopLevelItem(item)
             self.table.setItemWidget(item, 2, box)
             self.boxes.append(box)
@@ -108,7 +109,9 @@ class Bringing(QObject):
     """
 
     ready = Signal(object)
+    began = Signal(str, str)  # what is read, and what stopping it leaves
     progressed = Signal(float)
+    ended = Signal()
 
     def __init__(self, parent: QWidget, jobs: Jobs) -> None:
         super().__init__(parent)
@@ -132,6 +135,7 @@ class Bringing(QObject):
                 finished=self._ended,
             )  # fmt: skip
             return
+        self.began.emit(f"Reading {path.name}", "Stop; nothing was changed yet.")
         self._job = self._jobs.start(
             _scanned, path, view.store,
             yielded=self.progressed.emit,
@@ -145,6 +149,7 @@ class Bringing(QObject):
 
     def _ended(self) -> None:
         self._job = None
+        self.ended.emit()
 
     def _ask_polygons(
         self,
@@ -161,7 +166,8 @@ class Bringing(QObject):
         for name, count in counts.items():
             known = view.legend.named(name) if name else None
             proposed = known.name if known else name or chosen
-            rows.append(Row(name, name or "(no class)", f"{count} shapes", proposed))
+            amount = "1 shape" if count == 1 else f"{count:,} shapes"
+            rows.append(Row(name, name or "(no class)", amount, proposed))
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
             pairs = [(p, ids[names[n]]) for p, n in found if n in names]

@@ -7,21 +7,21 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.types import Region, Roi
+from napari_uhrseg.types import Place, Region, Roi
 from napari_uhrseg.ui.bringing import Bringing, fill_all
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.places import PlacesList, Tally, tally
 from napari_uhrseg.ui.rows import note, push_button
-from napari_uhrseg.ui.taskbar import TaskBar
+from napari_uhrseg.ui.taskbar import STAYS, WHOLE, TaskBar
 from napari_uhrseg.ui.view import drawn_regions, look_at, view_rectangle
 from napari_uhrseg.ui.workarea import WorkArea
-from napari_uhrseg.ui.writer import Writer
+from napari_uhrseg.ui.writer import Writer, turn_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections import Corrections, Way
 
 NO_LABELS = (
     "There are no labels to correct. Segment an image or open labels; Correct begins "
@@ -37,6 +37,7 @@ class CorrectPart(QWidget):
     counted = Signal(dict)  # corrected pixels by class id
     chosen = Signal(int)  # class id, on the canvas
     classesChanged = Signal()  # an import has added some
+    _long = Signal(str)  # "undo" or "redo" of so much that it is a job
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
         super().__init__()
@@ -49,13 +50,16 @@ class CorrectPart(QWidget):
         self._seen: list[Roi] = []
         self.writer = Writer(self)
         self.area: WorkArea | None = None
+        self._long.connect(self._turn_back_much)
         self._tally_later = qdebounced(self._count, timeout=200, parent=self)
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
         self._build()
         self._bringing = Bringing(self, jobs)
         self._bringing.ready.connect(self._import)
+        self._bringing.began.connect(self.bar.begin)
         self._bringing.progressed.connect(self.bar.progress)
+        self._bringing.ended.connect(self.bar.end)
         self._show_state()
 
     def _build(self) -> None:
@@ -94,7 +98,7 @@ class CorrectPart(QWidget):
         self.bar = TaskBar()
         self.bar.stopped.connect(self._stop_job)
         self.places = PlacesList()
-        self.places.jumped.connect(self._jump)
+        self.places.jumped.connect(lambda place: self._jump(place.roi))
         self.places.reverted.connect(self._revert)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -220,6 +224,7 @@ class CorrectPart(QWidget):
         area.changed.connect(self._changed)
         area.moved.connect(self._say)
         area.chosen.connect(self._chosen)
+        area.long.connect(self._turn_back_much)
         area.closed.connect(lambda: self.correct.setChecked(False))
         if self._class_id:
             area.choose(self._class_id)
@@ -233,15 +238,29 @@ class CorrectPart(QWidget):
     def _say(self, text: str) -> None:
         self.status.setText(text)
 
-    def _turn_back(self, way: str) -> None:
+    def _turn_back(self, way: "Way") -> None:
         if self.area is not None:
-            self.area.undo() if way == "undo" else self.area.redo()
-            return
-        self._with_corrections(
-            lambda corrections: self.writer.do(
-                getattr(corrections, way), then=self._changed
+            self.area.turn_back(way)
+        else:
+            self._with_corrections(
+                lambda c: turn_back(self.writer, c, way, self._changed, self._long)
             )
-        )
+
+    def _turn_back_much(self, way: "Way") -> None:
+        """With progress; strokes would wait until it has ended, so none are made."""
+        if self._job is not None:
+            self._say("Something is being changed; wait for it, or stop it first.")
+            return
+        view, painting = self._view, self.correct.isChecked()
+
+        def go_on() -> None:
+            self.correct.setEnabled(True)
+            self.correct.setChecked(painting and view is self._view)
+
+        self.correct.setChecked(False)
+        self.correct.setEnabled(False)
+        title = "Undoing" if way == "undo" else "Redoing"
+        self._work(title, lambda c: c.turning_back(way), WHOLE, go_on)
 
     def _changed(self, roi: Roi | None = None) -> None:
         """Corrections are others now; the work area shows its own already."""
@@ -290,8 +309,8 @@ class CorrectPart(QWidget):
             report(error)
             return []
 
-    def _revert(self, roi: Roi) -> None:
-        self._work("Reverting", lambda c: c.revert(roi))
+    def _revert(self, place: Place) -> None:
+        self._work("Reverting", lambda c: c.revert(place))
 
     # -- from files ---------------------------------------------------------------
 
@@ -309,14 +328,18 @@ class CorrectPart(QWidget):
     # -- long work ----------------------------------------------------------------
 
     def _work(
-        self, title: str, make: "Callable[[Corrections], Iterator[float]]"
+        self,
+        title: str,
+        make: "Callable[[Corrections], Iterator[float]]",
+        stop_tip: str = STAYS,
+        then: "Callable[[], None]" = lambda: None,
     ) -> None:
         """Change much, on a thread of its own: strokes are written all the while."""
 
         def start(corrections: "Corrections") -> None:
             if self._job is not None:
                 return
-            self.bar.begin(title)
+            self.bar.begin(title, stop_tip)
             self._job = self._jobs.start(
                 _made, make, corrections, yielded=progressed, finished=ended
             )
@@ -332,11 +355,11 @@ class CorrectPart(QWidget):
             self.bar.end()
             self._changed()
             self._show_state()
+            then()
 
         self._with_corrections(start)
 
     def _stop_job(self) -> None:
-        """What is done stays, and can be undone."""
         if self._job is not None:
             self._job.quit()
         self._bringing.stop()

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.types import LabelClass, Place, Roi
+from napari_uhrseg.types import LabelClass, Place
 from napari_uhrseg.ui.legend import swatch
 from napari_uhrseg.ui.rows import push_button
 
@@ -54,7 +54,7 @@ def tally(store: "LabelStore", corrections: "Corrections | None") -> Tally:
 class PlacesList(QWidget):
     """One row a place, the largest first; hidden while there is none."""
 
-    jumped = Signal(object)  # Roi
+    jumped = Signal(object)  # Place
     reverted = Signal(object)
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class PlacesList(QWidget):
             y, x = (round(v) for v in place.roi.center)
             total = sum(place.pixels.values())
             item = QTreeWidgetItem([f"x {x:,}, y {y:,}", f"{total:,}"])
-            item.setData(0, Qt.ItemDataRole.UserRole, place.roi)
+            item.setData(0, Qt.ItemDataRole.UserRole, place)
             item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
             known = [i for i in place.pixels if i in by_id]
             if known:
@@ -117,6 +117,6 @@ class PlacesList(QWidget):
     def _tell(self, signal: Signal, item: QTreeWidgetItem | None = None) -> None:
         item = item or self.tree.currentItem()
         if item is not None:
-            roi = item.data(0, Qt.ItemDataRole.UserRole)
-            if isinstance(roi, Roi):
-                signal.emit(roi)
+            place = item.data(0, Qt.ItemDataRole.UserRole)
+            if isinstance(place, Place):
+                signal.emit(place)

@@ -18,10 +18,10 @@ from napari_uhrseg.ui.jobs import report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.painting import PaintLayer
 from napari_uhrseg.ui.view import view_rectangle
-from napari_uhrseg.ui.writer import Writer
+from napari_uhrseg.ui.writer import Writer, turn_back
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections import Corrections, Way
 
 BRUSH = 20  # pixels
 FILLED = (
@@ -52,6 +52,7 @@ class WorkArea(QObject):
     moved = Signal(str)  # in words, what can be painted now
     chosen = Signal(int)  # class id, by picker or key
     closed = Signal()  # the person has removed the layer
+    long = Signal(str)  # "undo" or "redo" of so much that it is a job
 
     def __init__(
         self, viewer: Any, view: LabelsView, corrections: "Corrections", writer: Writer
@@ -84,10 +85,13 @@ class WorkArea(QObject):
         return self._area
 
     def undo(self) -> None:
-        self._writer.do(self._corrections.undo, then=self._turned_back)
+        self.turn_back("undo")
 
     def redo(self) -> None:
-        self._writer.do(self._corrections.redo, then=self._turned_back)
+        self.turn_back("redo")
+
+    def turn_back(self, way: "Way") -> None:
+        turn_back(self._writer, self._corrections, way, self._turned_back, self.long)
 
     def choose(self, class_id: int) -> None:
         """Paint this class from now on; 0 takes the eraser."""

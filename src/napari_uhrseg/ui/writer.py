@@ -3,11 +3,17 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_uhrseg.ui.jobs import report
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections import Corrections, Way
+    from napari_uhrseg.types import Roi
+
+SHORT = 8  # parts of a change, some 50 ms each, that are taken back at once
 
 
 class Writer(QObject):
@@ -58,3 +64,29 @@ class Writer(QObject):
     def _tell(self, tell: Callable[[Any], None], value: object) -> None:
         if not self._closed:
             tell(value)
+
+
+def turn_back(
+    writer: Writer,
+    corrections: "Corrections",
+    way: "Way",
+    then: "Callable[[Roi | None], None]",
+    long: Any,
+) -> None:
+    """Undo or redo after what waits; ``long`` is emitted where that would take long.
+
+    Then nothing has been done, and `Corrections.turning_back` is for a job.
+    """
+
+    def work() -> "Roi | bool | None":
+        if corrections.parts_of(way) > SHORT:
+            return True
+        return corrections.undo() if way == "undo" else corrections.redo()
+
+    def told(found: "Roi | bool | None") -> None:
+        if isinstance(found, bool):
+            long.emit(way)
+        else:
+            then(found)
+
+    writer.do(work, then=told)
