@@ -1,6 +1,6 @@
 """How long painting holds the window, and what memory it takes, on 100,000 x 100,000.
 
-60 strokes of the mouse, the view moved there and back after every third. The
+180 strokes of the mouse, the view moved there and back after every third. The
 first rows are the time that a handler of ours, and napari's painting in it, keeps the
 Qt thread: by the clock, and without what other programs took of the processor. Then
 the delays of a heartbeat, drawing by software included.
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIDE = 100_000
-STROKES = 60
+STROKES = 180
+TURN = 30  # strokes after which the moves go back: decoded chunks are bounded too
 PER_MOVE = 3  # strokes between two moves of the view
 EACH = 1.0  # seconds a stroke
 LABELLED = 8  # chunks a side that are labelled, where the strokes are
@@ -34,7 +35,6 @@ Times = tuple[float, float]  # seconds by the clock, and of the processor
 def run(image: Path | None, checkpoint: Path | None) -> Table:
     import napari
 
-    napari.utils.resize_dask_cache(0)  # of the image, which would grow as one moves
     viewer = napari.Viewer(title="napari-uhrseg benchmark")
     viewer.window.resize(1600, 1000)
     try:
@@ -75,7 +75,7 @@ def _measure(viewer: Any, path: Path) -> Table:
     on_disk: list[float] = []
     for number in range(STROKES):
         if number and number % PER_MOVE == 0:
-            place += (1 if number <= STROKES // 2 else -1) * np.array((310, 150))
+            place += (1 if (number - 1) // TURN % 2 == 0 else -1) * np.array((310, 150))
             _look_at(viewer, place)
             _live(EACH / 2)
         area.layer.selected_label = 1 + number % 4
@@ -96,9 +96,10 @@ def _measure(viewer: Any, path: Path) -> Table:
     table.add_row("anything, with drawing (heartbeat)", *_figures(
         np.diff(beats) - BEAT))  # fmt: skip
     table.add_row("(not held) release until written", *_figures(on_disk))
-    first, last = memory[9] / MB, memory[-1] / MB
+    third, last = memory[STROKES // 3 - 1] / MB, memory[-1] / MB
     table.caption = (
-        f"Memory after 10 strokes {first:.0f} MB, after {STROKES} {last:.0f} MB, "
+        f"Memory after {STROKES // 3} strokes {third:.0f} MB, after {STROKES} "
+        f"{last:.0f} MB, "
         f"at most {max(memory) / MB:.0f} MB; {sum(corrections.counts().values()):,} "
         "pixels corrected"
     )

@@ -25,6 +25,7 @@ from napari_uhrseg.models.header import read_card
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.loading import keep_triton_out
+from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.rows import Fold
 
 pytestmark = pytest.mark.gui
@@ -401,3 +402,79 @@ def test_closing_the_dock_ends_the_training(viewer, corrected, qtbot):
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     viewer.window.remove_dock_widget(corrected)
     assert QThreadPool.globalInstance().waitForDone(20_000)
+
+
+def open_again(viewer, panel, qtbot, path):
+    """Close the labels, and open them as another day would."""
+    viewer.layers.remove(panel.segment.view.layer)
+    qtbot.waitUntil(lambda: panel.segment.view is None, timeout=10_000)
+    panel.labels.open(path)
+    qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=30_000)
+
+
+def test_what_was_learnt_is_offered_again_until_it_is_decided_on(
+    viewer, learnt, qtbot, tmp_path
+):
+    part, path = learnt.finetune, tmp_path / "labels.zarr"
+    said, draft = part.outcome.verdict.text(), part._outcome.path
+    assert path in draft.parents
+    open_again(viewer, learnt, qtbot, path)
+    qtbot.waitUntil(lambda: not part.outcome.isHidden(), timeout=20_000)
+    assert part.outcome.verdict.text() == said
+    assert "keep or discard" in part.bar.status.text()
+    assert not part.bar.start.isEnabled()
+    target = tmp_path / "kept.safetensors"
+    part.keep(target)
+    qtbot.waitUntil(lambda: learnt.segment.model.path == target, timeout=20_000)
+    assert read_card(target).metrics["miou"] > 0.5
+    assert not draft.parent.exists()
+    open_again(viewer, learnt, qtbot, path)
+    qtbot.wait(1000)
+    assert part.outcome.isHidden()
+
+
+def test_closing_the_window_loses_nothing_that_was_learnt(
+    viewer, learnt, scene, qtbot, tmp_path
+):
+    said = learnt.finetune.outcome.verdict.text()
+    viewer.window.remove_dock_widget(learnt)
+    assert QThreadPool.globalInstance().waitForDone(20_000)
+    viewer.layers.clear()
+    again = Panel(viewer)
+    viewer.window.add_dock_widget(again)
+    add_image(viewer, scene[1])
+    again.labels.open(tmp_path / "labels.zarr")
+    qtbot.waitUntil(lambda: not again.finetune.outcome.isHidden(), timeout=30_000)
+    assert again.finetune.outcome.verdict.text() == said
+    told = [n.message for n in notification_manager.records]
+    assert any("not decided on yet" in text for text in told)
+    again.finetune.outcome.discard.click()
+    assert not list(tmp_path.rglob(".finetune"))
+    again.stop()
+    assert QThreadPool.globalInstance().waitForDone(20_000)
+
+
+def test_worse_is_said_in_words_and_nothing_is_replaced(
+    learnt, scene, qtbot, parent, tmp_path
+):
+    """A network that knows the squares is taught the other way round for too long."""
+    part, segment = learnt.finetune, learnt.segment
+    good = tmp_path / "good.safetensors"
+    part.keep(good)
+    qtbot.waitUntil(lambda: part.form.start == good, timeout=20_000)
+    before, files = good.read_bytes(), sorted(tmp_path.glob("*.safetensors"))
+    set_by_hand(part, steps=2, learning_rate=0.5)  # it forgets all
+    train(part, qtbot)
+    assert part.outcome.verdict.text().startswith("Worse by ")
+    assert "the checkpoint it started from is the better one" in (
+        part.outcome.verdict.text()
+    )
+    row = part.outcome.table.topLevelItem(0)
+    assert float(row.text(2)) < float(row.text(1))
+    assert row.text(3).startswith("−")
+    assert segment.model.path == good
+    assert good.read_bytes() == before
+    assert sorted(tmp_path.glob("*.safetensors")) == files
+    part.outcome.discard.click()
+    assert segment.model.path == good
+    assert part.form.start == good

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
@@ -16,6 +17,8 @@ from superqt.utils import qdebounced
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import FineTuneSettings
+from napari_uhrseg.ui import finetune_drafts as drafts
 from napari_uhrseg.ui import finetune_work as work
 from napari_uhrseg.ui.curves import Curves
 from napari_uhrseg.ui.finetune_after import LIKELY, AfterPart
@@ -37,6 +40,10 @@ LOOKING = "Looking at what was corrected…"
 NO_LABELS = (
     "There are no labels to learn from: Segment the image and correct it, or make new "
     "labels and paint."
+)
+LEFT = (
+    "What was learnt from these labels is not decided on yet: keep or discard it in "
+    "the Fine-tune part."
 )
 UNDECIDED = "Keep or discard what was learnt first."
 CANCELLING = "The best so far is offered."
@@ -124,6 +131,10 @@ class FineTunePart(QWidget):
 
     def set_view(self, view: LabelsView | None) -> None:
         """The labels shown, whose corrections teach."""
+        if view is not self._view and self._training is None:
+            self._put_away()
+            if view is not None:
+                self._ask_undecided(view)
         self._view = view
         self._show_new_model()
         self.refresh()
@@ -169,7 +180,10 @@ class FineTunePart(QWidget):
         self.refresh_standing()
 
     def stop(self) -> None:
-        """The panel is going: let go of the viewer."""
+        """The panel is going: let go of the viewer; what was learnt is kept."""
+        best = self._training and self._training.best_so_far()
+        if best is not None:
+            self._remember(best)
         self._later.cancel()
         for event in self._camera:
             event.disconnect(self._moved)
@@ -265,7 +279,9 @@ class FineTunePart(QWidget):
         self.form.setEnabled(False)
         self.after.set_blocked("A training is going on.")
         self.busyChanged.emit(True)
-        draft = Path(self._drafts.name) / self._target.name
+        draft = drafts.new_draft(
+            request.store, self._target.name, Path(self._drafts.name)
+        )
         self._training.start(self._jobs, request, draft)
 
     def _toggle_pause(self) -> None:
@@ -286,10 +302,50 @@ class FineTunePart(QWidget):
         self.bar.idle(UNDECIDED if compared else "", status)
         self.refresh()
         if compared is not None:
+            self._remember(compared)
             self.outcome.show_outcome(compared, self._view and self._view.legend)
         self.busyChanged.emit(False)
 
     # -- what came out -----------------------------------------------------------
+
+    def _remember(self, compared: Compared) -> None:
+        """So that it is offered again where the window closes before the decision."""
+        if self._trained is not None:
+            try:
+                drafts.remember(compared, self._trained.start)
+            except OSError as error:
+                report(error)
+
+    def _put_away(self) -> None:
+        """Other labels are shown; what is kept with these is offered with them."""
+        outcome = self._outcome
+        if outcome is not None and outcome.path.parent.name == drafts.FOLDER:
+            self._outcome, self._status = None, ""
+            self.changes.remove()
+            self.outcome.hide()
+
+    def _ask_undecided(self, view: LabelsView) -> None:
+        def found(draft: "tuple[Compared, Path | work.NewModel] | None") -> None:
+            busy = self._training is not None or self._outcome is not None
+            if draft is not None and view is self._view and not busy:
+                self._offer(view, *draft)
+
+        self._jobs.call(drafts.undecided, view.store.path, returned=found)
+
+    def _offer(
+        self, view: LabelsView, draft: Compared, start: "Path | work.NewModel"
+    ) -> None:
+        """Let the person decide on what an earlier window has learnt."""
+        self._outcome = draft
+        settings = FineTuneSettings(device=self._hardware.device or "auto")
+        self._trained = work.Request(
+            view.image, view.store.path, start, settings, self._hardware.budget_bytes
+        )
+        self._target = work.next_version(self._trained)
+        self._status = "Learnt earlier from these labels: keep or discard it."
+        self.outcome.show_outcome(draft, view.legend, into_sight=False)
+        self.bar.idle(UNDECIDED, self._status)
+        show_info(LEFT)
 
     def discard(self) -> None:
         """Forget what was learnt."""
@@ -327,7 +383,7 @@ class FineTunePart(QWidget):
 
     def _decided(self, status: str) -> None:
         if self._outcome is not None:
-            self._outcome.path.unlink(missing_ok=True)
+            drafts.forget(self._outcome.path)
         self._outcome = None
         self.changes.remove()
         self.outcome.hide()

@@ -66,7 +66,9 @@ class OutcomePart(QWidget):
             layout.addWidget(part)
         self.hide()
 
-    def show_outcome(self, compared: Compared, legend: Legend | None) -> None:
+    def show_outcome(
+        self, compared: Compared, legend: Legend | None, *, into_sight: bool = True
+    ) -> None:
         """The verdict and the figures; the legend gives the classes' colours."""
         verdict = compared.verdict
         self.verdict.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
@@ -83,7 +85,8 @@ class OutcomePart(QWidget):
         self._fit(len(names))
         self.table.setVisible(bool(compared.before) and bool(names))
         self.show()
-        QTimer.singleShot(50, self._into_sight)  # when the layout has made room
+        if into_sight:
+            QTimer.singleShot(50, self._into_sight)  # when the layout has made room
 
     def set_comparing(self, comparing: bool) -> None:
         self.changes.setText(STOP if comparing else SHOW)

@@ -39,8 +39,8 @@ def image_layers(image: Image) -> list[LayerData]:
         image.on_read_error = show_warning
     shared = {"metadata": {KEY: image}, **_world(image, len(image.planes))}
     shared["multiscale"] = len(image.levels) > 1
-    if image.missing_levels:  # they change as they are filled
-        shared["cache"] = False
+    # napari's would keep a quarter of the memory full of what the chunk cache has
+    shared["cache"] = False
     if image.rgb:
         options = {"name": image.name, "rgb": True, "contrast_limits": (0, 255)}
         return [(_data(image.levels), {**shared, **options}, "image")]

@@ -1,0 +1,75 @@
+"""What was learnt and not decided on yet: kept with the labels until it is."""
+
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.ui.finetune_work import NewModel
+
+FOLDER = ".finetune"  # in the store of the labels
+STALE = 7 * 24 * 3600  # seconds after which what a kill has left is removed
+
+
+def new_draft(store: Path, name: str, fallback: Path) -> Path:
+    """Where a training writes: with the labels, else in the fallback."""
+    folder = store / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        folder = fallback
+    for file in folder.glob("*.safetensors"):
+        with suppress(OSError):
+            left = not _note(file).exists()
+            if left and time.time() - file.stat().st_mtime > STALE:
+                file.unlink()
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return folder / f"{stamp}-{os.getpid()}-{name}"
+
+
+def remember(compared: Compared, start: Path | NewModel) -> None:
+    """Write beside the draft what the person has to know to decide."""
+    came_from = str(start) if isinstance(start, Path) else asdict(start)
+    said = {
+        "before": dict(compared.before),
+        "after": dict(compared.after),
+        "verdict": compared.verdict,
+        "start": came_from,
+    }
+    note = _note(compared.path)
+    building = note.with_suffix(".new")
+    building.write_text(json.dumps(said), "utf-8")
+    building.replace(note)
+
+
+def undecided(store: Path) -> tuple[Compared, Path | NewModel] | None:
+    """The newest draft of a store, and what it started from."""
+    for note in sorted((store / FOLDER).glob("*.json"), reverse=True):
+        draft = note.with_suffix(".safetensors")
+        try:
+            said = json.loads(note.read_text("utf-8"))
+            begun = said["start"]
+            start = Path(begun) if isinstance(begun, str) else NewModel(**begun)
+            found = Compared(said["before"], said["after"], said["verdict"], draft)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged from outside
+        if draft.exists():
+            return found, start
+    return None
+
+
+def forget(draft: Path) -> None:
+    """It was kept elsewhere, or discarded."""
+    for file in (_note(draft), draft):
+        with suppress(OSError):
+            file.unlink()
+    with suppress(OSError):  # where another one is left
+        if draft.parent.name == FOLDER:
+            draft.parent.rmdir()
+
+
+def _note(draft: Path) -> Path:
+    return draft.with_suffix(".json")
