@@ -24,9 +24,9 @@ import torch
 from napari_uhrseg.engine.corrected import SECRET, Corrected
 from napari_uhrseg.engine.device import (
     MemoryBudget,
-    choose_precision,
     find_device,
     running,
+    training_precision,
 )
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import NEW, fresh
@@ -37,7 +37,6 @@ from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
 from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.samples import IGNORED, Scene
-from napari_uhrseg.engine.train import trainable
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer, own_loss
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
@@ -176,7 +175,7 @@ def _course(
     stop: Stop | None,
 ) -> Course:
     found = find_device(budget.device if budget else settings.device)
-    precision = trainable(choose_precision(settings.precision, found))
+    precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
     old, objective = checkpoint.model.to(device).eval(), own_loss
     model = (
