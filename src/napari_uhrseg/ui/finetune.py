@@ -5,6 +5,7 @@ leaves a draft; Keep makes the draft a checkpoint, and nothing else replaces any
 """
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,9 +182,11 @@ class FineTunePart(QWidget):
 
     def stop(self) -> None:
         """The panel is going: let go of the viewer; what was learnt is kept."""
-        best = self._training and self._training.best_so_far()
-        if best is not None:
-            self._remember(best)
+        if self._training is not None:
+            with suppress(UhrSegError):  # it cannot be read
+                best = self._training.best_so_far()
+                if best is not None:
+                    self._remember(best)
         self._later.cancel()
         for event in self._camera:
             event.disconnect(self._moved)
