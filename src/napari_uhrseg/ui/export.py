@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.io.export import export, format_named, formats, warnings
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.output import folder_of, free_name
 from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow, note, push_button
 from napari_uhrseg.ui.shown import ShownLabels
 
@@ -96,9 +96,8 @@ class ExportPart(QWidget):
         store = self._shown.store
         if store is not None and self.line.text().strip() in ("", self._proposed):
             near = store.image_path if store.temporary else store.path
-            folder = Path.home() if near is None else near.parent
             name = f"{(near or store.path).name.split('.')[0]}_{chosen.name}"
-            target = folder / (name + chosen.suffix)
+            target = folder_of(near) / (name + chosen.suffix)
             self._proposed = str(free_name(target) if target.exists() else target)
             self.line.setText(self._proposed)
         if self._job is None:

@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.addresses import Address, is_there
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
@@ -37,7 +38,7 @@ class Request:
     checkpoint: Path
     settings: SegmentSettings
     budget_bytes: int
-    output: Path | None
+    output: Address | None
     only_likely: bool = False
     scheduler: str = ""
 
@@ -109,7 +110,7 @@ def prepare(request: Request) -> Prepared:
     from napari_uhrseg.io.labels import LabelStore
 
     planned = plan(request)
-    if request.output is None or not request.output.exists():
+    if request.output is None or not is_there(request.output):
         return Prepared(request, planned)
     network = checkpoint_of(request.checkpoint).card.legend
     with LabelStore.open(request.output) as store:
@@ -204,10 +205,10 @@ def _open_store(
 ) -> "LabelStore":
     from napari_uhrseg.io.labels import LabelStore
 
-    if kept is not None and kept.path.exists():
+    if kept is not None and is_there(kept.path):
         kept.take()
         return kept
-    if request.output is not None and request.output.exists():
+    if request.output is not None and is_there(request.output):
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)
 
