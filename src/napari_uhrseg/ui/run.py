@@ -32,6 +32,7 @@ class Request:
     ``output`` None: as long as the window. ``only_likely``: end after what is in view
     and where labels will most likely be others than those that are there.
     ``scheduler``: the address of a cluster that does the work; empty: this process.
+    ``budget_bytes``: on its device; on a cluster each worker's, 0 for its default.
     """
 
     image: Image
@@ -88,7 +89,11 @@ def plan(request: Request) -> "Plan":
         from napari_uhrseg.engine.cluster import plan_on_cluster
 
         return plan_on_cluster(
-            request.scheduler, request.image, request.checkpoint, request.settings
+            request.scheduler,
+            request.image,
+            request.checkpoint,
+            request.settings,
+            _of_a_worker(request),
         )
     return make_plan(
         request.image,
@@ -160,7 +165,7 @@ def run(
                 request.checkpoint,
                 store,
                 request.settings,
-                None,  # a worker knows its own memory
+                _of_a_worker(request),
                 focus,
                 stop,
                 replace_other=replacing,
@@ -211,6 +216,15 @@ def _open_store(
     if request.output is not None and is_there(request.output):
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)
+
+
+def _of_a_worker(request: Request) -> "MemoryBudget | None":
+    """What each worker may take; None: what it takes by default."""
+    if not request.budget_bytes:
+        return None
+    return replace(
+        budget_of("cpu", request.budget_bytes), device=request.settings.device
+    )
 
 
 def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
