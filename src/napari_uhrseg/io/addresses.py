@@ -19,7 +19,9 @@ def address(name: str | Address) -> Address:
 
     Raises OpenError where nothing here knows that kind of URL.
     """
-    if isinstance(name, Path | UPath):
+    if isinstance(name, Path):
+        return name.expanduser()
+    if isinstance(name, UPath):
         return name
     protocol, found, rest = name.partition("://")
     if not found:
