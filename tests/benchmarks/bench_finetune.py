@@ -4,12 +4,12 @@ bench_finetune.py --rows DIR [--methods NAME ...] [--seeds N ...]
 bench_finetune.py --rows DIR --table docs/finetuning.md
 
 A sample checkpoint meets a world it was not trained on: another seed, its palette
-shifted. With --aerial DIR a photograph instead, for --methods scpseg sgnet: the
-checkpoint of the other scenes meets scene 3. In every round the person paints strokes
-over the worst places of one half of the ground (a chessboard), fine-tunes, and keeps
-what is not said to be worse; mIoU is that of the other half. A file a round stands in
-DIR as soon as it is measured, with the checkpoint beside it: what is there is not done
-again.
+shifted. With --aerial DIR --checkpoints WORK a photograph instead: the checkpoints that
+make_checkpoints.py trained on the other scenes meet scene 3. In every round the person
+paints strokes over the worst places of one half of the ground (a chessboard),
+fine-tunes, and keeps what is not said to be worse on windows enough to rely on; mIoU is
+that of the other half. A file a round stands in DIR as soon as it is measured, with the
+checkpoint beside it: what is there is not done again.
 """
 
 import argparse
@@ -167,7 +167,7 @@ def learn(
                 told["lesson"] = lesson.summary()
             case Compared(before, after, verdict, _):
                 told["verdict"] = verdict
-                told["kept"] = "worse" not in verdict
+                told["kept"] = "worse" not in verdict or "too few" in verdict
                 told["own"] = [before.get("miou"), after.get("miou")]
     return told
 
@@ -212,6 +212,9 @@ def main() -> None:
     parser.add_argument("--radius", type=int, default=16, help="of a stroke, pixels")
     parser.add_argument("--side", type=int, default=2048, help="of the world, pixels")
     parser.add_argument("--aerial", type=Path, help="a folder of images and masks")
+    parser.add_argument(
+        "--checkpoints", type=Path, help="the --work folder of make_checkpoints.py"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], help="steps=100 trains=head")
     parser.add_argument("--table", type=Path, help="put the table into this file")
@@ -227,8 +230,7 @@ def main() -> None:
         for method in args.methods:
             settings = FineTuneSettings(**{"seed": seed, "device": "cpu", **values})
             if args.aerial:
-                # there is no plain one among the samples
-                start = sample(f"{method}_aerial.safetensors")
+                start = args.checkpoints / f"aerial-{method}-0.safetensors"
                 ground = aerial(args.aerial, load_checkpoint(start).card.legend, 3)
                 name = f"aerial-{method}-{seed}"
             else:

@@ -9,15 +9,9 @@ from correcting import LEGEND, checkpoint, correct, squares, stroke_everywhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.corrected import (
-    HONEST,
-    SECRET,
-    find_places,
-    find_points,
-    hold_out,
-    sight,
-)
+from napari_uhrseg.engine.corrected import SECRET, sight
 from napari_uhrseg.engine.lesson import gather, told
+from napari_uhrseg.engine.places import HONEST, find_places, find_points, hold_out
 from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.engine.views import covered
 from napari_uhrseg.errors import TrainingError

@@ -187,6 +187,20 @@ def test_a_figure_of_a_few_windows_is_called_that(held_out, few):
     assert ("too few to rely on" in said) == few
 
 
+def test_with_few_held_out_windows_the_last_weights_are_kept(tmp_path):
+    """The best of several looks at a window or two would be luck."""
+    truth, image = squares()
+    net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
+    with LabelStore.create(None, image, LEGEND) as store:
+        for y, x in ((40, 40), (40, 700), (600, 40), (600, 700)):
+            roi = Roi(y, x, 16, 16)
+            correct(store, roi, truth[roi.slices])
+        events = list(fine_tune(image, net, store, output, FEW))
+    assert events[0].lesson.honest
+    assert 0 < events[0].lesson.held_out < 5
+    assert load_checkpoint(output).card.metrics["step"] == FEW.steps
+
+
 def test_worse_is_said_in_words(corrected, tmp_path):
     """A good network that is taught the opposite of what held-out places say."""
     _, image, store = corrected

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.types import FineTuneSettings, SegmentSettings
 from napari_uhrseg.ui.form import Form
 
 NAMES = ("precision", "overlap", "bands", "scale", "value_range", "skip_glass")
@@ -54,3 +54,15 @@ def test_nonsense_is_told_in_words(form, name, text):
     form.widgets[name].setText(text)
     with pytest.raises(ValueError, match=f"{text!r} is not"):
         form.values()
+
+
+def test_auto_is_not_nothing(qtbot):
+    """Weight 0 lets old answers go; left alone, the weight is found by itself."""
+    form = Form(FineTuneSettings, ("keep_old",))
+    qtbot.addWidget(form)
+    box = form.widgets["keep_old"]
+    assert form.values() == {"keep_old": None}
+    assert box.text() == "auto"
+    box.setValue(0)
+    assert form.values() == {"keep_old": 0.0}
+    assert box.text() == "0.00"

@@ -59,7 +59,8 @@ def finetune(
     memory_budget: MemoryOption = None,
     device: DeviceOption = "auto",
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="bf16 is quicker on a GPU.")
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="auto: bf16 where the device is made for it."),
     ] = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a finished checkpoint.")

@@ -85,7 +85,8 @@ def train(
     ] = 0.0,
     device: DeviceOption = "auto",
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="bf16 is quicker.")
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="auto: bf16 where the device is made for it."),
     ] = "auto",
     resume: Annotated[
         bool, typer.Option(help="Go on with a training that was stopped.")

@@ -3,6 +3,7 @@
 ::
 
     corrections -> places -> windows of this model        yields Gathered
+    what it has right of the corrections                  -> weight of its old answers
     the checkpoint on the held-out places                 yields Validated(0, ...)
     steps: corrected pixels teach; where nothing was      yields Progress, Trained,
     corrected, the old answer is held                     Validated, Saved
@@ -12,7 +13,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,22 +21,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.corrected import Corrected
+from napari_uhrseg.engine.corrected import SECRET, Corrected
 from napari_uhrseg.engine.device import (
     MemoryBudget,
-    choose_precision,
     find_device,
     running,
+    training_precision,
 )
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import NEW, fresh
-from napari_uhrseg.engine.job import Stop
-from napari_uhrseg.engine.keeping import Keeping
+from napari_uhrseg.engine.job import Stop, Stopped, interruptible
+from napari_uhrseg.engine.keeping import Keeping, odds
 from napari_uhrseg.engine.learncost import fitting_batch
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
-from napari_uhrseg.engine.metrics import Counter
+from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.recipe import Schedule
-from napari_uhrseg.engine.train import trainable
+from napari_uhrseg.engine.samples import IGNORED, Scene
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer, own_loss
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
@@ -43,7 +44,7 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
-from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
+from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Roi, Stage
 from napari_uhrseg.types.learning import QUICK
 
 __all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
@@ -51,6 +52,7 @@ __all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
 RATE = 5e-4
 FIRST, FIRST_RATE = 400, 2e-3  # of a network that starts from nothing
 SCORED = 128  # held-out windows that are run in a validation, at most
+JUDGED = 16  # windows that tell how much of the corrections a model has right
 SAME = 0.005  # mIoU; a smaller difference is none
 RELIABLE = 5  # held-out windows; a figure of fewer says little
 
@@ -128,7 +130,10 @@ def fine_tune(
     source = gather(image, checkpoint, store, settings.places)
     found = told(source)
     yield Gathered(found)
-    course = _course(source, checkpoint, output, settings, budget)
+    try:
+        course = _course(source, checkpoint, output, settings, budget, stop)
+    except Stopped:
+        return
     trainer = Trainer(replace(course, keep_state=resume), output)
     trainer.prepare(resume, overwrite)
     try:
@@ -167,11 +172,12 @@ def _course(
     output: Path,
     settings: FineTuneSettings,
     budget: MemoryBudget | None,
+    stop: Stop | None,
 ) -> Course:
     found = find_device(budget.device if budget else settings.device)
-    precision = trainable(choose_precision(settings.precision, found))
+    precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
-    old = checkpoint.model.to(device).eval()
+    old, objective = checkpoint.model.to(device).eval(), own_loss
     model = (
         grown(old, checkpoint.card, source.legend)
         if len(source.legend) > len(checkpoint.card.legend)
@@ -189,6 +195,12 @@ def _course(
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
     new = checkpoint.hash == NEW
+    if not new:
+        weight = settings.keep_old
+        if weight is None:
+            with interruptible(old, stop):
+                weight = odds(_right(source, device, precision, old))
+        objective = Keeping(old, weight)
     return Course(
         model=model,
         schedule=schedule,
@@ -203,8 +215,10 @@ def _course(
         precision=precision,
         validate_every=max(1, schedule.total // 5),
         log_every=max(1, min(10, schedule.total // 20)),
-        objective=own_loss if new else Keeping(old, settings.keep_old),
+        objective=objective,
         baseline=not new,
+        # with few windows the best of many is luck
+        selects=len(source.held_windows) >= RELIABLE,
         started=not new,
         frozen_norm=settings.frozen_norm and not new,
     )
@@ -228,10 +242,11 @@ def _recipe(
     window = model.spec.window
     usual = 8 if new and window <= 256 else 4 if window <= 512 else 2
     size = settings.batch_size or usual
-    if min(steps, rate) <= 0 or size < 2 or settings.keep_old < 0:
+    keep = settings.keep_old or 0.0
+    if min(steps, rate) <= 0 or size < 2 or keep < 0:
         raise TrainingError(
             f"{steps} steps of {size} windows at learning rate {rate:g} cannot be "
-            f"trained, holding old answers with weight {settings.keep_old:g}.",
+            f"trained, holding old answers with weight {keep:g}.",
             "Take a step or more, 2 windows or more, a rate above 0 and a weight of 0 "
             "or more.",
         )
@@ -272,10 +287,41 @@ def _score(
     model: Segmenter,
 ) -> Iterator[Metrics | None]:
     """The held-out windows, corrected pixels alone; classes that occur in them."""
-    every = -(-len(source.held_windows) // SCORED)
-    windows = source.held_windows[::every]
-    counter = Counter([c.name for c in source.legend])
-    scene = source.held_scene
+    scores = Counter([c.name for c in source.legend]).scores()
+    scene, windows = source.held_scene, _some(source.held_windows, SCORED)
+    for some in _compared(source, scene, windows, size, device, precision, model):
+        scores += some
+        yield None
+    there = scores.counts.sum(1) > 0
+    iou = {
+        f"iou/{name}": float(value)
+        for name, value, occurs in zip(scores.names, scores.iou, there, strict=True)
+        if occurs
+    }
+    yield {"miou": float(scores.iou[there].mean()), **iou} if iou else {}
+
+
+def _right(
+    source: Corrected, device: torch.device, precision: str, model: Segmenter
+) -> float:
+    """Share of the taught corrections that a model has right, a mean over classes."""
+    scores = Counter([c.name for c in source.legend]).scores()
+    windows = _some(source.training_windows, JUDGED)
+    for some in _compared(source, source.scene, windows, 1, device, precision, model):
+        scores += some
+    return float(np.nanmean(scores.recall)) if scores.counts.any() else 0.0
+
+
+def _compared(
+    source: Corrected,
+    scene: Scene,
+    windows: Sequence[Roi],
+    size: int,
+    device: torch.device,
+    precision: str,
+    model: Segmenter,
+) -> Iterator[Scores]:
+    """Labels against corrections, a batch of windows at a time."""
     for first in range(0, len(windows), size):
         some = windows[first : first + size]
         batch = scene.inputs(some, source.spec)
@@ -284,17 +330,17 @@ def _score(
         with running(device, precision):
             logits = model(batch[index].to(device))["logits"]
             labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
+        counter = Counter([c.name for c in source.legend])
         for window, found in zip(some, labels, strict=False):
-            counter.add(source.merged[found], scene.labels(window))
-        yield None
-    scores = counter.scores()
-    there = scores.counts.sum(1) > 0
-    iou = {
-        f"iou/{name}": float(value)
-        for name, value, occurs in zip(scores.names, scores.iou, there, strict=True)
-        if occurs
-    }
-    yield {"miou": float(scores.iou[there].mean()), **iou} if iou else {}
+            truth = scene.labels(window)
+            truth[truth == SECRET] = IGNORED
+            counter.add(source.merged[found], truth)
+        yield counter.scores()
+
+
+def _some(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
+    """Evenly chosen ones, about so many at most."""
+    return windows[:: max(1, -(-len(windows) // most))]
 
 
 def _card(

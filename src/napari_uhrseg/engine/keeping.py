@@ -4,12 +4,24 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_uhrseg.engine.corrected import SECRET
 from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.models.base import Batch, Segmenter
 
 SURE = 0.5  # probability below which an old answer is not worth holding
+CELL, REACH = 8, 8  # pixels; cells that doubt reaches beyond a pixel found wrong
+LEAST, MOST = 0.25, 2.0  # weights of old answers
+
+
+def odds(right: float) -> float:
+    """The weight of old answers, from the share of corrections they had right.
+
+    The odds that such an answer is right, within bounds: a model that is wrong
+    wherever somebody looked may change everywhere, a good one is held to.
+    """
+    return min(max(right / max(1 - right, 1e-6), LEAST), MOST)
 
 
 @dataclass(frozen=True)
@@ -17,8 +29,8 @@ class Keeping:
     """The method's own loss twice: on what was corrected, and on the old answers.
 
     An old answer is held where nothing was corrected, the old model was sure, and
-    the same answer was not found wrong in the same window: what a stroke mends is
-    mostly wrong beyond the stroke too.
+    the same answer was not found wrong nearby: what a stroke mends is mostly wrong
+    around the stroke too.
 
     Parameters
     ----------
@@ -58,15 +70,20 @@ class Keeping:
         chance, answer = chances.max(1)
         target = _known(batch.target)
         wrong = (target != IGNORED) & (target != answer)
-        doubtful = torch.zeros(
-            chances.shape[:2], dtype=torch.bool, device=chance.device
-        )
-        sample = torch.arange(len(target), device=target.device)[:, None, None]
-        doubtful[sample.expand_as(target)[wrong], answer[wrong]] = True
-        doubt = doubtful.gather(1, answer.flatten(1)).view_as(answer)
+        found = torch.zeros_like(chances)
+        found.scatter_(1, answer[:, None], wrong[:, None].to(found.dtype))
+        doubt = _around(found).gather(1, answer[:, None])[:, 0] > 0
         held = (batch.target == IGNORED) & (chance >= SURE) & ~doubt
         kept: Tensor = answer.where(held, IGNORED)
         return kept
+
+
+def _around(marks: Tensor) -> Tensor:
+    """(N, K, H, W) marks spread to some `CELL` x `REACH` pixels around them."""
+    cells = functional.max_pool2d(marks, CELL, ceil_mode=True)
+    near = functional.max_pool2d(cells, 2 * REACH + 1, stride=1, padding=REACH)
+    whole = functional.interpolate(near, scale_factor=CELL)
+    return whole[..., : marks.shape[-2], : marks.shape[-1]]
 
 
 def _known(target: Tensor) -> Tensor:

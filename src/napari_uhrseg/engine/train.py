@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 
-from napari_uhrseg.engine.device import choose_precision, find_device
+from napari_uhrseg.engine.device import find_device, training_precision
 from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.metrics import Counter, Cover, label_scene
 from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
 from napari_uhrseg.engine.samples import SampleSource
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer
-from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, Legend
@@ -68,19 +67,9 @@ def train(
         trainer.close()
 
 
-def trainable(precision: str) -> str:
-    """That precision, unless nothing can be learnt in it."""
-    if precision == "fp16":
-        raise TrainingError(
-            "Training in half precision (fp16) loses small gradients.",
-            "Choose auto, fp32 or bf16.",
-        )
-    return precision
-
-
 def _course(source: SampleSource, output: Path, settings: TrainSettings) -> Course:
     found = find_device(settings.device)
-    precision = trainable(choose_precision(settings.precision, found))
+    precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

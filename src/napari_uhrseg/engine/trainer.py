@@ -73,6 +73,8 @@ class Course:
         ``"fp32"`` or ``"bf16"``.
     baseline
         Whether the weights it starts from are scored first, and have to be beaten.
+    selects
+        Whether the weights that score best are kept; else the latest are.
     started
         Whether the first stage goes on from weights that know it.
     frozen_norm
@@ -94,6 +96,7 @@ class Course:
     log_every: int = 10
     objective: Objective = own_loss
     baseline: bool = False
+    selects: bool = True
     started: bool = False
     frozen_norm: bool = False
     keep_state: bool = True
@@ -242,8 +245,9 @@ class Trainer:
             for found in self.course.score(self.model):
                 metrics = found or metrics
                 yield Progress(self.step, self.total, None)
-        # with nothing held out the latest counts as the best
-        score = metrics.get("miou", float(self.step))
+        score = float(self.step)  # the latest counts as the best
+        if self.course.selects:
+            score = metrics.get("miou", score)
         better = score > self.best
         if better:
             self.best = score

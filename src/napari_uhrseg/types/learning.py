@@ -20,7 +20,8 @@ class FineTuneSettings:
         Everything, all but the encoder, or the last layer alone.
     keep_old
         Weight of the old model's answer where nothing was corrected, against 1 for
-        what was; 0 leaves such pixels out.
+        what was; 0 leaves such pixels out. ``None``: the more, the more of the
+        corrections it had right.
     places
         Level-0 rectangles to learn from; ``None``: every correction.
     frozen_norm
@@ -59,13 +60,15 @@ class FineTuneSettings:
             },
         },
     )
-    keep_old: float = field(
-        default=0.5,
+    keep_old: float | None = field(
+        default=None,
         metadata={
             "title": "Hold to old",
             "tooltip": "Where nothing was corrected, hold to the old model's answer: "
             "with this weight, against 1 for what was corrected. 0 lets it change "
-            "there as it comes.",
+            "there as it comes; auto holds the more, the more of the corrections "
+            "it had right.",
+            "minimum": 0,
             "maximum": 10.0,
             "decimals": 2,
             "step": 0.1,

@@ -101,8 +101,10 @@ def _number(
         box.setRange(low - optional, said.get("maximum", 100_000))
     else:
         box.setDecimals(said.get("decimals", 4))
-        box.setRange(said.get("minimum", 0), said.get("maximum", 64))
-        box.setSingleStep(said.get("step", 0.25))
+        low, step = said.get("minimum", 0), said.get("step", 0.25)
+        below = step if optional and "minimum" in said else 0
+        box.setRange(low - below, said.get("maximum", 64))
+        box.setSingleStep(step)
     if optional:
         box.setSpecialValueText(AUTO)
     box.setKeyboardTracking(False)

@@ -1,0 +1,162 @@
+"""Where corrections lie: places apart from each other, points to draw windows at."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from skimage.measure import label as connected
+
+from napari_uhrseg.engine.samples import IGNORED
+from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.io.levels import read
+from napari_uhrseg.types import Roi
+
+READ = 1 << 26  # pixels of the correction that are looked at for points
+KEPT = 20_000  # points of a class that are kept
+HONEST = 4  # places; fewer say nothing about ground that was not learnt from
+SHARE = 0.2  # of the places are held out
+NEAREST = 32  # pixels that places are apart at least
+ROUGHLY = 128  # pixels that a place's middle may move without being another
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Corrected pixels: (n, 2) int64 y and x in level-0 pixels, (n,) channel, place."""
+
+    at: Ints
+    channel: Ints
+    place: Ints
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Points":
+        return Points(self.at[chosen], self.channel[chosen], self.place[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where corrections lie together: a grid of cells, each with its place's number.
+
+    ``side`` of a cell in level-0 pixels; ``number`` (rows, columns) int32, 0: none.
+    Two places have a cell between them. ``apart``: whether that is as far as two
+    windows see.
+    """
+
+    side: int
+    number: npt.NDArray[np.int32]
+    apart: bool
+
+    @property
+    def count(self) -> int:
+        return int(self.number.max(initial=0))
+
+    def of(self, roi: Roi) -> npt.NDArray[np.int32]:
+        """The place of each pixel of a level-0 rectangle inside the image."""
+        rows = np.arange(roi.y, roi.bottom) // self.side
+        columns = np.arange(roi.x, roi.right) // self.side
+        return self.number[np.ix_(rows, columns)]
+
+
+def find_places(store: LabelStore, wanted: float) -> Places:
+    """The places of a store's corrections, ``wanted`` pixels apart if possible.
+
+    Where that leaves fewer than `HONEST` of them, they may be closer. Reads the
+    coarsest level only.
+    """
+    top = read(store.correction[-1], ...) != 0
+    pixel = 2 ** (len(store.correction) - 1)
+    ys, xs = np.nonzero(top)
+    side = full = max(int(np.ceil(wanted)), pixel)
+    while True:
+        cells = np.zeros([-(-n // side) for n in store.shape], bool)
+        for dy in (0, pixel - 1):
+            for dx in (0, pixel - 1):
+                rows = np.minimum((ys * pixel + dy) // side, cells.shape[0] - 1)
+                columns = np.minimum((xs * pixel + dx) // side, cells.shape[1] - 1)
+                cells[rows, columns] = True
+        number = np.asarray(connected(cells, connectivity=2), np.int32)
+        smaller = max(side // 2, min(NEAREST, full), pixel)
+        if number.max(initial=0) >= HONEST or smaller == side:
+            return Places(side, number, side == full)
+        side = smaller
+
+
+def find_points(
+    store: LabelStore, channels: npt.NDArray[np.uint8], places: Places
+) -> Points:
+    """Corrected pixels that a window can be drawn around.
+
+    Of the finest level that can be read without looking at more than `READ` pixels.
+    Memory is bounded by `KEPT`, whatever the size of the image.
+    """
+    level = coarsest = len(store.correction) - 1
+    top = np.nonzero(read(store.correction[-1], ...))
+    chunks = _chunks(top, coarsest, level)
+    while level:
+        finer = _chunks(top, coarsest, level - 1)
+        if len(finer) * CHUNK**2 > READ:
+            break
+        level, chunks = level - 1, finer
+    found: dict[int, list[Ints]] = {}
+    array = store.correction[level]
+    for row, column in chunks.tolist():
+        part = Roi(row * CHUNK, column * CHUNK, CHUNK, CHUNK)
+        values = channels[read(array, part.slices)]
+        for channel in np.unique(values[values != IGNORED]).tolist():
+            at = np.argwhere(values == channel) + np.array((part.y, part.x))
+            found.setdefault(channel, []).append(_thinned(at, KEPT // 4))
+    kept = [_thinned(np.concatenate(found[k]), KEPT) for k in sorted(found)]
+    if not kept:
+        none = np.zeros(0, np.int64)
+        return Points(np.zeros((0, 2), np.int64), none, none)
+    whole = np.minimum(
+        np.concatenate(kept) * 2**level + 2**level // 2, np.array(store.shape) - 1
+    )
+    rows, columns = (whole // places.side).T
+    channel = np.repeat(sorted(found), [len(a) for a in kept]).astype(np.int64)
+    return Points(whole, channel, places.number[rows, columns].astype(np.int64))
+
+
+def hold_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Which of the places 1 to ``count`` are held out; none where there are too few.
+
+    No class is held out whole. Classes not held out yet go first; else what a
+    place's position says, so that a place stays on its side while others are added.
+    """
+    held = np.zeros(count + 1, bool)
+    there = np.unique(points.place)
+    if len(there) < HONEST:
+        return held
+    has = np.zeros((count + 1, 256), bool)
+    has[points.place, points.channel] = True
+    wanted = max(1, round(SHARE * len(there)))
+
+    def luck(place: int) -> bytes:
+        y, x = points.at[points.place == place].mean(0) // ROUGHLY
+        return hashlib.sha256(f"{seed} {y} {x}".encode()).digest()
+
+    order = sorted(there.tolist(), key=luck)
+    for _ in range(wanted):
+        left = has[~held].sum(0)
+        shown = has[held].any(0)
+        free = [p for p in order if not held[p] and (left[has[p]] > 1).all()]
+        if not free:
+            break
+        held[max(free, key=lambda p: int((has[p] & ~shown).sum()))] = True
+    return held
+
+
+def _chunks(top: tuple[Ints, ...], level: int, at: int) -> Ints:
+    """(n, 2) chunks of level ``at`` under the pixels of a coarser level."""
+    return np.unique(np.c_[top] * 2 ** (level - at) // CHUNK, axis=0)
+
+
+def _thinned(points: Ints, most: int) -> Ints:
+    """Evenly chosen ones, at most so many."""
+    if len(points) <= most:
+        return points
+    return points[np.linspace(0, len(points) - 1, most).astype(np.int64)]

@@ -1,0 +1,53 @@
+"""Old answers are held as far as they deserve it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from correcting import checkpoint
+
+from napari_uhrseg.engine.cost import empty_batch
+from napari_uhrseg.engine.keeping import CELL, REACH, Keeping, odds
+from napari_uhrseg.engine.samples import IGNORED
+
+SIDE = 256
+
+
+class Says(torch.nn.Module):
+    """An old model that is sure of class 0 on the left and of class 1 on the right."""
+
+    def forward(self, batch):
+        logits = torch.zeros(1, 2, SIDE, SIDE)
+        logits[:, 0, :, : SIDE // 2] = logits[:, 1, :, SIDE // 2 :] = 9.0
+        return {"logits": logits}
+
+
+def held(target, tmp_path):
+    spec = checkpoint(tmp_path).model.spec
+    batch = empty_batch(spec, 1, None, torch.device("cpu"))
+    return Keeping(Says(), 1.0).answers(replace(batch, target=target))[0]
+
+
+def test_around_a_mistake_its_answer_is_not_held_and_others_are(tmp_path):
+    target = torch.full((1, SIDE, SIDE), IGNORED)
+    target[0, 100, 100] = 1  # where the old model says 0
+    found = held(target, tmp_path)
+    near, far = CELL * REACH, CELL * (REACH + 1)
+    assert (found[100 - near : 100 + near, 100 - near : 120] == IGNORED).all()
+    assert (found[:, SIDE // 2 :] == 1).all()  # as near, but not the answer found wrong
+    assert (found[100 + far :, : SIDE // 2] == 0).all()
+
+
+def test_where_the_old_answer_was_confirmed_all_of_it_is_held(tmp_path):
+    target = torch.full((1, SIDE, SIDE), IGNORED)
+    target[0, 100, 100] = 0
+    found = held(target, tmp_path)
+    assert found[100, 100] == IGNORED  # taught, not held
+    assert (found != IGNORED).sum() == SIDE * SIDE - 1
+
+
+@pytest.mark.parametrize(
+    ("right", "weight"), [(0.0, 0.25), (0.5, 1.0), (0.6, 1.5), (0.95, 2.0), (1.0, 2.0)]
+)
+def test_a_model_that_was_right_where_one_looked_is_held_to(right, weight):
+    assert odds(right) == pytest.approx(weight)
