@@ -10,7 +10,8 @@ from rasterio.features import rasterize
 from skimage.measure import label
 
 from napari_uhrseg.io.export.polygons import simplified
-from napari_uhrseg.io.outlines import Outline, trace
+from napari_uhrseg.io.outlines import trace
+from napari_uhrseg.io.rings import Outline
 from napari_uhrseg.io.strips import follow_objects
 from napari_uhrseg.types import Roi
 

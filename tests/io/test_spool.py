@@ -12,7 +12,8 @@ from test_outlines import outlines, polygon
 from napari_uhrseg.io import spool
 from napari_uhrseg.io.export import export, polygons
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.outlines import Outline, trace
+from napari_uhrseg.io.outlines import trace
+from napari_uhrseg.io.rings import Outline
 from napari_uhrseg.io.spool import Rows, Spool
 from napari_uhrseg.io.strips import follow_objects
 from napari_uhrseg.types import Block, Roi

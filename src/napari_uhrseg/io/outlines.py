@@ -24,46 +24,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.rings import Holes, Outline, Ring, Rings
 from napari_uhrseg.io.spool import Rows, Spool
 from napari_uhrseg.io.strips import Numbers, Strip
 from napari_uhrseg.types import Labels, Roi
 
 EAST, SOUTH, WEST, NORTH = range(4)
-
-Ring = npt.NDArray[np.int32]
-
-
-class Rings:
-    """The rings of an object, read from disk one by one where they are many.
-
-    int32 (corners, 3) each, the outer one first, not closed: x, y in pixel corners,
-    and 1 where more than two boundaries meet (neighbours that are simplified must
-    keep that corner). ``corners`` counts those of all rings. To be iterated, as often
-    as one likes, before `trace` goes on for the last time.
-    """
-
-    def __init__(self, outer: Ring, holes: "_Holes | None") -> None:
-        self._outer, self._holes = outer, holes
-        self.corners = len(outer)
-        if holes is not None:
-            self.corners += holes.rows.count - holes.number
-
-    def __len__(self) -> int:
-        return 1 + (self._holes.number if self._holes else 0)
-
-    def __iter__(self) -> Iterator[Ring]:
-        yield self._outer
-        if self._holes is not None:
-            yield from self._holes.rings()
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """One connected object: its class, how many pixels it has, and its rings."""
-
-    class_id: int
-    pixels: int
-    rings: Rings
 
 
 def trace(strips: Iterable[Strip]) -> Iterator[Outline | Roi]:
@@ -323,47 +289,12 @@ def _closed(runs: _Runs, corners: Ring, run: int) -> Closed:
 # -- objects ------------------------------------------------------------------
 
 
-class _Holes:
-    """Rings one after the other in rows: before each a row that says how long it is."""
-
-    __slots__ = ("number", "rows")
-
-    def __init__(self, spool: Spool) -> None:
-        self.rows = Rows(spool, np.zeros((0, 3), np.int32))
-        self.number = 0
-
-    def add(self, ring: Ring) -> None:
-        self.rows.append(np.concatenate([[[len(ring), 0, 0]], ring]).astype(np.int32))
-        self.number += 1
-
-    def join(self, other: "_Holes") -> None:
-        self.rows = self.rows.followed_by(other.rows)
-        self.number += other.number
-
-    def rings(self) -> Iterator[Ring]:
-        """One by one."""
-        waiting: list[Ring] = []  # the rows of a ring that is not whole yet
-        have, wanted = 0, 1
-        for table in self.rows.tables():
-            waiting.append(table)
-            have += len(table)
-            if have < wanted:
-                continue
-            rows, at = np.concatenate(waiting), 0
-            while at < have and have - at > rows[at, 0]:
-                end = at + 1 + int(rows[at, 0])
-                yield rows[at + 1 : end]
-                at = end
-            waiting, have = [rows[at:]], have - at
-            wanted = 1 + int(rows[at, 0]) if have else 1
-
-
 class _Objects:
     """Holes and pixels of the objects that are open."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._holes: dict[int, _Holes] = {}
+        self._holes: dict[int, Holes] = {}
         self._pixels = np.zeros(0, np.int64)
 
     def rows(self) -> Iterator[Rows]:
@@ -374,7 +305,7 @@ class _Objects:
         """The objects whose outer ring was closed in this strip."""
         pixels = np.bincount(strip.objects.ravel() + 1, minlength=strip.count + 1)[1:]
         np.add.at(pixels, strip.carried, self._pixels)
-        holes: dict[int, _Holes] = {}
+        holes: dict[int, Holes] = {}
         for old, mine in self._holes.items():
             number = int(strip.carried[old])
             if number in holes:
@@ -390,7 +321,7 @@ class _Objects:
                     outer[number] = class_id, ring
                 else:
                     if number not in holes:
-                        holes[number] = _Holes(self._spool)
+                        holes[number] = Holes(self._spool)
                     holes[number].add(ring)
         for number, (class_id, ring) in outer.items():
             rings = Rings(ring, holes.pop(number, None))

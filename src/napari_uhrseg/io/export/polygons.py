@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.outlines import Outline, Ring, Rings, trace
+from napari_uhrseg.io.outlines import trace
+from napari_uhrseg.io.rings import Outline, Ring, Rings
 from napari_uhrseg.io.strips import follow_objects, read_strips
 from napari_uhrseg.types import LabelClass, Roi
 
