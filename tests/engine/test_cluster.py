@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import cluster_toys
+import fsspec
 import numpy as np
 import pytest
+from s3server import s3_server
 from toy import LEGEND
 
 import napari_uhrseg
@@ -25,6 +27,7 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import ClusterError, StoreError
+from napari_uhrseg.io import lease
 from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings
@@ -49,7 +52,13 @@ class SmallBlocks(cluster_toys.Toys):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def bucket():
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster(bucket):  # whose server the workers find by their environment
     cluster_toys.install()
     with local_cluster(2) as client:
         client.register_plugin(SmallBlocks())
@@ -193,7 +202,7 @@ for event in segment_on_cluster(
 """
 
 
-def start_client(cluster, files, store: Path, name: str) -> subprocess.Popen:
+def start_client(cluster, files, store: Path | str, name: str) -> subprocess.Popen:
     tests = Path(__file__).parents[1]
     search = [str(tests), str(tests / "engine"), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
@@ -227,6 +236,39 @@ def test_the_run_of_a_killed_client_is_finished_on_one_machine(
         assert 0 < len(of(BlockDone, rest)) <= 4
         assert len(store.runs) == 1
         assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
+
+
+@pytest.mark.parametrize("name", ["quick", "frames"])
+def test_image_and_store_may_lie_in_an_object_store(
+    cluster, files, bucket, alone, name
+):
+    fsspec.filesystem("s3").put(str(files / "noise.tif"), f"{bucket}/{name}.tif")
+    image = open_image(f"{bucket}/{name}.tif")
+    with LabelStore.create(f"{bucket}/{name}.zarr", image, LEGEND) as store:
+        checkpoint = files / f"{name}.safetensors"
+        list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+        assert_same(store, alone(name))
+        assert not (store.path / "frames").exists()
+
+
+def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
+    cluster, files, image, bucket, alone, monkeypatch
+):
+    monkeypatch.setattr(lease, "DEAD", 2.0)
+    url = f"{bucket}/killed.zarr"
+    LabelStore.create(url, image, LEGEND).close()
+    child = start_client(cluster, files, url, "slow")
+    for line in child.stdout:
+        if int(line) == 2:
+            break
+    child.kill()
+    child.wait()
+    with LabelStore.open(url, write=True) as store:
+        checkpoint = files / "slow.safetensors"
+        rest = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+        assert 0 < len(of(BlockDone, rest)) <= 4
+        assert len(store.runs) == 1
+        assert_same(store, alone("quick"))
 
 
 def test_a_run_begun_here_is_finished_on_the_cluster(
@@ -272,6 +314,20 @@ def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store)
     assert np.count_nonzero(store.state()) == done
     rest = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
     assert len(of(BlockDone, rest)) == 6 - done
+
+
+def test_frames_that_have_run_do_not_run_again(cluster, files, image, store, alone):
+    checkpoint = files / "frames.safetensors"
+    run = segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET)
+    ran = 0
+    for event in run:
+        ran += isinstance(event, LabelsShown)
+        if ran == 3:
+            break
+    run.close()
+    rest = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+    assert len(of(LabelsShown, rest)) <= 3
+    assert_same(store, alone("frames"))
 
 
 def test_stop_ends_it_without_waiting_for_blocks(cluster, files, image, store):

@@ -78,6 +78,10 @@ def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):
     batches = [p.run.batch_size for p in plans.values()]
     assert batches == [1, 2, 4, 4]
     assert plans[4000].sized.cache > plans[600].sized.cache
+    # a worker of a cluster is told a budget for whatever device it has
+    auto, anywhere = SegmentSettings(threads=1), replace(BUDGET, device="auto")
+    told = make_plan(blank(), CHECKPOINT, auto, anywhere)
+    assert told.budget == replace(BUDGET, device=find_device("auto").id)
 
 
 def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):

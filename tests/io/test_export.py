@@ -90,6 +90,13 @@ def test_a_full_disk_while_a_geopackage_is_written(store, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_url_is_no_target(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExportError, match="written to files"):
+        list(export(store, "s3://bucket/labels.tif", "cog"))
+    assert not any(tmp_path.iterdir())
+
+
 @every_format
 def test_a_damaged_store_is_told_and_nothing_written(tmp_path, name):
     with make_store(tmp_path / "s.zarr", fake_image(32632)) as store:

@@ -1,5 +1,7 @@
 """A run on a cluster from the panel, by its scheduler's address."""
 
+import re
+
 import numpy as np
 import pytest
 import tifffile
@@ -32,12 +34,23 @@ def give(panel, address: str) -> None:
     line.editingFinished.emit()
 
 
+def megabytes(plan: str) -> int:
+    return int(re.search(r"([0-9]+) MB on [^d]", plan)[1])
+
+
 def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
     from napari_uhrseg.engine.cluster import local_cluster
 
     with local_cluster(1) as client:
         give(on_file, client.scheduler.address)
         wait_for_plan(on_file, qtbot)
+        hardware, plan = on_file.segment.form.hardware, on_file.segment.plan
+        assert not hardware.box.isEnabled()
+        assert hardware.memory.text() == "by each worker"
+        freely = megabytes(plan.text())
+        hardware.memory.setValue(freely * 3 // 4)
+        wait_for_plan(on_file, qtbot)
+        assert megabytes(plan.text()) < freely  # the workers have heard of it
         on_file.segment.bar.start.click()
         told = wait_for_end(on_file, qtbot)
         with LabelStore.open(tmp_path / "labels.zarr") as store:

@@ -128,7 +128,7 @@ def test_export_writes_what_is_shown(panel, shown, qtbot, tmp_path):
     choose(part, "cog")
     assert part.line.text() == str(tmp_path / "slide_labels_cog.tif")
     assert not part.simplify.isEnabled()
-    assert "no coordinate system" in part.status.text()
+    qtbot.waitUntil(lambda: "no coordinate" in part.status.text(), timeout=20_000)
     part.start.click()
     qtbot.waitUntil(lambda: part.status.text().startswith("Exported"), timeout=20_000)
     with rasterio.open(tmp_path / "slide_labels_cog.tif") as raster:

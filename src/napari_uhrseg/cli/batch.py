@@ -9,13 +9,14 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import err, json_line, out
 from napari_uhrseg.errors import OpenError, StoreError
+from napari_uhrseg.io.addresses import Address, address, said
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An image that has no labels, or not all, and why."""
 
-    image: Path
+    image: Address
     reason: str
     hint: str = ""
 
@@ -24,10 +25,10 @@ class Failure:
 class Report:
     """How the images of a command went."""
 
-    done: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
+    done: list[Address] = field(default_factory=list)
+    skipped: list[Address] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
-    untried: list[Path] = field(default_factory=list)
+    untried: list[Address] = field(default_factory=list)
 
     def tell(self, json: bool) -> None:
         """Say it: one JSON object, or some lines with each failure's reason."""
@@ -53,7 +54,7 @@ class Report:
             err.print(line + Text(failure.hint, "none"), soft_wrap=True)
 
 
-def find_images(names: Sequence[str]) -> tuple[list[Path], bool]:
+def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
     """The images named, each once, and whether they are one or a batch of them.
 
     A name with ``*``, ``?`` or ``[`` that is no file is a pattern; ``**`` goes
@@ -64,22 +65,41 @@ def find_images(names: Sequence[str]) -> tuple[list[Path], bool]:
     OpenError
         A pattern finds nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[Address, None] = {}
     patterns = False
     for name in names:
-        path = Path(name).expanduser()
-        if path.exists() or not glob.has_magic(name):
+        path = address(name)
+        matches = _matches(path)
+        if matches is None:
             found[path] = None
             continue
         patterns = True
-        matches = sorted(glob.glob(str(path), recursive=True))
         if not matches:
             raise OpenError(f"No file fits {name}.", "Check the folder and pattern.")
-        found.update((Path(match), None) for match in matches)
+        found.update(dict.fromkeys(matches))
     return list(found), patterns or len(found) > 1
 
 
-def store_paths(images: Iterable[Path], folder: Path) -> dict[Path, Path]:
+def _matches(path: Address) -> list[Address] | None:
+    """What fits a pattern; None where it is none. ``?`` in a URL is none."""
+    if isinstance(path, Path):
+        if path.exists() or not glob.has_magic(str(path)):
+            return None
+        return [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+    if "*" not in str(path):
+        return None
+    try:
+        names = path.fs.glob(path.path)
+    # the packages behind URLs raise whatever they like
+    except Exception as error:
+        raise OpenError(
+            f"{path} cannot be reached: {said(error)}.",
+            "Check the address, the network, and the credentials that fsspec uses.",
+        ) from error
+    return [address(path.fs.unstrip_protocol(name)) for name in sorted(names)]
+
+
+def store_paths(images: Iterable[Address], folder: Address) -> dict[Address, Address]:
     """The store of each image in a folder: its name with ``.labels.zarr``.
 
     Raises
@@ -92,7 +112,7 @@ def store_paths(images: Iterable[Path], folder: Path) -> dict[Path, Path]:
             f"{folder} is not a plain folder.",
             "Several images need a folder that takes a label store of each.",
         )
-    owners: dict[Path, Path] = {}
+    owners: dict[Address, Address] = {}
     for image in images:
         path = folder / f"{image.name}.labels.zarr"
         if path in owners:

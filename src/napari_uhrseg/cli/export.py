@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from napari_uhrseg.types import Region
 
 StoreArgument = Annotated[
-    Path, typer.Argument(help="A label store (an OME-Zarr folder).")
+    str,
+    typer.Argument(
+        metavar="STORE", help="A label store (an OME-Zarr folder, or its URL)."
+    ),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there.")

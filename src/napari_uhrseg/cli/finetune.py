@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    store: Annotated[Path, typer.Argument(help="The label store with corrections.")],
+    store: Annotated[str, typer.Argument(help="The label store with corrections.")],
     checkpoint: CheckpointOption,
     output: Annotated[
         Path, typer.Option(help="The checkpoint to write: a .safetensors file.")
     ],
     image: Annotated[
-        Path | None, typer.Option(help="The image, if it is not where it was.")
+        str | None, typer.Option(help="The image, if it is not where it was.")
     ] = None,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Four times as long.")

@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 def info(
     file: Annotated[
-        Path, typer.Argument(help="An image, or a checkpoint (.safetensors).")
+        str,
+        typer.Argument(help="An image or its URL, or a checkpoint (.safetensors)."),
     ],
     json: JsonOption = False,
 ) -> None:
     """Say what an image or a checkpoint is; nothing is read through."""
-    if file.suffix.lower() in (".safetensors", *PICKLES):
+    if Path(file).suffix.lower() in (".safetensors", *PICKLES):
         from napari_uhrseg.models.header import read_card
 
-        card = read_card(file)
+        card = read_card(Path(file))
         if json:
             json_line(file=file, **card.to_dict())
         else:

@@ -1,7 +1,6 @@
 """``napari-uhrseg segment``: label images into stores."""
 
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +28,7 @@ from napari_uhrseg.cli.options import (
 )
 from napari_uhrseg.cli.where import engine
 from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
+from napari_uhrseg.io.addresses import Address, address, is_there
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 from napari_uhrseg.units import format_seconds
 
@@ -46,16 +46,18 @@ def segment(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, OME-Zarr folders, or patterns such as 'slides/*.svs'."
+            help="Image files, OME-Zarr folders, their URLs (s3://…), or patterns such "
+            "as 'slides/*.svs'."
         ),
     ],
     checkpoint: CheckpointOption,
     output: Annotated[
-        Path,
+        str,
         typer.Option(
-            help="The label store (an OME-Zarr folder). For several images or a "
-            "pattern: the folder of their stores, each IMAGE.labels.zarr. Runs that "
-            "were stopped go on where they exist."
+            metavar="PATH_OR_URL",
+            help="The label store (an OME-Zarr folder, or its URL). For several images "
+            "or a pattern: the folder of their stores, each IMAGE.labels.zarr. Runs "
+            "that were stopped go on where they exist.",
         ),
     ],
     memory_budget: MemoryOption = None,
@@ -114,7 +116,8 @@ def segment(
         scale=scale,
     )
     paths, many = find_images(images)
-    stores = store_paths(paths, output) if many else {paths[0]: output}
+    place = address(output)
+    stores = store_paths(paths, place) if many else {paths[0]: place}
     report = Report(untried=list(paths))
     with (
         stoppable(
@@ -154,8 +157,8 @@ def segment(
 
 
 def _one(
-    path: Path,
-    output: Path,
+    path: Address,
+    output: Address,
     work: "Engine",
     replace: bool,
     watched: "Callable[[Iterator[SegmentEvent]], Iterator[SegmentEvent]]",
@@ -185,7 +188,7 @@ def _one(
         report.skipped.append(path)
 
 
-def open_store(path: Path, image: "Image", legend: Legend) -> "LabelStore":
+def open_store(path: Address, image: "Image", legend: Legend) -> "LabelStore":
     """The image's store at that path, open for writing; made where there is none.
 
     Raises
@@ -195,7 +198,7 @@ def open_store(path: Path, image: "Image", legend: Legend) -> "LabelStore":
     """
     from napari_uhrseg.io.labels import LabelStore
 
-    if not path.exists():
+    if not is_there(path):
         return LabelStore.create(path, image, legend)
     store = LabelStore.open(path, write=True)
     if store.shape != image.shape:
@@ -212,7 +215,7 @@ def _size(shape: tuple[int, int]) -> str:
     return f"{shape[1]} x {shape[0]}"
 
 
-def _tell_plan(plan: "Plan", json: bool, image: Path | None = None) -> None:
+def _tell_plan(plan: "Plan", json: bool, image: Address | None = None) -> None:
     if json:
         json_line(
             event="planned",
@@ -230,7 +233,7 @@ def _tell_plan(plan: "Plan", json: bool, image: Path | None = None) -> None:
         err.print(Text(warning, "yellow"), soft_wrap=True)
 
 
-def _tell_json(events: "Iterator[SegmentEvent]", image: Path) -> "Finished":
+def _tell_json(events: "Iterator[SegmentEvent]", image: Address) -> "Finished":
     from napari_uhrseg.engine.events import Finished, Planned
 
     for event in events:

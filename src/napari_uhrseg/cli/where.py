@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import SegmentEvent
     from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.io.addresses import Address
     from napari_uhrseg.io.image import Image
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ class Engine(Protocol):
 
     @property
     def legend(self) -> Legend: ...
-    def plan(self, path: Path) -> "Plan": ...
+    def plan(self, path: "Address") -> "Plan": ...
     def events(
         self, image: "Image", store: "LabelStore", replace: bool
     ) -> Iterator["SegmentEvent"]: ...
@@ -85,7 +86,7 @@ class _Here:
     def legend(self) -> Legend:
         return self.checkpoint.card.legend
 
-    def plan(self, path: Path) -> "Plan":
+    def plan(self, path: "Address") -> "Plan":
         from napari_uhrseg.engine.plan import make_plan
         from napari_uhrseg.io.image import open_image
 
@@ -114,7 +115,7 @@ class _There:
     settings: SegmentSettings
     budget: "MemoryBudget | None"
 
-    def plan(self, path: Path) -> "Plan":
+    def plan(self, path: "Address") -> "Plan":
         from napari_uhrseg.engine.cluster import plan_on_cluster
         from napari_uhrseg.io.image import open_image
 

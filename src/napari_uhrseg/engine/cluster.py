@@ -302,8 +302,9 @@ def _check(address: str, said: Any, order: Order) -> None:
         case About(missing=missing) if missing:
             raise ClusterError(
                 f"{who} does not see {missing[0]}.",
-                "Put image, checkpoint and store on a file system that all workers "
-                "mount at the same path.",
+                "Put image and store where all workers see them: on a file system "
+                "mounted at the same path, or at a URL (s3://…). The checkpoint is a "
+                "file at the same path on each.",
             )
         case About(other_store=True):
             raise ClusterError(

@@ -29,7 +29,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.job import Focus, Stop, nearest
 from napari_uhrseg.engine.plan import Plan
-from napari_uhrseg.engine.seams import Folder
+from napari_uhrseg.engine.seams import strips_folder
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
@@ -262,7 +262,7 @@ class Frames(Blocks):
         grid = self.plan.grid
         assert isinstance(grid, FrameGrid)
         self.grid = grid
-        self.strips = Folder(self.store.path / "frames" / str(self.run.id))
+        self.strips = strips_folder(self.store.path, self.run.id, grid)
         pending = grid.cells(self.store.pending(self.run))
         self.total = len(pending)
         self.open = set(pending)
@@ -298,7 +298,7 @@ class Frames(Blocks):
             yield self.progress(seen, total)
             yield from self._settle(set(grid.cells_of(frame)))
         if not self.lost:
-            self.strips.clear()
+            strips_folder(self.store.path, self.run.id).clear()
         yield Finished(self.run, self.done, self.failed, self.seconds())
 
     def _send(self, frame: Frame) -> None:

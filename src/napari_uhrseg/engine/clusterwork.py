@@ -32,8 +32,10 @@ from napari_uhrseg.engine.job import Focus, Work
 from napari_uhrseg.engine.plan import Plan, make_plan, with_estimate
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ClusterError, ReadError
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.owned import OwnedChunks, Part, Revoked, seen_token
+from napari_uhrseg.io.readers import is_zarr
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
@@ -42,7 +44,7 @@ from napari_uhrseg.types import Legend, Roi, SegmentSettings
 class Source:
     """An image as a worker can open it."""
 
-    path: Path
+    path: Address
     fingerprint: str
     series: int | None
     plane: tuple[tuple[str, int], ...]
@@ -60,7 +62,7 @@ class Order:
     version: str
     source: Source
     checkpoint: Path
-    store: Path | None
+    store: Address | None
     settings: SegmentSettings
     budget: MemoryBudget | None
     plan: Plan | None = None
@@ -75,7 +77,7 @@ class About:
     python: str
     torch: str
     gpu: str
-    missing: tuple[Path, ...]
+    missing: tuple[Address, ...]
     other_store: bool
 
 
@@ -94,7 +96,7 @@ _stopped: set[str] = set()
 def about(order: Order) -> About:
     """The versions of the worker that runs it, and which files it does not see."""
     paths = (order.source.path, order.checkpoint, order.store)
-    missing = tuple(p for p in paths if p is not None and not p.exists())
+    missing = tuple(p for p in paths if p is not None and not _is_seen(p))
     token = order.token if order.store is None else seen_token(order.store)
     return About(
         host=socket.gethostname(),
@@ -105,6 +107,15 @@ def about(order: Order) -> About:
         missing=missing,
         other_store=not missing and token != order.token,
     )
+
+
+def _is_seen(path: Address) -> bool:
+    """Whether it is there for this worker, who may lack a package or credentials."""
+    try:
+        # a folder of an object store is what lies in it
+        return path.exists() or is_zarr(path)
+    except Exception:  # noqa: BLE001  whatever stands in the way
+        return False
 
 
 def stop(token: str) -> None:

@@ -13,7 +13,6 @@ A frame whose file is there has run, also in an earlier process. The files are
 removed with the last cell that needs them.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from napari_uhrseg.engine.job import Focus, Job, Work, nearest
 from napari_uhrseg.engine.logits import Logits
 from napari_uhrseg.engine.merge import finished
 from napari_uhrseg.engine.readahead import ReadAhead
-from napari_uhrseg.engine.seams import Folder, Strips, blend
+from napari_uhrseg.engine.seams import Folder, Strips, blend, strips_folder
 from napari_uhrseg.engine.sizing import ROWS
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels import CHUNK
@@ -68,7 +67,6 @@ class FrameJob(Job):
         super().__init__(work)
         self.grid = grid
         self.rows = work.plan.sized.rows  # None: a frame at once
-        self.folder = work.store.path / "frames" / str(work.run.id)
         self.strips = self._strips()
         self.kept: Mask | None = None  # chunks done while frames were larger
         self.failed: dict[Frame, str] = {}  # why a frame could not be read
@@ -84,12 +82,11 @@ class FrameJob(Job):
                 continue
             break
         if not self.failed:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            strips_folder(self.store.path, self.run.id).clear()
         yield Finished(self.run, self.done, self.lost, self.seconds())
 
     def _strips(self) -> Folder:
-        """Of frames as they are now: those of another size are no use."""
-        return Folder(self.folder / "x".join(map(str, self.grid.fed)))
+        return strips_folder(self.store.path, self.run.id, self.grid)
 
     def _all(self, focus: Focus | None) -> Iterator[SegmentEvent]:
         pending = self.grid.cells(self.pending())

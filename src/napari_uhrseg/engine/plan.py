@@ -124,7 +124,7 @@ def make_plan(
     settings = settings or SegmentSettings()
     spec = checkpoint.card.spec
     device = find_device(budget.device if budget else settings.device)
-    budget = budget or MemoryBudget.default(device.id)
+    budget = replace(budget or MemoryBudget.default(device.id), device=device.id)
     scale, warning = _scale(image, spec, settings)
     overlap = _overlap(spec, settings)
     shape = max(1, round(image.shape[0] / scale)), max(1, round(image.shape[1] / scale))

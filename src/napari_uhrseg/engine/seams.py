@@ -7,6 +7,7 @@ sum to one. A pixel's highest logit is taken off before rounding: that changes
 neither the best class nor the probabilities, and keeps float16 from overflowing.
 """
 
+import io
 import os
 import shutil
 from collections.abc import Iterator, MutableMapping
@@ -22,6 +23,7 @@ from torch import Tensor
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.logits import Maps
 from napari_uhrseg.engine.merge import finished
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.types import Labels, Roi
 
 Half = npt.NDArray[np.float16]
@@ -71,23 +73,29 @@ class Folder(Kept):
     A frame of 2448 pixels and 7 classes takes 18 MB.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Address) -> None:
         self._path = path
 
     def __getitem__(self, frame: Frame) -> Strips | None:
         try:
-            with np.load(self._file(frame), allow_pickle=False) as file:
+            data = io.BytesIO(self._file(frame).read_bytes())
+            with np.load(data, allow_pickle=False) as file:
                 return Strips(**file) if file.files else None
         except FileNotFoundError:
             raise KeyError(frame) from None
 
     def __setitem__(self, frame: Frame, strips: Strips | None) -> None:
-        self._path.mkdir(parents=True, exist_ok=True)
-        target = self._file(frame)
-        part = target.with_suffix(".part")
         arrays = {} if strips is None else {k: getattr(strips, k) for k in _NAMES}
+        memory = io.BytesIO()
+        np.savez(memory, **arrays)
+        target = self._file(frame)
+        if not isinstance(target, Path):  # an object is there whole, or not at all
+            target.write_bytes(memory.getvalue())
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
         with part.open("wb") as file:
-            np.savez(file, **arrays)
+            file.write(memory.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -107,10 +115,22 @@ class Folder(Kept):
         return isinstance(frame, tuple) and self._file(frame).exists()
 
     def clear(self) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)
+        if isinstance(self._path, Path):
+            shutil.rmtree(self._path, ignore_errors=True)
+        elif self._path.exists():
+            self._path.rmdir(recursive=True)
 
-    def _file(self, frame: Frame) -> Path:
+    def _file(self, frame: Frame) -> Address:
         return self._path / f"{frame[0]}-{frame[1]}.npz"
+
+
+def strips_folder(store: Address, run_id: int, grid: FrameGrid | None = None) -> Folder:
+    """The strips of a run: of frames of this grid's size, those of another are no use.
+
+    Without a grid: all of them, to be removed.
+    """
+    every = store / "frames" / str(run_id)
+    return Folder(every if grid is None else every / "x".join(map(str, grid.fed)))
 
 
 _NAMES = ("top", "bottom", "left", "right")

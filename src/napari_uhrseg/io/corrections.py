@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.addresses import is_url
 from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.journal import Entry, Journal, Part, Step
 from napari_uhrseg.io.labels import LabelStore
@@ -57,6 +59,12 @@ class Corrections:
 
     def __init__(self, store: LabelStore, *, write: bool) -> None:
         """Use `open`."""
+        if write and is_url(store.path):
+            raise StoreError(
+                f"Corrections cannot be written to {store.path}: strokes are "
+                "journalled in files, which an object store has not.",
+                "Copy the store to a folder, and correct it there.",
+            )
         self.store = store
         self.writable = write
         self._closed = False
@@ -362,7 +370,9 @@ class Corrections:
             self._journal.trim()
 
     def _save(self) -> None:
-        self._occupancy().save(self._folder / "counts.npz", self._done)
+        folder = self._folder
+        assert isinstance(folder, Path)  # a URL is only read
+        self._occupancy().save(folder / "counts.npz", self._done)
         self._saved = self._done
 
     # -- taking up what was left --------------------------------------------------

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from napari_uhrseg.errors import OpenError, ReadError
+from napari_uhrseg.io.addresses import Address, address
 from napari_uhrseg.io.chunks import PendingLevel, Source, wrapped
 from napari_uhrseg.io.display import Shown
 from napari_uhrseg.io.geometry import (
@@ -77,7 +77,7 @@ class Image:
     name: str
     sources: Sequence[Source]
     source_axes: str
-    path: Path | None = None
+    path: Address | None = None
     fingerprint: str = ""
     bands: tuple[Band, ...] = ()
     rgb_bands: tuple[int, ...] = ()
@@ -377,7 +377,7 @@ class Image:
         return image_of_layer(layer)
 
 
-def open_image(path: str | Path, *, series: int | None = None) -> Image:
+def open_image(path: str | Address, *, series: int | None = None) -> Image:
     """Open an image file of any supported format, without reading it.
 
     One tile is decoded to see that the file can be read.
@@ -385,7 +385,8 @@ def open_image(path: str | Path, *, series: int | None = None) -> Image:
     Parameters
     ----------
     path
-        A file, or the folder of an OME-Zarr or DICOM image.
+        A file, or the folder of an OME-Zarr or DICOM image; of OME-Zarr and TIFF
+        also a URL that fsspec knows.
     series
         Which image, where the file holds several (default the largest).
 
@@ -398,7 +399,7 @@ def open_image(path: str | Path, *, series: int | None = None) -> Image:
     from napari_uhrseg.io.readers import read_any
 
     try:
-        image = read_any(Path(path).expanduser(), series)
+        image = read_any(address(path), series)
         with suppress(ReadError):  # a cache that cannot be used is no obstacle
             attach_levels(image)
         return image

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 import imagecodecs
 import numpy as np
 
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.types import Labels, Mask, Roi
 
 LIMIT = 64 * 2**20
@@ -112,7 +113,7 @@ class Journal:
 
     TAIL = 64
 
-    def __init__(self, folder: Path, *, write: bool) -> None:
+    def __init__(self, folder: Address, *, write: bool) -> None:
         self._folder = folder
         self.undoable: list[Step] = []
         self.redoable: list[Step] = []
@@ -158,6 +159,7 @@ class Journal:
 
     def _write(self, entry: Entry, record: bytes) -> None:
         path = self._path(entry.segment)
+        assert isinstance(path, Path)  # a URL is only read
         with path.open("ab", buffering=0) as file:
             try:
                 view = memoryview(record)
@@ -168,7 +170,7 @@ class Journal:
                 file.truncate(entry.offset)
                 raise
         if entry.segment not in self._sizes:
-            _sync_folder(self._folder)
+            _sync_folder(path.parent)
         self._sizes[entry.segment] = entry.offset + len(record)
 
     def trim(self) -> None:
@@ -228,7 +230,7 @@ class Journal:
             self._take(entry)
             offset = end
         self._sizes[segment] = offset
-        if offset < len(data) and write:
+        if offset < len(data) and write and isinstance(path, Path):
             os.truncate(path, offset)
         if offset < len(data) and not newest:
             # damaged from outside: what came before cannot be undone in order
@@ -262,7 +264,7 @@ class Journal:
             steps[:] = [s for s in steps if all(p.segment != segment for p in s.parts)]
         self.tail = [e for e in self.tail if e.segment != segment]
 
-    def _path(self, segment: int) -> Path:
+    def _path(self, segment: int) -> Address:
         return self._folder / f"{segment:08d}.log"
 
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
+from napari_uhrseg.io.addresses import Address, address, said, troubles
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.lease import Lease
 from napari_uhrseg.io.levels import (
     Coarsest,
     ShownLevel,
@@ -35,6 +37,8 @@ __all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels",
 class LabelStore:
     """The labels of one image, in a folder that is a valid OME-Zarr 0.5 image.
 
+    The folder may be a URL of an object store; see `io.lease` for its lock.
+
     Made by `create` or `open`. Reading is safe from any thread and while another
     process writes. Writing is for the one process that holds the lock, from one
     thread at a time (held by a lock as well).
@@ -46,7 +50,7 @@ class LabelStore:
     Attributes
     ----------
     path
-        The store's folder.
+        The store's folder, or its URL.
     temporary
         Whether the folder is removed on closing.
     writable
@@ -56,8 +60,6 @@ class LabelStore:
     name, shape, pixel_size, unit, crs, affine
         Of the image: height and width in pixels, and of a pixel in the unit; the
         CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
-    image_path
-        Where the image was when the store was made; ``None`` if it was no file.
     legend, runs
         The classes, merged ones too, and the records of all runs, ids from 1.
     aliases
@@ -67,7 +69,7 @@ class LabelStore:
         the size, the last at most 2048 pixels a side.
     """
 
-    def __init__(self, path: Path, *, write: bool) -> None:
+    def __init__(self, path: Address, *, write: bool) -> None:
         """Use `create` or `open`."""
         self.path = path
         self.temporary = False
@@ -87,13 +89,17 @@ class LabelStore:
         self.name, self.shape = info.name, info.shape
         self.pixel_size, self.unit = info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
-        self.image_path = Path(info.path) if info.path else None
         last = self.prediction[-1], self.correction[-1]
         self._coarsest = Coarsest(
             shown=ShownLevel(*last, self.aliases),
             corrected=ShownLevel(None, last[1], self.aliases),
             confidence=self.confidence[-1],
         )
+
+    @property
+    def image_path(self) -> Address | None:
+        """Where the image was when the store was made; ``None`` if it was no file."""
+        return address(self.info.path) if self.info.path else None
 
     def _load(self) -> None:
         """What the disk says now; levels that were handed out stay good."""
@@ -109,15 +115,15 @@ class LabelStore:
 
     @classmethod
     def create(
-        cls, path: Path | str | None, image: ome.ImageLike, legend: Legend
+        cls, path: Address | str | None, image: ome.ImageLike, legend: Legend
     ) -> Self:
         """An empty store for an image, open for writing.
 
         Parameters
         ----------
         path
-            A folder that does not exist yet; it appears whole or not at all.
-            ``None``: a temporary one, removed on closing.
+            A folder that does not exist yet, or its URL; it appears whole or not
+            at all. ``None``: a temporary one, removed on closing.
         image
             What is asked of it: shape, name, path, fingerprint, pixel_size,
             unit, crs, affine.
@@ -136,12 +142,12 @@ class LabelStore:
             store = cls.create(Path(folder.name) / "labels.zarr", image, legend)
             store._folder, store.temporary = folder, True
             return store
-        path = Path(path).absolute()
+        path = address(path).absolute()
         create_tree(path, ome.StoreInfo.of(image), legend)
         return cls(path, write=True)
 
     @classmethod
-    def open(cls, path: Path | str, *, write: bool = False) -> Self:
+    def open(cls, path: Address | str, *, write: bool = False) -> Self:
         """A store that is on disk.
 
         Raises
@@ -150,7 +156,7 @@ class LabelStore:
             Where there is none, it is damaged or from a newer version, or, for
             writing, another window or process has it open for writing.
         """
-        path = Path(path).absolute()
+        path = address(path).absolute()
         check_there(path)
         return cls(path, write=write)
 
@@ -494,11 +500,15 @@ class LabelStore:
             if self._closed or not self.writable:
                 what = "closed" if self._closed else "open for reading only"
                 raise StoreError(f"{self.path} is {what}.", "Open it for writing.")
+            if isinstance(self._file_lock, Lease):
+                self._file_lock.check()
             try:
                 yield
-            except OSError as error:
+            except StoreError:
+                raise
+            except troubles(self.path) as error:
                 raise StoreError(
-                    f"{self.path} cannot be written: {error.strerror or error}.",
+                    f"{self.path} cannot be written: {said(error)}.",
                     "Free some space or check the disk, then segment again: what is "
                     "done stays.",
                 ) from error

@@ -1,13 +1,13 @@
 """What the metadata of an OME-Zarr image say."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image import Band
 
 MICROMETRES = {
@@ -113,7 +113,7 @@ def plane(omero: Mapping[str, Any], axes: str, array: zarr.Array) -> dict[str, i
     }
 
 
-def filled_list(value: Any, what: str, path: Path) -> list[Any]:
+def filled_list(value: Any, what: str, path: Address) -> list[Any]:
     if isinstance(value, list) and value:
         return value
     raise OpenError(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.types import Labels, Place, Roi
 
@@ -52,7 +53,7 @@ class Occupancy:
                 self._grids[value][at] = count
 
     @classmethod
-    def counted(cls, level: zarr.Array, folder: Path) -> Self:
+    def counted(cls, level: zarr.Array, folder: Address) -> Self:
         """Of an array of labels on disk; reads the chunks whose files there are."""
         made = cls((level.shape[0], level.shape[1]))
         side = level.chunks[0]
@@ -116,11 +117,11 @@ class Occupancy:
         building.replace(path)
 
     @classmethod
-    def load(cls, path: Path, shape: tuple[int, int]) -> tuple[Self, int] | None:
+    def load(cls, path: Address, shape: tuple[int, int]) -> tuple[Self, int] | None:
         """What `save` wrote; None where there is nothing, or nothing whole."""
         made = cls(shape)
         try:
-            with np.load(path) as file:
+            with np.load(io.BytesIO(path.read_bytes())) as file:
                 values: dict[str, npt.NDArray] = dict(file)
             position = int(values.pop("position"))
             for name, (index, counts) in values.items():

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 import zarr
 from zarr.codecs import BloscCodec
 
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.runs import CHUNK, chunk_grid
 from napari_uhrseg.types import LabelClass, Legend
 
@@ -32,7 +33,7 @@ class ImageLike(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def path(self) -> Path | None: ...
+    def path(self) -> Address | None: ...
     @property
     def fingerprint(self) -> str: ...
     @property

@@ -12,50 +12,41 @@ own pixel, which needs no more than the four pixels around the corner. A closed
 ring that so passes a corner twice is cut there: then each ring passes it once, and
 rings of one object at most touch, as OGC's simple features want it.
 
-Memory: a strip, and 12 bytes for each corner of the objects that are still open
-(a background class is open until the last strip: all its holes count).
+Memory: a strip, 32 MB of corners of what is still open (more go to a temporary file,
+see `io.spool`), and 12 bytes for each corner of a single ring. A background class is
+open until the last strip; its holes are read back one by one.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.rings import Holes, Outline, Ring, Rings
+from napari_uhrseg.io.spool import Rows, Spool
 from napari_uhrseg.io.strips import Numbers, Strip
 from napari_uhrseg.types import Labels, Roi
 
 EAST, SOUTH, WEST, NORTH = range(4)
 
-Ring = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """One connected object.
-
-    Attributes
-    ----------
-    class_id, pixels
-        Its class, and how many pixels it has.
-    rings
-        int32 (corners, 3) each, the outer one first, not closed: x, y in pixel
-        corners, and 1 where more than two boundaries meet (neighbours that are
-        simplified must keep that corner).
-    """
-
-    class_id: int
-    pixels: int
-    rings: tuple[Ring, ...]
-
 
 def trace(strips: Iterable[Strip]) -> Iterator[Outline | Roi]:
     """The outlines of all objects, each when its lowest strip has been seen.
 
-    Yields the place of each strip after its outlines, for the progress.
+    Yields the place of each strip after its outlines, for the progress. Raises
+    OSError where the disk of temporary files is full.
     """
-    chains, objects = _Chains(), _Objects()
+    spool = Spool()
+    try:
+        yield from _traced(strips, spool)
+    finally:
+        spool.close()
+
+
+def _traced(strips: Iterable[Strip], spool: Spool) -> Iterator[Outline | Roi]:
+    chains, objects = _Chains(spool), _Objects(spool)
     row: Labels | None = None
     strip: Strip | None = None
     for strip in strips:
@@ -64,6 +55,7 @@ def trace(strips: Iterable[Strip]) -> Iterator[Outline | Roi]:
         closed = chains.extend(_runs(row, strip.labels, strip.roi))
         yield from objects.finish(strip, closed)
         row = strip.labels[-1].copy()
+        spool.relieve((*chains.rows(), *objects.rows()))
         yield strip.roi
     if strip is not None and row is not None:
         end = _nothing_below(strip)
@@ -201,7 +193,7 @@ class _Chain:
     and goes down again (southwards).
     """
 
-    parts: deque[Ring]
+    corners: Rows
     head: int
     tail: int
 
@@ -221,8 +213,13 @@ Closed = tuple[Ring, Numbers, int]  # corners, owner, class
 class _Chains:
     """The chains that hang into the next strip."""
 
-    def __init__(self) -> None:
+    def __init__(self, spool: Spool) -> None:
+        self._rows = partial(Rows, spool)
         self._open: list[_Chain] = []
+
+    def rows(self) -> Iterator[Rows]:
+        """The corners of all of them."""
+        return (chain.corners for chain in self._open)
 
     def extend(self, runs: _Runs) -> list[Closed]:
         """Take in a strip's runs; the rings that it closes."""
@@ -255,13 +252,13 @@ class _Chains:
         self._open = []
         for path in paths:
             if direction[path.first] == NORTH:
-                parts, last = self._follow(path, above, from_above, column, direction)
-                self._open.append(_Chain(parts, column[path.first], column[last]))
+                rows, last = self._follow(path, above, from_above, column, direction)
+                self._open.append(_Chain(rows, column[path.first], column[last]))
         closed = []
         while from_above:
             _, path = from_above.popitem()
-            parts, _ = self._follow(path, above, from_above, column, direction)
-            closed.append(_closed(runs, np.concatenate(list(parts)), path.last))
+            rows, _ = self._follow(path, above, from_above, column, direction)
+            closed.append(_closed(runs, rows.table(), path.last))
         return closed
 
     def _follow(
@@ -271,27 +268,18 @@ class _Chains:
         from_above: dict[int, _Path],
         column: list[int],
         direction: list[int],
-    ) -> tuple[deque[Ring], int]:
+    ) -> tuple[Rows, int]:
         """The path and what follows it, until it leaves downwards or is closed."""
-        parts = deque([path.corners])
+        rows = self._rows(path.corners)
         while direction[path.last] == NORTH:
             chain = above.pop(column[path.last])
-            parts = _together(parts, chain.parts)
+            rows = rows.followed_by(chain.corners)
             below = from_above.pop(chain.tail, None)
             if below is None:
                 break
             path = below
-            parts.append(path.corners)
-        return parts, path.last
-
-
-def _together(first: deque[Ring], second: deque[Ring]) -> deque[Ring]:
-    """Both in order; the longer one is not moved."""
-    if len(first) >= len(second):
-        first.extend(second)
-        return first
-    second.extendleft(reversed(first))
-    return second
+            rows.append(path.corners)
+        return rows, path.last
 
 
 def _closed(runs: _Runs, corners: Ring, run: int) -> Closed:
@@ -304,17 +292,26 @@ def _closed(runs: _Runs, corners: Ring, run: int) -> Closed:
 class _Objects:
     """Holes and pixels of the objects that are open."""
 
-    def __init__(self) -> None:
-        self._holes: dict[int, list[Ring]] = {}
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._holes: dict[int, Holes] = {}
         self._pixels = np.zeros(0, np.int64)
+
+    def rows(self) -> Iterator[Rows]:
+        """The corners of all holes."""
+        return (holes.rows for holes in self._holes.values())
 
     def finish(self, strip: Strip, closed: list[Closed]) -> Iterator[Outline]:
         """The objects whose outer ring was closed in this strip."""
         pixels = np.bincount(strip.objects.ravel() + 1, minlength=strip.count + 1)[1:]
         np.add.at(pixels, strip.carried, self._pixels)
-        holes: dict[int, list[Ring]] = {}
-        for old, rings in self._holes.items():
-            _add(holes, int(strip.carried[old]), rings)
+        holes: dict[int, Holes] = {}
+        for old, mine in self._holes.items():
+            number = int(strip.carried[old])
+            if number in holes:
+                holes[number].join(mine)
+            else:
+                holes[number] = mine
         outer: dict[int, tuple[int, Ring]] = {}
         numbers = np.concatenate([strip.above[None], strip.objects])
         for corners, owner, class_id in closed:
@@ -323,41 +320,49 @@ class _Objects:
                 if _doubled_area(ring) > 0:
                     outer[number] = class_id, ring
                 else:
-                    _add(holes, number, [ring])
+                    if number not in holes:
+                        holes[number] = Holes(self._spool)
+                    holes[number].add(ring)
         for number, (class_id, ring) in outer.items():
-            inner = holes.pop(number, [])
-            yield Outline(class_id, int(pixels[number]), (ring, *inner))
+            rings = Rings(ring, holes.pop(number, None))
+            yield Outline(class_id, int(pixels[number]), rings)
         rank = {int(number): i for i, number in enumerate(strip.open)}
-        self._holes = {rank[number]: rings for number, rings in holes.items()}
+        self._holes = {rank[number]: mine for number, mine in holes.items()}
         self._pixels = pixels[strip.open]
 
 
-def _add(holes: dict[int, list[Ring]], number: int, rings: list[Ring]) -> None:
-    """Put rings to those of an object; the longer list is not copied."""
-    there = holes.get(number, [])
-    longer, shorter = (there, rings) if len(there) >= len(rings) else (rings, there)
-    longer.extend(shorter)
-    holes[number] = longer
-
-
 def _cut(corners: Ring) -> list[Ring]:
-    """The ring, or the rings it is where it passes a corner twice."""
-    every = (corners[:, 1].astype(np.int64) << 32 | corners[:, 0]).tolist()
-    if len(set(every)) == len(every):
+    """The ring, or the rings it is where it passes a corner twice.
+
+    It does so only where more than two boundaries meet.
+    """
+    meeting = np.flatnonzero(corners[:, 2])
+    keys = corners[meeting, 1].astype(np.int64) << 32 | corners[meeting, 0]
+    _, which, passes = np.unique(keys, return_inverse=True, return_counts=True)
+    twice = passes[which] > 1
+    if not twice.any():
         return [corners]
-    found, path, place = [], list[int](), dict[int, int]()
-    for i, key in enumerate(every):
+    # corners that are passed once go along with the last one that is passed twice
+    at, which = meeting[twice].tolist(), which[twice].tolist()
+    found: list[Ring] = []
+    path = [slice(0, at[0])]  # a piece since each corner that is passed twice
+    place: dict[int, int] = {}
+    on: list[int] = []
+    for start, end, key in zip(at, [*at[1:], len(corners)], which, strict=True):
         if key in place:
             since = place[key]
-            found.append(corners[path[since:]])
-            for j in path[since + 1 :]:
-                del place[every[j]]
-            del path[since + 1 :]
-            path[since] = i
-        else:
-            place[key] = len(path)
-            path.append(i)
-    return [*found, corners[path]]
+            found.append(_pieced(corners, path[since:]))
+            for gone in on[since:]:
+                del place[gone]
+            del on[since - 1 :], path[since:]
+        place[key] = len(path)
+        on.append(key)
+        path.append(slice(start, end))
+    return [*found, _pieced(corners, path)]
+
+
+def _pieced(corners: Ring, path: list[slice]) -> Ring:
+    return np.concatenate([corners[piece] for piece in path])
 
 
 def _doubled_area(ring: Ring) -> int:

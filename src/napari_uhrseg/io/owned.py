@@ -18,7 +18,6 @@ the store for writing, and writes no more.
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +25,7 @@ import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
+from napari_uhrseg.io.addresses import Address, for_zarr, said, troubles
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.io.runs import CHUNK, Status
@@ -38,7 +38,7 @@ class Target(Protocol):
     """What a run needs of a store: `LabelStore` has it, and `OwnedChunks`."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Address: ...
     @property
     def prediction(self) -> Sequence[zarr.Array]: ...
     @property
@@ -67,19 +67,19 @@ class Revoked(Exception):
     """Another process may write the store now."""
 
 
-def hand_out(path: Path) -> str:
+def hand_out(path: Address) -> str:
     """A new token for a store this process holds the lock of; an older one ends."""
     token = uuid.uuid4().hex
     (path / TOKEN).write_text(token)
     return token
 
 
-def revoke(path: Path) -> None:
+def revoke(path: Address) -> None:
     """End the token there is, so that nobody writes chunks any more."""
     (path / TOKEN).unlink(missing_ok=True)
 
 
-def seen_token(path: Path) -> str:
+def seen_token(path: Address) -> str:
     """The token as this machine sees it; empty where there is none."""
     try:
         return (path / TOKEN).read_text()
@@ -114,13 +114,13 @@ class OwnedChunks:
         There is no such store here.
     """
 
-    def __init__(self, path: Path, token: str) -> None:
+    def __init__(self, path: Address, token: str) -> None:
         self.path = path
         self._token = token
         self._own = Roi(0, 0, 0, 0)
         self._parts: list[Part] = []
         try:
-            root = zarr.open_group(path, mode="r+", zarr_format=3)
+            root = zarr.open_group(for_zarr(path), mode="r+", zarr_format=3)
             info = ome.StoreInfo.from_dict(root.attrs[ome.KEY]["image"])  # type: ignore[index,arg-type,call-overload]
             self.shape = info.shape
             count = len(ome.level_shapes(info.shape))
@@ -128,7 +128,7 @@ class OwnedChunks:
             self.prediction = [
                 _array(root, f"labels/prediction/{k}") for k in range(count)
             ]
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except troubles(path, KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"The label store {path} cannot be opened by a worker: {error}.",
                 "Workers must see the store where the client does, and may write it.",
@@ -172,9 +172,11 @@ class OwnedChunks:
             labels = _write(
                 self.prediction[:count], block.roi, block.labels, coarser_labels
             )
-        except OSError as error:
+        except StoreError:
+            raise
+        except troubles(self.path) as error:
             raise StoreError(
-                f"{self.path} cannot be written: {error.strerror or error}.",
+                f"{self.path} cannot be written: {said(error)}.",
                 "Free some space or check the disk, then segment again: what is "
                 "done stays.",
             ) from error

@@ -79,7 +79,7 @@ def _fillers(image: Image, cache_dir: Path | None) -> "list[Filler]":
     """One for each run of missing levels, that of the coarsest first."""
     nodata = {band.nodata for band in image.bands}
     changed = 0
-    if image.path is not None and image.path.is_file():
+    if isinstance(image.path, Path) and image.path.is_file():
         changed = image.path.stat().st_mtime_ns
     numbered = enumerate(image.sources)
     runs = itertools.groupby(numbered, lambda pair: isinstance(pair[1], PendingLevel))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.chunks import Array, Slices
 
 SIDE = 256  # px: smaller tiles are decoded several at a time
@@ -15,22 +16,33 @@ BAND = 1 << 20  # bytes of strips decoded at a time
 
 
 class Bytes:
-    """Pieces of a file, read from any thread."""
+    """Pieces of a file, read from any thread; of a URL, a request for each."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Address) -> None:
         self.size = path.stat().st_size
-        self._file = path.open("rb")
+        self._url = None if isinstance(path, Path) else path
+        self._file = path.open("rb") if isinstance(path, Path) else None
         self._lock = threading.Lock()
 
     def read(self, offset: int, count: int) -> bytes:
-        with self._lock:
-            self._file.seek(offset)
-            data = self._file.read(count)
+        data = self._read(offset, count)
         if len(data) < count:
             raise ValueError(
                 f"the file ends at byte {self.size}, before the pixels at {offset}"
             )
         return data
+
+    def _read(self, offset: int, count: int) -> bytes:
+        if self._url is not None:
+            end = min(offset + count, self.size)
+            data = bytes(self._url.fs.cat_file(self._url.path, start=offset, end=end))
+            if len(data) > count:
+                raise ValueError("the server does not give parts of files")
+            return data
+        assert self._file is not None
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(count)
 
 
 class PagesSource:
@@ -212,3 +224,8 @@ class MappedFile:
 
     def __getitem__(self, key: Slices) -> Array:
         return np.array(self._array[key], self.dtype)
+
+
+def for_tifffile(path: Address) -> Any:
+    """What tifffile opens it by: of a URL a file that reads by requests."""
+    return path if isinstance(path, Path) else path.open("rb")

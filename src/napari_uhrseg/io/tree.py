@@ -1,7 +1,7 @@
 """A label store's folder: made whole, locked, and checked before it is used."""
 
-import os
 import shutil
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,12 @@ from typing import Any
 import filelock
 import numpy as np
 import zarr
+from upath import UPath
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
+from napari_uhrseg.io.addresses import Address, for_zarr, is_url, said, troubles
+from napari_uhrseg.io.lease import Held, Lease
 from napari_uhrseg.io.owned import revoke
 from napari_uhrseg.types import Legend, Run
 
@@ -51,50 +54,80 @@ class Tree:
                 group.update_attributes({"ome": wanted})
 
 
-def create_tree(path: Path, info: ome.StoreInfo, legend: Legend) -> None:
+def create_tree(path: Address, info: ome.StoreInfo, legend: Legend) -> None:
     """Make an empty store, whole or not at all.
 
     Raises StoreError where there is something at the path, or it cannot be made.
     """
-    if os.path.lexists(path):
+    try:
+        if path.exists() or (isinstance(path, Path) and path.is_symlink()):
+            raise _exists(path)
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _make(path, info, legend)
+        else:
+            _upload(path, info, legend)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except StoreError:
+        raise
+    except troubles(path) as error:
         raise StoreError(
-            f"{path} exists already; nothing was written.",
-            "Open it to continue it, or choose another name.",
-        )
+            f"A label store cannot be made at {path}: {said(error)}.",
+            "Choose a place that you may write to and that has free space.",
+        ) from error
+
+
+def _exists(path: Address) -> StoreError:
+    return StoreError(
+        f"{path} exists already; nothing was written.",
+        "Open it to continue it, or choose another name.",
+    )
+
+
+def _make(path: Path, info: ome.StoreInfo, legend: Legend) -> None:
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         ome.write_tree(building, info, legend)
         building.rename(path)
-    except OSError as error:
-        raise StoreError(
-            f"A label store cannot be made at {path}: {error.strerror or error}.",
-            "Choose a folder that you may write to, on a disk with free space.",
-        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def check_there(path: Path) -> None:
+def _upload(path: UPath, info: ome.StoreInfo, legend: Legend) -> None:
+    """The root's metadata comes last, and only where there is none: it is the store."""
+    with tempfile.TemporaryDirectory(prefix="napari-uhrseg-") as folder:
+        made = Path(folder) / "store"
+        ome.write_tree(made, info, legend)
+        files = {str(f.relative_to(made)): f.read_bytes()
+                 for f in made.rglob("*.json")}  # fmt: skip
+    root = files.pop("zarr.json")
+    path.fs.pipe({(path / name).path: data for name, data in files.items()})
+    path.fs.pipe_file((path / "zarr.json").path, root, mode="create")
+
+
+def check_there(path: Address) -> None:
     """Raise StoreError where there is nothing like a store at the path."""
     try:
         (path / "zarr.json").stat()
     except (FileNotFoundError, NotADirectoryError):
-        what = "is not a label store" if os.path.lexists(path) else "does not exist"
+        what = "is not a label store" if path.exists() else "does not exist"
         raise StoreError(
             f"{path} {what}.", "Choose the folder of a label store."
         ) from None
-    except OSError as error:
+    except troubles(path) as error:
         raise StoreError(
-            f"{path} cannot be opened: {error.strerror or error}.",
+            f"{path} cannot be opened: {said(error)}.",
             "Ask for the right to read there, or copy the store.",
         ) from error
 
 
-def load_tree(path: Path, *, write: bool) -> Tree:
+def load_tree(path: Address, *, write: bool) -> Tree:
     """Open what is there. Raises StoreError where it is not a whole label store."""
     try:
-        root = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3)
+        root = zarr.open_group(
+            for_zarr(path), mode="r+" if write else "r", zarr_format=3
+        )
         own: Any = root.attrs.get(ome.KEY)
         if own is None:
             raise StoreError(
@@ -109,7 +142,8 @@ def load_tree(path: Path, *, write: bool) -> Tree:
             )
         tree = _checked(root, own)
         if write:  # take up after a writer that was killed
-            for left in path.rglob("*.partial"):
+            # an object of an object store is there whole, or not at all
+            for left in () if is_url(path) else path.rglob("*.partial"):
                 # another process may be writing corrections at this moment
                 if path / CORRECTION not in left.parents:
                     left.unlink(missing_ok=True)
@@ -117,8 +151,8 @@ def load_tree(path: Path, *, write: bool) -> Tree:
         return tree
     except StoreError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError,
-            RuntimeError) as error:  # fmt: skip
+    except troubles(path, KeyError, TypeError, ValueError, AttributeError,
+                    RuntimeError) as error:  # fmt: skip
         raise StoreError(
             f"The label store {path} is damaged: {error}.",
             "Copy it again from where it came from, or segment into a new one.",
@@ -168,13 +202,15 @@ def _array(
     return array
 
 
-def open_corrections(path: Path, shape: tuple[int, int], *, write: bool) -> Levels:
+def open_corrections(path: Address, shape: tuple[int, int], *, write: bool) -> Levels:
     """The levels of the corrections, which have a writer of their own.
 
     Raises StoreError where they are damaged.
     """
     try:
-        group = zarr.open_group(path / CORRECTION, mode="r+" if write else "r")
+        group = zarr.open_group(
+            for_zarr(path / CORRECTION), mode="r+" if write else "r"
+        )
         if write:  # take up after a writer that was killed
             for left in (path / CORRECTION).rglob("*.partial"):
                 left.unlink(missing_ok=True)
@@ -189,21 +225,34 @@ def open_corrections(path: Path, shape: tuple[int, int], *, write: bool) -> Leve
         ) from error
 
 
-def lock(path: Path, name: str = ".lock", what: str = "{} is") -> filelock.BaseFileLock:
-    """A writer's lock in a store; the system frees it when its process dies."""
-    held = filelock.FileLock(path / name, timeout=0, thread_local=False)
+Lock = filelock.BaseFileLock | Lease
+
+
+def lock(path: Address, name: str = ".lock", what: str = "{} is") -> Lock:
+    """A writer's lock in a store, free when its process dies.
+
+    The system frees it, or, of a URL, the next one who waits; see `io.lease`.
+    """
     who = what.format(path)
+    held: Lock
+    if isinstance(path, Path):
+        held = filelock.FileLock(path / name, timeout=0, thread_local=False)
+    else:
+        held = Lease(path / name)
     try:
         held.acquire()
         revoke(path)  # workers of a client that died write no more
-    except filelock.Timeout as error:
+    except (filelock.Timeout, Held) as error:
+        by = f" ({error})" if isinstance(error, Held) and str(error) else ""
         raise StoreError(
-            f"{who} being written by another window or process.",
+            f"{who} being written by another window or process{by}.",
             "Wait until it is done, or close it there.",
         ) from error
-    except OSError as error:
+    except StoreError:
+        raise
+    except troubles(path) as error:
         raise StoreError(
-            f"{path} cannot be opened for writing: {error.strerror or error}.",
+            f"{path} cannot be opened for writing: {said(error)}.",
             "Ask for the right to write there, or copy the store.",
         ) from error
     return held

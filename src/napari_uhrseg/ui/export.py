@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
@@ -16,11 +17,12 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.io.export import export, format_named, formats, warnings
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.output import folder_of, free_name
 from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow, note, push_button
 from napari_uhrseg.ui.shown import ShownLabels
 
 STEPS = 1000
+EVERY = 2000  # ms between two looks at what there is to export
 
 
 class ExportPart(QWidget):
@@ -32,6 +34,7 @@ class ExportPart(QWidget):
         self._job: Job | None = None
         self._outcome = ""
         self._proposed = ""  # a target that the person did not choose themselves
+        self._warned = True  # whether the status is what to know beforehand
         self.what = note()
         self.format = combo("What other program the labels are for.")
         for f in formats():
@@ -76,6 +79,9 @@ class ExportPart(QWidget):
         layout.addWidget(self.status)
         shown.changed.connect(self._labels_changed)
         self.format.currentIndexChanged.connect(lambda _: self._format_changed())
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._look)
+        self._timer.start(EVERY)
         self._labels_changed()
 
     @property
@@ -96,14 +102,31 @@ class ExportPart(QWidget):
         store = self._shown.store
         if store is not None and self.line.text().strip() in ("", self._proposed):
             near = store.image_path if store.temporary else store.path
-            folder = Path.home() if near is None else near.parent
             name = f"{(near or store.path).name.split('.')[0]}_{chosen.name}"
-            target = folder / (name + chosen.suffix)
+            target = folder_of(near) / (name + chosen.suffix)
             self._proposed = str(free_name(target) if target.exists() else target)
             self.line.setText(self._proposed)
         if self._job is None:
-            said = () if store is None else warnings(store, self.format_name)
-            self._idle("\n".join(said))
+            self._idle("")
+            self._warned = True
+            self._warn()
+
+    def _warn(self) -> None:
+        """What to know beforehand, anew while labels come: asked of the disk."""
+        store, name = self._shown.store, self.format_name
+        if store is None or not self._warned or self._job is not None:
+            return
+
+        def known(said: tuple[str, ...]) -> None:
+            now = self._shown.store, self.format_name
+            if now == (store, name) and self._warned and self._job is None:
+                self._say("\n".join(said))
+
+        self._jobs.call(warnings, store, name, returned=known, errored=lambda _: None)
+
+    def _look(self) -> None:
+        if self.isVisible():
+            self._warn()
 
     def _browse(self) -> None:
         suffix = format_named(self.format_name).suffix
@@ -121,6 +144,7 @@ class ExportPart(QWidget):
         overwrite = target.exists() and self._may_replace(target)
         if target.exists() and not overwrite:
             return
+        self._warned = False
         self.start.setEnabled(False)
         self.cancel.setEnabled(True)
         self.cancel.setToolTip("End the export; nothing of it stays.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMenu, QVBoxLayout, QWidget
 
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui import finetune_work as work
 from napari_uhrseg.ui.jobs import Jobs
@@ -45,7 +46,7 @@ class AfterPart(QWidget):
         self._show(work.Standing("", False), [])
 
     def set_state(
-        self, path: Path | None, store: Path | None, folders: tuple[Path, ...]
+        self, path: Path | None, store: Address | None, folders: tuple[Path, ...]
     ) -> None:
         """The checkpoint chosen, the labels shown, where ancestors may lie."""
         self._path = path

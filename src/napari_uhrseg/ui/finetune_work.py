@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.utils.notifications import show_warning
 
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
 from napari_uhrseg.ui.loading import load_torch
-from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.output import folder_of, free_name
 from napari_uhrseg.ui.run import budget_of, checkpoint_of, free_threads
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Request:
     """
 
     image: Image
-    store: Path
+    store: Address
     start: Path | NewModel
     settings: FineTuneSettings
     budget_bytes: int
@@ -200,7 +201,7 @@ class Standing:
 
 
 def stand(
-    path: Path, store: Path | None, folders: tuple[Path, ...]
+    path: Path, store: Address | None, folders: tuple[Path, ...]
 ) -> tuple[Standing, list[tuple[Path, Card]]]:
     """What segmenting again would do, and the checkpoints this one comes from.
 
@@ -215,7 +216,7 @@ def stand(
     return _standing(path, name, store), older
 
 
-def _standing(path: Path, name: str, folder: Path | None) -> Standing:
+def _standing(path: Path, name: str, folder: Address | None) -> Standing:
     """Chunks labelled by this checkpoint, and by others, counted."""
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.checkpoint import file_hash
@@ -246,11 +247,11 @@ def _standing(path: Path, name: str, folder: Path | None) -> Standing:
 
 def next_version(request: Request) -> Path:
     """A free name for what is learnt: beside its parent if one may write there."""
-    start, store = request.start, request.store
+    start, near = request.start, folder_of(request.store)
     if isinstance(start, Path):
         there = os.access(start.parent, os.W_OK)
-        return free_name((start.parent if there else store.parent) / start.name)
-    first = store.parent / f"{start.method}.safetensors"
+        return free_name((start.parent if there else near) / start.name)
+    first = near / f"{start.method}.safetensors"
     return free_name(first) if first.exists() else first
 
 

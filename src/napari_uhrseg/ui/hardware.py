@@ -10,6 +10,9 @@ from napari_uhrseg.ui.loading import load_torch
 from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow
 from napari_uhrseg.units import MB, format_bytes
 
+LEAST = 64  # MB
+EACH_ITS_OWN = "by each worker"
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -29,11 +32,12 @@ class HardwarePart(QWidget):
     def __init__(self, jobs: Jobs) -> None:
         super().__init__()
         self._choices: dict[str, Choice] = {}
+        self._remote = False
         self.box = combo("torch is being loaded; this takes a moment.")
         self.box.addItem("looking for devices…", None)
         self.box.setEnabled(False)
         self.memory = QSpinBox()
-        self.memory.setRange(64, 4 * 1024 * 1024)
+        self.memory.setRange(LEAST, 4 * 1024 * 1024)
         self.memory.setSingleStep(256)
         self.memory.setSuffix(" MB")
         self.memory.setKeyboardTracking(False)
@@ -54,7 +58,20 @@ class HardwarePart(QWidget):
 
     @property
     def budget_bytes(self) -> int:
+        """0 on a cluster where each worker is to decide for itself."""
         return int(self.memory.value()) * MB
+
+    def set_remote(self, remote: bool) -> None:
+        """Whether a cluster's workers do the work: their devices, their memory."""
+        if remote == self._remote:
+            return
+        self._remote = remote
+        self.memory.blockSignals(True)
+        self.memory.setMinimum(0 if remote else LEAST)
+        self.memory.setSpecialValueText(EACH_ITS_OWN if remote else "")
+        self.memory.setValue(0)
+        self.memory.blockSignals(False)
+        self._chosen()
 
     def set_choices(self, choices: list[Choice]) -> None:
         """Offer these devices, the first one chosen."""
@@ -65,11 +82,20 @@ class HardwarePart(QWidget):
             twice = sum(c.name == other.name for other in choices) > 1
             self.box.addItem(f"{c.name} ({c.id})" if twice else c.name, c.id)
         self.box.blockSignals(False)
-        self.box.setEnabled(True)
         self.memory.setEnabled(True)
         self._chosen()
 
     def _chosen(self) -> None:
+        self.box.setEnabled(bool(self._choices) and not self._remote)
+        if self._remote:
+            self.box.setToolTip("The workers of the cluster use their own devices.")
+            self.memory.setToolTip(
+                "Memory budget: what each worker may take on its device. 0: what "
+                "it takes by default, half of a GPU's memory or a quarter of main "
+                "memory, at most 8 GB."
+            )
+            self.changed.emit()
+            return
         choice = self._choices.get(self.device or "")
         if choice is None:
             return

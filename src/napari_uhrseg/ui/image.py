@@ -1,5 +1,7 @@
 """The Image part: open, choose a layer, its facts, its plane, its overviews."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,14 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
+    QInputDialog,
     QMenu,
     QSpinBox,
     QWidget,
 )
 
-from napari_uhrseg.errors import OpenError
+from napari_uhrseg.errors import OpenError, StoreError
+from napari_uhrseg.io.addresses import Address, address
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import (
@@ -32,6 +36,7 @@ class ImagePart(QWidget):
 
     changed = Signal()
     labelsWanted = Signal()
+    labelsAt = Signal(object)  # the URL of a label store
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
         super().__init__()
@@ -46,6 +51,7 @@ class ImagePart(QWidget):
         menu.addAction("&File…", self._choose_files)
         menu.addAction("OME-&Zarr folder…", self._choose_folder)
         menu.addAction("&Labels made earlier…", self.labelsWanted.emit)
+        menu.addAction("Image or labels at a &URL…", self._ask_url)
         self.open.setMenu(menu)
         self.facts = note()
         self.overviews = OverviewsBar()
@@ -64,7 +70,7 @@ class ImagePart(QWidget):
         viewer.dims.events.current_step.connect(self._step_changed)
         self._list_layers()
 
-    def open_paths(self, paths: list[Path]) -> None:
+    def open_paths(self, paths: Sequence[Address]) -> None:
         """Open images in a thread and show them; errors are told one by one."""
         for path in paths:
             self.facts.setText(f"Opening {path.name}…")
@@ -88,6 +94,26 @@ class ImagePart(QWidget):
         name = QFileDialog.getExistingDirectory(self, "Open an OME-Zarr folder")
         if name:
             self.open_paths([Path(name)])
+
+    def _ask_url(self) -> None:
+        url, given = QInputDialog.getText(
+            self, "Open at a URL", "s3://…, https://… or another that fsspec knows:"
+        )
+        if given and url.strip():
+            self.open_url(url.strip())
+
+    def open_url(self, url: str) -> None:
+        """Open what lies there, an image or labels, in a thread."""
+        self.facts.setText(f"Opening {url}…")
+        self._jobs.call(
+            _open_url, url, returned=self._url_opened, finished=self._show_facts
+        )
+
+    def _url_opened(self, found: Image | Address) -> None:
+        if isinstance(found, Image):
+            self._opened(found)
+        else:
+            self.labelsAt.emit(found)
 
     def _opened(self, image: Image) -> None:
         try:
@@ -237,7 +263,18 @@ def crs_name(wkt: str | None) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def _open(path: Path, series: int | None = None) -> Image:
+def _open_url(url: str) -> Image | Address:
+    """The image there; of a label store its address."""
+    from napari_uhrseg.io.labels import LabelStore
+
+    where = address(url)
+    with suppress(StoreError):
+        LabelStore.open(where).close()
+        return where
+    return _open(where)
+
+
+def _open(path: Address, series: int | None = None) -> Image:
     import_module("scipy.ndimage")  # napari would for a layer, on the Qt thread
     image = open_image(path, series=series)
     image_layers(image)  # contrast limits are estimated here, off the Qt thread

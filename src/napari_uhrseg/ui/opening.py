@@ -7,6 +7,7 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.addresses import Address, is_there, is_url
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.jobs import Jobs, report
@@ -43,20 +44,20 @@ class LabelsOpening(QObject):
         if name:
             self.open(Path(name))
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Address) -> None:
         """Show the labels of a run of yesterday, or of another program now."""
         images = [x.metadata.get(KEY) for x in images_in(self._viewer)]
         self._jobs.call(
             _open, path, [i for i in images if i is not None], returned=self._opened
         )
 
-    def begin(self, image: Image, output: Path | None) -> None:
+    def begin(self, image: Image, output: Address | None) -> None:
         """Ask for classes, and show empty labels of the image."""
         dialog = NewLabelsDialog(self._window)
         dialog.chosen.connect(lambda legend: self.create(image, output, legend))
         dialog.open()
 
-    def create(self, image: Image, output: Path | None, legend: Legend) -> None:
+    def create(self, image: Image, output: Address | None, legend: Legend) -> None:
         """Show empty labels with these classes."""
         self._jobs.call(
             _create, image, output, legend,
@@ -100,7 +101,7 @@ class LabelsOpening(QObject):
         )  # fmt: skip
 
 
-def _open(path: Path, images: list[Image]) -> "tuple[LabelStore, Image]":
+def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
     """A store, and the image it belongs to: one that is open, else from its file."""
     from napari_uhrseg.io.labels import LabelStore
 
@@ -113,8 +114,8 @@ def _open(path: Path, images: list[Image]) -> "tuple[LabelStore, Image]":
         )
         if same and image.shape == store.shape:
             return store, image
-    source = Path(info.path) if info.path else None
-    if source is None or not source.exists():
+    source = store.image_path
+    if source is None or not (is_url(source) or source.exists()):
         raise OpenError(
             f"{path.name} holds the labels of {info.name}, which is not open"
             + (f" and no longer at {source}." if source else "."),
@@ -129,10 +130,10 @@ def _open(path: Path, images: list[Image]) -> "tuple[LabelStore, Image]":
     return store, image
 
 
-def _create(image: Image, output: Path | None, legend: Legend) -> "LabelStore":
+def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore":
     from napari_uhrseg.io.labels import LabelStore
 
-    path = free_name(output) if output is not None and output.exists() else output
+    path = free_name(output) if output is not None and is_there(output) else output
     store = LabelStore.create(path, image, legend)
     _read_coarsest(store)
     if not store.temporary:

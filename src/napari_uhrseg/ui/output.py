@@ -1,9 +1,8 @@
 """Where to segment, and where the labels go."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -15,13 +14,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.errors import PlanError
+from napari_uhrseg.errors import OpenError, PlanError
+from napari_uhrseg.io.addresses import Address, address, is_there, is_url
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Region
 from napari_uhrseg.ui.rows import add_row, form_of, narrow, note, on_edited, push_button
 from napari_uhrseg.ui.view import drawn_region, view_rectangle
 
 WHOLE, VIEW = "whole", "view"
+
+A = TypeVar("A", bound=Address)
 
 
 class WherePart(QComboBox):
@@ -116,9 +118,13 @@ class OutputPart(QWidget):
         self.set_image(None)
 
     @property
-    def path(self) -> Path | None:
+    def path(self) -> Address | None:
+        """Raises PlanError where it is no address."""
         text = self.line.text().strip()
-        return Path(text).expanduser() if text else None
+        try:
+            return address(text) if text else None
+        except OpenError as error:
+            raise PlanError(error.message) from error
 
     def set_image(self, image: Image | None) -> None:
         """Propose a store beside the image, or say that there is no place."""
@@ -129,14 +135,19 @@ class OutputPart(QWidget):
         self.line.setPlaceholderText("only until the window closes")
         self._edited()
 
-    def use(self, path: Path | None) -> None:
+    def use(self, path: Address | None) -> None:
         self.line.setText("" if path is None else str(path))
         self._edited()
 
     def _edited(self) -> None:
-        path = self.path
+        try:
+            path = self.path
+        except PlanError:
+            path = Path()  # the form says so
         if path is None:
             text = "Without a place, the labels last as long as this window."
+        elif is_url(path):
+            text = "Labels at a URL can be shown, but not corrected by hand."
         elif path.exists():
             text = "This exists already: the run goes on with it, or asks."
         else:
@@ -146,7 +157,7 @@ class OutputPart(QWidget):
         self.changed.emit()
 
     def _new(self) -> None:
-        start = str(self.path or "labels.zarr")
+        start = self.line.text().strip() or "labels.zarr"
         name, _ = QFileDialog.getSaveFileName(
             self,
             "Where to write the labels",
@@ -158,34 +169,42 @@ class OutputPart(QWidget):
             self.use(Path(name if name.endswith(".zarr") else f"{name}.zarr"))
 
     def _existing(self) -> None:
-        start = str(self.path.parent if self.path else Path())
+        start = str(Path(self.line.text().strip()).parent)
         title = "Labels to go on with (an OME-Zarr folder)"
         name = QFileDialog.getExistingDirectory(self, title, start)
         if name:
             self.use(Path(name))
 
 
-def default_output(path: Path, series: int = 0) -> Path:
-    """``<name>_labels.zarr`` beside the image; ``<name>_2_labels.zarr`` of series 2."""
+def default_output(path: Address, series: int = 0) -> Path:
+    """``<name>_labels.zarr`` beside the image; ``<name>_2_labels.zarr`` of series 2.
+
+    Of an image at a URL in the home folder.
+    """
     stem = path.name
     for ending in (".ome.zarr", ".ome.tif", ".ome.tiff", path.suffix):
         if ending and stem.lower().endswith(ending):
             stem = stem[: -len(ending)]
             break
     number = f"_{series}" if series else ""
-    return path.parent / f"{stem}{number}_labels.zarr"
+    return folder_of(path) / f"{stem}{number}_labels.zarr"
 
 
-def free_name(path: Path, exists: Callable[[Path], bool] = Path.exists) -> Path:
+def folder_of(where: Address | None) -> Path:
+    """The folder of a file; of a URL, or of nothing, the person's own."""
+    return where.parent if isinstance(where, Path) else Path.home()
+
+
+def free_name(path: A) -> A:
     """The path with the next number that is not taken."""
     stem = re.sub(r"_\d+$", "", path.stem)
     number = 2
-    while exists(path.with_name(f"{stem}_{number}{path.suffix}")):
+    while is_there(path.with_name(f"{stem}_{number}{path.suffix}")):
         number += 1
-    return path.with_name(f"{stem}_{number}{path.suffix}")
+    return path.with_name(f"{stem}_{number}{path.suffix}")  # type: ignore[return-value]  # of the same kind
 
 
-def ask_about(parent: QWidget, path: Path, made_by: tuple[str, ...]) -> str | None:
+def ask_about(parent: QWidget, path: Address, made_by: tuple[str, ...]) -> str | None:
     """What to do with labels made with other settings; None: nothing."""
     box = QMessageBox(parent)
     box.setWindowTitle("Labels made with other settings")

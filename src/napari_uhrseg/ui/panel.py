@@ -90,6 +90,7 @@ class Panel(QWidget):
         """What one part tells another."""
         segment, correct, legend = self.segment, self.correct, self.segment.legend
         self.image.labelsWanted.connect(self.labels.ask)
+        self.image.labelsAt.connect(self.labels.open)
         segment.viewChanged.connect(correct.set_view)
         segment.viewChanged.connect(self.classes.set_view)
         legend.classChosen.connect(correct.choose)

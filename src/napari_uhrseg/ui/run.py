@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.addresses import Address, is_there
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
@@ -31,13 +32,14 @@ class Request:
     ``output`` None: as long as the window. ``only_likely``: end after what is in view
     and where labels will most likely be others than those that are there.
     ``scheduler``: the address of a cluster that does the work; empty: this process.
+    ``budget_bytes``: on its device; on a cluster each worker's, 0 for its default.
     """
 
     image: Image
     checkpoint: Path
     settings: SegmentSettings
     budget_bytes: int
-    output: Path | None
+    output: Address | None
     only_likely: bool = False
     scheduler: str = ""
 
@@ -87,7 +89,11 @@ def plan(request: Request) -> "Plan":
         from napari_uhrseg.engine.cluster import plan_on_cluster
 
         return plan_on_cluster(
-            request.scheduler, request.image, request.checkpoint, request.settings
+            request.scheduler,
+            request.image,
+            request.checkpoint,
+            request.settings,
+            _of_a_worker(request),
         )
     return make_plan(
         request.image,
@@ -109,7 +115,7 @@ def prepare(request: Request) -> Prepared:
     from napari_uhrseg.io.labels import LabelStore
 
     planned = plan(request)
-    if request.output is None or not request.output.exists():
+    if request.output is None or not is_there(request.output):
         return Prepared(request, planned)
     network = checkpoint_of(request.checkpoint).card.legend
     with LabelStore.open(request.output) as store:
@@ -159,7 +165,7 @@ def run(
                 request.checkpoint,
                 store,
                 request.settings,
-                None,  # a worker knows its own memory
+                _of_a_worker(request),
                 focus,
                 stop,
                 replace_other=replacing,
@@ -204,12 +210,21 @@ def _open_store(
 ) -> "LabelStore":
     from napari_uhrseg.io.labels import LabelStore
 
-    if kept is not None and kept.path.exists():
+    if kept is not None and is_there(kept.path):
         kept.take()
         return kept
-    if request.output is not None and request.output.exists():
+    if request.output is not None and is_there(request.output):
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)
+
+
+def _of_a_worker(request: Request) -> "MemoryBudget | None":
+    """What each worker may take; None: what it takes by default."""
+    if not request.budget_bytes:
+        return None
+    return replace(
+        budget_of("cpu", request.budget_bytes), device=request.settings.device
+    )
 
 
 def budget_of(device: str, device_bytes: int) -> "MemoryBudget":

@@ -31,8 +31,8 @@ class ClusterPart(QWidget):
         self.line.setPlaceholderText("this machine")
         self.line.setToolTip(
             "The scheduler of a dask cluster, such as tcp://10.0.0.1:8786. Its workers "
-            "must see image, checkpoint and output at the same paths; device and "
-            "memory are then theirs."
+            "must see image, checkpoint and output at the same paths. Device is then "
+            "theirs, and Memory what each of them may take."
         )
         add_row(form_of(self), "Cluster", self.line)
         on_edited(self.line, self.changed.emit)
@@ -70,6 +70,9 @@ class SettingsPart(QWidget):
         for row in (self.model, self.hardware, where, self.overlap,
                     Fold("More settings", folded), self.output):  # fmt: skip
             layout.addWidget(row)
+        self.cluster.changed.connect(
+            lambda: self.hardware.set_remote(bool(self.cluster.scheduler))
+        )
         for part in (self.model, self.hardware, self.where, self.overlap, self.more,
                      self.cluster, self.output):  # fmt: skip
             part.changed.connect(self.changed.emit)

@@ -8,6 +8,7 @@ the target first, then renamed.
 import importlib
 import os
 import pkgutil
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from napari_uhrseg.types import Legend
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
+URL = re.compile("[a-z][a-z0-9]+:")  # what is left of s3:// in a path
 Write = Callable[["LabelStore", Path, float], Iterator[float]]
 Check = Callable[["LabelStore", Path], None]
 
@@ -155,6 +157,11 @@ def whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises ExportError where the target exists and may not be replaced, and for the
     system's errors; then, and when the block is left early, nothing is left behind.
     """
+    if any(URL.fullmatch(part) for part in target.parts):
+        raise ExportError(
+            f"{target} looks like a URL; exports are written to files.",
+            "Write it to a folder, and copy it from there.",
+        )
     _check_free(target, overwrite)
     name = f".{target.stem}.{uuid.uuid4().hex[:8]}.partial{target.suffix}"
     building = target.with_name(name)

@@ -11,7 +11,7 @@ its classification's name and colour: drag it onto the image in QuPath.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LON_LAT = "GeoJSON (longitude, latitude)"
 PROJECTED = "GeoJSON (image's CRS)"
+PIECE = 10_000  # corners made into text at once
 
 
 @exporter(
@@ -118,9 +119,9 @@ def _write(
     members: dict[str, Any],
     batches: Iterator[tuple[list[Shape], float]],
     properties: Callable[[Shape], dict[str, Any]],
-    prepared: Callable[[tuple[Points, ...]], Iterator[Points]] = iter,
+    prepared: Callable[[Iterable[Points]], Iterator[Points]] = iter,
 ) -> Iterator[float]:
-    """Ring by ring: one polygon may have millions of corners."""
+    """Ring by ring, and a ring piece by piece: one may have millions of corners."""
     head = json.dumps({"type": "FeatureCollection", **members, "features": []})
     with path.open("w", encoding="utf-8") as file:
         file.write(head[:-2])
@@ -130,7 +131,11 @@ def _write(
                 start = '{"type":"Feature","geometry":{"type":"Polygon","coordinates":['
                 file.write(between + start)
                 for i, ring in enumerate(prepared(shape.rings)):
-                    file.write("," * (i > 0) + _json(ring.tolist()))
+                    file.write("," * (i > 0) + "[")
+                    for first in range(0, len(ring), PIECE):
+                        part = _json(ring[first : first + PIECE].tolist())
+                        file.write("," * (first > 0) + part[1:-1])
+                    file.write("]")
                 file.write(']},"properties":' + _json(properties(shape)) + "}")
                 between = ",\n"
             yield done
@@ -141,11 +146,13 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _on_the_map(rings: tuple[Points, ...], digits: int) -> Iterator[Points]:
+def _on_the_map(rings: Iterable[Points], digits: int) -> Iterator[Points]:
     """Outer rings counter-clockwise, and no more digits than mean something."""
-    x, y = rings[0].T
-    clockwise = float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) < 0
+    clockwise: bool | None = None
     for ring in rings:
+        if clockwise is None:
+            x, y = ring.T
+            clockwise = float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) < 0
         yield np.round(ring[::-1] if clockwise else ring, digits)
 
 

@@ -5,6 +5,7 @@ lie nowhere.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ def write_geopackage(
     waiting: list[Shape] = []
     try:
         for batch, done in shapes(store, simplify, to_crs(store)):
-            waiting += batch
+            # a large one is read from disk while it is there
+            waiting += [replace(s, rings=list(s.rings)) for s in batch]
             # each write costs the same again, however little it holds
             if len(waiting) > 5000 or (done == 1.0 and (waiting or not there)):
                 _append(store, path, waiting, append=there)
@@ -61,7 +63,8 @@ def _append(
     import shapely
     from pyogrio.raw import write
 
-    polygons = [shapely.Polygon(s.rings[0], s.rings[1:]) for s in batch]
+    polygons = [shapely.Polygon(outer, holes) for outer, *holes in
+                (s.rings for s in batch)]  # fmt: skip
     write(
         path,
         geometry=np.asarray(shapely.to_wkb(polygons), object),

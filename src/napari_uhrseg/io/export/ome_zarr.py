@@ -170,6 +170,6 @@ def _source(store: "LabelStore", path: Path) -> str | None:
     if _image_around(path) is not None:
         return "../../"
     image = store.image_path
-    if image is None or not image.is_dir() or not image.is_absolute():
+    if not isinstance(image, Path) or not image.is_dir() or not image.is_absolute():
         return None
     return os.path.relpath(image, path)

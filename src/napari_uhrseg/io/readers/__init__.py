@@ -8,18 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
+from napari_uhrseg.io.addresses import Address, is_url, said
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Roi
 
-Open = Callable[[Path, int | None], Image]
+# of paths; of URLs, too, where the reader says so
+Open = Callable[[Any, int | None], Image]
 UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
 NOT_TILED = (
     "This file is not tiled: it is converted once, in the background. "
     "Until then what is not converted shows as grey."
 )
 DIRECTORY = "/"  # the suffix of readers that take any folder
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # say what a folder is
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +32,19 @@ class Reader:
 
     open: Open
     suffixes: tuple[str, ...]
-    suits: Callable[[Path], float]
+    suits: Callable[[Any], float]
     title: str
+    urls: bool
 
 
 _readers: list[Reader] = []
 
 
 def reader(
-    *suffixes: str, title: str = "", suits: Callable[[Path], float] = lambda _: 1.0
+    *suffixes: str,
+    title: str = "",
+    suits: Callable[[Any], float] = lambda _: 1.0,
+    urls: bool = False,
 ) -> Callable[[Open], Open]:
     """Register a function as the reader of files with these suffixes.
 
@@ -49,10 +57,13 @@ def reader(
     suits
         Of several readers of a suffix the one with the highest value is asked
         first; the others where it fails. 0 or less: never.
+    urls
+        Whether it opens URLs (`io.addresses`), too.
     """
 
     def register(function: Open) -> Open:
-        _readers.append(Reader(function, suffixes, suits, title or function.__name__))
+        name = title or function.__name__
+        _readers.append(Reader(function, suffixes, suits, name, urls))
         return function
 
     return register
@@ -72,9 +83,10 @@ def suffixes() -> tuple[str, ...]:
     return tuple(sorted(every))
 
 
-def read_any(path: Path, series: int | None) -> Image:
+def read_any(path: Address, series: int | None) -> Image:
     """The image of the first reader that can open and read ``path``."""
-    _check(path)
+    if isinstance(path, Path):
+        _check(path)
     errors: list[UhrSegError] = []
     for candidate in _candidates(path):
         try:
@@ -117,7 +129,7 @@ def _check_kind(image: Image) -> None:
         )
 
 
-def fingerprint_file(path: Path) -> str:
+def fingerprint_file(path: Address) -> str:
     """A cheap hash of a file's content: its size, first and last 64 KB."""
     size, piece = path.stat().st_size, 65536
     digest = hashlib.sha256(str(size).encode())
@@ -151,8 +163,32 @@ def _forbidden(path: Path) -> OpenError:
     )
 
 
-def _candidates(path: Path) -> list[Reader]:
-    name, is_dir = path.name.lower(), path.is_dir()
+def is_zarr(path: Address) -> bool:
+    """Whether a folder is one of zarr. Raises OpenError where a URL cannot be asked."""
+    try:
+        return any((path / mark).exists() for mark in ZARR_MARKS)
+    except OSError:
+        if is_url(path):
+            raise
+        return False
+
+
+def _candidates(path: Address) -> list[Reader]:
+    name, url = path.name.lower(), is_url(path)
+    try:
+        is_dir = is_zarr(path) if url else path.is_dir()
+        there = not url or is_dir or path.exists()
+    # the packages behind URLs raise whatever they like
+    except Exception as error:
+        raise OpenError(
+            f"{path} cannot be reached: {said(error)}.",
+            "Check the address, the network, and the credentials that fsspec uses.",
+        ) from error
+    if not there:
+        raise OpenError(
+            f"{path} does not exist, or may not be read.",
+            "Check the address, and the credentials that fsspec uses.",
+        )
     found = [
         r
         for r in readers()
@@ -165,11 +201,17 @@ def _candidates(path: Path) -> list[Reader]:
         raise OpenError(
             f"{path.name} {what}.", f"Supported are: {known}, and OME-Zarr folders."
         )
+    if url and not any(r.urls for r in found):
+        raise OpenError(
+            f"{path.name} cannot be opened by its URL: only OME-Zarr and TIFF can.",
+            "Copy it to this machine, or mount the place it lies in.",
+        )
+    found = [r for r in found if r.urls or not url]
     rated = sorted(((r.suits(path), r) for r in found), key=lambda pair: -pair[0])
     return [r for value, r in rated if value > 0]
 
 
-def _best(path: Path, errors: list[UhrSegError]) -> OpenError:
+def _best(path: Address, errors: list[UhrSegError]) -> OpenError:
     """The error of the reader that suited best."""
     if not errors:
         return OpenError(f"{path.name} cannot be opened.", "No reader takes it.")

@@ -1,5 +1,6 @@
 """Rasters with coordinates through rasterio: GeoTIFF, COG, JP2, VRT."""
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.addresses import Address, is_url
 from napari_uhrseg.io.chunks import Array, CachedSource, PendingLevel, Slices, Source
 from napari_uhrseg.io.convert import palette
 from napari_uhrseg.io.image import Affine, Band, Image
@@ -18,19 +20,23 @@ from napari_uhrseg.io.readers import (
     fingerprint_file,
     reader,
 )
+from napari_uhrseg.io.readers.tiff import open_tiff
+from napari_uhrseg.io.tiffpages import for_tifffile
 
-GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}  # GeoTIFF's and GDAL's
+# GeoTIFF's and GDAL's; two more hold what they point to
+GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
+EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
 TOGETHER = 4  # bands: up to so many lie in one chunk
 
 
-def suits(path: Path) -> float:
+def suits(path: Address) -> float:
     """More than tifffile's reader suits, for what has coordinates or GDAL's tags."""
     if path.suffix.lower() not in (".tif", ".tiff"):
-        return 3.0
+        return 0.0 if is_url(path) else 3.0
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as tif:
+        with tifffile.TiffFile(for_tifffile(path)) as tif:
             tags = {int(tag.code) for tag in tif.pages.first.tags}
             return 3.0 if tags & GEO_TAGS and not tif.is_ome else 0.5
     # whatever is wrong with it, its own reader says it better
@@ -38,9 +44,12 @@ def suits(path: Path) -> float:
         return 0.5
 
 
-@reader(".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", title="a raster", suits=suits)
-def open_raster(path: Path, series: int | None = None) -> Image:
-    """Any raster that GDAL reads; levels are its overviews."""
+@reader(".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", title="a raster",
+        suits=suits, urls=True)  # fmt: skip
+def open_raster(path: Address, series: int | None = None) -> Image:
+    """Any raster that GDAL reads; levels are its overviews. Of a URL GeoTIFF only."""
+    if not isinstance(path, Path):
+        return _at_url(path)
     import rasterio
     from rasterio.errors import RasterioIOError
 
@@ -53,6 +62,46 @@ def open_raster(path: Path, series: int | None = None) -> Image:
             "The file may be damaged, or of a format this GDAL lacks: "
             "convert it to a tiled GeoTIFF.",
         ) from error
+
+
+def _at_url(path: Address) -> Image:
+    """A GeoTIFF: its pixels by tifffile, what its tags mean by GDAL.
+
+    GDAL could read through fsspec as well, but not yet from several threads.
+    """
+    import rasterio
+    import tifffile
+
+    image = open_tiff(path, None)
+    with tifffile.TiffFile(for_tifffile(path)) as tif:
+        page = tif.pages.first
+        tags = [(t.code, t.dtype, t.count, t.value, True)
+                for t in page.tags if t.code in EVERY_GEO_TAG]  # fmt: skip
+        masked = any(p.subfiletype & 4 for p in tif.pages)
+        shape = (1, 1, int(page.samplesperpixel))
+        small = io.BytesIO()  # the same tags, and one pixel
+        tifffile.imwrite(
+            small, np.zeros(shape, page.dtype), photometric="minisblack",
+            planarconfig="contig", metadata=None, extratags=tags,
+        )  # fmt: skip
+    with (
+        _quiet(),
+        rasterio.MemoryFile(small.getvalue()) as memory,
+        memory.open() as dataset,
+    ):
+        image.crs, image.pixel_size, image.unit = _ground(dataset)
+        image.affine = None if dataset.transform.is_identity else _affine(dataset)
+        if len(image.bands) + (image.alpha is not None) == dataset.count:
+            kinds = ["red", "green", "blue"] if image.rgb else []
+            image.bands = tuple(
+                _band(dataset, i, kinds[i] if i < len(kinds) else "")
+                for i in range(len(image.bands))
+            )
+    if masked:
+        image.warnings += (
+            "The mask in this file is not read from its URL: what it hides shows.",
+        )
+    return image
 
 
 def _image(path: Path, dataset: Any) -> Image:

@@ -14,11 +14,11 @@ import zarr
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io import ngff
+from napari_uhrseg.io.addresses import Address, for_zarr
 from napari_uhrseg.io.chunks import ArraySource
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.readers import DIRECTORY, reader
+from napari_uhrseg.io.readers import DIRECTORY, is_zarr, reader
 
-MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 LARGE_CHUNK = 2**22  # pixels
 
 
@@ -30,12 +30,12 @@ class _Series:
     number: int = 0
 
 
-def _suits(path: Path) -> float:
-    return 10.0 if any((path / mark).exists() for mark in MARKS) else 0.0
+def _suits(path: Address) -> float:
+    return 10.0 if is_zarr(path) else 0.0
 
 
-@reader(".zarr", DIRECTORY, title="OME-Zarr", suits=_suits)
-def open_ome_zarr(path: Path, series: int | None) -> Image:
+@reader(".zarr", DIRECTORY, title="OME-Zarr", suits=_suits, urls=True)
+def open_ome_zarr(path: Address, series: int | None) -> Image:
     """The image of an OME-Zarr folder; of several the first, or number ``series``."""
     node = _open(path)
     if isinstance(node, zarr.Array):
@@ -53,9 +53,9 @@ def open_ome_zarr(path: Path, series: int | None) -> Image:
     return image
 
 
-def _open(path: Path) -> zarr.Array | zarr.Group:
+def _open(path: Address) -> zarr.Array | zarr.Group:
     try:
-        return zarr.open(path, mode="r")
+        return zarr.open(for_zarr(path), mode="r")
     # a file in it may be anything; zarr and its codecs raise many kinds of error
     except Exception as error:
         raise OpenError(
@@ -84,7 +84,7 @@ def _group(parent: zarr.Group, name: str) -> zarr.Group | None:
 
 
 def _find(
-    path: Path, root: zarr.Group, series: int | None
+    path: Address, root: zarr.Group, series: int | None
 ) -> tuple[list[_Series], list[str]]:
     """The images of a store, and what to say about the choice."""
     attributes = _attributes(root)
@@ -123,7 +123,7 @@ def _of_collection(root: zarr.Group) -> list[_Series]:
     return [_Series(n) for n, g in groups if g and "multiscales" in _attributes(g)]
 
 
-def _of_plate(path: Path, root: zarr.Group, plate: Any) -> list[_Series]:
+def _of_plate(path: Address, root: zarr.Group, plate: Any) -> list[_Series]:
     """All fields, well by well."""
     wells = ngff.filled_list(
         plate.get("wells") if isinstance(plate, dict) else None, "plate/wells", path
@@ -137,7 +137,7 @@ def _of_plate(path: Path, root: zarr.Group, plate: Any) -> list[_Series]:
     ]
 
 
-def _inside(path: Path, root: zarr.Group) -> str:
+def _inside(path: Address, root: zarr.Group) -> str:
     names = sorted(map(str, root.keys()))[:8]
     if not names:
         return "The folder is empty; it may be incomplete: copy it again."
@@ -147,7 +147,7 @@ def _inside(path: Path, root: zarr.Group) -> str:
 # one image
 
 
-def _image(path: Path, root: zarr.Group, series: _Series, said: list[str]) -> Image:
+def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) -> Image:
     group = _group(root, series.path)
     where = f"{path.name}/{series.path}".rstrip("/")
     if group is None:
@@ -184,7 +184,7 @@ def _image(path: Path, root: zarr.Group, series: _Series, said: list[str]) -> Im
     )
 
 
-def _bare(path: Path, array: zarr.Array) -> Image:
+def _bare(path: Address, array: zarr.Array) -> Image:
     """An array without any metadata: (…, y, x), or (y, x, 3 or 4) for 8-bit colour."""
     samples = array.shape[-1] if array.ndim == 3 else 0
     colour = samples in (3, 4) and array.dtype == np.uint8
@@ -273,7 +273,7 @@ def _check(where: str, levels: Sequence[zarr.Array], axes: str) -> None:
 # small things
 
 
-def _name(path: Path, series: _Series) -> str:
+def _name(path: Address, series: _Series) -> str:
     name = path.name
     for suffix in (".zarr", ".ome"):
         name = name.removesuffix(suffix)

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io import convert
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Source
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.readers import (
@@ -17,20 +18,20 @@ from napari_uhrseg.io.readers import (
     reader,
 )
 from napari_uhrseg.io.tiffmeta import band_names, pixel_size
-from napari_uhrseg.io.tiffpages import Bytes, MappedFile, PagesSource
+from napari_uhrseg.io.tiffpages import Bytes, MappedFile, PagesSource, for_tifffile
 
 SLIDES = (".svs", ".ndpi", ".qptiff", ".scn", ".bif")
 RGB, PALETTE, SEPARATED, YCBCR, MINISWHITE = 2, 3, 5, 6, 0
 
 
 @reader(".tif", ".tiff", ".btf", ".tf8", ".tf2", ".stk", ".lsm", *SLIDES,
-        title="TIFF", suits=lambda _: 2.0)  # fmt: skip
-def open_tiff(path: Path, series: int | None = None) -> Image:
+        title="TIFF", suits=lambda _: 2.0, urls=True)  # fmt: skip
+def open_tiff(path: Address, series: int | None = None) -> Image:
     """Any TIFF that tifffile reads; pyramids with their levels."""
     import tifffile
 
     try:
-        tif = tifffile.TiffFile(path)
+        tif = tifffile.TiffFile(for_tifffile(path))
         every = list(tif.series)
     except (tifffile.TiffFileError, ValueError, KeyError, IndexError) as error:
         raise _not_tiff(path, error) from error
@@ -47,7 +48,7 @@ def open_tiff(path: Path, series: int | None = None) -> Image:
     return _Opened(path, tif, every, number).image()
 
 
-def _not_tiff(path: Path, error: Exception) -> OpenError:
+def _not_tiff(path: Address, error: Exception) -> OpenError:
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] not in (b"II", b"MM", b"EP"):
@@ -71,7 +72,7 @@ def _largest(series: list[Any]) -> int:
 class _Opened:
     """One series of an open TIFF file, on its way to an Image."""
 
-    def __init__(self, path: Path, tif: Any, every: list[Any], number: int) -> None:
+    def __init__(self, path: Address, tif: Any, every: list[Any], number: int) -> None:
         self.path, self.tif, self.number = path, tif, number
         self.every, self.series = every, every[number]
         self.key = self.series.keyframe
@@ -139,12 +140,11 @@ class _Opened:
     def _source(self, level: Any) -> Source:
         """A level in the cheapest form that reads it by window."""
         key = level.keyframe
-        if level.dataoffset is not None and key.is_memmappable:
+        path, offset = self.path, level.dataoffset
+        if isinstance(path, Path) and offset is not None and key.is_memmappable:
             dtype = np.dtype(f"{self.tif.byteorder}{level.dtype.char}")
             with contextlib.suppress(ValueError, OSError):  # shorter than it says
-                return MappedFile(
-                    self.path, level.dataoffset, level.shape, dtype, self.axes
-                )
+                return MappedFile(path, offset, level.shape, dtype, self.axes)
         own = len(key.shape)
         with contextlib.suppress(ValueError):
             pages = list(level.pages)

@@ -1,0 +1,77 @@
+"""Where files are: paths of this machine, and URLs that can be used like paths.
+
+A URL (``s3://bucket/scene.zarr``, ``https://…``) goes through fsspec, and finds its
+server and its credentials where fsspec and its packages look for them.
+"""
+
+from pathlib import Path
+
+from fsspec import get_filesystem_class
+from upath import UPath
+
+from napari_uhrseg.errors import OpenError, StoreError
+
+Address = Path | UPath
+
+
+def address(name: str | Address) -> Address:
+    """A path, or of a URL what has the methods of one; ``file://`` is a path.
+
+    Raises OpenError where nothing here knows that kind of URL.
+    """
+    if isinstance(name, Path):
+        return name.expanduser()
+    if isinstance(name, UPath):
+        return name
+    protocol, found, rest = name.partition("://")
+    if not found:
+        return Path(name).expanduser()
+    if protocol in ("file", "local"):
+        return Path(rest)
+    try:
+        get_filesystem_class(protocol)
+        # others write there too, so what was listed is no longer true
+        return UPath(name, use_listings_cache=False)
+    except ImportError as error:
+        s3 = protocol in ("s3", "s3a")
+        extra = "napari-uhrseg[s3]" if s3 else f"fsspec[{protocol}]"
+        raise OpenError(
+            f"{name} cannot be reached: {str(error).rstrip('.')}.",
+            f'Install what it needs: pip install "{extra}".',
+        ) from error
+    except ValueError as error:
+        raise OpenError(
+            f"{name} cannot be reached: {error}.",
+            "Give a path, or a URL that fsspec knows, such as s3:// or https://.",
+        ) from error
+
+
+def is_url(where: Address) -> bool:
+    """Whether it lies in an object store or on a server: no locks, no renaming."""
+    return not isinstance(where, Path)
+
+
+def is_there(where: Address) -> bool:
+    """Whether there is something. Raises StoreError where a URL cannot be asked."""
+    try:
+        return where.exists()
+    except troubles(where) as error:
+        raise StoreError(
+            f"{where} cannot be reached: {said(error)}.",
+            "Check the address, the network, and the credentials that fsspec uses.",
+        ) from error
+
+
+def for_zarr(where: Address) -> Path | str:
+    """What zarr opens it by."""
+    return where if isinstance(where, Path) else str(where)
+
+
+def troubles(where: Address, *others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What reading and writing there may raise: of URLs whatever their packages do."""
+    return (Exception,) if is_url(where) else (OSError, *others)
+
+
+def said(error: Exception) -> str:
+    """What an error of the system or of a server says."""
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)

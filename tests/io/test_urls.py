@@ -1,0 +1,274 @@
+"""Images and label stores at URLs: a server of S3, and a plain web server."""
+
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+from s3server import s3_server
+
+from napari_uhrseg.errors import OpenError, StoreError
+from napari_uhrseg.io import lease
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.owned import seen_token
+from napari_uhrseg.types import Roi, Stroke
+
+SHAPE = (3000, 2100)
+WHOLE = Roi(0, 0, *SHAPE)
+MEMORY = "memory://tests"
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["s3", "memory"])
+def url(request, bucket) -> str:
+    """Where nothing is yet; a server, and what takes no time."""
+    name = f"{request.node.name}".replace("[", "-").replace("]", "")
+    return f"{bucket if request.param == 's3' else MEMORY}/{name}.zarr"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leases that are lost within a second."""
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr(lease, "DEAD", 1.0)
+
+
+def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
+    image = FakeImage(SHAPE)
+    with (
+        LabelStore.create(url, image, LEGEND) as there,
+        LabelStore.create(tmp_path / "here.zarr", image, LEGEND) as here,
+    ):
+        for store in (there, here):
+            store.coarsest_shown()
+            run = store.start_run(RUN)
+            for row in range(3):
+                store.write(chunk_block(row, 1, 5, SHAPE), run.id, "done")
+            assert_in_step(store)
+    with LabelStore.open(url) as there, LabelStore.open(here.path) as here:
+        np.testing.assert_array_equal(there.shown(WHOLE), here.shown(WHOLE))
+        np.testing.assert_array_equal(there.state(), here.state())
+        assert there.runs[0].same_settings(here.runs[0])
+        assert there.shown(WHOLE).any()
+        list(export(there, tmp_path / "labels.tif", "cog"))
+        np.testing.assert_array_equal(
+            tifffile.imread(tmp_path / "labels.tif"), here.shown(WHOLE)
+        )
+
+
+def test_what_is_there_is_not_made_anew(url):
+    LabelStore.create(url, FakeImage(SHAPE), LEGEND).close()
+    with pytest.raises(StoreError, match="exists already"):
+        LabelStore.create(url, FakeImage(SHAPE), LEGEND)
+    other = url.replace(".zarr", ".txt")
+    with fsspec.open(f"{other}/notes", "w") as file:
+        file.write("mine")
+    with pytest.raises(StoreError, match="exists already"):
+        LabelStore.create(other, FakeImage(SHAPE), LEGEND)
+    with pytest.raises(StoreError, match="is not a label store"):
+        LabelStore.open(other)
+    with pytest.raises(StoreError, match="does not exist"):
+        LabelStore.open(url.replace(".zarr", "_none.zarr"))
+
+
+def test_a_second_writer_is_refused_and_the_lock_is_let_go(url, quick):
+    with LabelStore.create(url, FakeImage(SHAPE), LEGEND):
+        with pytest.raises(StoreError, match="being written by another"):
+            LabelStore.open(url, write=True)
+        LabelStore.open(url).close()
+    before = time.monotonic()
+    LabelStore.open(url, write=True).close()
+    assert time.monotonic() < before + lease.DEAD
+
+
+def test_a_writer_that_fell_silent_is_followed_and_writes_no_more(url, quick):
+    silent = LabelStore.create(url, FakeImage(SHAPE), LEGEND)
+    run = silent.start_run(RUN)
+    silent.write(chunk_block(0, 0, 5, SHAPE), run.id, "done")
+    token = silent.hand_out()
+    held = silent._file_lock
+    held._ended.set()  # as a laptop that sleeps
+    held._thread.join()
+    with LabelStore.open(url, write=True) as next_one:
+        assert seen_token(next_one.path) != token
+        with pytest.raises(StoreError, match="taken over"):
+            silent.write(chunk_block(1, 0, 5, SHAPE), run.id, "done")
+        silent.close()
+        next_one.write(chunk_block(2, 0, 5, SHAPE), run.id, "done")
+        done = [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
+        np.testing.assert_array_equal(next_one.state() & 3, done)
+    LabelStore.open(url, write=True).close()
+
+
+def test_of_many_who_want_to_write_one_may(url, quick):
+    LabelStore.create(url, FakeImage(SHAPE), LEGEND).close()
+    opened, refused = [], []
+
+    def want() -> None:
+        try:
+            opened.append(LabelStore.open(url, write=True))
+        except StoreError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=want) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(opened), len(refused)) == (1, 5)
+    opened[0].close()
+
+
+def test_a_server_that_lets_two_make_one_object_is_refused(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    pipe = MemoryFileSystem.pipe_file
+    url = f"{MEMORY}/careless.zarr"
+    LabelStore.create(url, FakeImage(SHAPE), LEGEND).close()
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "pipe_file",
+        lambda self, path, value, mode="overwrite", **_: pipe(self, path, value),
+    )
+    with pytest.raises(StoreError, match="cannot be written safely"):
+        LabelStore.open(url, write=True)
+
+
+def test_corrections_are_seen_there_but_made_on_a_disk(tmp_path, bucket):
+    path = tmp_path / "painted.zarr"
+    stroke = Stroke(Roi(900, 900, 300, 300), np.ones((300, 300), bool),
+                    np.full((300, 300), 2, np.uint8))  # fmt: skip
+    with (
+        LabelStore.create(path, FakeImage(SHAPE), LEGEND) as store,
+        Corrections.open(store) as corrections,
+    ):
+        corrections.apply(stroke)
+        counts = corrections.counts()
+    fsspec.filesystem("s3").put(str(path), f"{bucket}/painted.zarr", recursive=True)
+    with LabelStore.open(f"{bucket}/painted.zarr") as store:
+        assert (store.shown(stroke.roi) == 2).all()
+        with Corrections.open(store, write=False) as corrections:
+            assert corrections.counts() == counts == {2: 90_000}
+        with pytest.raises(StoreError, match="cannot be written") as told:
+            Corrections.open(store)
+        assert "Copy the store" in told.value.hint
+
+
+# -- images -------------------------------------------------------------------
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Files with parts of them, as real web servers give them."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        wanted, path = self.headers.get("Range"), Path(self.translate_path(self.path))
+        if not wanted or not path.is_file():
+            super().do_GET()
+            return
+        data = path.read_bytes()
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        part = data[int(first) : int(last) + 1 if last else None]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(part)))
+        end = int(first) + len(part) - 1
+        self.send_header("Content-Range", f"bytes {first}-{end}/{len(data)}")
+        self.end_headers()
+        self.wfile.write(part)
+
+
+@pytest.fixture
+def web(tmp_path):
+    """The URL of a web server, and the folder that it shows."""
+    handler = partial(Ranges, directory=tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.handle_error = lambda *_: None  # who asks may hang up
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def files(tmp_path) -> Path:
+    """One picture as OME-Zarr, as a pyramid in a TIFF, and as a GeoTIFF."""
+    import rasterio
+
+    data = np.random.default_rng(0).integers(0, 255, (1500, 1100, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "plain.tif") as file:
+        options = {"tile": (256, 256), "photometric": "rgb"}
+        file.write(data, subifds=1, **options)
+        file.write(data[::2, ::2], subfiletype=1, **options)
+    with rasterio.open(
+        tmp_path / "geo.tif", "w", driver="GTiff", width=1100, height=1500, count=3,
+        dtype="uint8", tiled=True, compress="deflate", crs="EPSG:32632", nodata=0,
+        transform=rasterio.Affine(0.5, 0, 691000, 0, -0.5, 5336000),
+    ) as file:  # fmt: skip
+        file.write(data.transpose(2, 0, 1))
+        file.set_band_description(2, "near infrared")
+    group = zarr.open_group(tmp_path / "scene.zarr", mode="w", zarr_format=3)
+    group.create_array("0", data=data.transpose(2, 0, 1), chunks=(3, 512, 512))
+    axes = [{"name": "c", "type": "channel"},
+            *({"name": n, "type": "space", "unit": "meter"} for n in "yx")]  # fmt: skip
+    scale = {"type": "scale", "scale": [1, 0.5, 0.5]}
+    levels = [{"path": "0", "coordinateTransformations": [scale]}]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [{"axes": axes, "datasets": levels}],
+    }
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["scene.zarr", "plain.tif", "geo.tif"])
+@pytest.mark.parametrize("server", ["s3", "web"])
+def test_an_image_at_a_url_is_the_one_on_disk(files, bucket, web, name, server):
+    here = open_image(files / name)
+    url = f"{web}/{name}"
+    if server == "s3":
+        url = f"{bucket}/{name}"
+        fsspec.filesystem("s3").put(str(files / name), url, recursive=True)
+    there = open_image(url)
+    for roi in (Roi(-50, 700, 600, 600), Roi(1000, 0, 500, 1100)):
+        np.testing.assert_array_equal(there.read(roi).data, here.read(roi).data)
+        np.testing.assert_array_equal(there.read(roi).valid, here.read(roi).valid)
+    for what in ("name", "shape", "fingerprint", "pixel_size", "unit", "crs", "affine",
+                 "rgb", "bands", "downsamples"):  # fmt: skip
+        assert getattr(there, what) == getattr(here, what), what
+    assert str(there.path) == url
+
+
+def test_urls_that_lead_nowhere_are_told(bucket, web, files):
+    (files / "picture.png").write_bytes(b"png")
+    for url, words in {
+        f"{bucket}/none.zarr": "does not exist",
+        f"{web}/none.tif": "does not exist",
+        "s3://no-such-bucket/scene.zarr": "does not exist",
+        "http://127.0.0.1:9/scene.zarr": "does not exist",
+        "nowhere://scene.zarr": "cannot be reached",
+        f"{web}/picture.png": "only OME-Zarr and TIFF",
+    }.items():
+        with pytest.raises(OpenError, match=words):
+            open_image(url)
+    with pytest.raises(StoreError, match="cannot be"):
+        LabelStore.create(f"{web}/labels.zarr", FakeImage(SHAPE), LEGEND)
+
+
+def test_file_urls_are_paths(files):
+    assert open_image(f"file://{files}/plain.tif").path == files / "plain.tif"
