@@ -8,19 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.ui.finetune_work import NewModel
 
 FOLDER = ".finetune"  # in the store of the labels
 STALE = 7 * 24 * 3600  # seconds after which what a kill has left is removed
 
 
-def new_draft(store: Path, name: str, fallback: Path) -> Path:
+def new_draft(store: Address, name: str, fallback: Path) -> Path:
     """Where a training writes: with the labels, else in the fallback."""
-    folder = store / FOLDER
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError:
-        folder = fallback
+    folder = fallback
+    if isinstance(store, Path):
+        with suppress(OSError):  # labels that are only read
+            (store / FOLDER).mkdir(exist_ok=True)
+            folder = store / FOLDER
     for file in folder.glob("*.safetensors"):
         with suppress(OSError):
             left = not _note(file).exists()
@@ -45,8 +46,10 @@ def remember(compared: Compared, start: Path | NewModel) -> None:
     building.replace(note)
 
 
-def undecided(store: Path) -> tuple[Compared, Path | NewModel] | None:
-    """The newest draft of a store, and what it started from."""
+def undecided(store: Address) -> tuple[Compared, Path | NewModel] | None:
+    """The newest draft of a store, and what it started from; none is kept at a URL."""
+    if not isinstance(store, Path):
+        return None
     for note in sorted((store / FOLDER).glob("*.json"), reverse=True):
         draft = note.with_suffix(".safetensors")
         try:
