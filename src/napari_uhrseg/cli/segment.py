@@ -89,6 +89,13 @@ def segment(
             "--replace", help="Overwrite what a run with other settings has labelled."
         ),
     ] = False,
+    cpu_fallback: Annotated[
+        bool,
+        typer.Option(
+            "--cpu-fallback",
+            help="Go on on the CPU where the GPU has too little memory in the end.",
+        ),
+    ] = False,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
     dry_run: Annotated[
@@ -123,7 +130,9 @@ def segment(
         stoppable(
             "What is done is kept; the same command goes on from there."
         ) as watched,
-        engine(checkpoint, settings, memory_budget, scheduler, workers) as work,
+        engine(
+            checkpoint, settings, memory_budget, scheduler, workers, cpu_fallback
+        ) as work,
     ):
         for number, (path, store) in enumerate(stores.items(), start=1):
             if many and not json:

@@ -40,8 +40,11 @@ def engine(
     memory: str | None,
     scheduler: str | None,
     workers: int | None,
+    cpu_fallback: bool,
 ) -> Iterator[Engine]:
     """What runs the images; a cluster made for it ends with it.
+
+    ``cpu_fallback``: here a run goes on on the CPU where the device's memory is short.
 
     Raises ClusterError where there is no scheduler, CheckpointError where the file
     is no checkpoint.
@@ -55,6 +58,7 @@ def engine(
                     load_checkpoint(checkpoint),
                     settings,
                     make_budget(settings.device, memory),
+                    cpu_fallback,
                 )
             else:
                 from napari_uhrseg.engine.cluster import connected, local_cluster
@@ -81,6 +85,7 @@ class _Here:
     checkpoint: "Checkpoint"
     settings: SegmentSettings
     budget: "MemoryBudget"
+    cpu_fallback: bool
 
     @property
     def legend(self) -> Legend:
@@ -103,6 +108,7 @@ class _Here:
             store,
             self.settings,
             self.budget,
+            fall_back=lambda _: self.cpu_fallback,
             replace_other=replace,
         )
 

@@ -161,7 +161,7 @@ class Job(ABC):
         message = f"{self.plan.device.name} has too little memory for {what}."
         there = self.device.type == "cpu"
         if there or self._fall_back is None or not self._fall_back(message):
-            help_ = "lower the memory budget" if there else "choose the CPU"
+            help_ = "lower the memory budget" if there else "go on on the CPU"
             raise DeviceError(
                 message,
                 f"Close other programs that use it, or {help_}: what is done stays, "

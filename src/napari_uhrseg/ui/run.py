@@ -133,14 +133,16 @@ def prepare(request: Request) -> Prepared:
 def run(
     focus: Callable[[], Roi | None],
     stop: Callable[[], bool],
+    fall_back: Callable[[str], bool],
     request: Request,
     replacing: bool,
     kept: "LabelStore | None" = None,
 ) -> Iterator["Opened | Shares | SegmentEvent | None"]:
     """Open or make the store, then ``segment()``, with the class areas now and then.
 
-    ``kept`` is the store of the view that shows the output already: the run writes
-    into this very object, so that what is shown knows of it.
+    ``fall_back`` is asked whether to go on on the CPU where a device has too little
+    memory. ``kept`` is the store of the view that shows the output already: the run
+    writes into this very object, so that what is shown knows of it.
     """
     from napari_uhrseg.engine.segment import segment
 
@@ -179,6 +181,7 @@ def run(
                 budget_of(request.settings.device, request.budget_bytes),
                 focus,
                 stop,
+                fall_back,
                 replace_other=replacing,
                 order="likely" if request.only_likely else "near",
                 only_likely=request.only_likely,

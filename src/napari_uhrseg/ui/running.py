@@ -7,6 +7,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_uhrseg.engine import events
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.ui import run as work
+from napari_uhrseg.ui.asking import AskForCpu
 from napari_uhrseg.ui.barjob import BarJob
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
@@ -36,11 +37,12 @@ class Running(BarJob):
         self._outcome = "Cancelled. Segment goes on where this run stopped."
 
     def start(self, jobs: Jobs, *arguments: Any) -> None:
-        """Begin; the arguments are those of ``work.run``, less focus and stop."""
+        """Begin; the arguments are those of ``work.run`` from the request on."""
         self._job = jobs.start(
             work.run,
             self._focus,
             self._stopping,
+            AskForCpu(self._bar, self._stopping, self),
             *arguments,
             yielded=self._event,
             errored=self._error,
