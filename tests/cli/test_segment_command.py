@@ -312,3 +312,22 @@ def test_interrupted_with_its_workers_it_is_continued_by_one_process(
     with LabelStore.open(tmp_path / "stopped.zarr") as store:
         assert store.state().all()
         assert len(store.runs) == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_cpu_goes_on_only_if_that_was_said(segment, monkeypatch, told):
+    """A device that is too small in the end, as a GPU would be."""
+    from napari_uhrseg.engine import segment as module
+    from napari_uhrseg.errors import DeviceError
+
+    real = module.segment
+
+    def too_small(*args, fall_back, **kwargs):
+        if not fall_back("Fake GPU has too little memory."):
+            raise DeviceError("Fake GPU has too little memory.", "Go on on the CPU.")
+        yield from real(*args, fall_back=fall_back, **kwargs)
+
+    monkeypatch.setattr(module, "segment", too_small)
+    result = segment(*(["--cpu-fallback"] if told else []))
+    assert result.exit_code == (0 if told else 1)
+    assert ("Fake GPU" in result.output) != told
