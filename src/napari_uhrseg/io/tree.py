@@ -67,8 +67,6 @@ def create_tree(path: Address, info: ome.StoreInfo, legend: Legend) -> None:
             _make(path, info, legend)
         else:
             _upload(path, info, legend)
-    except FileExistsError as error:
-        raise _exists(path) from error
     except StoreError:
         raise
     except troubles(path) as error:
@@ -103,7 +101,10 @@ def _upload(path: UPath, info: ome.StoreInfo, legend: Legend) -> None:
                  for f in made.rglob("*.json")}  # fmt: skip
     root = files.pop("zarr.json")
     path.fs.pipe({(path / name).path: data for name, data in files.items()})
-    path.fs.pipe_file((path / "zarr.json").path, root, mode="create")
+    try:
+        path.fs.pipe_file((path / "zarr.json").path, root, mode="create")
+    except FileExistsError as error:  # another process was quicker
+        raise _exists(path) from error
 
 
 def check_there(path: Address) -> None:
