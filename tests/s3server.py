@@ -5,8 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
-
-BUCKET = "s3://bucket"
+from uuid import uuid4
 
 
 @contextmanager
@@ -28,8 +27,9 @@ def s3_server() -> Iterator[str]:
     try:
         with patch.dict(os.environ, own):
             s3fs.S3FileSystem.clear_instance_cache()
-            s3fs.S3FileSystem().mkdir("bucket")
-            yield BUCKET
+            bucket = f"bucket-{uuid4()}"  # moto's servers share what they hold
+            s3fs.S3FileSystem().mkdir(bucket)
+            yield f"s3://{bucket}"
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
         server.stop()

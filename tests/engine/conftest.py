@@ -3,14 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from napari_uhrseg.engine import device
 from napari_uhrseg.io.image import Image
-
-
-@pytest.fixture(autouse=True)
-def a_cpu_without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same arithmetic on every machine that runs the tests."""
-    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from napari_uhrseg.engine import device
 from napari_uhrseg.engine.events import Progress, Saved, Trained, Validated
 from napari_uhrseg.engine.samples import Scene, Scenes
 from napari_uhrseg.engine.train import CardText, TrainSettings, train
@@ -294,19 +293,3 @@ def test_a_stage_ends_and_the_next_begins(tmp_path, monkeypatch):
     head = "net.segmentation_head.0.weight"
     assert torch.equal(state["model"][frozen], start[frozen])
     assert not torch.equal(state["model"][head], start[head])
-
-
-@pytest.mark.parametrize(
-    ("bf16", "wanted", "precision"),
-    [
-        (True, "auto", "bf16"),
-        (False, "auto", "fp32"),
-        (True, "fp32", "fp32"),
-        (False, "bf16", "bf16"),
-    ],
-)
-def test_a_training_takes_bf16_where_the_processor_has_it(
-    bf16, wanted, precision, monkeypatch
-):
-    monkeypatch.setattr(device, "cpu_has_bf16", lambda: bf16)
-    assert device.training_precision(wanted, device.find_device("cpu")) == precision
