@@ -71,11 +71,13 @@ class Limited(ToyNet):
         return super().forward(batch)
 
 
-def limited(image, limit, fall_back=None, on=None):
+def limited(image, limit, fall_back=None, on=None, stop=None):
     """After the first block only ``limit`` windows fit; ``on(job)`` is called then."""
     checkpoint = make_checkpoint(Limited(window=256))
     store = LabelStore.create(None, image, LEGEND)
-    events = segment(image, checkpoint, store, ONE, BUDGET, fall_back=fall_back)
+    events = segment(
+        image, checkpoint, store, ONE, BUDGET, None, stop, fall_back=fall_back
+    )
     seen = []
     for event in events:
         seen.append(event)
@@ -104,31 +106,30 @@ def test_a_device_too_small_for_one_window_says_what_helps(picture):
     assert "what is done stays" in error.value.hint
 
 
+def leave_the_device(job, model):
+    """From here on the device is not the CPU, as far as the job can tell."""
+    made = job._merger
+    job.device = torch.device("meta")
+
+    def merger(roi):
+        device, job.device = job.device, torch.device("cpu")
+        try:
+            return made(roi)
+        finally:
+            job.device = device
+
+    real = job.logits
+
+    def logits(batch):
+        if job.device.type != "cpu":
+            raise torch.OutOfMemoryError("fake device: out of memory")
+        return real(batch)
+
+    job._merger, job.logits = merger, logits
+
+
 def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):
-    image = picture(1024, 2048)
-    models, asked = [], []
-
-    def leave_the_device(job, model):
-        """From here on the device is not the CPU, as far as the job can tell."""
-        models.append(model)
-        made = job._merger
-        job.device = torch.device("meta")
-
-        def merger(roi):
-            device, job.device = job.device, torch.device("cpu")
-            try:
-                return made(roi)
-            finally:
-                job.device = device
-
-        real = job.logits
-
-        def logits(batch):
-            if job.device.type != "cpu":
-                raise torch.OutOfMemoryError("fake device: out of memory")
-            return real(batch)
-
-        job._merger, job.logits = merger, logits
+    image, asked = picture(1024, 2048), []
 
     def agree(message):
         asked.append(message)
@@ -140,6 +141,21 @@ def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):
     assert "one window" in asked[0]
     assert told(events) == ["with batches of 2", "with batches of 1", "on the CPU"]
     assert (labels_of(store) == labels_of(whole)).mean() > 0.9999
+
+
+def test_who_ends_the_run_instead_of_answering_is_told_of_no_error(picture):
+    stopped = []
+
+    def cancelled(message):
+        stopped.append(message)
+        return False
+
+    store, events = limited(
+        picture(1024, 2048), 4, cancelled, leave_the_device, lambda: bool(stopped)
+    )
+    assert len(stopped) == 1
+    assert not isinstance(events[-1], Finished)
+    assert labels_of(store)[:, :1024].all()  # what was done stays
 
 
 class Banded(FrameNet):

@@ -157,10 +157,14 @@ class Job(ABC):
         ------
         DeviceError
             It is the CPU that has too little memory, or no one agreed.
+        Stopped
+            The person ended the run instead of answering.
         """
         message = f"{self.plan.device.name} has too little memory for {what}."
         there = self.device.type == "cpu"
         if there or self._fall_back is None or not self._fall_back(message):
+            if self._stop is not None and self._stop():
+                raise Stopped from error
             help_ = "lower the memory budget" if there else "go on on the CPU"
             raise DeviceError(
                 message,
