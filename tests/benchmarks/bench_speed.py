@@ -1,11 +1,17 @@
-"""Seconds of ``segment`` over seconds of the bare network on the same windows."""
+"""Seconds of ``segment`` over seconds of the bare network on the same windows.
+
+The network alone gets its batches read, normalised and held in memory. ``segment`` also
+decodes the image, makes labels and confidence of the logits, and writes both with their
+coarser levels. By turns, so that a busy machine hits both.
+"""
 
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
 import torch
-from common import sample
+from common import sample, tiled, unet
 from rich.table import Table
 
 from napari_uhrseg.engine.device import running
@@ -13,41 +19,57 @@ from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
+from napari_uhrseg.io.chunks import CACHE
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Roi, SegmentSettings
 
-SIDE = 2048
-ROUNDS = 3
+SIDE = 4096
+ROUNDS = 5
 
 
 def run(image: Path | None, checkpoint: Path | None) -> Table:
-    opened = open_image(image or sample("scene.tif"))
-    region = Roi(0, 0, min(SIDE, opened.shape[0]), min(SIDE, opened.shape[1]))
-    settings = SegmentSettings(region=region)
-    table = Table("checkpoint", "device", "windows", "network", "segment", "ratio")
-    table.title = f"Engine: {opened.name}, {region.width} x {region.height} pixels"
-    names = ("plain.safetensors", "scpseg.safetensors")
-    for path in [checkpoint] if checkpoint else [sample(n) for n in names]:
-        loaded = load_checkpoint(path)
-        plan = make_plan(opened, loaded, settings)
-        batches = list(_batches(opened, loaded, plan))
-        bare, whole = [], []
-        for _ in range(ROUNDS):  # by turns, so that a busy machine hits both
-            bare.append(_bare(loaded, plan, batches))
-            whole.append(_whole(opened, loaded, settings))
-        network, engine = statistics.median(bare), statistics.median(whole)
-        table.add_row(
-            path.stem,
-            f"{plan.device.id}, {plan.run.precision}, batch {plan.run.batch_size}",
-            str(plan.windows),
-            f"{network:.2f} s",
-            f"{engine:.2f} s",
-            f"{engine / network:.2f}",
-        )
+    table = Table("network", "run", "image", "network", "segment", "ratio (spread)")
+    if checkpoint:
+        networks = [load_checkpoint(checkpoint)]
+    else:
+        samples = ("plain.safetensors", "scpseg.safetensors")
+        networks = [*(load_checkpoint(sample(name)) for name in samples), unet()]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [image] if image else [
+            tiled(Path(folder) / "plain.tif", SIDE, None),
+            tiled(Path(folder) / "jpeg.tif", SIDE, "jpeg"),
+        ]  # fmt: skip
+        for network in networks:
+            for precision in ("fp32", "bf16"):
+                for file in files:
+                    table.add_row(*_row(network, file, precision))
+    table.title = f"Engine, {SIDE} x {SIDE} pixels, no overlap, {ROUNDS} rounds"
     return table
+
+
+def _row(network: Checkpoint, file: Path, precision: str) -> tuple[str, ...]:
+    opened = open_image(file)
+    region = Roi(0, 0, min(SIDE, opened.shape[0]), min(SIDE, opened.shape[1]))
+    settings = SegmentSettings(precision=precision, region=region, overlap=0)
+    plan = make_plan(opened, network, settings)
+    batches = list(_batches(opened, network, plan))
+    pairs = [
+        (_bare(network, plan, batches), _whole(opened, network, settings))
+        for _ in range(ROUNDS + 1)
+    ][1:]  # the first one warms both up
+    ratios = [engine / bare for bare, engine in pairs]
+    bare, engine = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return (
+        network.path.stem,
+        f"{plan.device.id}, {precision}, batch {plan.run.batch_size}",
+        f"{file.stem}, {plan.windows} windows",
+        f"{bare:.2f} s",
+        f"{engine:.2f} s",
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+    )
 
 
 def _batches(image: Image, checkpoint: Checkpoint, plan: Plan) -> list[Batch]:
@@ -84,6 +106,7 @@ def _bare(checkpoint: Checkpoint, plan: Plan, batches: list[Batch]) -> float:
 
 
 def _whole(image: Image, checkpoint: Checkpoint, settings: SegmentSettings) -> float:
+    CACHE.clear()
     with LabelStore.create(None, image, checkpoint.card.legend) as store:
         *_, last = segment(image, checkpoint, store, settings)
     assert isinstance(last, Finished)

@@ -1,7 +1,13 @@
 """What the benchmarks measure with: the samples, peak memory, medians."""
 
+from __future__ import annotations
+
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_uhrseg.models.checkpoint import Checkpoint
 
 MB = 1024 * 1024
 
@@ -15,3 +21,39 @@ def sample(name: str) -> Path:
 def peak_bytes() -> int:
     """The most memory this process has held so far (Linux counts in KB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def tiled(path: Path, side: int, compression: str | None) -> Path:
+    """The sample scene over and over, as a tiled pyramid of side x side pixels."""
+    import numpy as np
+    import tifffile
+
+    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.types import Roi
+
+    tile = open_image(sample("scene.tif")).read(Roi(0, 0, 1024, 1024)).data
+    level = np.tile(tile, (-(-side // 1024), -(-side // 1024), 1))[:side, :side]
+    options = {"tile": (256, 256), "photometric": "rgb", "compression": compression}
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(level, subifds=3, **options)
+        for _ in range(3):
+            level = level[::2, ::2]
+            tif.write(level, subfiletype=1, **options)
+    return path
+
+
+def unet(window: int = 256) -> Checkpoint:
+    """A network of the usual size, not trained: a U-Net on ResNet-34."""
+    import torch
+
+    from napari_uhrseg.models.checkpoint import Checkpoint
+    from napari_uhrseg.models.plain import Plain
+    from napari_uhrseg.samples.world import CLASSES
+    from napari_uhrseg.types import Card, Legend
+
+    torch.manual_seed(0)
+    legend = Legend(CLASSES)
+    model = Plain(len(legend), 3, "Unet", "resnet34", window).eval()
+    model.to(memory_format=torch.channels_last)
+    card = Card("plain", {}, legend, model.spec, name="U-Net, ResNet-34")
+    return Checkpoint(model, card, f"unet-{window}", Path("U-Net, ResNet-34"))

@@ -12,7 +12,8 @@ from rich.console import Console
 
 # the window first: torch must not be loaded before it (see ui/loading.py)
 ALL = (
-    "window", "painting", "opening", "speed", "seams", "glnet", "memory", "cluster",
+    "window", "painting", "opening", "speed", "precision", "monai", "seams", "glnet",
+    "memory", "cluster",
 )  # fmt: skip
 
 

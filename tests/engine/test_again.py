@@ -21,7 +21,7 @@ from napari_uhrseg.io.labels import CHUNK, LabelStore
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Block, Roi, SegmentSettings
 
-CPU = SegmentSettings(device="cpu")
+CPU = SegmentSettings(device="cpu", precision="fp32")
 SHAPE = (2 * CHUNK + 100, 2 * CHUNK + 50)
 
 

@@ -29,7 +29,7 @@ plan_module._block_chunks = lambda *_: 1
 image = Image.from_array(Virtual(), name="virtual", rgb=True)
 memory = psutil.Process().memory_info
 checkpoint = make_checkpoint(ToyNet(window=256))
-settings = SegmentSettings(device="cpu", batch_size=4, threads=1)
+settings = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
 with LabelStore.create(None, image, LEGEND) as store:
     events = segment(image, checkpoint, store, settings,
                      MemoryBudget("cpu", 1 << 30, 1 << 30))

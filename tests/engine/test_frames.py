@@ -31,7 +31,7 @@ from napari_uhrseg.types import Polygon, Roi, SegmentSettings
 
 GB = 1024**3
 BUDGET = MemoryBudget("cpu", 2 * GB, GB)
-ONE = SegmentSettings(device="cpu", threads=1)
+ONE = SegmentSettings(device="cpu", precision="fp32", threads=1)
 
 
 @pytest.fixture
@@ -142,7 +142,9 @@ def test_only_the_frames_of_a_region_run(run, picture):
     whole, _ = run(image, checkpoint)
     shape = Polygon(((1200, 1200), (1200, 1900), (1900, 1200)))
     store, events = run(
-        image, checkpoint, SegmentSettings(device="cpu", threads=1, region=shape)
+        image,
+        checkpoint,
+        SegmentSettings(device="cpu", precision="fp32", threads=1, region=shape),
     )
     found = labels_of(store)
     assert found[1300, 1300]
@@ -156,7 +158,9 @@ def test_at_another_scale(run, picture):
     image = picture(2600, 2500)
     checkpoint = make_checkpoint(FrameNet(frame=1400))
     store, events = run(
-        image, checkpoint, SegmentSettings(device="cpu", threads=1, scale=1.3)
+        image,
+        checkpoint,
+        SegmentSettings(device="cpu", precision="fp32", threads=1, scale=1.3),
     )
     found = labels_of(store)
     assert found.all()
@@ -164,7 +168,7 @@ def test_at_another_scale(run, picture):
     one, _ = run(
         image,
         make_checkpoint(FrameNet(frame=2100)),
-        SegmentSettings(device="cpu", threads=1, scale=1.3),
+        SegmentSettings(device="cpu", precision="fp32", threads=1, scale=1.3),
     )
     assert (labels_of(one) == found).mean() > 0.97  # resampled from another start
 
@@ -238,7 +242,7 @@ def test_frames_shrink_to_the_budget_and_too_little_is_said(picture, monkeypatch
     with pytest.raises(DeviceError, match="A frame of") as error:
         make_plan(image, checkpoint, ONE, MemoryBudget("cpu", GB // 8, GB))
     assert "at least" in error.value.hint
-    settings = SegmentSettings(device="cpu", overlap=600)
+    settings = SegmentSettings(device="cpu", precision="fp32", overlap=600)
     with pytest.raises(PlanError, match="overlap of 600"):
         make_plan(image, checkpoint, settings, BUDGET)
 

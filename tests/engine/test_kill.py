@@ -36,7 +36,7 @@ for event in segment(
 """
 
 BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
-SETTINGS = SegmentSettings(device="cpu", batch_size=4, threads=1)
+SETTINGS = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
 
 
 def make_image() -> Image:

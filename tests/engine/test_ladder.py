@@ -20,7 +20,7 @@ from napari_uhrseg.types import SegmentSettings
 
 MB = 1 << 20
 BUDGET = MemoryBudget("cpu", 2048 * MB, 1024 * MB)
-ONE = SegmentSettings(device="cpu", batch_size=4, threads=1)
+ONE = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
 
 
 class Refusing(LivePeak):

@@ -23,7 +23,7 @@ MB = 1 << 20
 pixels = np.random.default_rng(0).integers(0, 255, (2048, 2048, 3), np.uint8)
 image = Image.from_array(pixels, name="noise", rgb=True)
 checkpoint = make_checkpoint(ToyNet(window=512))
-settings = SegmentSettings(device="cpu", threads=1)
+settings = SegmentSettings(device="cpu", precision="fp32", threads=1)
 for more in (3000, 200):
     with LabelStore.create(None, image, LEGEND) as store:
         held = psutil.Process().memory_info().vms

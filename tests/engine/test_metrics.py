@@ -62,7 +62,9 @@ def test_labels_are_those_of_a_run(picture, monkeypatch, overlap):
     """Whatever the blocks are; even though the two loops are apart."""
     image = picture(300, 260)
     checkpoint = make_checkpoint(ToyNet(64, 96))
-    settings = SegmentSettings(device="cpu", overlap=overlap, batch_size=4)
+    settings = SegmentSettings(
+        device="cpu", precision="fp32", overlap=overlap, batch_size=4
+    )
     store = LabelStore.create(None, image, LEGEND)
     list(segment(image, checkpoint, store, settings))
     expected = store.prediction[0][:]

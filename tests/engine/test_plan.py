@@ -21,7 +21,7 @@ from napari_uhrseg.units import parse_bytes
 MB = 1 << 20
 BUDGET = MemoryBudget("cpu", 1024 * MB, 1024 * MB)
 CHECKPOINT = make_checkpoint(ToyNet())
-SETTINGS = SegmentSettings(device="cpu", threads=1)
+SETTINGS = SegmentSettings(device="cpu", precision="fp32", threads=1)
 
 
 def blank(height=300, width=400, bands=3, **kwargs):

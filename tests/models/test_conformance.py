@@ -143,7 +143,7 @@ def test_the_declared_views_are_what_forward_looks_at(name):
 
 
 def test_saved_and_loaded_it_is_the_same(name, tmp_path):
-    model = make(name).eval()
+    model = make(name).eval().to(memory_format=torch.channels_last)
     card = Card(name, SMALL[name], legend(3), model.spec)
     path = save_checkpoint(tmp_path / "c.safetensors", model, card, half=False)
     batch = make_batch(model)

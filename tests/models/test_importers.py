@@ -135,6 +135,7 @@ def both(net, folder: Path, tmp_path: Path, **options):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, card.spec.channels, side, side, generator=generator)
     with torch.inference_mode():
+        net.to(memory_format=torch.channels_last)  # as ours: the same bits
         return net(x), ours.model(Batch({"local": x}))["logits"], ours.card
 
 

@@ -9,7 +9,7 @@ from napari_uhrseg.engine.device import MemoryBudget, running
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
-from napari_uhrseg.engine.merge import Merger, window_weights
+from napari_uhrseg.engine.merge import make_merger, window_weights
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
@@ -86,7 +86,8 @@ def _by_windows(
     model = checkpoint.model.to(device)
     region = plan.run_region(run.region)
     weights = window_weights(run.window, run.overlap, spec.merge)
-    merger = Merger(region, len(checkpoint.card.legend), weights, device)
+    classes = len(checkpoint.card.legend)
+    merger = make_merger(grid, region, classes, weights, device)
     windows = list(grid.touching(region))
     for first in range(0, len(windows), run.batch_size):
         some = windows[first : first + run.batch_size]
@@ -98,8 +99,7 @@ def _by_windows(
         index = torch.arange(run.batch_size).clamp(max=len(some) - 1)
         with running(device, run.precision, settings.threads):
             logits = model(batch[index].to(device))["logits"].float()
-        for window, one in zip(some, logits, strict=False):
-            merger.add(window, one)
+        merger.add(some, logits[: len(some)])
     with torch.inference_mode():
         labels = merger.finish()[0] + np.uint8(1)
     size = (region.height, region.width)

@@ -156,7 +156,8 @@ class FrameJob(Job):
         """The (K, h, w) logits of what the frame labels."""
         fed, labelled = self.grid.ground(frame), self.grid.labelled(frame)
         try:
-            maps = self.logits(batch) if self.rows is None else self._coarse(batch)
+            once = self.rows is None
+            maps = self.logits(batch).float() if once else self._coarse(batch)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -226,8 +227,10 @@ class FrameJob(Job):
         if item.valid is not None:
             labels[~item.valid] = 0
             confidence[~item.valid] = 0
-        key = np.ix_(*self.run_pixels(block, cell))
-        self.write(block, labels[key], confidence[key], "unfinished")
+        labels, confidence = (
+            self.at_level0(a, block, cell) for a in (labels, confidence)
+        )
+        self.write(block, labels, confidence, "unfinished")
         return LabelsShown(block)
 
     def _settle(self, cells: set[Frame]) -> Iterator[SegmentEvent]:

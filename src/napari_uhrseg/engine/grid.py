@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from napari_uhrseg.types import Roi
@@ -63,6 +64,12 @@ class Grid:
         """How many windows ``touching`` gives."""
         rows, columns = self._near(region)
         return len(self.ys[rows]) * len(self.xs[columns])
+
+    def disjoint(self, region: Roi) -> bool:
+        """Whether no two windows that touch the region share a pixel."""
+        rows, columns = self._near(region)
+        firsts = pairwise(self.ys[rows]), pairwise(self.xs[columns])
+        return all(b - a >= self.window for pairs in firsts for a, b in pairs)
 
     def _near(self, region: Roi) -> tuple[slice, slice]:
         return (

@@ -145,10 +145,10 @@ class Job(ABC):
     # -- on the caller's thread ---------------------------------------------
 
     def logits(self, batch: Batch) -> Tensor:
-        """The network's answer in float32, on the device."""
+        """The network's answer at the run's precision, on the device."""
         with running(self.device, self.plan.run.precision, self._threads):
             outputs: Outputs = self.model(batch.to(self.device))
-            return outputs["logits"].float()
+            return outputs["logits"]
 
     def to_cpu(self, what: str, error: BaseException) -> Retried:
         """The last resort: on to the CPU, if the person agrees.
@@ -208,6 +208,13 @@ class Job(ABC):
         """Whether no pixel of a block lies in the drawn shape."""
         inside = region_mask(self.run.region, roi)
         return inside is not None and not inside.any()
+
+    def at_level0(self, values: Labels, roi: Roi, region: Roi) -> Labels:
+        """Run pixels of a region, (h, w), as the level-0 pixels of roi within it."""
+        if roi == region and self.run.scale == 1:
+            return values
+        found: Labels = values[np.ix_(*self.run_pixels(roi, region))]
+        return found
 
     def run_pixels(self, roi: Roi, region: Roi) -> tuple[np.ndarray, np.ndarray]:
         """For each level-0 row and column of roi, its run pixel within region."""

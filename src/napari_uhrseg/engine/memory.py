@@ -87,7 +87,7 @@ def need(
         merged = 0.0
         answer = max(shape.frame) * ROWS * (4 * classes + 4) * 4
     working = forward + merged + answer
-    host = PROGRAM + shape.cache + 8 * shape.stored**2
+    host = PROGRAM + shape.cache + 12 * shape.stored**2
     host += items * inputs + pixels * spec.channels * 2  # one as it is decoded
     if on_cpu:
         return Need(int(working * SLACK), int(host))

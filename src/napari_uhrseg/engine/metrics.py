@@ -12,7 +12,13 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from napari_uhrseg.engine.device import MemoryBudget, running
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.merge import Merger, finished, window_weights
+from napari_uhrseg.engine.merge import (
+    Merger,
+    Mosaic,
+    finished,
+    make_merger,
+    window_weights,
+)
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.samples import IGNORED, Scene, Target
@@ -154,7 +160,7 @@ def _by_windows(
                 last = first + how.batch_size >= len(windows)
                 yield block, some, scene.inputs(some, spec), last
 
-    merger: Merger | None = None
+    merger: Merger | Mosaic | None = None
     with closing(ReadAhead(read())) as work:
         for block, windows, batch, last in work:
             # short batches are padded: kernels depend on the batch's size
@@ -164,9 +170,10 @@ def _by_windows(
                     : len(windows)
                 ].float()
                 if merger is None:
-                    merger = Merger(block, logits.shape[1], weights, how.device)
-                for window, one in zip(windows, logits, strict=True):
-                    merger.add(window, one)
+                    merger = make_merger(
+                        grid, block, logits.shape[1], weights, how.device
+                    )
+                merger.add(windows, logits)
                 found = merger.finish()[0] if last else None
             yield block, found
             merger = None if last else merger

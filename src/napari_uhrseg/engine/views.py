@@ -54,7 +54,8 @@ def read_views(
     Returns
     -------
     Batch
-        (N, C, height, width) float32 a view. Ground beyond the image is made up by
+        (N, C, height, width) float32 a view, channels last in memory. Ground beyond
+        the image is made up by
         ``spec.padding``; invalid pixels are 0 after normalisation, the mean.
         Each window depends on itself alone, not on its neighbours in the batch.
 
@@ -68,11 +69,11 @@ def read_views(
         moved = shift if view.off_centre else (0, 0)
         places = [covered(w, view).shift(*moved) for w in windows]
         size = fed(windows[0], view)
-        every = np.empty((len(windows), spec.channels, *size), np.float32)
+        every = np.empty((len(windows), *size, spec.channels), np.float32)
         for place, out in zip(places, every, strict=True):
             roi = to_level0(place, scale)
-            read_view(image, roi, size, spec, bands, value_range, out)
-        views[name] = torch.from_numpy(every)
+            read_view(image, roi, spec, bands, value_range, out)
+        views[name] = torch.from_numpy(every).permute(0, 3, 1, 2)
         boxes[name] = torch.tensor(
             [box(w, p, size) for w, p in zip(windows, places, strict=True)],
             dtype=torch.float32,
@@ -123,37 +124,34 @@ def to_level0(roi: Roi, scale: float) -> Roi:
 def read_view(
     image: Image,
     roi: Roi,
-    size: tuple[int, int],
     spec: InputSpec,
     bands: Sequence[int],
     value_range: tuple[float, float],
-    out: Floats | None = None,
-) -> Floats:
-    """One normalised view, (C, *size) float32, in ``out`` where that is given."""
-    if out is None:
-        out = np.empty((spec.channels, *size), np.float32)
+    out: Floats,
+) -> None:
+    """Fill ``out``, (height, width, C), with one normalised view of level-0 pixels."""
+    height, width = out.shape[:2]
     inside = roi.intersect(Roi(0, 0, *image.shape))
     if inside.area == 0:
         out[...] = 0
-        return out
-    top, bottom = _margins(roi.y, roi.height, inside.y, inside.height, size[0])
-    left, right = _margins(roi.x, roi.width, inside.x, inside.width, size[1])
-    inner = size[0] - top - bottom, size[1] - left - right
+        return
+    top, bottom = _margins(roi.y, roi.height, inside.y, inside.height, height)
+    left, right = _margins(roi.x, roi.width, inside.x, inside.width, width)
+    inner = height - top - bottom, width - left - right
     pixels = image.read(inside, inner, bands)
-    part = out[:, top : top + inner[0], left : left + inner[1]]
-    normalise(pixels.data, pixels.valid, spec, value_range, part)
+    rows, columns = slice(top, top + inner[0]), slice(left, left + inner[1])
+    normalise(pixels.data, pixels.valid, spec, value_range, out[rows, columns])
     if spec.padding == "zero":
-        out[:, :top] = out[:, top + inner[0] :] = 0
-        out[:, :, :left] = out[:, :, left + inner[1] :] = 0
-        return out
+        out[:top] = out[rows.stop :] = 0
+        out[:, :left] = out[:, columns.stop :] = 0
+        return
     # columns first, then whole rows: what numpy.pad does, without its copy
-    columns = left + np.pad(np.arange(inner[1]), (left, right), mode=spec.padding)
-    rows = top + np.pad(np.arange(inner[0]), (top, bottom), mode=spec.padding)
-    for beyond in (slice(0, left), slice(left + inner[1], None)):
-        out[:, :, beyond] = out[:, :, columns[beyond]]
-    for beyond in (slice(0, top), slice(top + inner[0], None)):
-        out[:, beyond] = out[:, rows[beyond]]
-    return out
+    across = left + np.pad(np.arange(inner[1]), (left, right), mode=spec.padding)
+    down = top + np.pad(np.arange(inner[0]), (top, bottom), mode=spec.padding)
+    for beyond in (slice(0, left), slice(columns.stop, None)):
+        out[:, beyond] = out[:, across[beyond]]
+    for beyond in (slice(0, top), slice(rows.stop, None)):
+        out[beyond] = out[down[beyond]]
 
 
 def normalise(
@@ -163,19 +161,20 @@ def normalise(
     value_range: tuple[float, float],
     out: Floats,
 ) -> None:
-    """(h, w, C) image values to (C, h, w) network input."""
+    """(h, w, C) image values to network input, likewise."""
     low, high = value_range
     mean = np.asarray(spec.mean, np.float32)
     std = np.asarray(spec.std, np.float32)
     factor = np.float32(1 / ((high - low) or 1)) / std
     offset = mean / std + np.float32(low) * factor
-    for channel, values in enumerate(out):  # one pass each, and no copy between
-        np.multiply(
-            data[..., channel], factor[channel], out=values, casting="same_kind"
-        )
-        values -= offset[channel]
+    width = out.shape[1]
+    factors, offsets = np.tile(factor, width), np.tile(offset, width)
+    # all bands of a row at once: long inner loops
+    rows = out.reshape(len(out), -1, copy=False)
+    np.multiply(data.reshape(rows.shape), factors, out=rows, casting="same_kind")
+    rows -= offsets
     if not valid.all():
-        out[:, ~valid] = 0
+        out[~valid] = 0
 
 
 def _margins(

@@ -2,17 +2,20 @@
 
 ::
 
-    read-ahead thread                      the generator (caller's thread)
-    -----------------                      -------------------------------
-    nearest pending block: which of  ->    forward, in slices of the batch size
-    its windows show something;            logits into the Mergers of their blocks
-    a batch of views at a time,            a block's last batch: labels -> store
-    filled up from the next block                                      -> event
+    read-ahead thread              the generator (caller's thread)      writing thread
+    -----------------              -------------------------------      --------------
+    nearest pending block: which   forward, in slices of the batch
+    of its windows show            size; logits into the Mergers of
+    something; a batch of views    their blocks; with a block's last
+    at a time, filled up from  ->  batch its labels                ->   store -> event
+    the next block
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -29,11 +32,12 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Focus, Job, Work, nearest
-from napari_uhrseg.engine.merge import Merger, window_weights
+from napari_uhrseg.engine.merge import Merger, Mosaic, make_merger, window_weights
 from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.writebehind import WriteBehind
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined
-from napari_uhrseg.types import Mask, Roi
+from napari_uhrseg.types import Labels, Mask, Roi
 
 OPEN = 2  # blocks whose logits are held at once: the one being read, one before it
 
@@ -82,9 +86,9 @@ class WindowJob(Job):
         blocks = self.plan.blocks(self.pending())
         total = sum(self._count(b) for b in blocks)
         seen = done = failed = 0
-        mergers: dict[Roi, Merger] = {}
+        mergers: dict[Roi, Merger | Mosaic] = {}
         items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
-        with closing(items):
+        with closing(items), WriteBehind[BlockDone]() as writing:
             for item in items:
                 # what was not run is off the clock
                 total -= sum(block.skipped for block in item.ended)
@@ -100,10 +104,14 @@ class WindowJob(Job):
                         yield BlockFailed(block.roi, block.error)
                         continue
                     done += 1
-                    empty = block.roi not in mergers
+                    event = BlockDone(
+                        block.roi, done, len(blocks), block.roi not in mergers
+                    )
                     # popped here, so that nothing holds the logits any longer
-                    self._finish(block, mergers.pop(block.roi, None))
-                    yield BlockDone(block.roi, done, len(blocks), empty)
+                    write = self._finish(block, mergers.pop(block.roi, None))
+                    writing.submit(write, event)
+                yield from writing.written(most=1)
+            yield from writing.written()
         yield Finished(self.run, done, failed, self.seconds())
 
     def _count(self, block: Roi) -> int:
@@ -181,7 +189,9 @@ class WindowJob(Job):
 
     # -- on the caller's thread ---------------------------------------------
 
-    def _forward(self, item: _Item, mergers: dict[Roi, Merger]) -> Iterator[Retried]:
+    def _forward(
+        self, item: _Item, mergers: dict[Roi, Merger | Mosaic]
+    ) -> Iterator[Retried]:
         """Run the windows of one item, in halves when memory runs out."""
         assert item.batch is not None
         first = 0
@@ -197,8 +207,11 @@ class WindowJob(Job):
                     raise
                 yield self._less(error, mergers)
                 continue
-            for (block, window), one in zip(windows, logits, strict=False):
-                mergers[block.roi].add(window, one)
+            at = 0
+            for roi, group in groupby(windows, key=lambda pair: pair[0].roi):
+                places = [window for _, window in group]
+                mergers[roi].add(places, logits[at : at + len(places)])
+                at += len(places)
             first += len(windows)
 
     def _slice(self, batch: Batch, first: int, count: int) -> Batch:
@@ -208,12 +221,13 @@ class WindowJob(Job):
             return batch
         return batch[torch.arange(size).clamp(max=count - 1) + first]
 
-    def _merger(self, roi: Roi) -> Merger:
-        return Merger(
-            self.plan.run_region(roi), len(self.ids), self.weights, self.device
-        )
+    def _merger(self, roi: Roi) -> Merger | Mosaic:
+        region = self.plan.run_region(roi)
+        return make_merger(self.grid, region, len(self.ids), self.weights, self.device)
 
-    def _less(self, error: BaseException, mergers: dict[Roi, Merger]) -> Retried:
+    def _less(
+        self, error: BaseException, mergers: dict[Roi, Merger | Mosaic]
+    ) -> Retried:
         """Half the batch; from one window on to the CPU."""
         if self.batch_size > 1:
             self.batch_size //= 2
@@ -225,16 +239,25 @@ class WindowJob(Job):
             merger.to(self.device)
         return retried
 
-    def _finish(self, block: _Block, merger: Merger | None) -> None:
-        """Put a finished (or empty) block into the store."""
+    def _finish(
+        self, block: _Block, merger: Merger | Mosaic | None
+    ) -> Callable[[], None]:
+        """The labels of a finished (or empty) block; gives what puts them away."""
         if merger is None:
-            self.write_empty(block.roi)
-            return
+            return partial(self.write_empty, block.roi)
         with torch.inference_mode():
             labels, confidence = merger.finish()
+        return partial(self._keep, block, merger.region, labels, confidence)
+
+    def _keep(
+        self, block: _Block, region: Roi, labels: Labels, confidence: Labels
+    ) -> None:
+        """Put class indices and confidence of a region into the store."""
         labels = self.ids[labels]
         if block.valid is not None:
             labels[~block.valid] = 0
             confidence[~block.valid] = 0
-        key = np.ix_(*self.run_pixels(block.roi, merger.region))
-        self.write(block.roi, labels[key], confidence[key], "done")
+        labels, confidence = (
+            self.at_level0(a, block.roi, region) for a in (labels, confidence)
+        )
+        self.write(block.roi, labels, confidence, "done")

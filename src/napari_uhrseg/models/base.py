@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -43,7 +43,11 @@ class Batch:
         return self._each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device) -> "Batch":
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """There, the views' channels last in memory: so convolutions are quickest."""
+        there = self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        last = torch.channels_last
+        views = {k: v.contiguous(memory_format=last) for k, v in there.views.items()}
+        return replace(there, views=views)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         targets = (self.target, self.surrounding_target)

@@ -85,7 +85,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
-    """The network of the file, in eval mode on the CPU, in float32.
+    """The network of the file, in eval mode on the CPU, in float32, channels last.
 
     Parameters
     ----------
@@ -121,7 +121,8 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
         for part in model.training_only:
             owner, _, name = part.rpartition(".")
             setattr(model.get_submodule(owner), name, None)
-    return Checkpoint(model.eval(), card, file_hash(path), path)
+    model.eval().to(memory_format=torch.channels_last)
+    return Checkpoint(model, card, file_hash(path), path)
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

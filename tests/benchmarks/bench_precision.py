@@ -1,0 +1,62 @@
+"""What bf16 changes: labels, mIoU and seconds of every sample checkpoint.
+
+The sample scene is segmented in fp32 and in bf16 on the CPU; the truth comes with it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from common import sample
+from rich.table import Table
+
+from napari_uhrseg.engine.events import Finished
+from napari_uhrseg.engine.metrics import Counter
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
+from napari_uhrseg.types import Labels, Roi, SegmentSettings
+
+METHODS = ("plain", "scpseg", "sgnet", "isdnet", "glnet", "ehsnet")
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Table:
+    del image  # the truth is that of the sample scene
+    scene = open_image(sample("scene.tif"))
+    everything = Roi(0, 0, *scene.shape)
+    truth = open_image(sample("scene_labels.tif")).read(everything).data[..., 0]
+    table = Table(
+        "method", "same label", "mIoU fp32", "mIoU bf16", "fp32", "bf16", "ratio"
+    )
+    table.title = f"bf16 against fp32, {scene.name}, {scene.shape} pixels"
+    samples = [sample(f"{n}.safetensors") for n in METHODS]
+    for path in [checkpoint] if checkpoint else samples:
+        loaded = load_checkpoint(path)
+        (full, slow), (short, quick) = (
+            _labels(scene, loaded, precision) for precision in ("fp32", "bf16")
+        )
+        table.add_row(
+            path.stem,
+            f"{(full == short).mean():.2%}",
+            *(f"{_miou(loaded, found, truth):.2%}" for found in (full, short)),
+            f"{slow:.1f} s",
+            f"{quick:.1f} s",
+            f"{quick / slow:.2f}",
+        )
+    return table
+
+
+def _labels(
+    scene: Image, checkpoint: Checkpoint, precision: str
+) -> tuple[Labels, float]:
+    settings = SegmentSettings("cpu", precision=precision)
+    with LabelStore.create(None, scene, checkpoint.card.legend) as store:
+        *_, last = segment(scene, checkpoint, store, settings)
+        assert isinstance(last, Finished)
+        return np.asarray(store.prediction[0][:]), last.seconds
+
+
+def _miou(checkpoint: Checkpoint, labels: Labels, truth: Labels) -> float:
+    counter = Counter([c.name for c in checkpoint.card.legend.classes])
+    counter.add(labels - np.uint8(1), truth - np.uint8(1))
+    return counter.scores().miou
