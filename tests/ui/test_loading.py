@@ -4,7 +4,10 @@ import gc
 import subprocess
 import sys
 
+import dask.array as da
+import numpy as np
 import pytest
+from napari.layers import Image, Shapes
 
 from napari_uhrseg.ui import loading
 
@@ -40,6 +43,19 @@ def test_the_collector_is_woken_where_an_import_fails(monkeypatch):
     assert gc.get_threshold() == before
     assert before[0] > 0
     loading.thaw()
+
+
+def test_only_a_layer_that_holds_much_in_memory_wakes_the_collector():
+    large, small = np.zeros((9000, 9000), np.uint8), np.zeros((90, 90), np.uint8)
+    gc.freeze()
+    try:
+        loading.thaw_for(Image([da.from_array(large), small], multiscale=True))
+        loading.thaw_for(Shapes())
+        assert gc.get_freeze_count()
+        loading.thaw_for(Image(large))
+        assert not gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
 
 
 def test_opening_the_panel_imports_nothing_heavy():

@@ -13,7 +13,7 @@ from napari_uhrseg.ui.export import ExportPart
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs, report
-from napari_uhrseg.ui.loading import keep_triton_out, thaw
+from napari_uhrseg.ui.loading import keep_triton_out, thaw, thaw_for
 from napari_uhrseg.ui.opening import LabelsOpening
 from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
@@ -53,7 +53,7 @@ class Panel(QWidget):
         self._wire_finetune()
         self.image.changed.connect(self._image_changed)
         self._removed = viewer.layers.events.removed
-        self._removed.connect(thaw)  # a layer may hold much memory
+        self._removed.connect(self._layer_removed)
         inner = QWidget()
         layout = QVBoxLayout(inner)
         layout.setContentsMargins(4, 4, 4, 4)
@@ -142,7 +142,7 @@ class Panel(QWidget):
         self.areas.stop()
         self.shown.stop()
         self.finetune.stop()
-        self._removed.disconnect(thaw)
+        self._removed.disconnect(self._layer_removed)
         thaw()
 
     def event(self, event: QEvent) -> bool:
@@ -150,6 +150,9 @@ class Panel(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.stop()
         return bool(super().event(event))
+
+    def _layer_removed(self, event: Any) -> None:
+        thaw_for(event.value)
 
     def _image_changed(self) -> None:
         self.segment.set_image(self.image.layer, self.image.image)
