@@ -32,7 +32,7 @@ from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.job import Focus, Stop
 from napari_uhrseg.engine.plan import Plan
-from napari_uhrseg.engine.segment import begin
+from napari_uhrseg.engine.segment import as_begun, begin
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
@@ -153,6 +153,10 @@ def _run(
     replace_other: bool,
 ) -> Iterator[SegmentEvent]:
     plan, network = _planned(client, order, stop)
+    begun = as_begun(order.settings, plan.run, network, store)
+    if begun != order.settings:
+        order = replace(order, settings=begun)
+        plan, network = _planned(client, order, stop)
     yield Planned(plan)
     plan, run = begin(plan, network, store, replace_other)
     # the run as recorded, with the batch that the plan settled on

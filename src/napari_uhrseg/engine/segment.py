@@ -82,6 +82,9 @@ def segment(
     """
     settings = settings or SegmentSettings()
     plan = make_plan(image, checkpoint, settings, budget)
+    begun = as_begun(settings, plan.run, checkpoint.card.legend, store)
+    if begun != settings:
+        plan = make_plan(image, checkpoint, begun, budget)
     yield Planned(plan)
     plan, run = begin(plan, checkpoint.card.legend, store, replace_other)
     only = None
@@ -113,6 +116,22 @@ def begin(
         # an earlier process began this run with smaller batches: keep its bits
         plan = replace(plan, run=run)
     return plan, run
+
+
+def as_begun(
+    settings: SegmentSettings, run: Run, network: Legend, store: LabelStore
+) -> SegmentSettings:
+    """With the precision of the same run in the store, where none was chosen.
+
+    Another machine may have begun it, or the GPU that it began on is taken.
+    """
+    if settings.precision != "auto":
+        return settings
+    ids = class_map(network, store.legend.merged(network))
+    earlier = store.begun(replace(run, class_map=ids))
+    if earlier is None or earlier.precision == run.precision:
+        return settings
+    return replace(settings, precision=earlier.precision)
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:

@@ -353,6 +353,16 @@ class LabelStore:
         others = runs.others_in(self.state(), self.runs, run, self.shape)
         return tuple(r for r in others if known is None or r.id > known.id)
 
+    def begun(self, run: Run) -> Run | None:
+        """The latest run here that differs from this one in nothing but precision."""
+        alike = (
+            earlier
+            for earlier in reversed(self.runs)
+            if earlier.region == run.region
+            and earlier.same_settings(replace(run, precision=earlier.precision))
+        )
+        return next(alike, None)
+
     def start_run(self, run: Run, *, replace: bool = False) -> Run:
         """Record a run, or find the earlier one that it continues.
 

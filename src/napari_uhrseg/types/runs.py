@@ -109,7 +109,7 @@ class Run:
     region: Region | None
     skip_glass: bool
     batch_size: int
-    precision: str
+    precision: Literal["fp32", "bf16", "fp16"]
     plane: Mapping[str, int] = field(default_factory=dict)
     created: str = ""
     version: str = ""

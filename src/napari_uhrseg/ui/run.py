@@ -111,7 +111,7 @@ def prepare(request: Request) -> Prepared:
     StoreError
         Something lies at the output that is no label store of this image.
     """
-    from napari_uhrseg.engine.segment import class_map
+    from napari_uhrseg.engine.segment import as_begun, class_map
     from napari_uhrseg.io.labels import LabelStore
 
     planned = plan(request)
@@ -125,6 +125,10 @@ def prepare(request: Request) -> Prepared:
                 f"({store.shape[1]} x {store.shape[0]} pixels).",
                 "Choose another output.",
             )
+        begun = as_begun(request.settings, planned.run, network, store)
+        if begun != request.settings:
+            request = replace(request, settings=begun)
+            planned = plan(request)
         ids = class_map(network, store.legend.merged(network))
         others = store.conflicts(replace(planned.run, class_map=ids))
     return Prepared(request, planned, tuple(r.checkpoint for r in others))
