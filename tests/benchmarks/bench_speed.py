@@ -27,7 +27,7 @@ from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Roi, SegmentSettings
 
 SIDE = 4096
-ROUNDS = 5
+ROUNDS = 3
 
 
 def run(image: Path | None, checkpoint: Path | None) -> Table:

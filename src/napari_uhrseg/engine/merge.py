@@ -54,6 +54,7 @@ class Mosaic:
     def add(self, windows: Sequence[Roi], logits: Tensor) -> None:
         """Label windows by their (N, K, window, window) logits."""
         side = logits.shape[-1]
+        # a GPU is quicker with many, a CPU with what its cache holds
         at_once = len(windows) if logits.is_cuda else max(1, CACHED // side**2)
         for first in range(0, len(windows), at_once):
             some = logits[first : first + at_once]
