@@ -12,7 +12,7 @@ from toy import LEGEND, FrameNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.cost import LivePeak
 from napari_uhrseg.engine.device import MemoryBudget
-from napari_uhrseg.engine.events import BlockDone, Finished, Planned, Retried
+from napari_uhrseg.engine.events import BlockDone, Finished, Planned, Progress, Retried
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels import LabelStore
@@ -81,7 +81,7 @@ def limited(image, limit, fall_back=None, on=None, stop=None):
     seen = []
     for event in events:
         seen.append(event)
-        if isinstance(event, BlockDone) and event.done == 1:
+        if isinstance(event, Progress) and event.done == 16:
             checkpoint.model.limit = limit
             if on is not None:
                 on(events.gi_yieldfrom.gi_frame.f_locals["self"], checkpoint.model)
