@@ -282,8 +282,11 @@ def test_a_run_begun_here_is_finished_on_the_cluster(
         if isinstance(event, BlockDone) and event.done == 2:
             break
     run.close()
+    # a third may have been on its way to the disk; what the store says counts
+    left = np.count_nonzero(store.pending(store.runs[-1]))
+    assert left
     rest = list(segment_on_cluster(cluster, image, checkpoint.path, store, ONE, BUDGET))
-    assert len(of(BlockDone, rest)) in (3, 4)  # one was on its way to the disk
+    assert len(of(BlockDone, rest)) == left
     assert len(store.runs) == 1
     assert_same(store, alone("quick"))
 

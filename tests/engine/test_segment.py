@@ -140,9 +140,11 @@ def test_a_closed_run_continues_and_ends_with_the_same_labels(tmp_path, picture)
                 break
         events.close()
     with LabelStore.open(path, write=True) as store:
+        # a third may have been on its way to the disk; what the store says counts
+        left = np.count_nonzero(store.pending(store.runs[-1]))
+        assert left
         rest = list(segment(image, checkpoint, store, ONE, BUDGET))
-        done = [e for e in rest if isinstance(e, BlockDone)]
-        assert len(done) in (6, 7)  # a third may have been on its way to the disk
+        assert len([e for e in rest if isinstance(e, BlockDone)]) == left
         np.testing.assert_array_equal(labels_of(store), labels_of(whole))
         assert len(store.runs) == 1
         again = list(segment(image, checkpoint, store, ONE, BUDGET))
