@@ -104,9 +104,9 @@ def choose_precision(
 ) -> Literal["fp32", "bf16", "fp16"]:
     """The precision a run uses; ``auto`` is bf16 on devices made for it, else fp32.
 
-    Those are GPUs from Ampere on, and CPUs with AMX or AVX512-BF16: there networks take
-    half to a fifth of the time, and 99.5 % of pixels keep their label
-    (``docs/benchmarks.md``).
+    Those are GPUs from Ampere on, and CPUs with AMX or AVX512-BF16: there networks of
+    the usual size take about a third of the time (tiny ones gain nothing), and 99.8 %
+    of pixels keep their label (``docs/benchmarks.md``).
     """
     kind = device.id.partition(":")[0]
     if wanted == "auto":
