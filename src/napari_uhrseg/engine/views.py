@@ -161,7 +161,10 @@ def normalise(
     value_range: tuple[float, float],
     out: Floats,
 ) -> None:
-    """(h, w, C) image values to network input, likewise."""
+    """(h, w, C) image values to (h, w, C) float32 input, into ``out``.
+
+    Where ``valid``, (h, w), is False it becomes 0, the mean.
+    """
     low, high = value_range
     mean = np.asarray(spec.mean, np.float32)
     std = np.asarray(spec.std, np.float32)
