@@ -88,7 +88,7 @@ class WindowJob(Job):
         seen = done = failed = 0
         mergers: dict[Roi, Merger | Mosaic] = {}
         items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
-        with closing(items), WriteBehind[BlockDone]() as writing:
+        with closing(items), closing(WriteBehind[BlockDone]()) as writing:
             for item in items:
                 # what was not run is off the clock
                 total -= sum(block.skipped for block in item.ended)

@@ -3,8 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -12,23 +11,12 @@ T = TypeVar("T")
 class WriteBehind(Generic[T]):
     """Writes one thing after another; tells what is written, in that order.
 
-    Leaving waits for the writes that are under way.
+    ``close`` waits for the writes that are under way.
     """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "uhrseg-write")
         self._waiting: deque[tuple[Future[None], T]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._pool.shutdown()
 
     def submit(self, write: Callable[[], None], then: T) -> None:
         """Call ``write()`` in the thread; ``written`` gives ``then`` after it."""
@@ -49,3 +37,6 @@ class WriteBehind(Generic[T]):
             self._waiting.popleft()
             write.result()
             yield then
+
+    def close(self) -> None:
+        self._pool.shutdown()
