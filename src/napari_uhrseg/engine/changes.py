@@ -98,7 +98,7 @@ def _by_windows(
         # short batches are padded: kernels depend on the batch's size
         index = torch.arange(run.batch_size).clamp(max=len(some) - 1)
         with running(device, run.precision, settings.threads):
-            logits = model(batch[index].to(device))["logits"].float()
+            logits = model(batch[index].to(device))["logits"]
         merger.add(some, logits[: len(some)])
     with torch.inference_mode():
         labels = merger.finish()[0] + np.uint8(1)

@@ -166,9 +166,7 @@ def _by_windows(
             # short batches are padded: kernels depend on the batch's size
             index = torch.arange(how.batch_size).clamp(max=len(windows) - 1)
             with running(how.device, how.precision, how.threads):
-                logits = model(batch[index].to(how.device))["logits"][
-                    : len(windows)
-                ].float()
+                logits = model(batch[index].to(how.device))["logits"][: len(windows)]
                 if merger is None:
                     merger = make_merger(
                         grid, block, logits.shape[1], weights, how.device
