@@ -87,6 +87,9 @@ def need(
         merged = 0.0
         answer = max(shape.frame) * ROWS * (4 * classes + 4) * 4
     working = forward + merged + answer
+    # label and confidence, a byte each: of the block that is put together, of one that
+    # is being written, and as much again twice for copies: class ids, level-0 pixels,
+    # coarser levels, chunks that are encoded
     host = PROGRAM + shape.cache + 12 * shape.stored**2
     host += items * inputs + pixels * spec.channels * 2  # one as it is decoded
     if on_cpu:
