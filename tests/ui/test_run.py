@@ -1,0 +1,64 @@
+"""What Segment is told of an output before it runs; needs no window."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.ui.run import Request, budget_of, checkpoint_of, plan, prepare
+
+BUDGET = 1 << 30
+
+
+def noise(side: int) -> Image:
+    data = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    return Image.from_array(data, name="noise", rgb=True, pixel_size=(0.5, 0.5))
+
+
+@pytest.fixture
+def asked(checkpoints, tmp_path) -> Request:
+    settings = SegmentSettings(device="cpu", batch_size=2)
+    return Request(
+        noise(300), checkpoints[0], settings, BUDGET, tmp_path / "labels.zarr"
+    )
+
+
+def begin(request: Request, precision: str) -> None:
+    """Make the output with that precision, as another machine might have."""
+    checkpoint = checkpoint_of(request.checkpoint)
+    settings = replace(request.settings, precision=precision)
+    budget = budget_of("cpu", BUDGET)
+    with LabelStore.create(
+        request.output, request.image, checkpoint.card.legend
+    ) as store:
+        for _ in segment(request.image, checkpoint, store, settings, budget):
+            pass
+
+
+def test_a_run_goes_on_at_the_precision_it_began_with(asked):
+    here = plan(asked).run.precision
+    there = "fp32" if here == "bf16" else "bf16"
+    assert prepare(asked).plan.run.precision == here  # nothing there yet
+    begin(asked, there)
+
+    found = prepare(asked)
+    assert found.request.settings == replace(asked.settings, precision=there)
+    assert found.plan.run.precision == there
+    assert found.replaces == ()  # it is that run, and would replace nothing
+
+    chosen = replace(asked, settings=replace(asked.settings, precision=here))
+    found = prepare(chosen)
+    assert found.request == chosen
+    assert found.plan.run.precision == here
+    assert found.replaces == ("number 0",)  # whose labels these are
+
+
+def test_labels_of_another_image_are_not_taken_for_the_output(asked):
+    begin(asked, "fp32")
+    with pytest.raises(StoreError, match="labels of another image"):
+        prepare(replace(asked, image=noise(310)))
