@@ -28,9 +28,10 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import ClusterError, StoreError
 from napari_uhrseg.io import lease
+from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.types import Polygon, Roi, SegmentSettings
+from napari_uhrseg.types import Polygon, Roi, SegmentSettings, Stroke
 
 BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
 ONE = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
@@ -289,6 +290,22 @@ def test_a_run_begun_here_is_finished_on_the_cluster(
     assert len(of(BlockDone, rest)) == left
     assert len(store.runs) == 1
     assert_same(store, alone("quick"))
+
+
+def test_correcting_does_not_end_the_run(cluster, files, image, store, alone):
+    checkpoint = files / "quick.safetensors"
+    painted = Roi(10, 10, 5, 5)
+    stroke = Stroke(painted, np.ones((5, 5), bool), np.full((5, 5), 2, np.uint8))
+    corrections = None
+    for event in segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET):
+        if isinstance(event, BlockDone) and corrections is None:
+            corrections = Corrections.open(store)
+            corrections.apply(stroke)
+    assert corrections is not None
+    corrections.close()
+    assert isinstance(event, Finished)
+    assert (store.shown(painted) == 2).all()
+    np.testing.assert_array_equal(store.prediction[0][:], alone("quick")[0])
 
 
 def test_what_is_looked_at_comes_first(cluster, files, tmp_path):

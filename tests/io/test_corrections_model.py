@@ -221,8 +221,8 @@ class Painting(RuleBasedStateMachine):
     @rule()
     def killed(self):
         """As after a kill: nothing is saved, only the locks are free."""
-        self.corrections._unlock()
-        self.store._unlock()
+        self.corrections._holding.close()
+        self.store._holding.close()
         self.open()
 
     @rule(stroke=strokes(), count=st.integers(0, 3), killed=st.booleans())

@@ -101,7 +101,7 @@ def test_a_writer_that_fell_silent_is_followed_and_writes_no_more(url, quick):
     run = silent.start_run(RUN)
     silent.write(chunk_block(0, 0, 5, SHAPE), run.id, "done")
     token = silent.hand_out()
-    held = silent._file_lock
+    held = silent._holding._lock
     held._ended.set()  # as a laptop that sleeps
     held._thread.join()
     with LabelStore.open(url, write=True) as next_one:

@@ -5,7 +5,6 @@ the arrays are touched; what a killed process had written there and not yet done
 done when the corrections are opened again.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ import numpy as np
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.addresses import is_url
 from napari_uhrseg.io.downsample import coarser_labels
+from napari_uhrseg.io.holding import Holding
 from napari_uhrseg.io.journal import Entry, Journal, Part, Step
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read, write_levels
 from napari_uhrseg.io.masks import MaskReader
 from napari_uhrseg.io.occupancy import Occupancy
 from napari_uhrseg.io.polygons import inside
-from napari_uhrseg.io.tree import CORRECTION, lock, open_corrections
+from napari_uhrseg.io.tree import CORRECTION, open_corrections
 from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
 
 PART = 2048  # level-0 pixels a side of what is written at once
@@ -65,24 +65,23 @@ class Corrections:
                 "Copy the store to a folder, and correct it there.",
             )
         self.store = store
-        self.writable = write
-        self._closed = False
-        self._turn = threading.RLock()
         self._image = Roi(0, 0, *store.shape)
         self._folder = store.path / FOLDER
-        self._lock = (
-            lock(store.path, ".corrections.lock", "Corrections of {} are")
-            if write
-            else None
-        )
+        what = f"Corrections of {store.path} are"
+        self._holding = Holding(store.path, ".corrections.lock", what, write=write)
+        self._turn = self._holding.turn
         try:
             with self._in_words():
                 self._levels = open_corrections(store.path, store.shape, write=write)
                 self._journal = Journal(self._folder, write=write)
                 self._take_up()
         except BaseException:
-            self._unlock()
+            self._holding.close()
             raise
+
+    @property
+    def writable(self) -> bool:
+        return self._holding.held
 
     @classmethod
     def open(cls, store: LabelStore, *, write: bool = True) -> Self:
@@ -99,20 +98,15 @@ class Corrections:
     def close(self) -> None:
         """Let others correct. May be called twice; waits for a change that goes on."""
         with self._turn:
-            if not self._closed and self.writable and self._done == self._journal.last:
+            if self.writable and self._done == self._journal.last:
                 self._save()
-            self._closed = True
-            self._unlock()
+            self._holding.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
 
     # -- changing -------------------------------------------------------------
 
@@ -414,13 +408,7 @@ class Corrections:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One change, by who may, after what an earlier error left undone."""
-        if self._closed or not self.writable:
-            what = "closed" if self._closed else "open for reading only"
-            raise StoreError(
-                f"The corrections of {self.store.path} are {what}.",
-                "Open them for writing.",
-            )
-        with self._in_words():
+        with self._holding.change(), self._in_words():
             self._catch_up()
             yield
 

@@ -1,7 +1,6 @@
 """The label store: what was predicted, what was corrected, and which run did what."""
 
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, address, said, troubles
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.lease import Lease
+from napari_uhrseg.io.holding import Holding
 from napari_uhrseg.io.levels import (
     Coarsest,
     ShownLevel,
@@ -26,7 +25,7 @@ from napari_uhrseg.io.levels import (
 )
 from napari_uhrseg.io.owned import Part, at_level, hand_out
 from napari_uhrseg.io.runs import CHUNK, Status
-from napari_uhrseg.io.tree import check_there, create_tree, load_tree, lock
+from napari_uhrseg.io.tree import check_there, create_tree, load_tree
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
 
 __all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels",
@@ -72,17 +71,13 @@ class LabelStore:
         """Use `create` or `open`."""
         self.path = path
         self.temporary = False
-        self.writable = write
-        self._closed = False
-        self._holders = int(write)  # who in this process needs the lock
-        self._writing = threading.RLock()
-        self._file_lock = lock(path) if write else None
+        self._holding = Holding(path, ".lock", f"{path} is", write=write)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.aliases: dict[int, int] = {}
         try:
             self._load()
         except BaseException:
-            self._unlock()
+            self._holding.close()
             raise
         info = self.info = self._tree.info
         self.name, self.shape = info.name, info.shape
@@ -94,6 +89,10 @@ class LabelStore:
             corrected=ShownLevel(None, last[1], self.aliases),
             confidence=self.confidence[-1],
         )
+
+    @property
+    def writable(self) -> bool:
+        return self._holding.held
 
     @property
     def image_path(self) -> Address | None:
@@ -161,9 +160,8 @@ class LabelStore:
 
     def close(self) -> None:
         """Release the lock; a temporary store is removed. May be called twice."""
-        with self._writing:
-            self._closed, self.writable = True, False
-            self._unlock()
+        with self._holding.turn:
+            self._holding.close()
             if self._folder is not None:
                 self._folder.cleanup()
 
@@ -173,24 +171,18 @@ class LabelStore:
         What was handed out, `levels.shown_levels` among it, shows the store as
         before. To be followed by `release`. Raises as `open` does.
         """
-        with self._writing:
-            if not self.writable:
-                self._file_lock, self.writable = lock(self.path), True
+        with self._holding.turn:
+            if self._holding.take():
                 try:
-                    self._load()
+                    self._take_over()
                 except BaseException:
-                    self.writable = False
-                    self._unlock()
+                    self._holding.close()
                     raise
-                self._closed, self._holders = False, 0
-                self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
-            self._holders += 1
 
     def release(self) -> None:
         """No longer need the lock; it is free when none in this process does."""
-        with self._writing:
-            self._holders -= 1
-            if self._holders <= 0:
+        with self._holding.turn:
+            if self._holding.leave():
                 self.close()
 
     def follow(self) -> bool:
@@ -199,22 +191,21 @@ class LabelStore:
         Costs one small read where there was nothing. Nothing where this object
         writes. Raises StoreError.
         """
-        with self._writing:
+        with self._holding.turn:
             if self.writable or np.array_equal(self.state(), self._state):
                 return False
-            self._load()
-            self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
+            self._take_over()
             return True
+
+    def _take_over(self) -> None:
+        self._load()
+        self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _unlock(self) -> None:
-        if self._file_lock is not None:
-            self._file_lock.release()
 
     # -- reading --------------------------------------------------------------
 
@@ -343,19 +334,13 @@ class LabelStore:
 
         Those do not count that this very run had leave to replace when it began.
         """
-        known = self._known(run)
+        known = runs.known(self.runs, run)
         others = runs.others_in(self.state(), self.runs, run, self.shape)
         return tuple(r for r in others if known is None or r.id > known.id)
 
     def begun(self, run: Run) -> Run | None:
         """The latest run here that differs from this one in nothing but precision."""
-        alike = (
-            earlier
-            for earlier in reversed(self.runs)
-            if earlier.region == run.region
-            and earlier.same_settings(replace(run, precision=earlier.precision))
-        )
-        return next(alike, None)
+        return runs.known(self.runs, run, but_precision=True)
 
     def start_run(self, run: Run, *, replace: bool = False) -> Run:
         """Record a run, or find the earlier one that it continues.
@@ -383,7 +368,7 @@ class LabelStore:
             others = self.conflicts(run)
             if others and not replace:
                 raise runs.conflict(others)
-            known = self._known(run)
+            known = runs.known(self.runs, run)
             if known is not None and not others:
                 return known
             return self._record(run)
@@ -396,12 +381,6 @@ class LabelStore:
         single pass asks once, at its start.
         """
         return runs.pending(self.state(), self.runs, run, self.shape)
-
-    def _known(self, run: Run) -> Run | None:
-        for earlier in reversed(self.runs):
-            if earlier.region == run.region and earlier.same_settings(run):
-                return earlier
-        return None
 
     def _record(self, run: Run) -> Run:
         created = run.created or datetime.now(UTC).isoformat(timespec="seconds")
@@ -500,12 +479,7 @@ class LabelStore:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One change at a time, by who may, with the disk's errors in words."""
-        with self._writing:
-            if self._closed or not self.writable:
-                what = "closed" if self._closed else "open for reading only"
-                raise StoreError(f"{self.path} is {what}.", "Open it for writing.")
-            if isinstance(self._file_lock, Lease):
-                self._file_lock.check()
+        with self._holding.change():
             try:
                 yield
             except StoreError:

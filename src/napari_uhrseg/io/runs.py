@@ -6,6 +6,7 @@ the image: 98 x 98 for 100,000 x 100,000 pixels.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -110,6 +111,20 @@ def covered(region: Region | None, shape: tuple[int, int]) -> Mask:
         start = np.arange(count) * CHUNK
         inside.append((start >= first) & (np.minimum(start + CHUNK, size) <= last))
     return np.asarray(np.logical_and.outer(*inside), bool)
+
+
+def known(
+    records: Sequence[Run], run: Run, *, but_precision: bool = False
+) -> Run | None:
+    """The latest record with the same settings and region, whose work this run is.
+
+    ``but_precision``: also one that differs in its precision.
+    """
+    for earlier in reversed(records):
+        asked = replace(run, precision=earlier.precision) if but_precision else run
+        if earlier.region == run.region and earlier.same_settings(asked):
+            return earlier
+    return None
 
 
 def pending(

@@ -1,4 +1,4 @@
-"""A label store's folder: made whole, locked, and checked before it is used."""
+"""A label store's folder: made whole, and checked before it is used."""
 
 import shutil
 import tempfile
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import zarr
 from upath import UPath
@@ -15,7 +14,6 @@ from upath import UPath
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, for_zarr, is_url, said, troubles
-from napari_uhrseg.io.lease import Held, Lease
 from napari_uhrseg.io.owned import revoke
 from napari_uhrseg.types import Legend, Run
 
@@ -143,6 +141,7 @@ def load_tree(path: Address, *, write: bool) -> Tree:
             )
         tree = _checked(root, own)
         if write:  # take up after a writer that was killed
+            revoke(path)  # its workers write no more
             # an object of an object store is there whole, or not at all
             for left in () if is_url(path) else path.rglob("*.partial"):
                 # another process may be writing corrections at this moment
@@ -224,36 +223,3 @@ def open_corrections(path: Address, shape: tuple[int, int], *, write: bool) -> L
             f"The corrections in {path} are damaged: {error}.",
             "Copy the store again from where it came from.",
         ) from error
-
-
-Lock = filelock.BaseFileLock | Lease
-
-
-def lock(path: Address, name: str = ".lock", what: str = "{} is") -> Lock:
-    """A writer's lock in a store, free when its process dies.
-
-    The system frees it, or, of a URL, the next one who waits; see `io.lease`.
-    """
-    who = what.format(path)
-    held: Lock
-    if isinstance(path, Path):
-        held = filelock.FileLock(path / name, timeout=0, thread_local=False)
-    else:
-        held = Lease(path / name)
-    try:
-        held.acquire()
-        revoke(path)  # workers of a client that died write no more
-    except (filelock.Timeout, Held) as error:
-        by = f" ({error})" if isinstance(error, Held) and str(error) else ""
-        raise StoreError(
-            f"{who} being written by another window or process{by}.",
-            "Wait until it is done, or close it there.",
-        ) from error
-    except StoreError:
-        raise
-    except troubles(path) as error:
-        raise StoreError(
-            f"{path} cannot be opened for writing: {said(error)}.",
-            "Ask for the right to write there, or copy the store.",
-        ) from error
-    return held

@@ -1,0 +1,115 @@
+"""Who may write: one process, by a lock in the store, and one of its threads at a time.
+
+A store has two things to hold: its predictions, classes and runs are for a run, its
+corrections for a person, so that both can be written at a time.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.addresses import Address, said, troubles
+from napari_uhrseg.io.lease import Held, Lease
+
+
+class Holding:
+    """The right of this process to write something of a store; held or not.
+
+    The system frees the lock when the process dies, or, of a URL, the next one who
+    waits; see `io.lease`.
+
+    Parameters
+    ----------
+    path
+        The store's.
+    lock
+        The lock's name in it.
+    what
+        What is held, for errors: "/data/labels.zarr is".
+    write
+        Hold it at once. Raises StoreError where another process does.
+
+    Attributes
+    ----------
+    held
+        Whether this is the one that may write.
+    turn
+        What threads of this process wait for.
+    """
+
+    def __init__(self, path: Address, lock: str, what: str, *, write: bool) -> None:
+        self.held = False
+        self.turn = threading.RLock()
+        self._path, self._name, self._what = path, lock, what
+        self._lock: filelock.BaseFileLock | Lease | None = None
+        self._closed = False
+        self._needed = 0  # by how many in this process
+        if write:
+            self.take()
+
+    def take(self) -> bool:
+        """One more in this process needs it; whether it was not held before.
+
+        Raises StoreError where another process holds it, or the folder cannot be
+        written.
+        """
+        with self.turn:
+            fresh = not self.held
+            if fresh:
+                self._lock = self._locked()
+                self.held, self._closed, self._needed = True, False, 0
+            self._needed += 1
+            return fresh
+
+    def leave(self) -> bool:
+        """One fewer needs it; whether none is left, and it is to be closed."""
+        with self.turn:
+            self._needed -= 1
+            return self._needed <= 0
+
+    def close(self) -> None:
+        """Let others write. May be called twice; waits for who has the turn."""
+        with self.turn:
+            self._closed, self.held = True, False
+            if self._lock is not None:
+                self._lock.release()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """One change, in turn. Raises StoreError where this may not write."""
+        with self.turn:
+            if not self.held:
+                state = "closed" if self._closed else "open for reading only"
+                raise StoreError(f"{self._what} {state}.", "Open again, for writing.")
+            if isinstance(self._lock, Lease):
+                self._lock.check()
+            yield
+
+    def _locked(self) -> filelock.BaseFileLock | Lease:
+        lock: filelock.BaseFileLock | Lease
+        if isinstance(self._path, Path):
+            lock = filelock.FileLock(
+                self._path / self._name, timeout=0, thread_local=False
+            )
+        else:
+            lock = Lease(self._path / self._name)
+        try:
+            lock.acquire()
+        except (filelock.Timeout, Held) as error:
+            by = f" ({error})" if isinstance(error, Held) and str(error) else ""
+            raise StoreError(
+                f"{self._what} being written by another window or process{by}.",
+                "Wait until it is done, or close it there.",
+            ) from error
+        except StoreError:
+            raise
+        except troubles(self._path) as error:
+            raise StoreError(
+                f"{self._path} cannot be opened for writing: {said(error)}.",
+                "Ask for the right to write there, or copy the store.",
+            ) from error
+        return lock
