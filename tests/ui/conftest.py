@@ -1,5 +1,7 @@
 """A viewer with the panel in it, and real networks of little worth."""
 
+import gc
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,29 @@ from waiting import wait_for_plan
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers import add_image
-from napari_uhrseg.ui.loading import keep_triton_out
+from napari_uhrseg.ui.loading import MODULES, keep_triton_out
 from napari_uhrseg.ui.panel import Panel
 
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
-ARGUMENTS = {"architecture": "Unet", "encoder": "resnet18", "window": 256}
+ARGUMENTS = {
+    "encoder": "tu-test_efficientnet",
+    "window": 256,
+    "options": {"decoder_channels": 16},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collect_only_what_tests_make():
+    """Each window's end is a full collection: 0.4 s, if it goes through torch again."""
+    keep_triton_out()
+    for name in MODULES:
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_uhrseg.ui.panel.thaw", lambda: None)
+        yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

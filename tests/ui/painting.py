@@ -1,5 +1,9 @@
 """A labelled image in a viewer, and a person's mouse on its canvas."""
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import numpy as np
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
@@ -16,6 +20,8 @@ CLASSES = Legend(
         LabelClass(3, "wood", "#00a000"),
     )
 )
+_made = tempfile.TemporaryDirectory(prefix="uhrseg-painting-")
+_folder = Path(_made.name)
 RUN = Run(
     id=0, image_path="", image_fingerprint="", model="plain", checkpoint="c",
     checkpoint_hash="1", class_map=(1, 2, 3), bands=(0, 1, 2), scale=1.0,
@@ -25,7 +31,8 @@ RUN = Run(
 
 
 def make_image(height, width, name="ground", pixel_size=(0.5, 0.5)):
-    levels = [np.full((height, width, 3), 90, np.uint8)]
+    # one number seen everywhere: gigapixels take no memory
+    levels = [np.broadcast_to(np.uint8(90), (height, width, 3))]
     while max(levels[-1].shape) > 1024:
         levels.append(levels[-1][::2, ::2])
     return Image.from_array(
@@ -40,10 +47,14 @@ def predict(store, roi, labels):
     store.write(Block(roi, labels, np.full_like(labels, 200)), run.id, "done")
 
 
-def make_store(path, image, class_id=1):
-    store = LabelStore.create(path, image, CLASSES)
-    predict(store, Roi(0, 0, *image.shape), class_id)
-    return store
+def make_store(path, image):
+    """All of the image predicted as a road: written once per shape, then copied."""
+    made = _folder / "x".join(map(str, image.shape))
+    if not made.exists():
+        with LabelStore.create(made, image, CLASSES) as store:
+            predict(store, Roi(0, 0, *image.shape), 1)
+    shutil.copytree(made, path)
+    return LabelStore.open(path, write=True)
 
 
 def look_at(viewer, layer, y, x, zoom=1.0):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.gui
 SHAPE = (3000, 3500)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def image():
     return make_image(*SHAPE)
 

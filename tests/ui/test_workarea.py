@@ -24,7 +24,7 @@ def viewer(make_napari_viewer):
     return viewer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def image():
     return make_image(*SHAPE)
 
