@@ -117,11 +117,17 @@ def test_other_settings_ask_before_replacing(segment):
     assert segment("--overlap", "32", "--replace").exit_code == 0
 
 
-# seven blocks however fast the machine is, so that there is a run to interrupt
+# seven blocks however fast the machine is, and each takes a while to write, so that
+# there is a run to interrupt
 SMALL_BLOCKS = """
+from time import sleep
 from napari_uhrseg.cli import app
 from napari_uhrseg.engine import plan
+from napari_uhrseg.io.labels import LabelStore
+
 plan._block_chunks = lambda *_: 1
+write = LabelStore.write
+LabelStore.write = lambda *block: (sleep(0.4), write(*block))
 app()
 """
 
@@ -133,7 +139,7 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
     noise = np.random.default_rng(0)
     tifffile.imwrite(
         image,
-        noise.integers(0, 255, (7168, 200, 3), np.uint8),
+        noise.integers(0, 255, (7168, 64, 3), np.uint8),
         photometric="rgb",
         tile=(256, 256),
     )
