@@ -30,7 +30,7 @@ from napari_uhrseg.ui.rows import Fold
 
 pytestmark = pytest.mark.gui
 
-STEPS = 24
+STEPS = 16
 
 
 @pytest.fixture(scope="session")
