@@ -15,7 +15,9 @@ from napari_uhrseg.engine.places import HONEST, find_places, find_points, hold_o
 from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.engine.views import covered
 from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.levels import write_levels
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 RNG = np.random.default_rng
@@ -60,7 +62,8 @@ def test_what_is_held_out_is_never_taught(plain, drawn):
         assert (tested[is_tested] == corrections[is_tested] - 1).all()
         assert source.honest == is_tested.any()
         for i in range(20):
-            scene, window = source.draw(RNG(i), 64)
+            assert whole.contains(source.draw(RNG(i), 64).window)
+            scene, window = source.draw_corrected(RNG(i), 64)
             assert whole.contains(window)
             assert (scene.labels(window) < SECRET).any()
         # connected corrections are never torn apart
@@ -79,7 +82,7 @@ def test_apart_means_that_no_pixel_is_seen_by_both(plain):
         assert source.places.apart
         seen = np.zeros(truth.shape, bool)
         for i in range(300):
-            _, window = source.draw(RNG(i), spec.window)
+            _, window = source.draw_corrected(RNG(i), spec.window)
             seen[covered(window, spec.views["local"]).slices] = True
         for point in source.tested.at:
             y, x = np.maximum(0, point - spec.window + 1)
@@ -93,9 +96,29 @@ def test_classes_are_as_likely_as_each_other(plain):
         correct(store, Roi(0, 0, 200, 200), 1)  # 40,000 pixels
         correct(store, Roi(400, 400, 4, 4), 2)  # 16 pixels
         source = gather(image, plain, store)
-        both = [source.draw(RNG(i), 64) for i in range(60)]
+        both = [source.draw_corrected(RNG(i), 64) for i in range(60)]
         rare = sum((s.labels(w) == 1).any() for s, w in both)
         assert 15 < rare < 45
+
+
+def test_a_third_of_the_windows_lie_anywhere_that_has_labels(plain):
+    _truth, image = squares((1280, 1280))
+    labelled = Roi(512, 512, 512, 768)
+    with LabelStore.create(None, image, LEGEND) as store:
+        stroke = Roi(0, 0, 100, 100)
+        correct(store, stroke, 1)
+        ids = np.ones((labelled.height, labelled.width), np.uint8)
+        for _ in range(2):  # before there are labels, and after
+            source = gather(image, plain, store)
+            drawn = [source.draw(RNG(i), 64).window for i in range(300)]
+            elsewhere = [w for w in drawn if not w.intersect(stroke).area]
+            assert 60 < len(elsewhere) < 140
+            there = [labelled.grow(64).contains(w) for w in elsewhere]
+            assert all(there) == (store.prediction[0][600, 600] != 0)
+            write_levels(store.prediction, labelled, ids, coarser_labels)
+        # the same ground decides whether a figure is of the same windows
+        assert gather(image, plain, store).fingerprint() == source.fingerprint()
+        assert all(labelled.grow(64).contains(w) for w in source.windows_elsewhere)
 
 
 def test_too_few_places_are_said(plain):

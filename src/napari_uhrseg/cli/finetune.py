@@ -155,8 +155,9 @@ def _tell(events: "Iterator[TrainEvent]") -> None:
                     text = f"Fine-tuning  loss {losses['loss']:.3f}"
                     bar.update(task, description=text)
                 case e.Validated(step, metrics, _):
-                    what = f"Step {step}" if step else "Before"
-                    out.print(Text(f"{what}: mIoU {metrics['miou']:.1%}"))
+                    if "miou" in metrics:
+                        what = f"Step {step}" if step else "Before"
+                        out.print(Text(f"{what}: mIoU {metrics['miou']:.1%}"))
                 case e.Saved():
                     pass  # told at the end
                 case e.Compared(_, _, verdict, path):

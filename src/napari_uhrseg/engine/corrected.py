@@ -7,6 +7,8 @@
                                number bounded; windows are drawn around them
     places                     points nearer to each other than two windows see
     held out                   a fifth of the places; the others are learnt from
+    elsewhere                  labelled ground, wherever it lies: a third of the windows
+                               are drawn there, so that it is not forgotten
 """
 
 import hashlib
@@ -24,6 +26,7 @@ from napari_uhrseg.engine.places import (
     find_places,
     find_points,
     hold_out,
+    labelled_ground,
 )
 from napari_uhrseg.engine.samples import IGNORED, Drawn, Scene
 from napari_uhrseg.io.image import Image
@@ -31,6 +34,8 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.types import InputSpec, Labels, Legend, Roi
 
+ELSEWHERE = 1 / 3  # of the windows that teach are drawn anywhere
+JUDGED = 1 << 20  # run pixels elsewhere that tell how much stays as it was
 SECRET = 254
 """A corrected pixel of a held-out place: neither taught nor held to an old answer."""
 
@@ -98,6 +103,8 @@ class Corrected:
     ----------
     training_windows, held_windows
         In run pixels: squares with corrections that teach, and with held-out ones.
+    windows_elsewhere
+        In run pixels: some of the labelled ground, corrected or not.
     honest
         Whether places are held out.
     """
@@ -139,6 +146,7 @@ class Corrected:
             for t in (shown, tested)
         )
         self.windows = self._cells(self.training)
+        self._ground, self._square = labelled_ground(store)
         self.training_windows = self._squares(self.windows)
         self.held_windows = self._squares(self._cells(self.tested))
         self._classes = [
@@ -159,11 +167,34 @@ class Corrected:
         return self
 
     def draw(self, rng: np.random.Generator, window: int) -> Drawn:
+        """A window around a correction, or anywhere where old answers can be held.
+
+        What lies elsewhere may see held-out ground, but no label that a person gave it.
+        """
+        if self.splits and rng.random() < ELSEWHERE:
+            corner = self._ground[rng.integers(len(self._ground))]
+            point = (corner + rng.integers(self._square, size=2)) / self.scale
+            y, x = (int(p) - window // 2 for p in point)
+            return Drawn(self.scene, self._inside(Roi(y, x, window, window)))
+        return self.draw_corrected(rng, window)
+
+    def draw_corrected(self, rng: np.random.Generator, window: int) -> Drawn:
         """A window around a corrected pixel: first its class, then its place."""
         of_class = self._classes[rng.integers(len(self._classes))]
         point = of_class.draw(rng) / self.scale
         y, x = (int(p - rng.integers(window)) for p in point)
         return Drawn(self.scene, self._inside(Roi(y, x, window, window)))
+
+    @property
+    def windows_elsewhere(self) -> list[Roi]:
+        side = self.spec.window
+        count = min(max(4, JUDGED // side**2), 16, len(self._ground))
+        chosen = np.linspace(0, len(self._ground) - 1, count).round().astype(int)
+        middles = (self._ground[chosen] + self._square // 2) / self.scale
+        return [
+            self._inside(Roi(int(y) - side // 2, int(x) - side // 2, side, side))
+            for y, x in middles
+        ]
 
     def fingerprint(self) -> str:
         """Of the points and windows: equal where the same is learnt and scored."""
@@ -171,6 +202,7 @@ class Corrected:
         for points in (self.training, self.tested):
             for array in (points.at, points.channel, points.place):
                 found.update(np.ascontiguousarray(array).tobytes())
+        found.update(self._ground.tobytes())
         found.update(repr(self.held_windows).encode())
         return found.hexdigest()
 

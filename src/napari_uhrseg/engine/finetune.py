@@ -6,37 +6,35 @@
     what it has right of the corrections                  -> weight of its old answers
     the checkpoint on the held-out places                 yields Validated(0, ...)
     steps: corrected pixels teach; where nothing was      yields Progress, Trained,
-    corrected, the old answer is held                     Validated, Saved
+    corrected, there and elsewhere, the old answer        Validated, Saved
+    is held
     the best against the checkpoint                       yields Compared
 """
 
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from napari_uhrseg.engine.corrected import SECRET, Corrected
+from napari_uhrseg.engine.corrected import Corrected
 from napari_uhrseg.engine.device import (
     MemoryBudget,
     find_device,
-    running,
     training_precision,
 )
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import NEW, fresh
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
+from napari_uhrseg.engine.judging import RELIABLE, Judge, verdict
 from napari_uhrseg.engine.keeping import Keeping, odds
 from napari_uhrseg.engine.learncost import fitting_batch
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
-from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.recipe import Schedule
-from napari_uhrseg.engine.samples import IGNORED, Scene
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer, own_loss
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
@@ -44,17 +42,13 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
-from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Roi, Stage
+from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
 from napari_uhrseg.types.learning import QUICK
 
 __all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
 
 RATE = 5e-4
 FIRST, FIRST_RATE = 400, 2e-3  # of a network that starts from nothing
-SCORED = 128  # held-out windows that are run in a validation, at most
-JUDGED = 16  # windows that tell how much of the corrections a model has right
-SAME = 0.005  # mIoU; a smaller difference is none
-RELIABLE = 5  # held-out windows; a figure of fewer says little
 
 
 def lesson(
@@ -145,27 +139,6 @@ def fine_tune(
         yield Compared(before, after, verdict(found, before, after), output)
 
 
-def verdict(lesson: Lesson, before: Metrics, after: Metrics) -> str:
-    """The comparison in words."""
-    if not lesson.honest or "miou" not in before or "miou" not in after:
-        return (
-            "no honest figure can be had: too few places were corrected to hold some "
-            "out. Look at the changes before you keep it"
-        )
-    change = after["miou"] - before["miou"]
-    where = f"on {counted(lesson.held_out, 'held-out window')}"
-    if lesson.held_out < RELIABLE:
-        where += ", too few to rely on"
-    if abs(change) < SAME:
-        return f"about as good as before {where}"
-    points = f"{abs(100 * change):.1f} points"
-    if change > 0:
-        return f"better by {points} {where}"
-    return (
-        f"worse by {points} {where}: the checkpoint it started from is the better one"
-    )
-
-
 def _course(
     source: Corrected,
     checkpoint: Checkpoint,
@@ -195,19 +168,18 @@ def _course(
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
     new = checkpoint.hash == NEW
+    judge = Judge(source, old, recipe.batch_size, device, precision)
     if not new:
         weight = settings.keep_old
         if weight is None:
             with interruptible(old, stop):
-                weight = odds(_right(source, device, precision, old))
+                weight = odds(judge.right())
         objective = Keeping(old, weight)
     return Course(
         model=model,
         schedule=schedule,
         source=source,
-        score=partial(_score, source, recipe.batch_size, device, precision)
-        if source.honest
-        else None,
+        score=None if new else judge.score,
         card=partial(_card, checkpoint, source, output, f"{_said(recipe)}; {code}"),
         identity=identity,
         seed=settings.seed,
@@ -240,7 +212,10 @@ def _recipe(
         else (FIRST_RATE if new else RATE)
     )
     window = model.spec.window
-    usual = 8 if new and window <= 256 else 4 if window <= 512 else 2
+    if new:
+        usual = 8 if window <= 256 else 4 if window <= 512 else 2
+    else:
+        usual = 6 if window <= 512 else 3  # a third of them lie elsewhere
     size = settings.batch_size or usual
     keep = settings.keep_old or 0.0
     if min(steps, rate) <= 0 or size < 2 or keep < 0:
@@ -277,70 +252,6 @@ def _trained(
     elif which == "decoder":
         names = [n for n in names if not n.startswith(model.encoders)]
     return tuple(names)
-
-
-def _score(
-    source: Corrected,
-    size: int,
-    device: torch.device,
-    precision: str,
-    model: Segmenter,
-) -> Iterator[Metrics | None]:
-    """The held-out windows, corrected pixels alone; classes that occur in them."""
-    scores = Counter([c.name for c in source.legend]).scores()
-    scene, windows = source.held_scene, _some(source.held_windows, SCORED)
-    for some in _compared(source, scene, windows, size, device, precision, model):
-        scores += some
-        yield None
-    there = scores.counts.sum(1) > 0
-    iou = {
-        f"iou/{name}": float(value)
-        for name, value, occurs in zip(scores.names, scores.iou, there, strict=True)
-        if occurs
-    }
-    yield {"miou": float(scores.iou[there].mean()), **iou} if iou else {}
-
-
-def _right(
-    source: Corrected, device: torch.device, precision: str, model: Segmenter
-) -> float:
-    """Share of the taught corrections that a model has right, a mean over classes."""
-    scores = Counter([c.name for c in source.legend]).scores()
-    windows = _some(source.training_windows, JUDGED)
-    for some in _compared(source, source.scene, windows, 1, device, precision, model):
-        scores += some
-    return float(np.nanmean(scores.recall)) if scores.counts.any() else 0.0
-
-
-def _compared(
-    source: Corrected,
-    scene: Scene,
-    windows: Sequence[Roi],
-    size: int,
-    device: torch.device,
-    precision: str,
-    model: Segmenter,
-) -> Iterator[Scores]:
-    """Labels against corrections, a batch of windows at a time."""
-    for first in range(0, len(windows), size):
-        some = windows[first : first + size]
-        batch = scene.inputs(some, source.spec)
-        # short batches are padded: kernels depend on the batch's size
-        index = torch.arange(size).clamp(max=len(some) - 1)
-        with running(device, precision):
-            logits = model(batch[index].to(device))["logits"]
-            labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
-        counter = Counter([c.name for c in source.legend])
-        for window, found in zip(some, labels, strict=False):
-            truth = scene.labels(window)
-            truth[truth == SECRET] = IGNORED
-            counter.add(source.merged[found], truth)
-        yield counter.scores()
-
-
-def _some(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
-    """Evenly chosen ones, about so many at most."""
-    return windows[:: max(1, -(-len(windows) // most))]
 
 
 def _card(

@@ -121,6 +121,17 @@ def find_points(
     return Points(whole, channel, places.number[rows, columns].astype(np.int64))
 
 
+def labelled_ground(store: LabelStore) -> tuple[Ints, int]:
+    """Squares of ground that has labels, all of the image where none has any.
+
+    (n, 2) int64 y and x of their corners and their side, in level-0 pixels: the pixels
+    of the coarsest level, which is all that is read and kept.
+    """
+    side = 2 ** (len(store.prediction) - 1)
+    there = read(store.prediction[-1], ...) != 0
+    return np.argwhere(there if there.any() else ~there) * side, side
+
+
 def hold_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
     """Which of the places 1 to ``count`` are held out; none where there are too few.
 

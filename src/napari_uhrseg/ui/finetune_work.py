@@ -126,7 +126,7 @@ def best_so_far(
 ) -> "Compared | None":
     """What a training that was ended early has left, if anything better."""
     from napari_uhrseg.engine.events import Compared
-    from napari_uhrseg.engine.finetune import verdict
+    from napari_uhrseg.engine.judging import verdict
     from napari_uhrseg.models.header import read_card
 
     if not output.exists():

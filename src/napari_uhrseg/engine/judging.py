@@ -1,0 +1,153 @@
+"""Whether a fine-tuned model is better: on held-out corrections, and elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from napari_uhrseg.engine.corrected import SECRET, Corrected
+from napari_uhrseg.engine.device import running
+from napari_uhrseg.engine.lesson import Lesson, counted
+from napari_uhrseg.engine.metrics import Counter, Scores
+from napari_uhrseg.engine.samples import IGNORED, Scene
+from napari_uhrseg.engine.trainer import Metrics
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.types import Labels, Roi
+
+SCORED = 128  # held-out windows that are run in a validation, at most
+LOOKED_AT = 16  # windows that tell how much of the corrections a model has right
+SAME = 0.005  # mIoU; a smaller difference is none
+RELIABLE = 5  # held-out windows; a figure of fewer says little
+CHANGED = "changed elsewhere"
+
+
+@dataclass
+class Judge:
+    """Runs models over a source's windows, a batch at a time.
+
+    Memory is that of a batch and of the old model's labels elsewhere, a million
+    pixels or four windows.
+
+    Parameters
+    ----------
+    old
+        The model that a fine-tuning starts from, in eval mode on the device.
+    """
+
+    source: Corrected
+    old: Segmenter
+    batch_size: int
+    device: torch.device
+    precision: str
+    _before: list[Labels] = field(default_factory=list, init=False)
+
+    def right(self) -> float:
+        """Share of the taught corrections that the old model has right.
+
+        A mean over their classes, on `LOOKED_AT` windows at most.
+        """
+        windows = _some(self.source.training_windows, LOOKED_AT)
+        scores = self._nothing
+        for labels, truth in self._labelled(self.source.scene, windows, self.old):
+            scores += self._compared(labels, truth)
+        return float(np.nanmean(scores.recall)) if scores.counts.any() else 0.0
+
+    def score(self, model: Segmenter) -> Iterator[Metrics | None]:
+        """Metrics of a model in eval mode; None after each batch.
+
+        ``miou`` and ``iou/CLASS`` of the held-out corrections, over the classes that
+        occur in them, where any are held out. ``changed elsewhere``: of windows
+        anywhere, the share of the uncorrected pixels that the old model labels
+        otherwise.
+        """
+        scores, source = self._nothing, self.source
+        if source.honest:
+            windows = _some(source.held_windows, SCORED)
+            for labels, truth in self._labelled(source.held_scene, windows, model):
+                scores += self._compared(labels, truth)
+                yield None
+        anywhere = source.scene, source.windows_elsewhere
+        if not self._before:
+            self._before = [a for a, _ in self._labelled(*anywhere, self.old)]
+        changed = asked = 0
+        now = self._labelled(*anywhere, model)
+        for old, (labels, truth) in zip(self._before, now, strict=True):
+            free = truth == IGNORED
+            changed += int((labels != old)[free].sum())
+            asked += int(free.sum())
+            yield None
+        yield {**_ious(scores), CHANGED: changed / max(asked, 1)}
+
+    @property
+    def _nothing(self) -> Scores:
+        return self._counter().scores()
+
+    def _counter(self) -> Counter:
+        return Counter([c.name for c in self.source.legend])
+
+    def _compared(self, labels: Labels, truth: Labels) -> Scores:
+        counter = self._counter()
+        counter.add(labels, np.where(truth == SECRET, IGNORED, truth))
+        return counter.scores()
+
+    def _labelled(
+        self, scene: Scene, windows: Sequence[Roi], model: Segmenter
+    ) -> Iterator[tuple[Labels, Labels]]:
+        """Labels and what is known, both (n, h, w) channels, of batches of windows."""
+        for first in range(0, len(windows), self.batch_size):
+            some = windows[first : first + self.batch_size]
+            batch = scene.inputs(some, self.source.spec)
+            # short batches are padded: kernels depend on the batch's size
+            index = torch.arange(self.batch_size).clamp(max=len(some) - 1)
+            with running(self.device, self.precision):
+                logits = model(batch[index].to(self.device))["logits"]
+                labels = logits.argmax(1)[: len(some)].cpu().numpy().astype(np.uint8)
+            truth = np.stack([scene.labels(window) for window in some])
+            yield self.source.merged[labels], truth
+
+
+def verdict(lesson: Lesson, before: Metrics, after: Metrics) -> str:
+    """The comparison in words."""
+    changed = ""
+    if CHANGED in after:
+        changed = f"; elsewhere {after[CHANGED]:.0%} of the labels change"
+    return _on_held_out(lesson, before, after) + changed
+
+
+def _on_held_out(lesson: Lesson, before: Metrics, after: Metrics) -> str:
+    if not lesson.honest or "miou" not in before or "miou" not in after:
+        return (
+            "no honest figure can be had: too few places were corrected to hold some "
+            "out. Look at the changes before you keep it"
+        )
+    change = after["miou"] - before["miou"]
+    where = f"on {counted(lesson.held_out, 'held-out window')}"
+    if lesson.held_out < RELIABLE:
+        where += ", too few to rely on"
+    if abs(change) < SAME:
+        return f"about as good as before {where}"
+    points = f"{abs(100 * change):.1f} points"
+    if change > 0:
+        return f"better by {points} {where}"
+    return (
+        f"worse by {points} {where}: the checkpoint it started from is the better one"
+    )
+
+
+def _ious(scores: Scores) -> dict[str, float]:
+    """MIoU and the IoU of each class that occurs in the truth; empty where none."""
+    there = scores.counts.sum(1) > 0
+    if not there.any():
+        return {}
+    each = {
+        f"iou/{name}": float(value)
+        for name, value, occurs in zip(scores.names, scores.iou, there, strict=True)
+        if occurs
+    }
+    return {"miou": float(scores.iou[there].mean()), **each}
+
+
+def _some(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
+    """Evenly chosen ones, about so many at most."""
+    return windows[:: max(1, -(-len(windows) // most))]
