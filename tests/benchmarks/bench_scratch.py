@@ -136,7 +136,7 @@ def network(
     ground: Ground, given: Labels, seed: int, args: argparse.Namespace
 ) -> tuple[Labels, float]:
     """Labels of the view, and the CPU seconds that the training took."""
-    start = fresh(args.method, json.loads(args.arguments), ground.legend, ground.image,
+    start = fresh(args.method, args.arguments, ground.legend, ground.image,
                   args.encoder, pretrained=args.pretrained, seed=seed)  # fmt: skip
     output = args.work / f"scratch-{ground.image.name.replace(' ', '-')}.safetensors"
     settings = FineTuneSettings(steps=args.steps, seed=seed, device="cpu")
@@ -159,9 +159,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--method", default="plain")
     parser.add_argument("--encoder", default="tu-mobilenetv4_conv_small_050")
-    parser.add_argument(
-        "--arguments", default='{"window": 256, "architecture": "Unet"}'
-    )
+    parser.add_argument("--arguments", type=json.loads, help="of the method, as JSON")
     parser.add_argument("--pretrained", action="store_true")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)

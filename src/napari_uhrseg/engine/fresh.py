@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0  # seconds for the weights to come; a connection may hang for minutes
 UNTAUGHT = "from random weights"
+QUICKEST: Mapping[str, Mapping[str, Any]] = {
+    "plain": {"architecture": "Unet", "window": 256}
+}
+"""Arguments of a first network, where nobody chose any: few strokes teach fine
+decoders and small windows soonest."""
 NEW = ""
 """The hash of a checkpoint that is in no file: it has learnt nothing."""
 
 
 def fresh(
     method: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
     legend: Legend,
     image: Image,
     encoder: str | None = None,
@@ -41,7 +46,7 @@ def fresh(
     Parameters
     ----------
     method, arguments
-        Name in the registry, and arguments of its constructor.
+        Name in the registry, and arguments of its constructor; ``None``: `QUICKEST`.
     legend
         Its classes; a store's, as a rule.
     image
@@ -65,6 +70,8 @@ def fresh(
     """
     if not len(legend):
         raise CheckpointError("There is no class to learn.", "Name two at least.")
+    if arguments is None:
+        arguments = QUICKEST.get(method, {})
     known = {**arguments, **({"encoder": encoder} if encoder else {})}
     known.setdefault("channels", 1 if len(image.bands) == 1 else 3)
     with torch.random.fork_rng(devices=[]):

@@ -22,6 +22,7 @@ class Encoder:
 
 
 ENCODERS = (
+    Encoder("tu-mobilenetv4_conv_small_050", "MobileNetV4-Small (half)", 0.3),
     Encoder("resnet18", "ResNet-18", 11.2),
     Encoder("tu-mobilenetv3_large_100", "MobileNetV3-Large", 3.0),
     Encoder("resnet34", "ResNet-34", 21.3),
@@ -73,7 +74,7 @@ class NewModelDialog(QDialog):
         self.sentence.setText(REGISTRY[name].sentence)
         self.encoder.clear()
         for encoder in OF_METHOD.get(name, ENCODERS):
-            size = f"{encoder.parameters:.0f} million parameters"
+            size = f"{encoder.parameters:.1f} million parameters"
             self.encoder.addItem(f"{encoder.title}, {size}", encoder.name)
 
     def _accepted(self) -> None:

@@ -102,8 +102,9 @@ def train(
         if isinstance(new, NewModel):
             try:
                 start = fresh(
-                    new.method, {}, store.legend, request.image, new.encoder, stop=stop
-                )
+                    new.method, None, store.legend, request.image, new.encoder,
+                    stop=stop,
+                )  # fmt: skip
             except Stopped:
                 return
             if start.card.trained_on == UNTAUGHT:
@@ -260,7 +261,7 @@ def _untaught(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
     """The last one made stays: the form is looked at more than once."""
     from napari_uhrseg.engine.fresh import fresh
 
-    return fresh(new.method, {}, legend, image, new.encoder, pretrained=False)
+    return fresh(new.method, None, legend, image, new.encoder, pretrained=False)
 
 
 @contextmanager
