@@ -12,7 +12,6 @@ from skimage.measure import label
 from napari_uhrseg.io.export.polygons import simplified
 from napari_uhrseg.io.outlines import trace
 from napari_uhrseg.io.rings import Outline
-from napari_uhrseg.io.strips import follow_objects
 from napari_uhrseg.types import Roi
 
 # few values on few pixels: holes, holes in holes, and corners that touch
@@ -32,7 +31,7 @@ def strips(labels, heights):
 
 
 def outlines(labels, heights):
-    found = trace(follow_objects(strips(labels, heights)))
+    found = trace(strips(labels, heights))
     return [o for o in found if isinstance(o, Outline)]
 
 
@@ -69,6 +68,39 @@ def test_outlines_do_not_depend_on_the_strips(labels, heights):
         return {(o.class_id, polygon(o).normalize().wkb) for o in found}
 
     assert as_set(outlines(labels, heights)) == as_set(outlines(labels, [100]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(MAPS, HEIGHTS, st.integers(0, 40))
+def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_uhrseg.io.outlines.LARGEST", most)
+        found = outlines(labels, heights)
+    assert_same_map(labels, found)
+    # at most what it may have, a strip's corners, and those where it was ended
+    of_a_strip = 2 * (max(heights) + 1) * (labels.shape[1] + 1)
+    assert all(one.corners <= most + of_a_strip for one in found)
+    pieces = [(o.class_id, polygon(o)) for o in found if o.divided]
+    left = {polygon(o).normalize().wkb for o in found if not o.divided}
+    for whole in outlines(labels, heights):
+        shape = polygon(whole)
+        mine = [p for c, p in pieces if c == whole.class_id and shape.covers(p)]
+        assert bool(mine) != (shape.normalize().wkb in left)
+        if mine:
+            assert shapely.union_all(mine).equals(shape)
+
+
+def test_a_divided_object_and_its_neighbours_are_simplified_alike():
+    """Cut across a wavy border, both sides still cover all, once."""
+    y, x = np.mgrid[:400, :200]
+    labels = np.where(x < 100 + 12 * np.sin(y / 9), 1, 2).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_uhrseg.io.outlines.LARGEST", 40)
+        found = outlines(labels, [50])
+    assert [o.divided for o in found] == [True] * 16
+    shapes = [shapely.Polygon(simplified(o, 2.0)[0]) for o in found]
+    assert sum(s.area for s in shapes) == pytest.approx(400 * 200)
+    assert shapely.union_all(shapes).equals(shapely.box(0, 0, 200, 400))
 
 
 def test_a_region_closed_at_a_corner_has_a_hole_there():
@@ -122,7 +154,7 @@ def test_neighbours_are_simplified_alike():
     found = outlines(labels.astype(np.uint8), [64])
     rings = [list(simplified(o, 2.0)) for o in found]
     assert sum(map(len, (r[0] for r in rings))) < 0.2 * sum(
-        len(next(iter(o.rings))) for o in found
+        len(o.rings[0]) for o in found
     )
     shapes = [shapely.Polygon(r[0], r[1:]) for r in rings]
     assert sum(s.area for s in shapes) == pytest.approx(200 * 200)

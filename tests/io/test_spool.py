@@ -1,22 +1,27 @@
 """Outlines of what spans an image lie on disk: memory is that of a strip and a ring."""
 
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pyogrio
-from label_fakes import LEGEND, RUN, FakeImage
+import shapely
+from label_fakes import LEGEND
+from rasterio.features import rasterize
 from shapely.geometry import shape
 from test_outlines import outlines, polygon
 
-from napari_uhrseg.io import spool
-from napari_uhrseg.io.export import export, polygons
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io import outlines as outlines_module
+from napari_uhrseg.io import spool, strips
+from napari_uhrseg.io.export import format_named
 from napari_uhrseg.io.outlines import trace
 from napari_uhrseg.io.rings import Outline
 from napari_uhrseg.io.spool import Rows, Spool
-from napari_uhrseg.io.strips import follow_objects
-from napari_uhrseg.types import Block, Roi
+from napari_uhrseg.types import Roi
 
 MB = 1 << 20
 
@@ -32,12 +37,10 @@ def background(height: int, width: int = 256):
 def peak_of(height: int) -> tuple[int, int]:
     """Most bytes that tracing took, and the corners of the largest object."""
     largest = 0
-    strips = follow_objects(background(height))
     tracemalloc.start()
-    for found in trace(strips):
-        if isinstance(found, Outline) and found.rings.corners > largest:
-            largest = sum(len(ring) for ring in found.rings)
-            assert largest == found.rings.corners
+    for found in trace(background(height)):
+        if isinstance(found, Outline):
+            largest = max(largest, found.corners)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak, largest
@@ -59,8 +62,8 @@ def test_rings_come_back_from_disk_as_they_were(monkeypatch):
     monkeypatch.setattr(spool, "HELD", 0)  # everything goes to disk, strip by strip
     monkeypatch.setattr(spool, "READ", 3)
     found = set()
-    for one in trace(follow_objects((Roi(y, 0, 9, 100), labels[y : y + 9])
-                                     for y in range(0, 180, 9))):  # fmt: skip
+    for one in trace((Roi(y, 0, 9, 100), labels[y : y + 9])
+                     for y in range(0, 180, 9)):  # fmt: skip
         if isinstance(one, Outline):
             found.add((one.class_id, polygon(one).normalize().wkb))
     assert found == expected
@@ -86,24 +89,87 @@ def test_rows_keep_their_order_from_both_ends(monkeypatch):
     held.close()
 
 
-def test_a_polygon_that_is_not_held_whole_is_written_the_same(tmp_path, monkeypatch):
-    labels = np.concatenate([part for _, part in background(256)])
-    written = []
-    with LabelStore.create(None, FakeImage(labels.shape), LEGEND) as store:
-        run = store.start_run(RUN)
-        block = Block(Roi(0, 0, *labels.shape), labels, labels)
-        store.write(block, run.id, "done")
-        for large in (1_000_000, 100):
-            monkeypatch.setattr(polygons, "LARGE", large)
-            path = tmp_path / f"{large}.geojson"
-            list(export(store, path, "qupath"))
-            shapes = [
-                shape(f["geometry"]) for f in json.loads(path.read_text())["features"]
-            ]
-            assert all(s.is_valid for s in shapes)
-            assert sum(s.area for s in shapes) == labels.size
-            written.append({s.normalize().wkb for s in shapes})
-            list(export(store, tmp_path / f"{large}.gpkg", "geopackage"))
-            again = pyogrio.raw.read(tmp_path / f"{large}.gpkg")[2]
-            assert len(again) == len(shapes)
-    assert written[0] == written[1]
+class Drawn:
+    """A store of labels that are made when they are read.
+
+    On the left a background with holes, on the right a toothed serpent: one ring.
+    """
+
+    crs, affine, legend, path = None, None, LEGEND, Path("drawn.zarr")
+
+    def __init__(self, height: int, width: int = 512) -> None:
+        self.shape = height, width
+
+    def shown(self, roi: Roi, level: int = 0) -> np.ndarray:
+        y, x = np.mgrid[roi.y : roi.bottom, roi.x : roi.right]
+        end = np.where(y % 8 < 4, self.shape[1] - 1, self.shape[1] // 2 + 1)
+        serpent = (y % 4 == 0) | ((y % 4 == 1) & (x % 2 == 0)) | (x == end)
+        holes = (y % 8 == 2) & (x % 16 == 2)
+        left = x < self.shape[1] // 2
+        return np.where(left, np.where(holes, 2, 1), 2 * serpent).astype(np.uint8)
+
+
+def test_what_winds_through_the_image_is_divided(tmp_path, monkeypatch):
+    """All that is written is the image again, its holes too, and no piece is large."""
+    monkeypatch.setattr(outlines_module, "LARGEST", 300)
+    monkeypatch.setattr(strips, "STRIP", 1)  # 16 rows each
+    store = Drawn(500, 128)
+    truth = store.shown(Roi(0, 0, *store.shape))
+    list(format_named("geopackage").write(store, tmp_path / "a.gpkg", 0.0))
+    list(format_named("qupath").write(store, tmp_path / "a.geojson", 0.0))
+    meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "a.gpkg")
+    data = dict(zip(meta["fields"], fields, strict=True))
+    packed = shapely.from_wkb(geometry)
+    classes = {"road": 1, "lake": 2}
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    texts = [shape(f["geometry"]) for f in features]
+    names = [f["properties"]["classification"]["name"] for f in features]
+    for shapes, ids, down in (
+        (packed, data["class_id"].tolist(), -1.0),
+        (texts, [classes[name] for name in names], 1.0),
+    ):
+        assert shapely.is_valid(shapes).all()
+        assert shapely.get_num_coordinates(shapes).max() < 300 + 2 * 17 * 129
+        again = rasterize(
+            zip(shapes, ids, strict=True), truth.shape, transform=(1, 0, 0, 0, down, 0)
+        )
+        np.testing.assert_array_equal(again, truth)
+        assert shapely.area(shapes).sum() == np.count_nonzero(truth)
+    divided = shapely.area(packed[data["divided"]])
+    assert len(divided) > 4
+    # two objects were divided, and nothing else
+    assert divided.sum() == np.count_nonzero(truth) - np.count_nonzero(
+        truth[:, :64] == 2
+    )
+
+
+CHILD = """
+import resource, sys
+from test_spool import Drawn
+from pathlib import Path
+from napari_uhrseg.io import outlines, spool, strips
+from napari_uhrseg.io.export import format_named, geopackage
+spool.HELD = strips.HELD = 1 << 20
+strips.STRIP, outlines.LARGEST, geopackage.WAITING = 1 << 14, 30_000, 30_000
+for height in (800, 6400):
+    for name in ("geopackage", "qupath"):
+        path = Path(sys.argv[1]) / f"{height}-{name}"
+        write = format_named(name).write
+        list(write(Drawn(height), path.with_suffix(format_named(name).suffix), 0.0))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def test_memory_does_not_grow_with_the_length_of_a_ring(tmp_path):
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHILD, tmp_path],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path)),
+        },
+    )
+    small, large = map(int, child.stdout.split())
+    assert large < small + 30  # MB; undivided it is over a hundred

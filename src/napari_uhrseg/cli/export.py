@@ -56,7 +56,8 @@ def export(
 ) -> None:
     """Write what a label store shows, corrections included, for other programs.
 
-    The target appears whole or not at all; Ctrl-C leaves nothing behind.
+    The target appears whole or not at all; Ctrl-C leaves nothing behind. Polygons with
+    over a million corners are divided along straight lines.
     """
     from napari_uhrseg.io.export import export, warnings
     from napari_uhrseg.io.labels import LabelStore

@@ -12,9 +12,12 @@ own pixel, which needs no more than the four pixels around the corner. A closed
 ring that so passes a corner twice is cut there: then each ring passes it once, and
 rings of one object at most touch, as OGC's simple features want it.
 
+An object with too many corners is divided: it ends above a strip, along its straight
+edge, and begins anew below. Both sides keep the same corners on that line.
+
 Memory: a strip, 32 MB of corners of what is still open (more go to a temporary file,
-see `io.spool`), and 12 bytes for each corner of a single ring. A background class is
-open until the last strip; its holes are read back one by one.
+see `io.spool`), and 12 bytes for each corner of a single outline, which has at most
+`LARGEST` and those of a strip. A background class is open until the last strip.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,17 +27,20 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.rings import Holes, Outline, Ring, Rings
+from napari_uhrseg.io.rings import Holes, Outline, Ring
 from napari_uhrseg.io.spool import Rows, Spool
-from napari_uhrseg.io.strips import Numbers, Strip
+from napari_uhrseg.io.strips import Follower, Numbers, Strip
 from napari_uhrseg.types import Labels, Roi
 
+LARGEST = 1_000_000  # corners of an object that is not divided
+CUT = 256  # added to the class of what was ended: it is like nothing below it
 EAST, SOUTH, WEST, NORTH = range(4)
 
 
-def trace(strips: Iterable[Strip]) -> Iterator[Outline | Roi]:
+def trace(strips: Iterable[tuple[Roi, Labels]]) -> Iterator[Outline | Roi]:
     """The outlines of all objects, each when its lowest strip has been seen.
 
+    Takes strips of one width that follow each other downwards, uint8 labels each.
     Yields the place of each strip after its outlines, for the progress. Raises
     OSError where the disk of temporary files is full.
     """
@@ -45,37 +51,37 @@ def trace(strips: Iterable[Strip]) -> Iterator[Outline | Roi]:
         spool.close()
 
 
-def _traced(strips: Iterable[Strip], spool: Spool) -> Iterator[Outline | Roi]:
-    chains, objects = _Chains(spool), _Objects(spool)
+def _traced(
+    strips: Iterable[tuple[Roi, Labels]], spool: Spool
+) -> Iterator[Outline | Roi]:
+    follower, chains, objects = Follower(), _Chains(spool), _Objects(spool)
     row: Labels | None = None
-    strip: Strip | None = None
-    for strip in strips:
+    roi: Roi | None = None
+    for roi, labels in strips:
         if row is None:
-            row = np.zeros(strip.roi.width, np.uint8)
-        closed = chains.extend(_runs(row, strip.labels, strip.roi))
-        yield from objects.finish(strip, closed)
-        row = strip.labels[-1].copy()
+            row = np.zeros(roi.width, np.uint8)
+        yield from _step(follower, chains, objects, row, roi, labels)
+        row = labels[-1].copy()
         spool.relieve((*chains.rows(), *objects.rows()))
-        yield strip.roi
-    if strip is not None and row is not None:
-        end = _nothing_below(strip)
-        closed = chains.extend(_runs(row, end.labels, end.roi))
-        yield from objects.finish(end, closed)
+        yield roi
+    if roi is not None and row is not None:
+        # a row without labels closes what is open
+        below = Roi(roi.bottom, roi.x, 1, roi.width)
+        nothing = np.zeros((1, roi.width), np.uint8)
+        yield from _step(follower, chains, objects, row, below, nothing)
 
 
-def _nothing_below(strip: Strip) -> Strip:
-    """A row without labels, which closes what is open."""
-    bottom, width = strip.objects[-1], strip.roi.width
-    count = len(strip.open)
-    return Strip(
-        Roi(strip.roi.bottom, strip.roi.x, 1, width),
-        np.zeros((1, width), np.uint8),
-        np.full((1, width), -1, np.int64),
-        np.where(bottom < 0, -1, np.searchsorted(strip.open, bottom)),
-        count,
-        np.arange(count),
-        np.zeros(0, np.int64),
-    )
+def _step(
+    follower: Follower,
+    chains: "_Chains",
+    objects: "_Objects",
+    row: Labels,
+    roi: Roi,
+    labels: Labels,
+) -> Iterator[Outline]:
+    strip = follower.follow(roi, labels, objects.corners, LARGEST)
+    runs = _runs(row.astype(np.int16) + CUT * strip.cut, labels, roi)
+    yield from objects.finish(strip, runs, chains.extend(runs))
 
 
 # -- one strip ----------------------------------------------------------------
@@ -108,10 +114,10 @@ class _Runs:
     class_id: Labels
 
 
-def _runs(above: Labels, labels: Labels, roi: Roi) -> _Runs:
+def _runs(above: npt.NDArray[np.int16], labels: Labels, roi: Roi) -> _Runs:
     """All runs that touch the rows of corners from roi.y to roi.bottom - 1."""
     height, width = labels.shape
-    a = np.zeros((height + 1, width + 2), np.uint8)
+    a = np.zeros((height + 1, width + 2), np.int16)
     a[0, 1:-1], a[1:, 1:-1] = above, labels
     nw, ne, sw, se = a[:-1, :-1], a[:-1, 1:], a[1:, :-1], a[1:, 1:]
     meeting = (nw != ne).astype(np.uint8) + (ne != se) + (se != sw) + (sw != nw) > 2
@@ -146,12 +152,14 @@ def _runs(above: Labels, labels: Labels, roi: Roi) -> _Runs:
         _next(direction, ys * (width + 1) + xs, end_ys * (width + 1) + end_xs),
         ~inside,
         np.stack([rows, columns], 1),
-        a[rows, columns + 1],
+        (a[rows, columns + 1] % CUT).astype(np.uint8),
     )
 
 
 def _along(
-    owner: Labels, differ: npt.NDArray[np.bool_], breaks: npt.NDArray[np.bool_]
+    owner: npt.NDArray[np.int16],
+    differ: npt.NDArray[np.bool_],
+    breaks: npt.NDArray[np.bool_],
 ) -> tuple[Numbers, Numbers, Numbers]:
     """Lines, first and last position of runs along axis 1 with an owner each."""
     edge = differ & (owner > 0)
@@ -290,21 +298,34 @@ def _closed(runs: _Runs, corners: Ring, run: int) -> Closed:
 
 
 class _Objects:
-    """Holes and pixels of the objects that are open."""
+    """What is known of the objects that are open.
+
+    ``corners`` counts those of each so far, int64.
+    """
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._holes: dict[int, Holes] = {}
         self._pixels = np.zeros(0, np.int64)
+        self._divided = np.zeros(0, bool)
+        self.corners = np.zeros(0, np.int64)
 
     def rows(self) -> Iterator[Rows]:
         """The corners of all holes."""
         return (holes.rows for holes in self._holes.values())
 
-    def finish(self, strip: Strip, closed: list[Closed]) -> Iterator[Outline]:
+    def finish(
+        self, strip: Strip, runs: _Runs, closed: list[Closed]
+    ) -> Iterator[Outline]:
         """The objects whose outer ring was closed in this strip."""
+        numbers = np.concatenate([strip.above[None], strip.objects])
         pixels = np.bincount(strip.objects.ravel() + 1, minlength=strip.count + 1)[1:]
         np.add.at(pixels, strip.carried, self._pixels)
+        owners = numbers[runs.owner[~runs.comes, 0], runs.owner[~runs.comes, 1]]
+        corners = np.bincount(owners, minlength=strip.count)
+        np.add.at(corners, strip.carried, self.corners)
+        divided = strip.divided.copy()
+        divided[strip.carried[self._divided]] = True
         holes: dict[int, Holes] = {}
         for old, mine in self._holes.items():
             number = int(strip.carried[old])
@@ -313,10 +334,9 @@ class _Objects:
             else:
                 holes[number] = mine
         outer: dict[int, tuple[int, Ring]] = {}
-        numbers = np.concatenate([strip.above[None], strip.objects])
-        for corners, owner, class_id in closed:
+        for ring_corners, owner, class_id in closed:
             number = int(numbers[owner[0], owner[1]])
-            for ring in _cut(corners):
+            for ring in _cut(ring_corners):
                 if _doubled_area(ring) > 0:
                     outer[number] = class_id, ring
                 else:
@@ -324,11 +344,14 @@ class _Objects:
                         holes[number] = Holes(self._spool)
                     holes[number].add(ring)
         for number, (class_id, ring) in outer.items():
-            rings = Rings(ring, holes.pop(number, None))
-            yield Outline(class_id, int(pixels[number]), rings)
+            inner = holes.pop(number).rings() if number in holes else ()
+            yield Outline(
+                class_id, int(pixels[number]), (ring, *inner), bool(divided[number])
+            )
         rank = {int(number): i for i, number in enumerate(strip.open)}
         self._holes = {rank[number]: mine for number, mine in holes.items()}
-        self._pixels = pixels[strip.open]
+        self._pixels, self.corners = pixels[strip.open], corners[strip.open]
+        self._divided = divided[strip.open]
 
 
 def _cut(corners: Ring) -> list[Ring]:
@@ -337,6 +360,8 @@ def _cut(corners: Ring) -> list[Ring]:
     It does so only where more than two boundaries meet.
     """
     meeting = np.flatnonzero(corners[:, 2])
+    if not len(meeting):
+        return [corners]
     keys = corners[meeting, 1].astype(np.int64) << 32 | corners[meeting, 0]
     _, which, passes = np.unique(keys, return_inverse=True, return_counts=True)
     twice = passes[which] > 1

@@ -46,34 +46,28 @@ class Holes:
             wanted = 1 + int(rows[at, 0]) if have else 1
 
 
-class Rings:
-    """The rings of an object, read from disk one by one where they are many.
-
-    int32 (corners, 3) each, the outer one first, not closed: x, y in pixel corners,
-    and 1 where more than two boundaries meet (neighbours that are simplified must
-    keep that corner). ``corners`` counts those of all rings. To be iterated, as often
-    as one likes, before `trace` goes on for the last time.
-    """
-
-    def __init__(self, outer: Ring, holes: Holes | None) -> None:
-        self._outer, self._holes = outer, holes
-        self.corners = len(outer)
-        if holes is not None:
-            self.corners += holes.rows.count - holes.number
-
-    def __len__(self) -> int:
-        return 1 + (self._holes.number if self._holes else 0)
-
-    def __iter__(self) -> Iterator[Ring]:
-        yield self._outer
-        if self._holes is not None:
-            yield from self._holes.rings()
-
-
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """One connected object: its class, how many pixels it has, and its rings."""
+    """One connected object, or a piece of one.
+
+    Attributes
+    ----------
+    class_id, pixels
+        Its class, and how many pixels it has.
+    rings
+        int32 (corners, 3) each, the outer one first, not closed: x, y in pixel
+        corners, and 1 where more than two boundaries meet (neighbours that are
+        simplified must keep that corner).
+    divided
+        Whether the object had too many corners and this is a piece of it.
+    """
 
     class_id: int
     pixels: int
-    rings: Rings
+    rings: tuple[Ring, ...]
+    divided: bool = False
+
+    @property
+    def corners(self) -> int:
+        """Those of all rings."""
+        return sum(map(len, self.rings))

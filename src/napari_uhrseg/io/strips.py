@@ -1,8 +1,8 @@
 """Shown labels from top to bottom, and the connected objects in them.
 
 Memory is bounded whatever the image's height: `read_strips` holds some 64 MB of
-labels, `follow_objects` some 30 bytes a pixel of the strip it is at (4 million
-pixels) and a few numbers for each object that crosses the strip's lower edge.
+labels, `Follower` some 30 bytes a pixel of the strip it is at (a million pixels, or
+16 rows) and a few numbers for each object that crosses the strip's lower edge.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 HELD = 1 << 26  # bytes of labels read at once, where the width allows it
-STRIP = 1 << 22  # pixels looked at at once
+STRIP = 1 << 20  # pixels looked at at once
 COLUMNS = 4 * CHUNK  # read together: reading takes three times what is read
 
 Numbers = npt.NDArray[np.int64]
@@ -79,6 +79,11 @@ class Strip:
         int64 of its shape; -1 where the label is 0.
     above
         int64 (width,): the objects of the row above the strip, -1 for none.
+    cut
+        bool (width,): where the object above was ended with that row, although it goes
+        on; see `Follower.follow`.
+    divided
+        bool (count,): which objects were so ended, or begin right below one.
     count
         How many objects the strip touches, those above included.
     carried
@@ -91,43 +96,78 @@ class Strip:
     labels: Labels
     objects: Numbers
     above: Numbers
+    cut: npt.NDArray[np.bool_]
+    divided: npt.NDArray[np.bool_]
     count: int
     carried: Numbers
     open: Numbers
 
 
-def follow_objects(strips: Iterable[tuple[Roi, Labels]]) -> Iterator[Strip]:
-    """Number the connected objects of strips that follow each other downwards."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from skimage.measure import label
+class Follower:
+    """Numbers the connected objects of strips that follow each other downwards."""
 
-    last: tuple[Labels, Numbers] | None = None
-    opened = 0
-    for roi, labels in strips:
+    def __init__(self) -> None:
+        self._open = 0
+        self._labels: Labels | None = None  # of the lowest row so far
+        self._objects: Numbers | None = None
+
+    def follow(
+        self, roi: Roi, labels: Labels, sizes: Numbers | None = None, most: int = 0
+    ) -> Strip:
+        """The strip right below the last one; uint8 labels of the roi's shape.
+
+        Parameters
+        ----------
+        sizes, most
+            Of each object that is open, and of what may be joined: where the open
+            parts of an object come to more together, they end above this strip, and
+            below them it begins anew. Without sizes nothing is ended.
+        """
+        from skimage.measure import label
+
         local, found = label(labels, background=0, connectivity=1, return_num=True)
-        nodes = opened + int(found)
-        above_labels, above = last or (
-            np.zeros(roi.width, np.uint8),
-            np.full(roi.width, -1, np.int64),
-        )
-        meet = (above_labels == labels[0]) & (labels[0] > 0)
-        pairs = above[meet], local[0][meet] - 1 + opened
-        ones = np.ones(len(pairs[0]), bool)
-        graph = coo_array((ones, pairs), shape=(nodes, nodes))
-        count, number = connected_components(graph, directed=False)
-        number = number.astype(np.int64)
+        opened, nodes = self._open, self._open + int(found)
+        if self._labels is None or self._objects is None:
+            self._labels = np.zeros(roi.width, np.uint8)
+            self._objects = np.full(roi.width, -1, np.int64)
+        above, below = self._objects, local[0] - 1 + opened
+        meet = (self._labels == labels[0]) & (labels[0] > 0)
+        count, number = _joined(above[meet], below[meet], nodes)
+        ended = np.zeros(nodes + 1, bool)  # one more for -1, which is no object
+        begins = np.zeros(nodes, bool)
+        if sizes is not None:
+            heavy = np.bincount(number[:opened], sizes, count) > most
+            over = meet.copy()
+            over[meet] = heavy[number[above[meet]]]
+            if over.any():
+                ended[above[over]] = begins[below[over]] = True
+                meet &= ~over
+                count, number = _joined(above[meet], below[meet], nodes)
+        divided = np.zeros(count, bool)
+        divided[number[ended[:-1] | begins]] = True
         objects = np.concatenate([[-1], number[opened:]])[local]
         bottom = objects[-1]
         still = np.unique(bottom[bottom >= 0])
         carried = number[:opened]
-        yield Strip(
-            roi, labels, objects, _looked_up(carried, above), count, carried, still
-        )
-        places = np.searchsorted(still, bottom)
-        last = labels[-1].copy(), np.where(bottom < 0, -1, places).astype(np.int64)
-        opened = len(still)
+        self._labels, self._open = labels[-1].copy(), len(still)
+        self._objects = np.where(bottom < 0, -1, np.searchsorted(still, bottom))
+        before = np.concatenate([carried, [-1]])[above]
+        cut = ended[above]
+        return Strip(roi, labels, objects, before, cut, divided, count, carried, still)
 
 
-def _looked_up(table: Numbers, at: Numbers) -> Numbers:
-    return np.concatenate([table, [-1]])[at]
+def _joined(one: Numbers, other: Numbers, nodes: int) -> tuple[int, Numbers]:
+    """How many objects there are once these are one each; each node's number."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ones = np.ones(len(one), bool)
+    graph = coo_array((ones, (one, other)), shape=(nodes, nodes))
+    count, number = connected_components(graph, directed=False)
+    return count, number.astype(np.int64)
+
+
+def follow_objects(strips: Iterable[tuple[Roi, Labels]]) -> Iterator[Strip]:
+    """All strips with their objects, none ended before its last pixel."""
+    follower = Follower()
+    return (follower.follow(roi, labels) for roi, labels in strips)

@@ -8,6 +8,9 @@ counter-clockwise, no ``crs`` member. Nothing is cut at the date line.
 
 ``qupath``: pixels of the full image, y downwards, each object an annotation with
 its classification's name and colour: drag it onto the image in QuPath.
+
+Objects with over a million corners are divided; on the map their pieces have the
+property ``divided``.
 """
 
 import json
@@ -162,6 +165,7 @@ def _class(shape: Shape) -> dict[str, Any]:
         "class_id": shape.label.id,
         "color": shape.label.color,
         "pixels": shape.pixels,
+        "divided": shape.divided,
     }
 
 

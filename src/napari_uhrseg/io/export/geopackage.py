@@ -1,11 +1,11 @@
 """GeoPackage: polygons in the image's CRS, for GIS; needs the extra ``geopackage``.
 
 Without a CRS it lies in pixels, with y downwards negative, as GIS show rasters that
-lie nowhere.
+lie nowhere. Objects with over a million corners are divided: their pieces have
+``divided`` set, and ``pixels`` of their own.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 PIXELS = 'LOCAL_CS["pixels of the image",UNIT["pixel",1]]'
-FIELDS = ("class", "class_id", "color", "pixels")
+FIELDS = ("class", "class_id", "color", "pixels", "divided")
+WAITING = 1_000_000  # corners written together
 
 
 def _check(store: "LabelStore", path: Path) -> None:
@@ -44,14 +45,16 @@ def write_geopackage(
 
     there = False
     waiting: list[Shape] = []
+    corners = 0
     try:
         for batch, done in shapes(store, simplify, to_crs(store)):
-            # a large one is read from disk while it is there
-            waiting += [replace(s, rings=list(s.rings)) for s in batch]
+            waiting += batch
+            corners += sum(len(ring) for shape in batch for ring in shape.rings)
             # each write costs the same again, however little it holds
-            if len(waiting) > 5000 or (done == 1.0 and (waiting or not there)):
+            full = corners > WAITING or len(waiting) > 5000
+            if full or (done == 1.0 and (waiting or not there)):
                 _append(store, path, waiting, append=there)
-                there, waiting = True, []
+                there, waiting, corners = True, [], 0
             yield done
     except (DataSourceError, DataLayerError) as error:
         raise OSError(str(error)) from error
@@ -73,6 +76,7 @@ def _append(
             np.array([s.label.id for s in batch], np.int32),
             np.array([s.label.color for s in batch], object),
             np.array([s.pixels for s in batch], np.int64),
+            np.array([s.divided for s in batch], bool),
         ],
         fields=np.array(FIELDS),
         layer="labels",

@@ -4,11 +4,13 @@ A polygon is one connected object (by the sides of its pixels), its first ring t
 outer one, the others its holes. Rings that neighbours share have the same corners
 in both, also when they are simplified: corners where more than two boundaries meet
 stay, and what lies between them is simplified once, in one direction.
+
+An object with over a million corners is divided (`outlines`): programs that open these
+files choke on larger ones, and some formats want a polygon in one piece.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,15 +19,14 @@ import numpy.typing as npt
 
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.outlines import trace
-from napari_uhrseg.io.rings import Outline, Ring, Rings
-from napari_uhrseg.io.strips import follow_objects, read_strips
+from napari_uhrseg.io.rings import Outline, Ring
+from napari_uhrseg.io.strips import read_strips
 from napari_uhrseg.types import LabelClass, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 BATCH = 50_000  # corners placed together
-LARGE = 1_000_000  # corners of a polygon that is not held whole
 LONG = 256.0  # pixels: longer sides get corners in between where they would bend
 
 Points = npt.NDArray[np.float64]
@@ -36,13 +37,13 @@ Place = Callable[[Points], Points]
 class Shape:
     """A polygon of one class: closed rings of (x, y), and its number of pixels.
 
-    Its rings may come from disk, one at a time: they are to be used before the next
-    shapes are asked for.
+    ``divided``: it is a piece of an object that has too many corners for one.
     """
 
     label: LabelClass
     pixels: int
-    rings: Iterable[Points]
+    rings: list[Points]
+    divided: bool
 
 
 def shapes(
@@ -61,75 +62,39 @@ def shapes(
 
     Notes
     -----
-    Memory: that of `trace`, and a batch; of a polygon of over a million corners one
-    ring at a time, some 100 bytes a corner. Raises OSError where the disk is full.
+    Memory: that of `trace`, and a batch or one polygon: some 150 bytes a corner.
+    Raises OSError where the disk is full.
     """
     height, width = store.shape
-    strips = follow_objects(read_strips(store, Roi(0, 0, height, width)))
     by_id = {c.id: c for c in store.legend}
     batch: list[Shape] = []
     waiting, done = 0, 0.0
-    for found in trace(strips):
+    for found in trace(read_strips(store, Roi(0, 0, height, width))):
         if isinstance(found, Roi):
             done = found.bottom / height
             yield [], done
             continue
-        label, closed = by_id[found.class_id], partial(_closed, bends=bends)
-        if found.rings.corners > LARGE:
-            rings = _Placed(simplified(found, simplify), closed, place)
-            yield [Shape(label, found.pixels, rings)], done
-            continue
-        batch.append(
-            Shape(label, found.pixels, tuple(map(closed, simplified(found, simplify))))
-        )
-        waiting += found.rings.corners
+        rings = [_closed(ring, bends) for ring in simplified(found, simplify)]
+        batch.append(Shape(by_id[found.class_id], found.pixels, rings, found.divided))
+        waiting += found.corners
         if waiting > BATCH:
             yield _placed(batch, place), done
             batch, waiting = [], 0
     yield _placed(batch, place), 1.0
 
 
-class _Placed:
-    """The rings of a polygon that is not held whole, made anew each time."""
-
-    def __init__(
-        self, rings: Iterable[Points], closed: Callable[[Points], Points], place: Place
-    ) -> None:
-        self._rings, self._closed, self._place = rings, closed, place
-
-    def __iter__(self) -> Iterator[Points]:
-        return (self._place(self._closed(ring)) for ring in self._rings)
-
-
-class _AsIs:
-    """The rings of an outline as numbers, not simplified."""
-
-    def __init__(self, rings: Rings) -> None:
-        self._rings = rings
-
-    def __iter__(self) -> Iterator[Points]:
-        return (ring[:, :2].astype(np.float64) for ring in self._rings)
-
-
-def simplified(outline: Outline, tolerance: float) -> Iterable[Points]:
+def simplified(outline: Outline, tolerance: float) -> list[Points]:
     """Its rings with fewer corners (Douglas and Peucker), moved by at most that far.
 
     float64 (corners, 2), not closed. Nothing vanishes: what would be too small is
-    left as it is, and so is a polygon that would not be valid, or would still be too
-    large to see whether it is.
+    left as it is, and so is a polygon that would not be valid.
     """
-    as_is = _AsIs(outline.rings)
+    as_is = [ring[:, :2].astype(np.float64) for ring in outline.rings]
     if tolerance <= 0:
         return as_is
     import shapely
 
-    rings: list[Points] = []
-    count = 0
-    for ring in outline.rings:
-        rings.append(_simplified_ring(ring, tolerance))
-        count += len(rings[-1])
-        if count > LARGE:
-            return as_is
+    rings = [_simplified_ring(ring, tolerance) for ring in outline.rings]
     return rings if shapely.Polygon(rings[0], rings[1:]).is_valid else as_is
 
 
@@ -183,14 +148,10 @@ def _closed(ring: Points, bends: bool) -> Points:
 def _placed(batch: list[Shape], place: Place) -> list[Shape]:
     if not batch:
         return []
-    parts = [list(shape.rings) for shape in batch]
-    rings = [ring for part in parts for ring in part]
+    rings = [ring for shape in batch for ring in shape.rings]
     ends = np.cumsum([len(ring) for ring in rings])[:-1]
     moved = iter(np.split(place(np.concatenate(rings)), ends))
-    return [
-        Shape(s.label, s.pixels, [next(moved) for _ in part])
-        for s, part in zip(batch, parts, strict=True)
-    ]
+    return [replace(s, rings=[next(moved) for _ in s.rings]) for s in batch]
 
 
 def check_placed(store: "LabelStore", title: str) -> None:
