@@ -16,7 +16,7 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers import LabelsView, add_image
 from napari_uhrseg.ui.rows import Fold
-from napari_uhrseg.ui.saving import write_labels
+from napari_uhrseg.ui.saving import write_cog, write_geopackage, write_ome_tiff
 
 pytestmark = [
     pytest.mark.gui,
@@ -217,11 +217,23 @@ def test_naparis_save_writes_the_same(viewer, shown, tmp_path, name):
         assert sorted(names) == ["lake", "road"]
 
 
+def test_naparis_save_knows_the_kind_where_the_name_does_not(shown, tmp_path):
+    """Save's dialog lets one choose a kind of file and type a name without ending."""
+    data = shown.layer.as_layer_data_tuple()[:2]
+    assert write_cog(str(tmp_path / "a"), *data) == [str(tmp_path / "a.cog.tif")]
+    assert write_cog(str(tmp_path / "b.tif"), *data) == [str(tmp_path / "b.tif")]
+    with pytest.raises(ExportError, match=r"a\.cog\.tif exists already"):
+        write_cog(str(tmp_path / "a"), *data)  # nobody was asked about that one
+    # what was typed counts
+    assert write_cog(str(tmp_path / "c.geojson"), *data)
+    assert json.loads((tmp_path / "c.geojson").read_text())["features"]
+
+
 def test_naparis_save_leaves_other_labels_alone(viewer, panel, tmp_path):
     layer = viewer.add_labels(np.ones((20, 30), np.uint8), name="mine")
     with pytest.raises(ExportError, match="mine is not from a label store"):
-        write_labels(str(tmp_path / "a.gpkg"), *layer.as_layer_data_tuple()[:2])
-    written = write_labels(
+        write_geopackage(str(tmp_path / "a.gpkg"), *layer.as_layer_data_tuple()[:2])
+    written = write_ome_tiff(
         str(tmp_path / "a.ome.tif"), *layer.as_layer_data_tuple()[:2]
     )
     with rasterio.open(written[0]) as raster:

@@ -1,5 +1,10 @@
-"""napari's Save: label layers of a store, through the same exports as the panel's."""
+"""napari's Save: label layers of a store, through the same exports as the panel's.
 
+One writer for each kind of file in Save's dialog, since napari tells a writer the name
+that was typed, not which kind was chosen.
+"""
+
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +13,7 @@ from qtpy.QtCore import QEventLoop, Qt
 from qtpy.QtWidgets import QApplication, QProgressDialog
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export import export, format_named
 from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.layers import STORE
 
@@ -20,40 +25,53 @@ SUFFIXES = {
     ".cog.tif": "cog",
     ".ome.tif": "ome-tiff",
     ".zarr": "ome-zarr",
+    ".geojson": "geojson",
     ".gpkg": "geopackage",
 }
 
 
-def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a labels layer; the format follows from the name.
+def write_labels(path: str, data: Any, meta: dict[str, Any], suffix: str) -> list[str]:
+    """Write a labels layer; the format follows from the name, else from the suffix.
 
     ``.geojson`` holds longitude and latitude, and pixels for QuPath where the image
-    lies nowhere. Save has asked before it replaces a file, so this does not.
+    lies nowhere. Save has asked before it replaces a file, so this does not; where
+    the name has no ending of ours, it gets the suffix, and nothing is replaced.
+
+    Returns
+    -------
+    What was written.
 
     Raises
     ------
     ExportError
         What `export` raises, or the layer is of no label store.
     """
+    named = next((s for s in SUFFIXES if path.lower().endswith(s)), None)
+    chosen = SUFFIXES[named or suffix]
+    typed = named or path.lower().endswith(format_named(chosen).suffix)
+    target = path if typed else path + suffix
     store = meta.get("metadata", {}).get(STORE)
     if store is None:
-        return _plain(path, data, meta)
-    arguments = store, path, _format(store, path)
+        return _plain(target, data, meta)
+    if chosen == "geojson" and (store.crs is None or store.affine is None):
+        chosen = "qupath"
+    run = partial(export, overwrite=bool(typed))
     if QApplication.instance() is None:
-        for _ in export(*arguments, overwrite=True):
+        for _ in run(store, target, chosen):
             pass
-    elif not _run(arguments):
+    elif not _run(run, store, target, chosen):
         raise ExportError(
-            f"Saving {Path(path).name} was stopped; nothing was written.",
+            f"Saving {Path(target).name} was stopped; nothing was written.",
             "Save again to write it.",
         )
-    return [path]
+    return [target]
 
 
-def _format(store: "LabelStore", path: str) -> str:
-    if path.lower().endswith(".geojson"):
-        return "qupath" if store.crs is None or store.affine is None else "geojson"
-    return next(f for suffix, f in SUFFIXES.items() if path.lower().endswith(suffix))
+write_cog = partial(write_labels, suffix=".cog.tif")
+write_ome_tiff = partial(write_labels, suffix=".ome.tif")
+write_ome_zarr = partial(write_labels, suffix=".zarr")
+write_geojson = partial(write_labels, suffix=".geojson")
+write_geopackage = partial(write_labels, suffix=".gpkg")
 
 
 def _plain(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -70,7 +88,9 @@ def _plain(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     )
 
 
-def _run(arguments: tuple["LabelStore", str, str]) -> bool:
+def _run(
+    run: Callable[..., Iterator[float]], store: "LabelStore", path: str, chosen: str
+) -> bool:
     """In a worker, under a dialog that can stop it: whether it came to its end."""
     dialog = QProgressDialog("Saving labels…", "Stop", 0, STEPS)
     dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
@@ -80,8 +100,10 @@ def _run(arguments: tuple["LabelStore", str, str]) -> bool:
     errors: list[Exception] = []
     ended: list[bool] = []
     job = jobs.start(
-        partial(export, overwrite=True),
-        *arguments,
+        run,
+        store,
+        path,
+        chosen,
         yielded=lambda done: dialog.setValue(round(STEPS * done)),
         returned=lambda _: ended.append(True),
         errored=errors.append,
