@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
+from qtpy.QtCore import QThreadPool
 
 import napari_uhrseg
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers import check_scales
+from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.plugin import NOTHING, get_reader, sample_virtual
 
 HOME = Path(napari_uhrseg.__file__).parent
@@ -79,6 +84,33 @@ def test_a_stack_with_a_pixel_size_opens(make_napari_viewer, tmp_path):
     (layer,) = viewer.open(str(path), plugin="napari-uhrseg")
     assert tuple(layer.scale) == (1, 0.5, 0.5)
     assert [str(u) for u in layer.units] == ["pixel", "micrometer", "micrometer"]
+
+
+def test_a_label_store_opens_as_labels_in_the_panel(
+    make_napari_viewer, tmp_path, qtbot
+):
+    """Not as the image of confidences that it also is: dropped, or chosen in Open."""
+    viewer = make_napari_viewer(show=True)
+    scene = tmp_path / "a.tif"
+    tifffile.imwrite(scene, np.zeros((300, 200, 3), np.uint8), tile=(128, 128))
+    legend = Legend((LabelClass(1, "road", "#ff8000"),))
+    for name in ("a.zarr", "b.zarr"):
+        LabelStore.create(tmp_path / name, open_image(scene), legend).close()
+    viewer.open(str(tmp_path / "a.zarr"), plugin="napari-uhrseg")
+    (panel,) = (w for w in viewer.window.dock_widgets.values() if isinstance(w, Panel))
+
+    def labels():
+        return [x.name for x in viewer.layers if isinstance(x, Labels)]
+
+    qtbot.waitUntil(lambda: len(labels()) == 1, timeout=20_000)
+    assert viewer.layers[0].name == "a.tif"
+    viewer.open(str(tmp_path / "b.zarr"), plugin="napari-uhrseg")
+    qtbot.waitUntil(lambda: panel.segment.view.store.path.name == "b.zarr")
+    panel.image.open_paths([tmp_path / "a.zarr"])
+    qtbot.waitUntil(lambda: panel.segment.view.store.path.name == "a.zarr")
+    assert not any("zarr" in x.name for x in viewer.layers)
+    panel.stop()
+    assert QThreadPool.globalInstance().waitForDone(20_000)
 
 
 def test_stacks_are_not_ours():

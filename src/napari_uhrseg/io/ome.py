@@ -6,6 +6,7 @@ labels. What OME-Zarr has no word for stands in the root's attribute
 ``napari-uhrseg``, the chunk states in the array ``states``.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Protocol, Self
 import zarr
 from zarr.codecs import BloscCodec
 
-from napari_uhrseg.io.addresses import Address
+from napari_uhrseg.io.addresses import Address, troubles
 from napari_uhrseg.io.runs import CHUNK, chunk_grid
 from napari_uhrseg.types import LabelClass, Legend
 
@@ -25,6 +26,16 @@ LABELS = ("prediction", "correction")
 
 # OME-Zarr wants the names of UDUNITS-2; a length in pixels has none
 _UNITS = {"metre": "meter", "pixel": None}
+
+
+def is_store(where: Address) -> bool:
+    """Whether a label store begins there, whole or not; False if unreadable."""
+    try:
+        root = json.loads((where / "zarr.json").read_bytes())
+    except troubles(where, ValueError):
+        return False
+    attributes = root.get("attributes") if isinstance(root, dict) else None
+    return isinstance(attributes, dict) and KEY in attributes
 
 
 class ImageLike(Protocol):

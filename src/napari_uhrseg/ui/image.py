@@ -1,7 +1,6 @@
 """The Image part: open, choose a layer, its facts, its plane, its overviews."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.errors import OpenError, StoreError
+from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.addresses import Address, address
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.ui.jobs import Jobs, report
@@ -36,7 +35,7 @@ class ImagePart(QWidget):
 
     changed = Signal()
     labelsWanted = Signal()
-    labelsAt = Signal(object)  # the URL of a label store
+    labelsAt = Signal(object)  # the path or URL of a label store
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
         super().__init__()
@@ -71,13 +70,13 @@ class ImagePart(QWidget):
         self._list_layers()
 
     def open_paths(self, paths: Sequence[Address]) -> None:
-        """Open images in a thread and show them; errors are told one by one."""
+        """Open images or labels in a thread and show them; errors are told each."""
         for path in paths:
             self.facts.setText(f"Opening {path.name}…")
             self._jobs.call(
-                _open,
+                _open_any,
                 path,
-                returned=self._opened,
+                returned=self._found,
                 finished=self._show_facts,
             )
 
@@ -106,10 +105,10 @@ class ImagePart(QWidget):
         """Open what lies there, an image or labels, in a thread."""
         self.facts.setText(f"Opening {url}…")
         self._jobs.call(
-            _open_url, url, returned=self._url_opened, finished=self._show_facts
+            _open_any, address(url), returned=self._found, finished=self._show_facts
         )
 
-    def _url_opened(self, found: Image | Address) -> None:
+    def _found(self, found: Image | Address) -> None:
         if isinstance(found, Image):
             self._opened(found)
         else:
@@ -263,15 +262,11 @@ def crs_name(wkt: str | None) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def _open_url(url: str) -> Image | Address:
+def _open_any(where: Address) -> Image | Address:
     """The image there; of a label store its address."""
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.ome import is_store
 
-    where = address(url)
-    with suppress(StoreError):
-        LabelStore.open(where).close()
-        return where
-    return _open(where)
+    return where if is_store(where) else _open(where)
 
 
 def _open(path: Address, series: int | None = None) -> Image:

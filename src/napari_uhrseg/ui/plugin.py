@@ -23,13 +23,45 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None
 def read(path: str | list[str]) -> list[LayerData]:
     """Layer data of an image file or OME-Zarr folder.
 
-    A file that cannot be opened is told in one notification, and no layer
-    comes: raising would put a traceback in the person's face.
+    A label store goes to the panel, which shows it with its image and follows it
+    while others write. A file that cannot be opened is told in one notification, and
+    no layer comes: raising would put a traceback in the person's face.
     """
     from napari_uhrseg.io.image import open_image
 
     paths = [path] if isinstance(path, str) else list(path)
-    return [layer for p in paths for layer in _shown(partial(open_image, p))]
+    return [
+        layer
+        for p in paths
+        for layer in (
+            [NOTHING] if _given_to_panel(p) else _shown(partial(open_image, p))
+        )
+    ]
+
+
+def _given_to_panel(path: str) -> bool:
+    """Have a label store opened in the panel, which comes where there is none.
+
+    False where the path is something else, or there is no window.
+    """
+    import napari
+
+    viewer = napari.current_viewer()
+    if viewer is None or not path.rstrip("/").endswith(".zarr"):
+        return False
+    from napari_uhrseg.io.addresses import address
+    from napari_uhrseg.io.ome import is_store
+    from napari_uhrseg.ui.panel import Panel
+
+    where = address(path)
+    if not is_store(where):
+        return False
+    docked = viewer.window.dock_widgets.values()
+    panel = next((widget for widget in docked if isinstance(widget, Panel)), None)
+    if panel is None:
+        _, panel = viewer.window.add_plugin_dock_widget("napari-uhrseg", "Segment")
+    panel.labels.open(where)
+    return True
 
 
 def sample_orthophoto() -> list[LayerData]:
