@@ -1,0 +1,83 @@
+"""Labels that another process writes open in the window and fill in."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Labels
+
+from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend
+from napari_uhrseg.ui import opening
+
+pytestmark = pytest.mark.gui
+
+LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
+RUN = """
+import sys
+from dataclasses import replace
+from label_fakes import RUN, chunk_block
+from napari_uhrseg.io.labels import LabelStore
+with LabelStore.open(sys.argv[1], write=True) as store:
+    run = store.start_run(replace(RUN, image_fingerprint=store.info.fingerprint))
+    print("begun", flush=True)
+    for row in range(2):
+        sys.stdin.readline()
+        store.write(chunk_block(row, 0, 0, store.shape), run.id, "done")
+        print("written", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_run_of_another_process_fills_in(viewer, panel, tmp_path, qtbot, monkeypatch):
+    scene, path = tmp_path / "a.tif", tmp_path / "labels.zarr"
+    tifffile.imwrite(scene, np.zeros((2048, 300, 3), np.uint8), tile=(256, 256))
+    LabelStore.create(path, open_image(scene), LEGEND).close()
+    panel.labels._timer.setInterval(opening.FOLLOW // 10)
+    child = subprocess.Popen(
+        [sys.executable, "-c", RUN, path],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parents[1] / "io"), *sys.path]
+            ),
+        },
+    )  # fmt: skip
+
+    def go_on() -> None:
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "written\n"
+
+    try:
+        assert child.stdout.readline() == "begun\n"
+        viewer.open(str(path), plugin="napari-uhrseg")
+
+        def labels():
+            return next((x for x in viewer.layers if isinstance(x, Labels)), None)
+
+        def there(y: int) -> bool:
+            shown = panel.segment.view.pyramid.levels[0]
+            return bool(np.asarray(shown[y : y + 500, :]).any())
+
+        qtbot.waitUntil(lambda: labels() is not None, timeout=20_000)
+        assert not there(0)
+        drawn = []
+        panel.segment.view.refreshed.connect(lambda: drawn.append(True))
+        for row in range(2):
+            assert not there(1024 * row)
+            drawn.clear()
+            go_on()
+            qtbot.waitUntil(lambda: bool(drawn), timeout=10_000)
+            assert there(1024 * row)
+        shares = panel.segment.view.store.area_shares()
+        assert sum(shares.values()) == pytest.approx(1)
+    finally:
+        child.kill()
+        child.communicate()
