@@ -7,6 +7,7 @@ that ``--help`` and ``info`` come at once.
 import typer
 
 from napari_uhrseg.cli.console import common, told
+from napari_uhrseg.cli.correct import correct
 from napari_uhrseg.cli.demo import demo
 from napari_uhrseg.cli.evaluate import evaluate
 from napari_uhrseg.cli.export import areas, export
@@ -24,6 +25,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for command in (info, train, segment, finetune, export, areas, evaluate, demo):
+for command in (info, train, segment, correct, finetune, export, areas, evaluate, demo):
     app.command()(told(command))
 app.command("import")(told(import_))

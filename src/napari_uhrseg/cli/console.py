@@ -109,6 +109,22 @@ def time_left(seconds: float | None) -> str:
     return "" if seconds is None else f"{format_seconds(seconds)} left"
 
 
+def follow(parts: Iterator[Any], title: str, json: bool) -> Any:
+    """Run to the end, with a bar or lines of JSON at each percent; the last part."""
+    told, done = 0, None
+    with progress_bar() as bar:
+        bar.disable = json
+        task = bar.add_task(title, total=1.0, left="")
+        for done in parts:
+            if not isinstance(done, float):
+                continue
+            bar.update(task, completed=done)
+            if json and int(100 * done) > told:
+                told = int(100 * done)
+                json_line(event="progress", done=round(done, 2))
+    return done
+
+
 def json_line(**values: object) -> None:
     """One object on one line of stdout, at once."""
     sys.stdout.write(json.dumps(values, default=_plain) + "\n")

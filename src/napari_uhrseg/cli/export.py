@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,17 +10,15 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import (
     err,
+    follow,
     json_line,
     out,
-    progress_bar,
     stoppable,
 )
 from napari_uhrseg.cli.options import JsonOption
 from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari_uhrseg.io.areas import AreaTable
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.types import Region
@@ -73,7 +71,7 @@ def export(
         if not json:
             for warning in said:
                 err.print(Text(warning, "yellow"), soft_wrap=True)
-        _follow(watched(parts), "Exporting", json)
+        follow(watched(parts), "Exporting", json)
     if json:
         json_line(event="exported", path=output, format=format_name, warnings=said)
     else:
@@ -110,7 +108,7 @@ def areas(
     ):
         for region, name in _regions(opened, regions):
             title = f"Counting {name}"
-            table = _follow(watched(areas(opened, region, name)), title, json)
+            table = follow(watched(areas(opened, region, name)), title, json)
             tables.append(table)
             if json:
                 json_line(event="areas", **_fields(table))
@@ -121,22 +119,6 @@ def areas(
             building.write_text(to_csv(tables), encoding="utf-8")
         if not json:
             out.print(f"Areas: {output}", highlight=False, soft_wrap=True)
-
-
-def _follow(parts: "Iterator[Any]", title: str, json: bool) -> Any:
-    """Run to the end, with a bar or lines of JSON at each percent; the last part."""
-    told, done = 0, None
-    with progress_bar() as bar:
-        bar.disable = json
-        task = bar.add_task(title, total=1.0, left="")
-        for done in parts:
-            if not isinstance(done, float):
-                continue
-            bar.update(task, completed=done)
-            if json and int(100 * done) > told:
-                told = int(100 * done)
-                json_line(event="progress", done=round(done, 2))
-    return done
 
 
 def _regions(

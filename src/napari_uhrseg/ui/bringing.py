@@ -1,6 +1,6 @@
 """Corrections from files: polygons and masks, with a table of what is which class."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.types import LabelClass, Legend, Polygon, Region
+from napari_uhrseg.io.polygons import fill_all
+from napari_uhrseg.types import LabelClass, Legend, Polygon
 from napari_uhrseg.ui.classes import COLORS
 from napari_uhrseg.ui.jobs import Job, Jobs
 from napari_uhrseg.ui.layers import LabelsView
@@ -25,7 +26,6 @@ from napari_uhrseg.ui.legend import swatch
 from napari_uhrseg.ui.rows import combo, note
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.io.masks import MaskClass, MaskReader
 
@@ -255,12 +255,3 @@ def _class_ids(store: "LabelStore", colors: Mapping[str, str | None]) -> dict[st
         for name, c in found.items()
         if c is not None
     }
-
-
-def fill_all(
-    corrections: "Corrections", pairs: Sequence[tuple[Region, int]]
-) -> Iterator[float]:
-    """Fill regions one by one; yields the share of all."""
-    for number, (region, class_id) in enumerate(pairs):
-        for share in corrections.fill(region, class_id):
-            yield (number + share) / len(pairs)

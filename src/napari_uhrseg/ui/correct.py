@@ -7,8 +7,9 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
+from napari_uhrseg.io.polygons import fill_all
 from napari_uhrseg.types import Place, Region, Roi
-from napari_uhrseg.ui.bringing import Bringing, fill_all
+from napari_uhrseg.ui.bringing import Bringing
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.places import PlacesList, Tally, tally

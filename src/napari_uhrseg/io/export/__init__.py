@@ -224,7 +224,7 @@ def _check_free(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ExportError(
             f"{target} exists already; nothing was written.",
-            "Choose another name, or allow overwriting it.",
+            "Choose another name, or allow overwriting it (--overwrite).",
         )
     if target.is_dir() and not _is_label_image(target):
         raise ExportError(
