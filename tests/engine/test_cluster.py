@@ -430,3 +430,16 @@ def test_an_image_without_a_file_cannot_be_sent(cluster, files, picture, tmp_pat
         pytest.raises(ClusterError, match="not a file"),
     ):
         list(segment_on_cluster(cluster, image, files / "quick.safetensors", store))
+
+
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
+    """Of those that this process may use; the GPUs are made up, the processes not."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    with local_cluster(2) as client:
+        seen = client.run(lambda: (os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]))
+    processes, gpus = zip(*seen.values(), strict=True)
+    assert len(set(processes)) == 2
+    assert sorted(gpus) == ["4", "6"]

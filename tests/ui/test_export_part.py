@@ -15,6 +15,7 @@ from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers import LabelsView, add_image
+from napari_uhrseg.ui.output import VIEW
 from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.saving import write_cog, write_geopackage, write_ome_tiff
 
@@ -64,6 +65,20 @@ def test_areas_are_there_at_once_and_follow_what_is_written(panel, shown, qtbot)
     assert lake[:3] == ["lake", "≈ 1.12 mm²", "75.0%"]
     shown.store.coarsest_shown()[:] = 1  # as a run does that goes on
     qtbot.waitUntil(lambda: rows(table)[0][0][2] == "100.0%", timeout=10_000)
+
+
+def test_what_is_in_view_has_its_own_numbers(viewer, panel, shown, qtbot):
+    where, table = panel.areas.where, panel.areas.table
+    viewer.scene.camera.zoom = 10  # screen pixels a µm: some 100 µm are seen
+    viewer.scene.camera.center = (750, 120)  # road reaches to 250 µm
+    where.setCurrentIndex(where.findData(VIEW))
+
+    def shares():
+        return [line[0][2] for line in rows(table)]
+
+    qtbot.waitUntil(lambda: shares() == ["100.0%", "0.0%"], timeout=10_000)
+    viewer.scene.camera.center = (750, 800)
+    qtbot.waitUntil(lambda: shares() == ["0.0%", "100.0%"], timeout=10_000)
 
 
 def test_counting_gives_objects(panel, shown, qtbot):
