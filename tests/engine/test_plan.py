@@ -55,14 +55,38 @@ def test_one_line_tells_windows_time_memory_and_disk():
     assert "on disk" in line
 
 
-def test_the_share_computed_twice_is_stated(monkeypatch):
+def test_windows_across_blocks_are_counted_once_where_they_can_be_kept(monkeypatch):
     monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
-    plan = make_plan(
-        blank(CHUNK, 2 * CHUNK), CHECKPOINT, replace(SETTINGS, overlap=32), BUDGET
-    )
+    image, overlapping = blank(2 * CHUNK, 2 * CHUNK), replace(SETTINGS, overlap=32)
+    plan = make_plan(image, CHECKPOINT, overlapping, BUDGET)
     unique = len(plan.grid)
-    assert plan.windows > unique
-    assert plan.computed_twice == pytest.approx(plan.windows / unique - 1)
+    assert plan.windows == unique
+    assert plan.computed_twice == 0
+    by_hand = sum(
+        plan.grid.count(Roi(y, x, CHUNK, CHUNK)) for y in (0, CHUNK) for x in (0, CHUNK)
+    )
+    assert plan.at_most == by_hand > unique
+    # none, where the blocks go to many processes
+    apart = make_plan(image, CHECKPOINT, overlapping, BUDGET, shared=True)
+    assert apart.sized.kept == 0
+    assert apart.windows == by_hand
+    assert apart.computed_twice == pytest.approx(by_hand / unique - 1)
+    # none without overlap, as blocks end where windows do
+    assert make_plan(image, CHECKPOINT, SETTINGS, BUDGET).sized.kept == 0
+
+
+@pytest.mark.parametrize("extra", [0, 20, 60, 700])
+def test_windows_are_kept_within_the_budget_only(monkeypatch, extra):
+    wide = make_checkpoint(ToyNet(window=256))
+    image = blank(2 * CHUNK, 9 * CHUNK, 1)
+    overlapping = replace(SETTINGS, overlap=64)
+    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
+    monkeypatch.setattr(How, "batch", lambda _, n: Measured(0.1 * n, 50 * MB * n))
+    limit = MemoryBudget("cpu", (450 + extra) * MB, 64 * MB)
+    plan = make_plan(image, wide, overlapping, limit)
+    assert plan.estimate.device_bytes <= limit.device_bytes
+    assert len(plan.grid) <= plan.windows <= plan.at_most
+    assert (plan.sized.kept == 0) == (plan.windows == plan.at_most)
 
 
 def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):

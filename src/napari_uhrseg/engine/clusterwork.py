@@ -132,7 +132,7 @@ def plan_there(order: Order) -> tuple[Plan, Legend]:
     """The plan as this worker's device makes it, and the network's classes."""
     with _busy:
         image, checkpoint = _image(order.source), _checkpoint(order.checkpoint)
-        plan = make_plan(image, checkpoint, order.settings, order.budget)
+        plan = make_plan(image, checkpoint, order.settings, order.budget, shared=True)
         # blocks of 1, 2, 4 or 8 chunks a side own whole chunks of coarser levels
         side = 1 << (plan.block_chunks.bit_length() - 1)
         if side != plan.block_chunks:

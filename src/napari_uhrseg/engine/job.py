@@ -243,10 +243,15 @@ def nearest(centers: np.ndarray, waiting: np.ndarray, view: Roi | None) -> int:
         (n,) bool, at least one of them true.
     """
     indices = np.nonzero(waiting)[0]
+    return int(indices[ranks(centers[indices], view).argmin()])
+
+
+def ranks(centers: np.ndarray, view: Roi | None) -> np.ndarray:
+    """How soon each comes, the lowest first, (n,) float; as `nearest` has it."""
     if view is None:
-        return int(indices[0])
-    distance = ((centers[indices] - np.array(view.center)) ** 2).sum(axis=1)
-    return int(indices[int(distance.argmin())])
+        return np.arange(len(centers), dtype=float)
+    found: np.ndarray = ((centers - np.array(view.center)) ** 2).sum(axis=1)
+    return found
 
 
 @contextmanager

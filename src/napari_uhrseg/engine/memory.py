@@ -41,7 +41,7 @@ class Shape:
     ``batch``, ``block`` (a side in run pixels) and ``stored`` (in level-0 pixels) are
     of windows; ``frame`` (height, width) and ``stored`` of frames. ``ahead`` is how
     many batches or frames are read before they are needed, ``cache`` the bytes of
-    decoded chunks that are kept.
+    decoded chunks that are kept, ``kept`` how many windows wait for other blocks.
     """
 
     ahead: int
@@ -50,6 +50,7 @@ class Shape:
     block: float = 0
     stored: float = 0
     frame: Size | None = None
+    kept: int = 0
 
 
 def need(
@@ -91,10 +92,16 @@ def need(
     # is being written, and as much again twice for copies: class ids, level-0 pixels,
     # coarser levels, chunks that are encoded
     host = PROGRAM + shape.cache + 12 * shape.stored**2
+    host += shape.kept * window_bytes(spec, classes) * SLACK
     host += items * inputs + pixels * spec.channels * 2  # one as it is decoded
     if on_cpu:
         return Need(int(working * SLACK), int(host))
     return Need(int(CUDA_CONTEXT + weights + (working + inputs) * SLACK), int(host))
+
+
+def window_bytes(spec: InputSpec, classes: int) -> int:
+    """Of the logits of a window, at most: networks in half precision take half."""
+    return classes * spec.window**2 * 4
 
 
 def too_small(

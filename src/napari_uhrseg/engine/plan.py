@@ -1,6 +1,5 @@
 """What a run will do and what it will take, before it is done."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -21,7 +20,7 @@ from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import InputSpec, Roi, Run, SegmentSettings
+from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
 from napari_uhrseg.units import format_bytes, format_seconds
 
 PATIENCE = 1.0  # seconds of network time a block may take
@@ -31,7 +30,7 @@ MAX_SEAM = 512  # pixels; frames are a thousand and more
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Upper bounds of what a run takes, in seconds and bytes."""
+    """What a run takes: seconds as expected, bytes at most."""
 
     seconds: float
     device_bytes: int
@@ -45,8 +44,13 @@ class Plan:
 
     ``run`` has no id and no class map before a store gives them. ``grid`` lies in
     run pixels, ``block_chunks`` is the side of a block in chunks of the store (1 for
-    frames, whose cells are the blocks). ``windows`` counts frames where there are
-    frames. ``sized`` is how the work was cut up to keep the budget.
+    frames, whose cells are the blocks). ``sized`` is how the work was cut up to keep
+    the budget.
+
+    ``windows`` (frames, where there are frames) are expected to be run: those across
+    the borders of blocks once, as far as they can be kept for the next block, in a
+    run whose blocks come row by row or around one place. ``at_most`` would be run if
+    none were kept. ``computed_twice`` is the share of ``windows`` beyond one each.
     """
 
     shape: tuple[int, int]
@@ -58,6 +62,7 @@ class Plan:
     sized: Sized
     estimate: Estimate
     windows: int
+    at_most: int
     computed_twice: float
     warnings: tuple[str, ...]
 
@@ -80,11 +85,7 @@ class Plan:
 
     def run_region(self, roi: Roi) -> Roi:
         """The run pixels that the labels of a level-0 rectangle are taken from."""
-        scale = self.run.scale
-        y, x = int(roi.y / scale), int(roi.x / scale)
-        bottom = min(self.grid.shape[0], int(np.ceil(roi.bottom / scale)))
-        right = min(self.grid.shape[1], int(np.ceil(roi.right / scale)))
-        return Roi(y, x, max(1, bottom - y), max(1, right - x))
+        return _run_region(roi, self.run.scale, self.grid.shape)
 
     def summary(self) -> str:
         """One line for the person: windows, time, memory, batch and device."""
@@ -108,11 +109,14 @@ def make_plan(
     checkpoint: Checkpoint,
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
+    *,
+    shared: bool = False,
 ) -> Plan:
     """Plan a run of the checkpoint over the image.
 
     The speed is measured on a batch of zeros the first time a checkpoint meets a
-    device, which takes a second or so; memory is traced without running.
+    device, which takes a second or so; memory is traced without running. Where the
+    blocks are ``shared`` among processes, none keeps windows for the next one.
 
     Raises
     ------
@@ -129,22 +133,22 @@ def make_plan(
     overlap = _overlap(spec, settings)
     shape = max(1, round(image.shape[0] / scale)), max(1, round(image.shape[1] / scale))
     region = settings.region
-    if region is not None:
-        bounds = region if isinstance(region, Roi) else region.bounds
-        if bounds.intersect(Roi(0, 0, *image.shape)).area == 0:
-            raise PlanError(
-                "The chosen region lies outside the image.",
-                f"The image has {image.shape[0]} rows and {image.shape[1]} columns.",
-            )
+    if region and not region.bounds.intersect(Roi(0, 0, *image.shape)).area:
+        raise PlanError(
+            "The chosen region lies outside the image.",
+            f"The image has {image.shape[0]} rows and {image.shape[1]} columns.",
+        )
+    area = labelled_area(image.shape, region)
     precision = choose_precision(settings.precision, device)
     sizer = Sizer.make(checkpoint, device, budget, precision, settings.threads)
     grid: Grid | FrameGrid
     if spec.frame is None:
-        grid = Grid.make(shape, spec.window, overlap, spec.placement)
-        side = spec.window
+        windows = Grid.make(shape, spec.window, overlap, spec.placement)
+        grid, side = windows, spec.window
         sized = sizer.windows(
             settings.batch_size,
             lambda seconds: _block_chunks(spec, scale, overlap, seconds),
+            lambda chunks: 0 if shared else _repeats(area, windows, scale, chunks)[1],
             scale,
         )
     else:
@@ -182,6 +186,7 @@ def make_plan(
         sized=sized,
         estimate=Estimate(0, 0, 0, 0),
         windows=0,
+        at_most=0,
         computed_twice=0,
         warnings=tuple(w for w in (warning, sizer.warning) if w),
     )
@@ -190,18 +195,22 @@ def make_plan(
 
 def with_estimate(plan: Plan) -> Plan:
     """The plan with its windows counted and its needs estimated."""
-    area = labelled_area(plan.shape, plan.run)
+    area = labelled_area(plan.shape, plan.run.region)
     region = plan.run_region(area)
     if isinstance(plan.grid, FrameGrid):
-        total = plan.grid.count(region)
+        most = total = plan.grid.count(region)
         fed = plan.grid.fed[0] * plan.grid.fed[1]
         twice = max(0.0, total * fed / region.area - 1)
     else:
-        total = sum(plan.grid.count(plan.run_region(b)) for b in _tiles(plan, area))
-        twice = total / plan.grid.count(region) - 1
+        once = plan.grid.count(region)
+        repeated, waiting = _repeats(area, plan.grid, plan.run.scale, plan.block_chunks)
+        spared = min(1.0, plan.sized.kept / waiting) if waiting else 1.0
+        most, total = once + repeated, once + round(repeated * (1 - spared))
+        twice = total / once - 1
     return replace(
         plan,
         windows=total,
+        at_most=most,
         computed_twice=twice,
         estimate=Estimate(
             seconds=total * plan.sized.seconds,
@@ -213,20 +222,41 @@ def with_estimate(plan: Plan) -> Plan:
     )
 
 
-def labelled_area(shape: tuple[int, int], run: Run) -> Roi:
-    """The level-0 rectangle, on chunk borders, that a run works in."""
+def labelled_area(shape: tuple[int, int], chosen: Roi | Polygon | None) -> Roi:
+    """The level-0 rectangle, on chunk borders, that a run of a region works in."""
     whole = Roi(0, 0, *shape)
-    if run.region is None:
+    if chosen is None:
         return whole
-    bounds = run.region if isinstance(run.region, Roi) else run.region.bounds
-    return bounds.intersect(whole).align(CHUNK).intersect(whole)
+    return chosen.bounds.intersect(whole).align(CHUNK).intersect(whole)
 
 
-def _tiles(plan: Plan, area: Roi) -> Iterator[Roi]:
-    side = plan.block_chunks * CHUNK
-    for y in range(area.y // side * side, area.bottom, side):
-        for x in range(area.x // side * side, area.right, side):
-            yield Roi(y, x, side, side).intersect(area)
+def _run_region(roi: Roi, scale: float, shape: tuple[int, int]) -> Roi:
+    y, x = int(roi.y / scale), int(roi.x / scale)
+    bottom = min(shape[0], int(np.ceil(roi.bottom / scale)))
+    right = min(shape[1], int(np.ceil(roi.right / scale)))
+    return Roi(y, x, max(1, bottom - y), max(1, right - x))
+
+
+def _repeats(area: Roi, grid: Grid, scale: float, chunks: int) -> tuple[int, int]:
+    """How often blocks of an area need a window that another one has run.
+
+    And how many windows wait for their next block at a time: blocks that are done lie
+    together, so what waits lies around them, and around all of the area at most,
+    which has as many windows as four borders from end to end.
+    """
+    side = chunks * CHUNK
+
+    def count(roi: Roi) -> int:
+        return grid.count(_run_region(roi, scale, grid.shape))
+
+    # windows of a block are its rows times its columns
+    rows = range(area.y // side * side, area.bottom, side)
+    columns = range(area.x // side * side, area.right, side)
+    down = [count(Roi(y, columns[0], side, side).intersect(area)) for y in rows]
+    along = [count(Roi(rows[0], x, side, side).intersect(area)) for x in columns]
+    repeated = sum(down) * sum(along) // down[0] - count(area)
+    borders = len(rows) + len(columns) - 2
+    return repeated, -(-repeated * min(4, borders) // max(1, borders))
 
 
 def _chunks_roi(

@@ -9,7 +9,15 @@ import torch
 from napari_uhrseg.engine.calibrate import How, Measured
 from napari_uhrseg.engine.device import Device, MemoryBudget, free_bytes
 from napari_uhrseg.engine.framegrid import FrameGrid
-from napari_uhrseg.engine.memory import CACHE, Need, Shape, need, too_small
+from napari_uhrseg.engine.memory import (
+    CACHE,
+    SLACK,
+    Need,
+    Shape,
+    need,
+    too_small,
+    window_bytes,
+)
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
@@ -25,7 +33,8 @@ class Sized:
     """How the work is cut up, and what one piece takes.
 
     ``seconds`` of one window or frame; ``block_chunks`` is 1 for frames; ``ahead`` and
-    ``cache`` as in ``memory.Shape``; ``rows`` of a frame that are worked at a time,
+    ``cache`` as in ``memory.Shape``; ``kept`` windows at most wait for the blocks that
+    they reach into; ``rows`` of a frame that are worked at a time,
     None where that is all of them.
     """
 
@@ -36,6 +45,7 @@ class Sized:
     seconds: float
     need: Need
     rows: int | None = None
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +80,12 @@ class Sizer:
         self,
         wanted: int | None,
         block_chunks: Callable[[float], int],
+        waiting: Callable[[int], int],
         scale: float,
     ) -> Sized:
         """The batch first, then the block, then reading ahead and the cache.
+
+        Windows that reach into other blocks are kept in half of what that leaves.
 
         Parameters
         ----------
@@ -80,6 +93,8 @@ class Sizer:
             The batch asked for; it is halved where it does not fit.
         block_chunks
             Side of a block in chunks by the seconds a window takes.
+        waiting
+            How many windows may wait for other blocks, by the side of a block.
 
         Raises
         ------
@@ -114,8 +129,19 @@ class Sizer:
                 shape = replace(self._shape(chunks, scale, ahead, cache), batch=batch)
                 taken = self._need(found, shape)
                 if taken.within(self.budget):
-                    return Sized(batch, chunks, ahead, cache, seconds, taken)
+                    kept = min(waiting(chunks), self._room(taken))
+                    taken = self._need(found, replace(shape, kept=kept))
+                    return Sized(batch, chunks, ahead, cache, seconds, taken, kept=kept)
         raise AssertionError("the smallest shape fitted a moment ago")
+
+    def _room(self, taken: Need) -> int:
+        """How many windows fit half of what the budget leaves in main memory."""
+        if self.budget.device == "cpu":
+            left = self.budget.device_bytes - taken.device - taken.host
+        else:
+            left = self.budget.host_bytes - taken.host
+        card = self.how.checkpoint.card
+        return int(left / 2 / SLACK) // window_bytes(card.spec, len(card.legend))
 
     def frames(self, grid: FrameGrid, scale: float) -> Sized | None:
         """How frames of that size run; None where the budget is too small."""

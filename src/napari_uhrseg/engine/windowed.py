@@ -6,20 +6,26 @@
     -----------------              -------------------------------      --------------
     nearest pending block: which   forward, in slices of the batch
     of its windows show            size; logits into the Mergers of
-    something; a batch of views    their blocks; with a block's last
-    at a time, filled up from  ->  batch its labels                ->   store -> event
-    the next block
+    something, and are not kept    their blocks, and kept where other
+    from another block; a batch    blocks need them; with a block's
+    of views at a time, filled ->  last batch its labels           ->   store -> event
+    up from the next block
 """
 
+import math
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from napari_uhrseg.engine.borders import Borders
 from napari_uhrseg.engine.calibrate import release
 from napari_uhrseg.engine.device import out_of_memory
 from napari_uhrseg.engine.empty import Glass
@@ -31,7 +37,7 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.job import Focus, Job, Work, nearest
+from napari_uhrseg.engine.job import Focus, Job, Work, nearest, ranks
 from napari_uhrseg.engine.merge import Merger, Mosaic, make_merger, window_weights
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.writebehind import WriteBehind
@@ -52,27 +58,47 @@ class _Block:
     """
 
     roi: Roi
+    index: int
     valid: Mask | None = None
-    windows: list[Roi] = field(default_factory=list)
+    windows: deque[Roi] = field(default_factory=deque)
     skipped: int = 0
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    """What the read-ahead thread hands over: a batch of windows, each of a block.
+class _Step:
+    """A window of a block: ``kept`` from another block, or run for this one.
 
-    ``ended`` are the blocks whose last window this is; ``batch`` is None where they
-    need none.
+    ``keep``: other blocks will need it; ``instead`` of that one, which goes.
     """
 
-    windows: tuple[tuple[_Block, Roi], ...] = ()
+    block: _Block
+    window: Roi
+    kept: bool = False
+    keep: bool = False
+    instead: Roi | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What the read-ahead thread hands over: windows in order, of one or two blocks.
+
+    ``batch`` holds those that are to be run, None where there are none; ``ended`` are
+    the blocks that have no windows after these, ``gone`` the kept windows that no
+    block waits for any longer.
+    """
+
+    steps: tuple[_Step, ...] = ()
     batch: Batch | None = None
     ended: tuple[_Block, ...] = ()
+    gone: tuple[Roi, ...] = ()
 
 
 class WindowJob(Job):
-    """Holds the logits of two blocks at most, and the views of a few batches."""
+    """Holds the logits of two blocks at most, and the views of a few batches.
+
+    Also the logits of ``plan.sized.kept`` windows that lie across blocks.
+    """
 
     def __init__(self, work: Work, grid: Grid) -> None:
         super().__init__(work)
@@ -84,18 +110,23 @@ class WindowJob(Job):
 
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
         blocks = self.plan.blocks(self.pending())
-        total = sum(self._count(b) for b in blocks)
+        left = sum(self._count(b) for b in blocks)
+        # of what is left, so much has not been run for another block before
+        share = self.plan.windows / self.plan.at_most
         seen = done = failed = 0
         mergers: dict[Roi, Merger | Mosaic] = {}
+        kept: dict[Roi, Tensor] = {}
         items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
         with closing(items), closing(WriteBehind[BlockDone]()) as writing:
             for item in items:
                 # what was not run is off the clock
-                total -= sum(block.skipped for block in item.ended)
-                if item.batch is not None:
-                    yield from self._forward(item, mergers)
-                    seen += len(item.windows)
-                    yield self.progress(seen, total)
+                left -= sum(block.skipped for block in item.ended) + len(item.steps)
+                if item.steps:
+                    yield from self._forward(item, mergers, kept)
+                    seen += sum(not step.kept for step in item.steps)
+                    yield self.progress(seen, seen + math.ceil(left * share))
+                for window in item.gone:
+                    del kept[window]
                 for block in item.ended:
                     if block.error:
                         failed += 1
@@ -124,24 +155,33 @@ class WindowJob(Job):
         glass = self.glass()
         waiting = np.ones(len(blocks), bool)
         centers = np.array([b.center for b in blocks]).reshape(-1, 2)
+        regions = [self.plan.run_region(b) for b in blocks]
+        borders = Borders(regions, self.plan.sized.kept)
         held: list[_Block] = []  # blocks with windows still to be read
         for _ in blocks:
-            index = nearest(centers, waiting, focus() if focus else None)
+            view = focus() if focus else None
+            index = nearest(centers, waiting, view)
             waiting[index] = False
-            block = self._look(blocks[index], glass)
+            reach = regions[index].grow(self.run.window - 1)
+            borders.begin(index, reach, ranks(centers, view))
+            block = self._look(blocks[index], index, glass)
             if not block.windows:
-                yield _Item(ended=(block,))
+                yield _Item(ended=(block,), gone=borders.leave(index))
                 continue
             held.append(block)
-            size = self.plan.run.batch_size
-            while sum(len(b.windows) for b in held) >= size or len(held) >= OPEN:
-                yield self._batch(held)
+            while len(held) >= OPEN or self._full(held, borders):
+                yield self._batch(held, borders)
         while held:
-            yield self._batch(held)
+            yield self._batch(held, borders)
 
-    def _look(self, roi: Roi, glass: Glass | None) -> _Block:
+    def _full(self, held: list[_Block], borders: Borders) -> bool:
+        """Whether the blocks held have enough windows for a batch."""
+        windows = [w for block in held for w in block.windows]
+        return borders.to_run(windows) >= self.plan.run.batch_size
+
+    def _look(self, roi: Roi, index: int, glass: Glass | None) -> _Block:
         """A block, and those of its windows that have something to label."""
-        block = _Block(roi)
+        block = _Block(roi, index)
         if self.outside(roi):
             block.skipped = self._count(roi)
             return block
@@ -155,7 +195,7 @@ class WindowJob(Job):
                 if there and not (glass and glass.only(self.level0(window))):
                     block.windows.append(window)
         except ReadError as error:
-            return _Block(roi, skipped=len(windows), error=str(error))
+            return _Block(roi, index, skipped=len(windows), error=str(error))
         block.skipped = len(windows) - len(block.windows)
         if block.skipped and block.windows:
             answered = np.zeros((region.height, region.width), bool)
@@ -166,53 +206,96 @@ class WindowJob(Job):
         block.valid = valid
         return block
 
-    def _batch(self, held: list[_Block]) -> _Item:
+    def _batch(self, held: list[_Block], borders: Borders) -> _Item:
         """Read the next windows of the blocks held; lets go of those that end."""
-        size = self.plan.run.batch_size
-        windows: list[tuple[_Block, Roi]] = []
+        room = self.plan.run.batch_size
+        steps: list[_Step] = []
         parts: list[Batch] = []
         ended: list[_Block] = []
-        while held and len(windows) < size:
+        while held and room:
             block = held[0]
-            some = block.windows[: size - len(windows)]
-            del block.windows[: len(some)]
+            run: list[Roi] = []
+            some: list[Roi] = []
+            while block.windows:
+                if block.windows[0] not in borders:
+                    if len(run) == room:
+                        break
+                    run.append(block.windows[0])
+                some.append(block.windows.popleft())
             try:
-                parts.append(self.views(some))
-                windows += [(block, w) for w in some]
+                if run:
+                    parts.append(self.views(run))
+                steps += [self._step(block, w, borders) for w in some]
+                room -= len(run)
             except ReadError as error:
                 block.error = str(error)
                 block.skipped += len(some) + len(block.windows)
-                block.windows = []
+                block.windows.clear()
             if not block.windows:
                 ended.append(held.pop(0))
-        return _Item(tuple(windows), joined(parts) if parts else None, tuple(ended))
+        gone = tuple(w for block in ended for w in borders.leave(block.index))
+        batch = joined(parts) if parts else None
+        return _Item(tuple(steps), batch, tuple(ended), gone)
+
+    def _step(self, block: _Block, window: Roi, borders: Borders) -> _Step:
+        if window in borders:
+            return _Step(block, window, kept=True)
+        keep, instead = borders.keep(window, block.index)
+        return _Step(block, window, keep=keep, instead=instead)
 
     # -- on the caller's thread ---------------------------------------------
 
     def _forward(
-        self, item: _Item, mergers: dict[Roi, Merger | Mosaic]
+        self,
+        item: _Item,
+        mergers: dict[Roi, Merger | Mosaic],
+        kept: dict[Roi, Tensor],
     ) -> Iterator[Retried]:
         """Run the windows of one item, in halves when memory runs out."""
-        assert item.batch is not None
-        first = 0
-        while first < len(item.windows):
-            windows = item.windows[first : first + self.batch_size]
+        steps, ran = item.steps, 0
+        while steps:
+            # as many as hold a batch of windows to be run
+            runs = list(accumulate(not step.kept for step in steps))
+            count = bisect_right(runs, self.batch_size)
+            part, new = steps[:count], [s for s in steps[:count] if not s.kept]
             try:
-                for block, _ in windows:
-                    if block.roi not in mergers:
-                        mergers[block.roi] = self._merger(block.roi)
-                logits = self.logits(self._slice(item.batch, first, len(windows)))
+                for step in part:
+                    roi = step.block.roi
+                    if roi not in mergers:
+                        mergers[roi] = self._merger(roi)
+                if new:
+                    assert item.batch is not None
+                    logits = self.logits(self._slice(item.batch, ran, len(new)))
+                    self._keep(new, logits, kept)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 yield self._less(error, mergers)
                 continue
             at = 0
-            for roi, group in groupby(windows, key=lambda pair: pair[0].roi):
-                places = [window for _, window in group]
+            for (roi, before), group in groupby(part, lambda s: (s.block.roi, s.kept)):
+                places = [step.window for step in group]
+                if before:
+                    for place in places:
+                        one = kept[place].to(self.device)
+                        mergers[roi].add([place], one[None])
+                    continue
                 mergers[roi].add(places, logits[at : at + len(places)])
                 at += len(places)
-            first += len(windows)
+            steps, ran = steps[count:], ran + len(new)
+
+    def _keep(
+        self, steps: list[_Step], logits: Tensor, kept: dict[Roi, Tensor]
+    ) -> None:
+        """Keep what other blocks need, (K, window, window) each, in main memory.
+
+        May fail half way and be done again, in order.
+        """
+        for step, one in zip(steps, logits, strict=False):  # the batch is padded
+            if step.instead is not None:
+                kept.pop(step.instead, None)
+            if step.keep:
+                kept[step.window] = one.to("cpu", copy=True)
 
     def _slice(self, batch: Batch, first: int, count: int) -> Batch:
         """Padded to the batch's size: kernels depend on it."""
@@ -247,9 +330,9 @@ class WindowJob(Job):
             return partial(self.write_empty, block.roi)
         with torch.inference_mode():
             labels, confidence = merger.finish()
-        return partial(self._keep, block, merger.region, labels, confidence)
+        return partial(self._put_away, block, merger.region, labels, confidence)
 
-    def _keep(
+    def _put_away(
         self, block: _Block, region: Roi, labels: Labels, confidence: Labels
     ) -> None:
         """Put class indices and confidence of a region into the store."""

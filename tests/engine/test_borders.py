@@ -1,0 +1,250 @@
+"""Windows across the borders of blocks run once, and labels are as if they had not."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from toy import LEGEND, ToyNet, make_checkpoint
+
+from napari_uhrseg.engine import plan as plan_module
+from napari_uhrseg.engine.borders import Borders
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import (
+    BlockDone,
+    BlockFailed,
+    Finished,
+    Planned,
+    Progress,
+    Retried,
+)
+from napari_uhrseg.engine.grid import Grid
+from napari_uhrseg.engine.job import ranks
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.sizing import Sizer
+from napari_uhrseg.engine.windowed import WindowJob
+from napari_uhrseg.errors import ReadError
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import Roi, SegmentSettings
+
+GB = 1024**3
+BUDGET = MemoryBudget("cpu", 2 * GB, GB)
+OVERLAPPING = SegmentSettings(
+    device="cpu", precision="fp32", batch_size=4, threads=1, overlap=64
+)
+ROOM = 10**6
+
+
+class Exact(ToyNet):
+    """The same bits whatever the batch; counts windows, runs short at some calls."""
+
+    def __init__(self, short: tuple[int, ...] = ()) -> None:
+        super().__init__(256)
+        self.calls, self.short = 0, short
+
+    def forward(self, batch):
+        views = batch.views["local"]
+        if not views.is_meta and (views != 0).any():
+            self.calls += 1
+            if self.calls in self.short:
+                raise torch.OutOfMemoryError("fake device: out of memory")
+        return {"logits": views - views.flip(1) / 2}
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Blocks of a chunk; sets how many windows may be kept, and holds the run to it."""
+    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
+    limit, keep = [ROOM], WindowJob._keep
+
+    def watched(self, steps, logits, kept):
+        keep(self, steps, logits, kept)
+        assert len(kept) <= limit[0]
+
+    monkeypatch.setattr(WindowJob, "_keep", watched)
+    monkeypatch.setattr(Sizer, "_room", lambda *_: limit[0])
+    return lambda windows: limit.__setitem__(0, windows)
+
+
+def go(image, model=None, change=None, store=None, blocks=None, **kwargs):
+    """Segment, or only until so many blocks are done; the store and the events."""
+    store = store or LabelStore.create(None, image, LEGEND)
+    chosen = replace(OVERLAPPING, **change or {})
+    events, seen = (
+        segment(
+            image, make_checkpoint(model or Exact()), store, chosen, BUDGET, **kwargs
+        ),
+        [],
+    )
+    for event in events:
+        seen.append(event)
+        if isinstance(event, BlockDone) and event.done == blocks:
+            events.close()
+    ran = [e for e in seen if isinstance(e, Progress)]
+    assert all(a.done <= b.done for a, b in pairwise(ran))
+    assert all(e.done <= e.total for e in ran)
+    return store, seen
+
+
+def run_windows(events) -> int:
+    assert isinstance(events[-1], Finished)
+    return [e for e in events if isinstance(e, Progress)][-1].done
+
+
+def same(one: LabelStore, other: LabelStore) -> None:
+    np.testing.assert_array_equal(one.prediction[0][:], other.prediction[0][:])
+    np.testing.assert_array_equal(one.confidence[0][:], other.confidence[0][:])
+
+
+def test_each_window_runs_once_and_labels_are_as_without(picture, room):
+    image, model = picture(1500, 2300), Exact()
+    kept, events = go(image, model)
+    plan, last = events[0].plan, [e for e in events if isinstance(e, Progress)][-1]
+    assert last.done == last.total
+    assert isinstance(events[0], Planned)
+    assert run_windows(events) == plan.windows == len(plan.grid)
+    assert plan.computed_twice == 0
+    assert model.calls - 1 <= len(plan.grid) / 4 + 3  # hardly a batch is not full
+    room(0)
+    without, events = go(image)
+    plan = events[0].plan
+    assert run_windows(events) == plan.windows == plan.at_most > 1.2 * len(plan.grid)
+    same(kept, without)
+
+
+def test_windows_that_blocks_cut_run_once_without_overlap(picture, room):
+    image = picture(1500, 2300)
+    scaled = {"overlap": 0, "scale": 1.7}
+    kept, events = go(image, change=scaled)
+    assert run_windows(events) == len(events[0].plan.grid) < events[0].plan.at_most
+    room(0)
+    without, _ = go(image, change=scaled)
+    same(kept, without)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neither_room_nor_view_nor_a_stop_changes_a_label(picture, room, seed):
+    random = np.random.default_rng(seed)
+    image = picture(1500, 3300, seed)
+    change = {"overlap": int(random.integers(0, 200)), "batch_size": seed + 2}
+
+    def focus():  # the person pans
+        y, x = random.integers(0, 1500, 2)
+        return Roi(int(y), int(x), 10, 10) if seed % 3 else None
+
+    room(0)
+    without, at_most = go(image, change=change)
+    room(int(random.integers(1, 40)))
+    stopped, _ = go(image, change=change, focus=focus, blocks=3)
+    kept, events = go(image, change=change, focus=focus, store=stopped)
+    same(kept, without)
+    whole, events = go(image, change=change, focus=focus)
+    same(whole, without)
+    assert len(events[0].plan.grid) <= run_windows(events) < run_windows(at_most)
+
+
+def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
+    image = picture(1500, 2100)
+    whole, _ = go(image)
+    keep, fails = WindowJob._keep, iter([False] * 6 + [True])
+
+    def failing(self, steps, logits, kept):
+        if next(fails, False):  # in the middle of it
+            keep(self, steps[: len(steps) // 2], logits.flip(0), kept)
+            raise torch.OutOfMemoryError("fake device: out of memory")
+        keep(self, steps, logits, kept)
+
+    monkeypatch.setattr(WindowJob, "_keep", failing)
+    # the first call measures
+    store, events = go(image, Exact(short=(17,)))
+    retried = [e.batch_size for e in events if isinstance(e, Retried)]
+    assert retried == [2, 1]
+    assert run_windows(events) == len(events[0].plan.grid)
+    same(store, whole)
+
+
+@pytest.mark.parametrize("broken", [(1010, 1010), (1300, 1300)])
+def test_blocks_that_cannot_be_read_cost_their_neighbours_nothing(
+    picture, room, monkeypatch, broken
+):
+    image = picture(1500, 2100)
+    read = type(image).read
+
+    def fragile(self, roi, size=None, bands=None):
+        if roi.contains(Roi(*broken, 1, 1)):
+            raise ReadError("tile 7 is damaged")
+        return read(self, roi, size, bands)
+
+    monkeypatch.setattr(type(image), "read", fragile)
+    kept, events = go(image)
+    room(0)
+    without, other = go(image)
+    failed, before = (
+        {e.roi for e in seen if isinstance(e, BlockFailed)} for seen in (events, other)
+    )
+    assert failed == before != set()
+    same(kept, without)
+
+
+def test_glass_and_nodata_are_skipped_as_without(room):
+    slide = np.full((2400, 2400, 3), (240, 238, 242), np.uint8)
+    slide[700:1300, 200:1900] = (180, 90, 160)
+    slide[700:1300:3, 200:1900:5] = (120, 60, 130)
+    slide[1100:1700, 800:1200] = 0
+    image = Image.from_array(slide, name="slide", rgb=True, is_slide=True, nodata=0)
+    kept, events = go(image)
+    room(0)
+    without, other = go(image)
+    same(kept, without)
+    assert 0 < run_windows(events) < run_windows(other)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    window=st.integers(2, 70),
+    overlap=st.floats(0, 0.9),
+    side=st.integers(20, 90),
+    room=st.integers(0, 30),
+    random=st.randoms(use_true_random=False),
+)
+def test_what_is_kept_is_there_when_needed_and_never_more_than_there_is_room(
+    shape, window, overlap, side, room, random
+):
+    grid = Grid.make(shape, window, int(overlap * window), "even")
+    blocks = list(Roi(0, 0, *shape).tiles(side))
+    borders = Borders(blocks, room)
+    waiting, held, kept, ran = set(range(len(blocks))), [], set(), 0
+    centers = np.array([b.center for b in blocks])
+    while waiting or held:
+        # up to two blocks are begun before the windows of the first are gone through
+        if waiting and len(held) < 2:
+            view = Roi(random.randrange(300), random.randrange(300), 1, 1)
+            rank = ranks(centers, random.choice([view, None]))
+            block = min(waiting, key=lambda b: rank[b])
+            waiting.remove(block)
+            borders.begin(block, blocks[block].grow(window), rank)
+            held.append(block)
+            if random.random() < 0.1:  # nothing to label there
+                kept.difference_update(borders.leave(held.pop()))
+            continue
+        block = held.pop(0)
+        for place in grid.touching(blocks[block]):
+            if place in borders:
+                assert place in kept
+                continue
+            ran += 1
+            keep, instead = borders.keep(place, block)
+            kept.discard(instead)
+            if keep:
+                kept.add(place)
+            assert len(kept) <= room
+        kept.difference_update(borders.leave(block))
+    assert not kept
+    assert ran <= sum(grid.count(b) for b in blocks)
+    if room == 30 > len(grid):
+        assert ran <= len(grid)
