@@ -3,7 +3,9 @@
 The same network (a U-Net on ResNet-34, 256 pixel windows), windows, batch, overlap and
 precision. MONAI gets the image normalised and in memory, and gives logits in memory;
 ``segment`` reads a tiled JPEG file and leaves labels and confidence on the disk. A
-process each; memory is the highest resident memory above what was held before.
+process each; memory is the highest resident memory above what was held before. CPU
+seconds are those of all threads of the process: with ``OMP_NUM_THREADS=1`` and
+``OMP_WAIT_POLICY=PASSIVE`` they can be compared on a busy machine, too.
 Needs ``pip install monai``; nothing else here does.
 """
 
@@ -24,7 +26,8 @@ BATCH = 4
 
 def run(image: Path | None, checkpoint: Path | None) -> Table:
     del image, checkpoint
-    table = Table("pixels", "overlap", "precision", "", "seconds", "memory", "ratio")
+    table = Table("pixels", "overlap", "precision", "", "seconds", "CPU", "memory")
+    table.add_column("ratio (of CPU seconds)")
     table.title = "A plain sliding window: segment against MONAI"
     if find_spec("monai") is None:
         table.title += ": not measured, for want of it (pip install monai)"
@@ -34,24 +37,26 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
             file = tiled(Path(folder) / f"{side}.tif", side, "jpeg")
             for overlap in (0, 64) if side == SIDES[0] else (0,):
                 found = {w: _child(w, file, overlap) for w in ("MONAI", "segment")}
-                for who, (seconds, memory) in found.items():
+                for who, (seconds, cpu, memory) in found.items():
                     table.add_row(
                         f"{side:,} x {side:,}",
                         str(overlap),
                         "bf16",
                         who,
                         f"{seconds:.1f} s",
+                        f"{cpu:.1f} s",
                         f"{memory:,.0f} MB",
-                        f"{seconds / found['MONAI'][0]:.2f}",
+                        f"{seconds / found['MONAI'][0]:.2f} "
+                        f"({cpu / found['MONAI'][1]:.2f})",
                     )
     return table
 
 
-def _child(who: str, file: Path, overlap: int) -> tuple[float, float]:
+def _child(who: str, file: Path, overlap: int) -> tuple[float, float, float]:
     command = [sys.executable, "-W", "ignore", __file__, who, str(file), str(overlap)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, memory = json.loads(done.stdout.splitlines()[-1])
-    return seconds, memory
+    seconds, cpu, memory = json.loads(done.stdout.splitlines()[-1])
+    return seconds, cpu, memory
 
 
 def main(who: str, file: str, overlap: str) -> None:
@@ -100,12 +105,12 @@ def main(who: str, file: str, overlap: str) -> None:
 
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    start = time.monotonic()
+    start, used = time.monotonic(), time.process_time()
     job()
-    seconds = time.monotonic() - start
+    seconds, used = time.monotonic() - start, time.process_time() - used
     status = Path("/proc/self/status").read_text()
     most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    print(json.dumps((seconds, (most - before) / MB)))
+    print(json.dumps((seconds, used, (most - before) / MB)))
 
 
 if __name__ == "__main__":
