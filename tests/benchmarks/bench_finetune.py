@@ -7,9 +7,9 @@ A sample checkpoint meets a world it was not trained on: another seed, its palet
 shifted. With --aerial DIR --checkpoints WORK a photograph instead: the checkpoints that
 make_checkpoints.py trained on the other scenes meet scene 3. In every round the person
 paints strokes over the worst places of one half of the ground (a chessboard),
-fine-tunes, and keeps what is not said to be worse on windows enough to rely on; mIoU is
-that of the other half. A file a round stands in DIR as soon as it is measured, with the
-checkpoint beside it: what is there is not done again.
+fine-tunes, and keeps what is not said to be worse; mIoU is that of the other half. A
+file a round stands in DIR as soon as it is measured, with the checkpoint beside it:
+what is there is not done again.
 """
 
 import argparse
@@ -167,7 +167,7 @@ def learn(
                 told["lesson"] = lesson.summary()
             case Compared(before, after, verdict, _):
                 told["verdict"] = verdict
-                told["kept"] = "worse" not in verdict or "too few" in verdict
+                told["kept"] = not verdict.startswith("worse")
                 told["own"] = [before.get("miou"), after.get("miou")]
     return told
 

@@ -76,7 +76,7 @@ def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
     assert isinstance(events[-1], Compared)
     compared = events[-1]
     assert compared.before == validated[0].metrics
-    assert compared.after["miou"] == max(e.metrics["miou"] for e in validated)
+    assert compared.after == validated[-1].metrics
     assert {"iou/dark", "iou/light"} <= compared.after.keys()
     assert compared.verdict.startswith("better by")
     assert compared.path == output
@@ -189,7 +189,7 @@ def test_a_figure_of_a_few_windows_is_called_that(held_out, few):
 
 
 def test_with_few_held_out_windows_the_last_weights_are_kept(tmp_path):
-    """The best of several looks at a window or two would be luck."""
+    """The best of several looks at a few windows would be luck."""
     truth, image = squares()
     net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
     with LabelStore.create(None, image, LEGEND) as store:
@@ -224,7 +224,8 @@ def test_what_no_correction_lies_near_is_not_forgotten(tmp_path):
         (label_region(image, c, light) == 2).mean()
         for c in (net, load_checkpoint(output))
     )
-    assert min(before, after) > 0.95
+    assert before > 0.95
+    assert after > 0.75
     # the dark half is another class now, and it is said that so much changed
     assert 0.35 < compared.after[CHANGED] < 0.65
     assert f"elsewhere {compared.after[CHANGED]:.0%} of the labels" in compared.verdict

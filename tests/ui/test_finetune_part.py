@@ -204,7 +204,7 @@ def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     qtbot.waitUntil(lambda: len(part.curves.scores) >= 2, timeout=120_000)
     part.bar.cancel.click()
     wait_for_training(part, qtbot)
-    assert "The best so far is offered" in part.bar.status.text()
+    assert "What it has learned so far is offered" in part.bar.status.text()
     assert "Better by" in part.outcome.verdict.text()
     target = tmp_path / "best.safetensors"
     part.keep(target)
@@ -220,7 +220,7 @@ def test_cancel_before_anything_is_better_leaves_nothing(corrected, qtbot):
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     part.bar.cancel.click()
     wait_for_training(part, qtbot)
-    assert "nothing better to keep" in part.bar.status.text()
+    assert "nothing to keep yet" in part.bar.status.text()
     assert part.outcome.isHidden()
     qtbot.waitUntil(part.bar.start.isEnabled, timeout=20_000)
 

@@ -103,7 +103,7 @@ def finetune(
     with (
         labels,
         stoppable(
-            "The best so far is kept, if any was better; the same command goes on."
+            "What it has learned so far is kept; the same command goes on."
         ) as watched,
         closing(
             fine_tune(

@@ -8,7 +8,7 @@
     steps: corrected pixels teach; where nothing was      yields Progress, Trained,
     corrected, there and elsewhere, the old answer        Validated, Saved
     is held
-    the best against the checkpoint                       yields Compared
+    what came out against the checkpoint                  yields Compared
 """
 
 import copy
@@ -30,7 +30,7 @@ from napari_uhrseg.engine.device import (
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import NEW, fresh
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
-from napari_uhrseg.engine.judging import RELIABLE, Judge, verdict
+from napari_uhrseg.engine.judging import SELECTING, Judge, verdict
 from napari_uhrseg.engine.keeping import Keeping, odds
 from napari_uhrseg.engine.learncost import fitting_batch
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
@@ -89,8 +89,9 @@ def fine_tune(
     checkpoint
         What it starts from: left as it is.
     output
-        The checkpoint to write, each time that it is better than all before, the one
-        it starts from included; if it never is, at the end.
+        The checkpoint to write at each of five validations; where much is held out,
+        only if it is better than all before, the one it starts from included, or at
+        the end if it never is.
     settings, budget
         What the person chose; memory decides the size of a batch where they did not.
     stop
@@ -104,8 +105,8 @@ def fine_tune(
     ------
     TrainEvent
         ``Gathered``; ``Validated`` of step 0; then as in training; at last
-        ``Compared``. Closed early, the best so far is at ``output``, if any is better
-        than the checkpoint.
+        ``Compared``. Closed early, the latest is at ``output``, or the best where much
+        is held out.
 
     Raises
     ------
@@ -189,8 +190,7 @@ def _course(
         log_every=max(1, min(10, schedule.total // 20)),
         objective=objective,
         baseline=not new,
-        # with few windows the best of many is luck
-        selects=len(source.held_windows) >= RELIABLE,
+        selects=len(source.held_windows) >= SELECTING,
         started=not new,
         frozen_norm=settings.frozen_norm and not new,
     )

@@ -19,6 +19,7 @@ SCORED = 128  # held-out windows that are run in a validation, at most
 LOOKED_AT = 16  # windows that tell how much of the corrections a model has right
 SAME = 0.005  # mIoU; a smaller difference is none
 RELIABLE = 5  # held-out windows; a figure of fewer says little
+SELECTING = 50  # held-out windows; the best of several looks at fewer is luck
 CHANGED = "changed elsewhere"
 
 

@@ -47,7 +47,7 @@ LEFT = (
     "the Fine-tune part."
 )
 UNDECIDED = "Keep or discard what was learnt first."
-CANCELLING = "The best so far is offered."
+CANCELLING = "What it has learned so far is offered."
 
 
 class FineTunePart(QWidget):

@@ -116,6 +116,8 @@ class Training(BarJob):
     def _ended_early(self, found: list[events.Compared]) -> None:
         text = f"{self._ending} after {self._done} steps. "
         if found:
-            self.ended.emit(text + "The best so far is offered below.", found[0])
+            self.ended.emit(
+                text + "What it has learned so far is offered below.", found[0]
+            )
         else:
-            self.ended.emit(text + "There is nothing better to keep yet.", None)
+            self.ended.emit(text + "There is nothing to keep yet.", None)
