@@ -83,3 +83,109 @@ def test_what_cannot_be_is_said_and_nothing_changed(store, tmp_path):
         assert result.exit_code == 1
         assert said in " ".join(result.stderr.split())
     assert (shown(store) == 2).all()
+
+
+def as_json(*arguments: object):
+    result = correct(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_it_says_what_is_corrected_by_class_and_place(store, tmp_path):
+    assert "Nothing is corrected" in correct(store).stdout
+    correct(store, squares(tmp_path / "a.geojson", "road", None, None, "lake"))
+    said = correct(store).stdout
+    assert "road" in said
+    assert "2,500" in said
+    found = as_json(store)
+    assert found["counts"] == {"road": 2500, "lake": 2500}
+    pixels = [p["pixels"] for p in found["places"]]
+    # in cells of 256 pixels, of which two that touch are one place
+    assert pixels == [{"road": 2500, "lake": 2500}]
+    assert found["places"][0]["roi"]["height"] == 256
+
+
+def test_what_is_shown_is_confirmed_in_a_rectangle_and_in_polygons(store, tmp_path):
+    result = correct(store, "--confirm", "290,0,50,30")  # reaches outside the image
+    assert result.exit_code == 0, result.output
+    assert "Confirmed: lake +300 px." in result.stdout
+    file = squares(tmp_path / "a.geojson", None, "pond")
+    found = as_json(store, "--confirm", file)
+    assert (found["regions"], found["changed"]) == (2, {"lake": 5000})
+    assert as_json(store)["counts"] == {"lake": 5300}
+    with LabelStore.open(store) as opened:
+        truth = np.zeros(SHAPE)
+        truth[290:, :30] = truth[:50, :50] = truth[:50, 100:150] = 2
+        np.testing.assert_array_equal(opened.correction[0][:], truth)
+
+
+def test_corrections_are_reverted_in_a_rectangle_and_in_polygons(store, tmp_path):
+    file = squares(tmp_path / "a.geojson", "road", "road")
+    correct(store, file)
+    result = correct(store, "--revert", "0,0,10,400")
+    assert "Reverted: road -1,000 px." in result.stdout
+    truth = np.full(SHAPE, 2)
+    truth[10:50, :50] = truth[10:50, 100:150] = 1
+    np.testing.assert_array_equal(shown(store), truth)
+    assert as_json(store, "--revert", file)["changed"] == {"road": -4000}
+    assert (shown(store) == 2).all()
+    assert "no pixel changed" in correct(store, "--revert", file).stdout
+
+
+def test_changes_are_taken_back_and_done_again_one_by_one(store, tmp_path):
+    correct(store, squares(tmp_path / "a.geojson", "road", "road"))
+    correct(store, "--confirm", "0,0,10,60")
+    result = correct(store, "--undo")
+    assert "Taken back, at 0,50,10,10: lake -100 px." in result.stdout
+    found = as_json(store, "--undo")
+    assert found["roi"] == {"y": 0, "x": 100, "height": 50, "width": 50}
+    assert found["changed"] == {"road": -2500}
+    result = correct(store, "--undo")
+    assert "Taken back, at 0,0,50,50: road -2,500 px." in result.stdout
+    assert "no more to undo" in result.stdout
+    assert (shown(store) == 2).all()
+    assert "nothing to undo" in correct(store, "--undo").stderr
+    assert "Done again, at 0,0,50,50" in correct(store, "--redo").stdout
+    assert as_json(store)["counts"] == {"road": 2500}
+
+
+def test_a_large_undo_that_is_stopped_is_not_made(store, monkeypatch):
+    """Ctrl-C between its parts: what was taken back of it is put back."""
+    import os
+    import signal
+
+    from napari_uhrseg.io import corrections
+
+    monkeypatch.setattr(corrections, "PART", 64)
+    correct(store, "--confirm", "0,0,300,400")
+    write = corrections.Corrections._write
+    written = []
+
+    def slow(self, part, way):
+        written.append(way)
+        if len(written) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        write(self, part, way)
+
+    monkeypatch.setattr(corrections.Corrections, "_write", slow)
+    result = correct(store, "--undo")
+    assert result.exit_code == 130
+    assert "whole, or not at all" in " ".join(result.stderr.split())
+    assert written == ["undo"] * 3 + ["redo"] * 3
+    assert as_json(store)["counts"] == {"lake": 300 * 400}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--confirm", "1,2,3,4", "--undo"), "one at a time"),
+        (("--class", "road"), "for a file of polygons"),
+        (("--revert", "1,2,3"), "is no rectangle"),
+        (("--confirm", "1,2,0,4"), "is no rectangle"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(store, options, said):
+    result = correct(store, *options)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert as_json(store)["counts"] == {}

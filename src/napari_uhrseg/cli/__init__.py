@@ -6,6 +6,7 @@ that ``--help`` and ``info`` come at once.
 
 import typer
 
+from napari_uhrseg.cli.classes import classes
 from napari_uhrseg.cli.console import common, told
 from napari_uhrseg.cli.correct import correct
 from napari_uhrseg.cli.demo import demo
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for command in (info, train, segment, correct, finetune, export, areas, evaluate, demo):
+for command in (info, train, segment, classes, correct, finetune, export, areas,
+                evaluate, demo):  # fmt: skip
     app.command()(told(command))
 app.command("import")(told(import_))

@@ -63,19 +63,21 @@ def common(
 
 @contextmanager
 def stoppable(
-    how_to_go_on: str,
+    how_to_go_on: str, *, gently: bool = False
 ) -> Iterator[Callable[[Iterator[Any]], Iterator[Any]]]:
     """Ctrl-C and a termination signal end the block cleanly, saying how to go on.
 
     Gives a function to pass events through: Python drops an interrupt that comes
     while it runs a finaliser, and the next event then ends the block after all.
+    ``gently``: only between events, so that none is left half done.
     """
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        raise KeyboardInterrupt
+        if not gently:
+            raise KeyboardInterrupt
 
     def watched(events: Iterator[Any]) -> Iterator[Any]:
         for event in events:

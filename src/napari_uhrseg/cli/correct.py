@@ -1,4 +1,4 @@
-"""``napari-uhrseg correct``: polygons or a mask of another program as corrections."""
+"""``napari-uhrseg correct``: corrections from files, looked at, taken back."""
 
 from contextlib import closing
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from napari_uhrseg.cli.classes import there_are
 from napari_uhrseg.cli.console import err, follow, json_line, out, stoppable
+from napari_uhrseg.cli.corrected import change_regions, show_corrections, turn_back
 from napari_uhrseg.cli.export import StoreArgument
 from napari_uhrseg.cli.options import JsonOption
 from napari_uhrseg.errors import OpenError, StoreError
@@ -16,31 +18,74 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.types import Legend
 
     Watched = Callable[[Iterator[Any]], Iterator[Any]]
+
+WHERE = "Y,X,HEIGHT,WIDTH|FILE"  # a rectangle in pixels, or polygons
 
 
 def correct(
     store: StoreArgument,
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help="Polygons (GeoJSON) or a mask (any image format)."),
-    ],
+    ] = None,
     class_name: Annotated[
         str | None,
         typer.Option(
             "--class", help="What polygons become that name no class of the store."
         ),
     ] = None,
+    confirm: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the labels shown in a region corrections.", metavar=WHERE
+        ),
+    ] = None,
+    revert: Annotated[
+        str | None,
+        typer.Option(
+            help="Erase the corrections in a region, back to the prediction.",
+            metavar=WHERE,
+        ),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take the last change back.")
+    ] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Do again what was taken back last.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Make polygons or a mask corrections of a label store.
+    """Correct a label store: from polygons or a mask, or by one of the options.
+
+    With neither, say what is corrected: pixels by class, and the places.
 
     Polygons name their class as QuPath and GIS write it; a mask's values are class
     numbers, or the legend's colours. What is of no class of the store is left out, and
-    said. Ctrl-C keeps what is done; in the window all can be undone.
+    said. Ctrl-C keeps what is done. Each polygon, mask or region is one change to undo,
+    here or in the window.
     """
+    asked = (file, confirm, revert, undo or None, redo or None)
+    if sum(each is not None for each in asked) > 1:
+        raise typer.BadParameter(
+            "A file, --confirm, --revert, --undo and --redo are one at a time."
+        )
+    if class_name is not None and file is None:
+        raise typer.BadParameter("--class is for a file of polygons.")
+    if file is not None:
+        _from_file(store, file, class_name, json)
+    elif confirm is not None:
+        change_regions(store, "confirm", confirm, json)
+    elif revert is not None:
+        change_regions(store, "revert", revert, json)
+    elif undo or redo:
+        turn_back(store, "undo" if undo else "redo", json)
+    else:
+        show_corrections(store, json)
+
+
+def _from_file(store: str, file: Path, class_name: str | None, json: bool) -> None:
     from napari_uhrseg.io.corrections import Corrections
     from napari_uhrseg.io.labels import LabelStore
 
@@ -76,7 +121,7 @@ def _polygons(
     legend = corrections.store.legend
     otherwise = None if class_name is None else legend.named(class_name)
     if class_name is not None and otherwise is None:
-        raise StoreError(f"The store has no class {class_name!r}.", _there_are(legend))
+        raise StoreError(f"The store has no class {class_name!r}.", there_are(legend))
     pairs, left = [], dict[str, int]()
     for polygon, name in read_polygons(path, corrections.store):
         label = (legend.named(name) if name else None) or otherwise
@@ -87,7 +132,7 @@ def _polygons(
     if not pairs:
         raise OpenError(
             f"No polygon of {path.name} names a class of the store.",
-            f"Say what they are with --class. {_there_are(legend)}",
+            f"Say what they are with --class. {there_are(legend)}",
         )
     with closing(fill_all(corrections, pairs)) as parts:  # type: ignore[type-var] # a generator, though only said to iterate
         follow(watched(parts), "Correcting", json)
@@ -114,12 +159,8 @@ def _mask(
     if not table:
         raise OpenError(
             f"No value of {path.name} is a class of the store.",
-            f"Import it in the window, which asks what each is. {_there_are(legend)}",
+            f"Import it in the window, which asks what each is. {there_are(legend)}",
         )
     with closing(corrections.import_labels(mask, table)) as parts:  # type: ignore[type-var] # likewise
         follow(watched(parts), "Correcting", json)
     return left
-
-
-def _there_are(legend: "Legend") -> str:
-    return f"There are: {', '.join(c.name for c in legend)}."

@@ -244,6 +244,12 @@ class Corrections:
             step = self._next(way)
             return 0 if step is None else len(step.parts)
 
+    def bounds_of(self, way: Way) -> Roi | None:
+        """Where the next undo or redo changes something; None where there is none."""
+        with self._turn:
+            step = self._next(way)
+            return None if step is None else step.bounds
+
     # -- what there is ----------------------------------------------------------
 
     @property

@@ -4,7 +4,7 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 "run pixels" are those of the scale a run works at (level-0 pixels times 1/scale).
 """
 
-from napari_uhrseg.types.card import Card, LabelClass, Legend
+from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
 from napari_uhrseg.types.corrections import Place, Stroke
 from napari_uhrseg.types.learning import FineTuneSettings
 from napari_uhrseg.types.rois import Polygon, Region, Roi
@@ -12,6 +12,7 @@ from napari_uhrseg.types.runs import Block, Labels, Mask, Run, SegmentSettings
 from napari_uhrseg.types.specs import InputSpec, Recipe, Stage, View
 
 __all__ = [
+    "COLORS",
     "Block",
     "Card",
     "FineTuneSettings",

@@ -7,6 +7,10 @@ from typing import Any, Self
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.types.specs import InputSpec, View
 
+# for classes whose colour nobody chose
+COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4",
+          "#f032e6", "#bfef45", "#9a6324", "#469990")  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class LabelClass:
@@ -65,6 +69,11 @@ class Legend:
         now = (c for c in self.classes if c.name == name)
         before = (c for c in self.classes if name in c.former)
         return next(now, None) or next(before, None)
+
+    def spare_color(self) -> str:
+        """A colour that no class has, as long as there is one."""
+        taken = {c.color for c in self.classes}
+        return next((c for c in COLORS if c not in taken), COLORS[0])
 
     def renamed(self, class_id: int, name: str) -> "Legend":
         """With another name for a class. Raises ValueError where it is taken."""

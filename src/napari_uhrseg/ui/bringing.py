@@ -18,8 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.io.polygons import fill_all
-from napari_uhrseg.types import LabelClass, Legend, Polygon
-from napari_uhrseg.ui.classes import COLORS
+from napari_uhrseg.types import COLORS, LabelClass, Legend, Polygon
 from napari_uhrseg.ui.jobs import Job, Jobs
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.legend import swatch

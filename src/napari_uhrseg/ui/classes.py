@@ -16,9 +16,6 @@ from napari_uhrseg.ui.rows import push_button
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
-COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4",
-          "#f032e6", "#bfef45", "#9a6324", "#469990")  # fmt: skip
-
 
 class ClassesPart(QWidget):
     """The legend and, while labels are shown, a button to change its classes."""
@@ -69,8 +66,7 @@ class ClassesPart(QWidget):
     def _add(self) -> None:
         name, agreed = QInputDialog.getText(self, "Add a class", "Name of the class:")
         if agreed and name.strip() and self._view is not None:
-            taken = {c.color for c in self._view.legend}
-            color = next((c for c in COLORS if c not in taken), COLORS[0])
+            color = self._view.legend.spare_color()
             new = Legend((LabelClass(1, name.strip(), color),))
             self._change("add_classes", new)
 

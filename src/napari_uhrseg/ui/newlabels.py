@@ -13,8 +13,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.classes import COLORS
+from napari_uhrseg.types import COLORS, LabelClass, Legend
 from napari_uhrseg.ui.rows import note, push_button
 
 CLASSES = 3  # rows to begin with

@@ -1,0 +1,105 @@
+"""``napari-uhrseg classes``: what the panel's Classes menu does, without a window."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_uhrseg.cli import app
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend, Roi
+
+LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
+SHAPE = 300, 400
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A quarter road and the rest lake; 500 pixels corrected to road."""
+    picture = Image.from_array(np.zeros(SHAPE, np.uint8), name="slide")
+    with LabelStore.create(tmp_path / "labels.zarr", picture, LEGEND) as made:
+        for level in made.prediction:
+            level[:] = 2
+            level[:, : level.shape[1] // 4] = 1
+        with Corrections.open(made) as corrections:
+            list(corrections.fill(Roi(0, 0, 10, 50), 1))
+    return tmp_path / "labels.zarr"
+
+
+def classes(*arguments: object):
+    return CliRunner().invoke(app, ["classes", *(str(a) for a in arguments)])
+
+
+def listed(store):
+    result = classes(store, "--json")
+    assert result.exit_code == 0, result.output
+    return {c["name"]: c for c in json.loads(result.stdout)["classes"]}
+
+
+def test_it_lists_the_classes_with_shares_and_corrections(store):
+    road, lake = listed(store).values()
+    assert road == {
+        "id": 1, "name": "road", "color": "#ff8000", "merged_into": None,
+        "share": 0.25, "corrected": 500,
+    }  # fmt: skip
+    assert (lake["share"], lake["corrected"]) == (0.75, 0)
+    said = classes(store).stdout
+    for word in ("road", "lake", "#ff8000", "25.0%", "75.0%", "500"):
+        assert word in said
+
+
+def test_classes_are_added_renamed_recoloured_and_merged(store):
+    result = classes(
+        store, "--add", "bridge=#808080", "--add", "path", "--rename", "lake=water",
+        "--color", "water=#00FFFF", "--merge", "path=road", "--merge", "water=road",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "water (shown as road)" in result.stdout
+    found = listed(store)
+    assert [c["id"] for c in found.values()] == [1, 2, 3, 4]
+    assert found["bridge"]["color"] == "#808080"
+    assert found["water"]["color"] == "#00ffff"
+    assert found["path"]["color"] not in ("#ff8000", "#0000ff", "#808080")
+    assert found["path"]["merged_into"] == found["water"]["merged_into"] == "road"
+    assert found["road"]["share"] == 1
+    with LabelStore.open(store) as opened:
+        assert (opened.shown(Roi(0, 0, *SHAPE)) == 1).all()
+    assert classes(store, "--merge", "water=water").exit_code == 0
+    assert listed(store)["water"]["merged_into"] is None
+    assert listed(store)["road"]["share"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--add", "road"), 1, "There is a class 'road'"),
+        (("--rename", "sea=water"), 1, "no class 'sea'. There are: road, lake, new"),
+        (("--rename", "road=lake"), 1, "stay as they were"),
+        (("--color", "road=red"), 2, "'red' is no colour"),
+        (("--merge", "road"), 2, "with = between"),
+        (("--merge", "road=sea"), 1, "no class 'sea'"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_changed(store, options, code, said):
+    result = classes(store, "--add", "new", *options)
+    assert result.exit_code == code
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert list(listed(store)) == ["road", "lake"]
+
+
+def test_classes_that_are_merged_into_each_other_are_refused(store):
+    assert classes(store, "--merge", "lake=road").exit_code == 0
+    result = classes(store, "--merge", "road=lake")
+    assert result.exit_code == 1
+    assert "Take the other merge back first" in " ".join(result.stderr.split())
+
+
+def test_while_a_run_writes_classes_are_shown_and_not_changed(store):
+    with LabelStore.open(store, write=True):
+        assert list(listed(store)) == ["road", "lake"]
+        result = classes(store, "--add", "new")
+    assert result.exit_code == 1
+    assert "another window or process" in " ".join(result.stderr.split())
