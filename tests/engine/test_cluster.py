@@ -15,7 +15,9 @@ from s3server import s3_server
 from toy import LEGEND
 
 import napari_uhrseg
+from napari_uhrseg.engine import clusterflight
 from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
+from napari_uhrseg.engine.clusterflight import A_WORKER
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
     BlockDone,
@@ -321,6 +323,44 @@ def test_what_is_looked_at_comes_first(cluster, files, tmp_path):
     assert 7 in order[:4]
     assert min(order[:3]) >= 3
     assert max(order[-3:]) <= 4
+
+
+@pytest.mark.parametrize("name", ["slow", "slow_frames"])
+def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
+    cluster, files, image, store, alone, name
+):
+    """To pause is to ask for no more events, as the window does."""
+    checkpoint = files / f"{name}.safetensors"
+    run = segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET)
+    for event in run:
+        if isinstance(event, BlockDone | LabelsShown):
+            break
+    end = time.monotonic() + 60
+    while any(cluster.processing().values()) and time.monotonic() < end:
+        time.sleep(0.05)  # what is on its way is finished
+    begun = [store.shown(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)]
+    assert sum(begun) == A_WORKER * 2 < len(begun)
+    time.sleep(0.5)
+    again = [store.shown(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)]
+    assert again == begun
+    rest = list(run)
+    assert isinstance(rest[-1], Finished)
+    assert not of(BlockFailed, rest)
+    assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
+
+
+def test_the_last_block_may_take_longer_than_workers_are_waited_for(
+    cluster, tmp_path, monkeypatch
+):
+    """They are there, only busy, and nothing is left to send them."""
+    monkeypatch.setattr(clusterflight, "LOOK", 0.1)
+    monkeypatch.setattr(clusterflight, "ALONE", 1.0)
+    image = open_image(cluster_toys.save_picture(tmp_path / "one.tif", 600, 600))
+    slow = cluster_toys.save(tmp_path / "net.safetensors", "windows", wait=1.0).path
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
+        events = list(segment_on_cluster(cluster, image, slow, store, ONE, BUDGET))
+    assert len(of(BlockDone, events)) == 1
+    assert isinstance(events[-1], Finished)
 
 
 def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store):

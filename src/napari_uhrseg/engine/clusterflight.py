@@ -48,6 +48,10 @@ DEATHS = (
     "The workers that ran it died, one after the other. Their logs say why; often it "
     "is too little memory."
 )
+GONE = (
+    "The scheduler cannot be reached any more.",
+    "Start it again and segment again: what is done stays.",
+)
 
 
 class Stopped(Exception):
@@ -82,13 +86,20 @@ class Flight:
 
     def room(self) -> bool:
         """Whether another task should be sent."""
-        now = time.monotonic()
-        if now > self._looked + LOOK:
-            self._looked = now
-            self._workers = len(self._client.nthreads())
-            if self._workers:
-                self._met = now
+        self._look()
         return len(self._futures) < A_WORKER * max(1, self._workers)
+
+    def _look(self) -> None:
+        """How many workers there are now, where the last look is a while ago."""
+        if time.monotonic() <= self._looked + LOOK:
+            return
+        try:
+            self._workers = len(self._client.nthreads())
+        except OSError as error:
+            raise ClusterError(*GONE) from error
+        self._looked = time.monotonic()
+        if self._workers:
+            self._met = self._looked
 
     def send(
         self,
@@ -125,6 +136,7 @@ class Flight:
         try:
             key = self._landed.get(timeout=WAIT)
         except queue.Empty:
+            self._look()  # `room` is not asked where nothing is left to send
             if time.monotonic() > self._met + ALONE:
                 raise ClusterError(
                     f"The cluster has had no workers for {ALONE:.0f} seconds.",
@@ -170,10 +182,7 @@ def answer(future: "Future") -> Any:
     except KilledWorker as error:
         raise WorkersDied(DEATHS, "Give them less to do, or more memory.") from error
     except (CancelledError, OSError, TimeoutError) as error:
-        raise ClusterError(
-            "The scheduler cannot be reached any more.",
-            "Start it again and segment again: what is done stays.",
-        ) from error
+        raise ClusterError(*GONE) from error
     except ImportError as error:
         raise ClusterError(
             f"A worker cannot run this package: {error}.",
