@@ -134,21 +134,21 @@ def forest(ground: Ground, given: Labels, seed: int) -> Labels:
 
 def network(
     ground: Ground, given: Labels, seed: int, args: argparse.Namespace
-) -> tuple[Labels, float]:
-    """Labels of the view, and the CPU seconds that the training took."""
+) -> tuple[Labels, tuple[float, float]]:
+    """Labels of the view, and the seconds and CPU seconds that the training took."""
     start = fresh(args.method, args.arguments, ground.legend, ground.image,
                   args.encoder, pretrained=args.pretrained, seed=seed)  # fmt: skip
     output = args.work / f"scratch-{ground.image.name.replace(' ', '-')}.safetensors"
     settings = FineTuneSettings(steps=args.steps, seed=seed, device="cpu")
     with LabelStore.create(None, ground.image, ground.legend) as store:
         write_levels(store.correction, Roi(0, 0, *given.shape), given, coarser_labels)
-        clock = time.process_time()
+        clock, began = time.process_time(), time.monotonic()
         for event in fine_tune(
             ground.image, start, store, output, settings, overwrite=True
         ):
             if isinstance(event, Compared):
                 break
-        took = time.process_time() - clock
+        took = time.monotonic() - began, time.process_time() - clock
     return labels_of(load_checkpoint(output), ground), took
 
 
@@ -180,7 +180,9 @@ def main() -> None:
                   f"forest {theirs:.3f} in {spent:.0f} CPU s", flush=True)  # fmt: skip
             found, took = network(ground, given, seed, args)
             ours = miou(found, ground, given)
-            print(f"    network {ours:.3f} in {took:.0f} CPU s", flush=True)
+            seconds, cpu = took
+            print(f"    network {ours:.3f} in {seconds:.0f} s ({cpu:.0f} CPU s)",
+                  flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

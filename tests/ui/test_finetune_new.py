@@ -58,7 +58,7 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     (dialog,) = part.findChildren(NewModelDialog)
     assert "dark, light" in dialog.classes.text()
     dialog.accept()
-    assert part.form.length.currentText().startswith("Thorough")
+    assert part.form.length.currentText().startswith("From nothing")
     set_by_hand(part, steps=4, batch_size=2)
     assert "window" in wait_for_lesson(part, qtbot)
     train(part, qtbot)

@@ -43,12 +43,12 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
 from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
-from napari_uhrseg.types.learning import QUICK
+from napari_uhrseg.types.learning import FIRST, QUICK
 
 __all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
 
 RATE = 5e-4
-FIRST, FIRST_RATE = 400, 2e-3  # of a network that starts from nothing
+FIRST_RATE = 2e-3  # of a network that starts from nothing
 
 
 def lesson(

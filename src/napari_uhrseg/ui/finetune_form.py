@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import FineTuneSettings, Roi
-from napari_uhrseg.types.learning import QUICK, THOROUGH
+from napari_uhrseg.types.learning import FIRST, QUICK, THOROUGH
 from napari_uhrseg.ui.finetune_work import NewModel
 from napari_uhrseg.ui.form import Form
 from napari_uhrseg.ui.rows import add_row, combo, form_of, push_button
@@ -41,6 +41,7 @@ class TeachForm(QWidget):
         other.setMaximumWidth(32)
         self.length = combo("More steps learn more, and take longer.")
         self.length.addItem(f"Quick: {QUICK} steps", QUICK)
+        self.length.addItem(f"From nothing: {FIRST} steps", FIRST)
         self.length.addItem(f"Thorough: {THOROUGH} steps", THOROUGH)
         self.length.addItem("By hand", HAND)
         self.hand = Form(FineTuneSettings, BY_HAND)
@@ -93,7 +94,7 @@ class TeachForm(QWidget):
     def use_new(self, model: NewModel) -> None:
         """Start from a network that has learned nothing."""
         self._new = model
-        self.length.setCurrentIndex(self.length.findData(THOROUGH))
+        self.length.setCurrentIndex(self.length.findData(FIRST))
         self._choose(f"{model.name}, {model.encoder.removeprefix('tu-')}", NEW)
 
     def use(self, path: Path) -> None:
