@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from napari_uhrseg.engine.readahead import DEPTH, ReadAhead
 
@@ -40,3 +41,22 @@ def test_close_ends_the_thread_though_nobody_takes_the_items():
     ahead.close()
     assert not alive()
     assert len(made) <= DEPTH + 3
+
+
+def test_torch_has_one_thread_where_items_are_made_and_all_of_them_elsewhere() -> None:
+    def threads() -> list[int]:
+        found: list[int] = []
+        other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        return found
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ahead = ReadAhead(torch.get_num_threads() for _ in range(3))
+        assert (torch.get_num_threads(), threads()) == (2, [2])
+        assert list(ahead) == [1, 1, 1]
+        assert (torch.get_num_threads(), threads()) == (2, [2])
+    finally:
+        torch.set_num_threads(before)
