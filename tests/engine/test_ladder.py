@@ -29,6 +29,8 @@ class Refusing(LivePeak):
     limit = 1 << 60
 
     def _count(self, storage):
+        if storage.device.type == "meta":  # holds no memory
+            return
         before = self.peak
         self.peak = 0
         super()._count(storage)
@@ -82,9 +84,10 @@ def limited(image, limit, fall_back=None, on=None, stop=None):
     for event in events:
         seen.append(event)
         if isinstance(event, Progress) and event.done == 16:
-            checkpoint.model.limit = limit
+            job = events.gi_yieldfrom.gi_frame.f_locals["self"]
+            job.model.limit = limit
             if on is not None:
-                on(events.gi_yieldfrom.gi_frame.f_locals["self"], checkpoint.model)
+                on(job, job.model)
     return store, seen
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
-from napari_uhrseg.engine.device import devices
+from napari_uhrseg.engine.device import devices, running
+from napari_uhrseg.engine.prepare import prepared, prepared_bytes
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
@@ -230,3 +232,55 @@ def test_weights_that_cannot_be_fetched(encoder, monkeypatch, tmp_path):
     with pytest.raises(CheckpointError, match="ImageNet weights") as error:
         make("plain", encoder=encoder, pretrained=True)
     assert "--no-pretrained" in error.value.hint
+
+
+def trained(name: str) -> Segmenter:
+    """With normalisation as after a training: no means of 0, no factors of 1."""
+    model = make(name).eval()
+    for part in model.training_only:  # in no checkpoint
+        owner, _, last = part.rpartition(".")
+        setattr(model.get_submodule(owner), last, None)
+    generator = torch.Generator().manual_seed(2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values, least in (
+                (module.running_mean, -0.5),
+                (module.running_var, 0.5),
+                (module.weight.data, 0.5),
+                (module.bias.data, -0.5),
+            ):
+                values.copy_(least + torch.rand(values.shape, generator=generator))
+    return model
+
+
+def norms(model: nn.Module) -> int:
+    return sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+
+
+def answers(model: Segmenter, precision: str) -> torch.Tensor:
+    batch = make_batch(model).to(torch.device("cpu"))
+    with running(torch.device("cpu"), precision):
+        return model(batch)["logits"].float()
+
+
+def test_made_ready_to_run_it_answers_as_before_without_its_batch_norms(name):
+    model = trained(name)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    expected = answers(model, "fp32")
+    ready = prepared(model, "fp32")
+    assert norms(model) > 0
+    assert norms(ready) == 0
+    assert (answers(ready, "fp32") - expected).abs().max() < 1e-4 * expected.std()
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+
+
+def test_in_half_precision_it_is_no_further_from_the_truth_and_takes_half(name):
+    model = trained(name)
+    truth = answers(model, "fp32")
+    own = (answers(model, "bf16") - truth).abs().mean()
+    ready = prepared(model, "bf16")
+    assert (answers(ready, "bf16") - truth).abs().mean() < 1.5 * own
+    held = sum(t.nbytes for t in [*ready.parameters(), *ready.buffers()])
+    assert held <= prepared_bytes(model, "bf16") < 0.75 * prepared_bytes(model, "fp32")

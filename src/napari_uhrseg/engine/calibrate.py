@@ -20,6 +20,7 @@ import torch
 from napari_uhrseg import __version__
 from napari_uhrseg.engine.cost import Size, bytes_per_window, empty_batch
 from napari_uhrseg.engine.device import Device, out_of_memory, running
+from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.cache import cache_folder
 from napari_uhrseg.models.checkpoint import Checkpoint
@@ -87,8 +88,9 @@ class How:
     def _measure(self, size: int, frame: Size | None) -> Measured:
         """Run zeros twice: the first pass meets the memory, the second the speed."""
         model, device = self.checkpoint.model, torch.device(self.device.id)
+        ready = prepared(model, self.precision)
         try:
-            model.to(device)
+            ready.to(device)
             batch = empty_batch(model.spec, size, frame, device)
             for views in batch.views.values():
                 views.fill_(0)  # zeros that no one wrote to take no memory yet
@@ -97,7 +99,7 @@ class How:
                     start = time.perf_counter()
                     with running(device, self.precision, self.threads):
                         # reading a value waits for the device
-                        model(batch)["logits"].flatten()[0].item()
+                        ready(batch)["logits"].flatten()[0].item()
                     seconds = time.perf_counter() - start
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):

@@ -17,6 +17,7 @@ from napari_uhrseg.engine.empty import Glass, region_mask
 from napari_uhrseg.engine.events import Progress, Retried, SegmentEvent
 from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.engine.plan import Plan
+from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.views import read_views, to_level0
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.chunks import CACHE
@@ -62,7 +63,7 @@ class Job(ABC):
 
     def __init__(self, work: Work) -> None:
         self.image = work.image
-        self.model = work.checkpoint.model
+        self.model = prepared(work.checkpoint.model, work.plan.run.precision)
         self.spec = work.checkpoint.card.spec
         self.store = work.store
         self.plan = work.plan

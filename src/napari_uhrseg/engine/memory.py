@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from napari_uhrseg.engine.cost import Size
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import InputSpec
 from napari_uhrseg.units import MB, format_bytes
 
@@ -54,7 +53,7 @@ class Shape:
 
 
 def need(
-    model: Segmenter,
+    weights: int,
     spec: InputSpec,
     classes: int,
     forward: int,
@@ -65,13 +64,14 @@ def need(
 
     Parameters
     ----------
+    weights
+        Bytes of the network as it runs.
     forward
         Bytes of one forward pass beyond weights and inputs, as measured.
     device
-        Its id. The weights of a network on the CPU were there before.
+        Its id.
     """
     on_cpu = device == "cpu"
-    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
     pixels = sum(
         shape.frame[0] * shape.frame[1]
         if shape.frame is not None and view.extent == "frame"
@@ -95,7 +95,7 @@ def need(
     host += shape.kept * window_bytes(spec, classes) * SLACK
     host += items * inputs + pixels * spec.channels * 2  # one as it is decoded
     if on_cpu:
-        return Need(int(working * SLACK), int(host))
+        return Need(int(weights + working * SLACK), int(host))
     return Need(int(CUDA_CONTEXT + weights + (working + inputs) * SLACK), int(host))
 
 

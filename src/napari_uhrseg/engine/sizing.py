@@ -18,6 +18,7 @@ from napari_uhrseg.engine.memory import (
     too_small,
     window_bytes,
 )
+from napari_uhrseg.engine.prepare import prepared_bytes
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
@@ -175,7 +176,7 @@ class Sizer:
     def _need(self, found: Measured, shape: Shape) -> Need:
         card = self.how.checkpoint.card
         return need(
-            self.how.checkpoint.model,
+            prepared_bytes(self.how.checkpoint.model, self.how.precision),
             card.spec,
             len(card.legend),
             found.bytes,

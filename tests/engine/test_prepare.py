@@ -1,0 +1,35 @@
+"""Networks made ready to run, where their layers are not all in pairs."""
+
+import torch
+from torch import nn
+from toy import ToyNet
+
+from napari_uhrseg.engine.cost import empty_batch
+from napari_uhrseg.engine.prepare import prepared
+
+
+class Shared(ToyNet):
+    """Its first convolution's output goes on beside the normalised one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.second, self.other = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        for norm in (self.norm, self.other):
+            norm.running_mean.fill_(0.7)
+
+    def forward(self, batch):
+        found = self.first(batch.views["local"])
+        both = found + self.norm(found)
+        # one normalisation for two convolutions
+        return {"logits": self.other(self.second(both)) + self.other(both)}
+
+
+def test_what_cannot_be_folded_stays():
+    model = Shared().eval()
+    ready = prepared(model, "fp32")
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in ready.modules()) == 2
+    batch = empty_batch(model.spec)
+    with torch.inference_mode():
+        expected, found = (m(batch)["logits"] for m in (model, ready))
+    torch.testing.assert_close(found, expected)
