@@ -54,7 +54,11 @@ def test_torch_has_one_thread_where_items_are_made_and_all_of_them_elsewhere() -
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        ahead = ReadAhead(torch.get_num_threads() for _ in range(3))
+        made = threading.Event()
+        ahead = ReadAhead(
+            torch.get_num_threads() for _ in range(3) if made.wait(timeout=60)
+        )
+        made.set()
         assert (torch.get_num_threads(), threads()) == (2, [2])
         assert list(ahead) == [1, 1, 1]
         assert (torch.get_num_threads(), threads()) == (2, [2])

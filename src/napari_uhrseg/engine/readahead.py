@@ -66,6 +66,7 @@ class ReadAhead(Generic[T]):
         self._thread.join()
 
     def _work(self) -> None:
+        torch.get_num_threads()  # or torch forgets the next line at its first work here
         torch.set_num_threads(1)
         self._alone.set()
         try:
