@@ -2,9 +2,9 @@
 
 The network alone gets its batches read, normalised and held in memory: as it was
 loaded, and *ready*, the copy that a run makes of it, with its batch norms folded.
-``segment`` also decodes the image, makes labels and confidence of the logits, and writes
-both with their coarser levels. By turns, so that a busy machine hits all. The ratio is
-to the network as it was loaded, and in brackets to the one made ready.
+``segment`` also decodes the image, makes labels and confidence of the logits, and
+writes both with their coarser levels. By turns, so that a busy machine hits all. The
+ratio is to the network as it was loaded, and in brackets to the one made ready.
 """
 
 import statistics
