@@ -13,7 +13,7 @@ from rich.console import Console
 # the window first: torch must not be loaded before it (see ui/loading.py)
 ALL = (
     "window", "painting", "opening", "speed", "precision", "monai", "seams", "glnet",
-    "memory", "cluster",
+    "memory", "growth", "cluster",
 )  # fmt: skip
 
 

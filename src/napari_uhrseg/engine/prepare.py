@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from napari_uhrseg.engine.cost import empty_batch
@@ -80,8 +80,9 @@ def _pairs(model: Segmenter) -> dict[str, str]:
             module.register_forward_pre_hook(entered)
     side = shadow.spec.divisor
     frame = -(-max(256, shadow.spec.minimum) // side) * side
+    batch = empty_batch(shadow.spec, 1, (frame, frame), torch.device("meta"))
     with torch.no_grad(), _Uses(sources) as uses:
-        shadow(empty_batch(shadow.spec, 1, (frame, frame), torch.device("meta")))
+        shadow(batch)
     shared = {sources[key] for key, count in uses.counts.items() if count > 1}
     found = {}
     for norm, convolutions in fed.items():
@@ -92,25 +93,27 @@ def _pairs(model: Segmenter) -> dict[str, str]:
     return found
 
 
-class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts how many operations take a tensor that is one of ``sources``."""
+class _Uses(TorchFunctionMode):
+    """Counts how many functions make tensors of a tensor that is one of ``sources``."""
 
     def __init__(self, sources: dict[int, nn.Module]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.counts: dict[int, int] = {}
         self._sources = sources
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self,
         func: Callable[..., Any],
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor) and id(value) in self._sources:
-                self.counts[id(value)] = self.counts.get(id(value), 0) + 1
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(value, Tensor) for value in tree_leaves(result)):
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, Tensor) and id(value) in self._sources:
+                    self.counts[id(value)] = self.counts.get(id(value), 0) + 1
+        return result
 
 
 def _fold(model: Segmenter, norm: str, convolution: str) -> None:

@@ -1,0 +1,113 @@
+"""How the engine's cost grows with the image: 1,024 to 65,536 pixels a side.
+
+A virtual image (a kilobyte of it repeats) and a network of one convolution, so that
+what is measured is the engine: reading, labels and confidence, writing, its own plans.
+A process each, once; straight lines are wanted, of seconds and of bytes on the disk,
+and one flat line, of memory.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import MB
+from rich.table import Table
+
+SIDES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Table:
+    del image, checkpoint
+    table = Table("pixels", "windows", "seconds", "a megapixel", "memory", "on disk")
+    table.add_column("bits a pixel")
+    table.title = "How cost grows: a virtual image, a network of one layer"
+    for side in SIDES:
+        command = [sys.executable, "-W", "ignore", __file__, str(side)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        windows, seconds, memory, disk = json.loads(done.stdout.splitlines()[-1])
+        table.add_row(
+            f"{side:,} x {side:,}",
+            f"{windows:,}",
+            f"{seconds:.2f} s",
+            f"{1e9 * seconds / side**2:.1f} ms",
+            f"{memory / MB:.0f} MB",
+            f"{disk / MB:.1f} MB",
+            f"{8 * disk / side**2:.2f}",
+        )
+    return table
+
+
+def main(side: int) -> None:
+    import numpy as np
+    import psutil
+    import torch
+    from torch import nn
+
+    from napari_uhrseg.engine.events import Planned
+    from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+    from napari_uhrseg.models.checkpoint import Checkpoint
+    from napari_uhrseg.samples.world import CLASSES
+    from napari_uhrseg.types import (
+        Card,
+        InputSpec,
+        Legend,
+        Recipe,
+        SegmentSettings,
+        Stage,
+        View,
+    )
+
+    class OneLayer(Segmenter):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.spec = InputSpec(views={"local": View(256, 256)}, window=256)
+            self.recipe = Recipe(stages=(Stage(1, 0.1),), batch_size=1)
+            self.net = nn.Conv2d(3, classes, 3, padding=1)
+
+        def forward(self, batch: Batch) -> Outputs:
+            return {"logits": self.net(batch.views["local"])}
+
+        def loss(self, outputs: Outputs, batch: Batch) -> Outputs:
+            raise NotImplementedError("it is never trained")
+
+    class Virtual:
+        shape, dtype, ndim = (side, side, 3), np.dtype("u1"), 3
+        chunks = (512, 512, 3)
+        tile = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+
+        def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+            y, x = (np.arange(k.start, k.stop) // 16 % 32 for k in key[:2])
+            return np.asarray(self.tile[y[:, None], x])
+
+    torch.manual_seed(0)
+    legend = Legend(CLASSES)
+    model = OneLayer(len(legend)).eval()
+    card = Card("plain", {}, legend, model.spec, name="one layer")
+    checkpoint = Checkpoint(model, card, "one layer", Path("one layer"))
+    image = Image.from_array(Virtual(), name="virtual", rgb=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels.zarr"
+        with LabelStore.create(path, image, legend) as store:
+            before = psutil.Process().memory_info().rss
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+            events = segment(image, checkpoint, store, SegmentSettings("cpu"))
+            planned = next(events)
+            assert isinstance(planned, Planned)
+            start = time.monotonic()
+            for _ in events:
+                pass
+            seconds = time.monotonic() - start
+        status = Path("/proc/self/status").read_text()
+        most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        disk = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    print(json.dumps((planned.plan.windows, seconds, most - before, disk)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
