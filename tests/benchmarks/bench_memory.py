@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import MB, sample
+from common import MB, sample, unet
 from rich.table import Table
 
 METHODS = ("plain", "scpseg", "sgnet", "glnet", "isdnet", "ehsnet")
@@ -20,22 +23,45 @@ LONGEST = 60.0  # seconds; by then every kind of memory has been met
 def run(image: Path | None, checkpoint: Path | None) -> Table:
     table = Table("method", "budget", "plan", "said", "measured", "seconds")
     table.title = f"Peak memory on the CPU, {SIDE} x {SIDE} pixels, a process each"
-    methods = [sample(f"{n}.safetensors") for n in METHODS]
-    for path in [checkpoint] if checkpoint else methods:
-        largest = child(image, path, BUDGETS[0])
-        for budget in (*BUDGETS, 0.75 * largest["said"] / 1024):
-            found = largest if budget == BUDGETS[0] else child(image, path, budget)
-            kept = "" if found["measured"] <= budget * 1024 else " over"
-            table.add_row(
-                path.stem,
-                f"{budget:.3g} GB",
-                found["plan"],
-                f"{found['said']:.0f} MB",
-                f"{found['measured']:.0f} MB{kept}",
-                f"{found['seconds']:.0f}",
-            )
-            print(path.stem, f"{budget:.3g} GB", found, flush=True)  # it takes long
+    with tempfile.TemporaryDirectory() as folder:
+        methods = [sample(f"{n}.safetensors") for n in METHODS]
+        methods += list(_larger(Path(folder)))
+        for path in [checkpoint] if checkpoint else methods:
+            _rows(table, image, path)
     return table
+
+
+def _larger(folder: Path) -> Iterator[Path]:
+    """Networks that a budget has to shrink: larger windows, larger frames."""
+    from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+    from napari_uhrseg.models.registry import build
+
+    network = unet(1024)
+    path = folder / "U-Net on ResNet-34, windows of 1,024.safetensors"
+    yield save_checkpoint(path, network.model, network.card)
+    for name in ("isdnet", "ehsnet"):
+        card = load_checkpoint(sample(f"{name}.safetensors")).card
+        arguments = {**card.arguments, "frame": SIDE}
+        model = build(name, arguments, card.legend)
+        path = folder / f"{name}, frames of {SIDE:,}.safetensors"
+        card = replace(card, arguments=arguments, spec=model.spec)
+        yield save_checkpoint(path, model, card)
+
+
+def _rows(table: Table, image: Path | None, path: Path) -> None:
+    largest = child(image, path, BUDGETS[0])
+    for budget in (*BUDGETS, 0.75 * largest["said"] / 1024):
+        found = largest if budget == BUDGETS[0] else child(image, path, budget)
+        kept = "" if found["measured"] <= budget * 1024 else " over"
+        table.add_row(
+            path.stem,
+            f"{budget:.3g} GB",
+            found["plan"],
+            f"{found['said']:.0f} MB",
+            f"{found['measured']:.0f} MB{kept}",
+            f"{found['seconds']:.0f}",
+        )
+        print(path.stem, f"{budget:.3g} GB", found, flush=True)  # it takes long
 
 
 def child(image: Path | None, checkpoint: Path, budget: float) -> dict[str, Any]:

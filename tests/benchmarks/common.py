@@ -53,7 +53,8 @@ def unet(window: int = 256) -> Checkpoint:
 
     torch.manual_seed(0)
     legend = Legend(CLASSES)
-    model = Plain(len(legend), 3, "Unet", "resnet34", window).eval()
+    how = {"architecture": "Unet", "encoder": "resnet34", "window": window}
+    model = Plain(len(legend), **how).eval()
     model.to(memory_format=torch.channels_last)
-    card = Card("plain", {}, legend, model.spec, name="U-Net, ResNet-34")
+    card = Card("plain", how, legend, model.spec, name="U-Net, ResNet-34")
     return Checkpoint(model, card, f"unet-{window}", Path("U-Net, ResNet-34"))
