@@ -7,7 +7,7 @@ import torch
 from correcting import checkpoint
 
 from napari_uhrseg.engine.cost import empty_batch
-from napari_uhrseg.engine.keeping import CELL, REACH, Keeping, odds
+from napari_uhrseg.engine.keeping import CELL, REACH, WAY, Keeping, between, odds
 from napari_uhrseg.engine.samples import IGNORED
 
 SIDE = 256
@@ -51,3 +51,15 @@ def test_where_the_old_answer_was_confirmed_all_of_it_is_held(tmp_path):
 )
 def test_a_model_that_was_right_where_one_looked_is_held_to(right, weight):
     assert odds(right) == pytest.approx(weight)
+
+
+def test_weights_between_two_networks_lie_on_the_line_and_both_stay(tmp_path):
+    old, new = (checkpoint(tmp_path, seed=seed).model for seed in (0, 1))
+    before = {k: v.clone() for k, v in new.state_dict().items()}
+    found = between(old, new).state_dict()
+    for name, tensor in new.state_dict().items():
+        assert torch.equal(tensor, before[name])
+        expected = tensor
+        if tensor.is_floating_point():
+            expected = (1 - WAY) * old.state_dict()[name] + WAY * tensor
+        torch.testing.assert_close(found[name], expected)

@@ -30,12 +30,18 @@ from napari_uhrseg.engine.device import (
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import NEW, fresh
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
-from napari_uhrseg.engine.judging import SELECTING, Judge, verdict
-from napari_uhrseg.engine.keeping import Keeping, odds
+from napari_uhrseg.engine.judging import LEARNT, SELECTING, Judge, verdict
+from napari_uhrseg.engine.keeping import WAY, Keeping, odds
 from napari_uhrseg.engine.learncost import fitting_batch
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
 from napari_uhrseg.engine.recipe import Schedule
-from napari_uhrseg.engine.trainer import Course, Metrics, Trainer, own_loss
+from napari_uhrseg.engine.trainer import (
+    Course,
+    Metrics,
+    Trainer,
+    as_it_is,
+    own_loss,
+)
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
@@ -152,11 +158,8 @@ def _course(
     precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
     old, objective = checkpoint.model.to(device).eval(), own_loss
-    model = (
-        grown(old, checkpoint.card, source.legend)
-        if len(source.legend) > len(checkpoint.card.legend)
-        else copy.deepcopy(old)
-    )
+    grows = len(source.legend) > len(checkpoint.card.legend)
+    model = grown(old, checkpoint.card, source.legend) if grows else copy.deepcopy(old)
     recipe = _recipe(model, checkpoint, settings)
     limit = budget or MemoryBudget.default(found.id)
     fits = fitting_batch(model, recipe.batch_size, limit)
@@ -165,6 +168,7 @@ def _course(
     identity = [
         checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
         settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
+        WAY, LEARNT,
     ]  # fmt: skip
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
@@ -174,7 +178,7 @@ def _course(
         weight = settings.keep_old
         if weight is None:
             with interruptible(old, stop):
-                weight = odds(judge.right())
+                weight = odds(judge.right(old))
         objective = Keeping(old, weight)
     return Course(
         model=model,
@@ -193,6 +197,7 @@ def _course(
         selects=len(source.held_windows) >= SELECTING,
         started=not new,
         frozen_norm=settings.frozen_norm and not new,
+        kept=as_it_is if new or grows else judge.kept,
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from napari_uhrseg.engine.corrected import SECRET, Corrected
 from napari_uhrseg.engine.device import running
+from napari_uhrseg.engine.keeping import between
 from napari_uhrseg.engine.lesson import Lesson, counted
 from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.samples import IGNORED, Scene
@@ -17,6 +18,7 @@ from napari_uhrseg.types import Labels, Roi
 
 SCORED = 128  # held-out windows that are run in a validation, at most
 LOOKED_AT = 16  # windows that tell how much of the corrections a model has right
+LEARNT = 0.9  # of the corrections learnt, the share that nearer weights must have
 SAME = 0.005  # mIoU; a smaller difference is none
 RELIABLE = 5  # held-out windows; a figure of fewer says little
 SELECTING = 50  # held-out windows; the best of several looks at fewer is luck
@@ -43,16 +45,25 @@ class Judge:
     precision: str
     _before: list[Labels] = field(default_factory=list, init=False)
 
-    def right(self) -> float:
-        """Share of the taught corrections that the old model has right.
+    def right(self, model: Segmenter) -> float:
+        """Share of the taught corrections that a model in eval mode has right.
 
         A mean over their classes, on `LOOKED_AT` windows at most.
         """
         windows = _some(self.source.training_windows, LOOKED_AT)
         scores = self._nothing
-        for labels, truth in self._labelled(self.source.scene, windows, self.old):
+        for labels, truth in self._labelled(self.source.scene, windows, model):
             scores += self._compared(labels, truth)
         return float(np.nanmean(scores.recall)) if scores.counts.any() else 0.0
+
+    def kept(self, model: Segmenter) -> Segmenter:
+        """What of a model in eval mode is to be kept: weights nearer to the old ones.
+
+        Unless these have lost what was taught: an old model that is far from fitting
+        has nothing worth keeping, and the line from it leads nowhere.
+        """
+        nearer = between(self.old, model)
+        return nearer if self.right(nearer) >= LEARNT * self.right(model) else model
 
     def score(self, model: Segmenter) -> Iterator[Metrics | None]:
         """Metrics of a model in eval mode; None after each batch.

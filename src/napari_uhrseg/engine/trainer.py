@@ -53,6 +53,11 @@ def own_loss(model: Segmenter, batch: Batch) -> dict[str, Tensor]:
     return model.loss(model(batch), batch)
 
 
+def as_it_is(model: Segmenter) -> Segmenter:
+    """The network that learns itself."""
+    return model
+
+
 @dataclass(frozen=True)
 class Course:
     """All that a training is.
@@ -79,6 +84,8 @@ class Course:
         Whether the first stage goes on from weights that know it.
     frozen_norm
         Whether normalisation keeps the statistics it has.
+    kept
+        What is scored and saved of the network that learns.
     keep_state
         Whether an unfinished training leaves its state to go on from.
     """
@@ -99,6 +106,7 @@ class Course:
     selects: bool = True
     started: bool = False
     frozen_norm: bool = False
+    kept: Callable[[Segmenter], Segmenter] = as_it_is
     keep_state: bool = True
 
 
@@ -240,9 +248,9 @@ class Trainer:
     def _validate(self) -> Iterator[TrainEvent]:
         """Score what is held out; write the checkpoint if it is the best."""
         metrics: Metrics = {}
-        self.model.eval()
+        model = self.course.kept(self.model.eval())
         if self.course.score is not None:
-            for found in self.course.score(self.model):
+            for found in self.course.score(model):
                 metrics = found or metrics
                 yield Progress(self.step, self.total, None)
         score = float(self.step)  # the latest counts as the best
@@ -255,7 +263,7 @@ class Trainer:
             self.before = metrics
         elif better or (self.step == self.total and not self.saved):
             said = self.course.card({**metrics, "step": float(self.step)})
-            save_checkpoint(self.output, self.model, said)
+            save_checkpoint(self.output, model, said)
             self.after, self.saved = metrics, True
         self.validated = self.step
         self._save()

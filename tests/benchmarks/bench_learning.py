@@ -1,0 +1,102 @@
+"""Steps per second of a fine-tuning beside a bare loop over tensors in memory.
+
+Some strokes on the sample scene, and sample checkpoints. The bare loop has
+the same batches in memory, the same objective (with the old network's answers),
+optimiser and clipping; ``fine_tune`` also draws and reads its windows, validates and
+writes the checkpoint. By turns, so that a busy machine hits both.
+"""
+
+import copy
+import statistics
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import rasterio
+import torch
+from common import sample
+from rich.table import Table
+from torch import nn
+from user import paint
+
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import Progress
+from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
+from napari_uhrseg.engine.keeping import Keeping
+from napari_uhrseg.engine.lesson import gather
+from napari_uhrseg.engine.samples import batches
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
+from napari_uhrseg.samples import data_dir
+
+STEPS = 20
+ROUNDS = 3
+BATCH = 6
+HELD = 8  # batches in memory
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Table:
+    del image
+    table = Table("network", "bare loop", "fine-tuning", "steps per second, ratio")
+    table.title = f"Fine-tuning, {STEPS} steps of {BATCH} windows, {ROUNDS} rounds"
+    scene = open_image(data_dir() / "scene.tif")
+    with rasterio.open(data_dir() / "scene_labels.tif") as file:
+        truth = file.read(1)
+    if checkpoint:
+        networks = [load_checkpoint(checkpoint)]
+    else:
+        names = ("plain.safetensors", "scpseg.safetensors")
+        networks = [load_checkpoint(sample(name)) for name in names]
+    for network in networks:
+        legend = network.card.legend
+        with LabelStore.create(None, scene, legend) as store:
+            paint(store, truth, truth * 0, truth > 0, strokes=20, radius=24)
+            rounds = [
+                (_bare(scene, network, store), _whole(scene, network, store))
+                for _ in range(ROUNDS + 1)
+            ][1:]  # the first one warms both up
+        ratios = [bare / whole for bare, whole in rounds]
+        bare, whole = (statistics.median(c) for c in zip(*rounds, strict=True))
+        table.add_row(
+            network.path.stem,
+            f"{1 / bare:.2f} a second",
+            f"{1 / whole:.2f} a second",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        )
+    return table
+
+
+def _bare(scene: Image, network: Checkpoint, store: LabelStore) -> float:
+    """Seconds of a step."""
+    source = gather(scene, network, store, None)
+    found = batches(source, network.card.spec, BATCH, 0, range(HELD))
+    held = [batch.to(torch.device("cpu")) for batch in islice(found, HELD)]
+    old, model = network.model.eval(), copy.deepcopy(network.model).train()
+    objective = Keeping(old, 1.0)
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-4)
+    start = time.monotonic()
+    for step in range(STEPS):
+        terms = objective(model, held[step % HELD])
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return (time.monotonic() - start) / STEPS
+
+
+def _whole(scene: Image, network: Checkpoint, store: LabelStore) -> float:
+    """Seconds of a step, from the first one begun to the last one's validation."""
+    settings = FineTuneSettings(
+        steps=STEPS, batch_size=BATCH, device="cpu", keep_old=1.0
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "new.safetensors"
+        budget = MemoryBudget.default("cpu")
+        begun = first = last = 0.0
+        for event in fine_tune(scene, network, store, output, settings, budget):
+            last = time.monotonic()
+            if isinstance(event, Progress) and event.done and not begun:
+                begun, first = last, event.done
+        return (last - begun) / (STEPS - first)
