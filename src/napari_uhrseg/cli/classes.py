@@ -1,6 +1,8 @@
 """``napari-uhrseg classes``: the classes of a label store, shown and changed."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +17,6 @@ from napari_uhrseg.types import LabelClass, Legend
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
-
-Change = tuple[str, tuple[Any, ...]]  # a method of the store, and its arguments
 
 
 def classes(
@@ -54,9 +54,9 @@ def classes(
 
     asked = add or [], rename or [], color or [], merge or []
     with LabelStore.open(store, write=any(asked)) as opened:
-        for method, values in _changes(opened.legend, *asked):
+        for change in _changes(opened, *asked):
             try:
-                getattr(opened, method)(*values)
+                change()
             except ValueError as error:  # of a merge, whose other is merged into it
                 raise StoreError(
                     f"The merge is not made: {error}.",
@@ -70,14 +70,15 @@ def classes(
 
 
 def _changes(
-    legend: Legend,
+    store: "LabelStore",
     add: list[str],
     rename: list[str],
     color: list[str],
     merge: list[str],
-) -> list[Change]:
+) -> list[Callable[[], object]]:
     """What was asked for, checked as a whole. Raises StoreError."""
-    found: list[Change] = []
+    found: list[Callable[[], object]] = []
+    legend = store.legend
     for text in add:
         name, shade = _pair(text) if "=" in text else (text.strip(), "")
         there = legend.named(name)
@@ -87,18 +88,19 @@ def _changes(
         shade = _shade(shade) if shade else legend.spare_color()
         new = Legend((LabelClass(1, name, shade),))
         legend = _legend(legend.merged, new)
-        found.append(("add_classes", (new,)))
+        found.append(partial(store.add_classes, new))
     for text in rename:
         old, name = _pair(text)
         number = _class(legend, old).id
         legend = _legend(legend.renamed, number, name)
-        found.append(("rename_class", (number, name)))
+        found.append(partial(store.rename_class, number, name))
     for text in color:
         name, shade = _pair(text)
-        found.append(("recolor_class", (_class(legend, name).id, _shade(shade))))
+        number = _class(legend, name).id
+        found.append(partial(store.recolor_class, number, _shade(shade)))
     for text in merge:
-        ids = tuple(_class(legend, name).id for name in _pair(text))
-        found.append(("merge_class", ids))
+        one, into = (_class(legend, name).id for name in _pair(text))
+        found.append(partial(store.merge_class, one, into))
     return found
 
 
