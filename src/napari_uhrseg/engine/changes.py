@@ -11,6 +11,7 @@ from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
 from napari_uhrseg.engine.merge import make_merger, window_weights
 from napari_uhrseg.engine.plan import Plan, make_plan
+from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import PlanError
@@ -83,7 +84,7 @@ def _by_windows(
     assert isinstance(run.region, Roi)
     assert isinstance(grid, Grid)
     device = torch.device(plan.device.id)
-    model = checkpoint.model.to(device)
+    model = prepared(checkpoint.model, run.precision).to(device)
     region = plan.run_region(run.region)
     weights = window_weights(run.window, run.overlap, spec.merge)
     classes = len(checkpoint.card.legend)

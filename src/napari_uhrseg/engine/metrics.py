@@ -20,6 +20,7 @@ from napari_uhrseg.engine.merge import (
     window_weights,
 )
 from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.samples import IGNORED, Scene, Target
 from napari_uhrseg.engine.seams import Strips, blend
@@ -233,7 +234,7 @@ def evaluate(
     frame = run.window if isinstance(plan.grid, FrameGrid) else None
     device = torch.device(plan.device.id)
     how = Cover(run.overlap, run.batch_size, device, run.precision, frame)
-    model = checkpoint.model.to(how.device)
+    model = prepared(checkpoint.model, run.precision).to(how.device)
     counter = Counter([c.name for c in checkpoint.card.legend])
     for roi, labels in label_scene(model, scene, how):
         if labels is not None:
