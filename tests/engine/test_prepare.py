@@ -33,3 +33,40 @@ def test_what_cannot_be_folded_stays():
     with torch.inference_mode():
         expected, found = (m(batch)["logits"] for m in (model, ready))
     torch.testing.assert_close(found, expected)
+
+
+class Standardised(nn.Conv2d):
+    """Makes its weights' mean 0 in every pass: scaled ones would be scaled back."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean()
+        weight = weight / weight.std()
+        return nn.functional.conv2d(x, weight, self.bias, padding=1)
+
+
+class Odd(ToyNet):
+    """A convolution that is none of torch's own, and statistics of the batch alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = Standardised(3, 3, 3), nn.BatchNorm2d(3)
+        self.second = nn.Conv2d(3, 3, 1)
+        self.other = nn.BatchNorm2d(3, track_running_stats=False)
+        self.norm.running_var.fill_(4.0)
+
+    def forward(self, batch):
+        found = self.norm(self.first(batch.views["local"]))
+        return {"logits": self.other(self.second(found))}
+
+
+def test_layers_with_arithmetic_of_their_own_stay():
+    model = Odd().eval()
+    batch = empty_batch(model.spec)
+    batch.views["local"].normal_(generator=torch.Generator().manual_seed(0))
+    for precision in ("fp32", "bf16"):
+        ready = prepared(model, precision)
+        assert sum(isinstance(m, nn.BatchNorm2d) for m in ready.modules()) == 2
+        assert ready.first.weight.dtype == torch.float32
+    with torch.inference_mode():
+        expected, found = (m(batch)["logits"] for m in (model, prepared(model, "fp32")))
+    torch.testing.assert_close(found, expected)

@@ -19,6 +19,7 @@ from napari_uhrseg.engine.cost import empty_batch
 from napari_uhrseg.models.base import Segmenter
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+ACTIVATED = {"drop", "act"}  # what comes after the norm in timm's BatchNormAct2d
 
 
 def prepared(model: Segmenter, precision: str) -> Segmenter:
@@ -50,8 +51,15 @@ def prepared_bytes(model: Segmenter, precision: str) -> int:
 
 def _rounded(module: nn.Module) -> bool:
     """Whether autocast rounds the weights of such a layer in every pass."""
-    kinds = nn.Conv2d | nn.ConvTranspose2d
-    return isinstance(module, kinds) or type(module) is nn.Linear
+    return type(module) in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def _plain_norm(module: nn.Module) -> bool:
+    """Whether it is a batch norm with statistics, and an activation at most."""
+    if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None:
+        return False
+    parts = {name for name, _ in module.named_children()}
+    return type(module) is nn.BatchNorm2d or parts == ACTIVATED
 
 
 def _pairs(model: Segmenter) -> dict[str, str]:
@@ -74,9 +82,9 @@ def _pairs(model: Segmenter) -> dict[str, str]:
         fed.setdefault(module, set()).add(sources.get(id(inputs[0])))
 
     for module in shadow.modules():
-        if isinstance(module, nn.Conv2d):
+        if type(module) is nn.Conv2d:  # others may make something of their weights
             module.register_forward_hook(left)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif _plain_norm(module):
             module.register_forward_pre_hook(entered)
     side = shadow.spec.divisor
     frame = -(-max(256, shadow.spec.minimum) // side) * side
@@ -123,7 +131,5 @@ def _fold(model: Segmenter, norm: str, convolution: str) -> None:
     assert isinstance(after, nn.BatchNorm2d)
     fused = fuse_conv_bn_eval(before, after)
     before.weight, before.bias = fused.weight, fused.bias
-    # timm's batch norms bring their activation along
-    kept = [part for name, part in after.named_children() if name in ("drop", "act")]
     owner, _, name = norm.rpartition(".")
-    setattr(model.get_submodule(owner), name, nn.Sequential(*kept))
+    setattr(model.get_submodule(owner), name, nn.Sequential(*after.children()))
