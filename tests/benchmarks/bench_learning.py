@@ -31,8 +31,8 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.samples import data_dir
 
-STEPS = 20
-ROUNDS = 3
+STEPS = 100  # of a quick fine-tuning, with its five validations
+ROUNDS = 2
 BATCH = 6
 HELD = 8  # batches in memory
 

@@ -42,7 +42,7 @@ def test_a_network_that_fits_keeps_some_of_its_weights(learnt):
             parameter.mul_(1.01)
     judged = judge(fits)
     kept = judged.kept(further)
-    assert judged.right(kept) >= LEARNT * judged.right(further) > 0.5
+    assert judged.right(kept) > 0.7
     one = next(iter(fits.state_dict()))
     a, b, c = (m.state_dict()[one] for m in (fits, kept, further))
     torch.testing.assert_close(b, a + 0.7 * (c - a))
@@ -53,4 +53,5 @@ def test_a_network_that_knew_nothing_gives_way(learnt):
     judged = judge(nothing)
     assert judged.right(nothing) < 0.6
     assert judged.right(fits) > 0.7
-    assert judged.right(judged.kept(fits)) >= LEARNT * judged.right(fits)
+    gained = judged.right(judged.kept(fits)) - judged.right(nothing)
+    assert gained >= LEARNT * (judged.right(fits) - judged.right(nothing))

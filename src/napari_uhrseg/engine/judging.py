@@ -18,7 +18,7 @@ from napari_uhrseg.types import Labels, Roi
 
 SCORED = 128  # held-out windows that are run in a validation, at most
 LOOKED_AT = 16  # windows that tell how much of the corrections a model has right
-LEARNT = 0.9  # of the corrections learnt, the share that nearer weights must have
+LEARNT = 0.5  # of the corrections gained, the share that nearer weights must gain
 SAME = 0.005  # mIoU; a smaller difference is none
 RELIABLE = 5  # held-out windows; a figure of fewer says little
 SELECTING = 50  # held-out windows; the best of several looks at fewer is luck
@@ -59,11 +59,12 @@ class Judge:
     def kept(self, model: Segmenter) -> Segmenter:
         """What of a model in eval mode is to be kept: weights nearer to the old ones.
 
-        Unless these have lost what was taught: an old model that is far from fitting
-        has nothing worth keeping, and the line from it leads nowhere.
+        Unless these have lost most of what was learnt: an old model that is far from
+        fitting has nothing worth keeping, and the line from it leads nowhere.
         """
-        nearer = between(self.old, model)
-        return nearer if self.right(nearer) >= LEARNT * self.right(model) else model
+        nearer, before = between(self.old, model), self.right(self.old)
+        gained, most = self.right(nearer) - before, self.right(model) - before
+        return nearer if gained >= LEARNT * most else model
 
     def score(self, model: Segmenter) -> Iterator[Metrics | None]:
         """Metrics of a model in eval mode; None after each batch.
