@@ -35,6 +35,32 @@ def test_what_cannot_be_folded_stays():
     torch.testing.assert_close(found, expected)
 
 
+class Twice(ToyNet):
+    """A convolution that two norms take from, and one that once goes without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.one, self.two, self.three = (nn.BatchNorm2d(3) for _ in range(3))
+        for k, norm in enumerate((self.one, self.two, self.three), start=1):
+            norm.running_mean.fill_(0.3 * k)
+
+    def forward(self, batch):
+        view = batch.views["local"]
+        both = self.one(self.first(view)) + self.two(self.first(view + 1))
+        return {"logits": self.three(self.second(both)) + self.second(both + 1)}
+
+
+def test_what_goes_to_several_places_in_several_calls_stays():
+    model = Twice().eval()
+    ready = prepared(model, "fp32")
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in ready.modules()) == 3
+    batch = empty_batch(model.spec)
+    with torch.inference_mode():
+        expected, found = (m(batch)["logits"] for m in (model, ready))
+    torch.testing.assert_close(found, expected)
+
+
 class Standardised(nn.Conv2d):
     """Makes its weights' mean 0 in every pass: scaled ones would be scaled back."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -75,6 +75,21 @@ def empty_batch(
     return Batch(views, boxes)
 
 
+def without_numbers(model: Segmenter) -> Segmenter:
+    """A copy on torch's ``meta`` device: its weights have shapes but no memory.
+
+    ``functional_call`` would need no copy, but loads torch's compiler, which takes
+    seconds.
+    """
+    memo: dict[int, Tensor] = {
+        id(b): torch.empty_like(b, device="meta") for b in model.buffers()
+    }
+    for p in model.parameters():
+        empty = torch.empty_like(p, device="meta")
+        memo[id(p)] = nn.Parameter(empty, p.requires_grad)
+    return copy.deepcopy(model, memo)
+
+
 def bytes_per_window(
     model: Segmenter, frame: Size | None = None, rows: int | None = None
 ) -> int:
@@ -94,11 +109,8 @@ def bytes_per_window(
     known = _bytes.setdefault(model, {})
     key = (frame, rows)
     if key not in known:
-        meta = torch.device("meta")
-        # a copy of the weights for a moment; functional_call would need none, but
-        # loads torch's compiler for it, which takes seconds
-        shadow = copy.deepcopy(model).to(meta)
-        batch = empty_batch(model.spec, 1, frame, meta)
+        shadow = without_numbers(model)
+        batch = empty_batch(model.spec, 1, frame, torch.device("meta"))
         with torch.no_grad(), LivePeak() as live:
             shadow(batch) if rows is None else shadow.coarse(batch, rows)
         known[key] = live.peak + sum(view.nbytes for view in batch.views.values())

@@ -178,7 +178,7 @@ def _course(
         weight = settings.keep_old
         if weight is None:
             with interruptible(old, stop):
-                weight = odds(judge.right(old))
+                weight = odds(judge.right_before)
         objective = Keeping(old, weight)
     return Course(
         model=model,

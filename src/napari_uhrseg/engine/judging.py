@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -62,9 +63,14 @@ class Judge:
         Unless these have lost most of what was learnt: an old model that is far from
         fitting has nothing worth keeping, and the line from it leads nowhere.
         """
-        nearer, before = between(self.old, model), self.right(self.old)
-        gained, most = self.right(nearer) - before, self.right(model) - before
+        nearer = between(self.old, model)
+        gained, most = (self.right(m) - self.right_before for m in (nearer, model))
         return nearer if gained >= LEARNT * most else model
+
+    @cached_property
+    def right_before(self) -> float:
+        """Share of the taught corrections that the old model has right."""
+        return self.right(self.old)
 
     def score(self, model: Segmenter) -> Iterator[Metrics | None]:
         """Metrics of a model in eval mode; None after each batch.

@@ -1,11 +1,15 @@
 """How many samples a step may have, within a memory budget."""
 
-import copy
 from dataclasses import replace
 
 import torch
 
-from napari_uhrseg.engine.cost import LivePeak, bytes_per_window, empty_batch
+from napari_uhrseg.engine.cost import (
+    LivePeak,
+    bytes_per_window,
+    empty_batch,
+    without_numbers,
+)
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.errors import DeviceError
@@ -14,7 +18,7 @@ from napari_uhrseg.units import format_bytes
 
 LEAST = 2  # samples a step: normalisation needs them
 KERNELS = 1.5  # what convolutions use for themselves, over live tensors
-COPIES = 5  # of the weights: the old and the new, gradients, two moments
+COPIES = 6  # of the weights: old, new, kept of both, gradients, two moments
 
 
 def fitting_batch(model: Segmenter, wanted: int, budget: MemoryBudget) -> int:
@@ -46,7 +50,7 @@ def bytes_per_sample(model: Segmenter) -> int:
     """
     meta, side = torch.device("meta"), model.spec.window
     frame = None if model.spec.frame is None else (side, side)
-    shadow = copy.deepcopy(model).to(meta).train()
+    shadow = without_numbers(model).train()
     batch = empty_batch(model.spec, LEAST, frame, meta)
     target = torch.zeros(LEAST, side, side, dtype=torch.long, device=meta)
     with LivePeak() as live:

@@ -6,7 +6,7 @@ the run's precision once instead of in every forward pass, as autocast would: to
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from napari_uhrseg.engine.cost import empty_batch
+from napari_uhrseg.engine.cost import empty_batch, without_numbers
 from napari_uhrseg.models.base import Segmenter
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,13 +28,15 @@ def prepared(model: Segmenter, precision: str) -> Segmenter:
     Logits differ from the network's own by rounding: by less than 1e-4 of their
     standard deviation in fp32. The network itself stays as it is.
     """
-    pairs = _pairs(model)
-    ready = copy.deepcopy(model).to("cpu")
-    for norm, convolution in pairs.items():
-        _fold(ready, norm, convolution)
-    for module in ready.modules():
+    memo: dict[int, Tensor] = {}  # rounded at once: no second copy in float32
+    for module in model.modules():
         if precision in DTYPES and _rounded(module):
-            module.to(DTYPES[precision])
+            for old in module.parameters(recurse=False):
+                new = old.detach().to("cpu", DTYPES[precision], copy=True)
+                memo[id(old)] = nn.Parameter(new, old.requires_grad)
+    ready = copy.deepcopy(model, memo).to("cpu")
+    for norm, convolution in _pairs(model).items():
+        _fold(model, norm, convolution, ready)
     return ready.to(memory_format=torch.channels_last)
 
 
@@ -65,46 +67,53 @@ def _plain_norm(module: nn.Module) -> bool:
 def _pairs(model: Segmenter) -> dict[str, str]:
     """Batch norms, each with the convolution whose output it alone gets: names.
 
-    As found in a forward pass without numbers, on torch's ``meta`` device. Layers that
-    the pass does not meet are left as they are.
+    As found in a forward pass without numbers, on torch's ``meta`` device: in all
+    calls of the one its output goes to the other, to it alone, and it gets no more.
+    Layers that the pass does not meet are left as they are.
     """
-    shadow = copy.deepcopy(model).to("meta")
-    names = {module: name for name, module in shadow.named_modules()}
-    sources: dict[int, nn.Module] = {}  # by the output's id
-    outputs: list[Tensor] = []  # alive, so that no id comes twice
-    fed: dict[nn.Module, set[nn.Module | None]] = {}  # what each batch norm was fed
+    shadow = without_numbers(model)
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in shadow.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    made: dict[int, tuple[nn.Module, Tensor]] = {}  # by id; alive, so none comes twice
+    takers: dict[int, nn.Module] = {}  # the batch norms that such tensors went into
+    sources: dict[nn.Module, set[nn.Module | None]] = {}  # and what those were fed
 
     def left(module: nn.Module, _: object, output: Tensor) -> None:
-        sources[id(output)] = module
-        outputs.append(output)
+        made[id(output)] = (module, output)
 
     def entered(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        fed.setdefault(module, set()).add(sources.get(id(inputs[0])))
+        key = id(inputs[0])
+        takers[key] = module
+        source = made[key][0] if key in made else None
+        sources.setdefault(module, set()).add(source)
 
     for module in shadow.modules():
         if type(module) is nn.Conv2d:  # others may make something of their weights
             module.register_forward_hook(left)
-        elif _plain_norm(module):
+        elif _plain_norm(module) and len(names[module]) == 1:
             module.register_forward_pre_hook(entered)
     side = shadow.spec.divisor
     frame = -(-max(256, shadow.spec.minimum) // side) * side
     batch = empty_batch(shadow.spec, 1, (frame, frame), torch.device("meta"))
-    with torch.no_grad(), _Uses(sources) as uses:
+    with torch.no_grad(), _Uses(made) as uses:
         shadow(batch)
-    shared = {sources[key] for key, count in uses.counts.items() if count > 1}
-    found = {}
-    for norm, convolutions in fed.items():
-        source = convolutions.pop()
-        if convolutions or source is None or source in shared:
-            continue  # now from one layer and now from another, or not from one alone
-        found[names[norm]] = names[source]
-    return found
+    fed: dict[nn.Module, set[nn.Module | None]] = {}  # by convolution, in all its calls
+    for key, (convolution, _) in made.items():
+        alone = uses.counts.get(key) == 1
+        fed.setdefault(convolution, set()).add(takers.get(key) if alone else None)
+    return {
+        names[norm][0]: names[convolution][0]
+        for convolution, norms in fed.items()
+        for norm in norms
+        if norm is not None and norms == {norm} and sources[norm] == {convolution}
+    }
 
 
 class _Uses(TorchFunctionMode):
-    """Counts how many functions make tensors of a tensor that is one of ``sources``."""
+    """Counts how many functions make tensors of a tensor whose id is in ``sources``."""
 
-    def __init__(self, sources: dict[int, nn.Module]) -> None:
+    def __init__(self, sources: Container[int]) -> None:
         super().__init__()
         self.counts: dict[int, int] = {}
         self._sources = sources
@@ -124,12 +133,21 @@ class _Uses(TorchFunctionMode):
         return result
 
 
-def _fold(model: Segmenter, norm: str, convolution: str) -> None:
-    """Put a batch norm into the convolution before it; its activation stays."""
+def _fold(model: Segmenter, norm: str, convolution: str, ready: Segmenter) -> None:
+    """Put a batch norm of a network into the convolution before it, in its copy.
+
+    The activation that the norm may bring along stays.
+    """
     before, after = model.get_submodule(convolution), model.get_submodule(norm)
     assert isinstance(before, nn.Conv2d)
     assert isinstance(after, nn.BatchNorm2d)
     fused = fuse_conv_bn_eval(before, after)
-    before.weight, before.bias = fused.weight, fused.bias
+    folded = ready.get_submodule(convolution)
+    assert isinstance(folded.weight, Tensor)
+    for name, values in (("weight", fused.weight), ("bias", fused.bias)):
+        assert values is not None
+        there = values.detach().to("cpu", folded.weight.dtype)
+        setattr(folded, name, nn.Parameter(there, requires_grad=False))
     owner, _, name = norm.rpartition(".")
-    setattr(model.get_submodule(owner), name, nn.Sequential(*after.children()))
+    kept = ready.get_submodule(norm).children()
+    setattr(ready.get_submodule(owner), name, nn.Sequential(*kept))
