@@ -1,6 +1,6 @@
 """How the engine's cost grows with the image: 1,024 to 65,536 pixels a side.
 
-A virtual image (a kilobyte of it repeats) and a network of one convolution, so that
+A virtual image (a small tile repeats) and a network of one convolution, so that
 what is measured is the engine: reading, labels and confidence, writing, its own plans.
 A process each, once; straight lines are wanted, of seconds and of bytes on the disk,
 and one flat line, of memory.

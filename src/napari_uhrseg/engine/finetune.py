@@ -133,14 +133,16 @@ def fine_tune(
     yield Gathered(found)
     try:
         course = _course(source, checkpoint, output, settings, budget, stop)
+        trainer = Trainer(replace(course, keep_state=resume), output)
+        trainer.prepare(resume, overwrite)
+        try:
+            yield from trainer.run(stop)
+        finally:
+            trainer.close()
     except Stopped:
         return
-    trainer = Trainer(replace(course, keep_state=resume), output)
-    trainer.prepare(resume, overwrite)
-    try:
-        yield from trainer.run(stop)
     finally:
-        trainer.close()
+        checkpoint.model.to("cpu")  # a run has a copy of its own on the device
     if trainer.finished:
         before, after = trainer.before, trainer.after
         yield Compared(before, after, verdict(found, before, after), output)
