@@ -1,9 +1,10 @@
 """Trains the sample checkpoints, and compares the methods on scenes they never saw.
 
-python sample_data/make_checkpoints.py --work DIR [--aerial DIR] [--methods NAME ...]
+python sample_data/make_checkpoints.py --work DIR [--aerial DIR] [--glands DIR]
 
 Scenes are rendered into DIR, every method is trained there with every seed by
-`napari-uhrseg train`, and evaluated on scenes that no training saw. Every method gets
+`napari-uhrseg train`, and evaluated on scenes that no training saw; so on folders of
+photographs and of stained tissue, of which some are held out by name. Every method gets
 some eight minutes of one CPU core a training: steps were chosen for that. A file a
 training stands in rows/ beside this file as soon as it is measured; what is there is
 not done again, and several of these commands may work in one DIR on methods of their
@@ -27,11 +28,29 @@ from napari_uhrseg.samples.world import CLASSES
 
 TRAINING = [*range(100, 114)]
 UNSEEN = [*range(900, 908)]
-AERIAL_CLASSES = (
-    "0 building #3c1098\n1 unpaved #8429f6\n2 road #6ec1e4\n"
-    "3 vegetation #fedd3a\n4 water #e2a929\n"
-)
-AERIAL_HELD_OUT = 3
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images and masks to learn from, and others to score on."""
+
+    classes: str  # value, name and colour of each class, a line each
+    ignored: int | None = None  # the masks' value of what nobody labelled
+    held_out: range = range(0)  # the numbers in the names of what is scored
+
+
+DATA = {
+    "world": Data(
+        "".join(f"{c.source_value} {c.name} {c.color}\n" for c in CLASSES), 0
+    ),
+    "aerial": Data(
+        "0 building #3c1098\n1 unpaved #8429f6\n2 road #6ec1e4\n"
+        "3 vegetation #fedd3a\n4 water #e2a929\n",
+        5,
+        range(3, 4),
+    ),
+    "glands": Data("0 stroma #e6c3d8\n1 gland #5b2a86\n", None, range(69, 86)),
+}
 
 HERE = Path(__file__).parent
 ROWS = HERE / "rows"  # what was measured; delete a file to have it done again
@@ -103,25 +122,27 @@ def run(work: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def prepare(work: Path, aerial: Path | None, size: int) -> None:
-    """Render the world's scenes; sort the photographs, whose folder is only read."""
+def prepare(work: Path, folders: dict[str, Path], size: int) -> None:
+    """Render the world's scenes; sort the others, whose folders are only read."""
     if not (work / "world" / "masks" / f"{TRAINING[-1]}.tif").exists():
         make_scenes(work / "world", TRAINING, size)
-    if not (work / "unseen" / "masks" / f"{UNSEEN[-1]}.tif").exists():
-        make_scenes(work / "unseen", UNSEEN, size)
-    lines = [f"{c.source_value} {c.name} {c.color}" for c in CLASSES]
-    (work / "world.txt").write_text("\n".join(lines) + "\n")
-    if aerial is None:
-        return
-    (work / "aerial.txt").write_text(AERIAL_CLASSES)
-    for kind in ("images", "masks"):
-        for part, wanted in (("aerial", False), ("aerial-unseen", True)):
-            folder = work / part / kind
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in sorted((aerial / kind).iterdir()):
-                held_out = str(AERIAL_HELD_OUT) in file.stem
-                if held_out == wanted and not (folder / file.name).exists():
-                    (folder / file.name).symlink_to(file.resolve())
+    if not (work / "world-unseen" / "masks" / f"{UNSEEN[-1]}.tif").exists():
+        make_scenes(work / "world-unseen", UNSEEN, size)
+    for name in ("world", *folders):
+        (work / f"{name}.txt").write_text(DATA[name].classes)
+    for name, source in folders.items():
+        for file in sorted(source.glob("images/*")) + sorted(source.glob("masks/*")):
+            number = int("".join(filter(str.isdigit, file.stem)))
+            part = f"{name}-unseen" if number in DATA[name].held_out else name
+            link = work / part / file.parent.name / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(file.resolve())
+
+
+def ignoring(data: str) -> list[str]:
+    value = DATA[data].ignored
+    return [] if value is None else ["--ignore", str(value)]
 
 
 def train(work: Path, data: str, method: str, seed: int, longer: float) -> Path:
@@ -130,10 +151,9 @@ def train(work: Path, data: str, method: str, seed: int, longer: float) -> Path:
         return output
     how = METHODS[method]
     extra = [x for a in how.arguments for x in ("--argument", a)]
-    ignored = ["--ignore", "5"] if data == "aerial" else []
     run(
         work, "train", "--images", f"{data}/images", "--masks", f"{data}/masks",
-        "--model", method, "--encoder", how.encoder, *extra, *ignored,
+        "--model", method, "--encoder", how.encoder, *extra, *ignoring(data),
         "--classes", f"{data}.txt", "--validate", "0",
         "--steps", str(round(how.steps * longer)), "--batch-size", str(how.batch_size),
         "--optimizer", "adamw", "--schedule", "cosine",
@@ -145,11 +165,9 @@ def train(work: Path, data: str, method: str, seed: int, longer: float) -> Path:
 
 
 def evaluate(work: Path, data: str, checkpoint: Path) -> dict[str, float]:
-    folder = "unseen" if data == "world" else "aerial-unseen"
     lines = run(
-        work, "evaluate", f"{folder}/images", f"{folder}/masks",
-        "--checkpoint", checkpoint.name,
-        "--ignore", "0" if data == "world" else "5", "--json",
+        work, "evaluate", f"{data}-unseen/images", f"{data}-unseen/masks",
+        "--checkpoint", checkpoint.name, *ignoring(data), "--json",
     )  # fmt: skip
     metrics: dict[str, float] = json.loads(lines.splitlines()[-1])["metrics"]
     return metrics
@@ -167,15 +185,22 @@ def ship(checkpoint: Path, data: str, method: str, scores: dict[str, float]) -> 
     save_checkpoint(HERE / f"{name}.safetensors", loaded.model, card)
 
 
-def rows(args: argparse.Namespace, work: Path) -> Iterator[tuple[str, float]]:
+def shipped(data: str, aerial: list[str]) -> list[str]:
+    """The methods whose checkpoint of this data goes to people."""
+    return {"world": [*METHODS], "aerial": aerial}.get(data, [])
+
+
+def rows(
+    args: argparse.Namespace, work: Path, names: list[str]
+) -> Iterator[tuple[str, float]]:
     for seed in args.seeds:
-        for data in ("world", "aerial") if args.aerial else ("world",):
+        for data in names:
             for method in args.methods:
                 row = ROWS / f"{data}-{method}-{seed}.json"
                 if not row.exists():
                     checkpoint = train(work, data, method, seed, args.longer)
                     scores = evaluate(work, data, checkpoint)
-                    if seed == 0 and (data == "world" or method in args.ship):
+                    if seed == 0 and method in shipped(data, args.ship):
                         ship(checkpoint, data, method, scores)
                     row.write_text(json.dumps(scores, indent=1) + "\n")
                 yield row.stem, json.loads(row.read_text())["miou"]
@@ -185,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--aerial", type=Path, help="a folder of images and masks")
+    parser.add_argument("--glands", type=Path, help="likewise")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=METHODS)
     parser.add_argument(
@@ -195,8 +221,10 @@ def main() -> None:
     args = parser.parse_args()
     work: Path = args.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    prepare(work, args.aerial, args.size)
-    for name, miou in rows(args, work):
+    given = {"aerial": args.aerial, "glands": args.glands}
+    folders = {name: folder for name, folder in given.items() if folder}
+    prepare(work, folders, args.size)
+    for name, miou in rows(args, work, ["world", *folders]):
         print(name, f"mIoU {miou:.3f}", flush=True)
 
 
