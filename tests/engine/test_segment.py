@@ -7,6 +7,7 @@ import pytest
 import torch
 from toy import LEGEND, ConstantNet, ToyNet, make_checkpoint
 
+from napari_uhrseg.engine import merge
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
@@ -347,3 +348,30 @@ def test_windows_without_data_are_not_run(run):
     labels = labels_of(store)
     np.testing.assert_array_equal(labels > 0, data.any(-1))
     assert [e for e in events if isinstance(e, Progress)][-1].done == 5 * 16 + 1
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_labels_too_are_made_with_the_threads_of_the_run(
+    tmp_path, picture, monkeypatch
+):
+    """On a busy machine the window's core was taken for them, and they took minutes."""
+    seen, best_two = [], merge.best_two
+
+    def watched(logits):
+        seen.append(torch.get_num_threads())
+        return best_two(logits)
+
+    monkeypatch.setattr(merge, "best_two", watched)
+    image, checkpoint = picture(1100, 1100), make_checkpoint(ToyNet())
+    with LabelStore.create(tmp_path / "a.zarr", image, LEGEND) as store:
+        for _ in segment(image, checkpoint, store, ONE, BUDGET):
+            assert torch.get_num_threads() == 2  # the caller's, between two events
+    assert set(seen) == {1}

@@ -19,7 +19,12 @@ import torch
 
 from napari_uhrseg import __version__
 from napari_uhrseg.engine.cost import Size, bytes_per_window, empty_batch
-from napari_uhrseg.engine.device import Device, out_of_memory, running
+from napari_uhrseg.engine.device import (
+    Device,
+    cpu_threads,
+    out_of_memory,
+    running,
+)
 from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.cache import cache_folder
@@ -97,7 +102,7 @@ class How:
             with peak(device) as most:
                 for _ in range(2):
                     start = time.perf_counter()
-                    with running(device, self.precision, self.threads):
+                    with cpu_threads(self.threads), running(device, self.precision):
                         # reading a value waits for the device
                         ready(batch)["logits"].flatten()[0].item()
                     seconds = time.perf_counter() - start

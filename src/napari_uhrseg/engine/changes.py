@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.device import MemoryBudget, running
+from napari_uhrseg.engine.device import MemoryBudget, cpu_threads, running
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
@@ -67,7 +67,7 @@ def label_region(
     asked = replace(settings or SegmentSettings(), region=inside)
     plan = make_plan(image, checkpoint, asked, budget)
     by = _by_frames if isinstance(plan.grid, FrameGrid) else _by_windows
-    with interruptible(checkpoint.model, stop):
+    with cpu_threads(asked.threads), interruptible(checkpoint.model, stop):
         labels = by(image, checkpoint, asked, plan)
     if stop is not None and stop():
         raise Stopped
@@ -98,7 +98,7 @@ def _by_windows(
         )  # fmt: skip
         # short batches are padded: kernels depend on the batch's size
         index = torch.arange(run.batch_size).clamp(max=len(some) - 1)
-        with running(device, run.precision, settings.threads):
+        with running(device, run.precision):
             logits = model(batch[index].to(device))["logits"]
         merger.add(some, logits[: len(some)])
     with torch.inference_mode():

@@ -148,27 +148,36 @@ def training_precision(
 
 
 @contextmanager
-def running(
-    device: torch.device, precision: str, threads: int | None = None
-) -> Iterator[None]:
-    """One forward pass at that precision and with at most that many CPU threads.
+def running(device: torch.device, precision: str) -> Iterator[None]:
+    """One forward pass at that precision.
 
     Never held across a ``yield`` of a generator: torch's modes belong to the
     thread, and would leak into the caller's code.
     """
-    before = torch.get_num_threads()
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    if threads is not None and threads != before:
-        torch.set_num_threads(threads)
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+    ):
+        yield
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Torch with that many threads of the CPU; None: as it is.
+
+    For all of a job, not only its forward passes: on two busy cores a team of two
+    threads waits for each other at every one of the small steps that make labels.
+    """
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
     try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
-        ):
-            yield
+        yield
     finally:
-        if threads is not None and threads != before:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -167,7 +167,7 @@ class FrameJob(Job):
     def _coarse(self, batch: Batch) -> Tensor:
         """The same in bands, not enlarged yet."""
         assert self.rows is not None
-        with running(self.device, self.plan.run.precision, self._threads):
+        with running(self.device, self.plan.run.precision):
             found = self.model.coarse(batch, self.rows)
             return found.float()
 

@@ -2,8 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_uhrseg.engine.calibrate import release
-from napari_uhrseg.engine.device import running
+from napari_uhrseg.engine.device import cpu_threads, running
 from napari_uhrseg.engine.empty import Glass, region_mask
 from napari_uhrseg.engine.events import Progress, Retried, SegmentEvent
 from napari_uhrseg.engine.memory import CUDA_CONTEXT
@@ -77,7 +77,19 @@ class Job(ABC):
         self._started = time.monotonic()
 
     def events(self, focus: Focus | None) -> Iterator[SegmentEvent]:
-        """Run what is pending, the nearest to the focus first."""
+        """Run what is pending, the nearest to the focus first.
+
+        Torch has the run's threads while this works, and the caller's in between.
+        """
+        with closing(self._events(focus)) as steps:
+            while True:
+                with cpu_threads(self._threads):
+                    event = next(steps, None)
+                if event is None:
+                    return
+                yield event
+
+    def _events(self, focus: Focus | None) -> Generator[SegmentEvent, None, None]:
         self.model.to(self.device)
         if self.device.type == "cuda":
             most = self.plan.budget.device_bytes - CUDA_CONTEXT
@@ -147,7 +159,7 @@ class Job(ABC):
 
     def logits(self, batch: Batch) -> Tensor:
         """The network's answer at the run's precision, on the device."""
-        with running(self.device, self.plan.run.precision, self._threads):
+        with running(self.device, self.plan.run.precision):
             outputs: Outputs = self.model(batch.to(self.device))
             return outputs["logits"]
 

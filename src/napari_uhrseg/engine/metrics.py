@@ -119,7 +119,6 @@ class Cover:
     device: torch.device
     precision: str
     frame: int | None = None
-    threads: int | None = None
 
     @classmethod
     def of(
@@ -166,7 +165,7 @@ def _by_windows(
         for block, windows, batch, last in work:
             # short batches are padded: kernels depend on the batch's size
             index = torch.arange(how.batch_size).clamp(max=len(windows) - 1)
-            with running(how.device, how.precision, how.threads):
+            with running(how.device, how.precision):
                 logits = model(batch[index].to(how.device))["logits"][: len(windows)]
                 if merger is None:
                     merger = make_merger(
@@ -194,7 +193,7 @@ def _by_frames(
         for frame, batch in work:
             fed, place = grid.ground(frame), grid.labelled(frame)
             rows, columns = place.shift(-fed.y, -fed.x).slices
-            with running(how.device, how.precision, how.threads):
+            with running(how.device, how.precision):
                 logits = model(batch.to(how.device))["logits"][0].float()
                 logits = logits[:, rows, columns]
                 cell = grid.cell(frame)

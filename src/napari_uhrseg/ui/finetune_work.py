@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -91,13 +90,14 @@ def train(
 ) -> Iterator["TrainEvent"]:
     """``fine_tune()``, with a core left to the window."""
     load_torch()
+    from napari_uhrseg.engine.device import cpu_threads
     from napari_uhrseg.engine.finetune import fine_tune
     from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
     from napari_uhrseg.engine.job import Stopped
     from napari_uhrseg.io.labels import LabelStore
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    with LabelStore.open(request.store) as store, _threads(free_threads()):
+    with LabelStore.open(request.store) as store, cpu_threads(free_threads()):
         new = request.start
         if isinstance(new, NewModel):
             try:
@@ -262,15 +262,3 @@ def _untaught(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
     from napari_uhrseg.engine.fresh import fresh
 
     return fresh(new.method, None, legend, image, new.encoder, pretrained=False)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
