@@ -6,4 +6,6 @@ cd "$(dirname "$0")"
 . scripts/setup.sh
 
 setup test
+# on a busy machine a network's threads wait for each other, and tests for minutes
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 under_xvfb .venv/bin/python -m pytest "$@"
