@@ -1,6 +1,6 @@
 """Trains the sample checkpoints, and compares the methods on scenes they never saw.
 
-python sample_data/make_checkpoints.py --work DIR [--aerial DIR] [--glands DIR]
+python sample_data/make_checkpoints.py --work DIR --data world aerial=DIR glands=DIR
 
 Scenes are rendered into DIR, every method is trained there with every seed by
 `napari-uhrseg train`, and evaluated on scenes that no training saw; so on folders of
@@ -8,7 +8,7 @@ photographs and of stained tissue, of which some are held out by name. Every met
 some eight minutes of one CPU core a training: steps were chosen for that. A file a
 training stands in rows/ beside this file as soon as it is measured; what is there is
 not done again, and several of these commands may work in one DIR on methods of their
-own.
+own. With --longer there are as many times the steps, and files have other names.
 methods_table.py makes the table of docs/methods.md from the rows.
 """
 
@@ -54,23 +54,28 @@ DATA = {
 
 HERE = Path(__file__).parent
 ROWS = HERE / "rows"  # what was measured; delete a file to have it done again
-WORLD_TEXT = {
-    "name": "Sample landscape",
-    "source": "computed: napari_uhrseg.samples.world",
-    "licence": "BSD-3-Clause",
-    "citation": "",
-    "trained_on": "14 computed scenes, seeds 100 to 113; figures on seeds 900 to 907",
-    "limits": "Anything but the sample scenes: it has never seen a photograph.",
-}
-AERIAL_TEXT = {
-    "name": "Orthophoto start",
-    "source": "Semantic segmentation of aerial imagery, Humans in the Loop",
-    "licence": "BSD-3-Clause; the pictures it learned from are CC0",
-    "citation": "Humans in the Loop: Semantic segmentation of aerial imagery (Dubai)",
-    "trained_on": "5 satellite scenes of Dubai; figures on scene 3, which it never saw",
-    "limits": "Other climates, ground resolutions and sensors, roads and small "
-    "buildings above all: a few minutes of training on five scenes of one city. A "
-    "start for corrections and fine-tuning, not a map.",
+TEXTS = {  # of the data whose licence lets checkpoints be given on
+    "world": {
+        "name": "Sample landscape",
+        "source": "computed: napari_uhrseg.samples.world",
+        "licence": "BSD-3-Clause",
+        "citation": "",
+        "trained_on": "14 computed scenes, seeds 100 to 113; "
+        "figures on seeds 900 to 907",
+        "limits": "Anything but the sample scenes: it has never seen a photograph.",
+    },
+    "aerial": {
+        "name": "Orthophoto start",
+        "source": "Semantic segmentation of aerial imagery, Humans in the Loop",
+        "licence": "BSD-3-Clause; the pictures it learned from are CC0",
+        "citation": "Humans in the Loop: "
+        "Semantic segmentation of aerial imagery (Dubai)",
+        "trained_on": "5 satellite scenes of Dubai; "
+        "figures on scene 3, which it never saw",
+        "limits": "Other climates, ground resolutions and sensors, roads and small "
+        "buildings above all: a few minutes of training on five scenes of one city. A "
+        "start for corrections and fine-tuning, not a map.",
+    },
 }
 
 ENCODER = "mobilenetv4_conv_small_050"
@@ -122,16 +127,19 @@ def run(work: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def prepare(work: Path, folders: dict[str, Path], size: int) -> None:
+def prepare(work: Path, data: dict[str, str], size: int) -> None:
     """Render the world's scenes; sort the others, whose folders are only read."""
-    if not (work / "world" / "masks" / f"{TRAINING[-1]}.tif").exists():
-        make_scenes(work / "world", TRAINING, size)
-    if not (work / "world-unseen" / "masks" / f"{UNSEEN[-1]}.tif").exists():
-        make_scenes(work / "world-unseen", UNSEEN, size)
-    for name in ("world", *folders):
+    for name, folder in data.items():
         (work / f"{name}.txt").write_text(DATA[name].classes)
-    for name, source in folders.items():
-        for file in sorted(source.glob("images/*")) + sorted(source.glob("masks/*")):
+        if name == "world":
+            for part, seeds in (("world", TRAINING), ("world-unseen", UNSEEN)):
+                if not (work / part / "masks" / f"{seeds[-1]}.tif").exists():
+                    make_scenes(work / part, seeds, size)
+            continue
+        files = (
+            f for kind in ("images", "masks") for f in Path(folder, kind).iterdir()
+        )
+        for file in files:
             number = int("".join(filter(str.isdigit, file.stem)))
             part = f"{name}-unseen" if number in DATA[name].held_out else name
             link = work / part / file.parent.name / file.name
@@ -145,8 +153,12 @@ def ignoring(data: str) -> list[str]:
     return [] if value is None else ["--ignore", str(value)]
 
 
+def stem(data: str, method: str, seed: int, longer: float) -> str:
+    return f"{data}-{method}-{seed}" + (f"-x{longer:g}" if longer != 1 else "")
+
+
 def train(work: Path, data: str, method: str, seed: int, longer: float) -> Path:
-    output = work / f"{data}-{method}-{seed}.safetensors"
+    output = work / f"{stem(data, method, seed, longer)}.safetensors"
     if output.exists() and not Path(f"{output}.state").exists():
         return output
     how = METHODS[method]
@@ -177,17 +189,12 @@ def ship(checkpoint: Path, data: str, method: str, scores: dict[str, float]) -> 
     """Put a checkpoint beside this file, with a card for whoever gets it."""
     loaded = load_checkpoint(checkpoint)
     title = REGISTRY[method].title
-    text = WORLD_TEXT if data == "world" else AERIAL_TEXT
+    text = TEXTS[data]
     name = method if data == "world" else f"{method}_aerial"
     kept = {k: round(v, 4) for k, v in scores.items() if k.startswith(("miou", "iou/"))}
     card = replace(loaded.card, metrics=kept, **text)
     card = replace(card, name=f"{text['name']} ({title})")
     save_checkpoint(HERE / f"{name}.safetensors", loaded.model, card)
-
-
-def shipped(data: str, aerial: list[str]) -> list[str]:
-    """The methods whose checkpoint of this data goes to people."""
-    return {"world": [*METHODS], "aerial": aerial}.get(data, [])
 
 
 def rows(
@@ -196,11 +203,11 @@ def rows(
     for seed in args.seeds:
         for data in names:
             for method in args.methods:
-                row = ROWS / f"{data}-{method}-{seed}.json"
+                row = ROWS / f"{stem(data, method, seed, args.longer)}.json"
                 if not row.exists():
                     checkpoint = train(work, data, method, seed, args.longer)
                     scores = evaluate(work, data, checkpoint)
-                    if seed == 0 and method in shipped(data, args.ship):
+                    if f"{data}-{method}" in args.ship and seed == 0:
                         ship(checkpoint, data, method, scores)
                     row.write_text(json.dumps(scores, indent=1) + "\n")
                 yield row.stem, json.loads(row.read_text())["miou"]
@@ -209,22 +216,28 @@ def rows(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--aerial", type=Path, help="a folder of images and masks")
-    parser.add_argument("--glands", type=Path, help="likewise")
+    parser.add_argument(
+        "--data", nargs="+", default=["world"], help="NAME=DIR, of images and masks"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=METHODS)
     parser.add_argument(
-        "--ship", nargs="*", default=[], help="methods whose aerial checkpoint is kept"
-    )
+        "--ship", nargs="*", default=[], help="put it beside this file",
+        choices=[f"{data}-{method}" for data in TEXTS for method in METHODS],
+    )  # fmt: skip
     parser.add_argument("--longer", type=float, default=1, help="factor on the steps")
     parser.add_argument("--size", type=int, default=2048, help="a scene's side, pixels")
     args = parser.parse_args()
     work: Path = args.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    given = {"aerial": args.aerial, "glands": args.glands}
-    folders = {name: folder for name, folder in given.items() if folder}
-    prepare(work, folders, args.size)
-    for name, miou in rows(args, work, ["world", *folders]):
+    data = dict(x.split("=", 1) if "=" in x else (x, "") for x in args.data)
+    for name, folder in data.items():
+        if name not in DATA or (
+            name != "world" and not Path(folder, "images").is_dir()
+        ):
+            parser.error(f"{name}={folder}: no known name, or no folder of images")
+    prepare(work, data, args.size)
+    for name, miou in rows(args, work, [*data]):
         print(name, f"mIoU {miou:.3f}", flush=True)
 
 
