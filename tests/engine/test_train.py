@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from napari_uhrseg.engine import samples
 from napari_uhrseg.engine.events import Progress, Saved, Trained, Validated
 from napari_uhrseg.engine.samples import Scene, Scenes
 from napari_uhrseg.engine.train import CardText, TrainSettings, train
@@ -293,3 +294,34 @@ def test_a_stage_ends_and_the_next_begins(tmp_path, monkeypatch):
     head = "net.segmentation_head.0.weight"
     assert torch.equal(state["model"][frozen], start[frozen])
     assert not torch.equal(state["model"][head], start[head])
+
+
+@pytest.fixture
+def fed(monkeypatch):
+    """The sizes of the local views that networks learnt from."""
+    found = set()
+
+    def watched(parts):
+        batch = joined(parts)
+        found.add(tuple(batch.views["local"].shape[-2:]))
+        return batch
+
+    joined = samples.joined
+    monkeypatch.setattr(samples, "joined", watched)
+    return found
+
+
+def test_frames_larger_than_the_images_are_learnt_from_as_they_will_be_labelled(
+    tmp_path, fed
+):
+    """GLNet's overview of a padded frame would be at another scale than at work."""
+    settings = replace(GLNET, steps=3, arguments={**GLNET.arguments, "frame": 1024})
+    list(train(make_source(), tmp_path / "c.safetensors", settings))
+    assert fed == {(160, 160)}  # of scenes of 160 x 192
+    assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 1024
+
+
+def test_windows_keep_their_size_on_images_smaller_than_they_are(tmp_path, fed):
+    settings = replace(PLAIN, steps=1, arguments={**SMALL, "window": 256})
+    list(train(make_source(), tmp_path / "c.safetensors", settings))
+    assert fed == {(256, 256)}

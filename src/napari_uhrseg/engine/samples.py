@@ -161,6 +161,19 @@ class Scenes:
             self.balance,
         )
 
+    def side(self, spec: InputSpec) -> int:
+        """Side in run pixels of what is learnt from at once; for fitted scenes.
+
+        Of a model on frames no more than most scenes hold: an image smaller than a
+        frame is labelled as it is, so an overview with made-up ground around it would
+        show another scale than it will.
+        """
+        if spec.frame is None:
+            return spec.window
+        typical = int(np.median([min(scene.shape) for scene in self.training]))
+        side = min(spec.window, typical)
+        return max(spec.minimum, side // spec.divisor * spec.divisor)
+
     def draw(self, rng: np.random.Generator, window: int) -> Drawn:
         """A window of the scenes' ground; those without labels are drawn anew."""
         if self._places and rng.random() < self.balance:

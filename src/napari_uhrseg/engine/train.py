@@ -11,7 +11,7 @@ from napari_uhrseg.engine.device import find_device, training_precision
 from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.metrics import Counter, Cover, label_scene
 from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
-from napari_uhrseg.engine.samples import SampleSource
+from napari_uhrseg.engine.samples import SampleSource, Scenes
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build
@@ -21,7 +21,7 @@ __all__ = ["CardText", "TrainSettings", "train"]
 
 
 def train(
-    source: SampleSource,
+    source: Scenes,
     output: Path | str,
     settings: TrainSettings,
     *,
@@ -67,7 +67,7 @@ def train(
         trainer.close()
 
 
-def _course(source: SampleSource, output: Path, settings: TrainSettings) -> Course:
+def _course(source: Scenes, output: Path, settings: TrainSettings) -> Course:
     found = find_device(settings.device)
     precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
@@ -82,13 +82,14 @@ def _course(source: SampleSource, output: Path, settings: TrainSettings) -> Cour
     )
     schedule = Schedule(settings.recipe(model.recipe))
     fitted = source.fitted(model.spec)
+    said, model.spec = model.spec, replace(model.spec, window=fitted.side(model.spec))
     how = Cover.of(model.spec, schedule.recipe.batch_size, device, precision)
     return Course(
         model=model,
         schedule=schedule,
         source=fitted,
         score=partial(_score, fitted, how) if fitted.held_out else None,
-        card=partial(_card, settings, output, fitted.legend, model.spec),
+        card=partial(_card, settings, output, fitted.legend, said),
         identity=_identity(settings, fitted),
         seed=settings.seed,
         device=device,
