@@ -73,7 +73,7 @@ TEXTS = {  # of the data whose licence lets checkpoints be given on
         "trained_on": "5 satellite scenes of Dubai; "
         "figures on scene 3, which it never saw",
         "limits": "Other climates, ground resolutions and sensors, roads and small "
-        "buildings above all: a few minutes of training on five scenes of one city. A "
+        "buildings above all: minutes of training on five scenes of one city. A "
         "start for corrections and fine-tuning, not a map.",
     },
 }
