@@ -232,7 +232,7 @@ def test_the_run_of_a_killed_client_is_finished_on_one_machine(
                 break
         # from elsewhere the run is seen as it comes
         assert 2 <= np.count_nonzero(watching.state()) < 6
-        assert watching.shown(Roi(0, 0, 1024, 1024)).any()
+        assert watching.shown(Roi(0, 0, *image.shape)).any()
     child.kill()
     child.wait()
     checkpoint = cluster_toys.load_checkpoint(files / f"{name}.safetensors")
