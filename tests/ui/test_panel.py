@@ -253,3 +253,12 @@ def test_the_other_menu_entry_unfolds_finetune(viewer, qtbot):
     assert panel.finetune.isVisibleTo(panel)
     viewer.window.remove_dock_widget(panel)
     assert QThreadPool.globalInstance().waitForDone(20_000)
+
+
+@pytest.mark.parametrize("method", REGISTRY)
+def test_what_a_method_is_good_at_is_shown_whole(ready, qtbot, method):
+    form = ready.segment.model
+    form.model.setCurrentIndex([*REGISTRY].index(method))
+    words = form.sentence
+    qtbot.waitUntil(lambda: words.height() >= words.heightForWidth(words.width()))
+    assert REGISTRY[method].published in words.text()

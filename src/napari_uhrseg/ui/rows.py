@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -133,8 +134,26 @@ def push_button(title: str, tooltip: str = "", clicked: Any = None) -> QPushButt
     return made
 
 
+class _Note(QLabel):
+    """Asks for all of its lines: a form's layout gives them to the wrong row else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+
+    def setText(self, text: str | None) -> None:
+        super().setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        lines = self.heightForWidth(self.width()) if self.text() else 0
+        self.setMinimumHeight(max(0, lines))
+
+
 def note() -> QLabel:
     """A line of words that wraps."""
-    label = QLabel()
-    label.setWordWrap(True)
-    return label
+    return _Note()
