@@ -82,14 +82,15 @@ def _course(source: Scenes, output: Path, settings: TrainSettings) -> Course:
     )
     schedule = Schedule(settings.recipe(model.recipe))
     fitted = source.fitted(model.spec)
-    said, model.spec = model.spec, replace(model.spec, window=fitted.side(model.spec))
+    declared = model.spec  # what the card says, whatever this data is learnt from by
+    model.spec = replace(declared, window=fitted.side(declared))
     how = Cover.of(model.spec, schedule.recipe.batch_size, device, precision)
     return Course(
         model=model,
         schedule=schedule,
         source=fitted,
         score=partial(_score, fitted, how) if fitted.held_out else None,
-        card=partial(_card, settings, output, fitted.legend, said),
+        card=partial(_card, settings, output, fitted.legend, declared),
         identity=_identity(settings, fitted),
         seed=settings.seed,
         device=device,
