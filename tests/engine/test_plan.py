@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -142,6 +143,19 @@ def test_a_network_is_measured_once_for_all_processes(monkeypatch):
     assert once == Counted.runs == 2
     make_plan(blank(), checkpoint, replace(SETTINGS, precision="bf16"), BUDGET)
     assert Counted.runs == 4
+
+
+def test_time_that_other_programs_took_is_not_remembered():
+    class Kept(ToyNet):
+        """Waits, as if for a core."""
+
+        def forward(self, batch):
+            if not batch.views["local"].is_meta:
+                time.sleep(1)
+            return super().forward(batch)
+
+    how = How(make_checkpoint(Kept()), find_device("cpu"), "fp32", 1)
+    assert 0 < how.batch(1).seconds < 1
 
 
 def test_unknown_device_lists_those_there_are():

@@ -36,7 +36,7 @@ PROBE = 768  # side in pixels of the largest frame that is run to measure
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One forward pass of a batch: seconds, and bytes beyond weights and inputs."""
+    """One forward pass: seconds (a CPU's own), bytes beyond weights and inputs."""
 
     seconds: float
     bytes: int
@@ -94,6 +94,8 @@ class How:
         """Run zeros twice: the first pass meets the memory, the second the speed."""
         model, device = self.checkpoint.model, torch.device(self.device.id)
         ready = prepared(model, self.precision)
+        # what other programs take of a processor now is not to be remembered
+        clock = time.thread_time if device.type == "cpu" else time.perf_counter
         try:
             ready.to(device)
             batch = empty_batch(model.spec, size, frame, device)
@@ -101,11 +103,11 @@ class How:
                 views.fill_(0)  # zeros that no one wrote to take no memory yet
             with peak(device) as most:
                 for _ in range(2):
-                    start = time.perf_counter()
+                    start = clock()
                     with cpu_threads(self.threads), running(device, self.precision):
                         # reading a value waits for the device
                         ready(batch)["logits"].flatten()[0].item()
-                    seconds = time.perf_counter() - start
+                    seconds = clock() - start
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
