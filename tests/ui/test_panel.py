@@ -1,5 +1,7 @@
 """The panel in a real viewer, with a real network of little worth."""
 
+import threading
+
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -99,6 +101,32 @@ def test_pause_continue_cancel_and_go_on(viewer, ready, qtbot, monkeypatch):
     bar.start.click()
     assert wait_for_end(ready, qtbot).startswith("Done")
     assert len(labels_in(viewer)) == 1
+
+
+def test_what_is_written_while_pausing_is_shown(viewer, ready, qtbot, monkeypatch):
+    begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
+
+    def write(*args):
+        begun.set()
+        assert go_on.wait(30)
+        real(*args)
+
+    monkeypatch.setattr(LabelStore, "write", write)
+    monkeypatch.setattr("napari_uhrseg.engine.plan.PATIENCE", 0)  # many blocks
+    bar = ready.segment.bar
+    bar.start.click()
+    qtbot.waitUntil(begun.is_set, timeout=30_000)
+    bar.pause.click()
+    try:
+        qtbot.waitUntil(lambda: bar.status.text() == "Paused.")
+        (layer,) = labels_in(viewer)
+        assert not np.any(layer._slice.image.raw)
+    finally:
+        go_on.set()
+    qtbot.waitUntil(lambda: np.any(layer._slice.image.raw), timeout=10_000)
+    assert bar.status.text() == "Paused."
+    bar.cancel.click()
+    wait_for_end(ready, qtbot)
 
 
 def test_closing_the_dock_ends_the_run_and_frees_the_store(

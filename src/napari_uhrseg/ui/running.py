@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_uhrseg.engine import events
 from napari_uhrseg.io.image import Image
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 
+WRITTEN = 1000  # ms after a pause begins; what was being written then is on the disk
+
+
 class Running(BarJob):
     """Runs a request and shows what comes; ``ended`` tells how it went."""
 
@@ -35,6 +38,8 @@ class Running(BarJob):
         self.view: LabelsView | None = None  # set beforehand: an earlier run's
         self._failed: list[events.BlockFailed] = []
         self._outcome = "Cancelled. Segment goes on where this run stopped."
+        self._settled = QTimer(self, singleShot=True, interval=WRITTEN)
+        self._settled.timeout.connect(self._refresh)
 
     def start(self, jobs: Jobs, *arguments: Any) -> None:
         """Begin; the arguments are those of ``work.run`` from the request on."""
@@ -48,11 +53,12 @@ class Running(BarJob):
             errored=self._error,
             finished=self._finished,
         )
-        self._job.paused.connect(lambda: self._bar.paused(True))
+        self._job.paused.connect(self._held)
 
     def stop(self) -> None:
         """Let go of the viewer; the job is ended by its owner."""
         self._focus.stop()
+        self._settled.stop()
 
     def _event(self, event: Any) -> None:
         match event:
@@ -66,8 +72,7 @@ class Running(BarJob):
             case events.Progress(done=done, total=total, seconds_left=left):
                 self._bar.progress(done, total, left)
             case events.BlockDone() | events.LabelsShown():
-                if self.view is not None:
-                    self.view.refresh()
+                self._refresh()
             case events.BlockFailed():
                 self._block_failed(event)
             case events.Retried(now=now):
@@ -76,6 +81,15 @@ class Running(BarJob):
                 self._show_shares(shares, legend)
             case events.Finished():
                 self._outcome = _outcome(event)
+
+    def _held(self) -> None:
+        """A block that is still being written is told of only when the run goes on."""
+        self._bar.paused(True)
+        self._settled.start()
+
+    def _refresh(self) -> None:
+        if self.view is not None:
+            self.view.refresh()
 
     def _show(self, store: "LabelStore", image: Image) -> None:
         """Layers for the store; those of an earlier run on it make way."""
@@ -109,8 +123,7 @@ class Running(BarJob):
     def _finished(self) -> None:
         self._focus.stop()
         self._bar.clear()
-        if self.view is not None:
-            self.view.refresh()
+        self._refresh()
         self.ended.emit(self._outcome)
 
 
