@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from napari_uhrseg.engine.corrected import SECRET, sight
 from napari_uhrseg.engine.lesson import gather, told
-from napari_uhrseg.engine.places import HONEST, find_places, find_points, hold_out
+from napari_uhrseg.engine.places import (
+    HONEST,
+    Points,
+    find_places,
+    find_points,
+    hold_out,
+)
 from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.engine.views import covered
 from napari_uhrseg.errors import TrainingError
@@ -195,6 +201,24 @@ def test_a_few_strokes_in_a_huge_image_take_no_time_and_memory(tmp_path):
     assert peak < 60e6
     held = hold_out(points, places.count, 0)
     assert 1 <= held.sum() < 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_place_with_most_of_a_class_teaches(seed):
+    # place 1 has nearly all of class 0, and as the only one both classes
+    place = np.repeat([1, 1, 2, 3, 4, 5], [900, 90, 40, 30, 50, 60])
+    channel = np.repeat([0, 1, 0, 0, 1, 1], [900, 90, 40, 30, 50, 60])
+    points = Points(np.c_[place * 1000, place], channel, place)
+    held = hold_out(points, 5, seed)
+    assert held.sum() == 1
+    assert not held[1]
+
+
+def test_where_every_place_has_most_of_a_class_one_is_held_out_all_the_same():
+    place = np.repeat([1, 1, 2, 2, 3, 3, 4, 4], [9, 1] * 4)
+    channel = np.repeat([0, 3, 1, 0, 2, 1, 3, 2], [9, 1] * 4)
+    held = hold_out(Points(np.c_[place, place], channel, place), 4, 0)
+    assert held.sum() == 1
 
 
 def test_sight_reaches_as_far_as_two_windows(tmp_path):

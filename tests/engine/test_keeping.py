@@ -47,7 +47,8 @@ def test_where_the_old_answer_was_confirmed_all_of_it_is_held(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("right", "weight"), [(0.0, 0.25), (0.5, 1.0), (0.6, 1.5), (0.95, 2.0), (1.0, 2.0)]
+    ("right", "weight"),
+    [(0.0, 0.25), (0.2, 0.8), (0.3, 1.0), (0.5, 1.0), (0.6, 1.5), (0.95, 2.0)],
 )
 def test_a_model_that_was_right_where_one_looked_is_held_to(right, weight):
     assert odds(right) == pytest.approx(weight)

@@ -17,6 +17,7 @@ from napari_uhrseg.models.base import Batch, Segmenter
 SURE = 0.5  # probability below which an old answer is not worth holding
 CELL, REACH = 8, 8  # pixels; cells that doubt reaches beyond a pixel found wrong
 LEAST, MOST = 0.25, 2.0  # weights of old answers
+SOME = 0.25  # of the corrections right; from there on old answers weigh 1 at least
 WAY = 0.7  # from the old weights to the new ones; measured, see docs/finetuning.md
 
 
@@ -24,9 +25,11 @@ def odds(right: float) -> float:
     """The weight of old answers, from the share of corrections they had right.
 
     The odds that such an answer is right, within bounds: a model that is wrong
-    wherever somebody looked may change everywhere, a good one is held to.
+    wherever somebody looked may change everywhere, a good one is held to. People
+    paint over mistakes, so a model that has some corrections right is better
+    elsewhere than where they painted.
     """
-    return min(max(right / max(1 - right, 1e-6), LEAST), MOST)
+    return min(max(right / max(1 - right, 1e-6), min(right / SOME, 1), LEAST), MOST)
 
 
 def between(old: Segmenter, new: Segmenter) -> Segmenter:

@@ -16,6 +16,7 @@ READ = 1 << 26  # pixels of the correction that are looked at for points
 KEPT = 20_000  # points of a class that are kept
 HONEST = 4  # places; fewer say nothing about ground that was not learnt from
 SHARE = 0.2  # of the places are held out
+TAUGHT = 0.5  # of a class's points at least teach, where places allow it
 NEAREST = 32  # pixels that places are apart at least
 ROUGHLY = 128  # pixels that a place's middle may move without being another
 
@@ -135,15 +136,17 @@ def labelled_ground(store: LabelStore) -> tuple[Ints, int]:
 def hold_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
     """Which of the places 1 to ``count`` are held out; none where there are too few.
 
-    No class is held out whole. Classes not held out yet go first; else what a
-    place's position says, so that a place stays on its side while others are added.
+    No class is held out whole, nor more than half of its points if there is a choice.
+    Classes not held out yet go first; else what a place's position says, so that a
+    place stays on its side while others are added.
     """
     held = np.zeros(count + 1, bool)
     there = np.unique(points.place)
     if len(there) < HONEST:
         return held
-    has = np.zeros((count + 1, 256), bool)
-    has[points.place, points.channel] = True
+    found = np.zeros((count + 1, 256), np.int64)
+    np.add.at(found, (points.place, points.channel), 1)
+    has, most = found > 0, (1 - TAUGHT) * found.sum(0)
     wanted = max(1, round(SHARE * len(there)))
 
     def luck(place: int) -> bytes:
@@ -157,7 +160,8 @@ def hold_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
         free = [p for p in order if not held[p] and (left[has[p]] > 1).all()]
         if not free:
             break
-        held[max(free, key=lambda p: int((has[p] & ~shown).sum()))] = True
+        much = has & (found + found[held].sum(0) > most)
+        held[min(free, key=lambda p: (much[p].any(), -(has[p] & ~shown).sum()))] = True
     return held
 
 
