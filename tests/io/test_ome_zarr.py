@@ -2,14 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from label_fakes import LEGEND, RUN
 
-from napari_uhrseg.errors import OpenError, ReadError
+from napari_uhrseg.errors import OpenError, ReadError, StoreError
 from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.pyramid import fill_levels
 from napari_uhrseg.types import Roi
 
 REAL = Path(__file__).parents[2] / "../shared/data/files"
@@ -276,3 +280,63 @@ def test_real_files(path: Path) -> None:
     raw = zarr.open_array(path / "0", mode="r")[:]
     np.testing.assert_array_equal(whole(image), np.asarray(raw).transpose(1, 2, 0))
     assert [b.name for b in image.bands] == ["0", "1", "2"]
+
+
+def scene(path: Path, value: int, *, chunks: int = 512, shards: int | None = None):
+    """Nothing at the borders, and a square of one value in the middle."""
+    array = zarr.create_array(
+        path, shape=(5000, 5000), chunks=(chunks,) * 2, dtype="u1", fill_value=0,
+        shards=None if shards is None else (shards,) * 2,
+    )  # fmt: skip
+    array[1000:4000, 1000:4000] = value
+    return path
+
+
+def test_overviews_are_not_those_of_an_image_with_equal_borders(tmp_path: Path) -> None:
+    for value in (50, 200):
+        image = open_image(scene(tmp_path / f"{value}.zarr", value))
+        list(fill_levels(image, tmp_path / "cache"))
+        coarsest = np.asarray(image.levels[-1])
+        assert coarsest.max() == value
+
+
+def test_overviews_are_made_anew_of_what_was_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    for value in (50, 200):  # in one chunk of many: too little to tell them apart
+        array = zarr.create_array(
+            path, shape=(5000, 5000), chunks=(250, 250), dtype="u1", fill_value=0,
+            overwrite=True,
+        )  # fmt: skip
+        array[260:490, 260:490] = value
+        image = open_image(path)
+        list(fill_levels(image, tmp_path / "cache"))
+        assert np.asarray(image.levels[-1]).max() == value
+
+
+@pytest.mark.parametrize(
+    "layout", [{"chunks": 512}, {"chunks": 2500}, {"chunks": 250, "shards": 2500}]
+)
+def test_labels_of_an_image_are_not_those_of_one_like_it(
+    tmp_path: Path, layout: dict[str, int]
+) -> None:
+    path = scene(tmp_path / "50.zarr", 50, **layout)
+    other = open_image(scene(tmp_path / "200.zarr", 200, **layout))
+    copy = open_image(shutil.copytree(path, tmp_path / "copy.zarr"))
+    with LabelStore.create(None, open_image(path), LEGEND) as store:
+        store.start_run(replace(RUN, image_fingerprint=copy.fingerprint))
+        with pytest.raises(StoreError, match="other contents"):
+            store.start_run(replace(RUN, image_fingerprint=other.fingerprint))
+
+
+def test_what_is_far_from_the_borders_tells_images_of_many_chunks_apart(
+    tmp_path: Path,
+) -> None:
+    found = set()
+    for value in (50, 200):
+        array = zarr.create_array(
+            tmp_path / f"{value}.zarr", shape=(4, 960, 960), chunks=(1, 32, 32),
+            dtype="u1", fill_value=0,
+        )  # fmt: skip
+        array[2, 450:510, 450:510] = value
+        found.add(open_image(tmp_path / f"{value}.zarr").fingerprint)
+    assert len(found) == 2

@@ -25,6 +25,7 @@ from napari_uhrseg.io.boxmean import Array, box_mean
 from napari_uhrseg.io.cache import Entry, cache_folder, make_room
 from napari_uhrseg.io.chunks import CACHE, CachedSource, PendingLevel, Slices, Source
 from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.readers import ZARR_MARKS
 
 PIECE = 8 * 1024**2  # bytes read at a time
 BAND = 96 * 1024**2  # bytes of the finest missing level made at a time
@@ -78,9 +79,7 @@ def attach_levels(image: Image, cache_dir: Path | None = None) -> bool:
 def _fillers(image: Image, cache_dir: Path | None) -> "list[Filler]":
     """One for each run of missing levels, that of the coarsest first."""
     nodata = {band.nodata for band in image.bands}
-    changed = 0
-    if isinstance(image.path, Path) and image.path.is_file():
-        changed = image.path.stat().st_mtime_ns
+    changed = _changed(image.path) if isinstance(image.path, Path) else 0
     numbered = enumerate(image.sources)
     runs = itertools.groupby(numbered, lambda pair: isinstance(pair[1], PendingLevel))
     return [
@@ -95,6 +94,12 @@ def _fillers(image: Image, cache_dir: Path | None) -> "list[Filler]":
         for missing, run in runs
         if missing
     ][::-1]
+
+
+def _changed(path: Path) -> int:
+    """When a file, or a folder's metadata, was written last, in ns; 0: not known."""
+    files = [path, *(path / mark for mark in ZARR_MARKS)]
+    return max((f.stat().st_mtime_ns for f in files if f.is_file()), default=0)
 
 
 @dataclass(frozen=True, slots=True)

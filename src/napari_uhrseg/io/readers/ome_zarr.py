@@ -1,10 +1,10 @@
 """OME-Zarr 0.1 to 0.5 (zarr v2 and v3), collections, plates and bare zarr arrays."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from napari_uhrseg.io.chunks import ArraySource
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.readers import DIRECTORY, is_zarr, reader
 
-LARGE_CHUNK = 2**22  # pixels
+SAMPLED = 32  # chunks that tell an image from others
+PIECE = 16384  # bytes of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
         sources=[ArraySource(level) for level in levels],
         source_axes=axes,
         path=path,
-        fingerprint=_fingerprint(series, meta, levels[0]),
+        fingerprint=_fingerprint(path, series, meta, levels[0]),
         bands=bands,
         rgb_bands=(0, 1, 2) if rgb else (),
         pixel_size=pixel_size,
@@ -202,7 +203,7 @@ def _bare(path: Address, array: zarr.Array) -> Image:
         sources=[ArraySource(array)],
         source_axes=axes,
         path=path,
-        fingerprint=_fingerprint(_Series(""), None, array),
+        fingerprint=_fingerprint(path, _Series(""), None, array),
         rgb_bands=(0, 1, 2) if colour else (),
         alpha=3 if colour and samples == 4 else None,
         warnings=(f"{path.name} is a bare zarr array: its pixel size is not known.",),
@@ -281,17 +282,61 @@ def _name(path: Address, series: _Series) -> str:
     return f"{name} {inner}".strip()
 
 
-def _fingerprint(series: _Series, meta: Any, array: zarr.Array) -> str:
-    """A hash of the metadata, and of the first and last chunk unless they are large."""
+def _fingerprint(path: Address, series: _Series, meta: Any, array: zarr.Array) -> str:
+    """A hash of the metadata and of chunk files all over the array.
+
+    Costs at most 32 reads of 16 KB; of a URL all are asked for at once. It does not
+    depend on where the folder lies, nor on when its files were written.
+    """
     about = [series.path, series.number, meta, array.shape, str(array.dtype)]
     digest = hashlib.sha256(json.dumps(about, default=str).encode())
-    if math.prod(array.chunks) > LARGE_CHUNK:
-        return digest.hexdigest()[:32]
-    for last in (False, True):
-        corner = tuple(
-            slice((n - 1) // c * c if last else 0, n if last else min(c, n))
-            for c, n in zip(array.chunks, array.shape, strict=True)
-        )
-        with suppress(Exception):  # what is wrong with it is said on reading
-            digest.update(np.asarray(array[corner]).tobytes())
+    sizes = array.shards or array.chunks
+    grid = [-(-n // c) for n, c in zip(array.shape, sizes, strict=True)]
+    folder = path / array.path if array.path else path
+    names = [array.metadata.encode_chunk_key(index) for index in _spread(grid)]
+    for piece in _pieces(folder, names, ends=array.shards is not None):
+        # chunks that hold nothing have no file
+        digest.update(b"none" if piece is None else b"%d:" % len(piece) + piece)
     return digest.hexdigest()[:32]
+
+
+def _spread(grid: Sequence[int]) -> list[tuple[int, ...]]:
+    """Indices of at most 32 chunks: all, or the ends, the middle and others."""
+    if math.prod(grid) <= SAMPLED:
+        return list(itertools.product(*map(range, grid)))
+    found = [(0,) * len(grid), tuple(n - 1 for n in grid)]
+    # multiples of these fill a box evenly, whatever its sides; the first is its middle
+    steps = [math.sqrt(prime) for prime in (2, 3, 5, 7, 11)]
+    for number in range(SAMPLED - len(found)):
+        at = [(0.5 + number * step) % 1 for step in steps]
+        found.append(tuple(int(a * n) for a, n in zip(at, grid, strict=False)))
+    return found
+
+
+def _pieces(folder: Address, names: list[str], *, ends: bool) -> list[bytes | None]:
+    """The first 16 KB of files; or the last, where shards say what is in them."""
+    if isinstance(folder, Path):
+        return [_piece(folder / name, ends) for name in names]
+    start, stop = (-PIECE, None) if ends else (0, PIECE)
+    paths = [(folder / name).path for name in names]
+    found: list[bytes | Exception] = folder.fs.cat_ranges(paths, start, stop)
+    pieces: list[bytes | None] = []
+    for got in found:
+        # servers that do not let one list a folder call a missing file forbidden
+        if isinstance(got, FileNotFoundError | PermissionError):
+            pieces.append(None)
+        elif isinstance(got, Exception):
+            raise got
+        else:
+            pieces.append(got[start:stop])  # of servers without ranges it is the whole
+    return pieces
+
+
+def _piece(file: Path, end: bool) -> bytes | None:
+    try:
+        with file.open("rb") as opened:
+            if end:
+                opened.seek(max(0, file.stat().st_size - PIECE))
+            return opened.read(PIECE)
+    except OSError:  # what is wrong with it is said on reading
+        return None
