@@ -4,6 +4,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.pyramid import fill_levels
 from napari_uhrseg.types import Roi
 
 RNG = np.random.default_rng(1)
@@ -169,6 +170,17 @@ def test_a_large_file_in_strips_is_grey_until_it_is_tiled(tmp_path, monkeypatch)
     assert "not tiled" in image.warnings[0]
     assert (image.levels[0][:700].compute() == 128).all()
     np.testing.assert_array_equal(whole(image), pixels)
+
+
+@pytest.mark.parametrize("width", [75_000, 100_000])
+def test_wide_strips_become_tiles_not_slivers(tmp_path, monkeypatch, width):
+    monkeypatch.setattr("napari_uhrseg.io.readers.tiff.UNTILED_PIXELS", 10_000)
+    path, pixels = tmp_path / "wide.tif", np.full((24, width, 3), 7, np.uint8)
+    tifffile.imwrite(path, pixels, photometric="rgb", compression="zlib",
+                     rowsperstrip=1)  # fmt: skip
+    list(fill_levels(open_image(path), tmp_path / "cache"))
+    files = list((tmp_path / "cache").glob("*/0/c/*/*/*"))
+    assert len(files) == -(-width // 512)
 
 
 def test_missing_tiles_are_not_valid(tmp_path):

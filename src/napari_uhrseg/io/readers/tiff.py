@@ -101,7 +101,7 @@ class _Opened:
         size, unit = pixel_size(self.tif, self.key, self.number)
         if size is not None and orientation in (5, 6, 7, 8):
             size = (size[1], size[0])
-        levels[0] = self._tiled(levels[0], raw[0])
+        levels[0] = self._tiled(levels[0], raw[0], axes)
         if isinstance(levels[0], PendingLevel):  # its coarser levels are made with it
             levels, masks = levels[:1], masks[:1]
         image = Image(
@@ -189,7 +189,7 @@ class _Opened:
             samples - (alpha_at is not None),
         )
 
-    def _tiled(self, level: Source, raw: Source) -> Source:
+    def _tiled(self, level: Source, raw: Source, axes: str) -> Source:
         """Level 0, or grey to be filled where it is large and in strips."""
         sizes = dict(zip(self.axes, self.series.shape, strict=True))
         large = sizes["y"] * sizes["x"] > UNTILED_PIXELS
@@ -197,7 +197,9 @@ class _Opened:
             return level
         self.warnings.append(NOT_TILED)
         strips = CachedSource(level)
-        chunks = tuple(512 if c not in (1, 3, 4) else c for c in level.chunks)
+        chunks = tuple(
+            512 if a in "yx" else c for a, c in zip(axes, level.chunks, strict=True)
+        )
         return PendingLevel(level.shape, level.dtype, chunks, strips=strips)
 
     def _masks(self, masks: list[Any], levels: list[Source], axes: str) -> list[Source]:
