@@ -323,6 +323,25 @@ def test_counts_are_made_anew_where_their_file_is_lost(store):
             assert (again.counts(), again.places()) == wanted
 
 
+def test_others_may_correct_after_counts_could_not_be_saved(store):
+    with Corrections.open(store) as first:
+        first.apply(stroke(1000, 900, 300, 300, 1))
+    blocker = store.path / ".corrections" / "counts.new"
+    blocker.mkdir()  # as a full disk: the counts cannot be written
+    with Corrections.open(store) as second:
+        second.apply(stroke(1100, 900, 300, 300, 2))
+        wanted = second.counts(), second.places(), second.version
+    assert not second.writable
+    with Corrections.open(store) as third:
+        assert (third.counts(), third.places(), third.version) == wanted
+        third.undo()
+        assert third.counts() == {1: 90_000}
+    blocker.rmdir()
+    Corrections.open(store).close()
+    with Corrections.open(store) as last:
+        assert last.counts() == {1: 90_000}
+
+
 def test_one_corrector_at_a_time_and_none_minds_a_run(store):
     with Corrections.open(store) as first:
         with pytest.raises(StoreError, match=r"Corrections of .* another window"):

@@ -6,7 +6,7 @@ done when the corrections are opened again.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -97,10 +97,10 @@ class Corrections:
 
     def close(self) -> None:
         """Let others correct. May be called twice; waits for a change that goes on."""
-        with self._turn:
+        # counts that cannot be saved follow from the journal when it is opened again
+        with self._turn, closing(self._holding), suppress(OSError):
             if self.writable and self._done == self._journal.last:
                 self._save()
-            self._holding.close()
 
     def __enter__(self) -> Self:
         return self
