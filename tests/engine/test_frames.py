@@ -24,7 +24,7 @@ from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.samples import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
-from napari_uhrseg.errors import DeviceError, PlanError, ReadError
+from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.isdnet import ISDNet
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings
@@ -134,6 +134,26 @@ def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
         assert not (path / "frames" / "1").exists()
         again = list(segment(image, checkpoint, store, ONE, BUDGET))
         assert not of_kind(again, LabelsShown, BlockDone)
+
+
+def test_a_full_disk_is_told_and_a_later_run_goes_on(run, tmp_path, picture):
+    resource = pytest.importorskip("resource")
+    image = picture(2048, 2048)
+    checkpoint = make_checkpoint(FrameNet())
+    whole, _ = run(image, checkpoint)
+    with LabelStore.create(tmp_path / "full.zarr", image, LEGEND) as store:
+        old = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # room for a chunk, not for the borders of a frame
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, old[1]))
+        try:
+            with pytest.raises(StoreError, match="borders of a frame") as told:
+                list(segment(image, checkpoint, store, ONE, BUDGET))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        assert "Free some space" in told.value.hint
+        assert not [f for f in store.path.glob("frames/**/*") if f.is_file()]
+        list(segment(image, checkpoint, store, ONE, BUDGET))
+        np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
 def test_only_the_frames_of_a_region_run(run, picture):

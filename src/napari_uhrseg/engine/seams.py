@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,8 @@ from torch import Tensor
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.logits import Maps
 from napari_uhrseg.engine.merge import finished
-from napari_uhrseg.io.addresses import Address
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.addresses import Address, said, troubles
 from napari_uhrseg.types import Labels, Roi
 
 Half = npt.NDArray[np.float16]
@@ -70,7 +72,8 @@ class Piece(NamedTuple):
 class Folder(Kept):
     """Strips in files, each written whole: a frame that is here need not run again.
 
-    A frame of 2448 pixels and 7 classes takes 18 MB.
+    A frame of 2448 pixels and 7 classes takes 18 MB. Raises StoreError where the disk
+    is full or cannot be written.
     """
 
     def __init__(self, path: Address) -> None:
@@ -89,16 +92,18 @@ class Folder(Kept):
         memory = io.BytesIO()
         np.savez(memory, **arrays)
         target = self._file(frame)
-        if not isinstance(target, Path):  # an object is there whole, or not at all
-            target.write_bytes(memory.getvalue())
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(memory.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
+        try:
+            if isinstance(target, Path):
+                _write_whole(target, memory)
+            else:  # an object is there whole, or not at all
+                target.write_bytes(memory.getvalue())
+        except troubles(target) as error:
+            raise StoreError(
+                f"The borders of a frame cannot be written to {target.parent}: "
+                f"{said(error)}.",
+                "Free some space or check the disk, then segment again: what is done "
+                "stays.",
+            ) from error
 
     def __delitem__(self, frame: Frame) -> None:
         self._file(frame).unlink()
@@ -122,6 +127,21 @@ class Folder(Kept):
 
     def _file(self, frame: Frame) -> Address:
         return self._path / f"{frame[0]}-{frame[1]}.npz"
+
+
+def _write_whole(target: Path, memory: io.BytesIO) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            file.write(memory.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError:
+        with suppress(OSError):  # room for what is to be written instead
+            part.unlink()
+        raise
 
 
 def strips_folder(store: Address, run_id: int, grid: FrameGrid | None = None) -> Folder:
