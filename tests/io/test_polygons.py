@@ -10,6 +10,7 @@ from label_fakes import FakeImage
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.geojson import read_polygons
+from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Polygon, Roi
 
@@ -140,6 +141,70 @@ def test_pixels_on_an_image_with_coordinates_stay_pixels(tmp_path):
     for ring in (SQUARE, small):
         ((polygon, _),) = read_polygons(write(tmp_path, feature([ring])), image)
         assert [(x, y) for y, x in polygon.corners] == [tuple(p) for p in ring[:-1]]
+
+
+@pytest.fixture
+def ortho(tmp_path):
+    """1000 x 1000 m at 15 degrees east and 52.35 degrees north, a pixel a metre."""
+    import rasterio
+
+    path = tmp_path / "ortho.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1000, height=1000, count=1, dtype="uint8",
+        crs="EPSG:32633", transform=rasterio.Affine(1, 0, 500_000, 0, -1, 5_800_000),
+    ) as file:  # fmt: skip
+        file.write(np.zeros((1, 1000, 1000), np.uint8))
+    return open_image(path)
+
+
+def box(x0, y0, x1, y1):
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+
+
+@pytest.mark.parametrize(
+    ("ring", "covered"),
+    [
+        (box(14.9, 52.2, 15.2, 52.5), 1.0),  # around it
+        (box(14, 52, 16, 53), 1.0),  # a district
+        (box(14.9, 52.34, 15.2, 52.345), 0.5),  # across it, without a corner on it
+        (box(15.001, 52.343, 15.002, 52.344), 0.0075),  # on it
+    ],
+)
+def test_degrees_around_and_across_an_image_are_no_pixels(
+    ortho, tmp_path, ring, covered
+):
+    ((polygon, _),) = read_polygons(write(tmp_path, feature([ring])), ortho)
+    mask = inside(polygon, Roi(0, 0, 1000, 1000))
+    assert mask.mean() == pytest.approx(covered, abs=0.2 * covered)
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        box(10, 20, 110, 80),  # in degrees around the image
+        box(0, 0, 30, 60),
+        box(-20, 400, 300, 1200),  # partly beside it, and no degrees
+        box(170, 2, 178, 9),  # in degrees where its map has no coordinates
+    ],
+)
+def test_pixels_of_a_map_stay_pixels(ortho, tmp_path, ring):
+    ((polygon, _),) = read_polygons(write(tmp_path, feature([ring])), ortho)
+    assert [[x, y] for y, x in polygon.corners] == ring[:-1]
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        box(500_100, 5_799_200, 500_300, 5_799_500),  # of the map, and no crs member
+        box(15.5, 52.3, 15.6, 52.4),  # the next village
+        box(-60, -20, -40, -10),  # another country
+    ],
+)
+def test_coordinates_that_lie_nowhere_ask_for_their_system(ortho, tmp_path, ring):
+    path = write(tmp_path, feature([ring]))
+    with pytest.raises(OpenError, match=r"beside ortho.tif") as told:
+        read_polygons(path, ortho)
+    assert "crs member" in told.value.hint
 
 
 @pytest.mark.parametrize(

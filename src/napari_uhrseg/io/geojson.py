@@ -1,7 +1,9 @@
 """Polygons from GeoJSON, as slide viewers and GIS write it, in an image's pixels."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from napari_uhrseg.io.geometry import Placed
 from napari_uhrseg.types import Polygon
 
 Points = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+ToPixels = Callable[[Points], Points]
 Shape = tuple[list[Points], str | None]  # rings (x, y), the outer one first; the class
 
 # properties that hold a class, the first there is
@@ -23,9 +27,10 @@ _WGS84 = "OGC:CRS84"
 def read_polygons(path: Path | str, image: Placed) -> list[tuple[Polygon, str | None]]:
     """The polygons of a GeoJSON file and the class that each names.
 
-    Coordinates are those of the file's ``crs`` where it names one; else longitude
-    and latitude, as GeoJSON wants, where that lies on an image with coordinates;
-    else pixels (x, y) of the image, as QuPath writes them.
+    Coordinates are those of the file's ``crs`` where it names one; else, on an image
+    with coordinates, longitude and latitude, as GeoJSON wants, or pixels (x, y), as
+    QuPath writes them: what lies on the image, and where both do, what makes the
+    polygons more like it in size; else pixels.
 
     Parameters
     ----------
@@ -38,7 +43,8 @@ def read_polygons(path: Path | str, image: Placed) -> list[tuple[Polygon, str | 
     Raises
     ------
     OpenError
-        It is no GeoJSON, holds no polygon, or its coordinates lead nowhere.
+        It is no GeoJSON, holds no polygon, or its coordinates lead nowhere, which
+        is not asked of pixels on an image without coordinates.
     """
     path = Path(path)
     data = _json(path)
@@ -133,22 +139,44 @@ def _polygon(rings: list[Points]) -> Polygon:
 # -- from the file's coordinates to pixels ------------------------------------------
 
 
-def _to_pixels(
-    path: Path, data: Any, shapes: list[Shape], image: Placed
-) -> Callable[[Points], Points]:
+def _to_pixels(path: Path, data: Any, shapes: list[Shape], image: Placed) -> ToPixels:
     crs = data.get("crs") if isinstance(data, dict) else None
     if crs is not None:
         return _by_crs(path, _crs_name(path, crs), image)
     if image.crs is None or image.affine is None:
         return lambda points: points
     corners = np.concatenate([rings[0] for rings, _ in shapes])
+    first = np.cumsum([0, *(len(rings[0]) for rings, _ in shapes[:-1])])
+    found: list[tuple[float, ToPixels]] = []
     if (np.abs(corners) <= (180, 90)).all():
         to_pixels = _by_crs(path, _WGS84, image)
-        pixels = to_pixels(corners)
-        height, width = image.shape
-        if ((pixels >= 0) & (pixels <= (width, height))).all(1).any():
-            return to_pixels
-    return lambda points: points
+        with suppress(OpenError):  # too far away for the image's coordinates
+            side = _longest_side(to_pixels(corners), first, image)
+            if side:
+                found.append((side, to_pixels))
+    side = _longest_side(corners, first, image)
+    if side >= 1:  # nobody draws less than a pixel: these are degrees elsewhere
+        found.append((side, lambda points: points))
+    if not found:
+        raise OpenError(
+            f"The polygons of {path.name} lie beside {image.name}, both as pixels and "
+            "as longitude and latitude.",
+            "If they are in another coordinate system, name it in a crs member: "
+            "ogr2ogr and QGIS write one into GeoJSON of the version of 2008.",
+        )
+    # a few degrees around a small image are also a few pixels in its corner
+    return min(found, key=lambda f: abs(math.log(f[0] / max(image.shape))))[1]
+
+
+def _longest_side(points: Points, first: Indices, image: Placed) -> float:
+    """Of the bounding boxes that touch the image, in pixels; 0 where none does.
+
+    ``points`` are the corners of all polygons, ``first`` where each begins.
+    """
+    low, high = np.minimum.reduceat(points, first), np.maximum.reduceat(points, first)
+    height, width = image.shape
+    on_it = ((high > 0) & (low < (width, height))).all(1)
+    return float((high - low)[on_it].max(initial=0))
 
 
 def _crs_name(path: Path, crs: Any) -> str:
@@ -161,7 +189,7 @@ def _crs_name(path: Path, crs: Any) -> str:
         ) from error
 
 
-def _by_crs(path: Path, name: str, image: Placed) -> Callable[[Points], Points]:
+def _by_crs(path: Path, name: str, image: Placed) -> ToPixels:
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
     from rasterio.transform import Affine
