@@ -70,3 +70,17 @@ def test_too_large_a_picture_is_refused(tmp_path, monkeypatch):
     Pillow.new("L", (50, 50)).save(path)
     with pytest.raises(OpenError, match="megapixels"):
         open_image(path)
+
+
+def test_pillows_own_limit_does_not_count_and_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 1000)
+    noise = RNG.integers(0, 256, (50, 50), np.uint8)
+    for name in ("a.png", "a.bmp", "a.webp"):
+        path = tmp_path / name
+        Pillow.fromarray(noise).convert("RGB").save(path, lossless=True)
+        np.testing.assert_array_equal(whole(open_image(path))[..., 0], noise)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(OpenError):
+        open_image(tmp_path / "b.png")
+    with pytest.raises(Pillow.DecompressionBombError), Pillow.open(path):
+        pass

@@ -1,5 +1,6 @@
 """PNG, JPEG and the other everyday formats: decoded once, since none has tiles."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from napari_uhrseg.io.readers import fingerprint_file, reader
 
 LIMIT = 1_000_000_000  # pixels: what these formats can be decoded to in memory
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pnm")
+_opening = threading.Lock()  # Pillow's limit is one for the process
 
 
 @reader(*SUFFIXES, title="PNG or JPEG")
@@ -33,11 +35,10 @@ def open_plain(path: Path, series: int | None = None) -> Image:
 
 def _decoded(path: Path) -> tuple[Any, bool]:
     """(y, x) or (y, x, samples), and whether the last sample is alpha."""
-    from PIL import Image as Pillow
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
-        with Pillow.open(path) as file:
+        with _open(path) as file:
             width, height = file.size
             if width * height > LIMIT:
                 raise OpenError(
@@ -56,11 +57,23 @@ def _decoded(path: Path) -> tuple[Any, bool]:
             f"{path.name} is not a picture of a known format.",
             "Its name may be wrong, or the copy damaged: get it again.",
         ) from error
-    except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except (OSError, SyntaxError) as error:
         raise OpenError(
             f"{path.name} cannot be decoded: {error}.",
             "The file may be damaged or incomplete: copy it again.",
         ) from error
+
+
+def _open(path: Path) -> Any:
+    """The header, whatever size it states: Pillow refuses from 179 megapixels on."""
+    from PIL import Image as Pillow
+
+    with _opening:
+        limit, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
+        try:
+            return Pillow.open(path)
+        finally:
+            Pillow.MAX_IMAGE_PIXELS = limit
 
 
 def _plain_mode(picture: Any) -> Any:
