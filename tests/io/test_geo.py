@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import rasterio
@@ -152,3 +156,35 @@ def test_many_threads_read_alike(tmp_path):
         for roi, found in zip(rois, pool.map(image.read, rois), strict=True):
             expected = np.moveaxis(pixels[(slice(None), *roi.slices)], 0, -1)
             np.testing.assert_array_equal(found.data, expected)
+
+
+READER = """
+import sys
+import psutil
+from napari_uhrseg.io.chunks import CACHE
+from napari_uhrseg.io.image import open_image
+from napari_uhrseg.types import Roi
+CACHE.limit = 16 << 20
+image, used = open_image(sys.argv[1]), psutil.Process().memory_info
+before = used().rss
+for tile in Roi(0, 0, *image.shape).tiles(1024):
+    image.read(tile)
+print((used().rss - before) >> 20)
+"""
+
+
+@pytest.mark.parametrize("own", [None, "1000"])
+def test_gdal_keeps_no_large_cache_of_its_own(tmp_path, own):
+    path = tmp_path / "large.tif"  # 400 MB
+    with rasterio.open(
+        path, "w", driver="GTiff", width=20_000, height=20_000, count=1, dtype="uint8",
+        tiled=True, sparse_ok=True, crs="EPSG:32633",
+        transform=Affine(1, 0, 5e5, 0, -1, 5.8e6),
+    ):  # fmt: skip
+        pass
+    given = {k: v for k, v in os.environ.items() if k != "GDAL_CACHEMAX"}
+    done = subprocess.run(
+        [sys.executable, "-c", READER, path], capture_output=True, text=True,
+        env=given | ({"GDAL_CACHEMAX": own} if own else {}), check=True,
+    )  # fmt: skip
+    assert (int(done.stdout) < 250) == (own is None)

@@ -1,6 +1,7 @@
 """Rasters with coordinates through rasterio: GeoTIFF, COG, JP2, VRT."""
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from napari_uhrseg.io.tiffpages import for_tifffile
 GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
 EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
 TOGETHER = 4  # bands: up to so many lie in one chunk
+BLOCKS = 64 * 1024**2  # bytes that GDAL may keep of decoded ones
+_CACHEMAX = "GDAL_CACHEMAX"
 
 
 def suits(path: Address) -> float:
@@ -53,6 +56,7 @@ def open_raster(path: Address, series: int | None = None) -> Image:
     import rasterio
     from rasterio.errors import RasterioIOError
 
+    _bound_blocks()
     try:
         with _quiet(), rasterio.open(path) as dataset:
             return _image(path, dataset)
@@ -185,6 +189,7 @@ class Files:
             dataset = waiting.pop() if waiting else None
         if dataset is None:
             options = {} if level < 0 else {"overview_level": level}
+            _bound_blocks()
             with _quiet():
                 dataset = rasterio.open(self._path, **options)
         try:
@@ -330,6 +335,18 @@ def _ground(dataset: Any) -> tuple[str | None, tuple[float, float] | None, str]:
     except Exception:  # noqa: BLE001  CRSs without a unit raise several kinds
         return crs.to_wkt(), None, "pixel"
     return crs.to_wkt(), (size[0] * factor, size[1] * factor), "metre"
+
+
+def _bound_blocks() -> None:
+    """Let GDAL keep few blocks: 5 % of the memory else, beside our own cache.
+
+    For the whole process, unless the environment has a ``GDAL_CACHEMAX``.
+    Asked for whenever a file is opened, as an ``Env`` of others may put it back.
+    """
+    from rasterio.env import get_gdal_config, set_gdal_config
+
+    if _CACHEMAX not in os.environ and get_gdal_config(_CACHEMAX) > BLOCKS:
+        set_gdal_config(_CACHEMAX, BLOCKS)
 
 
 @contextmanager
