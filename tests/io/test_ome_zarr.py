@@ -141,6 +141,34 @@ def test_versions_before_axes_were_stated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(image), FULL.transpose(1, 2, 0))
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_levels_that_shrink_along_one_axis_are_read_in_place(
+    tmp_path: Path, axis: int
+) -> None:
+    path, size = tmp_path / "a.zarr", [1001, 1001]
+    size[axis] = 4003
+    coarse = np.random.default_rng(0).integers(0, 255, [-(-n // 8) for n in size])
+    data = coarse.astype(np.uint8).repeat(8, 0).repeat(8, 1)[: size[0], : size[1]]
+    group = zarr.open_group(path, mode="w")
+    datasets = []
+    for name, step in (("0", 1), ("1", 2), ("2", 4)):
+        steps = [step if i == axis else 1 for i in (0, 1)]
+        group.create_array(name, data=data[:: steps[0], :: steps[1]], chunks=(256, 256))
+        scale = {"type": "scale", "scale": [float(n) for n in steps]}
+        datasets.append({"path": name, "coordinateTransformations": [scale]})
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [{"axes": AXES[1:], "datasets": datasets}],
+    }
+    image = open_image(path)
+    roi = Roi(200, 320, 400, 480)
+    part = image.read(roi, (100, 120)).data[..., 0]
+    np.testing.assert_array_equal(part, data[roi.slices][::4, ::4])
+    steps = (1, 2) if axis else (2, 1)
+    part = image.read(roi, (400 // steps[0], 480 // steps[1])).data[..., 0]
+    np.testing.assert_array_equal(part, data[roi.slices][:: steps[0], :: steps[1]])
+
+
 def test_labels_are_mentioned(tmp_path: Path) -> None:
     path = write(tmp_path / "a.zarr")
     group = zarr.open_group(path, mode="a")

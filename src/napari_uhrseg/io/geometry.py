@@ -50,15 +50,20 @@ def metres(
     return math.sqrt(height * width) * UNIT_METRES[unit]
 
 
-def downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
-    """How many pixels of the full size a level's pixel covers a side.
+def scale_of(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:
+    """How many pixels of the full size a level's pixel covers, down and across.
 
-    Whole where the rounding of sizes allows it to be.
+    Whole, and the same for both, where the rounding of sizes allows it to be.
     """
-    ratio = math.sqrt(full[0] / level[0] * full[1] / level[1])
-    whole = round(ratio)
-    fits = all(abs(n / whole - k) < 1.01 for n, k in zip(full, level, strict=True))
-    return float(whole) if fits else ratio
+    down, across = (n / k for n, k in zip(full, level, strict=True))
+    both = math.sqrt(down * across)
+    whole = [max(1, round(scale)) for scale in (both, down, across)]
+    ways = (whole[0], whole[0]), (both, both), (whole[1], whole[2])
+    for found in ways:
+        sides = zip(full, found, level, strict=True)
+        if all(abs(n / scale - k) < 1.01 for n, scale, k in sides):
+            return float(found[0]), float(found[1])
+    return down, across
 
 
 def missing_levels(source: Source, axes: str, nodata: float | None) -> list[Source]:

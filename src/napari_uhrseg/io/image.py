@@ -1,5 +1,6 @@
 """An image of any size: lazy levels for showing, and exact reading by rectangle."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,7 @@ from napari_uhrseg.errors import OpenError, ReadError
 from napari_uhrseg.io.addresses import Address, address
 from napari_uhrseg.io.chunks import PendingLevel, Source, wrapped
 from napari_uhrseg.io.display import Shown
-from napari_uhrseg.io.geometry import (
-    Affine,
-    downsample,
-    is_real,
-    metres,
-    missing_levels,
-)
+from napari_uhrseg.io.geometry import Affine, is_real, metres, missing_levels, scale_of
 from napari_uhrseg.io.reading import (
     Band,
     PixelReader,
@@ -149,8 +144,16 @@ class Image:
 
     @cached_property
     def downsamples(self) -> tuple[float, ...]:
-        """How many level-0 pixels a pixel of each of ``levels`` covers a side."""
-        return tuple(downsample(self.shape, self._size(s)) for s in self.sources)
+        """How many level-0 pixels a pixel of each of ``levels`` covers a side.
+
+        The geometric mean of both sides, where a level shrank more along one.
+        """
+        return tuple(math.sqrt(down * across) for down, across in self._scales)
+
+    @cached_property
+    def _scales(self) -> list[tuple[float, float]]:
+        """The same down and across."""
+        return [scale_of(self.shape, self._size(s)) for s in self.sources]
 
     @property
     def meters_per_pixel(self) -> float | None:
@@ -280,13 +283,12 @@ class Image:
         if min(*size, roi.height, roi.width) < 1:
             empty = np.zeros((*size, len(chosen)), self.dtype)
             return Pixels(empty, np.zeros(size, bool))
-        shrink = min(roi.height / size[0], roi.width / size[1])
-        level = max(
-            (i for i in self._real if self.downsamples[i] < shrink + 1e-3), default=0
-        )
-        scale = self.downsamples[level]
-        rows = Steps(roi.y / scale, roi.height / scale / size[0], 0, size[0])
-        columns = Steps(roi.x / scale, roi.width / scale / size[1], 0, size[1])
+        most = roi.height / size[0] + 1e-3, roi.width / size[1] + 1e-3
+        fine = (i for i in self._real if np.less(self._scales[i], most).all())
+        level = max(fine, default=0)
+        down, across = self._scales[level]
+        rows = Steps(roi.y / down, roi.height / down / size[0], 0, size[0])
+        columns = Steps(roi.x / across, roi.width / across / size[1], 0, size[1])
         return self._reader.resampled(level, rows, columns, chosen)
 
     # contrast
