@@ -156,6 +156,33 @@ def test_a_full_disk_is_told_and_a_later_run_goes_on(run, tmp_path, picture):
         np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
+def test_frames_over_which_another_run_wrote_run_again(tmp_path, picture):
+    image = picture(2048, 2048)
+    one, opposite = make_checkpoint(FrameNet()), FrameNet()
+    with torch.no_grad():
+        opposite.net.weight.mul_(-1)
+    other = replace(make_checkpoint(opposite), hash="opposite")
+    whole = {}
+    for checkpoint in (one, other):
+        with LabelStore.create(None, image, LEGEND) as store:
+            list(segment(image, checkpoint, store, ONE, BUDGET))
+            whole[checkpoint.hash] = labels_of(store)
+    assert (whole[one.hash] != whole[other.hash]).any()
+    store = LabelStore.create(tmp_path / "both.zarr", image, LEGEND)
+    for checkpoint in (one, other):  # each is closed after its first frame
+        events = segment(
+            image, checkpoint, store, ONE, BUDGET, replace_other=True,
+            focus=lambda: Roi(1900, 1900, 100, 100),
+        )  # fmt: skip
+        while not isinstance(next(events), Progress):
+            pass
+        events.close()
+    list(segment(image, one, store, ONE, BUDGET))
+    np.testing.assert_array_equal(labels_of(store), whole[one.hash])
+    list(segment(image, other, store, ONE, BUDGET, replace_other=True))
+    np.testing.assert_array_equal(labels_of(store), whole[other.hash])
+
+
 def test_only_the_frames_of_a_region_run(run, picture):
     image = picture(3300, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))

@@ -153,6 +153,29 @@ def strips_folder(store: Address, run_id: int, grid: FrameGrid | None = None) ->
     return Folder(every if grid is None else every / "x".join(map(str, grid.fed)))
 
 
+def drop_others(store: Address, run_id: int) -> None:
+    """Remove the strips of all other runs, before a run writes its first labels.
+
+    They say that a frame need not run again, as its labels lie in the store: not so
+    any longer once another run has written there. Raises StoreError.
+    """
+    folder = store / "frames"
+    try:
+        there: list[Address] = list(folder.iterdir()) if folder.exists() else []
+        for other in there:
+            if other.name == str(run_id):
+                continue
+            if isinstance(other, Path):
+                shutil.rmtree(other)
+            else:
+                other.rmdir(recursive=True)
+    except troubles(store) as error:
+        raise StoreError(
+            f"What an earlier run left in {folder} cannot be removed: {said(error)}.",
+            "Remove that folder, then segment again: what is done stays.",
+        ) from error
+
+
 _NAMES = ("top", "bottom", "left", "right")
 
 

@@ -12,6 +12,7 @@ from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.job import FallBack, Focus, Job, Stop, Work
 from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
 from napari_uhrseg.engine.plan import Plan, make_plan
+from napari_uhrseg.engine.seams import drop_others
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
@@ -112,6 +113,7 @@ def begin(
     run = store.start_run(
         replace(plan.run, class_map=class_map(network, legend)), replace=replace_other
     )
+    drop_others(store.path, run.id)
     if run.batch_size < plan.run.batch_size:
         # an earlier process began this run with smaller batches: keep its bits
         plan = replace(plan, run=run)
