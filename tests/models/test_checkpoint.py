@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import socket
 import struct
 import subprocess
 import sys
@@ -222,6 +223,12 @@ def _rewrite(path: Path, change, tensors=None) -> None:
         ({"arguments": {"nonsense": 1}}, "cannot be built"),
         ({"arguments": {**ARGUMENTS, "window": 96}}, "contradicts itself"),
         ({"arguments": {**ARGUMENTS, "encoder": "tu-nonsense"}}, "cannot"),
+        ({"arguments": {**ARGUMENTS, "encoder": 7}}, "7 is no encoder"),
+        ({"arguments": {**ARGUMENTS, "architecture": ["Unet"]}}, "cannot be built"),
+        ({"arguments": {**ARGUMENTS, "options": 3}}, "cannot be built"),
+        ({"arguments": 5}, "arguments is 5"),
+        ({"model": ["plain"]}, "model is .'plain'."),
+        ({"name": 3}, "name is 3"),
         ({"spec": 3}, "damaged"),
         ({"unheard": 3}, "damaged"),
     ],
@@ -231,6 +238,58 @@ def test_cards_that_do_not_fit(saved, changed, message):
     with pytest.raises(CheckpointError, match=message) as error:
         load_checkpoint(saved[0])
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("std", [0, 0, 0]),
+        ("mean", [0.5]),
+        ("mean", "abc"),
+        ("pixel_size", -1),
+        ("pixel_size", "a"),
+        ("pixel_size", float("nan")),
+        ("value_range", [1]),
+        ("value_range", [1, 1]),
+        ("window", "64"),
+        ("channels", 0),
+        ("divisor", 0),
+        ("merge", "bogus"),
+        ("padding", "bogus"),
+        ("placement", ["shift"]),
+    ],
+)
+def test_input_specs_that_cannot_be_are_named(saved, field, value):
+    _rewrite(saved[0], lambda data: data["spec"].update({field: value}))
+    for read in (read_card, load_checkpoint):
+        with pytest.raises(CheckpointError, match=f"damaged: {field} is") as error:
+            read(saved[0])
+        assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments"),
+    [
+        ("plain", {"encoder": "tu-hf-hub:owner/name", "window": 64}),
+        ("plain", {**ARGUMENTS, "options": {"encoder_name": "tu-hf-hub:owner/name"}}),
+        ("plain", {**ARGUMENTS, "options": {"checkpoint_path": "/tmp/weights.pth"}}),
+        ("isdnet", {"encoder": "hf-hub:owner/name", "window": 64}),
+        ("ehsnet", {"encoder": "hrnet_w18.hf-hub:owner/name", "window": 64}),
+    ],
+)
+def test_opening_a_file_asks_no_one_else(saved, model, arguments, monkeypatch):
+    asked = []
+
+    def deny(host, *rest, **named):
+        asked.append(host)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", deny)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    _rewrite(saved[0], lambda d: d.update(model=model, arguments=arguments))
+    with pytest.raises(CheckpointError, match=r"is no encoder|must not set"):
+        load_checkpoint(saved[0])
+    assert not asked
 
 
 def test_every_key_is_accounted_for(saved):

@@ -143,7 +143,9 @@ def build(model: str, arguments: Mapping[str, Any], legend: Legend) -> "Segmente
     made = model_class(model)
     try:
         return made(classes=len(legend), **arguments)
-    except (TypeError, ValueError, KeyError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # arguments from a file may be anything
         raise CheckpointError(
             f"The model {model!r} cannot be built with {dict(arguments)}: {error}",
             "Check the arguments' names and values.",

@@ -1,11 +1,12 @@
 """Classes, the legend of them, and the card of a checkpoint."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.types.specs import InputSpec, View
+from napari_uhrseg.types.specs import InputSpec, View, check_whole
 
 # for classes whose colour nobody chose
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4",
@@ -27,9 +28,13 @@ class LabelClass:
     former: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.id <= 255:
+        check_whole("a class id", self.id)
+        if self.id > 255:
             raise ValueError(f"class id {self.id} is outside 1 to 255")
-        if len(self.color) != 7 or self.color[0] != "#":
+        for what, value in (("name", self.name), ("color", self.color)):
+            if not isinstance(value, str):
+                raise ValueError(f"the {what} of class {self.id} is {value!r}, no text")
+        if not re.fullmatch("#[0-9a-fA-F]{6}", self.color):
             raise ValueError(f"color {self.color!r} is not of the form #rrggbb")
 
     @property
@@ -150,15 +155,35 @@ class Card:
             legend = Legend(
                 tuple(LabelClass.from_dict(c) for c in data["legend"]["classes"])
             )
-            spec = dict(data["spec"])
-            spec["views"] = {k: View(**v) for k, v in spec["views"].items()}
-            for key in ("value_range", "mean", "std"):
-                if spec.get(key) is not None:
-                    spec[key] = tuple(float(v) for v in spec[key])
             plain = {k: v for k, v in data.items() if k not in ("legend", "spec")}
-            return cls(legend=legend, spec=InputSpec(**spec), **plain)
+            _check_plain(plain)
+            return cls(legend=legend, spec=_spec(data["spec"]), **plain)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"The checkpoint's card is damaged: {error}.",
                 "Get the file again from where it came from.",
             ) from error
+
+
+def _spec(data: Mapping[str, Any]) -> InputSpec:
+    """Of JSON, which has lists where there are tuples here."""
+    found = dict(data)
+    found["views"] = {k: View(**v) for k, v in found["views"].items()}
+    for key in ("value_range", "mean", "std"):
+        if isinstance(found.get(key), list):
+            found[key] = tuple(found[key])
+    return InputSpec(**found)
+
+
+def _check_plain(data: Mapping[str, Any]) -> None:
+    """Raises ValueError, with the field's name, where one is of another type."""
+    for name, value in data.items():
+        if name == "format_version":
+            continue
+        if name in ("arguments", "metrics"):
+            fits, wanted = isinstance(value, Mapping), "a table of names and values"
+        else:
+            fits = isinstance(value, str) or (name == "parent" and value is None)
+            wanted = "a text"
+        if not fits:
+            raise ValueError(f"{name} is {value!r}, not {wanted}")

@@ -1,8 +1,31 @@
 """What a method needs: to see, in its input spec, and to learn, in its recipe."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Integral, Real
+from typing import Literal, get_args
+
+Placement = Literal["shift", "even"]
+Merge = Literal["uniform", "taper"]
+Padding = Literal["reflect", "edge", "zero"]
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Raises ValueError, with the name, unless it is a whole number from ``least``."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(value) < least:  # type: ignore[call-overload]
+        raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
+
+
+def check_numbers(name: str, values: object, count: int) -> None:
+    """Raises ValueError, with the name, unless it is a tuple of finite numbers."""
+    if (
+        not isinstance(values, tuple)
+        or len(values) != count
+        or not all(isinstance(v, Real) and math.isfinite(v) for v in values)
+    ):
+        raise ValueError(f"{name} is {values!r}, not {count} finite numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +51,10 @@ class View:
     def __post_init__(self) -> None:
         if self.extent == "frame" and self.size is not None:
             raise ValueError("a frame is fed at its own size")
+        if self.extent != "frame":
+            check_whole("the extent of a view", self.extent)
+        if self.size is not None:
+            check_whole("the size of a view", self.size)
 
     @property
     def side(self) -> int:
@@ -88,9 +115,9 @@ class InputSpec:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     pixel_size: float | None = None
     window_overlap: int = 0
-    placement: Literal["shift", "even"] = "shift"
-    merge: Literal["uniform", "taper"] = "uniform"
-    padding: Literal["reflect", "edge", "zero"] = "reflect"
+    placement: Placement = "shift"
+    merge: Merge = "uniform"
+    padding: Padding = "reflect"
     frame: int | None = None
     frame_overlap: int = 128
     minimum: int = 64
@@ -99,15 +126,50 @@ class InputSpec:
     def __post_init__(self) -> None:
         if not self.views:
             raise ValueError("a model must look at something: no views")
-        if self.window < 1 or not 0 <= self.window_overlap < self.window:
+        for name, least in (
+            ("window", 1),
+            ("window_overlap", 0),
+            ("channels", 1),
+            ("frame_overlap", 0),
+            ("minimum", 1),
+            ("divisor", 1),
+        ):
+            check_whole(name, getattr(self, name), least)
+        if self.window_overlap >= self.window:
             raise ValueError(
                 f"window {self.window} with overlap {self.window_overlap} is impossible"
             )
         frames = [name for name, v in self.views.items() if v.extent == "frame"]
         if bool(frames) != (self.frame is not None):
             raise ValueError("a frame's side is given where a view is of a frame")
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise ValueError(f"mean and std must have {self.channels} values each")
+        if self.frame is not None:
+            check_whole("frame", self.frame)
+        self._check_values()
+
+    def _check_values(self) -> None:
+        """What pixels are divided by is not zero, what is chosen can be chosen."""
+        check_numbers("mean", self.mean, self.channels)
+        check_numbers("std", self.std, self.channels)
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std}, not above zero")
+        if self.value_range is not None:
+            check_numbers("value_range", self.value_range, 2)
+            if self.value_range[0] == self.value_range[1]:
+                raise ValueError(f"value_range is {self.value_range}: black is white")
+        if self.pixel_size is not None:
+            check_numbers("pixel_size", (self.pixel_size,), 1)
+            if self.pixel_size <= 0:
+                raise ValueError(f"pixel_size is {self.pixel_size}, not above zero")
+        for name, choices in (
+            ("placement", Placement),
+            ("merge", Merge),
+            ("padding", Padding),
+        ):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, not one of "
+                    f"{', '.join(get_args(choices))}"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import timm
 from torch import nn
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.models.blocks.generic import weights_missing
+from napari_uhrseg.models.blocks.generic import check_encoder, weights_missing
 from napari_uhrseg.models.blocks.resnet_v1c import ResNet18V1c
 
 
@@ -33,6 +33,7 @@ def make_encoder(
         There is no such encoder, it has no such maps, or its weights cannot be
         fetched.
     """
+    check_encoder(name)
     if name == "resnet18_v1c" and dense:
         return ResNet18V1c(channels, pretrained), ResNet18V1c.out_channels
     name = name.removeprefix("tu-")

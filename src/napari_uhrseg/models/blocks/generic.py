@@ -1,5 +1,6 @@
 """Any segmentation-models-pytorch network, made from plain arguments."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,26 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "DeepLabV3Plus": {"encoder_output_stride": 8, "decoder_channels": 128},
     "DeepLabV3": {"encoder_output_stride": 8, "decoder_channels": 128},
 }
+
+# what options may not set: it is said elsewhere, or names files to be read
+NOT_OPTIONS = frozenset(
+    ("encoder_name", "encoder_weights", "in_channels", "classes", "checkpoint_path",
+     "cache_dir", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
+)  # fmt: skip
+
+
+def check_encoder(name: object) -> None:
+    """Whether it can be an encoder's name, as a file from elsewhere may hold anything.
+
+    timm also takes ``hf-hub:owner/name`` and folders, and asks the hub for the first:
+    opening a file must not. Raises CheckpointError.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+        raise CheckpointError(
+            f"{name!r} is no encoder: names are of letters, digits, '.', '_' and '-'.",
+            "Choose an encoder of segmentation-models-pytorch, or 'tu-' and the name "
+            "of a timm model.",
+        )
 
 
 def make_segmenter(
@@ -56,10 +77,17 @@ def make_segmenter(
         The architecture, the encoder, an option or the window cannot be, or the
         weights cannot be fetched.
     """
+    check_encoder(encoder)
     if architecture not in ARCHITECTURES:
         raise CheckpointError(
             f"There is no architecture named {architecture!r}.",
             f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    taken = sorted(NOT_OPTIONS.intersection(options or ()))
+    if taken:
+        raise CheckpointError(
+            f"The options of {architecture} must not set {', '.join(taken)}.",
+            "Leave those out.",
         )
     made = ARCHITECTURES[architecture]
     arguments = {
@@ -118,7 +146,7 @@ def separable(net: Any, architecture: str, method: str) -> nn.Conv2d:
 def _built(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
     try:
         return made(**arguments)
-    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except Exception as error:  # whatever the parts make of what they are given
         raise CheckpointError(
             f"{made.__name__} with the encoder {arguments['encoder_name']!r} cannot "
             f"be built: {error}",

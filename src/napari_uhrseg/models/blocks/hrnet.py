@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.models.blocks.generic import weights_missing
+from napari_uhrseg.models.blocks.generic import check_encoder, weights_missing
 
 RGB = 3
 
@@ -92,6 +92,7 @@ def joined(maps: list[Tensor]) -> Tensor:
 
 
 def _check(encoder: str) -> None:
+    check_encoder(encoder)
     if encoder.partition(".")[0] not in timm.list_models(module="hrnet"):
         raise CheckpointError(
             f"{encoder!r} is no HRNet.",

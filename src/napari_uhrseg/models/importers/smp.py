@@ -65,7 +65,7 @@ def import_smp(
     config_path, weights_path, name, origin = _find(source)
     config = _read_config(config_path)
     architecture = config.pop("_model_class", None)
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise CheckpointError(
             f"{name} is no network of segmentation-models-pytorch that is known here: "
             f"its class is {architecture!r}.",
