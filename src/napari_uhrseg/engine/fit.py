@@ -13,7 +13,8 @@ def fit_bands(
 ) -> tuple[int, ...]:
     """The image's bands, in the order of the network's channels.
 
-    Without a wish: the first ones; a single band goes into every channel.
+    Without a wish: red, green and blue for three channels where the image says which
+    those are, else the first ones; a single band goes into every channel.
 
     Raises
     ------
@@ -36,6 +37,8 @@ def fit_bands(
             f"The network takes {channels} bands and {image.name} has {there}.",
             "Choose bands (one may be named more than once) or another network.",
         )
+    if channels == len(image.rgb_bands):
+        return image.rgb_bands  # in true colour, as the image is shown
     return tuple(range(channels))
 
 

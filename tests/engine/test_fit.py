@@ -1,0 +1,76 @@
+"""Which bands of a file a network is fed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_origin
+from toy import LEGEND, ToyNet, make_checkpoint
+
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.fit import fit_bands
+from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.samples import Scene
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import SegmentSettings
+
+BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
+ONE = SegmentSettings(device="cpu", precision="fp32", threads=1)
+SIDE = 200
+
+
+@pytest.fixture
+def colours():
+    coarse = np.random.default_rng(0).integers(0, 255, (SIDE // 8, SIDE // 8, 3))
+    return coarse.astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+
+
+@pytest.fixture
+def blue_first(tmp_path, colours):
+    """A GeoTIFF of blue, green, red and near infrared, which says so."""
+    path = tmp_path / "bgrn.tif"
+    shape = {"width": SIDE, "height": SIDE, "count": 4, "dtype": "uint8",
+             "transform": from_origin(500000, 5800000, 0.5, 0.5)}  # fmt: skip
+    with rasterio.open(path, "w", driver="GTiff", photometric="MINISBLACK",
+                       **shape) as file:  # fmt: skip
+        file.write(np.moveaxis(colours[:, :, [2, 1, 0, 0]], -1, 0))
+        file.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red,
+                            ColorInterp.undefined]  # fmt: skip
+    return open_image(path)
+
+
+def labels(image, settings=ONE):
+    with LabelStore.create(None, image, LEGEND) as store:
+        list(segment(image, make_checkpoint(ToyNet()), store, settings, BUDGET))
+        return np.asarray(store.prediction[0][:])
+
+
+def test_a_network_for_colours_gets_red_green_and_blue(blue_first, colours):
+    in_order = labels(Image.from_array(colours, name="rgb", rgb=True))
+    assert (labels(blue_first) == in_order).all()
+    as_in_the_file = labels(blue_first, replace(ONE, bands=(0, 1, 2)))
+    assert (as_in_the_file != in_order).any()
+
+
+def test_learning_and_judging_get_the_bands_that_a_run_gets(blue_first):
+    spec = make_checkpoint(ToyNet()).card.spec
+    run = make_plan(blue_first, make_checkpoint(ToyNet()), ONE, BUDGET).run
+    assert Scene("s", blue_first, None).fitted(spec).bands == run.bands == (2, 1, 0)
+
+
+def test_other_numbers_of_bands_are_taken_in_the_order_of_the_file(blue_first):
+    assert fit_bands(blue_first, 4) == (0, 1, 2, 3)
+    assert fit_bands(blue_first, 2) == (0, 1)
+
+
+def test_a_run_with_bands_of_its_own_goes_on_by_naming_them(blue_first):
+    checkpoint = make_checkpoint(ToyNet())
+    chosen = replace(ONE, bands=(0, 1, 2))
+    with LabelStore.create(None, blue_first, LEGEND) as store:
+        for _ in range(2):
+            list(segment(blue_first, checkpoint, store, chosen, BUDGET))
+        assert [run.bands for run in store.runs] == [(0, 1, 2)]
