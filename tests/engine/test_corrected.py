@@ -8,6 +8,7 @@ import pytest
 from correcting import LEGEND, checkpoint, correct, squares, stroke_everywhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image as PilImage
 
 from napari_uhrseg.engine.corrected import SECRET, sight
 from napari_uhrseg.engine.lesson import gather, told
@@ -22,6 +23,7 @@ from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.engine.views import covered
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.downsample import coarser_labels
+from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import write_levels
 from napari_uhrseg.types import LabelClass, Legend, Roi
@@ -125,6 +127,20 @@ def test_a_third_of_the_windows_lie_anywhere_that_has_labels(plain):
         # the same ground decides whether a figure is of the same windows
         assert gather(image, plain, store).fingerprint() == source.fingerprint()
         assert all(labelled.grow(64).contains(w) for w in source.windows_elsewhere)
+
+
+def test_another_image_of_the_same_size_teaches_nothing(plain, tmp_path):
+    truth, image = squares()
+    paths = [tmp_path / "right.png", tmp_path / "wrong.png"]
+    for path, data in zip(paths, (image, squares(seed=1)[1]), strict=True):
+        PilImage.fromarray(data.read(Roi(0, 0, 640, 768)).data).save(path)
+    right, wrong = map(open_image, paths)
+    assert right.shape == wrong.shape
+    with LabelStore.create(None, right, LEGEND) as store:
+        stroke_everywhere(store, truth)
+        with pytest.raises(TrainingError, match=r"wrong\.png has other contents"):
+            gather(wrong, plain, store)
+        assert len(gather(right, plain, store).training)
 
 
 def test_too_few_places_are_said(plain):

@@ -59,7 +59,7 @@ def gather(
     Raises
     ------
     TrainingError
-        Nothing was corrected (there), or the store is of an image of another size.
+        Nothing was corrected (there), or the store is of another image.
     PlanError
         The image has too few bands.
     """
@@ -67,6 +67,13 @@ def gather(
         raise TrainingError(
             f"{image.name} has {image.shape[0]} rows and {image.shape[1]} columns, "
             f"the labels {store.shape[0]} and {store.shape[1]}.",
+            "Choose the image that was corrected.",
+        )
+    was, now = store.info.fingerprint, image.fingerprint
+    if was and now and was != now:
+        raise TrainingError(
+            f"{image.name} has other contents than the image that was corrected, "
+            f"{store.info.path or store.name}.",
             "Choose the image that was corrected.",
         )
     spec = checkpoint.card.spec

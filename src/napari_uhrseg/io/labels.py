@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
-from napari_uhrseg.io.addresses import Address, address, said, troubles
+from napari_uhrseg.io.addresses import Address, address, is_url, said, troubles
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.holding import Holding
 from napari_uhrseg.io.levels import (
@@ -96,8 +96,17 @@ class LabelStore:
 
     @property
     def image_path(self) -> Address | None:
-        """Where the image was when the store was made; ``None`` if it was no file."""
-        return address(self.info.path) if self.info.path else None
+        """Where the image is, or was last known to be; ``None`` if it was no file.
+
+        A file that is no longer where it was is looked for beside the store.
+        """
+        if not self.info.path:
+            return None
+        was = address(self.info.path)
+        if is_url(was) or is_url(self.path):
+            return was
+        beside = (self.path.parent / was, self.path.parent / was.name)
+        return next((p for p in (was, *beside) if p.exists()), was)
 
     def _load(self) -> None:
         """What the disk says now; levels that were handed out stay good."""

@@ -75,10 +75,12 @@ class StoreInfo:
     @classmethod
     def of(cls, image: ImageLike) -> Self:
         height, width = image.shape
-        size = image.pixel_size
+        size, path = image.pixel_size, image.path
+        if isinstance(path, Path):  # good from any folder
+            path = path.absolute()
         return cls(
             image.name,
-            str(image.path or ""),
+            str(path or ""),
             image.fingerprint,
             (int(height), int(width)),
             None if size is None else (float(size[0]), float(size[1])),

@@ -1,0 +1,43 @@
+"""A store knows where its image is, from whatever folder one asks."""
+
+import numpy as np
+import pytest
+import tifffile
+from label_fakes import LEGEND
+
+from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.labels import LabelStore
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """``work/scene.tif`` and ``work/labels.zarr``, made by names typed in ``work``."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    data = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    tifffile.imwrite("scene.tif", data, photometric="rgb")
+    LabelStore.create("labels.zarr", open_image("scene.tif"), LEGEND).close()
+    monkeypatch.chdir(tmp_path)
+    return work
+
+
+def found(store_path):
+    with LabelStore.open(store_path) as store:
+        assert open_image(store.image_path).fingerprint == store.info.fingerprint
+        return store.image_path
+
+
+def test_the_image_is_found_from_another_folder(made):
+    assert found("work/labels.zarr") == made / "scene.tif"
+
+
+def test_the_image_is_found_beside_a_store_that_was_moved(made, tmp_path):
+    made.rename(tmp_path / "moved")
+    assert found("moved/labels.zarr") == tmp_path / "moved" / "scene.tif"
+
+
+def test_an_image_that_is_nowhere_is_named_as_it_was(made):
+    (made / "scene.tif").unlink()
+    with LabelStore.open("work/labels.zarr") as store:
+        assert store.image_path == made / "scene.tif"
