@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_uhrseg.types import LabelClass, Legend
 
 COMMON = ("--device", "cpu", "--precision", "fp32")
 
@@ -93,12 +96,36 @@ def test_a_wrong_rectangle_is_a_wrong_usage(segment, roi):
         (("--bands", "0,7,1"), "Bands"),
     ],
 )
-def test_what_cannot_be_is_said_in_words(segment, options, said):
+def test_what_cannot_be_is_said_in_words(segment, options, said, tmp_path):
     result = segment(*options)
     assert result.exit_code == 1
     assert said in result.stderr
     assert not result.stdout
     assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_cannot_be_leaves_what_is_there_as_it_was(
+    segment, segment_all, files, tmp_path
+):
+    segment()
+    with LabelStore.open(tmp_path / "labels.zarr") as store:
+        before = store.legend
+    other = load_checkpoint(files / "net.safetensors")
+    strange = Legend(
+        (LabelClass(1, "snow", "#ffffff"), LabelClass(2, "ice", "#00ffff"))
+    )
+    path = tmp_path / "strange.safetensors"
+    save_checkpoint(path, other.model, replace(other.card, legend=strange))
+    result = segment("--checkpoint", str(path))
+    assert result.exit_code == 1
+    assert "small net" in result.stderr
+    with LabelStore.open(tmp_path / "labels.zarr") as store:
+        assert store.legend == before
+    assert segment_all(
+        files / "images" / "*.tif", options=("--bands", "0,7,1")
+    ).exit_code
+    assert not list((tmp_path / "all").iterdir())
 
 
 def test_another_images_store_is_left_alone(segment, files, tmp_path):

@@ -1,6 +1,6 @@
 """``napari-uhrseg segment``: label images into stores."""
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +28,14 @@ from napari_uhrseg.cli.options import (
 )
 from napari_uhrseg.cli.where import engine
 from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
-from napari_uhrseg.io.addresses import Address, address, is_there
+from napari_uhrseg.io.addresses import (
+    Address,
+    address,
+    is_there,
+    remove,
+    said,
+    troubles,
+)
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 from napari_uhrseg.units import format_seconds
 
@@ -197,8 +204,12 @@ def _one(
         report.skipped.append(path)
 
 
-def open_store(path: Address, image: "Image", legend: Legend) -> "LabelStore":
+@contextmanager
+def open_store(path: Address, image: "Image", legend: Legend) -> "Iterator[LabelStore]":
     """The image's store at that path, open for writing; made where there is none.
+
+    One that was made goes again where no run began in it, so that the command, typed
+    right, does not meet the classes of the wrong checkpoint.
 
     Raises
     ------
@@ -207,17 +218,34 @@ def open_store(path: Address, image: "Image", legend: Legend) -> "LabelStore":
     """
     from napari_uhrseg.io.labels import LabelStore
 
-    if not is_there(path):
-        return LabelStore.create(path, image, legend)
-    store = LabelStore.open(path, write=True)
-    if store.shape != image.shape:
-        store.close()
-        raise StoreError(
-            f"{path} holds labels of an image of {_size(store.shape)} pixels; "
-            f"this one has {_size(image.shape)}.",
-            "Choose another output.",
-        )
-    return store
+    made = not is_there(path)
+    store = (
+        LabelStore.create(path, image, legend)
+        if made
+        else LabelStore.open(path, write=True)
+    )
+    with store:
+        if store.shape != image.shape:
+            raise StoreError(
+                f"{path} holds labels of an image of {_size(store.shape)} pixels; "
+                f"this one has {_size(image.shape)}.",
+                "Choose another output.",
+            )
+        try:
+            yield store
+        finally:
+            if made and not store.runs:
+                store.close()
+                _remove(path)
+
+
+def _remove(path: Address) -> None:
+    """Remove a store without labels; where that fails, it stays and says so."""
+    try:
+        remove(path)
+    except troubles(path) as error:
+        text = f"{path} has no labels and cannot be removed: {said(error)}."
+        err.print(Text(text, "yellow"), soft_wrap=True)
 
 
 def _size(shape: tuple[int, int]) -> str:

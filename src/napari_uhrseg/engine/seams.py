@@ -25,7 +25,7 @@ from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.logits import Maps
 from napari_uhrseg.engine.merge import finished
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import Address, said, troubles
+from napari_uhrseg.io.addresses import Address, remove, said, troubles
 from napari_uhrseg.types import Labels, Roi
 
 Half = npt.NDArray[np.float16]
@@ -163,12 +163,8 @@ def drop_others(store: Address, run_id: int) -> None:
     try:
         there: list[Address] = list(folder.iterdir()) if folder.exists() else []
         for other in there:
-            if other.name == str(run_id):
-                continue
-            if isinstance(other, Path):
-                shutil.rmtree(other)
-            else:
-                other.rmdir(recursive=True)
+            if other.name != str(run_id):
+                remove(other)
     except troubles(store) as error:
         raise StoreError(
             f"What an earlier run left in {folder} cannot be removed: {said(error)}.",

@@ -14,6 +14,7 @@ from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunk
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.seams import drop_others
 from napari_uhrseg.engine.windowed import WindowJob
+from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
@@ -109,10 +110,10 @@ def begin(
     plan: Plan, network: Legend, store: LabelStore, replace_other: bool
 ) -> tuple[Plan, Run]:
     """The run as the store records it, or goes on with it, and the plan for that."""
-    legend = store.add_classes(network)
-    run = store.start_run(
-        replace(plan.run, class_map=class_map(network, legend)), replace=replace_other
-    )
+    wanted = replace(plan.run, class_map=_class_map_in(store, network))
+    store.check_run(wanted, replace=replace_other)  # before its classes are there
+    store.add_classes(network)
+    run = store.start_run(wanted, replace=replace_other)
     drop_others(store.path, run.id)
     if run.batch_size < plan.run.batch_size:
         # an earlier process began this run with smaller batches: keep its bits
@@ -129,11 +130,24 @@ def as_begun(
     """
     if settings.precision != "auto":
         return settings
-    ids = class_map(network, store.legend.merged(network))
-    earlier = store.begun(replace(run, class_map=ids))
+    earlier = store.begun(replace(run, class_map=_class_map_in(store, network)))
     if earlier is None or earlier.precision == run.precision:
         return settings
     return replace(settings, precision=earlier.precision)
+
+
+def _class_map_in(store: LabelStore, network: Legend) -> tuple[int, ...]:
+    """As it is once the store has the network's classes.
+
+    Raises StoreError where it cannot hold them.
+    """
+    try:
+        return class_map(network, store.legend.merged(network))
+    except ValueError as error:
+        raise StoreError(
+            f"{store.path} cannot take the classes of this network: {error}.",
+            "Choose another output.",
+        ) from error
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ A URL (``s3://bucket/scene.zarr``, ``https://…``) goes through fsspec, and fin
 server and its credentials where fsspec and its packages look for them.
 """
 
+import shutil
 from pathlib import Path
 
 from fsspec import get_filesystem_class
@@ -60,6 +61,14 @@ def is_there(where: Address) -> bool:
             f"{where} cannot be reached: {said(error)}.",
             "Check the address, the network, and the credentials that fsspec uses.",
         ) from error
+
+
+def remove(folder: Address) -> None:
+    """Remove a folder and all in it. Raises what `troubles` says."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder)
+    else:
+        folder.rmdir(recursive=True)
 
 
 def for_zarr(where: Address) -> Path | str:

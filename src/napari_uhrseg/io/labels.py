@@ -373,10 +373,7 @@ class LabelStore:
             ``replace`` is not set, or the run is of another image.
         """
         with self._changing():
-            self._check_image(run)
-            others = self.conflicts(run)
-            if others and not replace:
-                raise runs.conflict(others)
+            others = self.check_run(run, replace=replace)
             known = runs.known(self.runs, run)
             if known is not None and not others:
                 return known
@@ -398,7 +395,8 @@ class LabelStore:
         self._tree.save(self.legend, self.runs, self.aliases)
         return run
 
-    def _check_image(self, run: Run) -> None:
+    def check_run(self, run: Run, *, replace: bool = False) -> tuple[Run, ...]:
+        """The `conflicts` of a run; raises as `start_run` does, changing nothing."""
         mine, theirs = self._tree.info.fingerprint, run.image_fingerprint
         if mine and theirs and mine != theirs:
             raise StoreError(
@@ -406,6 +404,10 @@ class LabelStore:
                 "image to segment has other contents.",
                 "Choose another output.",
             )
+        others = self.conflicts(run)
+        if others and not replace:
+            raise runs.conflict(others)
+        return others
 
     # -- writing --------------------------------------------------------------
 
