@@ -115,9 +115,10 @@ def test_areas_of_regions_as_csv_and_json(store, tmp_path):
     assert [line["region"] for line in lines] == ["1", "1", "2 plot", "2 plot"]
     assert float(lines[0]["area_um2"]) == 5000
     assert lines[0]["objects"] == "1"
-    result = invoke("areas", store, "--output", target)
+    result = invoke("areas", store, "--output", target, "--json")
     assert result.exit_code == 1
     assert "exists already" in result.stderr
+    assert not result.stdout  # nothing was counted
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):

@@ -1,6 +1,6 @@
 """``napari-uhrseg export`` and ``areas``: labels as files and as numbers."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,6 +105,10 @@ def areas(
     with (
         stoppable("Nothing was written.") as watched,
         LabelStore.open(store) as opened,
+        # before anything is counted: whether it may be written
+        nullcontext()
+        if output is None
+        else whole(output.absolute(), overwrite=overwrite) as building,
     ):
         for region, name in _regions(opened, regions):
             title = f"Counting {name}"
@@ -114,11 +118,10 @@ def areas(
                 json_line(event="areas", **_fields(table))
             elif output is None:
                 _tell(table)
-    if output is not None:
-        with whole(output.absolute(), overwrite=overwrite) as building:
+        if building is not None:
             building.write_text(to_csv(tables), encoding="utf-8")
-        if not json:
-            out.print(f"Areas: {output}", highlight=False, soft_wrap=True)
+    if output is not None and not json:
+        out.print(f"Areas: {output}", highlight=False, soft_wrap=True)
 
 
 def _regions(
