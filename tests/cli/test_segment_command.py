@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,6 +248,33 @@ def test_images_that_fail_are_named_at_the_end_and_do_not_stop_the_others(
     report = lines(segment_all(*names, options=("--json",)))[-1]
     assert [f["image"] for f in report["failed"]] == [str(names[0]), str(names[2])]
     assert report["skipped"] == [str(names[1])]
+
+
+def test_labels_beside_the_images_are_not_segmented(files, tmp_path):
+    shutil.copy(files / "images" / "0.tif", tmp_path / "a.tif")
+
+    def run(image, *more):
+        command = [
+            "segment",
+            str(tmp_path / image),
+            "--output",
+            str(tmp_path),
+            "--json",
+        ]
+        command += ["--checkpoint", str(files / "net.safetensors"), *COMMON, *more]
+        return CliRunner().invoke(app, command)
+
+    for _ in range(2):
+        result = run("*")
+        assert result.exit_code == 0, result.output
+    assert lines(result)[-1]["skipped"] == [str(tmp_path / "a.tif")]
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tif", "a.tif.labels.zarr"}
+    assert "Only label stores fit" in run("*.zarr").stderr
+    for more in ((), ("--dry-run",)):
+        result = run("a.tif.labels.zarr", "--output", str(tmp_path / "new.zarr"), *more)
+        assert result.exit_code == 1
+        assert "holds the labels of a.tif" in result.stderr
+        assert str(tmp_path / "a.tif") in result.stderr.replace("\n", "")
 
 
 def test_a_pattern_without_a_file_and_two_of_one_name_are_said(

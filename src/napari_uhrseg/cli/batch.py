@@ -58,13 +58,16 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
     """The images named, each once, and whether they are one or a batch of them.
 
     A name with ``*``, ``?`` or ``[`` that is no file is a pattern; ``**`` goes
-    through folders. A pattern makes a batch even where it finds one image.
+    through folders. A pattern makes a batch even where it finds one image. Label
+    stores are no images: a pattern leaves them out, as they often lie beside those.
 
     Raises
     ------
     OpenError
-        A pattern finds nothing.
+        A pattern finds no image.
     """
+    from napari_uhrseg.io.ome import is_store
+
     found: dict[Address, None] = {}
     patterns = False
     for name in names:
@@ -74,10 +77,25 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
             found[path] = None
             continue
         patterns = True
-        if not matches:
-            raise OpenError(f"No file fits {name}.", "Check the folder and pattern.")
-        found.update(dict.fromkeys(matches))
+        images = [m for m in matches if not is_store(m)]
+        if not images:
+            what = "Only label stores fit" if matches else "No file fits"
+            raise OpenError(f"{what} {name}.", "Check the folder and pattern.")
+        found.update(dict.fromkeys(images))
     return list(found), patterns or len(found) > 1
+
+
+def check_image(path: Address) -> None:
+    """Raises OpenError where it is a label store, whose image is meant."""
+    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.ome import is_store
+
+    if is_store(path):
+        with LabelStore.open(path) as store:
+            raise OpenError(
+                f"{path} is no image: it holds the labels of {store.name}.",
+                f"Segment {store.image_path or store.name}, with this as the output.",
+            )
 
 
 def _matches(path: Address) -> list[Address] | None:

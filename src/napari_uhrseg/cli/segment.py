@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from napari_uhrseg.cli.batch import Failure, Report, find_images, store_paths
+from napari_uhrseg.cli.batch import (
+    Failure,
+    Report,
+    check_image,
+    find_images,
+    store_paths,
+)
 from napari_uhrseg.cli.console import (
     err,
     json_line,
@@ -145,6 +151,7 @@ def segment(
             if many and not json:
                 out.print(Text(f"[{number}/{len(stores)}] {path}"), soft_wrap=True)
             try:
+                check_image(path)
                 if dry_run:
                     with err.status("Planning"):
                         plan = work.plan(path)
