@@ -294,6 +294,35 @@ def test_frames_shrink_to_the_budget_and_too_little_is_said(picture, monkeypatch
         make_plan(image, checkpoint, settings, BUDGET)
 
 
+def test_a_run_goes_on_with_its_frames_whatever_memory_is_free_now(
+    tmp_path, picture, monkeypatch
+):
+    def frame(self, size, rows=None):  # 100 bytes a pixel
+        return Measured(1, 100 * size[0] * size[1])
+
+    monkeypatch.setattr(How, "frame", frame)
+    image, checkpoint = picture(2100, 2300), make_checkpoint(FrameNet(frame=3000))
+    much, little = (MemoryBudget("cpu", n, GB) for n in (2 * GB, GB // 2))
+    whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
+    list(segment(image, checkpoint, whole, ONE, little))
+    store = LabelStore.create(tmp_path / "part.zarr", image, LEGEND)
+    events = segment(image, checkpoint, store, ONE, little)
+    while not isinstance(next(events), BlockDone):
+        pass
+    events.close()
+    rest = list(segment(image, checkpoint, store, ONE, much))
+    assert len(store.runs) == 1
+    assert rest[0].plan.run.window < 3000
+    np.testing.assert_array_equal(labels_of(store), labels_of(whole))
+    large = LabelStore.create(tmp_path / "large.zarr", image, LEGEND)
+    list(segment(image, checkpoint, large, ONE, much))
+    with pytest.raises(StoreError, match=r"frames of up to 3,000 .* memory") as error:
+        list(segment(image, checkpoint, large, ONE, little))
+    assert "raise the memory budget" in error.value.hint
+    list(segment(image, checkpoint, large, ONE, little, replace_other=True))
+    np.testing.assert_array_equal(labels_of(large), labels_of(whole))
+
+
 def test_large_frames_are_worked_in_bands_before_they_are_made_smaller(
     picture, monkeypatch
 ):

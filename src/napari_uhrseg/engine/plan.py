@@ -152,7 +152,7 @@ def make_plan(
             scale,
         )
     else:
-        grid, side, sized = _frames(sizer, image.shape, scale, overlap)
+        grid, side, sized = _frames(sizer, image.shape, scale, overlap, settings.frame)
     run = Run(
         id=0,
         image_path="" if image.path is None else str(image.path),
@@ -297,13 +297,21 @@ def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
 
 
 def _frames(
-    sizer: Sizer, pixels: tuple[int, int], scale: float, overlap: int
+    sizer: Sizer,
+    pixels: tuple[int, int],
+    scale: float,
+    overlap: int,
+    first: int | None,
 ) -> tuple[FrameGrid, int, Sized]:
-    """The largest frames that card and budget allow, their side, and how they run."""
+    """The largest frames that card and budget allow, their side, and how they run.
+
+    ``first`` is a side that is taken where it fits.
+    """
     spec = sizer.how.checkpoint.card.spec
     assert spec.frame is not None
     shape = max(1, round(pixels[0] / scale)), max(1, round(pixels[1] / scale))
-    for largest in frame_sides(spec.frame, shape, overlap, scale):
+    sides = frame_sides(spec.frame, shape, overlap, scale)
+    for largest in sides if first is None else (first, *sides):
         grid = FrameGrid.make(pixels, shape, scale, largest, overlap, spec)
         sized = sizer.frames(grid, scale)
         if sized is not None:

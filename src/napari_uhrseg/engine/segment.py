@@ -124,16 +124,21 @@ def begin(
 def as_begun(
     settings: SegmentSettings, run: Run, network: Legend, store: LabelStore
 ) -> SegmentSettings:
-    """With the precision of the same run in the store, where none was chosen.
+    """With the frames of the same run in the store; its precision if none is chosen.
 
-    Another machine may have begun it, or the GPU that it began on is taken.
+    Another machine may have begun it, the GPU that it began on is taken, or another
+    amount of memory is free.
     """
-    if settings.precision != "auto":
+    earlier = store.begun(
+        replace(run, class_map=_class_map_in(store, network)),
+        any_precision=settings.precision == "auto",
+    )
+    if earlier is None or (earlier.precision, earlier.window) == (
+        run.precision,
+        run.window,
+    ):
         return settings
-    earlier = store.begun(replace(run, class_map=_class_map_in(store, network)))
-    if earlier is None or earlier.precision == run.precision:
-        return settings
-    return replace(settings, precision=earlier.precision)
+    return replace(settings, precision=earlier.precision, frame=earlier.window)
 
 
 def _class_map_in(store: LabelStore, network: Legend) -> tuple[int, ...]:

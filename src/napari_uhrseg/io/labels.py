@@ -347,9 +347,12 @@ class LabelStore:
         others = runs.others_in(self.state(), self.runs, run, self.shape)
         return tuple(r for r in others if known is None or r.id > known.id)
 
-    def begun(self, run: Run) -> Run | None:
-        """The latest run here that differs from this one in nothing but precision."""
-        return runs.known(self.runs, run, but_precision=True)
+    def begun(self, run: Run, *, any_precision: bool) -> Run | None:
+        """The latest run here that differs from this one in its frames' side at most.
+
+        ``any_precision``: or in its precision.
+        """
+        return runs.begun(self.runs, run, any_precision)
 
     def start_run(self, run: Run, *, replace: bool = False) -> Run:
         """Record a run, or find the earlier one that it continues.
@@ -406,7 +409,7 @@ class LabelStore:
             )
         others = self.conflicts(run)
         if others and not replace:
-            raise runs.conflict(others)
+            raise runs.conflict(others, run)
         return others
 
     # -- writing --------------------------------------------------------------

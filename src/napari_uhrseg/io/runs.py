@@ -113,15 +113,22 @@ def covered(region: Region | None, shape: tuple[int, int]) -> Mask:
     return np.asarray(np.logical_and.outer(*inside), bool)
 
 
-def known(
-    records: Sequence[Run], run: Run, *, but_precision: bool = False
-) -> Run | None:
-    """The latest record with the same settings and region, whose work this run is.
+def known(records: Sequence[Run], run: Run) -> Run | None:
+    """The latest record with the same settings and region, whose work this run is."""
+    for earlier in reversed(records):
+        if earlier.region == run.region and earlier.same_settings(run):
+            return earlier
+    return None
 
-    ``but_precision``: also one that differs in its precision.
+
+def begun(records: Sequence[Run], run: Run, any_precision: bool) -> Run | None:
+    """As `known`, also one whose frames are of another side.
+
+    ``any_precision``: also one that differs in its precision.
     """
     for earlier in reversed(records):
-        asked = replace(run, precision=earlier.precision) if but_precision else run
+        precision = earlier.precision if any_precision else run.precision
+        asked = replace(run, window=earlier.window, precision=precision)
         if earlier.region == run.region and earlier.same_settings(asked):
             return earlier
     return None
@@ -153,8 +160,18 @@ def others_in(
     return tuple(r for r in runs if r.id in ids and not r.same_settings(run))
 
 
-def conflict(others: tuple[Run, ...]) -> StoreError:
+def conflict(others: tuple[Run, ...], run: Run) -> StoreError:
     """What to tell a person whose run would replace the labels of others."""
+    if all(
+        r.window > run.window and r.same_settings(replace(run, window=r.window))
+        for r in others
+    ):
+        return StoreError(
+            f"The labels here were made with frames of up to {others[-1].window:,} "
+            f"pixels a side; the memory there is now is enough for {run.window:,}.",
+            "To go on with them, close other programs or raise the memory budget. Or "
+            "allow replacing them, or choose another output.",
+        )
     names = ", ".join(
         f"{r.model} ({Path(r.checkpoint).name}, run {r.id} of {r.created[:10]})"
         for r in others

@@ -17,6 +17,8 @@ Mask = npt.NDArray[np.bool_]
 class SegmentSettings:
     """What the person may choose for a run; ``None`` leaves it to the plan.
 
+    ``frame`` is the side of frames that is tried first, that of a run to go on with.
+
     The metadata of each field makes the form; ``dataclasses.asdict`` the record.
     """
 
@@ -69,6 +71,7 @@ class SegmentSettings:
     )
     batch_size: int | None = None
     threads: int | None = None
+    frame: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
