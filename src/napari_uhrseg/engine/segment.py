@@ -138,7 +138,8 @@ def as_begun(
         run.window,
     ):
         return settings
-    return replace(settings, precision=earlier.precision, frame=earlier.window)
+    frame = earlier.window if earlier.placement == "frame" else None
+    return replace(settings, precision=earlier.precision, frame=frame)
 
 
 def _class_map_in(store: LabelStore, network: Legend) -> tuple[int, ...]:
