@@ -3,6 +3,8 @@
 The device is fake: an allocator that refuses beyond a limit, whatever asks.
 """
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,13 @@ from toy import LEGEND, FrameNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.cost import LivePeak
 from napari_uhrseg.engine.device import MemoryBudget
-from napari_uhrseg.engine.events import BlockDone, Finished, Planned, Progress, Retried
+from napari_uhrseg.engine.events import (
+    BlockDone,
+    Finished,
+    Planned,
+    Progress,
+    Retried,
+)
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels import LabelStore
@@ -202,6 +210,22 @@ def test_frames_shrink_where_there_are_no_bands_and_done_cells_stay(picture):
     )
     assert not store.pending(store.runs[0]).any()
     assert not (store.path / "frames" / "1").exists()
+
+
+def test_nothing_says_that_large_frames_ran_once_smaller_ones_write(picture):
+    image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
+    with (
+        LabelStore.create(None, image, LEGEND) as store,
+        Refusing() as device,
+        closing(segment(image, checkpoint, store, ONE, BUDGET)) as events,
+    ):
+        for event in events:
+            if isinstance(event, BlockDone):
+                device.limit = 3 * 2112 * 2112 * 4
+                assert list(store.path.glob("frames/1/*/*.npz"))
+            if isinstance(event, Retried):
+                break
+        assert not list(store.path.glob("frames/1/*/*.npz"))
 
 
 def test_frames_that_cannot_shrink_say_so(picture):

@@ -184,6 +184,8 @@ class FrameJob(Job):
         if smaller is None:
             height, width = self.grid.fed
             return self.to_cpu(f"a frame of {height} x {width} pixels", error)
+        # theirs will not be the labels that lie there, once the smaller ones have run
+        strips_folder(self.store.path, self.run.id).clear()
         self.grid = smaller
         self.strips = self._strips()
         self.kept = ~self.store.pending(self.run)
