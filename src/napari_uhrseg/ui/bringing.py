@@ -104,10 +104,11 @@ class ClassTable(QDialog):
 class Bringing(QObject):
     """Asks for a file, reads it in a thread, shows the table.
 
-    ``ready`` gives what makes the corrections: called with them, it yields shares.
+    ``ready`` gives the view it was asked for, and what makes its corrections: called
+    with them, it yields shares.
     """
 
-    ready = Signal(object)
+    ready = Signal(object, object)
     began = Signal(str, str)  # what is read, and what stopping it leaves
     progressed = Signal(float)
     ended = Signal()
@@ -170,7 +171,7 @@ class Bringing(QObject):
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
             pairs = [(p, ids[names[n]]) for p, n in found if n in names]
-            self.ready.emit(lambda corrections: fill_all(corrections, pairs))
+            self.ready.emit(view, lambda corrections: fill_all(corrections, pairs))
 
         self._show(path, rows, view, begin)
 
@@ -188,7 +189,7 @@ class Bringing(QObject):
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
             table = {value: ids[name] for value, name in names.items()}
-            self.ready.emit(lambda corrections: corrections.import_labels(mask, table))
+            self.ready.emit(view, lambda c: c.import_labels(mask, table))
 
         self._show(path, rows, view, begin)
 

@@ -1,5 +1,6 @@
 """The Correct part: paint, take back, confirm, bring in, and find what to look at."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
@@ -9,6 +10,7 @@ from superqt.utils import qdebounced
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.polygons import fill_all
 from napari_uhrseg.types import Place, Region, Roi
+from napari_uhrseg.ui.access import Access
 from napari_uhrseg.ui.bringing import Bringing
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
@@ -38,20 +40,18 @@ class CorrectPart(QWidget):
     counted = Signal(dict)  # corrected pixels by class id
     chosen = Signal(int)  # class id, on the canvas
     classesChanged = Signal()  # an import has added some
-    _long = Signal(str)  # "undo" or "redo" of so much that it is a job
 
     def __init__(self, viewer: Any, jobs: Jobs) -> None:
         super().__init__()
         self._viewer, self._jobs = viewer, jobs
         self._view: LabelsView | None = None
         self._class_id = 0
-        self._opening = self._flushed = False
-        self._waiting: list[Callable[[Corrections], None]] = []
+        self._flushed = False
         self._job: Job | None = None
         self._seen: list[Roi] = []
         self.writer = Writer(self)
+        self._access = Access(self.writer)
         self.area: WorkArea | None = None
-        self._long.connect(self._turn_back_much)
         self._tally_later = qdebounced(self._count, timeout=200, parent=self)
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
@@ -127,6 +127,7 @@ class CorrectPart(QWidget):
             return
         self._let_go()
         self._view, self._seen = view, []
+        self.places.set_places((), ())  # no place of other labels can be reverted
         self.alone.setChecked(False)
         self._show_state()
         self._tally_later()
@@ -149,58 +150,27 @@ class CorrectPart(QWidget):
     def flush(self) -> None:
         """Write what waits and free the corrections, even where Qt is gone."""
         self._flushed = True
-        if self._view is not None and self._view.corrections is not None:
-            self.writer.do(self._view.corrections.close)
+        if self._view is not None:
+            self._access.leave(self._view)
         self.writer.close()
 
     def _let_go(self) -> None:
         self.correct.setChecked(False)
         self._stop_job()
-        view, self._waiting = self._view, []
-        if view is not None and view.corrections is not None:
-            self.writer.do(view.corrections.close)  # after the strokes that wait
-            view.corrections = None
+        if self._view is not None:
+            self._access.leave(self._view)
 
     def _layer_removed(self, event: Any) -> None:
         if self._view is not None and event.value is self._view.layer:
             self.set_view(None)
 
     def _with_corrections(self, act: "Callable[[Corrections], None]") -> None:
-        """Act on the view's corrections, opened for writing first if need be."""
-        from napari_uhrseg.io.corrections import Corrections
+        if self._view is not None:
+            self._access.use(self._view, act, self._not_opened)
 
-        view = self._view
-        if view is None:
-            return
-        if view.corrections is not None:
-            act(view.corrections)
-            return
-        self._waiting.append(act)
-        if self._opening:
-            return
-        self._opening = True
-
-        def opened(corrections: Corrections) -> None:
-            if view is not self._view:
-                corrections.close()
-                return
-            view.corrections = corrections
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each(corrections)
-
-        def failed(error: Exception) -> None:
-            self._waiting = []
-            self.correct.setChecked(False)
-            report(error)
-
-        def ended() -> None:
-            self._opening = False
-
-        self._jobs.call(
-            Corrections.open, view.store, returned=opened, errored=failed,
-            finished=ended,
-        )  # fmt: skip
+    def _not_opened(self, error: Exception) -> None:
+        self.correct.setChecked(False)
+        report(error)
 
     # -- painting -----------------------------------------------------------------
 
@@ -225,7 +195,7 @@ class CorrectPart(QWidget):
         area.changed.connect(self._changed)
         area.moved.connect(self._say)
         area.chosen.connect(self._chosen)
-        area.long.connect(self._turn_back_much)
+        area.long.connect(partial(self._turn_back_much, corrections))
         area.closed.connect(lambda: self.correct.setChecked(False))
         if self._class_id:
             area.choose(self._class_id)
@@ -243,16 +213,20 @@ class CorrectPart(QWidget):
         if self.area is not None:
             self.area.turn_back(way)
         else:
-            self._with_corrections(
-                lambda c: turn_back(self.writer, c, way, self._changed, self._long)
-            )
+            self._with_corrections(partial(self._turn_back_of, way))
 
-    def _turn_back_much(self, way: "Way") -> None:
+    def _turn_back_of(self, way: "Way", corrections: "Corrections") -> None:
+        long = partial(self._turn_back_much, corrections)
+        turn_back(self.writer, corrections, way, self._changed, long)
+
+    def _turn_back_much(self, corrections: "Corrections", way: "Way") -> None:
         """With progress; strokes would wait until it has ended, so none are made."""
+        view, painting = self._view, self.correct.isChecked()
+        if view is None or view.corrections is not corrections:
+            return  # it was asked for other labels than are shown now
         if self._job is not None:
             self._say("Something is being changed; wait for it, or stop it first.")
             return
-        view, painting = self._view, self.correct.isChecked()
 
         def go_on() -> None:
             self.correct.setEnabled(True)
@@ -319,9 +293,12 @@ class CorrectPart(QWidget):
         if self._view is not None:
             self._bringing.ask(what, self._view, self._class_id)
 
-    def _import(self, make: "Callable[[Corrections], Iterator[float]]") -> None:
-        view = self._view
-        if view is not None and view.legend != view.store.legend:
+    def _import(
+        self, view: LabelsView, make: "Callable[[Corrections], Iterator[float]]"
+    ) -> None:
+        if view is not self._view:
+            return
+        if view.legend != view.store.legend:
             view.set_legend(view.store.legend)
             self.classesChanged.emit()
         self._work("Importing", make)
@@ -375,6 +352,8 @@ class CorrectPart(QWidget):
             return
 
         def found(places: tuple[Any, ...]) -> None:
+            if view is not self._view:
+                return
             if not places:
                 self._say("No uncertain place is left in what is segmented.")
                 return

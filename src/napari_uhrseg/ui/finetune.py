@@ -356,13 +356,14 @@ class FineTunePart(QWidget):
 
     def keep(self, target: Path) -> None:
         """Make what was learnt a checkpoint there, and choose it."""
-        if self._outcome is not None:
+        outcome = self._outcome
+        if outcome is not None:
             self.outcome.setEnabled(False)
             self._jobs.call(
                 work.keep,
-                self._outcome.path,
+                outcome.path,
                 target,
-                returned=self._kept,
+                returned=lambda path: self._kept(path, outcome.path),
                 finished=lambda: self.outcome.setEnabled(True),
             )
 
@@ -379,8 +380,11 @@ class FineTunePart(QWidget):
                 path = path.with_name(f"{path.name}.safetensors")
             self.keep(path)
 
-    def _kept(self, path: Path) -> None:
-        self._decided(f"Kept as {path.name}, and chosen in Segment.")
+    def _kept(self, path: Path, draft: Path) -> None:
+        if self._outcome is not None and self._outcome.path == draft:
+            self._decided(f"Kept as {path.name}, and chosen in Segment.")
+        else:  # other labels are shown by now, with what was learnt from those
+            drafts.forget(draft)
         self.form.follow()
         self.checkpointWanted.emit(path)
 

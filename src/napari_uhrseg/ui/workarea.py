@@ -91,7 +91,8 @@ class WorkArea(QObject):
         self.turn_back("redo")
 
     def turn_back(self, way: "Way") -> None:
-        turn_back(self._writer, self._corrections, way, self._turned_back, self.long)
+        long = self.long.emit
+        turn_back(self._writer, self._corrections, way, self._turned_back, long)
 
     def choose(self, class_id: int) -> None:
         """Paint this class from now on; 0 takes the eraser."""

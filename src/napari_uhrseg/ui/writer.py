@@ -71,9 +71,9 @@ def turn_back(
     corrections: "Corrections",
     way: "Way",
     then: "Callable[[Roi | None], None]",
-    long: Any,
+    long: "Callable[[Way], None]",
 ) -> None:
-    """Undo or redo after what waits; ``long`` is emitted where that would take long.
+    """Undo or redo after what waits; ``long`` is called where that would take long.
 
     Then nothing has been done, and `Corrections.turning_back` is for a job.
     """
@@ -85,7 +85,7 @@ def turn_back(
 
     def told(found: "Roi | bool | None") -> None:
         if isinstance(found, bool):
-            long.emit(way)
+            long(way)
         else:
             then(found)
 

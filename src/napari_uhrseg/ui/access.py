@@ -1,0 +1,68 @@
+"""The corrections of labels that are shown: open for writing while someone corrects."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.writer import Writer
+
+if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections import Corrections
+
+    Act = Callable[[Corrections], None]
+
+
+class Access:
+    """Opens the corrections of a view when they are wanted, and closes them.
+
+    Both on the writer's thread: so an opening comes after an earlier closing, and
+    that after the strokes that wait.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._waiting: dict[LabelsView, list[Act]] = {}
+
+    @property
+    def opening(self) -> bool:
+        return bool(self._waiting)
+
+    def use(
+        self, view: LabelsView, act: "Act", failed: Callable[[Exception], None]
+    ) -> None:
+        """Act on the view's corrections, opened first if need be.
+
+        Neither is called where the view is left before they are open.
+        """
+        from napari_uhrseg.io.corrections import Corrections
+
+        if view.corrections is not None:
+            act(view.corrections)
+            return
+        if view in self._waiting:
+            self._waiting[view].append(act)
+            return
+        self._waiting[view] = [act]
+
+        def opened(corrections: Corrections) -> None:
+            waiting = self._waiting.pop(view)
+            if not waiting:
+                self._writer.do(corrections.close)
+                return
+            view.corrections = corrections
+            for each in waiting:
+                each(corrections)
+
+        def not_opened(error: Exception) -> None:
+            if self._waiting.pop(view):
+                failed(error)
+
+        self._writer.do(Corrections.open, view.store, then=opened, failed=not_opened)
+
+    def leave(self, view: LabelsView) -> None:
+        """Others may correct there, after the strokes that wait."""
+        if view in self._waiting:
+            self._waiting[view].clear()
+        if view.corrections is not None:
+            self._writer.do(view.corrections.close)
+            view.corrections = None
