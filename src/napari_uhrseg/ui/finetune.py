@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.engine.events import Compared
@@ -31,6 +31,7 @@ from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.output import ask_checkpoint
 from napari_uhrseg.ui.rows import add_row, form_of, note, push_button, row_of, scroll_to
 from napari_uhrseg.ui.runbar import RunBar
 
@@ -368,16 +369,8 @@ class FineTunePart(QWidget):
             )
 
     def _ask_name(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(
-            self,
-            "Keep as",
-            str(self._target),
-            "Checkpoints (*.safetensors)",
-        )
-        if name:
-            path = Path(name)
-            if path.suffix != ".safetensors":
-                path = path.with_name(f"{path.name}.safetensors")
+        path = ask_checkpoint(self, "Keep as", self._target)
+        if path is not None:
             self.keep(path)
 
     def _kept(self, path: Path, draft: Path) -> None:

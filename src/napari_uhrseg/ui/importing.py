@@ -25,7 +25,7 @@ from napari_uhrseg.models.importers import PICKLES, methods_for
 from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.jobs import Jobs
-from napari_uhrseg.ui.output import free_name
+from napari_uhrseg.ui.output import ask_checkpoint, free_name
 from napari_uhrseg.ui.rows import add_row, combo, form_of, note
 
 TORCH_FILES = f"Files of PyTorch ({' '.join(f'*{e}' for e in PICKLES)})"
@@ -67,15 +67,11 @@ class Importing(QObject):
     def _start(self, request: Request) -> None:
         target = default_target(request.source)
         if not os.access(target.parent, os.W_OK):
-            name, _ = QFileDialog.getSaveFileName(
-                self._window,
-                f"{target.parent} cannot be written. Where to write the checkpoint?",
-                target.name,
-                "Checkpoints (*.safetensors)",
-            )
-            if not name:
+            title = f"{target.parent} cannot be written. Where to write the checkpoint?"
+            chosen = ask_checkpoint(self._window, title, Path(target.name))
+            if chosen is None:
                 return
-            target = Path(name).with_suffix(".safetensors")
+            target = chosen
         self.busy.emit(True)
         self._jobs.call(
             bring,

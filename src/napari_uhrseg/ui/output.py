@@ -22,6 +22,7 @@ from napari_uhrseg.ui.rows import add_row, form_of, narrow, note, on_edited, pus
 from napari_uhrseg.ui.view import drawn_region, view_rectangle
 
 WHOLE, VIEW = "whole", "view"
+CHECKPOINT = ".safetensors"
 
 A = TypeVar("A", bound=Address)
 
@@ -202,6 +203,23 @@ def free_name(path: A) -> A:
     while is_there(path.with_name(f"{stem}_{number}{path.suffix}")):
         number += 1
     return path.with_name(f"{stem}_{number}{path.suffix}")  # type: ignore[return-value]  # of the same kind
+
+
+def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
+    """Where to write a checkpoint; None: nowhere.
+
+    The dialog asks before a file is replaced, but only of the name as it was typed.
+    """
+    kinds = f"Checkpoints (*{CHECKPOINT})"
+    name, _ = QFileDialog.getSaveFileName(parent, title, str(proposed), kinds)
+    if not name or name.endswith(CHECKPOINT):
+        return Path(name) if name else None
+    path = Path(name + CHECKPOINT)
+    if path.exists():
+        text = f"{path.name} already exists.\nDo you want to replace it?"
+        if QMessageBox.question(parent, title, text) != QMessageBox.StandardButton.Yes:
+            return ask_checkpoint(parent, title, path)
+    return path
 
 
 def ask_about(parent: QWidget, path: Address, made_by: tuple[str, ...]) -> str | None:

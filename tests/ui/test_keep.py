@@ -1,0 +1,84 @@
+"""Keep and Import ask before they replace a checkpoint."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.ui import importing
+from napari_uhrseg.ui.importing import Request
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def mine(checkpoints, tmp_path) -> Path:
+    return Path(shutil.copy(checkpoints[0], tmp_path / "mine.safetensors"))
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Names typed one after the other, and what is said to being asked about them."""
+
+    def answer(names, *said):
+        names, said, asked = iter(names), iter(said), []
+        monkeypatch.setattr(
+            QFileDialog, "getSaveFileName", lambda *_: (str(next(names)), "")
+        )
+
+        def question(parent, title, text):
+            asked.append(text)
+            return next(said)
+
+        monkeypatch.setattr(QMessageBox, "question", question)
+        return asked
+
+    return answer
+
+
+NO, YES = QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes
+
+
+def test_keep_asks_about_the_name_with_its_ending(
+    panel, checkpoints, mine, answer, qtbot, tmp_path
+):
+    part, before = panel.finetune, mine.read_bytes()
+    draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
+    part._outcome = Compared({}, {}, "Better", draft)
+    asked = answer([mine.with_suffix(""), ""], NO)  # then the dialog is cancelled
+    part.outcome.keep.click()
+    qtbot.waitUntil(part.outcome.isEnabled, timeout=20_000)
+    assert mine.read_bytes() == before
+    assert asked[0].startswith("mine.safetensors already exists")
+    assert part._outcome is not None
+    answer([mine.with_suffix(""), tmp_path / "v1.5"], NO)  # another one instead
+    part.outcome.keep.click()
+    qtbot.waitUntil((tmp_path / "v1.5.safetensors").exists, timeout=20_000)
+    assert mine.read_bytes() == before
+    qtbot.waitUntil(lambda: part._outcome is None, timeout=20_000)
+
+
+def test_keep_replaces_what_it_was_told_to(
+    panel, checkpoints, mine, answer, qtbot, tmp_path
+):
+    part, before = panel.finetune, mine.read_bytes()
+    draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
+    part._outcome = Compared({}, {}, "Better", draft)
+    assert len(answer([mine.with_suffix("")], YES)) == 0
+    part.outcome.keep.click()
+    qtbot.waitUntil(lambda: part._outcome is None, timeout=20_000)
+    assert mine.read_bytes() != before
+
+
+def test_import_asks_about_the_name_with_its_ending(panel, mine, answer, monkeypatch):
+    taken = []
+    monkeypatch.setattr(importing.os, "access", lambda *_: False)
+    monkeypatch.setattr(importing, "bring", lambda *args: taken.append(args))
+    asked = answer([mine.with_suffix(""), ""], NO)
+    part = panel.segment.model
+    part.importing._start(Request(mine.with_name("net.pth"), "isdnet"))
+    assert len(asked) == 1
+    assert part.browse.isEnabled()
+    assert not taken
