@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
+from two import Two
 from waiting import wait_for_plan
 
 from napari_uhrseg.io.image import Image
@@ -86,3 +87,8 @@ def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
     panel.segment.output.use(tmp_path / "labels.zarr")
     wait_for_plan(panel, qtbot)
     return panel
+
+
+@pytest.fixture
+def two(viewer, panel, qtbot, tmp_path):
+    return Two(viewer, panel, qtbot, tmp_path)

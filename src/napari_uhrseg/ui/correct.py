@@ -125,7 +125,7 @@ class CorrectPart(QWidget):
         if view is self._view:
             self._tally_later()
             return
-        self._let_go()
+        self._let_go(later=True)
         self._view, self._seen = view, []
         self.places.set_places((), ())  # no place of other labels can be reverted
         self.alone.setChecked(False)
@@ -154,8 +154,8 @@ class CorrectPart(QWidget):
             self._access.leave(self._view)
         self.writer.close()
 
-    def _let_go(self) -> None:
-        self.correct.setChecked(False)
+    def _let_go(self, *, later: bool = False) -> None:
+        self._end_painting(later=later)
         self._stop_job()
         if self._view is not None:
             self._access.leave(self._view)
@@ -176,16 +176,20 @@ class CorrectPart(QWidget):
 
     def _toggled(self, on: bool) -> None:
         if not on:
-            if self.area is not None:
-                area, self.area = self.area, None
-                area.stop()
-            self._show_state()
+            self._end_painting()
         elif self._view is None:
             self.correct.setChecked(False)
             self.wanted.emit()
         else:
             self.status.setText("Opening the corrections…")
             self._with_corrections(self._paint)
+
+    def _end_painting(self, *, later: bool = False) -> None:
+        if self.area is not None:
+            area, self.area = self.area, None
+            area.stop(later=later)
+        self.correct.setChecked(False)
+        self._show_state()
 
     def _paint(self, corrections: "Corrections") -> None:
         if self._view is None or self.area is not None or not self.correct.isChecked():
@@ -196,7 +200,7 @@ class CorrectPart(QWidget):
         area.moved.connect(self._say)
         area.chosen.connect(self._chosen)
         area.long.connect(partial(self._turn_back_much, corrections))
-        area.closed.connect(lambda: self.correct.setChecked(False))
+        area.closed.connect(lambda: self._end_painting(later=True))
         if self._class_id:
             area.choose(self._class_id)
         self._chosen(int(area.layer.selected_label))

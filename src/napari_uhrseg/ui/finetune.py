@@ -325,7 +325,7 @@ class FineTunePart(QWidget):
         outcome = self._outcome
         if outcome is not None and outcome.path.parent.name == drafts.FOLDER:
             self._outcome, self._status = None, ""
-            self.changes.remove()
+            self.changes.remove(later=True)
             self.outcome.hide()
 
     def _ask_undecided(self, view: LabelsView) -> None:

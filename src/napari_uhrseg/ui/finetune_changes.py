@@ -1,6 +1,5 @@
 """What a new checkpoint answers otherwise in view, as a layer."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.finetune_outcome import OutcomePart
 from napari_uhrseg.ui.finetune_work import Changed, Request, changed
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers import LabelsView, remove_later
 from napari_uhrseg.ui.view import view_rectangle
 
 NAME = "what changes"
@@ -102,10 +101,13 @@ class Comparison(QObject):
         self.layer.editable = False
         self._over, over.visible = over, False
 
-    def remove(self) -> None:
+    def remove(self, *, later: bool = False) -> None:
+        """Take the layer away; ``later`` as in `WorkArea.stop`."""
         if self.layer is not None:
             layers = self._viewer.layers
-            with suppress(ValueError):  # the person has removed it
+            if later:
+                remove_later(self._viewer, self.layer)
+            elif self.layer in layers:
                 layers.remove(self.layer)
             if self._over in layers:
                 self._over.visible = True

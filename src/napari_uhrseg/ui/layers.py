@@ -126,6 +126,20 @@ def check_scales(viewer: Any, image: Image) -> None:
         )
 
 
+def remove_later(viewer: Any, layer: Any) -> None:
+    """Remove a layer, if it is still there, when napari has ended what it does.
+
+    For where a removal leads to another one: napari removes what is selected one by
+    one, and fails at a layer that is gone by then.
+    """
+
+    def remove() -> None:
+        with suppress(ValueError):
+            viewer.layers.remove(layer)
+
+    QTimer.singleShot(0, remove)
+
+
 class LabelsView(QObject):
     """The layers of one label store, and the legend's colours on them.
 

@@ -15,7 +15,7 @@ from superqt.utils import qdebounced
 from napari_uhrseg.types import Labels, Roi, Stroke
 from napari_uhrseg.ui.area import COARSEST, Area, area_for, level_for
 from napari_uhrseg.ui.jobs import report
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers import LabelsView, remove_later
 from napari_uhrseg.ui.painting import PaintLayer
 from napari_uhrseg.ui.view import view_rectangle
 from napari_uhrseg.ui.writer import Writer, turn_back
@@ -114,8 +114,11 @@ class WorkArea(QObject):
         if not self._stopped:
             self._read()
 
-    def stop(self) -> None:
-        """Take the layer away; strokes that wait are written by the writer."""
+    def stop(self, *, later: bool = False) -> None:
+        """Take the layer away; strokes that wait are written by the writer.
+
+        ``later`` is for where a layer that is removed may be the cause.
+        """
         for event in self._events:
             event.disconnect(self._moved)
         self._viewer.layers.events.removed.disconnect(self._removed)
@@ -124,7 +127,9 @@ class WorkArea(QObject):
         self._later.cancel()
         self._stopped = True  # what is being read is not shown any more
         self._view.set_hole(None)
-        if self.layer in self._viewer.layers:
+        if later:
+            remove_later(self._viewer, self.layer)
+        elif self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
 
     # -- the layer --------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""Labels of two images in one window, and going from one to the other."""
+
+import shutil
+from threading import Event
+
+from painting import make_image, make_store
+from teaching import paint
+
+from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.types import Roi
+from napari_uhrseg.ui import finetune_drafts as drafts
+from napari_uhrseg.ui.layers import add_image
+
+WAIT = 20  # seconds that a held step waits at most
+
+
+class Two:
+    """Labels of two images in one window, the first's shown; 400 pixels corrected."""
+
+    def __init__(self, viewer, panel, qtbot, folder):
+        self.viewer, self.panel, self.qtbot = viewer, panel, qtbot
+        self.part = panel.correct
+        self.grounds, self.views = [], []
+        for name, shape in (("first", (600, 500)), ("second", (500, 600))):
+            image = make_image(*shape, name=name)
+            self.grounds.append(add_image(viewer, image)[0])
+            store = make_store(folder / f"{name}.zarr", image)
+            store.release()
+            paint(store, 2, Roi(0, 0, 20, 20))
+            self.choose(-1)
+            panel.segment.show_labels(store, image)
+            self.views.append(panel.segment.view)
+        self.show(0)
+
+    def choose(self, number):
+        box = self.panel.image.box
+        box.setCurrentIndex(self.panel.image._row(self.grounds[number]))
+
+    def show(self, number):
+        self.choose(number)
+        assert self.panel.segment.view is self.views[number]
+
+    def corrected(self, number):
+        with Corrections.open(self.views[number].store, write=False) as found:
+            return found.counts()
+
+    def hold_writer(self):
+        """As strokes on a slow disk do, until the event that is returned is set."""
+        held = Event()
+        self.part.writer.do(held.wait, WAIT)
+        return held
+
+    def until(self, happened):
+        self.qtbot.waitUntil(happened, timeout=20_000)
+
+    def settle(self):
+        """Until all that was asked for is done, and what it has led to."""
+        done = []
+        self.part.writer.do(int, then=done.append)
+        self.until(lambda: bool(done))
+        self.until(lambda: self.part._job is None and not self.part._access.opening)
+
+
+def correct(two):
+    two.part.correct.click()
+    two.until(lambda: two.part.area is not None)
+
+
+def leave_draft(view, said, checkpoint):
+    """As a training leaves it on which nobody has decided."""
+    store = view.store.path
+    path = drafts.new_draft(store, f"{said}.safetensors", store)
+    shutil.copy(checkpoint, path)
+    drafts.remember(Compared({}, {}, said, path), checkpoint)
+    return path
