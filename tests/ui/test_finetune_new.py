@@ -35,7 +35,7 @@ def opened(viewer, panel, qtbot, tmp_path):
 
 
 def begin_labels(panel, qtbot, names):
-    panel.finetune.new_labels.click()
+    panel.finetune.nothing.labels.click()
     (dialog,) = panel.findChildren(NewLabelsDialog)
     for row, name in zip(dialog.rows, names, strict=False):
         row.line.setText(name)
@@ -54,7 +54,7 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     assert [c.name for c in store.legend] == ["dark", "light"]
     assert not store.runs
     paint(store, truth, *(Roi(y, x, 40, 40) for y in (0, 300) for x in (0, 200, 400)))
-    part.new_model.click()
+    part.nothing.model.click()
     (dialog,) = part.findChildren(NewModelDialog)
     assert "dark, light" in dialog.classes.text()
     dialog.accept()
@@ -139,8 +139,8 @@ def test_new_labels_do_not_touch_what_is_at_the_output(opened, qtbot, tmp_path):
 
 def test_the_dialogs_are_used_with_the_keyboard(opened, qtbot):
     panel, _ = opened
-    panel.finetune.new_labels.setFocus()
-    qtbot.keyClick(panel.finetune.new_labels, Qt.Key.Key_Return)
+    panel.finetune.nothing.labels.setFocus()
+    qtbot.keyClick(panel.finetune.nothing.labels, Qt.Key.Key_Return)
     (dialog,) = panel.findChildren(NewLabelsDialog)
     qtbot.waitUntil(dialog.isVisible)
     for row, name in zip(dialog.rows, ("one", "two"), strict=False):

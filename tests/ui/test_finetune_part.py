@@ -95,7 +95,7 @@ def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
         fold.heading.setChecked(True)
     qtbot.waitUntil(lambda: "no labels" in part.bar.status.text(), timeout=10_000)
     assert not part.bar.start.isEnabled()
-    assert not part.new_model.isEnabled()
+    assert not part.nothing.model.isEnabled()
 
 
 def test_without_corrections_it_says_so(segmented, qtbot):

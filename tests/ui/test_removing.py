@@ -49,3 +49,13 @@ def test_what_lay_over_removed_labels_goes_with_them(two, checkpoints, what):
     two.viewer.layers.remove(two.views[0].layer)
     two.until(lambda: ours not in two.viewer.layers)
     assert two.views[1].layer in two.viewer.layers
+
+
+def test_labels_are_seen_again_where_what_changes_is_removed_by_hand(two, checkpoints):
+    compare(two, checkpoints)
+    part = two.panel.finetune
+    assert not two.views[0].layer.visible
+    two.viewer.layers.remove(part.changes.layer)
+    assert two.views[0].layer.visible
+    assert part.outcome.share.isHidden()
+    part.changes.remove()

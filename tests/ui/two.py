@@ -31,6 +31,8 @@ class Two:
             self.choose(-1)
             panel.segment.show_labels(store, image)
             self.views.append(panel.segment.view)
+        for view in self.views:
+            view.show()
         self.show(0)
 
     def choose(self, number):

@@ -25,14 +25,14 @@ from napari_uhrseg.ui.curves import Curves
 from napari_uhrseg.ui.finetune_after import LIKELY, AfterPart
 from napari_uhrseg.ui.finetune_changes import Comparison
 from napari_uhrseg.ui.finetune_form import TeachForm
-from napari_uhrseg.ui.finetune_new import NewModelDialog
+from napari_uhrseg.ui.finetune_new import FromNothing
 from napari_uhrseg.ui.finetune_outcome import OutcomePart
 from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.output import ask_checkpoint
-from napari_uhrseg.ui.rows import add_row, form_of, note, push_button, row_of, scroll_to
+from napari_uhrseg.ui.rows import note, scroll_to
 from napari_uhrseg.ui.runbar import RunBar
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ LEFT = (
     "the Fine-tune part."
 )
 UNDECIDED = "Keep or discard what was learnt first."
+DECIDE_THERE = "To keep or discard what was learnt, show the labels of "
 CANCELLING = "What it has learned so far is offered."
 
 
@@ -62,7 +63,6 @@ class FineTunePart(QWidget):
     def __init__(self, viewer: Any, jobs: Jobs, hardware: HardwarePart) -> None:
         super().__init__()
         self._viewer, self._jobs, self._hardware = viewer, jobs, hardware
-        self._image: Image | None = None
         self._view: LabelsView | None = None
         self._checkpoint: Path | None = None
         self._folders: tuple[Path, ...] = ()
@@ -77,12 +77,7 @@ class FineTunePart(QWidget):
             prefix="napari-uhrseg-", ignore_cleanup_errors=True
         )
         self.form = TeachForm(viewer)
-        self.new_labels = push_button(
-            "New labels…",
-            "Name the classes of empty labels, to paint them before any model has run.",
-            self.labelsWanted.emit,
-        )
-        self.new_model = push_button("New model…", "", self._ask_model)
+        self.nothing = FromNothing()
         self.lesson = note()
         self.lesson.setAccessibleName("What it learns from")
         self.lesson.setTextInteractionFlags(
@@ -93,16 +88,14 @@ class FineTunePart(QWidget):
         self.outcome = OutcomePart()
         self.after = AfterPart(jobs)
         self.changes = Comparison(viewer, jobs, self.outcome)
-        scratch = QWidget()
-        add_row(
-            form_of(scratch), "From nothing", row_of(self.new_labels, self.new_model)
-        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (scratch, self.form, self.lesson, self.bar, self.curves,
+        for part in (self.nothing, self.form, self.lesson, self.bar, self.curves,
                      self.outcome, self.after):  # fmt: skip
             layout.addWidget(part)
         self._later = qdebounced(self._look, timeout=400, parent=self)
+        self.nothing.labelsWanted.connect(self.labelsWanted.emit)
+        self.nothing.modelChosen.connect(self.form.use_new)
         self.form.changed.connect(self.refresh)
         hardware.changed.connect(self.refresh)
         self._camera = (
@@ -121,24 +114,20 @@ class FineTunePart(QWidget):
             lambda path, how: self.segmentAgain.emit(path, how == LIKELY)
         )
         self.after.goBack.connect(self.checkpointWanted.emit)
-        self.set_image(None)
 
     # -- what the other parts say ------------------------------------------------
 
     def set_image(self, image: Image | None) -> None:
         """The image that new labels would be of."""
-        self._image = image
-        self.new_labels.setEnabled(image is not None)
-        self._show_new_model()
+        self.nothing.set_image(image)
 
     def set_view(self, view: LabelsView | None) -> None:
         """The labels shown, whose corrections teach."""
-        if view is not self._view and self._training is None:
+        another, self._view = view is not self._view, view
+        if another and self._training is None:
             self._put_away()
-            if view is not None:
-                self._ask_undecided(view)
-        self._view = view
-        self._show_new_model()
+            self._ask_undecided()
+        self.nothing.set_view(view)
         self.refresh()
         self.refresh_standing()
 
@@ -192,6 +181,7 @@ class FineTunePart(QWidget):
         for event in self._camera:
             event.disconnect(self._moved)
         self.curves.stop()
+        self.changes.stop()
         self._drafts.cleanup()
 
     # -- before a training -------------------------------------------------------
@@ -248,7 +238,7 @@ class FineTunePart(QWidget):
 
     def _found(self, lesson: "Lesson", number: int) -> None:
         if number == self._number:
-            self._idle("", _in_words(lesson))
+            self._idle("", work.in_words(lesson))
 
     def _not_found(self, error: Exception, number: int) -> None:
         if number == self._number:
@@ -299,15 +289,19 @@ class FineTunePart(QWidget):
     def _ended(self, status: str, compared: Compared | None) -> None:
         if self._training is not None:
             self._training.deleteLater()
-        self._training, self._outcome = None, compared
+        self._training, self._outcome, self._status = None, compared, status
         self.form.setEnabled(True)
         self.after.set_blocked("")
-        self._status = status
-        self.bar.idle(UNDECIDED if compared else "", status)
-        self.refresh()
         if compared is not None:
             self._remember(compared)
-            self.outcome.show_outcome(compared, self._view and self._view.legend)
+        if not self._here:  # other labels have been shown meanwhile
+            if self._put_away() and self._trained is not None:
+                self._status = f"{status} {DECIDE_THERE}{self._trained.image.name}."
+            self._ask_undecided()
+        self.bar.idle(UNDECIDED if self._outcome else "", self._status)
+        self.refresh()
+        if self._outcome is not None:
+            self._show_outcome(self._outcome)
         self.busyChanged.emit(False)
 
     # -- what came out -----------------------------------------------------------
@@ -320,15 +314,27 @@ class FineTunePart(QWidget):
             except OSError as error:
                 report(error)
 
-    def _put_away(self) -> None:
-        """Other labels are shown; what is kept with these is offered with them."""
-        outcome = self._outcome
-        if outcome is not None and outcome.path.parent.name == drafts.FOLDER:
-            self._outcome, self._status = None, ""
-            self.changes.remove(later=True)
-            self.outcome.hide()
+    @property
+    def _here(self) -> bool:
+        """Whether the labels are shown that the last training has learnt from."""
+        view, trained = self._view, self._trained
+        return bool(view and trained and view.store.path == trained.store)
 
-    def _ask_undecided(self, view: LabelsView) -> None:
+    def _put_away(self) -> bool:
+        """Other labels are shown; what is kept with these is offered with them."""
+        self.changes.remove(later=True)
+        self.outcome.set_here(self._here)
+        if self._outcome is None or not drafts.offered_again(self._outcome.path):
+            return False
+        self._outcome, self._status = None, ""
+        self.outcome.hide()
+        return True
+
+    def _ask_undecided(self) -> None:
+        view = self._view
+        if view is None:
+            return
+
         def found(draft: "tuple[Compared, Path | work.NewModel] | None") -> None:
             busy = self._training is not None or self._outcome is not None
             if draft is not None and view is self._view and not busy:
@@ -340,16 +346,21 @@ class FineTunePart(QWidget):
         self, view: LabelsView, draft: Compared, start: "Path | work.NewModel"
     ) -> None:
         """Let the person decide on what an earlier window has learnt."""
-        self._outcome = draft
         settings = FineTuneSettings(device=self._hardware.device or "auto")
         self._trained = work.Request(
             view.image, view.store.path, start, settings, self._hardware.budget_bytes
         )
         self._target = work.next_version(self._trained)
         self._status = "Learnt earlier from these labels: keep or discard it."
-        self.outcome.show_outcome(draft, view.legend, into_sight=False)
+        self._show_outcome(draft, into_sight=False)
         self.bar.idle(UNDECIDED, self._status)
         show_info(LEFT)
+
+    def _show_outcome(self, outcome: Compared, *, into_sight: bool = True) -> None:
+        self._outcome = outcome
+        self.outcome.set_here(self._here)
+        legend = self._view.legend if self._view and self._here else None
+        self.outcome.show_outcome(outcome, legend, into_sight=into_sight)
 
     def discard(self) -> None:
         """Forget what was learnt."""
@@ -397,28 +408,5 @@ class FineTunePart(QWidget):
 
     def _toggle_changes(self) -> None:
         view, outcome, request = self._view, self._outcome, self._trained
-        if view is not None and outcome is not None and request is not None:
+        if view and outcome and request and self._here:
             self.changes.toggle(view, request, outcome.path)
-
-    # -- from nothing ------------------------------------------------------------
-
-    def _show_new_model(self) -> None:
-        self.new_model.setEnabled(self._view is not None)
-        self.new_model.setToolTip(
-            "Train a network that has learnt nothing yet, on the classes of the labels."
-            if self._view is not None
-            else "Make new labels first: their classes are the model's."
-        )
-
-    def _ask_model(self) -> None:
-        if self._view is not None:
-            dialog = NewModelDialog(self._view.legend, self)
-            dialog.chosen.connect(self.form.use_new)
-            dialog.open()
-
-
-def _in_words(lesson: "Lesson") -> str:
-    """The summary, each warning on a line of its own."""
-    places = "1 place" if lesson.places == 1 else f"{lesson.places:,} places"
-    counts = f"Learns from {lesson.summary().split('; ')[0]}, {places}."
-    return "\n".join([counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in lesson.warnings)])

@@ -32,6 +32,8 @@ class Comparison(QObject):
         self.layer: Any = None
         self._over: Any = None
         self._job: Job | None = None
+        self._removed = viewer.layers.events.removed
+        self._removed.connect(self._layer_removed)
 
     @property
     def going_on(self) -> bool:
@@ -48,20 +50,23 @@ class Comparison(QObject):
             return
         self._outcome.set_comparing(True)
         self._outcome.set_share("Comparing the old and the new checkpoint…")
-        self._job = self._jobs.call(
-            changed,
-            self._stopping,
-            request,
-            seen,
-            new,
-            view.legend,
-            returned=lambda found: self._found(found, view, seen),
-            finished=self._ended,
-        )
+        job: Job | None = None
 
-    def _stopping(self) -> bool:
-        """Asked from the worker's thread."""
-        return self._job is not None and bool(self._job.abort_requested)
+        def stopping() -> bool:  # asked from the worker's thread
+            return job is not None and bool(job.abort_requested)
+
+        def returned(found: Changed | None) -> None:
+            if job is self._job and not stopping():
+                self._found(found, view, seen)
+
+        def finished() -> None:
+            if job is self._job:
+                self._ended()
+
+        self._job = job = self._jobs.call(
+            changed, stopping, request, seen, new, view.legend,
+            returned=returned, finished=finished,
+        )  # fmt: skip
 
     def _found(self, found: Changed | None, view: LabelsView, seen: Roi) -> None:
         if found is not None and view.alive:
@@ -71,14 +76,15 @@ class Comparison(QObject):
             self._outcome.set_share(share)
 
     def _ended(self) -> None:
-        if self._stopping() or self.layer is None:
+        stopped = self._job is not None and bool(self._job.abort_requested)
+        if stopped or self.layer is None:
             self._outcome.set_share("")
         self._job = None
         self._outcome.set_comparing(False)
 
     def show(self, found: Changed, over: Any) -> None:
         """Lay the changed pixels over a labels layer, in the new classes' colours."""
-        self.remove()
+        self._take_away()
         scale = np.asarray(over.scale)[-2:]
         corner = np.array([found.roi.y, found.roi.x])
         colors: dict[int | None, tuple[float, ...]] = {None: CLEAR, 0: CLEAR}
@@ -102,14 +108,37 @@ class Comparison(QObject):
         self._over, over.visible = over, False
 
     def remove(self, *, later: bool = False) -> None:
-        """Take the layer away; ``later`` as in `WorkArea.stop`."""
-        if self.layer is not None:
-            layers = self._viewer.layers
-            if later:
-                remove_later(self._viewer, self.layer)
-            elif self.layer in layers:
-                layers.remove(self.layer)
-            if self._over in layers:
-                self._over.visible = True
-                layers.selection.active = self._over
-            self.layer = self._over = None
+        """Take the layer away, also one that is still to come.
+
+        ``later`` as in `WorkArea.stop`.
+        """
+        if self._job is not None:
+            self._job.quit()
+            self._ended()
+        self._take_away(later=later)
+
+    def stop(self) -> None:
+        """The panel is going: let go of the viewer."""
+        self._removed.disconnect(self._layer_removed)
+        self.remove()
+
+    def _take_away(self, *, later: bool = False) -> None:
+        layer = self._let_go()
+        if later and layer is not None:
+            remove_later(self._viewer, layer)
+        elif layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _let_go(self) -> Any:
+        """Show the labels again; returns the layer that lay over them, if any."""
+        layer, over = self.layer, self._over
+        self.layer = self._over = None
+        if over in self._viewer.layers:
+            over.visible = True
+            self._viewer.layers.selection.active = over
+        return layer
+
+    def _layer_removed(self, event: Any) -> None:
+        if event.value is self.layer:  # by the person
+            self._let_go()
+            self._outcome.set_share("")

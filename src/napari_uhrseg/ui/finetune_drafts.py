@@ -64,6 +64,11 @@ def undecided(store: Address) -> tuple[Compared, Path | NewModel] | None:
     return None
 
 
+def offered_again(draft: Path) -> bool:
+    """Whether `undecided` can find it with its labels."""
+    return draft.parent.name == FOLDER and _note(draft).exists()
+
+
 def forget(draft: Path) -> None:
     """It was kept elsewhere, or discarded."""
     for file in (_note(draft), draft):

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
 
+from napari_uhrseg.io.image import Image
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.finetune_work import NewModel
+from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.newlabels import ok_or_cancel
-from napari_uhrseg.ui.rows import add_row, combo, form_of, note
+from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,46 @@ HRNETS = (
     Encoder("hrnet_w48", "HRNet-W48", 67.1),
 )
 OF_METHOD = {"ehsnet": HRNETS}
+
+
+class FromNothing(QWidget):
+    """Two buttons: empty labels to paint in, and a model that knows nothing yet."""
+
+    labelsWanted = Signal()
+    modelChosen = Signal(object)  # NewModel
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._view: LabelsView | None = None
+        self.labels = push_button(
+            "New labels…",
+            "Name the classes of empty labels, to paint them before any model has run.",
+            self.labelsWanted.emit,
+        )
+        self.model = push_button("New model…", "", self._ask)
+        add_row(form_of(self), "From nothing", row_of(self.labels, self.model))
+        self.set_image(None)
+        self.set_view(None)
+
+    def set_image(self, image: Image | None) -> None:
+        """The image that new labels would be of."""
+        self.labels.setEnabled(image is not None)
+
+    def set_view(self, view: LabelsView | None) -> None:
+        """The labels shown, whose classes a new model would learn."""
+        self._view = view
+        self.model.setEnabled(view is not None)
+        self.model.setToolTip(
+            "Train a network that has learnt nothing yet, on the classes of the labels."
+            if view is not None
+            else "Make new labels first: their classes are the model's."
+        )
+
+    def _ask(self) -> None:
+        if self._view is not None:
+            dialog = NewModelDialog(self._view.legend, self)
+            dialog.chosen.connect(self.modelChosen.emit)
+            dialog.open()
 
 
 class NewModelDialog(QDialog):

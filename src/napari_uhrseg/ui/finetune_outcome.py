@@ -16,6 +16,8 @@ from napari_uhrseg.ui.rows import note, push_button, row_of, scroll_to
 
 MEAN = "mean (mIoU)"
 SHOW, STOP = "Show what changes in view", "Stop comparing"
+SHOW_TIP = "A layer of the pixels in view that get another class, in its colour."
+ELSEWHERE = "It was learnt from labels that are not shown now."
 ROWS = 10  # classes seen without scrolling
 
 
@@ -47,11 +49,7 @@ class OutcomePart(QWidget):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column in (1, 2, 3):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        self.changes = push_button(
-            SHOW,
-            "A layer of the pixels in view that get another class, in its colour.",
-            self.changesWanted.emit,
-        )
+        self.changes = push_button(SHOW, SHOW_TIP, self.changesWanted.emit)
         self.keep = push_button(
             "Keep…", "Save it as a checkpoint of its own, and use it.", self.kept.emit
         )
@@ -92,6 +90,11 @@ class OutcomePart(QWidget):
         self.changes.setText(STOP if comparing else SHOW)
         for button in (self.keep, self.discard):
             button.setEnabled(not comparing)
+
+    def set_here(self, here: bool) -> None:
+        """Whether the labels it was learnt from are shown: it can be compared there."""
+        self.changes.setEnabled(here)
+        self.changes.setToolTip(SHOW_TIP if here else ELSEWHERE)
 
     def set_share(self, text: str) -> None:
         """How much changes, in words; "" hides it."""

@@ -116,8 +116,6 @@ class Training(BarJob):
     def _ended_early(self, found: list[events.Compared]) -> None:
         text = f"{self._ending} after {self._done} steps. "
         if found:
-            self.ended.emit(
-                text + "What it has learned so far is offered below.", found[0]
-            )
+            self.ended.emit(text + "What it has learned so far is offered.", found[0])
         else:
             self.ended.emit(text + "There is nothing to keep yet.", None)

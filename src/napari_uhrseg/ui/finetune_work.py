@@ -85,6 +85,13 @@ def look(request: Request) -> "Lesson":
         return lesson(request.image, start, store, request.settings)
 
 
+def in_words(lesson: "Lesson") -> str:
+    """The summary, each warning on a line of its own."""
+    places = "1 place" if lesson.places == 1 else f"{lesson.places:,} places"
+    counts = f"Learns from {lesson.summary().split('; ')[0]}, {places}."
+    return "\n".join([counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in lesson.warnings)])
+
+
 def train(
     stop: Callable[[], bool], request: Request, output: Path
 ) -> Iterator["TrainEvent"]:

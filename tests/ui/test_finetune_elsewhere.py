@@ -1,0 +1,109 @@
+"""Fine-tuning while the person goes on to another image."""
+
+import shutil
+from threading import Event
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QThreadPool
+from qtpy.QtWidgets import QApplication
+from two import WAIT, leave_draft
+
+from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.ui import finetune_changes, finetune_drafts, finetune_work
+from napari_uhrseg.ui.finetune_outcome import SHOW
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def training(two, checkpoints, monkeypatch):
+    """One that goes on, on the first labels, until this event is set."""
+    part, held = two.panel.finetune, Event()
+
+    def train(stop, request, output):
+        held.wait(WAIT)
+        shutil.copy(checkpoints[1], output)
+        yield Compared({}, {}, "learnt from the first", output)
+
+    monkeypatch.setattr(finetune_work, "train", train)
+    part.form.use(checkpoints[0])
+    two.until(lambda: part._hardware.device is not None)
+    return held
+
+
+def end(two, held):
+    held.set()
+    two.until(lambda: two.panel.finetune._training is None)
+
+
+def offered(two):
+    two.until(lambda: two.panel.finetune._outcome is not None)
+
+
+def test_what_was_learnt_is_offered_with_its_own_labels(two, training, checkpoints):
+    part = two.panel.finetune
+    other = leave_draft(two.views[1], "learnt from the second", checkpoints[1])
+    part.start()
+    two.show(1)
+    end(two, training)
+    assert "show the labels of first" in part.bar.status.text()
+    offered(two)
+    assert part._outcome.path == other
+    two.show(0)
+    offered(two)
+    assert part.outcome.verdict.text() == "Learnt from the first."
+    assert part.outcome.changes.isEnabled()
+
+
+def test_what_is_kept_nowhere_else_stays_but_is_not_compared(
+    two, training, tmp_path, monkeypatch
+):
+    """As with labels that can only be read."""
+    part = two.panel.finetune
+    draft = tmp_path / "draft.safetensors"
+    monkeypatch.setattr(finetune_drafts, "new_draft", lambda *_: draft)
+    part.start()
+    two.show(1)
+    end(two, training)
+    assert not part.outcome.isHidden()
+    assert not part.outcome.changes.isEnabled()
+    part.outcome.changesWanted.emit()
+    assert not part.changes.going_on
+    two.show(0)
+    assert part.outcome.changes.isEnabled()
+    part.discard()
+
+
+def test_a_comparison_is_given_up_where_other_labels_are_shown(
+    two, checkpoints, monkeypatch
+):
+    part, view, held = two.panel.finetune, two.views[0], Event()
+
+    def changed(stop, request, roi, new, legend):
+        held.wait(WAIT)
+        labels = np.ones((roi.height, roi.width), np.uint8)
+        return finetune_work.Changed(roi, labels, legend, 1.0)
+
+    monkeypatch.setattr(finetune_changes, "changed", changed)
+    leave_draft(view, "learnt from the first", checkpoints[1])
+    two.show(1)
+    two.show(0)
+    offered(two)
+    part.outcome.changes.click()
+    two.show(1)
+    assert not part.changes.going_on
+    held.set()
+    assert QThreadPool.globalInstance().waitForDone(20_000)
+    QApplication.processEvents()
+    assert part.changes.layer is None
+    assert view.layer.visible
+    two.show(0)
+    offered(two)
+    assert part.outcome.changes.text() == SHOW
+    assert part.outcome.keep.isEnabled()
+    part.outcome.changes.click()
+    two.until(lambda: part.changes.layer is not None)
+    assert not view.layer.visible
+    two.show(1)
+    two.until(lambda: view.layer.visible)
