@@ -1,5 +1,7 @@
 """The Image part in a real viewer: files of several images, planes, overviews."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 import tifffile
@@ -284,3 +286,53 @@ def test_closing_the_panel_does_not_end_the_building(
     image = panel.image.image
     viewer.window.remove_dock_widget(panel)
     qtbot.waitUntil(lambda: not image.missing_levels, timeout=60_000)
+
+
+@pytest.fixture
+def held_filling(monkeypatch):
+    """Filling, once begun, goes on when this event is set."""
+    from napari_uhrseg.io import pyramid
+
+    real, held = pyramid.fill_levels, Event()
+
+    def slow(image):
+        for share in real(image):
+            yield share
+            if share > 0.01:  # seen in the bar
+                held.wait(20)
+
+    monkeypatch.setattr(pyramid, "fill_levels", slow)
+    return held
+
+
+def being_filled(panel, path, qtbot):
+    from napari_uhrseg.ui import overviews
+
+    open_in(panel, path, qtbot)
+    bar = panel.image.overviews.bar
+    qtbot.waitUntil(lambda: bar.isVisible() and bar.value() > 0, timeout=20_000)
+    return overviews._fillings[panel.image.image]
+
+
+def test_a_second_window_does_not_end_the_building(
+    panel, qtbot, no_overviews, make_napari_viewer, held_filling
+):
+    filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image
+    make_napari_viewer(show=True)
+    for _ in range(2):  # it is time to draw what was filled
+        filling._refresh_layers()
+    held_filling.set()
+    qtbot.waitUntil(lambda: not filling.running, timeout=60_000)
+    assert not image.missing_levels
+
+
+def test_removing_the_image_ends_the_building(
+    viewer, panel, qtbot, no_overviews, held_filling
+):
+    filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image
+    filling._refresh_layers()
+    viewer.layers.clear()
+    filling._refresh_layers()
+    held_filling.set()
+    qtbot.waitUntil(lambda: not filling.running, timeout=20_000)
+    assert image.missing_levels

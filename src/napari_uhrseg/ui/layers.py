@@ -54,7 +54,7 @@ def add_image(viewer: Any, image: Image) -> list[Any]:
     """Show the image, begin to fill what it lacks, and show the scale bar."""
     check_scales(viewer, image)
     data = image_layers(image)
-    fill(image)  # before its layer is there, so that the panel finds it at work
+    fill(image, viewer)  # before its layer is there: the panel finds it at work
     layers = [viewer.add_image(d, **options) for d, options, _ in data]
     if image.pixel_size is not None:
         viewer.canvas.overlays.scale_bar.visible = True

@@ -1,7 +1,7 @@
 """Filling the coarser levels of images that lack them, while one looks at them."""
 
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
@@ -15,7 +15,10 @@ STEPS = 1000
 
 
 class Filling(QObject):
-    """One image being filled; its layers are refreshed about once a second."""
+    """One image being filled; its layers are refreshed about once a second.
+
+    Ends early where it was shown, and no longer is in any window.
+    """
 
     progressed = Signal(float)  # share done, 0 to 1
     ended = Signal()
@@ -27,6 +30,8 @@ class Filling(QObject):
         self.share = 0.0
         self.running = True
         self._image = image
+        self._viewers: WeakSet[Any] = WeakSet()  # where it is, or may be, shown
+        self._shown = False
         self._jobs = Jobs(self)
         self._refresh = qthrottled(self._refresh_layers, timeout=1000, parent=self)
         self._job: Job = self._jobs.start(
@@ -35,6 +40,10 @@ class Filling(QObject):
 
     def cancel(self) -> None:
         self._job.quit()
+
+    def watch(self, viewer: Any) -> None:
+        if viewer is not None:
+            self._viewers.add(viewer)
 
     def _progress(self, share: float) -> None:
         self.share = share
@@ -47,9 +56,16 @@ class Filling(QObject):
         self.ended.emit()
 
     def _refresh_layers(self) -> None:
-        layers = _layers_of(self._image)
-        if not layers and self.share > 0:
-            self.cancel()  # nobody looks at it any more
+        import napari
+
+        # napari does not tell a reader for which window it reads: maybe for this one
+        self.watch(napari.current_viewer())
+        layers = [
+            x for viewer in self._viewers for x in _layers_of(self._image, viewer)
+        ]
+        if self._shown and not layers:
+            self.cancel()
+        self._shown = bool(layers)
         for layer in layers:
             if layer.visible:
                 layer.refresh(extent=False, highlight=False)
@@ -58,23 +74,22 @@ class Filling(QObject):
 _fillings: "WeakKeyDictionary[Image, Filling]" = WeakKeyDictionary()
 
 
-def fill(image: Image) -> Filling | None:
-    """Begin to fill what the image lacks, once; None where nothing is missing."""
-    going_on = _fillings.get(image)
-    if going_on is not None and going_on.running:
-        return going_on
-    if not image.missing_levels or QCoreApplication.instance() is None:
-        return None
-    _fillings[image] = Filling(image)
-    return _fillings[image]
+def fill(image: Image, viewer: Any = None) -> Filling | None:
+    """Begin to fill what the image lacks, once; None where nothing is missing.
+
+    ``viewer``: where it will be shown, if that is known.
+    """
+    filling = _fillings.get(image)
+    if filling is None or not filling.running:
+        if not image.missing_levels or QCoreApplication.instance() is None:
+            return None
+        filling = _fillings[image] = Filling(image)
+    filling.watch(viewer)
+    return filling
 
 
-def _layers_of(image: Image) -> list[Any]:
-    import napari
-
-    viewer = napari.current_viewer()
-    layers = [] if viewer is None else list(viewer.layers)
-    ours = (x for x in layers if x.metadata.get("uhrseg_image") is image)
+def _layers_of(image: Image, viewer: Any) -> list[Any]:
+    ours = (x for x in viewer.layers if x.metadata.get("uhrseg_image") is image)
     return [x for x in ours if "uhrseg_store" not in x.metadata]
 
 
