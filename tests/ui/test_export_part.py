@@ -109,6 +109,41 @@ def test_each_drawn_region_has_its_own_lines(viewer, panel, shown, qtbot):
     assert [line[0][2] for line in second[1]] == ["0.0%", "100.0%"]
 
 
+def test_what_comes_back_is_shown_again_and_meanwhile_why_not(
+    viewer, panel, shown, qtbot, tmp_path
+):
+    part = panel.areas
+    table, said = part.table, part.status.text
+
+    def there():
+        return table.topLevelItemCount() > 0 and "Estimates" in said()
+
+    qtbot.waitUntil(there, timeout=10_000)
+    part.count.click()
+    qtbot.waitUntil(lambda: "Counted" in said(), timeout=20_000)
+    layer, index = shown.layer, viewer.layers.index(shown.layer)
+    viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: "no labels" in said(), timeout=10_000)
+    assert not table.topLevelItemCount()
+    assert not part.save.isEnabled()
+    part.save_csv(tmp_path / "gone.csv")
+    assert not (tmp_path / "gone.csv").exists()
+    viewer.layers.insert(index, layer)
+    qtbot.waitUntil(there, timeout=10_000)
+    square = np.array([[0, 0], [0, 1000], [1000, 1000], [1000, 0]]) - 0.5
+    shapes = viewer.add_shapes(
+        [square], shape_type="polygon", name="plots", scale=(0.5, 0.5),
+        units=("micrometer",) * 2,
+    )  # fmt: skip
+    part.where.setCurrentIndex(part.where.findData(shapes))
+    qtbot.waitUntil(there, timeout=10_000)
+    shapes.data = []
+    qtbot.waitUntil(lambda: "'plots' holds no shape" in said(), timeout=10_000)
+    assert not table.topLevelItemCount()
+    shapes.add_polygons(square)
+    qtbot.waitUntil(there, timeout=10_000)
+
+
 def test_regions_from_a_file_are_counted_with_their_holes(
     panel, shown, qtbot, tmp_path
 ):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 REGIONS = "uhrseg_regions"  # in a Shapes layer's metadata: with holes and names
+NO_LABELS = "There are no labels yet: segment an image first."
 EVERY = 1000  # ms between two looks at what a run has written
 ROWS = 8  # seen without scrolling
 
@@ -79,7 +80,7 @@ class AreasPart(QWidget):
         self._timer.start(EVERY)
         shown.changed.connect(self.look)
         self.where.changed.connect(self.look)
-        self._idle()
+        self._idle(NO_LABELS)
 
     def stop(self) -> None:
         """The panel is going: let go of the viewer."""
@@ -93,10 +94,12 @@ class AreasPart(QWidget):
             return
         if not self.isVisible():
             return
-        place = self._place()
-        if place is None:
+        try:
+            place = self._place()
+        except PlanError as error:
+            self._seen, self._counted = None, ()  # what comes back is shown again
             self.table.clear()
-            self._idle()
+            self._idle(str(error))
             return
         self._looking = self._jobs.call(
             _estimate,
@@ -106,27 +109,25 @@ class AreasPart(QWidget):
             finished=self._looked,
         )
 
-    def _place(self) -> Place | None:
-        """The store and the regions chosen; None, and why, where there are none."""
+    def _place(self) -> Place:
+        """The store and the regions chosen. Raises PlanError where there are none."""
         store, layer, choice = (
             self._shown.store,
             self._shown.layer,
             self.where.currentData(),
         )
         if store is None:
-            return None
-        try:
-            if choice == WHOLE:
-                return store, ((None, "image"),)
-            if choice == VIEW:
-                seen = view_rectangle(self._viewer, layer)
-                return None if seen is None else (store, ((seen, "view"),))
-            if REGIONS in choice.metadata:
-                return store, choice.metadata[REGIONS]
-            drawn = drawn_regions(self._viewer, choice, layer)
-        except PlanError as error:
-            self.status.setText(str(error))
-            return None
+            raise PlanError(NO_LABELS)
+        if choice == WHOLE:
+            return store, ((None, "image"),)
+        if choice == VIEW:
+            seen = view_rectangle(self._viewer, layer)
+            if seen is None:
+                raise PlanError("The image is not in view.", "Move it into view.")
+            return store, ((seen, "view"),)
+        if REGIONS in choice.metadata:
+            return store, choice.metadata[REGIONS]
+        drawn = drawn_regions(self._viewer, choice, layer)
         return store, tuple((region, str(i)) for i, region in enumerate(drawn, 1))
 
     # -- estimates ------------------------------------------------------------
@@ -148,8 +149,11 @@ class AreasPart(QWidget):
             self._counting.quit()
             self.status.setText("Stopping…")
             return
-        place = self._place()
-        if place is None:
+        try:
+            place = self._place()
+        except PlanError as error:
+            self._saving = None
+            report(error)
             return
         self.count.setText("Stop")
         self.count.setToolTip("End the counting.")
@@ -184,6 +188,11 @@ class AreasPart(QWidget):
 
     def save_csv(self, path: Path) -> None:
         """Count, unless that is done, and write the tables; replaces the file."""
+        try:
+            self._place()  # what was counted may be gone
+        except PlanError as error:
+            report(error)
+            return
         if self._counted:
             self._write(path)
             return
@@ -262,15 +271,16 @@ class AreasPart(QWidget):
                     item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
         self.table.setRootIsDecorated(len(tables) > 1)
 
-    def _idle(self) -> None:
-        there = self._shown.store is not None
-        for button in (self.count, self.save, self.regions):
-            button.setEnabled(there)
+    def _idle(self, why_not: str = "") -> None:
+        """Nothing is being counted, and why it cannot be."""
+        for button in (self.count, self.save):
+            button.setEnabled(not why_not)
+        self.regions.setEnabled(self._shown.store is not None)
         self.count.setText("Count")
         self.count.setToolTip("Count every pixel and every connected object.")
         self.save.setToolTip("Write the counted areas as a table.")
-        if not there:
-            self.status.setText("There are no labels yet: segment an image first.")
+        if why_not:
+            self.status.setText(why_not)
         elif self._counted:
             self.status.setText(f"Counted; areas by {self._counted[0].basis}.")
         else:
