@@ -109,6 +109,18 @@ def test_each_drawn_region_has_its_own_lines(viewer, panel, shown, qtbot):
     assert [line[0][2] for line in second[1]] == ["0.0%", "100.0%"]
 
 
+def test_a_renamed_shapes_layer_has_its_new_name_and_stays_chosen(viewer, panel):
+    square = np.array([[0, 0], [0, 9], [9, 9], [9, 0]])
+    layer = viewer.add_shapes([square], shape_type="polygon", name="plots")
+    boxes = (panel.areas.where, panel.segment.form.where)
+    for box in boxes:
+        box.setCurrentIndex(box.findData(layer))
+    layer.name = "lakes"
+    for box in boxes:
+        assert box.currentText() == "Shape in lakes"
+        assert box.count() == 3
+
+
 def test_what_comes_back_is_shown_again_and_meanwhile_why_not(
     viewer, panel, shown, qtbot, tmp_path
 ):

@@ -74,16 +74,22 @@ class WherePart(QComboBox):
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed):
             event.disconnect(self._list_shapes)
+        for layer in self._shapes():
+            layer.events.data.disconnect(self._drawn)
+            layer.events.name.disconnect(self._list_shapes)
+
+    def _shapes(self) -> list[Any]:
+        return [x for x in self._viewer.layers if type(x).__name__ == "Shapes"]
 
     def _list_shapes(self) -> None:
         before = self.currentData()
         self.blockSignals(True)
         while self.count() > 2:
             self.removeItem(2)
-        for layer in self._viewer.layers:
-            if type(layer).__name__ == "Shapes":
-                self.addItem(f"Shape in {layer.name}", layer)
-                layer.events.data.connect(self._drawn)
+        for layer in self._shapes():
+            self.addItem(f"Shape in {layer.name}", layer)
+            layer.events.data.connect(self._drawn)
+            layer.events.name.connect(self._list_shapes)
         rows = [i for i in range(self.count()) if self.itemData(i) == before]
         self.setCurrentIndex(rows[0] if rows else 0)
         self.blockSignals(False)
