@@ -228,13 +228,24 @@ def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
     return path
 
 
-def ask_about(parent: QWidget, path: Address, made_by: tuple[str, ...]) -> str | None:
-    """What to do with labels made with other settings; None: nothing."""
+def ask_about(
+    parent: QWidget, path: Address | None, made_by: tuple[str, ...]
+) -> str | None:
+    """What to do with labels made with other settings; None: nothing.
+
+    ``path`` None: they last as long as the window.
+    """
     box = QMessageBox(parent)
     box.setWindowTitle("Labels made with other settings")
-    box.setText(f"{path} holds labels made with other settings: {', '.join(made_by)}.")
-    box.setInformativeText("Replace them as the run goes, or write to another name?")
-    other = box.addButton("&Other name", QMessageBox.ButtonRole.AcceptRole)
+    if path is None:
+        what = "The labels shown were made with other settings"
+        question, button = "keep both until the window closes?", "&Keep both"
+    else:
+        what = f"{path} holds labels made with other settings"
+        question, button = "write to another name?", "&Other name"
+    box.setText(f"{what}: {', '.join(made_by)}.")
+    box.setInformativeText(f"Replace them as the run goes, or {question}")
+    other = box.addButton(button, QMessageBox.ButtonRole.AcceptRole)
     over = box.addButton("&Replace", QMessageBox.ButtonRole.DestructiveRole)
     box.addButton(QMessageBox.StandardButton.Cancel)
     box.setDefaultButton(other)

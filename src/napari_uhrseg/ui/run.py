@@ -103,34 +103,44 @@ def plan(request: Request) -> "Plan":
     )
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request, kept: "LabelStore | None" = None) -> Prepared:
     """The plan, and whose labels at the output the run would replace.
+
+    ``kept`` is the store of the view that shows the output already: one that lasts as
+    long as the window can be found nowhere else.
 
     Raises
     ------
     StoreError
         Something lies at the output that is no label store of this image.
     """
-    from napari_uhrseg.engine.segment import as_begun, class_map
     from napari_uhrseg.io.labels import LabelStore
 
-    planned = plan(request)
+    if kept is not None and kept.temporary and is_there(kept.path):
+        return _compared(request, kept)
     if request.output is None or not is_there(request.output):
-        return Prepared(request, planned)
-    network = checkpoint_of(request.checkpoint).card.legend
+        return Prepared(request, plan(request))
     with LabelStore.open(request.output) as store:
-        if store.shape != request.image.shape:
-            raise StoreError(
-                f"{request.output} holds the labels of another image "
-                f"({store.shape[1]} x {store.shape[0]} pixels).",
-                "Choose another output.",
-            )
-        begun = as_begun(request.settings, planned.run, network, store)
-        if begun != request.settings:
-            request = replace(request, settings=begun)
-            planned = plan(request)
-        ids = class_map(network, store.legend.merged(network))
-        others = store.conflicts(replace(planned.run, class_map=ids))
+        return _compared(request, store)
+
+
+def _compared(request: Request, store: "LabelStore") -> Prepared:
+    from napari_uhrseg.engine.segment import as_begun, class_map
+
+    if store.shape != request.image.shape:
+        raise StoreError(
+            f"{store.path} holds the labels of another image "
+            f"({store.shape[1]} x {store.shape[0]} pixels).",
+            "Choose another output.",
+        )
+    planned = plan(request)
+    network = checkpoint_of(request.checkpoint).card.legend
+    begun = as_begun(request.settings, planned.run, network, store)
+    if begun != request.settings:
+        request = replace(request, settings=begun)
+        planned = plan(request)
+    ids = class_map(network, store.legend.merged(network))
+    others = store.conflicts(replace(planned.run, class_map=ids))
     return Prepared(request, planned, tuple(r.checkpoint for r in others))
 
 

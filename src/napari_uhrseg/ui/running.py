@@ -100,6 +100,7 @@ class Running(BarJob):
         elif self.view.legend != store.legend:
             self.view.set_legend(store.legend)
         self._legend.set_legend(self.view.classes, self.view.hidden)
+        self._legend.set_shares(store.area_shares())
         self.opened.emit(self.view)
 
     def _show_shares(self, shares: dict[int, float], legend: Any) -> None:

@@ -44,9 +44,8 @@ class SegmentPart(QWidget):
         self._preparing: Job | None = None
         self._ready: work.Prepared | None = None
         self._occupied = False  # from Segment pressed until the run has ended
-        self._views: dict[str, LabelsView] = {}  # by output, or by image
+        self._views: list[LabelsView] = []  # the one shown last comes last
         self._view: LabelsView | None = None
-        self._key = ""
         self._blocked = ""  # why no run can start, other than the form
         self.form = SettingsPart(viewer, jobs)
         self.model, self.output = self.form.model, self.form.output
@@ -116,8 +115,13 @@ class SegmentPart(QWidget):
             report(error)
             return
         self._busy("Preparing the run…")
+        view = self._view_at(request)
         self._preparing = self._jobs.call(
-            work.prepare, request, returned=self._prepared, finished=self._go_on
+            work.prepare,
+            request,
+            view.store if view is not None else None,
+            returned=self._prepared,
+            finished=partial(self._go_on, self._layer, view),
         )
 
     def stop(self) -> None:
@@ -171,7 +175,7 @@ class SegmentPart(QWidget):
     def _prepared(self, prepared: work.Prepared) -> None:
         self._ready = prepared
 
-    def _go_on(self) -> None:
+    def _go_on(self, layer: Any, view: LabelsView | None) -> None:
         """The preparation has ended: run, ask, or (cancelled, failed) do nothing."""
         self._preparing = None
         prepared, self._ready = self._ready, None
@@ -179,22 +183,27 @@ class SegmentPart(QWidget):
             self._idle("")
             return
         request, answer = prepared.request, ""
-        if prepared.replaces and request.output is not None:
+        if prepared.replaces:
             answer = ask_about(self, request.output, prepared.replaces) or "nothing"
-            if answer == "other":
+        if answer == "other":
+            view = None
+            if request.output is not None:
                 request = replace(request, output=free_name(request.output))
                 self.output.use(request.output)
         if answer == "nothing":
             self._idle("")
         else:
-            self._run(request, answer == "replace")
+            self._run(request, layer, view, answer == "replace")
 
-    def _run(self, request: work.Request, replacing: bool) -> None:
-        output = request.output
-        self._key = str(output.absolute() if output else request.image.fingerprint)
-        view = self._views.get(self._key)
+    def _run(
+        self,
+        request: work.Request,
+        layer: Any,
+        view: LabelsView | None,
+        replacing: bool,
+    ) -> None:
         kept = view.store if view is not None and view.alive else None
-        run = Running(self._viewer, self._layer, self.bar, self.legend, self)
+        run = Running(self._viewer, layer, self.bar, self.legend, self)
         run.view = view
         run.opened.connect(self._opened)
         run.ended.connect(self._idle)
@@ -220,13 +229,13 @@ class SegmentPart(QWidget):
             only_likely=only_likely,
         )
         self._busy("Preparing the run…")
-        self._run(request, replacing=True)
+        self._run(request, self._layer, view, replacing=True)
 
     def _opened(self, view: LabelsView) -> None:
-        for other in self._views.values():  # two label layers would mix their colours
-            if other is not view:
-                other.hide()
-        self._views[self._key] = view
+        others = [other for other in self._views if other is not view]
+        for other in others:  # two label layers would mix their colours
+            other.hide()
+        self._views = [*others, view]
         self._set_view(view)
 
     def _set_view(self, view: LabelsView | None) -> None:
@@ -237,10 +246,21 @@ class SegmentPart(QWidget):
         """The labels of an image that are in the viewer, the latest of them."""
         found = (
             view
-            for view in reversed(self._views.values())
+            for view in reversed(self._views)
             if view.alive and _identity(view.image) == _identity(image)
         )
         return next(found, None)
+
+    def _view_at(self, request: work.Request) -> LabelsView | None:
+        """The labels in the viewer that are at the request's output, if any."""
+
+        def there(view: LabelsView) -> bool:
+            if request.output is None:
+                same = _identity(view.image) == _identity(request.image)
+                return same and view.store.temporary
+            return str(view.store.path) == str(request.output.absolute())
+
+        return next((v for v in reversed(self._views) if v.alive and there(v)), None)
 
     def _layer_removed(self) -> None:
         if self._view is not None and not self._view.alive:
@@ -249,9 +269,10 @@ class SegmentPart(QWidget):
     def show_labels(self, store: "LabelStore", image: Image) -> None:
         """Show labels that are on disk; Segment then goes on in them."""
         self.output.use(None if store.temporary else store.path)
-        self._key = image.fingerprint if store.temporary else str(store.path)
-        known = self._views.get(self._key)
-        if known is not None and known.alive:
+        known = next(
+            (v for v in self._views if v.alive and v.store.path == store.path), None
+        )
+        if known is not None:
             store.close()
             known.show()
             self._opened(known)
