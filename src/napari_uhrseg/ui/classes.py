@@ -93,8 +93,9 @@ class ClassesPart(QWidget):
         def changed(legend: Legend) -> None:
             view.set_legend(legend)
             view.refresh()
-            self.legend.set_legend(view.classes, view.hidden)
-            self.legend.set_shares(view.store.area_shares())
+            if view is self._view:
+                self.legend.set_legend(view.classes, view.hidden)
+                self.legend.set_shares(view.store.area_shares())
 
         self._jobs.call(_held, view.store, method, *values, returned=changed)
 

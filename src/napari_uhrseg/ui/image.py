@@ -24,6 +24,7 @@ from napari_uhrseg.ui.layers import (
     image_layers,
     images_in,
     replace_series,
+    same_image,
 )
 from napari_uhrseg.ui.overviews import OverviewsBar
 from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button
@@ -79,6 +80,16 @@ class ImagePart(QWidget):
                 returned=self._found,
                 finished=self._show_facts,
             )
+
+    def choose(self, image: Image) -> bool:
+        """Choose the layer that shows this image; False where none does."""
+        if same_image(self.image, image):
+            return True
+        for row in range(self.box.count()):
+            if same_image(self.box.itemData(row).metadata.get(KEY), image):
+                self.box.setCurrentIndex(row)
+                return True
+        return False
 
     def stop(self) -> None:
         for event in self._events:

@@ -100,6 +100,13 @@ def images_in(viewer: Any) -> Iterator[Any]:
             yield layer
 
 
+def same_image(one: Image | None, other: Image | None) -> bool:
+    """Whether both are one image, whichever planes of it."""
+    if one is None or other is None:
+        return one is other
+    return (one.path, one.fingerprint) == (other.path, other.fingerprint)
+
+
 def check_scales(viewer: Any, image: Image) -> None:
     """Refuse an image that napari cannot show beside those that are there.
 

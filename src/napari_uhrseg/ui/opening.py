@@ -10,6 +10,7 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.addresses import Address, is_there, is_url
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.types import Legend
+from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import KEY, add_image, images_in
 from napari_uhrseg.ui.newlabels import NewLabelsDialog
@@ -23,14 +24,19 @@ FOLLOW = 2000  # milliseconds between two looks at labels that others may write
 
 
 class LabelsOpening(QObject):
-    """Gives `SegmentPart` the labels to show, and their image if it is not open."""
+    """Gives `SegmentPart` the labels to show, and `ImagePart` the image they are of."""
 
     def __init__(
-        self, viewer: Any, jobs: Jobs, segment: SegmentPart, window: QWidget
+        self,
+        viewer: Any,
+        jobs: Jobs,
+        image: ImagePart,
+        segment: SegmentPart,
+        window: QWidget,
     ) -> None:
         super().__init__(window)
-        self._viewer, self._jobs, self._segment = viewer, jobs, segment
-        self._window = window
+        self._viewer, self._jobs = viewer, jobs
+        self._image, self._segment, self._window = image, segment, window
         self._looking = False
         self._timer = QTimer()  # outlives the window, and so can be stopped after it
         self._timer.setInterval(FOLLOW)
@@ -69,12 +75,14 @@ class LabelsOpening(QObject):
 
     def _opened(self, found: "tuple[LabelStore, Image]") -> None:
         store, image = found
-        if not any(x.metadata.get(KEY) is image for x in self._viewer.layers):
+        if not self._image.choose(image):
             try:
                 add_image(self._viewer, image)
             except OpenError as error:
+                store.close()
                 report(error)
                 return
+            self._image.choose(image)
         self._segment.show_labels(store, image)
 
     def _look(self) -> None:

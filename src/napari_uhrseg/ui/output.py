@@ -143,8 +143,10 @@ class OutputPart(QWidget):
         self._edited()
 
     def use(self, path: Address | None) -> None:
-        self.line.setText("" if path is None else str(path))
-        self._edited()
+        text = "" if path is None else str(path)
+        if text != self.line.text():
+            self.line.setText(text)
+            self._edited()
 
     def _edited(self) -> None:
         try:

@@ -48,7 +48,7 @@ class Panel(QWidget):
         self.shown = ShownLabels(viewer, self)
         self.areas = AreasPart(viewer, self.jobs, self.shown)
         self.export = ExportPart(self.jobs, self.shown)
-        self.labels = LabelsOpening(viewer, self.jobs, self.segment, self)
+        self.labels = LabelsOpening(viewer, self.jobs, self.image, self.segment, self)
         self._wire()
         self._wire_finetune()
         self.image.changed.connect(self._image_changed)

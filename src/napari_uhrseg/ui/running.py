@@ -6,12 +6,12 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_uhrseg.engine import events
 from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import Legend
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.asking import AskForCpu
 from napari_uhrseg.ui.barjob import BarJob
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
-from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.view import Focus
 from napari_uhrseg.units import format_seconds
@@ -27,13 +27,12 @@ class Running(BarJob):
     """Runs a request and shows what comes; ``ended`` tells how it went."""
 
     opened = Signal(object)  # LabelsView
+    counted = Signal(object, object, bool)  # LabelsView, shares, whether new classes
     ended = Signal(str)
 
-    def __init__(
-        self, viewer: Any, layer: Any, bar: RunBar, legend: LegendList, parent: QObject
-    ) -> None:
+    def __init__(self, viewer: Any, layer: Any, bar: RunBar, parent: QObject) -> None:
         super().__init__(bar, "Running.", parent)
-        self._viewer, self._layer, self._legend = viewer, layer, legend
+        self._viewer = viewer
         self._focus = Focus(viewer, layer, self)
         self.view: LabelsView | None = None  # set beforehand: an earlier run's
         self._failed: list[events.BlockFailed] = []
@@ -78,7 +77,7 @@ class Running(BarJob):
             case events.Retried(now=now):
                 self._bar.running(f"Memory ran out: going on {now}.")
             case work.Shares(shares=shares, legend=legend):
-                self._show_shares(shares, legend)
+                self._count(shares, legend)
             case events.Finished():
                 self._outcome = _outcome(event)
 
@@ -99,15 +98,15 @@ class Running(BarJob):
             self.view = LabelsView(self._viewer, store, image)
         elif self.view.legend != store.legend:
             self.view.set_legend(store.legend)
-        self._legend.set_legend(self.view.classes, self.view.hidden)
-        self._legend.set_shares(store.area_shares())
         self.opened.emit(self.view)
 
-    def _show_shares(self, shares: dict[int, float], legend: Any) -> None:
-        if self.view is not None and legend != self.view.legend:
+    def _count(self, shares: dict[int, float], legend: Legend) -> None:
+        if self.view is None:
+            return
+        new = legend != self.view.legend
+        if new:
             self.view.set_legend(legend)
-            self._legend.set_legend(self.view.classes, self.view.hidden)
-        self._legend.set_shares(shares)
+        self.counted.emit(self.view, shares, new)
 
     def _block_failed(self, event: events.BlockFailed) -> None:
         """Only the first failure is told as it happens; the end counts them."""

@@ -14,7 +14,7 @@ from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers import LabelsView, same_image
 from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.output import ask_about, free_name
 from napari_uhrseg.ui.rows import note
@@ -74,10 +74,11 @@ class SegmentPart(QWidget):
 
     def set_image(self, layer: Any, image: Image | None) -> None:
         """Segment this image, shown by this layer; None while there is none."""
-        if _identity(image) != _identity(self._image):
-            self.output.set_image(image)
-            self._set_view(self._view_of(image))
+        other = not same_image(image, self._image)
         self._layer, self._image = layer, image
+        if other:
+            self.output.set_image(image)
+            self._turn_to(self._view_of(image))
         self.replan()
 
     @property
@@ -203,9 +204,10 @@ class SegmentPart(QWidget):
         replacing: bool,
     ) -> None:
         kept = view.store if view is not None and view.alive else None
-        run = Running(self._viewer, layer, self.bar, self.legend, self)
+        run = Running(self._viewer, layer, self.bar, self)
         run.view = view
         run.opened.connect(self._opened)
+        run.counted.connect(self._counted)
         run.ended.connect(self._idle)
         self._running = run
         run.start(self._jobs, request, replacing, kept)
@@ -232,22 +234,40 @@ class SegmentPart(QWidget):
         self._run(request, self._layer, view, replacing=True)
 
     def _opened(self, view: LabelsView) -> None:
-        others = [other for other in self._views if other is not view]
-        for other in others:  # two label layers would mix their colours
-            other.hide()
-        self._views = [*others, view]
-        self._set_view(view)
+        """Labels are in the viewer; those of another image wait until it is chosen."""
+        self._views = [other for other in self._views if other is not view] + [view]
+        if same_image(view.image, self._image):
+            self._turn_to(view)
+        else:
+            view.hide()
 
-    def _set_view(self, view: LabelsView | None) -> None:
+    def _turn_to(self, view: LabelsView | None) -> None:
+        """All that the panel says of labels it says of these from now on."""
+        if view is None:
+            self.legend.set_legend(())
+        else:
+            self._views = [other for other in self._views if other is not view] + [view]
+            for other in self._views[:-1]:  # two label layers would mix their colours
+                other.hide()
+            view.show()
+            self.show_legend(view)
+            self.output.use(None if view.store.temporary else view.store.path)
         self._view = view
         self.viewChanged.emit(view)
+
+    def _counted(self, view: LabelsView, shares: dict[int, float], new: bool) -> None:
+        if view is not self._view:
+            return
+        if new:
+            self.legend.set_legend(view.classes, view.hidden)
+        self.legend.set_shares(shares)
 
     def _view_of(self, image: Image | None) -> LabelsView | None:
         """The labels of an image that are in the viewer, the latest of them."""
         found = (
             view
             for view in reversed(self._views)
-            if view.alive and _identity(view.image) == _identity(image)
+            if view.alive and same_image(view.image, image)
         )
         return next(found, None)
 
@@ -256,30 +276,23 @@ class SegmentPart(QWidget):
 
         def there(view: LabelsView) -> bool:
             if request.output is None:
-                same = _identity(view.image) == _identity(request.image)
-                return same and view.store.temporary
+                return view.store.temporary and same_image(view.image, request.image)
             return str(view.store.path) == str(request.output.absolute())
 
         return next((v for v in reversed(self._views) if v.alive and there(v)), None)
 
     def _layer_removed(self) -> None:
         if self._view is not None and not self._view.alive:
-            self._set_view(self._view_of(self._image))
+            self._turn_to(self._view_of(self._image))
 
     def show_labels(self, store: "LabelStore", image: Image) -> None:
         """Show labels that are on disk; Segment then goes on in them."""
-        self.output.use(None if store.temporary else store.path)
         known = next(
             (v for v in self._views if v.alive and v.store.path == store.path), None
         )
         if known is not None:
             store.close()
-            known.show()
-            self._opened(known)
-            return
-        view = LabelsView(self._viewer, store, image)
-        self.show_legend(view)
-        self._opened(view)
+        self._opened(known or LabelsView(self._viewer, store, image))
 
     def show_legend(self, view: LabelsView) -> None:
         """The classes of the labels shown, and their shares."""
@@ -314,8 +327,3 @@ class SegmentPart(QWidget):
     def _show_class(self, class_id: int, shown: bool) -> None:
         if self._view is not None:
             self._view.show_class(class_id, shown)
-
-
-def _identity(image: Image | None) -> object:
-    """The same for all planes of an image."""
-    return None if image is None else (image.path, image.fingerprint)

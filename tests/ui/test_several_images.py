@@ -1,0 +1,190 @@
+"""Several images in one window: legend, labels and output are those of the chosen."""
+
+import threading
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from teaching import paint
+from waiting import wait_for_end, wait_for_plan
+
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.types import LabelClass, Legend, Roi
+from napari_uhrseg.ui import run as work
+from napari_uhrseg.ui.layers import STORE, add_image
+
+pytestmark = pytest.mark.gui
+COLORS = ("#ff0000", "#00ff00", "#0000ff")
+
+
+def legend(*names):
+    classes = zip(names, COLORS, strict=False)
+    return Legend(tuple(LabelClass(i, *c) for i, c in enumerate(classes, 1)))
+
+
+def names_of(panel):
+    rows = panel.segment.legend
+    return [rows.topLevelItem(i).text(0) for i in range(rows.topLevelItemCount())]
+
+
+def shares_of(panel):
+    rows = panel.segment.legend
+    return [rows.topLevelItem(i).text(1) for i in range(rows.topLevelItemCount())]
+
+
+def shown_in(viewer):
+    """The names of the label stores in sight."""
+    labels = [x for x in viewer.layers if isinstance(x, Labels) and STORE in x.metadata]
+    return [x.metadata[STORE].path.name for x in labels if x.visible]
+
+
+def choose(panel, layer):
+    panel.image.box.setCurrentIndex(panel.image._row(layer))
+    assert panel.image.layer is layer
+
+
+def open_labels(panel, path, qtbot):
+    panel.labels.open(path)
+    qtbot.waitUntil(
+        lambda: (
+            panel.segment.view is not None and panel.segment.view.store.path == path
+        ),
+        timeout=20_000,
+    )
+
+
+@pytest.fixture
+def two(viewer, ready, tmp_path):
+    """The layers of two images, the first of them chosen; labels of each on disk."""
+    noise = np.random.default_rng(1).integers(0, 255, (400, 300, 3), np.uint8)
+    other = Image.from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
+    first = ready.image.layer
+    second = add_image(viewer, other)[0]
+    for image, name, classes in (
+        (ready.image.image, "first", legend("water", "land")),
+        (other, "second", legend("roof", "road", "tree")),
+    ):
+        with LabelStore.create(tmp_path / f"{name}.zarr", image, classes) as store:
+            paint(store, 2, Roi(0, 0, 200, 200))
+    return first, second
+
+
+def test_what_is_shown_goes_and_comes_with_its_image(
+    viewer, ready, two, qtbot, tmp_path
+):
+    first, second = two
+    open_labels(ready, tmp_path / "first.zarr", qtbot)
+    choose(ready, second)
+    assert ready.segment.view is None
+    assert names_of(ready) == []
+    assert ready.segment.legend.isHidden()
+    assert ready.segment.output.path is None  # as is proposed for what has no file
+    open_labels(ready, tmp_path / "second.zarr", qtbot)
+    assert shown_in(viewer) == ["second.zarr"]
+    choose(ready, first)
+    assert names_of(ready) == ["water", "land"]
+    assert shares_of(ready) == ["0.0 %", "100.0 %"]
+    assert shown_in(viewer) == ["first.zarr"]
+    assert ready.segment.output.path == tmp_path / "first.zarr"
+    viewer.layers.remove(ready.segment.view.layer)
+    assert names_of(ready) == []
+
+
+def test_opening_labels_chooses_their_image(viewer, ready, two, qtbot, tmp_path):
+    first, second = two
+    choose(ready, second)
+    open_labels(ready, tmp_path / "first.zarr", qtbot)
+    assert ready.image.layer is first
+    assert ready.segment.view.image is ready.image.image
+    assert ready.segment.output.path == tmp_path / "first.zarr"
+    assert sum(x.name.startswith("noise") for x in viewer.layers) == 2  # and its labels
+
+
+def test_new_labels_of_a_plain_layer_are_of_that_layer(viewer, panel, qtbot, tmp_path):
+    viewer.add_image(np.zeros((300, 200), np.uint16), name="mine")
+    qtbot.waitUntil(lambda: panel.image.image is not None)
+    panel.labels.create(panel.image.image, tmp_path / "a.zarr", legend("a", "b"))
+    qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=20_000)
+    assert [layer.name for layer in viewer.layers] == ["mine", "mine labels"]
+
+
+def test_another_image_chosen_during_a_run_keeps_its_legend(
+    viewer, ready, two, qtbot, monkeypatch, tmp_path
+):
+    first, second = two
+    choose(ready, second)
+    open_labels(ready, tmp_path / "second.zarr", qtbot)
+    before = names_of(ready), shares_of(ready)
+    choose(ready, first)
+    ready.segment.output.use(tmp_path / "labels.zarr")
+    wait_for_plan(ready, qtbot)
+    begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
+
+    def write(*args):
+        begun.set()
+        assert go_on.wait(60)
+        real(*args)
+
+    monkeypatch.setattr(LabelStore, "write", write)
+    ready.segment.bar.start.click()
+    try:
+        qtbot.waitUntil(begun.is_set, timeout=30_000)
+        assert names_of(ready) == ["dark", "light"]
+        choose(ready, second)
+        assert (names_of(ready), shares_of(ready)) == before
+    finally:
+        go_on.set()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert (names_of(ready), shares_of(ready)) == before
+    choose(ready, first)
+    assert names_of(ready) == ["dark", "light"]
+    assert "–" not in shares_of(ready)
+    assert ready.segment.output.path == tmp_path / "labels.zarr"
+
+
+@pytest.fixture
+def opening(monkeypatch):
+    """Set to let a run open its store."""
+    go_on, real = threading.Event(), work._open_store
+
+    def open_store(*args):
+        assert go_on.wait(60)
+        return real(*args)
+
+    monkeypatch.setattr(work, "_open_store", open_store)
+    yield go_on
+    go_on.set()
+
+
+def test_labels_of_a_run_wait_until_their_image_is_chosen(
+    viewer, ready, two, qtbot, opening, tmp_path
+):
+    first, second = two
+    ready.segment.bar.start.click()
+    qtbot.waitUntil(lambda: ready.segment._running is not None, timeout=30_000)
+    open_labels(ready, tmp_path / "second.zarr", qtbot)
+    opening.set()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert ready.image.layer is second
+    assert ready.segment.view.store.path == tmp_path / "second.zarr"
+    assert shown_in(viewer) == ["second.zarr"]
+    choose(ready, first)
+    assert shown_in(viewer) == ["labels.zarr"]
+
+
+def test_labels_opened_while_a_run_begins_are_not_taken_for_its_output(
+    viewer, ready, two, qtbot, opening, tmp_path
+):
+    part = ready.segment
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: part._running is not None, timeout=30_000)
+    open_labels(ready, tmp_path / "first.zarr", qtbot)
+    opened = part.view
+    opening.set()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert shown_in(viewer) == ["labels.zarr"]
+    assert part.output.path == part.view.store.path == tmp_path / "labels.zarr"
+    open_labels(ready, tmp_path / "first.zarr", qtbot)
+    assert part.view is opened
+    assert shown_in(viewer) == ["first.zarr"]
