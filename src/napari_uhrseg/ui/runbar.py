@@ -79,6 +79,12 @@ class RunBar(QWidget):
         self.bar.show()
         self._say(status)
 
+    def preparing(self, status: str) -> None:
+        """A run is about to begin: it can be cancelled already, but not paused."""
+        self.running(status)
+        self.pause.setEnabled(False)
+        self.pause.setToolTip(f"The {self._what} has not begun yet.")
+
     def paused(self, really: bool) -> None:
         """The run stands still, or will after the batch it is at."""
         self.pause.setText(self._title(CONTINUE))

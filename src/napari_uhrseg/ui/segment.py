@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels import LabelStore
 
 PLANNING = "Planning…"
+PREPARING = "Preparing the run…"
 
 
 class SegmentPart(QWidget):
@@ -40,6 +41,8 @@ class SegmentPart(QWidget):
         self._layer: Any = None
         self._image: Image | None = None
         self._plan_number = 0
+        self._up_to_date = False  # whether the plan shown is of the form as it is
+        self._outcome = ""  # of the last run, until something is changed after it
         self._running: Running | None = None
         self._preparing: Job | None = None
         self._ready: work.Prepared | None = None
@@ -101,11 +104,14 @@ class SegmentPart(QWidget):
 
     def replan(self) -> None:
         """The form has changed: plan again, a moment after the last change."""
-        if self._blocked and not self._occupied:
-            self._plan_number += 1
+        self._up_to_date = False
+        if self._occupied:
+            return  # made up for when the run ends
+        self._plan_number += 1
+        self._outcome = ""
+        if self._blocked:
             self.bar.idle(self._blocked)
-        elif not self._occupied:
-            self._plan_number += 1
+        else:
             self._later()
 
     def start(self) -> None:
@@ -115,7 +121,7 @@ class SegmentPart(QWidget):
         except PlanError as error:
             report(error)
             return
-        self._busy("Preparing the run…")
+        self._busy()
         view = self._view_at(request)
         self._preparing = self._jobs.call(
             work.prepare,
@@ -145,12 +151,11 @@ class SegmentPart(QWidget):
         try:
             request = self.form.request(self._image, self._layer)
         except PlanError as error:
-            self.plan.hide()
-            self.bar.idle(str(error))
+            self._not_planned(error)
             return
         number = self._plan_number
         self.plan.hide()
-        self.bar.idle(PLANNING)
+        self.bar.idle(PLANNING, self._outcome)
 
         def mine(act: Callable[[Any], None]) -> Callable[[Any], None]:
             return lambda x: act(x) if number == self._plan_number else None
@@ -165,13 +170,14 @@ class SegmentPart(QWidget):
     def _planned(self, plan: Any) -> None:
         self.plan.setText("\n".join(["Plan: " + plan.summary(), *plan.warnings]))
         self.plan.show()
-        self.bar.idle("")
+        self._up_to_date = True
+        self.bar.idle("", self._outcome)
 
     def _not_planned(self, error: Exception) -> None:
         if not isinstance(error, UhrSegError):
             report(error)
         self.plan.hide()
-        self.bar.idle(str(error))
+        self.bar.idle(str(error), f"{self._outcome} {error}".strip())
 
     def _prepared(self, prepared: work.Prepared) -> None:
         self._ready = prepared
@@ -211,6 +217,7 @@ class SegmentPart(QWidget):
         run.ended.connect(self._idle)
         self._running = run
         run.start(self._jobs, request, replacing, kept)
+        self.bar.running(PREPARING)
 
     def _segment_again(self, only_likely: bool) -> None:
         view = self._view
@@ -230,7 +237,7 @@ class SegmentPart(QWidget):
             settings=replace(request.settings, region=region),
             only_likely=only_likely,
         )
-        self._busy("Preparing the run…")
+        self._busy()
         self._run(request, self._layer, view, replacing=True)
 
     def _opened(self, view: LabelsView) -> None:
@@ -299,18 +306,22 @@ class SegmentPart(QWidget):
         self.legend.set_legend(view.classes, view.hidden)
         self.legend.set_shares(view.store.area_shares())
 
-    def _busy(self, status: str) -> None:
+    def _busy(self) -> None:
         self._occupied = True
+        self._plan_number += 1  # a plan that is being made would say that none runs
         self.busyChanged.emit(True)
         self.form.set_running(True)
-        self.bar.running(status)
+        self.bar.preparing(PREPARING)
 
     def _idle(self, status: str) -> None:
         if self._running is not None:
             self._running.deleteLater()
         self._running, self._occupied = None, False
         self.form.set_running(False)
-        self.bar.idle("", status)
+        self._outcome = status
+        self.bar.idle(self._blocked, status)
+        if not self._up_to_date:
+            self._replan()
         self.busyChanged.emit(False)
 
     def _toggle_pause(self) -> None:

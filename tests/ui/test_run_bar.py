@@ -1,0 +1,89 @@
+"""What can be pressed before, during and after a run."""
+
+import threading
+
+import numpy as np
+import pytest
+from waiting import wait_for_end, wait_for_plan
+
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.ui import run as work
+from napari_uhrseg.ui.layers import add_image
+
+pytestmark = pytest.mark.gui
+
+
+def held(monkeypatch, owner, name):
+    """Let a function wait; returns the events of its begin and of its going on."""
+    begun, go_on, real = threading.Event(), threading.Event(), getattr(owner, name)
+
+    def wait(*args):
+        begun.set()
+        assert go_on.wait(60)
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, wait)
+    return begun, go_on
+
+
+def test_pause_waits_for_a_run(ready, qtbot, monkeypatch):
+    bar = ready.segment.bar
+    begun, go_on = held(monkeypatch, work, "prepare")
+    writing, write_on = held(monkeypatch, LabelStore, "write")
+    try:
+        bar.start.click()
+        qtbot.waitUntil(begun.is_set, timeout=30_000)
+        assert not bar.pause.isEnabled()
+        assert "not begun" in bar.pause.toolTip()
+        assert bar.cancel.isEnabled()
+        go_on.set()
+        qtbot.waitUntil(writing.is_set, timeout=30_000)
+        assert bar.pause.isEnabled()
+    finally:
+        go_on.set()
+        write_on.set()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+
+
+def test_what_changed_during_a_run_is_planned_after_it(
+    viewer, ready, qtbot, monkeypatch
+):
+    noise = np.zeros((400, 300, 3), np.uint8)
+    other = Image.from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
+    second = add_image(viewer, other)[0]
+    part, first = ready.segment, ready.image.layer
+    ready.image.box.setCurrentIndex(ready.image._row(second))
+    wait_for_plan(ready, qtbot)
+    of_the_second = part.plan.text().partition(",")[0]
+    ready.image.box.setCurrentIndex(ready.image._row(first))
+    wait_for_plan(ready, qtbot)
+    assert not part.plan.text().startswith(of_the_second)
+    begun, go_on = held(monkeypatch, LabelStore, "write")
+    part.bar.start.click()
+    try:
+        qtbot.waitUntil(begun.is_set, timeout=30_000)
+        ready.image.box.setCurrentIndex(ready.image._row(second))
+    finally:
+        go_on.set()
+    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert part.plan.text().startswith(of_the_second)
+    assert not part.plan.isHidden()
+
+
+def test_without_an_image_after_a_run_there_is_nothing_to_start(
+    viewer, ready, qtbot, monkeypatch
+):
+    bar = ready.segment.bar
+    begun, go_on = held(monkeypatch, LabelStore, "write")
+    bar.start.click()
+    try:
+        qtbot.waitUntil(begun.is_set, timeout=30_000)
+        viewer.layers.clear()
+    finally:
+        go_on.set()
+    qtbot.waitUntil(lambda: not bar.cancel.isEnabled(), timeout=60_000)
+    assert not bar.start.isEnabled()
+    assert bar.status.text().startswith("Done")
+    assert "Open an image" in bar.status.text()
+    assert ready.segment.plan.isHidden()
