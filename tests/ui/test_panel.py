@@ -290,3 +290,16 @@ def test_what_a_method_is_good_at_is_shown_whole(ready, qtbot, method):
     words = form.sentence
     qtbot.waitUntil(lambda: words.height() >= words.heightForWidth(words.width()))
     assert REGISTRY[method].published in words.text()
+
+
+@pytest.mark.parametrize("way", ["correct", "new labels"])
+def test_an_output_that_is_no_address_is_told_once(ready, way):
+    ready.segment.output.use("foo://bucket/labels.zarr")
+    before = len(notification_manager.records)
+    if way == "correct":
+        ready.correct.correct.click()
+    else:
+        ready.finetune.new_labels.click()
+    (told,) = notification_manager.records[before:]
+    assert "foo://bucket" in told.message
+    assert not hasattr(told, "exception")  # which would offer a traceback

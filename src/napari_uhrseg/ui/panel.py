@@ -127,7 +127,12 @@ class Panel(QWidget):
         if self.image.image is None:
             report(PlanError("There is no image to label.", "Open an image first."))
             return
-        self.labels.begin(self.image.image, self.segment.output.path)
+        try:
+            output = self.segment.output.path
+        except PlanError as error:
+            report(error)
+            return
+        self.labels.begin(self.image.image, output)
 
     def stop(self) -> None:
         """End all jobs and let go of the viewer. Called when the dock closes."""
