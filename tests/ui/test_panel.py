@@ -11,7 +11,6 @@ from waiting import wait_for_end, wait_for_plan
 
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
-from napari_uhrseg.ui.panel import FineTunePanel
 
 pytestmark = pytest.mark.gui
 
@@ -273,14 +272,6 @@ def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):
 def test_it_is_narrow_enough_and_scrolls(panel):
     assert panel.minimumSizeHint().height() < 400
     assert panel.minimumWidth() <= 340
-
-
-def test_the_other_menu_entry_unfolds_finetune(viewer, qtbot):
-    panel = FineTunePanel(viewer)
-    viewer.window.add_dock_widget(panel)
-    assert panel.finetune.isVisibleTo(panel)
-    viewer.window.remove_dock_widget(panel)
-    assert QThreadPool.globalInstance().waitForDone(20_000)
 
 
 @pytest.mark.parametrize("method", REGISTRY)

@@ -150,6 +150,8 @@ def remove_later(viewer: Any, layer: Any) -> None:
 class LabelsView(QObject):
     """The layers of one label store, and the legend's colours on them.
 
+    ``layer``: one that shows the store already, and outlived the panel that made it.
+
     Attributes
     ----------
     store, image
@@ -164,7 +166,9 @@ class LabelsView(QObject):
     refreshed = Signal()  # drawn again after something was written
     legendChanged = Signal()
 
-    def __init__(self, viewer: Any, store: "LabelStore", image: Image) -> None:
+    def __init__(
+        self, viewer: Any, store: "LabelStore", image: Image, layer: Any = None
+    ) -> None:
         super().__init__()
         self._viewer, self.store, self.hidden = viewer, store, set[int]()
         self.image, self.legend = image, store.legend
@@ -177,17 +181,11 @@ class LabelsView(QObject):
             **_world(image),
         }
         self._confidence: Any = None
-        self.layer = viewer.add_labels(
-            _data(self.pyramid.levels),
-            name=f"{image.name} labels",
-            opacity=0.5,
-            colormap=self.colormap(),
-            features=_features(store.legend),
-            **self._shared,
-        )
+        self.layer = layer if layer is not None else self._add_layer()
+        if layer is not None:
+            layer.data = _data(self.pyramid.levels)
+            self.set_legend(store.legend)
         self.layer.editable = False  # corrections are painted on a layer of their own
-        if store.temporary:  # the folder goes with the layer that shows it
-            weakref.finalize(self.layer, store.close)
         self.refresh = qthrottled(self._refresh, timeout=250, parent=self)
         # later, so that the window is held twice for a little, not once for long
         QTimer.singleShot(500, self._add_confidence)
@@ -240,12 +238,29 @@ class LabelsView(QObject):
             with suppress(ValueError):
                 self._viewer.layers.remove(layer)
 
+    def _add_layer(self) -> Any:
+        layer = self._viewer.add_labels(
+            _data(self.pyramid.levels),
+            name=f"{self.image.name} labels",
+            opacity=0.5,
+            colormap=self.colormap(),
+            features=_features(self.legend),
+            **self._shared,
+        )
+        if self.store.temporary:  # the folder goes with the layer that shows it
+            weakref.finalize(layer, self.store.close)
+        return layer
+
     def _add_confidence(self) -> None:
         """The confidence under the labels, hidden; the layer chosen stays chosen."""
         from napari_uhrseg.io.labels import confidence_levels
 
         layers = self._viewer.layers
         if not self.alive:
+            return
+        of_store = (x for x in layers if x.metadata.get(STORE) is self.store)
+        self._confidence = next((x for x in of_store if x is not self.layer), None)
+        if self._confidence is not None:  # of the panel before
             return
         chosen = layers.selection.active
         name, _, number = self.layer.name.rpartition("labels")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
@@ -26,16 +26,24 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 """
 
 
+SETTLED = 50  # ms until a part that was unfolded has its place
+
+
+def plain_viewer(napari_viewer: Any) -> Any:
+    """The viewer itself.
+
+    napari hands out a proxy that wraps each layer anew at every access, so that no
+    layer would be itself; only public names are used all the same.
+    """
+    return getattr(napari_viewer, "__wrapped__", napari_viewer)
+
+
 class Panel(QWidget):
     """Image, Segment with the legend, Correct, Fine-tune, Areas and Export."""
 
-    unfold_finetune = False
-
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        # napari hands out a proxy that wraps each layer anew at every access, so
-        # that no layer would be itself; only public names are used all the same
-        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        viewer = plain_viewer(napari_viewer)
         self._stopped = False
         self.setStyleSheet(FOCUS)
         keep_triton_out()  # before any job imports torch
@@ -62,16 +70,18 @@ class Panel(QWidget):
             ("Image", self.image, True),
             ("Segment", self.segment, True),
             ("Correct", self.correct, True),
-            ("Fine-tune", self.finetune, self.unfold_finetune),
+            ("Fine-tune", self.finetune, False),
             ("Areas", self.areas, False),
             ("Export", self.export, False),
         )
+        self._folds: dict[str, Fold] = {}
         for title, part, unfolded in parts:
-            layout.addWidget(Fold(title, part, unfolded=unfolded))
+            fold = self._folds[title] = Fold(title, part, unfolded=unfolded)
+            layout.addWidget(fold)
             if part is self.segment:  # seen whether or not that is folded
                 layout.addWidget(self.classes)
         layout.addStretch(1)
-        area = QScrollArea()
+        area = self._area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -84,7 +94,19 @@ class Panel(QWidget):
         self.destroyed.connect(self.jobs.close)
         correct = self.correct
         self.destroyed.connect(lambda: correct.flush())  # no slot of what Qt deletes
+        self._sought: Fold | None = None
+        self.segment.adopt()
         self._image_changed()
+
+    def turn_to(self, title: str) -> None:
+        """Unfold a part, and bring its heading to the top if one can scroll so far."""
+        self._sought = self._folds[title]
+        self._sought.heading.setChecked(True)
+        QTimer.singleShot(SETTLED, self._scroll)
+
+    def _scroll(self) -> None:
+        if self._sought is not None:
+            self._area.verticalScrollBar().setValue(self._sought.y())
 
     def _wire(self) -> None:
         """What one part tells another."""
@@ -162,9 +184,3 @@ class Panel(QWidget):
     def _image_changed(self) -> None:
         self.segment.set_image(self.image.layer, self.image.image)
         self.finetune.set_image(self.image.image)
-
-
-class FineTunePanel(Panel):
-    """The same dock from the other menu entry."""
-
-    unfold_finetune = True

@@ -51,13 +51,12 @@ def _given_to_panel(path: str) -> bool:
         return False
     from napari_uhrseg.io.addresses import address
     from napari_uhrseg.io.ome import is_store
-    from napari_uhrseg.ui.panel import Panel
+    from napari_uhrseg.ui.docking import docked_panel
 
     where = address(path)
     if not is_store(where):
         return False
-    docked = viewer.window.dock_widgets.values()
-    panel = next((widget for widget in docked if isinstance(widget, Panel)), None)
+    panel = docked_panel(viewer)
     if panel is None:
         _, panel = viewer.window.add_plugin_dock_widget("napari-uhrseg", "Segment")
     panel.labels.open(where)

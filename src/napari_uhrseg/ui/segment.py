@@ -14,7 +14,7 @@ from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.layers import LabelsView, same_image
+from napari_uhrseg.ui.layers import KEY, STORE, LabelsView, same_image
 from napari_uhrseg.ui.legend import LegendList
 from napari_uhrseg.ui.output import ask_about, free_name
 from napari_uhrseg.ui.rows import note
@@ -300,6 +300,14 @@ class SegmentPart(QWidget):
         if known is not None:
             store.close()
         self._opened(known or LabelsView(self._viewer, store, image))
+
+    def adopt(self) -> None:
+        """Take over the labels of a panel that was closed, those in sight last."""
+        layers = [x for x in self._viewer.layers if type(x).__name__ == "Labels"]
+        for layer in sorted(layers, key=lambda x: bool(x.visible)):
+            store, image = (layer.metadata.get(key) for key in (STORE, KEY))
+            if store is not None and image is not None:
+                self._views.append(LabelsView(self._viewer, store, image, layer))
 
     def show_legend(self, view: LabelsView) -> None:
         """The classes of the labels shown, and their shares."""
