@@ -37,7 +37,8 @@ class Running(BarJob):
         self.view: LabelsView | None = None  # set beforehand: an earlier run's
         self._failed: list[events.BlockFailed] = []
         self._outcome = "Cancelled. Segment goes on where this run stopped."
-        self._settled = QTimer(self, singleShot=True, interval=WRITTEN)
+        # no child: it is stopped when the window is gone, and its children with it
+        self._settled = QTimer(singleShot=True, interval=WRITTEN)
         self._settled.timeout.connect(self._refresh)
 
     def start(self, jobs: Jobs, *arguments: Any) -> None:
