@@ -188,3 +188,29 @@ def test_labels_opened_while_a_run_begins_are_not_taken_for_its_output(
     open_labels(ready, tmp_path / "first.zarr", qtbot)
     assert part.view is opened
     assert shown_in(viewer) == ["first.zarr"]
+
+
+def test_the_confidence_goes_with_its_labels(viewer, ready, two, qtbot, tmp_path):
+    def layers():
+        return [
+            x.metadata[STORE].path.name for x in viewer.layers if STORE in x.metadata
+        ]
+
+    for _ in range(2):
+        open_labels(ready, tmp_path / "first.zarr", qtbot)
+        qtbot.waitUntil(lambda: layers() == ["first.zarr"] * 2, timeout=10_000)
+        viewer.layers.remove(ready.segment.view.layer)
+        assert ready.segment.view is None
+        qtbot.waitUntil(lambda: layers() == [])
+
+
+def test_layers_are_listed_by_the_name_they_have_now(viewer, ready, two):
+    first, _ = two
+    first.name = "renamed"
+    assert ready.image.box.itemText(ready.image._row(first)) == "renamed"
+    assert ready.image.layer is first
+    where = ready.segment.form.where
+    shapes = viewer.add_shapes([np.eye(4, 2) * 9], shape_type="polygon", name="here")
+    where.setCurrentIndex(2)
+    shapes.name = "there"
+    assert where.currentText() == "Shape in there"

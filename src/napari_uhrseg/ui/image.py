@@ -64,7 +64,12 @@ class ImagePart(QWidget):
         self._form.addRow(self.overviews)
         self.box.currentIndexChanged.connect(self._chosen)
         layers = viewer.layers.events
-        self._events = (layers.inserted, layers.removed, layers.reordered)
+        self._events = (
+            layers.inserted,
+            layers.removed,
+            layers.reordered,
+            layers.renamed,
+        )
         for event in self._events:
             event.connect(self._list_layers)
         viewer.dims.events.current_step.connect(self._step_changed)
@@ -164,7 +169,8 @@ class ImagePart(QWidget):
         self.box.clear()
         for layer in images_in(self._viewer):
             image = layer.metadata.get(KEY)
-            self.box.addItem(image.name if image else layer.name, layer)
+            by_band = image is not None and not image.rgb and len(image.bands) > 1
+            self.box.addItem(image.name if by_band else layer.name, layer)
         row = self._row(self.layer)
         self.box.setCurrentIndex(row if row >= 0 else self.box.count() - 1)
         self.box.blockSignals(False)

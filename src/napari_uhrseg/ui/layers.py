@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
@@ -234,8 +233,9 @@ class LabelsView(QObject):
         self.layer.visible = True
 
     def remove(self) -> None:
+        """Out of the viewer, whichever of its layers are still there."""
         for layer in (self.layer, self._confidence):
-            with suppress(ValueError):
+            if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
     def _add_layer(self) -> Any:

@@ -42,7 +42,9 @@ class WherePart(QComboBox):
         self.addItem("Whole image", WHOLE)
         self.addItem("Current view", VIEW)
         self._list_shapes()
-        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+        layers = viewer.layers.events
+        self._events = (layers.inserted, layers.removed, layers.renamed)
+        for event in self._events:
             event.connect(self._list_shapes)
         self.currentIndexChanged.connect(lambda _: self.changed.emit())
 
@@ -71,8 +73,7 @@ class WherePart(QComboBox):
         return bool(self.currentData() == VIEW)
 
     def stop(self) -> None:
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed):
+        for event in self._events:
             event.disconnect(self._list_shapes)
         for layer in self._shapes():
             layer.events.data.disconnect(self._drawn)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
@@ -289,6 +289,9 @@ class SegmentPart(QWidget):
         return next((v for v in reversed(self._views) if v.alive and there(v)), None)
 
     def _layer_removed(self) -> None:
+        for view in self._views:
+            if not view.alive:  # its confidence goes too, when napari is done removing
+                QTimer.singleShot(0, view.remove)
         if self._view is not None and not self._view.alive:
             self._turn_to(self._view_of(self._image))
 
