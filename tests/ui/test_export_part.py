@@ -87,7 +87,7 @@ def test_counting_gives_objects(panel, shown, qtbot):
     panel.areas.count.click()
     qtbot.waitUntil(lambda: rows(table)[0][0][3] == "1", timeout=20_000)
     assert rows(table)[0][0] == ["road", "0.375 mm²", "25.0%", "1"]
-    assert "Counted" in panel.areas.status.text()
+    qtbot.waitUntil(lambda: "Counted" in panel.areas.status.text(), timeout=10_000)
 
 
 def test_each_drawn_region_has_its_own_lines(viewer, panel, shown, qtbot):
