@@ -52,6 +52,15 @@ def test_labels_removed_before_a_large_undo_leave_correct_usable(two):
     correct(two)
 
 
+def test_labels_are_whole_again_where_the_corrections_were_shown_alone(two):
+    two.part.alone.click()
+    assert two.views[0].pyramid.alone
+    two.show(1)
+    assert not two.part.alone.isChecked()
+    two.show(0)
+    assert not two.views[0].pyramid.alone
+
+
 def test_labels_shown_while_others_are_opened_can_be_corrected(two):
     held = two.hold_writer()
     two.part.correct.click()

@@ -126,9 +126,9 @@ class CorrectPart(QWidget):
             self._tally_later()
             return
         self._let_go(later=True)
+        self.alone.setChecked(False)  # of the labels that are left
         self._view, self._seen = view, []
         self.places.set_places((), ())  # no place of other labels can be reverted
-        self.alone.setChecked(False)
         self._show_state()
         self._tally_later()
 
