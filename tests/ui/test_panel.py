@@ -9,6 +9,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
 from waiting import wait_for_end, wait_for_plan
 
+from napari_uhrseg.engine.writebehind import WriteBehind
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
 
@@ -104,18 +105,25 @@ def test_pause_continue_cancel_and_go_on(viewer, ready, qtbot, monkeypatch):
 
 def test_what_is_written_while_pausing_is_shown(viewer, ready, qtbot, monkeypatch):
     begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
+    pressed, submit = threading.Event(), WriteBehind.submit
 
     def write(*args):
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         real(*args)
 
+    def submit_and_wait(*args):  # the run would wait for the write before it pauses
+        submit(*args)
+        assert pressed.wait(60)
+
     monkeypatch.setattr(LabelStore, "write", write)
+    monkeypatch.setattr(WriteBehind, "submit", submit_and_wait)
     monkeypatch.setattr("napari_uhrseg.engine.plan.PATIENCE", 0)  # many blocks
     bar = ready.segment.bar
     bar.start.click()
     qtbot.waitUntil(begun.is_set, timeout=30_000)
     bar.pause.click()
+    pressed.set()
     try:
         qtbot.waitUntil(lambda: bar.status.text() == "Paused.")
         (layer,) = labels_in(viewer)

@@ -29,7 +29,7 @@ class SegmentDock(QWidget):
         if there is not None:
             return Handover(viewer, there, cls.title)
         panel = Panel(viewer)
-        panel.turn_to(cls.title)
+        panel.unfold(cls.title)
         return panel
 
     def __init__(self, napari_viewer: Any) -> None:

@@ -98,10 +98,13 @@ class Panel(QWidget):
         self.segment.adopt()
         self._image_changed()
 
+    def unfold(self, title: str) -> None:
+        self._folds[title].heading.setChecked(True)
+
     def turn_to(self, title: str) -> None:
         """Unfold a part, and bring its heading to the top if one can scroll so far."""
+        self.unfold(title)
         self._sought = self._folds[title]
-        self._sought.heading.setChecked(True)
         QTimer.singleShot(SETTLED, self._scroll)
 
     def _scroll(self) -> None:
