@@ -298,7 +298,7 @@ def test_an_output_that_is_no_address_is_told_once(ready, way):
     if way == "correct":
         ready.correct.correct.click()
     else:
-        ready.finetune.new_labels.click()
+        ready.finetune.nothing.labels.click()
     (told,) = notification_manager.records[before:]
     assert "foo://bucket" in told.message
     assert not hasattr(told, "exception")  # which would offer a traceback

@@ -250,17 +250,18 @@ class SegmentPart(QWidget):
 
     def _turn_to(self, view: LabelsView | None) -> None:
         """All that the panel says of labels it says of these from now on."""
+        self._view = view
+        # first of all: what was compared with other labels shows those as it ends
+        self.viewChanged.emit(view)
         if view is None:
             self.legend.set_legend(())
-        else:
-            self._views = [other for other in self._views if other is not view] + [view]
-            for other in self._views[:-1]:  # two label layers would mix their colours
-                other.hide()
-            view.show()
-            self.show_legend(view)
-            self.output.use(None if view.store.temporary else view.store.path)
-        self._view = view
-        self.viewChanged.emit(view)
+            return
+        self._views = [other for other in self._views if other is not view] + [view]
+        for other in self._views[:-1]:  # two label layers would mix their colours
+            other.hide()
+        view.show()
+        self.show_legend(view)
+        self.output.use(None if view.store.temporary else view.store.path)
 
     def _counted(self, view: LabelsView, shares: dict[int, float], new: bool) -> None:
         if view is not self._view:
