@@ -143,16 +143,24 @@ def test_the_card_is_read_and_closed_with_the_keyboard(ready, qtbot):
 
 
 @pytest.mark.parametrize(
-    ("key", "answer"),
-    [("Escape", None), ("Return", "other"), ("O", "other"), ("R", "replace")],
+    ("path", "key", "answer"),
+    [
+        (Path("labels.zarr"), "Escape", None),
+        (Path("labels.zarr"), "Return", "other"),
+        (Path("labels.zarr"), "O", "other"),
+        (Path("labels.zarr"), "R", "replace"),
+        (None, "K", "other"),  # labels that last as long as the window: keep both
+        (None, "R", "replace"),
+    ],
 )
-def test_the_question_about_other_labels_takes_keys(viewer, qtbot, key, answer):
+def test_the_question_about_other_labels_takes_keys(viewer, qtbot, path, key, answer):
     def press():
         (box,) = (
             w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox)
         )  # fmt: skip
-        assert "labels.zarr" in box.text()
+        assert ("labels.zarr" in box.text()) == (path is not None)
         assert "number 0, number 1" in box.text()
+        assert "None" not in box.text() + box.informativeText()
         letter = len(key) == 1
         modifier = "AltModifier" if letter else "NoModifier"
         qtbot.keyClick(
@@ -160,9 +168,8 @@ def test_the_question_about_other_labels_takes_keys(viewer, qtbot, key, answer):
         )
 
     QTimer.singleShot(300, press)
-    window = viewer.window._qt_window
     made_by = ("number 0", "number 1")
-    assert ask_about(window, Path("labels.zarr"), made_by) == answer
+    assert ask_about(viewer.window._qt_window, path, made_by) == answer
 
 
 def answer(monkeypatch, name, value):

@@ -2,12 +2,9 @@
 
 import pytest
 from napari.layers import Labels
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QMessageBox
 from waiting import wait_for_end, wait_for_plan
 
 from napari_uhrseg.ui.layers import STORE
-from napari_uhrseg.ui.output import ask_about
 
 pytestmark = pytest.mark.gui
 
@@ -54,18 +51,3 @@ def test_a_run_with_other_settings_asks_and_goes_on(
     if answer is None:
         assert shares_of(part.legend) == before
     assert part.output.path is None
-
-
-@pytest.mark.parametrize(("letter", "answer"), [("K", "other"), ("R", "replace")])
-def test_the_question_names_what_can_be_done(viewer, qtbot, letter, answer):
-    def press():
-        (box,) = (
-            w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox)
-        )  # fmt: skip
-        assert "number 0" in box.text()
-        assert "None" not in box.text() + box.informativeText()
-        key = getattr(Qt.Key, f"Key_{letter}")
-        qtbot.keyClick(box, key, Qt.KeyboardModifier.AltModifier)
-
-    QTimer.singleShot(300, press)
-    assert ask_about(viewer.window._qt_window, None, ("number 0",)) == answer
