@@ -144,10 +144,11 @@ def play(
                 told["seconds"] = time.process_time() - clock
                 current = output if told["kept"] else current
             found = labels_of(load_checkpoint(current), ground)
-            told |= {"checkpoint": str(current), **scores(found, ground)}
+            told |= {"checkpoint": current.name, **scores(found, ground)}
             row.write_text(json.dumps(told, indent=1) + "\n")
         known = json.loads(row.read_text())
-        current = Path(known["checkpoint"])
+        stayed = known["checkpoint"] == start.name
+        current = start if stayed else folder / known["checkpoint"]
         yield known
     store.close()
 

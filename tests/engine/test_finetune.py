@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -14,7 +13,6 @@ from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
 from napari_uhrseg.engine.changes import label_region
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
     Compared,
     Gathered,
@@ -31,8 +29,7 @@ from napari_uhrseg.engine.finetune import (
     lesson,
 )
 from napari_uhrseg.engine.judging import CHANGED, verdict
-from napari_uhrseg.engine.learncost import KERNELS, bytes_per_sample
-from napari_uhrseg.errors import DeviceError, TrainingError, UhrSegError
+from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import load_checkpoint
@@ -318,27 +315,6 @@ def test_what_cannot_be_is_refused(corrected, tmp_path):
         with pytest.raises(UhrSegError):
             last(fine_tune(image, net, store, tmp_path / "x.safetensors", bad))
     assert not (tmp_path / "x.safetensors").exists()
-
-
-def test_a_memory_budget_bounds_the_batch(corrected, tmp_path):
-    _, image, store = corrected
-    net = checkpoint(tmp_path)
-    weights = sum(p.nbytes for p in net.model.parameters())
-    one = bytes_per_sample(net.model)
-    settings = replace(FEW, steps=1, batch_size=None)
-    batches = []
-    for n, share in enumerate((2.5, 3.5, 100)):
-        budget = MemoryBudget("cpu", int(6 * weights + KERNELS * share * one), 1 << 30)
-        output = tmp_path / f"{n}.safetensors"
-        last(fine_tune(image, net, store, output, settings, budget))
-        batches.append(
-            int(load_checkpoint(output).card.command.split(" windows")[0][-1])
-        )
-    assert batches[0] <= batches[1] <= batches[2] == 6
-    assert batches[0] < 6
-    with pytest.raises(DeviceError, match="budget is"):
-        last(fine_tune(image, net, store, tmp_path / "n", FEW,
-                       MemoryBudget("cpu", 1 << 20, 1 << 30)))  # fmt: skip
 
 
 def test_from_nothing_strokes_alone_make_a_network(tmp_path):

@@ -17,7 +17,12 @@ from napari_uhrseg.cli.console import (
     stoppable,
     time_left,
 )
-from napari_uhrseg.cli.options import DeviceOption, JsonOption
+from napari_uhrseg.cli.options import (
+    DeviceOption,
+    JsonOption,
+    MemoryOption,
+    make_budget,
+)
 from napari_uhrseg.models.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -83,6 +88,7 @@ def train(
         float,
         typer.Option(help="Share of windows drawn class by class: helps rare ones."),
     ] = 0.0,
+    memory_budget: MemoryOption = None,
     device: DeviceOption = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
@@ -156,7 +162,14 @@ def train(
     with (
         stoppable("The same command goes on from there.") as watched,
         closing(
-            engine(labelled, output, settings, resume=resume, overwrite=overwrite)
+            engine(
+                labelled,
+                output,
+                settings,
+                make_budget(device, memory_budget),
+                resume=resume,
+                overwrite=overwrite,
+            )
         ) as events,  # type: ignore[type-var] # a generator, though only said to iterate
     ):
         (_tell_json if json else _tell)(watched(events))
@@ -196,10 +209,12 @@ def parse_arguments(
 
 
 def _tell_json(events: "Iterator[TrainEvent]") -> None:
-    from napari_uhrseg.engine.events import Progress, Saved, Trained, Validated
+    from napari_uhrseg.engine.events import Fitted, Progress, Saved, Trained, Validated
 
     for event in events:
         match event:
+            case Fitted(how, slower):
+                json_line(event="fitted", how=how, slower=slower)
             case Progress(done, total, left):
                 json_line(event="progress", done=done, total=total, seconds_left=left)
             case Trained(step, losses, rate):
@@ -213,12 +228,15 @@ def _tell_json(events: "Iterator[TrainEvent]") -> None:
 
 
 def _tell(events: "Iterator[TrainEvent]") -> None:
-    from napari_uhrseg.engine.events import Progress, Trained, Validated
+    from napari_uhrseg.engine.events import Fitted, Progress, Trained, Validated
 
     with progress_bar() as bar:
         task = bar.add_task("Training", total=None, left="")
         for event in events:
             match event:
+                case Fitted(how, slower):
+                    if slower:
+                        out.print(Text(f"To keep to the memory budget: {how}"))
                 case Progress(done, total, left):
                     bar.update(task, completed=done, total=total, left=time_left(left))
                 case Trained(_, losses, _):

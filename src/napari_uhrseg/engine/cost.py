@@ -3,6 +3,7 @@
 import copy
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,13 +23,17 @@ _bytes: weakref.WeakKeyDictionary[
 
 
 class LivePeak(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of tensors alive at once, and keeps the highest."""
+    """Counts the bytes of tensors alive at once, and keeps the highest.
 
-    def __init__(self) -> None:
+    A network's own weights, of which there may be views, count for nothing.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._now = 0
-        self._live: dict[int, int] = {}
+        own = chain(network.parameters(), network.buffers())
+        self._live = {t.untyped_storage()._cdata: 0 for t in own}
 
     def __torch_dispatch__(
         self,
@@ -109,9 +114,9 @@ def bytes_per_window(
     known = _bytes.setdefault(model, {})
     key = (frame, rows)
     if key not in known:
-        shadow = without_numbers(model)
+        shadow = without_numbers(model).eval()
         batch = empty_batch(model.spec, 1, frame, torch.device("meta"))
-        with torch.no_grad(), LivePeak() as live:
+        with torch.no_grad(), LivePeak(shadow) as live:
             shadow(batch) if rows is None else shadow.coarse(batch, rows)
         known[key] = live.peak + sum(view.nbytes for view in batch.views.values())
     return known[key]

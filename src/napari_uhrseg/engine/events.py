@@ -83,6 +83,17 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
+class Fitted:
+    """How learning keeps to its memory budget: samples a step, and what it costs.
+
+    ``slower`` says whether it takes longer than with all the memory it could use.
+    """
+
+    how: str
+    slower: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """One logged step: mean loss terms since the last one."""
 
@@ -128,4 +139,4 @@ class Compared:
 SegmentEvent = (
     Planned | Progress | LabelsShown | BlockDone | BlockFailed | Retried | Finished
 )
-TrainEvent = Progress | Gathered | Trained | Validated | Saved | Compared
+TrainEvent = Progress | Gathered | Fitted | Trained | Validated | Saved | Compared

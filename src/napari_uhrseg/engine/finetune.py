@@ -32,7 +32,7 @@ from napari_uhrseg.engine.fresh import NEW, fresh
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
 from napari_uhrseg.engine.judging import LEARNT, SELECTING, Judge, verdict
 from napari_uhrseg.engine.keeping import WAY, Keeping, odds
-from napari_uhrseg.engine.learncost import fitting_batch
+from napari_uhrseg.engine.learncost import fitting
 from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.trainer import (
@@ -99,7 +99,7 @@ def fine_tune(
         only if it is better than all before, the one it starts from included, or at
         the end if it never is.
     settings, budget
-        What the person chose; memory decides the size of a batch where they did not.
+        What the person chose; memory decides how a batch is worked.
     stop
         Asked between layers; where it is true, all ends as if closed.
     resume
@@ -110,7 +110,7 @@ def fine_tune(
     Yields
     ------
     TrainEvent
-        ``Gathered``; ``Validated`` of step 0; then as in training; at last
+        ``Gathered``; ``Fitted``; ``Validated`` of step 0; then as in training; at last
         ``Compared``. Closed early, the latest is at ``output``, or the best where much
         is held out.
 
@@ -135,6 +135,7 @@ def fine_tune(
         course = _course(source, checkpoint, output, settings, budget, stop)
         trainer = Trainer(replace(course, keep_state=resume), output)
         trainer.prepare(resume, overwrite)
+        yield trainer.fitted
         try:
             yield from trainer.run(stop)
         finally:
@@ -164,18 +165,18 @@ def _course(
     model = grown(old, checkpoint.card, source.legend) if grows else copy.deepcopy(old)
     recipe = _recipe(model, checkpoint, settings)
     limit = budget or MemoryBudget.default(found.id)
-    fits = fitting_batch(model, recipe.batch_size, limit)
-    recipe = replace(recipe, batch_size=settings.batch_size or fits)
+    new = checkpoint.hash == NEW
+    size, fit = fitting(model, recipe.batch_size, limit, None if new else old)
+    recipe = replace(recipe, batch_size=size)
     schedule = Schedule(recipe)
     identity = [
         checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
         settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
-        WAY, LEARNT,
+        WAY, LEARNT, fit.at_once,
     ]  # fmt: skip
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
-    new = checkpoint.hash == NEW
-    judge = Judge(source, old, recipe.batch_size, device, precision)
+    judge = Judge(source, old, fit.at_once, device, precision)
     if not new:
         weight = settings.keep_old
         if weight is None:
@@ -192,6 +193,7 @@ def _course(
         seed=settings.seed,
         device=device,
         precision=precision,
+        fit=fit,
         validate_every=max(1, schedule.total // 5),
         log_every=max(1, min(10, schedule.total // 20)),
         objective=objective,

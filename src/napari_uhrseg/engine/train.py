@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from napari_uhrseg.engine.device import find_device, training_precision
+from napari_uhrseg.engine.device import MemoryBudget, find_device, training_precision
 from napari_uhrseg.engine.events import TrainEvent
+from napari_uhrseg.engine.learncost import fitting
 from napari_uhrseg.engine.metrics import Counter, Cover, label_scene
 from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
 from napari_uhrseg.engine.samples import SampleSource, Scenes
@@ -24,6 +25,7 @@ def train(
     source: Scenes,
     output: Path | str,
     settings: TrainSettings,
+    budget: MemoryBudget | None = None,
     *,
     resume: bool = True,
     overwrite: bool = False,
@@ -36,6 +38,8 @@ def train(
         What to learn from. With no held-out scene the last checkpoint is kept.
     output
         The checkpoint to write; ``<output>.state`` lies beside it until the end.
+    budget
+        Of the device that learns; by default the one that a run would have.
     resume
         Go on from the state file if there is one; else start anew.
     overwrite
@@ -44,9 +48,9 @@ def train(
     Yields
     ------
     TrainEvent
-        ``Progress`` each step and each batch of a validation, ``Trained`` every
-        ``log_every`` steps, ``Validated``, ``Saved``. ``close()`` stops there and
-        keeps the state.
+        ``Fitted``; ``Progress`` each step and each batch of a validation, ``Trained``
+        every ``log_every`` steps, ``Validated``, ``Saved``. ``close()`` stops there
+        and keeps the state.
 
     Raises
     ------
@@ -56,19 +60,25 @@ def train(
     CheckpointError
         The model cannot be built.
     DeviceError
-        The device is missing or its memory too small for the batch.
+        The device is missing or its memory too small for two samples.
     """
     output = Path(output)
-    trainer = Trainer(_course(source, output, settings), output)
+    trainer = Trainer(_course(source, output, settings, budget), output)
     trainer.prepare(resume, overwrite)
+    yield trainer.fitted
     try:
         yield from trainer.run()
     finally:
         trainer.close()
 
 
-def _course(source: Scenes, output: Path, settings: TrainSettings) -> Course:
-    found = find_device(settings.device)
+def _course(
+    source: Scenes,
+    output: Path,
+    settings: TrainSettings,
+    budget: MemoryBudget | None,
+) -> Course:
+    found = find_device(budget.device if budget else settings.device)
     precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
     with torch.random.fork_rng(devices=[]):
@@ -80,21 +90,25 @@ def _course(source: Scenes, output: Path, settings: TrainSettings) -> Course:
         value_range=settings.value_range or model.spec.value_range,
         pixel_size=settings.pixel_size,
     )
-    schedule = Schedule(settings.recipe(model.recipe))
     fitted = source.fitted(model.spec)
     declared = model.spec  # what the card says, whatever this data is learnt from by
     model.spec = replace(declared, window=fitted.side(declared))
-    how = Cover.of(model.spec, schedule.recipe.batch_size, device, precision)
+    recipe = settings.recipe(model.recipe)
+    limit = budget or MemoryBudget.default(found.id)
+    size, fit = fitting(model, recipe.batch_size, limit)
+    schedule = Schedule(replace(recipe, batch_size=size))
+    how = Cover.of(model.spec, fit.at_once, device, precision)
     return Course(
         model=model,
         schedule=schedule,
         source=fitted,
         score=partial(_score, fitted, how) if fitted.held_out else None,
         card=partial(_card, settings, output, fitted.legend, declared),
-        identity=_identity(settings, fitted),
+        identity=[*_identity(settings, fitted), fit.at_once],
         seed=settings.seed,
         device=device,
         precision=precision,
+        fit=fit,
         validate_every=settings.validate_every or max(50, schedule.total // 10),
         log_every=settings.log_every,
     )
@@ -136,7 +150,7 @@ def _card(
     )
 
 
-def _identity(settings: TrainSettings, source: SampleSource) -> object:
+def _identity(settings: TrainSettings, source: SampleSource) -> list[object]:
     """Of everything that decides which weights come out."""
     said = asdict(settings)
     for free in ("card", "log_every", "validate_every"):

@@ -29,8 +29,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_uhrseg.engine.device import out_of_memory
-from napari_uhrseg.engine.events import Progress, Saved, Trained, TrainEvent, Validated
+from napari_uhrseg.engine.events import (
+    Fitted,
+    Progress,
+    Saved,
+    Trained,
+    TrainEvent,
+    Validated,
+)
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
+from napari_uhrseg.engine.learncost import Fit
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.samples import SampleSource, batches
@@ -76,6 +84,8 @@ class Course:
         JSON of everything that decides which weights come out.
     precision
         ``"fp32"`` or ``"bf16"``.
+    fit
+        How a step's batch is worked within the memory budget.
     baseline
         Whether the weights it starts from are scored first, and have to be beaten.
     selects
@@ -99,6 +109,7 @@ class Course:
     seed: int
     device: torch.device
     precision: str
+    fit: Fit
     validate_every: int
     log_every: int = 10
     objective: Objective = own_loss
@@ -156,6 +167,11 @@ class Trainer:
             self._save()
 
     @property
+    def fitted(self) -> Fitted:
+        fit = self.course.fit
+        return Fitted(fit.summary(self.batch_size), fit.recomputes)
+
+    @property
     def finished(self) -> bool:
         return self.validated == self.total
 
@@ -209,14 +225,15 @@ class Trainer:
                 if isinstance(module, _BatchNorm):
                     module.eval()
         try:
-            terms = self._backward(batch.to(self.course.device))
+            terms = self._backward(batch)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise DeviceError(
-                f"{self.course.device} has too little memory to train with batches of "
-                f"{self.batch_size}.",
-                "Choose a smaller batch, a smaller encoder or the CPU.",
+                f"{self.course.device} has too little memory to learn from "
+                f"{self.course.fit.at_once} samples at a time.",
+                "Allow it less, so that fewer are taken at a time; or choose a smaller "
+                "encoder, or the CPU.",
             ) from error
         if not all(map(math.isfinite, terms.values())):
             raise TrainingError(
@@ -231,15 +248,20 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> dict[str, float]:
         """Gradients of one batch; random numbers depend on seed and step alone."""
-        device = self.course.device
+        device, fit = self.course.device, self.course.fit
         low = self.course.precision == "bf16"
+        pieces = fit.pieces(batch)
+        found: list[dict[str, float]] = []
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(hash((self.course.seed, self.step)))
-            with torch.autocast(device.type, torch.bfloat16, enabled=low):
-                terms = self.course.objective(self.model, batch)
             self.optimizer.zero_grad(set_to_none=True)
-            terms["loss"].backward()  # type: ignore[no-untyped-call]
-        return {name: float(term.detach()) for name, term in terms.items()}
+            for piece in pieces:
+                with fit.keeping(self.model):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=low):
+                        terms = self.course.objective(self.model, piece.to(device))
+                    (terms["loss"] / len(pieces)).backward()  # type: ignore[no-untyped-call]
+                found.append({k: float(term.detach()) for k, term in terms.items()})
+        return _means(found)
 
     def _validation_is_due(self) -> bool:
         border = self.step % self.course.validate_every == 0 or self.step == self.total

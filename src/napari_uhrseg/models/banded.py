@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.blocks.bands import Band, bands, enlarged, in_bands
 from napari_uhrseg.models.blocks.hrnet import joined
+from napari_uhrseg.models.blocks.precision import no_autocast
 from napari_uhrseg.models.ehsnet import CrossCorrelation, EHSNet, hardest
 from napari_uhrseg.models.isdnet import ISDNet
 
@@ -133,7 +134,6 @@ def _correlate(
     """ECR in place: the context of all pixels first, then the hard ones' answers."""
     attention = ecr.attention
     # weights of one in a million pixels are too small for 16 bits
-    kind = "cpu" if device.type == "meta" else device.type
     highest = total = context = torch.zeros(())
     for band in bands(features.shape[-2], rows, 0, 1):
         part = features[:, :, band.first : band.last].to(device)
@@ -145,7 +145,7 @@ def _correlate(
             shrunk = (highest - most).exp()
             total, context = total * shrunk, context * shrunk
         weights = (keys - most).exp()
-        with torch.autocast(kind, enabled=False):
+        with no_autocast(values):
             found = weights @ values
         if band.first:
             total, context = total + weights.sum(2, keepdim=True), context + found
@@ -161,7 +161,7 @@ def _correlate(
         places = places.expand(-1, features.shape[1], -1)
         asking = flat.gather(2, places).to(device)[..., None]
         queries = attention.queries(asking).flatten(2)
-        with torch.autocast(kind, enabled=False):
+        with no_autocast(context):
             answer = context @ queries.float().softmax(dim=1)
         answer = attention.reprojection(answer[..., None]) + asking
         flat.scatter_(2, places, answer[..., 0].to(flat))

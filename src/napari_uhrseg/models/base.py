@@ -42,6 +42,10 @@ class Batch:
         """The samples of those numbers, (n,) int64."""
         return self._each(lambda tensor: tensor[index])
 
+    def __len__(self) -> int:
+        """Of its samples, the number N."""
+        return len(next(iter(self.views.values())))
+
     def to(self, device: torch.device) -> "Batch":
         """There, the views' channels last in memory: so convolutions are quickest."""
         there = self._each(lambda tensor: tensor.to(device, non_blocking=True))

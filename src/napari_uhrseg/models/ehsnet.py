@@ -55,6 +55,7 @@ from napari_uhrseg.models.blocks.heads import auxiliary_head
 from napari_uhrseg.models.blocks.hrnet import joined, make_hrnet
 from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import IGNORED, cross_entropy
+from napari_uhrseg.models.blocks.precision import no_autocast
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 DIVISOR = 64  # the coarsest branch
@@ -243,8 +244,7 @@ class EfficientAttention(nn.Module):
         values = self.values(source).flatten(2)
         queries = self.queries(asking).flatten(2)
         # weights of one in a million pixels are too small for 16 bits
-        kind = "cpu" if source.is_meta else source.device.type  # meta has no autocast
-        with torch.autocast(kind, enabled=False):
+        with no_autocast(source):
             weights = keys.float().softmax(dim=2)
             context = weights @ values.float().transpose(1, 2)  # N, keys, values
             found = context.transpose(1, 2) @ queries.float().softmax(dim=1)

@@ -61,6 +61,7 @@ from napari_uhrseg.models.blocks.features import make_encoder
 from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
 from napari_uhrseg.models.blocks.losses import cross_entropy
+from napari_uhrseg.models.blocks.precision import no_autocast
 from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
@@ -337,7 +338,7 @@ def structure_distillation(
         (but a row at least) and again in the backward pass: about five times 4
         bytes of each are held at once, 84 MB at the default, whatever the size.
     """
-    with torch.autocast(features.device.type, enabled=False):
+    with no_autocast(features):
         x, y = _unit(features), _unit(guide.detach())
         places = x.shape[-1]
         rows = max(1, affinities // (len(x) * places))

@@ -41,6 +41,7 @@ from napari_uhrseg.models.base import Batch, Outputs, Segmenter
 from napari_uhrseg.models.blocks.generic import make_segmenter, separable
 from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import cross_entropy
+from napari_uhrseg.models.blocks.precision import no_autocast
 from napari_uhrseg.models.blocks.squeeze import squeeze
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
@@ -203,7 +204,7 @@ def local_feature_alignment(
     guide, features
         (N, C, s, s) and (N, C', s, s); computed in float32.
     """
-    with torch.autocast(features.device.type, enabled=False):
+    with no_autocast(features):
         return (_similar(guide, window, stride) - _similar(features, window, stride)
                 ).abs().mean()  # fmt: skip
 

@@ -15,6 +15,7 @@ from napari_uhrseg.ui.runbar import RunBar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SLOWER = "Learning, slower to keep to the memory budget."
 LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
 GATHERING = "Gathering what was corrected…"
 
@@ -37,7 +38,7 @@ class Training(BarJob):
         self._before: Mapping[str, float] = {}
         self._compared: events.Compared | None = None
         self._done = self._total = 0
-        self._ending = "Cancelled"
+        self._ending, self._learning = "Cancelled", LEARNING
 
     def start(self, jobs: Jobs, request: work.Request, output: Path) -> None:
         """Begin; what is learnt is written to ``output``, which does not exist."""
@@ -68,13 +69,15 @@ class Training(BarJob):
                 self._lesson = lesson
                 self._curves.held_out = lesson.honest
                 self._say(CHECKING if lesson.honest else LEARNING)
+            case events.Fitted(slower=slower):
+                self._learning = SLOWER if slower else LEARNING
             case events.Progress(seconds_left=None):
                 self._say(CHECKING)
             case events.Progress(done=done, total=total, seconds_left=left):
                 self._done, self._total = done, total
                 self._curves.total = total
                 self._bar.progress(done, total, left)
-                self._say(LEARNING)
+                self._say(self._learning)
             case events.Trained(step=step, losses=losses):
                 self._curves.add_loss(step, losses["loss"])
             case events.Validated(step=step, metrics=metrics):

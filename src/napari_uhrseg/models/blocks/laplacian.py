@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_uhrseg.models.blocks.precision import no_autocast
+
 
 class LaplacianPyramid(nn.Module):
     """Burt and Adelson's pyramid with the binomial kernel 1 4 6 4 1, no parameters.
@@ -28,9 +30,7 @@ class LaplacianPyramid(nn.Module):
         numbers.
         """
         residuals = []
-        # the meta device, on which memory is traced, has no autocast to turn off
-        device = "cpu" if image.is_meta else image.device.type
-        with torch.autocast(device, enabled=False):
+        with no_autocast(image):
             image, kernel = image.float(), self.kernel.float()
             for _ in range(self.levels):
                 half = self._halved(image, kernel)

@@ -1,0 +1,212 @@
+"""Learning within a memory budget: as the whole would be learnt, in less memory."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from correcting import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_uhrseg.engine import learncost
+from napari_uhrseg.engine.cost import bytes_per_window
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import Fitted
+from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune, fresh
+from napari_uhrseg.engine.learncost import (
+    KERNELS,
+    Fit,
+    Sample,
+    bytes_per_sample,
+    fitting,
+)
+from napari_uhrseg.engine.recompute import recomputed
+from napari_uhrseg.errors import DeviceError
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.models.registry import build
+
+FEW = FineTuneSettings(steps=4, learning_rate=0.002, device="cpu", precision="fp32")
+
+
+def network(method: str) -> Segmenter:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(method, METHODS[method], LEGEND).train()
+
+
+def made_up(model: Segmenter, samples: int) -> Batch:
+    """Noise, of the sizes that the model asks for."""
+    spec = model.spec
+    side = spec.window
+    views, boxes = {}, {}
+    numbers = torch.Generator().manual_seed(1)
+    for name, view in spec.views.items():
+        size = side if view.extent == "frame" else view.side
+        views[name] = torch.randn(samples, 3, size, size, generator=numbers)
+        inner = torch.tensor([0.0, 0.0, size / 2, size / 2])
+        boxes[name] = inner.expand(samples, 4)
+    target = torch.randint(0, 2, (samples, side, side), generator=numbers)
+    return Batch(views, boxes, target)
+
+
+def learnt(model: Segmenter, batch: Batch, fit: Fit) -> dict[str, torch.Tensor]:
+    """Gradients and statistics of normalisation after a step's passes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        with fit.keeping(model):
+            model.loss(model(batch), batch)["loss"].backward()
+    found = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    return found | dict(model.named_buffers())
+
+
+@pytest.mark.parametrize("fit", [Fit(2, True), Fit(2, True, True)], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_computed_twice_is_learnt_once(method, fit):
+    whole, twice = network(method), network(method)
+    batch = made_up(whole, 2)
+    expected, found = learnt(whole, batch, Fit(2)), learnt(twice, batch, fit)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+    assert all("forward" not in vars(m) for m in twice.modules())
+
+
+def test_a_network_is_as_it_was_after_an_error():
+    model = network("plain")
+    with pytest.raises(ZeroDivisionError), recomputed(model):
+        raise ZeroDivisionError
+    assert all("forward" not in vars(m) for m in model.modules())
+
+
+@pytest.mark.parametrize("method", ["plain", "scpseg", "sgnet"])
+def test_less_is_held_where_blocks_are_computed_twice(method):
+    model = network(method)
+    whole, twice, elsewhere = (
+        bytes_per_sample(model, fit)
+        for fit in (Fit(2), Fit(2, True), Fit(2, True, True))
+    )
+    assert elsewhere.device < twice.device < whole.device
+    assert whole.host == twice.host == 0 < elsewhere.host
+
+
+@settings(deadline=None)
+@given(
+    wanted=st.integers(2, 40),
+    sizes=st.lists(st.integers(1, 100), min_size=3, max_size=3),
+    room=st.integers(0, 4000),
+    main=st.integers(0, 40),
+    device=st.sampled_from(["cpu", "cuda:0"]),
+)
+def test_a_step_never_takes_more_than_the_budget(wanted, sizes, room, main, device):
+    """Whatever a sample costs: parts of two or more, that fit and make up the step."""
+    model = network("plain")
+    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
+    held = 4 * weights + (learncost.CUDA_CONTEXT if device != "cpu" else 0)
+    here = dict(zip([(False, False), (True, False), (True, True)],
+                     sorted(sizes, reverse=True), strict=True))  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learncost, "bytes_per_sample",
+                      lambda _, fit: Sample(here[fit.recomputes, fit.offloads],
+                                            7 * fit.offloads))  # fmt: skip
+        budget = MemoryBudget(device, held + room, 7 * main)
+        try:
+            step, fit = fitting(model, wanted, budget)
+        except DeviceError:
+            assert room < 2 * KERNELS * here[True, device != "cpu" and main > 1]
+            return
+    cost = here[fit.recomputes, fit.offloads]
+    assert fit.at_once * KERNELS * cost <= room
+    assert fit.at_once >= 2
+    assert wanted - step in (0, wanted % fit.at_once)
+    assert step % fit.at_once == 0
+    assert not (fit.offloads and (device == "cpu" or fit.at_once > main))
+    if fit.at_once < step:  # only where nothing else would do
+        offloads = device != "cpu" and main >= wanted
+        assert wanted * KERNELS * here[True, offloads] > room
+
+
+def test_a_part_of_a_step_has_a_share_of_everything():
+    """Windows of one kind lie together in a batch."""
+    batch = Batch({"local": torch.arange(6.0)})
+    parts = [p.views["local"].tolist() for p in Fit(2).pieces(batch)]
+    assert parts == [[0, 3], [1, 4], [2, 5]]
+    assert Fit(6).pieces(batch) == [batch]
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    truth, image = squares((320, 320))
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
+        stroke_everywhere(store, truth)
+        yield image, store
+
+
+def tuned(net, corrected, output, budget, how=FEW):
+    image, store = corrected
+    events = list(fine_tune(image, net, store, output, how, budget))
+    (fitted,) = [e for e in events if isinstance(e, Fitted)]
+    return load_checkpoint(output), fitted
+
+
+def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
+    net = checkpoint(tmp_path)
+    weights = sum(t.nbytes for t in [*net.model.parameters(), *net.model.buffers()])
+    answer = bytes_per_window(net.model)
+    whole, twice = (
+        bytes_per_sample(net.model, Fit(2, t)).device + answer for t in (False, True)
+    )
+    assert twice < 0.9 * whole
+
+    def budget(samples: float, each: int) -> MemoryBudget:
+        return MemoryBudget(
+            "cpu", int(6 * weights + KERNELS * samples * each) + 1, 1 << 30
+        )
+
+    made = [
+        tuned(net, corrected, tmp_path / f"{n}.safetensors", limit)
+        for n, limit in enumerate(
+            [budget(100, whole), budget(6, twice), budget(2, twice)]
+        )
+    ]
+    assert [fitted.slower for _, fitted in made] == [False, True, True]
+    assert made[0][1].how == "6 samples a step"
+    assert made[1][1].how == "6 samples a step, layers computed twice"
+    assert made[2][1].how == "6 samples a step, 2 at a time, layers computed twice"
+    first, second, third = (m.model.state_dict() for m, _ in made)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not all(torch.equal(first[k], third[k]) for k in first)
+    assert "6 windows" in made[2][0].card.command  # the step is what it was
+
+
+def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
+    net = checkpoint(tmp_path)
+    weights = sum(t.nbytes for t in [*net.model.parameters(), *net.model.buffers()])
+    each = bytes_per_sample(net.model, Fit(2, True)).device
+    each += bytes_per_window(net.model)
+    limit = MemoryBudget("cpu", int(6 * weights + KERNELS * 4.5 * each), 1 << 30)
+    chosen = replace(FEW, batch_size=16)
+    _, fitted = tuned(net, corrected, tmp_path / "c.safetensors", limit, chosen)
+    assert fitted.how == "16 samples a step, 4 at a time, layers computed twice"
+    assert fitted.slower
+
+
+def test_what_cannot_be_learnt_within_the_budget_is_refused(corrected, tmp_path):
+    net, output = checkpoint(tmp_path), tmp_path / "c.safetensors"
+    with pytest.raises(DeviceError, match="budget is"):
+        tuned(net, corrected, output, MemoryBudget("cpu", 1 << 20, 1 << 30))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("method", ["scpseg", "isdnet"])
+def test_a_new_network_with_the_papers_losses_learns_from_strokes(method, tmp_path):
+    """Their losses turn autocast off, which where memory is traced there is none of."""
+    truth, image = squares((320, 320))
+    new = fresh(method, METHODS[method], LEGEND, image, pretrained=False)
+    with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
+        stroke_everywhere(store, truth)
+        output = tmp_path / "first.safetensors"
+        for _ in fine_tune(image, new, store, output, replace(FEW, batch_size=2)):
+            pass
+    assert load_checkpoint(output).card.parent is None
