@@ -72,7 +72,7 @@ def test_training_as_json(train):
     result = train("--steps", 2, "--json")
     assert result.exit_code == 0, result.output
     events = [json.loads(line)["event"] for line in result.stdout.splitlines()]
-    assert {"progress", "trained", "validated", "saved"} == set(events)
+    assert {"fitted", "progress", "trained", "validated", "saved"} == set(events)
 
 
 def test_a_finished_checkpoint_is_not_overwritten_unasked(train):
