@@ -21,6 +21,7 @@ from napari_uhrseg.engine.events import (
     Progress,
     Retried,
 )
+from napari_uhrseg.engine.passes import Passes
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels import LabelStore
@@ -56,7 +57,7 @@ def go(image, checkpoint, limits, **kwargs):
     """Run with a limit (bytes) that changes after each of so many blocks."""
     store = LabelStore.create(None, image, LEGEND)
     seen, limits = [], dict(limits)
-    with Refusing() as device:
+    with Refusing(checkpoint.model) as device:
         for event in segment(image, checkpoint, store, ONE, BUDGET, **kwargs):
             seen.append(event)
             if isinstance(event, Planned | BlockDone):
@@ -136,7 +137,7 @@ def leave_the_device(job, model):
             raise torch.OutOfMemoryError("fake device: out of memory")
         return real(batch)
 
-    job._merger, job.logits = merger, logits
+    job._merger, job.passes = merger, Passes(logits, job.batch_size, 1)
 
 
 def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):
@@ -216,7 +217,7 @@ def test_nothing_says_that_large_frames_ran_once_smaller_ones_write(picture):
     image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
     with (
         LabelStore.create(None, image, LEGEND) as store,
-        Refusing() as device,
+        Refusing(checkpoint.model) as device,
         closing(segment(image, checkpoint, store, ONE, BUDGET)) as events,
     ):
         for event in events:

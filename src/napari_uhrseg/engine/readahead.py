@@ -54,6 +54,11 @@ class ReadAhead(Generic[T]):
             yield item  # type: ignore[misc]
             del item  # or it would live on while the next one is waited for
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is an item that need not be waited for."""
+        return not self._queue.empty()
+
     def close(self) -> None:
         self._stop.set()
         if not self._threaded:

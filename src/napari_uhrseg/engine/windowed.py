@@ -5,18 +5,18 @@
     read-ahead thread              the generator (caller's thread)      writing thread
     -----------------              -------------------------------      --------------
     nearest pending block: which   forward, in slices of the batch
-    of its windows show            size; logits into the Mergers of
-    something, and are not kept    their blocks, and kept where other
-    from another block; a batch    blocks need them; with a block's
-    of views at a time, filled ->  last batch its labels           ->   store -> event
-    up from the next block
+    of its windows show            size, on a CPU in threads of its
+    something, and are not kept    own; logits into the Mergers of
+    from another block; a batch    their blocks, and kept where other
+    of views at a time, filled     blocks need them; with a block's
+    up from the next block     ->  last batch its labels           ->   store -> event
 """
 
 import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, groupby
@@ -39,6 +39,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Focus, Job, Work, nearest, ranks
 from napari_uhrseg.engine.merge import Merger, Mosaic, make_merger, window_weights
+from napari_uhrseg.engine.passes import Answer, Passes
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.writebehind import WriteBehind
 from napari_uhrseg.errors import ReadError
@@ -94,6 +95,14 @@ class _Item:
     gone: tuple[Roi, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What the network was begun with, and its answer."""
+
+    batch_size: int
+    answer: Answer
+
+
 class WindowJob(Job):
     """Holds the logits of two blocks at most, and the views of a few batches.
 
@@ -104,6 +113,12 @@ class WindowJob(Job):
         super().__init__(work)
         self.grid = grid
         self.batch_size = work.plan.run.batch_size
+        threads = 1
+        if self.device.type == "cpu":
+            threads = work.threads or torch.get_num_threads()
+        self.passes = Passes(self.logits, self.batch_size, threads)
+        if self.passes.ahead:
+            self._threads = 1  # what is left for this one makes labels
         self.weights = window_weights(
             self.run.window, self.run.overlap, self.spec.merge
         )
@@ -117,12 +132,16 @@ class WindowJob(Job):
         mergers: dict[Roi, Merger | Mosaic] = {}
         kept: dict[Roi, Tensor] = {}
         items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
-        with closing(items), closing(WriteBehind[BlockDone]()) as writing:
-            for item in items:
+        with (
+            closing(items),
+            closing(WriteBehind[BlockDone]()) as writing,
+            self.passes,
+        ):
+            for item, begun in self._begun(items):
                 # what was not run is off the clock
                 left -= sum(block.skipped for block in item.ended) + len(item.steps)
                 if item.steps:
-                    yield from self._forward(item, mergers, kept)
+                    yield from self._forward(item, begun, mergers, kept)
                     seen += sum(not step.kept for step in item.steps)
                     yield self.progress(seen, seen + math.ceil(left * share))
                 for window in item.gone:
@@ -245,13 +264,37 @@ class WindowJob(Job):
 
     # -- on the caller's thread ---------------------------------------------
 
+    def _begun(self, items: ReadAhead[_Item]) -> Iterator[tuple[_Item, _Begun | None]]:
+        """Each item, when the network is at work on the next one, if that is read."""
+        waiting: deque[tuple[_Item, _Begun | None]] = deque()
+        most = 1 if self.passes.ahead else 0
+        for item in items:
+            waiting.append((item, self._begin(item)))
+            while waiting and (len(waiting) > most or not items.ready):
+                yield waiting.popleft()
+        yield from waiting
+
+    def _begin(self, item: _Item) -> _Begun | None:
+        """The network's answer to an item's windows, where they are one batch."""
+        count = sum(not step.kept for step in item.steps)
+        if item.batch is None or count > self.batch_size:
+            return None
+        return _Begun(
+            self.batch_size, self.passes.start(self._slice(item.batch, 0, count))
+        )
+
     def _forward(
         self,
         item: _Item,
+        begun: _Begun | None,
         mergers: dict[Roi, Merger | Mosaic],
         kept: dict[Roi, Tensor],
     ) -> Iterator[Retried]:
-        """Run the windows of one item, in halves when memory runs out."""
+        """Label the windows of one item, run in halves when memory runs out."""
+        if begun is not None and begun.batch_size != self.batch_size:
+            with suppress(Exception):  # most likely for want of memory as well
+                begun.answer()
+            begun = None
         steps, ran = item.steps, 0
         while steps:
             # as many as hold a batch of windows to be run
@@ -265,7 +308,11 @@ class WindowJob(Job):
                         mergers[roi] = self._merger(roi)
                 if new:
                     assert item.batch is not None
-                    logits = self.logits(self._slice(item.batch, ran, len(new)))
+                    if begun is None:
+                        batch = self._slice(item.batch, ran, len(new))
+                        begun = _Begun(self.batch_size, self.passes.start(batch))
+                    answer, begun = begun.answer, None
+                    logits = answer()
                     self._keep(new, logits, kept)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -300,7 +347,7 @@ class WindowJob(Job):
     def _slice(self, batch: Batch, first: int, count: int) -> Batch:
         """Padded to the batch's size: kernels depend on it."""
         size = self.batch_size
-        if count == size == len(next(iter(batch.views.values()))):
+        if count == size == len(batch):
             return batch
         return batch[torch.arange(size).clamp(max=count - 1) + first]
 

@@ -1,0 +1,144 @@
+"""Forward passes in threads of their own: the same answers, and nobody waits."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from toy import LEGEND, ToyNet, make_checkpoint
+
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.events import BlockDone, Finished
+from napari_uhrseg.engine.passes import Passes
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.levels import read
+from napari_uhrseg.models.base import Batch
+from napari_uhrseg.types import Roi, SegmentSettings
+
+BUDGET = MemoryBudget("cpu", 2048 << 20, 1024 << 20)
+
+
+def batch(count: int) -> Batch:
+    return Batch({"local": torch.arange(float(count))})
+
+
+def test_a_batch_is_divided_among_the_cores_and_put_together_in_order():
+    threads = torch.get_num_threads()
+    seen: set[tuple[int, int]] = set()
+
+    def forward(part: Batch) -> torch.Tensor:
+        seen.add((len(part), torch.get_num_threads()))
+        return part.views["local"] * 2
+
+    with Passes(forward, 5, 4) as passes:
+        assert passes.ahead
+        answers = [passes.start(batch(n)) for n in (5, 1)]
+        assert answers[0]().tolist() == [0, 2, 4, 6, 8]
+        assert answers[1]().tolist() == [0]
+    assert seen == {(2, 1), (1, 1)}
+    assert torch.get_num_threads() == threads
+
+
+def test_few_windows_share_many_cores():
+    counts = []
+
+    def forward(part: Batch) -> torch.Tensor:
+        counts.append(torch.get_num_threads())
+        return part.views["local"]
+
+    with Passes(forward, 2, 6) as passes:
+        passes.start(batch(2))()
+    assert counts == [3, 3]
+
+
+def test_with_one_thread_a_pass_runs_where_it_is_waited_for():
+    here = []
+    with Passes(lambda part: here.append(threading.current_thread()), 4, 1) as passes:
+        assert not passes.ahead
+        answer = passes.start(batch(4))
+        assert not here
+        answer()
+    assert here == [threading.current_thread()]
+
+
+def test_the_next_pass_begins_before_the_last_is_waited_for():
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def forward(part: Batch) -> torch.Tensor:
+        begun.release()
+        assert go_on.wait(20)
+        return part.views["local"]
+
+    with Passes(forward, 2, 2) as passes:
+        answer = passes.start(batch(2))
+        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=20)  # both parts, and nobody waits for them
+        go_on.set()
+        assert answer().tolist() == [0, 1]
+
+
+def test_what_a_part_raises_is_raised_once_all_have_ended():
+    ended = []
+
+    def forward(part: Batch) -> torch.Tensor:
+        if 0 in part.views["local"]:
+            raise torch.OutOfMemoryError("too little")
+        threading.Event().wait(0.2)
+        ended.append(part)
+        return part.views["local"]
+
+    with Passes(forward, 2, 2) as passes:
+        answer = passes.start(batch(2))
+        with pytest.raises(torch.OutOfMemoryError):
+            answer()
+        assert len(ended) == 1
+
+
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_labels_do_not_depend_on_the_threads(overlap):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (1500, 1300, 3), np.uint8)
+    image = Image.from_array(pixels, name="noise", rgb=True)
+    checkpoint = make_checkpoint(ToyNet())
+    found = []
+    for threads in (1, 2, 3):
+        settings = SegmentSettings(
+            device="cpu", precision="fp32", overlap=overlap, threads=threads,
+            batch_size=4,
+        )  # fmt: skip
+        before = torch.get_num_threads()
+        with LabelStore.create(None, image, LEGEND) as store:
+            for event in segment(image, checkpoint, store, settings, BUDGET):
+                if isinstance(event, BlockDone):
+                    assert torch.get_num_threads() == before
+            assert isinstance(event, Finished)
+            assert event.failed == 0
+            found.append(read(store.prediction[0], Roi(0, 0, 1500, 1300).slices))
+    assert found[0].all()
+    for other in found[1:]:
+        assert (other == found[0]).mean() > 0.9999
+
+
+def test_memory_that_runs_out_in_a_thread_halves_the_batch():
+    pixels = np.random.default_rng(0).integers(0, 255, (700, 900, 3), np.uint8)
+    image = Image.from_array(pixels, name="noise", rgb=True)
+
+    class Small(ToyNet):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            views = batch.views["local"]
+            if len(views) > 1 and not views.is_meta and threading.current_thread(
+            ).name.startswith("uhrseg-forward"):  # fmt: skip
+                raise torch.OutOfMemoryError("fake device: out of memory")
+            return super().forward(batch)
+
+    whole, small = make_checkpoint(ToyNet()), make_checkpoint(Small())
+    settings = SegmentSettings(device="cpu", precision="fp32", threads=2, batch_size=4)
+    found = []
+    for checkpoint in (whole, small):
+        with LabelStore.create(None, image, LEGEND) as store:
+            events = list(segment(image, checkpoint, store, settings, BUDGET))
+            found.append(read(store.prediction[0], Roi(0, 0, 700, 900).slices))
+    assert [e.batch_size for e in events if hasattr(e, "batch_size")] == [2]
+    assert (found[0] == found[1]).mean() > 0.9999
