@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cluster_toys
@@ -404,6 +405,16 @@ def test_stop_ends_it_without_waiting_for_blocks(cluster, files, image, store):
             asked.append(True)
     assert len(of(LabelsShown, events)) == 1
     assert not of(Finished, events)
+
+
+def test_a_worker_with_two_threads_works_block_after_block(
+    cluster, files, image, store, alone
+):
+    two = replace(ONE, threads=2)
+    checkpoint = files / "quick.safetensors"
+    events = list(segment_on_cluster(cluster, image, checkpoint, store, two, BUDGET))
+    assert len(of(BlockDone, events)) == 6
+    assert_same(store, alone("quick", two))
 
 
 def test_other_settings_ask_before_they_replace(cluster, files, image, store):

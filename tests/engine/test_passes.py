@@ -1,6 +1,7 @@
 """Forward passes in threads of their own: the same answers, and nobody waits."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.models.base import Batch
+from napari_uhrseg.models.plain import Plain
 from napari_uhrseg.types import Roi, SegmentSettings
 
 BUDGET = MemoryBudget("cpu", 2048 << 20, 1024 << 20)
@@ -24,39 +26,51 @@ def batch(count: int) -> Batch:
     return Batch({"local": torch.arange(float(count))})
 
 
-def test_a_batch_is_divided_among_the_cores_and_put_together_in_order():
-    threads = torch.get_num_threads()
-    seen: set[tuple[int, int]] = set()
+@pytest.mark.parametrize(
+    ("size", "threads", "parts"),
+    [
+        (4, 2, (2, 2)),
+        (4, 4, (1, 1, 1, 1)),
+        (4, 3, (2, 2)),
+        (2, 6, (1, 1)),
+        (3, 2, (3,)),
+    ],
+)
+def test_a_batch_is_divided_evenly_and_put_together_in_order(size, threads, parts):
+    before = torch.get_num_threads()
+    seen: list[tuple[int, int]] = []
 
     def forward(part: Batch) -> torch.Tensor:
-        seen.add((len(part), torch.get_num_threads()))
+        seen.append((len(part), torch.get_num_threads()))
         return part.views["local"] * 2
 
-    with Passes(forward, 5, 4) as passes:
-        assert passes.ahead
-        answers = [passes.start(batch(n)) for n in (5, 1)]
-        assert answers[0]().tolist() == [0, 2, 4, 6, 8]
-        assert answers[1]().tolist() == [0]
-    assert seen == {(2, 1), (1, 1)}
-    assert torch.get_num_threads() == threads
+    with Passes(forward, size, threads) as passes:
+        assert passes.start(batch(size))().tolist() == [2.0 * n for n in range(size)]
+    if len(parts) > 1:
+        assert sorted(seen) == [(n, threads // len(parts)) for n in parts]
+    assert torch.get_num_threads() == before
 
 
-def test_few_windows_share_many_cores():
-    counts = []
+def test_the_caller_and_new_threads_keep_their_threads_of_torch():
+    before = torch.get_num_threads()
+    with Passes(lambda part: part.views["local"], 4, 4) as passes:
+        passes.start(batch(4))()
+        assert torch.get_num_threads() == before
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(torch.get_num_threads).result() == before
 
-    def forward(part: Batch) -> torch.Tensor:
-        counts.append(torch.get_num_threads())
-        return part.views["local"]
 
-    with Passes(forward, 2, 6) as passes:
-        passes.start(batch(2))()
-    assert counts == [3, 3]
+def test_it_can_be_entered_again():
+    passes = Passes(lambda part: part.views["local"], 2, 2)
+    for _ in range(2):
+        with passes:
+            assert passes.start(batch(2))().tolist() == [0, 1]
 
 
 def test_with_one_thread_a_pass_runs_where_it_is_waited_for():
     here = []
     with Passes(lambda part: here.append(threading.current_thread()), 4, 1) as passes:
-        assert not passes.ahead
+        assert passes.parts == 1
         answer = passes.start(batch(4))
         assert not here
         answer()
@@ -121,15 +135,34 @@ def test_labels_do_not_depend_on_the_threads(overlap):
         assert (other == found[0]).mean() > 0.9999
 
 
+def test_a_windows_bits_do_not_depend_on_its_place_in_a_batch():
+    """With threads that divide a batch, and with some that do not."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Plain(3, encoder="resnet18", window=64).eval()
+        views = torch.randn(4, 3, 64, 64)
+
+    def forward(part: Batch) -> torch.Tensor:
+        with torch.inference_mode():
+            return model(part)["logits"]
+
+    for threads in (2, 3, 4):
+        with Passes(forward, 4, threads) as passes:
+            one = passes.start(Batch({"local": views}))()
+            other = passes.start(Batch({"local": views.flip(0)}))()
+        assert torch.equal(one, other.flip(0))
+
+
 def test_memory_that_runs_out_in_a_thread_halves_the_batch():
     pixels = np.random.default_rng(0).integers(0, 255, (700, 900, 3), np.uint8)
     image = Image.from_array(pixels, name="noise", rgb=True)
 
     class Small(ToyNet):
+        planned = False
+
         def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
             views = batch.views["local"]
-            if len(views) > 1 and not views.is_meta and threading.current_thread(
-            ).name.startswith("uhrseg-forward"):  # fmt: skip
+            if Small.planned and len(views) > 1:
                 raise torch.OutOfMemoryError("fake device: out of memory")
             return super().forward(batch)
 
@@ -138,7 +171,10 @@ def test_memory_that_runs_out_in_a_thread_halves_the_batch():
     found = []
     for checkpoint in (whole, small):
         with LabelStore.create(None, image, LEGEND) as store:
-            events = list(segment(image, checkpoint, store, settings, BUDGET))
+            run = segment(image, checkpoint, store, settings, BUDGET)
+            next(run)
+            Small.planned = checkpoint is small
+            events = list(run)
             found.append(read(store.prediction[0], Roi(0, 0, 700, 900).slices))
     assert [e.batch_size for e in events if hasattr(e, "batch_size")] == [2]
     assert (found[0] == found[1]).mean() > 0.9999

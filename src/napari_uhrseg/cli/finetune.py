@@ -122,8 +122,8 @@ def _tell_json(events: "Iterator[TrainEvent]") -> None:
         match event:
             case e.Gathered(lesson):
                 json_line(event="gathered", lesson=lesson)
-            case e.Fitted(how, slower):
-                json_line(event="fitted", how=how, slower=slower)
+            case e.Fitted(how, cut):
+                json_line(event="fitted", how=how, cut=cut)
             case e.Progress(done, total, left):
                 json_line(event="progress", done=done, total=total, seconds_left=left)
             case e.Trained(step, losses, rate):
@@ -151,8 +151,8 @@ def _tell(events: "Iterator[TrainEvent]") -> None:
             match event:
                 case e.Gathered(lesson):
                     out.print(Text(f"Learning from {lesson.summary()}"))
-                case e.Fitted(how, slower):
-                    if slower:
+                case e.Fitted(how, cut):
+                    if cut:
                         out.print(Text(f"To keep to the memory budget: {how}"))
                 case e.Progress(done, total, left):
                     bar.update(task, completed=done, total=total, left=time_left(left))

@@ -135,6 +135,7 @@ def train(
             held_out=parse_validate(validate),
             seed=seed,
         ).balanced(balance)
+    budget = make_budget(device, memory_budget) if memory_budget else None
     learned = ", ".join(scene.name for scene in labelled.training)
     settings = TrainSettings(
         model=model,
@@ -166,7 +167,7 @@ def train(
                 labelled,
                 output,
                 settings,
-                make_budget(device, memory_budget),
+                budget,
                 resume=resume,
                 overwrite=overwrite,
             )
@@ -213,8 +214,8 @@ def _tell_json(events: "Iterator[TrainEvent]") -> None:
 
     for event in events:
         match event:
-            case Fitted(how, slower):
-                json_line(event="fitted", how=how, slower=slower)
+            case Fitted(how, cut):
+                json_line(event="fitted", how=how, cut=cut)
             case Progress(done, total, left):
                 json_line(event="progress", done=done, total=total, seconds_left=left)
             case Trained(step, losses, rate):
@@ -234,8 +235,8 @@ def _tell(events: "Iterator[TrainEvent]") -> None:
         task = bar.add_task("Training", total=None, left="")
         for event in events:
             match event:
-                case Fitted(how, slower):
-                    if slower:
+                case Fitted(how, cut):
+                    if cut:
                         out.print(Text(f"To keep to the memory budget: {how}"))
                 case Progress(done, total, left):
                     bar.update(task, completed=done, total=total, left=time_left(left))

@@ -170,7 +170,7 @@ def cpu_threads(count: int | None) -> Iterator[None]:
     threads waits for each other at every one of the small steps that make labels.
     """
     before = torch.get_num_threads()
-    if count is None or count == before:
+    if count is None:
         yield
         return
     torch.set_num_threads(count)

@@ -86,11 +86,11 @@ class Gathered:
 class Fitted:
     """How learning keeps to its memory budget: samples a step, and what it costs.
 
-    ``slower`` says whether it takes longer than with all the memory it could use.
+    ``cut`` says whether more memory would let it do a step at once.
     """
 
     how: str
-    slower: bool
+    cut: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,13 +166,13 @@ def _course(
     recipe = _recipe(model, checkpoint, settings)
     limit = budget or MemoryBudget.default(found.id)
     new = checkpoint.hash == NEW
-    size, fit = fitting(model, recipe.batch_size, limit, None if new else old)
+    size, fit = fitting(model, recipe, limit, None if new else old)
     recipe = replace(recipe, batch_size=size)
     schedule = Schedule(recipe)
     identity = [
         checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
         settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
-        WAY, LEARNT, fit.at_once,
+        WAY, LEARNT, *([fit.at_once] if fit.at_once < size else []),
     ]  # fmt: skip
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_uhrseg.engine.corrected import SECRET
+from napari_uhrseg.engine.learncost import WHOLE, Share
 from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.models.base import Batch, Segmenter
 
@@ -66,7 +67,9 @@ class Keeping:
     old: Segmenter
     weight: float
 
-    def __call__(self, model: Segmenter, batch: Batch) -> dict[str, Tensor]:
+    def __call__(
+        self, model: Segmenter, batch: Batch, share: Share = WHOLE
+    ) -> dict[str, Tensor]:
         assert batch.target is not None
         taught = replace(
             batch,
@@ -77,10 +80,11 @@ class Keeping:
         )
         outputs = model(batch)
         terms = model.loss(outputs, taught)
+        terms = {name: share.taught * term for name, term in terms.items()}
         if not self.weight:
             return terms
         held = replace(batch, target=self.answers(batch), surrounding_target=None)
-        keeping = model.loss(outputs, held)["loss"]
+        keeping = share.rest * model.loss(outputs, held)["loss"]
         loss = (terms["loss"] + self.weight * keeping) / (1 + self.weight)
         named = {f"corrections {k}": v for k, v in terms.items() if k != "loss"}
         return {"loss": loss, "corrections": terms["loss"], "kept": keeping, **named}

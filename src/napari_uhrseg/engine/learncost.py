@@ -1,7 +1,7 @@
 """How a step of learning keeps to a memory budget."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
+from napari_uhrseg.engine.corrected import SECRET
 from napari_uhrseg.engine.cost import (
     LivePeak,
     bytes_per_window,
@@ -19,8 +20,10 @@ from napari_uhrseg.engine.cost import (
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.engine.recompute import recomputed
+from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.types import Recipe, Stage
 from napari_uhrseg.units import format_bytes
 
 LEAST = 2  # samples at a time: normalisation needs them
@@ -30,14 +33,29 @@ TEACHING = 2  # copies besides, of one that teaches: its own, what is kept of bo
 
 
 @dataclass(frozen=True)
+class Share:
+    """Of a step's pixels, what a part has: of those that teach, and of the others.
+
+    Losses are means over pixels: weighted by these, those of parts add up to that of
+    the whole.
+    """
+
+    taught: float
+    rest: float
+
+
+WHOLE = Share(1.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Fit:
     """How the samples of a step share the memory.
 
     Parameters
     ----------
     at_once
-        Samples whose activations are held at a time; gradients add up over a step's
-        batch, of which this is a whole part.
+        Samples whose activations are held at a time, at most; gradients add up over
+        a step's batch.
     recomputes
         Whether blocks keep only what goes in, and run again for their gradient.
     offloads
@@ -56,7 +74,7 @@ class Fit:
         if self.recomputes:
             said.append("layers computed twice")
         if self.offloads:
-            said.append("what is kept in main memory")
+            said.append("activations kept in main memory")
         return ", ".join(said)
 
     @contextmanager
@@ -69,26 +87,37 @@ class Fit:
                 stack.enter_context(save_on_cpu(pin_memory=True))
             yield
 
-    def pieces(self, batch: Batch) -> list[Batch]:
-        """The batch in parts of as many samples; neighbours go to different ones."""
-        count = len(batch) // self.at_once
+    def pieces(self, batch: Batch) -> list[tuple[Batch, Share]]:
+        """The batch in parts as large, or smaller by one; neighbours are parted."""
+        count = -(-len(batch) // self.at_once)
         if count < 2:
-            return [batch]
-        return [batch[torch.arange(k, len(batch), count)] for k in range(count)]
+            return [(batch, WHOLE)]
+        parts = [batch[torch.arange(k, len(batch), count)] for k in range(count)]
+        taught = [_count(p.target, lambda t: t < SECRET) for p in parts]
+        rest = [_count(p.target, lambda t: t == IGNORED) for p in parts]
+        return [
+            (part, Share(t / max(1, sum(taught)), r / max(1, sum(rest))))
+            for part, t, r in zip(parts, taught, rest, strict=True)
+        ]
+
+
+def _count(target: Tensor | None, chosen: Callable[[Tensor], Tensor]) -> int:
+    assert target is not None
+    return int(chosen(target).sum())
 
 
 def fitting(
     model: Segmenter,
-    wanted: int,
+    recipe: Recipe,
     budget: MemoryBudget,
     teacher: Segmenter | None = None,
 ) -> tuple[int, Fit]:
     """The samples of a step, and how they are worked within a budget.
 
-    ``wanted`` samples, at once where there is room; else blocks are recomputed; else
-    on a GPU what is kept lies in main memory; else gradients add up over parts of two
-    samples or more, whose normalisation sees fewer. One sample less a step where
-    parts of two do not add up.
+    The recipe's, at once where there is room; else blocks are recomputed; else on a
+    GPU what is kept lies in main memory; else gradients add up over parts of two
+    samples or more, whose normalisation sees fewer. An odd step has one sample less
+    where there is room for two at a time.
 
     Parameters
     ----------
@@ -100,17 +129,19 @@ def fitting(
     DeviceError
         Not even two samples fit.
     """
-    cuda = budget.device.startswith("cuda")
+    wanted, cuda = recipe.batch_size, budget.device.startswith("cuda")
     weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
     held = COPIES * weights + (CUDA_CONTEXT if cuda else 0)
     answer = 0
     if teacher is not None:
         held += TEACHING * weights
         answer = bytes_per_window(teacher, _frame(teacher))
-    ways = [Fit(wanted), Fit(wanted, True)] + [Fit(wanted, True, True)] * cuda
+    ways = [Fit(wanted)]
+    if budget.device != "mps":  # whose random numbers cannot be had a second time
+        ways += [Fit(wanted, True)] + [Fit(wanted, True, True)] * cuda
     tried = []
     for way in ways:
-        cost = bytes_per_sample(model, way)
+        cost = bytes_per_sample(model, way, recipe.stages, teacher is not None)
         each = KERNELS * (cost.device + answer)
         room = int((budget.device_bytes - held) / each)
         if way.offloads:
@@ -127,8 +158,10 @@ def fitting(
             "Allow more memory, or choose a checkpoint with a smaller window.",
         )
     parts = -(-wanted // room)
-    at_once = max(LEAST, wanted // parts)
-    return wanted // at_once * at_once, replace(way, at_once=at_once)
+    if wanted // parts < LEAST:
+        wanted -= 1
+        parts = wanted // LEAST
+    return wanted, replace(way, at_once=-(-wanted // parts))
 
 
 class Sample(NamedTuple):
@@ -138,23 +171,45 @@ class Sample(NamedTuple):
     host: int
 
 
-def bytes_per_sample(model: Segmenter, way: Fit | None = None) -> Sample:
+def bytes_per_sample(
+    model: Segmenter,
+    way: Fit | None = None,
+    stages: Sequence[Stage] = (),
+    taught: bool = False,
+) -> Sample:
     """Activations and their gradients for one sample, and what lies in main memory.
 
-    Traced like a run's, on tensors without memory.
+    Traced like a run's, on tensors without memory; the most of the stages, and with
+    the loss twice where a teacher's answers are learnt besides.
     """
-    way = way or Fit(LEAST)
+    found = [_traced(model, way or Fit(LEAST), s, taught) for s in stages or (None,)]
+    return Sample(*(max(each) for each in zip(*found, strict=True)))
+
+
+def _traced(
+    model: Segmenter, way: Fit, stage: Stage | None, taught: bool
+) -> tuple[int, int]:
     meta, side = torch.device("meta"), model.spec.window
-    shadow = without_numbers(model).train()
+    shadow = without_numbers(model)
+    if stage is not None:
+        shadow.begin_stage(stage, first=False)
+        for name, parameter in shadow.named_parameters():
+            trains = not stage.trains or name.startswith(stage.trains)
+            parameter.requires_grad_(trains)
+    shadow.train()
     batch = empty_batch(model.spec, LEAST, _frame(model), meta)
     target = torch.zeros(LEAST, side, side, dtype=torch.long, device=meta)
     batch = replace(batch, target=target)
     host = _MainMemory() if way.offloads else nullcontext()
     here = replace(way, offloads=False).keeping(shadow)
     with LivePeak(shadow) as live, here, host:
-        shadow.loss(shadow(batch), batch)["loss"].backward()  # type: ignore[no-untyped-call]
+        outputs = shadow(batch)
+        loss = shadow.loss(outputs, batch)["loss"]
+        if taught:
+            loss = loss + shadow.loss(outputs, batch)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
     there = host.peak if isinstance(host, _MainMemory) else 0
-    return Sample(live.peak // LEAST, there // LEAST)
+    return live.peak // LEAST, there // LEAST
 
 
 class _MainMemory(saved_tensors_hooks):
@@ -188,11 +243,3 @@ def _frame(model: Segmenter) -> tuple[int, int] | None:
     """Of a sample: as large as a window."""
     side = model.spec.window
     return None if model.spec.frame is None else (side, side)
-
-
-def _shape(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype
-
-
-def _again(kept: tuple[torch.Size, torch.dtype]) -> Tensor:
-    return torch.empty(kept[0], dtype=kept[1], device="meta")

@@ -79,11 +79,12 @@ def need(
         for view in spec.views.values()
     )
     inputs = shape.batch * pixels * spec.channels * 4
-    items = shape.ahead + 3 if shape.ahead else 1
+    items = shape.ahead + 2 if shape.ahead else 1
     if shape.frame is None:
         merged = OPEN * shape.block**2 * (classes + 1) * 4
-        # a batch's answer, and its parts, while the network is at the next one
-        merged += 2 * shape.batch * window_bytes(spec, classes)
+        if on_cpu:  # a batch's answer, and its parts, while the next one is run
+            merged += 2 * shape.batch * window_bytes(spec, classes)
+            items += 1
         answer = shape.block * ROWS * (4 * classes + 4) * 4
     else:
         # the logits are of the forward pass; borders are kept as float16

@@ -1,8 +1,8 @@
 """Forward passes of a run: on a CPU parts of a batch at once, a thread each."""
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Self
 
 import torch
@@ -20,60 +20,66 @@ class Passes:
 
     A team of threads that share a network's layers waits for its slowest at each of
     them, so that a thread that reads, one that makes labels, or another program costs
-    it more than their own time. Here every core has windows of its own, and waits for
-    nobody but at the end of a batch. A batch is divided, so that it takes the memory
-    that it takes as a whole.
+    it more than their own time. Here threads have windows of their own, and wait for
+    nobody but at the end of a batch. Its parts are of one size, as the bits of a
+    window depend on how many are with it.
+
+    To be entered before it is used; more than once, if need be.
 
     Parameters
     ----------
     forward
         The network on a batch or a part of one; called in other threads.
     batch_size, threads
-        Windows of a batch, threads of the CPU. With one of either, or on another
-        device than the CPU (``threads`` 1), passes run where they are waited for.
+        Windows of a batch, threads of the CPU. With one part (a GPU's ``threads`` are
+        1), passes run where they are waited for.
     """
 
     def __init__(self, forward: Forward, batch_size: int, threads: int) -> None:
-        self._forward = forward
-        self._parts = min(batch_size, threads)
+        self._forward, self._threads = forward, threads
+        self.parts = _parts(batch_size, threads)
         self._pool: ThreadPoolExecutor | None = None
-        if self._parts > 1:
-            self._pool = ThreadPoolExecutor(
-                self._parts,
-                "uhrseg-forward",
-                initializer=_have_threads,
-                initargs=(threads // self._parts,),
-            )
 
     def __enter__(self) -> Self:
+        if self.parts > 1:
+            self._pool = ThreadPoolExecutor(
+                self.parts,
+                "uhrseg-forward",
+                initializer=_have_threads,
+                initargs=(self._threads // self.parts,),
+            )
+            there = threading.Barrier(self.parts + 1)
+            for _ in range(self.parts):
+                self._pool.submit(there.wait)
+            there.wait()
+            torch.set_num_threads(torch.get_num_threads())  # for other new threads
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-
-    @property
-    def ahead(self) -> bool:
-        """Whether a pass begins before it is waited for."""
-        return self._pool is not None
+            self._pool = None
 
     def start(self, batch: Batch) -> Answer:
         """Begin with a batch; the answer is (N, K, window, window)."""
         if self._pool is None:
             return lambda: self._forward(batch)
-        parts = torch.arange(len(batch)).tensor_split(min(self._parts, len(batch)))
-        begun = [self._pool.submit(self._forward, batch[part]) for part in parts]
+        count = _parts(len(batch), self._threads)
+        parts = torch.arange(len(batch)).tensor_split(count)
+        futures = [self._pool.submit(self._forward, batch[part]) for part in parts]
 
         def answer() -> Tensor:
-            try:
-                with torch.inference_mode():
-                    return torch.cat([part.result() for part in begun])
-            finally:
-                for part in begun:  # none goes on when another one has failed
-                    with suppress(Exception):
-                        part.result()
+            wait(futures)  # none goes on when another one has failed
+            with torch.inference_mode():
+                return torch.cat([future.result() for future in futures])
 
         return answer
+
+
+def _parts(batch_size: int, threads: int) -> int:
+    """As many as there are threads, or the most below that divide the batch."""
+    most = min(batch_size, threads)
+    return max(n for n in range(1, most + 1) if batch_size % n == 0)
 
 
 def _have_threads(count: int) -> None:

@@ -1,4 +1,4 @@
-"""The one thread the engine owns: it reads while the network works."""
+"""The engine's thread that reads while the network works."""
 
 import queue
 import threading

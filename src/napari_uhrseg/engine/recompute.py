@@ -24,7 +24,8 @@ Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 @contextmanager
 def recomputed(model: nn.Module) -> Iterator[None]:
     """While it lasts, the network's blocks keep what goes in and nothing else."""
-    chosen = list(blocks(model))
+    chosen = dict.fromkeys(blocks(model))  # one may be in two places
+    own = [(block, vars(block).get("forward")) for block in chosen]
     for block in chosen:
         block.forward = partial(
             checkpoint,
@@ -35,8 +36,10 @@ def recomputed(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for block in chosen:
+        for block, forward in own:
             del block.forward  # the class's own again
+            if forward is not None:
+                block.forward = forward
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:

@@ -102,7 +102,7 @@ class Sizer:
         DeviceError
             Not even one window at a time fits.
         """
-        batch = wanted or MAX_BATCH[self.how.device.id.partition(":")[0]]
+        batch = wanted or self._batch()
         tight = self._shape(1, scale, 0, CACHE[1])
         while True:
             try:
@@ -134,6 +134,14 @@ class Sizer:
                     taken = self._need(found, replace(shape, kept=kept))
                     return Sized(batch, chunks, ahead, cache, seconds, taken, kept=kept)
         raise AssertionError("the smallest shape fitted a moment ago")
+
+    def _batch(self) -> int:
+        """As many windows as are worth it; on a CPU its threads share them evenly."""
+        most = MAX_BATCH[self.how.device.id.partition(":")[0]]
+        if self.how.device.id != "cpu":
+            return most
+        threads = self.how.threads
+        return max(threads, most // threads * threads)
 
     def _room(self, taken: Need) -> int:
         """How many windows fit half of what the budget leaves in main memory."""

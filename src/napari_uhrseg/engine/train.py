@@ -7,7 +7,12 @@ from pathlib import Path
 
 import torch
 
-from napari_uhrseg.engine.device import MemoryBudget, find_device, training_precision
+from napari_uhrseg.engine.device import (
+    MemoryBudget,
+    find_device,
+    free_bytes,
+    training_precision,
+)
 from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.learncost import fitting
 from napari_uhrseg.engine.metrics import Counter, Cover, label_scene
@@ -19,6 +24,8 @@ from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, Legend
 
 __all__ = ["CardText", "TrainSettings", "train"]
+
+FREE = 0.9  # of a device's free memory, where no budget is given
 
 
 def train(
@@ -39,7 +46,7 @@ def train(
     output
         The checkpoint to write; ``<output>.state`` lies beside it until the end.
     budget
-        Of the device that learns; by default the one that a run would have.
+        Of the device that learns; by default nearly all that is free on it.
     resume
         Go on from the state file if there is one; else start anew.
     overwrite
@@ -94,8 +101,10 @@ def _course(
     declared = model.spec  # what the card says, whatever this data is learnt from by
     model.spec = replace(declared, window=fitted.side(declared))
     recipe = settings.recipe(model.recipe)
-    limit = budget or MemoryBudget.default(found.id)
-    size, fit = fitting(model, recipe.batch_size, limit)
+    limit = budget or replace(
+        MemoryBudget.default(found.id), device_bytes=int(FREE * free_bytes(found))
+    )
+    size, fit = fitting(model, recipe, limit)
     schedule = Schedule(replace(recipe, batch_size=size))
     how = Cover.of(model.spec, fit.at_once, device, precision)
     return Course(
@@ -104,7 +113,10 @@ def _course(
         source=fitted,
         score=partial(_score, fitted, how) if fitted.held_out else None,
         card=partial(_card, settings, output, fitted.legend, declared),
-        identity=[*_identity(settings, fitted), fit.at_once],
+        identity=[
+            *_identity(settings, fitted),
+            *([fit.at_once] if fit.at_once < size else []),
+        ],
         seed=settings.seed,
         device=device,
         precision=precision,

@@ -38,7 +38,7 @@ from napari_uhrseg.engine.events import (
     Validated,
 )
 from napari_uhrseg.engine.job import Stop, Stopped, interruptible
-from napari_uhrseg.engine.learncost import Fit
+from napari_uhrseg.engine.learncost import Fit, Share
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.samples import SampleSource, batches
@@ -50,15 +50,17 @@ from napari_uhrseg.types import Card
 SAVE_SECONDS = 60.0  # a killed training loses at most about that much
 
 Metrics = Mapping[str, float]
-Objective = Callable[[Segmenter, Batch], dict[str, Tensor]]
-"""The loss's terms of a batch, ``"loss"`` among them; the model is in training."""
+Objective = Callable[[Segmenter, Batch, Share], dict[str, Tensor]]
+"""The loss's terms of a part of a step, ``"loss"`` among them, which add up to the
+step's; the model is in training."""
 Score = Callable[[Segmenter], Iterator[Metrics | None]]
 """Yields None after each batch, at last the metrics; the model is in eval mode."""
 
 
-def own_loss(model: Segmenter, batch: Batch) -> dict[str, Tensor]:
+def own_loss(model: Segmenter, batch: Batch, share: Share) -> dict[str, Tensor]:
     """What the method's paper minimises."""
-    return model.loss(model(batch), batch)
+    terms = model.loss(model(batch), batch)
+    return {name: share.taught * term for name, term in terms.items()}
 
 
 def as_it_is(model: Segmenter) -> Segmenter:
@@ -169,7 +171,8 @@ class Trainer:
     @property
     def fitted(self) -> Fitted:
         fit = self.course.fit
-        return Fitted(fit.summary(self.batch_size), fit.recomputes)
+        tight = fit.recomputes or fit.at_once < self.batch_size
+        return Fitted(fit.summary(self.batch_size), tight)
 
     @property
     def finished(self) -> bool:
@@ -232,8 +235,8 @@ class Trainer:
             raise DeviceError(
                 f"{self.course.device} has too little memory to learn from "
                 f"{self.course.fit.at_once} samples at a time.",
-                "Allow it less, so that fewer are taken at a time; or choose a smaller "
-                "encoder, or the CPU.",
+                "Lower the memory budget, so that fewer are taken at a time; or choose "
+                "a smaller encoder, or the CPU.",
             ) from error
         if not all(map(math.isfinite, terms.values())):
             raise TrainingError(
@@ -250,18 +253,20 @@ class Trainer:
         """Gradients of one batch; random numbers depend on seed and step alone."""
         device, fit = self.course.device, self.course.fit
         low = self.course.precision == "bf16"
-        pieces = fit.pieces(batch)
-        found: list[dict[str, float]] = []
+        sums: dict[str, float] = {}
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(hash((self.course.seed, self.step)))
             self.optimizer.zero_grad(set_to_none=True)
-            for piece in pieces:
+            for piece, share in fit.pieces(batch):
                 with fit.keeping(self.model):
                     with torch.autocast(device.type, torch.bfloat16, enabled=low):
-                        terms = self.course.objective(self.model, piece.to(device))
-                    (terms["loss"] / len(pieces)).backward()  # type: ignore[no-untyped-call]
-                found.append({k: float(term.detach()) for k, term in terms.items()})
-        return _means(found)
+                        terms = self.course.objective(
+                            self.model, piece.to(device), share
+                        )
+                    terms["loss"].backward()  # type: ignore[no-untyped-call]
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, 0.0) + float(term.detach())
+        return sums
 
     def _validation_is_due(self) -> bool:
         border = self.step % self.course.validate_every == 0 or self.step == self.total
@@ -340,7 +345,8 @@ class Trainer:
             ) from error
         if not same:
             raise TrainingError(
-                f"{self.state_path} belongs to a training with other settings.",
+                f"{self.state_path} belongs to a training with other settings, or "
+                "another memory budget.",
                 "Choose another output, delete that file, or start anew.",
             )
         self.step, self.validated = state["step"], state["validated"]

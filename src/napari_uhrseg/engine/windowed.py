@@ -117,7 +117,7 @@ class WindowJob(Job):
         if self.device.type == "cpu":
             threads = work.threads or torch.get_num_threads()
         self.passes = Passes(self.logits, self.batch_size, threads)
-        if self.passes.ahead:
+        if self.passes.parts > 1:
             self._threads = 1  # what is left for this one makes labels
         self.weights = window_weights(
             self.run.window, self.run.overlap, self.spec.merge
@@ -266,22 +266,30 @@ class WindowJob(Job):
 
     def _begun(self, items: ReadAhead[_Item]) -> Iterator[tuple[_Item, _Begun | None]]:
         """Each item, when the network is at work on the next one, if that is read."""
-        waiting: deque[tuple[_Item, _Begun | None]] = deque()
-        most = 1 if self.passes.ahead else 0
+        previous: tuple[_Item, _Begun | None] | None = None
         for item in items:
-            waiting.append((item, self._begin(item)))
-            while waiting and (len(waiting) > most or not items.ready):
-                yield waiting.popleft()
-        yield from waiting
+            this = item, self._begin(item)
+            if previous is not None:
+                yield previous
+            previous = this
+            if self.passes.parts == 1 or not items.ready:
+                yield this
+                previous = None
+        if previous is not None:
+            yield previous
 
     def _begin(self, item: _Item) -> _Begun | None:
         """The network's answer to an item's windows, where they are one batch."""
         count = sum(not step.kept for step in item.steps)
         if item.batch is None or count > self.batch_size:
             return None
-        return _Begun(
-            self.batch_size, self.passes.start(self._slice(item.batch, 0, count))
-        )
+        try:
+            answer = self.passes.start(self._slice(item.batch, 0, count))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return None  # when its turn comes, with less
+        return _Begun(self.batch_size, answer)
 
     def _forward(
         self,

@@ -15,7 +15,7 @@ from napari_uhrseg.ui.runbar import RunBar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SLOWER = "Learning, slower to keep to the memory budget."
+WITHIN = "Learning, slower to keep to the memory budget."
 LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
 GATHERING = "Gathering what was corrected…"
 
@@ -69,8 +69,8 @@ class Training(BarJob):
                 self._lesson = lesson
                 self._curves.held_out = lesson.honest
                 self._say(CHECKING if lesson.honest else LEARNING)
-            case events.Fitted(slower=slower):
-                self._learning = SLOWER if slower else LEARNING
+            case events.Fitted(cut=cut):
+                self._learning = WITHIN if cut else LEARNING
             case events.Progress(seconds_left=None):
                 self._say(CHECKING)
             case events.Progress(done=done, total=total, seconds_left=left):
