@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Focus = Callable[[], Roi | None]
 Stop = Callable[[], bool]
+"""Whether to end; asked before each layer, by all threads that the network has."""
 FallBack = Callable[[str], bool]
 
 

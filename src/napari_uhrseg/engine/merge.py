@@ -144,9 +144,7 @@ def finished(logits: Maps, weights: Tensor | None = None) -> tuple[Labels, Label
 
 def planes(logits: Tensor) -> Tensor:
     """As float32, a class after the other in memory: networks leave them mixed."""
-    # float32 as it is already comes back as it lies, whatever is asked for
-    separate = torch.contiguous_format
-    return logits.to(torch.float32, memory_format=separate).contiguous()
+    return logits.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
 
 
 def best_two(logits: Tensor) -> tuple[Tensor, Tensor | None]:
