@@ -5,15 +5,13 @@ that holds the whole batch down to one that refuses.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import MB
+from common import MB, child
 from rich.table import Table
 
 NETWORKS = {
@@ -37,7 +35,7 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     table.title = "Peak memory of training on the CPU, a process each"
     for name, (method, arguments, batch) in NETWORKS.items():
         for budget in BUDGETS:
-            found = child(method, arguments, batch, budget)
+            found = child(__file__, json.dumps([method, arguments, batch, budget]))
             over = " over" if found["measured"] > budget * 1024 else ""
             row = (
                 name,
@@ -49,20 +47,6 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
             print(*row, flush=True)  # it takes long
             table.add_row(*row)
     return table
-
-
-def child(method: str, arguments: object, batch: int, budget: float) -> dict[str, Any]:
-    """One training in a process of its own."""
-    said = json.dumps([method, arguments, batch, budget])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, said],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def main(said: str) -> None:

@@ -1,17 +1,14 @@
 """The promise: peak memory of a run, above what its process held just before it."""
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from common import MB, sample, unet
+from common import MB, child, sample, unet
 from rich.table import Table
 
 METHODS = ("plain", "scpseg", "sgnet", "glnet", "isdnet", "ehsnet")
@@ -49,9 +46,10 @@ def _larger(folder: Path) -> Iterator[Path]:
 
 
 def _rows(table: Table, image: Path | None, path: Path) -> None:
-    largest = child(image, path, BUDGETS[0])
+    told = str(image or ""), str(path)
+    largest = child(__file__, *told, str(BUDGETS[0]))
     for budget in (*BUDGETS, 0.75 * largest["said"] / 1024):
-        found = largest if budget == BUDGETS[0] else child(image, path, budget)
+        found = largest if budget == BUDGETS[0] else child(__file__, *told, str(budget))
         kept = "" if found["measured"] <= budget * 1024 else " over"
         table.add_row(
             path.stem,
@@ -62,27 +60,6 @@ def _rows(table: Table, image: Path | None, path: Path) -> None:
             f"{found['seconds']:.0f}",
         )
         print(path.stem, f"{budget:.3g} GB", found, flush=True)  # it takes long
-
-
-def child(image: Path | None, checkpoint: Path, budget: float) -> dict[str, Any]:
-    """One run in a process of its own."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            __file__,
-            str(image or ""),
-            str(checkpoint),
-            str(budget),
-        ],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def main(image: str, path: str, budget: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_uhrseg.models.checkpoint import Checkpoint
@@ -16,6 +19,13 @@ def sample(name: str) -> Path:
     from napari_uhrseg.samples import data_dir
 
     return next(data_dir().rglob(name))
+
+
+def child(file: str, *arguments: str) -> Any:
+    """What a benchmark's file prints last, as JSON, in a process of its own."""
+    command = [sys.executable, "-W", "ignore", file, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def peak_bytes() -> int:

@@ -300,7 +300,7 @@ class WindowJob(Job):
     ) -> Iterator[Retried]:
         """Label the windows of one item, run in halves when memory runs out."""
         if begun is not None and begun.batch_size != self.batch_size:
-            with suppress(Exception):  # most likely for want of memory as well
+            with suppress(RuntimeError, MemoryError):  # it is run again with less
                 begun.answer()
             begun = None
         steps, ran = item.steps, 0
