@@ -7,13 +7,12 @@ and one flat line, of memory.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import MB
+from common import MB, added, child
 from rich.table import Table
 
 SIDES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
@@ -25,24 +24,23 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     table.add_column("bits a pixel")
     table.title = "How cost grows: a virtual image, a network of one layer"
     for side in SIDES:
-        command = [sys.executable, "-W", "ignore", __file__, str(side)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        windows, seconds, memory, disk = json.loads(done.stdout.splitlines()[-1])
-        table.add_row(
+        windows, seconds, memory, disk = child(__file__, str(side))
+        row = (
             f"{side:,} x {side:,}",
             f"{windows:,}",
             f"{seconds:.2f} s",
             f"{1e9 * seconds / side**2:.1f} ms",
-            f"{memory / MB:.0f} MB",
+            f"{memory:.0f} MB",
             f"{disk / MB:.1f} MB",
             f"{8 * disk / side**2:.2f}",
         )
+        print(*row, flush=True)  # it takes long
+        table.add_row(*row)
     return table
 
 
 def main(side: int) -> None:
     import numpy as np
-    import psutil
     import torch
     from torch import nn
 
@@ -93,9 +91,7 @@ def main(side: int) -> None:
     image = Image.from_array(Virtual(), name="virtual", rgb=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.zarr"
-        with LabelStore.create(path, image, legend) as store:
-            before = psutil.Process().memory_info().rss
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        with LabelStore.create(path, image, legend) as store, added() as memory:
             events = segment(image, checkpoint, store, SegmentSettings("cpu"))
             planned = next(events)
             assert isinstance(planned, Planned)
@@ -103,10 +99,8 @@ def main(side: int) -> None:
             for _ in events:
                 pass
             seconds = time.monotonic() - start
-        status = Path("/proc/self/status").read_text()
-        most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
         disk = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-    print(json.dumps((planned.plan.windows, seconds, most - before, disk)))
+    print(json.dumps((planned.plan.windows, seconds, memory[0], disk)))
 
 
 if __name__ == "__main__":

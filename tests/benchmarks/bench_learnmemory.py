@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import MB, child
+from common import MB, added, child
 from rich.table import Table
 
 NETWORKS = {
@@ -51,7 +51,6 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 def main(said: str) -> None:
     import numpy as np
-    import psutil
 
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Fitted, Progress
@@ -71,10 +70,8 @@ def main(said: str) -> None:
         method, arguments, steps=STEPS, batch_size=batch, device="cpu", precision="fp32"
     )
     limit = MemoryBudget("cpu", int(budget * 1024 * MB), 1024 * MB)
-    before = psutil.Process().memory_info().rss
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     told: dict[str, object] = {"how": "", "seconds": 0}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, added() as mb:
         start = time.process_time()
         try:
             output = Path(folder) / "c.safetensors"
@@ -87,9 +84,7 @@ def main(said: str) -> None:
                         told["seconds"] = (time.process_time() - start) / done
         except DeviceError as error:
             told["how"] = str(error)
-    status = Path("/proc/self/status").read_text()
-    most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    told["measured"] = (most - before) / MB
+    told["measured"] = mb[0]
     print(json.dumps(told))
 
 

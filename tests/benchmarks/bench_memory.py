@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from common import MB, child, sample, unet
+from common import MB, added, child, sample, unet
 from rich.table import Table
 
 METHODS = ("plain", "scpseg", "sgnet", "glnet", "isdnet", "ehsnet")
@@ -64,7 +64,6 @@ def _rows(table: Table, image: Path | None, path: Path) -> None:
 
 def main(image: str, path: str, budget: str) -> None:
     import numpy as np
-    import psutil
 
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import BlockDone, Planned
@@ -90,10 +89,10 @@ def main(image: str, path: str, budget: str) -> None:
     region = Roi(0, 0, *(min(SIDE, n) for n in opened.shape))
     settings = SegmentSettings(device="cpu", region=region)
     said: dict[str, object] = {"said": 0, "seconds": 0, "measured": 0}
-    with LabelStore.create(None, opened, checkpoint.card.legend) as store:
-        process = psutil.Process()
-        before = process.memory_info().rss
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    with (
+        LabelStore.create(None, opened, checkpoint.card.legend) as store,
+        added() as mb,
+    ):
         start = time.monotonic()
         events = segment(opened, checkpoint, store, settings, limit)
         try:
@@ -107,9 +106,7 @@ def main(image: str, path: str, budget: str) -> None:
                         events.close()
         except DeviceError as error:
             said["plan"] = str(error)
-    status = Path("/proc/self/status").read_text()
-    most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    said["measured"] = (most - before) / MB
+    said["measured"] = mb[0]
     print(json.dumps(said))
 
 

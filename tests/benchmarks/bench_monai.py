@@ -10,14 +10,13 @@ Needs ``pip install monai``; nothing else here does.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from common import MB, tiled, unet
+from common import added, child, tiled, unet
 from rich.table import Table
 
 SIDES = (4096, 8192)
@@ -36,7 +35,10 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
         for side in SIDES:
             file = tiled(Path(folder) / f"{side}.tif", side, "jpeg")
             for overlap in (0, 64) if side == SIDES[0] else (0,):
-                found = {w: _child(w, file, overlap) for w in ("MONAI", "segment")}
+                found = {
+                    who: child(__file__, who, str(file), str(overlap))
+                    for who in ("MONAI", "segment")
+                }
                 for who, (seconds, cpu, memory) in found.items():
                     table.add_row(
                         f"{side:,} x {side:,}",
@@ -52,15 +54,7 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     return table
 
 
-def _child(who: str, file: Path, overlap: int) -> tuple[float, float, float]:
-    command = [sys.executable, "-W", "ignore", __file__, who, str(file), str(overlap)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, cpu, memory = json.loads(done.stdout.splitlines()[-1])
-    return seconds, cpu, memory
-
-
 def main(who: str, file: str, overlap: str) -> None:
-    import psutil
     import torch
 
     from napari_uhrseg.engine.device import running
@@ -103,14 +97,11 @@ def main(who: str, file: str, overlap: str) -> None:
                 for _ in segment(opened, network, store, settings):
                     pass
 
-    before = psutil.Process().memory_info().rss
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    start, used = time.monotonic(), time.process_time()
-    job()
-    seconds, used = time.monotonic() - start, time.process_time() - used
-    status = Path("/proc/self/status").read_text()
-    most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    print(json.dumps((seconds, used, (most - before) / MB)))
+    with added() as mb:
+        start, used = time.monotonic(), time.process_time()
+        job()
+        seconds, used = time.monotonic() - start, time.process_time() - used
+    print(json.dumps((seconds, used, mb[0])))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import json
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 MB = 1024 * 1024
@@ -31,6 +34,25 @@ def child(file: str, *arguments: str) -> Any:
 def peak_bytes() -> int:
     """The most memory this process has held so far (Linux counts in KB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def added() -> Iterator[list[float]]:
+    """The MB that this process holds at most meanwhile, above what it held before.
+
+    Known at the end; resident memory, of Linux.
+    """
+    import psutil
+
+    found = [0.0]
+    before = psutil.Process().memory_info().rss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    try:
+        yield found
+    finally:
+        status = Path("/proc/self/status").read_text()
+        most = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        found[0] = (most - before) / MB
 
 
 def tiled(path: Path, side: int, compression: str | None) -> Path:
