@@ -8,4 +8,6 @@ cd "$(dirname "$0")"
 setup test
 # on a busy machine a network's threads wait for each other, and tests for minutes
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-under_xvfb .venv/bin/python -m pytest "$@"
+# each process has an unseen display of its own
+env -u WAYLAND_DISPLAY QT_QPA_PLATFORM=xcb .venv/bin/python -m pytest \
+    --numprocesses auto --maxprocesses 4 --dist loadfile "$@"

@@ -85,12 +85,7 @@ def test_what_is_ready_is_not_installed_again(machine, tmp_path):
         check=True,
     ).stdout.strip()
     (venv / ".ready-dev").write_text(f"{sums} {tmp_path / 'checkout'}\n")
-    done = machine(
-        dpkg='echo "Status: install ok installed"',
-        apt_get="exit 1",
-        xvfb_run='while [ "$1" = -a ] || [ "$1" = -s ]; do '
-        '[ "$1" = -s ] && shift; shift; done; "$@"',
-    )
+    done = machine(dpkg='echo "Status: install ok installed"', apt_get="exit 1")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "python -m pytest"
+    assert done.stdout.splitlines()[-1].startswith("python -m pytest ")
     assert "Installing" not in done.stderr
