@@ -225,7 +225,10 @@ def batches(
 def sample(
     source: SampleSource, spec: InputSpec, seed: int, step: int, index: int
 ) -> Batch:
-    """One window with its views and target, flipped, turned and jittered."""
+    """One window with its views and target, flipped, turned and jittered.
+
+    Views are as :func:`read_views` gives them, channels last in memory.
+    """
     rng = np.random.default_rng((seed, step, index))
     scene, window = source.draw(rng, spec.window)
     views = spec.views
@@ -236,7 +239,13 @@ def sample(
         shift = int(rng.integers(-half, half + 1)), int(rng.integers(-half, half + 1))
     batch = scene.inputs([window], spec, shift)
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    change = Jitter.drawn(rng)
+    jitter = Jitter.drawn(rng)
+
+    def changed(view: torch.Tensor) -> torch.Tensor:
+        bands = np.array(view[0].numpy(), order="C")  # arithmetic on rows of pixels
+        jitter(bands, spec)
+        bands_last = turned(np.moveaxis(bands, 0, -1), turns, flip)
+        return torch.from_numpy(bands_last).permute(2, 0, 1)[None]
 
     def target(roi: Roi) -> torch.Tensor:
         labels = turned(scene.labels(roi), turns, flip)
@@ -244,12 +253,7 @@ def sample(
 
     around = covered(window, views[moved[0]]).shift(*shift) if moved else None
     return Batch(
-        views={
-            name: torch.from_numpy(
-                change(turned(view[0].numpy(), turns, flip), spec)[None]
-            )
-            for name, view in batch.views.items()
-        },
+        views={name: changed(view) for name, view in batch.views.items()},
         boxes={
             name: turned_boxes(boxes, batch.views[name].shape[-1], turns, flip)
             for name, boxes in batch.boxes.items()
@@ -275,9 +279,9 @@ def joined(parts: Sequence[Batch]) -> Batch:
 
 
 def turned(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
-    """The last two axes turned by quarters, then mirrored left to right."""
-    array = np.rot90(array, turns, axes=(-2, -1))
-    return np.ascontiguousarray(array[..., ::-1] if flip else array)
+    """A copy of (h, w, ...) turned by quarters, then mirrored left to right."""
+    array = np.rot90(array, turns)
+    return np.array(array[:, ::-1] if flip else array, order="C")
 
 
 def turned_boxes(
@@ -306,31 +310,29 @@ class Jitter:
         brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
         return cls(float(brightness), float(contrast), float(saturation))
 
-    def __call__(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
-        """Applied in value space to a normalised (C, h, w) view.
+    def __call__(self, view: npt.NDArray, spec: InputSpec) -> None:
+        """Applied in value space to a normalised (C, h, w) view, in place.
 
         Pixels that are 0 in every band, the mark of no data, stay 0.
         """
-        mean = np.asarray(spec.mean, np.float32)[:, None, None]
-        std = np.asarray(spec.std, np.float32)[:, None, None]
+        mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
+        nothing = (view == 0).all(axis=0)
+        average = float(np.mean(view.mean((1, 2)) * std + mean))
+        centre = np.float32(self.brightness * (1 - self.contrast) * average)
         gain = np.float32(self.brightness * self.contrast)
-        centre = np.float32(
-            self.brightness
-            * (1 - self.contrast)
-            * float((view.mean((1, 2), keepdims=True) * std + mean).mean())
-        )
         blend = np.float32(self.saturation if spec.channels == 3 else 1)
         # value' = gain (blend value + (1 - blend) grey) + centre, put in terms of view
-        shift = (gain * blend * mean + centre - mean) / std
-        changed = view * (gain * blend) + shift
+        grey = np.zeros_like(view[0])
         if blend != 1:
-            grey = (view * (std / 3)).sum(0) + mean.mean()
-            for band in range(3):
-                changed[band] += grey * (gain * (1 - blend) / std[band])
-        nothing = ~view.any(axis=0)
-        if nothing.any():
-            changed[:, nothing] = 0
-        return cast("npt.NDArray", changed)
+            for band, spread in zip(view, std, strict=True):
+                grey += band * (spread / 3)
+            grey += mean.mean()
+            grey *= gain * (1 - blend)
+        shift = gain * blend * mean + centre - mean
+        for band, spread, more in zip(view, std, shift, strict=True):
+            band *= gain * blend
+            band += (grey + more) / spread
+        view[:, nothing] = 0
 
 
 class InMemory:
