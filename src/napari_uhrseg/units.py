@@ -65,3 +65,8 @@ def format_area(area: float, unit: str) -> str:
             area, unit = area / factor, name
             break
     return f"{area:,.3g} {unit}" if area < 1000 else f"{area:,.0f} {unit}"
+
+
+def counted(number: int, what: str) -> str:
+    """``1 window``, ``2 windows``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

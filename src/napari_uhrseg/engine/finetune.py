@@ -33,7 +33,7 @@ from napari_uhrseg.engine.job import Stop, Stopped, interruptible
 from napari_uhrseg.engine.judging import LEARNT, SELECTING, Judge, verdict
 from napari_uhrseg.engine.keeping import WAY, Keeping, odds
 from napari_uhrseg.engine.learncost import fitting
-from napari_uhrseg.engine.lesson import Lesson, counted, gather, told
+from napari_uhrseg.engine.lesson import Lesson, gather, told
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.trainer import (
     Course,
@@ -50,6 +50,7 @@ from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
 from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
 from napari_uhrseg.types.learning import FIRST, QUICK
+from napari_uhrseg.units import counted
 
 __all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
 

@@ -16,6 +16,7 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Roi
+from napari_uhrseg.units import counted
 
 FEW = 5  # windows of a class that teach little
 SPLIT = 0  # decides the held-out places: the same whatever a training's seed
@@ -135,8 +136,3 @@ def told(source: Corrected) -> Lesson:
         warnings=tuple(warnings),
         honest=source.honest,
     )
-
-
-def counted(number: int, what: str) -> str:
-    """``1 window``, ``2 windows``."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")

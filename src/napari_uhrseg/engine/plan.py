@@ -21,7 +21,7 @@ from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
-from napari_uhrseg.units import format_bytes, format_seconds
+from napari_uhrseg.units import counted, format_bytes, format_seconds
 
 PATIENCE = 1.0  # seconds of network time a block may take
 MAX_BLOCK = 8  # chunks a side
@@ -90,14 +90,15 @@ class Plan:
     def summary(self) -> str:
         """One line for the person: windows, time, memory, batch and device."""
         e = self.estimate
-        what = "windows"
+        what = counted(self.windows, "window")
         if isinstance(self.grid, FrameGrid):
             height, width = self.grid.fed
-            what = f"frames of {width:,} x {height:,} pixels"
+            what = counted(self.windows, "frame")
+            what += f" of {width:,} x {height:,} pixels"
             if self.sized.rows is not None:
                 what += f" in bands of {self.sized.rows} rows"
         return (
-            f"{self.windows:,} {what}, about {format_seconds(e.seconds)}, "
+            f"{what}, about {format_seconds(e.seconds)}, "
             f"{format_bytes(e.device_bytes)} on {self.device.name} "
             f"(batch {self.run.batch_size}, {self.run.precision}), "
             f"{format_bytes(e.disk_bytes)} on disk"
