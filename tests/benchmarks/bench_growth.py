@@ -54,7 +54,6 @@ def main(side: int) -> None:
     from napari_uhrseg.types import (
         Card,
         InputSpec,
-        Legend,
         Recipe,
         SegmentSettings,
         Stage,
@@ -84,14 +83,13 @@ def main(side: int) -> None:
             return np.asarray(self.tile[y[:, None], x])
 
     torch.manual_seed(0)
-    legend = Legend(CLASSES)
-    model = OneLayer(len(legend)).eval()
-    card = Card("plain", {}, legend, model.spec, name="one layer")
+    model = OneLayer(len(CLASSES)).eval()
+    card = Card("plain", {}, CLASSES, model.spec, name="one layer")
     checkpoint = Checkpoint(model, card, "one layer", Path("one layer"))
     image = Image.from_array(Virtual(), name="virtual", rgb=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.zarr"
-        with LabelStore.create(path, image, legend) as store, added() as memory:
+        with LabelStore.create(path, image, CLASSES) as store, added() as memory:
             events = segment(image, checkpoint, store, SegmentSettings("cpu"))
             planned = next(events)
             assert isinstance(planned, Planned)

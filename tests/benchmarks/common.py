@@ -81,12 +81,11 @@ def unet(window: int = 256) -> Checkpoint:
     from napari_uhrseg.models.checkpoint import Checkpoint
     from napari_uhrseg.models.plain import Plain
     from napari_uhrseg.samples.world import CLASSES
-    from napari_uhrseg.types import Card, Legend
+    from napari_uhrseg.types import Card
 
     torch.manual_seed(0)
-    legend = Legend(CLASSES)
     how = {"architecture": "Unet", "encoder": "resnet34", "window": window}
-    model = Plain(len(legend), **how).eval()
+    model = Plain(len(CLASSES), **how).eval()
     model.to(memory_format=torch.channels_last)
-    card = Card("plain", how, legend, model.spec, name="U-Net, ResNet-34")
+    card = Card("plain", how, CLASSES, model.spec, name="U-Net, ResNet-34")
     return Checkpoint(model, card, f"unet-{window}", Path("U-Net, ResNet-34"))

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from correcting import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from napari_uhrseg.engine.cost import bytes_per_window
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Fitted
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune, fresh
+from napari_uhrseg.engine.folders import FolderSource
 from napari_uhrseg.engine.keeping import Keeping
 from napari_uhrseg.engine.learncost import (
     KERNELS,
@@ -23,7 +26,9 @@ from napari_uhrseg.engine.learncost import (
     Sample,
     bytes_per_sample,
     fitting,
+    standing,
 )
+from napari_uhrseg.engine.memory import CACHE
 from napari_uhrseg.engine.recompute import recomputed
 from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.errors import DeviceError
@@ -125,8 +130,8 @@ def test_less_is_held_where_blocks_are_computed_twice(method):
 def test_a_step_never_takes_more_than_the_budget(wanted, sizes, room, main, device):
     """Whatever a sample costs: parts of two or more, that fit and make up the step."""
     model = network("plain")
-    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
-    held = 4 * weights + (learncost.CUDA_CONTEXT if device != "cpu" else 0)
+    held = standing(model, wanted, device, taught=False)
+    held += CACHE[1] if device == "cpu" else 0
     here = dict(zip([(False, False), (True, False), (True, True)],
                      sorted(sizes, reverse=True), strict=True))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -205,7 +210,7 @@ def tuned(net, corrected, output, budget, how=FEW):
 
 def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
     net = checkpoint(tmp_path)
-    weights = sum(t.nbytes for t in [*net.model.parameters(), *net.model.buffers()])
+    held = standing(net.model, 6, "cpu", taught=True) + CACHE[1]
     answer = bytes_per_window(net.model)
     whole, twice = (
         bytes_per_sample(net.model, Fit(2, t), (), True).device + answer
@@ -214,9 +219,7 @@ def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
     assert twice < 0.9 * whole
 
     def budget(samples: float, each: int) -> MemoryBudget:
-        return MemoryBudget(
-            "cpu", int(6 * weights + KERNELS * samples * each) + 1, 1 << 30
-        )
+        return MemoryBudget("cpu", int(held + KERNELS * samples * each) + 1, 1 << 30)
 
     made = [
         tuned(net, corrected, tmp_path / f"{n}.safetensors", limit)
@@ -236,10 +239,10 @@ def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
 
 def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
     net = checkpoint(tmp_path)
-    weights = sum(t.nbytes for t in [*net.model.parameters(), *net.model.buffers()])
+    held = standing(net.model, 16, "cpu", taught=True) + CACHE[1]
     each = bytes_per_sample(net.model, Fit(2, True), (), True).device
     each += bytes_per_window(net.model)
-    limit = MemoryBudget("cpu", int(6 * weights + KERNELS * 4.5 * each), 1 << 30)
+    limit = MemoryBudget("cpu", int(held + KERNELS * 4.5 * each), 1 << 30)
     chosen = replace(FEW, batch_size=16)
     _, fitted = tuned(net, corrected, tmp_path / "c.safetensors", limit, chosen)
     assert fitted.how == "16 samples a step, 4 at a time, layers computed twice"
@@ -264,3 +267,25 @@ def test_a_new_network_with_the_papers_losses_learns_from_strokes(method, tmp_pa
         for _ in fine_tune(image, new, store, output, replace(FEW, batch_size=2)):
             pass
     assert load_checkpoint(output).card.parent is None
+
+
+def test_decoded_scenes_count_and_chunks_are_given_up_first(tmp_path):
+    model = network("plain")
+    each = KERNELS * bytes_per_sample(model, Fit(4)).device
+    held = standing(model, 4, "cpu", taught=False) + 4 * each
+
+    def fit(room: float) -> Fit:
+        budget = MemoryBudget("cpu", int(held + room), 1 << 30)
+        return fitting(model, replace(model.recipe, batch_size=4), budget)[1]
+
+    assert fit(CACHE[0] + 1) == Fit(4, cache=CACHE[0])
+    assert fit(CACHE[0] - 1) == fit(CACHE[1] + 1) == Fit(4, cache=CACHE[1])
+    assert fit(CACHE[1] - 1).recomputes
+
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", pixels, photometric="rgb")
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", pixels[..., 0])
+    source = FolderSource(tmp_path / "images", tmp_path / "masks", held_out=0)
+    assert source.held == 64 * 96 * (3 + 1 + 1)  # bands, what is valid, classes

@@ -124,9 +124,14 @@ def train(
     """
     with err.status("Loading torch and looking at the masks"):
         from napari_uhrseg.engine.folders import FolderSource, read_classes
+        from napari_uhrseg.engine.samples import CACHE
         from napari_uhrseg.engine.train import CardText, TrainSettings
         from napari_uhrseg.engine.train import train as engine
 
+        budget = make_budget(device, memory_budget) if memory_budget else None
+        cache = CACHE
+        if budget is not None and budget.device == "cpu":
+            cache = min(CACHE, budget.device_bytes // 4)
         labelled = FolderSource(
             images,
             masks,
@@ -134,8 +139,8 @@ def train(
             ignore or None,
             held_out=parse_validate(validate),
             seed=seed,
+            cache=cache,
         ).balanced(balance)
-    budget = make_budget(device, memory_budget) if memory_budget else None
     learned = ", ".join(scene.name for scene in labelled.training)
     settings = TrainSettings(
         model=model,

@@ -44,6 +44,11 @@ class Mask:
             parts = [self._indexed(roi) for roi in _strips(image.shape)]
             self._array = np.concatenate(parts)
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return 0 if self._array is None else self._array.nbytes
+
     def read(self, roi: Roi) -> Labels:
         """(h, w) uint8 class indices; 255 outside the image and where unknown."""
         found = np.full((roi.height, roi.width), IGNORED, np.uint8)

@@ -18,7 +18,8 @@ from napari_uhrseg.engine.cost import (
     without_numbers,
 )
 from napari_uhrseg.engine.device import MemoryBudget
-from napari_uhrseg.engine.memory import CUDA_CONTEXT
+from napari_uhrseg.engine.memory import CACHE, CUDA_CONTEXT, PROGRAM
+from napari_uhrseg.engine.readahead import DEPTH
 from napari_uhrseg.engine.recompute import recomputed
 from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.errors import DeviceError
@@ -60,11 +61,14 @@ class Fit:
         Whether blocks keep only what goes in, and run again for their gradient.
     offloads
         Whether what is kept lies in main memory; on a GPU.
+    cache
+        Bytes of decoded chunks of images that are kept, at most.
     """
 
     at_once: int
     recomputes: bool = False
     offloads: bool = False
+    cache: int = CACHE[0]
 
     def summary(self, batch: int) -> str:
         """Of steps of so many samples."""
@@ -114,10 +118,10 @@ def fitting(
 ) -> tuple[int, Fit]:
     """The samples of a step, and how they are worked within a budget.
 
-    The recipe's, at once where there is room; else blocks are recomputed; else on a
-    GPU what is kept lies in main memory; else gradients add up over parts of two
-    samples or more, whose normalisation sees fewer. An odd step has one sample less
-    where there is room for two at a time.
+    The recipe's, at once where there is room; else on a CPU fewer chunks of images are
+    kept; else blocks are recomputed; else on a GPU what is kept lies in main memory;
+    else gradients add up over parts of two samples or more, whose normalisation sees
+    fewer. An odd step has one sample less where there is room for two at a time.
 
     Parameters
     ----------
@@ -130,11 +134,10 @@ def fitting(
         Not even two samples fit.
     """
     wanted, cuda = recipe.batch_size, budget.device.startswith("cuda")
-    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
-    held = COPIES * weights + (CUDA_CONTEXT if cuda else 0)
+    held = standing(model, wanted, budget.device, taught=teacher is not None)
+    caches = CACHE if budget.device == "cpu" else (0,)
     answer = 0
     if teacher is not None:
-        held += TEACHING * weights
         answer = bytes_per_window(teacher, _frame(teacher))
     ways = [Fit(wanted)]
     if budget.device != "mps":  # whose random numbers cannot be had a second time
@@ -143,15 +146,17 @@ def fitting(
     for way in ways:
         cost = bytes_per_sample(model, way, recipe.stages, teacher is not None)
         each = KERNELS * (cost.device + answer)
-        room = int((budget.device_bytes - held) / each)
-        if way.offloads:
-            room = min(room, budget.host_bytes // max(1, cost.host))
-        if room >= wanted:
-            return wanted, way
-        tried.append((room, way, each))
+        for cache in caches:
+            room = int((budget.device_bytes - held - cache) / each)
+            if way.offloads:
+                room = min(room, budget.host_bytes // max(1, cost.host))
+            found = replace(way, cache=cache or CACHE[0])
+            if room >= wanted:
+                return wanted, found
+        tried.append((room, found, each))
     room, way, each = max(tried, key=lambda found: found[0])
     if room < LEAST:
-        needed = int(held + LEAST * each)
+        needed = int(held + caches[-1] + LEAST * each)
         raise DeviceError(
             f"Learning takes {format_bytes(needed)} on {budget.device}, and the "
             f"budget is {format_bytes(budget.device_bytes)}.",
@@ -162,6 +167,28 @@ def fitting(
         wanted -= 1
         parts = wanted // LEAST
     return wanted, replace(way, at_once=-(-wanted // parts))
+
+
+def standing(model: Segmenter, batch: int, device: str, *, taught: bool) -> int:
+    """What learning holds of a device's memory whatever a sample takes, in bytes.
+
+    Weights with all that belongs to them, batches on their way, the program.
+    """
+    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
+    held = (COPIES + TEACHING * taught) * weights
+    fed = batch * _fed(model)
+    if device == "cpu":
+        return held + PROGRAM + (DEPTH + 2) * fed
+    return held + fed + (CUDA_CONTEXT if device.startswith("cuda") else 0)
+
+
+def _fed(model: Segmenter) -> int:
+    """Bytes of a sample's views and targets."""
+    spec, meta = model.spec, torch.device("meta")
+    views = empty_batch(spec, 1, _frame(model), meta).views.values()
+    around = [v.extent for v in spec.views.values() if v.off_centre]
+    sides = [spec.window, *(n for n in around[:1] if isinstance(n, int))]
+    return sum(v.nbytes for v in views) + sum(8 * side**2 for side in sides)
 
 
 class Sample(NamedTuple):

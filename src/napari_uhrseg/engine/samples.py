@@ -145,6 +145,13 @@ class Scenes:
         places = class_places(self.training) if self.balance > 0 else ()
         object.__setattr__(self, "_places", places)
 
+    @property
+    def held(self) -> int:
+        """Bytes of scenes and targets that lie decoded in memory."""
+        scenes = (*self.training, *self.held_out)
+        kept = [part for scene in scenes for part in (scene.image, scene.target)]
+        return sum(getattr(part, "held", 0) for part in kept)
+
     def balanced(self, share: float) -> "Scenes":
         """The same scenes, that share of windows drawn class by class."""
         if not 0 <= share <= 1:
@@ -344,6 +351,11 @@ class InMemory:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._image, name)
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return sum(array.nbytes for array in self._pixels)
 
     def read(
         self,

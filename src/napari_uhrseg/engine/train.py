@@ -104,6 +104,8 @@ def _course(
     limit = budget or replace(
         MemoryBudget.default(found.id), device_bytes=int(FREE * free_bytes(found))
     )
+    if budget is not None and found.id == "cpu":  # else what is free leaves them out
+        limit = replace(budget, device_bytes=budget.device_bytes - source.held)
     size, fit = fitting(model, recipe, limit)
     schedule = Schedule(replace(recipe, batch_size=size))
     how = Cover.of(model.spec, fit.at_once, device, precision)

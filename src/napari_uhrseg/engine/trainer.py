@@ -43,6 +43,7 @@ from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.samples import SampleSource, batches
 from napari_uhrseg.errors import DeviceError, TrainingError
+from napari_uhrseg.io.chunks import CACHE
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Card
@@ -182,7 +183,7 @@ class Trainer:
 
     def run(self, stop: Stop | None = None) -> Iterator[TrainEvent]:
         """Train to the end; where ``stop()`` is true, end as if closed."""
-        with interruptible(self.model, stop):
+        with interruptible(self.model, stop), CACHE.limited(self.course.fit.cache):
             try:
                 yield from self._run()
             except Stopped:
