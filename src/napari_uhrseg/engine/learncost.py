@@ -154,9 +154,10 @@ def fitting(
             if room >= wanted:
                 return wanted, found
         tried.append((room, found, each))
-    room, way, each = max(tried, key=lambda found: found[0])
+    room, way, _ = max(tried, key=lambda found: found[0])
     if room < LEAST:
-        needed = int(held + caches[-1] + LEAST * each)
+        least = min(each for _, _, each in tried)
+        needed = int(held + caches[-1] + LEAST * least)
         raise DeviceError(
             f"Learning takes {format_bytes(needed)} on {budget.device}, and the "
             f"budget is {format_bytes(budget.device_bytes)}.",
