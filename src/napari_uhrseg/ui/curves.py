@@ -101,6 +101,7 @@ class Curves(QWidget):
                     symbolPen=None,
                 )
             )
+        self.miou.setLimits(yMin=-2, yMax=102)  # of percent, with room for the points
         self.loss.getAxis("bottom").setStyle(showValues=False)
         self.loss.getAxis("bottom").setHeight(8)
         grid = self._ground.ci.layout
