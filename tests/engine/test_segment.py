@@ -1,5 +1,6 @@
 """What the issue promises of a run, with real arithmetic and real stores."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
+    LabelsShown,
     Planned,
     Progress,
     Retried,
@@ -104,6 +106,40 @@ def test_labels_do_not_depend_on_block_size_or_order(run, picture, monkeypatch):
     order = [e.roi for e in events if isinstance(e, BlockDone)]
     assert order[0].contains(Roi(2060, 2070, 10, 10))
     assert order[-1].contains(Roi(0, 0, 10, 10))
+
+
+class SlowNet(ToyNet):
+    """64 batches of a chunk take two seconds."""
+
+    def forward(self, batch):
+        time.sleep(0.03)
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(("overlap", "same"), [(0, 1), (24, 0.95)])
+def test_a_slow_block_is_shown_as_far_as_it_has_come(tmp_path, picture, overlap, same):
+    image, checkpoint = picture(1024, 1024), make_checkpoint(SlowNet())
+    settings = replace(ONE, overlap=overlap)
+    with LabelStore.create(tmp_path / "s.zarr", image, LEGEND) as store:
+        events = segment(image, checkpoint, store, settings, BUDGET)
+        planned = next(events)
+        told = next(e for e in events if isinstance(e, LabelsShown | BlockDone))
+        assert told == LabelsShown(Roi(0, 0, 1024, 1024))
+        so_far, sure = labels_of(store), store.confidence[0][:]
+        assert 0 < (so_far > 0).mean() < 1
+        np.testing.assert_array_equal(so_far > 0, sure > 0)
+        assert store.pending(planned.plan.run).all()
+        rest = list(events)
+        assert isinstance(rest[-1], Finished)
+        there = so_far > 0
+        assert (labels_of(store)[there] == so_far[there]).mean() >= same
+        assert labels_of(store).all()
+        # what another run left stays until its turn comes
+        other = replace(settings, overlap=8)
+        events = segment(image, checkpoint, store, other, BUDGET, replace_other=True)
+        next(e for e in events if isinstance(e, LabelsShown))
+        assert labels_of(store).all()
+        events.close()
 
 
 def test_other_batch_sizes_agree_in_99_999_percent(run, picture):

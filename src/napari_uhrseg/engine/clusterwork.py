@@ -161,6 +161,9 @@ class _WindowJob(WindowJob):
     def glass(self) -> Glass | None:
         return _glass(self.image) if self.run.skip_glass else None
 
+    def is_due(self) -> bool:
+        return False  # blocks are shown by the client, when they are whole
+
 
 class _FrameJob(FrameJob):
     """Frames and cells one by one, as the client says."""

@@ -40,7 +40,7 @@ class BlockDone:
 
 @dataclass(frozen=True, slots=True)
 class LabelsShown:
-    """Labels of a frame are in the store; its seams are not blended yet."""
+    """Labels are in the store that are not final: of part of a block, or unblended."""
 
     roi: Roi
 

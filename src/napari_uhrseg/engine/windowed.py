@@ -1,5 +1,7 @@
 """Running a plan of windows: a block is done when its windows are.
 
+A block that takes long is shown as far as it has come.
+
 ::
 
     read-ahead thread              the generator (caller's thread)      writing thread
@@ -13,9 +15,10 @@
 """
 
 import math
+import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +36,7 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
+    LabelsShown,
     Retried,
     SegmentEvent,
 )
@@ -46,6 +50,7 @@ from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined
 from napari_uhrseg.types import Labels, Mask, Roi
 
+EVERY = 2.0  # seconds between two looks at a block that is not finished
 OPEN = 2  # blocks whose logits are held at once: the one being read, one before it
 
 
@@ -54,14 +59,15 @@ class _Block:
     """A block on its way.
 
     ``valid``: (h, w) bool, its run pixels that hold image and lie in a window that is
-    run; None where all do. ``windows`` are still to be read, ``skipped`` is how many
-    need no network.
+    run; None where all do. ``windows`` are still to be read, ``labelled`` have an
+    answer, ``skipped`` is how many need no network.
     """
 
     roi: Roi
     index: int
     valid: Mask | None = None
     windows: deque[Roi] = field(default_factory=deque)
+    labelled: list[Roi] = field(default_factory=list)
     skipped: int = 0
     error: str = ""
 
@@ -116,6 +122,7 @@ class WindowJob(Job):
         threads = 1
         if self.device.type == "cpu":
             threads = work.threads or torch.get_num_threads()
+        self._shown = -math.inf  # when labels were last put away
         self.passes = Passes(self.logits, self.batch_size, threads)
         if self.passes.parts > 1:
             self._threads = 1  # what is left for this one makes labels
@@ -134,7 +141,7 @@ class WindowJob(Job):
         items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
         with (
             closing(items),
-            closing(WriteBehind[BlockDone]()) as writing,
+            closing(WriteBehind[BlockDone | LabelsShown]()) as writing,
             self.passes,
         ):
             for item, begun in self._begun(items):
@@ -160,6 +167,13 @@ class WindowJob(Job):
                     # popped here, so that nothing holds the logits any longer
                     write = self._finish(block, mergers.pop(block.roi, None))
                     writing.submit(write, event)
+                    self._shown = time.monotonic()
+                if item.steps and self.is_due():
+                    block = item.steps[-1].block
+                    if block.roi in mergers:
+                        write = self._so_far(block, mergers[block.roi])
+                        writing.submit(write, LabelsShown(block.roi))
+                        self._shown = time.monotonic()
                 yield from writing.written(most=1)
             yield from writing.written()
         yield Finished(self.run, done, failed, self.seconds())
@@ -217,10 +231,7 @@ class WindowJob(Job):
             return _Block(roi, index, skipped=len(windows), error=str(error))
         block.skipped = len(windows) - len(block.windows)
         if block.skipped and block.windows:
-            answered = np.zeros((region.height, region.width), bool)
-            for window in block.windows:
-                here = window.intersect(region).shift(-region.y, -region.x).slices
-                answered[here] = True
+            answered = self._covered(region, block.windows)
             valid = answered if valid is None else valid & answered
         block.valid = valid
         return block
@@ -329,7 +340,10 @@ class WindowJob(Job):
                 continue
             at = 0
             for (roi, before), group in groupby(part, lambda s: (s.block.roi, s.kept)):
-                places = [step.window for step in group]
+                places = []
+                for step in group:
+                    places.append(step.window)
+                    step.block.labelled.append(step.window)
                 if before:
                     for place in places:
                         one = kept[place].to(self.device)
@@ -386,6 +400,43 @@ class WindowJob(Job):
         with torch.inference_mode():
             labels, confidence = merger.finish()
         return partial(self._put_away, block, merger.region, labels, confidence)
+
+    def is_due(self) -> bool:
+        """Whether the person has waited long for labels: at once for the first."""
+        return time.monotonic() - self._shown > EVERY
+
+    def _so_far(self, block: _Block, merger: Merger | Mosaic) -> Callable[[], None]:
+        """The labels of a block's windows up to now; its chunks stay pending."""
+        region = merger.region
+        with torch.inference_mode():
+            labels, confidence = merger.finish()
+        known = self._covered(region, block.labelled)
+        if block.valid is not None:
+            known &= block.valid
+        labels, confidence, here = (
+            self.at_level0(a, block.roi, region).copy()
+            for a in (self.ids[labels], confidence, known.view(np.uint8))
+        )
+
+        def write() -> None:
+            before = self.stored(block.roi)
+            self.write(
+                block.roi,
+                np.where(here, labels, before.labels),
+                np.where(here, confidence, before.confidence),
+                "unfinished",
+            )
+
+        return write
+
+    @staticmethod
+    def _covered(region: Roi, windows: Iterable[Roi]) -> Mask:
+        """(h, w) bool: the pixels of a region that lie in one of the windows."""
+        found = np.zeros((region.height, region.width), bool)
+        for window in windows:
+            here = window.intersect(region).shift(-region.y, -region.x).slices
+            found[here] = True
+        return found
 
     def _put_away(
         self, block: _Block, region: Roi, labels: Labels, confidence: Labels
