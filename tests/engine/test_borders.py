@@ -188,6 +188,8 @@ def test_blocks_that_cannot_be_read_cost_their_neighbours_nothing(
     )
     assert failed == before != set()
     same(kept, without)
+    for roi in failed:  # what was shown of it is taken back
+        assert not kept.prediction[0][roi.slices].any()
 
 
 def test_glass_and_nodata_are_skipped_as_without(room):

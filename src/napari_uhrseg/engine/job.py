@@ -208,9 +208,9 @@ class Job(ABC):
         nothing = np.zeros((roi.height, roi.width), np.uint8)
         self.write(roi, nothing, nothing, "empty")
 
-    def write_failed(self, roi: Roi) -> None:
-        """A block that could not be read keeps the labels it had."""
-        before = self.stored(roi)
+    def write_failed(self, roi: Roi, before: Block | None = None) -> None:
+        """A block that could not be read keeps the labels it had, or gets them back."""
+        before = before or self.stored(roi)
         self.write(roi, before.labels, before.confidence, "failed")
 
     def stored(self, roi: Roi) -> Block:

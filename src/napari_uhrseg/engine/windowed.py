@@ -48,7 +48,7 @@ from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.writebehind import WriteBehind
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined
-from napari_uhrseg.types import Labels, Mask, Roi
+from napari_uhrseg.types import Block, Labels, Mask, Roi
 
 EVERY = 2.0  # seconds between two looks at a block that is not finished
 OPEN = 2  # blocks whose logits are held at once: the one being read, one before it
@@ -60,7 +60,8 @@ class _Block:
 
     ``valid``: (h, w) bool, its run pixels that hold image and lie in a window that is
     run; None where all do. ``windows`` are still to be read, ``labelled`` have an
-    answer, ``skipped`` is how many need no network.
+    answer, ``skipped`` is how many need no network. ``before`` is what the store held,
+    once a part was shown.
     """
 
     roi: Roi
@@ -70,6 +71,7 @@ class _Block:
     labelled: list[Roi] = field(default_factory=list)
     skipped: int = 0
     error: str = ""
+    before: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class WindowJob(Job):
         items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
         with (
             closing(items),
-            closing(WriteBehind[BlockDone | LabelsShown]()) as writing,
+            closing(WriteBehind[BlockDone | BlockFailed | LabelsShown]()) as writing,
             self.passes,
         ):
             for item, begun in self._begun(items):
@@ -157,8 +159,10 @@ class WindowJob(Job):
                     if block.error:
                         failed += 1
                         mergers.pop(block.roi, None)
-                        self.write_failed(block.roi)
-                        yield BlockFailed(block.roi, block.error)
+                        writing.submit(
+                            partial(self._give_up, block),
+                            BlockFailed(block.roi, block.error),
+                        )
                         continue
                     done += 1
                     event = BlockDone(
@@ -420,6 +424,7 @@ class WindowJob(Job):
 
         def write() -> None:
             before = self.stored(block.roi)
+            block.before = block.before or before
             self.write(
                 block.roi,
                 np.where(here, labels, before.labels),
@@ -428,6 +433,9 @@ class WindowJob(Job):
             )
 
         return write
+
+    def _give_up(self, block: _Block) -> None:
+        self.write_failed(block.roi, block.before)
 
     @staticmethod
     def _covered(region: Roi, windows: Iterable[Roi]) -> Mask:
