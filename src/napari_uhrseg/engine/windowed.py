@@ -435,6 +435,7 @@ class WindowJob(Job):
         return write
 
     def _give_up(self, block: _Block) -> None:
+        """On the writing thread: by then it is known what was there before."""
         self.write_failed(block.roi, block.before)
 
     @staticmethod
