@@ -17,10 +17,9 @@ A block that takes long is shown as far as it has come.
 import math
 import time
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, groupby
 
@@ -28,10 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.borders import Borders
 from napari_uhrseg.engine.calibrate import release
 from napari_uhrseg.engine.device import out_of_memory
-from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -41,66 +38,22 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.job import Focus, Job, Work, nearest, ranks
+from napari_uhrseg.engine.job import Focus, Job, Work
 from napari_uhrseg.engine.merge import Merger, Mosaic, make_merger, window_weights
 from napari_uhrseg.engine.passes import Answer, Passes
 from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.windowreader import (
+    Item,
+    Step,
+    WindowBlock,
+    WindowReader,
+    covered,
+)
 from napari_uhrseg.engine.writebehind import WriteBehind
-from napari_uhrseg.errors import ReadError
-from napari_uhrseg.models.base import Batch, joined
-from napari_uhrseg.types import Block, Labels, Mask, Roi
+from napari_uhrseg.models.base import Batch
+from napari_uhrseg.types import Labels, Roi
 
 EVERY = 2.0  # seconds between two looks at a block that is not finished
-OPEN = 2  # blocks whose logits are held at once: the one being read, one before it
-
-
-@dataclass(slots=True)
-class _Block:
-    """A block on its way.
-
-    ``valid``: (h, w) bool, its run pixels that hold image and lie in a window that is
-    run; None where all do. ``windows`` are still to be read, ``labelled`` have an
-    answer, ``skipped`` is how many need no network. ``before`` is what the store held,
-    once a part was shown.
-    """
-
-    roi: Roi
-    index: int
-    valid: Mask | None = None
-    windows: deque[Roi] = field(default_factory=deque)
-    labelled: list[Roi] = field(default_factory=list)
-    skipped: int = 0
-    error: str = ""
-    before: Block | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A window of a block: ``kept`` from another block, or run for this one.
-
-    ``keep``: other blocks will need it; ``instead`` of that one, which goes.
-    """
-
-    block: _Block
-    window: Roi
-    kept: bool = False
-    keep: bool = False
-    instead: Roi | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """What the read-ahead thread hands over: windows in order, of one or two blocks.
-
-    ``batch`` holds those that are to be run, None where there are none; ``ended`` are
-    the blocks that have no windows after these, ``gone`` the kept windows that no
-    block waits for any longer.
-    """
-
-    steps: tuple[_Step, ...] = ()
-    batch: Batch | None = None
-    ended: tuple[_Block, ...] = ()
-    gone: tuple[Roi, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +87,14 @@ class WindowJob(Job):
 
     def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
         blocks = self.plan.blocks(self.pending())
-        left = sum(self._count(b) for b in blocks)
+        reader = WindowReader(self, self.grid, blocks)
+        left = sum(reader.count(b) for b in blocks)
         # of what is left, so much has not been run for another block before
         share = self.plan.windows / self.plan.at_most
         seen = done = failed = 0
         mergers: dict[Roi, Merger | Mosaic] = {}
         kept: dict[Roi, Tensor] = {}
-        items = ReadAhead(self._read(blocks, focus), self.plan.sized.ahead)
+        items = ReadAhead(reader.items(focus), self.plan.sized.ahead)
         with (
             closing(items),
             closing(WriteBehind[BlockDone | BlockFailed | LabelsShown]()) as writing,
@@ -182,106 +136,11 @@ class WindowJob(Job):
             yield from writing.written()
         yield Finished(self.run, done, failed, self.seconds())
 
-    def _count(self, block: Roi) -> int:
-        return self.grid.count(self.plan.run_region(block))
-
-    # -- on the read-ahead thread -------------------------------------------
-
-    def _read(self, blocks: list[Roi], focus: Focus | None) -> Iterator[_Item]:
-        """The windows of all blocks in full batches; the last one may be short."""
-        glass = self.glass()
-        waiting = np.ones(len(blocks), bool)
-        centers = np.array([b.center for b in blocks]).reshape(-1, 2)
-        regions = [self.plan.run_region(b) for b in blocks]
-        borders = Borders(regions, self.plan.sized.kept)
-        held: list[_Block] = []  # blocks with windows still to be read
-        for _ in blocks:
-            view = focus() if focus else None
-            index = nearest(centers, waiting, view)
-            waiting[index] = False
-            reach = regions[index].grow(self.run.window - 1)
-            borders.begin(index, reach, ranks(centers, view))
-            block = self._look(blocks[index], index, glass)
-            if not block.windows:
-                yield _Item(ended=(block,), gone=borders.leave(index))
-                continue
-            held.append(block)
-            while len(held) >= OPEN or self._full(held, borders):
-                yield self._batch(held, borders)
-        while held:
-            yield self._batch(held, borders)
-
-    def _full(self, held: list[_Block], borders: Borders) -> bool:
-        """Whether the blocks held have enough windows for a batch."""
-        windows = [w for block in held for w in block.windows]
-        return borders.to_run(windows) >= self.plan.run.batch_size
-
-    def _look(self, roi: Roi, index: int, glass: Glass | None) -> _Block:
-        """A block, and those of its windows that have something to label."""
-        block = _Block(roi, index)
-        if self.outside(roi):
-            block.skipped = self._count(roi)
-            return block
-        region = self.plan.run_region(roi)
-        windows = list(self.grid.touching(region))
-        try:
-            valid = self.valid(region)
-            for window in windows:
-                here = window.intersect(region).shift(-region.y, -region.x).slices
-                there = valid is None or valid[here].any()
-                if there and not (glass and glass.only(self.level0(window))):
-                    block.windows.append(window)
-        except ReadError as error:
-            return _Block(roi, index, skipped=len(windows), error=str(error))
-        block.skipped = len(windows) - len(block.windows)
-        if block.skipped and block.windows:
-            answered = self._covered(region, block.windows)
-            valid = answered if valid is None else valid & answered
-        block.valid = valid
-        return block
-
-    def _batch(self, held: list[_Block], borders: Borders) -> _Item:
-        """Read the next windows of the blocks held; lets go of those that end."""
-        room = self.plan.run.batch_size
-        steps: list[_Step] = []
-        parts: list[Batch] = []
-        ended: list[_Block] = []
-        while held and room:
-            block = held[0]
-            run: list[Roi] = []
-            some: list[Roi] = []
-            while block.windows:
-                if block.windows[0] not in borders:
-                    if len(run) == room:
-                        break
-                    run.append(block.windows[0])
-                some.append(block.windows.popleft())
-            try:
-                if run:
-                    parts.append(self.views(run))
-                steps += [self._step(block, w, borders) for w in some]
-                room -= len(run)
-            except ReadError as error:
-                block.error = str(error)
-                block.skipped += len(some) + len(block.windows)
-                block.windows.clear()
-            if not block.windows:
-                ended.append(held.pop(0))
-        gone = tuple(w for block in ended for w in borders.leave(block.index))
-        batch = joined(parts) if parts else None
-        return _Item(tuple(steps), batch, tuple(ended), gone)
-
-    def _step(self, block: _Block, window: Roi, borders: Borders) -> _Step:
-        if window in borders:
-            return _Step(block, window, kept=True)
-        keep, instead = borders.keep(window, block.index)
-        return _Step(block, window, keep=keep, instead=instead)
-
     # -- on the caller's thread ---------------------------------------------
 
-    def _begun(self, items: ReadAhead[_Item]) -> Iterator[tuple[_Item, _Begun | None]]:
+    def _begun(self, items: ReadAhead[Item]) -> Iterator[tuple[Item, _Begun | None]]:
         """Each item, when the network is at work on the next one, if that is read."""
-        previous: tuple[_Item, _Begun | None] | None = None
+        previous: tuple[Item, _Begun | None] | None = None
         for item in items:
             this = item, self._begin(item)
             if previous is not None:
@@ -293,7 +152,7 @@ class WindowJob(Job):
         if previous is not None:
             yield previous
 
-    def _begin(self, item: _Item) -> _Begun | None:
+    def _begin(self, item: Item) -> _Begun | None:
         """The network's answer to an item's windows, where they are one batch."""
         count = sum(not step.kept for step in item.steps)
         if item.batch is None or count > self.batch_size:
@@ -308,7 +167,7 @@ class WindowJob(Job):
 
     def _forward(
         self,
-        item: _Item,
+        item: Item,
         begun: _Begun | None,
         mergers: dict[Roi, Merger | Mosaic],
         kept: dict[Roi, Tensor],
@@ -357,9 +216,7 @@ class WindowJob(Job):
                 at += len(places)
             steps, ran = steps[count:], ran + len(new)
 
-    def _keep(
-        self, steps: list[_Step], logits: Tensor, kept: dict[Roi, Tensor]
-    ) -> None:
+    def _keep(self, steps: list[Step], logits: Tensor, kept: dict[Roi, Tensor]) -> None:
         """Keep what other blocks need, (K, window, window) each, in main memory.
 
         May fail half way and be done again, in order.
@@ -396,7 +253,7 @@ class WindowJob(Job):
         return retried
 
     def _finish(
-        self, block: _Block, merger: Merger | Mosaic | None
+        self, block: WindowBlock, merger: Merger | Mosaic | None
     ) -> Callable[[], None]:
         """The labels of a finished (or empty) block; gives what puts them away."""
         if merger is None:
@@ -409,12 +266,14 @@ class WindowJob(Job):
         """Whether the person has waited long for labels: at once for the first."""
         return time.monotonic() - self._shown > EVERY
 
-    def _so_far(self, block: _Block, merger: Merger | Mosaic) -> Callable[[], None]:
+    def _so_far(
+        self, block: WindowBlock, merger: Merger | Mosaic
+    ) -> Callable[[], None]:
         """The labels of a block's windows up to now; its chunks stay pending."""
         region = merger.region
         with torch.inference_mode():
             labels, confidence = merger.finish()
-        known = self._covered(region, block.labelled)
+        known = covered(region, block.labelled)
         if block.valid is not None:
             known &= block.valid
         labels, confidence, here = (
@@ -434,21 +293,12 @@ class WindowJob(Job):
 
         return write
 
-    def _give_up(self, block: _Block) -> None:
+    def _give_up(self, block: WindowBlock) -> None:
         """On the writing thread: by then it is known what was there before."""
         self.write_failed(block.roi, block.before)
 
-    @staticmethod
-    def _covered(region: Roi, windows: Iterable[Roi]) -> Mask:
-        """(h, w) bool: the pixels of a region that lie in one of the windows."""
-        found = np.zeros((region.height, region.width), bool)
-        for window in windows:
-            here = window.intersect(region).shift(-region.y, -region.x).slices
-            found[here] = True
-        return found
-
     def _put_away(
-        self, block: _Block, region: Roi, labels: Labels, confidence: Labels
+        self, block: WindowBlock, region: Roi, labels: Labels, confidence: Labels
     ) -> None:
         """Put class indices and confidence of a region into the store."""
         labels = self.ids[labels]
