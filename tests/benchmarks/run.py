@@ -12,8 +12,8 @@ from rich.console import Console
 
 # the window first: torch must not be loaded before it (see ui/loading.py)
 ALL = (
-    "window", "painting", "opening", "speed", "learning", "precision", "monai", "seams",
-    "glnet", "memory", "frame", "learnmemory", "growth", "cluster",
+    "panel", "window", "painting", "opening", "speed", "learning", "precision", "monai",
+    "seams", "glnet", "memory", "frame", "learnmemory", "growth", "cluster",
 )  # fmt: skip
 
 

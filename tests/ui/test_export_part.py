@@ -181,13 +181,14 @@ def test_regions_from_a_file_are_counted_with_their_holes(
     assert [int(line["pixels"]) for line in lines] == [500_000, 0]
 
 
-def choose(part, name):
+def choose(part, name, qtbot):
+    qtbot.waitUntil(part.isEnabled, timeout=10_000)  # the formats are known
     part.format.setCurrentIndex(part.format.findData(name))
 
 
 def test_export_writes_what_is_shown(panel, shown, qtbot, tmp_path):
     part = panel.export
-    choose(part, "cog")
+    choose(part, "cog", qtbot)
     assert part.line.text() == str(tmp_path / "slide_labels_cog.tif")
     assert not part.simplify.isEnabled()
     qtbot.waitUntil(lambda: "no coordinate" in part.status.text(), timeout=20_000)
@@ -205,7 +206,7 @@ def test_a_target_that_exists_is_asked_about(
     target = tmp_path / "mine.geojson"
     target.write_text("mine")
     part = panel.export
-    choose(part, "qupath")
+    choose(part, "qupath", qtbot)
     part.line.setText(str(target))
     monkeypatch.setattr(QMessageBox, "exec", lambda box: 0)
     monkeypatch.setattr(QMessageBox, "clickedButton", lambda box: None)
@@ -235,7 +236,7 @@ def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pyramids.Pyramid, "squares", slow)
     part = panel.export
-    choose(part, "ome-tiff")
+    choose(part, "ome-tiff", qtbot)
     part.start.click()
     qtbot.waitUntil(lambda: part.bar.value() > 0, timeout=20_000)
     part.cancel.click()
@@ -245,7 +246,7 @@ def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
 
 def test_what_cannot_be_is_said(panel, shown, qtbot, tmp_path):
     part = panel.export
-    choose(part, "geojson")
+    choose(part, "geojson", qtbot)
     notification_manager.records.clear()
     part.start.click()
     qtbot.waitUntil(lambda: "no coordinate" in part.status.text(), timeout=20_000)

@@ -72,6 +72,27 @@ def test_tab_goes_through_all_of_it_from_top_to_bottom(unfolded, qtbot):
     assert visited == ORDER
 
 
+def test_what_has_the_keyboard_is_framed_and_nothing_else(unfolded, qtbot):
+    def framed(widget):
+        picture = widget.grab().toImage()
+        size = picture.width(), picture.height()
+        points = ((x, y) for x in range(size[0]) for y in range(size[1]))
+        return any(picture.pixelColor(*at).name() == "#e08a00" for at in points)
+
+    segment = unfolded.segment
+    chain = [
+        unfolded.findChildren(Fold)[0].heading, segment.model.model,
+        segment.model.browse, segment.form.hardware.memory, segment.output.line,
+    ]  # fmt: skip
+    for widget in chain:
+        sheet = widget.styleSheet()
+        widget.setFocus()
+        assert [framed(w) for w in chain] == [w is widget for w in chain]
+        widget.clearFocus()
+        assert widget.styleSheet() == sheet
+    assert not any(framed(w) for w in chain)
+
+
 def test_passing_through_a_line_changes_nothing(ready, qtbot):
     line = ready.segment.output.line
     line.setFocus()

@@ -15,7 +15,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.io.export import export, format_named, formats, warnings
+from napari_uhrseg.io.export import (
+    Format,
+    export,
+    format_named,
+    formats,
+    warnings,
+)
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.output import folder_of, free_name
 from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow, note, push_button
@@ -37,8 +43,6 @@ class ExportPart(QWidget):
         self._warned = True  # whether the status is what to know beforehand
         self.what = note()
         self.format = combo("What other program the labels are for.")
-        for f in formats():
-            self.format.addItem(f.title, f.name)
         self.line = QLineEdit()
         self.line.setToolTip("The file or folder that is written.")
         browse = push_button("…", "Choose where to export to.", self._browse)
@@ -83,10 +87,20 @@ class ExportPart(QWidget):
         self._timer.timeout.connect(self._look)
         self._timer.start(EVERY)
         self._labels_changed()
+        self.setEnabled(False)
 
     @property
     def format_name(self) -> str:
         return str(self.format.currentData())
+
+    def look(self) -> None:
+        """Look for the formats there are; until then none can be chosen."""
+        self._jobs.call(formats, returned=self._offer)
+
+    def _offer(self, known: tuple[Format, ...]) -> None:
+        self.setEnabled(True)
+        for f in known:
+            self.format.addItem(f.title, f.name)
 
     def _labels_changed(self) -> None:
         layer = self._shown.layer
@@ -97,6 +111,8 @@ class ExportPart(QWidget):
         self._format_changed()
 
     def _format_changed(self) -> None:
+        if not self.format.count():  # no format is known yet
+            return
         chosen = format_named(self.format_name)
         self.simplify.setEnabled(chosen.outlines)
         store = self._shown.store

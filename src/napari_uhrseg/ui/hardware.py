@@ -25,12 +25,13 @@ class Choice:
 
 
 class HardwarePart(QWidget):
-    """``device`` is None until the devices have been found."""
+    """``device`` is None until the devices have been looked for and found."""
 
     changed = Signal()
 
     def __init__(self, jobs: Jobs) -> None:
         super().__init__()
+        self._jobs = jobs
         self._choices: dict[str, Choice] = {}
         self._remote = False
         self.box = combo("torch is being loaded; this takes a moment.")
@@ -49,7 +50,10 @@ class HardwarePart(QWidget):
         self.memory.setAccessibleName("Memory budget")
         self.box.currentIndexChanged.connect(self._chosen)
         self.memory.valueChanged.connect(lambda _: self.changed.emit())
-        jobs.call(find_devices, returned=self.set_choices)
+
+    def look(self) -> None:
+        """Look for devices, which takes torch seconds."""
+        self._jobs.call(find_devices, returned=self.set_choices)
 
     @property
     def device(self) -> str | None:

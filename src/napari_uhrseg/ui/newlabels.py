@@ -112,7 +112,7 @@ class ClassRow(QWidget):
             self._paint()
 
     def _paint(self) -> None:
-        self.button.setStyleSheet(f"background-color: {self.color};")
+        self.button.setStyleSheet(f"QPushButton {{ background-color: {self.color}; }}")
 
 
 def ok_or_cancel(dialog: QDialog) -> QDialogButtonBox:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels as LabelsLayer
-from PIL import Image, ImageDraw
 
 from napari_uhrseg.types import Labels, Mask, Roi
 
@@ -96,6 +95,8 @@ class PaintLayer(LabelsLayer):
         self._end_if_over()
 
     def paint_polygon(self, points: Any, new_label: int) -> None:
+        from PIL import Image, ImageDraw
+
         super().paint_polygon(points, new_label)
         corners = np.array(points, dtype=int)[:, -2:]  # as napari rounds them
         low = np.maximum(corners.min(0), 0)

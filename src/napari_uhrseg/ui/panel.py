@@ -11,6 +11,7 @@ from napari_uhrseg.ui.classes import ClassesPart
 from napari_uhrseg.ui.correct import CorrectPart
 from napari_uhrseg.ui.export import ExportPart
 from napari_uhrseg.ui.finetune import FineTunePart
+from napari_uhrseg.ui.focus import FocusMark
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.loading import keep_triton_out, thaw, thaw_for
@@ -19,14 +20,8 @@ from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.segment import SegmentPart
 from napari_uhrseg.ui.shown import ShownLabels
 
-# napari's themes do not show where the keyboard is; orange is seen on both
-FOCUS = """
-QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
-QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
-"""
-
-
 SETTLED = 50  # ms until a part that was unfolded has its place
+DRAWN = 250  # ms until the panel is on screen: threads that import would hold that up
 
 
 def plain_viewer(napari_viewer: Any) -> Any:
@@ -45,7 +40,7 @@ class Panel(QWidget):
         super().__init__()
         viewer = plain_viewer(napari_viewer)
         self._stopped = False
-        self.setStyleSheet(FOCUS)
+        FocusMark(self)
         keep_triton_out()  # before any job imports torch
         self.jobs = Jobs(self)
         self.image = ImagePart(viewer, self.jobs)
@@ -97,6 +92,12 @@ class Panel(QWidget):
         self._sought: Fold | None = None
         self.segment.adopt()
         self._image_changed()
+        QTimer.singleShot(DRAWN, self._look)
+
+    def _look(self) -> None:
+        if not self._stopped:
+            self.segment.form.hardware.look()
+            self.export.look()
 
     def unfold(self, title: str) -> None:
         self._folds[title].heading.setChecked(True)

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 LABEL_WIDTH = 97  # of "Learning rate"
+HEADING = "QPushButton { text-align: left; padding: 3px 6px; }"
 
 
 def form_of(widget: QWidget) -> QFormLayout:
@@ -98,7 +99,7 @@ class Fold(QWidget):
         self.heading = push_button("")
         self.heading.setCheckable(True)
         self.heading.setAccessibleName(title)
-        self.heading.setStyleSheet("text-align: left; padding: 3px 6px;")
+        self.heading.setStyleSheet(HEADING)
         self.heading.toggled.connect(self._toggled)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 4)

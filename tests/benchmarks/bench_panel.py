@@ -1,0 +1,69 @@
+"""What the panel adds to napari's own start: beside an empty dock, in new processes."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from common import child
+from rich.table import Table
+
+ROUNDS = 5
+TURNS = 6  # of the event loop, until all is drawn
+STEPS = ("imported", "made", "docked", "drawn")
+
+
+def run(image: Path | None, checkpoint: Path | None) -> Table:
+    del image, checkpoint
+    found: dict[str, list[list[float]]] = {"an empty dock": [], "the panel": []}
+    child(__file__, "the panel")  # Python keeps the modules' bytecode
+    for _ in range(ROUNDS):
+        for name, rows in found.items():
+            rows.append(child(__file__, name))
+    table = Table("ms until", *STEPS, title=f"Opening: median of {ROUNDS}, and spread")
+    for name, rows in found.items():
+        columns = list(zip(*rows, strict=True))
+        table.add_row(
+            name,
+            *(f"{median(c):.0f} ({min(c):.0f} to {max(c):.0f})" for c in columns),
+        )
+    empty, panel = (median(row[-1] for row in rows) for rows in found.values())
+    table.caption = f"The panel adds {panel - empty:.0f} ms."
+    return table
+
+
+def _measure(name: str) -> list[float]:
+    """Milliseconds from the beginning to the end of each step."""
+    import napari
+    from qtpy.QtWidgets import QApplication, QWidget
+
+    viewer = napari.Viewer()
+    viewer.window.resize(1600, 1000)
+    for _ in range(30):
+        QApplication.processEvents()
+        time.sleep(0.01)
+    ends = [time.monotonic()]
+    if name == "the panel":
+        from napari_uhrseg.ui.docking import SegmentDock
+
+        ends.append(time.monotonic())
+        widget = SegmentDock(viewer)
+    else:
+        ends.append(ends[0])
+        widget = QWidget()
+        widget.setMinimumWidth(330)
+    ends.append(time.monotonic())
+    viewer.window.add_dock_widget(widget)
+    ends.append(time.monotonic())
+    for _ in range(TURNS):
+        QApplication.processEvents()
+    ends.append(time.monotonic())
+    return [1000 * (end - ends[0]) for end in ends[1:]]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_measure(sys.argv[1])) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # torch may still be loading
