@@ -52,7 +52,7 @@ def test_blocks_hold_every_pending_chunk_once_and_nothing_beyond(h, w, random):
 def test_one_line_tells_windows_time_memory_and_disk():
     line = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET).summary()
     assert "35 windows" in line
-    assert "batch 4, fp32" in line
+    assert "batch 16, fp32" in line
     assert "on disk" in line
 
 
@@ -101,12 +101,26 @@ def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):
         plans[budget] = make_plan(blank(), CHECKPOINT, SETTINGS, limit)
         assert plans[budget].estimate.device_bytes <= budget * MB
     batches = [p.run.batch_size for p in plans.values()]
-    assert batches == [1, 2, 4, 4]
+    assert batches == [1, 2, 4, 8]
     assert plans[4000].sized.cache > plans[600].sized.cache
     # a worker of a cluster is told a budget for whatever device it has
     auto, anywhere = SegmentSettings(threads=1), replace(BUDGET, device="auto")
     told = make_plan(blank(), CHECKPOINT, auto, anywhere)
     assert told.budget == replace(BUDGET, device=find_device("auto").id)
+
+
+@pytest.mark.parametrize(
+    ("window", "threads", "batch"),
+    [(64, 1, 16), (256, 2, 8), (256, 16, 16), (512, 2, 2), (1024, 4, 4)],
+)
+def test_a_cpu_s_threads_have_as_many_windows_as_their_cache_holds(
+    window, threads, batch, monkeypatch
+):
+    monkeypatch.setattr(How, "batch", lambda _, n: Measured(1, MB * n))
+    plenty = MemoryBudget("cpu", 4096 * MB, MB)
+    settings = replace(SETTINGS, threads=threads)
+    plan = make_plan(blank(), make_checkpoint(ToyNet(window)), settings, plenty)
+    assert plan.run.batch_size == batch
 
 
 def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):

@@ -64,9 +64,9 @@ class Passes:
         """Begin with a batch; the answer is (N, K, window, window)."""
         if self._pool is None:
             return lambda: self._forward(batch)
-        count = _parts(len(batch), self._threads)
-        parts = torch.arange(len(batch)).tensor_split(count)
-        futures = [self._pool.submit(self._forward, batch[part]) for part in parts]
+        each = len(batch) // _parts(len(batch), self._threads)
+        parts = [batch[i : i + each] for i in range(0, len(batch), each)]
+        futures = [self._pool.submit(self._forward, part) for part in parts]
 
         def answer() -> Tensor:
             wait(futures)  # none goes on when another one has failed

@@ -8,6 +8,7 @@ the run's precision once instead of in every forward pass, as autocast would: to
 import copy
 from collections.abc import Callable, Container, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from napari_uhrseg.models.base import Segmenter
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ACTIVATED = {"drop", "act"}  # what comes after the norm in timm's BatchNormAct2d
+_known: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 
 
 def prepared(model: Segmenter, precision: str) -> Segmenter:
@@ -35,7 +37,9 @@ def prepared(model: Segmenter, precision: str) -> Segmenter:
                 new = old.detach().to("cpu", DTYPES[precision], copy=True)
                 memo[id(old)] = nn.Parameter(new, old.requires_grad)
     ready = copy.deepcopy(model, memo).to("cpu")
-    for norm, convolution in _pairs(model).items():
+    if model not in _known:  # takes as long as some batches
+        _known[model] = _pairs(model)
+    for norm, convolution in _known[model].items():
         _fold(model, norm, convolution, ready)
     return ready.to(memory_format=torch.channels_last)
 

@@ -24,7 +24,8 @@ from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.units import format_bytes
 
-MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 4}
+MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 16}
+A_THREAD = 4 * 256**2  # pixels: calls weigh more in fewer, more leave the CPU's cache
 AHEAD = 2  # batches, or one frame
 ROWS = (1024, 512, 256, 128)  # of a frame, where it is worked in bands
 
@@ -140,8 +141,8 @@ class Sizer:
         most = MAX_BATCH[self.how.device.id.partition(":")[0]]
         if self.how.device.id != "cpu":
             return most
-        threads = self.how.threads
-        return max(threads, most // threads * threads)
+        threads, window = self.how.threads, self.how.checkpoint.card.spec.window
+        return threads * max(1, min(A_THREAD // window**2, most // threads))
 
     def _room(self, taken: Need) -> int:
         """How many windows fit half of what the budget leaves in main memory."""

@@ -38,8 +38,8 @@ class Batch:
     target: Tensor | None = None
     surrounding_target: Tensor | None = None
 
-    def __getitem__(self, index: Tensor) -> "Batch":
-        """The samples of those numbers, (n,) int64."""
+    def __getitem__(self, index: Tensor | slice) -> "Batch":
+        """The samples of those numbers, (n,) int64: a copy; of a slice, no copy."""
         return self._each(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
