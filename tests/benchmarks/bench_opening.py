@@ -43,20 +43,16 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     QApplication.processEvents()
     keep_triton_out()  # after the window has loaded Mesa, before torch
     from napari_uhrseg.engine.segment import segment
-    from napari_uhrseg.io.image import Image, open_image
+    from napari_uhrseg.io.image import open_image
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.checkpoint import load_checkpoint
-    from napari_uhrseg.samples.world import virtual_levels
     from napari_uhrseg.types import Roi, SegmentSettings
     from napari_uhrseg.ui.layers import add_image
+    from napari_uhrseg.ui.plugin import virtual_image
 
     before = peak_bytes()
     start = time.monotonic()
-    if case.isdigit():
-        levels = virtual_levels(seed=1, size=int(case))
-        image = Image.from_array(levels, name=case, rgb=True)
-    else:
-        image = open_image(case)
+    image = virtual_image(int(case)) if case.isdigit() else open_image(case)
     opened, memory_opened = time.monotonic() - start, peak_bytes() - before
     start = time.monotonic()
     add_image(viewer, image)

@@ -1,5 +1,6 @@
 """What napari is offered: readers that never raise, samples, two menu entries."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import napari_uhrseg
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.samples.world import WorldLevel
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers import check_scales
 from napari_uhrseg.ui.panel import Panel
@@ -117,7 +119,33 @@ def test_stacks_are_not_ours():
     assert get_reader(["a.tif", "b.tif"]) is None
 
 
-def test_the_virtual_sample_opens_at_once():
+@pytest.fixture
+def readers(monkeypatch):
+    """The threads that read the virtual world, which costs nothing then."""
+    threads = set()
+
+    def read(level, index):
+        threads.add(threading.current_thread())
+        return np.broadcast_to(np.uint8(90), level.shape)[index]
+
+    monkeypatch.setattr(WorldLevel, "__getitem__", read)
+    return threads
+
+
+def test_the_virtual_sample_never_computes_on_the_qt_thread(
+    make_napari_viewer, readers, qtbot
+):
+    viewer = make_napari_viewer()
+    viewer.open_sample("napari-uhrseg", "virtual")
+    (layer,) = viewer.layers
+    filled = np.asarray(layer.data[-1])
+    qtbot.waitUntil(lambda: (filled == 90).all(), timeout=20_000)
+    assert readers
+    assert threading.main_thread() not in readers
+    assert (np.asarray(layer._slice.image.raw) == 90).all()
+
+
+def test_the_virtual_sample_opens_at_once(readers):
     sample_virtual()
     start = time.perf_counter()
     ((levels, options, _),) = sample_virtual()
@@ -127,7 +155,7 @@ def test_the_virtual_sample_opens_at_once():
     assert tuple(options["units"]) == ("metre", "metre")
 
 
-def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer):
+def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer, readers):
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")
     assert len(viewer.layers) == 1

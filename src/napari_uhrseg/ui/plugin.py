@@ -70,7 +70,7 @@ def sample_orthophoto() -> list[LayerData]:
 
 def sample_virtual() -> list[LayerData]:
     """The same world at 100,000 x 100,000 pixels, computed as one looks at it."""
-    return _shown(_virtual)
+    return _shown(virtual_image)
 
 
 def sample_slide() -> list[LayerData]:
@@ -85,14 +85,29 @@ def _open_sample(name: str) -> "Image":
     return open_image(sample_path(data_dir(), name))
 
 
-def _virtual() -> "Image":
-    from napari_uhrseg.io.image import Image
-    from napari_uhrseg.samples.world import virtual_levels
+def virtual_image(size: int = 100_000) -> "Image":
+    """A square of the world, of over 2048 pixels a side.
 
-    levels = virtual_levels(VIRTUAL_SEED)
-    size = (PIXEL_SIZE, PIXEL_SIZE)
-    return Image.from_array(
-        levels, name="Virtual orthophoto", rgb=True, pixel_size=size, unit="metre"
+    Its coarsest level is to be filled in the background: napari reads that one at
+    once and on its own thread, where computing it would take seconds.
+    """
+    from napari_uhrseg.io.chunks import ArraySource, PendingLevel
+    from napari_uhrseg.io.geometry import COARSEST
+    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.samples.world import TILE, virtual_levels
+
+    levels = virtual_levels(VIRTUAL_SEED, size)
+    finer = [level for level in levels if max(level.shape) > COARSEST]
+    last = levels[len(finer)]
+    coarsest = PendingLevel(last.shape, last.dtype, (TILE, TILE, 3))
+    return Image(
+        name="Virtual orthophoto",
+        sources=[*(ArraySource(level) for level in finer), coarsest],
+        source_axes="yxs",
+        rgb_bands=(0, 1, 2),
+        fingerprint=f"world {VIRTUAL_SEED}, {size}",
+        pixel_size=(PIXEL_SIZE, PIXEL_SIZE),
+        unit="metre",
     )
 
 
