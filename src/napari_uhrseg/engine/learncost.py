@@ -17,7 +17,7 @@ from napari_uhrseg.engine.cost import (
     empty_batch,
     without_numbers,
 )
-from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.device import MemoryBudget, devices
 from napari_uhrseg.engine.memory import CACHE, CUDA_CONTEXT, PROGRAM
 from napari_uhrseg.engine.readahead import DEPTH
 from napari_uhrseg.engine.recompute import recomputed
@@ -158,10 +158,13 @@ def fitting(
     if room < LEAST:
         least = min(each for _, _, each in tried)
         needed = int(held + caches[-1] + LEAST * least)
+        names = {d.id: d.name for d in devices()}
         raise DeviceError(
-            f"Learning takes {format_bytes(needed)} on {budget.device}, and the "
-            f"budget is {format_bytes(budget.device_bytes)}.",
-            "Allow more memory, or choose a checkpoint with a smaller window.",
+            f"Two samples at a time, the fewest to learn from, take "
+            f"{format_bytes(needed)} on {names.get(budget.device, budget.device)}; "
+            f"the budget is {format_bytes(budget.device_bytes)}.",
+            f"Allow at least {format_bytes(needed)}, or begin with a checkpoint of a "
+            "smaller window or a smaller network.",
         )
     parts = -(-wanted // room)
     if wanted // parts < LEAST:
