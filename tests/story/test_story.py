@@ -3,6 +3,7 @@
 With ``--update-screenshots`` the README's pictures are taken anew on the way.
 """
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,10 @@ def take_picture(request):
     def take(viewer, name: str) -> None:
         if request.config.getoption("--update-screenshots"):
             PICTURES.mkdir(parents=True, exist_ok=True)
-            for _ in range(20):
+            end = time.monotonic() + 2  # until what was written last is shown
+            while time.monotonic() < end:
                 QApplication.processEvents()
+                time.sleep(0.01)
             viewer.screenshot(
                 str(PICTURES / f"{name}.png"), canvas_only=False, flash=False
             )

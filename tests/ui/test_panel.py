@@ -103,7 +103,9 @@ def test_pause_continue_cancel_and_go_on(viewer, ready, qtbot, monkeypatch):
     assert len(labels_in(viewer)) == 1
 
 
-def test_what_is_written_while_pausing_is_shown(viewer, ready, qtbot, monkeypatch):
+def test_what_is_written_while_pausing_is_shown_and_counted(
+    viewer, ready, qtbot, monkeypatch
+):
     begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
     pressed, submit = threading.Event(), WriteBehind.submit
 
@@ -131,6 +133,8 @@ def test_what_is_written_while_pausing_is_shown(viewer, ready, qtbot, monkeypatc
     finally:
         go_on.set()
     qtbot.waitUntil(lambda: np.any(layer._slice.image.raw), timeout=10_000)
+    first = ready.segment.legend.topLevelItem(0)
+    qtbot.waitUntil(lambda: first.text(1).endswith("%"), timeout=10_000)
     assert bar.status.text() == "Paused."
     bar.cancel.click()
     wait_for_end(ready, qtbot)

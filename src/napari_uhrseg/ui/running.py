@@ -39,7 +39,7 @@ class Running(BarJob):
         self._outcome = "Cancelled. Segment goes on where this run stopped."
         # no child: it is stopped when the window is gone, and its children with it
         self._settled = QTimer(singleShot=True, interval=WRITTEN)
-        self._settled.timeout.connect(self._refresh)
+        self._settled.timeout.connect(self._settle)
 
     def start(self, jobs: Jobs, *arguments: Any) -> None:
         """Begin; the arguments are those of ``work.run`` from the request on."""
@@ -87,6 +87,13 @@ class Running(BarJob):
         self._bar.paused(True)
         self._settled.start()
 
+    def _settle(self) -> None:
+        """Nothing more is written for now: show and count what was written last."""
+        self._refresh()
+        if self.view is not None and self.view.alive:
+            store = self.view.store
+            self._count(store.area_shares(), store.legend)
+
     def _refresh(self) -> None:
         if self.view is not None:
             self.view.refresh()
@@ -124,7 +131,7 @@ class Running(BarJob):
     def _finished(self) -> None:
         self._focus.stop()
         self._bar.clear()
-        self._refresh()
+        self._settle()
         self.ended.emit(self._outcome)
 
 
