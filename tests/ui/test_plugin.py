@@ -120,32 +120,38 @@ def test_stacks_are_not_ours():
 
 
 @pytest.fixture
-def readers(monkeypatch):
-    """The threads that read the virtual world, which costs nothing then."""
-    threads = set()
+def quick_world(monkeypatch):
+    """The virtual world costs nothing to compute: it is grey."""
 
     def read(level, index):
-        threads.add(threading.current_thread())
         return np.broadcast_to(np.uint8(90), level.shape)[index]
 
     monkeypatch.setattr(WorldLevel, "__getitem__", read)
-    return threads
+    return read
 
 
-def test_the_virtual_sample_never_computes_on_the_qt_thread(
-    make_napari_viewer, readers, qtbot
+def test_opening_the_virtual_sample_waits_for_none_of_its_pixels(
+    make_napari_viewer, quick_world, monkeypatch, qtbot
 ):
+    opened, waited_for = threading.Event(), []
+
+    def read(level, index):
+        if not opened.wait(5):
+            waited_for.append(level.shape)
+        return quick_world(level, index)
+
+    monkeypatch.setattr(WorldLevel, "__getitem__", read)
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")
+    opened.set()
+    assert not waited_for
     (layer,) = viewer.layers
     filled = np.asarray(layer.data[-1])
     qtbot.waitUntil(lambda: (filled == 90).all(), timeout=20_000)
-    assert readers
-    assert threading.main_thread() not in readers
     assert (np.asarray(layer._slice.image.raw) == 90).all()
 
 
-def test_the_virtual_sample_opens_at_once(readers):
+def test_the_virtual_sample_opens_at_once(quick_world):
     sample_virtual()
     start = time.perf_counter()
     ((levels, options, _),) = sample_virtual()
@@ -155,7 +161,7 @@ def test_the_virtual_sample_opens_at_once(readers):
     assert tuple(options["units"]) == ("metre", "metre")
 
 
-def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer, readers):
+def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer, quick_world):
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")
     assert len(viewer.layers) == 1

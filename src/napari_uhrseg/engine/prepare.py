@@ -21,6 +21,7 @@ from napari_uhrseg.models.base import Segmenter
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ACTIVATED = {"drop", "act"}  # what comes after the norm in timm's BatchNormAct2d
+# what _pairs found, by network: finding them takes as long as some batches
 _known: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 
 
@@ -37,7 +38,7 @@ def prepared(model: Segmenter, precision: str) -> Segmenter:
                 new = old.detach().to("cpu", DTYPES[precision], copy=True)
                 memo[id(old)] = nn.Parameter(new, old.requires_grad)
     ready = copy.deepcopy(model, memo).to("cpu")
-    if model not in _known:  # takes as long as some batches
+    if model not in _known:
         _known[model] = _pairs(model)
     for norm, convolution in _known[model].items():
         _fold(model, norm, convolution, ready)

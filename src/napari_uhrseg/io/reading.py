@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -132,10 +133,10 @@ class PixelReader:
         at = self.axes.index(self._band) if self._band else None
         if at is None or source.chunks[at] > 1 or source.shape[at] == 1:
             part = self._exact(source, key)
-            first, end = samples[0], samples[-1] + 1
-            in_order = list(samples) == list(range(first, end))
-            # a slice is copied in a fifth of the time of a choice
-            chosen = slice(first, end) if in_order else samples
+            chosen: slice | Sequence[int] = samples
+            if samples and all(b == a + 1 for a, b in pairwise(samples)):
+                # is copied in a fifth of the time
+                chosen = slice(samples[0], samples[-1] + 1)
             out[...] = self._as_yxs(part)[..., chosen]
             return out
         for i, sample in enumerate(samples):  # each band lies in chunks of its own

@@ -15,13 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.io.export import (
-    Format,
-    export,
-    format_named,
-    formats,
-    warnings,
-)
+from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.output import folder_of, free_name
 from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow, note, push_button
@@ -93,7 +87,7 @@ class ExportPart(QWidget):
     def format_name(self) -> str:
         return str(self.format.currentData())
 
-    def look(self) -> None:
+    def find_formats(self) -> None:
         """Look for the formats there are; until then none can be chosen."""
         self._jobs.call(formats, returned=self._offer)
 

@@ -51,7 +51,7 @@ class HardwarePart(QWidget):
         self.box.currentIndexChanged.connect(self._chosen)
         self.memory.valueChanged.connect(lambda _: self.changed.emit())
 
-    def look(self) -> None:
+    def find(self) -> None:
         """Look for devices, which takes torch seconds."""
         self._jobs.call(find_devices, returned=self.set_choices)
 

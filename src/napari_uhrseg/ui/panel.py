@@ -92,12 +92,13 @@ class Panel(QWidget):
         self._sought: Fold | None = None
         self.segment.adopt()
         self._image_changed()
-        QTimer.singleShot(DRAWN, self._look)
+        QTimer.singleShot(DRAWN, self._find)
 
-    def _look(self) -> None:
+    def _find(self) -> None:
+        """What takes imports to know: devices and formats."""
         if not self._stopped:
-            self.segment.form.hardware.look()
-            self.export.look()
+            self.segment.form.hardware.find()
+            self.export.find_formats()
 
     def unfold(self, title: str) -> None:
         self._folds[title].heading.setChecked(True)

@@ -209,15 +209,14 @@ def run(
 def _with_shares(
     run_events: Iterator["SegmentEvent"], store: "LabelStore"
 ) -> Iterator["Shares | SegmentEvent"]:
-    from napari_uhrseg.engine.events import BlockDone, Finished, LabelsShown
+    """Shares about once a second; of the end, whoever shows the run counts them."""
+    from napari_uhrseg.engine.events import BlockDone, LabelsShown
 
     counted = 0.0
     for event in run_events:
         yield event
         due = time.monotonic() > counted + SHARES_EVERY
-        if isinstance(event, Finished) or (
-            due and isinstance(event, BlockDone | LabelsShown)
-        ):
+        if due and isinstance(event, BlockDone | LabelsShown):
             counted = time.monotonic()
             yield Shares(store.area_shares(), store.legend)
 
