@@ -1,15 +1,16 @@
-"""Trains the sample checkpoints, and compares the methods on scenes they never saw.
+"""Train the sample checkpoints, and compare the methods on scenes they never saw.
 
 python sample_data/make_checkpoints.py --work DIR --data world aerial=DIR glands=DIR
 
-Scenes are rendered into DIR, every method is trained there with every seed by
-`napari-uhrseg train`, and evaluated on scenes that no training saw; so on folders of
-photographs and of stained tissue, of which some are held out by name. Every method gets
-some eight minutes of one CPU core a training: steps were chosen for that. A file a
-training stands in rows/ beside this file as soon as it is measured; what is there is
-not done again, and several of these commands may work in one DIR on methods of their
-own. With --longer there are as many times the steps, and files have other names.
-methods_table.py makes the table of docs/methods.md from the rows.
+Scenes are rendered into DIR. Every method is trained there with every seed by
+`napari-uhrseg train` and evaluated on scenes that no training saw. The same is
+done with photographs and stained tissue, of which some are for evaluation by name.
+A training takes about eight minutes of one CPU core: the steps were chosen for that.
+The figures of a training are written to method_scores.csv and method_class_scores.csv
+in tests/benchmarks/tables as soon as it is measured. A training whose row is there is
+not repeated; delete the row to repeat it. Several of these commands may work in one DIR
+on different methods. --longer multiplies the steps, and is the column steps_factor.
+tests/benchmarks/methods_table.py makes the table of docs/methods.md from these tables.
 """
 
 import argparse
@@ -21,6 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from make_samples import make_scenes
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "benchmarks"))
+from measurements import TABLES, find_row, put_rows, read_rows
 
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_uhrseg.models.registry import REGISTRY
@@ -53,7 +57,6 @@ DATA = {
 }
 
 HERE = Path(__file__).parent
-ROWS = HERE / "rows"  # what was measured; delete a file to have it done again
 TEXTS = {  # of the data whose licence lets checkpoints be given on
     "world": {
         "name": "Sample landscape",
@@ -77,6 +80,8 @@ TEXTS = {  # of the data whose licence lets checkpoints be given on
         "start for corrections and fine-tuning, not a map.",
     },
 }
+
+SCORES, CLASS_SCORES = "method_scores.csv", "method_class_scores.csv"
 
 ENCODER = "mobilenetv4_conv_small_050"
 OPTIONS = 'options={"encoder_output_stride": 16, "decoder_channels": 128}'
@@ -208,20 +213,54 @@ def ship(checkpoint: Path, data: str, method: str, scores: dict[str, float]) -> 
     save_checkpoint(HERE / f"{name}.safetensors", loaded.model, card)
 
 
-def rows(
+def measure(
     args: argparse.Namespace, work: Path, names: list[str]
 ) -> Iterator[tuple[str, float]]:
+    """Train and evaluate each method on each data set with each seed.
+
+    Yields
+    ------
+    tuple of str and float
+        The name of a training and its mIoU.
+    """
     for seed in args.seeds:
         for data in names:
             for method in args.methods:
-                row = ROWS / f"{stem(data, method, seed, args.longer)}.json"
-                if not row.exists():
+                key = {"data": data, "method": method, "seed": seed,
+                       "steps_factor": args.longer}  # fmt: skip
+                if not find_row(read_rows(args.tables / SCORES), key):
                     checkpoint = train(work, data, method, seed, args.longer)
                     scores = evaluate(work, data, checkpoint)
                     if f"{data}-{method}" in args.ship and seed == 0:
                         ship(checkpoint, data, method, scores)
-                    row.write_text(json.dumps(scores, indent=1) + "\n")
-                yield row.stem, json.loads(row.read_text())["miou"]
+                    record(args.tables, key, scores)
+                found = find_row(read_rows(args.tables / SCORES), key)
+                assert found is not None
+                yield stem(data, method, seed, args.longer), float(found["miou"])
+
+
+def record(tables: Path, key: dict[str, object], scores: dict[str, float]) -> None:
+    """Write the scores of a training: those of each class, then those of all.
+
+    Parameters
+    ----------
+    tables
+        The folder of the tables.
+    key
+        The columns ``data``, ``method``, ``seed`` and ``steps_factor``.
+    scores
+        ``miou``, ``f1`` and ``accuracy``, and ``iou/CLASS``, ``f1/CLASS`` and
+        ``accuracy/CLASS`` of each class.
+    """
+    classes: dict[str, dict[str, float]] = {}
+    for name, value in scores.items():
+        metric, _, of_class = name.partition("/")
+        if of_class:
+            classes.setdefault(of_class, {})[metric] = value
+    each = [{**key, "class": name, **values} for name, values in classes.items()]
+    put_rows(tables / CLASS_SCORES, each, [*key, "class"])
+    whole = {name: value for name, value in scores.items() if "/" not in name}
+    put_rows(tables / SCORES, [{**key, **whole}], [*key])
 
 
 def main() -> None:
@@ -236,8 +275,9 @@ def main() -> None:
         "--ship", nargs="*", default=[], help="put it beside this file",
         choices=[f"{data}-{method}" for data in TEXTS for method in METHODS],
     )  # fmt: skip
-    parser.add_argument("--longer", type=float, default=1, help="factor on the steps")
+    parser.add_argument("--longer", type=float, default=1.0, help="factor on the steps")
     parser.add_argument("--size", type=int, default=2048, help="a scene's side, pixels")
+    parser.add_argument("--tables", type=Path, default=TABLES, help="of the scores")
     args = parser.parse_args()
     work: Path = args.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -248,7 +288,7 @@ def main() -> None:
         ):
             parser.error(f"{name}={folder}: no known name, or no folder of images")
     prepare(work, data, args.size)
-    for name, miou in rows(args, work, [*data]):
+    for name, miou in measure(args, work, [*data]):
         print(name, f"mIoU {miou:.3f}", flush=True)
 
 

@@ -1,21 +1,24 @@
-"""A simulated person corrects and fine-tunes, round after round.
+"""Measure how labels improve as a simulated user corrects and fine-tunes repeatedly.
 
-bench_finetune.py --rows DIR [--methods NAME ...] [--seeds N ...]
-bench_finetune.py --rows DIR --table docs/finetuning.md
+bench_finetune.py --work DIR [--methods NAME ...] [--seeds N ...]
+bench_finetune.py --work DIR --table docs/finetuning.md
 
-A sample checkpoint meets a world it was not trained on: another seed, its palette
-shifted. With --aerial DIR --checkpoints WORK a photograph instead: the checkpoints that
-make_checkpoints.py trained on the other scenes meet scene 3. In every round the person
-paints strokes over the worst places of one half of the ground (a chessboard),
-fine-tunes, and keeps what is not said to be worse; mIoU is that of the other half. A
-file a round stands in DIR as soon as it is measured, with the checkpoint beside it:
-what is there is not done again.
+A sample checkpoint labels a world that it was not trained on: another seed, its
+palette shifted. With --aerial DIR --checkpoints WORK it is a photograph instead: the
+checkpoints that make_checkpoints.py trained on the other scenes label scene 3. In every
+round the user paints strokes over the worst places of one half of the ground (a
+chessboard), fine-tunes, and keeps the result unless the comparison calls it worse. mIoU
+is that of the other half.
+
+DIR gets the checkpoint of every round, and the tables simulated_user.csv with a row a
+round and simulated_user_classes.csv with a row a class. A round whose row is there is
+not repeated. The measurements of docs/finetuning.md are in tests/benchmarks/tables.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -26,7 +29,8 @@ import numpy.typing as npt
 import rasterio
 import torch
 from common import sample
-from user import UNKNOWN, Labels, paint
+from measurements import Row, find_row, markdown, put_rows, put_table, read_rows
+from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.events import Compared, Gathered
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
@@ -38,44 +42,58 @@ from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.samples.world import CLASSES, World
 from napari_uhrseg.types import Legend
 
+START = "<!-- table: made by bench_finetune.py -->"
+TABLE, CLASS_TABLE = "simulated_user.csv", "simulated_user_classes.csv"
+KEYS = ("ground", "method", "seed", "round")
 ROUNDS = 5
 CELL = 512  # pixels, of the chessboard
-RARE = 0.005  # classes with a smaller share of the tested ground are not averaged
-"""Of the world, whose rare classes are a few objects: luck, not skill."""
+RARE = 0.005  # smallest share of the tested ground of a class that is averaged
+"""A rare class of the world is a few objects, and its IoU is mostly chance."""
 SEEDS = {0: 5100, 1: 5101, 2: 5102}
 SHIFT = np.array([[0.80, 0.25, 0.00], [0.10, 0.75, 0.10], [0.05, 0.00, 0.80]])
-"""Of the palette: a warmer and duller light, as of another season."""
+"""Matrix that mixes the channels: a warmer and duller light."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What is corrected and measured: an image and its truth in ids of a legend."""
+    """Image with its true class ids of a legend."""
 
     image: Image
     truth: Labels
     legend: Legend
 
     @property
-    def mine(self) -> npt.NDArray[np.bool_]:
-        """The cells that the person looks at; the others are measured."""
+    def corrected(self) -> npt.NDArray[np.bool_]:
+        """The cells that the user corrects; the others are measured."""
         rows, columns = (np.arange(n) // CELL for n in self.truth.shape)
         return (rows[:, None] + columns) % 2 == 0
 
 
 def shifted(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Another light: channels mixed, then a curve."""
+    """Return the colours in another light: channels mixed, then a gamma curve."""
     mixed = np.clip(rgb / 255.0 @ SHIFT.T, 0, 1) ** 0.85
     return np.asarray(mixed * 255, np.uint8)
 
 
 def world(seed: int, side: int) -> Ground:
+    """Return a computed world in another light, ``side`` pixels a side."""
     rgb, labels = World(SEEDS[seed], (side, side)).render(0, 0, side, side)
     image = Image.from_array(shifted(rgb), name=f"world {SEEDS[seed]}", rgb=True)
     return Ground(image, labels, CLASSES)
 
 
 def aerial(folder: Path, legend: Legend, scene: int) -> Ground:
-    """A photograph; its mask's values 0 to 4 are the classes, 5 is unknown."""
+    """Return a photograph; its mask's values 0 to 4 are the classes, 5 is unknown.
+
+    Parameters
+    ----------
+    folder
+        Has the folders ``images`` and ``masks``.
+    legend
+        Its classes name the masks' values.
+    scene
+        The number in the files' names.
+    """
     image = open_image(folder / "images" / f"tile{scene}.jpg")
     with rasterio.open(folder / "masks" / f"tile{scene}.png") as file:
         values = file.read(1)
@@ -87,7 +105,7 @@ def aerial(folder: Path, legend: Legend, scene: int) -> Ground:
 
 
 def labels_of(checkpoint: Checkpoint, ground: Ground) -> Labels:
-    """Class ids (of the ground's legend) that a run would show."""
+    """Return the class ids (of the ground's legend) that a run would give."""
     spec = checkpoint.card.spec
     scene = Scene(ground.image.name, ground.image, None).fitted(spec)  # type: ignore[arg-type]
     named = [ground.legend.named(c.name) for c in checkpoint.card.legend]
@@ -101,8 +119,8 @@ def labels_of(checkpoint: Checkpoint, ground: Ground) -> Labels:
 
 
 def scores(found: Labels, ground: Ground) -> dict[str, float]:
-    """mIoU and IoU per class on the ground that the person does not touch."""
-    tested = ~ground.mine & (ground.truth != UNKNOWN)
+    """Return mIoU and IoU per class on the ground that the user does not correct."""
+    tested = ~ground.corrected & (ground.truth != UNKNOWN)
     pairs = ground.truth[tested].astype(int) * 256 + found[tested]
     matrix = np.bincount(pairs, minlength=1 << 16).reshape(256, 256)
     result = {}
@@ -114,43 +132,111 @@ def scores(found: Labels, ground: Ground) -> dict[str, float]:
     return {"miou": mean(result.values()), **result}
 
 
+@dataclass(frozen=True)
+class Session:
+    """Rounds of one simulated user.
+
+    Attributes
+    ----------
+    key
+        The columns ``ground``, ``method`` and ``seed``.
+    start
+        The checkpoint that is corrected.
+    rounds, strokes, radius
+        The number of rounds, of strokes a round, and a stroke's radius in pixels.
+    """
+
+    key: Mapping[str, object]
+    start: Path
+    ground: Ground
+    rounds: int = ROUNDS
+    strokes: int = 20
+    radius: int = 16
+
+    @property
+    def name(self) -> str:
+        """The beginning of the names of its files."""
+        return "-".join(str(part) for part in self.key.values())
+
+
 def play(
-    name: str,
-    start: Path,
-    ground: Ground,
-    folder: Path,
-    settings: FineTuneSettings,
-    args: argparse.Namespace,
-) -> Iterator[dict[str, Any]]:
-    """The rounds, each as a row."""
-    store = open_store(folder / f"{name}.zarr", ground)
-    current = start
-    for number in range(args.rounds + 1):
-        row = folder / f"{name}-{number}.json"
-        output = folder / f"{name}-{number}.safetensors"
-        if not row.exists():
-            output.unlink(missing_ok=True)
-            told: dict[str, Any] = {}
+    session: Session, folder: Path, settings: FineTuneSettings
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the rounds as rows of the table, measured unless they are in it.
+
+    Parameters
+    ----------
+    session
+        The user.
+    folder
+        The folder of the tables and the checkpoints.
+    settings
+        The settings of each fine-tuning.
+    """
+    ground = session.ground
+    store = open_store(folder / f"{session.name}.zarr", ground)
+    current = session.start
+    for number in range(session.rounds + 1):
+        key = {**session.key, "round": number}
+        known: Row | None = find_row(read_rows(folder / TABLE), key)
+        if known is None:
+            figures: dict[str, Any] = {}
             if number:
-                done = folder / f"{name}-{number}.painted"  # not twice, if interrupted
-                if not done.exists():
-                    shown = labels_of(load_checkpoint(current), ground)
-                    painted = paint(store, ground.truth, shown, ground.mine,
-                                    args.strokes, args.radius)  # fmt: skip
-                    done.write_text(str(painted))
-                clock = time.process_time()
-                told = learn(ground, current, store, output, settings)
-                told["painted"] = int(done.read_text())
-                told["seconds"] = time.process_time() - clock
-                current = output if told["kept"] else current
-            found = labels_of(load_checkpoint(current), ground)
-            told |= {"checkpoint": current.name, **scores(found, ground)}
-            row.write_text(json.dumps(told, indent=1) + "\n")
-        known = json.loads(row.read_text())
-        stayed = known["checkpoint"] == start.name
-        current = start if stayed else folder / known["checkpoint"]
+                output = folder / f"{session.name}-{number}.safetensors"
+                figures = correct_and_learn(session, current, store, output, settings)
+                current = output if figures["kept"] else current
+            found = scores(labels_of(load_checkpoint(current), ground), ground)
+            known = {
+                **key,
+                "checkpoint": current.name,
+                "miou": found["miou"],
+                **figures,
+            }
+            classes = [{**key, "class": name.removeprefix("iou/"), "iou": value}
+                       for name, value in found.items() if name != "miou"]  # fmt: skip
+            put_rows(folder / CLASS_TABLE, classes, [*KEYS, "class"])
+            put_rows(folder / TABLE, [known], KEYS)
+        unchanged = known["checkpoint"] == session.start.name
+        current = session.start if unchanged else folder / str(known["checkpoint"])
         yield known
     store.close()
+
+
+def correct_and_learn(
+    session: Session,
+    current: Path,
+    store: LabelStore,
+    output: Path,
+    settings: FineTuneSettings,
+) -> dict[str, Any]:
+    """Paint over the worst places and fine-tune; return the columns of the round.
+
+    Parameters
+    ----------
+    session
+        The user.
+    current
+        The checkpoint that is fine-tuned.
+    store
+        The labels that are corrected.
+    output
+        The new checkpoint, replaced if it exists.
+    settings
+        The settings of the fine-tuning.
+    """
+    output.unlink(missing_ok=True)
+    ground = session.ground
+    done = output.with_suffix(".painted")  # painted once, even if it is interrupted
+    if not done.exists():
+        shown = labels_of(load_checkpoint(current), ground)
+        painted = paint(store, ground.truth, shown, ground.corrected,
+                        session.strokes, session.radius)  # fmt: skip
+        done.write_text(str(painted))
+    clock = time.process_time()
+    figures = learn(ground, current, store, output, settings)
+    figures["painted_pixels"] = int(done.read_text())
+    figures["cpu_seconds"] = time.process_time() - clock
+    return figures
 
 
 def learn(
@@ -160,52 +246,84 @@ def learn(
     output: Path,
     settings: FineTuneSettings,
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    """Fine-tune a checkpoint; return the columns that describe the result.
+
+    Parameters
+    ----------
+    ground
+        The image.
+    current
+        The checkpoint that is fine-tuned.
+    store
+        Its corrections are learned.
+    output
+        The new checkpoint.
+    settings
+        The settings of the fine-tuning.
+    """
+    figures: dict[str, Any] = {}
     loaded = load_checkpoint(current)
     for event in fine_tune(ground.image, loaded, store, output, settings):
         match event:
             case Gathered(lesson):
-                told["lesson"] = lesson.summary()
+                figures["training_data"] = lesson.summary()
             case Compared(before, after, verdict, _):
-                told["verdict"] = verdict
-                told["kept"] = not verdict.startswith("worse")
-                told["own"] = [before.get("miou"), after.get("miou")]
-    return told
+                figures["kept"] = not verdict.startswith("worse")
+                figures["held_out_miou_before"] = before.get("miou")
+                figures["held_out_miou_after"] = after.get("miou")
+                figures["comparison"] = verdict
+    return figures
 
 
 def open_store(path: Path, ground: Ground) -> LabelStore:
+    """Open a label store for writing; create it if it does not exist."""
     if path.exists():
         return LabelStore.open(path, write=True)
     return LabelStore.create(path, ground.image, ground.legend)
 
 
-def table(folder: Path, datas: list[str], rounds: int) -> str:
+def table(folder: Path, grounds: list[str], rounds: int) -> str:
+    """Return the mean mIoU of the seeds, round by round, as Markdown.
+
+    Parameters
+    ----------
+    folder
+        The folder of the tables.
+    grounds
+        The grounds in the table, in order.
+    rounds
+        The number of rounds in the table.
+    """
     head = ["ground", "method", "seeds", "as it was"]
     head += [f"round {n}" for n in range(1, rounds + 1)]
     head += ["CPU seconds a round"]
-    lines = [head, ["---"] * len(head)]
-    for data in datas:
-        methods = {f.name.split("-")[1] for f in folder.glob(f"{data}-*-0.json")}
-        for method in sorted(methods):
-            files = [sorted(folder.glob(f"{data}-{method}-*-{n}.json"))
-                     for n in range(rounds + 1)]  # fmt: skip
-            rows = [[json.loads(f.read_text()) for f in some] for some in files]
-            seeds = len(rows[0])
-            cells = [
-                f"{100 * mean(r['miou'] for r in some):.1f}"
-                + (f" ({len(some)})" if len(some) < seeds else "")
-                if some else "-"
-                for some in rows
-            ]  # fmt: skip
-            took = [r["seconds"] for some in rows[1:] for r in some]
+    every = read_rows(folder / TABLE)
+    lines = []
+    for ground in grounds:
+        here = [row for row in every if row["ground"] == ground]
+        for method in sorted({row["method"] for row in here}):
+            rows = [row for row in here if row["method"] == method]
+            each = [[100 * float(row["miou"]) for row in rows if row["round"] == str(n)]
+                    for n in range(rounds + 1)]  # fmt: skip
+            seeds = len(each[0])
+            cells = [_mean(found, seeds) for found in each]
+            took = [float(row["cpu_seconds"]) for row in rows if row["cpu_seconds"]]
             last = f"{mean(took):.0f}" if took else "-"
-            lines.append([data, method, str(seeds), *cells, last])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            lines.append([ground, method, str(seeds), *cells, last])
+    return markdown(head, lines)
+
+
+def _mean(values: list[float], seeds: int) -> str:
+    """Return the mean, and the number of values unless it is that of the seeds."""
+    if not values:
+        return "-"
+    return f"{mean(values):.1f}" + (f" ({len(values)})" if len(values) < seeds else "")
 
 
 def main() -> None:
+    """Read the command line; measure and print the rounds, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", default=["plain", "scpseg", "sgnet"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -220,30 +338,33 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="steps=100 trains=head")
     parser.add_argument("--table", type=Path, help="put the table into this file")
     args = parser.parse_args()
-    args.rows.mkdir(parents=True, exist_ok=True)
+    args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     if args.table:
-        put_table(args.table, table(args.rows, ["world", "aerial"], args.rounds))
+        made = table(args.work, ["world", "aerial"], args.rounds)
+        put_table(args.table, START, made)
         return
     chosen = dict(pair.split("=", 1) for pair in args.set)
     values = {k: _value(v) for k, v in chosen.items()}
     for seed in args.seeds:
         for method in args.methods:
             settings = FineTuneSettings(**{"seed": seed, "device": "cpu", **values})
-            if args.aerial:
-                start = args.checkpoints / f"aerial-{method}-0.safetensors"
-                ground = aerial(args.aerial, load_checkpoint(start).card.legend, 3)
-                name = f"aerial-{method}-{seed}"
-            else:
-                start = sample(f"{method}.safetensors")
-                ground = world(seed, args.side)
-                name = f"world-{method}-{seed}"
-            for n, row in enumerate(
-                play(name, start, ground, args.rows, settings, args)
-            ):
-                print(name, n, f"mIoU {row['miou']:.3f}", row.get("verdict"),
-                      row.get("own"), round(row.get("seconds", 0)),
-                      flush=True)  # fmt: skip
+            session = _session(method, seed, args)
+            for row in play(session, args.work, settings):
+                seconds = float(row.get("cpu_seconds") or 0)
+                print(session.name, row["round"], f"mIoU {float(row['miou']):.3f}",
+                      row.get("comparison"), round(seconds), flush=True)  # fmt: skip
+
+
+def _session(method: str, seed: int, args: argparse.Namespace) -> Session:
+    if args.aerial:
+        start = args.checkpoints / f"aerial-{method}-0.safetensors"
+        ground = aerial(args.aerial, load_checkpoint(start).card.legend, 3)
+    else:
+        start, ground = sample(f"{method}.safetensors"), world(seed, args.side)
+    name = "aerial" if args.aerial else "world"
+    key = {"ground": name, "method": method, "seed": seed}
+    return Session(key, start, ground, args.rounds, args.strokes, args.radius)
 
 
 def _value(text: str) -> Any:
@@ -251,16 +372,6 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-START, END = "<!-- table: made by bench_finetune.py -->", "<!-- end -->"
-
-
-def put_table(path: Path, made: str) -> None:
-    text = path.read_text()
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{START}\n\n{made}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

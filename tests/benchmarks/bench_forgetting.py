@@ -17,7 +17,7 @@ import rasterio
 import torch
 from bench_finetune import Ground, labels_of, learn
 from common import sample
-from user import UNKNOWN, Labels, paint
+from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.finetune import FineTuneSettings
 from napari_uhrseg.io.image import open_image

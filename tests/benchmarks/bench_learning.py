@@ -18,8 +18,8 @@ import rasterio
 import torch
 from common import sample
 from rich.table import Table
+from simulated_user import paint
 from torch import nn
-from user import paint
 
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Progress

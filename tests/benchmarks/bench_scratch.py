@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from bench_finetune import Ground, aerial, labels_of
 from scipy.ndimage import distance_transform_edt
+from simulated_user import UNKNOWN, Labels
 from skimage.feature import multiscale_basic_features
 from skimage.measure import label as connected
 from sklearn.ensemble import RandomForestClassifier
-from user import UNKNOWN, Labels
 
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
