@@ -1,9 +1,11 @@
-"""Shared by all tests: what is the person's own (settings, caches) stays untouched."""
+"""Settings of all tests. The user's own settings and caches stay untouched."""
 
 import os
 import sys
 import tempfile
 from pathlib import Path
+
+from hypothesis import HealthCheck, settings
 
 _own = tempfile.TemporaryDirectory(prefix="uhrseg-tests-")
 os.environ["NAPARI_CONFIG"] = str(Path(_own.name) / "settings.yaml")
@@ -14,10 +16,20 @@ os.environ["NAPARI_UHRSEG_CACHE"] = str(Path(_own.name) / "cache")
 # GL, triton's LLVM and Mesa's would meet and end it (see ui/loading.py).
 sys.modules["triton"] = None  # type: ignore[assignment]
 
+# No time limit: a slow or busy machine fails no test. CI runs the same examples always.
+settings.register_profile(
+    "napari-uhrseg",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+)
+settings.load_profile("napari-uhrseg")
+
 
 def pytest_addoption(parser):
     parser.addoption(
         "--update-screenshots",
         action="store_true",
-        help="take the pictures of the README anew (tests/story)",
+        help="take the screenshots of the README again (tests/story)",
     )

@@ -205,7 +205,7 @@ def test_glass_and_nodata_are_skipped_as_without(room):
     assert 0 < run_windows(events) < run_windows(other)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     window=st.integers(2, 70),

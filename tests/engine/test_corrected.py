@@ -48,7 +48,7 @@ strokes = st.lists(
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(strokes)
 def test_what_is_held_out_is_never_taught(plain, drawn):
     _, image = squares()

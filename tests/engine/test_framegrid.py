@@ -38,7 +38,7 @@ grids = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(grids)
 def test_cells_are_whole_chunks_and_cover_the_image_once(case):
     (h, w), _, grid = case
@@ -56,7 +56,7 @@ def test_cells_are_whole_chunks_and_cover_the_image_once(case):
     assert (count == 1).all()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(grids)
 def test_a_frame_is_fed_what_it_labels(case):
     _, scale, grid = case
@@ -72,7 +72,7 @@ def test_a_frame_is_fed_what_it_labels(case):
         assert min(grid.shape[0] - 1, int((block.bottom - 0.5) / scale)) < inside.bottom
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(grids, st.randoms())
 def test_frames_of_and_cells_of_are_two_sides_of_one_thing(case, random):
     _, _, grid = case

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import torch
 from correcting import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -119,7 +119,6 @@ def test_less_is_held_where_blocks_are_computed_twice(method):
     assert whole.host == twice.host == 0 < elsewhere.host
 
 
-@settings(deadline=None)
 @given(
     wanted=st.integers(2, 40),
     sizes=st.lists(st.integers(1, 100), min_size=3, max_size=3),

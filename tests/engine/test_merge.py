@@ -21,7 +21,7 @@ def merge_all(grid, region, logits, merge, overlap):
     return merger.finish()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(20, 150),
     st.integers(20, 150),

@@ -30,7 +30,7 @@ def blank(height=300, width=400, bands=3, **kwargs):
     return Image.from_array(data, name="blank", rgb=bands == 3, axes="yxc", **kwargs)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.randoms())
 def test_blocks_hold_every_pending_chunk_once_and_nothing_beyond(h, w, random):
     plan = make_plan(blank(h, w, 1), CHECKPOINT, SETTINGS, BUDGET)

@@ -65,7 +65,7 @@ def test_every_pixel_and_every_object_counts(slide):
     assert table.unlabelled == np.count_nonzero(labels == 0) * 0.125
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
         lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 2))

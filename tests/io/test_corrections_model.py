@@ -298,6 +298,5 @@ TestPainting = Painting.TestCase
 TestPainting.settings = settings(
     max_examples=10,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )

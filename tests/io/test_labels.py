@@ -119,7 +119,7 @@ def test_levels_stay_in_step_through_random_writes(store, seed):
         )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_levels_follow_a_write_to_any_rectangle(data):
     shape = (37, 22)
@@ -188,7 +188,7 @@ def test_correction_is_shown_over_prediction(store):
         level[5000, 0]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(
     roi=st.builds(
         Roi, st.integers(-99, 5100), st.integers(-99, 2200),

@@ -53,7 +53,7 @@ def assert_same_map(labels, found):
     np.testing.assert_array_equal(again, labels)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(MAPS, HEIGHTS)
 def test_any_map_comes_back_pixel_for_pixel(labels, heights):
     found = outlines(labels, heights)
@@ -61,7 +61,7 @@ def test_any_map_comes_back_pixel_for_pixel(labels, heights):
     assert_same_map(labels, found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MAPS, HEIGHTS)
 def test_outlines_do_not_depend_on_the_strips(labels, heights):
     def as_set(found):
@@ -70,7 +70,7 @@ def test_outlines_do_not_depend_on_the_strips(labels, heights):
     assert as_set(outlines(labels, heights)) == as_set(outlines(labels, [100]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(MAPS, HEIGHTS, st.integers(0, 40))
 def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
     with pytest.MonkeyPatch.context() as patch:
@@ -135,7 +135,7 @@ def test_a_wide_map_with_large_objects():
     assert max(len(ring) for o in found for ring in o.rings) < 200
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MAPS, HEIGHTS, st.floats(0.1, 3))
 def test_simplified_polygons_are_valid_and_stay_near(labels, heights, tolerance):
     for outline in outlines(labels, heights):

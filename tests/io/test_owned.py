@@ -36,7 +36,7 @@ def everything(store: LabelStore) -> list[np.ndarray]:
     return [*(level[:] for level in levels), store.state()]
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     shape=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
     side=st.integers(1, 5),

@@ -33,7 +33,7 @@ def winding(y, x, ring):
     return odd
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rings, st.lists(rings, max_size=2), st.integers(-3, 9), st.integers(-3, 9))
 def test_a_pixel_is_inside_where_its_centre_is(ring, holes, y, x):
     roi = Roi(y, x, 14, 13)
@@ -45,7 +45,7 @@ def test_a_pixel_is_inside_where_its_centre_is(ring, holes, y, x):
             assert mask[row, column] == wanted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rings, st.integers(4, 17))
 def test_parts_make_up_the_whole(ring, side):
     polygon = Polygon(ring)
@@ -59,7 +59,7 @@ def test_parts_make_up_the_whole(ring, side):
     assert not (inside(polygon, Roi(-10, -10, 60, 60)) & ~covered).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rings, points)
 def test_shapes_that_share_an_edge_share_no_pixel_and_leave_none_out(ring, middle):
     """A fan of triangles covers what lies in it an odd number of times: the ring."""

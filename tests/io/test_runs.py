@@ -35,7 +35,7 @@ def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
         assert covered[index] == roi.contains(chunk)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(polygons)
 def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
     touched = runs.touched(polygon, SHAPE)

@@ -26,7 +26,7 @@ def test_same_seed_same_world() -> None:
     assert (first[0] != other[0]).any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     y=st.integers(-600, 600),
     x=st.integers(-600, 600),
