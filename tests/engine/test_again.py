@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from correcting import checkpoint as network
-from correcting import correct
-from toy import LEGEND, FrameNet, ToyNet, make_checkpoint
 
+from helpers.corrections import checkpoint as network
+from helpers.corrections import correct
+from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.ancestry import ancestors
 from napari_uhrseg.engine.changes import label_region

@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import LEGEND, ToyNet, make_checkpoint
 
+from helpers.networks import LEGEND, ToyNet, make_checkpoint
+from helpers.segmentation import BUDGET, SETTINGS
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.borders import Borders
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -29,13 +29,9 @@ from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.types import Roi, SegmentSettings
+from napari_uhrseg.types import Roi
 
-GB = 1024**3
-BUDGET = MemoryBudget("cpu", 2 * GB, GB)
-OVERLAPPING = SegmentSettings(
-    device="cpu", precision="fp32", batch_size=4, threads=1, overlap=64
-)
+OVERLAPPING = replace(SETTINGS, overlap=64)
 ROOM = 10**6
 
 
@@ -70,7 +66,7 @@ def room(monkeypatch):
     return lambda windows: limit.__setitem__(0, windows)
 
 
-def go(image, model=None, change=None, store=None, blocks=None, **kwargs):
+def run(image, model=None, change=None, store=None, blocks=None, **kwargs):
     """Segment, or only until so many blocks are done; the store and the events."""
     store = store or LabelStore.create(None, image, LEGEND)
     chosen = replace(OVERLAPPING, **change or {})
@@ -102,7 +98,7 @@ def same(one: LabelStore, other: LabelStore) -> None:
 
 def test_each_window_runs_once_and_labels_are_as_without(picture, room):
     image, model = picture(1500, 2300), Exact()
-    kept, events = go(image, model)
+    kept, events = run(image, model)
     plan, last = events[0].plan, [e for e in events if isinstance(e, Progress)][-1]
     assert last.done == last.total
     assert isinstance(events[0], Planned)
@@ -110,7 +106,7 @@ def test_each_window_runs_once_and_labels_are_as_without(picture, room):
     assert plan.computed_twice == 0
     assert model.calls - 1 <= len(plan.grid) / 4 + 3  # hardly a batch is not full
     room(0)
-    without, events = go(image)
+    without, events = run(image)
     plan = events[0].plan
     assert run_windows(events) == plan.windows == plan.at_most > 1.2 * len(plan.grid)
     same(kept, without)
@@ -119,10 +115,10 @@ def test_each_window_runs_once_and_labels_are_as_without(picture, room):
 def test_windows_that_blocks_cut_run_once_without_overlap(picture, room):
     image = picture(1500, 2300)
     scaled = {"overlap": 0, "scale": 1.7}
-    kept, events = go(image, change=scaled)
+    kept, events = run(image, change=scaled)
     assert run_windows(events) == len(events[0].plan.grid) < events[0].plan.at_most
     room(0)
-    without, _ = go(image, change=scaled)
+    without, _ = run(image, change=scaled)
     same(kept, without)
 
 
@@ -137,19 +133,19 @@ def test_neither_room_nor_view_nor_a_stop_changes_a_label(picture, room, seed):
         return Roi(int(y), int(x), 10, 10) if seed % 3 else None
 
     room(0)
-    without, at_most = go(image, change=change)
+    without, at_most = run(image, change=change)
     room(int(random.integers(1, 40)))
-    stopped, _ = go(image, change=change, focus=focus, blocks=3)
-    kept, events = go(image, change=change, focus=focus, store=stopped)
+    stopped, _ = run(image, change=change, focus=focus, blocks=3)
+    kept, events = run(image, change=change, focus=focus, store=stopped)
     same(kept, without)
-    whole, events = go(image, change=change, focus=focus)
+    whole, events = run(image, change=change, focus=focus)
     same(whole, without)
     assert len(events[0].plan.grid) <= run_windows(events) < run_windows(at_most)
 
 
 def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
     image = picture(1500, 2100)
-    whole, _ = go(image)
+    whole, _ = run(image)
     keep, fails = WindowJob._keep, iter([False] * 6 + [True])
 
     def failing(self, steps, logits, kept):
@@ -160,7 +156,7 @@ def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
 
     monkeypatch.setattr(WindowJob, "_keep", failing)
     # the first call measures
-    store, events = go(image, Exact(short=(17,)))
+    store, events = run(image, Exact(short=(17,)))
     retried = [e.batch_size for e in events if isinstance(e, Retried)]
     assert retried == [2, 1]
     assert run_windows(events) == len(events[0].plan.grid)
@@ -180,9 +176,9 @@ def test_blocks_that_cannot_be_read_cost_their_neighbours_nothing(
         return read(self, roi, size, bands)
 
     monkeypatch.setattr(type(image), "read", fragile)
-    kept, events = go(image)
+    kept, events = run(image)
     room(0)
-    without, other = go(image)
+    without, other = run(image)
     failed, before = (
         {e.roi for e in seen if isinstance(e, BlockFailed)} for seen in (events, other)
     )
@@ -198,14 +194,14 @@ def test_glass_and_nodata_are_skipped_as_without(room):
     slide[700:1300:3, 200:1900:5] = (120, 60, 130)
     slide[1100:1700, 800:1200] = 0
     image = Image.from_array(slide, name="slide", rgb=True, is_slide=True, nodata=0)
-    kept, events = go(image)
+    kept, events = run(image)
     room(0)
-    without, other = go(image)
+    without, other = run(image)
     same(kept, without)
     assert 0 < run_windows(events) < run_windows(other)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     window=st.integers(2, 70),

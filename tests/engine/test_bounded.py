@@ -1,14 +1,11 @@
 """Memory is bounded by the block: a virtual image of 100,000 x 100,000 pixels."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from helpers.processes import run_python
 
 CHILD = """
 import itertools, sys, tempfile
 import numpy as np, psutil
-from toy import LEGEND, ToyNet, make_checkpoint
+from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Planned
@@ -44,14 +41,7 @@ print(plan.windows, event.total, (max(used) - max(used[:20])) >> 20)
 
 
 def test_memory_stays_the_same_from_block_to_block():
-    child = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CHILD],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    windows, blocks, grown = map(int, child.stdout.split())
+    windows, blocks, grown = map(int, run_python(CHILD).split())
     assert windows >= (100_000 // 256) ** 2
     assert blocks == 98 * 98
     # the first twenty blocks fill the bounded cache of decoded chunks; those after

@@ -3,23 +3,23 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import cluster_toys
 import fsspec
 import numpy as np
 import pytest
-from s3server import s3_server
-from toy import LEGEND
 
 import napari_uhrseg
+from helpers import cluster_networks
+from helpers.networks import LEGEND
+from helpers.processes import start_python
+from helpers.s3_server import s3_server
+from helpers.segmentation import BUDGET, SETTINGS, of_kind
 from napari_uhrseg.engine import clusterflight
 from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
 from napari_uhrseg.engine.clusterflight import A_WORKER
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -36,24 +36,6 @@ from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings, Stroke
 
-BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
-ONE = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
-
-
-def small_blocks() -> None:
-    """Blocks of a chunk however fast the machine is, which is not measured."""
-    from napari_uhrseg.engine import plan
-
-    plan._block_chunks = lambda *_: 1
-
-
-class SmallBlocks(cluster_toys.Toys):
-    name = "small-blocks"
-
-    def setup(self, worker: object) -> None:
-        super().setup(worker)
-        small_blocks()
-
 
 @pytest.fixture(scope="module")
 def bucket():
@@ -63,23 +45,23 @@ def bucket():
 
 @pytest.fixture(scope="module")
 def cluster(bucket):  # whose server the workers find by their environment
-    cluster_toys.install()
+    cluster_networks.install()
     with local_cluster(2) as client:
-        client.register_plugin(SmallBlocks())
+        client.register_plugin(cluster_networks.InstallNetworks())
         yield client
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """``noise.tif`` of 2 x 3 chunks, and checkpoints of toys, quick and slow."""
-    cluster_toys.install()
+    cluster_networks.install()
     folder = tmp_path_factory.mktemp("cluster")
-    cluster_toys.save_picture(folder / "noise.tif", 1900, 2900)
-    cluster_toys.save_picture(folder / "strip.tif", 500, 8000)
-    cluster_toys.save(folder / "quick.safetensors", "windows")
-    cluster_toys.save(folder / "slow.safetensors", "windows", wait=0.05)
-    cluster_toys.save(folder / "frames.safetensors", "frames")
-    cluster_toys.save(folder / "slow_frames.safetensors", "frames", wait=0.3)
+    cluster_networks.save_picture(folder / "noise.tif", 1900, 2900)
+    cluster_networks.save_picture(folder / "strip.tif", 500, 8000)
+    cluster_networks.save(folder / "quick.safetensors", "windows")
+    cluster_networks.save(folder / "slow.safetensors", "windows", wait=0.05)
+    cluster_networks.save(folder / "frames.safetensors", "frames")
+    cluster_networks.save(folder / "slow_frames.safetensors", "frames", wait=0.3)
     return folder
 
 
@@ -106,10 +88,10 @@ def alone(files, tmp_path_factory):
     """All levels as one machine makes them, by checkpoint and settings."""
     made = {}
 
-    def labels(name: str, settings: SegmentSettings = ONE):
+    def labels(name: str, settings: SegmentSettings = SETTINGS):
         if (name, settings) not in made:
             image = open_image(files / "noise.tif")
-            checkpoint = cluster_toys.load_checkpoint(files / f"{name}.safetensors")
+            checkpoint = cluster_networks.load_checkpoint(files / f"{name}.safetensors")
             path = tmp_path_factory.mktemp("alone") / "labels.zarr"
             with LabelStore.create(path, image, LEGEND) as store:
                 list(segment(image, checkpoint, store, settings, BUDGET))
@@ -132,18 +114,16 @@ def assert_same(store: LabelStore, expected: list[np.ndarray]) -> None:
     np.testing.assert_array_equal(store.coarsest_shown(), top)
 
 
-def of(kind: type, events: list) -> list:
-    return [e for e in events if isinstance(e, kind)]
-
-
 def test_windows_give_what_one_machine_gives(cluster, files, image, store, alone):
     store.coarsest_shown()  # kept in step from here on
     checkpoint = files / "quick.safetensors"
-    events = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+    events = list(
+        segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
+    )
     assert isinstance(events[0], Planned)
-    assert len(of(BlockDone, events)) == 6
-    assert [e.done for e in of(BlockDone, events)] == list(range(1, 7))
-    last = of(Progress, events)[-1]
+    assert len(of_kind(events, BlockDone)) == 6
+    assert [e.done for e in of_kind(events, BlockDone)] == list(range(1, 7))
+    last = of_kind(events, Progress)[-1]
     assert last.done == last.total
     assert events[-1] == Finished(store.runs[0], 6, 0, events[-1].seconds)
     assert_same(store, alone("quick"))
@@ -151,8 +131,10 @@ def test_windows_give_what_one_machine_gives(cluster, files, image, store, alone
 
 def test_frames_give_what_one_machine_gives(cluster, files, image, store, alone):
     checkpoint = files / "frames.safetensors"
-    events = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
-    assert len(of(LabelsShown, events)) == len(of(BlockDone, events)) == 6
+    events = list(
+        segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
+    )
+    assert len(of_kind(events, LabelsShown)) == len(of_kind(events, BlockDone)) == 6
     assert isinstance(events[-1], Finished)
     assert_same(store, alone("frames"))
     assert not (store.path / "frames" / "1").exists()
@@ -177,22 +159,22 @@ def test_the_blocks_of_a_killed_worker_are_done_by_others(
 ):
     checkpoint = files / f"{name}.safetensors"
     killed, events = 0, []
-    for event in segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET):
+    for event in segment_on_cluster(
+        cluster, image, checkpoint, store, SETTINGS, BUDGET
+    ):
         events.append(event)
         if isinstance(event, BlockDone | LabelsShown) and not killed:
             killed = next(iter(cluster.run(os.getpid).values()))
             os.kill(killed, signal.SIGKILL)
     assert killed
-    assert not of(BlockFailed, events)
+    assert not of_kind(events, BlockFailed)
     assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
     cluster.wait_for_workers(2, timeout=280)  # it comes back; the next test waits
 
 
 CLIENT = """
 import sys
-from pathlib import Path
-import cluster_toys
-from test_cluster import BUDGET, ONE
+from helpers.segmentation import BUDGET, SETTINGS
 from napari_uhrseg.engine.cluster import segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.io.image import open_image
@@ -201,7 +183,7 @@ from napari_uhrseg.io.labels import LabelStore
 address, image, checkpoint, store = sys.argv[1:]
 opened = LabelStore.open(store, write=True)
 for event in segment_on_cluster(
-    address, open_image(image), checkpoint, opened, ONE, BUDGET
+    address, open_image(image), checkpoint, opened, SETTINGS, BUDGET
 ):
     if isinstance(event, BlockDone):
         print(event.done, flush=True)
@@ -209,15 +191,9 @@ for event in segment_on_cluster(
 
 
 def start_client(cluster, files, store: Path | str, name: str) -> subprocess.Popen:
-    tests = Path(__file__).parents[1]
-    search = [str(tests), str(tests / "engine"), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [sys.executable, "-c", CLIENT, cluster.scheduler.address, files / "noise.tif",
-         files / f"{name}.safetensors", store],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
-    )  # fmt: skip
+    checkpoint = files / f"{name}.safetensors"
+    address = cluster.scheduler.address
+    return start_python(CLIENT, address, files / "noise.tif", checkpoint, store)
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_frames"])
@@ -236,10 +212,10 @@ def test_the_run_of_a_killed_client_is_finished_on_one_machine(
         assert watching.shown(Roi(0, 0, *image.shape)).any()
     child.kill()
     child.wait()
-    checkpoint = cluster_toys.load_checkpoint(files / f"{name}.safetensors")
+    checkpoint = cluster_networks.load_checkpoint(files / f"{name}.safetensors")
     with LabelStore.open(path, write=True) as store:
-        rest = list(segment(image, checkpoint, store, ONE, BUDGET))
-        assert 0 < len(of(BlockDone, rest)) <= 4
+        rest = list(segment(image, checkpoint, store, SETTINGS, BUDGET))
+        assert 0 < len(of_kind(rest, BlockDone)) <= 4
         assert len(store.runs) == 1
         assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
 
@@ -252,7 +228,7 @@ def test_image_and_store_may_lie_in_an_object_store(
     image = open_image(f"{bucket}/{name}.tif")
     with LabelStore.create(f"{bucket}/{name}.zarr", image, LEGEND) as store:
         checkpoint = files / f"{name}.safetensors"
-        list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+        list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
         assert_same(store, alone(name))
         assert not (store.path / "frames").exists()
 
@@ -271,8 +247,10 @@ def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
     child.wait()
     with LabelStore.open(url, write=True) as store:
         checkpoint = files / "slow.safetensors"
-        rest = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
-        assert 0 < len(of(BlockDone, rest)) <= 4
+        rest = list(
+            segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
+        )
+        assert 0 < len(of_kind(rest, BlockDone)) <= 4
         assert len(store.runs) == 1
         assert_same(store, alone("quick"))
 
@@ -280,8 +258,8 @@ def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
 def test_a_run_begun_here_is_finished_on_the_cluster(
     cluster, files, image, store, alone
 ):
-    checkpoint = cluster_toys.load_checkpoint(files / "quick.safetensors")
-    run = segment(image, checkpoint, store, ONE, BUDGET)
+    checkpoint = cluster_networks.load_checkpoint(files / "quick.safetensors")
+    run = segment(image, checkpoint, store, SETTINGS, BUDGET)
     for event in run:
         if isinstance(event, BlockDone) and event.done == 2:
             break
@@ -289,8 +267,10 @@ def test_a_run_begun_here_is_finished_on_the_cluster(
     # a third may have been on its way to the disk; what the store says counts
     left = np.count_nonzero(store.pending(store.runs[-1]))
     assert left
-    rest = list(segment_on_cluster(cluster, image, checkpoint.path, store, ONE, BUDGET))
-    assert len(of(BlockDone, rest)) == left
+    rest = list(
+        segment_on_cluster(cluster, image, checkpoint.path, store, SETTINGS, BUDGET)
+    )
+    assert len(of_kind(rest, BlockDone)) == left
     assert len(store.runs) == 1
     assert_same(store, alone("quick"))
 
@@ -300,7 +280,9 @@ def test_correcting_does_not_end_the_run(cluster, files, image, store, alone):
     painted = Roi(10, 10, 5, 5)
     stroke = Stroke(painted, np.ones((5, 5), bool), np.full((5, 5), 2, np.uint8))
     corrections = None
-    for event in segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET):
+    for event in segment_on_cluster(
+        cluster, image, checkpoint, store, SETTINGS, BUDGET
+    ):
         if isinstance(event, BlockDone) and corrections is None:
             corrections = Corrections.open(store)
             corrections.apply(stroke)
@@ -315,7 +297,7 @@ def test_what_is_looked_at_comes_first(cluster, files, tmp_path):
     strip = open_image(files / "strip.tif")
     with LabelStore.create(tmp_path / "strip.zarr", strip, LEGEND) as store:
         events = segment_on_cluster(
-            cluster, strip, files / "slow.safetensors", store, ONE, BUDGET,
+            cluster, strip, files / "slow.safetensors", store, SETTINGS, BUDGET,
             focus=lambda: Roi(0, 7990, 10, 10),
         )  # fmt: skip
         order = [e.roi.x // 1024 for e in events if isinstance(e, BlockDone)]
@@ -332,7 +314,7 @@ def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
 ):
     """To pause is to ask for no more events, as the window does."""
     checkpoint = files / f"{name}.safetensors"
-    run = segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET)
+    run = segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     for event in run:
         if isinstance(event, BlockDone | LabelsShown):
             break
@@ -346,7 +328,7 @@ def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
     assert again == begun
     rest = list(run)
     assert isinstance(rest[-1], Finished)
-    assert not of(BlockFailed, rest)
+    assert not of_kind(rest, BlockFailed)
     assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
 
 
@@ -356,17 +338,17 @@ def test_the_last_block_may_take_longer_than_workers_are_waited_for(
     """They are there, only busy, and nothing is left to send them."""
     monkeypatch.setattr(clusterflight, "LOOK", 0.1)
     monkeypatch.setattr(clusterflight, "ALONE", 1.0)
-    image = open_image(cluster_toys.save_picture(tmp_path / "one.tif", 600, 600))
-    slow = cluster_toys.save(tmp_path / "net.safetensors", "windows", wait=1.0).path
+    image = open_image(cluster_networks.save_picture(tmp_path / "one.tif", 600, 600))
+    slow = cluster_networks.save(tmp_path / "net.safetensors", "windows", wait=1.0).path
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
-        events = list(segment_on_cluster(cluster, image, slow, store, ONE, BUDGET))
-    assert len(of(BlockDone, events)) == 1
+        events = list(segment_on_cluster(cluster, image, slow, store, SETTINGS, BUDGET))
+    assert len(of_kind(events, BlockDone)) == 1
     assert isinstance(events[-1], Finished)
 
 
 def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store):
     checkpoint = files / "slow.safetensors"
-    run = segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET)
+    run = segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     for event in run:
         if isinstance(event, BlockDone):
             break
@@ -375,21 +357,21 @@ def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store)
     assert 0 < done < 6
     time.sleep(0.5)  # what was under way has no token any more
     assert np.count_nonzero(store.state()) == done
-    rest = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
-    assert len(of(BlockDone, rest)) == 6 - done
+    rest = list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
+    assert len(of_kind(rest, BlockDone)) == 6 - done
 
 
 def test_frames_that_have_run_do_not_run_again(cluster, files, image, store, alone):
     checkpoint = files / "frames.safetensors"
-    run = segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET)
+    run = segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     ran = 0
     for event in run:
         ran += isinstance(event, LabelsShown)
         if ran == 3:
             break
     run.close()
-    rest = list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
-    assert len(of(LabelsShown, rest)) <= 3
+    rest = list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
+    assert len(of_kind(rest, LabelsShown)) <= 3
     assert_same(store, alone("frames"))
 
 
@@ -397,29 +379,29 @@ def test_stop_ends_it_without_waiting_for_blocks(cluster, files, image, store):
     asked = []
     events = []
     for event in segment_on_cluster(
-        cluster, image, files / "slow_frames.safetensors", store, ONE, BUDGET,
+        cluster, image, files / "slow_frames.safetensors", store, SETTINGS, BUDGET,
         stop=lambda: bool(asked),
     ):  # fmt: skip
         events.append(event)
         if isinstance(event, LabelsShown):
             asked.append(True)
-    assert len(of(LabelsShown, events)) == 1
-    assert not of(Finished, events)
+    assert len(of_kind(events, LabelsShown)) == 1
+    assert not of_kind(events, Finished)
 
 
 def test_a_worker_with_two_threads_works_block_after_block(
     cluster, files, image, store, alone
 ):
-    two = replace(ONE, threads=2)
+    two = replace(SETTINGS, threads=2)
     checkpoint = files / "quick.safetensors"
     events = list(segment_on_cluster(cluster, image, checkpoint, store, two, BUDGET))
-    assert len(of(BlockDone, events)) == 6
+    assert len(of_kind(events, BlockDone)) == 6
     assert_same(store, alone("quick", two))
 
 
 def test_other_settings_ask_before_they_replace(cluster, files, image, store):
     checkpoint = files / "quick.safetensors"
-    list(segment_on_cluster(cluster, image, checkpoint, store, ONE, BUDGET))
+    list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
     other = SegmentSettings(
         device="cpu", precision="fp32", batch_size=4, threads=1, overlap=64
     )
@@ -430,7 +412,7 @@ def test_other_settings_ask_before_they_replace(cluster, files, image, store):
             cluster, image, checkpoint, store, other, BUDGET, replace_other=True
         )
     )
-    assert len(of(BlockDone, again)) == 6
+    assert len(of_kind(again, BlockDone)) == 6
     assert (store.state() >> 2 == 2).all()
 
 
@@ -442,7 +424,7 @@ def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):
         with pytest.raises(ClusterError, match="no scheduler at"):
             list(
                 segment_on_cluster(
-                    address, image, files / "quick.safetensors", store, ONE
+                    address, image, files / "quick.safetensors", store, SETTINGS
                 )
             )
     assert not store.runs
@@ -451,7 +433,7 @@ def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):
 def test_files_that_workers_do_not_see_are_named(cluster, files, image, store):
     missing = files / "missing.safetensors"
     with pytest.raises(ClusterError, match=r"does not see .*missing\.safetensors"):
-        list(segment_on_cluster(cluster, image, missing, store, ONE, BUDGET))
+        list(segment_on_cluster(cluster, image, missing, store, SETTINGS, BUDGET))
 
 
 def test_another_version_on_a_worker_is_told(cluster, files, image, store):
@@ -466,7 +448,7 @@ def test_another_version_on_a_worker_is_told(cluster, files, image, store):
         with pytest.raises(ClusterError, match=r"has napari-uhrseg 0\.0\.1") as told:
             list(
                 segment_on_cluster(
-                    cluster, image, files / "quick.safetensors", store, ONE, BUDGET
+                    cluster, image, files / "quick.safetensors", store, SETTINGS, BUDGET
                 )
             )
         assert "Install the same" in told.value.hint

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from correcting import LEGEND, checkpoint, correct, squares, stroke_everywhere
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
+from helpers.corrections import LEGEND, checkpoint, correct, squares, stroke_everywhere
 from napari_uhrseg.engine.corrected import SECRET, sight
 from napari_uhrseg.engine.lesson import gather, told
 from napari_uhrseg.engine.places import (
@@ -48,7 +48,7 @@ strokes = st.lists(
 )
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(strokes)
 def test_what_is_held_out_is_never_taught(plain, drawn):
     _, image = squares()

@@ -7,10 +7,17 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-from correcting import LEGEND, METHODS, checkpoint, correct, squares, stroke_everywhere
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from helpers.corrections import (
+    LEGEND,
+    METHODS,
+    checkpoint,
+    correct,
+    squares,
+    stroke_everywhere,
+)
 from napari_uhrseg.cli import app
 from napari_uhrseg.engine.changes import label_region
 from napari_uhrseg.engine.events import (

@@ -7,8 +7,8 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
-from toy import LEGEND, ToyNet, make_checkpoint
 
+from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.fit import fit_bands
 from napari_uhrseg.engine.plan import make_plan

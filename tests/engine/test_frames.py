@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import LEGEND, FrameNet, make_checkpoint
 
+from helpers.networks import LEGEND, FrameNet, make_checkpoint
+from helpers.segmentation import AUTO_BATCH, BUDGET, GB, labels_of, of_kind, segmenter
 from napari_uhrseg.engine import metrics
 from napari_uhrseg.engine.calibrate import How, Measured
 from napari_uhrseg.engine.device import MemoryBudget
@@ -29,34 +30,15 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.isdnet import ISDNet
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings
 
-GB = 1024**3
-BUDGET = MemoryBudget("cpu", 2 * GB, GB)
-ONE = SegmentSettings(device="cpu", precision="fp32", threads=1)
-
 
 @pytest.fixture
 def run(tmp_path):
-    count = iter(range(100))
-
-    def go(image, checkpoint, settings=ONE, **kwargs):
-        store = LabelStore.create(tmp_path / f"{next(count)}.zarr", image, LEGEND)
-        events = list(segment(image, checkpoint, store, settings, BUDGET, **kwargs))
-        return store, events
-
-    return go
-
-
-def labels_of(store: LabelStore) -> np.ndarray:
-    return np.asarray(store.prediction[0][:])
-
-
-def of_kind(events, *kinds):
-    return [e for e in events if isinstance(e, kinds)]
+    return segmenter(tmp_path, AUTO_BATCH)
 
 
 def at_once(image, checkpoint):
     """The whole image as one frame."""
-    plan = make_plan(image, checkpoint, ONE, BUDGET)
+    plan = make_plan(image, checkpoint, AUTO_BATCH, BUDGET)
     batch = read_views(
         image,
         [Roi(0, 0, *image.shape)],
@@ -116,10 +98,12 @@ def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
     image = picture(2200, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
-    all_frames = of_kind(segment(image, checkpoint, whole, ONE, BUDGET), LabelsShown)
+    all_frames = of_kind(
+        segment(image, checkpoint, whole, AUTO_BATCH, BUDGET), LabelsShown
+    )
     path = tmp_path / "part.zarr"
     with LabelStore.create(path, image, LEGEND) as store:
-        events = segment(image, checkpoint, store, ONE, BUDGET)
+        events = segment(image, checkpoint, store, AUTO_BATCH, BUDGET)
         seen = []
         for event in events:
             seen += of_kind([event], Progress)
@@ -127,12 +111,12 @@ def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
                 break
         events.close()
     with LabelStore.open(path, write=True) as store:
-        rest = list(segment(image, checkpoint, store, ONE, BUDGET))
+        rest = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
         assert len(of_kind(rest, LabelsShown)) == len(all_frames) - 3
         np.testing.assert_array_equal(labels_of(store), labels_of(whole))
         np.testing.assert_array_equal(store.confidence[0][:], whole.confidence[0][:])
         assert not (path / "frames" / "1").exists()
-        again = list(segment(image, checkpoint, store, ONE, BUDGET))
+        again = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
         assert not of_kind(again, LabelsShown, BlockDone)
 
 
@@ -147,12 +131,12 @@ def test_a_full_disk_is_told_and_a_later_run_goes_on(run, tmp_path, picture):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, old[1]))
         try:
             with pytest.raises(StoreError, match="borders of a frame") as told:
-                list(segment(image, checkpoint, store, ONE, BUDGET))
+                list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
         assert "Free some space" in told.value.hint
         assert not [f for f in store.path.glob("frames/**/*") if f.is_file()]
-        list(segment(image, checkpoint, store, ONE, BUDGET))
+        list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
         np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
@@ -165,21 +149,21 @@ def test_frames_over_which_another_run_wrote_run_again(tmp_path, picture):
     whole = {}
     for checkpoint in (one, other):
         with LabelStore.create(None, image, LEGEND) as store:
-            list(segment(image, checkpoint, store, ONE, BUDGET))
+            list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
             whole[checkpoint.hash] = labels_of(store)
     assert (whole[one.hash] != whole[other.hash]).any()
     store = LabelStore.create(tmp_path / "both.zarr", image, LEGEND)
     for checkpoint in (one, other):  # each is closed after its first frame
         events = segment(
-            image, checkpoint, store, ONE, BUDGET, replace_other=True,
+            image, checkpoint, store, AUTO_BATCH, BUDGET, replace_other=True,
             focus=lambda: Roi(1900, 1900, 100, 100),
         )  # fmt: skip
         while not isinstance(next(events), Progress):
             pass
         events.close()
-    list(segment(image, one, store, ONE, BUDGET))
+    list(segment(image, one, store, AUTO_BATCH, BUDGET))
     np.testing.assert_array_equal(labels_of(store), whole[one.hash])
-    list(segment(image, other, store, ONE, BUDGET, replace_other=True))
+    list(segment(image, other, store, AUTO_BATCH, BUDGET, replace_other=True))
     np.testing.assert_array_equal(labels_of(store), whole[other.hash])
 
 
@@ -234,10 +218,10 @@ def test_a_frame_that_cannot_be_read_is_tried_again(run, picture, monkeypatch):
     store = LabelStore.create(None, image, LEGEND)
     with monkeypatch.context() as patch:
         patch.setattr(type(image), "read", failing)
-        events = list(segment(image, checkpoint, store, ONE, BUDGET))
+        events = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
     assert [e.reason for e in of_kind(events, BlockFailed)] == ["torn page scan again"]
     assert len(of_kind(events, BlockDone)) == 3
-    rest = list(segment(image, checkpoint, store, ONE, BUDGET))
+    rest = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
     assert len(of_kind(rest, LabelsShown)) == 1
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
@@ -266,11 +250,11 @@ def test_a_stop_does_not_wait_for_the_frame(picture):
         asked.append(1)
         return True
 
-    events = list(segment(image, checkpoint, store, ONE, BUDGET, stop=stop))
+    events = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET, stop=stop))
     assert [type(e) for e in events] == [Planned]
     assert asked
     assert not labels_of(store).any()
-    again = list(segment(image, checkpoint, store, ONE, BUDGET))
+    again = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
     assert isinstance(again[-1], Finished)  # the network answers no one any more
 
 
@@ -281,13 +265,13 @@ def test_frames_shrink_to_the_budget_and_too_little_is_said(picture, monkeypatch
     monkeypatch.setattr(How, "frame", frame)
     image = picture(4000, 4000)
     checkpoint = make_checkpoint(FrameNet(frame=5000))
-    large = make_plan(image, checkpoint, ONE, MemoryBudget("cpu", 3 * GB, GB))
+    large = make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", 3 * GB, GB))
     assert large.windows == 1
-    small = make_plan(image, checkpoint, ONE, MemoryBudget("cpu", GB, GB))
+    small = make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", GB, GB))
     assert small.windows > 1
     assert small.estimate.device_bytes <= GB
     with pytest.raises(DeviceError, match="A frame of") as error:
-        make_plan(image, checkpoint, ONE, MemoryBudget("cpu", GB // 8, GB))
+        make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", GB // 8, GB))
     assert "at least" in error.value.hint
     settings = SegmentSettings(device="cpu", precision="fp32", overlap=600)
     with pytest.raises(PlanError, match="overlap of 600"):
@@ -304,22 +288,22 @@ def test_a_run_goes_on_with_its_frames_whatever_memory_is_free_now(
     image, checkpoint = picture(2100, 2300), make_checkpoint(FrameNet(frame=3000))
     much, little = (MemoryBudget("cpu", n, GB) for n in (2 * GB, GB // 2))
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
-    list(segment(image, checkpoint, whole, ONE, little))
+    list(segment(image, checkpoint, whole, AUTO_BATCH, little))
     store = LabelStore.create(tmp_path / "part.zarr", image, LEGEND)
-    events = segment(image, checkpoint, store, ONE, little)
+    events = segment(image, checkpoint, store, AUTO_BATCH, little)
     while not isinstance(next(events), BlockDone):
         pass
     events.close()
-    rest = list(segment(image, checkpoint, store, ONE, much))
+    rest = list(segment(image, checkpoint, store, AUTO_BATCH, much))
     assert len(store.runs) == 1
     assert rest[0].plan.run.window < 3000
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
     large = LabelStore.create(tmp_path / "large.zarr", image, LEGEND)
-    list(segment(image, checkpoint, large, ONE, much))
+    list(segment(image, checkpoint, large, AUTO_BATCH, much))
     with pytest.raises(StoreError, match=r"frames of up to 3,000 .* memory") as error:
-        list(segment(image, checkpoint, large, ONE, little))
+        list(segment(image, checkpoint, large, AUTO_BATCH, little))
     assert "raise the memory budget" in error.value.hint
-    list(segment(image, checkpoint, large, ONE, little, replace_other=True))
+    list(segment(image, checkpoint, large, AUTO_BATCH, little, replace_other=True))
     np.testing.assert_array_equal(labels_of(large), labels_of(whole))
 
 
@@ -333,7 +317,7 @@ def test_large_frames_are_worked_in_bands_before_they_are_made_smaller(
     checkpoint = make_checkpoint(ISDNet(3, width=8, frame=2048, window=64))
     image = picture(2048, 2048)
     plans = [
-        make_plan(image, checkpoint, ONE, MemoryBudget("cpu", budget, GB))
+        make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", budget, GB))
         for budget in (2 * GB, GB // 2)
     ]
     assert [p.grid.fed for p in plans] == [(2048, 2048)] * 2
@@ -350,7 +334,7 @@ def test_a_frame_in_bands_gets_the_labels_it_gets_at_once(picture):
             part.running_var.fill_(0.2)
     checkpoint = make_checkpoint(model)
     image = picture(500, 590)
-    plan = make_plan(image, checkpoint, ONE, BUDGET)
+    plan = make_plan(image, checkpoint, AUTO_BATCH, BUDGET)
     found = []
     for rows in (None, 128):
         sized = replace(plan.sized, rows=rows)

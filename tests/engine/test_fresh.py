@@ -5,8 +5,8 @@ import threading
 
 import pytest
 import torch
-from engine.correcting import LEGEND, squares
 
+from helpers.corrections import LEGEND, squares
 from napari_uhrseg.engine import fresh as module
 from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
 from napari_uhrseg.engine.job import Stopped

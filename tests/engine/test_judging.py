@@ -1,58 +1,70 @@
-"""Which weights of a fine-tuning are kept."""
+"""Selection of the weights that a fine-tuning keeps."""
 
-import copy
+from dataclasses import replace
 
 import pytest
 import torch
-from correcting import LEGEND, checkpoint, squares, stroke_everywhere
 
-from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
+from helpers.corrections import squares, stroke_everywhere
+from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.judging import Judge
 from napari_uhrseg.engine.keeping import WAY
 from napari_uhrseg.engine.lesson import gather
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.models.base import Batch, Outputs
 
-HOW = FineTuneSettings(steps=150, batch_size=4, learning_rate=0.004, device="cpu")
+BETWEEN = 105.0  # a grey value between those of the dark and of the light squares
+FAR = 10_000.0
+
+
+class Threshold(ToyNet):
+    """A network of one weight, a grey value: below it is class 1, above it class 2."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.spec = replace(
+            self.spec, value_range=(0.0, 255.0), mean=(0.0,) * 3, std=(1.0,) * 3
+        )
+        self.threshold = torch.nn.Parameter(torch.tensor(threshold))
+
+    def forward(self, batch: Batch) -> Outputs:
+        above = 255 * batch.views["local"].mean(1) - self.threshold
+        return {"logits": torch.stack([-above, above, -above.abs() - 1], 1)}
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
-    """A network that has learnt nothing, what it became, and what judges."""
-    folder = tmp_path_factory.mktemp("learnt")
+def judge(tmp_path_factory):
+    """Return a judge on right corrections of squares, for an old threshold."""
     truth, image = squares()
-    start = checkpoint(folder)
-    with LabelStore.create(folder / "labels.zarr", image, LEGEND) as store:
+    path = tmp_path_factory.mktemp("judge") / "labels.zarr"
+    with LabelStore.create(path, image, LEGEND) as store:
         stroke_everywhere(store, truth)
-        for _ in fine_tune(image, start, store, folder / "new.safetensors", HOW):
-            pass
-        new = load_checkpoint(folder / "new.safetensors")
-
-        def judge(old):
-            source = gather(image, new, store, None)
-            return Judge(source, old, 4, torch.device("cpu"), "fp32")
-
-        yield start.model, new.model, judge
+        source = gather(image, make_checkpoint(Threshold(BETWEEN)), store, None)
+        yield lambda old: Judge(
+            source, Threshold(old).eval(), 4, torch.device("cpu"), "fp32"
+        )
 
 
-def test_a_network_that_fits_keeps_some_of_its_weights(learnt):
-    _, fits, judge = learnt
-    further = copy.deepcopy(fits)
-    with torch.no_grad():
-        for parameter in further.parameters():
-            parameter.mul_(1.01)
-    judged = judge(fits)
-    kept = judged.kept(further)
-    assert kept is not further
-    assert judged.right(kept) > 0.7
-    one = next(iter(fits.state_dict()))
-    a, b, c = (m.state_dict()[one] for m in (fits, kept, further))
-    torch.testing.assert_close(b, a + WAY * (c - a))
+# an old network that fits, and one that has some of the light squares wrong
+@pytest.mark.parametrize(("old", "new"), [(BETWEEN, 112.0), (150.0, 100.0)])
+def test_weights_nearer_to_the_old_ones_are_kept_if_they_fit(judge, old, new):
+    judged, tuned = judge(old), Threshold(new).eval()
+    kept = judged.kept(tuned)
+    assert kept is not tuned
+    assert judged.right(kept) == 1
+    assert kept.threshold.item() == pytest.approx(old + WAY * (new - old))
+    assert tuned.threshold.item() == new
 
 
-def test_a_network_that_knew_nothing_gives_way(learnt):
-    nothing, fits, judge = learnt
-    judged = judge(nothing)
-    assert judged.right(nothing) < 0.6
-    assert judged.right(fits) > 0.7
-    assert judged.kept(fits) is fits
+def test_a_network_that_fits_nothing_keeps_no_weight(judge):
+    judged, tuned = judge(FAR), Threshold(BETWEEN).eval()
+    assert judged.right_before == judged.right(Threshold(FAR).eval()) == 0.5
+    assert judged.right(tuned) == 1
+    assert judged.kept(tuned) is tuned
+
+
+def test_without_any_gain_weights_nearer_to_the_old_ones_are_kept(judge):
+    judged, tuned = judge(FAR), Threshold(FAR / 2).eval()
+    kept = judged.kept(tuned)
+    assert kept is not tuned
+    assert judged.right(kept) == judged.right_before == 0.5

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from correcting import checkpoint
 
+from helpers.corrections import checkpoint
 from napari_uhrseg.engine.cost import empty_batch
 from napari_uhrseg.engine.keeping import CELL, REACH, WAY, Keeping, between, odds
 from napari_uhrseg.engine.samples import IGNORED

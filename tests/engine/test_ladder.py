@@ -8,12 +8,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
-from test_frames import labels_of
-from toy import LEGEND, FrameNet, ToyNet, make_checkpoint
 
+from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
+from helpers.segmentation import BUDGET, SETTINGS, labels_of, of_kind
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.cost import LivePeak
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
     BlockDone,
     Finished,
@@ -25,11 +24,8 @@ from napari_uhrseg.engine.passes import Passes
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.types import SegmentSettings
 
 MB = 1 << 20
-BUDGET = MemoryBudget("cpu", 2048 * MB, 1024 * MB)
-ONE = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
 
 
 class Refusing(LivePeak):
@@ -53,12 +49,12 @@ def one_chunk_a_block(monkeypatch):
     monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
 
 
-def go(image, checkpoint, limits, **kwargs):
+def run_with_limits(image, checkpoint, limits, **kwargs):
     """Run with a limit (bytes) that changes after each of so many blocks."""
     store = LabelStore.create(None, image, LEGEND)
     seen, limits = [], dict(limits)
     with Refusing(checkpoint.model) as device:
-        for event in segment(image, checkpoint, store, ONE, BUDGET, **kwargs):
+        for event in segment(image, checkpoint, store, SETTINGS, BUDGET, **kwargs):
             seen.append(event)
             if isinstance(event, Planned | BlockDone):
                 done = sum(isinstance(e, BlockDone) for e in seen)
@@ -66,8 +62,8 @@ def go(image, checkpoint, limits, **kwargs):
     return store, seen
 
 
-def told(events):
-    return [e.now for e in events if isinstance(e, Retried)]
+def retries_of(events):
+    return [event.now for event in of_kind(events, Retried)]
 
 
 class Limited(ToyNet):
@@ -87,7 +83,7 @@ def limited(image, limit, fall_back=None, on=None, stop=None):
     checkpoint = make_checkpoint(Limited(window=256))
     store = LabelStore.create(None, image, LEGEND)
     events = segment(
-        image, checkpoint, store, ONE, BUDGET, None, stop, fall_back=fall_back
+        image, checkpoint, store, SETTINGS, BUDGET, None, stop, fall_back=fall_back
     )
     seen = []
     for event in events:
@@ -104,7 +100,7 @@ def test_windows_halve_their_batch_and_the_labels_are_the_same(picture):
     image = picture(1024, 2048)
     whole, _ = limited(image, 4)
     store, events = limited(image, 1)
-    assert told(events) == ["with batches of 2", "with batches of 1"]
+    assert retries_of(events) == ["with batches of 2", "with batches of 1"]
     assert isinstance(events[-1], Finished)
     assert (labels_of(store) == labels_of(whole)).mean() > 0.9999
     np.testing.assert_array_equal(
@@ -151,7 +147,11 @@ def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):
     store, events = limited(image, 4, agree, leave_the_device)
     assert len(asked) == 1
     assert "one window" in asked[0]
-    assert told(events) == ["with batches of 2", "with batches of 1", "on the CPU"]
+    assert retries_of(events) == [
+        "with batches of 2",
+        "with batches of 1",
+        "on the CPU",
+    ]
     assert (labels_of(store) == labels_of(whole)).mean() > 0.9999
 
 
@@ -189,20 +189,20 @@ class Banded(FrameNet):
 
 def test_frames_are_worked_in_ever_thinner_bands_first(picture):
     checkpoint = make_checkpoint(Banded())
-    store, events = go(picture(1024, 1024), checkpoint, {})
-    assert told(events) == [
+    store, events = run_with_limits(picture(1024, 1024), checkpoint, {})
+    assert retries_of(events) == [
         f"with frames in bands of {n} rows" for n in (1024, 512, 256)
     ]
-    whole, _ = go(picture(1024, 1024), make_checkpoint(FrameNet()), {})
+    whole, _ = run_with_limits(picture(1024, 1024), make_checkpoint(FrameNet()), {})
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
 def test_frames_shrink_where_there_are_no_bands_and_done_cells_stay(picture):
     image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
-    whole, _ = go(image, checkpoint, {})
+    whole, _ = run_with_limits(image, checkpoint, {})
     pixels = 2112 * 2112 * 4
-    store, events = go(image, checkpoint, {1: 3 * pixels})
-    assert told(events) == ["with frames of 1,088 x 1,088 pixels"]
+    store, events = run_with_limits(image, checkpoint, {1: 3 * pixels})
+    assert retries_of(events) == ["with frames of 1,088 x 1,088 pixels"]
     assert isinstance(events[-1], Finished)
     assert labels_of(store).all()
     assert (labels_of(store) == labels_of(whole)).mean() > 0.99
@@ -218,7 +218,7 @@ def test_nothing_says_that_large_frames_ran_once_smaller_ones_write(picture):
     with (
         LabelStore.create(None, image, LEGEND) as store,
         Refusing(checkpoint.model) as device,
-        closing(segment(image, checkpoint, store, ONE, BUDGET)) as events,
+        closing(segment(image, checkpoint, store, SETTINGS, BUDGET)) as events,
     ):
         for event in events:
             if isinstance(event, BlockDone):
@@ -232,5 +232,5 @@ def test_nothing_says_that_large_frames_ran_once_smaller_ones_write(picture):
 def test_frames_that_cannot_shrink_say_so(picture):
     image, checkpoint = picture(1024, 2048), make_checkpoint(FrameNet(frame=1088))
     with pytest.raises(DeviceError, match="a frame of") as error:
-        go(image, checkpoint, {0: MB})
+        run_with_limits(image, checkpoint, {0: MB})
     assert "lower the memory budget" in error.value.hint

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from correcting import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from napari_uhrseg.engine import learncost
 from napari_uhrseg.engine.corrected import SECRET
 from napari_uhrseg.engine.cost import bytes_per_window

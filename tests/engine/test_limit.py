@@ -1,16 +1,15 @@
 """A run under a limit that the system enforces."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from helpers.processes import run_python
 
 CHILD = """
 import resource
 import numpy as np, psutil, torch
-from toy import LEGEND, ToyNet, make_checkpoint
+from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Finished, Planned
 from napari_uhrseg.engine.segment import segment
@@ -44,20 +43,8 @@ for more in (3000, 200):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
 def test_a_run_keeps_to_the_systems_limit_or_says_that_it_cannot():
-    child = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CHILD],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-            ),
-            "OMP_NUM_THREADS": "1",
-        },
-    )
-    assert child.stdout.splitlines() == [
+    printed = run_python(CHILD, OMP_NUM_THREADS="1")
+    assert printed.splitlines() == [
         "planned True 1",
         "finished 0",
         "refused True",

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from toy import LEGEND, ConstantNet, ToyNet, make_checkpoint
 
+from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine.metrics import Counter, Cover, Scores, evaluate, label_scene
 from napari_uhrseg.engine.samples import Scene
 from napari_uhrseg.engine.segment import segment

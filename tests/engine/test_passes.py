@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from toy import LEGEND, ToyNet, make_checkpoint
 
+from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.passes import Passes

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import ToyNet, make_checkpoint
 
+from helpers.networks import ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine import sizing
 from napari_uhrseg.engine.calibrate import How, Measured

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from toy import LEGEND, ToyNet, make_checkpoint
 
+from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine import device
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.plan import make_plan

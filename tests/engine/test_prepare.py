@@ -2,8 +2,8 @@
 
 import torch
 from torch import nn
-from toy import ToyNet
 
+from helpers.networks import ToyNet
 from napari_uhrseg.engine.cost import empty_batch
 from napari_uhrseg.engine.prepare import prepared
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import LEGEND, ConstantNet, ToyNet, make_checkpoint
 
+from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
+from helpers.segmentation import BUDGET, SETTINGS, labels_of, segmenter
 from napari_uhrseg.engine import merge
 from napari_uhrseg.engine import plan as plan_module
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -26,11 +26,7 @@ from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import CHUNK, LabelStore
-from napari_uhrseg.types import Polygon, Roi, SegmentSettings
-
-GB = 1024**3
-BUDGET = MemoryBudget("cpu", 2 * GB, GB)
-ONE = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
+from napari_uhrseg.types import Polygon, Roi
 
 
 @pytest.fixture(autouse=True)
@@ -42,18 +38,7 @@ def one_chunk_a_block(monkeypatch):
 @pytest.fixture
 def run(tmp_path):
     """Segment into a new store; the store is open for reading afterwards."""
-    count = iter(range(100))
-
-    def go(image, checkpoint, settings=ONE, **kwargs):
-        store = LabelStore.create(tmp_path / f"{next(count)}.zarr", image, LEGEND)
-        events = list(segment(image, checkpoint, store, settings, BUDGET, **kwargs))
-        return store, events
-
-    return go
-
-
-def labels_of(store: LabelStore) -> np.ndarray:
-    return np.asarray(store.prediction[0][:])
+    return segmenter(tmp_path)
 
 
 def at_once(image, checkpoint, settings, weights_kind="uniform"):
@@ -81,7 +66,7 @@ def at_once(image, checkpoint, settings, weights_kind="uniform"):
 @pytest.mark.parametrize("overlap", [0, 24])
 def test_blocks_give_what_merging_the_whole_image_gives(run, picture, overlap):
     image = picture(1500, 2300)
-    settings = replace(ONE, overlap=overlap)
+    settings = replace(SETTINGS, overlap=overlap)
     checkpoint = make_checkpoint(ToyNet())
     store, events = run(image, checkpoint, settings)
     labels, confidence = at_once(image, checkpoint, settings)
@@ -95,7 +80,7 @@ def test_blocks_give_what_merging_the_whole_image_gives(run, picture, overlap):
 def test_labels_do_not_depend_on_block_size_or_order(run, picture, monkeypatch):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet(extent=128))
-    settings = replace(ONE, overlap=16)
+    settings = replace(SETTINGS, overlap=16)
     first, _ = run(image, checkpoint, settings)
     monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 2)
     other, events = run(
@@ -119,7 +104,7 @@ class SlowNet(ToyNet):
 @pytest.mark.parametrize(("overlap", "same"), [(0, 1), (24, 0.95)])
 def test_a_slow_block_is_shown_as_far_as_it_has_come(tmp_path, picture, overlap, same):
     image, checkpoint = picture(1024, 1024), make_checkpoint(SlowNet())
-    settings = replace(ONE, overlap=overlap)
+    settings = replace(SETTINGS, overlap=overlap)
     with LabelStore.create(tmp_path / "s.zarr", image, LEGEND) as store:
         events = segment(image, checkpoint, store, settings, BUDGET)
         planned = next(events)
@@ -145,14 +130,16 @@ def test_a_slow_block_is_shown_as_far_as_it_has_come(tmp_path, picture, overlap,
 def test_other_batch_sizes_agree_in_99_999_percent(run, picture):
     image = picture(1100, 1100)
     checkpoint = make_checkpoint(ToyNet())
-    four, _ = run(image, checkpoint, ONE)
-    three, _ = run(image, checkpoint, replace(ONE, batch_size=3))
+    four, _ = run(image, checkpoint, SETTINGS)
+    three, _ = run(image, checkpoint, replace(SETTINGS, batch_size=3))
     assert (labels_of(four) == labels_of(three)).mean() >= 0.99999
 
 
 def test_a_constant_network_gives_a_constant(run, picture):
     store, _ = run(
-        picture(700, 1300), make_checkpoint(ConstantNet()), replace(ONE, overlap=20)
+        picture(700, 1300),
+        make_checkpoint(ConstantNet()),
+        replace(SETTINGS, overlap=20),
     )
     assert (labels_of(store) == 2).all()
     assert len(np.unique(store.confidence[0][:])) == 1
@@ -170,10 +157,10 @@ def test_a_closed_run_continues_and_ends_with_the_same_labels(tmp_path, picture)
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet())
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
-    list(segment(image, checkpoint, whole, ONE, BUDGET))
+    list(segment(image, checkpoint, whole, SETTINGS, BUDGET))
     path = tmp_path / "part.zarr"
     with LabelStore.create(path, image, LEGEND) as store:
-        events = segment(image, checkpoint, store, ONE, BUDGET)
+        events = segment(image, checkpoint, store, SETTINGS, BUDGET)
         for event in events:
             if isinstance(event, BlockDone) and event.done == 2:
                 break
@@ -182,11 +169,11 @@ def test_a_closed_run_continues_and_ends_with_the_same_labels(tmp_path, picture)
         # a third may have been on its way to the disk; what the store says counts
         left = np.count_nonzero(store.pending(store.runs[-1]))
         assert left
-        rest = list(segment(image, checkpoint, store, ONE, BUDGET))
+        rest = list(segment(image, checkpoint, store, SETTINGS, BUDGET))
         assert len([e for e in rest if isinstance(e, BlockDone)]) == left
         np.testing.assert_array_equal(labels_of(store), labels_of(whole))
         assert len(store.runs) == 1
-        again = list(segment(image, checkpoint, store, ONE, BUDGET))
+        again = list(segment(image, checkpoint, store, SETTINGS, BUDGET))
         assert not [e for e in again if isinstance(e, BlockDone | Progress)]
 
 
@@ -195,9 +182,9 @@ def test_another_checkpoint_asks_before_it_overwrites(run, picture, tmp_path):
     store, _ = run(image, make_checkpoint(ToyNet()))
     other = make_checkpoint(ConstantNet())
     with pytest.raises(StoreError):
-        list(segment(image, other, store, ONE, BUDGET))
+        list(segment(image, other, store, SETTINGS, BUDGET))
     assert len(np.unique(labels_of(store))) > 1
-    list(segment(image, other, store, ONE, BUDGET, replace_other=True))
+    list(segment(image, other, store, SETTINGS, BUDGET, replace_other=True))
     assert (labels_of(store) == 2).all()
     assert len(store.runs) == 2
 
@@ -206,20 +193,22 @@ def test_a_view_costs_its_blocks_only_and_the_rest_follows_later(tmp_path, pictu
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet())
     store = LabelStore.create(tmp_path / "s.zarr", image, LEGEND)
-    view = replace(ONE, region=Roi(0, 1024, 1024, 1024))
+    view = replace(SETTINGS, region=Roi(0, 1024, 1024, 1024))
     events = list(segment(image, checkpoint, store, view, BUDGET))
     assert [e.roi for e in events if isinstance(e, BlockDone)] == [view.region]
     assert not labels_of(store)[1024:].any()
-    events = list(segment(image, checkpoint, store, ONE, BUDGET))
+    events = list(segment(image, checkpoint, store, SETTINGS, BUDGET))
     assert len([e for e in events if isinstance(e, BlockDone)]) == 8
-    labels, _ = at_once(image, checkpoint, ONE)
+    labels, _ = at_once(image, checkpoint, SETTINGS)
     np.testing.assert_array_equal(labels_of(store), labels)
 
 
 def test_a_drawn_shape_is_labelled_to_its_edge_and_nothing_beyond(run, picture):
     triangle = Polygon(((100.0, 100.0), (1900.0, 150.0), (200.0, 900.0)))
     store, events = run(
-        picture(2048, 2048), make_checkpoint(ToyNet()), replace(ONE, region=triangle)
+        picture(2048, 2048),
+        make_checkpoint(ToyNet()),
+        replace(SETTINGS, region=triangle),
     )
     labels = labels_of(store)
     assert labels[300, 300]
@@ -264,7 +253,7 @@ def test_a_block_that_cannot_be_read_fails_and_the_run_goes_on(
     assert events[-1].done == 3
     assert events[-1].failed == 1
     monkeypatch.undo()
-    rest = list(segment(image, make_checkpoint(ToyNet()), store, ONE, BUDGET))
+    rest = list(segment(image, make_checkpoint(ToyNet()), store, SETTINGS, BUDGET))
     assert [e.roi for e in rest if isinstance(e, BlockDone)] == [failed[0].roi]
     assert labels_of(store).all()
 
@@ -347,7 +336,7 @@ def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):
     slide[1500:1504, 1300:1304] = (120, 60, 130)  # a shred
     image = Image.from_array(slide, name="slide", rgb=True, is_slide=True)
     checkpoint = make_checkpoint(ToyNet())
-    all_of_it, _ = run(image, checkpoint, replace(ONE, skip_glass=False))
+    all_of_it, _ = run(image, checkpoint, replace(SETTINGS, skip_glass=False))
     skipped, events = run(image, checkpoint)
     last = [e for e in events if isinstance(e, Progress)][-1]
     labels, whole = labels_of(skipped), labels_of(all_of_it)
@@ -367,7 +356,7 @@ def test_glass_skipped_does_not_depend_on_block_size(run, monkeypatch):
     for y, x in noise.integers(0, 2000, (40, 2)):
         slide[y : y + 30, x : x + 20] = (180, 90, 160)
     image = Image.from_array(slide, name="slide", rgb=True, is_slide=True)
-    settings = replace(ONE, overlap=16)
+    settings = replace(SETTINGS, overlap=16)
     one, _ = run(image, make_checkpoint(ToyNet()), settings)
     monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 2)
     two, _ = run(image, make_checkpoint(ToyNet()), settings)
@@ -408,6 +397,6 @@ def test_labels_too_are_made_with_the_threads_of_the_run(
     monkeypatch.setattr(merge, "best_two", watched)
     image, checkpoint = picture(1100, 1100), make_checkpoint(ToyNet())
     with LabelStore.create(tmp_path / "a.zarr", image, LEGEND) as store:
-        for _ in segment(image, checkpoint, store, ONE, BUDGET):
+        for _ in segment(image, checkpoint, store, SETTINGS, BUDGET):
             assert torch.get_num_threads() == 2  # the caller's, between two events
     assert set(seen) == {1}

@@ -1,91 +1,23 @@
 """Training: it learns, keeps the best, and goes on where it was stopped."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.processes import python_process
+from helpers.training import GLNET, ISDNET, PLAIN, SCPSEG, SGNET, SMALL, make_source
 from napari_uhrseg.engine import samples
 from napari_uhrseg.engine.events import Fitted, Progress, Saved, Trained, Validated
-from napari_uhrseg.engine.samples import Scene, Scenes
 from napari_uhrseg.engine.train import CardText, TrainSettings, train
 from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError
-from napari_uhrseg.io.image import Image
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.models.plain import Plain
-from napari_uhrseg.types import LabelClass, Legend, Recipe, Roi, Stage
-
-LEGEND = Legend(
-    (LabelClass(1, "dark", "#000000", 0), LabelClass(2, "light", "#ffffff", 1))
-)
-SMALL = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16}}
-PLAIN = TrainSettings(
-    "plain",
-    {**SMALL, "window": 64},
-    steps=6,
-    batch_size=2,
-    learning_rate=0.002,
-    optimizer="adamw",
-    clip=1.0,
-    device="cpu",
-    precision="fp32",
-    validate_every=4,
-    log_every=2,
-)
-SCPSEG = replace(
-    PLAIN,
-    model="scpseg",
-    arguments={**SMALL, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
-)
-SGNET = replace(
-    PLAIN,
-    model="sgnet",
-    arguments={**SMALL, "window": 64, "width": 8, "heads": 2, "shallow_width": 8},
-)
-ENCODER = {"encoder": "test_efficientnet", "width": 8}
-ISDNET = replace(
-    PLAIN, model="isdnet", arguments={**ENCODER, "window": 64, "frame": 128}
-)
-GLNET = replace(
-    PLAIN,
-    model="glnet",
-    arguments={**ENCODER, "patch": 64, "overview": 64, "frame": 128},
-    log_every=3,  # so that two stages fall into one
-)
-
-
-class ArrayTarget:
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-    def read(self, roi: Roi) -> np.ndarray:
-        found = np.full((roi.height, roi.width), 255, np.uint8)
-        inside = roi.intersect(Roi(0, 0, *self.array.shape))
-        found[inside.shift(-roi.y, -roi.x).slices] = self.array[inside.slices]
-        return found
-
-
-def make_scene(seed: int) -> Scene:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, (5, 6)).astype(np.uint8).repeat(32, 0).repeat(32, 1)
-    data = labels[..., None] * 120 + rng.integers(0, 100, (*labels.shape, 3))
-    image = Image.from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
-    return Scene(f"s{seed}", image, ArrayTarget(labels))
-
-
-def make_source(held_out: int = 1) -> Scenes:
-    return Scenes(
-        LEGEND,
-        (make_scene(0), make_scene(1)),
-        tuple(map(make_scene, range(9, 9 + held_out))),
-    )
+from napari_uhrseg.types import Recipe, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -173,13 +105,15 @@ def test_methods_on_frames_train_through_all_their_stages(settings, tmp_path):
 KILLED = """
 import os, sys
 from dataclasses import replace
-sys.path.insert(0, {tests!r})
-import test_train as t, torch
+import torch
+from helpers.training import PLAIN, make_source
+from napari_uhrseg.engine.events import Progress
+from napari_uhrseg.engine.train import train
 torch.set_num_threads(1)
 from napari_uhrseg.engine import trainer as module
 module.SAVE_SECONDS = 0.0
-for event in t.train(t.make_source(), {output!r}, t.PLAIN):
-    if isinstance(event, t.Progress) and event.done == 3:
+for event in train(make_source(), sys.argv[1], PLAIN):
+    if isinstance(event, Progress) and event.done == 3:
         os.kill(os.getpid(), 9)
 """
 
@@ -187,9 +121,8 @@ for event in t.train(t.make_source(), {output!r}, t.PLAIN):
 def test_killed_it_goes_on_from_the_last_state(tmp_path):
     run(PLAIN, tmp_path / "whole.safetensors")
     output = tmp_path / "killed.safetensors"
-    code = KILLED.format(tests=str(Path(__file__).parent), output=str(output))
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
-    assert ended.returncode == -9, ended.stderr.decode()
+    with python_process(KILLED, output) as child:
+        assert child.wait() == -9
     assert not output.exists()
     state = torch.load(f"{output}.state", weights_only=True)
     assert state["step"] == 2

@@ -6,13 +6,13 @@ import io
 import numpy as np
 import pyproj
 import pytest
-from export_fakes import LEGEND, UTM32, image, make_store, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from label_fakes import FakeImage
 from skimage.measure import label, regionprops
 
+from helpers.export_stores import LEGEND, UTM32, image, make_store, truth
+from helpers.label_stores import FakeImage
 from napari_uhrseg.io import strips
 from napari_uhrseg.io.areas import areas, estimated_areas, to_csv
 from napari_uhrseg.io.labels import LabelStore

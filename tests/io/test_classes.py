@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import zarr
-from label_fakes import LEGEND, RUN, FakeImage, chunk_block
 from ome_zarr_models import open_ome_zarr
 
+from helpers.label_stores import LEGEND, RUN, FakeImage, chunk_block
 from napari_uhrseg.engine.segment import class_map
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections import Corrections

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 
+from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels

@@ -1,16 +1,12 @@
 """Real processes killed while they paint: each change is there whole, or not at all."""
 
-import contextlib
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 
+from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
@@ -91,7 +87,7 @@ HOLDER = SETUP + "say('held')\nsys.stdin.read()\n"
 
 RUNNER = """
 import sys
-from label_fakes import RUN, chunk_block
+from helpers.label_stores import RUN, chunk_block
 from napari_uhrseg.io.labels import LabelStore
 store = LabelStore.open(sys.argv[1], write=True)
 run = store.start_run(RUN)
@@ -112,26 +108,6 @@ def path(tmp_path):
     return tmp_path / "labels.zarr"
 
 
-@contextlib.contextmanager
-def child(code, *arguments):
-    """A process that runs the code; killed by SIGKILL at the latest on leaving."""
-    tests = str(Path(__file__).parent)
-    env = {**os.environ}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, env.get("PYTHONPATH")]))
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=env,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def strokes(count):
     """What the painter's strokes leave."""
     wanted = np.zeros(IMAGE.shape, np.uint8)
@@ -148,7 +124,7 @@ def count_of(labels):
 def test_a_stroke_that_was_told_of_is_there_after_a_kill(path):
     said = 0
     for attempt in range(3):
-        with child(PAINTER, path, said) as process:
+        with python_process(PAINTER, path, said) as process:
             for line in process.stdout:
                 said = int(line) + 1
                 if said % 9 == 8:
@@ -173,7 +149,7 @@ def test_a_stroke_that_was_told_of_is_there_after_a_kill(path):
 @pytest.mark.parametrize("what", ["stroke", "undo"])
 @pytest.mark.parametrize("levels", [0, 1, 2])
 def test_killed_between_the_journal_and_the_arrays(path, levels, what):
-    with child(DYING, path, levels, what) as process:
+    with python_process(DYING, path, levels, what) as process:
         process.wait(60)
     with LabelStore.open(path) as store:
         with Corrections.open(store) as painting:
@@ -191,7 +167,7 @@ def test_killed_between_the_journal_and_the_arrays(path, levels, what):
 
 
 def test_a_fill_killed_in_the_midst_is_one_step_of_whole_parts(path):
-    with child(FILLER, path) as process:
+    with python_process(FILLER, path) as process:
         assert float(process.stdout.readline()) < 0.2
         assert float(process.stdout.readline()) < 0.4
         time.sleep(0.05)
@@ -215,7 +191,7 @@ def test_a_fill_killed_in_the_midst_is_one_step_of_whole_parts(path):
 
 
 def test_an_undo_killed_in_the_midst_is_done_on_opening(path):
-    with child(UNDOER, path) as process:
+    with python_process(UNDOER, path) as process:
         assert float(process.stdout.readline()) < 0.2
         process.kill()
     with LabelStore.open(path) as store, Corrections.open(store) as painting:
@@ -227,7 +203,7 @@ def test_an_undo_killed_in_the_midst_is_done_on_opening(path):
 
 
 def test_one_process_corrects_at_a_time_and_a_kill_frees_it(path):
-    with LabelStore.open(path) as store, child(HOLDER, path) as process:
+    with LabelStore.open(path) as store, python_process(HOLDER, path) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreError, match=r"Corrections of .* another window"):
             Corrections.open(store)
@@ -239,7 +215,7 @@ def test_one_process_corrects_at_a_time_and_a_kill_frees_it(path):
 
 def test_painting_while_another_process_runs(path):
     with (
-        child(RUNNER, path) as process,
+        python_process(RUNNER, path) as process,
         LabelStore.open(path) as store,
         Corrections.open(store) as painting,
     ):

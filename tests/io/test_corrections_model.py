@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from label_fakes import RUN, FakeImage
 
+from helpers.label_stores import RUN, FakeImage
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import corrections as module
 from napari_uhrseg.io import journal, occupancy, ome

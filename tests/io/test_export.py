@@ -4,9 +4,9 @@ import resource
 from contextlib import contextmanager
 
 import pytest
-from export_fakes import image as fake_image
-from export_fakes import make_store
 
+from helpers.export_stores import image as fake_image
+from helpers.export_stores import make_store
 from napari_uhrseg.errors import ExportError, StoreError
 from napari_uhrseg.io.export import export, format_named, formats, warnings
 from napari_uhrseg.io.labels import LabelStore

@@ -7,9 +7,9 @@ import pyogrio
 import pyproj
 import pytest
 import shapely
-from export_fakes import UTM32, image, make_store, truth
 from rasterio.features import rasterize
 
+from helpers.export_stores import UTM32, image, make_store, truth
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.geojson import read_polygons

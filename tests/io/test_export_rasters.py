@@ -8,8 +8,8 @@ import pytest
 import rasterio
 import tifffile
 import zarr
-from export_fakes import SHAPE, UTM32, image, make_store, truth
 
+from helpers.export_stores import SHAPE, UTM32, image, make_store, truth
 from napari_uhrseg.io.export import export, tiles
 from napari_uhrseg.io.image import open_image
 from napari_uhrseg.types import Roi

@@ -5,8 +5,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from label_fakes import LEGEND, FakeImage, assert_in_step
 
+from helpers.label_stores import LEGEND, FakeImage, assert_in_step
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import corrections as module
 from napari_uhrseg.io import journal

@@ -19,13 +19,20 @@ import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from label_fakes import LEGEND, OTHER, RUN, FakeImage, assert_in_step, chunk_block
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels as LabelsLayer
 from ome_zarr_models import open_ome_zarr
 from ome_zarr_models.v05.image import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
+from helpers.label_stores import (
+    LEGEND,
+    OTHER,
+    RUN,
+    FakeImage,
+    assert_in_step,
+    chunk_block,
+)
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.labels import LabelStore, confidence_levels, shown_levels

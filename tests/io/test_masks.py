@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import rasterio
-from label_fakes import LEGEND, FakeImage
 from PIL import Image as Pillow
 
+from helpers.label_stores import LEGEND, FakeImage
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore

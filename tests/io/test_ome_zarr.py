@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from label_fakes import LEGEND, RUN
 
+from helpers.label_stores import LEGEND, RUN
 from napari_uhrseg.errors import OpenError, ReadError, StoreError
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.labels import LabelStore

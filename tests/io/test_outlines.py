@@ -9,35 +9,14 @@ from hypothesis.extra.numpy import arrays
 from rasterio.features import rasterize
 from skimage.measure import label
 
+from helpers.outlines import outlines, polygon
 from napari_uhrseg.io.export.polygons import simplified
-from napari_uhrseg.io.outlines import trace
-from napari_uhrseg.io.rings import Outline
-from napari_uhrseg.types import Roi
 
 # few values on few pixels: holes, holes in holes, and corners that touch
 MAPS = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 3))
 )
 HEIGHTS = st.lists(st.integers(1, 6), min_size=1, max_size=14)
-
-
-def strips(labels, heights):
-    """The map cut into strips of these heights, again and again."""
-    y, i = 0, 0
-    while y < len(labels):
-        part = labels[y : y + heights[i % len(heights)]]
-        yield Roi(y, 0, *part.shape), part
-        y, i = y + len(part), i + 1
-
-
-def outlines(labels, heights):
-    found = trace(strips(labels, heights))
-    return [o for o in found if isinstance(o, Outline)]
-
-
-def polygon(outline):
-    outer, *holes = (ring[:, :2] for ring in outline.rings)
-    return shapely.Polygon(outer, holes)
 
 
 def assert_same_map(labels, found):

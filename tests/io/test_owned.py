@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_fakes import LEGEND, RUN, FakeImage
 
+from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import CHUNK, LabelStore
 from napari_uhrseg.io.owned import OwnedChunks, Revoked, owned_levels, revoke

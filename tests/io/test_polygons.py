@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_fakes import FakeImage
 
+from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.geojson import read_polygons
 from napari_uhrseg.io.image import open_image

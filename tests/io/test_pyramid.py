@@ -1,25 +1,25 @@
 """Levels computed in the background: their pixels, and what stopping leaves."""
 
-import functools
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
 import tifffile
 
+from helpers.processes import start_python
+from helpers.pyramids import Lazy, image_of, scene, tiled
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io import cache, chunks, pyramid
 from napari_uhrseg.io.boxmean import box_mean
-from napari_uhrseg.io.chunks import ArraySource, PendingLevel, Slices, Source
+from napari_uhrseg.io.chunks import PendingLevel, Slices, Source
 from napari_uhrseg.io.image import Band, Image, open_image
 from napari_uhrseg.io.pyramid import attach_levels, fill_levels
 from napari_uhrseg.types import Roi
@@ -30,53 +30,10 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyramid, "PIECE", 2**20)
 
 
-@functools.cache
-def scene(height: int = 2301, width: int = 4507) -> np.ndarray:
-    y, x = np.ogrid[:height, :width]
-    grey = (y * 7 + x * 13 + (y * x) // 1000) % 251
-    return np.stack([grey, grey[:, ::-1], 255 - grey], -1).astype(np.uint8)
-
-
-class Lazy(ArraySource):
-    """An array as a file would give it: not in memory, as far as an Image knows."""
-
-    def __init__(self, array: np.ndarray, chunks: tuple[int, ...]) -> None:
-        super().__init__(array, chunks)
-        self.array = memoryview(b"")
-        self._pixels = array
-        self.read = 0
-
-    def __getitem__(self, key: Slices) -> np.ndarray:
-        self.read += 1
-        return self._pixels[key]
-
-
-def tiled(data: np.ndarray, fingerprint: str = "f", **more: object) -> Image:
-    source = Lazy(data, (512, 512, *data.shape[2:]))
-    return image_of(source, fingerprint=fingerprint, **more)
-
-
 def untiled(data: np.ndarray, rows: int = 64) -> Image:
     strips = Lazy(data, (rows, data.shape[1], 3))
     first = PendingLevel(data.shape, data.dtype, (512, 512, 3), strips=strips)
     return image_of(first, fingerprint="strips")
-
-
-def image_of(*levels: Source, fingerprint: str = "f", **more: object) -> Image:
-    """Levels, and coarser ones that are missing."""
-    shape, every = levels[-1].shape, list(levels)
-    for _ in range(2):
-        shape = (-(-shape[0] // 2), -(-shape[1] // 2), *shape[2:])
-        chunks = (512, 512, *shape[2:])
-        every.append(PendingLevel(shape, levels[0].dtype, chunks))
-    return Image(
-        name="scene",
-        sources=every,
-        source_axes="yxs" if len(shape) == 3 else "yx",
-        fingerprint=fingerprint,
-        fill=False,
-        **more,  # type: ignore[arg-type]
-    )
 
 
 def pixels(level: Source) -> np.ndarray:
@@ -175,27 +132,22 @@ def test_done_parts_show_before_the_whole_is_done(tmp_path: Path) -> None:
 KILLED = """
     import sys, time
     from pathlib import Path
-    sys.path.insert(0, {folder!r})
-    import test_pyramid as t
+from subprocess import Popen
+    from helpers.pyramids import scene, tiled
     from napari_uhrseg.io import pyramid
     pyramid.PIECE = 2**20
-    image = t.tiled(t.scene(3000, 2500))
-    for share in pyramid.fill_levels(image, Path({cache!r})):
+    image = tiled(scene(3000, 2500))
+    for share in pyramid.fill_levels(image, Path(sys.argv[1])):
         print(share, flush=True)
         time.sleep(0.05)
 """
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
-    code = textwrap.dedent(KILLED).format(
-        folder=str(Path(__file__).parent), cache=str(folder)
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-    )
+def start(folder: Path) -> Popen[str]:
+    return start_python(textwrap.dedent(KILLED), folder)
 
 
-def shares_of(process: "subprocess.Popen[str]") -> Iterator[float]:
+def shares_of(process: Popen[str]) -> Iterator[float]:
     assert process.stdout is not None
     return map(float, process.stdout)
 

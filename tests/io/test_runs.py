@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_fakes import OTHER, RUN
 from skimage.draw import polygon2mask
 
+from helpers.label_stores import OTHER, RUN
 from napari_uhrseg.io import runs
 from napari_uhrseg.types import Block, Polygon, Roi
 

@@ -1,20 +1,16 @@
 """Outlines of what spans an image lie on disk: memory is that of a strip and a ring."""
 
 import json
-import os
-import subprocess
-import sys
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pyogrio
 import shapely
-from label_fakes import LEGEND
 from rasterio.features import rasterize
 from shapely.geometry import shape
-from test_outlines import outlines, polygon
 
+from helpers.outlines import GeneratedLabels, outlines, polygon
+from helpers.processes import run_python
 from napari_uhrseg.io import outlines as outlines_module
 from napari_uhrseg.io import spool, strips
 from napari_uhrseg.io.export import format_named
@@ -89,31 +85,11 @@ def test_rows_keep_their_order_from_both_ends(monkeypatch):
     held.close()
 
 
-class Drawn:
-    """A store of labels that are made when they are read.
-
-    On the left a background with holes, on the right a toothed serpent: one ring.
-    """
-
-    crs, affine, legend, path = None, None, LEGEND, Path("drawn.zarr")
-
-    def __init__(self, height: int, width: int = 512) -> None:
-        self.shape = height, width
-
-    def shown(self, roi: Roi, level: int = 0) -> np.ndarray:
-        y, x = np.mgrid[roi.y : roi.bottom, roi.x : roi.right]
-        end = np.where(y % 8 < 4, self.shape[1] - 1, self.shape[1] // 2 + 1)
-        serpent = (y % 4 == 0) | ((y % 4 == 1) & (x % 2 == 0)) | (x == end)
-        holes = (y % 8 == 2) & (x % 16 == 2)
-        left = x < self.shape[1] // 2
-        return np.where(left, np.where(holes, 2, 1), 2 * serpent).astype(np.uint8)
-
-
 def test_what_winds_through_the_image_is_divided(tmp_path, monkeypatch):
     """All that is written is the image again, its holes too, and no piece is large."""
     monkeypatch.setattr(outlines_module, "LARGEST", 300)
     monkeypatch.setattr(strips, "STRIP", 1)  # 16 rows each
-    store = Drawn(500, 128)
+    store = GeneratedLabels(500, 128)
     truth = store.shown(Roi(0, 0, *store.shape))
     list(format_named("geopackage").write(store, tmp_path / "a.gpkg", 0.0))
     list(format_named("qupath").write(store, tmp_path / "a.geojson", 0.0))
@@ -145,7 +121,7 @@ def test_what_winds_through_the_image_is_divided(tmp_path, monkeypatch):
 
 CHILD = """
 import resource, sys
-from test_spool import Drawn
+from helpers.outlines import GeneratedLabels
 from pathlib import Path
 from napari_uhrseg.io import outlines, spool, strips
 from napari_uhrseg.io.export import format_named, geopackage
@@ -154,22 +130,13 @@ strips.STRIP, outlines.LARGEST, geopackage.WAITING = 1 << 14, 30_000, 30_000
 for height in (800, 6400):
     for name in ("geopackage", "qupath"):
         path = Path(sys.argv[1]) / f"{height}-{name}"
-        write = format_named(name).write
-        list(write(Drawn(height), path.with_suffix(format_named(name).suffix), 0.0))
+        form = format_named(name)
+        path = path.with_suffix(form.suffix)
+        list(form.write(GeneratedLabels(height), path, 0.0))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """
 
 
 def test_memory_does_not_grow_with_the_length_of_a_ring(tmp_path):
-    child = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CHILD, tmp_path],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), *sys.path)),
-        },
-    )
-    small, large = map(int, child.stdout.split())
+    small, large = map(int, run_python(CHILD, tmp_path).split())
     assert large < small + 30  # MB; undivided it is over a hundred

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tifffile
-from label_fakes import LEGEND
 
+from helpers.label_stores import LEGEND
 from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 

@@ -1,17 +1,13 @@
 """Real processes killed while they write: what is left is whole, or not there."""
 
-import contextlib
-import os
 import random
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 
+from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import runs
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
@@ -22,7 +18,7 @@ IMAGE = FakeImage(shape=(4500, 2100))
 SETUP = """
 import sys
 import numpy as np
-from label_fakes import LEGEND, OTHER, RUN, FakeImage, chunk_block
+from helpers.label_stores import LEGEND, OTHER, RUN, FakeImage, chunk_block
 from napari_uhrseg.io.labels import LabelStore
 path = sys.argv[1]
 def say(*words):
@@ -66,24 +62,6 @@ for i in range(1000):
     LabelStore.create(f"{path}/{i}.zarr", FakeImage(), LEGEND).close()
 """
 )
-
-
-@contextlib.contextmanager
-def child(code, *arguments):
-    """A process that runs the code; killed by SIGKILL at the latest on leaving."""
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=env,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def expected(row, column, seed):
@@ -134,7 +112,7 @@ def test_a_killed_writer_leaves_whole_chunks_that_are_done_or_pending(tmp_path):
     for settings in (1, 2):  # the second run replaces the first one's labels
         finished = False
         for _ in range(4):
-            with child(WRITER, path, settings) as process:
+            with python_process(WRITER, path, settings) as process:
                 for line in process.stdout:
                     finished = line.strip() == "finished"
                     if random.random() < 0.4 and not finished:
@@ -148,7 +126,7 @@ def test_a_killed_writer_leaves_whole_chunks_that_are_done_or_pending(tmp_path):
             if finished:
                 break
         if not finished:
-            with child(WRITER, path, settings) as process:
+            with python_process(WRITER, path, settings) as process:
                 assert process.stdout.read().endswith("finished\n")
         with LabelStore.open(path) as store:
             assert check_whole(store) == 15
@@ -160,7 +138,7 @@ def test_a_killed_writer_leaves_whole_chunks_that_are_done_or_pending(tmp_path):
 def test_a_store_whose_maker_is_killed_is_whole_or_not_there(tmp_path):
     for seed in range(3):
         folder = tmp_path / str(seed)
-        with child(MAKER, folder) as process:
+        with python_process(MAKER, folder) as process:
             for line in process.stdout:
                 if line.strip() == "3":
                     break
@@ -174,7 +152,7 @@ def test_a_store_whose_maker_is_killed_is_whole_or_not_there(tmp_path):
 def test_a_lock_holds_between_processes_and_dies_with_its_owner(tmp_path):
     path = tmp_path / "labels.zarr"
     LabelStore.create(path, IMAGE, LEGEND).close()
-    with child(HOLDER, path) as process:
+    with python_process(HOLDER, path) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreError, match="being written by another"):
             LabelStore.open(path, write=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from label_fakes import LEGEND, RUN, FakeImage
 
+from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.uncertain import uncertain_places

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from label_fakes import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
-from s3server import s3_server
 
+from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+from helpers.s3_server import s3_server
 from napari_uhrseg.errors import OpenError, StoreError
 from napari_uhrseg.io import lease
 from napari_uhrseg.io.corrections import Corrections

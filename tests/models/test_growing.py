@@ -1,14 +1,9 @@
 """A head that grows keeps what the network knew."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
-from correcting import LEGEND, METHODS, checkpoint
-
+from helpers.corrections import LEGEND, METHODS, checkpoint
 from napari_uhrseg.engine.cost import empty_batch
 from napari_uhrseg.models.growing import grown, head_parameters
 from napari_uhrseg.types import LabelClass, Legend

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
-from two import Two
-from waiting import wait_for_plan
 
+from helpers.two_images import TwoImages
+from helpers.wait import wait_for_plan
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers import add_image
@@ -91,4 +91,4 @@ def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
 
 @pytest.fixture
 def two(viewer, panel, qtbot, tmp_path):
-    return Two(viewer, panel, qtbot, tmp_path)
+    return TwoImages(viewer, panel, qtbot, tmp_path)

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 import tifffile
-from waiting import wait_for_end, wait_for_plan
 
+from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.ui.layers import add_image

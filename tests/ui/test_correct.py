@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from painting import CLASSES, Mouse, look_at, make_image, make_store, predict
 from PIL import Image as PilImage
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QColorDialog, QInputDialog
 
+from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Block, Roi

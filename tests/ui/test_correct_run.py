@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 from napari.layers import Labels
-from painting import Mouse, look_at
-from waiting import wait_for_end
 
+from helpers.canvas import Mouse, look_at
+from helpers.wait import wait_for_end
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Roi

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from napari._app_model import get_app_model
 from napari.layers import Labels
-from painting import Mouse, look_at
 from qtpy.QtCore import QPoint, QThreadPool
-from waiting import wait_for_end, wait_for_plan
 
+from helpers.canvas import Mouse, look_at
+from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.docking import docked_panel
 from napari_uhrseg.ui.layers import STORE, add_image

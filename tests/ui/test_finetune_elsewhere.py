@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QApplication
-from two import WAIT, leave_draft
 
+from helpers.two_images import WAIT, leave_draft
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.ui import finetune_changes, finetune_drafts, finetune_work
 from napari_uhrseg.ui.finetune_outcome import SHOW

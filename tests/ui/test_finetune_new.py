@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from engine.correcting import squares
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
-from teaching import paint, set_by_hand, train, wait_for_lesson
 
+from helpers.corrections import squares
+from helpers.finetune_panel import paint, set_by_hand, train, wait_for_lesson
 from napari_uhrseg.models.header import read_card
 from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import LabelClass, Legend, Roi

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.correcting import LEGEND, checkpoint, squares
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QWidget
-from teaching import (
+
+from helpers.corrections import LEGEND, checkpoint, squares
+from helpers.finetune_panel import (
     PLACES,
     paint,
     set_by_hand,
@@ -18,8 +19,7 @@ from teaching import (
     wait_for_lesson,
     wait_for_training,
 )
-from waiting import wait_for_end, wait_for_plan
-
+from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.header import read_card
 from napari_uhrseg.types import Roi

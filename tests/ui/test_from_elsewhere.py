@@ -1,15 +1,11 @@
 """Labels that another process writes open in the window and fill in."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
 
+from helpers.processes import start_python
 from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
@@ -21,7 +17,7 @@ LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000f
 RUN = """
 import sys
 from dataclasses import replace
-from label_fakes import RUN, chunk_block
+from helpers.label_stores import RUN, chunk_block
 from napari_uhrseg.io.labels import LabelStore
 with LabelStore.open(sys.argv[1], write=True) as store:
     run = store.start_run(replace(RUN, image_fingerprint=store.info.fingerprint))
@@ -39,16 +35,7 @@ def test_a_run_of_another_process_fills_in(viewer, panel, tmp_path, qtbot, monke
     tifffile.imwrite(scene, np.zeros((2048, 300, 3), np.uint8), tile=(256, 256))
     LabelStore.create(path, open_image(scene), LEGEND).close()
     panel.labels._timer.setInterval(opening.FOLLOW // 10)
-    child = subprocess.Popen(
-        [sys.executable, "-c", RUN, path],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(__file__).parents[1] / "io"), *sys.path]
-            ),
-        },
-    )  # fmt: skip
+    child = start_python(RUN, path)
 
     def go_on() -> None:
         child.stdin.write("\n")

@@ -3,8 +3,8 @@
 from threading import Event
 
 import pytest
-from two import WAIT, correct, leave_draft
 
+from helpers.two_images import WAIT, correct, leave_draft
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui import finetune_work

@@ -7,8 +7,8 @@ import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
-from waiting import wait_for_end, wait_for_plan
 
+from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.engine.writebehind import WriteBehind
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.registry import REGISTRY

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from two import correct, leave_draft
 
+from helpers.two_images import correct, leave_draft
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.finetune_work import Changed
 

@@ -4,8 +4,8 @@ import threading
 
 import numpy as np
 import pytest
-from waiting import wait_for_end, wait_for_plan
 
+from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.ui import run as work

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 from napari.layers import Labels
-from teaching import paint
-from waiting import wait_for_end, wait_for_plan
 
+from helpers.finetune_panel import paint
+from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi

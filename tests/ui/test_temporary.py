@@ -2,8 +2,8 @@
 
 import pytest
 from napari.layers import Labels
-from waiting import wait_for_end, wait_for_plan
 
+from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.ui.layers import STORE
 
 pytestmark = pytest.mark.gui

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from painting import CLASSES, Mouse, look_at, make_image, make_store, predict
 from qtpy.QtCore import Qt
 
+from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Roi

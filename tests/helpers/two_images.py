@@ -3,9 +3,8 @@
 import shutil
 from threading import Event
 
-from painting import make_image, make_store
-from teaching import paint
-
+from helpers.canvas import make_image, make_store
+from helpers.finetune_panel import paint
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.types import Roi
@@ -15,7 +14,7 @@ from napari_uhrseg.ui.layers import add_image
 WAIT = 20  # seconds that a held step waits at most
 
 
-class Two:
+class TwoImages:
     """Labels of two images in one window, the first's shown; 400 pixels corrected."""
 
     def __init__(self, viewer, panel, qtbot, folder):

@@ -1,8 +1,8 @@
 """A store with labels, a correction and a merged class, on the map or not."""
 
 import numpy as np
-from label_fakes import RUN, FakeImage, chunk_block
 
+from helpers.label_stores import RUN, FakeImage, chunk_block
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.runs import chunk_grid

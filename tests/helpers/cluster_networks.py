@@ -1,4 +1,4 @@
-"""Toy networks that workers know of, and files for them to open."""
+"""Networks that cluster workers can load, and files for them to open."""
 
 import sys
 import time
@@ -8,8 +8,8 @@ from types import MappingProxyType, ModuleType
 import numpy as np
 import tifffile
 from distributed import WorkerPlugin
-from toy import LEGEND, FrameNet, ToyNet
 
+from helpers.networks import LEGEND, FrameNet, ToyNet
 from napari_uhrseg.models import registry
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -39,7 +39,7 @@ class Frames(FrameNet):
 
 
 def install() -> None:
-    """Make the toys known to the registry of this process."""
+    """Add the networks to the registry of this process."""
     module = ModuleType("napari_uhrseg.models.toys")
     module.Windows, module.Frames = Windows, Frames
     sys.modules[module.__name__] = module
@@ -50,13 +50,21 @@ def install() -> None:
     registry.REGISTRY = MappingProxyType({**registry.REGISTRY, **toys})
 
 
-class Toys(WorkerPlugin):
-    """Installs the toys on every worker, also on one that came back."""
+def make_small_blocks() -> None:
+    """Make blocks of one chunk in this process, whatever the machine's speed."""
+    from napari_uhrseg.engine import plan
 
-    name = "toys"
+    plan._block_chunks = lambda *_: 1
+
+
+class InstallNetworks(WorkerPlugin):
+    """Installs the networks and small blocks on every worker, restarted ones too."""
+
+    name = "networks"
 
     def setup(self, worker: object) -> None:
         install()
+        make_small_blocks()
 
 
 def save(path: Path, model: str, **arguments: object) -> Checkpoint:

@@ -1,0 +1,1 @@
+"""Networks, stores, windows and processes that several test modules use."""

@@ -1,0 +1,56 @@
+"""Label maps cut into strips, and the outlines that are traced in them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from helpers.label_stores import LEGEND
+from napari_uhrseg.io.outlines import trace
+from napari_uhrseg.io.rings import Outline
+from napari_uhrseg.types import Roi
+
+
+def strips(
+    labels: np.ndarray, heights: Sequence[int]
+) -> Iterator[tuple[Roi, np.ndarray]]:
+    """Yield the map in strips of these heights, repeated as often as needed."""
+    y, i = 0, 0
+    while y < len(labels):
+        part = labels[y : y + heights[i % len(heights)]]
+        yield Roi(y, 0, *part.shape), part
+        y, i = y + len(part), i + 1
+
+
+def outlines(labels: np.ndarray, heights: Sequence[int]) -> list[Outline]:
+    """Return the outlines of all objects of a map that is read in strips."""
+    found = trace(strips(labels, heights))
+    return [o for o in found if isinstance(o, Outline)]
+
+
+def polygon(outline: Outline) -> shapely.Polygon:
+    """Return the polygon of an outline, in pixels."""
+    outer, *holes = (ring[:, :2] for ring in outline.rings)
+    return shapely.Polygon(outer, holes)
+
+
+class GeneratedLabels:
+    """A store of labels that are generated when they are read.
+
+    The left half is a background with holes. The right half is a serpent with teeth,
+    which is one ring.
+    """
+
+    crs, affine, legend, path = None, None, LEGEND, Path("drawn.zarr")
+
+    def __init__(self, height: int, width: int = 512) -> None:
+        self.shape = height, width
+
+    def shown(self, roi: Roi, level: int = 0) -> np.ndarray:
+        y, x = np.mgrid[roi.y : roi.bottom, roi.x : roi.right]
+        end = np.where(y % 8 < 4, self.shape[1] - 1, self.shape[1] // 2 + 1)
+        serpent = (y % 4 == 0) | ((y % 4 == 1) & (x % 2 == 0)) | (x == end)
+        holes = (y % 8 == 2) & (x % 16 == 2)
+        left = x < self.shape[1] // 2
+        return np.where(left, np.where(holes, 2, 1), 2 * serpent).astype(np.uint8)

@@ -1,0 +1,69 @@
+"""Budget, settings and helper functions for tests of whole segmentation runs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from helpers.networks import LEGEND
+from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import SegmentSettings
+
+GB = 1024**3
+BUDGET = MemoryBudget("cpu", 2 * GB, GB)
+SETTINGS = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
+AUTO_BATCH = replace(SETTINGS, batch_size=None)
+
+
+def segmenter(
+    folder: Path, settings: SegmentSettings = SETTINGS
+) -> Callable[..., tuple[LabelStore, list]]:
+    """Return a function that segments an image into a new store in the folder.
+
+    The function takes an image, a checkpoint, settings (those given here if left out)
+    and keywords of `segment`. It returns the store, open, and the events.
+    """
+    numbers = count()
+
+    def run(
+        image: Image,
+        checkpoint: Checkpoint,
+        settings: SegmentSettings = settings,
+        **options: object,
+    ) -> tuple[LabelStore, list]:
+        store = LabelStore.create(folder / f"{next(numbers)}.zarr", image, LEGEND)
+        events = segment(image, checkpoint, store, settings, BUDGET, **options)
+        return store, list(events)
+
+    return run
+
+
+def labels_of(store: LabelStore) -> np.ndarray:
+    """Return the predicted labels of the finest level, (h, w) uint8."""
+    return np.asarray(store.prediction[0][:])
+
+
+def of_kind(events: list, *kinds: type) -> list:
+    """Return the events of some types, in order."""
+    return [event for event in events if isinstance(event, kinds)]
+
+
+def noise_image(height: int, width: int, seed: int) -> Image:
+    """Return an RGB image of noise.
+
+    Parameters
+    ----------
+    height, width
+        Size in pixels.
+    seed
+        Seed of the noise.
+    """
+    noise = np.random.default_rng(seed)
+    data = noise.integers(0, 255, (height, width, 3), np.uint8)
+    return Image.from_array(data, name="noise", rgb=True)

@@ -1,0 +1,75 @@
+"""Scenes to train on and settings of a short training, one for each method."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from napari_uhrseg.engine.samples import Scene, Scenes
+from napari_uhrseg.engine.train import TrainSettings
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.types import LabelClass, Legend, Roi
+
+LEGEND = Legend(
+    (LabelClass(1, "dark", "#000000", 0), LabelClass(2, "light", "#ffffff", 1))
+)
+SMALL = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16}}
+PLAIN = TrainSettings(
+    "plain",
+    {**SMALL, "window": 64},
+    steps=6,
+    batch_size=2,
+    learning_rate=0.002,
+    optimizer="adamw",
+    clip=1.0,
+    device="cpu",
+    precision="fp32",
+    validate_every=4,
+    log_every=2,
+)
+SCPSEG = replace(
+    PLAIN,
+    model="scpseg",
+    arguments={**SMALL, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
+)
+SGNET = replace(
+    PLAIN,
+    model="sgnet",
+    arguments={**SMALL, "window": 64, "width": 8, "heads": 2, "shallow_width": 8},
+)
+ENCODER = {"encoder": "test_efficientnet", "width": 8}
+ISDNET = replace(
+    PLAIN, model="isdnet", arguments={**ENCODER, "window": 64, "frame": 128}
+)
+GLNET = replace(
+    PLAIN,
+    model="glnet",
+    arguments={**ENCODER, "patch": 64, "overview": 64, "frame": 128},
+    log_every=3,  # so that two stages fall into one
+)
+
+
+class ArrayTarget:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def read(self, roi: Roi) -> np.ndarray:
+        found = np.full((roi.height, roi.width), 255, np.uint8)
+        inside = roi.intersect(Roi(0, 0, *self.array.shape))
+        found[inside.shift(-roi.y, -roi.x).slices] = self.array[inside.slices]
+        return found
+
+
+def make_scene(seed: int) -> Scene:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (5, 6)).astype(np.uint8).repeat(32, 0).repeat(32, 1)
+    data = labels[..., None] * 120 + rng.integers(0, 100, (*labels.shape, 3))
+    image = Image.from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
+    return Scene(f"s{seed}", image, ArrayTarget(labels))
+
+
+def make_source(held_out: int = 1) -> Scenes:
+    return Scenes(
+        LEGEND,
+        (make_scene(0), make_scene(1)),
+        tuple(map(make_scene, range(9, 9 + held_out))),
+    )
