@@ -13,7 +13,8 @@ def alive() -> list[threading.Thread]:
 
 def test_gives_all_items_in_order_and_ends_its_thread():
     assert list(ReadAhead(iter(range(50)))) == list(range(50))
-    time.sleep(0.1)
+    for thread in alive():
+        thread.join(60)
     assert not alive()
 
 

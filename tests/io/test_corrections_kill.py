@@ -69,6 +69,8 @@ FILLER = (
 corrections.PART = 1024
 for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
     say(share)
+    if share > 0.6:
+        sys.stdin.read()  # wait to be killed
 """
 )
 

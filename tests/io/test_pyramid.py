@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from subprocess import Popen
 
@@ -80,13 +81,14 @@ def test_untiled_files_are_converted_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [tiled, untiled])
-def test_second_opening_is_instant(tmp_path: Path, make: object) -> None:
+def test_a_second_opening_reads_no_pixels(tmp_path: Path, make: object) -> None:
     data = scene(3000, 2500)
     list(fill_levels(make(data), tmp_path))  # type: ignore[operator]
     image = make(data)  # type: ignore[operator]
-    begin = time.perf_counter()
+    first = image.sources[0]
+    source = first.strips if isinstance(first, PendingLevel) else first
     shares = list(fill_levels(image, tmp_path))
-    assert time.perf_counter() - begin < 1
+    assert source.read == 0  # type: ignore[union-attr]
     assert shares == [0.0, 1.0]
     check(image, data)
 
@@ -139,12 +141,14 @@ from subprocess import Popen
     image = tiled(scene(3000, 2500))
     for share in pyramid.fill_levels(image, Path(sys.argv[1])):
         print(share, flush=True)
+        if share > float(sys.argv[2]):
+            sys.stdin.read()  # wait to be killed
         time.sleep(0.05)
 """
 
 
-def start(folder: Path) -> Popen[str]:
-    return start_python(textwrap.dedent(KILLED), folder)
+def start(folder: Path, until: float = 1.0) -> Popen[str]:
+    return start_python(textwrap.dedent(KILLED), folder, until)
 
 
 def shares_of(process: Popen[str]) -> Iterator[float]:
@@ -154,7 +158,7 @@ def shares_of(process: Popen[str]) -> Iterator[float]:
 
 @pytest.mark.parametrize("at", [0.1, 0.5])
 def test_killed_and_continued(tmp_path: Path, at: float) -> None:
-    with start(tmp_path) as process:
+    with start(tmp_path, at) as process:
         for share in shares_of(process):
             if share > at:
                 process.send_signal(signal.SIGKILL)
@@ -213,10 +217,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     next(filling)
     resident = memory()
     tracemalloc.start()
-    begin = time.perf_counter()
-    for _ in filling:
-        if time.perf_counter() - begin > 3:
-            break
+    assert len(list(islice(filling, 400))) == 400  # pieces of a megapixel
     filling.close()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -263,10 +264,8 @@ def test_untiled_tiff_of_over_100_megapixels(
     tifffile.imwrite(path, data, compression="zlib", rowsperstrip=3)
     image = open_image(path)
     assert image.needs_tiling
-    times = [time.perf_counter()]
-    for _ in fill_levels(image, tmp_path / "cache"):
-        times.append(time.perf_counter())  # noqa: PERF401
-    assert np.diff(times).max() < 5  # a fifth of a second on an idle machine
+    shares = list(fill_levels(image, tmp_path / "cache"))
+    assert np.diff(shares).max() < 0.2  # it answers often enough to be cancelled
     again = open_image(path)
     assert attach_levels(again, tmp_path / "cache")
     roi = Roi(4000, 3000, 1200, 1100)

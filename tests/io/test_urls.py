@@ -86,7 +86,9 @@ def test_what_is_there_is_not_made_anew(url):
         LabelStore.open(url.replace(".zarr", "_none.zarr"))
 
 
-def test_a_second_writer_is_refused_and_the_lock_is_let_go(url, quick):
+def test_a_second_writer_is_refused_and_the_lock_is_let_go(url, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr(lease, "DEAD", 60.0)
     with LabelStore.create(url, FakeImage(SHAPE), LEGEND):
         with pytest.raises(StoreError, match="being written by another"):
             LabelStore.open(url, write=True)
