@@ -1,6 +1,10 @@
 """Memory is bounded by the block: a virtual image of 100,000 x 100,000 pixels."""
 
+import pytest
+
 from helpers.processes import run_python
+
+pytestmark = pytest.mark.slow
 
 CHILD = """
 import itertools, sys, tempfile

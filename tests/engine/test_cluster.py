@@ -36,6 +36,8 @@ from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings, Stroke
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bucket():

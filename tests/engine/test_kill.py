@@ -3,6 +3,7 @@
 import signal
 
 import numpy as np
+import pytest
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from helpers.processes import python_process
@@ -10,6 +11,8 @@ from helpers.segmentation import BUDGET, SETTINGS, noise_image
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.labels import LabelStore
+
+pytestmark = pytest.mark.slow
 
 CHILD = """
 import sys

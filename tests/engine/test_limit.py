@@ -6,6 +6,8 @@ import pytest
 
 from helpers.processes import run_python
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 import resource
 import numpy as np, psutil, torch

@@ -12,6 +12,8 @@ from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Roi
 
+pytestmark = pytest.mark.slow
+
 IMAGE = FakeImage(shape=(5000, 2100))
 FILL = Roi(10, 20, 4900, 2000)
 

@@ -13,6 +13,8 @@ from napari_uhrseg.io import runs
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels import LabelStore
 
+pytestmark = pytest.mark.slow
+
 IMAGE = FakeImage(shape=(4500, 2100))
 
 SETUP = """

@@ -26,7 +26,7 @@ from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.rows import Fold
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 KILLED = """
 import os, signal, sys

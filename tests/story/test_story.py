@@ -26,7 +26,7 @@ from napari_uhrseg.ui.demo import (
 
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 
 @pytest.fixture
