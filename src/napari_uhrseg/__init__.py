@@ -7,6 +7,8 @@ loads neither torch nor Qt nor napari.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from napari_uhrseg._version import __version__
+
 if TYPE_CHECKING:
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Progress
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
         SegmentSettings,
         Stroke,
     )
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Corrections": "io.corrections",

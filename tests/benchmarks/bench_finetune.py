@@ -32,10 +32,10 @@ from common import sample
 from measurements import Row, find_row, markdown, put_rows, put_table, read_rows
 from simulated_user import UNKNOWN, Labels, paint
 
+from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import Compared, Gathered
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.metrics import Cover, label_scene
-from napari_uhrseg.engine.samples import Scene
+from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint

@@ -21,12 +21,12 @@ from rich.table import Table
 from simulated_user import paint
 from torch import nn
 
+from napari_uhrseg.engine.batches import batches
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Progress
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.keeping import Keeping
 from napari_uhrseg.engine.lesson import gather
-from napari_uhrseg.engine.samples import batches
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint

@@ -54,7 +54,7 @@ def main(said: str) -> None:
 
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Fitted, Progress
-    from napari_uhrseg.engine.samples import Scene, Scenes
+    from napari_uhrseg.engine.scenes import Scene, Scenes
     from napari_uhrseg.engine.train import TrainSettings, train
     from napari_uhrseg.errors import DeviceError
     from napari_uhrseg.io.image import Image

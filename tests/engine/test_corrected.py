@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 
 from helpers.corrections import LEGEND, checkpoint, correct, squares, stroke_everywhere
-from napari_uhrseg.engine.corrected import SECRET, sight
+from napari_uhrseg.engine.corrected import sight
 from napari_uhrseg.engine.lesson import gather, told
 from napari_uhrseg.engine.places import (
     HONEST,
@@ -19,14 +19,13 @@ from napari_uhrseg.engine.places import (
     find_points,
     hold_out,
 )
-from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.engine.views import covered
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import write_levels
-from napari_uhrseg.types import LabelClass, Legend, Roi
+from napari_uhrseg.types import IGNORED, SECRET, LabelClass, Legend, Roi
 
 RNG = np.random.default_rng
 

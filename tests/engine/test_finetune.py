@@ -28,13 +28,8 @@ from napari_uhrseg.engine.events import (
     Trained,
     Validated,
 )
-from napari_uhrseg.engine.finetune import (
-    FineTuneSettings,
-    Lesson,
-    fine_tune,
-    fresh,
-    lesson,
-)
+from napari_uhrseg.engine.finetune import FineTuneSettings, Lesson, fine_tune, lesson
+from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.judging import CHANGED, verdict
 from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.image import Image

@@ -12,7 +12,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.fit import fit_bands
 from napari_uhrseg.engine.plan import make_plan
-from napari_uhrseg.engine.samples import Scene
+from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.io.labels import LabelStore

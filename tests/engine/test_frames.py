@@ -8,9 +8,9 @@ import torch
 
 from helpers.networks import LEGEND, FrameNet, make_checkpoint
 from helpers.segmentation import AUTO_BATCH, BUDGET, GB, labels_of, of_kind, segmenter
-from napari_uhrseg.engine import metrics
 from napari_uhrseg.engine.calibrate import How, Measured
 from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -22,7 +22,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.job import Work
 from napari_uhrseg.engine.plan import make_plan
-from napari_uhrseg.engine.samples import Scene
+from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
@@ -356,10 +356,8 @@ def test_evaluation_labels_as_a_run_does(run, picture):
     store, events = run(image, checkpoint)
     plan = events[0].plan
     scene = Scene("s", image, None, plan.run.bands, plan.run.value_range)
-    how = metrics.Cover.of(
-        checkpoint.card.spec, 1, torch.device("cpu"), plan.run.precision
-    )
+    how = Cover.of(checkpoint.card.spec, 1, torch.device("cpu"), plan.run.precision)
     found = np.zeros(image.shape, np.uint8)
-    for roi, labels in metrics.label_scene(checkpoint.model, scene, how):
+    for roi, labels in label_scene(checkpoint.model, scene, how):
         found[roi.slices] = labels + 1
     np.testing.assert_array_equal(found, labels_of(store))

@@ -8,8 +8,8 @@ import torch
 
 from helpers.corrections import LEGEND, squares
 from napari_uhrseg.engine import fresh as module
+from napari_uhrseg.engine.cancellation import Stopped
 from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
-from napari_uhrseg.engine.job import Stopped
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from torch import nn
 
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from napari_uhrseg.engine import learncost
-from napari_uhrseg.engine.corrected import SECRET
 from napari_uhrseg.engine.cost import bytes_per_window
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Fitted
-from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune, fresh
+from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.folders import FolderSource
+from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.keeping import Keeping
 from napari_uhrseg.engine.learncost import (
     KERNELS,
@@ -30,12 +30,12 @@ from napari_uhrseg.engine.learncost import (
 )
 from napari_uhrseg.engine.memory import CACHE
 from napari_uhrseg.engine.recompute import recomputed
-from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.models.registry import build
+from napari_uhrseg.types import IGNORED, SECRET
 
 FEW = FineTuneSettings(steps=4, learning_rate=0.002, device="cpu", precision="fp32")
 

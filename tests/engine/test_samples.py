@@ -8,17 +8,10 @@ import pytest
 import torch
 from PIL import Image as Picture
 
+from napari_uhrseg.engine.augmentation import Jitter, turned, turned_boxes
+from napari_uhrseg.engine.batches import batches
 from napari_uhrseg.engine.folders import FolderSource, read_classes
-from napari_uhrseg.engine.samples import (
-    InMemory,
-    Jitter,
-    Scene,
-    Scenes,
-    batches,
-    kept_in_memory,
-    turned,
-    turned_boxes,
-)
+from napari_uhrseg.engine.scenes import InMemory, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.models.legends import LEGENDS

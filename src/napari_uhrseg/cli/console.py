@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from napari_uhrseg import __version__
+from napari_uhrseg._version import __version__
 from napari_uhrseg.errors import UhrSegError
 from napari_uhrseg.units import format_seconds
 

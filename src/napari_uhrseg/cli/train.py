@@ -124,7 +124,7 @@ def train(
     """
     with err.status("Loading torch and looking at the masks"):
         from napari_uhrseg.engine.folders import FolderSource, read_classes
-        from napari_uhrseg.engine.samples import CACHE
+        from napari_uhrseg.engine.scenes import CACHE
         from napari_uhrseg.engine.train import CardText, TrainSettings
         from napari_uhrseg.engine.train import train as engine
 

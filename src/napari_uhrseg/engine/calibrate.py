@@ -18,7 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from napari_uhrseg import __version__
+from napari_uhrseg._version import __version__
 from napari_uhrseg.engine.cost import Size, bytes_per_window, empty_batch
 from napari_uhrseg.engine.device import (
     Device,

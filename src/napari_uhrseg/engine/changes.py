@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.device import MemoryBudget, cpu_threads, running
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.job import Stop, Stopped, interruptible
 from napari_uhrseg.engine.merge import make_merger, window_weights
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.prepare import prepared

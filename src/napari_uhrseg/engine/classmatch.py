@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import LabelClass, Legend
+from napari_uhrseg.types import IGNORED, LabelClass, Legend
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,21 +16,14 @@ from pathlib import Path
 from platform import python_version_tuple
 from typing import TYPE_CHECKING, Any
 
-from napari_uhrseg import __version__
+from napari_uhrseg._version import __version__
 from napari_uhrseg.engine import clusterwork
-from napari_uhrseg.engine.clusterflight import (
-    WAIT,
-    Blocks,
-    Flight,
-    Frames,
-    Stopped,
-    answer,
-)
+from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
+from napari_uhrseg.engine.clusterflight import WAIT, Blocks, Flight, Frames, answer
 from napari_uhrseg.engine.clusterwork import About, Order, Source
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.framegrid import FrameGrid
-from napari_uhrseg.engine.job import Focus, Stop
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.segment import as_begun, begin
 from napari_uhrseg.errors import ClusterError

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_uhrseg.engine import clusterwork
+from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
 from napari_uhrseg.engine.clusterwork import Order, Result
 from napari_uhrseg.engine.empty import region_mask
 from napari_uhrseg.engine.events import (
@@ -27,7 +28,7 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
-from napari_uhrseg.engine.job import Focus, Stop, nearest
+from napari_uhrseg.engine.job import nearest
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.seams import strips_folder
 from napari_uhrseg.errors import ClusterError
@@ -52,10 +53,6 @@ GONE = (
     "The scheduler cannot be reached any more.",
     "Start it again and segment again: what is done stays.",
 )
-
-
-class Stopped(Exception):
-    """The person asked to stop."""
 
 
 class WorkersDied(ClusterError):

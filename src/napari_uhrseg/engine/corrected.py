@@ -28,16 +28,14 @@ from napari_uhrseg.engine.places import (
     hold_out,
     labelled_ground,
 )
-from napari_uhrseg.engine.samples import IGNORED, Drawn, Scene
+from napari_uhrseg.engine.scenes import Drawn, Scene
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
-from napari_uhrseg.types import InputSpec, Labels, Legend, Roi
+from napari_uhrseg.types import IGNORED, SECRET, InputSpec, Labels, Legend, Roi
 
 ELSEWHERE = 1 / 3  # of the windows that teach are drawn anywhere
 JUDGED = 1 << 20  # run pixels elsewhere that tell how much stays as it was
-SECRET = 254
-"""A corrected pixel of a held-out place: neither taught nor held to an old answer."""
 
 
 @dataclass(frozen=True, slots=True)

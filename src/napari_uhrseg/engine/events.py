@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from napari_uhrseg.types import Roi, Run
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.lesson import Lesson
     from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.types import Lesson
 
 
 @dataclass(frozen=True, slots=True)

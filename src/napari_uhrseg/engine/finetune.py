@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.corrected import Corrected
 from napari_uhrseg.engine.device import (
     MemoryBudget,
@@ -28,12 +29,11 @@ from napari_uhrseg.engine.device import (
     training_precision,
 )
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
-from napari_uhrseg.engine.fresh import NEW, fresh
-from napari_uhrseg.engine.job import Stop, Stopped, interruptible
+from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.judging import LEARNT, SELECTING, Judge, verdict
 from napari_uhrseg.engine.keeping import WAY, Keeping, odds
 from napari_uhrseg.engine.learncost import fitting
-from napari_uhrseg.engine.lesson import Lesson, gather, told
+from napari_uhrseg.engine.lesson import gather, told
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.trainer import (
     Course,
@@ -46,9 +46,9 @@ from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.models.checkpoint import NEW, Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
-from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
+from napari_uhrseg.types import Card, FineTuneSettings, Lesson, Recipe, Stage
 from napari_uhrseg.types.learning import FIRST, QUICK
 from napari_uhrseg.units import counted
 

@@ -11,17 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.samples import (
-    CACHE,
-    IGNORED,
-    Scene,
-    Scenes,
-    kept_in_memory,
-)
+from napari_uhrseg.engine.scenes import CACHE, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image, open_image
 from napari_uhrseg.models.legends import distinct_color
-from napari_uhrseg.types import LabelClass, Labels, Legend, Roi
+from napari_uhrseg.types import IGNORED, LabelClass, Labels, Legend, Roi
 
 STRIP = 1 << 22  # pixels of a mask read at a time
 MAX_VALUES = 64  # more distinct values than that are no classes

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.calibrate import release
+from napari_uhrseg.engine.cancellation import Focus
 from napari_uhrseg.engine.device import out_of_memory, running
 from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
@@ -33,7 +34,7 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid, frame_sides
-from napari_uhrseg.engine.job import Focus, Job, Work, nearest
+from napari_uhrseg.engine.job import Job, Work, nearest
 from napari_uhrseg.engine.logits import Logits
 from napari_uhrseg.engine.merge import finished
 from napari_uhrseg.engine.readahead import ReadAhead

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_uhrseg.engine.job import Stopped
+from napari_uhrseg.engine.cancellation import Stopped
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.models.checkpoint import NEW, Checkpoint
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend
 
@@ -26,8 +26,6 @@ QUICKEST: Mapping[str, Mapping[str, Any]] = {
 }
 """Arguments of a first network, where nobody chose any: few strokes teach fine
 decoders and small windows soonest."""
-NEW = ""
-"""The hash of a checkpoint that is in no file: it has learnt nothing."""
 
 
 def fresh(

@@ -3,15 +3,16 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_uhrseg.engine.calibrate import release
+from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped, interruptible
 from napari_uhrseg.engine.device import cpu_threads, running
 from napari_uhrseg.engine.empty import Glass, region_mask
 from napari_uhrseg.engine.events import Progress, Retried, SegmentEvent
@@ -31,14 +32,7 @@ from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 if TYPE_CHECKING:
     from napari_uhrseg.io.runs import Status
 
-Focus = Callable[[], Roi | None]
-Stop = Callable[[], bool]
-"""Whether to end; asked before each layer, by all threads that the network has."""
 FallBack = Callable[[str], bool]
-
-
-class Stopped(Exception):
-    """The person asked to stop while the network was at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,27 +260,3 @@ def ranks(centers: np.ndarray, view: Roi | None) -> np.ndarray:
         return np.arange(len(centers), dtype=float)
     found: np.ndarray = ((centers - np.array(view.center)) ** 2).sum(axis=1)
     return found
-
-
-@contextmanager
-def interruptible(model: nn.Module, stop: Stop | None) -> Iterator[None]:
-    """While this lasts, the network asks before each layer whether to go on.
-
-    A frame may take minutes; between two layers rarely more than a second passes.
-
-    Raises
-    ------
-    Stopped
-        Out of the model's forward, where ``stop()`` is true.
-    """
-
-    def ask(*_: object) -> None:
-        if stop is not None and stop():
-            raise Stopped
-
-    hooks = [m.register_forward_pre_hook(ask) for m in model.modules() if stop]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

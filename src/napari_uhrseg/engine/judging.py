@@ -7,15 +7,14 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.corrected import SECRET, Corrected
+from napari_uhrseg.engine.corrected import Corrected
 from napari_uhrseg.engine.device import running
 from napari_uhrseg.engine.keeping import between
-from napari_uhrseg.engine.lesson import Lesson
 from napari_uhrseg.engine.metrics import Counter, Scores
-from napari_uhrseg.engine.samples import IGNORED, Scene
+from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.types import Labels, Roi
+from napari_uhrseg.types import IGNORED, SECRET, Labels, Lesson, Roi
 from napari_uhrseg.units import counted
 
 SCORED = 128  # held-out windows that are run in a validation, at most

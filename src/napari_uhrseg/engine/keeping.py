@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_uhrseg.engine.corrected import SECRET
 from napari_uhrseg.engine.learncost import WHOLE, Share
-from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.types import IGNORED, SECRET
 
 SURE = 0.5  # probability below which an old answer is not worth holding
 CELL, REACH = 8, 8  # pixels; cells that doubt reaches beyond a pixel found wrong

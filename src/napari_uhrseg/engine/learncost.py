@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
-from napari_uhrseg.engine.corrected import SECRET
 from napari_uhrseg.engine.cost import (
     LivePeak,
     bytes_per_window,
@@ -21,10 +20,9 @@ from napari_uhrseg.engine.device import MemoryBudget, devices
 from napari_uhrseg.engine.memory import CACHE, CUDA_CONTEXT, PROGRAM
 from napari_uhrseg.engine.readahead import DEPTH
 from napari_uhrseg.engine.recompute import recomputed
-from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Batch, Segmenter
-from napari_uhrseg.types import Recipe, Stage
+from napari_uhrseg.types import IGNORED, SECRET, Recipe, Stage
 from napari_uhrseg.units import format_bytes
 
 LEAST = 2  # samples at a time: normalisation needs them

@@ -1,48 +1,21 @@
 """What a fine-tuning will learn from, told before it starts."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 
 from napari_uhrseg.engine.classmatch import match_classes
 from napari_uhrseg.engine.corrected import Corrected, Fed
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
-from napari_uhrseg.engine.fresh import NEW
 from napari_uhrseg.engine.places import HONEST
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
-from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Roi
+from napari_uhrseg.models.checkpoint import NEW, Checkpoint
+from napari_uhrseg.types import Lesson, Roi
 from napari_uhrseg.units import counted
 
 FEW = 5  # windows of a class that teach little
 SPLIT = 0  # decides the held-out places: the same whatever a training's seed
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What a fine-tuning learns from.
-
-    ``windows`` counts squares of the window's size with corrections to learn from,
-    ``held_out`` those with corrections that are held out, ``per_class`` the first by
-    class name. ``honest``: whether there are places enough to hold some out, so that
-    a figure can be had.
-    """
-
-    windows: int
-    held_out: int
-    places: int
-    per_class: Mapping[str, int]
-    warnings: tuple[str, ...]
-    honest: bool
-
-    def summary(self) -> str:
-        """One line: "214 windows, 41 held out; class road has only 3"."""
-        said = f"{counted(self.windows, 'window')}, {self.held_out} held out"
-        return "; ".join([said, *self.warnings])
 
 
 def gather(

@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import label as connected
 
-from napari_uhrseg.engine.samples import IGNORED
 from napari_uhrseg.io.labels import CHUNK, LabelStore
 from napari_uhrseg.io.levels import read
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import IGNORED, Roi
 
 READ = 1 << 26  # pixels of the correction that are looked at for points
 KEPT = 20_000  # points of a class that are kept

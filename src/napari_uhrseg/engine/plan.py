@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from napari_uhrseg import __version__
+from napari_uhrseg._version import __version__
 from napari_uhrseg.engine.device import (
     Device,
     MemoryBudget,

@@ -13,11 +13,12 @@ from napari_uhrseg.engine.device import (
     free_bytes,
     training_precision,
 )
+from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.learncost import fitting
-from napari_uhrseg.engine.metrics import Counter, Cover, label_scene
+from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
-from napari_uhrseg.engine.samples import SampleSource, Scenes
+from napari_uhrseg.engine.scenes import SampleSource, Scenes
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build

@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from napari_uhrseg.engine.batches import batches
+from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.device import out_of_memory
 from napari_uhrseg.engine.events import (
     Fitted,
@@ -37,11 +39,10 @@ from napari_uhrseg.engine.events import (
     TrainEvent,
     Validated,
 )
-from napari_uhrseg.engine.job import Stop, Stopped, interruptible
 from napari_uhrseg.engine.learncost import Fit, Share
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import Schedule
-from napari_uhrseg.engine.samples import SampleSource, batches
+from napari_uhrseg.engine.scenes import SampleSource
 from napari_uhrseg.errors import DeviceError, TrainingError
 from napari_uhrseg.io.chunks import CACHE
 from napari_uhrseg.models.base import Batch, Segmenter

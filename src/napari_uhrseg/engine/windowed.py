@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.calibrate import release
+from napari_uhrseg.engine.cancellation import Focus
 from napari_uhrseg.engine.device import out_of_memory
 from napari_uhrseg.engine.events import (
     BlockDone,
@@ -38,7 +39,7 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.job import Focus, Job, Work
+from napari_uhrseg.engine.job import Job, Work
 from napari_uhrseg.engine.merge import Merger, Mosaic, make_merger, window_weights
 from napari_uhrseg.engine.passes import Answer, Passes
 from napari_uhrseg.engine.readahead import ReadAhead

@@ -27,6 +27,7 @@ from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card
 
 __all__ = [
+    "NEW",
     "Checkpoint",
     "file_hash",
     "load_checkpoint",
@@ -34,6 +35,9 @@ __all__ = [
     "read_card",
     "save_checkpoint",
 ]
+
+NEW = ""
+"""The hash of a checkpoint that is in no file: an untrained network."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,16 +51,23 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.bands import Band, bands, in_bands
+from napari_uhrseg.models.blocks.efficient_attention import EfficientAttention
 from napari_uhrseg.models.blocks.heads import auxiliary_head
 from napari_uhrseg.models.blocks.hrnet import joined, make_hrnet
 from napari_uhrseg.models.blocks.inputs import mean, std
-from napari_uhrseg.models.blocks.losses import IGNORED, cross_entropy
+from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.models.blocks.precision import no_autocast
-from napari_uhrseg.types import InputSpec, Recipe, Stage, View
+from napari_uhrseg.types import IGNORED, InputSpec, Recipe, Stage, View
 
 DIVISOR = 64  # the coarsest branch
 KERNELS = (7, 15, 31)
 SOBEL = 5
+EIGHTH = 8
+# rows that a result depends on, in rows of the step's first input
+STEM = 64  # HRNet to its second branch: 39
+JOINED = 16  # a row of the coarsest branch (8) and a convolution
+LONG = 17  # 5 x 5 and 31 x 31
 
 
 class EHSNet(Segmenter):
@@ -137,9 +144,54 @@ class EHSNet(Segmenter):
         return outputs
 
     def coarse(self, batch: Batch, rows: int) -> Tensor:
-        from napari_uhrseg.models import banded
+        """Return the logits at an eighth of the frame's sides, computed in bands.
 
-        return banded.ehsnet(self, batch, rows)
+        HRNet's own branches are computed whole: they are small at output stride 8.
+        """
+        image, device = batch.views["local"], next(self.parameters()).device
+        net = self.encoder
+        few = rows // EIGHTH
+
+        def stem(_: Band, part: Tensor) -> list[Tensor]:
+            part = net.act1(net.bn1(net.conv1(part)))
+            part = net.layer1(net.act2(net.bn2(net.conv2(part))))
+            return [t(part) for t in net.transition1]
+
+        maps = in_bands(
+            stem, [(image, 1)], (8, 16), rows=rows, reach=STEM, device=device
+        )
+        maps = net.stage2([m.to(device) for m in maps])
+        for transition, stage in (
+            (net.transition2, net.stage3),
+            (net.transition3, net.stage4),
+        ):
+            maps = stage(
+                [
+                    maps[i] if isinstance(t, torch.nn.Identity) else t(maps[-1])
+                    for i, t in enumerate(transition)
+                ]
+            )
+        maps = [m.to(image.device) for m in maps]
+
+        def reduce(_: Band, *parts: Tensor) -> list[Tensor]:
+            features = joined(list(parts))
+            return [self.auxiliary(features), self.reduce(features)]
+
+        branches = list(zip(maps, (1, 2, 4, 8), strict=True))
+        auxiliary, features = in_bands(
+            reduce, branches, (1, 1), rows=few, reach=JOINED, device=device
+        )
+        del maps, branches
+        (features,) = in_bands(
+            lambda _, part: [self.lrd(part)], [(features, 1)], (1,),
+            rows=few, reach=LONG, device=device,
+        )  # fmt: skip
+        self.ecr.correlate_in_bands(features, auxiliary, few, device)
+        (logits,) = in_bands(
+            lambda _, part: [self.classifier(part)], [(features, 1)], (1,),
+            rows=few, reach=0, device=device,
+        )  # fmt: skip
+        return logits
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Eq. 9: cross entropy + 0.4 of the auxiliary head's, borders twice."""
@@ -197,6 +249,44 @@ class CrossCorrelation(nn.Module):
         changed = flat.scatter(2, where, found.to(flat.dtype))
         return changed.view_as(features)
 
+    def correlate_in_bands(
+        self, features: Tensor, logits: Tensor, rows: int, device: torch.device
+    ) -> None:
+        """Apply ``forward`` in place, band by band: all pixels' context comes first."""
+        attention = self.attention
+        # weights of one in a million pixels are too small for 16 bits
+        highest = total = context = torch.zeros(())
+        for band in bands(features.shape[-2], rows, 0, 1):
+            part = features[:, :, band.first : band.last].to(device)
+            keys = attention.keys(part).flatten(2).float()
+            values = attention.values(part).flatten(2).float().transpose(1, 2)
+            most = keys.amax(2, keepdim=True)
+            if band.first:
+                most = torch.maximum(most, highest)
+                shrunk = (highest - most).exp()
+                total, context = total * shrunk, context * shrunk
+            weights = (keys - most).exp()
+            with no_autocast(values):
+                found = weights @ values
+            if band.first:
+                total, context = total + weights.sum(2, keepdim=True), context + found
+            else:
+                total, context = weights.sum(2, keepdim=True), found
+            highest = most
+        context = (context / total).transpose(1, 2)
+        flat = features.view(*features.shape[:2], -1)
+        where = hardest(logits, self.share)
+        count = rows * features.shape[-1]
+        for first in range(0, where.shape[1], count):
+            places = where[:, None, first : first + count]
+            places = places.expand(-1, features.shape[1], -1)
+            asking = flat.gather(2, places).to(device)[..., None]
+            queries = attention.queries(asking).flatten(2)
+            with no_autocast(context):
+                answer = context @ queries.float().softmax(dim=1)
+            answer = attention.reprojection(answer[..., None]) + asking
+            flat.scatter_(2, places, answer[..., 0].to(flat))
+
 
 def hardest(logits: Tensor, share: float) -> Tensor:
     """Eq. 2: where the margin between the two best logits is smallest.
@@ -221,36 +311,6 @@ def hardest(logits: Tensor, share: float) -> Tensor:
         best = flat.topk(2, dim=1).values
         margin = best[:, 0] - best[:, 1]
     return margin.topk(count, dim=1, largest=False, sorted=False).indices
-
-
-class EfficientAttention(nn.Module):
-    """Attention at a cost that grows with the pixels, not with their square.
-
-    Shen et al., "Efficient Attention: Attention with Linear Complexities", WACV 2021,
-    with one head, and with queries that may be fewer than the keys. Keys of the
-    state are the authors'. The residual is included.
-    """
-
-    def __init__(self, inputs: int, keys: int, values: int) -> None:
-        super().__init__()
-        self.keys = nn.Conv2d(inputs, keys, 1)
-        self.queries = nn.Conv2d(inputs, keys, 1)
-        self.values = nn.Conv2d(inputs, values, 1)
-        self.reprojection = nn.Conv2d(values, inputs, 1)
-
-    def forward(self, source: Tensor, asking: Tensor) -> Tensor:
-        """(N, C, h, w) looked at and (N, C, h', w') asking; as large as the latter."""
-        keys = self.keys(source).flatten(2)
-        values = self.values(source).flatten(2)
-        queries = self.queries(asking).flatten(2)
-        # weights of one in a million pixels are too small for 16 bits
-        with no_autocast(source):
-            weights = keys.float().softmax(dim=2)
-            context = weights @ values.float().transpose(1, 2)  # N, keys, values
-            found = context.transpose(1, 2) @ queries.float().softmax(dim=1)
-        found = found.view(*found.shape[:2], *asking.shape[-2:])
-        answer: Tensor = self.reprojection(found) + asking
-        return answer
 
 
 def border_weight(target: Tensor) -> Tensor:

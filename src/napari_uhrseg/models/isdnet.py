@@ -56,16 +56,22 @@ from torch.utils.checkpoint import checkpoint
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
 from napari_uhrseg.models.blocks.aspp import ASPPHead
-from napari_uhrseg.models.blocks.conv import ConvBn, ConvBnReLU
+from napari_uhrseg.models.blocks.bands import Band, enlarged, in_bands
+from napari_uhrseg.models.blocks.conv import ConvBnReLU
 from napari_uhrseg.models.blocks.features import make_encoder
 from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
 from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.models.blocks.precision import no_autocast
+from napari_uhrseg.models.blocks.raf import RAF, resized
 from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 MINIMUM = 64  # below, the maps are too small to be reflected at their borders
+EIGHTH = 8
+# rows that a result depends on, in rows of the step's first input
+SHALLOW = 208  # pyramid, STDC to a sixteenth and one convolution there: 191
+FUSED = 4  # three 3 x 3 convolutions
 AFFINITIES = 2**22  # entries of the affinity matrix made at a time: 16 MB
 
 # the loss terms by the published names, the outputs they are of, their weights
@@ -156,27 +162,74 @@ class ISDNet(Segmenter):
                 outputs["deep_logits"] = found
             if self.auxiliary_head is not None:
                 outputs["aux_layer3"] = self.auxiliary_head(maps[-2])
-        outputs["logits"] = _resized(outputs["logits"], image)
+        outputs["logits"] = resized(outputs["logits"], image)
         return outputs
 
     def coarse(self, batch: Batch, rows: int) -> Tensor:
-        from napari_uhrseg.models import banded
+        """Return the logits at an eighth of the frame's sides, computed in bands.
 
-        return banded.isdnet(self, batch, rows)
+        Only the shallow branch works in bands: the deep one sees a sixteenth of the
+        pixels. Pooled values are sums over all bands.
+        """
+        image, device = batch.views["local"], next(self.parameters()).device
+        height, width = image.shape[-2:]
+        head = self.refine_head
+        small = F.interpolate(image, size=(height // 4, width // 4)).to(device)
+        deep = self.decode_head(self.backbone(small)[-1])
+
+        def shallow(band: Band, part: Tensor) -> list[Tensor]:
+            fine, coarse = head.pyramid(part)
+            coarse = enlarged(
+                coarse,
+                (height, width),
+                (band.low, band.high),
+                above=band.low // 2,
+                height=-(-height // 2),
+            )
+            eighth, sixteenth = head.stdc_net(torch.cat((fine, coarse), dim=1))
+            return [
+                head.fuse8.spatial_att.conv_bn_relu(eighth),
+                head.fuse16.spatial_att.conv_bn_relu(sixteenth),
+            ]
+
+        eighth, sixteenth = in_bands(
+            shallow, [(image, 1)], (8, 16), rows=rows, reach=SHALLOW, device=device
+        )
+        sixteenth = sixteenth.to(device)
+        attention = head.fuse16.spatial_att
+        _, fused = head.fuse16.fuse(
+            (sixteenth, attention.vector(sixteenth)), head.fuse16.context_att(deep)
+        )
+        del sixteenth, deep
+        raf = head.fuse8
+        context, vector = raf.context_att(fused)
+        average = eighth.float().mean((2, 3), keepdim=True).to(device, eighth.dtype)
+        spatial, around = raf.factors(raf.spatial_att.vector(average), vector)
+        context = context * around
+        size = (eighth.shape[-2], eighth.shape[-1])
+
+        def fuse(band: Band, part: Tensor) -> list[Tensor]:
+            more = raf.context_head(enlarged(context, size, (band.low, band.high)))
+            return [head.conv_seg(raf.smooth(part * spatial + more))]
+
+        (logits,) = in_bands(
+            fuse, [(eighth, 1)], (1,), rows=rows // EIGHTH, reach=FUSED, device=device
+        )
+        return logits
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Eq. 8 with the code's terms, weighted, by their published names."""
         image = batch.views["local"]
         terms = {
-            name: weight * cross_entropy(_resized(outputs[output], image), batch.target)
+            name: weight * cross_entropy(resized(outputs[output], image), batch.target)
             for name, (output, weight) in SEGMENTATION.items()
             if output in outputs
         }
         if "sr_image" in outputs:
-            detail = _resized(outputs["sr_image"].float(), image)
+            detail = resized(outputs["sr_image"].float(), image)
             terms["aux_3.recon_losses"] = 0.1 * F.mse_loss(detail, outputs["residual"])
             terms["aux_4.fa_loss"] = structure_distillation(
-                outputs["deep"], _resized(outputs["sr_features"], outputs["deep"])
+                outputs["deep"], resized(outputs["sr_features"], outputs["deep"])
             )
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
@@ -200,7 +253,7 @@ class RefineHead(nn.Module):
     def forward(self, image: Tensor, deep: Tensor, training: bool) -> Outputs:
         """``"logits"`` at an eighth; in training, what the other terms are of."""
         fine, coarse = self.pyramid(image)
-        coarse = _resized(coarse, fine)
+        coarse = resized(coarse, fine)
         eighth, sixteenth = self.stdc_net(torch.cat((fine, coarse), dim=1))
         context16, fused16 = self.fuse16(sixteenth, deep)
         context8, fused8 = self.fuse8(eighth, fused16)
@@ -213,70 +266,6 @@ class RefineHead(nn.Module):
             outputs["sr_image"], outputs["sr_features"] = self.sr_decoder(deep)
             outputs["residual"] = fine + coarse
         return outputs
-
-
-class RAF(nn.Module):
-    """Relation-aware fusion (eq. 2 to 5) of fine and of coarse maps.
-
-    Parameters
-    ----------
-    inputs
-        Channels of the fine maps.
-    width
-        C, of the coarse maps and of the outcome; 2 C = r^2.
-    """
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        self.r = isqrt(2 * width)
-        self.spatial_att = Attention(inputs, width)
-        self.context_att = Attention(width, width)
-        self.spatial_mlp = _mlp(self.r**2, width)
-        self.context_mlp = _mlp(self.r**2, width)
-        self.g1 = nn.Parameter(torch.zeros(1))
-        self.g2 = nn.Parameter(torch.zeros(1))
-        self.context_head = ConvBnReLU(width, width)
-        self.smooth = ConvBn(width, width)
-
-    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
-        """The context as it was added, and the fused maps; of the fine maps' size."""
-        return self.fuse(self.spatial_att(fine), self.context_att(coarse))
-
-    def fuse(
-        self, fine: tuple[Tensor, Tensor], coarse: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The same of what ``Attention`` gives of both."""
-        s_factor, c_factor = self.factors(fine[1], coarse[1])
-        spatial, context = fine[0] * s_factor, coarse[0] * c_factor  # eq. 4
-        context = self.context_head(_resized(context, spatial))
-        return context, self.smooth(spatial + context)
-
-    def factors(self, s_vector: Tensor, c_vector: Tensor) -> tuple[Tensor, Tensor]:
-        """What the channels of fine and coarse maps are multiplied by."""
-        s_groups = s_vector.view(len(s_vector), self.r, -1)
-        c_groups = c_vector.view(len(c_vector), self.r, -1)
-        relation = (s_groups @ c_groups.transpose(1, 2)).flatten(1)  # eq. 3
-        s_vector = s_vector + self.g1 * self.spatial_mlp(relation)
-        c_vector = c_vector + self.g2 * self.context_mlp(relation)
-        return s_vector.sigmoid()[..., None, None], c_vector.sigmoid()[..., None, None]
-
-
-class Attention(nn.Module):
-    """Eq. 2: maps of ``width`` channels, and a value for each channel."""
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        self.conv_bn_relu = ConvBnReLU(inputs, width)
-        self.conv_1x1 = ConvBn(width, width, 1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.conv_bn_relu(x)
-        return x, self.vector(x)
-
-    def vector(self, maps: Tensor) -> Tensor:
-        """The value of each channel, of the maps or of their mean over space."""
-        value: Tensor = self.conv_1x1(F.adaptive_avg_pool2d(maps, 1))
-        return value.flatten(1)
 
 
 class Head(nn.Module):
@@ -362,20 +351,6 @@ def _unit(maps: Tensor) -> Tensor:
     maps = maps.float().flatten(2)
     unit: Tensor = maps / (maps.norm(dim=2, keepdim=True) + 1e-6)
     return unit
-
-
-def _mlp(inputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, width), nn.ReLU(inplace=True),
-        nn.Linear(width, width), nn.ReLU(inplace=True),
-    )  # fmt: skip
-
-
-def _resized(maps: Tensor, like: Tensor) -> Tensor:
-    size = like.shape[-2:]
-    if maps.shape[-2:] == size:
-        return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 def _check(width: int, window: int, frame: int) -> None:

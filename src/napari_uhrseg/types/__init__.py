@@ -6,13 +6,16 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 
 from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
 from napari_uhrseg.types.corrections import Place, Stroke
-from napari_uhrseg.types.learning import FineTuneSettings
+from napari_uhrseg.types.groundtruth import IGNORED, SECRET
+from napari_uhrseg.types.learning import FineTuneSettings, Lesson
 from napari_uhrseg.types.rois import Polygon, Region, Roi
 from napari_uhrseg.types.runs import Block, Labels, Mask, Run, SegmentSettings
 from napari_uhrseg.types.specs import InputSpec, Recipe, Stage, View
 
 __all__ = [
     "COLORS",
+    "IGNORED",
+    "SECRET",
     "Block",
     "Card",
     "FineTuneSettings",
@@ -20,6 +23,7 @@ __all__ = [
     "LabelClass",
     "Labels",
     "Legend",
+    "Lesson",
     "Mask",
     "Place",
     "Polygon",

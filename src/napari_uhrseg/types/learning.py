@@ -1,9 +1,11 @@
-"""What the person may choose of a fine-tuning."""
+"""Settings of a fine-tuning, and a summary of its training data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from napari_uhrseg.types.rois import Roi
+from napari_uhrseg.units import counted
 
 QUICK, THOROUGH = 100, 400  # steps
 FIRST = 220  # of a network that starts from nothing: some five minutes on two cores
@@ -99,3 +101,26 @@ class FineTuneSettings:
     def thorough(cls, **chosen: Any) -> Self:
         """Four times as long."""
         return cls(**{"steps": THOROUGH, **chosen})
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a fine-tuning learns from.
+
+    ``windows`` counts squares of the window's size with corrections to learn from,
+    ``held_out`` those with corrections that are held out, ``per_class`` the first by
+    class name. ``honest``: whether there are places enough to hold some out, so that
+    a figure can be had.
+    """
+
+    windows: int
+    held_out: int
+    places: int
+    per_class: Mapping[str, int]
+    warnings: tuple[str, ...]
+    honest: bool
+
+    def summary(self) -> str:
+        """One line: "214 windows, 41 held out; class road has only 3"."""
+        said = f"{counted(self.windows, 'window')}, {self.held_out} held out"
+        return "; ".join([said, *self.warnings])

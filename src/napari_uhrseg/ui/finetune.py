@@ -36,7 +36,7 @@ from napari_uhrseg.ui.rows import note, scroll_to
 from napari_uhrseg.ui.runbar import RunBar
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.lesson import Lesson
+    from napari_uhrseg.types import Lesson
 
 LOOKING = "Looking at what was corrected…"
 NO_LABELS = (

@@ -19,8 +19,8 @@ from napari_uhrseg.ui.run import budget_of, checkpoint_of, free_threads
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import Compared, TrainEvent
-    from napari_uhrseg.engine.lesson import Lesson
     from napari_uhrseg.models.checkpoint import Checkpoint
+    from napari_uhrseg.types import Lesson
 
 FROM_NOTHING = (
     "The encoder's ImageNet weights could not be fetched, so the network is trained "
@@ -97,10 +97,10 @@ def train(
 ) -> Iterator["TrainEvent"]:
     """``fine_tune()``, with a core left to the window."""
     load_torch()
+    from napari_uhrseg.engine.cancellation import Stopped
     from napari_uhrseg.engine.device import cpu_threads
     from napari_uhrseg.engine.finetune import fine_tune
     from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
-    from napari_uhrseg.engine.job import Stopped
     from napari_uhrseg.io.labels import LabelStore
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -151,8 +151,8 @@ def changed(
     ``legend`` gives the ids and colours; classes that it lacks are added. Of a large
     roi only the middle is compared, which bounds the memory.
     """
+    from napari_uhrseg.engine.cancellation import Stopped
     from napari_uhrseg.engine.changes import LARGEST, label_region
-    from napari_uhrseg.engine.job import Stopped
     from napari_uhrseg.engine.segment import class_map
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import SegmentSettings

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORED = 255
+from napari_uhrseg.types import IGNORED
 
 
 def cross_entropy(

@@ -1,26 +1,20 @@
-"""Where training windows come from: scenes with known labels.
+"""Scenes with known labels, and training windows drawn from them."""
 
-Sample ``i`` of step ``s`` depends on the seed, ``s`` and ``i`` alone, so that a
-training that was interrupted goes on with the very samples it would have had.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
-from napari_uhrseg.engine.views import covered, read_views
+from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image import Image, Pixels
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import InputSpec, Labels, Legend, Roi
+from napari_uhrseg.types import IGNORED, InputSpec, Labels, Legend, Roi
 from napari_uhrseg.units import MB
 
-IGNORED = 255
 CACHE = 1024 * MB  # decoded scenes kept in memory; larger sets are read as needed
 EACH = 8  # pixels between those looked at for where the classes are
 TRIES = 10  # windows drawn before one without any label is taken
@@ -219,127 +213,6 @@ def class_places(scenes: Sequence[Scene]) -> tuple[Places, ...]:
                 where = (np.full_like(x, number), np.full_like(x, y), x)
                 found.setdefault(int(value), []).append(np.stack(where, axis=1))
     return tuple(np.concatenate(found[value]) for value in sorted(found))
-
-
-def batches(
-    source: SampleSource, spec: InputSpec, size: int, seed: int, steps: range
-) -> Iterator[Batch]:
-    """One augmented batch with targets a step; the source must be fitted."""
-    for step in steps:
-        yield joined([sample(source, spec, seed, step, i) for i in range(size)])
-
-
-def sample(
-    source: SampleSource, spec: InputSpec, seed: int, step: int, index: int
-) -> Batch:
-    """One window with its views and target, flipped, turned and jittered.
-
-    Views are as :func:`read_views` gives them, channels last in memory.
-    """
-    rng = np.random.default_rng((seed, step, index))
-    scene, window = source.draw(rng, spec.window)
-    views = spec.views
-    moved = [name for name, view in views.items() if view.off_centre]
-    half = spec.window // 2
-    shift = (0, 0)
-    if moved:  # its centre may be anywhere in the window
-        shift = int(rng.integers(-half, half + 1)), int(rng.integers(-half, half + 1))
-    batch = scene.inputs([window], spec, shift)
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    jitter = Jitter.drawn(rng)
-
-    def changed(view: torch.Tensor) -> torch.Tensor:
-        bands = np.array(view[0].numpy(), order="C")  # arithmetic on rows of pixels
-        jitter(bands, spec)
-        bands_last = turned(np.moveaxis(bands, 0, -1), turns, flip)
-        return torch.from_numpy(bands_last).permute(2, 0, 1)[None]
-
-    def target(roi: Roi) -> torch.Tensor:
-        labels = turned(scene.labels(roi), turns, flip)
-        return torch.from_numpy(labels.astype(np.int64)[None])
-
-    around = covered(window, views[moved[0]]).shift(*shift) if moved else None
-    return Batch(
-        views={name: changed(view) for name, view in batch.views.items()},
-        boxes={
-            name: turned_boxes(boxes, batch.views[name].shape[-1], turns, flip)
-            for name, boxes in batch.boxes.items()
-        },
-        target=target(window),
-        surrounding_target=None if around is None else target(around),
-    )
-
-
-def joined(parts: Sequence[Batch]) -> Batch:
-    """Batches of one as one batch."""
-    first = parts[0]
-    targets, around = (
-        [t for p in parts if (t := getattr(p, name)) is not None]
-        for name in ("target", "surrounding_target")
-    )
-    return Batch(
-        {k: torch.cat([p.views[k] for p in parts]) for k in first.views},
-        {k: torch.cat([p.boxes[k] for p in parts]) for k in first.boxes},
-        torch.cat(targets) if targets else None,
-        torch.cat(around) if around else None,
-    )
-
-
-def turned(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
-    """A copy of (h, w, ...) turned by quarters, then mirrored left to right."""
-    array = np.rot90(array, turns)
-    return np.array(array[:, ::-1] if flip else array, order="C")
-
-
-def turned_boxes(
-    boxes: torch.Tensor, size: int, turns: int, flip: bool
-) -> torch.Tensor:
-    """(N, 4) boxes y0, x0, y1, x1 in a view of that size, turned along."""
-    for _ in range(turns):
-        y0, x0, y1, x1 = boxes.unbind(-1)
-        boxes = torch.stack([size - x1, y0, size - x0, y1], -1)
-    if flip:
-        y0, x0, y1, x1 = boxes.unbind(-1)
-        boxes = torch.stack([y0, size - x1, y1, size - x0], -1)
-    return boxes
-
-
-@dataclass(frozen=True, slots=True)
-class Jitter:
-    """Factors of brightness, contrast and (three bands) saturation."""
-
-    brightness: float
-    contrast: float
-    saturation: float
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator) -> "Jitter":
-        brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
-        return cls(float(brightness), float(contrast), float(saturation))
-
-    def __call__(self, view: npt.NDArray, spec: InputSpec) -> None:
-        """Applied in value space to a normalised (C, h, w) view, in place.
-
-        Pixels that are 0 in every band, the mark of no data, stay 0.
-        """
-        mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
-        nothing = (view == 0).all(axis=0)
-        average = float(np.mean(view.mean((1, 2)) * std + mean))
-        centre = np.float32(self.brightness * (1 - self.contrast) * average)
-        gain = np.float32(self.brightness * self.contrast)
-        blend = np.float32(self.saturation if spec.channels == 3 else 1)
-        # value' = gain (blend value + (1 - blend) grey) + centre, put in terms of view
-        grey = np.zeros_like(view[0])
-        if blend != 1:
-            for band, spread in zip(view, std, strict=True):
-                grey += band * (spread / 3)
-            grey += mean.mean()
-            grey *= gain * (1 - blend)
-        shift = gain * blend * mean + centre - mean
-        for band, spread, more in zip(view, std, shift, strict=True):
-            band *= gain * blend
-            band += (grey + more) / spread
-        view[:, nothing] = 0
 
 
 class InMemory:

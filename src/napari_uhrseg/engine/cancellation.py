@@ -1,0 +1,41 @@
+"""Stopping work that is under way, and the part of the image to do first."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from napari_uhrseg.types import Roi
+
+Focus = Callable[[], Roi | None]
+"""The part of the image to compute first, in level-0 pixels; None: no part."""
+Stop = Callable[[], bool]
+"""Return True to end the work. All threads of a network call it before each layer."""
+
+
+class Stopped(Exception):
+    """The user asked to stop while work was under way."""
+
+
+@contextmanager
+def interruptible(model: nn.Module, stop: Stop | None) -> Iterator[None]:
+    """Make the network call ``stop`` before each layer of its forward pass.
+
+    A frame may take minutes. Two layers are rarely more than a second apart.
+
+    Raises
+    ------
+    Stopped
+        Out of the model's forward, where ``stop()`` is true.
+    """
+
+    def ask(*_: object) -> None:
+        if stop is not None and stop():
+            raise Stopped
+
+    hooks = [m.register_forward_pre_hook(ask) for m in model.modules() if stop]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

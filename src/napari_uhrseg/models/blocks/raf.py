@@ -1,0 +1,92 @@
+"""Relation-aware fusion of ISDNet.
+
+Guo et al., "ISDNet: Integrating Shallow and Deep Networks for Efficient
+Ultra-high Resolution Segmentation", CVPR 2022. Equations by its numbers.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_uhrseg.models.blocks.conv import ConvBn, ConvBnReLU
+
+
+class RAF(nn.Module):
+    """Relation-aware fusion (eq. 2 to 5) of fine and of coarse maps.
+
+    Parameters
+    ----------
+    inputs
+        Channels of the fine maps.
+    width
+        C, of the coarse maps and of the outcome; 2 C = r^2.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.r = isqrt(2 * width)
+        self.spatial_att = Attention(inputs, width)
+        self.context_att = Attention(width, width)
+        self.spatial_mlp = _mlp(self.r**2, width)
+        self.context_mlp = _mlp(self.r**2, width)
+        self.g1 = nn.Parameter(torch.zeros(1))
+        self.g2 = nn.Parameter(torch.zeros(1))
+        self.context_head = ConvBnReLU(width, width)
+        self.smooth = ConvBn(width, width)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """The context as it was added, and the fused maps; of the fine maps' size."""
+        return self.fuse(self.spatial_att(fine), self.context_att(coarse))
+
+    def fuse(
+        self, fine: tuple[Tensor, Tensor], coarse: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The same of what ``Attention`` gives of both."""
+        s_factor, c_factor = self.factors(fine[1], coarse[1])
+        spatial, context = fine[0] * s_factor, coarse[0] * c_factor  # eq. 4
+        context = self.context_head(resized(context, spatial))
+        return context, self.smooth(spatial + context)
+
+    def factors(self, s_vector: Tensor, c_vector: Tensor) -> tuple[Tensor, Tensor]:
+        """What the channels of fine and coarse maps are multiplied by."""
+        s_groups = s_vector.view(len(s_vector), self.r, -1)
+        c_groups = c_vector.view(len(c_vector), self.r, -1)
+        relation = (s_groups @ c_groups.transpose(1, 2)).flatten(1)  # eq. 3
+        s_vector = s_vector + self.g1 * self.spatial_mlp(relation)
+        c_vector = c_vector + self.g2 * self.context_mlp(relation)
+        return s_vector.sigmoid()[..., None, None], c_vector.sigmoid()[..., None, None]
+
+
+class Attention(nn.Module):
+    """Eq. 2: maps of ``width`` channels, and a value for each channel."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.conv_bn_relu = ConvBnReLU(inputs, width)
+        self.conv_1x1 = ConvBn(width, width, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv_bn_relu(x)
+        return x, self.vector(x)
+
+    def vector(self, maps: Tensor) -> Tensor:
+        """The value of each channel, of the maps or of their mean over space."""
+        value: Tensor = self.conv_1x1(F.adaptive_avg_pool2d(maps, 1))
+        return value.flatten(1)
+
+
+def _mlp(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.ReLU(inplace=True),
+        nn.Linear(width, width), nn.ReLU(inplace=True),
+    )  # fmt: skip
+
+
+def resized(maps: Tensor, like: Tensor) -> Tensor:
+    """Resize maps bilinearly to the height and width of others."""
+    size = like.shape[-2:]
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

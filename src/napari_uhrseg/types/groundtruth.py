@@ -1,0 +1,6 @@
+"""Values of a target that are no class."""
+
+IGNORED = 255
+"""A pixel whose class is unknown, or which lies outside the scene."""
+SECRET = 254
+"""A corrected pixel of a validation place: excluded from every loss."""
