@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.areas import areas
     from napari_uhrseg.io.corrections import Corrections
     from napari_uhrseg.io.export import export
-    from napari_uhrseg.io.image import Image, open_image
+    from napari_uhrseg.io.image import Image
     from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import (
         FineTuneSettings,
@@ -44,7 +45,7 @@ _HOMES = {
     "export": "io.export",
     "fine_tune": "engine.finetune",
     "load_checkpoint": "models.checkpoint",
-    "open_image": "io.image",
+    "open_image": "io.open",
     "plan": "engine.plan",
     "segment": "engine.segment",
 }

@@ -35,9 +35,13 @@ from simulated_user import UNKNOWN, Labels, paint
 from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import Compared, Gathered
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
+from napari_uhrseg.engine.metrics import Cover, label_scene
+from napari_uhrseg.engine.samples import Scene
 from napari_uhrseg.engine.scenes import Scene
-from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.arrays import image_from_array
+from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.samples.world import CLASSES, World
 from napari_uhrseg.types import Legend
@@ -78,7 +82,7 @@ def shifted(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def world(seed: int, side: int) -> Ground:
     """Return a computed world in another light, ``side`` pixels a side."""
     rgb, labels = World(SEEDS[seed], (side, side)).render(0, 0, side, side)
-    image = Image.from_array(shifted(rgb), name=f"world {SEEDS[seed]}", rgb=True)
+    image = image_from_array(shifted(rgb), name=f"world {SEEDS[seed]}", rgb=True)
     return Ground(image, labels, CLASSES)
 
 

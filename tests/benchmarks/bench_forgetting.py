@@ -20,8 +20,8 @@ from common import sample
 from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.finetune import FineTuneSettings
-from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.samples import data_dir
 from napari_uhrseg.types import Roi

@@ -42,7 +42,7 @@ def main(height: str, width: str, budget: str) -> None:
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Finished, Planned
     from napari_uhrseg.engine.segment import segment
-    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.arrays import image_from_array
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
     from napari_uhrseg.models.registry import build
@@ -56,7 +56,7 @@ def main(height: str, width: str, budget: str) -> None:
     checkpoint = Checkpoint(model, card, "ehsnet-w48", Path("ehsnet-w48"))
     shape = int(height), int(width), 3
     pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    opened = Image.from_array(pixels, name="noise", rgb=True)
+    opened = image_from_array(pixels, name="noise", rgb=True)
     limit = MemoryBudget("cpu", int(budget) * MB, int(budget) * MB)
     said: dict[str, object] = {}
     with LabelStore.create(None, opened, legend) as store, added() as mb:

@@ -46,7 +46,7 @@ def main(side: int) -> None:
 
     from napari_uhrseg.engine.events import Planned
     from napari_uhrseg.engine.segment import segment
-    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.arrays import image_from_array
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.models.base import Batch, Outputs, Segmenter
     from napari_uhrseg.models.checkpoint import Checkpoint
@@ -86,7 +86,7 @@ def main(side: int) -> None:
     model = OneLayer(len(CLASSES)).eval()
     card = Card("plain", {}, CLASSES, model.spec, name="one layer")
     checkpoint = Checkpoint(model, card, "one layer", Path("one layer"))
-    image = Image.from_array(Virtual(), name="virtual", rgb=True)
+    image = image_from_array(Virtual(), name="virtual", rgb=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.zarr"
         with LabelStore.create(path, image, CLASSES) as store, added() as memory:

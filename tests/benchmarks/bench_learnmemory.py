@@ -57,14 +57,14 @@ def main(said: str) -> None:
     from napari_uhrseg.engine.scenes import Scene, Scenes
     from napari_uhrseg.engine.train import TrainSettings, train
     from napari_uhrseg.errors import DeviceError
-    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.arrays import image_from_array
     from napari_uhrseg.types import LabelClass, Legend
 
     method, arguments, batch, budget = json.loads(said)
     legend = Legend(tuple(LabelClass(n + 1, f"class {n}", "#000000") for n in range(7)))
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (2048, 2048, 3), np.uint8)
-    image = Image.from_array(pixels, name="noise", rgb=True)
+    image = image_from_array(pixels, name="noise", rgb=True)
     source = Scenes(legend, (Scene("noise", image, Classes()),))
     settings = TrainSettings(
         method, arguments, steps=STEPS, batch_size=batch, device="cpu", precision="fp32"

@@ -69,8 +69,9 @@ def main(image: str, path: str, budget: str) -> None:
     from napari_uhrseg.engine.events import BlockDone, Planned
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.errors import DeviceError
-    from napari_uhrseg.io.image import Image, open_image
+    from napari_uhrseg.io.arrays import image_from_array
     from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import Roi, SegmentSettings
 
@@ -82,7 +83,7 @@ def main(image: str, path: str, budget: str) -> None:
         side = min(*scene.shape, 1024)
         tile = scene.read(Roi(0, 0, side, side)).data
         times = -(-SIDE // side)
-        opened = Image.from_array(
+        opened = image_from_array(
             np.tile(tile, (times, times, 1))[:SIDE, :SIDE], name="scene", rgb=True
         )
     limit = MemoryBudget("cpu", int(float(budget) * 1024 * MB), 1024 * MB)

@@ -58,7 +58,7 @@ def main(who: str, file: str, overlap: str) -> None:
     import torch
 
     from napari_uhrseg.engine.device import running
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.base import Batch
     from napari_uhrseg.types import Roi, SegmentSettings
 

@@ -45,15 +45,15 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 
 def _measure(viewer: Any, path: Path) -> Table:
+    from napari_uhrseg.io.arrays import image_from_array
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.io.image import Image
     from napari_uhrseg.samples.world import CLASSES, virtual_levels
     from napari_uhrseg.types import Legend
     from napari_uhrseg.ui.layers import LabelsView, add_image
     from napari_uhrseg.ui.workarea import WorkArea
     from napari_uhrseg.ui.writer import Writer
 
-    image = Image.from_array(virtual_levels(seed=1, size=SIDE), name="world", rgb=True)
+    image = image_from_array(virtual_levels(seed=1, size=SIDE), name="world", rgb=True)
     store = _labelled(path, image, Legend(tuple(CLASSES)))
     add_image(viewer, image)
     view = LabelsView(viewer, store, image)

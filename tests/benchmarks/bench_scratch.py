@@ -26,8 +26,8 @@ from sklearn.ensemble import RandomForestClassifier
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.fresh import fresh
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.downsample import coarser_labels
-from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import write_levels
 from napari_uhrseg.models.checkpoint import load_checkpoint
@@ -51,7 +51,7 @@ AERIAL = Legend(
 
 def view_of_slide() -> Ground:
     y, x = SLIDE_AT
-    image = Image.from_array(slide.render(y, x, VIEW, VIEW), name="slide", rgb=True)
+    image = image_from_array(slide.render(y, x, VIEW, VIEW), name="slide", rgb=True)
     return Ground(image, slide.labels(y, x, VIEW, VIEW), slide.CLASSES)
 
 
@@ -60,7 +60,7 @@ def view_of_aerial(folder: Path, scene: int) -> Ground:
     roi = Roi(*AERIAL_AT.get(scene, (0, 0)), VIEW, VIEW)
     roi = roi.intersect(Roi(0, 0, *whole.image.shape))
     pixels = whole.image.read(roi).data
-    image = Image.from_array(np.ascontiguousarray(pixels), name=f"aerial {scene}",
+    image = image_from_array(np.ascontiguousarray(pixels), name=f"aerial {scene}",
                              rgb=True)  # fmt: skip
     truth = whole.truth[roi.slices]
     present = [c for c in AERIAL if (truth == c.id).mean() > 0.01]

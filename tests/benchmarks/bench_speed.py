@@ -23,8 +23,9 @@ from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.io.chunks import CACHE
-from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Roi, SegmentSettings

@@ -60,7 +60,7 @@ def tiled(path: Path, side: int, compression: str | None) -> Path:
     import numpy as np
     import tifffile
 
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.open import open_image
     from napari_uhrseg.types import Roi
 
     tile = open_image(sample("scene.tif")).read(Roi(0, 0, 1024, 1024)).data

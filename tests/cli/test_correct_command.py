@@ -8,7 +8,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
@@ -18,7 +18,7 @@ SHAPE = 300, 400
 
 @pytest.fixture
 def store(tmp_path):
-    picture = Image.from_array(np.zeros(SHAPE, np.uint8), name="slide")
+    picture = image_from_array(np.zeros(SHAPE, np.uint8), name="slide")
     with LabelStore.create(tmp_path / "labels.zarr", picture, LEGEND) as made:
         made.prediction[0][:] = 2
     return tmp_path / "labels.zarr"

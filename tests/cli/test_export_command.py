@@ -14,7 +14,7 @@ import rasterio
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
 
@@ -25,7 +25,7 @@ SQUARE = [[[0, 0], [100, 0], [100, 200], [0, 200], [0, 0]]]
 @pytest.fixture
 def store(tmp_path):
     """300 x 400 pixels of 0.5 µm: road left of column 100, then lake."""
-    picture = Image.from_array(
+    picture = image_from_array(
         np.zeros((300, 400), np.uint8), name="slide", pixel_size=(0.5, 0.5),
         unit="micrometer",
     )  # fmt: skip
@@ -122,7 +122,7 @@ def test_areas_of_regions_as_csv_and_json(store, tmp_path):
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
-    picture = Image.from_array(
+    picture = image_from_array(
         np.broadcast_to(np.uint8(0), (12_000, 12_000)), name="large"
     )
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.image import Image
 
 
@@ -13,6 +14,6 @@ def picture() -> Callable[..., Image]:
         coarse = noise.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3))
         data = coarse.repeat(16, axis=0).repeat(16, axis=1)[:height, :width]
         data = (data + noise.integers(0, 40, data.shape)).clip(0, 255).astype(np.uint8)
-        return Image.from_array(data, name="picture", rgb=True, **kwargs)
+        return image_from_array(data, name="picture", rgb=True, **kwargs)
 
     return make

@@ -27,7 +27,7 @@ from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.sizing import Sizer
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Roi
 
@@ -193,7 +193,7 @@ def test_glass_and_nodata_are_skipped_as_without(room):
     slide[700:1300, 200:1900] = (180, 90, 160)
     slide[700:1300:3, 200:1900:5] = (120, 60, 130)
     slide[1100:1700, 800:1200] = 0
-    image = Image.from_array(slide, name="slide", rgb=True, is_slide=True, nodata=0)
+    image = image_from_array(slide, name="slide", rgb=True, is_slide=True, nodata=0)
     kept, events = run(image)
     room(0)
     without, other = run(image)

@@ -14,7 +14,7 @@ from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Planned
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import SegmentSettings
 
@@ -27,7 +27,7 @@ class Virtual:
         return np.repeat(value[..., None], 3, axis=2)
 
 plan_module._block_chunks = lambda *_: 1
-image = Image.from_array(Virtual(), name="virtual", rgb=True)
+image = image_from_array(Virtual(), name="virtual", rgb=True)
 memory = psutil.Process().memory_info
 checkpoint = make_checkpoint(ToyNet(window=256))
 settings = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)

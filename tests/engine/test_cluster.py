@@ -32,8 +32,8 @@ from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import ClusterError, StoreError
 from napari_uhrseg.io import lease
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings, Stroke
 
 pytestmark = pytest.mark.slow
@@ -179,7 +179,7 @@ import sys
 from helpers.segmentation import BUDGET, SETTINGS
 from napari_uhrseg.engine.cluster import segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.labels import LabelStore
 
 address, image, checkpoint, store = sys.argv[1:]

@@ -32,7 +32,7 @@ from napari_uhrseg.engine.finetune import FineTuneSettings, Lesson, fine_tune, l
 from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.judging import CHANGED, verdict
 from napari_uhrseg.errors import TrainingError, UhrSegError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import LabelClass, Legend, Roi
@@ -212,7 +212,7 @@ def test_what_no_correction_lies_near_is_not_forgotten(tmp_path):
     rng = np.random.default_rng(1)
     data = rng.integers(30, 90, (640, 768, 3)).astype(np.uint8)
     data[:, 384:] += 90
-    image = Image.from_array(data, name="dark and light", rgb=True)
+    image = image_from_array(data, name="dark and light", rgb=True)
     legend = LEGEND.merged(Legend((LabelClass(1, "shade", "#00ff00"),)))
     with LabelStore.create(None, image, legend) as store:
         for y in range(20, 620, 100):
@@ -270,7 +270,7 @@ def test_a_new_class_is_learnt_and_the_others_are_kept(tmp_path):
 def test_the_command_line_does_the_same(corrected, tmp_path):
     import tifffile
 
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.open import open_image
 
     truth, image, _ = corrected
     path = tmp_path / "squares.tif"

@@ -14,8 +14,9 @@ from napari_uhrseg.engine.fit import fit_bands
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import SegmentSettings
 
 BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
@@ -50,7 +51,7 @@ def labels(image, settings=ONE):
 
 
 def test_a_network_for_colours_gets_red_green_and_blue(blue_first, colours):
-    in_order = labels(Image.from_array(colours, name="rgb", rgb=True))
+    in_order = labels(image_from_array(colours, name="rgb", rgb=True))
     assert (labels(blue_first) == in_order).all()
     as_in_the_file = labels(blue_first, replace(ONE, bands=(0, 1, 2)))
     assert (as_in_the_file != in_order).any()

@@ -26,6 +26,7 @@ from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.isdnet import ISDNet
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings
@@ -227,12 +228,11 @@ def test_a_frame_that_cannot_be_read_is_tried_again(run, picture, monkeypatch):
 
 
 def test_no_data_stays_unlabelled(run):
-    from napari_uhrseg.io.image import Image
 
     data = np.random.default_rng(0).integers(1, 255, (2200, 2200, 3)).astype(np.uint8)
     data[:1100, :1100] = 0
     data[1200:1300, 1200:1300] = 0
-    image = Image.from_array(data, name="holes", rgb=True, nodata=0)
+    image = image_from_array(data, name="holes", rgb=True, nodata=0)
     store, events = run(image, make_checkpoint(FrameNet()))
     labels = labels_of(store)
     assert (labels == 0).sum() == pytest.approx((data == 0).all(-1).sum(), abs=50)

@@ -16,13 +16,13 @@ from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Finished, Planned
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import SegmentSettings
 
 MB = 1 << 20
 pixels = np.random.default_rng(0).integers(0, 255, (2048, 2048, 3), np.uint8)
-image = Image.from_array(pixels, name="noise", rgb=True)
+image = image_from_array(pixels, name="noise", rgb=True)
 checkpoint = make_checkpoint(ToyNet(window=512))
 settings = SegmentSettings(device="cpu", precision="fp32", threads=1)
 for more in (3000, 200):

@@ -12,7 +12,7 @@ from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.passes import Passes
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.models.base import Batch
@@ -114,7 +114,7 @@ def test_what_a_part_raises_is_raised_once_all_have_ended():
 def test_labels_do_not_depend_on_the_threads(overlap):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (1500, 1300, 3), np.uint8)
-    image = Image.from_array(pixels, name="noise", rgb=True)
+    image = image_from_array(pixels, name="noise", rgb=True)
     checkpoint = make_checkpoint(ToyNet())
     found = []
     for threads in (1, 2, 3):
@@ -155,7 +155,7 @@ def test_a_windows_bits_do_not_depend_on_its_place_in_a_batch():
 
 def test_memory_that_runs_out_in_a_thread_halves_the_batch():
     pixels = np.random.default_rng(0).integers(0, 255, (700, 900, 3), np.uint8)
-    image = Image.from_array(pixels, name="noise", rgb=True)
+    image = image_from_array(pixels, name="noise", rgb=True)
 
     class Small(ToyNet):
         planned = False

@@ -14,7 +14,7 @@ from napari_uhrseg.engine.device import MemoryBudget, find_device
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.errors import DeviceError, PlanError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.types import Roi, SegmentSettings
 from napari_uhrseg.units import parse_bytes
@@ -27,7 +27,7 @@ SETTINGS = SegmentSettings(device="cpu", precision="fp32", threads=1)
 
 def blank(height=300, width=400, bands=3, **kwargs):
     data = np.zeros((height, width, bands), np.uint8)
-    return Image.from_array(data, name="blank", rgb=bands == 3, axes="yxc", **kwargs)
+    return image_from_array(data, name="blank", rgb=bands == 3, axes="yxc", **kwargs)
 
 
 @settings(max_examples=25)

@@ -13,7 +13,7 @@ from napari_uhrseg.engine.batches import batches
 from napari_uhrseg.engine.folders import FolderSource, read_classes
 from napari_uhrseg.engine.scenes import InMemory, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import PlanError, TrainingError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.types import InputSpec, LabelClass, Legend, Roi, View
 
@@ -43,7 +43,7 @@ def scene(seed: int = 0, size: tuple[int, int] = (90, 120)) -> Scene:
     labels = rng.integers(0, 4, (size[0] // 6 + 1, size[1] // 6 + 1)).astype(np.uint8)
     labels = labels.repeat(6, 0).repeat(6, 1)[: size[0], : size[1]]
     data = np.stack([labels * 60, labels * 30 + 10, 250 - labels * 60], -1)
-    image = Image.from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
+    image = image_from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
     return Scene(f"s{seed}", image, ArrayTarget(labels))
 
 
@@ -146,7 +146,7 @@ def test_a_scaled_scene_is_sampled_where_the_view_looks():
     spec = replace(SPEC, views={"local": View(32, 32)}, pixel_size=2.0)
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, (40, 40)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
-    image = Image.from_array(
+    image = image_from_array(
         np.repeat(labels[..., None] * 60, 3, -1),
         name="fine",
         rgb=True,
@@ -307,7 +307,7 @@ def test_folders_that_cannot_be(folders, tmp_path):
 def test_balanced_windows_show_rare_classes_as_often_as_common_ones():
     labels = np.zeros((400, 400), np.uint8)
     labels[200:216, 300:316] = 1
-    image = Image.from_array(np.zeros((400, 400, 3), np.uint8), name="r", rgb=True)
+    image = image_from_array(np.zeros((400, 400, 3), np.uint8), name="r", rgb=True)
     rare = Scene("rare", image, ArrayTarget(labels))
     plain = Scenes(LEGEND, (rare,))
     balanced = plain.balanced(1.0).fitted(SPEC)

@@ -24,7 +24,7 @@ from napari_uhrseg.engine.merge import Merger, window_weights
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import CHUNK, LabelStore
 from napari_uhrseg.types import Polygon, Roi
 
@@ -224,7 +224,7 @@ def test_nodata_is_not_labelled_and_not_run(run):
     data = np.full((2048, 2048, 3), 90, np.uint8)
     data[:, 1024:] = 0
     data[500:600, 500:600] = 0
-    image = Image.from_array(data, name="nodata", rgb=True, nodata=0)
+    image = image_from_array(data, name="nodata", rgb=True, nodata=0)
     store, events = run(image, make_checkpoint(ToyNet()))
     labels = labels_of(store)
     assert labels[10, 10]
@@ -302,12 +302,12 @@ def test_at_scale_two_labels_are_those_of_the_image_at_half_its_size(run):
     spec = replace(ToyNet().spec, pixel_size=1e-6)
     checkpoint = make_checkpoint(ToyNet(), spec=spec)
     at20, _ = run(
-        Image.from_array(
+        image_from_array(
             coarse, name="20x", rgb=True, pixel_size=(1, 1), unit="micrometer"
         ),
         checkpoint,
     )
-    image = Image.from_array(
+    image = image_from_array(
         fine, name="40x", rgb=True, pixel_size=(0.5, 0.5), unit="micrometer"
     )
     at40, events = run(image, checkpoint)
@@ -321,7 +321,7 @@ def test_at_scale_two_labels_are_those_of_the_image_at_half_its_size(run):
 def test_empty_glass_is_not_run(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)
-    image = Image.from_array(slide, name="slide", rgb=True)
+    image = image_from_array(slide, name="slide", rgb=True)
     object.__setattr__(image, "is_slide", True)
     store, events = run(image, make_checkpoint(ToyNet()))
     assert [e.empty for e in events if isinstance(e, BlockDone)].count(True) == 3
@@ -334,7 +334,7 @@ def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)
     slide[1500:1504, 1300:1304] = (120, 60, 130)  # a shred
-    image = Image.from_array(slide, name="slide", rgb=True, is_slide=True)
+    image = image_from_array(slide, name="slide", rgb=True, is_slide=True)
     checkpoint = make_checkpoint(ToyNet())
     all_of_it, _ = run(image, checkpoint, replace(SETTINGS, skip_glass=False))
     skipped, events = run(image, checkpoint)
@@ -355,7 +355,7 @@ def test_glass_skipped_does_not_depend_on_block_size(run, monkeypatch):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     for y, x in noise.integers(0, 2000, (40, 2)):
         slide[y : y + 30, x : x + 20] = (180, 90, 160)
-    image = Image.from_array(slide, name="slide", rgb=True, is_slide=True)
+    image = image_from_array(slide, name="slide", rgb=True, is_slide=True)
     settings = replace(SETTINGS, overlap=16)
     one, _ = run(image, make_checkpoint(ToyNet()), settings)
     monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 2)
@@ -368,7 +368,7 @@ def test_windows_without_data_are_not_run(run):
     data = np.random.default_rng(0).integers(1, 250, (1024, 1024, 3)).astype(np.uint8)
     data[:, 300:] = 0
     data[900, 900] = 7  # a single pixel is something
-    image = Image.from_array(data, name="strip", rgb=True, nodata=0)
+    image = image_from_array(data, name="strip", rgb=True, nodata=0)
     store, events = run(image, make_checkpoint(ToyNet()))
     labels = labels_of(store)
     np.testing.assert_array_equal(labels > 0, data.any(-1))

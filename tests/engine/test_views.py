@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_uhrseg.engine.views import read_views
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.types import InputSpec, Roi, View
 
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
@@ -23,7 +23,7 @@ def views(image, windows, wanted):
 @given(st.integers(1, 90), st.integers(1, 90), st.data())
 def test_ground_beyond_the_image_is_its_mirror(height, width, data):
     pixels = np.random.default_rng(5).integers(0, 255, (height, width, 3), np.uint8)
-    image = Image.from_array(pixels, name="i", rgb=True)
+    image = image_from_array(pixels, name="i", rgb=True)
     y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     got, _ = views(image, [Roi(y, x, 16, 16)], spec(32, 32, 16))
     margin = 64
@@ -37,7 +37,7 @@ def test_ground_beyond_the_image_is_its_mirror(height, width, data):
 
 
 def test_the_box_says_where_the_window_lies():
-    image = Image.from_array(np.zeros((99, 99, 3), np.uint8), name="i", rgb=True)
+    image = image_from_array(np.zeros((99, 99, 3), np.uint8), name="i", rgb=True)
     _, boxes = views(image, [Roi(16, 16, 16, 16)], spec(64, 32, 16))
     np.testing.assert_array_equal(boxes, [[12, 12, 20, 20]])
 
@@ -45,7 +45,7 @@ def test_the_box_says_where_the_window_lies():
 def test_normalising_uses_range_mean_and_std_and_invalid_pixels_are_the_mean():
     pixels = np.full((16, 16, 3), 51, np.uint8)
     pixels[3, 4] = 0
-    image = Image.from_array(pixels, name="i", rgb=True, nodata=0)
+    image = image_from_array(pixels, name="i", rgb=True, nodata=0)
     wanted = InputSpec({"v": View(16, 16)}, 16, mean=(0.1,) * 3, std=(0.5,) * 3)
     batch = read_views(
         image, [Roi(0, 0, 16, 16)], wanted, bands=(0, 1, 2), value_range=(0, 255)
@@ -57,7 +57,7 @@ def test_normalising_uses_range_mean_and_std_and_invalid_pixels_are_the_mean():
 
 def test_a_window_does_not_depend_on_its_neighbours_in_the_batch():
     pixels = np.random.default_rng(1).integers(0, 255, (300, 300, 3), np.uint8)
-    image = Image.from_array(pixels, name="i", rgb=True)
+    image = image_from_array(pixels, name="i", rgb=True)
     windows = [Roi(y, x, 32, 32) for y in (0, 70, 268) for x in (0, 13, 268)]
     together, _ = views(image, windows, spec(64, 48, 32))
     for window, one in zip(windows, together, strict=True):

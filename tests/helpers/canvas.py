@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Block, LabelClass, Legend, Roi, Run
 
@@ -35,7 +35,7 @@ def make_image(height, width, name="ground", pixel_size=(0.5, 0.5)):
     levels = [np.broadcast_to(np.uint8(90), (height, width, 3))]
     while max(levels[-1].shape) > 1024:
         levels.append(levels[-1][::2, ::2])
-    return Image.from_array(
+    return image_from_array(
         levels, name=name, rgb=True, pixel_size=pixel_size, unit="metre"
     )
 

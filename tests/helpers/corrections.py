@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.downsample import coarser_labels
-from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import write_levels
 from napari_uhrseg.models.checkpoint import (
@@ -36,7 +36,7 @@ def squares(side: tuple[int, int] = (640, 768), seed: int = 0) -> tuple:
     truth = rng.integers(1, 3, (side[0] // 32, side[1] // 32)).astype(np.uint8)
     truth = truth.repeat(32, 0).repeat(32, 1)
     data = truth[..., None] * 90 + rng.integers(0, 60, (*truth.shape, 3)) - 60
-    image = Image.from_array(data.astype(np.uint8), name="squares", rgb=True)
+    image = image_from_array(data.astype(np.uint8), name="squares", rgb=True)
     return truth, image
 
 

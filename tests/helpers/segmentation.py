@@ -10,6 +10,7 @@ import numpy as np
 from helpers.networks import LEGEND
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
@@ -66,4 +67,4 @@ def noise_image(height: int, width: int, seed: int) -> Image:
     """
     noise = np.random.default_rng(seed)
     data = noise.integers(0, 255, (height, width, 3), np.uint8)
-    return Image.from_array(data, name="noise", rgb=True)
+    return image_from_array(data, name="noise", rgb=True)

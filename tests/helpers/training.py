@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_uhrseg.engine.samples import Scene, Scenes
+from napari_uhrseg.engine.scenes import Scene, Scenes
 from napari_uhrseg.engine.train import TrainSettings
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 LEGEND = Legend(
@@ -63,7 +63,7 @@ def make_scene(seed: int) -> Scene:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, (5, 6)).astype(np.uint8).repeat(32, 0).repeat(32, 1)
     data = labels[..., None] * 120 + rng.integers(0, 100, (*labels.shape, 3))
-    image = Image.from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
+    image = image_from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
     return Scene(f"s{seed}", image, ArrayTarget(labels))
 
 

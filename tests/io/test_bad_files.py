@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
 PIXELS = np.random.default_rng(4).integers(0, 255, (1024, 1024, 3), np.uint8)
@@ -111,7 +111,7 @@ def test_no_permission(tiled):
     tiled.chmod(0)
     code = (
         "import os, sys\n"
-        "from napari_uhrseg.io.image import open_image\n"
+        "from napari_uhrseg.io.open import open_image\n"
         # loads all it needs: the other user may not see where Python is installed
         "open_image(sys.argv[2])\n"
         "os.getuid() or os.setuid(65534)\n"

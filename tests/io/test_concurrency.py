@@ -10,7 +10,8 @@ import tifffile
 import zarr
 
 from napari_uhrseg.io.chunks import CACHE
-from napari_uhrseg.io.image import Image, Pixels, open_image
+from napari_uhrseg.io.image import Image, Pixels
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.pyramid import fill_levels
 from napari_uhrseg.types import Roi
 

@@ -25,9 +25,9 @@ from helpers.label_stores import RUN, FakeImage
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import corrections as module
 from napari_uhrseg.io import journal, occupancy, ome
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.downsample import coarser_labels
-from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
 from napari_uhrseg.io.masks import MaskReader
 from napari_uhrseg.io.polygons import inside
@@ -163,7 +163,7 @@ class Painting(RuleBasedStateMachine):
     def import_mask(self, seed, at):
         rng = np.random.default_rng(seed)
         array = rng.integers(0, 4, (at.height, at.width), np.uint8) * 10
-        image = Image.from_array(array, name="mask")
+        image = image_from_array(array, name="mask")
         mask = MaskReader(image, SHAPE, (1, 0, -at.x, 0, 1, -at.y))
         list(self.corrections.import_labels(mask, {10: 3, 20: 0}))
         wanted = self.correction.copy()

@@ -11,7 +11,7 @@ import zarr
 
 from helpers.export_stores import SHAPE, UTM32, image, make_store, truth
 from napari_uhrseg.io.export import export, tiles
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
 pytestmark = pytest.mark.filterwarnings(

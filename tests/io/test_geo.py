@@ -8,7 +8,7 @@ import rasterio
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine, from_origin
 
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
 RNG = np.random.default_rng(3)
@@ -162,7 +162,7 @@ READER = """
 import sys
 import psutil
 from napari_uhrseg.io.chunks import CACHE
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 CACHE.limit = 16 << 20
 image, used = open_image(sys.argv[1]), psutil.Process().memory_info

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from napari_uhrseg.errors import OpenError, ReadError
+from napari_uhrseg.io.arrays import image_from_array, image_from_layer
 from napari_uhrseg.io.chunks import ChunkCache, PendingLevel
 from napari_uhrseg.io.image import Band, Image
 from napari_uhrseg.types import Roi
@@ -42,7 +43,7 @@ def virtual(*sizes: int, **kwargs) -> Image:
 
 def test_read_gives_the_very_pixels_and_says_what_lies_outside():
     pixels = RNG.integers(1, 256, (300, 400, 3), np.uint8)
-    image = Image.from_array(pixels, name="a", rgb=True)
+    image = image_from_array(pixels, name="a", rgb=True)
     data, valid = image.read(Roi(-10, 350, 100, 100))
     np.testing.assert_array_equal(data[10:, :50], pixels[:90, 350:])
     assert valid[10:, :50].all()
@@ -54,8 +55,8 @@ def test_read_gives_the_very_pixels_and_says_what_lies_outside():
 
 def test_read_does_not_depend_on_how_chunks_lie():
     pixels = RNG.integers(0, 4000, (1100, 900), np.uint16)
-    plain = Image.from_array(pixels, name="a")
-    chunked = Image.from_array(da.from_array(pixels, chunks=(130, 210)), name="a")
+    plain = image_from_array(pixels, name="a")
+    chunked = image_from_array(da.from_array(pixels, chunks=(130, 210)), name="a")
     for roi, size in [
         (Roi(13, 40, 700, 800), None),
         (Roi(0, 0, 1024, 512), (512, 256)),
@@ -69,11 +70,11 @@ def test_read_does_not_depend_on_how_chunks_lie():
 
 def test_shrinking_averages_areas_and_enlarging_is_linear():
     pixels = RNG.integers(0, 256, (240, 240), np.uint8)
-    image = Image.from_array(pixels, name="a")
+    image = image_from_array(pixels, name="a")
     data = image.read(Roi(0, 0, 240, 240), (60, 60)).data[..., 0]
     mean = pixels.reshape(60, 4, 60, 4).mean((1, 3))
     assert np.abs(data - mean).max() <= 0.5
-    ramp = Image.from_array(np.arange(64.0)[None].repeat(8, 0), name="ramp")
+    ramp = image_from_array(np.arange(64.0)[None].repeat(8, 0), name="ramp")
     wide = ramp.read(Roi(0, 0, 8, 64), (8, 128)).data[0, :, 0]
     np.testing.assert_allclose(np.diff(wide)[1:-1], 0.5, atol=1e-5)
     # 2.5 pixels each: a total that is kept says that no pixel counts twice
@@ -102,14 +103,14 @@ def test_a_large_rectangle_is_resampled_piece_by_piece(monkeypatch):
 def test_nodata_nan_alpha_and_masks_make_pixels_invalid():
     values = np.ones((20, 20), np.float32)
     values[0], values[1] = np.nan, -9
-    image = Image.from_array(values, name="n", nodata=-9)
+    image = image_from_array(values, name="n", nodata=-9)
     data, valid = image.read(Roi(0, 0, 20, 20))
     assert (~valid).sum() == 40
     assert data[0, 0, 0] == 0
     assert image.read(Roi(0, 0, 20, 20), (10, 10)).data[1:].min() == 1
     rgba = np.full((20, 20, 4), 9, np.uint8)
     rgba[:5, :, 3] = 0
-    image = Image.from_array(rgba, name="a", rgb=True)
+    image = image_from_array(rgba, name="a", rgb=True)
     assert len(image.bands) == 3
     assert image.read(Roi(0, 0, 20, 20)).valid.sum() == 300
     assert image.levels[0].shape == (20, 20, 4)
@@ -157,7 +158,7 @@ def test_what_cannot_be_decoded_is_empty_on_screen_and_an_error_for_the_engine()
 
 def test_planes_and_channels():
     values = RNG.integers(0, 999, (4, 3, 5, 60, 50), np.uint16)  # t c z y x
-    image = Image.from_array(values, name="s", axes="tczyx")
+    image = image_from_array(values, name="s", axes="tczyx")
     assert image.planes == {"t": 4, "z": 5}
     assert image.plane == {"t": 0, "z": 2}
     other = image.with_plane(t=3, z=1)
@@ -185,13 +186,13 @@ def test_more_bands_than_colours_are_shown_before_y_and_x():
 def test_ranges_come_from_the_bands_or_a_bounded_sample():
     assert virtual(900).estimate_range() == (0, 255)
     values = RNG.normal(500, 10, (700, 600)).astype(np.float32)
-    low, high = Image.from_array(values, name="f").estimate_range()
+    low, high = image_from_array(values, name="f").estimate_range()
     assert 460 < low < 480
     assert 520 < high < 540
-    image = Image.from_array(values, name="f")
+    image = image_from_array(values, name="f")
     image.bands = (Band("b", (0.0, 7.0)),)
     assert image.estimate_range() == (0, 7)
-    constant = Image.from_array(np.full((9, 9), 7, np.uint16), name="c")
+    constant = image_from_array(np.full((9, 9), 7, np.uint16), name="c")
     assert constant.estimate_range() == (0, 7)
 
 
@@ -212,16 +213,16 @@ def test_any_image_layer_can_be_read():
         multiscale=True, rgb=False, scale=(1, 0.25, 0.25), name="cells",
         units=("pixel", "micrometer", "micrometer"), metadata={},
     )  # fmt: skip
-    image = Image.from_layer(layer)
+    image = image_from_layer(layer)
     assert (image.name, image.planes, image.pixel_size) == (
         "cells", {"z": 6}, (0.25, 0.25),
     )  # fmt: skip
     data = image.with_plane(z=4).read(Roi(0, 0, 80, 70)).data[..., 0]
     np.testing.assert_array_equal(data, values[4])
     layer.metadata["uhrseg_image"] = image
-    assert Image.from_layer(layer) is image
+    assert image_from_layer(layer) is image
     with pytest.raises(OpenError, match="no image"):
-        Image.from_layer(SimpleNamespace(name="points", data=None, metadata={}))
+        image_from_layer(SimpleNamespace(name="points", data=None, metadata={}))
 
 
 def test_a_pending_level_is_grey_until_it_is_there():

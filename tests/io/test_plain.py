@@ -4,7 +4,7 @@ import pytest
 from PIL import Image as Pillow
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
 RNG = np.random.default_rng(2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.geojson import read_polygons
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Polygon, Roi
 

@@ -21,7 +21,8 @@ from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io import cache, chunks, pyramid
 from napari_uhrseg.io.boxmean import box_mean
 from napari_uhrseg.io.chunks import PendingLevel, Slices, Source
-from napari_uhrseg.io.image import Band, Image, open_image
+from napari_uhrseg.io.image import Band, Image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.pyramid import attach_levels, fill_levels
 from napari_uhrseg.types import Roi
 

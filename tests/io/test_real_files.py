@@ -8,7 +8,7 @@ import rasterio
 import tifffile
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
 FILES = Path(__file__).parents[2] / "../shared/data/files"

@@ -5,8 +5,8 @@ import pytest
 import tifffile
 
 from helpers.label_stores import LEGEND
-from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 
 
 @pytest.fixture

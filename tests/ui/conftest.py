@@ -10,7 +10,7 @@ from qtpy.QtCore import QThreadPool
 
 from helpers.two_images import TwoImages
 from helpers.wait import wait_for_plan
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.loading import MODULES, keep_triton_out
@@ -73,7 +73,7 @@ def panel(viewer):
 @pytest.fixture
 def image():
     noise = np.random.default_rng(0).integers(0, 255, (2100, 300, 3), np.uint8)
-    return Image.from_array(
+    return image_from_array(
         [noise, noise[::2, ::2]], name="noise", rgb=True, pixel_size=(0.5, 0.5),
         unit="micrometer",
     )  # fmt: skip

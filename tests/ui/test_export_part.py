@@ -11,8 +11,9 @@ from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers import LabelsView, add_image
 from napari_uhrseg.ui.output import VIEW
@@ -30,7 +31,7 @@ LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000f
 @pytest.fixture
 def shown(viewer, panel, tmp_path, qtbot):
     """Labels of 3000 x 2000 pixels of 0.5 µm: road left of column 500, then lake."""
-    picture = Image.from_array(
+    picture = image_from_array(
         np.zeros((3000, 2000), np.uint8), name="slide", pixel_size=(0.5, 0.5),
         unit="micrometer",
     )  # fmt: skip

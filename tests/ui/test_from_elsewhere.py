@@ -6,8 +6,8 @@ import tifffile
 from napari.layers import Labels
 
 from helpers.processes import start_python
-from napari_uhrseg.io.image import open_image
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui import opening
 

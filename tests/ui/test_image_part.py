@@ -9,7 +9,7 @@ from napari.layers import Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout
 
-from napari_uhrseg.io.image import open_image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.ui.layers import KEY, STORE
 
 pytestmark = pytest.mark.gui

@@ -13,8 +13,9 @@ from qtpy.QtCore import QThreadPool
 
 import napari_uhrseg
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.samples.world import WorldLevel
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers import check_scales
@@ -174,7 +175,7 @@ def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer, quick
     viewer.open_sample("napari-uhrseg", "virtual")
     assert len(viewer.layers) == 1
     tiny = np.zeros((100, 100, 3), np.uint8)
-    slide = Image.from_array(
+    slide = image_from_array(
         tiny, name="slide", rgb=True, pixel_size=(0.25, 0.25), unit="micrometer"
     )
     with pytest.raises(OpenError, match="second window"):

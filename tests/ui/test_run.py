@@ -7,6 +7,7 @@ import pytest
 
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import SegmentSettings
@@ -17,7 +18,7 @@ BUDGET = 1 << 30
 
 def noise(side: int) -> Image:
     data = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
-    return Image.from_array(data, name="noise", rgb=True, pixel_size=(0.5, 0.5))
+    return image_from_array(data, name="noise", rgb=True, pixel_size=(0.5, 0.5))
 
 
 @pytest.fixture

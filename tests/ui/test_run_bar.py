@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.wait import wait_for_end, wait_for_plan
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.layers import add_image
@@ -50,7 +50,7 @@ def test_what_changed_during_a_run_is_planned_after_it(
     viewer, ready, qtbot, monkeypatch
 ):
     noise = np.zeros((400, 300, 3), np.uint8)
-    other = Image.from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
+    other = image_from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
     second = add_image(viewer, other)[0]
     part, first = ready.segment, ready.image.layer
     ready.image.box.setCurrentIndex(ready.image._row(second))

@@ -8,7 +8,7 @@ from napari.layers import Labels
 
 from helpers.finetune_panel import paint
 from helpers.wait import wait_for_end, wait_for_plan
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui import run as work
@@ -58,7 +58,7 @@ def open_labels(panel, path, qtbot):
 def two(viewer, ready, tmp_path):
     """The layers of two images, the first of them chosen; labels of each on disk."""
     noise = np.random.default_rng(1).integers(0, 255, (400, 300, 3), np.uint8)
-    other = Image.from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
+    other = image_from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
     first = ready.image.layer
     second = add_image(viewer, other)[0]
     for image, name, classes in (

@@ -74,8 +74,8 @@ def finetune(
     """
     with err.status("Loading torch and the checkpoint"):
         from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-        from napari_uhrseg.io.image import open_image
         from napari_uhrseg.io.labels import LabelStore
+        from napari_uhrseg.io.open import open_image
         from napari_uhrseg.models.checkpoint import load_checkpoint
 
         make = FineTuneSettings.thorough if thorough else FineTuneSettings.quick

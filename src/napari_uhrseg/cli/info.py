@@ -35,7 +35,7 @@ def info(
         else:
             _show(card_facts(card))
         return
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.open import open_image
 
     image = open_image(file)
     if json:

@@ -189,7 +189,7 @@ def _one(
     report: Report,
 ) -> None:
     """Label one image, telling what happens, and note how it went."""
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.open import open_image
 
     image = open_image(path)
     with (

@@ -93,7 +93,7 @@ class _Here:
 
     def plan(self, path: "Address") -> "Plan":
         from napari_uhrseg.engine.plan import make_plan
-        from napari_uhrseg.io.image import open_image
+        from napari_uhrseg.io.open import open_image
 
         return make_plan(open_image(path), self.checkpoint, self.settings, self.budget)
 
@@ -123,7 +123,7 @@ class _There:
 
     def plan(self, path: "Address") -> "Plan":
         from napari_uhrseg.engine.cluster import plan_on_cluster
-        from napari_uhrseg.io.image import open_image
+        from napari_uhrseg.io.open import open_image
 
         return plan_on_cluster(
             self.client, open_image(path), self.checkpoint, self.settings, self.budget

@@ -13,6 +13,7 @@ from upath import UPath
 from napari_uhrseg.errors import OpenError, StoreError
 
 Address = Path | UPath
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # say what a folder is
 
 
 def address(name: str | Address) -> Address:

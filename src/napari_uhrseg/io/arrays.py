@@ -17,6 +17,44 @@ from napari_uhrseg.io.image import Image
 WHOLE_BYTES = 512 * 1024**2  # larger arrays get no levels made in memory
 
 
+def image_from_array(
+    array: Any,
+    *,
+    name: str,
+    rgb: bool = False,
+    pixel_size: tuple[float, float] | None = None,
+    unit: str = "pixel",
+    axes: str | None = None,
+    nodata: float | None = None,
+    is_slide: bool = False,
+) -> Image:
+    """Return the image of an array, or of a list of levels, that is already there.
+
+    Parameters
+    ----------
+    array
+        numpy, dask, zarr, …; ``(…, y, x)``, or ``(…, y, x, 3 or 4)`` with rgb. A
+        list or tuple holds the levels, finest first.
+    name
+        Name of the image.
+    rgb
+        Whether the last axis holds the three or four samples of a colour image.
+    pixel_size, unit
+        (height, width) of a level-0 pixel in the unit; see `Image`.
+    axes
+        One letter per axis; default: planes come before y and x.
+    nodata
+        Value of pixels that are not valid, for all bands.
+    is_slide
+        Whether the image is a slide with a bright background.
+    """
+    levels = list(array) if isinstance(array, list | tuple) else [array]
+    image = image_of_arrays(levels, name=name, rgb=rgb, axes=axes, nodata=nodata)
+    image.pixel_size, image.unit = pixel_size, unit
+    image.is_slide = is_slide
+    return image
+
+
 def image_of_arrays(
     levels: Sequence[Any],
     *,
@@ -26,7 +64,7 @@ def image_of_arrays(
     nodata: float | None = None,
     fill: bool = True,
 ) -> Image:
-    """See ``Image.from_array``; an array in memory gets its coarser levels at once."""
+    """See `image_from_array`; an array in memory gets its coarser levels at once."""
     axes = axes or _axes(len(levels[0].shape), rgb)
     samples = levels[0].shape[-1] if rgb else 0
     if len(levels) == 1 and isinstance(levels[0], np.ndarray):
@@ -60,8 +98,8 @@ def coarser(array: Array, axes: str, nodata: float | None = None) -> list[Array]
     return out
 
 
-def image_of_layer(layer: Any) -> Image:
-    """See ``Image.from_layer``."""
+def image_from_layer(layer: Any) -> Image:
+    """Return the image of a napari image layer, whoever made that layer."""
     known = (getattr(layer, "metadata", None) or {}).get("uhrseg_image")
     if isinstance(known, Image):
         return known

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.addresses import Address, address
+from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.chunks import PendingLevel, Source, wrapped
 from napari_uhrseg.io.display import Shown
 from napari_uhrseg.io.geometry import Affine, is_real, metres, missing_levels, scale_of
@@ -27,7 +25,7 @@ from napari_uhrseg.io.reading import (
 from napari_uhrseg.io.resample import Steps
 from napari_uhrseg.types import Roi
 
-__all__ = ["Affine", "Band", "Image", "Pixels", "open_image"]
+__all__ = ["Affine", "Band", "Image", "Pixels"]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -338,75 +336,3 @@ class Image:
             shape[self.source_axes.index("y")],
             shape[self.source_axes.index("x")],
         )
-
-    # other ways to get one
-
-    @classmethod
-    def from_array(
-        cls,
-        array: Any,
-        *,
-        name: str,
-        rgb: bool = False,
-        pixel_size: tuple[float, float] | None = None,
-        unit: str = "pixel",
-        axes: str | None = None,
-        nodata: float | None = None,
-        is_slide: bool = False,
-    ) -> "Image":
-        """An image of an array, or of a list of levels, that is already there.
-
-        Parameters
-        ----------
-        array
-            numpy, dask, zarr, …; ``(…, y, x)``, or ``(…, y, x, 3 or 4)`` with rgb.
-        axes
-            One letter per axis; default: planes come before y and x.
-        """
-        from napari_uhrseg.io.arrays import image_of_arrays
-
-        levels = list(array) if isinstance(array, list | tuple) else [array]
-        image = image_of_arrays(levels, name=name, rgb=rgb, axes=axes, nodata=nodata)
-        image.pixel_size, image.unit = pixel_size, unit
-        image.is_slide = is_slide
-        return image
-
-    @classmethod
-    def from_layer(cls, layer: Any) -> "Image":
-        """The image of a napari image layer, whoever made that layer."""
-        from napari_uhrseg.io.arrays import image_of_layer
-
-        return image_of_layer(layer)
-
-
-def open_image(path: str | Address, *, series: int | None = None) -> Image:
-    """Open an image file of any supported format, without reading it.
-
-    One tile is decoded to see that the file can be read.
-
-    Parameters
-    ----------
-    path
-        A file, or the folder of an OME-Zarr or DICOM image; of OME-Zarr and TIFF
-        also a URL that fsspec knows.
-    series
-        Which image, where the file holds several (default the largest).
-
-    Raises
-    ------
-    OpenError
-        With what is wrong and what can be done about it.
-    """
-    from napari_uhrseg.io.pyramid import attach_levels
-    from napari_uhrseg.io.readers import read_any
-
-    try:
-        image = read_any(address(path), series)
-        with suppress(ReadError):  # a cache that cannot be used is no obstacle
-            attach_levels(image)
-        return image
-    except MemoryError as error:
-        raise OpenError(
-            f"{path} needs more memory than there is.",
-            "Close other programs, or convert the image to a tiled format.",
-        ) from error

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.geometry import Affine, Placed
-from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Labels, Legend, Mask, Roi
 
 SIDE = 2048  # pixels a side of what is read at once

@@ -21,11 +21,11 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from napari_uhrseg.errors import ReadError
+from napari_uhrseg.io.addresses import ZARR_MARKS
 from napari_uhrseg.io.boxmean import Array, box_mean
 from napari_uhrseg.io.cache import Entry, cache_folder, make_room
 from napari_uhrseg.io.chunks import CACHE, CachedSource, PendingLevel, Slices, Source
 from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.readers import ZARR_MARKS
 
 PIECE = 8 * 1024**2  # bytes read at a time
 BAND = 96 * 1024**2  # bytes of the finest missing level made at a time

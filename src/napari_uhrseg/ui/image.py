@@ -16,7 +16,9 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.addresses import Address, address
-from napari_uhrseg.io.image import Image, open_image
+from napari_uhrseg.io.arrays import image_from_layer
+from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import (
     KEY,
@@ -194,7 +196,7 @@ class ImagePart(QWidget):
             if layer is self.layer:
                 self._set_image(image)
 
-        self._jobs.call(Image.from_layer, layer, returned=found)
+        self._jobs.call(image_from_layer, layer, returned=found)
 
     def _set_image(self, image: Image | None) -> None:
         self.image = image

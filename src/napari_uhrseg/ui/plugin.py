@@ -27,7 +27,7 @@ def read(path: str | list[str]) -> list[LayerData]:
     while others write. A file that cannot be opened is told in one notification, and
     no layer comes: raising would put a traceback in the person's face.
     """
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.open import open_image
 
     paths = [path] if isinstance(path, str) else list(path)
     return [
@@ -79,7 +79,7 @@ def sample_slide() -> list[LayerData]:
 
 
 def _open_sample(name: str) -> "Image":
-    from napari_uhrseg.io.image import open_image
+    from napari_uhrseg.io.open import open_image
     from napari_uhrseg.samples import data_dir
 
     return open_image(sample_path(data_dir(), name))

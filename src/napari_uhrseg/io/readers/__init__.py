@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
-from napari_uhrseg.io.addresses import Address, is_url, said
+from napari_uhrseg.io.addresses import ZARR_MARKS, Address, is_url, said
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Roi
 
@@ -23,7 +23,6 @@ NOT_TILED = (
     "Until then what is not converted shows as grey."
 )
 DIRECTORY = "/"  # the suffix of readers that take any folder
-ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # say what a folder is
 
 
 @dataclass(frozen=True, slots=True)
