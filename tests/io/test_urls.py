@@ -18,9 +18,9 @@ from napari_uhrseg.errors import OpenError, StoreError
 from napari_uhrseg.io import lease
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.export import export
+from napari_uhrseg.io.holding import seen_token
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.owned import seen_token
 from napari_uhrseg.types import Roi, Stroke
 
 SHAPE = (3000, 2100)

@@ -18,8 +18,8 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
+from napari_uhrseg.ui.dialogs import ask_about
 from napari_uhrseg.ui.model import CardDialog
-from napari_uhrseg.ui.output import ask_about
 from napari_uhrseg.ui.rows import Fold
 
 pytestmark = pytest.mark.gui

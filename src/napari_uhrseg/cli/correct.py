@@ -116,7 +116,6 @@ def _polygons(
 ) -> dict[str, int]:
     """Fill them; names that are of no class, and of how many polygons."""
     from napari_uhrseg.io.geojson import read_polygons
-    from napari_uhrseg.io.polygons import fill_all
 
     legend = corrections.store.legend
     otherwise = None if class_name is None else legend.named(class_name)
@@ -134,7 +133,7 @@ def _polygons(
             f"No polygon of {path.name} names a class of the store.",
             f"Say what they are with --class. {there_are(legend)}",
         )
-    with closing(fill_all(corrections, pairs)) as parts:  # type: ignore[type-var] # a generator, though only said to iterate
+    with closing(corrections.fill_all(pairs)) as parts:
         follow(watched(parts), "Correcting", json)
     return left
 

@@ -56,9 +56,7 @@ class Glass:
             Pixels cannot be decoded.
         """
         height, width = (-(-n // STEP) for n in self._image.shape)
-        steps = roi.align(STEP)
-        steps = Roi(*(n // STEP for n in (steps.y, steps.x, steps.height, steps.width)))
-        steps = steps.grow(MARGIN).intersect(Roi(0, 0, height, width))
+        steps = roi.at_scale(STEP).grow(MARGIN).intersect(Roi(0, 0, height, width))
         tiles = steps.align(TILE)
         for y in range(tiles.y, tiles.bottom, TILE):
             for x in range(tiles.x, tiles.right, TILE):

@@ -114,8 +114,7 @@ def estimated_areas(
     """
     level = len(store.prediction) - 1
     box, scale = _box(store, region), 2**level
-    coarse = box.align(scale)
-    roi = Roi(*(v // scale for v in (coarse.y, coarse.x, coarse.height, coarse.width)))
+    roi = box.at_scale(scale)
     labels = store.coarsest_shown()[roi.slices]
     land = ground(store)
     mask = _mask(_scaled(region, scale), roi)
@@ -192,8 +191,7 @@ def _scaled(region: Region | None, scale: int) -> Region | None:
             ]
             return Polygon(rings[0], tuple(rings[1:]))
         case Roi():
-            box = region.align(scale)
-            return Roi(*(v // scale for v in (box.y, box.x, box.height, box.width)))
+            return region.at_scale(scale)
     return None
 
 

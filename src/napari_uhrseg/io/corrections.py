@@ -5,7 +5,7 @@ the arrays are touched; what a killed process had written there and not yet done
 done when the corrections are opened again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +157,17 @@ class Corrections:
 
         return self._change(region.bounds, make)
 
+    def fill_all(
+        self, pairs: Sequence[tuple[Region, int]]
+    ) -> Generator[float, None, None]:
+        """Fill regions one by one, each with its class id; one step to undo each.
+
+        Yields the share of all regions that is done.
+        """
+        for number, (region, class_id) in enumerate(pairs):
+            for share in self.fill(region, class_id):
+                yield (number + share) / len(pairs)
+
     def revert(self, region: Region | Place) -> Iterator[float]:
         """Back to the prediction, likewise; of a place only what belongs to it."""
         if not isinstance(region, Place):
@@ -293,7 +304,7 @@ class Corrections:
         """Journal and do one part of a change, where it changes anything."""
         with self._changing():
             mask, ids = change.make(tile)
-            box = _box(mask)
+            box = Roi.around(mask)
             if box is None:
                 return
             mask, ids = mask[box.slices], ids[box.slices]
@@ -442,12 +453,3 @@ class _Change:
     level: int = 0
     step: int = 0
     bounds: Roi | None = None
-
-
-def _box(mask: Mask) -> Roi | None:
-    """The smallest rectangle that holds all that is True; None where nothing is."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    y, x = int(rows[0]), int(columns[0])
-    return Roi(y, x, int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x)

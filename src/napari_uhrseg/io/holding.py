@@ -5,6 +5,7 @@ corrections for a person, so that both can be written at a time.
 """
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import filelock
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.addresses import Address, said, troubles
 from napari_uhrseg.io.lease import Held, Lease
+
+TOKEN = ".writer"
 
 
 class Holding:
@@ -113,3 +116,23 @@ class Holding:
                 "Ask for the right to write there, or copy the store.",
             ) from error
         return lock
+
+
+def hand_out(path: Address) -> str:
+    """A new token for a store this process holds the lock of; an older one ends."""
+    token = uuid.uuid4().hex
+    (path / TOKEN).write_text(token)
+    return token
+
+
+def revoke(path: Address) -> None:
+    """End the token there is, so that nobody writes chunks any more."""
+    (path / TOKEN).unlink(missing_ok=True)
+
+
+def seen_token(path: Address) -> str:
+    """The token as this machine sees it; empty where there is none."""
+    try:
+        return (path / TOKEN).read_text()
+    except OSError:
+        return ""

@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, address, is_url, said, troubles
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.holding import Holding
+from napari_uhrseg.io.holding import Holding, hand_out
 from napari_uhrseg.io.levels import (
     Coarsest,
     ShownLevel,
-    confidence_levels,
-    corrected_levels,
-    shown_levels,
     write_levels,
 )
-from napari_uhrseg.io.owned import Part, at_level, hand_out
+from napari_uhrseg.io.owned import Part
 from napari_uhrseg.io.runs import CHUNK, Status
 from napari_uhrseg.io.tree import check_there, create_tree, load_tree
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
@@ -177,7 +175,7 @@ class LabelStore:
     def take(self) -> None:
         """Hold the lock, and take over what others wrote since it was last held.
 
-        What was handed out, `levels.shown_levels` among it, shows the store as
+        What was handed out, `shown_levels` among it, shows the store as
         before. To be followed by `release`. Raises as `open` does.
         """
         with self._holding.turn:
@@ -476,14 +474,14 @@ class LabelStore:
         Raises as `write` does.
         """
         where = runs.chunks_at(part.roi, self.shape)
-        roi, last = at_level(part.roi, part.level), len(self.prediction) - 1
+        roi, last = part.roi.at_scale(2**part.level), len(self.prediction) - 1
         with self._changing():
             if part.level <= last:
                 write_levels(self.confidence[part.level :], roi, part.confidence,
                              coarser_confidence)  # fmt: skip
                 write_levels(self.prediction[part.level :], roi, part.labels,
                              coarser_labels)  # fmt: skip
-            self._coarsest.refresh(at_level(part.roi, last))
+            self._coarsest.refresh(part.roi.at_scale(2**last))
             self._mark(where, runs.encode(run_id, part.status))
 
     def _mark(self, where: tuple[slice, slice], state: int) -> None:
@@ -504,3 +502,26 @@ class LabelStore:
                     "Free some space or check the disk, then segment again: what is "
                     "done stays.",
                 ) from error
+
+
+def shown_levels(store: LabelStore) -> list[ShownLevel | Labels]:
+    """The shown labels for a napari layer, level 0 first.
+
+    All but the coarsest read the disk when they are indexed. The coarsest is a
+    numpy array updated in place by all who write, since napari never reads that
+    level again.
+    """
+    finer = zip(store.prediction[:-1], store.correction[:-1], strict=True)
+    levels = [ShownLevel(p, c, store.aliases) for p, c in finer]
+    return [*levels, store.coarsest_shown()]
+
+
+def corrected_levels(store: LabelStore) -> list[ShownLevel | Labels]:
+    """The corrections alone for a napari layer, likewise."""
+    levels = [ShownLevel(None, c, store.aliases) for c in store.correction[:-1]]
+    return [*levels, store.coarsest_corrected()]
+
+
+def confidence_levels(store: LabelStore) -> list[zarr.Array | Labels]:
+    """The confidence for a napari layer, likewise."""
+    return [*store.confidence[:-1], store.coarsest_confidence()]

@@ -2,16 +2,13 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import Labels, Roi
-
-if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
 
 
 class ShownLevel:
@@ -61,8 +58,7 @@ class ShownLevel:
 
     def touched(self, roi: Roi, level: int) -> Labels:
         """The pixels that a level-0 rectangle touches, 0 outside; this is `level`."""
-        wide = roi.align(2**level)
-        wide = Roi(*(v >> level for v in (wide.y, wide.x, wide.height, wide.width)))
+        wide = roi.at_scale(2**level)
         there = wide.intersect(Roi(0, 0, *self.shape))
         labels = np.zeros((wide.height, wide.width), np.uint8)
         if there.area:
@@ -166,26 +162,3 @@ def write_levels(
         if data.any() or read(level, roi.slices).any():
             level[roi.slices] = data
     return roi
-
-
-def shown_levels(store: "LabelStore") -> list[ShownLevel | Labels]:
-    """The shown labels for a napari layer, level 0 first.
-
-    All but the coarsest read the disk when they are indexed. The coarsest is a
-    numpy array updated in place by all who write, since napari never reads that
-    level again.
-    """
-    finer = zip(store.prediction[:-1], store.correction[:-1], strict=True)
-    levels = [ShownLevel(p, c, store.aliases) for p, c in finer]
-    return [*levels, store.coarsest_shown()]
-
-
-def corrected_levels(store: "LabelStore") -> list[ShownLevel | Labels]:
-    """The corrections alone for a napari layer, likewise."""
-    levels = [ShownLevel(None, c, store.aliases) for c in store.correction[:-1]]
-    return [*levels, store.coarsest_corrected()]
-
-
-def confidence_levels(store: "LabelStore") -> list[zarr.Array | Labels]:
-    """The confidence for a napari layer, likewise."""
-    return [*store.confidence[:-1], store.coarsest_confidence()]

@@ -15,7 +15,6 @@ worker whose client has died finds the token gone as soon as another process ope
 the store for writing, and writes no more.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,11 +26,10 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, for_zarr, said, troubles
 from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.holding import seen_token
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.io.runs import CHUNK, Status
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
-
-TOKEN = ".writer"
 
 
 class Target(Protocol):
@@ -65,26 +63,6 @@ class Part:
 
 class Revoked(Exception):
     """Another process may write the store now."""
-
-
-def hand_out(path: Address) -> str:
-    """A new token for a store this process holds the lock of; an older one ends."""
-    token = uuid.uuid4().hex
-    (path / TOKEN).write_text(token)
-    return token
-
-
-def revoke(path: Address) -> None:
-    """End the token there is, so that nobody writes chunks any more."""
-    (path / TOKEN).unlink(missing_ok=True)
-
-
-def seen_token(path: Address) -> str:
-    """The token as this machine sees it; empty where there is none."""
-    try:
-        return (path / TOKEN).read_text()
-    except OSError:
-        return ""
 
 
 def owned_levels(roi: Roi, shape: tuple[int, int]) -> int:
@@ -183,12 +161,6 @@ class OwnedChunks:
         self._parts.append(Part(block.roi, count, labels, confidence, status))
 
 
-def at_level(roi: Roi, level: int) -> Roi:
-    """The pixels of a level that a level-0 rectangle touches."""
-    wide = roi.align(2**level)
-    return Roi(*(v >> level for v in (wide.y, wide.x, wide.height, wide.width)))
-
-
 def _write(
     levels: Sequence[zarr.Array],
     roi: Roi,
@@ -197,7 +169,7 @@ def _write(
 ) -> Labels:
     """Write whole chunks of some levels; returns the data of the next one."""
     for k, level in enumerate(levels):
-        key = at_level(roi, k).slices
+        key = roi.at_scale(2**k).slices
         # zeros over nothing would encode chunks for no change
         if data.any() or read(level, key).any():
             level[key] = data

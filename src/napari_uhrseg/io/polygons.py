@@ -1,16 +1,10 @@
 """Which pixels lie in a drawn shape, and what becomes of them."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.types import Mask, Region, Roi
 from napari_uhrseg.types.rois import Ring
-
-if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections
 
 
 def inside(region: Region, roi: Roi) -> Mask:
@@ -64,12 +58,3 @@ def _crossings(
     x = x0 + (rows + 0.5 - y0) / (y1 - y0) * (x1 - x0)
     columns = np.clip(np.ceil(x - 0.5) - roi.x, 0, roi.width).astype(np.int64)
     return rows - roi.y, columns
-
-
-def fill_all(
-    corrections: "Corrections", pairs: Sequence[tuple[Region, int]]
-) -> Iterator[float]:
-    """Fill regions one by one; yields the share of all."""
-    for number, (region, class_id) in enumerate(pairs):
-        for share in corrections.fill(region, class_id):
-            yield (number + share) / len(pairs)

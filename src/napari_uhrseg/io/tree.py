@@ -14,7 +14,7 @@ from upath import UPath
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, for_zarr, is_url, said, troubles
-from napari_uhrseg.io.owned import revoke
+from napari_uhrseg.io.holding import revoke
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,25 @@ class Roi:
         y, x = self.y // step * step, self.x // step * step
         bottom, right = -(-self.bottom // step) * step, -(-self.right // step) * step
         return Roi(y, x, bottom - y, right - x)
+
+    def at_scale(self, step: int) -> "Roi":
+        """Return the pixels, each of ``step`` by ``step``, that this one touches."""
+        wide = self.align(step)
+        return Roi(
+            wide.y // step, wide.x // step, wide.height // step, wide.width // step
+        )
+
+    @classmethod
+    def around(cls, mask: npt.NDArray[np.bool_]) -> "Roi | None":
+        """Return the smallest rectangle that holds all that is True; None if none is.
+
+        The mask is of shape (height, width).
+        """
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not len(rows):
+            return None
+        y, x = int(rows[0]), int(columns[0])
+        return cls(y, x, int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x)
 
 
 Ring = tuple[tuple[float, float], ...]

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.io.polygons import fill_all
 from napari_uhrseg.types import COLORS, LabelClass, Legend, Polygon
 from napari_uhrseg.ui.jobs import Job, Jobs
 from napari_uhrseg.ui.layers import LabelsView
@@ -171,7 +170,7 @@ class Bringing(QObject):
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
             pairs = [(p, ids[names[n]]) for p, n in found if n in names]
-            self.ready.emit(view, lambda corrections: fill_all(corrections, pairs))
+            self.ready.emit(view, lambda corrections: corrections.fill_all(pairs))
 
         self._show(path, rows, view, begin)
 

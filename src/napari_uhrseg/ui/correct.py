@@ -8,7 +8,6 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.polygons import fill_all
 from napari_uhrseg.types import Place, Region, Roi
 from napari_uhrseg.ui.access import Access
 from napari_uhrseg.ui.bringing import Bringing
@@ -269,7 +268,7 @@ class CorrectPart(QWidget):
             return
         class_id = self._class_id or next((c.id for c in view.classes), 0)
         pairs = [(region, class_id) for region in regions]
-        self._work("Filling", lambda c: fill_all(c, pairs))
+        self._work("Filling", lambda c: c.fill_all(pairs))
 
     def _shapes(self) -> list[Region]:
         """The chosen shapes, else all, of the Shapes layer chosen, else the last."""

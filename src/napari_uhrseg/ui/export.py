@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
+from napari_uhrseg.ui.dialogs import folder_of, free_name
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.output import folder_of, free_name
 from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow, note, push_button
 from napari_uhrseg.ui.shown import ShownLabels
 

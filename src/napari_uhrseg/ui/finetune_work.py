@@ -13,8 +13,8 @@ from napari.utils.notifications import show_warning
 from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
+from napari_uhrseg.ui.dialogs import folder_of, free_name
 from napari_uhrseg.ui.loading import load_torch
-from napari_uhrseg.ui.output import folder_of, free_name
 from napari_uhrseg.ui.run import budget_of, checkpoint_of, free_threads
 
 if TYPE_CHECKING:

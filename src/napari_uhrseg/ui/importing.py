@@ -24,8 +24,8 @@ from napari_uhrseg.models.header import read_card
 from napari_uhrseg.models.importers import PICKLES, methods_for
 from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.ui.dialogs import ask_checkpoint, free_name
 from napari_uhrseg.ui.jobs import Jobs
-from napari_uhrseg.ui.output import ask_checkpoint, free_name
 from napari_uhrseg.ui.rows import add_row, combo, form_of, note
 
 TORCH_FILES = f"Files of PyTorch ({' '.join(f'*{e}' for e in PICKLES)})"

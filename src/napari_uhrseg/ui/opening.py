@@ -11,11 +11,11 @@ from napari_uhrseg.io.addresses import Address, is_there, is_url
 from napari_uhrseg.io.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Legend
+from napari_uhrseg.ui.dialogs import free_name
 from napari_uhrseg.ui.image import ImagePart
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import KEY, add_image, images_in
 from napari_uhrseg.ui.newlabels import NewLabelsDialog
-from napari_uhrseg.ui.output import free_name
 from napari_uhrseg.ui.segment import SegmentPart
 
 if TYPE_CHECKING:

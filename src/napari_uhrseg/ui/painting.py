@@ -88,7 +88,7 @@ class PaintLayer(LabelsLayer):
             before = self.data.copy()
             super().fill(coord, new_label, refresh=refresh)
             mask = before != self.data
-        box = _box(mask)
+        box = Roi.around(mask)
         if box is not None:
             self._mean(box, mask[box.slices], new_label, ended=False)
             self._filled(box)
@@ -182,15 +182,6 @@ class PaintLayer(LabelsLayer):
         if self._box is not None:
             self._meant[self._box.slices] = False
             self._box = None
-
-
-def _box(mask: Mask) -> Roi | None:
-    """The smallest rectangle that holds all that is True; None where nothing is."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    y, x = int(rows[0]), int(columns[0])
-    return Roi(y, x, int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x)
 
 
 @lru_cache(maxsize=8)
