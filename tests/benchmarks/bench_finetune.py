@@ -35,8 +35,6 @@ from simulated_user import UNKNOWN, Labels, paint
 from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import Compared, Gathered
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.metrics import Cover, label_scene
-from napari_uhrseg.engine.samples import Scene
 from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.image import Image

@@ -7,7 +7,6 @@ behaves the same until it, the device, torch or this package changes.
 import ctypes
 import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg._version import __version__
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.cost import Size, bytes_per_window, empty_batch
 from napari_uhrseg.engine.device import (
     Device,
@@ -81,9 +81,8 @@ class How:
         found = self._measure(size, frame)
         with suppress(OSError):  # a cache that cannot be written is no obstacle
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(asdict(found)))
-            part.replace(file)
+            with replacing(file, sync=False) as part:
+                part.write_text(json.dumps(asdict(found)))
         return found
 
     def _key(self, size: int, frame: Size | None) -> str:

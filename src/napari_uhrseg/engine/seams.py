@@ -8,10 +8,8 @@ neither the best class nor the probabilities, and keeps float16 from overflowing
 """
 
 import io
-import os
 import shutil
 from collections.abc import Iterator, MutableMapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.logits import Maps
 from napari_uhrseg.engine.merge import finished
@@ -94,7 +93,9 @@ class Folder(Kept):
         target = self._file(frame)
         try:
             if isinstance(target, Path):
-                _write_whole(target, memory)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(target, target.with_suffix(".part")) as part:
+                    part.write_bytes(memory.getbuffer())
             else:  # an object is there whole, or not at all
                 target.write_bytes(memory.getvalue())
         except troubles(target) as error:
@@ -127,21 +128,6 @@ class Folder(Kept):
 
     def _file(self, frame: Frame) -> Address:
         return self._path / f"{frame[0]}-{frame[1]}.npz"
-
-
-def _write_whole(target: Path, memory: io.BytesIO) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            file.write(memory.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError:
-        with suppress(OSError):  # room for what is to be written instead
-            part.unlink()
-        raise
 
 
 def strips_folder(store: Address, run_id: int, grid: FrameGrid | None = None) -> Folder:

@@ -19,7 +19,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.batches import batches
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.device import out_of_memory
@@ -325,11 +326,9 @@ class Trainer:
         }
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, part)
-            part.replace(self.state_path)
+            with replacing(self.state_path, part, sync=False):
+                torch.save(state, part)
         except (OSError, RuntimeError) as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             raise TrainingError(
                 f"The state {self.state_path} cannot be written: {error}.",
                 "Choose a folder you may write to, with room left.",

@@ -16,6 +16,7 @@ from typing import Any
 import filelock
 import platformdirs
 
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.units import format_bytes, parse_bytes
 
@@ -69,9 +70,8 @@ class Entry:
     def save(self, rows: int) -> None:
         """Record progress: only after the rows themselves are written."""
         text = json.dumps({"format": FORMAT, "rows": rows})
-        new = self.path / f"state.{uuid.uuid4().hex[:8]}.partial"
-        new.write_text(text, "utf-8")
-        new.replace(self.path / "state.json")
+        with replacing(self.path / "state.json", sync=False) as part:
+            part.write_text(text, "utf-8")
 
     def use(self) -> None:
         """Mark it as used now and by this process, so that no one removes it."""

@@ -1,7 +1,6 @@
 """How much of what was corrected where: exact counts in a small grid of cells."""
 
 import io
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.types import Labels, Place, Roi
@@ -109,12 +109,8 @@ class Occupancy:
         }
         memory = io.BytesIO()
         np.savez(memory, position=np.int64(position), **sparse)  # type: ignore[arg-type]
-        building = path.with_suffix(".new")
-        with building.open("wb") as file:
-            file.write(memory.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        building.replace(path)
+        with replacing(path, path.with_suffix(".new")) as part:
+            part.write_bytes(memory.getvalue())
 
     @classmethod
     def load(cls, path: Address, shape: tuple[int, int]) -> tuple[Self, int] | None:

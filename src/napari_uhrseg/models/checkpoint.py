@@ -8,10 +8,7 @@ training goes on from its own state file, not from a checkpoint.
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.header import read_card
@@ -70,17 +68,11 @@ def save_checkpoint(
         if not _within(name, model.training_only)
     }
     data = save(tensors, metadata={"card": json.dumps(card.to_dict())})
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with replacing(path) as part:
+            part.write_bytes(data)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise CheckpointError(
             f"The checkpoint {path} cannot be written: {error.strerror or error}.",
             "Choose a folder you may write to, with room left.",

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.ui.finetune_work import NewModel
@@ -41,9 +42,8 @@ def remember(compared: Compared, start: Path | NewModel) -> None:
         "start": came_from,
     }
     note = _note(compared.path)
-    building = note.with_suffix(".new")
-    building.write_text(json.dumps(said), "utf-8")
-    building.replace(note)
+    with replacing(note, note.with_suffix(".new"), sync=False) as part:
+        part.write_text(json.dumps(said), "utf-8")
 
 
 def undecided(store: Address) -> tuple[Compared, Path | NewModel] | None:

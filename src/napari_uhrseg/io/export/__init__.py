@@ -9,7 +9,6 @@ import importlib
 import os
 import pkgutil
 import re
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.types import Legend
 
@@ -167,16 +167,14 @@ def whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
     building = target.with_name(name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield building
-        _put(building, target)
+        with replacing(target, building, sync=False):
+            yield building
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written: {error.strerror or error}.",
             "Choose a folder that you may write to, on a disk with free space. "
             "Nothing was left behind.",
         ) from error
-    finally:
-        _remove(building)
 
 
 def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
@@ -240,20 +238,3 @@ def _is_label_image(folder: Path) -> bool:
         for file in (folder / "zarr.json", folder / ".zattrs")
         if file.is_file()
     )
-
-
-def _put(building: Path, target: Path) -> None:
-    if not target.is_dir():
-        building.replace(target)
-        return
-    old = building.with_name(f"{building.name}.old")
-    target.rename(old)
-    building.rename(target)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,0 +1,42 @@
+"""A file is replaced whole, or stays as it was."""
+
+import pytest
+
+from napari_uhrseg.atomic import replacing
+
+
+def test_the_new_content_replaces_the_old(tmp_path):
+    path = tmp_path / "a.txt"
+    for text in ("first", "second"):
+        with replacing(path) as part:
+            part.write_text(text)
+            assert part.parent == tmp_path
+        assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", [None, "a.part"])
+def test_an_error_leaves_what_was_there(tmp_path, name):
+    path = tmp_path / "a.txt"
+    path.write_text("first")
+    given = None if name is None else tmp_path / name
+
+    def write() -> None:
+        with replacing(path, given) as part:
+            part.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    path = tmp_path / "a.zarr"
+    for name in ("one", "two"):
+        with replacing(path, sync=False) as part:
+            part.mkdir()
+            (part / name).write_text(name)
+    assert [p.name for p in path.iterdir()] == ["two"]
+    assert list(tmp_path.iterdir()) == [path]
