@@ -12,7 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "napari_uhrseg"
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/exporting.md",
+    "docs/python.md",
+)
 """Documents that follow the word list, relative to the repository."""
 
 CHECKED = ("units.py",)
