@@ -18,6 +18,7 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/exporting.md",
     "docs/python.md",
+    "docs/scaling.md",
 )
 """Documents that follow the word list, relative to the repository."""
 
