@@ -19,6 +19,10 @@ DOCUMENTS = (
     "docs/exporting.md",
     "docs/python.md",
     "docs/scaling.md",
+    *(
+        f"docs/decisions/{path.name}"
+        for path in sorted((ROOT / "docs/decisions").iterdir())
+    ),
 )
 """Documents that follow the word list, relative to the repository."""
 
