@@ -15,6 +15,9 @@ SOURCE = ROOT / "src" / "napari_uhrseg"
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "sample_data/README.md",
+    "tests/parity/README.md",
     "docs/architecture.md",
     "docs/exporting.md",
     "docs/python.md",
