@@ -296,9 +296,9 @@ def table(folder: Path, grounds: list[str], rounds: int) -> str:
     rounds
         The number of rounds in the table.
     """
-    head = ["ground", "method", "seeds", "as it was"]
+    head = ["ground", "method", "seeds", "before"]
     head += [f"round {n}" for n in range(1, rounds + 1)]
-    head += ["CPU seconds a round"]
+    head += ["CPU s/round"]
     every = read_rows(folder / TABLE)
     lines = []
     for ground in grounds:

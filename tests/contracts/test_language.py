@@ -20,6 +20,7 @@ DOCUMENTS = (
     "tests/parity/README.md",
     "docs/architecture.md",
     "docs/exporting.md",
+    "docs/finetuning.md",
     "docs/python.md",
     "docs/scaling.md",
     *(
