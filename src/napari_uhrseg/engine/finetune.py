@@ -49,7 +49,7 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters
 from napari_uhrseg.types import Card, FineTuneSettings, Lesson, Recipe, Stage
-from napari_uhrseg.types.learning import FIRST, QUICK
+from napari_uhrseg.types.finetuning import FIRST, QUICK
 from napari_uhrseg.units import counted
 
 __all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]

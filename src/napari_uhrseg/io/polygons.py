@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.types import Mask, Region, Roi
-from napari_uhrseg.types.rois import Ring
+from napari_uhrseg.types.regions import Ring
 
 
 def inside(region: Region, roi: Roi) -> Mask:

@@ -6,11 +6,11 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 
 from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
 from napari_uhrseg.types.corrections import Place, Stroke
+from napari_uhrseg.types.finetuning import FineTuneSettings, Lesson
 from napari_uhrseg.types.groundtruth import IGNORED, SECRET
-from napari_uhrseg.types.learning import FineTuneSettings, Lesson
-from napari_uhrseg.types.rois import Polygon, Region, Roi
-from napari_uhrseg.types.runs import Block, Labels, Mask, Run, SegmentSettings
-from napari_uhrseg.types.specs import InputSpec, Recipe, Stage, View
+from napari_uhrseg.types.model_spec import InputSpec, Recipe, Stage, View
+from napari_uhrseg.types.regions import Polygon, Region, Roi
+from napari_uhrseg.types.segmentation import Block, Labels, Mask, Run, SegmentSettings
 
 __all__ = [
     "COLORS",

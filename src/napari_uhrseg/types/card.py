@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.types.specs import InputSpec, View, check_whole
+from napari_uhrseg.types.model_spec import InputSpec, View, check_whole
 
 # for classes whose colour nobody chose
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4",

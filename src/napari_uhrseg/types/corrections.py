@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_uhrseg.types.rois import Roi
-from napari_uhrseg.types.runs import Labels, Mask
+from napari_uhrseg.types.regions import Roi
+from napari_uhrseg.types.segmentation import Labels, Mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import FineTuneSettings, Roi
-from napari_uhrseg.types.learning import FIRST, QUICK, THOROUGH
+from napari_uhrseg.types.finetuning import FIRST, QUICK, THOROUGH
 from napari_uhrseg.ui.finetune_work import NewModel
 from napari_uhrseg.ui.form import Form
 from napari_uhrseg.ui.rows import add_row, combo, form_of, push_button

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from napari_uhrseg.types.rois import Roi
+from napari_uhrseg.types.regions import Roi
 from napari_uhrseg.units import counted
 
 QUICK, THOROUGH = 100, 400  # steps

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types.rois import Polygon, Region, Ring, Roi
+from napari_uhrseg.types.regions import Polygon, Region, Ring, Roi
 
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
