@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.areas import areas
     from napari_uhrseg.io.corrections import Corrections
     from napari_uhrseg.io.export import export
-    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Corrections": "io.corrections",
     "FineTuneSettings": "types",
-    "Image": "io.image",
+    "Image": "io.image.image",
     "LabelStore": "io.labels",
     "MemoryBudget": "engine.device",
     "Polygon": "types",

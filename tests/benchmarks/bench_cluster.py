@@ -19,7 +19,7 @@ from napari_uhrseg.engine import plan as plan_of
 from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.segment import begin, segment
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import CHUNK, LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.owned import OwnedChunks

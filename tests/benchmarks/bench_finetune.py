@@ -36,8 +36,8 @@ from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import Compared, Gathered
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.scenes import Scene
-from napari_uhrseg.io.arrays import image_from_array
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint

@@ -57,7 +57,7 @@ def main(said: str) -> None:
     from napari_uhrseg.engine.scenes import Scene, Scenes
     from napari_uhrseg.engine.train import TrainSettings, train
     from napari_uhrseg.errors import DeviceError
-    from napari_uhrseg.io.arrays import image_from_array
+    from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.types import LabelClass, Legend
 
     method, arguments, batch, budget = json.loads(said)

@@ -69,7 +69,7 @@ def main(image: str, path: str, budget: str) -> None:
     from napari_uhrseg.engine.events import BlockDone, Planned
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.errors import DeviceError
-    from napari_uhrseg.io.arrays import image_from_array
+    from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.io.labels import LabelStore
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint

@@ -26,8 +26,8 @@ from sklearn.ensemble import RandomForestClassifier
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.fresh import fresh
-from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.downsample import coarser_labels
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import write_levels
 from napari_uhrseg.models.checkpoint import load_checkpoint

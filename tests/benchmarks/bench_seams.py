@@ -10,7 +10,7 @@ from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Planned
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint

@@ -22,8 +22,8 @@ from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
-from napari_uhrseg.io.chunks import CACHE
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.base import Batch, Segmenter

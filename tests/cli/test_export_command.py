@@ -14,7 +14,7 @@ import rasterio
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
-from napari_uhrseg.io.arrays import image_from_array
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
 

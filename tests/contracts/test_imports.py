@@ -40,7 +40,10 @@ QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyq
         ("import napari_uhrseg.engine.segment", QT),
         ("import napari_uhrseg.engine.train", QT),
         ("from napari_uhrseg import segment, open_image, LabelStore", QT),
-        ("import napari_uhrseg.io.image, napari_uhrseg.io.labels", {"torch", *QT}),
+        (
+            "import napari_uhrseg.io.image.image, napari_uhrseg.io.labels",
+            {"torch", *QT},
+        ),
         (
             "from napari_uhrseg.io.export import formats; formats()",
             {"zarr", "rasterio", "tifffile", "pyogrio", "shapely", "scipy"},

@@ -3,8 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from napari_uhrseg.io.arrays import image_from_array
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.image.image import Image
 
 
 @pytest.fixture

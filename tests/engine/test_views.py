@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_uhrseg.engine.views import read_views
-from napari_uhrseg.io.arrays import image_from_array
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import InputSpec, Roi, View
 
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}

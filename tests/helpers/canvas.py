@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_uhrseg.io.arrays import image_from_array
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Block, LabelClass, Legend, Roi, Run
 

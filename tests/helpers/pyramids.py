@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 
-from napari_uhrseg.io.chunks import ArraySource, PendingLevel, Slices, Source
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.chunk_cache import ArraySource, PendingLevel, Slices, Source
+from napari_uhrseg.io.image.image import Image
 
 
 @functools.cache

@@ -10,8 +10,8 @@ import numpy as np
 from helpers.networks import LEGEND
 from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.io.arrays import image_from_array
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import SegmentSettings

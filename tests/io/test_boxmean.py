@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_uhrseg.io.boxmean import box_mean
+from napari_uhrseg.io.image.box_mean import box_mean
 
 
 def plainly(data: np.ndarray, factor: int) -> np.ndarray:

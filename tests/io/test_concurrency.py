@@ -9,10 +9,10 @@ import pytest
 import tifffile
 import zarr
 
-from napari_uhrseg.io.chunks import CACHE
-from napari_uhrseg.io.image import Image, Pixels
+from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.image import Image, Pixels
+from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.pyramid import fill_levels
 from napari_uhrseg.types import Roi
 
 REAL = Path(__file__).parents[2] / "../shared/data/files"

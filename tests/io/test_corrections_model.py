@@ -25,9 +25,9 @@ from helpers.label_stores import RUN, FakeImage
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import corrections as module
 from napari_uhrseg.io import journal, occupancy, ome
-from napari_uhrseg.io.arrays import image_from_array
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.downsample import coarser_labels
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
 from napari_uhrseg.io.masks import MaskReader
 from napari_uhrseg.io.polygons import inside

@@ -161,7 +161,7 @@ def test_many_threads_read_alike(tmp_path):
 READER = """
 import sys
 import psutil
-from napari_uhrseg.io.chunks import CACHE
+from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 CACHE.limit = 16 << 20

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.arrays import image_from_array, image_from_layer
-from napari_uhrseg.io.chunks import ChunkCache, PendingLevel
-from napari_uhrseg.io.image import Band, Image
+from napari_uhrseg.io.image.chunk_cache import ChunkCache, PendingLevel
+from napari_uhrseg.io.image.from_array import image_from_array, image_from_layer
+from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.types import Roi
 
 RNG = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def test_the_cheapest_sufficient_level_is_read():
 def test_a_large_rectangle_is_resampled_piece_by_piece(monkeypatch):
     image = virtual(6000)
     whole = image.read(Roi(3, 5, 3000, 2500), (300, 333))
-    monkeypatch.setattr("napari_uhrseg.io.reading.READ_PIXELS", 40_000)
+    monkeypatch.setattr("napari_uhrseg.io.image.pixel_reader.READ_PIXELS", 40_000)
     pieces = image.read(Roi(3, 5, 3000, 2500), (300, 333))
     np.testing.assert_array_equal(whole.data, pieces.data)
 

@@ -11,10 +11,10 @@ import zarr
 
 from helpers.label_stores import LEGEND, RUN
 from napari_uhrseg.errors import OpenError, ReadError, StoreError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.pyramid import fill_levels
 from napari_uhrseg.types import Roi
 
 REAL = Path(__file__).parents[2] / "../shared/data/files"

@@ -18,18 +18,18 @@ import tifffile
 from helpers.processes import start_python
 from helpers.pyramids import Lazy, image_of, scene, tiled
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io import cache, chunks, pyramid
-from napari_uhrseg.io.boxmean import box_mean
-from napari_uhrseg.io.chunks import PendingLevel, Slices, Source
-from napari_uhrseg.io.image import Band, Image
+from napari_uhrseg.io.image import chunk_cache, pyramid_builder, pyramid_cache
+from napari_uhrseg.io.image.box_mean import box_mean
+from napari_uhrseg.io.image.chunk_cache import PendingLevel, Slices, Source
+from napari_uhrseg.io.image.image import Band, Image
+from napari_uhrseg.io.image.pyramid_builder import attach_levels, fill_levels
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.pyramid import attach_levels, fill_levels
 from napari_uhrseg.types import Roi
 
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyramid, "PIECE", 2**20)
+    monkeypatch.setattr(pyramid_builder, "PIECE", 2**20)
 
 
 def untiled(data: np.ndarray, rows: int = 64) -> Image:
@@ -233,7 +233,7 @@ def memory() -> int:
 def test_a_strip_too_large_to_keep_is_read_few_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks.CACHE, "limit", 2**20)
+    monkeypatch.setattr(chunk_cache.CACHE, "limit", 2**20)
     data = scene(3000, 2500)
     image = untiled(data, rows=len(data))
     list(fill_levels(image, tmp_path))
@@ -256,7 +256,7 @@ def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
 def test_untiled_tiff_of_over_100_megapixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyramid, "PIECE", 2**24)
+    monkeypatch.setattr(pyramid_builder, "PIECE", 2**24)
     data = np.zeros((10_100, 10_000), np.uint8)
     data[::97] = np.arange(10_000) % 256
     path = tmp_path / "untiled.tif"
@@ -339,7 +339,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_full_disk_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "SPARE", 2**62)
+    monkeypatch.setattr(pyramid_cache, "SPARE", 2**62)
     with pytest.raises(ReadError, match="are needed"):
         list(fill_levels(tiled(scene(2100, 2100)), tmp_path))
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
@@ -380,9 +380,9 @@ def test_what_is_in_use_is_not_removed(
 
 def _forget() -> None:
     """As if the processes that used the cache had ended."""
-    for lock in cache._in_use.values():
+    for lock in pyramid_cache._in_use.values():
         lock.release()
-    cache._in_use.clear()
+    pyramid_cache._in_use.clear()
 
 
 def test_opening_again_shows_the_cached_levels_at_once(tmp_path, monkeypatch):

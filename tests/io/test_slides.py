@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.readers.slides import _on_background, _pixel_size, open_slide
 from napari_uhrseg.types import Roi

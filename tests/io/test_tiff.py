@@ -3,8 +3,8 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
+from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.pyramid import fill_levels
 from napari_uhrseg.types import Roi
 
 RNG = np.random.default_rng(1)

@@ -10,7 +10,7 @@ from qtpy.QtCore import QThreadPool
 
 from helpers.two_images import TwoImages
 from helpers.wait import wait_for_plan
-from napari_uhrseg.io.arrays import image_from_array
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.loading import MODULES, keep_triton_out

@@ -11,7 +11,7 @@ from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.arrays import image_from_array
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend, Roi

@@ -172,7 +172,7 @@ def test_the_run_is_of_the_plane_shown_and_the_store_says_so(
     seen = []
     read = type(open_image(stack)).read
     monkeypatch.setattr(
-        "napari_uhrseg.io.image.Image.read",
+        "napari_uhrseg.io.image.image.Image.read",
         lambda image, roi, *args, **kwargs: (
             seen.append(int((out := read(image, roi, *args, **kwargs)).data.max()))
             or out
@@ -226,16 +226,16 @@ def slow_filling(monkeypatch):
     """Each step of filling takes a while, so that there is time to look and press."""
     import time
 
-    from napari_uhrseg.io import pyramid
+    from napari_uhrseg.io.image import pyramid_builder
 
-    real = pyramid.fill_levels
+    real = pyramid_builder.fill_levels
 
     def slow(image):
         for share in real(image):
             time.sleep(0.05)
             yield share
 
-    monkeypatch.setattr(pyramid, "fill_levels", slow)
+    monkeypatch.setattr(pyramid_builder, "fill_levels", slow)
     return monkeypatch
 
 
@@ -291,9 +291,9 @@ def test_closing_the_panel_does_not_end_the_building(
 @pytest.fixture
 def held_filling(monkeypatch):
     """Filling, once begun, goes on when this event is set."""
-    from napari_uhrseg.io import pyramid
+    from napari_uhrseg.io.image import pyramid_builder
 
-    real, held = pyramid.fill_levels, Event()
+    real, held = pyramid_builder.fill_levels, Event()
 
     def slow(image):
         for share in real(image):
@@ -301,7 +301,7 @@ def held_filling(monkeypatch):
             if share > 0.01:  # seen in the bar
                 held.wait(20)
 
-    monkeypatch.setattr(pyramid, "fill_levels", slow)
+    monkeypatch.setattr(pyramid_builder, "fill_levels", slow)
     return held
 
 

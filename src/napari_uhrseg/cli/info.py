@@ -14,7 +14,7 @@ from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.units import format_bytes, format_length
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.types import Card
 
 

@@ -29,7 +29,7 @@ from napari_uhrseg.engine.device import (
 from napari_uhrseg.engine.passes import Passes
 from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.cache import cache_folder
+from napari_uhrseg.io.image.pyramid_cache import cache_folder
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec

@@ -15,7 +15,7 @@ from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.models.checkpoint import Checkpoint

@@ -28,7 +28,7 @@ from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.segment import as_begun, begin
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.holding import revoke
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.types import Legend, SegmentSettings
 

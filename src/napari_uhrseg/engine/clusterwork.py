@@ -35,7 +35,7 @@ from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ClusterError, ReadError
 from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.holding import seen_token
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.owned import OwnedChunks, Part, Revoked
 from napari_uhrseg.io.readers import is_zarr

@@ -29,7 +29,7 @@ from napari_uhrseg.engine.places import (
     labelled_ground,
 )
 from napari_uhrseg.engine.scenes import Drawn, Scene
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.types import IGNORED, SECRET, InputSpec, Labels, Legend, Roi

@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Mask, Region, Roi
 

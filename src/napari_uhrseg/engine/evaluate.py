@@ -23,7 +23,7 @@ from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.scenes import Scene, Target
 from napari_uhrseg.engine.seams import Strips, blend
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Labels, Roi, SegmentSettings

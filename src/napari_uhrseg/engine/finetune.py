@@ -43,7 +43,7 @@ from napari_uhrseg.engine.trainer import (
     own_loss,
 )
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint

@@ -1,7 +1,7 @@
 """How an image is fed to a network that was made for other images."""
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import InputSpec
 from napari_uhrseg.units import format_length
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_uhrseg.engine.scenes import CACHE, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.legends import distinct_color
 from napari_uhrseg.types import IGNORED, LabelClass, Labels, Legend, Roi

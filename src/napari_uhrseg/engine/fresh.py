@@ -11,7 +11,7 @@ import torch
 
 from napari_uhrseg.engine.cancellation import Stopped
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend

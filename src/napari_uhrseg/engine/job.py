@@ -21,8 +21,8 @@ from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.views import read_views, to_level0
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.chunks import CACHE
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.io.owned import Target
 from napari_uhrseg.models.base import Batch, Outputs

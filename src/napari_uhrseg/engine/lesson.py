@@ -7,7 +7,7 @@ from napari_uhrseg.engine.corrected import Corrected, Fed
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.places import HONEST
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import LabelStore
 from napari_uhrseg.io.levels import read
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint

@@ -17,7 +17,7 @@ from napari_uhrseg.engine.framegrid import FrameGrid, frame_sides
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.sizing import Sized, Sizer
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings

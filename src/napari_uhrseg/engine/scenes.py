@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.image import Image, Pixels
+from napari_uhrseg.io.image.image import Image, Pixels
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import IGNORED, InputSpec, Labels, Legend, Roi
 from napari_uhrseg.units import MB

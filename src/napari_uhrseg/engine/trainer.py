@@ -45,7 +45,7 @@ from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.scenes import SampleSource
 from napari_uhrseg.errors import DeviceError, TrainingError
-from napari_uhrseg.io.chunks import CACHE
+from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Card

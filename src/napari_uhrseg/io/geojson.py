@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.geometry import Placed
+from napari_uhrseg.io.image.geometry import Placed
 from napari_uhrseg.types import Polygon
 
 Points = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.geometry import Affine, Placed
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.geometry import Affine, Placed
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Labels, Legend, Mask, Roi
 

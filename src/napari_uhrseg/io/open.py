@@ -4,8 +4,8 @@ from contextlib import suppress
 
 from napari_uhrseg.errors import OpenError, ReadError
 from napari_uhrseg.io.addresses import Address, address
-from napari_uhrseg.io.image import Image
-from napari_uhrseg.io.pyramid import attach_levels
+from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.pyramid_builder import attach_levels
 from napari_uhrseg.io.readers import read_any
 
 

@@ -5,7 +5,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
-from napari_uhrseg.io.image import Band
+from napari_uhrseg.io.image.image import Band
 
 PixelSize = tuple[tuple[float, float] | None, str]
 

@@ -17,7 +17,7 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.errors import PlanError, UhrSegError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import FineTuneSettings
 from napari_uhrseg.ui import finetune_drafts as drafts
 from napari_uhrseg.ui import finetune_work as work

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
 
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.finetune_work import NewModel

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qthrottled
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.hole import Pyramid
 from napari_uhrseg.ui.overviews import fill

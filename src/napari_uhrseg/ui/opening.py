@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.addresses import Address, is_there, is_url
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.dialogs import free_name

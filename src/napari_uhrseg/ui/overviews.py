@@ -7,7 +7,7 @@ from qtpy.QtCore import QCoreApplication, QObject, Signal
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 from superqt.utils import qthrottled
 
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui.jobs import Job, Jobs
 from napari_uhrseg.ui.rows import push_button
 
@@ -24,7 +24,7 @@ class Filling(QObject):
     ended = Signal()
 
     def __init__(self, image: Image) -> None:
-        from napari_uhrseg.io.pyramid import fill_levels
+        from napari_uhrseg.io.image.pyramid_builder import fill_levels
 
         super().__init__()
         self.share = 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.image.image import Image
 
 LayerData = tuple[Any, ...]
 VIRTUAL_SEED = 7
@@ -91,9 +91,9 @@ def virtual_image(size: int = 100_000) -> "Image":
     Its coarsest level is to be filled in the background: napari reads that one at
     once and on its own thread, where computing it would take seconds.
     """
-    from napari_uhrseg.io.chunks import ArraySource, PendingLevel
-    from napari_uhrseg.io.geometry import COARSEST
-    from napari_uhrseg.io.image import Image
+    from napari_uhrseg.io.image.chunk_cache import ArraySource, PendingLevel
+    from napari_uhrseg.io.image.geometry import COARSEST
+    from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.samples.world import TILE, virtual_levels
 
     levels = virtual_levels(VIRTUAL_SEED, size)

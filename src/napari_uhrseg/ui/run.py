@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.addresses import Address, is_there
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_uhrseg.engine import events
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.asking import AskForCpu

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.dialogs import ask_about, free_name
 from napari_uhrseg.ui.jobs import Job, Jobs, report

@@ -6,7 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import SegmentSettings
 from napari_uhrseg.ui.form import Form
 from napari_uhrseg.ui.hardware import HardwarePart

@@ -7,7 +7,7 @@ from qtpy.QtCore import QObject
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Polygon, Region, Roi
 
 

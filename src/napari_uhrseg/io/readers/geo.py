@@ -12,9 +12,15 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.addresses import Address, is_url
-from napari_uhrseg.io.chunks import Array, CachedSource, PendingLevel, Slices, Source
-from napari_uhrseg.io.convert import palette
-from napari_uhrseg.io.image import Affine, Band, Image
+from napari_uhrseg.io.image.chunk_cache import (
+    Array,
+    CachedSource,
+    PendingLevel,
+    Slices,
+    Source,
+)
+from napari_uhrseg.io.image.image import Affine, Band, Image
+from napari_uhrseg.io.image.pixel_transforms import palette
 from napari_uhrseg.io.readers import (
     NOT_TILED,
     UNTILED_PIXELS,

@@ -15,8 +15,8 @@ import zarr
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io import ngff
 from napari_uhrseg.io.addresses import Address, for_zarr
-from napari_uhrseg.io.chunks import ArraySource
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.chunk_cache import ArraySource
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.readers import DIRECTORY, is_zarr, reader
 
 SAMPLED = 32  # chunks that tell an image from others

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.arrays import image_of_arrays
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.from_array import image_of_arrays
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.readers import fingerprint_file, reader
 
 LIMIT = 1_000_000_000  # pixels: what these formats can be decoded to in memory

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.chunks import Array, Slices
-from napari_uhrseg.io.image import Band, Image
+from napari_uhrseg.io.image.chunk_cache import Array, Slices
+from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.readers import DIRECTORY, fingerprint_file, reader
 
 OWN = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")

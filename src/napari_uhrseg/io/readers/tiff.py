@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io import convert
 from napari_uhrseg.io.addresses import Address
-from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Source
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image import pixel_transforms
+from napari_uhrseg.io.image.chunk_cache import CachedSource, PendingLevel, Source
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.readers import (
     NOT_TILED,
     UNTILED_PIXELS,
@@ -96,8 +96,10 @@ class _Opened:
         levels = [convertible(source) for source in raw]
         orientation = int(self.key.tags.valueof(274, 1) or 1)
         if 2 <= orientation <= 8 and not self._is_slide_file():
-            levels = [convert.Oriented(s, axes, orientation) for s in levels]
-            masks = [m and convert.Oriented(m, "yx", orientation) for m in masks]
+            levels = [pixel_transforms.Oriented(s, axes, orientation) for s in levels]
+            masks = [
+                m and pixel_transforms.Oriented(m, "yx", orientation) for m in masks
+            ]
         size, unit = pixel_size(self.tif, self.key, self.number)
         if size is not None and orientation in (5, 6, 7, 8):
             size = (size[1], size[0])
@@ -168,15 +170,20 @@ class _Opened:
         if photos and axes == "yx" and table is not None:
             colours = np.ascontiguousarray(np.asarray(table).T)
             colours = (colours >> 8 if colours.max() > 255 else colours).astype("u1")
-            return (lambda s: convert.palette(s, colours), "yxs", (0, 1, 2), None), 3
+            return (
+                lambda s: pixel_transforms.palette(s, colours),
+                "yxs",
+                (0, 1, 2),
+                None,
+            ), 3
         if photometric == SEPARATED and samples >= 4 and axes.endswith("yxs"):
             alpha = samples > 4 and bool(extra) and extra[0] in (1, 2)
             return (
-                (lambda s: convert.cmyk(s, alpha), axes, (0, 1, 2),
+                (lambda s: pixel_transforms.cmyk(s, alpha), axes, (0, 1, 2),
                  3 if alpha else None), 3,
             )  # fmt: skip
         if photometric == MINISWHITE and self.series.dtype.kind in "ub":
-            plain = convert.inverted
+            plain = pixel_transforms.inverted
         if samples < 3 or photometric not in (RGB, YCBCR):
             alpha_at = (
                 samples - 1 if samples == 2 and extra[:1] in ((1,), (2,)) else None
@@ -251,7 +258,7 @@ def _any_source(level: Any) -> Source:
     """A level as tifffile's own zarr store: slower, but reads every layout."""
     import zarr
 
-    from napari_uhrseg.io.chunks import ArraySource
+    from napari_uhrseg.io.image.chunk_cache import ArraySource
 
     array = zarr.open_array(level.aszarr(), mode="r")
     return ArraySource(array)

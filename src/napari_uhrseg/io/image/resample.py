@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.boxmean import box_mean
+from napari_uhrseg.io.image.box_mean import box_mean
 
 Floats = npt.NDArray[np.float32]
 

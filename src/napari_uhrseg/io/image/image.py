@@ -9,10 +9,16 @@ from typing import Any, Self
 import numpy as np
 
 from napari_uhrseg.io.addresses import Address
-from napari_uhrseg.io.chunks import PendingLevel, Source, wrapped
-from napari_uhrseg.io.display import Shown
-from napari_uhrseg.io.geometry import Affine, is_real, metres, missing_levels, scale_of
-from napari_uhrseg.io.reading import (
+from napari_uhrseg.io.image.chunk_cache import PendingLevel, Source, wrapped
+from napari_uhrseg.io.image.display_array import Shown
+from napari_uhrseg.io.image.geometry import (
+    Affine,
+    is_real,
+    metres,
+    missing_levels,
+    scale_of,
+)
+from napari_uhrseg.io.image.pixel_reader import (
     Band,
     PixelReader,
     Pixels,
@@ -22,7 +28,7 @@ from napari_uhrseg.io.reading import (
     sampled_range,
     stated_range,
 )
-from napari_uhrseg.io.resample import Steps
+from napari_uhrseg.io.image.resample import Steps
 from napari_uhrseg.types import Roi
 
 __all__ = ["Affine", "Band", "Image", "Pixels"]

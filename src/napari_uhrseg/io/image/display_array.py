@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_uhrseg.io.chunks import (
+from napari_uhrseg.io.image.chunk_cache import (
     Array,
     CachedSource,
     OnError,
     Slices,
     Source,
 )
-from napari_uhrseg.io.reading import band_axis
+from napari_uhrseg.io.image.pixel_reader import band_axis
 
 CHUNK = 512  # px a side at least: fewer, larger tasks for dask
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_uhrseg.io.boxmean import box_mean
-from napari_uhrseg.io.chunks import Array, Slices, Source
+from napari_uhrseg.io.image.box_mean import box_mean
+from napari_uhrseg.io.image.chunk_cache import Array, Slices, Source
 
 
 class Mapped:

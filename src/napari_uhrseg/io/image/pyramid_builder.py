@@ -22,10 +22,16 @@ from zarr.codecs import BloscCodec
 
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.addresses import ZARR_MARKS
-from napari_uhrseg.io.boxmean import Array, box_mean
-from napari_uhrseg.io.cache import Entry, cache_folder, make_room
-from napari_uhrseg.io.chunks import CACHE, CachedSource, PendingLevel, Slices, Source
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.box_mean import Array, box_mean
+from napari_uhrseg.io.image.chunk_cache import (
+    CACHE,
+    CachedSource,
+    PendingLevel,
+    Slices,
+    Source,
+)
+from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.pyramid_cache import Entry, cache_folder, make_room
 
 PIECE = 8 * 1024**2  # bytes read at a time
 BAND = 96 * 1024**2  # bytes of the finest missing level made at a time
@@ -45,7 +51,7 @@ def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
         Its levels that are missing are filled in place as they are computed.
     cache_dir
         Where computed levels are kept; the user's cache folder by default (see
-        ``napari_uhrseg.io.cache`` for how to move and limit it).
+        ``napari_uhrseg.io.image.pyramid_cache`` for how to move and limit it).
 
     Raises ReadError where the disk is full or cannot be written to. Pixels that
     cannot be decoded count as 0. Memory: some 200 MB beside the cache of decoded

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.chunks import Array, PendingLevel, Slices, Source
-from napari_uhrseg.io.resample import Steps, resample
+from napari_uhrseg.io.image.chunk_cache import Array, PendingLevel, Slices, Source
+from napari_uhrseg.io.image.resample import Steps, resample
 from napari_uhrseg.types import Mask, Roi
 
 READ_PIXELS = 2**24  # source pixels resampled in one go

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.boxmean import box_mean
-from napari_uhrseg.io.chunks import Array, ArraySource
-from napari_uhrseg.io.geometry import COARSEST, UNIT_METRES
-from napari_uhrseg.io.image import Image
+from napari_uhrseg.io.image.box_mean import box_mean
+from napari_uhrseg.io.image.chunk_cache import Array, ArraySource
+from napari_uhrseg.io.image.geometry import COARSEST, UNIT_METRES
+from napari_uhrseg.io.image.image import Image
 
 WHOLE_BYTES = 512 * 1024**2  # larger arrays get no levels made in memory
 

@@ -3,8 +3,8 @@
 import math
 from typing import Protocol
 
-from napari_uhrseg.io.chunks import CachedSource, PendingLevel, Source
-from napari_uhrseg.io.convert import Halved
+from napari_uhrseg.io.image.chunk_cache import CachedSource, PendingLevel, Source
+from napari_uhrseg.io.image.pixel_transforms import Halved
 
 COARSEST = 2048  # px a side: napari reads the coarsest level whole
 SMALL = 4096**2  # pixels that may be averaged whenever they are looked at
