@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections import Corrections
     from napari_uhrseg.io.export import export
     from napari_uhrseg.io.image.image import Image
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import (
@@ -34,7 +34,7 @@ _HOMES = {
     "Corrections": "io.corrections",
     "FineTuneSettings": "types",
     "Image": "io.image.image",
-    "LabelStore": "io.labels",
+    "LabelStore": "io.labels.store",
     "MemoryBudget": "engine.device",
     "Polygon": "types",
     "Progress": "engine.events",

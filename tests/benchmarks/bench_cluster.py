@@ -20,9 +20,9 @@ from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.segment import begin, segment
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.io.labels.store import CHUNK, LabelStore
+from napari_uhrseg.io.labels.worker_store import OwnedChunks
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.owned import OwnedChunks
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import Block, Legend, Roi, Run, SegmentSettings
 

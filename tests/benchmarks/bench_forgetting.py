@@ -20,7 +20,7 @@ from common import sample
 from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.finetune import FineTuneSettings
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.samples import data_dir

@@ -43,7 +43,7 @@ def main(height: str, width: str, budget: str) -> None:
     from napari_uhrseg.engine.events import Finished, Planned
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.image.from_array import image_from_array
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
     from napari_uhrseg.models.registry import build
     from napari_uhrseg.types import Card, LabelClass, Legend, SegmentSettings

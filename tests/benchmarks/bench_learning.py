@@ -28,7 +28,7 @@ from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.keeping import Keeping
 from napari_uhrseg.engine.lesson import gather
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.samples import data_dir

@@ -70,7 +70,7 @@ def main(image: str, path: str, budget: str) -> None:
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.errors import DeviceError
     from napari_uhrseg.io.image.from_array import image_from_array
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import Roi, SegmentSettings

@@ -85,7 +85,7 @@ def main(who: str, file: str, overlap: str) -> None:
     else:
         from napari_uhrseg.engine.plan import make_plan
         from napari_uhrseg.engine.segment import segment
-        from napari_uhrseg.io.labels import LabelStore
+        from napari_uhrseg.io.labels.store import LabelStore
 
         settings = SegmentSettings(
             "cpu", precision="bf16", overlap=int(overlap), batch_size=BATCH

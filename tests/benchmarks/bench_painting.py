@@ -112,7 +112,7 @@ def _measure(viewer: Any, path: Path) -> Table:
 
 def _labelled(path: Path, image: Any, legend: Any) -> Any:
     """A store with blobs of labels in its middle."""
-    from napari_uhrseg.io.labels import CHUNK, LabelStore
+    from napari_uhrseg.io.labels.store import CHUNK, LabelStore
     from napari_uhrseg.types import Block, Roi, Run
 
     store = LabelStore.create(path, image, legend)

@@ -14,7 +14,7 @@ from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Labels, SegmentSettings

@@ -26,10 +26,10 @@ from sklearn.ensemble import RandomForestClassifier
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.fresh import fresh
-from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import write_levels
+from napari_uhrseg.io.labels.downsample import coarser_labels
+from napari_uhrseg.io.labels.pyramid import write_levels
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.samples import slide
 from napari_uhrseg.types import LabelClass, Legend, Roi

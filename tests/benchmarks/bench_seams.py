@@ -11,7 +11,7 @@ from napari_uhrseg.engine.events import Planned
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import SegmentSettings

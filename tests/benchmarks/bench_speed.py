@@ -24,7 +24,7 @@ from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint

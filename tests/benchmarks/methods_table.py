@@ -33,7 +33,7 @@ def measure(checkpoint: Path, scene: Path) -> dict[str, float]:
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Planned
     from napari_uhrseg.engine.segment import segment
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import SegmentSettings

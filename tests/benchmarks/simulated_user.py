@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
-from napari_uhrseg.io.downsample import coarser_labels
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import write_levels
+from napari_uhrseg.io.labels.downsample import coarser_labels
+from napari_uhrseg.io.labels.pyramid import write_levels
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 
 Labels = npt.NDArray[np.uint8]

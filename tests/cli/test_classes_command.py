@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))

@@ -14,7 +14,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_uhrseg.types import LabelClass, Legend
 
@@ -151,7 +151,7 @@ SMALL_BLOCKS = """
 from time import sleep
 from napari_uhrseg.cli import app
 from napari_uhrseg.engine import plan
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 
 plan._block_chunks = lambda *_: 1
 write = LabelStore.write

@@ -41,7 +41,7 @@ QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyq
         ("import napari_uhrseg.engine.train", QT),
         ("from napari_uhrseg import segment, open_image, LabelStore", QT),
         (
-            "import napari_uhrseg.io.image.image, napari_uhrseg.io.labels",
+            "import napari_uhrseg.io.image.image, napari_uhrseg.io.labels.store",
             {"torch", *QT},
         ),
         (

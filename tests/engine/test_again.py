@@ -17,7 +17,7 @@ from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.likely import LikelyFirst, change_scores
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Block, Roi, SegmentSettings
 

@@ -28,7 +28,7 @@ from napari_uhrseg.engine.sizing import Sizer
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 
 OVERLAPPING = replace(SETTINGS, overlap=64)

@@ -15,7 +15,7 @@ from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Planned
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings
 
 class Virtual:

@@ -30,9 +30,9 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import ClusterError, StoreError
-from napari_uhrseg.io import lease
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels import object_store_lock
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings, Stroke
 
@@ -180,7 +180,7 @@ from helpers.segmentation import BUDGET, SETTINGS
 from napari_uhrseg.engine.cluster import segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 
 address, image, checkpoint, store = sys.argv[1:]
 opened = LabelStore.open(store, write=True)
@@ -238,7 +238,7 @@ def test_image_and_store_may_lie_in_an_object_store(
 def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
     cluster, files, image, bucket, alone, monkeypatch
 ):
-    monkeypatch.setattr(lease, "DEAD", 2.0)
+    monkeypatch.setattr(object_store_lock, "DEAD", 2.0)
     url = f"{bucket}/killed.zarr"
     LabelStore.create(url, image, LEGEND).close()
     child = start_client(cluster, files, url, "slow")

@@ -21,9 +21,9 @@ from napari_uhrseg.engine.places import (
 )
 from napari_uhrseg.engine.views import covered
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.downsample import coarser_labels
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import write_levels
+from napari_uhrseg.io.labels.downsample import coarser_labels
+from napari_uhrseg.io.labels.pyramid import write_levels
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import IGNORED, SECRET, LabelClass, Legend, Roi
 

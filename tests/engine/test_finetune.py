@@ -33,7 +33,7 @@ from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.judging import CHANGED, verdict
 from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import LabelClass, Legend, Roi
 

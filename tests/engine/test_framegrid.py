@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.seams import Strips, blend
-from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.types import InputSpec, Roi, View
 
 

@@ -27,7 +27,7 @@ from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.isdnet import ISDNet
 from napari_uhrseg.types import Polygon, Roi, SegmentSettings
 

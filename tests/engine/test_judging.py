@@ -10,7 +10,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.judging import Judge
 from napari_uhrseg.engine.keeping import WAY
 from napari_uhrseg.engine.lesson import gather
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch, Outputs
 
 BETWEEN = 105.0  # a grey value between those of the dark and of the light squares

@@ -10,7 +10,7 @@ from helpers.processes import python_process
 from helpers.segmentation import BUDGET, SETTINGS, noise_image
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ from helpers.segmentation import BUDGET, SETTINGS, noise_image
 from napari_uhrseg.engine import plan
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 
 plan._block_chunks = lambda *_: 1  # small blocks, however fast the machine is
 store = LabelStore.open(sys.argv[1], write=True)

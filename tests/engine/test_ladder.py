@@ -23,7 +23,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.passes import Passes
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 
 MB = 1 << 20
 

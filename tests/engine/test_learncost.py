@@ -31,7 +31,7 @@ from napari_uhrseg.engine.learncost import (
 from napari_uhrseg.engine.memory import CACHE
 from napari_uhrseg.engine.recompute import recomputed
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.models.registry import build

@@ -17,7 +17,7 @@ from napari_uhrseg.engine.events import Finished, Planned
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings
 
 MB = 1 << 20

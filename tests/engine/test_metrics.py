@@ -10,7 +10,7 @@ from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, SegmentSettings
 
 

@@ -13,8 +13,8 @@ from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.passes import Passes
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.plain import Plain
 from napari_uhrseg.types import Roi, SegmentSettings

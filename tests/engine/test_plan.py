@@ -15,7 +15,7 @@ from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.types import Roi, SegmentSettings
 from napari_uhrseg.units import parse_bytes
 

@@ -8,7 +8,7 @@ from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings
 
 CPU = device.find_device("cpu")

@@ -25,7 +25,7 @@ from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import CHUNK, LabelStore
+from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.types import Polygon, Roi
 
 

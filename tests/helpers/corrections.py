@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import write_levels
+from napari_uhrseg.io.labels.downsample import coarser_labels
+from napari_uhrseg.io.labels.pyramid import write_levels
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import (
     Checkpoint,
     load_checkpoint,

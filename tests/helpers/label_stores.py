@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.types import Block, LabelClass, Legend, Roi, Run
 
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))

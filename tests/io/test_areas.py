@@ -15,7 +15,7 @@ from helpers.export_stores import LEGEND, UTM32, image, make_store, truth
 from helpers.label_stores import FakeImage
 from napari_uhrseg.io import strips
 from napari_uhrseg.io.areas import areas, estimated_areas, to_csv
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.strips import follow_objects
 from napari_uhrseg.types import Polygon, Roi
 

@@ -11,7 +11,7 @@ from helpers.label_stores import LEGEND, RUN, FakeImage, chunk_block
 from napari_uhrseg.engine.segment import class_map
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 IMAGE = FakeImage()

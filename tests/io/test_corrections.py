@@ -8,7 +8,7 @@ import pytest
 from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
 from napari_uhrseg.types import Polygon, Roi, Stroke
 
 IMAGE = FakeImage()

@@ -9,7 +9,7 @@ from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_b
 from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ import os, signal, sys, time
 import numpy as np
 from napari_uhrseg.io import corrections
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, Stroke
 store = LabelStore.open(sys.argv[1])
 painting = Corrections.open(store)
@@ -92,7 +92,7 @@ HOLDER = SETUP + "say('held')\nsys.stdin.read()\n"
 RUNNER = """
 import sys
 from helpers.label_stores import RUN, chunk_block
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 store = LabelStore.open(sys.argv[1], write=True)
 run = store.start_run(RUN)
 print("running", flush=True)

@@ -24,11 +24,12 @@ from hypothesis.stateful import (
 from helpers.label_stores import RUN, FakeImage
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import corrections as module
-from napari_uhrseg.io import journal, occupancy, ome
+from napari_uhrseg.io import journal, occupancy
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.downsample import coarser_labels
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.io.labels import ome_metadata
+from napari_uhrseg.io.labels.downsample import coarser_labels
+from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
 from napari_uhrseg.io.masks import MaskReader
 from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi, Stroke
@@ -71,7 +72,7 @@ class Painting(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.patches = [
-            patch.object(ome, "COARSEST", 40),
+            patch.object(ome_metadata, "COARSEST", 40),
             patch.object(module, "PART", 64),
             patch.object(module, "SNAPSHOT_EVERY", 3),
             patch.object(journal, "SEGMENT", 3000),

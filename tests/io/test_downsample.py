@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 
 SHAPES = array_shapes(min_dims=2, max_dims=2, max_side=9)
 FEW = arrays(np.uint8, SHAPES, elements=st.sampled_from([0, 1, 2, 3, 254, 255]))

@@ -11,7 +11,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io import corrections as module
 from napari_uhrseg.io import journal
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, Stroke
 
 IMAGE = FakeImage(shape=(2100, 2100))

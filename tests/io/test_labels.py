@@ -33,9 +33,9 @@ from helpers.label_stores import (
     chunk_block,
 )
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.downsample import coarser_labels
-from napari_uhrseg.io.labels import LabelStore, confidence_levels, shown_levels
-from napari_uhrseg.io.levels import write_levels
+from napari_uhrseg.io.labels.downsample import coarser_labels
+from napari_uhrseg.io.labels.pyramid import write_levels
+from napari_uhrseg.io.labels.store import LabelStore, confidence_levels, shown_levels
 from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi
 
 IMAGE = FakeImage()
@@ -614,7 +614,7 @@ def test_unknown_runs_and_wrong_blocks_are_refused(store):
 
 def test_the_module_needs_neither_torch_nor_napari():
     code = (
-        "import sys, napari_uhrseg.io.labels\n"
+        "import sys, napari_uhrseg.io.labels.store\n"
         "print([m for m in ('torch', 'napari', 'qtpy') if m in sys.modules])"
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

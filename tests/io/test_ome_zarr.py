@@ -13,7 +13,7 @@ from helpers.label_stores import LEGEND, RUN
 from napari_uhrseg.errors import OpenError, ReadError, StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pyramid_builder import fill_levels
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 

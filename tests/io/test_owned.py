@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.holding import revoke
-from napari_uhrseg.io.labels import CHUNK, LabelStore
-from napari_uhrseg.io.owned import OwnedChunks, Revoked, owned_levels
+from napari_uhrseg.io.labels.store import CHUNK, LabelStore
+from napari_uhrseg.io.labels.worker_store import OwnedChunks, Revoked, owned_levels
+from napari_uhrseg.io.labels.write_lock import revoke
 from napari_uhrseg.types import Block, Roi
 
 

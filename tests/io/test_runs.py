@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
 from helpers.label_stores import OTHER, RUN
-from napari_uhrseg.io import runs
+from napari_uhrseg.io.labels import chunk_status
 from napari_uhrseg.types import Block, Polygon, Roi
 
 SHAPE = (5000, 3100)
@@ -27,7 +27,10 @@ def chunk_roi(row, column):
 
 @given(rois)
 def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
-    touched, covered = runs.touched(roi, SHAPE), runs.covered(roi, SHAPE)
+    touched, covered = (
+        chunk_status.touched(roi, SHAPE),
+        chunk_status.covered(roi, SHAPE),
+    )
     assert touched.shape == covered.shape == GRID
     for index in np.ndindex(GRID):
         chunk = chunk_roi(*index)
@@ -38,7 +41,7 @@ def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
 @settings(max_examples=50)
 @given(polygons)
 def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
-    touched = runs.touched(polygon, SHAPE)
+    touched = chunk_status.touched(polygon, SHAPE)
     step = 64
     inside = polygon2mask(
         tuple(-(-s // step) for s in SHAPE), np.array(polygon.corners) / step
@@ -57,24 +60,29 @@ def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
         near = ((every >= first - step) & (every <= first + 1024 + step)).all(1)
         assert not any(there) or touched[index]
         assert not touched[index] or near.any()
-    assert not runs.covered(polygon, SHAPE).any()
+    assert not chunk_status.covered(polygon, SHAPE).any()
 
 
 def test_a_small_triangle_inside_one_chunk_and_a_thin_line_across():
     small = Polygon(((1100.0, 1100.0), (1110.0, 1100.0), (1100.0, 1110.0)))
-    assert np.argwhere(runs.touched(small, SHAPE)).tolist() == [[1, 1]]
+    assert np.argwhere(chunk_status.touched(small, SHAPE)).tolist() == [[1, 1]]
     thin = Polygon(((10.0, 10.0), (10.0, 3000.0), (10.5, 10.0)))
-    assert np.argwhere(runs.touched(thin, SHAPE)).tolist() == [
+    assert np.argwhere(chunk_status.touched(thin, SHAPE)).tolist() == [
         [0, 0], [0, 1], [0, 2]
     ]  # fmt: skip
 
 
 def test_states_keep_run_and_code():
     states = np.zeros(GRID, np.uint32)
-    states[0, :3] = [runs.encode(7, s) for s in ("done", "empty", "failed")]
+    states[0, :3] = [chunk_status.encode(7, s) for s in ("done", "empty", "failed")]
     assert states[0].tolist() == [29, 30, 31, 0]
-    assert runs.run_ids(states)[0].tolist() == [7, 7, 7, 0]
-    assert runs.has_status(states, "failed")[0].tolist() == [False, False, True, False]
+    assert chunk_status.run_ids(states)[0].tolist() == [7, 7, 7, 0]
+    assert chunk_status.has_status(states, "failed")[0].tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
@@ -83,12 +91,12 @@ def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
     shape = replace(RUN, id=3, region=Polygon(((0, 0), (0, 3000), (3000, 0))))
     other = replace(OTHER, id=4)
     states = np.zeros(GRID, np.uint32)
-    states[0] = runs.encode(2, "done")
-    states[1, :2] = runs.encode(2, "done")
-    states[2] = [runs.encode(i, "done") for i in (1, 3, 4, 1)]
-    states[3] = [runs.encode(1, s) for s in ("done", "empty", "failed", "done")]
+    states[0] = chunk_status.encode(2, "done")
+    states[1, :2] = chunk_status.encode(2, "done")
+    states[2] = [chunk_status.encode(i, "done") for i in (1, 3, 4, 1)]
+    states[3] = [chunk_status.encode(1, s) for s in ("done", "empty", "failed", "done")]
     records = (whole, part, shape, other)
-    todo = runs.pending(states, records, whole, SHAPE)
+    todo = chunk_status.pending(states, records, whole, SHAPE)
     assert todo.tolist() == [
         [False] * 4,  # all of these chunks lies in the other run's region
         [True] * 4,  # these do not
@@ -96,12 +104,16 @@ def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
         [False, False, True, False],  # failed is to be done again
         [True] * 4,
     ]
-    assert runs.pending(states, records, part, SHAPE)[:2].tolist() == [
+    assert chunk_status.pending(states, records, part, SHAPE)[:2].tolist() == [
         [False] * 4, [False, False, True, True]
     ]  # fmt: skip
-    assert [r.id for r in runs.others_in(states, records, whole, SHAPE)] == [4]
-    assert runs.others_in(states, records, part, SHAPE) == ()
-    assert [r.id for r in runs.others_in(states, records, other, SHAPE)] == [1, 2, 3]
+    assert [r.id for r in chunk_status.others_in(states, records, whole, SHAPE)] == [4]
+    assert chunk_status.others_in(states, records, part, SHAPE) == ()
+    assert [r.id for r in chunk_status.others_in(states, records, other, SHAPE)] == [
+        1,
+        2,
+        3,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -117,4 +129,4 @@ def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
 def test_blocks_are_made_of_whole_chunks(roi):
     data = np.zeros((roi.height, roi.width), np.uint8)
     with pytest.raises(ValueError, match="whole chunks"):
-        runs.chunks_of(Block(roi, data, data), SHAPE)
+        chunk_status.chunks_of(Block(roi, data, data), SHAPE)

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from helpers.label_stores import LEGEND
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 
 

@@ -9,9 +9,9 @@ import pytest
 from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io import runs
-from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels import chunk_status
+from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.labels.store import LabelStore
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ SETUP = """
 import sys
 import numpy as np
 from helpers.label_stores import LEGEND, OTHER, RUN, FakeImage, chunk_block
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 path = sys.argv[1]
 def say(*words):
     print(*words, flush=True)
@@ -103,7 +103,7 @@ def check_whole(store):
             and matches(store.confidence, b, b.confidence, coarser_confidence)
             for b in candidates
         ), f"chunk {row}, {column} says {model}, and its labels are others"
-    return int(runs.has_status(state, "done").sum())
+    return int(chunk_status.has_status(state, "done").sum())
 
 
 def test_a_killed_writer_leaves_whole_chunks_that_are_done_or_pending(tmp_path):

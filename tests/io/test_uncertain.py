@@ -5,7 +5,7 @@ import pytest
 
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.uncertain import uncertain_places
 from napari_uhrseg.types import Block, Roi
 

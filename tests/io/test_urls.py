@@ -15,11 +15,11 @@ import zarr
 from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from helpers.s3_server import s3_server
 from napari_uhrseg.errors import OpenError, StoreError
-from napari_uhrseg.io import lease
 from napari_uhrseg.io.corrections import Corrections
 from napari_uhrseg.io.export import export
-from napari_uhrseg.io.holding import seen_token
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels import object_store_lock
+from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.labels.write_lock import seen_token
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi, Stroke
 
@@ -44,8 +44,8 @@ def url(request, bucket) -> str:
 @pytest.fixture
 def quick(monkeypatch):
     """Leases that are lost within a second."""
-    monkeypatch.setattr(lease, "BEAT", 0.1)
-    monkeypatch.setattr(lease, "DEAD", 1.0)
+    monkeypatch.setattr(object_store_lock, "BEAT", 0.1)
+    monkeypatch.setattr(object_store_lock, "DEAD", 1.0)
 
 
 def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
@@ -87,15 +87,15 @@ def test_what_is_there_is_not_made_anew(url):
 
 
 def test_a_second_writer_is_refused_and_the_lock_is_let_go(url, monkeypatch):
-    monkeypatch.setattr(lease, "BEAT", 0.1)
-    monkeypatch.setattr(lease, "DEAD", 60.0)
+    monkeypatch.setattr(object_store_lock, "BEAT", 0.1)
+    monkeypatch.setattr(object_store_lock, "DEAD", 60.0)
     with LabelStore.create(url, FakeImage(SHAPE), LEGEND):
         with pytest.raises(StoreError, match="being written by another"):
             LabelStore.open(url, write=True)
         LabelStore.open(url).close()
     before = time.monotonic()
     LabelStore.open(url, write=True).close()
-    assert time.monotonic() < before + lease.DEAD
+    assert time.monotonic() < before + object_store_lock.DEAD
 
 
 def test_a_writer_that_fell_silent_is_followed_and_writes_no_more(url, quick):

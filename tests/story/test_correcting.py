@@ -22,7 +22,7 @@ from helpers.correction_story import (
 )
 from helpers.processes import python_process
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.rows import Fold
 

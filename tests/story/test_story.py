@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from qtpy.QtWidgets import QApplication
 
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.samples import data_dir
 from napari_uhrseg.samples.world import CLASSES

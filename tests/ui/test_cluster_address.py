@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from helpers.wait import wait_for_end, wait_for_plan
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.ui.layers import add_image
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QColorDialog, QInputDialog
 
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
 from napari_uhrseg.io.corrections import Corrections
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.newlabels import NewLabelsDialog

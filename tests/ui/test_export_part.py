@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers import LabelsView, add_image

@@ -6,7 +6,7 @@ import tifffile
 from napari.layers import Labels
 
 from helpers.processes import start_python
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui import opening
@@ -18,7 +18,7 @@ RUN = """
 import sys
 from dataclasses import replace
 from helpers.label_stores import RUN, chunk_block
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 with LabelStore.open(sys.argv[1], write=True) as store:
     run = store.start_run(replace(RUN, image_fingerprint=store.info.fingerprint))
     print("begun", flush=True)

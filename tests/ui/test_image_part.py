@@ -158,7 +158,7 @@ def test_the_boxes_and_the_sliders_of_napari_show_one_plane(
 def test_the_run_is_of_the_plane_shown_and_the_store_says_so(
     viewer, panel, qtbot, stack, tmp_path, checkpoints, monkeypatch
 ):
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     open_in(panel, stack, qtbot)
     part = panel.segment

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt, QThreadPool
 
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.engine.writebehind import WriteBehind
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
 
 pytestmark = pytest.mark.gui

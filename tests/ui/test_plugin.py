@@ -14,7 +14,7 @@ from qtpy.QtCore import QThreadPool
 import napari_uhrseg
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.samples.world import WorldLevel
 from napari_uhrseg.types import LabelClass, Legend

@@ -9,7 +9,7 @@ from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings
 from napari_uhrseg.ui.run import Request, budget_of, checkpoint_of, plan, prepare
 

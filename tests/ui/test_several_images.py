@@ -9,7 +9,7 @@ from napari.layers import Labels
 from helpers.finetune_panel import paint
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.layers import STORE, add_image

@@ -66,7 +66,7 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
     OpenError
         A pattern finds no image.
     """
-    from napari_uhrseg.io.ome import is_store
+    from napari_uhrseg.io.labels.ome_metadata import is_store
 
     found: dict[Address, None] = {}
     patterns = False
@@ -87,8 +87,8 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
 
 def check_image(path: Address) -> None:
     """Raises OpenError where it is a label store, whose image is meant."""
-    from napari_uhrseg.io.labels import LabelStore
-    from napari_uhrseg.io.ome import is_store
+    from napari_uhrseg.io.labels.ome_metadata import is_store
+    from napari_uhrseg.io.labels.store import LabelStore
 
     if is_store(path):
         with LabelStore.open(path) as store:

@@ -16,7 +16,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import LabelClass, Legend
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 
 def classes(
@@ -50,7 +50,7 @@ def classes(
     Each option may be given several times. Classes are added first, then renamed, then
     recoloured, then merged; nothing is changed where a name or a colour is wrong.
     """
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     asked = add or [], rename or [], color or [], merge or []
     with LabelStore.open(store, write=any(asked)) as opened:

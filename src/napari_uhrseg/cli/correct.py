@@ -87,7 +87,7 @@ def correct(
 
 def _from_file(store: str, file: Path, class_name: str | None, json: bool) -> None:
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     with (
         stoppable("What is corrected is kept; the same command goes on.") as watched,

@@ -14,7 +14,7 @@ from napari_uhrseg.types import Legend, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections import Corrections, Way
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Region
 
 Act = Literal["confirm", "revert"]
@@ -24,7 +24,7 @@ LONG = 20  # places that a table shows
 def show_corrections(store: str, json: bool) -> None:
     """Corrected pixels by class, and the places; nothing is changed."""
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     with (
         LabelStore.open(store) as opened,
@@ -61,7 +61,7 @@ def show_corrections(store: str, json: bool) -> None:
 def change_regions(store: str, act: Act, where: str, json: bool) -> None:
     """Confirm or revert a rectangle, or the polygons of a file."""
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     with (
         stoppable("What is done is kept; the same command goes on.") as watched,
@@ -83,7 +83,7 @@ def change_regions(store: str, act: Act, where: str, json: bool) -> None:
 def turn_back(store: str, way: "Way", json: bool) -> None:
     """Undo or redo the last change, of whichever session; whole, or not at all."""
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     with (
         stoppable(

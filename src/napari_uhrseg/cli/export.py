@@ -20,7 +20,7 @@ from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.areas import AreaTable
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Region
 
 StoreArgument = Annotated[
@@ -58,7 +58,7 @@ def export(
     over a million corners are divided along straight lines.
     """
     from napari_uhrseg.io.export import export, warnings
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     with (
         stoppable("Nothing was written.") as watched,
@@ -99,7 +99,7 @@ def areas(
     """
     from napari_uhrseg.io.areas import areas, to_csv
     from napari_uhrseg.io.export import whole
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     tables: list[AreaTable] = []
     with (

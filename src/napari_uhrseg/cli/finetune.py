@@ -74,7 +74,7 @@ def finetune(
     """
     with err.status("Loading torch and the checkpoint"):
         from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-        from napari_uhrseg.io.labels import LabelStore
+        from napari_uhrseg.io.labels.store import LabelStore
         from napari_uhrseg.io.open import open_image
         from napari_uhrseg.models.checkpoint import load_checkpoint
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.events import Finished, SegmentEvent
     from napari_uhrseg.engine.plan import Plan
     from napari_uhrseg.io.image.image import Image
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 
 def segment(
@@ -223,7 +223,7 @@ def open_store(path: Address, image: "Image", legend: Legend) -> "Iterator[Label
     StoreError
         What is there is not a store of labels of this image, or is in use.
     """
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     made = not is_there(path)
     store = (

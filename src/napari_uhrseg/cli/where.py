@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.plan import Plan
     from napari_uhrseg.io.addresses import Address
     from napari_uhrseg.io.image.image import Image
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 

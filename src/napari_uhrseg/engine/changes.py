@@ -16,8 +16,8 @@ from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Labels, Legend, Roi, SegmentSettings
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import IGNORED, LabelClass, Legend
 

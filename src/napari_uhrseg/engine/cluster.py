@@ -27,9 +27,9 @@ from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.segment import as_begun, begin
 from napari_uhrseg.errors import ClusterError
-from napari_uhrseg.io.holding import revoke
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.labels.write_lock import revoke
 from napari_uhrseg.types import Legend, SegmentSettings
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from napari_uhrseg.engine.job import nearest
 from napari_uhrseg.engine.plan import Plan
 from napari_uhrseg.engine.seams import strips_folder
 from napari_uhrseg.errors import ClusterError
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import read
-from napari_uhrseg.io.runs import Status
+from napari_uhrseg.io.labels.chunk_status import Status
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from napari_uhrseg.engine.places import (
 )
 from napari_uhrseg.engine.scenes import Drawn, Scene
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import IGNORED, SECRET, InputSpec, Labels, Legend, Roi
 
 ELSEWHERE = 1 / 3  # of the windows that teach are drawn anywhere

@@ -44,7 +44,7 @@ from napari_uhrseg.engine.trainer import (
 )
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint
 from napari_uhrseg.models.growing import grown, head_parameters

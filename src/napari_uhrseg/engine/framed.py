@@ -41,8 +41,8 @@ from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.seams import Folder, Strips, blend, strips_folder
 from napari_uhrseg.engine.sizing import ROWS
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.labels import CHUNK
-from napari_uhrseg.io.runs import Status
+from napari_uhrseg.io.labels.chunk_status import Status
+from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import Labels, Mask, Roi
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.types import InputSpec, Roi
 
 Frame = tuple[int, int]

@@ -23,14 +23,14 @@ from napari_uhrseg.engine.views import read_views, to_level0
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.levels import read
-from napari_uhrseg.io.owned import Target
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.worker_store import Target
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.runs import Status
+    from napari_uhrseg.io.labels.chunk_status import Status
 
 FallBack = Callable[[str], bool]
 

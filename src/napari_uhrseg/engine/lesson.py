@@ -8,8 +8,8 @@ from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.places import HONEST
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
-from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint
 from napari_uhrseg.types import Lesson, Roi
 from napari_uhrseg.units import counted

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.labels import CHUNK, LabelStore
-from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.types import Mask, Roi
 
 Focus = Callable[[], Roi | None]

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import label as connected
 
-from napari_uhrseg.io.labels import CHUNK, LabelStore
-from napari_uhrseg.io.levels import read
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.types import IGNORED, Roi
 
 READ = 1 << 26  # pixels of the correction that are looked at for points

@@ -18,7 +18,7 @@ from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.sizing import Sized, Sizer
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
 from napari_uhrseg.units import counted, format_bytes, format_seconds

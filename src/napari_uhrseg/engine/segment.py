@@ -17,7 +17,7 @@ from napari_uhrseg.engine.seams import drop_others
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels import LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Legend, Run, SegmentSettings
 

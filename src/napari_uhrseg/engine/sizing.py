@@ -20,7 +20,7 @@ from napari_uhrseg.engine.memory import (
 )
 from napari_uhrseg.engine.prepare import prepared_bytes
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.labels import CHUNK
+from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.units import format_bytes
 

@@ -17,7 +17,7 @@ from napari_uhrseg.io.strips import Numbers, Strip, follow_objects, read_strips
 from napari_uhrseg.types import LabelClass, Labels, Mask, Polygon, Region, Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 IMAGE = "image"
 COLUMNS: dict[Unit, dict[str, float]] = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_uhrseg.types import Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 Unit = Literal["px", "µm²", "m²"]
 Areas = npt.NDArray[np.float64]

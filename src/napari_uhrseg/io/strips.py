@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.runs import CHUNK
+from napari_uhrseg.io.labels.chunk_status import CHUNK
 from napari_uhrseg.types import Labels, Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 HELD = 1 << 26  # bytes of labels read at once, where the width allows it
 STRIP = 1 << 20  # pixels looked at at once

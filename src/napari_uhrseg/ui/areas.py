@@ -30,7 +30,7 @@ from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.areas import AreaTable, ClassArea
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 REGIONS = "uhrseg_regions"  # in a Shapes layer's metadata: with holes and names
 NO_LABELS = "There are no labels yet: segment an image first."

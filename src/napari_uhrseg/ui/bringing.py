@@ -24,7 +24,7 @@ from napari_uhrseg.ui.legend import swatch
 from napari_uhrseg.ui.rows import combo, note
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.masks import MaskClass, MaskReader
 
 SKIP = "– leave out –"

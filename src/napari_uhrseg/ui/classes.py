@@ -14,7 +14,7 @@ from napari_uhrseg.ui.legend import LegendList, swatch
 from napari_uhrseg.ui.rows import push_button
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 
 class ClassesPart(QWidget):

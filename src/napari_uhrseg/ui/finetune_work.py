@@ -73,7 +73,7 @@ class Changed:
 def look(request: Request) -> "Lesson":
     """What it would learn from; the network is not run."""
     from napari_uhrseg.engine.finetune import lesson
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     with LabelStore.open(request.store) as store:
         new, legend = request.start, store.legend
@@ -101,7 +101,7 @@ def train(
     from napari_uhrseg.engine.device import cpu_threads
     from napari_uhrseg.engine.finetune import fine_tune
     from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with LabelStore.open(request.store) as store, cpu_threads(free_threads()):
@@ -226,7 +226,7 @@ def stand(
 
 def _standing(path: Path, name: str, folder: Address | None) -> Standing:
     """Chunks labelled by this checkpoint, and by others, counted."""
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import file_hash
 
     if folder is None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from napari_uhrseg.types import Labels, Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 
 class Pyramid:
@@ -28,7 +28,7 @@ class Pyramid:
 
     def __init__(self, store: "LabelStore") -> None:
         """Reads the coarsest levels, where the store has not done so."""
-        from napari_uhrseg.io.labels import corrected_levels, shown_levels
+        from napari_uhrseg.io.labels.store import corrected_levels, shown_levels
 
         self.hole: Roi | None = None
         self.alone = False

@@ -283,7 +283,7 @@ def crs_name(wkt: str | None) -> str:
 
 def _open_any(where: Address) -> Image | Address:
     """The image there; of a label store its address."""
-    from napari_uhrseg.io.ome import is_store
+    from napari_uhrseg.io.labels.ome_metadata import is_store
 
     return where if is_store(where) else _open(where)
 

@@ -19,7 +19,7 @@ from napari_uhrseg.ui.overviews import fill
 
 if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 KEY = "uhrseg_image"  # in a layer's metadata: the image shown or labelled
 STORE = "uhrseg_store"  # likewise: the store of which it shows labels or confidence
@@ -254,7 +254,7 @@ class LabelsView(QObject):
 
     def _add_confidence(self) -> None:
         """The confidence under the labels, hidden; the layer chosen stays chosen."""
-        from napari_uhrseg.io.labels import confidence_levels
+        from napari_uhrseg.io.labels.store import confidence_levels
 
         layers = self._viewer.layers
         if not self.alive:

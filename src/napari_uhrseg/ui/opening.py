@@ -19,7 +19,7 @@ from napari_uhrseg.ui.newlabels import NewLabelsDialog
 from napari_uhrseg.ui.segment import SegmentPart
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 FOLLOW = 2000  # milliseconds between two looks at labels that others may write
 
@@ -112,7 +112,7 @@ class LabelsOpening(QObject):
 
 def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
     """A store, and the image it belongs to: one that is open, else from its file."""
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     store = LabelStore.open(path)
     info = store.info
@@ -140,7 +140,7 @@ def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
 
 
 def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore":
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     path = free_name(output) if output is not None and is_there(output) else output
     store = LabelStore.create(path, image, legend)

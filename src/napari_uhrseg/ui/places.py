@@ -20,7 +20,7 @@ from napari_uhrseg.ui.rows import push_button
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections import Corrections
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 MOST = 200  # places listed, the largest
 ROWS = 6  # seen without scrolling

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import SegmentEvent
     from napari_uhrseg.engine.plan import Plan
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 SHARES_EVERY = 1.0  # seconds between two counts of the class areas
@@ -114,7 +114,7 @@ def prepare(request: Request, kept: "LabelStore | None" = None) -> Prepared:
     StoreError
         Something lies at the output that is no label store of this image.
     """
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     if kept is not None and kept.temporary and is_there(kept.path):
         return _compared(request, kept)
@@ -224,7 +224,7 @@ def _with_shares(
 def _open_store(
     request: Request, checkpoint: "Checkpoint", kept: "LabelStore | None"
 ) -> "LabelStore":
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
     if kept is not None and is_there(kept.path):
         kept.take()

@@ -17,7 +17,7 @@ from napari_uhrseg.ui.view import Focus
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 
 WRITTEN = 1000  # ms after a pause begins; what was being written then is on the disk

@@ -18,7 +18,7 @@ from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.layers import STORE
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 STEPS = 1000
 SUFFIXES = {

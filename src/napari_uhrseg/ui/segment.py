@@ -23,7 +23,7 @@ from napari_uhrseg.ui.running import Running
 from napari_uhrseg.ui.settings import SettingsPart
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 PLANNING = "Planning…"
 PREPARING = "Preparing the run…"

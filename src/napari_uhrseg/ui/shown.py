@@ -7,7 +7,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_uhrseg.ui.layers import STORE
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 
 class ShownLabels(QObject):

@@ -261,7 +261,7 @@ class WorkArea(QObject):
 
     def _load(self, area: Area, alone: bool, strokes: int) -> "_Loaded":
         """On the writer's thread: what is shown there, and what without corrections."""
-        from napari_uhrseg.io.levels import merge, read, resolve
+        from napari_uhrseg.io.labels.pyramid import merge, read, resolve
 
         store, level = self._view.store, area.level
         key = area.slices

@@ -24,7 +24,7 @@ from napari_uhrseg.errors import ExportError
 from napari_uhrseg.types import Legend
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 URL = re.compile("[a-z][a-z0-9]+:")  # what is left of s3:// in a path
 Write = Callable[["LabelStore", Path, float], Iterator[float]]
@@ -179,7 +179,7 @@ def whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
     """What to know before taking labels away."""
-    from napari_uhrseg.io.runs import has_status
+    from napari_uhrseg.io.labels.chunk_status import has_status
 
     said = []
     states = store.state()

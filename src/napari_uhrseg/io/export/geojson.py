@@ -33,7 +33,7 @@ from napari_uhrseg.io.export.polygons import (
 )
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 LON_LAT = "GeoJSON (longitude, latitude)"
 PROJECTED = "GeoJSON (image's CRS)"

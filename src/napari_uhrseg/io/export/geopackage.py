@@ -17,7 +17,7 @@ from napari_uhrseg.io.export import exporter
 from napari_uhrseg.io.export.polygons import Shape, shapes, to_crs
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 PIXELS = 'LOCAL_CS["pixels of the image",UNIT["pixel",1]]'
 FIELDS = ("class", "class_id", "color", "pixels", "divided")

@@ -20,7 +20,7 @@ from napari_uhrseg.io.export.tiles import Tag, Tags, short, write_tiff
 from napari_uhrseg.types import Legend
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 # what a coarser level has as well: its kind of colour, the colours, nodata
 SHARED = {262, 284, 320, 42113}

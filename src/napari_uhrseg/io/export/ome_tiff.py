@@ -12,7 +12,7 @@ from napari_uhrseg.io.export.pyramids import shown_pyramid
 from napari_uhrseg.io.export.tiles import Tag, short, text, write_tiff
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 UNITS = {"micrometer": "µm", "metre": "m"}
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import exporter, shown_legend
 from napari_uhrseg.io.export.pyramids import Pyramid, shown_pyramid
-from napari_uhrseg.io.runs import CHUNK
+from napari_uhrseg.io.labels.chunk_status import CHUNK
 
 if TYPE_CHECKING:
     import zarr
 
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 UNITS = {"metre": "meter", "pixel": None}  # UDUNITS-2's names
 

@@ -24,7 +24,7 @@ from napari_uhrseg.io.strips import read_strips
 from napari_uhrseg.types import LabelClass, Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 BATCH = 50_000  # corners placed together
 LONG = 256.0  # pixels: longer sides get corners in between where they would bend

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.runs import CHUNK
+from napari_uhrseg.io.labels.chunk_status import CHUNK
+from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.types import Labels, Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.labels import LabelStore
+    from napari_uhrseg.io.labels.store import LabelStore
 
 SMALLEST = 512  # pixels a side, of the last level
 
@@ -54,10 +54,10 @@ def shown_pyramid(store: "LabelStore", count: int | None = None) -> Pyramid:
 
 def confidence_pyramid(store: "LabelStore") -> Pyramid:
     """The confidence: 1 to 255, 0 where there is no answer."""
-    from napari_uhrseg.io import levels
+    from napari_uhrseg.io.labels import pyramid
 
     def read(roi: Roi, level: int) -> Labels:
-        return levels.read(store.confidence[level], roi.slices)
+        return pyramid.read(store.confidence[level], roi.slices)
 
     return _extended(store, read, coarser_confidence, None)
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from napari_uhrseg.io.export.pyramids import Pyramid
-from napari_uhrseg.io.runs import CHUNK
+from napari_uhrseg.io.labels.chunk_status import CHUNK
 from napari_uhrseg.types import Labels, Roi
 
 TILE = 512  # pixels a side

@@ -23,12 +23,12 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, for_zarr, said, troubles
-from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.holding import seen_token
-from napari_uhrseg.io.levels import read
-from napari_uhrseg.io.runs import CHUNK, Status
+from napari_uhrseg.io.labels import chunk_status, ome_metadata
+from napari_uhrseg.io.labels.chunk_status import CHUNK, Status
+from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.write_lock import seen_token
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 
 
@@ -69,7 +69,7 @@ def owned_levels(roi: Roi, shape: tuple[int, int]) -> int:
     """On how many levels a block of whole chunks is whole chunks; at least 1."""
     whole = Roi(0, 0, *shape)
     count = 1
-    while count < len(ome.level_shapes(shape)):
+    while count < len(ome_metadata.level_shapes(shape)):
         if roi.align(CHUNK << count).intersect(whole) != roi:
             break
         count += 1
@@ -99,9 +99,11 @@ class OwnedChunks:
         self._parts: list[Part] = []
         try:
             root = zarr.open_group(for_zarr(path), mode="r+", zarr_format=3)
-            info = ome.StoreInfo.from_dict(root.attrs[ome.KEY]["image"])  # type: ignore[index,arg-type,call-overload]
+            info = ome_metadata.StoreInfo.from_dict(
+                root.attrs[ome_metadata.KEY]["image"]
+            )  # type: ignore[index,arg-type,call-overload]
             self.shape = info.shape
-            count = len(ome.level_shapes(info.shape))
+            count = len(ome_metadata.level_shapes(info.shape))
             self.confidence = [_array(root, f"{k}") for k in range(count)]
             self.prediction = [
                 _array(root, f"labels/prediction/{k}") for k in range(count)
@@ -123,7 +125,7 @@ class OwnedChunks:
 
     def pending(self, run: Run) -> Mask:
         """The chunks of the block, whatever the run."""
-        return runs.touched(self._own, self.shape)
+        return chunk_status.touched(self._own, self.shape)
 
     def write(self, block: Block, run_id: int, status: Status) -> None:
         """Put a block on disk, on all levels of which it is whole chunks.
@@ -137,7 +139,7 @@ class OwnedChunks:
         StoreError
             The disk is full or cannot be written.
         """
-        runs.chunks_of(block, self.shape)
+        chunk_status.chunks_of(block, self.shape)
         if not self._own.contains(block.roi):
             raise ValueError(f"{block.roi} is not owned: {self._own} is")
         if seen_token(self.path) != self._token:

@@ -12,18 +12,18 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, address, is_url, said, troubles
-from napari_uhrseg.io.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.holding import Holding, hand_out
-from napari_uhrseg.io.levels import (
+from napari_uhrseg.io.labels import chunk_status, ome_metadata
+from napari_uhrseg.io.labels.chunk_status import CHUNK, Status
+from napari_uhrseg.io.labels.disk_layout import check_there, create_tree, load_tree
+from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.labels.pyramid import (
     Coarsest,
     ShownLevel,
     write_levels,
 )
-from napari_uhrseg.io.owned import Part
-from napari_uhrseg.io.runs import CHUNK, Status
-from napari_uhrseg.io.tree import check_there, create_tree, load_tree
+from napari_uhrseg.io.labels.worker_store import Part
+from napari_uhrseg.io.labels.write_lock import Holding, hand_out
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
 
 __all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels",
@@ -120,7 +120,7 @@ class LabelStore:
 
     @classmethod
     def create(
-        cls, path: Address | str | None, image: ome.ImageLike, legend: Legend
+        cls, path: Address | str | None, image: ome_metadata.ImageLike, legend: Legend
     ) -> Self:
         """An empty store for an image, open for writing.
 
@@ -148,7 +148,7 @@ class LabelStore:
             store._folder, store.temporary = folder, True
             return store
         path = address(path).absolute()
-        create_tree(path, ome.StoreInfo.of(image), legend)
+        create_tree(path, ome_metadata.StoreInfo.of(image), legend)
         return cls(path, write=True)
 
     @classmethod
@@ -216,7 +216,7 @@ class LabelStore:
 
     # -- reading --------------------------------------------------------------
 
-    def state(self) -> runs.States:
+    def state(self) -> chunk_status.States:
         """Per chunk, uint32: the last run's id << 2 | code; 0 where none was.
 
         Codes: 1 done, 2 empty, 3 failed. A copy; read from disk anew where
@@ -341,8 +341,8 @@ class LabelStore:
 
         Those do not count that this very run had leave to replace when it began.
         """
-        known = runs.known(self.runs, run)
-        others = runs.others_in(self.state(), self.runs, run, self.shape)
+        known = chunk_status.known(self.runs, run)
+        others = chunk_status.others_in(self.state(), self.runs, run, self.shape)
         return tuple(r for r in others if known is None or r.id > known.id)
 
     def begun(self, run: Run, *, any_precision: bool) -> Run | None:
@@ -350,7 +350,7 @@ class LabelStore:
 
         ``any_precision``: or in its precision.
         """
-        return runs.begun(self.runs, run, any_precision)
+        return chunk_status.begun(self.runs, run, any_precision)
 
     def start_run(self, run: Run, *, replace: bool = False) -> Run:
         """Record a run, or find the earlier one that it continues.
@@ -375,7 +375,7 @@ class LabelStore:
         """
         with self._changing():
             others = self.check_run(run, replace=replace)
-            known = runs.known(self.runs, run)
+            known = chunk_status.known(self.runs, run)
             if known is not None and not others:
                 return known
             return self._record(run)
@@ -387,7 +387,7 @@ class LabelStore:
         whose region holds all of the chunk. Failed ones are pending again, so a
         single pass asks once, at its start.
         """
-        return runs.pending(self.state(), self.runs, run, self.shape)
+        return chunk_status.pending(self.state(), self.runs, run, self.shape)
 
     def _record(self, run: Run) -> Run:
         created = run.created or datetime.now(UTC).isoformat(timespec="seconds")
@@ -407,7 +407,7 @@ class LabelStore:
             )
         others = self.conflicts(run)
         if others and not replace:
-            raise runs.conflict(others, run)
+            raise chunk_status.conflict(others, run)
         return others
 
     # -- writing --------------------------------------------------------------
@@ -440,7 +440,7 @@ class LabelStore:
         there while the data is right: a process killed at any moment leaves
         chunks that are done, or pending.
         """
-        where = runs.chunks_of(block, self.shape)
+        where = chunk_status.chunks_of(block, self.shape)
         if not 1 <= run_id <= len(self.runs):
             raise ValueError(f"run {run_id} is not recorded in {self.path}")
         with self._changing():
@@ -450,7 +450,7 @@ class LabelStore:
                           coarser_confidence)  # fmt: skip
             top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
             self._coarsest.refresh(top)
-            self._mark(where, runs.encode(run_id, status))
+            self._mark(where, chunk_status.encode(run_id, status))
 
     def hand_out(self) -> str:
         """A token with which other processes may write chunks; see `io.owned`.
@@ -462,7 +462,7 @@ class LabelStore:
 
     def claim(self, roi: Roi) -> None:
         """Make a block's chunks pending, before another process writes them."""
-        where = runs.chunks_at(roi, self.shape)
+        where = chunk_status.chunks_at(roi, self.shape)
         with self._changing():
             if self._state[where].any():
                 self._mark(where, 0)
@@ -473,7 +473,7 @@ class LabelStore:
         The levels the owner left are brought in step, then the chunks are marked.
         Raises as `write` does.
         """
-        where = runs.chunks_at(part.roi, self.shape)
+        where = chunk_status.chunks_at(part.roi, self.shape)
         roi, last = part.roi.at_scale(2**part.level), len(self.prediction) - 1
         with self._changing():
             if part.level <= last:
@@ -482,7 +482,7 @@ class LabelStore:
                 write_levels(self.prediction[part.level :], roi, part.labels,
                              coarser_labels)  # fmt: skip
             self._coarsest.refresh(part.roi.at_scale(2**last))
-            self._mark(where, runs.encode(run_id, part.status))
+            self._mark(where, chunk_status.encode(run_id, part.status))
 
     def _mark(self, where: tuple[slice, slice], state: int) -> None:
         self._tree.states[where] = np.uint32(state)

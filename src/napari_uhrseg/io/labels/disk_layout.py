@@ -12,9 +12,10 @@ import zarr
 from upath import UPath
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io import ome, runs
 from napari_uhrseg.io.addresses import Address, for_zarr, is_url, said, troubles
-from napari_uhrseg.io.holding import revoke
+from napari_uhrseg.io.labels import chunk_status as runs
+from napari_uhrseg.io.labels import ome_metadata
+from napari_uhrseg.io.labels.write_lock import revoke
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
@@ -26,7 +27,7 @@ class Tree:
     """The arrays of a store, and what its root said when it was opened."""
 
     root: zarr.Group
-    info: ome.StoreInfo
+    info: ome_metadata.StoreInfo
     legend: Legend
     aliases: dict[int, int]
     runs: tuple[Run, ...]
@@ -40,19 +41,19 @@ class Tree:
     ) -> None:
         """Write runs and legend: one file, replaced whole."""
         dicts = tuple(r.to_dict() for r in records)
-        own = ome.own_attributes(self.info, legend, dicts, aliases)
-        self.root.update_attributes({ome.KEY: own})
+        own = ome_metadata.own_attributes(self.info, legend, dicts, aliases)
+        self.root.update_attributes({ome_metadata.KEY: own})
 
     def save_legend(self, legend: Legend, aliases: dict[int, int]) -> None:
         """Bring the legend in the image-label metadata in step with our own."""
-        for name in ome.LABELS:
+        for name in ome_metadata.LABELS:
             group = self.root[f"labels/{name}"]
-            wanted = ome.label_attributes(name, self.info, legend, aliases)
+            wanted = ome_metadata.label_attributes(name, self.info, legend, aliases)
             if group.attrs.get("ome") != wanted:
                 group.update_attributes({"ome": wanted})
 
 
-def create_tree(path: Address, info: ome.StoreInfo, legend: Legend) -> None:
+def create_tree(path: Address, info: ome_metadata.StoreInfo, legend: Legend) -> None:
     """Make an empty store, whole or not at all.
 
     Raises StoreError where there is something at the path, or it cannot be made.
@@ -81,20 +82,20 @@ def _exists(path: Address) -> StoreError:
     )
 
 
-def _make(path: Path, info: ome.StoreInfo, legend: Legend) -> None:
+def _make(path: Path, info: ome_metadata.StoreInfo, legend: Legend) -> None:
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        ome.write_tree(building, info, legend)
+        ome_metadata.write_tree(building, info, legend)
         building.rename(path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _upload(path: UPath, info: ome.StoreInfo, legend: Legend) -> None:
+def _upload(path: UPath, info: ome_metadata.StoreInfo, legend: Legend) -> None:
     """The root's metadata comes last, and only where there is none: it is the store."""
     with tempfile.TemporaryDirectory(prefix="napari-uhrseg-") as folder:
         made = Path(folder) / "store"
-        ome.write_tree(made, info, legend)
+        ome_metadata.write_tree(made, info, legend)
         files = {str(f.relative_to(made)): f.read_bytes()
                  for f in made.rglob("*.json")}  # fmt: skip
     root = files.pop("zarr.json")
@@ -127,16 +128,16 @@ def load_tree(path: Address, *, write: bool) -> Tree:
         root = zarr.open_group(
             for_zarr(path), mode="r+" if write else "r", zarr_format=3
         )
-        own: Any = root.attrs.get(ome.KEY)
+        own: Any = root.attrs.get(ome_metadata.KEY)
         if own is None:
             raise StoreError(
                 f"{path} is not a label store of napari-uhrseg.",
                 "Choose the folder of a label store.",
             )
-        if own["format_version"] != ome.FORMAT_VERSION:
+        if own["format_version"] != ome_metadata.FORMAT_VERSION:
             raise StoreError(
                 f"{path} has format version {own['format_version']}; this program "
-                f"reads {ome.FORMAT_VERSION}.",
+                f"reads {ome_metadata.FORMAT_VERSION}.",
                 "Update napari-uhrseg.",
             )
         tree = _checked(root, own)
@@ -160,11 +161,11 @@ def load_tree(path: Address, *, write: bool) -> Tree:
 
 
 def _checked(root: zarr.Group, own: dict[str, Any]) -> Tree:
-    info = ome.StoreInfo.from_dict(own["image"])
+    info = ome_metadata.StoreInfo.from_dict(own["image"])
     tree = Tree(
         root,
         info,
-        ome.legend_of(own["legend"]),
+        ome_metadata.legend_of(own["legend"]),
         {int(k): int(v) for k, v in own.get("aliases", {}).items()},
         tuple(Run.from_dict(r) for r in own["runs"]),
         _levels(root, "", info),
@@ -181,8 +182,8 @@ def _checked(root: zarr.Group, own: dict[str, Any]) -> Tree:
     return tree
 
 
-def _levels(root: zarr.Group, prefix: str, info: ome.StoreInfo) -> Levels:
-    shapes = ome.level_shapes(info.shape)
+def _levels(root: zarr.Group, prefix: str, info: ome_metadata.StoreInfo) -> Levels:
+    shapes = ome_metadata.level_shapes(info.shape)
     return tuple(
         _array(root, f"{prefix}{k}", shape, np.uint8) for k, shape in enumerate(shapes)
     )
@@ -216,7 +217,7 @@ def open_corrections(path: Address, shape: tuple[int, int], *, write: bool) -> L
                 left.unlink(missing_ok=True)
         return tuple(
             _array(group, str(k), size, np.uint8)
-            for k, size in enumerate(ome.level_shapes(shape))
+            for k, size in enumerate(ome_metadata.level_shapes(shape))
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(

@@ -14,7 +14,7 @@ import filelock
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.addresses import Address, said, troubles
-from napari_uhrseg.io.lease import Held, Lease
+from napari_uhrseg.io.labels.object_store_lock import Held, Lease
 
 TOKEN = ".writer"
 
