@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.plan import make_plan as plan
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.areas import areas
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.export import export
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "Corrections": "io.corrections",
+    "Corrections": "io.corrections.corrections",
     "FineTuneSettings": "types",
     "Image": "io.image.image",
     "LabelStore": "io.labels.store",

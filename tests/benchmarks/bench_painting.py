@@ -45,7 +45,7 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 
 def _measure(viewer: Any, path: Path) -> Table:
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.samples.world import CLASSES, virtual_levels
     from napari_uhrseg.types import Legend

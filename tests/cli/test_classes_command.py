@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi

@@ -154,7 +154,7 @@ def test_a_large_undo_that_is_stopped_is_not_made(store, monkeypatch):
     import os
     import signal
 
-    from napari_uhrseg.io import corrections
+    from napari_uhrseg.io.corrections import corrections
 
     monkeypatch.setattr(corrections, "PART", 64)
     correct(store, "--confirm", "0,0,300,400")

@@ -30,7 +30,7 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import ClusterError, StoreError
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels import object_store_lock
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image

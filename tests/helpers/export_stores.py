@@ -3,7 +3,7 @@
 import numpy as np
 
 from helpers.label_stores import RUN, FakeImage, chunk_block
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.chunk_status import chunk_grid
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi, Stroke

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Roi, Stroke
 
 

@@ -6,7 +6,7 @@ from threading import Event
 from helpers.canvas import make_image, make_store
 from helpers.finetune_panel import paint
 from napari_uhrseg.engine.events import Compared
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui import finetune_drafts as drafts
 from napari_uhrseg.ui.layers import add_image

@@ -10,7 +10,7 @@ from ome_zarr_models import open_ome_zarr
 from helpers.label_stores import LEGEND, RUN, FakeImage, chunk_block
 from napari_uhrseg.engine.segment import class_map
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
 from napari_uhrseg.types import LabelClass, Legend, Roi
 

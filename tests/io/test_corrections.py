@@ -7,7 +7,7 @@ import pytest
 
 from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
 from napari_uhrseg.types import Polygon, Roi, Stroke
 
@@ -236,7 +236,7 @@ def test_reverting_a_place_leaves_others_in_its_box(store, corrections):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.io.corrections.PART", 512)
+    monkeypatch.setattr("napari_uhrseg.io.corrections.corrections.PART", 512)
 
 
 def filled_over(corrections):
@@ -306,8 +306,10 @@ def test_what_was_closed_is_opened_without_doing_anything_again(store, monkeypat
         for number in range(40):
             first.apply(stroke(30 * number, 0, 20, 20, 1 + number % 2))
         kept = first.counts(), first.places(), first.version
-    monkeypatch.setattr("napari_uhrseg.io.corrections.write_levels", None)
-    monkeypatch.setattr("napari_uhrseg.io.occupancy.Occupancy.counted", None)
+    monkeypatch.setattr("napari_uhrseg.io.corrections.corrections.write_levels", None)
+    monkeypatch.setattr(
+        "napari_uhrseg.io.corrections.correction_counts.Occupancy.counted", None
+    )
     with Corrections.open(store) as again:
         assert (again.counts(), again.places(), again.version) == kept
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 
@@ -21,7 +21,7 @@ SETUP = """
 import os, signal, sys, time
 import numpy as np
 from napari_uhrseg.io import corrections
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, Stroke
 store = LabelStore.open(sys.argv[1])

@@ -23,15 +23,15 @@ from hypothesis.stateful import (
 
 from helpers.label_stores import RUN, FakeImage
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io import corrections as module
-from napari_uhrseg.io import journal, occupancy
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections import correction_counts, journal
+from napari_uhrseg.io.corrections import corrections as module
+from napari_uhrseg.io.corrections.corrections import Corrections
+from napari_uhrseg.io.corrections.mask_import import MaskReader
+from napari_uhrseg.io.corrections.rasterize import inside
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels import ome_metadata
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
-from napari_uhrseg.io.masks import MaskReader
-from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi, Stroke
 
 SHAPE = (150, 131)
@@ -76,7 +76,7 @@ class Painting(RuleBasedStateMachine):
             patch.object(module, "PART", 64),
             patch.object(module, "SNAPSHOT_EVERY", 3),
             patch.object(journal, "SEGMENT", 3000),
-            patch.object(occupancy, "SMALLEST", 16),
+            patch.object(correction_counts, "SMALLEST", 16),
         ]
         for each in self.patches:
             each.start()

@@ -8,9 +8,9 @@ import pytest
 
 from helpers.label_stores import LEGEND, FakeImage, assert_in_step
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io import corrections as module
-from napari_uhrseg.io import journal
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections import corrections as module
+from napari_uhrseg.io.corrections import journal
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, Stroke
 

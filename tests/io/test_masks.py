@@ -7,9 +7,9 @@ from PIL import Image as Pillow
 
 from helpers.label_stores import LEGEND, FakeImage
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
+from napari_uhrseg.io.corrections.mask_import import MaskReader
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.io.masks import MaskReader
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 SHAPE = (600, 500)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.geojson import read_polygons
+from napari_uhrseg.io.corrections.geojson_import import read_polygons
+from napari_uhrseg.io.corrections.rasterize import inside
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Polygon, Roi
 
 SQUARE = [[10, 20], [110, 20], [110, 80], [10, 80], [10, 20]]

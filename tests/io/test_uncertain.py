@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from helpers.label_stores import LEGEND, RUN, FakeImage
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
+from napari_uhrseg.io.corrections.uncertain_regions import uncertain_places
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.io.uncertain import uncertain_places
 from napari_uhrseg.types import Block, Roi
 
 SHAPE = (4096, 3072)

@@ -15,7 +15,7 @@ import zarr
 from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from helpers.s3_server import s3_server
 from napari_uhrseg.errors import OpenError, StoreError
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.labels import object_store_lock
 from napari_uhrseg.io.labels.store import LabelStore

@@ -21,7 +21,7 @@ from helpers.correction_story import (
     until,
 )
 from helpers.processes import python_process
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.rows import Fold

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QColorDialog, QInputDialog
 
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
 from napari_uhrseg.ui.layers import add_image
@@ -405,7 +405,7 @@ def test_legend_is_what_the_store_says(desk, path):
 
 
 def test_a_large_undo_shows_progress_and_stopped_puts_back(desk, path, monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.io.corrections.PART", 512)
+    monkeypatch.setattr("napari_uhrseg.io.corrections.corrections.PART", 512)
     desk.open(path)
     with Corrections.open(desk.store) as other:
         for _ in other.fill(Roi(0, 0, 1500, 1300), 2):

@@ -8,7 +8,7 @@ from napari.layers import Labels
 
 from helpers.canvas import Mouse, look_at
 from helpers.wait import wait_for_end
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 

@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from helpers.two_images import WAIT, correct, leave_draft
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui import finetune_work
 

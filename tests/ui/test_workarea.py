@@ -5,7 +5,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
-from napari_uhrseg.io.corrections import Corrections
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.layers import LabelsView, add_image

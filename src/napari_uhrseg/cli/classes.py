@@ -142,7 +142,7 @@ def there_are(legend: Legend) -> str:
 
 def _rows(store: "LabelStore") -> list[dict[str, Any]]:
     """What is known of each class, merged ones too; shares are estimates."""
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
 
     with Corrections.open(store, write=False) as corrections:
         counts = corrections.counts()

@@ -17,7 +17,7 @@ from napari_uhrseg.errors import OpenError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
 
     Watched = Callable[[Iterator[Any]], Iterator[Any]]
 
@@ -86,7 +86,7 @@ def correct(
 
 
 def _from_file(store: str, file: Path, class_name: str | None, json: bool) -> None:
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
     with (
@@ -115,7 +115,7 @@ def _polygons(
     json: bool,
 ) -> dict[str, int]:
     """Fill them; names that are of no class, and of how many polygons."""
-    from napari_uhrseg.io.geojson import read_polygons
+    from napari_uhrseg.io.corrections.geojson_import import read_polygons
 
     legend = corrections.store.legend
     otherwise = None if class_name is None else legend.named(class_name)
@@ -142,7 +142,7 @@ def _mask(
     corrections: "Corrections", path: Path, watched: "Watched", json: bool
 ) -> dict[str, int]:
     """Import it; values that are of no class, and of how many pixels."""
-    from napari_uhrseg.io.masks import MaskReader
+    from napari_uhrseg.io.corrections.mask_import import MaskReader
 
     legend = corrections.store.legend
     mask = MaskReader.open(path, corrections.store)

@@ -13,7 +13,7 @@ from napari_uhrseg.cli.options import parse_roi
 from napari_uhrseg.types import Legend, Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Way
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Region
 
@@ -23,7 +23,7 @@ LONG = 20  # places that a table shows
 
 def show_corrections(store: str, json: bool) -> None:
     """Corrected pixels by class, and the places; nothing is changed."""
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
     with (
@@ -60,7 +60,7 @@ def show_corrections(store: str, json: bool) -> None:
 
 def change_regions(store: str, act: Act, where: str, json: bool) -> None:
     """Confirm or revert a rectangle, or the polygons of a file."""
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
     with (
@@ -82,7 +82,7 @@ def change_regions(store: str, act: Act, where: str, json: bool) -> None:
 
 def turn_back(store: str, way: "Way", json: bool) -> None:
     """Undo or redo the last change, of whichever session; whole, or not at all."""
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
     with (
@@ -118,7 +118,7 @@ def _regions(where: str, store: "LabelStore") -> "list[Region]":
     """A rectangle written out, else the polygons of a GeoJSON file."""
     if re.fullmatch(r"[-\d,\s]*", where):
         return [parse_roi(where)]
-    from napari_uhrseg.io.geojson import read_polygons
+    from napari_uhrseg.io.corrections.geojson_import import read_polygons
 
     return [polygon for polygon, _ in read_polygons(Path(where), store)]
 

@@ -130,7 +130,7 @@ def _regions(
     """What to count and what to call it: numbered, with the class it names."""
     if path is None:
         return [(None, "image")]
-    from napari_uhrseg.io.geojson import read_polygons
+    from napari_uhrseg.io.corrections.geojson_import import read_polygons
 
     found = read_polygons(path, store)
     return [

@@ -5,8 +5,8 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.corrections.rasterize import inside
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Mask, Region, Roi
 
 BRIGHT = 200  # 8-bit value that empty glass reaches in every channel

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.corrections.rasterize import inside
 from napari_uhrseg.io.export import shown_legend
 from napari_uhrseg.io.ground import Ground, Unit, ground
-from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.io.strips import Numbers, Strip, follow_objects, read_strips
 from napari_uhrseg.types import LabelClass, Labels, Mask, Polygon, Region, Roi
 

@@ -7,7 +7,7 @@ from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.writer import Writer
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
 
     Act = Callable[[Corrections], None]
 
@@ -34,7 +34,7 @@ class Access:
 
         Neither is called where the view is left before they are open.
         """
-        from napari_uhrseg.io.corrections import Corrections
+        from napari_uhrseg.io.corrections.corrections import Corrections
 
         if view.corrections is not None:
             act(view.corrections)

@@ -220,7 +220,7 @@ class AreasPart(QWidget):
 
     def bring_regions(self, path: Path) -> None:
         """Show a file's polygons as a Shapes layer and count by them."""
-        from napari_uhrseg.io.geojson import read_polygons
+        from napari_uhrseg.io.corrections.geojson_import import read_polygons
 
         store = self._shown.store
         if store is not None:

@@ -24,8 +24,8 @@ from napari_uhrseg.ui.legend import swatch
 from napari_uhrseg.ui.rows import combo, note
 
 if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections.mask_import import MaskClass, MaskReader
     from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.io.masks import MaskClass, MaskReader
 
 SKIP = "– leave out –"
 POLYGONS = "Polygons (*.geojson *.json)"
@@ -217,7 +217,7 @@ class Bringing(QObject):
 
 
 def _polygons(path: Path, store: "LabelStore") -> list[tuple[Polygon, str | None]]:
-    from napari_uhrseg.io.geojson import read_polygons
+    from napari_uhrseg.io.corrections.geojson_import import read_polygons
 
     return read_polygons(path, store)
 
@@ -226,7 +226,7 @@ def _scanned(
     path: Path, store: "LabelStore"
 ) -> Generator[float, None, "tuple[MaskReader, tuple[MaskClass, ...]]"]:
     """Yields the share read; returns the mask and what its values may be."""
-    from napari_uhrseg.io.masks import MaskReader
+    from napari_uhrseg.io.corrections.mask_import import MaskReader
 
     mask = MaskReader.open(path, store)
     yield from mask.scan()

@@ -23,7 +23,7 @@ from napari_uhrseg.ui.writer import Writer, turn_back
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_uhrseg.io.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Way
 
 NO_LABELS = (
     "There are no labels to correct. Segment an image or open labels; Correct begins "
@@ -348,7 +348,7 @@ class CorrectPart(QWidget):
     # -- looking ------------------------------------------------------------------
 
     def _next(self) -> None:
-        from napari_uhrseg.io.uncertain import uncertain_places
+        from napari_uhrseg.io.corrections.uncertain_regions import uncertain_places
 
         view = self._view
         if view is None:

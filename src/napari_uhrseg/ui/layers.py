@@ -18,7 +18,7 @@ from napari_uhrseg.ui.hole import Pyramid
 from napari_uhrseg.ui.overviews import fill
 
 if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
 KEY = "uhrseg_image"  # in a layer's metadata: the image shown or labelled

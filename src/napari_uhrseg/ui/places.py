@@ -19,7 +19,7 @@ from napari_uhrseg.ui.legend import swatch
 from napari_uhrseg.ui.rows import push_button
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
 MOST = 200  # places listed, the largest
@@ -38,7 +38,7 @@ class Tally:
 
 def tally(store: "LabelStore", corrections: "Corrections | None") -> Tally:
     """Count; off the Qt thread. Corrections that are not open are looked at only."""
-    from napari_uhrseg.io.corrections import Corrections
+    from napari_uhrseg.io.corrections.corrections import Corrections
 
     if corrections is None:
         with Corrections.open(store, write=False) as read:

@@ -21,7 +21,7 @@ from napari_uhrseg.ui.view import view_rectangle
 from napari_uhrseg.ui.writer import Writer, turn_back
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Way
 
 BRUSH = 20  # pixels
 FILLED = (

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_uhrseg.ui.jobs import report
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Way
     from napari_uhrseg.types import Roi
 
 SHORT = 8  # parts of a change, some 50 ms each, that are taken back at once

@@ -15,15 +15,15 @@ import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.addresses import is_url
-from napari_uhrseg.io.journal import Entry, Journal, Part, Step
+from napari_uhrseg.io.corrections.correction_counts import Occupancy
+from napari_uhrseg.io.corrections.journal import Entry, Journal, Part, Step
+from napari_uhrseg.io.corrections.mask_import import MaskReader
+from napari_uhrseg.io.corrections.rasterize import inside
 from napari_uhrseg.io.labels.disk_layout import CORRECTION, open_corrections
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import read, write_levels
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.write_lock import Holding
-from napari_uhrseg.io.masks import MaskReader
-from napari_uhrseg.io.occupancy import Occupancy
-from napari_uhrseg.io.polygons import inside
 from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
 
 PART = 2048  # level-0 pixels a side of what is written at once
