@@ -7,8 +7,8 @@ import numpy as np
 import shapely
 
 from helpers.label_stores import LEGEND
-from napari_uhrseg.io.outlines import trace
-from napari_uhrseg.io.rings import Outline
+from napari_uhrseg.io.vectorize.rings import Outline
+from napari_uhrseg.io.vectorize.trace import trace
 from napari_uhrseg.types import Roi
 
 

@@ -13,10 +13,10 @@ from skimage.measure import label, regionprops
 
 from helpers.export_stores import LEGEND, UTM32, image, make_store, truth
 from helpers.label_stores import FakeImage
-from napari_uhrseg.io import strips
 from napari_uhrseg.io.areas import areas, estimated_areas, to_csv
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.io.strips import follow_objects
+from napari_uhrseg.io.vectorize import label_strips
+from napari_uhrseg.io.vectorize.label_strips import follow_objects
 from napari_uhrseg.types import Polygon, Roi
 
 
@@ -93,9 +93,9 @@ def test_objects_are_followed_from_strip_to_strip(labels, height):
 
 def test_narrow_strips_count_the_same(slide, monkeypatch):
     usual = counted(slide)
-    monkeypatch.setattr(strips, "HELD", 1)
-    monkeypatch.setattr(strips, "STRIP", 1)
-    monkeypatch.setattr(strips, "COLUMNS", 100)
+    monkeypatch.setattr(label_strips, "HELD", 1)
+    monkeypatch.setattr(label_strips, "STRIP", 1)
+    monkeypatch.setattr(label_strips, "COLUMNS", 100)
     assert counted(slide) == usual
 
 

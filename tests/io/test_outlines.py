@@ -53,7 +53,7 @@ def test_outlines_do_not_depend_on_the_strips(labels, heights):
 @given(MAPS, HEIGHTS, st.integers(0, 40))
 def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_uhrseg.io.outlines.LARGEST", most)
+        patch.setattr("napari_uhrseg.io.vectorize.trace.LARGEST", most)
         found = outlines(labels, heights)
     assert_same_map(labels, found)
     # at most what it may have, a strip's corners, and those where it was ended
@@ -74,7 +74,7 @@ def test_a_divided_object_and_its_neighbours_are_simplified_alike():
     y, x = np.mgrid[:400, :200]
     labels = np.where(x < 100 + 12 * np.sin(y / 9), 1, 2).astype(np.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_uhrseg.io.outlines.LARGEST", 40)
+        patch.setattr("napari_uhrseg.io.vectorize.trace.LARGEST", 40)
         found = outlines(labels, [50])
     assert [o.divided for o in found] == [True] * 16
     shapes = [shapely.Polygon(simplified(o, 2.0)[0]) for o in found]

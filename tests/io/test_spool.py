@@ -11,12 +11,12 @@ from shapely.geometry import shape
 
 from helpers.outlines import GeneratedLabels, outlines, polygon
 from helpers.processes import run_python
-from napari_uhrseg.io import outlines as outlines_module
-from napari_uhrseg.io import spool, strips
 from napari_uhrseg.io.export import format_named
-from napari_uhrseg.io.outlines import trace
-from napari_uhrseg.io.rings import Outline
-from napari_uhrseg.io.spool import Rows, Spool
+from napari_uhrseg.io.vectorize import label_strips, spill
+from napari_uhrseg.io.vectorize import trace as outlines_module
+from napari_uhrseg.io.vectorize.rings import Outline
+from napari_uhrseg.io.vectorize.spill import Rows, Spool
+from napari_uhrseg.io.vectorize.trace import trace
 from napari_uhrseg.types import Roi
 
 MB = 1 << 20
@@ -43,7 +43,7 @@ def peak_of(height: int) -> tuple[int, int]:
 
 
 def test_memory_does_not_grow_with_the_holes_of_a_background(monkeypatch):
-    monkeypatch.setattr(spool, "HELD", MB // 32)
+    monkeypatch.setattr(spill, "HELD", MB // 32)
     (small, few), (large, many) = peak_of(128), peak_of(512)
     assert many > 3.9 * few > 7_000
     # held, what came more would be 1 MB: 12 bytes a corner, and an array a hole
@@ -55,8 +55,8 @@ def test_rings_come_back_from_disk_as_they_were(monkeypatch):
     labels = rng.integers(1, 4, (60, 50), np.uint8).repeat(3, 0).repeat(2, 1)
     labels[::7] = 1
     expected = {(o.class_id, polygon(o).normalize().wkb) for o in outlines(labels, [9])}
-    monkeypatch.setattr(spool, "HELD", 0)  # everything goes to disk, strip by strip
-    monkeypatch.setattr(spool, "READ", 3)
+    monkeypatch.setattr(spill, "HELD", 0)  # everything goes to disk, strip by strip
+    monkeypatch.setattr(spill, "READ", 3)
     found = set()
     for one in trace((Roi(y, 0, 9, 100), labels[y : y + 9])
                      for y in range(0, 180, 9)):  # fmt: skip
@@ -66,7 +66,7 @@ def test_rings_come_back_from_disk_as_they_were(monkeypatch):
 
 
 def test_rows_keep_their_order_from_both_ends(monkeypatch):
-    monkeypatch.setattr(spool, "HELD", 0)
+    monkeypatch.setattr(spill, "HELD", 0)
     held = Spool()
 
     def table(*values: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_rows_keep_their_order_from_both_ends(monkeypatch):
 def test_what_winds_through_the_image_is_divided(tmp_path, monkeypatch):
     """All that is written is the image again, its holes too, and no piece is large."""
     monkeypatch.setattr(outlines_module, "LARGEST", 300)
-    monkeypatch.setattr(strips, "STRIP", 1)  # 16 rows each
+    monkeypatch.setattr(label_strips, "STRIP", 1)  # 16 rows each
     store = GeneratedLabels(500, 128)
     truth = store.shown(Roi(0, 0, *store.shape))
     list(format_named("geopackage").write(store, tmp_path / "a.gpkg", 0.0))

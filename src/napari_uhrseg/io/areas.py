@@ -13,7 +13,12 @@ import numpy.typing as npt
 from napari_uhrseg.io.corrections.rasterize import inside
 from napari_uhrseg.io.export import shown_legend
 from napari_uhrseg.io.ground import Ground, Unit, ground
-from napari_uhrseg.io.strips import Numbers, Strip, follow_objects, read_strips
+from napari_uhrseg.io.vectorize.label_strips import (
+    Numbers,
+    Strip,
+    follow_objects,
+    read_strips,
+)
 from napari_uhrseg.types import LabelClass, Labels, Mask, Polygon, Region, Roi
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.outlines import trace
-from napari_uhrseg.io.rings import Outline, Ring
-from napari_uhrseg.io.strips import read_strips
+from napari_uhrseg.io.vectorize.label_strips import read_strips
+from napari_uhrseg.io.vectorize.rings import Outline, Ring
+from napari_uhrseg.io.vectorize.trace import trace
 from napari_uhrseg.types import LabelClass, Roi
 
 if TYPE_CHECKING:

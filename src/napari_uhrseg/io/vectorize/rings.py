@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.spool import Rows, Spool
+from napari_uhrseg.io.vectorize.spill import Rows, Spool
 
 Ring = npt.NDArray[np.int32]
 

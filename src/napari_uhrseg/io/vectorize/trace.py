@@ -27,9 +27,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.rings import Holes, Outline, Ring
-from napari_uhrseg.io.spool import Rows, Spool
-from napari_uhrseg.io.strips import Follower, Numbers, Strip
+from napari_uhrseg.io.vectorize.label_strips import Follower, Numbers, Strip
+from napari_uhrseg.io.vectorize.rings import Holes, Outline, Ring
+from napari_uhrseg.io.vectorize.spill import Rows, Spool
 from napari_uhrseg.types import Labels, Roi
 
 LARGEST = 1_000_000  # corners of an object that is not divided
