@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.finetune import fine_tune
     from napari_uhrseg.engine.plan import make_plan as plan
     from napari_uhrseg.engine.segment import segment
-    from napari_uhrseg.io.areas import areas
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.export import export
+    from napari_uhrseg.io.export.class_areas import areas
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image
@@ -41,7 +41,7 @@ _HOMES = {
     "Roi": "types",
     "SegmentSettings": "types",
     "Stroke": "types",
-    "areas": "io.areas",
+    "areas": "io.export.class_areas",
     "export": "io.export",
     "fine_tune": "engine.finetune",
     "load_checkpoint": "models.checkpoint",

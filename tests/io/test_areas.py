@@ -13,7 +13,7 @@ from skimage.measure import label, regionprops
 
 from helpers.export_stores import LEGEND, UTM32, image, make_store, truth
 from helpers.label_stores import FakeImage
-from napari_uhrseg.io.areas import areas, estimated_areas, to_csv
+from napari_uhrseg.io.export.class_areas import areas, estimated_areas, to_csv
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.vectorize import label_strips
 from napari_uhrseg.io.vectorize.label_strips import follow_objects

@@ -226,16 +226,16 @@ def test_a_target_that_exists_is_asked_about(
 def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
     import time
 
-    from napari_uhrseg.io.export import pyramids
+    from napari_uhrseg.io.export import label_pyramid
 
-    real = pyramids.Pyramid.squares
+    real = label_pyramid.Pyramid.squares
 
     def slow(self, level):
         for square in real(self, level):
             time.sleep(0.3)
             yield square
 
-    monkeypatch.setattr(pyramids.Pyramid, "squares", slow)
+    monkeypatch.setattr(label_pyramid.Pyramid, "squares", slow)
     part = panel.export
     choose(part, "ome-tiff", qtbot)
     part.start.click()

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import err, json_line, out
 from napari_uhrseg.errors import OpenError, StoreError
-from napari_uhrseg.io.addresses import Address, address, said
+from napari_uhrseg.io.paths import Address, address, said
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from napari_uhrseg.cli.options import JsonOption
 from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.areas import AreaTable
+    from napari_uhrseg.io.export.class_areas import AreaTable
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Region
 
@@ -97,8 +97,8 @@ def areas(
     In m² and ha, or µm² and mm², by the image's pixel size; on the ellipsoid where
     its coordinates are degrees.
     """
-    from napari_uhrseg.io.areas import areas, to_csv
     from napari_uhrseg.io.export import whole
+    from napari_uhrseg.io.export.class_areas import areas, to_csv
     from napari_uhrseg.io.labels.store import LabelStore
 
     tables: list[AreaTable] = []

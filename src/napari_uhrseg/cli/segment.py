@@ -34,7 +34,7 @@ from napari_uhrseg.cli.options import (
 )
 from napari_uhrseg.cli.where import engine
 from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
-from napari_uhrseg.io.addresses import (
+from napari_uhrseg.io.paths import (
     Address,
     address,
     is_there,

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import SegmentEvent
     from napari_uhrseg.engine.plan import Plan
-    from napari_uhrseg.io.addresses import Address
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
+    from napari_uhrseg.io.paths import Address
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 

@@ -33,11 +33,11 @@ from napari_uhrseg.engine.job import Work
 from napari_uhrseg.engine.plan import Plan, make_plan, with_estimate
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ClusterError, ReadError
-from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.worker_store import OwnedChunks, Part, Revoked
 from napari_uhrseg.io.labels.write_lock import seen_token
 from napari_uhrseg.io.open import open_image
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.io.readers import is_zarr
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Legend, Roi, SegmentSettings

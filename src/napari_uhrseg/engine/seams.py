@@ -24,7 +24,7 @@ from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.logits import Maps
 from napari_uhrseg.engine.merge import finished
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import Address, remove, said, troubles
+from napari_uhrseg.io.paths import Address, remove, said, troubles
 from napari_uhrseg.types import Labels, Roi
 
 Half = npt.NDArray[np.float16]

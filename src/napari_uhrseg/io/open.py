@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.addresses import Address, address
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pyramid_builder import attach_levels
+from napari_uhrseg.io.paths import Address, address
 from napari_uhrseg.io.readers import read_any
 
 

@@ -29,7 +29,7 @@ from napari_uhrseg.ui.view import drawn_regions, view_rectangle
 from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.areas import AreaTable, ClassArea
+    from napari_uhrseg.io.export.class_areas import AreaTable, ClassArea
     from napari_uhrseg.io.labels.store import LabelStore
 
 REGIONS = "uhrseg_regions"  # in a Shapes layer's metadata: with holes and names
@@ -200,8 +200,8 @@ class AreasPart(QWidget):
         self._count()
 
     def _write(self, path: Path) -> None:
-        from napari_uhrseg.io.areas import to_csv
         from napari_uhrseg.io.export import whole
+        from napari_uhrseg.io.export.class_areas import to_csv
 
         try:
             with whole(path.absolute(), overwrite=True) as building:
@@ -317,7 +317,7 @@ def _key(place: Place) -> object:
 
 def _estimate(place: Place, seen: object) -> Any:
     """The key and the tables, where the key is not the one seen."""
-    from napari_uhrseg.io.areas import estimated_areas
+    from napari_uhrseg.io.export.class_areas import estimated_areas
 
     key = _key(place)
     if key == seen:
@@ -328,7 +328,7 @@ def _estimate(place: Place, seen: object) -> Any:
 
 def _count(place: Place) -> Generator[float, None, Any]:
     """What is done of all regions, then the key and the tables."""
-    from napari_uhrseg.io.areas import areas
+    from napari_uhrseg.io.export.class_areas import areas
 
     key, tables = _key(place), []
     store, regions = place

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from napari_uhrseg.io.addresses import Address, is_there
+from napari_uhrseg.io.paths import Address, is_there
 
 CHECKPOINT = ".safetensors"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMenu, QVBoxLayout, QWidget
 
-from napari_uhrseg.io.addresses import Address
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui import finetune_work as work
 from napari_uhrseg.ui.jobs import Jobs

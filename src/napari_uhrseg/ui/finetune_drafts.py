@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.events import Compared
-from napari_uhrseg.io.addresses import Address
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.ui.finetune_work import NewModel
 
 FOLDER = ".finetune"  # in the store of the labels

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.utils.notifications import show_warning
 
-from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
 from napari_uhrseg.ui.dialogs import folder_of, free_name
 from napari_uhrseg.ui.loading import load_torch

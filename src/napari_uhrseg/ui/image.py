@@ -15,10 +15,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.addresses import Address, address
 from napari_uhrseg.io.image.from_array import image_from_layer
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
+from napari_uhrseg.io.paths import Address, address
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import (
     KEY,

@@ -7,9 +7,9 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.addresses import Address, is_there, is_url
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
+from napari_uhrseg.io.paths import Address, is_there, is_url
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.dialogs import free_name
 from napari_uhrseg.ui.image import ImagePart

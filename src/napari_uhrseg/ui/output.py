@@ -13,8 +13,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.errors import OpenError, PlanError
-from napari_uhrseg.io.addresses import Address, address, is_url
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.paths import Address, address, is_url
 from napari_uhrseg.types import Region
 from napari_uhrseg.ui.dialogs import folder_of
 from napari_uhrseg.ui.rows import add_row, form_of, narrow, note, on_edited, push_button

@@ -49,8 +49,8 @@ def _given_to_panel(path: str) -> bool:
     viewer = napari.current_viewer()
     if viewer is None or not path.rstrip("/").endswith(".zarr"):
         return False
-    from napari_uhrseg.io.addresses import address
     from napari_uhrseg.io.labels.ome_metadata import is_store
+    from napari_uhrseg.io.paths import address
     from napari_uhrseg.ui.docking import docked_panel
 
     where = address(path)

@@ -11,8 +11,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import Address, is_there
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.paths import Address, is_there
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 if TYPE_CHECKING:

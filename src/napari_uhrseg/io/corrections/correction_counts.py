@@ -10,8 +10,8 @@ import numpy.typing as npt
 import zarr
 
 from napari_uhrseg.atomic import replacing
-from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Labels, Place, Roi
 
 CELLS = 512  # cells a side at most

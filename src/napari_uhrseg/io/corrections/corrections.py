@@ -14,7 +14,6 @@ from typing import Literal, Self
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import is_url
 from napari_uhrseg.io.corrections.correction_counts import Occupancy
 from napari_uhrseg.io.corrections.journal import Entry, Journal, Part, Step
 from napari_uhrseg.io.corrections.mask_import import MaskReader
@@ -24,6 +23,7 @@ from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import read, write_levels
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.write_lock import Holding
+from napari_uhrseg.io.paths import is_url
 from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
 
 PART = 2048  # level-0 pixels a side of what is written at once

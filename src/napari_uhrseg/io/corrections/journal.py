@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import imagecodecs
 import numpy as np
 
-from napari_uhrseg.io.addresses import Address
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Labels, Mask, Roi
 
 LIMIT = 64 * 2**20

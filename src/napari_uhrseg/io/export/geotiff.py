@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_uhrseg.io.export import exporter, shown_legend
-from napari_uhrseg.io.export.pyramids import confidence_pyramid, shown_pyramid
-from napari_uhrseg.io.export.tiles import Tag, Tags, short, write_tiff
+from napari_uhrseg.io.export.label_pyramid import confidence_pyramid, shown_pyramid
+from napari_uhrseg.io.export.tiff_writer import Tag, Tags, short, write_tiff
 from napari_uhrseg.types import Legend
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_uhrseg.io.export import exporter, shown_legend
-from napari_uhrseg.io.export.pyramids import shown_pyramid
-from napari_uhrseg.io.export.tiles import Tag, short, text, write_tiff
+from napari_uhrseg.io.export.label_pyramid import shown_pyramid
+from napari_uhrseg.io.export.tiff_writer import Tag, short, text, write_tiff
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore

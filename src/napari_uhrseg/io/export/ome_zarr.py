@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import exporter, shown_legend
-from napari_uhrseg.io.export.pyramids import Pyramid, shown_pyramid
+from napari_uhrseg.io.export.label_pyramid import Pyramid, shown_pyramid
 from napari_uhrseg.io.labels.chunk_status import CHUNK
 
 if TYPE_CHECKING:

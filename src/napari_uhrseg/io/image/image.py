@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image.chunk_cache import PendingLevel, Source, wrapped
 from napari_uhrseg.io.image.display_array import Shown
 from napari_uhrseg.io.image.geometry import (
@@ -29,6 +28,7 @@ from napari_uhrseg.io.image.pixel_reader import (
     stated_range,
 )
 from napari_uhrseg.io.image.resample import Steps
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Roi
 
 __all__ = ["Affine", "Band", "Image", "Pixels"]

@@ -21,7 +21,6 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.addresses import ZARR_MARKS
 from napari_uhrseg.io.image.box_mean import Array, box_mean
 from napari_uhrseg.io.image.chunk_cache import (
     CACHE,
@@ -32,6 +31,7 @@ from napari_uhrseg.io.image.chunk_cache import (
 )
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pyramid_cache import Entry, cache_folder, make_room
+from napari_uhrseg.io.paths import ZARR_MARKS
 
 PIECE = 8 * 1024**2  # bytes read at a time
 BAND = 96 * 1024**2  # bytes of the finest missing level made at a time

@@ -12,10 +12,10 @@ import zarr
 from upath import UPath
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import Address, for_zarr, is_url, said, troubles
 from napari_uhrseg.io.labels import chunk_status as runs
 from napari_uhrseg.io.labels import ome_metadata
 from napari_uhrseg.io.labels.write_lock import revoke
+from napari_uhrseg.io.paths import Address, for_zarr, is_url, said, troubles
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]

@@ -15,8 +15,8 @@ from typing import Any, Protocol, Self
 import zarr
 from zarr.codecs import BloscCodec
 
-from napari_uhrseg.io.addresses import Address, troubles
 from napari_uhrseg.io.labels.chunk_status import CHUNK, chunk_grid
+from napari_uhrseg.io.paths import Address, troubles
 from napari_uhrseg.types import LabelClass, Legend
 
 COARSEST = 2048

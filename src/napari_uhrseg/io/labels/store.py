@@ -12,7 +12,6 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import Address, address, is_url, said, troubles
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
 from napari_uhrseg.io.labels.chunk_status import CHUNK, Status
 from napari_uhrseg.io.labels.disk_layout import check_there, create_tree, load_tree
@@ -24,6 +23,7 @@ from napari_uhrseg.io.labels.pyramid import (
 )
 from napari_uhrseg.io.labels.worker_store import Part
 from napari_uhrseg.io.labels.write_lock import Holding, hand_out
+from napari_uhrseg.io.paths import Address, address, is_url, said, troubles
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
 
 __all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels",

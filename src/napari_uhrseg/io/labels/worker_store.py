@@ -23,12 +23,12 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import Address, for_zarr, said, troubles
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
 from napari_uhrseg.io.labels.chunk_status import CHUNK, Status
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels.pyramid import read
 from napari_uhrseg.io.labels.write_lock import seen_token
+from napari_uhrseg.io.paths import Address, for_zarr, said, troubles
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 
 

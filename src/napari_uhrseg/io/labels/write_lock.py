@@ -13,8 +13,8 @@ from pathlib import Path
 import filelock
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.addresses import Address, said, troubles
 from napari_uhrseg.io.labels.object_store_lock import Held, Lease
+from napari_uhrseg.io.paths import Address, said, troubles
 
 TOKEN = ".writer"
 

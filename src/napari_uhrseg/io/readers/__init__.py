@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
-from napari_uhrseg.io.addresses import ZARR_MARKS, Address, is_url, said
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.paths import ZARR_MARKS, Address, is_url, said
 from napari_uhrseg.types import Roi
 
 # of paths; of URLs, too, where the reader says so

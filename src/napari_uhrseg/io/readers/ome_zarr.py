@@ -13,11 +13,10 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io import ngff
-from napari_uhrseg.io.addresses import Address, for_zarr
 from napari_uhrseg.io.image.chunk_cache import ArraySource
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.readers import DIRECTORY, is_zarr, reader
+from napari_uhrseg.io.paths import Address, for_zarr
+from napari_uhrseg.io.readers import DIRECTORY, is_zarr, ome_zarr_metadata, reader
 
 SAMPLED = 32  # chunks that tell an image from others
 PIECE = 16384  # bytes of each
@@ -90,12 +89,18 @@ def _find(
     """The images of a store, and what to say about the choice."""
     attributes = _attributes(root)
     if "multiscales" in attributes:
-        count = len(ngff.filled_list(attributes["multiscales"], "multiscales", path))
+        count = len(
+            ome_zarr_metadata.filled_list(
+                attributes["multiscales"], "multiscales", path
+            )
+        )
         found, what = [_Series("", i) for i in range(count)], "images"
     elif "plate" in attributes:
         found, what = _of_plate(path, root, attributes["plate"]), "fields"
     elif "well" in attributes:
-        fields = ngff.filled_list(attributes["well"].get("images"), "well/images", path)
+        fields = ome_zarr_metadata.filled_list(
+            attributes["well"].get("images"), "well/images", path
+        )
         found, what = [_Series(str(f["path"])) for f in fields], "fields"
     else:
         found, what = _of_collection(root), "images"
@@ -126,7 +131,7 @@ def _of_collection(root: zarr.Group) -> list[_Series]:
 
 def _of_plate(path: Address, root: zarr.Group, plate: Any) -> list[_Series]:
     """All fields, well by well."""
-    wells = ngff.filled_list(
+    wells = ome_zarr_metadata.filled_list(
         plate.get("wells") if isinstance(plate, dict) else None, "plate/wells", path
     )
     groups = ((str(w.get("path")), _group(root, str(w.get("path")))) for w in wells)
@@ -157,15 +162,17 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
             "The folder may be incomplete: copy it again.",
         )
     attributes = _attributes(group)
-    every = ngff.filled_list(attributes.get("multiscales"), "multiscales", path)
+    every = ome_zarr_metadata.filled_list(
+        attributes.get("multiscales"), "multiscales", path
+    )
     meta = every[series.number]
     levels = _levels(where, group, meta, said)
-    axes, units = ngff.axes(where, meta, levels[0].ndim)
+    axes, units = ome_zarr_metadata.axes(where, meta, levels[0].ndim)
     _check(where, levels, axes)
     omero = attributes.get("omero")
     omero = omero if isinstance(omero, dict) else {}
-    bands, rgb = ngff.bands(omero, axes, levels[0])
-    pixel_size, unit = ngff.pixel_size(where, meta, axes, units, said)
+    bands, rgb = ome_zarr_metadata.bands(omero, axes, levels[0])
+    pixel_size, unit = ome_zarr_metadata.pixel_size(where, meta, axes, units, said)
     labels = _group(group, "labels")
     if labels is not None and _attributes(labels).get("labels"):
         names = ", ".join(map(str, _attributes(labels)["labels"]))
@@ -180,7 +187,7 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
         rgb_bands=(0, 1, 2) if rgb else (),
         pixel_size=pixel_size,
         unit=unit,
-        plane=ngff.plane(omero, axes, levels[0]),
+        plane=ome_zarr_metadata.plane(omero, axes, levels[0]),
         warnings=tuple(said),
     )
 
@@ -214,7 +221,7 @@ def _levels(
     where: str, group: zarr.Group, meta: Any, said: list[str]
 ) -> list[zarr.Array]:
     """The arrays of a multiscale, from fine to coarse."""
-    datasets = ngff.filled_list(
+    datasets = ome_zarr_metadata.filled_list(
         meta.get("datasets") if isinstance(meta, dict) else None,
         "multiscales/datasets",
         Path(where),

@@ -7,18 +7,23 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image import pixel_transforms
 from napari_uhrseg.io.image.chunk_cache import CachedSource, PendingLevel, Source
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.paths import Address
 from napari_uhrseg.io.readers import (
     NOT_TILED,
     UNTILED_PIXELS,
     fingerprint_file,
     reader,
 )
-from napari_uhrseg.io.tiffmeta import band_names, pixel_size
-from napari_uhrseg.io.tiffpages import Bytes, MappedFile, PagesSource, for_tifffile
+from napari_uhrseg.io.readers.tiff_metadata import band_names, pixel_size
+from napari_uhrseg.io.readers.tiff_tiles import (
+    Bytes,
+    MappedFile,
+    PagesSource,
+    for_tifffile,
+)
 
 SLIDES = (".svs", ".ndpi", ".qptiff", ".scn", ".bif")
 RGB, PALETTE, SEPARATED, YCBCR, MINISWHITE = 2, 3, 5, 6, 0

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_uhrseg.io.corrections.rasterize import inside
 from napari_uhrseg.io.export import shown_legend
-from napari_uhrseg.io.ground import Ground, Unit, ground
+from napari_uhrseg.io.export.pixel_area import Ground, Unit, ground
 from napari_uhrseg.io.vectorize.label_strips import (
     Numbers,
     Strip,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
+from napari_uhrseg.io.paths import Address
 
 SIDE = 256  # px: smaller tiles are decoded several at a time
 BAND = 1 << 20  # bytes of strips decoded at a time

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.addresses import Address, is_url
 from napari_uhrseg.io.image.chunk_cache import (
     Array,
     CachedSource,
@@ -21,6 +20,7 @@ from napari_uhrseg.io.image.chunk_cache import (
 )
 from napari_uhrseg.io.image.image import Affine, Band, Image
 from napari_uhrseg.io.image.pixel_transforms import palette
+from napari_uhrseg.io.paths import Address, is_url
 from napari_uhrseg.io.readers import (
     NOT_TILED,
     UNTILED_PIXELS,
@@ -28,7 +28,7 @@ from napari_uhrseg.io.readers import (
     reader,
 )
 from napari_uhrseg.io.readers.tiff import open_tiff
-from napari_uhrseg.io.tiffpages import for_tifffile
+from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
 
 # GeoTIFF's and GDAL's; two more hold what they point to
 GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from napari_uhrseg.io.export.pyramids import Pyramid
+from napari_uhrseg.io.export.label_pyramid import Pyramid
 from napari_uhrseg.io.labels.chunk_status import CHUNK
 from napari_uhrseg.types import Labels, Roi
 

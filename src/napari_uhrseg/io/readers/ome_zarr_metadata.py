@@ -7,8 +7,8 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.addresses import Address
 from napari_uhrseg.io.image.image import Band
+from napari_uhrseg.io.paths import Address
 
 MICROMETRES = {
     "angstrom": 1e-4,
