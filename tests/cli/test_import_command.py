@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
+from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.checkpoint import load_checkpoint
-from napari_uhrseg.models.header import read_card
 
 
 def invoke(*arguments: object):

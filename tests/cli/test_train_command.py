@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
 from napari_uhrseg.cli.train import parse_arguments, parse_validate
-from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.card_header import read_card
 
 
 def invoke(*arguments: object):

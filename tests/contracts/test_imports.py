@@ -49,8 +49,8 @@ QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyq
             {"zarr", "rasterio", "tifffile", "pyogrio", "shapely", "scipy"},
         ),
         ("import napari_uhrseg.models.registry", {"torch", "timm"}),
-        ("import napari_uhrseg.models.header", {"torch", "timm"}),
-        ("import napari_uhrseg.models.legends", {"torch", "timm"}),
+        ("import napari_uhrseg.models.card_header", {"torch", "timm"}),
+        ("import napari_uhrseg.models.dataset_legends", {"torch", "timm"}),
         ("import napari_uhrseg.cli", {"torch", "zarr", "dask", "rasterio", *QT}),
     ],
 )

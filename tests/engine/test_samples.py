@@ -14,7 +14,7 @@ from napari_uhrseg.engine.folders import FolderSource, read_classes
 from napari_uhrseg.engine.scenes import InMemory, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.models.legends import LEGENDS
+from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.types import InputSpec, LabelClass, Legend, Roi, View
 
 SPEC = InputSpec(

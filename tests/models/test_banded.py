@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.models.blocks.bands import enlarged, in_bands
+from napari_uhrseg.models.blocks.banded import enlarged, in_bands
 from napari_uhrseg.models.ehsnet import EHSNet
 from napari_uhrseg.models.isdnet import ISDNet
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
-from napari_uhrseg.models.header import read_card
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, LabelClass, Legend
 
@@ -107,7 +107,7 @@ def test_training_parts_are_left_out(tmp_path):
 
 def test_the_card_is_read_without_torch(saved):
     code = (
-        "import sys; from napari_uhrseg.models.header import read_card; "
+        "import sys; from napari_uhrseg.models.card_header import read_card; "
         f"print(read_card({str(saved[0])!r}).name == 'Test \\u00b5'); "
         "assert 'torch' not in sys.modules"
     )

@@ -7,9 +7,9 @@ from parity.fill import arrays, difference, filled, keys
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.models.blocks.coarse import common_boxes, foreground_box
-from napari_uhrseg.models.blocks.patches import Merged, Patches
-from napari_uhrseg.models.blocks.sharing import Maps, resized
+from napari_uhrseg.models.blocks.coarse_to_fine import common_boxes, foreground_box
+from napari_uhrseg.models.blocks.glnet_fpn import Maps, resized
+from napari_uhrseg.models.blocks.glnet_patches import Merged, Patches
 from napari_uhrseg.models.glnet import GLNet
 from napari_uhrseg.types import Roi
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import import_checkpoint
-from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import LabelClass, Legend
 

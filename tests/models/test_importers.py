@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import import_checkpoint, methods_for
-from napari_uhrseg.models.importers.files import read_state
-from napari_uhrseg.models.legends import LEGENDS
+from napari_uhrseg.models.importers.weights_file import read_state
 
 SMALL = {"encoder_name": "tu-test_efficientnet", "encoder_weights": None}
 UNET = {**SMALL, "decoder_channels": (16, 8, 8, 8, 8)}

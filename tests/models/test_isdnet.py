@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.models.blocks.features import make_encoder
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
+from napari_uhrseg.models.blocks.timm_features import make_encoder
 from napari_uhrseg.models.isdnet import ISDNet, structure_distillation
 
 SMALL = {"encoder": "test_efficientnet", "width": 8, "window": 64, "frame": 128}

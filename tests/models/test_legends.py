@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_uhrseg.models.legends import LEGENDS, numbered_legend
+from napari_uhrseg.models.dataset_legends import LEGENDS, numbered_legend
 
 
 @pytest.mark.parametrize(

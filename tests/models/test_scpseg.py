@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
+from napari_uhrseg.models.blocks.context_squeezing import squeeze
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.squeeze import squeeze
 from napari_uhrseg.models.scpseg import SCPSeg, local_feature_alignment
 
 SMALL = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16},

@@ -9,7 +9,7 @@ from napari_uhrseg.engine.cost import bytes_per_window
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.surrounding import ContextIntegration, align
+from napari_uhrseg.models.blocks.surrounding_branch import ContextIntegration, align
 from napari_uhrseg.models.sgnet import SGNet
 
 SMALL = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16},

@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt
 
 from helpers.corrections import squares
 from helpers.finetune_panel import paint, set_by_hand, train, wait_for_lesson
-from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui import finetune_new

@@ -21,7 +21,7 @@ from helpers.finetune_panel import (
 )
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.loading import keep_triton_out

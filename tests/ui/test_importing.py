@@ -7,7 +7,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QDialogButtonBox, QFileDialog
 
-from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.ui.importing import ImportDialog, default_target
 from napari_uhrseg.ui.loading import keep_triton_out
 from napari_uhrseg.ui.panel import Panel

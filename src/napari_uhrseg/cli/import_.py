@@ -11,8 +11,8 @@ import typer
 from napari_uhrseg.cli.console import err, json_line, out
 from napari_uhrseg.cli.options import JsonOption
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import IMPORTERS
-from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.types import Legend
 
 

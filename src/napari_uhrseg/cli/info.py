@@ -27,7 +27,7 @@ def info(
 ) -> None:
     """Say what an image or a checkpoint is; nothing is read through."""
     if Path(file).suffix.lower() in (".safetensors", *PICKLES):
-        from napari_uhrseg.models.header import read_card
+        from napari_uhrseg.models.card_header import read_card
 
         card = read_card(Path(file))
         if json:

@@ -62,7 +62,7 @@ def engine(
                 )
             else:
                 from napari_uhrseg.engine.cluster import connected, local_cluster
-                from napari_uhrseg.models.header import read_card
+                from napari_uhrseg.models.card_header import read_card
 
                 legend = read_card(checkpoint).legend
                 budget = _asked(settings.device, memory)

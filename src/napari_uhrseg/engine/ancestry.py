@@ -5,8 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.checkpoint import file_hash
-from napari_uhrseg.models.header import read_card
 
 
 def ancestors(path: Path | str, folders: Iterable[Path | str] = ()) -> tuple[Path, ...]:

@@ -45,9 +45,9 @@ from napari_uhrseg.engine.trainer import (
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.models.add_classes import grown, head_parameters
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint
-from napari_uhrseg.models.growing import grown, head_parameters
 from napari_uhrseg.types import Card, FineTuneSettings, Lesson, Recipe, Stage
 from napari_uhrseg.types.finetuning import FIRST, QUICK
 from napari_uhrseg.units import counted

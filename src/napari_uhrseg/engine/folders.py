@@ -15,7 +15,7 @@ from napari_uhrseg.engine.scenes import CACHE, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.models.legends import distinct_color
+from napari_uhrseg.models.dataset_legends import distinct_color
 from napari_uhrseg.types import IGNORED, LabelClass, Labels, Legend, Roi
 
 STRIP = 1 << 22  # pixels of a mask read at a time

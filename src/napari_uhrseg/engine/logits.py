@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from napari_uhrseg.models.blocks.bands import enlarged
+from napari_uhrseg.models.blocks.banded import enlarged
 from napari_uhrseg.types import Roi
 
 

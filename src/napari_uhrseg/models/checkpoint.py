@@ -20,7 +20,7 @@ from torch import Tensor
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card
 

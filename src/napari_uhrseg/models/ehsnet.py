@@ -51,13 +51,13 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.bands import Band, bands, in_bands
+from napari_uhrseg.models.blocks.banded import Band, bands, in_bands
 from napari_uhrseg.models.blocks.efficient_attention import EfficientAttention
+from napari_uhrseg.models.blocks.float32 import no_autocast
 from napari_uhrseg.models.blocks.heads import auxiliary_head
 from napari_uhrseg.models.blocks.hrnet import joined, make_hrnet
-from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.precision import no_autocast
+from napari_uhrseg.models.blocks.normalisation import mean, std
 from napari_uhrseg.types import IGNORED, InputSpec, Recipe, Stage, View
 
 DIVISOR = 64  # the coarsest branch

@@ -72,17 +72,17 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.coarse import common_boxes, foreground_box
-from napari_uhrseg.models.blocks.features import make_encoder
-from napari_uhrseg.models.blocks.losses import focal
-from napari_uhrseg.models.blocks.patches import Merged, Patches, Place
-from napari_uhrseg.models.blocks.sharing import (
+from napari_uhrseg.models.blocks.coarse_to_fine import common_boxes, foreground_box
+from napari_uhrseg.models.blocks.glnet_fpn import (
     GlobalBranch,
     Maps,
     Seen,
     SharingPyramid,
     resized,
 )
+from napari_uhrseg.models.blocks.glnet_patches import Merged, Patches, Place
+from napari_uhrseg.models.blocks.losses import focal
+from napari_uhrseg.models.blocks.timm_features import make_encoder
 from napari_uhrseg.types import InputSpec, Recipe, Roi, Stage, View
 
 CERTAIN = 20.0  # logit of what lies outside of the foreground's box

@@ -56,15 +56,15 @@ from torch.utils.checkpoint import checkpoint
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
 from napari_uhrseg.models.blocks.aspp import ASPPHead
-from napari_uhrseg.models.blocks.bands import Band, enlarged, in_bands
+from napari_uhrseg.models.blocks.banded import Band, enlarged, in_bands
 from napari_uhrseg.models.blocks.conv import ConvBnReLU
-from napari_uhrseg.models.blocks.features import make_encoder
-from napari_uhrseg.models.blocks.inputs import mean, std
+from napari_uhrseg.models.blocks.float32 import no_autocast
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.precision import no_autocast
+from napari_uhrseg.models.blocks.normalisation import mean, std
 from napari_uhrseg.models.blocks.raf import RAF, resized
 from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
+from napari_uhrseg.models.blocks.timm_features import make_encoder
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 MINIMUM = 64  # below, the maps are too small to be reflected at their borders
@@ -93,7 +93,7 @@ class ISDNet(Segmenter):
         Outputs and inputs of the network.
     encoder
         Of the deep branch, as in
-        :func:`~napari_uhrseg.models.blocks.features.make_encoder`; ``resnet50c`` for
+        :func:`~napari_uhrseg.models.blocks.timm_features.make_encoder`; ``resnet50c`` for
         the ResNet-50 of mmsegmentation.
     width
         Channels of the fused maps; 8, 32, 72 or 128 (the paper's).

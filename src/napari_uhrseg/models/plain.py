@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.generic import make_segmenter
-from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import cross_entropy
+from napari_uhrseg.models.blocks.normalisation import mean, std
+from napari_uhrseg.models.blocks.smp_network import make_segmenter
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 
@@ -26,7 +26,7 @@ class Plain(Segmenter):
     classes, channels
         Outputs and inputs of the network.
     architecture, encoder, options
-        As in :func:`~napari_uhrseg.models.blocks.generic.make_segmenter`.
+        As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`.
     window
         Side of the window in pixels; a multiple of the encoder's stride.
     pretrained

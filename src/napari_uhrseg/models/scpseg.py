@@ -38,11 +38,11 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.generic import make_segmenter, separable
-from napari_uhrseg.models.blocks.inputs import mean, std
+from napari_uhrseg.models.blocks.context_squeezing import squeeze
+from napari_uhrseg.models.blocks.float32 import no_autocast
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.precision import no_autocast
-from napari_uhrseg.models.blocks.squeeze import squeeze
+from napari_uhrseg.models.blocks.normalisation import mean, std
+from napari_uhrseg.models.blocks.smp_network import make_segmenter, separable
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 
@@ -54,7 +54,7 @@ class SCPSeg(Segmenter):
     classes, channels
         Outputs and inputs of the network.
     architecture, encoder, options
-        As in :func:`~napari_uhrseg.models.blocks.generic.make_segmenter`.
+        As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`.
     patch, window, inner
         G, L and D of the paper, in pixels.
     sr_width

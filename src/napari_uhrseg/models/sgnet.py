@@ -53,11 +53,15 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.generic import make_segmenter, separable
 from napari_uhrseg.models.blocks.heads import auxiliary_head
-from napari_uhrseg.models.blocks.inputs import mean, std
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.surrounding import STRIDE, SurroundingBranch, align
+from napari_uhrseg.models.blocks.normalisation import mean, std
+from napari_uhrseg.models.blocks.smp_network import make_segmenter, separable
+from napari_uhrseg.models.blocks.surrounding_branch import (
+    STRIDE,
+    SurroundingBranch,
+    align,
+)
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 QUARTER = 4
@@ -73,7 +77,7 @@ class SGNet(Segmenter):
     classes, channels
         Outputs and inputs of the network.
     architecture, encoder, options
-        As in :func:`~napari_uhrseg.models.blocks.generic.make_segmenter`; without
+        As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`; without
         options DeepLabV3Plus is the paper's.
     window
         Side of the window in pixels; if fast, of a training crop.

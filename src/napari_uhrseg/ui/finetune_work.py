@@ -135,7 +135,7 @@ def best_so_far(
     """What a training that was ended early has left, if anything better."""
     from napari_uhrseg.engine.events import Compared
     from napari_uhrseg.engine.judging import verdict
-    from napari_uhrseg.models.header import read_card
+    from napari_uhrseg.models.card_header import read_card
 
     if not output.exists():
         return None
@@ -216,7 +216,7 @@ def stand(
     The nearest ancestor first, as far as they are in these folders or beside it.
     """
     from napari_uhrseg.engine.ancestry import ancestors
-    from napari_uhrseg.models.header import read_card
+    from napari_uhrseg.models.card_header import read_card
 
     found = ancestors(path, tuple(dict.fromkeys((path.parent, *folders))))
     older = [(p, read_card(p)) for p in found]

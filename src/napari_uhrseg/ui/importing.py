@@ -20,9 +20,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.models.header import read_card
+from napari_uhrseg.models.card_header import read_card
+from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import PICKLES, methods_for
-from napari_uhrseg.models.legends import LEGENDS
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.dialogs import ask_checkpoint, free_name
 from napari_uhrseg.ui.jobs import Jobs

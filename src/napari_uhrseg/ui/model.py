@@ -241,7 +241,7 @@ def _find_checkpoints(recent: list[Path]) -> Found:
 
 
 def _with_card(path: Path) -> tuple[Path, Card]:
-    from napari_uhrseg.models.header import read_card
+    from napari_uhrseg.models.card_header import read_card
 
     return path, read_card(path)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.models.blocks.generic import check_encoder, weights_missing
+from napari_uhrseg.models.blocks.smp_network import check_encoder, weights_missing
 
 RGB = 3
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.importers.files import (
+from napari_uhrseg.models.importers.weights_file import (
     State,
     chosen_legend,
     complete,

@@ -11,7 +11,7 @@ import torch
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.importers.files import (
+from napari_uhrseg.models.importers.weights_file import (
     State,
     chosen_legend,
     count_classes,

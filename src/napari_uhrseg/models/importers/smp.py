@@ -23,8 +23,13 @@ from torch import Tensor
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.blocks.generic import ARCHITECTURES, fitting_window
-from napari_uhrseg.models.importers.files import State, chosen_legend, fill, read_state
+from napari_uhrseg.models.blocks.smp_network import ARCHITECTURES, fitting_window
+from napari_uhrseg.models.importers.weights_file import (
+    State,
+    chosen_legend,
+    fill,
+    read_state,
+)
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, LabelClass, Legend
 

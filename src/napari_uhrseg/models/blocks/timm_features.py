@@ -6,8 +6,8 @@ import timm
 from torch import nn
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.models.blocks.generic import check_encoder, weights_missing
 from napari_uhrseg.models.blocks.resnet_v1c import ResNet18V1c
+from napari_uhrseg.models.blocks.smp_network import check_encoder, weights_missing
 
 
 def make_encoder(

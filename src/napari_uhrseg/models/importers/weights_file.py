@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import misfits
-from napari_uhrseg.models.legends import LEGENDS, numbered_legend
+from napari_uhrseg.models.dataset_legends import LEGENDS, numbered_legend
 from napari_uhrseg.types import Legend
 
 State = dict[str, Tensor]
