@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from napari_uhrseg._version import __version__
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Progress
     from napari_uhrseg.engine.finetune import fine_tune
+    from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.plan import make_plan as plan
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -35,7 +35,7 @@ _HOMES = {
     "FineTuneSettings": "types",
     "Image": "io.image.image",
     "LabelStore": "io.labels.store",
-    "MemoryBudget": "engine.device",
+    "MemoryBudget": "engine.network.device",
     "Polygon": "types",
     "Progress": "engine.events",
     "Roi": "types",

@@ -22,11 +22,11 @@ from simulated_user import paint
 from torch import nn
 
 from napari_uhrseg.engine.batches import batches
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Progress
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.keeping import Keeping
 from napari_uhrseg.engine.lesson import gather
+from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image

@@ -52,8 +52,8 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 def main(said: str) -> None:
     import numpy as np
 
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Fitted, Progress
+    from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.scenes import Scene, Scenes
     from napari_uhrseg.engine.train import TrainSettings, train
     from napari_uhrseg.errors import DeviceError

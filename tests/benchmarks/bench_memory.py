@@ -65,8 +65,8 @@ def _rows(table: Table, image: Path | None, path: Path) -> None:
 def main(image: str, path: str, budget: str) -> None:
     import numpy as np
 
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import BlockDone, Planned
+    from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.errors import DeviceError
     from napari_uhrseg.io.image.from_array import image_from_array

@@ -57,7 +57,7 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 def main(who: str, file: str, overlap: str) -> None:
     import torch
 
-    from napari_uhrseg.engine.device import running
+    from napari_uhrseg.engine.network.device import running
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.base import Batch
     from napari_uhrseg.types import Roi, SegmentSettings

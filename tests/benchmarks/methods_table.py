@@ -30,8 +30,8 @@ def measure(checkpoint: Path, scene: Path) -> dict[str, float]:
     """Return the parameters, the speed and the peak memory of a run over the scene."""
     import psutil
 
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import Planned
+    from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image

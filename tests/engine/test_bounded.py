@@ -11,7 +11,7 @@ import itertools, sys, tempfile
 import numpy as np, psutil
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
-from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Planned
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.from_array import image_from_array

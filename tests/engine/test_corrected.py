@@ -12,6 +12,7 @@ from PIL import Image as PilImage
 from helpers.corrections import LEGEND, checkpoint, correct, squares, stroke_everywhere
 from napari_uhrseg.engine.corrected import sight
 from napari_uhrseg.engine.lesson import gather, told
+from napari_uhrseg.engine.network.inputs import covered
 from napari_uhrseg.engine.places import (
     HONEST,
     Points,
@@ -19,7 +20,6 @@ from napari_uhrseg.engine.places import (
     find_points,
     hold_out,
 )
-from napari_uhrseg.engine.views import covered
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels

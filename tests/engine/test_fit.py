@@ -9,8 +9,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.fit import fit_bands
+from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.segment import segment

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from helpers.corrections import checkpoint
-from napari_uhrseg.engine.cost import empty_batch
 from napari_uhrseg.engine.keeping import CELL, REACH, WAY, Keeping, between, odds
+from napari_uhrseg.engine.network.activation_memory import empty_batch
 from napari_uhrseg.types import IGNORED
 
 SIDE = 256

@@ -12,7 +12,6 @@ import torch
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, labels_of, of_kind
 from napari_uhrseg.engine import plan as plan_module
-from napari_uhrseg.engine.cost import LivePeak
 from napari_uhrseg.engine.events import (
     BlockDone,
     Finished,
@@ -20,7 +19,8 @@ from napari_uhrseg.engine.events import (
     Progress,
     Retried,
 )
-from napari_uhrseg.engine.passes import Passes
+from napari_uhrseg.engine.network.activation_memory import LivePeak
+from napari_uhrseg.engine.network.parallel_forward import Passes
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore

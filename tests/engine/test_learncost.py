@@ -12,8 +12,6 @@ from torch import nn
 
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from napari_uhrseg.engine import learncost
-from napari_uhrseg.engine.cost import bytes_per_window
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Fitted
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.folders import FolderSource
@@ -29,6 +27,8 @@ from napari_uhrseg.engine.learncost import (
     standing,
 )
 from napari_uhrseg.engine.memory import CACHE
+from napari_uhrseg.engine.network.activation_memory import bytes_per_window
+from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.recompute import recomputed
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore

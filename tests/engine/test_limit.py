@@ -12,7 +12,7 @@ CHILD = """
 import resource
 import numpy as np, psutil, torch
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
-from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.events import Finished, Planned
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from helpers.networks import ToyNet
-from napari_uhrseg.engine.cost import empty_batch
-from napari_uhrseg.engine.prepare import prepared
+from napari_uhrseg.engine.network.activation_memory import empty_batch
+from napari_uhrseg.engine.network.optimize import prepared
 
 
 class Shared(ToyNet):

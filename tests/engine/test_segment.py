@@ -21,8 +21,8 @@ from napari_uhrseg.engine.events import (
     Retried,
 )
 from napari_uhrseg.engine.merge import Merger, window_weights
+from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.segment import segment
-from napari_uhrseg.engine.views import read_views
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.views import read_views
+from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import InputSpec, Roi, View
 

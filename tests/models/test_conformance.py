@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from napari_uhrseg.engine.device import devices, running
-from napari_uhrseg.engine.prepare import prepared, prepared_bytes
+from napari_uhrseg.engine.network.device import devices, running
+from napari_uhrseg.engine.network.optimize import prepared, prepared_bytes
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.corrections import LEGEND, METHODS, checkpoint
-from napari_uhrseg.engine.cost import empty_batch
+from napari_uhrseg.engine.network.activation_memory import empty_batch
 from napari_uhrseg.models.add_classes import grown, head_parameters
 from napari_uhrseg.types import LabelClass, Legend
 

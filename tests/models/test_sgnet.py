@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from napari_uhrseg.engine.cost import bytes_per_window
+from napari_uhrseg.engine.network.activation_memory import bytes_per_window
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.blocks.losses import cross_entropy

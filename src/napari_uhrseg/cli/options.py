@@ -9,7 +9,7 @@ from napari_uhrseg.types import Roi
 from napari_uhrseg.units import parse_bytes
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.device import MemoryBudget
+    from napari_uhrseg.engine.network.device import MemoryBudget
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -80,7 +80,7 @@ def make_budget(device: str, text: str | None) -> "MemoryBudget":
     """The device's default budget, or as much of it as was asked for."""
     from dataclasses import replace
 
-    from napari_uhrseg.engine.device import MemoryBudget
+    from napari_uhrseg.engine.network.device import MemoryBudget
 
     default = MemoryBudget.default(device)
     return default if text is None else replace(default, device_bytes=parse_bytes(text))

@@ -13,8 +13,8 @@ from napari_uhrseg.types import Legend, SegmentSettings
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import SegmentEvent
+    from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.plan import Plan
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore

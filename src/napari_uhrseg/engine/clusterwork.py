@@ -18,7 +18,6 @@ from typing import Any
 
 from napari_uhrseg._version import __version__
 from napari_uhrseg.engine.cancellation import Focus
-from napari_uhrseg.engine.device import MemoryBudget, find_device
 from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
     BlockDone,
@@ -30,6 +29,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.job import Work
+from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.plan import Plan, make_plan, with_estimate
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ClusterError, ReadError

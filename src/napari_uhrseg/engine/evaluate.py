@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_uhrseg.engine.device import MemoryBudget, running
 from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.merge import (
@@ -17,8 +16,9 @@ from napari_uhrseg.engine.merge import (
     window_weights,
 )
 from napari_uhrseg.engine.metrics import Counter, Scores
+from napari_uhrseg.engine.network.device import MemoryBudget, running
+from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.plan import make_plan
-from napari_uhrseg.engine.prepare import prepared
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.scenes import Scene, Target
 from napari_uhrseg.engine.seams import Strips, blend

@@ -23,17 +23,17 @@ import torch
 
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.corrected import Corrected
-from napari_uhrseg.engine.device import (
-    MemoryBudget,
-    find_device,
-    training_precision,
-)
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.judging import LEARNT, SELECTING, Judge, verdict
 from napari_uhrseg.engine.keeping import WAY, Keeping, odds
 from napari_uhrseg.engine.learncost import fitting
 from napari_uhrseg.engine.lesson import gather, told
+from napari_uhrseg.engine.network.device import (
+    MemoryBudget,
+    find_device,
+    training_precision,
+)
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.trainer import (
     Course,

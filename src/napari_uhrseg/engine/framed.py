@@ -21,9 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.calibrate import release
 from napari_uhrseg.engine.cancellation import Focus
-from napari_uhrseg.engine.device import out_of_memory, running
 from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
     BlockDone,
@@ -37,6 +35,8 @@ from napari_uhrseg.engine.framegrid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.job import Job, Work, nearest
 from napari_uhrseg.engine.logits import Logits
 from napari_uhrseg.engine.merge import finished
+from napari_uhrseg.engine.network.device import out_of_memory, running
+from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.seams import Folder, Strips, blend, strips_folder
 from napari_uhrseg.engine.sizing import ROWS

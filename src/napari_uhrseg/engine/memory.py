@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from napari_uhrseg.engine.cost import Size
-from napari_uhrseg.engine.device import MemoryBudget
+from napari_uhrseg.engine.network.activation_memory import Size
+from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.types import InputSpec
 from napari_uhrseg.units import MB, format_bytes

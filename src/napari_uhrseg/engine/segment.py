@@ -6,12 +6,12 @@ from functools import partial
 from typing import Literal
 
 from napari_uhrseg.engine.cancellation import Focus, Stop
-from napari_uhrseg.engine.device import MemoryBudget
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.job import FallBack, Job, Work
 from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
+from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.seams import drop_others
 from napari_uhrseg.engine.windowed import WindowJob

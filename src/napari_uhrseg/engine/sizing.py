@@ -6,8 +6,6 @@ from typing import Self
 
 import torch
 
-from napari_uhrseg.engine.calibrate import How, Measured
-from napari_uhrseg.engine.device import Device, MemoryBudget, free_bytes
 from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.memory import (
     CACHE,
@@ -18,7 +16,9 @@ from napari_uhrseg.engine.memory import (
     too_small,
     window_bytes,
 )
-from napari_uhrseg.engine.prepare import prepared_bytes
+from napari_uhrseg.engine.network.device import Device, MemoryBudget, free_bytes
+from napari_uhrseg.engine.network.optimize import prepared_bytes
+from napari_uhrseg.engine.network.profiling import How, Measured
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint

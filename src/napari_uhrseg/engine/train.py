@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from napari_uhrseg.engine.device import (
+from napari_uhrseg.engine.evaluate import Cover, label_scene
+from napari_uhrseg.engine.events import TrainEvent
+from napari_uhrseg.engine.learncost import fitting
+from napari_uhrseg.engine.metrics import Counter
+from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,
     free_bytes,
     training_precision,
 )
-from napari_uhrseg.engine.evaluate import Cover, label_scene
-from napari_uhrseg.engine.events import TrainEvent
-from napari_uhrseg.engine.learncost import fitting
-from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
 from napari_uhrseg.engine.scenes import SampleSource, Scenes
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer

@@ -31,7 +31,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.batches import batches
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
-from napari_uhrseg.engine.device import out_of_memory
 from napari_uhrseg.engine.events import (
     Fitted,
     Progress,
@@ -41,6 +40,7 @@ from napari_uhrseg.engine.events import (
     Validated,
 )
 from napari_uhrseg.engine.learncost import Fit, Share
+from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import Schedule
 from napari_uhrseg.engine.scenes import SampleSource

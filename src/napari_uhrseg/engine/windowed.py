@@ -27,9 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.calibrate import release
 from napari_uhrseg.engine.cancellation import Focus
-from napari_uhrseg.engine.device import out_of_memory
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -41,7 +39,9 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Job, Work
 from napari_uhrseg.engine.merge import Merger, Mosaic, make_merger, window_weights
-from napari_uhrseg.engine.passes import Answer, Passes
+from napari_uhrseg.engine.network.device import out_of_memory
+from napari_uhrseg.engine.network.parallel_forward import Answer, Passes
+from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.windowreader import (
     Item,

@@ -98,9 +98,9 @@ def train(
     """``fine_tune()``, with a core left to the window."""
     load_torch()
     from napari_uhrseg.engine.cancellation import Stopped
-    from napari_uhrseg.engine.device import cpu_threads
     from napari_uhrseg.engine.finetune import fine_tune
     from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
+    from napari_uhrseg.engine.network.device import cpu_threads
     from napari_uhrseg.io.labels.store import LabelStore
 
     output.parent.mkdir(parents=True, exist_ok=True)

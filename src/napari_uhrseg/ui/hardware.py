@@ -120,7 +120,7 @@ class HardwarePart(QWidget):
 def find_devices() -> list[Choice]:
     """The devices, with the budget each gets by default; imports torch."""
     load_torch()
-    from napari_uhrseg.engine.device import MemoryBudget, devices
+    from napari_uhrseg.engine.network.device import MemoryBudget, devices
 
     return [
         Choice(d.id, d.name, d.total_bytes, MemoryBudget.default(d.id).device_bytes)

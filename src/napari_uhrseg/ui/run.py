@@ -16,8 +16,8 @@ from napari_uhrseg.io.paths import Address, is_there
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.device import MemoryBudget
     from napari_uhrseg.engine.events import SegmentEvent
+    from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.plan import Plan
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
@@ -245,7 +245,7 @@ def _of_a_worker(request: Request) -> "MemoryBudget | None":
 
 def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
     """What the person allows on the device; beside it, main memory as usual."""
-    from napari_uhrseg.engine.device import MemoryBudget
+    from napari_uhrseg.engine.network.device import MemoryBudget
 
     default = MemoryBudget.default(device)
     return MemoryBudget(default.device, device_bytes, default.host_bytes)

@@ -19,15 +19,19 @@ from torch import Tensor
 
 from napari_uhrseg._version import __version__
 from napari_uhrseg.atomic import replacing
-from napari_uhrseg.engine.cost import Size, bytes_per_window, empty_batch
-from napari_uhrseg.engine.device import (
+from napari_uhrseg.engine.network.activation_memory import (
+    Size,
+    bytes_per_window,
+    empty_batch,
+)
+from napari_uhrseg.engine.network.device import (
     Device,
     cpu_threads,
     out_of_memory,
     running,
 )
-from napari_uhrseg.engine.passes import Passes
-from napari_uhrseg.engine.prepare import prepared
+from napari_uhrseg.engine.network.optimize import prepared
+from napari_uhrseg.engine.network.parallel_forward import Passes
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.pyramid_cache import cache_folder
 from napari_uhrseg.models.base import Batch

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from napari_uhrseg.engine.cost import empty_batch, without_numbers
+from napari_uhrseg.engine.network.activation_memory import empty_batch, without_numbers
 from napari_uhrseg.models.base import Segmenter
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
