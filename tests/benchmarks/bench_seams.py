@@ -7,9 +7,9 @@ from common import MB, sample
 from rich.table import Table
 
 from napari_uhrseg.engine.events import Planned
-from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image

@@ -21,10 +21,10 @@ from napari_uhrseg.engine.events import (
     Progress,
     Retried,
 )
-from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import ranks
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.sizing import Sizer
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.from_array import image_from_array

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.framegrid import FrameGrid
-from napari_uhrseg.engine.seams import Strips, blend
+from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
+from napari_uhrseg.engine.tiling.seam_blending import Strips, blend
 from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.types import InputSpec, Roi, View
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.grid import Grid, starts
+from napari_uhrseg.engine.tiling.window_grid import Grid, starts
 from napari_uhrseg.types import Roi
 
 placements = st.sampled_from(["shift", "even"])

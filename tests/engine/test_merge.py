@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.merge import Merger, make_merger, window_weights
+from napari_uhrseg.engine.tiling.merge import Merger, make_merger, window_weights
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.types import Roi
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from helpers.networks import ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine import sizing
-from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.network.profiling import How, Measured
 from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import CHUNK

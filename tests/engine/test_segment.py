@@ -9,7 +9,6 @@ import torch
 
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, labels_of, segmenter
-from napari_uhrseg.engine import merge
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.events import (
     BlockDone,
@@ -20,9 +19,10 @@ from napari_uhrseg.engine.events import (
     Progress,
     Retried,
 )
-from napari_uhrseg.engine.merge import Merger, window_weights
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.tiling import merge
+from napari_uhrseg.engine.tiling.merge import Merger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore

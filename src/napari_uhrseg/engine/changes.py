@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
-from napari_uhrseg.engine.framegrid import FrameGrid
-from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.merge import make_merger, window_weights
 from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.plan import Plan, make_plan
 from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
+from napari_uhrseg.engine.tiling.merge import make_merger, window_weights
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read

@@ -27,10 +27,10 @@ from napari_uhrseg.engine.events import (
     Progress,
     SegmentEvent,
 )
-from napari_uhrseg.engine.framegrid import Frame, FrameGrid
 from napari_uhrseg.engine.job import nearest
 from napari_uhrseg.engine.plan import Plan
-from napari_uhrseg.engine.seams import strips_folder
+from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
+from napari_uhrseg.engine.tiling.seam_blending import strips_folder
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.labels.chunk_status import Status
 from napari_uhrseg.io.labels.pyramid import read

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_uhrseg.engine.framegrid import Frame, FrameGrid
-from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.merge import (
-    Merger,
-    Mosaic,
-    finished,
-    make_merger,
-    window_weights,
-)
 from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.network.device import MemoryBudget, running
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.plan import make_plan
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.scenes import Scene, Target
-from napari_uhrseg.engine.seams import Strips, blend
+from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
+from napari_uhrseg.engine.tiling.merge import (
+    Merger,
+    Mosaic,
+    finished,
+    make_merger,
+    window_weights,
+)
+from napari_uhrseg.engine.tiling.seam_blending import Strips, blend
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch, Segmenter

@@ -31,15 +31,20 @@ from napari_uhrseg.engine.events import (
     Retried,
     SegmentEvent,
 )
-from napari_uhrseg.engine.framegrid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.job import Job, Work, nearest
-from napari_uhrseg.engine.logits import Logits
-from napari_uhrseg.engine.merge import finished
 from napari_uhrseg.engine.network.device import out_of_memory, running
 from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.readahead import ReadAhead
-from napari_uhrseg.engine.seams import Folder, Strips, blend, strips_folder
 from napari_uhrseg.engine.sizing import ROWS
+from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
+from napari_uhrseg.engine.tiling.frame_logits import Logits
+from napari_uhrseg.engine.tiling.merge import finished
+from napari_uhrseg.engine.tiling.seam_blending import (
+    Folder,
+    Strips,
+    blend,
+    strips_folder,
+)
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import Status
 from napari_uhrseg.io.labels.store import CHUNK

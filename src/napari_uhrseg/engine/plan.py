@@ -7,8 +7,6 @@ import numpy as np
 
 from napari_uhrseg._version import __version__
 from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
-from napari_uhrseg.engine.framegrid import FrameGrid, frame_sides
-from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.network.device import (
     Device,
     MemoryBudget,
@@ -16,6 +14,8 @@ from napari_uhrseg.engine.network.device import (
     find_device,
 )
 from napari_uhrseg.engine.sizing import Sized, Sizer
+from napari_uhrseg.engine.tiling.frame_grid import FrameGrid, frame_sides
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import CHUNK

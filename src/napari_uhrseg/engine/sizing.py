@@ -6,7 +6,6 @@ from typing import Self
 
 import torch
 
-from napari_uhrseg.engine.framegrid import FrameGrid
 from napari_uhrseg.engine.memory import (
     CACHE,
     SLACK,
@@ -19,6 +18,7 @@ from napari_uhrseg.engine.memory import (
 from napari_uhrseg.engine.network.device import Device, MemoryBudget, free_bytes
 from napari_uhrseg.engine.network.optimize import prepared_bytes
 from napari_uhrseg.engine.network.profiling import How, Measured
+from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint

@@ -36,13 +36,18 @@ from napari_uhrseg.engine.events import (
     Retried,
     SegmentEvent,
 )
-from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Job, Work
-from napari_uhrseg.engine.merge import Merger, Mosaic, make_merger, window_weights
 from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.network.parallel_forward import Answer, Passes
 from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.tiling.merge import (
+    Merger,
+    Mosaic,
+    make_merger,
+    window_weights,
+)
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.engine.windowreader import (
     Item,
     Step,

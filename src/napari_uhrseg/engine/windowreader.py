@@ -9,8 +9,8 @@ import numpy as np
 from napari_uhrseg.engine.borders import Borders
 from napari_uhrseg.engine.cancellation import Focus
 from napari_uhrseg.engine.empty import Glass
-from napari_uhrseg.engine.grid import Grid
 from napari_uhrseg.engine.job import Job, nearest, ranks
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined
 from napari_uhrseg.types import Block, Mask, Roi

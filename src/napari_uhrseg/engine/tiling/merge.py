@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.grid import Grid
-from napari_uhrseg.engine.logits import Maps
+from napari_uhrseg.engine.tiling.frame_logits import Maps
+from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.types import Labels, Roi
 
 LOG2E = math.log2(math.e)

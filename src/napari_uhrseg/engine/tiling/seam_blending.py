@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.atomic import replacing
-from napari_uhrseg.engine.framegrid import Frame, FrameGrid
-from napari_uhrseg.engine.logits import Maps
-from napari_uhrseg.engine.merge import finished
+from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
+from napari_uhrseg.engine.tiling.frame_logits import Maps
+from napari_uhrseg.engine.tiling.merge import finished
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.paths import Address, remove, said, troubles
 from napari_uhrseg.types import Labels, Roi
