@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.events import Progress
     from napari_uhrseg.engine.finetune import fine_tune
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.plan import make_plan as plan
+    from napari_uhrseg.engine.planning.plan import make_plan as plan
     from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.export import export
@@ -46,7 +46,7 @@ _HOMES = {
     "fine_tune": "engine.finetune",
     "load_checkpoint": "models.checkpoint",
     "open_image": "io.open",
-    "plan": "engine.plan",
+    "plan": "engine.planning.plan",
     "segment": "engine.segment",
 }
 _INSIDE = {"plan": "make_plan"}  # what it is called at home, where that differs

@@ -20,7 +20,7 @@ from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.network.device import running
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import prepared
-from napari_uhrseg.engine.plan import Plan, make_plan
+from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.io.image.image import Image

@@ -9,12 +9,12 @@ import pytest
 from helpers.corrections import checkpoint as network
 from helpers.corrections import correct
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
-from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.ancestry import ancestors
 from napari_uhrseg.engine.cancellation import Stopped
 from napari_uhrseg.engine.changes import label_region
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.likely import LikelyFirst, change_scores
+from napari_uhrseg.engine.planning import plan as plan_module
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore

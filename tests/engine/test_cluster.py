@@ -69,7 +69,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def one_chunk_a_block(monkeypatch):
-    from napari_uhrseg.engine import plan
+    from napari_uhrseg.engine.planning import plan
 
     monkeypatch.setattr(plan, "_block_chunks", lambda *_: 1)
 

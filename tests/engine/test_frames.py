@@ -22,7 +22,7 @@ from napari_uhrseg.engine.job import Work
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.profiling import How, Measured
-from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError

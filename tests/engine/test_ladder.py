@@ -11,7 +11,6 @@ import torch
 
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, labels_of, of_kind
-from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.events import (
     BlockDone,
     Finished,
@@ -21,6 +20,7 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.network.activation_memory import LivePeak
 from napari_uhrseg.engine.network.parallel_forward import Passes
+from napari_uhrseg.engine.planning import plan as plan_module
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore

@@ -26,9 +26,9 @@ from napari_uhrseg.engine.learncost import (
     fitting,
     standing,
 )
-from napari_uhrseg.engine.memory import CACHE
 from napari_uhrseg.engine.network.activation_memory import bytes_per_window
 from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.engine.planning.memory_estimate import CACHE
 from napari_uhrseg.engine.recompute import recomputed
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore

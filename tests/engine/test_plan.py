@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.networks import ToyNet, make_checkpoint
-from napari_uhrseg.engine import plan as plan_module
-from napari_uhrseg.engine import sizing
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.network.profiling import How, Measured
-from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.planning import batch_size
+from napari_uhrseg.engine.planning import plan as plan_module
+from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -135,7 +135,7 @@ def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):
 
 
 def test_what_others_have_taken_is_not_promised(monkeypatch):
-    monkeypatch.setattr(sizing, "free_bytes", lambda _: 700 * MB)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda _: 700 * MB)
     plan = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET)
     assert plan.budget.device_bytes == 700 * MB
     assert "free" in plan.warnings[0]

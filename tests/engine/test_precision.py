@@ -5,7 +5,7 @@ import pytest
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.network import device
-from napari_uhrseg.engine.plan import make_plan
+from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.store import LabelStore

@@ -9,7 +9,6 @@ import torch
 
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, labels_of, segmenter
-from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -20,6 +19,7 @@ from napari_uhrseg.engine.events import (
     Retried,
 )
 from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.planning import plan as plan_module
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.tiling import merge
 from napari_uhrseg.engine.tiling.merge import Merger, window_weights

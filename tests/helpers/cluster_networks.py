@@ -52,7 +52,7 @@ def install() -> None:
 
 def make_small_blocks() -> None:
     """Make blocks of one chunk in this process, whatever the machine's speed."""
-    from napari_uhrseg.engine import plan
+    from napari_uhrseg.engine.planning import plan
 
     plan._block_chunks = lambda *_: 1
 

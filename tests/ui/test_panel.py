@@ -120,7 +120,7 @@ def test_what_is_written_while_pausing_is_shown_and_counted(
 
     monkeypatch.setattr(LabelStore, "write", write)
     monkeypatch.setattr(WriteBehind, "submit", submit_and_wait)
-    monkeypatch.setattr("napari_uhrseg.engine.plan.PATIENCE", 0)  # many blocks
+    monkeypatch.setattr("napari_uhrseg.engine.planning.plan.PATIENCE", 0)  # many blocks
     bar = ready.segment.bar
     bar.start.click()
     qtbot.waitUntil(begun.is_set, timeout=30_000)

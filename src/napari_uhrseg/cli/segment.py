@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from napari_uhrseg.cli.where import Engine
     from napari_uhrseg.engine.events import Finished, SegmentEvent
-    from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.engine.planning.plan import Plan
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_uhrseg.engine.events import SegmentEvent
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.engine.planning.plan import Plan
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.paths import Address
@@ -92,7 +92,7 @@ class _Here:
         return self.checkpoint.card.legend
 
     def plan(self, path: "Address") -> "Plan":
-        from napari_uhrseg.engine.plan import make_plan
+        from napari_uhrseg.engine.planning.plan import make_plan
         from napari_uhrseg.io.open import open_image
 
         return make_plan(open_image(path), self.checkpoint, self.settings, self.budget)

@@ -9,7 +9,7 @@ from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import prepared
-from napari_uhrseg.engine.plan import Plan, make_plan
+from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.merge import make_merger, window_weights

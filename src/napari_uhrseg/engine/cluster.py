@@ -23,7 +23,7 @@ from napari_uhrseg.engine.clusterflight import WAIT, Blocks, Flight, Frames, ans
 from napari_uhrseg.engine.clusterwork import About, Order, Source
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.plan import Plan
+from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.engine.segment import as_begun, begin
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import ClusterError

@@ -28,7 +28,7 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.job import nearest
-from napari_uhrseg.engine.plan import Plan
+from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import strips_folder
 from napari_uhrseg.errors import ClusterError

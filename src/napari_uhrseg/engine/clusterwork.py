@@ -29,7 +29,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.job import Work
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
-from napari_uhrseg.engine.plan import Plan, make_plan, with_estimate
+from napari_uhrseg.engine.planning.plan import Plan, make_plan, with_estimate
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ClusterError, ReadError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_uhrseg.types import Roi, Run
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.engine.planning.plan import Plan
     from napari_uhrseg.types import Lesson
 
 

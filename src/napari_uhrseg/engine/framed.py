@@ -34,8 +34,8 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.job import Job, Work, nearest
 from napari_uhrseg.engine.network.device import out_of_memory, running
 from napari_uhrseg.engine.network.profiling import release
+from napari_uhrseg.engine.planning.batch_size import ROWS
 from napari_uhrseg.engine.readahead import ReadAhead
-from napari_uhrseg.engine.sizing import ROWS
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.frame_logits import Logits
 from napari_uhrseg.engine.tiling.merge import finished

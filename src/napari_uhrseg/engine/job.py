@@ -14,12 +14,12 @@ from torch import Tensor
 from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped, interruptible
 from napari_uhrseg.engine.empty import Glass, region_mask
 from napari_uhrseg.engine.events import Progress, Retried, SegmentEvent
-from napari_uhrseg.engine.memory import CUDA_CONTEXT
 from napari_uhrseg.engine.network.device import cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.network.profiling import release
-from napari_uhrseg.engine.plan import Plan
+from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT
+from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.io.image.image import Image

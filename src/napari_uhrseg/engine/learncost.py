@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
-from napari_uhrseg.engine.memory import CACHE, CUDA_CONTEXT, PROGRAM
 from napari_uhrseg.engine.network.activation_memory import (
     LivePeak,
     bytes_per_window,
@@ -18,6 +17,7 @@ from napari_uhrseg.engine.network.activation_memory import (
     without_numbers,
 )
 from napari_uhrseg.engine.network.device import MemoryBudget, devices
+from napari_uhrseg.engine.planning.memory_estimate import CACHE, CUDA_CONTEXT, PROGRAM
 from napari_uhrseg.engine.readahead import DEPTH
 from napari_uhrseg.engine.recompute import recomputed
 from napari_uhrseg.errors import DeviceError

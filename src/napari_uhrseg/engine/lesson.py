@@ -4,8 +4,8 @@ import numpy as np
 
 from napari_uhrseg.engine.classmatch import match_classes
 from napari_uhrseg.engine.corrected import Corrected, Fed
-from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.places import HONEST
+from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read

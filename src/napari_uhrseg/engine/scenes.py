@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image, Pixels
 from napari_uhrseg.models.base import Batch

@@ -11,7 +11,7 @@ from napari_uhrseg.engine.framed import FrameJob
 from napari_uhrseg.engine.job import FallBack, Job, Work
 from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.plan import Plan, make_plan
+from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import drop_others
 from napari_uhrseg.engine.windowed import WindowJob

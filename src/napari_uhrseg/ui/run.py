@@ -18,7 +18,7 @@ from napari_uhrseg.types import Legend, Roi, SegmentSettings
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import SegmentEvent
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.plan import Plan
+    from napari_uhrseg.engine.planning.plan import Plan
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
 
@@ -83,7 +83,7 @@ def free_threads() -> int:
 
 def plan(request: Request) -> "Plan":
     """The plan of the request; loads the checkpoint, so not on the Qt thread."""
-    from napari_uhrseg.engine.plan import make_plan
+    from napari_uhrseg.engine.planning.plan import make_plan
 
     if request.scheduler:
         from napari_uhrseg.engine.cluster import plan_on_cluster

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import numpy as np
 
 from napari_uhrseg._version import __version__
-from napari_uhrseg.engine.fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.network.device import (
     Device,
     MemoryBudget,
     choose_precision,
     find_device,
 )
-from napari_uhrseg.engine.sizing import Sized, Sizer
+from napari_uhrseg.engine.planning.batch_size import Sized, Sizer
+from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import PlanError

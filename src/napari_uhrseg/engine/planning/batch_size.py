@@ -6,7 +6,10 @@ from typing import Self
 
 import torch
 
-from napari_uhrseg.engine.memory import (
+from napari_uhrseg.engine.network.device import Device, MemoryBudget, free_bytes
+from napari_uhrseg.engine.network.optimize import prepared_bytes
+from napari_uhrseg.engine.network.profiling import How, Measured
+from napari_uhrseg.engine.planning.memory_estimate import (
     CACHE,
     SLACK,
     Need,
@@ -15,9 +18,6 @@ from napari_uhrseg.engine.memory import (
     too_small,
     window_bytes,
 )
-from napari_uhrseg.engine.network.device import Device, MemoryBudget, free_bytes
-from napari_uhrseg.engine.network.optimize import prepared_bytes
-from napari_uhrseg.engine.network.profiling import How, Measured
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import CHUNK
