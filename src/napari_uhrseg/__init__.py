@@ -12,9 +12,9 @@ from napari_uhrseg._version import __version__
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import Progress
     from napari_uhrseg.engine.finetune import fine_tune
+    from napari_uhrseg.engine.inference.segment import segment
     from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.planning.plan import make_plan as plan
-    from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.export import export
     from napari_uhrseg.io.export.class_areas import areas
@@ -47,7 +47,7 @@ _HOMES = {
     "load_checkpoint": "models.checkpoint",
     "open_image": "io.open",
     "plan": "engine.planning.plan",
-    "segment": "engine.segment",
+    "segment": "engine.inference.segment",
 }
 _INSIDE = {"plan": "make_plan"}  # what it is called at home, where that differs
 

@@ -17,8 +17,8 @@ from rich.table import Table
 from napari_uhrseg.engine import cluster as engine
 from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone, Finished
+from napari_uhrseg.engine.inference.segment import begin, segment
 from napari_uhrseg.engine.planning import plan as plan_of
-from napari_uhrseg.engine.segment import begin, segment
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.io.labels.worker_store import OwnedChunks

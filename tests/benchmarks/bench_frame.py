@@ -40,8 +40,8 @@ def main(height: str, width: str, budget: str) -> None:
     import torch
 
     from napari_uhrseg.engine.events import Finished, Planned
+    from napari_uhrseg.engine.inference.segment import segment
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint

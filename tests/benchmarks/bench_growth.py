@@ -45,7 +45,7 @@ def main(side: int) -> None:
     from torch import nn
 
     from napari_uhrseg.engine.events import Planned
-    from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.engine.inference.segment import segment
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.base import Batch, Outputs, Segmenter

@@ -66,8 +66,8 @@ def main(image: str, path: str, budget: str) -> None:
     import numpy as np
 
     from napari_uhrseg.engine.events import BlockDone, Planned
+    from napari_uhrseg.engine.inference.segment import segment
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.errors import DeviceError
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.io.labels.store import LabelStore

@@ -83,8 +83,8 @@ def main(who: str, file: str, overlap: str) -> None:
                     overlap=int(overlap) / 256,
                 )
     else:
+        from napari_uhrseg.engine.inference.segment import segment
         from napari_uhrseg.engine.planning.plan import make_plan
-        from napari_uhrseg.engine.segment import segment
         from napari_uhrseg.io.labels.store import LabelStore
 
         settings = SegmentSettings(

@@ -42,7 +42,7 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     viewer = napari.Viewer()
     QApplication.processEvents()
     keep_triton_out()  # after the window has loaded Mesa, before torch
-    from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.engine.inference.segment import segment
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint

@@ -7,8 +7,8 @@ from common import MB, sample
 from rich.table import Table
 
 from napari_uhrseg.engine.events import Planned
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore

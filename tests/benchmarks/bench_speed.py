@@ -17,11 +17,11 @@ from common import sample, tiled, unet
 from rich.table import Table
 
 from napari_uhrseg.engine.events import Finished
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import running
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore

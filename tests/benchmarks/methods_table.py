@@ -31,8 +31,8 @@ def measure(checkpoint: Path, scene: Path) -> dict[str, float]:
     import psutil
 
     from napari_uhrseg.engine.events import Planned
+    from napari_uhrseg.engine.inference.segment import segment
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.segment import segment
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint

@@ -378,7 +378,7 @@ def test_interrupted_with_its_workers_it_is_continued_by_one_process(
 @pytest.mark.parametrize("told", [True, False])
 def test_the_cpu_goes_on_only_if_that_was_said(segment, monkeypatch, told):
     """A device that is too small in the end, as a GPU would be."""
-    from napari_uhrseg.engine import segment as module
+    from napari_uhrseg.engine.inference import segment as module
     from napari_uhrseg.errors import DeviceError
 
     real = module.segment

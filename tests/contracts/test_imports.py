@@ -37,7 +37,7 @@ QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyq
     ("statement", "not_loaded"),
     [
         ("import napari_uhrseg", {"torch", "numpy", "zarr", *QT}),
-        ("import napari_uhrseg.engine.segment", QT),
+        ("import napari_uhrseg.engine.inference.segment", QT),
         ("import napari_uhrseg.engine.train", QT),
         ("from napari_uhrseg import segment, open_image, LabelStore", QT),
         (

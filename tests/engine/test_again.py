@@ -11,11 +11,11 @@ from helpers.corrections import correct
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine.ancestry import ancestors
 from napari_uhrseg.engine.cancellation import Stopped
-from napari_uhrseg.engine.changes import label_region
 from napari_uhrseg.engine.events import BlockDone, Finished
-from napari_uhrseg.engine.likely import LikelyFirst, change_scores
+from napari_uhrseg.engine.inference.change_priority import LikelyFirst, change_scores
+from napari_uhrseg.engine.inference.preview import label_region
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.planning import plan as plan_module
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.models.checkpoint import save_checkpoint

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS
-from napari_uhrseg.engine.borders import Borders
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -20,12 +19,13 @@ from napari_uhrseg.engine.events import (
     Progress,
     Retried,
 )
-from napari_uhrseg.engine.job import ranks
+from napari_uhrseg.engine.inference.runner import ranks
+from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.engine.inference.window_cache import Borders
+from napari_uhrseg.engine.inference.window_runner import WindowJob
 from napari_uhrseg.engine.planning import plan as plan_module
 from napari_uhrseg.engine.planning.batch_size import Sizer
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.tiling.window_grid import Grid
-from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore

@@ -13,7 +13,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine import plan as plan_module
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Planned
-from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings

@@ -28,7 +28,7 @@ from napari_uhrseg.engine.events import (
     Planned,
     Progress,
 )
-from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import ClusterError, StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels import object_store_lock

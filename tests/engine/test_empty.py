@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_uhrseg.engine.empty import Glass
+from napari_uhrseg.engine.inference.background_mask import Glass
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.samples import data_dir, slide
 from napari_uhrseg.types import Roi

@@ -19,7 +19,6 @@ from helpers.corrections import (
     stroke_everywhere,
 )
 from napari_uhrseg.cli import app
-from napari_uhrseg.engine.changes import label_region
 from napari_uhrseg.engine.events import (
     Compared,
     Gathered,
@@ -30,6 +29,7 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.finetune import FineTuneSettings, Lesson, fine_tune, lesson
 from napari_uhrseg.engine.fresh import fresh
+from napari_uhrseg.engine.inference.preview import label_region
 from napari_uhrseg.engine.judging import CHANGED, verdict
 from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.image.from_array import image_from_array

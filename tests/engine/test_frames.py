@@ -17,14 +17,14 @@ from napari_uhrseg.engine.events import (
     Planned,
     Progress,
 )
-from napari_uhrseg.engine.framed import FrameJob
-from napari_uhrseg.engine.job import Work
+from napari_uhrseg.engine.inference.frame_runner import FrameJob
+from napari_uhrseg.engine.inference.runner import Work
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.profiling import How, Measured
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.scenes import Scene
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore

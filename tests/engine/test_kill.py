@@ -9,7 +9,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from helpers.processes import python_process
 from helpers.segmentation import BUDGET, SETTINGS, noise_image
 from napari_uhrseg.engine.events import BlockDone
-from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.labels.store import LabelStore
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ from helpers.networks import ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, noise_image
 from napari_uhrseg.engine import plan
 from napari_uhrseg.engine.events import BlockDone
-from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.labels.store import LabelStore
 
 plan._block_chunks = lambda *_: 1  # small blocks, however fast the machine is

@@ -18,10 +18,10 @@ from napari_uhrseg.engine.events import (
     Progress,
     Retried,
 )
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.activation_memory import LivePeak
 from napari_uhrseg.engine.network.parallel_forward import Passes
 from napari_uhrseg.engine.planning import plan as plan_module
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
 

@@ -14,7 +14,7 @@ import numpy as np, psutil, torch
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.events import Finished, Planned
-from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore

@@ -9,9 +9,9 @@ import torch
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.events import BlockDone, Finished
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.parallel_forward import Passes
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.pyramid import read
 from napari_uhrseg.io.labels.store import LabelStore

@@ -4,9 +4,9 @@ import pytest
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.events import BlockDone, Finished
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network import device
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings

@@ -18,9 +18,9 @@ from napari_uhrseg.engine.events import (
     Progress,
     Retried,
 )
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.planning import plan as plan_module
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.tiling import merge
 from napari_uhrseg.engine.tiling.merge import Merger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError

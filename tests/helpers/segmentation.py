@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers.networks import LEGEND
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore

@@ -8,7 +8,7 @@ import zarr
 from ome_zarr_models import open_ome_zarr
 
 from helpers.label_stores import LEGEND, RUN, FakeImage, chunk_block
-from napari_uhrseg.engine.segment import class_map
+from napari_uhrseg.engine.inference.segment import class_map
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels

@@ -4,8 +4,8 @@ import pytest
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from helpers.wait import wait_for_end
-from napari_uhrseg.engine import segment as module
 from napari_uhrseg.engine.events import Planned
+from napari_uhrseg.engine.inference import segment as module
 from napari_uhrseg.errors import DeviceError
 
 pytestmark = pytest.mark.gui

@@ -34,7 +34,7 @@ def written(panel, qtbot):
 def test_a_stroke_made_while_a_run_writes_is_kept_and_shown_over_it(
     viewer, ready, qtbot, monkeypatch, tmp_path
 ):
-    from napari_uhrseg.engine import segment as module
+    from napari_uhrseg.engine.inference import segment as module
 
     real = module.segment
 

@@ -42,7 +42,7 @@ def scene():
 def labelled(scene, tmp_path_factory) -> Path:
     """A folder with a network that has learnt nothing, and its labels of the scene."""
     keep_triton_out()
-    from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.engine.inference.segment import segment
 
     folder = tmp_path_factory.mktemp("labelled")
     made = checkpoint(folder)
@@ -316,7 +316,7 @@ def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
 
 
 def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
-    from napari_uhrseg.engine.changes import label_region
+    from napari_uhrseg.engine.inference.preview import label_region
     from napari_uhrseg.models.checkpoint import load_checkpoint
 
     part = learnt.finetune

@@ -24,7 +24,7 @@ def slow_down(monkeypatch, seconds=0.15):
     """Each event takes a while, so that there is time to press buttons."""
     import time
 
-    from napari_uhrseg.engine import segment as module
+    from napari_uhrseg.engine.inference import segment as module
 
     real = module.segment
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_uhrseg.engine.segment import segment
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image

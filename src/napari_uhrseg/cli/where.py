@@ -100,7 +100,7 @@ class _Here:
     def events(
         self, image: "Image", store: "LabelStore", replace: bool
     ) -> Iterator["SegmentEvent"]:
-        from napari_uhrseg.engine.segment import segment
+        from napari_uhrseg.engine.inference.segment import segment
 
         return segment(
             image,

@@ -22,9 +22,9 @@ from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
 from napari_uhrseg.engine.clusterflight import WAIT, Blocks, Flight, Frames, answer
 from napari_uhrseg.engine.clusterwork import About, Order, Source
 from napari_uhrseg.engine.events import Planned, SegmentEvent
+from napari_uhrseg.engine.inference.segment import as_begun, begin
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan
-from napari_uhrseg.engine.segment import as_begun, begin
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.image.image import Image

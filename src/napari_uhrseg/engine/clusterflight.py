@@ -19,7 +19,6 @@ import numpy as np
 from napari_uhrseg.engine import clusterwork
 from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
 from napari_uhrseg.engine.clusterwork import Order, Result
-from napari_uhrseg.engine.empty import region_mask
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -27,7 +26,8 @@ from napari_uhrseg.engine.events import (
     Progress,
     SegmentEvent,
 )
-from napari_uhrseg.engine.job import nearest
+from napari_uhrseg.engine.inference.background_mask import region_mask
+from napari_uhrseg.engine.inference.runner import nearest
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import strips_folder

@@ -18,7 +18,6 @@ from typing import Any
 
 from napari_uhrseg._version import __version__
 from napari_uhrseg.engine.cancellation import Focus
-from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -26,12 +25,13 @@ from napari_uhrseg.engine.events import (
     Progress,
     SegmentEvent,
 )
-from napari_uhrseg.engine.framed import FrameJob
-from napari_uhrseg.engine.job import Work
+from napari_uhrseg.engine.inference.background_mask import Glass
+from napari_uhrseg.engine.inference.frame_runner import FrameJob
+from napari_uhrseg.engine.inference.runner import Work
+from napari_uhrseg.engine.inference.window_runner import WindowJob
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.planning.plan import Plan, make_plan, with_estimate
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
-from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import ClusterError, ReadError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.worker_store import OwnedChunks, Part, Revoked

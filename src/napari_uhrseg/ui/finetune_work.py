@@ -152,8 +152,8 @@ def changed(
     roi only the middle is compared, which bounds the memory.
     """
     from napari_uhrseg.engine.cancellation import Stopped
-    from napari_uhrseg.engine.changes import LARGEST, label_region
-    from napari_uhrseg.engine.segment import class_map
+    from napari_uhrseg.engine.inference.preview import LARGEST, label_region
+    from napari_uhrseg.engine.inference.segment import class_map
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import SegmentSettings
 

@@ -17,7 +17,7 @@ MODULES = (
     "torch",
     "torch._dynamo",
     "segmentation_models_pytorch",
-    "napari_uhrseg.engine.segment",
+    "napari_uhrseg.engine.inference.segment",
 )
 LARGE = 64 * 1024 * 1024  # bytes that are worth the wait
 _LIBRARIES = ("libc10.so", "libtorch_cpu.so", "libtorch.so")

@@ -125,7 +125,7 @@ def prepare(request: Request, kept: "LabelStore | None" = None) -> Prepared:
 
 
 def _compared(request: Request, store: "LabelStore") -> Prepared:
-    from napari_uhrseg.engine.segment import as_begun, class_map
+    from napari_uhrseg.engine.inference.segment import as_begun, class_map
 
     if store.shape != request.image.shape:
         raise StoreError(
@@ -158,7 +158,7 @@ def run(
     memory. ``kept`` is the store of the view that shows the output already: the run
     writes into this very object, so that what is shown knows of it.
     """
-    from napari_uhrseg.engine.segment import segment
+    from napari_uhrseg.engine.inference.segment import segment
 
     for name in ("pandas", "skimage.color.colorconv"):
         import_module(name)  # napari would at the first labels, on the Qt thread

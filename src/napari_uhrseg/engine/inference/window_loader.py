@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_uhrseg.engine.borders import Borders
 from napari_uhrseg.engine.cancellation import Focus
-from napari_uhrseg.engine.empty import Glass
-from napari_uhrseg.engine.job import Job, nearest, ranks
+from napari_uhrseg.engine.inference.background_mask import Glass
+from napari_uhrseg.engine.inference.runner import Job, nearest, ranks
+from napari_uhrseg.engine.inference.window_cache import Borders
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.cancellation import Focus
-from napari_uhrseg.engine.empty import Glass
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -31,7 +30,8 @@ from napari_uhrseg.engine.events import (
     Retried,
     SegmentEvent,
 )
-from napari_uhrseg.engine.job import Job, Work, nearest
+from napari_uhrseg.engine.inference.background_mask import Glass
+from napari_uhrseg.engine.inference.runner import Job, Work, nearest
 from napari_uhrseg.engine.network.device import out_of_memory, running
 from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.planning.batch_size import ROWS

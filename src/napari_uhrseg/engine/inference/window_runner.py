@@ -36,7 +36,14 @@ from napari_uhrseg.engine.events import (
     Retried,
     SegmentEvent,
 )
-from napari_uhrseg.engine.job import Job, Work
+from napari_uhrseg.engine.inference.runner import Job, Work
+from napari_uhrseg.engine.inference.window_loader import (
+    Item,
+    Step,
+    WindowBlock,
+    WindowReader,
+    covered,
+)
 from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.network.parallel_forward import Answer, Passes
 from napari_uhrseg.engine.network.profiling import release
@@ -48,13 +55,6 @@ from napari_uhrseg.engine.tiling.merge import (
     window_weights,
 )
 from napari_uhrseg.engine.tiling.window_grid import Grid
-from napari_uhrseg.engine.windowreader import (
-    Item,
-    Step,
-    WindowBlock,
-    WindowReader,
-    covered,
-)
 from napari_uhrseg.engine.writebehind import WriteBehind
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import Labels, Roi

@@ -7,14 +7,18 @@ from typing import Literal
 
 from napari_uhrseg.engine.cancellation import Focus, Stop
 from napari_uhrseg.engine.events import Planned, SegmentEvent
-from napari_uhrseg.engine.framed import FrameJob
-from napari_uhrseg.engine.job import FallBack, Job, Work
-from napari_uhrseg.engine.likely import LikelyFirst, change_scores, likely_chunks
+from napari_uhrseg.engine.inference.change_priority import (
+    LikelyFirst,
+    change_scores,
+    likely_chunks,
+)
+from napari_uhrseg.engine.inference.frame_runner import FrameJob
+from napari_uhrseg.engine.inference.runner import FallBack, Job, Work
+from napari_uhrseg.engine.inference.window_runner import WindowJob
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import drop_others
-from napari_uhrseg.engine.windowed import WindowJob
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
+from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
-from napari_uhrseg.engine.segment import segment
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.merge import make_merger, window_weights
 from napari_uhrseg.engine.tiling.window_grid import Grid
@@ -54,7 +54,7 @@ def label_region(
     DeviceError
         As of a run.
     Stopped
-        ``stop()`` was true (see engine/job.py).
+        ``stop()`` was true (see engine/inference/runner.py).
     """
     if max(roi.height, roi.width) > LARGEST:
         raise PlanError(

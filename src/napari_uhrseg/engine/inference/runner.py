@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped, interruptible
-from napari_uhrseg.engine.empty import Glass, region_mask
 from napari_uhrseg.engine.events import Progress, Retried, SegmentEvent
+from napari_uhrseg.engine.inference.background_mask import Glass, region_mask
 from napari_uhrseg.engine.network.device import cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
 from napari_uhrseg.engine.network.optimize import prepared
