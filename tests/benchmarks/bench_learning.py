@@ -21,7 +21,7 @@ from rich.table import Table
 from simulated_user import paint
 from torch import nn
 
-from napari_uhrseg.engine.batches import batches
+from napari_uhrseg.engine.data.batches import batches
 from napari_uhrseg.engine.events import Progress
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.keeping import Keeping

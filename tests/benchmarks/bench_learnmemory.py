@@ -52,9 +52,9 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 def main(said: str) -> None:
     import numpy as np
 
+    from napari_uhrseg.engine.data.scenes import Scene, Scenes
     from napari_uhrseg.engine.events import Fitted, Progress
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.scenes import Scene, Scenes
     from napari_uhrseg.engine.train import TrainSettings, train
     from napari_uhrseg.errors import DeviceError
     from napari_uhrseg.io.image.from_array import image_from_array

@@ -9,11 +9,11 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
+from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.image_fit import fit_bands
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image

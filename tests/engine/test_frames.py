@@ -8,6 +8,7 @@ import torch
 
 from helpers.networks import LEGEND, FrameNet, make_checkpoint
 from helpers.segmentation import AUTO_BATCH, BUDGET, GB, labels_of, of_kind, segmenter
+from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import (
     BlockDone,
@@ -24,7 +25,6 @@ from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.profiling import How, Measured
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore

@@ -12,9 +12,9 @@ from torch import nn
 
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from napari_uhrseg.engine import learncost
+from napari_uhrseg.engine.data.folder_dataset import FolderSource
 from napari_uhrseg.engine.events import Fitted
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.folders import FolderSource
 from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.keeping import Keeping
 from napari_uhrseg.engine.learncost import (

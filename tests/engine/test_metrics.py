@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
+from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluate import Cover, evaluate, label_scene
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.metrics import Counter, Scores
-from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, SegmentSettings

@@ -1,7 +1,7 @@
 import numpy as np
 import rasterio
 
-from napari_uhrseg.engine.folders import FolderSource
+from napari_uhrseg.engine.data.folder_dataset import FolderSource
 from napari_uhrseg.types import Roi
 
 

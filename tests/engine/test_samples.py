@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from napari_uhrseg.engine.augmentation import Jitter, turned, turned_boxes
-from napari_uhrseg.engine.batches import batches
-from napari_uhrseg.engine.folders import FolderSource, read_classes
-from napari_uhrseg.engine.scenes import InMemory, Scene, Scenes, kept_in_memory
+from napari_uhrseg.engine.data.augmentation import Jitter, turned, turned_boxes
+from napari_uhrseg.engine.data.batches import batches
+from napari_uhrseg.engine.data.folder_dataset import FolderSource, read_classes
+from napari_uhrseg.engine.data.scenes import InMemory, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.models.dataset_legends import LEGENDS

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from helpers.processes import python_process
 from helpers.training import GLNET, ISDNET, PLAIN, SCPSEG, SGNET, SMALL, make_source
-from napari_uhrseg.engine import batches
+from napari_uhrseg.engine.data import batches
 from napari_uhrseg.engine.events import Fitted, Progress, Saved, Trained, Validated
 from napari_uhrseg.engine.train import CardText, TrainSettings, train
 from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError

@@ -46,8 +46,8 @@ def evaluate(
     Mask values mean what the checkpoint's card says they meant in training.
     """
     with err.status("Loading torch and the checkpoint"):
+        from napari_uhrseg.engine.data.folder_dataset import FolderSource
         from napari_uhrseg.engine.evaluate import evaluate as score
-        from napari_uhrseg.engine.folders import FolderSource
         from napari_uhrseg.models.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint)

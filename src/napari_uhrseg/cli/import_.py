@@ -105,6 +105,6 @@ def _legend(name: str | None, file: Path | None) -> Legend | None:
         return LEGENDS[name.lower()]
     if file is None:
         return None
-    from napari_uhrseg.engine.folders import read_classes
+    from napari_uhrseg.engine.data.folder_dataset import read_classes
 
     return read_classes(file)

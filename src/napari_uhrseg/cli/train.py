@@ -123,8 +123,8 @@ def train(
     Ctrl-C stops it; the same command goes on from there.
     """
     with err.status("Loading torch and looking at the masks"):
-        from napari_uhrseg.engine.folders import FolderSource, read_classes
-        from napari_uhrseg.engine.scenes import CACHE
+        from napari_uhrseg.engine.data.folder_dataset import FolderSource, read_classes
+        from napari_uhrseg.engine.data.scenes import CACHE
         from napari_uhrseg.engine.train import CardText, TrainSettings
         from napari_uhrseg.engine.train import train as engine
 

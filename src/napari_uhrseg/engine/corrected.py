@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.engine.classmatch import ClassMatch
+from napari_uhrseg.engine.data.scenes import Drawn, Scene
 from napari_uhrseg.engine.places import (
     Ints,
     Places,
@@ -28,7 +29,6 @@ from napari_uhrseg.engine.places import (
     hold_out,
     labelled_ground,
 )
-from napari_uhrseg.engine.scenes import Drawn, Scene
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read
 from napari_uhrseg.io.labels.store import LabelStore

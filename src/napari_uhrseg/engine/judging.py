@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from napari_uhrseg.engine.corrected import Corrected
+from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.keeping import between
 from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.network.device import running
-from napari_uhrseg.engine.scenes import Scene
 from napari_uhrseg.engine.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import IGNORED, SECRET, Labels, Lesson, Roi

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from napari_uhrseg.engine.data.scenes import SampleSource, Scenes
 from napari_uhrseg.engine.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.learncost import fitting
@@ -18,7 +19,6 @@ from napari_uhrseg.engine.network.device import (
     training_precision,
 )
 from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
-from napari_uhrseg.engine.scenes import SampleSource, Scenes
 from napari_uhrseg.engine.trainer import Course, Metrics, Trainer
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_uhrseg.atomic import replacing
-from napari_uhrseg.engine.batches import batches
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
+from napari_uhrseg.engine.data.batches import batches
+from napari_uhrseg.engine.data.scenes import SampleSource
 from napari_uhrseg.engine.events import (
     Fitted,
     Progress,
@@ -43,7 +44,6 @@ from napari_uhrseg.engine.learncost import Fit, Share
 from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.readahead import ReadAhead
 from napari_uhrseg.engine.recipe import Schedule
-from napari_uhrseg.engine.scenes import SampleSource
 from napari_uhrseg.errors import DeviceError, TrainingError
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.models.base import Batch, Segmenter

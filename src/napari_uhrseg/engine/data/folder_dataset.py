@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.scenes import CACHE, Scene, Scenes, kept_in_memory
+from napari_uhrseg.engine.data.scenes import CACHE, Scene, Scenes, kept_in_memory
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.augmentation import Jitter, turned, turned_boxes
+from napari_uhrseg.engine.data.augmentation import Jitter, turned, turned_boxes
+from napari_uhrseg.engine.data.scenes import SampleSource
 from napari_uhrseg.engine.network.inputs import covered
-from napari_uhrseg.engine.scenes import SampleSource
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import InputSpec, Roi
 
