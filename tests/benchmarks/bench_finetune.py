@@ -33,7 +33,7 @@ from measurements import Row, find_row, markdown, put_rows, put_table, read_rows
 from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluate import Cover, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import Compared, Gathered
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.io.image.from_array import image_from_array

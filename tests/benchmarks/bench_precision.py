@@ -10,9 +10,9 @@ import rasterio
 from common import sample
 from rich.table import Table
 
+from napari_uhrseg.engine.evaluation.metrics import Counter
 from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image

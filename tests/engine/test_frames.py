@@ -9,7 +9,7 @@ import torch
 from helpers.networks import LEGEND, FrameNet, make_checkpoint
 from helpers.segmentation import AUTO_BATCH, BUDGET, GB, labels_of, of_kind, segmenter
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluate import Cover, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,

@@ -6,9 +6,9 @@ import torch
 
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluate import Cover, evaluate, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import Cover, evaluate, label_scene
+from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, SegmentSettings
@@ -70,7 +70,7 @@ def test_labels_are_those_of_a_run(picture, monkeypatch, overlap):
     list(segment(image, checkpoint, store, settings))
     expected = store.prediction[0][:]
     store.close()
-    monkeypatch.setattr("napari_uhrseg.engine.evaluate.BLOCK", 128)
+    monkeypatch.setattr("napari_uhrseg.engine.evaluation.evaluate.BLOCK", 128)
     scene = Scene("s", image, ArrayTruth(expected)).fitted(checkpoint.model.spec)
     how = Cover(overlap, 4, torch.device("cpu"), "fp32")
     found = np.zeros(image.shape, np.uint8)

@@ -19,7 +19,7 @@ from napari_uhrseg.cli.options import (
 from napari_uhrseg.types import SegmentSettings
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.metrics import Scores
+    from napari_uhrseg.engine.evaluation.metrics import Scores
 
 
 def evaluate(
@@ -47,7 +47,7 @@ def evaluate(
     """
     with err.status("Loading torch and the checkpoint"):
         from napari_uhrseg.engine.data.folder_dataset import FolderSource
-        from napari_uhrseg.engine.evaluate import evaluate as score
+        from napari_uhrseg.engine.evaluation.evaluate import evaluate as score
         from napari_uhrseg.models.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint)

@@ -9,8 +9,8 @@ import torch
 
 from napari_uhrseg.engine.corrected import Corrected
 from napari_uhrseg.engine.data.scenes import Scene
+from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.keeping import between
-from napari_uhrseg.engine.metrics import Counter, Scores
 from napari_uhrseg.engine.network.device import running
 from napari_uhrseg.engine.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from napari_uhrseg.engine.data.scenes import SampleSource, Scenes
-from napari_uhrseg.engine.evaluate import Cover, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
+from napari_uhrseg.engine.evaluation.metrics import Counter
 from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.learncost import fitting
-from napari_uhrseg.engine.metrics import Counter
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from napari_uhrseg.engine.data.scenes import Scene, Target
-from napari_uhrseg.engine.metrics import Counter, Scores
+from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.network.device import MemoryBudget, running
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.planning.plan import make_plan
