@@ -55,7 +55,7 @@ def main(said: str) -> None:
     from napari_uhrseg.engine.data.scenes import Scene, Scenes
     from napari_uhrseg.engine.events import Fitted, Progress
     from napari_uhrseg.engine.network.device import MemoryBudget
-    from napari_uhrseg.engine.train import TrainSettings, train
+    from napari_uhrseg.engine.training.train import TrainSettings, train
     from napari_uhrseg.errors import DeviceError
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.types import LabelClass, Legend

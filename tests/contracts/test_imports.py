@@ -38,7 +38,7 @@ QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyq
     [
         ("import napari_uhrseg", {"torch", "numpy", "zarr", *QT}),
         ("import napari_uhrseg.engine.inference.segment", QT),
-        ("import napari_uhrseg.engine.train", QT),
+        ("import napari_uhrseg.engine.training.train", QT),
         ("from napari_uhrseg import segment, open_image, LabelStore", QT),
         (
             "import napari_uhrseg.io.image.image, napari_uhrseg.io.labels.store",

@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
-from napari_uhrseg.engine import learncost
 from napari_uhrseg.engine.data.folder_dataset import FolderSource
 from napari_uhrseg.engine.events import Fitted
 from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.keeping import Keeping
-from napari_uhrseg.engine.learncost import (
+from napari_uhrseg.engine.network.activation_memory import bytes_per_window
+from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.engine.planning.memory_estimate import CACHE
+from napari_uhrseg.engine.training import step_memory
+from napari_uhrseg.engine.training.gradient_checkpointing import recomputed
+from napari_uhrseg.engine.training.step_memory import (
     KERNELS,
     WHOLE,
     Fit,
@@ -26,10 +30,6 @@ from napari_uhrseg.engine.learncost import (
     fitting,
     standing,
 )
-from napari_uhrseg.engine.network.activation_memory import bytes_per_window
-from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.planning.memory_estimate import CACHE
-from napari_uhrseg.engine.recompute import recomputed
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch, Segmenter
@@ -134,7 +134,7 @@ def test_a_step_never_takes_more_than_the_budget(wanted, sizes, room, main, devi
     here = dict(zip([(False, False), (True, False), (True, True)],
                      sorted(sizes, reverse=True), strict=True))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learncost, "bytes_per_sample",
+        patch.setattr(step_memory, "bytes_per_sample",
                       lambda _, fit, *__: Sample(here[fit.recomputes, fit.offloads],
                                             7 * fit.offloads))  # fmt: skip
         budget = MemoryBudget(device, held + room, 7 * main)

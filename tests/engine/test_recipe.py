@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from napari_uhrseg.engine.recipe import Schedule, TrainSettings
+from napari_uhrseg.engine.training.schedule import Schedule, TrainSettings
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import Recipe, Stage
 

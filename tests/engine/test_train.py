@@ -12,7 +12,7 @@ from helpers.processes import python_process
 from helpers.training import GLNET, ISDNET, PLAIN, SCPSEG, SGNET, SMALL, make_source
 from napari_uhrseg.engine.data import batches
 from napari_uhrseg.engine.events import Fitted, Progress, Saved, Trained, Validated
-from napari_uhrseg.engine.train import CardText, TrainSettings, train
+from napari_uhrseg.engine.training.train import CardText, TrainSettings, train
 from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import load_checkpoint
@@ -108,7 +108,7 @@ from dataclasses import replace
 import torch
 from helpers.training import PLAIN, make_source
 from napari_uhrseg.engine.events import Progress
-from napari_uhrseg.engine.train import train
+from napari_uhrseg.engine.training.train import train
 torch.set_num_threads(1)
 from napari_uhrseg.engine import trainer as module
 module.SAVE_SECONDS = 0.0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from napari_uhrseg.engine.data.scenes import Scene, Scenes
-from napari_uhrseg.engine.train import TrainSettings
+from napari_uhrseg.engine.training.train import TrainSettings
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import LabelClass, Legend, Roi
 

@@ -125,8 +125,8 @@ def train(
     with err.status("Loading torch and looking at the masks"):
         from napari_uhrseg.engine.data.folder_dataset import FolderSource, read_classes
         from napari_uhrseg.engine.data.scenes import CACHE
-        from napari_uhrseg.engine.train import CardText, TrainSettings
-        from napari_uhrseg.engine.train import train as engine
+        from napari_uhrseg.engine.training.train import CardText, TrainSettings
+        from napari_uhrseg.engine.training.train import train as engine
 
         budget = make_budget(device, memory_budget) if memory_budget else None
         cache = CACHE

@@ -27,15 +27,15 @@ from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
 from napari_uhrseg.engine.fresh import fresh
 from napari_uhrseg.engine.judging import LEARNT, SELECTING, Judge, verdict
 from napari_uhrseg.engine.keeping import WAY, Keeping, odds
-from napari_uhrseg.engine.learncost import fitting
 from napari_uhrseg.engine.lesson import gather, told
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,
     training_precision,
 )
-from napari_uhrseg.engine.recipe import Schedule
-from napari_uhrseg.engine.trainer import (
+from napari_uhrseg.engine.training.schedule import Schedule
+from napari_uhrseg.engine.training.step_memory import fitting
+from napari_uhrseg.engine.training.trainer import (
     Course,
     Metrics,
     Trainer,

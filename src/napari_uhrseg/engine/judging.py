@@ -12,7 +12,7 @@ from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.keeping import between
 from napari_uhrseg.engine.network.device import running
-from napari_uhrseg.engine.trainer import Metrics
+from napari_uhrseg.engine.training.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import IGNORED, SECRET, Labels, Lesson, Roi
 from napari_uhrseg.units import counted

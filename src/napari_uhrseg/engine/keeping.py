@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_uhrseg.engine.learncost import WHOLE, Share
+from napari_uhrseg.engine.training.step_memory import WHOLE, Share
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import IGNORED, SECRET
 

@@ -11,15 +11,15 @@ from napari_uhrseg.engine.data.scenes import SampleSource, Scenes
 from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
 from napari_uhrseg.engine.evaluation.metrics import Counter
 from napari_uhrseg.engine.events import TrainEvent
-from napari_uhrseg.engine.learncost import fitting
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,
     free_bytes,
     training_precision,
 )
-from napari_uhrseg.engine.recipe import CardText, Schedule, TrainSettings
-from napari_uhrseg.engine.trainer import Course, Metrics, Trainer
+from napari_uhrseg.engine.training.schedule import CardText, Schedule, TrainSettings
+from napari_uhrseg.engine.training.step_memory import fitting
+from napari_uhrseg.engine.training.trainer import Course, Metrics, Trainer
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, Legend

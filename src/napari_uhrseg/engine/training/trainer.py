@@ -40,10 +40,10 @@ from napari_uhrseg.engine.events import (
     TrainEvent,
     Validated,
 )
-from napari_uhrseg.engine.learncost import Fit, Share
 from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.readahead import ReadAhead
-from napari_uhrseg.engine.recipe import Schedule
+from napari_uhrseg.engine.training.schedule import Schedule
+from napari_uhrseg.engine.training.step_memory import Fit, Share
 from napari_uhrseg.errors import DeviceError, TrainingError
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.models.base import Batch, Segmenter
