@@ -11,7 +11,7 @@ from napari_uhrseg._version import __version__
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import Progress
-    from napari_uhrseg.engine.finetune import fine_tune
+    from napari_uhrseg.engine.finetuning.finetune import fine_tune
     from napari_uhrseg.engine.inference.segment import segment
     from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.planning.plan import make_plan as plan
@@ -43,7 +43,7 @@ _HOMES = {
     "Stroke": "types",
     "areas": "io.export.class_areas",
     "export": "io.export",
-    "fine_tune": "engine.finetune",
+    "fine_tune": "engine.finetuning.finetune",
     "load_checkpoint": "models.checkpoint",
     "open_image": "io.open",
     "plan": "engine.planning.plan",

@@ -35,7 +35,7 @@ from simulated_user import UNKNOWN, Labels, paint
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
 from napari_uhrseg.engine.events import Compared, Gathered
-from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
+from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore

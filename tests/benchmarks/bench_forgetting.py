@@ -19,7 +19,7 @@ from bench_finetune import Ground, labels_of, learn
 from common import sample
 from simulated_user import UNKNOWN, Labels, paint
 
-from napari_uhrseg.engine.finetune import FineTuneSettings
+from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import load_checkpoint

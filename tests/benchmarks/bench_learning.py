@@ -23,9 +23,9 @@ from torch import nn
 
 from napari_uhrseg.engine.data.batches import batches
 from napari_uhrseg.engine.events import Progress
-from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.keeping import Keeping
-from napari_uhrseg.engine.lesson import gather
+from napari_uhrseg.engine.finetuning.distillation import Keeping
+from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
+from napari_uhrseg.engine.finetuning.training_summary import gather
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore

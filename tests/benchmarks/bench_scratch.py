@@ -24,8 +24,8 @@ from skimage.measure import label as connected
 from sklearn.ensemble import RandomForestClassifier
 
 from napari_uhrseg.engine.events import Compared
-from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.fresh import fresh
+from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
+from napari_uhrseg.engine.finetuning.new_model import fresh
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels

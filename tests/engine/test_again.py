@@ -9,9 +9,9 @@ import pytest
 from helpers.corrections import checkpoint as network
 from helpers.corrections import correct
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
-from napari_uhrseg.engine.ancestry import ancestors
 from napari_uhrseg.engine.cancellation import Stopped
 from napari_uhrseg.engine.events import BlockDone, Finished
+from napari_uhrseg.engine.finetuning.lineage import ancestors
 from napari_uhrseg.engine.inference.change_priority import LikelyFirst, change_scores
 from napari_uhrseg.engine.inference.preview import label_region
 from napari_uhrseg.engine.inference.segment import segment

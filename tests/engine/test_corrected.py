@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 
 from helpers.corrections import LEGEND, checkpoint, correct, squares, stroke_everywhere
-from napari_uhrseg.engine.corrected import sight
-from napari_uhrseg.engine.lesson import gather, told
-from napari_uhrseg.engine.network.inputs import covered
-from napari_uhrseg.engine.places import (
+from napari_uhrseg.engine.finetuning.correction_dataset import sight
+from napari_uhrseg.engine.finetuning.correction_sites import (
     HONEST,
     Points,
     find_places,
     find_points,
     hold_out,
 )
+from napari_uhrseg.engine.finetuning.training_summary import gather, told
+from napari_uhrseg.engine.network.inputs import covered
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels

@@ -27,10 +27,15 @@ from napari_uhrseg.engine.events import (
     Trained,
     Validated,
 )
-from napari_uhrseg.engine.finetune import FineTuneSettings, Lesson, fine_tune, lesson
-from napari_uhrseg.engine.fresh import fresh
+from napari_uhrseg.engine.finetuning.finetune import (
+    FineTuneSettings,
+    Lesson,
+    fine_tune,
+    lesson,
+)
+from napari_uhrseg.engine.finetuning.model_selection import CHANGED, verdict
+from napari_uhrseg.engine.finetuning.new_model import fresh
 from napari_uhrseg.engine.inference.preview import label_region
-from napari_uhrseg.engine.judging import CHANGED, verdict
 from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore

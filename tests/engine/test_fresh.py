@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from helpers.corrections import LEGEND, squares
-from napari_uhrseg.engine import fresh as module
 from napari_uhrseg.engine.cancellation import Stopped
-from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
+from napari_uhrseg.engine.finetuning import new_model as module
+from napari_uhrseg.engine.finetuning.new_model import UNTAUGHT, fresh
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import torch
 
 from helpers.corrections import squares, stroke_everywhere
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
-from napari_uhrseg.engine.judging import Judge
-from napari_uhrseg.engine.keeping import WAY
-from napari_uhrseg.engine.lesson import gather
+from napari_uhrseg.engine.finetuning.distillation import WAY
+from napari_uhrseg.engine.finetuning.model_selection import Judge
+from napari_uhrseg.engine.finetuning.training_summary import gather
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch, Outputs
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from helpers.corrections import checkpoint
-from napari_uhrseg.engine.keeping import CELL, REACH, WAY, Keeping, between, odds
+from napari_uhrseg.engine.finetuning.distillation import (
+    CELL,
+    REACH,
+    WAY,
+    Keeping,
+    between,
+    odds,
+)
 from napari_uhrseg.engine.network.activation_memory import empty_batch
 from napari_uhrseg.types import IGNORED
 

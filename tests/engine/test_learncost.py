@@ -13,9 +13,9 @@ from torch import nn
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from napari_uhrseg.engine.data.folder_dataset import FolderSource
 from napari_uhrseg.engine.events import Fitted
-from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.fresh import fresh
-from napari_uhrseg.engine.keeping import Keeping
+from napari_uhrseg.engine.finetuning.distillation import Keeping
+from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
+from napari_uhrseg.engine.finetuning.new_model import fresh
 from napari_uhrseg.engine.network.activation_memory import bytes_per_window
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.memory_estimate import CACHE

@@ -73,7 +73,7 @@ def finetune(
     same command goes on from there, and ends with the same weights.
     """
     with err.status("Loading torch and the checkpoint"):
-        from napari_uhrseg.engine.finetune import FineTuneSettings, fine_tune
+        from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
         from napari_uhrseg.io.labels.store import LabelStore
         from napari_uhrseg.io.open import open_image
         from napari_uhrseg.models.checkpoint import load_checkpoint

@@ -72,7 +72,7 @@ class Changed:
 
 def look(request: Request) -> "Lesson":
     """What it would learn from; the network is not run."""
-    from napari_uhrseg.engine.finetune import lesson
+    from napari_uhrseg.engine.finetuning.finetune import lesson
     from napari_uhrseg.io.labels.store import LabelStore
 
     with LabelStore.open(request.store) as store:
@@ -98,8 +98,8 @@ def train(
     """``fine_tune()``, with a core left to the window."""
     load_torch()
     from napari_uhrseg.engine.cancellation import Stopped
-    from napari_uhrseg.engine.finetune import fine_tune
-    from napari_uhrseg.engine.fresh import UNTAUGHT, fresh
+    from napari_uhrseg.engine.finetuning.finetune import fine_tune
+    from napari_uhrseg.engine.finetuning.new_model import UNTAUGHT, fresh
     from napari_uhrseg.engine.network.device import cpu_threads
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -134,7 +134,7 @@ def best_so_far(
 ) -> "Compared | None":
     """What a training that was ended early has left, if anything better."""
     from napari_uhrseg.engine.events import Compared
-    from napari_uhrseg.engine.judging import verdict
+    from napari_uhrseg.engine.finetuning.model_selection import verdict
     from napari_uhrseg.models.card_header import read_card
 
     if not output.exists():
@@ -215,7 +215,7 @@ def stand(
 
     The nearest ancestor first, as far as they are in these folders or beside it.
     """
-    from napari_uhrseg.engine.ancestry import ancestors
+    from napari_uhrseg.engine.finetuning.lineage import ancestors
     from napari_uhrseg.models.card_header import read_card
 
     found = ancestors(path, tuple(dict.fromkeys((path.parent, *folders))))
@@ -266,6 +266,6 @@ def next_version(request: Request) -> Path:
 @lru_cache(maxsize=1)
 def _untaught(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
     """The last one made stays: the form is looked at more than once."""
-    from napari_uhrseg.engine.fresh import fresh
+    from napari_uhrseg.engine.finetuning.new_model import fresh
 
     return fresh(new.method, None, legend, image, new.encoder, pretrained=False)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from napari_uhrseg.engine.classmatch import match_classes
-from napari_uhrseg.engine.corrected import Corrected, Fed
-from napari_uhrseg.engine.places import HONEST
+from napari_uhrseg.engine.finetuning.class_mapping import match_classes
+from napari_uhrseg.engine.finetuning.correction_dataset import Corrected, Fed
+from napari_uhrseg.engine.finetuning.correction_sites import HONEST
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.classmatch import ClassMatch
 from napari_uhrseg.engine.data.scenes import Drawn, Scene
-from napari_uhrseg.engine.places import (
+from napari_uhrseg.engine.finetuning.class_mapping import ClassMatch
+from napari_uhrseg.engine.finetuning.correction_sites import (
     Ints,
     Places,
     Points,

@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.corrected import Corrected
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
-from napari_uhrseg.engine.keeping import between
+from napari_uhrseg.engine.finetuning.correction_dataset import Corrected
+from napari_uhrseg.engine.finetuning.distillation import between
 from napari_uhrseg.engine.network.device import running
 from napari_uhrseg.engine.training.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter

@@ -22,12 +22,17 @@ from pathlib import Path
 import torch
 
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
-from napari_uhrseg.engine.corrected import Corrected
 from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
-from napari_uhrseg.engine.fresh import fresh
-from napari_uhrseg.engine.judging import LEARNT, SELECTING, Judge, verdict
-from napari_uhrseg.engine.keeping import WAY, Keeping, odds
-from napari_uhrseg.engine.lesson import gather, told
+from napari_uhrseg.engine.finetuning.correction_dataset import Corrected
+from napari_uhrseg.engine.finetuning.distillation import WAY, Keeping, odds
+from napari_uhrseg.engine.finetuning.model_selection import (
+    LEARNT,
+    SELECTING,
+    Judge,
+    verdict,
+)
+from napari_uhrseg.engine.finetuning.new_model import fresh
+from napari_uhrseg.engine.finetuning.training_summary import gather, told
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,
