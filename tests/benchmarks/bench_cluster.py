@@ -14,8 +14,8 @@ from common import MB, sample
 from rich.console import Group
 from rich.table import Table
 
-from napari_uhrseg.engine import cluster as engine
-from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
+from napari_uhrseg.engine.cluster import client as engine
+from napari_uhrseg.engine.cluster.client import local_cluster, segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.inference.segment import begin, segment
 from napari_uhrseg.engine.planning import plan as plan_of

@@ -314,9 +314,9 @@ def test_two_workers_make_the_labels_of_one_process(segment, tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_said(segment, monkeypatch, tmp_path):
-    from napari_uhrseg.engine import cluster
+    from napari_uhrseg.engine.cluster import client
 
-    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    monkeypatch.setattr(client, "CONNECT", 0.5)
     result = segment("--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 1
     assert "no scheduler at 'tcp://127.0.0.1:9'" in result.stderr

@@ -17,9 +17,9 @@ from helpers.networks import LEGEND
 from helpers.processes import start_python
 from helpers.s3_server import s3_server
 from helpers.segmentation import BUDGET, SETTINGS, of_kind
-from napari_uhrseg.engine import clusterflight
-from napari_uhrseg.engine.cluster import local_cluster, segment_on_cluster
-from napari_uhrseg.engine.clusterflight import A_WORKER
+from napari_uhrseg.engine.cluster import task_queue
+from napari_uhrseg.engine.cluster.client import local_cluster, segment_on_cluster
+from napari_uhrseg.engine.cluster.task_queue import A_WORKER
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -177,7 +177,7 @@ def test_the_blocks_of_a_killed_worker_are_done_by_others(
 CLIENT = """
 import sys
 from helpers.segmentation import BUDGET, SETTINGS
-from napari_uhrseg.engine.cluster import segment_on_cluster
+from napari_uhrseg.engine.cluster.client import segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.labels.store import LabelStore
@@ -338,8 +338,8 @@ def test_the_last_block_may_take_longer_than_workers_are_waited_for(
     cluster, tmp_path, monkeypatch
 ):
     """They are there, only busy, and nothing is left to send them."""
-    monkeypatch.setattr(clusterflight, "LOOK", 0.1)
-    monkeypatch.setattr(clusterflight, "ALONE", 1.0)
+    monkeypatch.setattr(task_queue, "LOOK", 0.1)
+    monkeypatch.setattr(task_queue, "ALONE", 1.0)
     image = open_image(cluster_networks.save_picture(tmp_path / "one.tif", 600, 600))
     slow = cluster_networks.save(tmp_path / "net.safetensors", "windows", wait=1.0).path
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
@@ -419,7 +419,7 @@ def test_other_settings_ask_before_they_replace(cluster, files, image, store):
 
 
 def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):
-    from napari_uhrseg.engine import cluster
+    from napari_uhrseg.engine.cluster import client as cluster
 
     monkeypatch.setattr(cluster, "CONNECT", 0.5)
     for address in ("tcp://127.0.0.1:9", "nowhere"):
@@ -440,9 +440,9 @@ def test_files_that_workers_do_not_see_are_named(cluster, files, image, store):
 
 def test_another_version_on_a_worker_is_told(cluster, files, image, store):
     def pretend(version: str) -> None:
-        from napari_uhrseg.engine import clusterwork
+        from napari_uhrseg.engine.cluster import worker
 
-        clusterwork.__version__ = version
+        worker.__version__ = version
 
     one = list(cluster.nthreads())[:1]
     cluster.run(pretend, "0.0.1", workers=one)

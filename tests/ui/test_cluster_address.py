@@ -39,7 +39,7 @@ def megabytes(plan: str) -> int:
 
 
 def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
-    from napari_uhrseg.engine.cluster import local_cluster
+    from napari_uhrseg.engine.cluster.client import local_cluster
 
     with local_cluster(1) as client:
         give(on_file, client.scheduler.address)
@@ -60,7 +60,7 @@ def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
 
 
 def test_an_address_without_a_scheduler_is_said(on_file, qtbot, monkeypatch):
-    from napari_uhrseg.engine import cluster
+    from napari_uhrseg.engine.cluster import client as cluster
 
     monkeypatch.setattr(cluster, "CONNECT", 0.5)
     give(on_file, "tcp://127.0.0.1:9")

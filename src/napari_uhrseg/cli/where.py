@@ -61,7 +61,7 @@ def engine(
                     cpu_fallback,
                 )
             else:
-                from napari_uhrseg.engine.cluster import connected, local_cluster
+                from napari_uhrseg.engine.cluster.client import connected, local_cluster
                 from napari_uhrseg.models.card_header import read_card
 
                 legend = read_card(checkpoint).legend
@@ -122,7 +122,7 @@ class _There:
     budget: "MemoryBudget | None"
 
     def plan(self, path: "Address") -> "Plan":
-        from napari_uhrseg.engine.cluster import plan_on_cluster
+        from napari_uhrseg.engine.cluster.client import plan_on_cluster
         from napari_uhrseg.io.open import open_image
 
         return plan_on_cluster(
@@ -132,7 +132,7 @@ class _There:
     def events(
         self, image: "Image", store: "LabelStore", replace: bool
     ) -> Iterator["SegmentEvent"]:
-        from napari_uhrseg.engine.cluster import segment_on_cluster
+        from napari_uhrseg.engine.cluster.client import segment_on_cluster
 
         return segment_on_cluster(
             self.client,

@@ -86,7 +86,7 @@ def plan(request: Request) -> "Plan":
     from napari_uhrseg.engine.planning.plan import make_plan
 
     if request.scheduler:
-        from napari_uhrseg.engine.cluster import plan_on_cluster
+        from napari_uhrseg.engine.cluster.client import plan_on_cluster
 
         return plan_on_cluster(
             request.scheduler,
@@ -173,7 +173,7 @@ def run(
         while not opened.shown.wait(0.02):
             yield None  # where the run can be cancelled
         if request.scheduler and not request.only_likely:
-            from napari_uhrseg.engine.cluster import segment_on_cluster
+            from napari_uhrseg.engine.cluster.client import segment_on_cluster
 
             run_events = segment_on_cluster(
                 request.scheduler,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_uhrseg.engine import clusterwork
 from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
-from napari_uhrseg.engine.clusterwork import Order, Result
+from napari_uhrseg.engine.cluster import worker
+from napari_uhrseg.engine.cluster.worker import Order, Result
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -158,7 +158,7 @@ class Flight:
     def close(self) -> None:
         """Take back what waits, and let what runs end at its next layer."""
         with suppress(Exception):  # the scheduler may be gone
-            self._client.run(clusterwork.stop, self._order.token, on_error="ignore")
+            self._client.run(worker.stop, self._order.token, on_error="ignore")
             self._client.cancel(list(self._futures.values()))
 
 
@@ -207,7 +207,7 @@ class Blocks:
             while choose and self.flight.room():
                 block = blocks[choose.next()]
                 self.store.claim(block)
-                self.flight.send(block, clusterwork.label_block, block)
+                self.flight.send(block, worker.label_block, block)
             landed = self.flight.land()
             if landed is None:
                 continue
@@ -311,7 +311,7 @@ class Frames(Blocks):
         block, shown = self.grid.block(frame), frame in self.open
         if shown:
             self.store.claim(block)
-        self.flight.send(("frame", frame), clusterwork.label_frame, block, frame, shown)
+        self.flight.send(("frame", frame), worker.label_frame, block, frame, shown)
 
     def _labelled(self, landed: Landed, frame: Frame) -> Iterator[SegmentEvent]:
         """A frame has run; one that could not be read is told by its cells."""
@@ -340,7 +340,7 @@ class Frames(Blocks):
             block = self.grid.block(cell)
             self.store.claim(block)
             self.flight.send(
-                ("cell", cell), clusterwork.finish_cell, block, cell, first=True
+                ("cell", cell), worker.finish_cell, block, cell, first=True
             )
 
     def _finished(self, landed: Landed, cell: Frame) -> Iterator[SegmentEvent]:

@@ -17,10 +17,10 @@ from platform import python_version_tuple
 from typing import TYPE_CHECKING, Any
 
 from napari_uhrseg._version import __version__
-from napari_uhrseg.engine import clusterwork
 from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
-from napari_uhrseg.engine.clusterflight import WAIT, Blocks, Flight, Frames, answer
-from napari_uhrseg.engine.clusterwork import About, Order, Source
+from napari_uhrseg.engine.cluster import worker
+from napari_uhrseg.engine.cluster.task_queue import WAIT, Blocks, Flight, Frames, answer
+from napari_uhrseg.engine.cluster.worker import About, Order, Source
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.inference.segment import as_begun, begin
 from napari_uhrseg.engine.network.device import MemoryBudget
@@ -168,7 +168,7 @@ def _planned(client: "Client", order: Order, stop: Stop | None) -> tuple[Plan, L
     Raises as ``segment_on_cluster`` does, and Stopped.
     """
     workers = check_workers(client, order)
-    future = client.submit(clusterwork.plan_there, order, pure=False)
+    future = client.submit(worker.plan_there, order, pure=False)
     while not future.done():
         if stop is not None and stop():
             raise Stopped
@@ -250,7 +250,7 @@ def local_cluster(workers: int) -> Iterator["Client"]:
         SpecCluster(workers=spec, scheduler=scheduler, silence_logs=ERROR) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        client.run(clusterwork.ignore_interrupts)
+        client.run(worker.ignore_interrupts)
         yield client
 
 
@@ -271,7 +271,7 @@ def check_workers(client: "Client", order: Order) -> dict[str, About]:
             f"The scheduler has had no workers for {FIRST_WORKER:.0f} seconds.",
             "Start some: CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1.",
         ) from error
-    found = client.run(clusterwork.about, order, on_error="return")
+    found = client.run(worker.about, order, on_error="return")
     for address, said in found.items():
         _check(address, said, order)
     return dict(found)
