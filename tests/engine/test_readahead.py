@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from napari_uhrseg.engine.readahead import DEPTH, ReadAhead
+from napari_uhrseg.engine.prefetch import DEPTH, ReadAhead
 
 
 def alive() -> list[threading.Thread]:

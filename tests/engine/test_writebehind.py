@@ -3,7 +3,7 @@ from contextlib import closing
 
 import pytest
 
-from napari_uhrseg.engine.writebehind import WriteBehind
+from napari_uhrseg.engine.background_writer import WriteBehind
 
 
 def test_what_is_told_is_written_and_at_most_so_many_wait():

@@ -9,7 +9,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
 
 from helpers.wait import wait_for_end, wait_for_plan
-from napari_uhrseg.engine.writebehind import WriteBehind
+from napari_uhrseg.engine.background_writer import WriteBehind
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
 

@@ -11,7 +11,7 @@ from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.network.device import MemoryBudget, running
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.prefetch import ReadAhead
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.merge import (
     Merger,

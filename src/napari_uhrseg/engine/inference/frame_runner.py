@@ -35,7 +35,7 @@ from napari_uhrseg.engine.inference.runner import Job, Work, nearest
 from napari_uhrseg.engine.network.device import out_of_memory, running
 from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.planning.batch_size import ROWS
-from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.prefetch import ReadAhead
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.frame_logits import Logits
 from napari_uhrseg.engine.tiling.merge import finished

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_uhrseg.engine.background_writer import WriteBehind
 from napari_uhrseg.engine.cancellation import Focus
 from napari_uhrseg.engine.events import (
     BlockDone,
@@ -47,7 +48,7 @@ from napari_uhrseg.engine.inference.window_loader import (
 from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.network.parallel_forward import Answer, Passes
 from napari_uhrseg.engine.network.profiling import release
-from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.prefetch import ReadAhead
 from napari_uhrseg.engine.tiling.merge import (
     Merger,
     Mosaic,
@@ -55,7 +56,6 @@ from napari_uhrseg.engine.tiling.merge import (
     window_weights,
 )
 from napari_uhrseg.engine.tiling.window_grid import Grid
-from napari_uhrseg.engine.writebehind import WriteBehind
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import Labels, Roi
 

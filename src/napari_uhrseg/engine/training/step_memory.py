@@ -18,7 +18,7 @@ from napari_uhrseg.engine.network.activation_memory import (
 )
 from napari_uhrseg.engine.network.device import MemoryBudget, devices
 from napari_uhrseg.engine.planning.memory_estimate import CACHE, CUDA_CONTEXT, PROGRAM
-from napari_uhrseg.engine.readahead import DEPTH
+from napari_uhrseg.engine.prefetch import DEPTH
 from napari_uhrseg.engine.training.gradient_checkpointing import recomputed
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Batch, Segmenter

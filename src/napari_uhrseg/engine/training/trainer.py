@@ -41,7 +41,7 @@ from napari_uhrseg.engine.events import (
     Validated,
 )
 from napari_uhrseg.engine.network.device import out_of_memory
-from napari_uhrseg.engine.readahead import ReadAhead
+from napari_uhrseg.engine.prefetch import ReadAhead
 from napari_uhrseg.engine.training.schedule import Schedule
 from napari_uhrseg.engine.training.step_memory import Fit, Share
 from napari_uhrseg.errors import DeviceError, TrainingError
