@@ -24,7 +24,7 @@ from helpers.processes import python_process
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.rows import Fold
+from napari_uhrseg.ui.widgets.layout import Fold
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 

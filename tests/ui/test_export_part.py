@@ -17,8 +17,8 @@ from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers import LabelsView, add_image
 from napari_uhrseg.ui.output import VIEW
-from napari_uhrseg.ui.rows import Fold
 from napari_uhrseg.ui.saving import write_cog, write_geopackage, write_ome_tiff
+from napari_uhrseg.ui.widgets.layout import Fold
 
 pytestmark = [
     pytest.mark.gui,

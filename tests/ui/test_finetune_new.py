@@ -14,7 +14,7 @@ from napari_uhrseg.ui import finetune_new
 from napari_uhrseg.ui.finetune_new import ENCODERS, OF_METHOD, Encoder, NewModelDialog
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.newlabels import NewLabelsDialog
-from napari_uhrseg.ui.rows import Fold
+from napari_uhrseg.ui.widgets.layout import Fold
 
 pytestmark = pytest.mark.gui
 

@@ -26,7 +26,7 @@ from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.layers import add_image
 from napari_uhrseg.ui.loading import keep_triton_out
 from napari_uhrseg.ui.panel import Panel
-from napari_uhrseg.ui.rows import Fold
+from napari_uhrseg.ui.widgets.layout import Fold
 
 pytestmark = pytest.mark.gui
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from napari_uhrseg.types import FineTuneSettings, SegmentSettings
-from napari_uhrseg.ui.form import Form
+from napari_uhrseg.ui.widgets.form import Form
 
 NAMES = ("precision", "overlap", "bands", "scale", "value_range", "skip_glass")
 

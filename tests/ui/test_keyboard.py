@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.dialogs import ask_about
 from napari_uhrseg.ui.model import CardDialog
-from napari_uhrseg.ui.rows import Fold
+from napari_uhrseg.ui.widgets.dialogs import ask_about
+from napari_uhrseg.ui.widgets.layout import Fold
 
 pytestmark = pytest.mark.gui
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
 
-from napari_uhrseg.ui.runbar import RunBar
+from napari_uhrseg.ui.widgets.run_controls import RunBar
 
 if TYPE_CHECKING:
     from napari_uhrseg.ui.jobs import Job

@@ -20,8 +20,8 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.types import COLORS, LabelClass, Legend, Polygon
 from napari_uhrseg.ui.jobs import Job, Jobs
 from napari_uhrseg.ui.layers import LabelsView
-from napari_uhrseg.ui.legend import swatch
-from napari_uhrseg.ui.rows import combo, note
+from napari_uhrseg.ui.widgets.class_list import swatch
+from napari_uhrseg.ui.widgets.layout import combo, note
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.mask_import import MaskClass, MaskReader

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_uhrseg.errors import UhrSegError
 from napari_uhrseg.models.registry import REGISTRY
-from napari_uhrseg.ui.dialogs import free_name
 from napari_uhrseg.ui.panel import Panel
+from napari_uhrseg.ui.widgets.dialogs import free_name
 
 READY_SECONDS = 120  # for torch to be loaded and the run to be planned
 RUN_SECONDS = 1800

@@ -16,10 +16,17 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
-from napari_uhrseg.ui.dialogs import folder_of, free_name
 from napari_uhrseg.ui.jobs import Job, Jobs, report
-from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow, note, push_button
 from napari_uhrseg.ui.shown import ShownLabels
+from napari_uhrseg.ui.widgets.dialogs import folder_of, free_name
+from napari_uhrseg.ui.widgets.layout import (
+    add_row,
+    combo,
+    form_of,
+    narrow,
+    note,
+    push_button,
+)
 
 STEPS = 1000
 EVERY = 2000  # ms between two looks at what there is to export

@@ -22,7 +22,6 @@ from napari_uhrseg.types import FineTuneSettings
 from napari_uhrseg.ui import finetune_drafts as drafts
 from napari_uhrseg.ui import finetune_work as work
 from napari_uhrseg.ui.curves import Curves
-from napari_uhrseg.ui.dialogs import ask_checkpoint
 from napari_uhrseg.ui.finetune_after import LIKELY, AfterPart
 from napari_uhrseg.ui.finetune_changes import Comparison
 from napari_uhrseg.ui.finetune_form import TeachForm
@@ -32,8 +31,9 @@ from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
 from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
-from napari_uhrseg.ui.rows import note, scroll_to
-from napari_uhrseg.ui.runbar import RunBar
+from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
+from napari_uhrseg.ui.widgets.layout import note, scroll_to
+from napari_uhrseg.ui.widgets.run_controls import RunBar
 
 if TYPE_CHECKING:
     from napari_uhrseg.types import Lesson

@@ -10,7 +10,7 @@ from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui import finetune_work as work
 from napari_uhrseg.ui.jobs import Jobs
-from napari_uhrseg.ui.rows import note, push_button, row_of
+from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
 
 LIKELY, EVERYTHING = "likely", "everything"
 NO_LABELS = "Segment first; then this does it again with another checkpoint."

@@ -10,9 +10,9 @@ from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import FineTuneSettings, Roi
 from napari_uhrseg.types.finetuning import FIRST, QUICK, THOROUGH
 from napari_uhrseg.ui.finetune_work import NewModel
-from napari_uhrseg.ui.form import Form
-from napari_uhrseg.ui.rows import add_row, combo, form_of, push_button
 from napari_uhrseg.ui.view import view_rectangle
+from napari_uhrseg.ui.widgets.form import Form
+from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, push_button
 
 FOLLOW, NEW = "follow", "new"  # beside paths as text
 HAND = "hand"

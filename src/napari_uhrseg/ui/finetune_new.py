@@ -11,7 +11,14 @@ from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.finetune_work import NewModel
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.newlabels import ok_or_cancel
-from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button, row_of
+from napari_uhrseg.ui.widgets.layout import (
+    add_row,
+    combo,
+    form_of,
+    note,
+    push_button,
+    row_of,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.types import Legend
-from napari_uhrseg.ui.legend import swatch
-from napari_uhrseg.ui.rows import note, push_button, row_of, scroll_to
+from napari_uhrseg.ui.widgets.class_list import swatch
+from napari_uhrseg.ui.widgets.layout import note, push_button, row_of, scroll_to
 
 MEAN = "mean (mIoU)"
 SHOW, STOP = "Show what changes in view", "Stop comparing"

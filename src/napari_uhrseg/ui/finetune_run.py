@@ -10,7 +10,7 @@ from napari_uhrseg.ui import finetune_work as work
 from napari_uhrseg.ui.barjob import BarJob
 from napari_uhrseg.ui.curves import Curves
 from napari_uhrseg.ui.jobs import Jobs, report
-from napari_uhrseg.ui.runbar import RunBar
+from napari_uhrseg.ui.widgets.run_controls import RunBar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QSpinBox, QWidget
 
 from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.loading import load_torch
-from napari_uhrseg.ui.rows import add_row, combo, form_of, narrow
+from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, narrow
 from napari_uhrseg.units import MB, format_bytes
 
 LEAST = 64  # MB

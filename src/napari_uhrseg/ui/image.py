@@ -29,8 +29,8 @@ from napari_uhrseg.ui.layers import (
     same_image,
 )
 from napari_uhrseg.ui.overviews import OverviewsBar
-from napari_uhrseg.ui.rows import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.view import show_plane, shown_plane
+from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 
 
 class ImagePart(QWidget):

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.types import COLORS, LabelClass, Legend
-from napari_uhrseg.ui.rows import note, push_button
+from napari_uhrseg.ui.widgets.layout import note, push_button
 
 CLASSES = 3  # rows to begin with
 MAX_CLASSES = 255

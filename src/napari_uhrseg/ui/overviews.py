@@ -9,7 +9,7 @@ from superqt.utils import qthrottled
 
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui.jobs import Job, Jobs
-from napari_uhrseg.ui.rows import push_button
+from napari_uhrseg.ui.widgets.layout import push_button
 
 STEPS = 1000
 

@@ -13,14 +13,14 @@ from superqt.utils import qdebounced
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui import run as work
-from napari_uhrseg.ui.dialogs import ask_about, free_name
 from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import KEY, STORE, LabelsView, same_image
-from napari_uhrseg.ui.legend import LegendList
-from napari_uhrseg.ui.rows import note
-from napari_uhrseg.ui.runbar import RunBar
 from napari_uhrseg.ui.running import Running
 from napari_uhrseg.ui.settings import SettingsPart
+from napari_uhrseg.ui.widgets.class_list import LegendList
+from napari_uhrseg.ui.widgets.dialogs import ask_about, free_name
+from napari_uhrseg.ui.widgets.layout import note
+from napari_uhrseg.ui.widgets.run_controls import RunBar
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.ui.rows import add_row, form_of, narrow, on_edited
+from napari_uhrseg.ui.widgets.layout import add_row, form_of, narrow, on_edited
 
 AUTO = "auto"
 

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.types import LabelClass, Place
-from napari_uhrseg.ui.legend import swatch
-from napari_uhrseg.ui.rows import push_button
+from napari_uhrseg.ui.widgets.class_list import swatch
+from napari_uhrseg.ui.widgets.layout import push_button
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections

@@ -5,7 +5,7 @@ import time
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 
-from napari_uhrseg.ui.rows import push_button
+from napari_uhrseg.ui.widgets.layout import push_button
 from napari_uhrseg.units import format_seconds
 
 STEPS = 1000

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.ui.rows import note, push_button
+from napari_uhrseg.ui.widgets.layout import note, push_button
 from napari_uhrseg.units import format_seconds
 
 STEPS = 1000
