@@ -13,7 +13,7 @@ os.environ["XDG_CONFIG_HOME"] = _own.name  # QSettings' recent checkpoints
 os.environ["NAPARI_UHRSEG_CACHE"] = str(Path(_own.name) / "cache")
 
 # Some tests load torch before others open a window, in one process: with software
-# GL, triton's LLVM and Mesa's would meet and end it (see ui/loading.py).
+# GL, triton's LLVM and Mesa's would meet and end it (see ui/workers/import_torch.py).
 sys.modules["triton"] = None  # type: ignore[assignment]
 
 # No time limit: a slow or busy machine fails no test. CI runs the same examples always.

@@ -37,7 +37,7 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_uhrseg.ui.loading import keep_triton_out
+    from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
     viewer = napari.Viewer()
     QApplication.processEvents()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-# the window first: torch must not be loaded before it (see ui/loading.py)
+# the window first: torch must not be loaded before it (see ui/workers/import_torch.py)
 ALL = (
     "panel", "window", "painting", "opening", "speed", "learning", "precision", "monai",
     "seams", "glnet", "memory", "frame", "learnmemory", "growth", "cluster",

@@ -13,8 +13,8 @@ from helpers.wait import wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers import add_image
-from napari_uhrseg.ui.loading import MODULES, keep_triton_out
 from napari_uhrseg.ui.panel import Panel
+from napari_uhrseg.ui.workers.import_torch import MODULES, keep_triton_out
 
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
 ARGUMENTS = {

@@ -24,9 +24,9 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.layers import add_image
-from napari_uhrseg.ui.loading import keep_triton_out
 from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
 pytestmark = pytest.mark.gui
 

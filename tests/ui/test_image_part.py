@@ -99,7 +99,7 @@ def test_an_image_of_the_file_that_cannot_be_opened_changes_nothing(
     from napari_uhrseg.errors import OpenError
 
     told = []
-    monkeypatch.setattr("napari_uhrseg.ui.jobs.show_error", told.append)
+    monkeypatch.setattr("napari_uhrseg.ui.workers.jobs.show_error", told.append)
     open_in(panel, two_images, qtbot)
 
     def fail(path, series=None):

@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QDialogButtonBox, QFileDialog
 
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.ui.importing import ImportDialog, default_target
-from napari_uhrseg.ui.loading import keep_triton_out
 from napari_uhrseg.ui.panel import Panel
+from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
 pytestmark = pytest.mark.gui
 

@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.ui.jobs import Jobs, report
+from napari_uhrseg.ui.workers.jobs import Jobs, report
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Shapes
 
-from napari_uhrseg.ui import loading
+from napari_uhrseg.ui.workers import import_torch
 
 
 def in_a_fresh_process(code: str) -> str:
@@ -23,7 +23,7 @@ def in_a_fresh_process(code: str) -> str:
 def test_what_was_loaded_is_not_collected_again_until_something_large_goes():
     said = in_a_fresh_process(
         "import gc, sys, threading\n"
-        "from napari_uhrseg.ui.loading import MODULES, load_torch, thaw\n"
+        "from napari_uhrseg.ui.workers.import_torch import MODULES, load_torch, thaw\n"
         "sys.modules['triton'] = None\n"
         "threads = [threading.Thread(target=load_torch) for _ in range(2)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]\n"
@@ -36,23 +36,23 @@ def test_what_was_loaded_is_not_collected_again_until_something_large_goes():
 
 
 def test_the_collector_is_woken_where_an_import_fails(monkeypatch):
-    monkeypatch.setattr(loading, "MODULES", ("no_such_module_at_all",))
+    monkeypatch.setattr(import_torch, "MODULES", ("no_such_module_at_all",))
     before = gc.get_threshold()
     with pytest.raises(ModuleNotFoundError):
-        loading.load_torch()
+        import_torch.load_torch()
     assert gc.get_threshold() == before
     assert before[0] > 0
-    loading.thaw()
+    import_torch.thaw()
 
 
 def test_only_a_layer_that_holds_much_in_memory_wakes_the_collector():
     large, small = np.zeros((9000, 9000), np.uint8), np.zeros((90, 90), np.uint8)
     gc.freeze()
     try:
-        loading.thaw_for(Image([da.from_array(large), small], multiscale=True))
-        loading.thaw_for(Shapes())
+        import_torch.thaw_for(Image([da.from_array(large), small], multiscale=True))
+        import_torch.thaw_for(Shapes())
         assert gc.get_freeze_count()
-        loading.thaw_for(Image(large))
+        import_torch.thaw_for(Image(large))
         assert not gc.get_freeze_count()
     finally:
         gc.unfreeze()

@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
-from napari_uhrseg.ui.jobs import Jobs
+from napari_uhrseg.ui.workers.jobs import Jobs
 
 EVERY = 400  # ms between two drawings
 HEIGHT = 290

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
-from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.shown import ShownLabels
 from napari_uhrseg.ui.widgets.dialogs import folder_of, free_name
 from napari_uhrseg.ui.widgets.layout import (
@@ -27,6 +26,7 @@ from napari_uhrseg.ui.widgets.layout import (
     note,
     push_button,
 )
+from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
 
 STEPS = 1000
 EVERY = 2000  # ms between two looks at what there is to export

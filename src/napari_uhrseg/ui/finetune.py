@@ -29,11 +29,11 @@ from napari_uhrseg.ui.finetune_new import FromNothing
 from napari_uhrseg.ui.finetune_outcome import OutcomePart
 from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
-from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.layers import LabelsView
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
 from napari_uhrseg.ui.widgets.layout import note, scroll_to
 from napari_uhrseg.ui.widgets.run_controls import RunBar
+from napari_uhrseg.ui.workers.jobs import Jobs, report
 
 if TYPE_CHECKING:
     from napari_uhrseg.types import Lesson

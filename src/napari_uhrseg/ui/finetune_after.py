@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QMenu, QVBoxLayout, QWidget
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui import finetune_work as work
-from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
+from napari_uhrseg.ui.workers.jobs import Jobs
 
 LIKELY, EVERYTHING = "likely", "everything"
 NO_LABELS = "Segment first; then this does it again with another checkpoint."

@@ -7,10 +7,10 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_uhrseg.engine import events
 from napari_uhrseg.ui import finetune_work as work
-from napari_uhrseg.ui.barjob import BarJob
 from napari_uhrseg.ui.curves import Curves
-from napari_uhrseg.ui.jobs import Jobs, report
 from napari_uhrseg.ui.widgets.run_controls import RunBar
+from napari_uhrseg.ui.workers.job_controller import BarJob
+from napari_uhrseg.ui.workers.jobs import Jobs, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QSpinBox, QWidget
 
-from napari_uhrseg.ui.jobs import Jobs
-from napari_uhrseg.ui.loading import load_torch
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, narrow
+from napari_uhrseg.ui.workers.import_torch import load_torch
+from napari_uhrseg.ui.workers.jobs import Jobs
 from napari_uhrseg.units import MB, format_bytes
 
 LEAST = 64  # MB

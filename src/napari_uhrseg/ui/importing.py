@@ -24,9 +24,9 @@ from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import PICKLES, methods_for
 from napari_uhrseg.models.registry import REGISTRY
-from napari_uhrseg.ui.jobs import Jobs
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint, free_name
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note
+from napari_uhrseg.ui.workers.jobs import Jobs
 
 TORCH_FILES = f"Files of PyTorch ({' '.join(f'*{e}' for e in PICKLES)})"
 

@@ -8,8 +8,8 @@ from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 from superqt.utils import qthrottled
 
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.ui.jobs import Job, Jobs
 from napari_uhrseg.ui.widgets.layout import push_button
+from napari_uhrseg.ui.workers.jobs import Job, Jobs
 
 STEPS = 1000
 

@@ -12,13 +12,13 @@ from napari_uhrseg.ui.correct import CorrectPart
 from napari_uhrseg.ui.export import ExportPart
 from napari_uhrseg.ui.finetune import FineTunePart
 from napari_uhrseg.ui.image import ImagePart
-from napari_uhrseg.ui.jobs import Jobs, report
-from napari_uhrseg.ui.loading import keep_triton_out, thaw, thaw_for
 from napari_uhrseg.ui.opening import LabelsOpening
 from napari_uhrseg.ui.segment import SegmentPart
 from napari_uhrseg.ui.shown import ShownLabels
 from napari_uhrseg.ui.widgets.focus_outline import FocusMark
 from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.workers.import_torch import keep_triton_out, thaw, thaw_for
+from napari_uhrseg.ui.workers.jobs import Jobs, report
 
 SETTLED = 50  # ms until a part that was unfolded has its place
 DRAWN = 250  # ms until the panel is on screen: threads that import would hold that up

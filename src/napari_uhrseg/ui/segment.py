@@ -13,7 +13,6 @@ from superqt.utils import qdebounced
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui import run as work
-from napari_uhrseg.ui.jobs import Job, Jobs, report
 from napari_uhrseg.ui.layers import KEY, STORE, LabelsView, same_image
 from napari_uhrseg.ui.running import Running
 from napari_uhrseg.ui.settings import SettingsPart
@@ -21,6 +20,7 @@ from napari_uhrseg.ui.widgets.class_list import LegendList
 from napari_uhrseg.ui.widgets.dialogs import ask_about, free_name
 from napari_uhrseg.ui.widgets.layout import note
 from napari_uhrseg.ui.widgets.run_controls import RunBar
+from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_uhrseg.ui.jobs import report
+from napari_uhrseg.ui.workers.jobs import report
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Way

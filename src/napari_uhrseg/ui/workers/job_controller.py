@@ -7,7 +7,7 @@ from qtpy.QtCore import QObject
 from napari_uhrseg.ui.widgets.run_controls import RunBar
 
 if TYPE_CHECKING:
-    from napari_uhrseg.ui.jobs import Job
+    from napari_uhrseg.ui.workers.jobs import Job
 
 
 class BarJob(QObject):
