@@ -47,7 +47,7 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import Roi, SegmentSettings
-    from napari_uhrseg.ui.layers import add_image
+    from napari_uhrseg.ui.layers.label_layers import add_image
     from napari_uhrseg.ui.plugin import virtual_image
 
     before = peak_bytes()

@@ -12,7 +12,7 @@ from helpers.two_images import TwoImages
 from helpers.wait import wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import Card, LabelClass, Legend
-from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.workers.import_torch import MODULES, keep_triton_out
 

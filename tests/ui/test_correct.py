@@ -12,7 +12,7 @@ from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, pred
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
-from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.newlabels import NewLabelsDialog
 from napari_uhrseg.ui.panel import Panel
 

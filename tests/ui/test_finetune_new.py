@@ -12,7 +12,7 @@ from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui import finetune_new
 from napari_uhrseg.ui.finetune_new import ENCODERS, OF_METHOD, Encoder, NewModelDialog
-from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.newlabels import NewLabelsDialog
 from napari_uhrseg.ui.widgets.layout import Fold
 

@@ -23,7 +23,7 @@ from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.layers import add_image
+from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.widgets.layout import Fold
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout
 
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.ui.layers import KEY, STORE
+from napari_uhrseg.ui.layers.label_layers import KEY, STORE
 
 pytestmark = pytest.mark.gui
 
@@ -306,12 +306,12 @@ def held_filling(monkeypatch):
 
 
 def being_filled(panel, path, qtbot):
-    from napari_uhrseg.ui import overviews
+    from napari_uhrseg.ui.layers import pyramid_progress
 
     open_in(panel, path, qtbot)
     bar = panel.image.overviews.bar
     qtbot.waitUntil(lambda: bar.isVisible() and bar.value() > 0, timeout=20_000)
-    return overviews._fillings[panel.image.image]
+    return pyramid_progress._fillings[panel.image.image]
 
 
 def test_a_second_window_does_not_end_the_building(

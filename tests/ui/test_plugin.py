@@ -18,7 +18,7 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.samples.world import WorldLevel
 from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.layers import check_scales
+from napari_uhrseg.ui.layers.label_layers import check_scales
 from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.plugin import NOTHING, get_reader, sample_virtual
 

@@ -4,7 +4,7 @@ import pytest
 from napari.layers import Labels
 
 from helpers.wait import wait_for_end, wait_for_plan
-from napari_uhrseg.ui.layers import STORE
+from napari_uhrseg.ui.layers.label_layers import STORE
 
 pytestmark = pytest.mark.gui
 

@@ -5,7 +5,12 @@ import pytest
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import Polygon, Roi
-from napari_uhrseg.ui.view import Focus, drawn_region, image_size, view_rectangle
+from napari_uhrseg.ui.layers.viewport import (
+    Focus,
+    drawn_region,
+    image_size,
+    view_rectangle,
+)
 
 pytestmark = pytest.mark.gui
 

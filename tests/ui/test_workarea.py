@@ -8,7 +8,7 @@ from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, pred
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.layers import LabelsView, add_image
+from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 from napari_uhrseg.ui.workarea import WorkArea
 from napari_uhrseg.ui.writer import Writer
 

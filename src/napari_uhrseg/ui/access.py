@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.writer import Writer
 
 if TYPE_CHECKING:

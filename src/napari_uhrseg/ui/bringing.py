@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.types import COLORS, LabelClass, Legend, Polygon
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import combo, note
 from napari_uhrseg.ui.workers.jobs import Job, Jobs

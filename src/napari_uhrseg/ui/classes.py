@@ -8,7 +8,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QInputDialog, QMenu, QVBoxLayout, QWidget
 
 from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.class_list import LegendList, swatch
 from napari_uhrseg.ui.widgets.layout import push_button
 from napari_uhrseg.ui.workers.jobs import Jobs

@@ -11,8 +11,8 @@ from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import Place, Region, Roi
 from napari_uhrseg.ui.access import Access
 from napari_uhrseg.ui.bringing import Bringing
-from napari_uhrseg.ui.layers import LabelsView
-from napari_uhrseg.ui.view import drawn_regions, look_at, view_rectangle
+from napari_uhrseg.ui.layers.label_layers import LabelsView
+from napari_uhrseg.ui.layers.viewport import drawn_regions, look_at, view_rectangle
 from napari_uhrseg.ui.widgets.correction_list import PlacesList, Tally, tally
 from napari_uhrseg.ui.widgets.layout import note, push_button
 from napari_uhrseg.ui.widgets.task_progress import STAYS, WHOLE, TaskBar

@@ -29,7 +29,7 @@ from napari_uhrseg.ui.finetune_new import FromNothing
 from napari_uhrseg.ui.finetune_outcome import OutcomePart
 from napari_uhrseg.ui.finetune_run import Training
 from napari_uhrseg.ui.hardware import HardwarePart
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
 from napari_uhrseg.ui.widgets.layout import note, scroll_to
 from napari_uhrseg.ui.widgets.run_controls import RunBar

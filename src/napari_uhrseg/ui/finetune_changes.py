@@ -11,8 +11,8 @@ from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.finetune_outcome import OutcomePart
 from napari_uhrseg.ui.finetune_work import Changed, Request, changed
-from napari_uhrseg.ui.layers import LabelsView, remove_later
-from napari_uhrseg.ui.view import view_rectangle
+from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
+from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
 
 NAME = "what changes"

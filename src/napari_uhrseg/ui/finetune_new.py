@@ -9,7 +9,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.finetune_work import NewModel
-from napari_uhrseg.ui.layers import LabelsView
+from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.newlabels import ok_or_cancel
 from napari_uhrseg.ui.widgets.layout import (
     add_row,

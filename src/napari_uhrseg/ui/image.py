@@ -19,7 +19,7 @@ from napari_uhrseg.io.image.from_array import image_from_layer
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import Address, address
-from napari_uhrseg.ui.layers import (
+from napari_uhrseg.ui.layers.label_layers import (
     KEY,
     add_image,
     image_layers,
@@ -27,8 +27,8 @@ from napari_uhrseg.ui.layers import (
     replace_series,
     same_image,
 )
-from napari_uhrseg.ui.overviews import OverviewsBar
-from napari_uhrseg.ui.view import show_plane, shown_plane
+from napari_uhrseg.ui.layers.pyramid_progress import OverviewsBar
+from napari_uhrseg.ui.layers.viewport import show_plane, shown_plane
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.workers.jobs import Jobs, report
 

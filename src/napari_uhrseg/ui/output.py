@@ -16,7 +16,7 @@ from napari_uhrseg.errors import OpenError, PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address, address, is_url
 from napari_uhrseg.types import Region
-from napari_uhrseg.ui.view import drawn_region, view_rectangle
+from napari_uhrseg.ui.layers.viewport import drawn_region, view_rectangle
 from napari_uhrseg.ui.widgets.dialogs import folder_of
 from napari_uhrseg.ui.widgets.layout import (
     add_row,

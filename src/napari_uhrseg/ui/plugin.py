@@ -119,8 +119,8 @@ def sample_path(folder: "Path", name: str) -> "Path":
 def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
     import napari
 
-    from napari_uhrseg.ui.layers import check_scales, image_layers
-    from napari_uhrseg.ui.overviews import fill
+    from napari_uhrseg.ui.layers.label_layers import check_scales, image_layers
+    from napari_uhrseg.ui.layers.pyramid_progress import fill
     from napari_uhrseg.ui.workers.jobs import report
 
     try:

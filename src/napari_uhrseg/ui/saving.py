@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QProgressDialog
 
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import export, format_named
-from napari_uhrseg.ui.layers import STORE
+from napari_uhrseg.ui.layers.label_layers import STORE
 from napari_uhrseg.ui.workers.jobs import Jobs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from superqt.utils import qdebounced
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui import run as work
-from napari_uhrseg.ui.layers import KEY, STORE, LabelsView, same_image
+from napari_uhrseg.ui.layers.label_layers import KEY, STORE, LabelsView, same_image
 from napari_uhrseg.ui.running import Running
 from napari_uhrseg.ui.settings import SettingsPart
 from napari_uhrseg.ui.widgets.class_list import LegendList

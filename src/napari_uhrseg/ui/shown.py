@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_uhrseg.ui.layers import STORE
+from napari_uhrseg.ui.layers.label_layers import STORE
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore

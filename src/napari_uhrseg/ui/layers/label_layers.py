@@ -14,8 +14,8 @@ from superqt.utils import qthrottled
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import LabelClass, Legend, Roi
-from napari_uhrseg.ui.hole import Pyramid
-from napari_uhrseg.ui.overviews import fill
+from napari_uhrseg.ui.layers.label_pyramid import Pyramid
+from napari_uhrseg.ui.layers.pyramid_progress import fill
 
 if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
     from napari_uhrseg.io.corrections.corrections import Corrections
