@@ -49,9 +49,9 @@ def _measure(viewer: Any, path: Path) -> Table:
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.samples.world import CLASSES, virtual_levels
     from napari_uhrseg.types import Legend
+    from napari_uhrseg.ui.correct.paint_area import WorkArea
+    from napari_uhrseg.ui.correct.write_queue import Writer
     from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
-    from napari_uhrseg.ui.workarea import WorkArea
-    from napari_uhrseg.ui.writer import Writer
 
     image = image_from_array(virtual_levels(seed=1, size=SIDE), name="world", rgb=True)
     store = _labelled(path, image, Legend(tuple(CLASSES)))

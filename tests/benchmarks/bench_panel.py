@@ -46,7 +46,7 @@ def _measure(name: str) -> list[float]:
         time.sleep(0.01)
     ends = [time.monotonic()]
     if name == "the panel":
-        from napari_uhrseg.ui.docking import SegmentDock
+        from napari_uhrseg.ui.dock import SegmentDock
 
         ends.append(time.monotonic())
         widget = SegmentDock(viewer)

@@ -8,7 +8,7 @@ from helpers.finetune_panel import paint
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui import finetune_drafts as drafts
+from napari_uhrseg.ui.finetune import drafts
 from napari_uhrseg.ui.layers.label_layers import add_image
 
 WAIT = 20  # seconds that a held step waits at most

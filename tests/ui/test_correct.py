@@ -12,8 +12,8 @@ from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, pred
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
+from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
-from napari_uhrseg.ui.newlabels import NewLabelsDialog
 from napari_uhrseg.ui.panel import Panel
 
 pytestmark = pytest.mark.gui
@@ -294,7 +294,7 @@ def test_polygons_of_a_file_become_corrections(desk, path, tmp_path):
 
 
 def _dialog(desk):
-    from napari_uhrseg.ui.bringing import ClassTable
+    from napari_uhrseg.ui.correct.import_annotations import ClassTable
 
     found = []
 
@@ -385,7 +385,7 @@ def test_correct_without_labels_begins_with_empty_ones(desk, tmp_path):
 
 def test_what_is_corrected_elsewhere_is_told(desk, path, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_uhrseg.ui.correct.report", told.append)
+    monkeypatch.setattr("napari_uhrseg.ui.correct.panel.report", told.append)
     desk.open(path)
     with LabelStore.open(path) as store, Corrections.open(store):
         desk.part.correct.click()

@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, QThreadPool
 from helpers.canvas import Mouse, look_at
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.docking import docked_panel
+from napari_uhrseg.ui.dock import docked_panel
 from napari_uhrseg.ui.layers.label_layers import STORE, add_image
 from napari_uhrseg.ui.panel import Panel
 

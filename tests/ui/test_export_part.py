@@ -16,8 +16,8 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
-from napari_uhrseg.ui.output import VIEW
-from napari_uhrseg.ui.saving import write_cog, write_geopackage, write_ome_tiff
+from napari_uhrseg.ui.napari_writers import write_cog, write_geopackage, write_ome_tiff
+from napari_uhrseg.ui.segment.output import VIEW
 from napari_uhrseg.ui.widgets.layout import Fold
 
 pytestmark = [

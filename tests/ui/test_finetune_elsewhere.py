@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QApplication
 
 from helpers.two_images import WAIT, leave_draft
 from napari_uhrseg.engine.events import Compared
-from napari_uhrseg.ui import finetune_changes, finetune_drafts, finetune_work
-from napari_uhrseg.ui.finetune_outcome import SHOW
+from napari_uhrseg.ui.finetune import comparison_layer, drafts, worker
+from napari_uhrseg.ui.finetune.result import SHOW
 
 pytestmark = pytest.mark.gui
 
@@ -26,7 +26,7 @@ def training(two, checkpoints, monkeypatch):
         shutil.copy(checkpoints[1], output)
         yield Compared({}, {}, "learnt from the first", output)
 
-    monkeypatch.setattr(finetune_work, "train", train)
+    monkeypatch.setattr(worker, "train", train)
     part.form.use(checkpoints[0])
     two.until(lambda: part._hardware.device is not None)
     return held
@@ -62,7 +62,7 @@ def test_what_is_kept_nowhere_else_stays_but_is_not_compared(
     """As with labels that can only be read."""
     part = two.panel.finetune
     draft = tmp_path / "draft.safetensors"
-    monkeypatch.setattr(finetune_drafts, "new_draft", lambda *_: draft)
+    monkeypatch.setattr(drafts, "new_draft", lambda *_: draft)
     part.start()
     two.show(1)
     end(two, training)
@@ -83,9 +83,9 @@ def test_a_comparison_is_given_up_where_other_labels_are_shown(
     def changed(stop, request, roi, new, legend):
         held.wait(WAIT)
         labels = np.ones((roi.height, roi.width), np.uint8)
-        return finetune_work.Changed(roi, labels, legend, 1.0)
+        return worker.Changed(roi, labels, legend, 1.0)
 
-    monkeypatch.setattr(finetune_changes, "changed", changed)
+    monkeypatch.setattr(comparison_layer, "changed", changed)
     leave_draft(view, "learnt from the first", checkpoints[1])
     two.show(1)
     two.show(0)

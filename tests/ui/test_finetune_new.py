@@ -10,10 +10,15 @@ from helpers.finetune_panel import paint, set_by_hand, train, wait_for_lesson
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import LabelClass, Legend, Roi
-from napari_uhrseg.ui import finetune_new
-from napari_uhrseg.ui.finetune_new import ENCODERS, OF_METHOD, Encoder, NewModelDialog
+from napari_uhrseg.ui.finetune import new_model
+from napari_uhrseg.ui.finetune.new_model import (
+    ENCODERS,
+    OF_METHOD,
+    Encoder,
+    NewModelDialog,
+)
+from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
-from napari_uhrseg.ui.newlabels import NewLabelsDialog
 from napari_uhrseg.ui.widgets.layout import Fold
 
 pytestmark = pytest.mark.gui
@@ -46,7 +51,7 @@ def begin_labels(panel, qtbot, names):
 
 def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     small = (Encoder("tu-test_efficientnet", "Tiny", 0.1),)
-    monkeypatch.setattr(finetune_new, "ENCODERS", small)
+    monkeypatch.setattr(new_model, "ENCODERS", small)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     panel, truth = opened
     part = panel.finetune

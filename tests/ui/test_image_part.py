@@ -105,7 +105,7 @@ def test_an_image_of_the_file_that_cannot_be_opened_changes_nothing(
     def fail(path, series=None):
         raise OpenError("It is damaged.", "Get it again.")
 
-    monkeypatch.setattr("napari_uhrseg.ui.image.open_image", fail)
+    monkeypatch.setattr("napari_uhrseg.ui.image.panel.open_image", fail)
     choose(panel.image.series, 1)
     qtbot.waitUntil(lambda: bool(told), timeout=10_000)
     qtbot.waitUntil(lambda: panel.image.series.currentIndex() == 0, timeout=10_000)
@@ -166,7 +166,7 @@ def test_the_run_is_of_the_plane_shown_and_the_store_says_so(
     part.output.use(tmp_path / "labels.zarr")
     asked = []
     monkeypatch.setattr(
-        "napari_uhrseg.ui.segment.ask_about",
+        "napari_uhrseg.ui.segment.panel.ask_about",
         lambda parent, path, made_by: asked.append(path.name) or "other",
     )
     seen = []

@@ -8,8 +8,8 @@ from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QDialogButtonBox, QFileDialog
 
 from napari_uhrseg.models.card_header import read_card
-from napari_uhrseg.ui.importing import ImportDialog, default_target
 from napari_uhrseg.ui.panel import Panel
+from napari_uhrseg.ui.segment.import_checkpoint import ImportDialog, default_target
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
 pytestmark = pytest.mark.gui
@@ -104,7 +104,9 @@ def test_where_the_folder_cannot_be_written_one_is_asked(
 ):
     other = tmp_path / "elsewhere" / "mine"
     answers = [str(other), ""]
-    monkeypatch.setattr("napari_uhrseg.ui.importing.os.access", lambda *args: False)
+    monkeypatch.setattr(
+        "napari_uhrseg.ui.segment.import_checkpoint.os.access", lambda *args: False
+    )
     monkeypatch.setattr(
         QFileDialog, "getSaveFileName", lambda *args: (answers.pop(0), "")
     )

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.model import CardDialog
+from napari_uhrseg.ui.segment.model_picker import CardDialog
 from napari_uhrseg.ui.widgets.dialogs import ask_about
 from napari_uhrseg.ui.widgets.layout import Fold
 

@@ -7,14 +7,14 @@ import pytest
 from helpers.two_images import WAIT, correct, leave_draft
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui import finetune_work
+from napari_uhrseg.ui.finetune import worker
 
 pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
 def every_undo_is_large(monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.ui.writer.SHORT", 0)
+    monkeypatch.setattr("napari_uhrseg.ui.correct.write_queue.SHORT", 0)
 
 
 @pytest.mark.usefixtures("every_undo_is_large")
@@ -97,7 +97,7 @@ def test_what_is_imported_goes_to_the_labels_it_was_read_for(two):
 def test_keep_leaves_what_was_learnt_from_other_labels(
     two, checkpoints, tmp_path, monkeypatch
 ):
-    part, held, real = two.panel.finetune, Event(), finetune_work.keep
+    part, held, real = two.panel.finetune, Event(), worker.keep
     paths = [
         leave_draft(view, said, checkpoints[0])
         for view, said in zip(two.views, ("one", "two"), strict=True)
@@ -112,7 +112,7 @@ def test_keep_leaves_what_was_learnt_from_other_labels(
         two.until(lambda: part._outcome is not None)
         assert part._outcome.path == paths[number]
 
-    monkeypatch.setattr(finetune_work, "keep", slow)
+    monkeypatch.setattr(worker, "keep", slow)
     offered(1)
     offered(0)
     target = tmp_path / "kept.safetensors"

@@ -5,7 +5,7 @@ import pytest
 
 from helpers.two_images import correct, leave_draft
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.finetune_work import Changed
+from napari_uhrseg.ui.finetune.worker import Changed
 
 pytestmark = pytest.mark.gui
 

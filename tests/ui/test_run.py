@@ -11,7 +11,13 @@ from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings
-from napari_uhrseg.ui.run import Request, budget_of, checkpoint_of, plan, prepare
+from napari_uhrseg.ui.segment.worker import (
+    Request,
+    budget_of,
+    checkpoint_of,
+    plan,
+    prepare,
+)
 
 BUDGET = 1 << 30
 

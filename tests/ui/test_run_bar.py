@@ -8,8 +8,8 @@ import pytest
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.layers.label_layers import add_image
+from napari_uhrseg.ui.segment import worker as work
 
 pytestmark = pytest.mark.gui
 

@@ -8,9 +8,9 @@ from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, pred
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
+from napari_uhrseg.ui.correct.paint_area import WorkArea
+from napari_uhrseg.ui.correct.write_queue import Writer
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
-from napari_uhrseg.ui.workarea import WorkArea
-from napari_uhrseg.ui.writer import Writer
 
 pytestmark = pytest.mark.gui
 
@@ -227,7 +227,7 @@ def test_fill_covers_what_it_filled_and_says_that_it_stopped_at_the_border(
     bench, monkeypatch
 ):
     told = []
-    monkeypatch.setattr("napari_uhrseg.ui.workarea.show_info", told.append)
+    monkeypatch.setattr("napari_uhrseg.ui.correct.paint_area.show_info", told.append)
     bench.paint(2, (2950, 2950), (2950, 3050), (3050, 3050), (3050, 2950), (2950, 2950),
                 size=9)  # fmt: skip
     bench.paint(3, (3000, 3000), mode="fill")
@@ -328,7 +328,7 @@ def test_corrections_alone(bench):
 
 def test_a_stroke_that_cannot_be_written_is_told_and_not_shown(bench, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_uhrseg.ui.workarea.report", told.append)
+    monkeypatch.setattr("napari_uhrseg.ui.correct.paint_area.report", told.append)
     bench.corrections.close()
     bench.paint(2, (3000, 3000), (3000, 3050))
     bench.settle()

@@ -6,15 +6,15 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.ui.areas import AreasPart
-from napari_uhrseg.ui.classes import ClassesPart
-from napari_uhrseg.ui.correct import CorrectPart
-from napari_uhrseg.ui.export import ExportPart
-from napari_uhrseg.ui.finetune import FineTunePart
-from napari_uhrseg.ui.image import ImagePart
-from napari_uhrseg.ui.opening import LabelsOpening
-from napari_uhrseg.ui.segment import SegmentPart
-from napari_uhrseg.ui.shown import ShownLabels
+from napari_uhrseg.ui.correct.panel import CorrectPart
+from napari_uhrseg.ui.finetune.panel import FineTunePart
+from napari_uhrseg.ui.image.open_labels import LabelsOpening
+from napari_uhrseg.ui.image.panel import ImagePart
+from napari_uhrseg.ui.labels.areas_panel import AreasPart
+from napari_uhrseg.ui.labels.class_editor import ClassesPart
+from napari_uhrseg.ui.labels.export_panel import ExportPart
+from napari_uhrseg.ui.labels.selection import ShownLabels
+from napari_uhrseg.ui.segment.panel import SegmentPart
 from napari_uhrseg.ui.widgets.focus_outline import FocusMark
 from napari_uhrseg.ui.widgets.layout import Fold
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out, thaw, thaw_for

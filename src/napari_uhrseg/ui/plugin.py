@@ -51,7 +51,7 @@ def _given_to_panel(path: str) -> bool:
         return False
     from napari_uhrseg.io.labels.ome_metadata import is_store
     from napari_uhrseg.io.paths import address
-    from napari_uhrseg.ui.docking import docked_panel
+    from napari_uhrseg.ui.dock import docked_panel
 
     where = address(path)
     if not is_store(where):

@@ -8,10 +8,10 @@ from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import SegmentSettings
-from napari_uhrseg.ui.hardware import HardwarePart
-from napari_uhrseg.ui.model import ModelPart
-from napari_uhrseg.ui.output import OutputPart, WherePart
-from napari_uhrseg.ui.run import Request, free_threads
+from napari_uhrseg.ui.segment.hardware import HardwarePart
+from napari_uhrseg.ui.segment.model_picker import ModelPart
+from napari_uhrseg.ui.segment.output import OutputPart, WherePart
+from napari_uhrseg.ui.segment.worker import Request, free_threads
 from napari_uhrseg.ui.widgets.form import Form
 from napari_uhrseg.ui.widgets.layout import Fold, add_row, form_of, narrow, on_edited
 from napari_uhrseg.ui.workers.jobs import Jobs

@@ -9,16 +9,16 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import Place, Region, Roi
-from napari_uhrseg.ui.access import Access
-from napari_uhrseg.ui.bringing import Bringing
+from napari_uhrseg.ui.correct.import_annotations import Bringing
+from napari_uhrseg.ui.correct.paint_area import WorkArea
+from napari_uhrseg.ui.correct.session import Access
+from napari_uhrseg.ui.correct.write_queue import Writer, turn_back
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import drawn_regions, look_at, view_rectangle
 from napari_uhrseg.ui.widgets.correction_list import PlacesList, Tally, tally
 from napari_uhrseg.ui.widgets.layout import note, push_button
 from napari_uhrseg.ui.widgets.task_progress import STAYS, WHOLE, TaskBar
-from napari_uhrseg.ui.workarea import WorkArea
 from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
-from napari_uhrseg.ui.writer import Writer, turn_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,10 +11,10 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import Address, is_there, is_url
 from napari_uhrseg.types import Legend
-from napari_uhrseg.ui.image import ImagePart
+from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
+from napari_uhrseg.ui.image.panel import ImagePart
 from napari_uhrseg.ui.layers.label_layers import KEY, add_image, images_in
-from napari_uhrseg.ui.newlabels import NewLabelsDialog
-from napari_uhrseg.ui.segment import SegmentPart
+from napari_uhrseg.ui.segment.panel import SegmentPart
 from napari_uhrseg.ui.widgets.dialogs import free_name
 from napari_uhrseg.ui.workers.jobs import Jobs, report
 

@@ -13,12 +13,12 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
 from napari_uhrseg.types import Labels, Roi, Stroke
+from napari_uhrseg.ui.correct.paint_layer import PaintLayer
+from napari_uhrseg.ui.correct.write_queue import Writer, turn_back
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.paint_region import COARSEST, Area, area_for, level_for
 from napari_uhrseg.ui.layers.viewport import view_rectangle
-from napari_uhrseg.ui.painting import PaintLayer
 from napari_uhrseg.ui.workers.jobs import report
-from napari_uhrseg.ui.writer import Writer, turn_back
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Way

@@ -12,10 +12,10 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.ui import run as work
 from napari_uhrseg.ui.layers.label_layers import KEY, STORE, LabelsView, same_image
-from napari_uhrseg.ui.running import Running
-from napari_uhrseg.ui.settings import SettingsPart
+from napari_uhrseg.ui.segment import worker as work
+from napari_uhrseg.ui.segment.run_controller import Running
+from napari_uhrseg.ui.segment.settings import SettingsPart
 from napari_uhrseg.ui.widgets.class_list import LegendList
 from napari_uhrseg.ui.widgets.dialogs import ask_about, free_name
 from napari_uhrseg.ui.widgets.layout import note

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import FineTuneSettings, Roi
 from napari_uhrseg.types.finetuning import FIRST, QUICK, THOROUGH
-from napari_uhrseg.ui.finetune_work import NewModel
+from napari_uhrseg.ui.finetune.worker import NewModel
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.widgets.form import Form
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, push_button

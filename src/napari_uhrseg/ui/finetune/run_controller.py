@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_uhrseg.engine import events
-from napari_uhrseg.ui import finetune_work as work
-from napari_uhrseg.ui.curves import Curves
+from napari_uhrseg.ui.finetune import worker as work
+from napari_uhrseg.ui.finetune.training_plot import Curves
 from napari_uhrseg.ui.widgets.run_controls import RunBar
 from napari_uhrseg.ui.workers.job_controller import BarJob
 from napari_uhrseg.ui.workers.jobs import Jobs, report

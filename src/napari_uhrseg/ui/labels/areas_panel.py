@@ -20,9 +20,9 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import ExportError, PlanError
 from napari_uhrseg.types import Region
+from napari_uhrseg.ui.labels.selection import ShownLabels
 from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
-from napari_uhrseg.ui.output import VIEW, WHOLE, WherePart
-from napari_uhrseg.ui.shown import ShownLabels
+from napari_uhrseg.ui.segment.output import VIEW, WHOLE, WherePart
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, note, push_button
 from napari_uhrseg.ui.workers.jobs import Job, Jobs, report

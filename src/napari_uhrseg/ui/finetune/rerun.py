@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QMenu, QVBoxLayout, QWidget
 
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Card
-from napari_uhrseg.ui import finetune_work as work
+from napari_uhrseg.ui.finetune import worker as work
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
 from napari_uhrseg.ui.workers.jobs import Jobs
 

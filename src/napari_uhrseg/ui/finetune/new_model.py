@@ -8,9 +8,9 @@ from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Legend
-from napari_uhrseg.ui.finetune_work import NewModel
+from napari_uhrseg.ui.finetune.worker import NewModel
+from napari_uhrseg.ui.image.new_labels_dialog import ok_or_cancel
 from napari_uhrseg.ui.layers.label_layers import LabelsView
-from napari_uhrseg.ui.newlabels import ok_or_cancel
 from napari_uhrseg.ui.widgets.layout import (
     add_row,
     combo,

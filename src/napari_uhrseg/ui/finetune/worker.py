@@ -13,7 +13,7 @@ from napari.utils.notifications import show_warning
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
-from napari_uhrseg.ui.run import budget_of, checkpoint_of, free_threads
+from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
 from napari_uhrseg.ui.widgets.dialogs import folder_of, free_name
 from napari_uhrseg.ui.workers.import_torch import load_torch
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from napari_uhrseg.ui.correct.write_queue import Writer
 from napari_uhrseg.ui.layers.label_layers import LabelsView
-from napari_uhrseg.ui.writer import Writer
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections

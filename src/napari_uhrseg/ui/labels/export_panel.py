@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
-from napari_uhrseg.ui.shown import ShownLabels
+from napari_uhrseg.ui.labels.selection import ShownLabels
 from napari_uhrseg.ui.widgets.dialogs import folder_of, free_name
 from napari_uhrseg.ui.widgets.layout import (
     add_row,

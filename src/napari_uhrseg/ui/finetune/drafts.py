@@ -10,7 +10,7 @@ from pathlib import Path
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.io.paths import Address
-from napari_uhrseg.ui.finetune_work import NewModel
+from napari_uhrseg.ui.finetune.worker import NewModel
 
 FOLDER = ".finetune"  # in the store of the labels
 STALE = 7 * 24 * 3600  # seconds after which what a kill has left is removed

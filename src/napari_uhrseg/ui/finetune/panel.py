@@ -19,17 +19,17 @@ from napari_uhrseg.engine.events import Compared
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import FineTuneSettings
-from napari_uhrseg.ui import finetune_drafts as drafts
-from napari_uhrseg.ui import finetune_work as work
-from napari_uhrseg.ui.curves import Curves
-from napari_uhrseg.ui.finetune_after import LIKELY, AfterPart
-from napari_uhrseg.ui.finetune_changes import Comparison
-from napari_uhrseg.ui.finetune_form import TeachForm
-from napari_uhrseg.ui.finetune_new import FromNothing
-from napari_uhrseg.ui.finetune_outcome import OutcomePart
-from napari_uhrseg.ui.finetune_run import Training
-from napari_uhrseg.ui.hardware import HardwarePart
+from napari_uhrseg.ui.finetune import drafts
+from napari_uhrseg.ui.finetune import worker as work
+from napari_uhrseg.ui.finetune.comparison_layer import Comparison
+from napari_uhrseg.ui.finetune.form import TeachForm
+from napari_uhrseg.ui.finetune.new_model import FromNothing
+from napari_uhrseg.ui.finetune.rerun import LIKELY, AfterPart
+from napari_uhrseg.ui.finetune.result import OutcomePart
+from napari_uhrseg.ui.finetune.run_controller import Training
+from napari_uhrseg.ui.finetune.training_plot import Curves
 from napari_uhrseg.ui.layers.label_layers import LabelsView
+from napari_uhrseg.ui.segment.hardware import HardwarePart
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
 from napari_uhrseg.ui.widgets.layout import note, scroll_to
 from napari_uhrseg.ui.widgets.run_controls import RunBar

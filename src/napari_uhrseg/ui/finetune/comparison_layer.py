@@ -9,8 +9,8 @@ from qtpy.QtCore import QObject
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.finetune_outcome import OutcomePart
-from napari_uhrseg.ui.finetune_work import Changed, Request, changed
+from napari_uhrseg.ui.finetune.result import OutcomePart
+from napari_uhrseg.ui.finetune.worker import Changed, Request, changed
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.jobs import Job, Jobs, report

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Card
-from napari_uhrseg.ui.importing import Importing
+from napari_uhrseg.ui.segment.import_checkpoint import Importing
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.workers.jobs import Jobs
 from napari_uhrseg.units import format_length

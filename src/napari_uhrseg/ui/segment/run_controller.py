@@ -7,10 +7,10 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_uhrseg.engine import events
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Legend
-from napari_uhrseg.ui import run as work
-from napari_uhrseg.ui.asking import AskForCpu
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import Focus
+from napari_uhrseg.ui.segment import worker as work
+from napari_uhrseg.ui.segment.cpu_fallback import AskForCpu
 from napari_uhrseg.ui.widgets.run_controls import RunBar
 from napari_uhrseg.ui.workers.job_controller import BarJob
 from napari_uhrseg.ui.workers.jobs import Jobs, report
