@@ -93,8 +93,8 @@ class ISDNet(Segmenter):
         Outputs and inputs of the network.
     encoder
         Of the deep branch, as in
-        :func:`~napari_uhrseg.models.blocks.timm_features.make_encoder`; ``resnet50c`` for
-        the ResNet-50 of mmsegmentation.
+        :func:`~napari_uhrseg.models.blocks.timm_features.make_encoder`;
+        ``resnet50c`` for the ResNet-50 of mmsegmentation.
     width
         Channels of the fused maps; 8, 32, 72 or 128 (the paper's).
     window

@@ -99,9 +99,8 @@ class OwnedChunks:
         self._parts: list[Part] = []
         try:
             root = zarr.open_group(for_zarr(path), mode="r+", zarr_format=3)
-            info = ome_metadata.StoreInfo.from_dict(
-                root.attrs[ome_metadata.KEY]["image"]
-            )  # type: ignore[index,arg-type,call-overload]
+            stored: Any = root.attrs[ome_metadata.KEY]
+            info = ome_metadata.StoreInfo.from_dict(stored["image"])
             self.shape = info.shape
             count = len(ome_metadata.level_shapes(info.shape))
             self.confidence = [_array(root, f"{k}") for k in range(count)]
