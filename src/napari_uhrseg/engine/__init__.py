@@ -1,0 +1,19 @@
+"""Segmentation, training and fine-tuning, without a window.
+
+Holds the generators that the window, the command line and Python scripts run.
+
+Must not import Qt, napari, ``ui`` and ``cli``.
+"""
+
+__all__ = [
+    "cancellation",
+    "cluster",
+    "data",
+    "evaluation",
+    "events",
+    "finetuning",
+    "inference",
+    "network",
+    "planning",
+    "training",
+]

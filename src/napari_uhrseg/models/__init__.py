@@ -1,0 +1,17 @@
+"""The networks, one file a method.
+
+Holds the registry, checkpoints and their cards, and the six methods.
+
+Must not import ``io``, ``engine``, ``ui`` and ``cli``.
+"""
+
+__all__ = [
+    "add_classes",
+    "base",
+    "blocks",
+    "card_header",
+    "checkpoint",
+    "dataset_legends",
+    "importers",
+    "registry",
+]

@@ -1,0 +1,8 @@
+"""The napari plugin, the only code that knows Qt and napari.
+
+Holds the plugin's entry points, the dock, the panel, and the demo.
+
+Must not import ``cli``.
+"""
+
+__all__ = ["demo"]

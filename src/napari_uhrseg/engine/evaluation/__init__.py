@@ -1,0 +1,9 @@
+"""Accuracy of a model on labelled images.
+
+Holds the confusion matrix, its scores, and the evaluation of scenes.
+
+Must not import ``engine.training``, ``engine.finetuning`` and
+``engine.cluster``.
+"""
+
+__all__ = ["evaluate", "metrics"]

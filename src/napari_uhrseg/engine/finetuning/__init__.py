@@ -1,0 +1,9 @@
+"""Fine-tuning from user corrections.
+
+Holds the data set of corrected pixels, knowledge distillation, model
+selection, class mapping, and the lineage of checkpoints.
+
+Must not import ``engine.cluster``.
+"""
+
+__all__ = ["finetune", "lineage", "model_selection", "new_model"]

@@ -1,0 +1,16 @@
+"""Running a network on a device.
+
+Holds devices and memory budgets, network inputs, inference optimisation,
+profiling, and parallel forward passes.
+
+Must not import any other package of the engine.
+"""
+
+__all__ = [
+    "activation_memory",
+    "device",
+    "inputs",
+    "optimize",
+    "parallel_forward",
+    "profiling",
+]

@@ -1,0 +1,18 @@
+"""Lazy multiscale images.
+
+Holds the image type, the cache of decoded chunks, resampling, pixel
+conversions and the pyramid builder.
+
+Must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
+``io.export``.
+"""
+
+__all__ = [
+    "chunk_cache",
+    "from_array",
+    "geometry",
+    "image",
+    "pixel_transforms",
+    "pyramid_builder",
+    "pyramid_cache",
+]

@@ -17,7 +17,7 @@ the store for writing, and writes no more.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
