@@ -150,7 +150,7 @@ def test_other_settings_ask_before_replacing(segment):
 SMALL_BLOCKS = """
 from time import sleep
 from napari_uhrseg.cli import app
-from napari_uhrseg.engine import plan
+from napari_uhrseg.engine.planning import plan
 from napari_uhrseg.io.labels.store import LabelStore
 
 plan._block_chunks = lambda *_: 1
@@ -332,7 +332,7 @@ def test_a_scheduler_and_workers_of_its_own_do_not_go_together(segment):
 ON_WORKERS = """
 from dataclasses import replace
 from napari_uhrseg.cli import app
-from napari_uhrseg.engine import cluster
+from napari_uhrseg.engine.cluster import client as cluster
 
 begin = cluster.begin
 cluster.begin = lambda plan, *rest: begin(replace(plan, block_chunks=1), *rest)

@@ -10,7 +10,7 @@ CHILD = """
 import itertools, sys, tempfile
 import numpy as np, psutil
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
-from napari_uhrseg.engine import plan as plan_module
+from napari_uhrseg.engine.planning import plan as plan_module
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Planned
 from napari_uhrseg.engine.inference.segment import segment

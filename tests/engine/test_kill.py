@@ -19,7 +19,7 @@ import sys
 import numpy as np
 from helpers.networks import ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, noise_image
-from napari_uhrseg.engine import plan
+from napari_uhrseg.engine.planning import plan
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.labels.store import LabelStore

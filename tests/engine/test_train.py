@@ -110,7 +110,7 @@ from helpers.training import PLAIN, make_source
 from napari_uhrseg.engine.events import Progress
 from napari_uhrseg.engine.training.train import train
 torch.set_num_threads(1)
-from napari_uhrseg.engine import trainer as module
+from napari_uhrseg.engine.training import trainer as module
 module.SAVE_SECONDS = 0.0
 for event in train(make_source(), sys.argv[1], PLAIN):
     if isinstance(event, Progress) and event.done == 3:

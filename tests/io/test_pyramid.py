@@ -137,7 +137,7 @@ KILLED = """
     import sys, time
     from pathlib import Path
     from helpers.pyramids import scene, tiled
-    from napari_uhrseg.io import pyramid
+    from napari_uhrseg.io.image import pyramid_builder as pyramid
     pyramid.PIECE = 2**20
     image = tiled(scene(3000, 2500))
     for share in pyramid.fill_levels(image, Path(sys.argv[1])):

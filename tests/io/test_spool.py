@@ -123,10 +123,10 @@ CHILD = """
 import resource, sys
 from helpers.outlines import GeneratedLabels
 from pathlib import Path
-from napari_uhrseg.io import outlines, spool, strips
 from napari_uhrseg.io.export import format_named, geopackage
-spool.HELD = strips.HELD = 1 << 20
-strips.STRIP, outlines.LARGEST, geopackage.WAITING = 1 << 14, 30_000, 30_000
+from napari_uhrseg.io.vectorize import label_strips, spill, trace
+spill.HELD = label_strips.HELD = 1 << 20
+label_strips.STRIP, trace.LARGEST, geopackage.WAITING = 1 << 14, 30_000, 30_000
 for height in (800, 6400):
     for name in ("geopackage", "qupath"):
         path = Path(sys.argv[1]) / f"{height}-{name}"
