@@ -100,9 +100,9 @@ def speed_cells(row: Row | None) -> tuple[str, str, str, str]:
 def table(tables: Path) -> str:
     """Return the comparison of all registered methods as Markdown."""
     head = (
-        "method", "parameters, million", "world, mIoU (seeds)",
+        "method", "parameters (million)", "world, mIoU (seeds)",
         "aerial scene 3, mIoU (seeds)", "glands, mIoU (seeds)",
-        "windows or frames a second", "megapixels a second", "peak memory, MB",
+        "windows/s or frames/s", "megapixels/s", "peak memory (MB)",
     )  # fmt: skip
     scores, speeds = read_rows(tables / SCORES), read_rows(tables / SPEED)
     lines = []

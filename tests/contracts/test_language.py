@@ -21,6 +21,7 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/exporting.md",
     "docs/finetuning.md",
+    "docs/methods.md",
     "docs/python.md",
     "docs/scaling.md",
     *(
