@@ -12,22 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "napari_uhrseg"
 
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "sample_data/README.md",
-    "tests/parity/README.md",
-    "docs/architecture.md",
-    "docs/exporting.md",
-    "docs/finetuning.md",
-    "docs/methods.md",
-    "docs/python.md",
-    "docs/scaling.md",
-    *(
-        f"docs/decisions/{path.name}"
-        for path in sorted((ROOT / "docs/decisions").iterdir())
-    ),
+DOCUMENTS = tuple(
+    sorted(
+        str(path.relative_to(ROOT))
+        for pattern in ("*.md", "docs/**/*.md", "sample_data/*.md", "tests/*/*.md")
+        for path in ROOT.glob(pattern)
+    )
 )
 """Documents that follow the word list, relative to the repository."""
 
