@@ -6,10 +6,10 @@ demo:
 test:
 	sh test.sh
 
-# Timings, not tests: prints tables. make bench ONLY=opening runs one of them.
+# Prints the benchmark tables. make bench ONLY=opening prints one table.
 bench:
 	sh scripts/bench.sh $(ONLY)
 
-# What continuous integration runs
+# Runs the checks of continuous integration.
 check:
 	bash .ci/run

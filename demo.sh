@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sets everything up and shows the main job. With a display: napari opens with
-# the sample scene and the panel ready. Without one: the same window runs unseen,
-# Segment is pressed, and a screenshot and the labels are left in demo_output/.
+# Installs everything in .venv and starts the demo. With a display, napari opens with
+# the sample scene and the panel. Without a display, the window runs on a virtual
+# display, presses Segment, and saves a screenshot and the labels in demo_output/.
 set -eu
 cd "$(dirname "$0")"
 . scripts/setup.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets everything up and prints the benchmarks' tables; arguments choose some.
+# Installs everything in .venv and prints the benchmark tables. Arguments select tables.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh

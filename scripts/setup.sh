@@ -1,12 +1,12 @@
-# Sourced by demo.sh, test.sh and .ci/run: makes .venv ready in the checkout.
+# Creates .venv in the checkout. demo.sh, test.sh and .ci/run source this file.
 #
-#   setup run|test|dev   what is to be installed: the program, with the test
-#                        tools, with the developers' tools too
-#   headless             true where there is no display to open a window on
+#   setup run|test|dev   installs the program (run), also the test tools (test),
+#                        also the development tools (dev)
+#   headless             returns true if there is no display for a window
 #
-# Whoever sources it has "set -e" on: what fails ends the script.
-# Written for a bare Debian 12; elsewhere the system's packages are only named.
-# PYTHON chooses the interpreter (default: the first python3 that is new enough).
+# The calling script must use "set -e", so that an error ends it.
+# The script supports Debian 12; on other systems it only names missing packages.
+# PYTHON selects the interpreter (default: the first python3 that is new enough).
 
 qt_packages="libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libdbus-1-3
 libfontconfig1 libglib2.0-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1
@@ -22,8 +22,8 @@ stop() {
 
 headless() { [ -z "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]; }
 
-# Xvfb with a screen that the whole window fits on, and napari's settings kept
-# out of the person's own.
+# Runs a command under Xvfb. The screen is large enough for the whole window, and
+# temporary napari settings replace those of the user.
 under_xvfb() {
     settings=$(mktemp -d)
     status=0
@@ -53,7 +53,7 @@ find_python() {
     return 1
 }
 
-# The packages among the arguments that dpkg does not know as installed.
+# Prints the packages among the arguments that dpkg does not list as installed.
 missing_packages() {
     for package in "$@"; do
         dpkg -s "$package" 2>/dev/null | grep -q '^Status: .* installed$' ||
@@ -66,7 +66,7 @@ install_packages() {
     if [ "$(id -u)" -ne 0 ]; then
         as_root="sudo -n"
         if ! sudo -n true 2>/dev/null; then
-            say "These system packages are missing, and installing them needs root:"
+            say "System packages are missing. Install them as root:"
             stop "  sudo apt-get install -y --no-install-recommends" "$@"
         fi
     fi
@@ -83,28 +83,28 @@ need_packages() {
         # shellcheck disable=SC2086
         [ -z "$missing" ] || install_packages $missing
     elif ! command -v xvfb-run >/dev/null && headless; then
-        stop "There is no display. Install Xvfb (xvfb-run) by your system's means."
+        stop "There is no display. Install Xvfb (xvfb-run) with your package manager."
     fi
 }
 
 need_python() {
     python=$(find_python) || {
-        [ -z "${PYTHON:-}" ] || stop "PYTHON=$PYTHON is not a Python 3.11 or newer."
+        [ -z "${PYTHON:-}" ] || stop "PYTHON=$PYTHON is not Python 3.11 or newer."
         need_packages python3 python3-venv
         python=$(find_python) ||
-            stop "Python 3.11 or newer is needed; set PYTHON to where it is."
+            stop "Python 3.11 or newer is needed. Set PYTHON to its path."
     }
-    # Debian leaves venv out of its python3
+    # Debian packages venv separately from python3
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         need_packages python3-venv
         "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-            stop "$python cannot make virtual environments (its venv is missing)."
+            stop "$python cannot create virtual environments: its venv module is missing."
     fi
 }
 
 install_python_packages() {
-    say "Installing the Python packages into .venv. The first time this takes"
-    say "minutes: torch alone is some gigabytes."
+    say "Installing the Python packages into .venv. The first installation takes"
+    say "several minutes, because torch has several gigabytes."
     new_enough .venv/bin/python || "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
     groups=""
@@ -113,7 +113,7 @@ install_python_packages() {
     .venv/bin/python -m pip install --quiet --editable ".[pyqt6,slides]" $groups
 }
 
-# Whether .venv holds what $1 or a larger set asks for, as pyproject.toml is now.
+# Returns true if .venv contains the set $1 or a larger set of the current pyproject.toml.
 is_ready() {
     .venv/bin/python -c '' 2>/dev/null || return 1
     case $1 in

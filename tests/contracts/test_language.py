@@ -12,14 +12,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "napari_uhrseg"
 
+PATTERNS = (
+    "*.md", "docs/**/*.md", "sample_data/*.md", "tests/*/*.md",
+    "*.sh", "scripts/*.sh", ".ci/run", "Makefile",
+)  # fmt: skip
 DOCUMENTS = tuple(
     sorted(
         str(path.relative_to(ROOT))
-        for pattern in ("*.md", "docs/**/*.md", "sample_data/*.md", "tests/*/*.md")
+        for pattern in PATTERNS
         for path in ROOT.glob(pattern)
     )
 )
-"""Documents that follow the word list, relative to the repository."""
+"""Documents and scripts that follow the word list."""
 
 CHECKED = ("units.py",)
 """Packages and modules below src/napari_uhrseg that follow the word list."""
@@ -104,7 +108,8 @@ def modules(name: str) -> list[Path]:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents_follow_the_word_list(name):
-    assert findings(prose((ROOT / name).read_text(encoding="utf-8"))) == []
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert findings(prose(text) if name.endswith(".md") else text) == []
 
 
 @pytest.mark.parametrize("name", CHECKED)
