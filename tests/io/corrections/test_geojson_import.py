@@ -1,11 +1,9 @@
-"""Polygons: which pixels they hold, and what a GeoJSON file says of them."""
+"""Reading polygons from GeoJSON files."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
@@ -17,56 +15,6 @@ from napari_uhrseg.types import Polygon, Roi
 SQUARE = [[10, 20], [110, 20], [110, 80], [10, 80], [10, 20]]
 HOLE = [[40, 40], [60, 40], [60, 60], [40, 60], [40, 40]]
 PIXELS = FakeImage(shape=(500, 400))
-
-numbers = st.integers(-30, 130).map(lambda n: n / 4)  # on corners, edges and centres
-points = st.tuples(numbers, numbers)
-rings = st.lists(points, min_size=3, max_size=8).map(tuple)
-
-
-def winding(y, x, ring):
-    """Even-odd by a ray to the left, edges half open: a pixel alone, the slow way."""
-    odd = False
-    for (y0, x0), (y1, x1) in zip(ring, ring[1:] + ring[:1], strict=True):
-        if (y0 <= y) != (y1 <= y):
-            (ya, xa), (yb, xb) = sorted([(y0, x0), (y1, x1)])
-            odd ^= xa + (y - ya) / (yb - ya) * (xb - xa) <= x
-    return odd
-
-
-@settings(max_examples=60)
-@given(rings, st.lists(rings, max_size=2), st.integers(-3, 9), st.integers(-3, 9))
-def test_a_pixel_is_inside_where_its_centre_is(ring, holes, y, x):
-    roi = Roi(y, x, 14, 13)
-    mask = inside(Polygon(ring, tuple(holes)), roi)
-    for row in range(14):
-        for column in range(13):
-            at = y + row + 0.5, x + column + 0.5
-            wanted = winding(*at, ring) and not any(winding(*at, h) for h in holes)
-            assert mask[row, column] == wanted
-
-
-@settings(max_examples=30)
-@given(rings, st.integers(4, 17))
-def test_parts_make_up_the_whole(ring, side):
-    polygon = Polygon(ring)
-    whole = np.zeros((40, 40), bool)
-    for tile in Roi(0, 0, 40, 40).tiles(side):
-        whole[tile.slices] = inside(polygon, tile)
-    np.testing.assert_array_equal(whole, inside(polygon, Roi(0, 0, 40, 40)))
-    covered = np.zeros((60, 60), bool)
-    bounds = polygon.bounds.shift(10, 10).intersect(Roi(0, 0, 60, 60))
-    covered[bounds.slices] = True
-    assert not (inside(polygon, Roi(-10, -10, 60, 60)) & ~covered).any()
-
-
-@settings(max_examples=40)
-@given(rings, points)
-def test_shapes_that_share_an_edge_share_no_pixel_and_leave_none_out(ring, middle):
-    """A fan of triangles covers what lies in it an odd number of times: the ring."""
-    fan = np.zeros((40, 40), bool)
-    for one, other in zip(ring, ring[1:] + ring[:1], strict=True):
-        fan ^= inside(Polygon((one, other, middle)), Roi(-4, -4, 40, 40))
-    np.testing.assert_array_equal(fan, inside(Polygon(ring), Roi(-4, -4, 40, 40)))
 
 
 def write(folder, data):
