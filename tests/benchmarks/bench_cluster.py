@@ -1,13 +1,16 @@
-"""One process, one worker, two workers; what a block costs beside the network."""
+"""Compare one process with one and two workers; measure the cost of a block."""
 
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import numpy as np
 from common import MB, sample
@@ -26,28 +29,38 @@ from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import Block, Legend, Roi, Run, SegmentSettings
 
-SIDE = 3072
-ROUNDS = 3
-LARGE = 100_000  # pixels a side of the store that is written into
-TASKS = 200
+
+@dataclass(frozen=True)
+class Size:
+    """Sides in pixels of the region and of the large store, repetitions and tasks.
+
+    ``chunks`` has the sides of the blocks that are written, in chunks.
+    """
+
+    side: int = 3072
+    rounds: int = 3
+    large: int = 100_000
+    chunks: tuple[int, ...] = (1, 2, 4, 8)
+    tasks: int = 200
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Group:
-    return Group(_runs(image, checkpoint), _store(), _tasks())
+FULL, TINY = Size(), Size(1024, 1, 8192, (1,), 4)
 
 
-def _runs(path: Path | None, checkpoint: Path | None) -> Table:
-    """The same blocks of one chunk on one thread each, in one to three processes."""
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Group:
+    """Measure runs, writing and tasks: a table each."""
+    return Group(_runs(image, checkpoint, size), _store(size), _tasks(size))
+
+
+def _runs(path: Path | None, checkpoint: Path | None, size: Size) -> Table:
+    """Run the same blocks of one chunk on one thread each, here and on workers."""
     image = open_image(path or sample("scene.tif"))
     loaded = load_checkpoint(checkpoint or sample("plain.safetensors"))
-    region = Roi(0, 0, min(SIDE, image.shape[0]), min(SIDE, image.shape[1]))
+    region = Roi(0, 0, *(min(size.side, n) for n in image.shape))
     settings = SegmentSettings(region=region, threads=1, device="auto")
     table = Table("where", "blocks", "seconds", "a block", "of one process")
     table.title = f"Cluster: {image.name}, {loaded.path.stem}, blocks of one chunk"
-    # the same blocks everywhere, whatever the speed that is measured
-    engine.begin = lambda plan, *rest: begin(replace(plan, block_chunks=1), *rest)
-    plan_of._block_chunks = lambda *_: 1
-    plan_of.make_plan(image, loaded, settings)  # what is measured once
+    plan_of.make_plan(image, loaded, settings)  # its calibration is kept
 
     def alone(store: LabelStore) -> list[object]:
         return list(segment(image, loaded, store, settings))
@@ -55,7 +68,7 @@ def _runs(path: Path | None, checkpoint: Path | None) -> Table:
     def there(client: object, store: LabelStore) -> list[object]:
         return list(segment_on_cluster(client, image, loaded.path, store, settings))
 
-    with local_cluster(1) as one, local_cluster(2) as two:
+    with _blocks_of_one_chunk(), local_cluster(1) as one, local_cluster(2) as two:
         ways: dict[str, Callable[[LabelStore], list[object]]] = {
             "one process": alone,
             "1 worker": partial(there, one),
@@ -63,7 +76,7 @@ def _runs(path: Path | None, checkpoint: Path | None) -> Table:
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         blocks = 0
-        for _ in range(ROUNDS + 1):  # by turns, so that a busy machine hits all
+        for _ in range(size.rounds + 1):  # in turns: a busy machine slows all
             for name, way in ways.items():
                 with _new_store(image, loaded.card.legend) as store:
                     events = way(store)
@@ -84,28 +97,44 @@ def _runs(path: Path | None, checkpoint: Path | None) -> Table:
     return table
 
 
+@contextmanager
+def _blocks_of_one_chunk() -> Iterator[None]:
+    """Make all plans have blocks of one chunk, whatever speed is measured."""
+
+    def begin_small(plan: plan_of.Plan, *rest: Any) -> Any:
+        return begin(replace(plan, block_chunks=1), *rest)
+
+    with (
+        mock.patch.object(engine, "begin", begin_small),
+        mock.patch.object(plan_of, "_block_chunks", return_value=1),
+    ):
+        yield
+
+
 def _new_store(image: Image, legend: Legend) -> LabelStore:
     return LabelStore.create(None, image, legend)
 
 
-def _store() -> Table:
-    """Writing a block of an image of 100,000 pixels a side, by who does what."""
+def _store(size: Size) -> Table:
+    """Write blocks into a store of a large image, in one process and on a worker."""
     table = Table("block", "one writer", "worker writes", "client adopts", "on disk")
-    table.title = f"Store: labels and confidence of a block, {LARGE:,} pixels a side"
+    table.title = (
+        f"Store: a block's labels and confidence, {size.large:,} pixels a side"
+    )
     image = SimpleNamespace(
-        name="large", path=None, fingerprint="", shape=(LARGE, LARGE),
+        name="large", path=None, fingerprint="", shape=(size.large, size.large),
         pixel_size=None, unit="pixel", crs=None, affine=None,
     )  # fmt: skip
     legend = load_checkpoint(sample("plain.safetensors")).card.legend
     run = _record(legend)
-    for chunks in (1, 2, 4, 8):
+    for chunks in size.chunks:
         whole, written, adopted = [], [], []
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "labels.zarr"
             with LabelStore.create(path, image, legend) as store:
                 record = store.start_run(run)
                 worker = OwnedChunks(path, store.hand_out())
-                for number in range(2 * ROUNDS):
+                for number in range(2 * size.rounds):
                     block = _block(number * chunks * CHUNK, chunks)
                     if number % 2:
                         whole.append(_timed(store.write, block, record.id, "done"))
@@ -116,7 +145,7 @@ def _store() -> Table:
                     part = worker.parts()[0]
                     adopted.append(_timed(store.adopt, part, record.id))
             sizes = [f.stat().st_size for f in path.rglob("c/*/*") if f.is_file()]
-            disk = sum(sizes) / (2 * ROUNDS)
+            disk = sum(sizes) / (2 * size.rounds)
         pixels = 2 * (chunks * CHUNK) ** 2
         table.add_row(
             f"{chunks} x {chunks} chunks",
@@ -130,7 +159,7 @@ def _store() -> Table:
 
 
 def _record(legend: Legend) -> Run:
-    """A run record for the store; nothing is run."""
+    """Return a run for the store's record; nothing is run."""
     return Run(
         id=0, image_path="", image_fingerprint="", model="none",
         checkpoint="none", checkpoint_hash="", class_map=tuple(c.id for c in legend),
@@ -141,7 +170,7 @@ def _record(legend: Legend) -> Run:
 
 
 def _block(place: int, chunks: int) -> Block:
-    """Labels in patches of 32 pixels, confidence that varies from pixel to pixel."""
+    """Return labels in patches of 32 pixels, and confidence that varies by pixel."""
     side, noise = chunks * CHUNK, np.random.default_rng(place)
     labels = noise.integers(1, 5, (side // 32, side // 32), np.uint8)
     labels = labels.repeat(32, 0).repeat(32, 1)
@@ -155,23 +184,23 @@ def _timed(work: Callable[..., object], *arguments: object) -> float:
     return time.monotonic() - start
 
 
-def _tasks() -> Table:
-    """Tasks that do nothing but give back what a block of one chunk does."""
+def _tasks(size: Size) -> Table:
+    """Measure tasks that only return as many bytes as a block of one chunk."""
     table = Table("workers", "tasks", "a task", "tasks a second")
     table.title = "dask.distributed: half a megabyte back from each task"
     for count in (1, 2):
         with local_cluster(count) as client:
             client.gather(client.map(_half_a_megabyte, range(10), pure=False))
             start = time.monotonic()
-            futures = client.map(_half_a_megabyte, range(TASKS), pure=False)
+            futures = client.map(_half_a_megabyte, range(size.tasks), pure=False)
             for future in futures:
                 future.result()
             seconds = time.monotonic() - start
         table.add_row(
             str(count),
-            str(TASKS),
-            f"{1000 * seconds / TASKS:.1f} ms",
-            f"{TASKS / seconds:.0f}",
+            str(size.tasks),
+            f"{1000 * seconds / size.tasks:.1f} ms",
+            f"{size.tasks / seconds:.0f}",
         )
     return table
 

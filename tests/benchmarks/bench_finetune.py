@@ -18,7 +18,7 @@ not repeated. The measurements of docs/finetuning.md are in tests/benchmarks/tab
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -48,7 +48,7 @@ START = "<!-- table: made by bench_finetune.py -->"
 TABLE, CLASS_TABLE = "simulated_user.csv", "simulated_user_classes.csv"
 KEYS = ("ground", "method", "seed", "round")
 ROUNDS = 5
-CELL = 512  # pixels, of the chessboard
+CELL = 512  # side of a square of the chessboard, pixels
 RARE = 0.005  # smallest share of the tested ground of a class that is averaged
 """A rare class of the world is a few objects, and its IoU is mostly chance."""
 SEEDS = {0: 5100, 1: 5101, 2: 5102}
@@ -63,11 +63,12 @@ class Ground:
     image: Image
     truth: Labels
     legend: Legend
+    cell: int = CELL
 
     @property
     def corrected(self) -> npt.NDArray[np.bool_]:
         """The cells that the user corrects; the others are measured."""
-        rows, columns = (np.arange(n) // CELL for n in self.truth.shape)
+        rows, columns = (np.arange(n) // self.cell for n in self.truth.shape)
         return (rows[:, None] + columns) % 2 == 0
 
 
@@ -77,11 +78,19 @@ def shifted(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(mixed * 255, np.uint8)
 
 
-def world(seed: int, side: int) -> Ground:
-    """Return a computed world in another light, ``side`` pixels a side."""
+def world(seed: int, side: int, cell: int = CELL) -> Ground:
+    """Return a computed world in another light.
+
+    Parameters
+    ----------
+    seed
+        A key of ``SEEDS``.
+    side, cell
+        The sides of the world and of the chessboard's squares, in pixels.
+    """
     rgb, labels = World(SEEDS[seed], (side, side)).render(0, 0, side, side)
     image = image_from_array(shifted(rgb), name=f"world {SEEDS[seed]}", rgb=True)
-    return Ground(image, labels, CLASSES)
+    return Ground(image, labels, CLASSES, cell)
 
 
 def aerial(folder: Path, legend: Legend, scene: int) -> Ground:
@@ -322,7 +331,7 @@ def _mean(values: list[float], seeds: int) -> str:
     return f"{mean(values):.1f}" + (f" ({len(values)})" if len(values) < seeds else "")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line; measure and print the rounds, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
@@ -332,6 +341,7 @@ def main() -> None:
     parser.add_argument("--strokes", type=int, default=20, help="a round")
     parser.add_argument("--radius", type=int, default=16, help="of a stroke, pixels")
     parser.add_argument("--side", type=int, default=2048, help="of the world, pixels")
+    parser.add_argument("--cell", type=int, default=CELL, help="of the chessboard")
     parser.add_argument("--aerial", type=Path, help="a folder of images and masks")
     parser.add_argument(
         "--checkpoints", type=Path, help="the --work folder of make_checkpoints.py"
@@ -339,7 +349,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], help="steps=100 trains=head")
     parser.add_argument("--table", type=Path, help="put the table into this file")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     if args.table:
@@ -363,7 +373,10 @@ def _session(method: str, seed: int, args: argparse.Namespace) -> Session:
         start = args.checkpoints / f"aerial-{method}-0.safetensors"
         ground = aerial(args.aerial, load_checkpoint(start).card.legend, 3)
     else:
-        start, ground = sample(f"{method}.safetensors"), world(seed, args.side)
+        start, ground = (
+            sample(f"{method}.safetensors"),
+            world(seed, args.side, args.cell),
+        )
     name = "aerial" if args.aerial else "world"
     key = {"ground": name, "method": method, "seed": seed}
     return Session(key, start, ground, args.rounds, args.strokes, args.radius)

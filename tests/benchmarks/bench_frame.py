@@ -1,27 +1,41 @@
-"""EHSNet on one frame as large as the papers' images, within 4 and 6 GB.
+"""Measure EHSNet on one frame as large as the papers' images, within 4 and 6 GB.
 
-HRNet-W48 with 256 channels, 7 classes, on noise: the 5000 x 5000 of Inria, for which
-the paper used cards of 24 GB, and 6800 x 7200. On the CPU in its own precision, a
-process each; memory is the highest resident memory above what was held before.
+The network is HRNet-W48 with 256 channels and 7 classes, the image is noise: the 5000 x
+5000 of Inria, for which the paper used cards of 24 GB, and 6800 x 7200. Each runs on
+the CPU in its default precision, in a process of its own. Memory is the peak resident
+memory above that before the run.
 """
 
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import MB, added, child
 from rich.table import Table
 
-FRAMES = ((5000, 5000, 4096), (6800, 7200, 6144))  # height, width, budget in MB
+
+@dataclass(frozen=True)
+class Size:
+    """Frames as height, width and budget in MB; the network's encoder and channels."""
+
+    frames: tuple[tuple[int, int, int], ...] = ((5000, 5000, 4096), (6800, 7200, 6144))
+    encoder: str = "hrnet_w48"
+    width: int = 256
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+FULL, TINY = Size(), Size(((320, 384, 2048),), "hrnet_w18_small", 32)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Measure every frame; takes no files."""
     del image, checkpoint
     table = Table("frame", "plan", "budget", "said", "measured", "seconds")
-    table.title = "EHSNet (HRNet-W48) on one frame, CPU"
-    for height, width, budget in FRAMES:
-        found = child(__file__, str(height), str(width), str(budget))
+    table.title = f"EHSNet ({size.encoder}) on one frame, CPU"
+    for height, width, budget in size.frames:
+        arguments = height, width, budget, size.encoder, size.width
+        found = child(__file__, *map(str, arguments))
         row = (
             f"{height:,} x {width:,}",
             found["plan"],
@@ -35,7 +49,18 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     return table
 
 
-def main(height: str, width: str, budget: str) -> None:
+def main(height: str, width: str, budget: str, encoder: str, channels: str) -> None:
+    """Print the plan, its estimate, the memory in MB and the seconds, as JSON.
+
+    Parameters
+    ----------
+    height, width
+        The frame's size in pixels.
+    budget
+        The memory allowed, in MB.
+    encoder, channels
+        The network's encoder and width.
+    """
     import numpy as np
     import torch
 
@@ -50,26 +75,27 @@ def main(height: str, width: str, budget: str) -> None:
 
     torch.manual_seed(0)
     legend = Legend(tuple(LabelClass(n + 1, f"class {n}", "#000000") for n in range(7)))
-    how = {"encoder": "hrnet_w48", "width": 256, "frame": max(int(height), int(width))}
+    longest = max(int(height), int(width))
+    how = {"encoder": encoder, "width": int(channels), "frame": longest}
     model = build("ehsnet", how, legend).eval()
-    card = Card("ehsnet", how, legend, model.spec, name="EHSNet, HRNet-W48")
-    checkpoint = Checkpoint(model, card, "ehsnet-w48", Path("ehsnet-w48"))
+    card = Card("ehsnet", how, legend, model.spec, name=f"EHSNet, {encoder}")
+    checkpoint = Checkpoint(model, card, f"ehsnet-{encoder}", Path(f"ehsnet-{encoder}"))
     shape = int(height), int(width), 3
     pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     opened = image_from_array(pixels, name="noise", rgb=True)
     limit = MemoryBudget("cpu", int(budget) * MB, int(budget) * MB)
-    said: dict[str, object] = {}
+    figures: dict[str, object] = {}
     with LabelStore.create(None, opened, legend) as store, added() as mb:
         start = time.monotonic()
         for event in segment(opened, checkpoint, store, SegmentSettings("cpu"), limit):
             match event:
                 case Planned(plan):
-                    said["plan"] = plan.summary()
-                    said["said"] = plan.estimate.device_bytes / MB
+                    figures["plan"] = plan.summary()
+                    figures["said"] = plan.estimate.device_bytes / MB
                 case Finished():
-                    said["seconds"] = time.monotonic() - start
-    said["measured"] = mb[0]
-    print(json.dumps(said))
+                    figures["seconds"] = time.monotonic() - start
+    figures["measured"] = mb[0]
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,39 @@
-"""How the engine's cost grows with the image: 1,024 to 65,536 pixels a side.
+"""Measure how the engine's cost grows with the image: 1,024 to 65,536 pixels a side.
 
-A virtual image (a small tile repeats) and a network of one convolution, so that
-what is measured is the engine: reading, labels and confidence, writing, its own plans.
-A process each, once; straight lines are wanted, of seconds and of bytes on the disk,
-and one flat line, of memory.
+The image is virtual (a small tile repeats) and the network is one convolution, so that
+the engine is measured: planning, reading, labels and confidence, and writing. Each side
+runs once, in a process of its own. Seconds and bytes on the disk should grow linearly,
+and memory should stay constant.
 """
 
 import json
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import MB, added, child
 from rich.table import Table
 
-SIDES = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+
+@dataclass(frozen=True)
+class Size:
+    """Sides of the images in pixels."""
+
+    sides: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+FULL, TINY = Size(), Size((1024,))
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Measure every side; takes no files."""
     del image, checkpoint
     table = Table("pixels", "windows", "seconds", "a megapixel", "memory", "on disk")
     table.add_column("bits a pixel")
     table.title = "How cost grows: a virtual image, a network of one layer"
-    for side in SIDES:
+    for side in size.sides:
         windows, seconds, memory, disk = child(__file__, str(side))
         row = (
             f"{side:,} x {side:,}",
@@ -40,6 +50,7 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 
 def main(side: int) -> None:
+    """Print windows, seconds, memory in MB and bytes on the disk, as JSON."""
     import numpy as np
     import torch
     from torch import nn

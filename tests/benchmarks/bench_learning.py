@@ -1,16 +1,17 @@
-"""Steps per second of a fine-tuning beside a bare loop over tensors in memory.
+"""Compare the steps per second of fine-tuning with a bare loop over tensors in memory.
 
-Some strokes on the sample scene, and sample checkpoints. The bare loop has
-the same batches in memory, the same objective (with the old network's answers),
-optimiser and clipping; ``fine_tune`` also draws and reads its windows, and in the
-second figure validates and writes the checkpoint five times. By turns, so that a busy
-machine hits both.
+Sample checkpoints learn some strokes on the sample scene. The bare loop has the batches
+in memory, and the same objective (with the old network's answers), optimiser and
+clipping. ``fine_tune`` also draws and reads its windows, and in the second figure
+validates and writes the checkpoint five times. They run in turns, so that a busy
+machine slows both.
 """
 
 import copy
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -33,33 +34,49 @@ from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.samples import data_dir
 
-STEPS = 100  # of a quick fine-tuning, with its five validations
-ROUNDS = 2
-BATCH = 6
-HELD = 8  # batches in memory
+
+@dataclass(frozen=True)
+class Size:
+    """Steps of a fine-tuning, windows a step, batches in memory, and repetitions."""
+
+    steps: int = 100  # a quick fine-tuning, with its five validations
+    batch: int = 6
+    in_memory: int = 8
+    rounds: int = 2
+    samples: tuple[str, ...] = ("plain", "scpseg")
+    strokes: int = 20
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+FULL, TINY = Size(), Size(6, 2, 2, 1, ("plain",), 5)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Measure the sample checkpoints on the sample scene; takes no image."""
     del image
     table = Table("network", "bare loop", "steps alone", "ratio")
     table.add_column("with validations")
     table.add_column("ratio")
-    table.title = f"Fine-tuning, {STEPS} steps of {BATCH} windows, {ROUNDS} rounds"
+    table.title = (
+        f"Fine-tuning, {size.steps} steps of {size.batch} windows, {size.rounds} rounds"
+    )
     scene = open_image(data_dir() / "scene.tif")
     with rasterio.open(data_dir() / "scene_labels.tif") as file:
         truth = file.read(1)
     if checkpoint:
         networks = [load_checkpoint(checkpoint)]
     else:
-        names = ("plain.safetensors", "scpseg.safetensors")
+        names = (f"{name}.safetensors" for name in size.samples)
         networks = [load_checkpoint(sample(name)) for name in names]
     for network in networks:
         legend = network.card.legend
         with LabelStore.create(None, scene, legend) as store:
-            paint(store, truth, truth * 0, truth > 0, strokes=20, radius=24)
+            paint(store, truth, truth * 0, truth > 0, strokes=size.strokes, radius=24)
             rounds = [
-                (_bare(scene, network, store), *_whole(scene, network, store))
-                for _ in range(ROUNDS + 1)
+                (
+                    _bare(scene, network, store, size),
+                    *_whole(scene, network, store, size),
+                )
+                for _ in range(size.rounds + 1)
             ][1:]  # the first one warms both up
         bare, steps, whole = (statistics.median(c) for c in zip(*rounds, strict=True))
         row = [network.path.stem, f"{1 / bare:.2f} a second"]
@@ -74,28 +91,30 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     return table
 
 
-def _bare(scene: Image, network: Checkpoint, store: LabelStore) -> float:
-    """Seconds of a step."""
+def _bare(scene: Image, network: Checkpoint, store: LabelStore, size: Size) -> float:
+    """Return the seconds of a step of the bare loop."""
     source = gather(scene, network, store, None)
-    found = batches(source, network.card.spec, BATCH, 0, range(HELD))
-    held = [batch.to(torch.device("cpu")) for batch in islice(found, HELD)]
+    found = batches(source, network.card.spec, size.batch, 0, range(size.in_memory))
+    ready = [batch.to(torch.device("cpu")) for batch in islice(found, size.in_memory)]
     old, model = network.model.eval(), copy.deepcopy(network.model).train()
     objective = Keeping(old, 1.0)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-4)
     start = time.monotonic()
-    for step in range(STEPS):
-        terms = objective(model, held[step % HELD])
+    for step in range(size.steps):
+        terms = objective(model, ready[step % size.in_memory])
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    return (time.monotonic() - start) / STEPS
+    return (time.monotonic() - start) / size.steps
 
 
-def _whole(scene: Image, network: Checkpoint, store: LabelStore) -> tuple[float, float]:
-    """Seconds of a step alone, and with its share of validations and checkpoints."""
+def _whole(
+    scene: Image, network: Checkpoint, store: LabelStore, size: Size
+) -> tuple[float, float]:
+    """Return the seconds of a step: alone, and with validations and checkpoints."""
     settings = FineTuneSettings(
-        steps=STEPS, batch_size=BATCH, device="cpu", keep_old=1.0
+        steps=size.steps, batch_size=size.batch, device="cpu", keep_old=1.0
     )
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "new.safetensors"
@@ -110,5 +129,5 @@ def _whole(scene: Image, network: Checkpoint, store: LabelStore) -> tuple[float,
                 else:
                     begun, first = last, event.done
                 done = event.done
-        count = STEPS - first
+        count = size.steps - first
         return stepping / count, (last - begun) / count

@@ -1,20 +1,24 @@
-"""Peak memory of learning under budgets, above what its process held just before it.
+"""Measure the peak memory of training within budgets, above that before the training.
 
-Networks of a researcher's size on noise, some steps each, fp32: from a budget
-that holds the whole batch down to one that refuses.
+Networks of the usual size learn noise in fp32, some steps each: from a budget for the
+whole batch down to one that is too small.
 """
 
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common import MB, added, child
 from rich.table import Table
 
-NETWORKS = {
+Network = tuple[str, dict[str, Any], int]  # method, arguments, batch size
+
+NETWORKS: dict[str, Network] = {
     "U-Net on ResNet-34, windows of 512": (
         "plain", {"architecture": "Unet", "encoder": "resnet34", "window": 512}, 4
     ),
@@ -25,17 +29,35 @@ NETWORKS = {
         "isdnet", {"encoder": "resnet18", "window": 512}, 4
     ),
 }  # fmt: skip
-BUDGETS = (8.0, 2.0, 1.0)  # GB
-STEPS = 2  # by then the optimiser has its moments
+SMALL: dict[str, Network] = {
+    "U-Net on MobileNetV4": (
+        "plain", {"encoder": "tu-mobilenetv4_conv_small_050", "window": 64}, 2
+    )
+}  # fmt: skip
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+@dataclass(frozen=True)
+class Size:
+    """Networks, budgets in GB, steps, and the side of the image in pixels."""
+
+    networks: Mapping[str, Network]
+    budgets: tuple[float, ...] = (8.0, 2.0, 1.0)
+    steps: int = 2  # the optimiser has its moments after the first
+    side: int = 2048
+
+
+FULL, TINY = Size(NETWORKS), Size(SMALL, (2.0,), 1, 256)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Train every network within every budget; takes no files."""
     del image, checkpoint
     table = Table("network", "budget", "how", "measured", "CPU seconds a step")
     table.title = "Peak memory of training on the CPU, a process each"
-    for name, (method, arguments, batch) in NETWORKS.items():
-        for budget in BUDGETS:
-            found = child(__file__, json.dumps([method, arguments, batch, budget]))
+    for name, (method, arguments, batch) in size.networks.items():
+        for budget in size.budgets:
+            task = [method, arguments, batch, budget, size.steps, size.side]
+            found = child(__file__, json.dumps(task))
             over = " over" if found["measured"] > budget * 1024 else ""
             row = (
                 name,
@@ -49,7 +71,8 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     return table
 
 
-def main(said: str) -> None:
+def main(task: str) -> None:
+    """Print how it was trained, the memory in MB and the seconds a step, as JSON."""
     import numpy as np
 
     from napari_uhrseg.engine.data.scenes import Scene, Scenes
@@ -60,17 +83,17 @@ def main(said: str) -> None:
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.types import LabelClass, Legend
 
-    method, arguments, batch, budget = json.loads(said)
+    method, arguments, batch, budget, steps, side = json.loads(task)
     legend = Legend(tuple(LabelClass(n + 1, f"class {n}", "#000000") for n in range(7)))
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (2048, 2048, 3), np.uint8)
+    pixels = rng.integers(0, 255, (side, side, 3), np.uint8)
     image = image_from_array(pixels, name="noise", rgb=True)
     source = Scenes(legend, (Scene("noise", image, Classes()),))
     settings = TrainSettings(
-        method, arguments, steps=STEPS, batch_size=batch, device="cpu", precision="fp32"
+        method, arguments, steps=steps, batch_size=batch, device="cpu", precision="fp32"
     )
     limit = MemoryBudget("cpu", int(budget * 1024 * MB), 1024 * MB)
-    told: dict[str, object] = {"how": "", "seconds": 0}
+    figures: dict[str, object] = {"how": "", "seconds": 0}
     with tempfile.TemporaryDirectory() as folder, added() as mb:
         start = time.process_time()
         try:
@@ -78,20 +101,21 @@ def main(said: str) -> None:
             for event in train(source, output, settings, limit):
                 match event:
                     case Fitted(how, _):
-                        told["how"] = how
+                        figures["how"] = how
                         start = time.process_time()
                     case Progress(done, _, _):
-                        told["seconds"] = (time.process_time() - start) / done
+                        figures["seconds"] = (time.process_time() - start) / done
         except DeviceError as error:
-            told["how"] = str(error)
-    told["measured"] = mb[0]
-    print(json.dumps(told))
+            figures["how"] = str(error)
+    figures["measured"] = mb[0]
+    print(json.dumps(figures))
 
 
 class Classes:
-    """Of noise: every column of 8 pixels is of the next class."""
+    """Classes of noise: every column of 8 pixels is of the next class."""
 
     def read(self, roi: Any) -> Any:
+        """Return the class numbers of the rectangle, as uint8."""
         import numpy as np
 
         columns = np.arange(roi.x, roi.x + roi.width) // 8 % 7

@@ -1,60 +1,85 @@
-"""``segment`` with a plain window beside MONAI's ``sliding_window_inference``.
+"""Compare ``segment`` with MONAI's ``sliding_window_inference``.
 
-The same network (a U-Net on ResNet-34, 256 pixel windows), windows, batch, overlap and
-precision. MONAI gets the image normalised and in memory, and gives logits in memory;
-``segment`` reads a tiled JPEG file and leaves labels and confidence on the disk. A
-process each; memory is the highest resident memory above what was held before. CPU
-seconds are those of all threads of the process: with ``OMP_NUM_THREADS=1`` and
-``OMP_WAIT_POLICY=PASSIVE`` they can be compared on a busy machine, too.
-Needs ``pip install monai``; nothing else here does.
+Both have the same network (a U-Net on ResNet-34, 256 pixel windows), windows, batch,
+overlap and precision. MONAI gets the normalised image in memory, and returns logits in
+memory. ``segment`` reads a tiled JPEG file and writes labels and confidence to the
+disk. Each runs in a process of its own. Memory is the peak resident memory above that
+before the run. CPU seconds are those of all threads of the process; with
+``OMP_NUM_THREADS=1`` and ``OMP_WAIT_POLICY=PASSIVE`` they can be compared on a busy
+machine too. MONAI is no dependency: without it (``pip install monai``) only ``segment``
+is measured.
 """
 
 import json
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from common import added, child, tiled, unet
 from rich.table import Table
 
-SIDES = (4096, 8192)
 BATCH = 4
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+@dataclass(frozen=True)
+class Size:
+    """Sides of the images in pixels, and overlaps in pixels for the first of them."""
+
+    sides: tuple[int, ...] = (4096, 8192)
+    overlaps: tuple[int, ...] = (0, 64)
+
+
+FULL, TINY = Size(), Size((512,), (0,))
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Measure both on every image; takes no files."""
     del image, checkpoint
     table = Table("pixels", "overlap", "precision", "", "seconds", "CPU", "memory")
     table.add_column("ratio (of CPU seconds)")
     table.title = "A plain sliding window: segment against MONAI"
+    names = ["MONAI", "segment"]
     if find_spec("monai") is None:
-        table.title += ": not measured, for want of it (pip install monai)"
-        return table
+        table.title += ", which is not installed (pip install monai)"
+        names.remove("MONAI")
     with tempfile.TemporaryDirectory() as folder:
-        for side in SIDES:
+        for side in size.sides:
             file = tiled(Path(folder) / f"{side}.tif", side, "jpeg")
-            for overlap in (0, 64) if side == SIDES[0] else (0,):
+            for overlap in size.overlaps if side == size.sides[0] else (0,):
                 found = {
-                    who: child(__file__, who, str(file), str(overlap))
-                    for who in ("MONAI", "segment")
+                    name: child(__file__, name, str(file), str(overlap))
+                    for name in names
                 }
-                for who, (seconds, cpu, memory) in found.items():
+                first, first_cpu, _ = found[names[0]]
+                for name, (seconds, cpu, memory) in found.items():
                     table.add_row(
                         f"{side:,} x {side:,}",
                         str(overlap),
                         "bf16",
-                        who,
+                        name,
                         f"{seconds:.1f} s",
                         f"{cpu:.1f} s",
                         f"{memory:,.0f} MB",
-                        f"{seconds / found['MONAI'][0]:.2f} "
-                        f"({cpu / found['MONAI'][1]:.2f})",
+                        f"{seconds / first:.2f} ({cpu / first_cpu:.2f})",
                     )
     return table
 
 
-def main(who: str, file: str, overlap: str) -> None:
+def main(name: str, file: str, overlap: str) -> None:
+    """Print seconds, CPU seconds and memory in MB, as JSON.
+
+    Parameters
+    ----------
+    name
+        ``MONAI`` or ``segment``.
+    file
+        The image.
+    overlap
+        The overlap of the windows in pixels.
+    """
     import torch
 
     from napari_uhrseg.engine.network.device import running
@@ -67,7 +92,7 @@ def main(who: str, file: str, overlap: str) -> None:
     warm = Batch({"local": torch.zeros(BATCH, 3, 256, 256)}).to(cpu)
     with running(cpu, "bf16"):
         network.model(warm)
-    if who == "MONAI":
+    if name == "MONAI":
         from monai.inferers import sliding_window_inference
 
         pixels = opened.read(Roi(0, 0, *opened.shape)).data

@@ -1,31 +1,41 @@
-"""Opening and first picture by image size, and peak memory, each in a new process."""
+"""Measure opening and first picture by image size, and peak memory.
+
+Each image is opened in a process of its own.
+"""
 
 import json
-import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from common import MB, peak_bytes, sample
+from common import MB, child, peak_bytes, sample
 from rich.table import Table
 
-SIDES = (4096, 30_000, 100_000)
-LABELLED = 2048
+
+@dataclass(frozen=True)
+class Size:
+    """Sides of the images, and of the square that is segmented, in pixels."""
+
+    sides: tuple[int, ...] = (4096, 30_000, 100_000)
+    labelled: int = 2048
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+FULL, TINY = Size(), Size((1024,), 512)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Open every image in a window of napari."""
     table = Table(
         "image", "open", "in the window", "memory: opened", "shown", "and segmented"
     )
     table.title = (
         "Opening: seconds after imports; peak memory above a started napari; "
-        f"{LABELLED} x {LABELLED} pixels segmented"
+        f"{size.labelled} x {size.labelled} pixels segmented"
     )
-    cases = [str(image)] if image else [str(side) for side in SIDES]
+    cases = [str(image)] if image else [str(side) for side in size.sides]
     for case in cases:
-        command = [sys.executable, __file__, case, str(checkpoint or "")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        row = json.loads(done.stdout.splitlines()[-1])
+        row = child(__file__, case, str(checkpoint or ""), str(size.labelled))
         memory = [f"{row[k] / MB:.0f} MB" for k in ("opened", "shown", "segmented")]
         table.add_row(
             row["name"], f"{row['open']:.3f} s", f"{row['show']:.2f} s", *memory
@@ -33,7 +43,7 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     return table
 
 
-def _measure(case: str, checkpoint: Path) -> dict[str, object]:
+def _measure(case: str, checkpoint: Path, labelled: int) -> dict[str, object]:
     import napari
     from qtpy.QtWidgets import QApplication
 
@@ -60,7 +70,7 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
     viewer.screenshot(canvas_only=True, flash=False)
     shown, memory_shown = time.monotonic() - start, peak_bytes() - before
     middle = Roi(
-        image.shape[0] // 2048 * 1024, image.shape[1] // 2048 * 1024, LABELLED, LABELLED
+        image.shape[0] // 2048 * 1024, image.shape[1] // 2048 * 1024, labelled, labelled
     )
     loaded = load_checkpoint(checkpoint)
     with LabelStore.create(None, image, loaded.card.legend) as store:
@@ -79,6 +89,6 @@ def _measure(case: str, checkpoint: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    case, given = sys.argv[1:]
+    case, given, side = sys.argv[1:]
     path = Path(given) if given else sample("scpseg.safetensors")
-    sys.stdout.write(json.dumps(_measure(case, path)) + "\n")
+    sys.stdout.write(json.dumps(_measure(case, path, int(side))) + "\n")

@@ -1,15 +1,17 @@
-"""How long painting holds the window, and what memory it takes, on 100,000 x 100,000.
+"""Measure how long painting blocks the window, and its memory, on 100,000 x 100,000.
 
-180 strokes of the mouse, the view moved there and back after every third. The
-first rows are the time that a handler of ours, and napari's painting in it, keeps the
-Qt thread: by the clock, and without what other programs took of the processor. Then
-the delays of a heartbeat, drawing by software included.
+The mouse paints 180 strokes, and the view moves there and back after every third. The
+first rows are the time that an event handler of the plugin, with napari's painting in
+it, blocks the Qt thread: by the clock, and CPU time alone. The next row has the delays
+of a heartbeat, drawing by software included.
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -22,29 +24,42 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIDE = 100_000
-STROKES = 180
 TURN = 30  # strokes after which the moves go back: decoded chunks are bounded too
 PER_MOVE = 3  # strokes between two moves of the view
-EACH = 1.0  # seconds a stroke
-LABELLED = 8  # chunks a side that are labelled, where the strokes are
-BEAT = 0.01
-Times = tuple[float, float]  # seconds by the clock, and of the processor
+BEAT = 0.01  # seconds between two heartbeats of the Qt thread
+Times = tuple[float, float]  # seconds by the clock, and CPU seconds
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+@dataclass(frozen=True)
+class Size:
+    """Side of the image in pixels, strokes and seconds a stroke.
+
+    ``labelled`` is the side in chunks of the square with labels, where the strokes are.
+    """
+
+    side: int = 100_000
+    strokes: int = 180
+    seconds: float = 1.0
+    labelled: int = 8
+
+
+FULL, TINY = Size(), Size(8192, 6, 0.1, 2)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Paint in a window of napari; takes no files."""
     import napari
 
     viewer = napari.Viewer(title="napari-uhrseg benchmark")
     viewer.window.resize(1600, 1000)
     try:
         with TemporaryDirectory() as folder:
-            return _measure(viewer, Path(folder) / "labels.zarr")
+            return _measure(viewer, Path(folder) / "labels.zarr", size)
     finally:
         viewer.close()
 
 
-def _measure(viewer: Any, path: Path) -> Table:
+def _measure(viewer: Any, path: Path, size: Size) -> Table:
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.samples.world import CLASSES, virtual_levels
@@ -53,16 +68,17 @@ def _measure(viewer: Any, path: Path) -> Table:
     from napari_uhrseg.ui.correct.write_queue import Writer
     from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 
-    image = image_from_array(virtual_levels(seed=1, size=SIDE), name="world", rgb=True)
-    store = _labelled(path, image, Legend(tuple(CLASSES)))
+    image = image_from_array(
+        virtual_levels(seed=1, size=size.side), name="world", rgb=True
+    )
+    store = _labelled(path, image, Legend(tuple(CLASSES)), size)
     add_image(viewer, image)
     view = LabelsView(viewer, store, image)
     corrections, writer = Corrections.open(store), Writer()
     moves: list[Times] = []
     releases: list[Times] = []
-    for name in ("_follow", "_loaded"):
-        _timed(WorkArea, name, moves)
-    place = np.array([SIDE // 2, SIDE // 2]) + 700
+    patches = [_timed(WorkArea, name, moves) for name in ("_follow", "_loaded")]
+    place = np.array([size.side // 2, size.side // 2]) + 700
     _look_at(viewer, place)
     area = WorkArea(viewer, view, corrections, writer)
     _live(3)
@@ -73,45 +89,48 @@ def _measure(viewer: Any, path: Path) -> Table:
     timer.start(round(BEAT * 1000))
     process, memory = psutil.Process(), []
     on_disk: list[float] = []
-    for number in range(STROKES):
+    for number in range(size.strokes):
         if number and number % PER_MOVE == 0:
             place += (1 if (number - 1) // TURN % 2 == 0 else -1) * np.array((310, 150))
             _look_at(viewer, place)
-            _live(EACH / 2)
+            _live(size.seconds / 2)
         area.layer.selected_label = 1 + number % 4
         releases.append(_stroke(viewer, number))
         released = time.monotonic()
         writer.do(time.monotonic, then=lambda t, r=released: on_disk.append(t - r))
-        _live(EACH)
+        _live(size.seconds)
         memory.append(process.memory_info().rss)
     timer.stop()
-    table = Table("Qt thread held by", "median", "99 %", "longest")
-    table.title = f"Painting: {STROKES} strokes on {SIDE:,} x {SIDE:,}"
+    table = Table("Qt thread blocked by", "median", "99 %", "longest")
+    table.title = f"Painting: {size.strokes} strokes on {size.side:,} x {size.side:,}"
     moved = [t for t in moves if t[1] > 0.005]  # most calls find nothing to do
     for title, times in (("release of a stroke", releases),
                          ("a move of the work area", moved)):  # fmt: skip
-        clock, processor = zip(*times, strict=True)
+        clock, processor = zip(*times, strict=True) if times else ((), ())
         table.add_row(title, *_figures(clock))
-        table.add_row("  of the processor", *_figures(processor))
+        table.add_row("  CPU time", *_figures(processor))
     table.add_row("anything, with drawing (heartbeat)", *_figures(
         np.diff(beats) - BEAT))  # fmt: skip
-    table.add_row("(not held) release until written", *_figures(on_disk))
-    third, last = memory[STROKES // 3 - 1] / MB, memory[-1] / MB
+    table.add_row("(not blocked) release until written", *_figures(on_disk))
+    third, last = memory[size.strokes // 3 - 1] / MB, memory[-1] / MB
     table.caption = (
-        f"Memory after {STROKES // 3} strokes {third:.0f} MB, after {STROKES} "
+        f"Memory after {size.strokes // 3} strokes {third:.0f} MB, "
+        f"after {size.strokes} "
         f"{last:.0f} MB, "
         f"at most {max(memory) / MB:.0f} MB; {sum(corrections.counts().values()):,} "
         "pixels corrected"
     )
     area.stop()
+    for patch in patches:
+        patch.stop()
     writer.close()
     corrections.close()
     store.close()
     return table
 
 
-def _labelled(path: Path, image: Any, legend: Any) -> Any:
-    """A store with blobs of labels in its middle."""
+def _labelled(path: Path, image: Any, legend: Any, size: Size) -> Any:
+    """Create a store with blobs of labels in its middle."""
     from napari_uhrseg.io.labels.store import CHUNK, LabelStore
     from napari_uhrseg.types import Block, Roi, Run
 
@@ -124,9 +143,9 @@ def _labelled(path: Path, image: Any, legend: Any) -> Any:
         batch_size=1, precision="fp32",
     ))  # fmt: skip
     rng = np.random.default_rng(1)
-    first = SIDE // 2 // CHUNK
-    for row in range(first, first + LABELLED):
-        for column in range(first, first + LABELLED):
+    first = size.side // 2 // CHUNK
+    for row in range(first, first + size.labelled):
+        for column in range(first, first + size.labelled):
             small = rng.integers(1, 5, (CHUNK // 16, CHUNK // 16), np.uint8)
             labels = small.repeat(16, 0).repeat(16, 1)
             roi = Roi(row * CHUNK, column * CHUNK, CHUNK, CHUNK)
@@ -134,8 +153,8 @@ def _labelled(path: Path, image: Any, legend: Any) -> Any:
     return store
 
 
-def _timed(owner: type, name: str, into: list[Times]) -> None:
-    """Add the seconds of each call to a list."""
+def _timed(owner: type, name: str, into: list[Times]) -> Any:
+    """Add the seconds of each call of a method to a list; return the started patch."""
     real: Callable[..., Any] = getattr(owner, name)
 
     def timed(*args: Any) -> Any:
@@ -145,7 +164,9 @@ def _timed(owner: type, name: str, into: list[Times]) -> None:
         finally:
             into.append(_since(start))
 
-    setattr(owner, name, timed)
+    patch = mock.patch.object(owner, name, timed)
+    patch.start()
+    return patch
 
 
 def _since(start: Times) -> Times:
@@ -158,7 +179,7 @@ def _look_at(viewer: Any, place: Any) -> None:
 
 
 def _stroke(viewer: Any, number: int) -> Times:
-    """A curved drag of some 300 pixels; seconds that its release took."""
+    """Drag the mouse along a curve of some 300 pixels; return its release's time."""
     canvas = viewer.window._qt_viewer.canvas.native
     kinds, left = QMouseEvent.Type, Qt.MouseButton.LeftButton
     none = Qt.MouseButton.NoButton
@@ -191,6 +212,8 @@ def _live(seconds: float) -> None:
 
 
 def _figures(seconds: Any) -> tuple[str, ...]:
+    if not len(seconds):
+        return ("-",) * 3
     ms = np.asarray(seconds) * 1000
     figures = np.median(ms), np.percentile(ms, 99), ms.max()
     return tuple(f"{max(0.0, value):.0f} ms" for value in figures)

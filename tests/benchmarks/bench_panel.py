@@ -1,28 +1,44 @@
-"""What the panel adds to napari's own start: beside an empty dock, in new processes."""
+"""Measure the time that the panel adds to napari's start.
+
+It is compared with an empty dock, each in a process of its own.
+"""
 
 import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from common import child
 from rich.table import Table
 
-ROUNDS = 5
 TURNS = 6  # of the event loop, until all is drawn
 STEPS = ("imported", "made", "docked", "drawn")
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+@dataclass(frozen=True)
+class Size:
+    """Number of processes of each kind."""
+
+    rounds: int = 5
+
+
+FULL, TINY = Size(), Size(1)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Open the panel and an empty dock in turns; takes no files."""
     del image, checkpoint
     found: dict[str, list[list[float]]] = {"an empty dock": [], "the panel": []}
     child(__file__, "the panel")  # Python keeps the modules' bytecode
-    for _ in range(ROUNDS):
+    for _ in range(size.rounds):
         for name, rows in found.items():
             rows.append(child(__file__, name))
-    table = Table("ms until", *STEPS, title=f"Opening: median of {ROUNDS}, and spread")
+    table = Table(
+        "ms until", *STEPS, title=f"Opening: median of {size.rounds}, and spread"
+    )
     for name, rows in found.items():
         columns = list(zip(*rows, strict=True))
         table.add_row(
@@ -35,7 +51,7 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 
 def _measure(name: str) -> list[float]:
-    """Milliseconds from the beginning to the end of each step."""
+    """Return the milliseconds from the beginning to the end of each step."""
     import napari
     from qtpy.QtWidgets import QApplication, QWidget
 

@@ -1,8 +1,9 @@
-"""What bf16 changes: labels, mIoU and seconds of every sample checkpoint.
+"""Compare bf16 with fp32: labels, mIoU and seconds of every sample checkpoint.
 
 The sample scene is segmented in fp32 and in bf16 on the CPU; the truth comes with it.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +18,38 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
-from napari_uhrseg.types import Labels, SegmentSettings
-
-METHODS = ("plain", "scpseg", "sgnet", "isdnet", "glnet", "ehsnet")
+from napari_uhrseg.types import Labels, Roi, SegmentSettings
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+@dataclass(frozen=True)
+class Size:
+    """Methods, and the side in pixels of the square of the scene that is labelled."""
+
+    methods: tuple[str, ...] = (
+        "plain", "scpseg", "sgnet", "isdnet", "glnet", "ehsnet"
+    )  # fmt: skip
+    side: int = 4096
+
+
+FULL, TINY = Size(), Size(("plain",), 512)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Label the sample scene in both precisions; takes no image."""
     del image  # the truth is that of the sample scene
     scene = open_image(sample("scene.tif"))
     with rasterio.open(sample("scene_labels.tif")) as file:
-        truth = file.read(1)  # class ids from 1 on
+        truth = file.read(1)[: size.side, : size.side]  # class ids from 1 on
     table = Table(
         "method", "same label", "mIoU fp32", "mIoU bf16", "fp32", "bf16", "ratio"
     )
-    table.title = f"bf16 against fp32, {scene.name}, {scene.shape} pixels"
-    samples = [sample(f"{n}.safetensors") for n in METHODS]
+    table.title = f"bf16 against fp32, {scene.name}, {truth.shape} pixels"
+    samples = [sample(f"{n}.safetensors") for n in size.methods]
     for path in [checkpoint] if checkpoint else samples:
         loaded = load_checkpoint(path)
         (full, slow), (short, quick) = (
-            _labels(scene, loaded, precision) for precision in ("fp32", "bf16")
+            _labels(scene, loaded, precision, size.side)
+            for precision in ("fp32", "bf16")
         )
         table.add_row(
             path.stem,
@@ -49,13 +63,13 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
 
 
 def _labels(
-    scene: Image, checkpoint: Checkpoint, precision: str
+    scene: Image, checkpoint: Checkpoint, precision: str, side: int
 ) -> tuple[Labels, float]:
-    settings = SegmentSettings("cpu", precision=precision)
+    settings = SegmentSettings("cpu", precision=precision, region=Roi(0, 0, side, side))
     with LabelStore.create(None, scene, checkpoint.card.legend) as store:
         *_, last = segment(scene, checkpoint, store, settings)
         assert isinstance(last, Finished)
-        return np.asarray(store.prediction[0][:]), last.seconds
+        return np.asarray(store.prediction[0][:side, :side]), last.seconds
 
 
 def _miou(checkpoint: Checkpoint, labels: Labels, truth: Labels) -> float:

@@ -1,16 +1,17 @@
-"""Starting from nothing: five strokes a class, against a random forest given the same.
+"""Compare a new network, trained on five strokes a class, with a random forest.
 
-bench_scratch.py [--aerial DIR] [--seconds 600]
+bench_scratch.py [--aerial DIR]
 
 The grounds are a view of the sample slide (whose truth is computed) and, with --aerial,
-one of a photograph. A stroke is a wavering line within one object. The forest is the
-usual way to such labels: scikit-learn's, on skimage's multiscale basic features, of
-every pixel of every stroke. mIoU is over the view, without the strokes' pixels.
+one of a photograph. A stroke is a wavering line within one object. The random forest
+(Breiman, Machine Learning 45, 2001) is scikit-learn's, on skimage's multiscale basic
+features of every pixel of every stroke. mIoU is that of the view without the strokes.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +50,29 @@ AERIAL = Legend(
 )  # fmt: skip
 
 
-def view_of_slide() -> Ground:
+def view_of_slide(side: int) -> Ground:
+    """Return a view of the sample slide, with the classes that occur in it."""
     y, x = SLIDE_AT
-    image = image_from_array(slide.render(y, x, VIEW, VIEW), name="slide", rgb=True)
-    return Ground(image, slide.labels(y, x, VIEW, VIEW), slide.CLASSES)
+    image = image_from_array(slide.render(y, x, side, side), name="slide", rgb=True)
+    truth = slide.labels(y, x, side, side)
+    present = [c for c in slide.CLASSES if (truth == c.id).any()]
+    return Ground(image, truth, Legend(tuple(present)))
 
 
-def view_of_aerial(folder: Path, scene: int) -> Ground:
+def view_of_aerial(folder: Path, scene: int, side: int) -> Ground:
+    """Return a view of a photograph, with the classes of more than 1 % of it.
+
+    Parameters
+    ----------
+    folder
+        Has the folders ``images`` and ``masks``.
+    scene
+        The number in the files' names.
+    side
+        The side of the view in pixels.
+    """
     whole = aerial(folder, AERIAL, scene)
-    roi = Roi(*AERIAL_AT.get(scene, (0, 0)), VIEW, VIEW)
+    roi = Roi(*AERIAL_AT.get(scene, (0, 0)), side, side)
     roi = roi.intersect(Roi(0, 0, *whole.image.shape))
     pixels = whole.image.read(roi).data
     image = image_from_array(np.ascontiguousarray(pixels), name=f"aerial {scene}",
@@ -69,7 +84,17 @@ def view_of_aerial(folder: Path, scene: int) -> Ground:
 
 
 def strokes(truth: Labels, ids: list[int], seed: int) -> Labels:
-    """Corrections: for each class some wavering lines, each inside one object."""
+    """Return corrections: for each class wavering lines, each inside one object.
+
+    Parameters
+    ----------
+    truth
+        (height, width) class ids.
+    ids
+        The classes to paint.
+    seed
+        Of the random numbers.
+    """
     rng = np.random.default_rng(seed)
     found = np.zeros_like(truth)
     yy, xx = np.mgrid[: truth.shape[0], : truth.shape[1]]
@@ -78,7 +103,7 @@ def strokes(truth: Labels, ids: list[int], seed: int) -> Labels:
         objects = connected(inside > min(WIDTH, inside.max() / 2))
         numbers, sizes = np.unique(objects[objects > 0], return_counts=True)
         for _ in range(STROKES):
-            # people paint where there is much of it
+            # users paint where there is much of it
             number = rng.choice(numbers, p=np.sqrt(sizes) / np.sqrt(sizes).sum())
             at = np.argwhere(objects == number)
             y, x = at[rng.integers(len(at))].astype(float)
@@ -103,6 +128,17 @@ def strokes(truth: Labels, ids: list[int], seed: int) -> Labels:
 
 
 def miou(found: Labels, ground: Ground, given: Labels) -> float:
+    """Return the mIoU of the pixels outside the strokes.
+
+    Parameters
+    ----------
+    found
+        (height, width) labels, as class ids.
+    ground
+        The view.
+    given
+        (height, width) strokes; 0 where there is none.
+    """
     asked = (ground.truth != UNKNOWN) & (given == 0)
     truth, labels = ground.truth[asked], found[asked]
     return float(
@@ -117,6 +153,17 @@ def miou(found: Labels, ground: Ground, given: Labels) -> float:
 
 
 def forest(ground: Ground, given: Labels, seed: int) -> Labels:
+    """Return the labels of a random forest that is trained on the strokes.
+
+    Parameters
+    ----------
+    ground
+        The view.
+    given
+        (height, width) strokes; 0 where there is none.
+    seed
+        Of the random numbers.
+    """
     pixels = ground.image.read(Roi(0, 0, *ground.image.shape)).data
     features = multiscale_basic_features(
         pixels, intensity=True, edges=True, texture=True, sigma_min=1, sigma_max=16,
@@ -135,7 +182,19 @@ def forest(ground: Ground, given: Labels, seed: int) -> Labels:
 def network(
     ground: Ground, given: Labels, seed: int, args: argparse.Namespace
 ) -> tuple[Labels, tuple[float, float]]:
-    """Labels of the view, and the seconds and CPU seconds that the training took."""
+    """Train a network on the strokes; return its labels, seconds and CPU seconds.
+
+    Parameters
+    ----------
+    ground
+        The view.
+    given
+        (height, width) strokes; 0 where there is none.
+    seed
+        Of the random numbers.
+    args
+        The command line.
+    """
     start = fresh(args.method, args.arguments, ground.legend, ground.image,
                   args.encoder, pretrained=args.pretrained, seed=seed)  # fmt: skip
     output = args.work / f"scratch-{ground.image.name.replace(' ', '-')}.safetensors"
@@ -152,7 +211,8 @@ def network(
     return labels_of(load_checkpoint(output), ground), took
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line; measure and print both for every view and seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aerial", type=Path, help="a folder of images and masks")
     parser.add_argument("--scenes", type=int, nargs="*", default=[4])
@@ -164,11 +224,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("."))
+    parser.add_argument("--side", type=int, default=VIEW, help="of a view, pixels")
     parser.add_argument("--no-slide", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    grounds = [] if args.no_slide else [view_of_slide()]
-    grounds += [view_of_aerial(args.aerial, n) for n in args.scenes if args.aerial]
+    grounds = [] if args.no_slide else [view_of_slide(args.side)]
+    if args.aerial:
+        grounds += [view_of_aerial(args.aerial, n, args.side) for n in args.scenes]
     for ground in grounds:
         ids = [c.id for c in ground.legend]
         for seed in args.seeds:

@@ -1,15 +1,17 @@
-"""Seconds of ``segment`` over seconds of the bare network on the same windows.
+"""Compare the seconds of ``segment`` with those of the network on the same windows.
 
-The network alone gets its batches read, normalised and held in memory: as it was
+The network alone gets batches that are read and normalised beforehand: as it was
 loaded, and *ready*, the copy that a run makes of it, with its batch norms folded.
 ``segment`` also decodes the image, makes labels and confidence of the logits, and
-writes both with their coarser levels. By turns, so that a busy machine hits all. The
-ratio is to the network as it was loaded, and in brackets to the one made ready.
+writes both with their coarser levels. They run in turns, so that a busy machine slows
+all of them. The ratio is to the network as it was loaded, and in brackets to the one
+made ready.
 """
 
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,34 +32,54 @@ from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Roi, SegmentSettings
 
-SIDE = 4096
-ROUNDS = 3
+
+@dataclass(frozen=True)
+class Size:
+    """Side of the image in pixels, and how often each combination is measured."""
+
+    side: int = 4096
+    rounds: int = 3
+    samples: tuple[str, ...] = ("plain", "scpseg")
+    precisions: tuple[str, ...] = ("fp32", "bf16")
+    compressions: tuple[str, ...] = ("plain", "jpeg")
+    usual: bool = True  # a network of the usual size too
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+FULL = Size()
+TINY = Size(512, 1, ("plain",), ("fp32",), ("jpeg",), usual=False)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Measure the networks on an uncompressed and on a JPEG image."""
     table = Table("network", "run", "image", "network", "ready", "segment")
     table.add_column("ratio (spread) [to ready]")
     if checkpoint:
         networks = [load_checkpoint(checkpoint)]
     else:
-        samples = ("plain.safetensors", "scpseg.safetensors")
-        networks = [*(load_checkpoint(sample(name)) for name in samples), unet()]
+        names = (f"{name}.safetensors" for name in size.samples)
+        networks = [load_checkpoint(sample(name)) for name in names]
+        networks += [unet()] if size.usual else []
     with tempfile.TemporaryDirectory() as folder:
         files = [image] if image else [
-            tiled(Path(folder) / "plain.tif", SIDE, None),
-            tiled(Path(folder) / "jpeg.tif", SIDE, "jpeg"),
+            tiled(Path(folder) / f"{kind}.tif", size.side,
+                  None if kind == "plain" else kind)
+            for kind in size.compressions
         ]  # fmt: skip
         for network in networks:
-            for precision in ("fp32", "bf16"):
+            for precision in size.precisions:
                 for file in files:
-                    table.add_row(*_row(network, file, precision))
-    table.title = f"Engine, {SIDE} x {SIDE} pixels, no overlap, {ROUNDS} rounds"
+                    table.add_row(*_row(network, file, precision, size))
+    table.title = (
+        f"Engine, {size.side} x {size.side} pixels, no overlap, {size.rounds} rounds"
+    )
     return table
 
 
-def _row(network: Checkpoint, file: Path, precision: str) -> tuple[str, ...]:
+def _row(
+    network: Checkpoint, file: Path, precision: str, size: Size
+) -> tuple[str, ...]:
     opened = open_image(file)
-    region = Roi(0, 0, min(SIDE, opened.shape[0]), min(SIDE, opened.shape[1]))
+    region = Roi(0, 0, *(min(size.side, n) for n in opened.shape))
     settings = SegmentSettings(precision=precision, region=region, overlap=0)
     plan = make_plan(opened, network, settings)
     batches = list(_batches(opened, network, plan))
@@ -68,7 +90,7 @@ def _row(network: Checkpoint, file: Path, precision: str) -> tuple[str, ...]:
             _bare(ready, plan, batches),
             _whole(opened, network, settings),
         )
-        for _ in range(ROUNDS + 1)
+        for _ in range(size.rounds + 1)
     ][1:]  # the first one warms all up
     ratios = [engine / bare for bare, _, engine in rounds]
     to_ready = statistics.median(engine / ready for _, ready, engine in rounds)
@@ -86,7 +108,7 @@ def _row(network: Checkpoint, file: Path, precision: str) -> tuple[str, ...]:
 
 
 def _batches(image: Image, checkpoint: Checkpoint, plan: Plan) -> list[Batch]:
-    """The run's batches, read beforehand: what the network alone is fed with."""
+    """Read all batches of the run, as input of the network alone."""
     region = plan.run.region
     assert isinstance(region, Roi)
     windows = list(plan.grid.touching(plan.run_region(region)))

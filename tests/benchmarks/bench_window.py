@@ -1,11 +1,13 @@
-"""How free the window is, from the panel's opening on, and when the first label shows.
+"""Measure how responsive the window is, and when the first label is shown.
 
-The first rows hold what napari does once: it opens the dock, draws the image, makes
-its first labels layer. Software GL draws a frame in 30 ms and the first one in more.
+The first rows include what napari does once: it opens the dock, draws the image, and
+makes its first labels layer. Software GL draws a frame in 30 ms and the first one in
+more.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +22,18 @@ BEAT = 0.01  # seconds between two heartbeats of the Qt thread
 LONG = 600  # seconds until it gives up
 
 
-def run(image: Path | None, checkpoint: Path | None) -> Table:
+@dataclass(frozen=True)
+class Size:
+    """Seconds that each state of the window is measured."""
+
+    seconds: float = 6
+
+
+FULL, TINY = Size(), Size(0.3)
+
+
+def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
+    """Open a window, segment in it, and measure the event loop."""
     import napari
 
     viewer = napari.Viewer(title="napari-uhrseg benchmark")
@@ -28,12 +41,15 @@ def run(image: Path | None, checkpoint: Path | None) -> Table:
     try:
         with TemporaryDirectory() as folder:
             store = Path(folder) / "labels.zarr"
-            return _measure(viewer, image or sample("scene.tif"), checkpoint, store)
+            image = image or sample("scene.tif")
+            return _measure(viewer, image, checkpoint, store, size)
     finally:
         viewer.close()
 
 
-def _measure(viewer: Any, image: Path, checkpoint: Path | None, store: Path) -> Table:
+def _measure(
+    viewer: Any, image: Path, checkpoint: Path | None, store: Path, size: Size
+) -> Table:
     table = Table("window", "median", "99 %", "longest", title="Event loop: delay")
     _delays(_seconds(2))  # napari's own first frames
 
@@ -61,14 +77,14 @@ def _measure(viewer: Any, image: Path, checkpoint: Path | None, store: Path) -> 
     panel.segment.plan.setText("")
     bar = panel.segment.bar
     table.add_row("planning", *_delays(lambda: bool(panel.segment.plan.text())))
-    table.add_row("nothing going on", *_delays(_seconds(6)))
-    table.add_row("panning", *_delays(_seconds(6), _pan(viewer)))
+    table.add_row("nothing going on", *_delays(_seconds(size.seconds)))
+    table.add_row("panning", *_delays(_seconds(size.seconds), _pan(viewer)))
     clicked = time.monotonic()
     labelled = _delays(_then(bar.start.click, lambda: _labels_in_view(viewer)))
     first = time.monotonic() - clicked
     table.add_row("Segment, to the first label", *labelled)
-    table.add_row("a run going on", *_delays(_seconds(6)))
-    table.add_row("a run and panning", *_delays(_seconds(6), _pan(viewer)))
+    table.add_row("a run going on", *_delays(_seconds(size.seconds)))
+    table.add_row("a run and panning", *_delays(_seconds(size.seconds), _pan(viewer)))
     table.caption = f"From the click to the first label in view: {first:.2f} s"
     bar.cancel.click()
     _delays(bar.start.isEnabled)
@@ -78,7 +94,7 @@ def _measure(viewer: Any, image: Path, checkpoint: Path | None, store: Path) -> 
 def _delays(
     until: Callable[[], Any], act: Callable[[], None] = lambda: None
 ) -> tuple[str, ...]:
-    """Median, 99th percentile and longest delay of a heartbeat, in ms."""
+    """Return the median, 99th percentile and longest delay of a heartbeat, in ms."""
     beats = [time.monotonic()]
     timer = QTimer()
     timer.setInterval(round(BEAT * 1000))
@@ -102,13 +118,13 @@ def _seconds(count: float) -> Callable[[], bool]:
 
 
 def _then(begin: Callable[[], None], until: Callable[[], Any]) -> Callable[[], Any]:
-    """Begins as an event of the window does, so that beginning counts too."""
+    """Begin in an event of the window, so that the beginning is measured too."""
     QTimer.singleShot(0, begin)
     return until
 
 
 def _pan(viewer: Any) -> Callable[[], None]:
-    """Moves the view a little, at most 20 times a second."""
+    """Return a function that moves the view a little, at most 20 times a second."""
     last = [time.monotonic()]
 
     def act() -> None:
@@ -122,7 +138,7 @@ def _pan(viewer: Any) -> Callable[[], None]:
 
 
 def _labels_in_view(viewer: Any) -> bool:
-    """Whether a Labels layer has a label in what is on screen now."""
+    """Return whether a Labels layer has a label in the current view."""
     return any(
         layer._type_string == "labels" and np.asarray(layer._slice.image.raw).any()
         for layer in viewer.layers

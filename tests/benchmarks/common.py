@@ -1,4 +1,4 @@
-"""What the benchmarks measure with: the samples, peak memory, medians."""
+"""Shared parts of the benchmarks: samples, processes and peak memory."""
 
 from __future__ import annotations
 
@@ -19,34 +19,38 @@ MB = 1024 * 1024
 
 
 def sample(name: str) -> Path:
+    """Return the path of a sample file."""
     from napari_uhrseg.samples import data_dir
 
     return next(data_dir().rglob(name))
 
 
 def child(file: str, *arguments: str) -> Any:
-    """What a benchmark's file prints last, as JSON, in a process of its own."""
+    """Run a benchmark's file in a new process; return its last line, parsed as JSON."""
     command = [sys.executable, "-W", "ignore", file, *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held so far (Linux counts in KB)."""
+    """Return the peak resident memory of this process (Linux counts in KB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager
 def added() -> Iterator[list[float]]:
-    """The MB that this process holds at most meanwhile, above what it held before.
+    """Measure the peak resident memory of the block, in MB above that before it.
 
-    Known at the end; resident memory, of Linux.
+    Yields
+    ------
+    list of float
+        One number, which is set when the block ends. Linux only.
     """
     import psutil
 
     found = [0.0]
     before = psutil.Process().memory_info().rss
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     try:
         yield found
     finally:
@@ -56,7 +60,17 @@ def added() -> Iterator[list[float]]:
 
 
 def tiled(path: Path, side: int, compression: str | None) -> Path:
-    """The sample scene over and over, as a tiled pyramid of side x side pixels."""
+    """Write the repeated sample scene as a tiled pyramid; return its path.
+
+    Parameters
+    ----------
+    path
+        The TIFF file to write.
+    side
+        The side of the image in pixels.
+    compression
+        As in tifffile, or None.
+    """
     import numpy as np
     import tifffile
 
@@ -75,7 +89,7 @@ def tiled(path: Path, side: int, compression: str | None) -> Path:
 
 
 def unet(window: int = 256) -> Checkpoint:
-    """A network of the usual size, not trained: a U-Net on ResNet-34."""
+    """Return an untrained network of the usual size: a U-Net on ResNet-34."""
     import torch
 
     from napari_uhrseg.models.checkpoint import Checkpoint

@@ -1,7 +1,8 @@
-"""Benchmarks: ``make bench``, or some of them by name: ``run.py window speed``.
+"""Run benchmarks and print their tables: all, or those named: ``run.py window speed``.
 
-Not tests: they print tables and never fail on a figure. ``--image`` and
-``--checkpoint`` take files of your own instead of the samples.
+``make bench`` calls it. No figure makes a benchmark fail. ``--image`` and
+``--checkpoint`` replace the samples by other files, and ``--tiny`` runs every part once
+on the smallest input: a check of the benchmarks, whose figures mean nothing.
 """
 
 import argparse
@@ -18,17 +19,20 @@ ALL = (
 
 
 def main() -> None:
+    """Read the command line and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("which", nargs="*", metavar="|".join(ALL))
     parser.add_argument("--image", type=Path)
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--tiny", action="store_true")
     chosen = parser.parse_args()
     console = Console(width=100)
     for name in chosen.which or ALL:
         if name not in ALL:
             parser.error(f"{name} is none of {', '.join(ALL)}")
         benchmark = importlib.import_module(f"bench_{name}")
-        console.print(benchmark.run(chosen.image, chosen.checkpoint))
+        size = benchmark.TINY if chosen.tiny else benchmark.FULL
+        console.print(benchmark.run(chosen.image, chosen.checkpoint, size))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A simulated person, who paints over the worst mistakes of what a model labelled."""
+"""Simulated user, who paints over the worst mistakes in the labels of a model."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,28 @@ from napari_uhrseg.types import Roi
 
 Labels = npt.NDArray[np.uint8]
 UNKNOWN = 0
-"""In a truth of class ids: a pixel that nobody knows."""
+"""Class id of a pixel whose true class is not known."""
 
 
 def worst_places(
     wrong: npt.NDArray[np.bool_], count: int, radius: int
 ) -> list[tuple[int, int]]:
-    """Centres of the discs that hold most wrong pixels, no two touching each other."""
+    """Return the centres of the discs with most wrong pixels.
+
+    Parameters
+    ----------
+    wrong
+        (height, width), true where the label is wrong.
+    count
+        The largest number of centres.
+    radius
+        The radius of a disc in pixels. Discs do not touch each other.
+
+    Returns
+    -------
+    list of tuple
+        Rows and columns.
+    """
     share = uniform_filter(wrong.astype(np.float32), 2 * radius + 1, mode="constant")
     found = []
     for _ in range(count):
@@ -39,11 +54,21 @@ def paint(
     strokes: int,
     radius: int,
 ) -> int:
-    """Correct the worst places; returns how many pixels were painted.
+    """Correct the worst places; return the number of painted pixels.
 
-    A stroke is a disc of one class: the one that most of its wrong pixels should have;
-    only pixels of that class are painted. ``truth`` and ``shown`` are class ids of the
-    store, of the whole image.
+    A stroke is a disc of one class, the one that most of its wrong pixels should have;
+    only pixels of that class are painted.
+
+    Parameters
+    ----------
+    store
+        The label store that gets the corrections.
+    truth, shown
+        (height, width) class ids of the store: the true ones, and the labels.
+    allowed
+        (height, width), true where the user paints.
+    strokes, radius
+        The number of strokes, and their radius in pixels.
     """
     known = read_correction(store)
     wrong = (truth != shown) & allowed & (truth != UNKNOWN) & (known == 0)
@@ -66,4 +91,5 @@ def paint(
 
 
 def read_correction(store: LabelStore) -> Labels:
+    """Return the corrections of the whole image; 0 where there is none."""
     return np.asarray(store.correction[0][:], np.uint8)
