@@ -43,7 +43,7 @@ def test_all_that_is_public_is_named_in_it_or_in_the_readme():
 
 
 def test_links_are_there():
-    for page in ("python.md", "exporting.md"):
-        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
-            assert (ROOT / "docs" / target).exists(), target
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
