@@ -18,7 +18,7 @@ def test_every_example_works(tmp_path, monkeypatch, capsys):
         exec(compile(block, "docs/python.md", "exec"), names)
     said = capsys.readouterr().out
     assert "windows" in said
-    assert "Compared" in said  # the fine-tuning came to its end
+    assert "FineTuneFinished" in said  # the fine-tuning came to its end
     assert "m²" in said
     assert (tmp_path / "mine.safetensors").exists()
     assert (tmp_path / "labels.geojson").exists()

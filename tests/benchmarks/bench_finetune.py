@@ -34,7 +34,7 @@ from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
-from napari_uhrseg.engine.events import Compared, Gathered
+from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
@@ -276,9 +276,9 @@ def learn(
     loaded = load_checkpoint(current)
     for event in fine_tune(ground.image, loaded, store, output, settings):
         match event:
-            case Gathered(lesson):
+            case DatasetReady(lesson):
                 figures["training_data"] = lesson.summary()
-            case Compared(before, after, verdict, _):
+            case FineTuneFinished(before, after, verdict, _):
                 figures["kept"] = not verdict.startswith("worse")
                 figures["held_out_miou_before"] = before.get("miou")
                 figures["held_out_miou_after"] = after.get("miou")

@@ -76,7 +76,7 @@ def main(task: str) -> None:
     import numpy as np
 
     from napari_uhrseg.engine.data.scenes import Scene, Scenes
-    from napari_uhrseg.engine.events import Fitted, Progress
+    from napari_uhrseg.engine.events import MemoryPlanned, Progress
     from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.training.train import TrainSettings, train
     from napari_uhrseg.errors import DeviceError
@@ -100,7 +100,7 @@ def main(task: str) -> None:
             output = Path(folder) / "c.safetensors"
             for event in train(source, output, settings, limit):
                 match event:
-                    case Fitted(how, _):
+                    case MemoryPlanned(how, _):
                         figures["how"] = how
                         start = time.process_time()
                     case Progress(done, _, _):

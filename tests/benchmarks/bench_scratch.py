@@ -24,7 +24,7 @@ from skimage.feature import multiscale_basic_features
 from skimage.measure import label as connected
 from sklearn.ensemble import RandomForestClassifier
 
-from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.finetuning.new_model import fresh
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -205,7 +205,7 @@ def network(
         for event in fine_tune(
             ground.image, start, store, output, settings, overwrite=True
         ):
-            if isinstance(event, Compared):
+            if isinstance(event, FineTuneFinished):
                 break
         took = time.monotonic() - began, time.process_time() - clock
     return labels_of(load_checkpoint(output), ground), took

@@ -5,7 +5,7 @@ from threading import Event
 
 from helpers.canvas import make_image, make_store
 from helpers.finetune_panel import paint
-from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.finetune import drafts
@@ -73,5 +73,5 @@ def leave_draft(view, said, checkpoint):
     store = view.store.path
     path = drafts.new_draft(store, f"{said}.safetensors", store)
     shutil.copy(checkpoint, path)
-    drafts.remember(Compared({}, {}, said, path), checkpoint)
+    drafts.remember(FineTuneFinished({}, {}, said, path), checkpoint)
     return path

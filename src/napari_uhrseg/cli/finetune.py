@@ -120,19 +120,19 @@ def _tell_json(events: "Iterator[TrainEvent]") -> None:
 
     for event in events:
         match event:
-            case e.Gathered(lesson):
+            case e.DatasetReady(lesson):
                 json_line(event="gathered", lesson=lesson)
-            case e.Fitted(how, cut):
+            case e.MemoryPlanned(how, cut):
                 json_line(event="fitted", how=how, cut=cut)
             case e.Progress(done, total, left):
                 json_line(event="progress", done=done, total=total, seconds_left=left)
-            case e.Trained(step, losses, rate):
+            case e.StepLogged(step, losses, rate):
                 json_line(event="trained", step=step, losses=losses, learning_rate=rate)
             case e.Validated(step, metrics, best):
                 json_line(event="validated", step=step, metrics=metrics, best=best)
             case e.Saved(path, step):
                 json_line(event="saved", path=path, step=step)
-            case e.Compared(before, after, verdict, path):
+            case e.FineTuneFinished(before, after, verdict, path):
                 json_line(
                     event="compared",
                     before=before,
@@ -149,14 +149,14 @@ def _tell(events: "Iterator[TrainEvent]") -> None:
         task = bar.add_task("Fine-tuning", total=None, left="")
         for event in events:
             match event:
-                case e.Gathered(lesson):
+                case e.DatasetReady(lesson):
                     out.print(Text(f"Learning from {lesson.summary()}"))
-                case e.Fitted(how, cut):
+                case e.MemoryPlanned(how, cut):
                     if cut:
                         out.print(Text(f"To keep to the memory budget: {how}"))
                 case e.Progress(done, total, left):
                     bar.update(task, completed=done, total=total, left=time_left(left))
-                case e.Trained(_, losses, _):
+                case e.StepLogged(_, losses, _):
                     text = f"Fine-tuning  loss {losses['loss']:.3f}"
                     bar.update(task, description=text)
                 case e.Validated(step, metrics, _):
@@ -165,6 +165,6 @@ def _tell(events: "Iterator[TrainEvent]") -> None:
                         out.print(Text(f"{what}: mIoU {metrics['miou']:.1%}"))
                 case e.Saved():
                     pass  # told at the end
-                case e.Compared(_, _, verdict, path):
+                case e.FineTuneFinished(_, _, verdict, path):
                     out.print(Text(f"{verdict[0].upper()}{verdict[1:]}."))
                     out.print(f"Checkpoint: {path}", highlight=False, soft_wrap=True)

@@ -306,10 +306,10 @@ def _tell(events: "Iterator[SegmentEvent]") -> "Finished":
         BlockDone,
         BlockFailed,
         Finished,
-        LabelsShown,
         Planned,
+        PreviewWritten,
         Progress,
-        Retried,
+        RetriedWithLess,
     )
 
     with progress_bar() as bar:
@@ -322,9 +322,9 @@ def _tell(events: "Iterator[SegmentEvent]") -> "Finished":
                     bar.update(task, completed=done, total=total, left=time_left(left))
                 case BlockFailed(_, reason):
                     err.print(Text(f"A block failed: {reason}", "yellow"))
-                case Retried(now=now):
+                case RetriedWithLess(change=now):
                     err.print(f"Memory ran out; going on {now}.")
-                case BlockDone() | LabelsShown():
+                case BlockDone() | PreviewWritten():
                     pass
                 case Finished():
                     took = format_seconds(event.seconds)

@@ -215,15 +215,21 @@ def parse_arguments(
 
 
 def _tell_json(events: "Iterator[TrainEvent]") -> None:
-    from napari_uhrseg.engine.events import Fitted, Progress, Saved, Trained, Validated
+    from napari_uhrseg.engine.events import (
+        MemoryPlanned,
+        Progress,
+        Saved,
+        StepLogged,
+        Validated,
+    )
 
     for event in events:
         match event:
-            case Fitted(how, cut):
+            case MemoryPlanned(how, cut):
                 json_line(event="fitted", how=how, cut=cut)
             case Progress(done, total, left):
                 json_line(event="progress", done=done, total=total, seconds_left=left)
-            case Trained(step, losses, rate):
+            case StepLogged(step, losses, rate):
                 json_line(event="trained", step=step, losses=losses, learning_rate=rate)
             case Validated(step, metrics, best):
                 json_line(event="validated", step=step, metrics=metrics, best=best)
@@ -234,18 +240,23 @@ def _tell_json(events: "Iterator[TrainEvent]") -> None:
 
 
 def _tell(events: "Iterator[TrainEvent]") -> None:
-    from napari_uhrseg.engine.events import Fitted, Progress, Trained, Validated
+    from napari_uhrseg.engine.events import (
+        MemoryPlanned,
+        Progress,
+        StepLogged,
+        Validated,
+    )
 
     with progress_bar() as bar:
         task = bar.add_task("Training", total=None, left="")
         for event in events:
             match event:
-                case Fitted(how, cut):
+                case MemoryPlanned(how, cut):
                     if cut:
                         out.print(Text(f"To keep to the memory budget: {how}"))
                 case Progress(done, total, left):
                     bar.update(task, completed=done, total=total, left=time_left(left))
-                case Trained(_, losses, _):
+                case StepLogged(_, losses, _):
                     terms = "  ".join(f"{k} {v:.3f}" for k, v in losses.items())
                     bar.update(task, description=f"Training  {terms}")
                 case Validated(step, metrics, best):

@@ -1,4 +1,4 @@
-"""What the two generators of the engine yield: closed unions of frozen values."""
+"""Events that segmentation and training yield: closed unions of frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The run as it will be; nothing has been computed yet."""
+    """The plan of a run. Nothing has been computed yet."""
 
     plan: "Plan"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``done`` of ``total`` windows (or frames, or training steps)."""
+    """The number of windows, frames or training steps done, and the total."""
 
     done: int
     total: int
@@ -30,7 +30,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BlockDone:
-    """A block is in the store. ``empty``: nothing to label there (nodata, glass)."""
+    """A block was written. ``empty``: it has no data or only background."""
 
     roi: Roi
     done: int
@@ -39,30 +39,31 @@ class BlockDone:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelsShown:
-    """Labels are in the store that are not final: of part of a block, or unblended."""
+class PreviewWritten:
+    """Preliminary labels were written: a part of a block, or seams not blended."""
 
     roi: Roi
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFailed:
-    """A block could not be read; the run went on without it."""
+    """A block could not be read. The run continued without it."""
 
     roi: Roi
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Retried:
-    """Memory ran out; the same block or frame goes on with less, what is done stays.
+class RetriedWithLess:
+    """Memory ran out, and the same block or frame is computed with less memory.
 
-    ``now`` says in words how it goes on: "with batches of 2", "on the CPU".
+    Finished blocks are kept. ``change`` says in words how the run continues, such as
+    "with batches of 2" or "on the CPU".
     """
 
     batch_size: int
     reason: str
-    now: str
+    change: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +77,27 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """What a fine-tuning will learn from; nothing has been learnt yet."""
+class DatasetReady:
+    """The training data of a fine-tuning run. No step has run yet."""
 
-    lesson: "Lesson"
+    summary: "Lesson"
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """How learning keeps to its memory budget: samples a step, and what it costs.
+class MemoryPlanned:
+    """The way in which training steps keep to the memory budget.
 
-    ``cut`` says whether more memory would let it do a step at once.
+    ``description`` gives the samples of a step and the techniques that save memory.
+    ``limited`` is true if more memory would let a step run at once.
     """
 
-    how: str
-    cut: bool
+    description: str
+    limited: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """One logged step: mean loss terms since the last one."""
+class StepLogged:
+    """A logged training step: mean loss terms since the previous logged step."""
 
     step: int
     losses: Mapping[str, float]
@@ -104,7 +106,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """Metrics on what is held out: ``miou``, ``iou/<class>`` and so on.
+    """Metrics on the validation data: ``miou``, ``iou/<class>`` and others.
 
     Step 0 is the checkpoint that a fine-tuning starts from.
     """
@@ -116,27 +118,42 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint was written whole."""
+    """A checkpoint file is complete."""
 
     path: Path
     step: int
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """The end of a fine-tuning: the new checkpoint against the one before.
+class FineTuneFinished:
+    """The end of a fine-tuning: the new checkpoint compared with the original one.
 
-    ``before`` and ``after``: ``miou`` and ``iou/<class>`` on the held-out places, 0
-    to 1; empty where there is no honest figure. ``verdict`` says it in words.
+    ``before`` and ``after`` hold ``miou`` and ``iou/<class>`` on the validation
+    regions, 0 to 1. Both are empty where no validation score is available.
+    ``comparison`` says the same in words.
     """
 
     before: Mapping[str, float]
     after: Mapping[str, float]
-    verdict: str
+    comparison: str
     path: Path
 
 
 SegmentEvent = (
-    Planned | Progress | LabelsShown | BlockDone | BlockFailed | Retried | Finished
+    Planned
+    | Progress
+    | PreviewWritten
+    | BlockDone
+    | BlockFailed
+    | RetriedWithLess
+    | Finished
 )
-TrainEvent = Progress | Gathered | Fitted | Trained | Validated | Saved | Compared
+TrainEvent = (
+    Progress
+    | DatasetReady
+    | MemoryPlanned
+    | StepLogged
+    | Validated
+    | Saved
+    | FineTuneFinished
+)

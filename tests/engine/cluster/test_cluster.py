@@ -24,8 +24,8 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
-    LabelsShown,
     Planned,
+    PreviewWritten,
     Progress,
 )
 from napari_uhrseg.engine.inference.segment import segment
@@ -136,7 +136,7 @@ def test_frames_give_what_one_machine_gives(cluster, files, image, store, alone)
     events = list(
         segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     )
-    assert len(of_kind(events, LabelsShown)) == len(of_kind(events, BlockDone)) == 6
+    assert len(of_kind(events, PreviewWritten)) == len(of_kind(events, BlockDone)) == 6
     assert isinstance(events[-1], Finished)
     assert_same(store, alone("frames"))
     assert not (store.path / "frames" / "1").exists()
@@ -165,7 +165,7 @@ def test_the_blocks_of_a_killed_worker_are_done_by_others(
         cluster, image, checkpoint, store, SETTINGS, BUDGET
     ):
         events.append(event)
-        if isinstance(event, BlockDone | LabelsShown) and not killed:
+        if isinstance(event, BlockDone | PreviewWritten) and not killed:
             killed = next(iter(cluster.run(os.getpid).values()))
             os.kill(killed, signal.SIGKILL)
     assert killed
@@ -318,7 +318,7 @@ def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
     checkpoint = files / f"{name}.safetensors"
     run = segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     for event in run:
-        if isinstance(event, BlockDone | LabelsShown):
+        if isinstance(event, BlockDone | PreviewWritten):
             break
     end = time.monotonic() + 60
     while any(cluster.processing().values()) and time.monotonic() < end:
@@ -368,12 +368,12 @@ def test_frames_that_have_run_do_not_run_again(cluster, files, image, store, alo
     run = segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     ran = 0
     for event in run:
-        ran += isinstance(event, LabelsShown)
+        ran += isinstance(event, PreviewWritten)
         if ran == 3:
             break
     run.close()
     rest = list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
-    assert len(of_kind(rest, LabelsShown)) <= 3
+    assert len(of_kind(rest, PreviewWritten)) <= 3
     assert_same(store, alone("frames"))
 
 
@@ -385,9 +385,9 @@ def test_stop_ends_it_without_waiting_for_blocks(cluster, files, image, store):
         stop=lambda: bool(asked),
     ):  # fmt: skip
         events.append(event)
-        if isinstance(event, LabelsShown):
+        if isinstance(event, PreviewWritten):
             asked.append(True)
-    assert len(of_kind(events, LabelsShown)) == 1
+    assert len(of_kind(events, PreviewWritten)) == 1
     assert not of_kind(events, Finished)
 
 

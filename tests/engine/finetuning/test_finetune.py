@@ -20,11 +20,11 @@ from helpers.corrections import (
 )
 from napari_uhrseg.cli import app
 from napari_uhrseg.engine.events import (
-    Compared,
-    Gathered,
+    DatasetReady,
+    FineTuneFinished,
     Progress,
     Saved,
-    Trained,
+    StepLogged,
     Validated,
 )
 from napari_uhrseg.engine.finetuning.finetune import (
@@ -63,9 +63,9 @@ def corrected(tmp_path):
         yield truth, image, store
 
 
-def last(events) -> Compared:
+def last(events) -> FineTuneFinished:
     found = list(events)[-1]
-    assert isinstance(found, Compared)
+    assert isinstance(found, FineTuneFinished)
     return found
 
 
@@ -73,16 +73,16 @@ def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
     truth, image, store = corrected
     net, output = checkpoint(tmp_path), tmp_path / "better.safetensors"
     events = list(fine_tune(image, net, store, output, MORE))
-    assert isinstance(events[0], Gathered)
-    assert events[0].lesson == lesson(image, net, store)
+    assert isinstance(events[0], DatasetReady)
+    assert events[0].summary == lesson(image, net, store)
     validated = [e for e in events if isinstance(e, Validated)]
     assert validated[0].step == 0
-    assert isinstance(events[-1], Compared)
+    assert isinstance(events[-1], FineTuneFinished)
     compared = events[-1]
     assert compared.before == validated[0].metrics
     assert compared.after == validated[-1].metrics
     assert {"iou/dark", "iou/light"} <= compared.after.keys()
-    assert compared.verdict.startswith("better by")
+    assert compared.comparison.startswith("better by")
     assert compared.path == output
     new = load_checkpoint(output)
     assert new.card.parent == net.hash
@@ -157,7 +157,7 @@ def test_cancelled_it_leaves_what_was_better_and_nothing_else(corrected, tmp_pat
     net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
     events = fine_tune(image, net, store, output, MORE)
     for event in events:
-        if isinstance(event, Trained):
+        if isinstance(event, StepLogged):
             break
     events.close()  # type: ignore[attr-defined]
     assert not output.exists()
@@ -180,7 +180,7 @@ def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
         if isinstance(event, Progress) and event.done == 2:
             asked.set()
     assert max(e.done for e in events if isinstance(e, Progress)) == 2
-    assert not any(isinstance(e, Compared) for e in events)
+    assert not any(isinstance(e, FineTuneFinished) for e in events)
     assert not output.exists()
 
 
@@ -201,8 +201,8 @@ def test_with_few_held_out_windows_the_last_weights_are_kept(tmp_path):
             roi = Roi(y, x, 16, 16)
             correct(store, roi, truth[roi.slices])
         events = list(fine_tune(image, net, store, output, FEW))
-    assert events[0].lesson.honest
-    assert 0 < events[0].lesson.held_out < 5
+    assert events[0].summary.honest
+    assert 0 < events[0].summary.held_out < 5
     assert load_checkpoint(output).card.metrics["step"] == FEW.steps
 
 
@@ -232,7 +232,9 @@ def test_what_no_correction_lies_near_is_not_forgotten(tmp_path):
     assert after > 0.75
     # the dark half is another class now, and it is said that so much changed
     assert 0.35 < compared.after[CHANGED] < 0.65
-    assert f"elsewhere {compared.after[CHANGED]:.0%} of the labels" in compared.verdict
+    assert (
+        f"elsewhere {compared.after[CHANGED]:.0%} of the labels" in compared.comparison
+    )
 
 
 def test_worse_is_said_in_words(corrected, tmp_path):
@@ -244,7 +246,7 @@ def test_worse_is_said_in_words(corrected, tmp_path):
     wild = FineTuneSettings(steps=3, learning_rate=3.0, keep_old=0, device="cpu")
     compared = last(fine_tune(image, net, store, tmp_path / "bad.safetensors", wild))
     assert compared.after["miou"] < compared.before["miou"]
-    assert compared.verdict.startswith("worse by")
+    assert compared.comparison.startswith("worse by")
 
 
 def test_with_too_few_places_no_figure_is_given(tmp_path):

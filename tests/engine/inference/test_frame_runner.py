@@ -14,8 +14,8 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
-    LabelsShown,
     Planned,
+    PreviewWritten,
     Progress,
 )
 from napari_uhrseg.engine.inference.frame_runner import FrameJob
@@ -59,7 +59,12 @@ def test_an_image_up_to_a_frame_is_labelled_at_once(run, picture):
     assert found.shape == (700, 1088)
     assert (found == at_once(image, checkpoint))[:-2].all()  # padded to 704 rows
     assert events[0].plan.windows == 1
-    assert [type(e) for e in events[1:]] == [LabelsShown, Progress, BlockDone, Finished]
+    assert [type(e) for e in events[1:]] == [
+        PreviewWritten,
+        Progress,
+        BlockDone,
+        Finished,
+    ]
 
 
 def test_a_larger_image_has_no_seam_where_frames_agree(run, picture):
@@ -92,7 +97,7 @@ def test_labels_do_not_depend_on_the_order_of_frames(run, picture):
     other, events = run(image, checkpoint, focus=lambda: Roi(2150, 3250, 10, 10))
     np.testing.assert_array_equal(labels_of(first), labels_of(other))
     np.testing.assert_array_equal(first.confidence[0][:], other.confidence[0][:])
-    assert of_kind(events, LabelsShown)[0].roi.contains(Roi(2150, 3250, 10, 10))
+    assert of_kind(events, PreviewWritten)[0].roi.contains(Roi(2150, 3250, 10, 10))
 
 
 def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
@@ -100,7 +105,7 @@ def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
     all_frames = of_kind(
-        segment(image, checkpoint, whole, AUTO_BATCH, BUDGET), LabelsShown
+        segment(image, checkpoint, whole, AUTO_BATCH, BUDGET), PreviewWritten
     )
     path = tmp_path / "part.zarr"
     with LabelStore.create(path, image, LEGEND) as store:
@@ -113,12 +118,12 @@ def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
         events.close()
     with LabelStore.open(path, write=True) as store:
         rest = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
-        assert len(of_kind(rest, LabelsShown)) == len(all_frames) - 3
+        assert len(of_kind(rest, PreviewWritten)) == len(all_frames) - 3
         np.testing.assert_array_equal(labels_of(store), labels_of(whole))
         np.testing.assert_array_equal(store.confidence[0][:], whole.confidence[0][:])
         assert not (path / "frames" / "1").exists()
         again = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
-        assert not of_kind(again, LabelsShown, BlockDone)
+        assert not of_kind(again, PreviewWritten, BlockDone)
 
 
 def test_a_full_disk_is_told_and_a_later_run_goes_on(run, tmp_path, picture):
@@ -223,7 +228,7 @@ def test_a_frame_that_cannot_be_read_is_tried_again(run, picture, monkeypatch):
     assert [e.reason for e in of_kind(events, BlockFailed)] == ["torn page scan again"]
     assert len(of_kind(events, BlockDone)) == 3
     rest = list(segment(image, checkpoint, store, AUTO_BATCH, BUDGET))
-    assert len(of_kind(rest, LabelsShown)) == 1
+    assert len(of_kind(rest, PreviewWritten)) == 1
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 

@@ -16,7 +16,7 @@ from napari_uhrseg.engine.events import (
     Finished,
     Planned,
     Progress,
-    Retried,
+    RetriedWithLess,
 )
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.activation_memory import LivePeak
@@ -63,7 +63,7 @@ def run_with_limits(image, checkpoint, limits, **kwargs):
 
 
 def retries_of(events):
-    return [event.now for event in of_kind(events, Retried)]
+    return [event.change for event in of_kind(events, RetriedWithLess)]
 
 
 class Limited(ToyNet):
@@ -224,7 +224,7 @@ def test_nothing_says_that_large_frames_ran_once_smaller_ones_write(picture):
             if isinstance(event, BlockDone):
                 device.limit = 3 * 2112 * 2112 * 4
                 assert list(store.path.glob("frames/1/*/*.npz"))
-            if isinstance(event, Retried):
+            if isinstance(event, RetriedWithLess):
                 break
         assert not list(store.path.glob("frames/1/*/*.npz"))
 

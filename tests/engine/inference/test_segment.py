@@ -13,10 +13,10 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
-    LabelsShown,
     Planned,
+    PreviewWritten,
     Progress,
-    Retried,
+    RetriedWithLess,
 )
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.inputs import read_views
@@ -108,8 +108,8 @@ def test_a_slow_block_is_shown_as_far_as_it_has_come(tmp_path, picture, overlap,
     with LabelStore.create(tmp_path / "s.zarr", image, LEGEND) as store:
         events = segment(image, checkpoint, store, settings, BUDGET)
         planned = next(events)
-        told = next(e for e in events if isinstance(e, LabelsShown | BlockDone))
-        assert told == LabelsShown(Roi(0, 0, 1024, 1024))
+        told = next(e for e in events if isinstance(e, PreviewWritten | BlockDone))
+        assert told == PreviewWritten(Roi(0, 0, 1024, 1024))
         so_far, sure = labels_of(store), store.confidence[0][:]
         assert 0 < (so_far > 0).mean() < 1
         np.testing.assert_array_equal(so_far > 0, sure > 0)
@@ -122,7 +122,7 @@ def test_a_slow_block_is_shown_as_far_as_it_has_come(tmp_path, picture, overlap,
         # what another run left stays until its turn comes
         other = replace(settings, overlap=8)
         events = segment(image, checkpoint, store, other, BUDGET, replace_other=True)
-        next(e for e in events if isinstance(e, LabelsShown))
+        next(e for e in events if isinstance(e, PreviewWritten))
         assert labels_of(store).all()
         events.close()
 
@@ -274,7 +274,7 @@ class Hungry(ToyNet):
 def test_out_of_memory_halves_the_batch_and_keeps_the_block(run, picture):
     image = picture(700, 700)
     store, events = run(image, make_checkpoint(Hungry()))
-    retried = [e for e in events if isinstance(e, Retried)]
+    retried = [e for e in events if isinstance(e, RetriedWithLess)]
     assert [r.batch_size for r in retried] == [2]
     assert labels_of(store).all()
 

@@ -17,7 +17,7 @@ from napari_uhrseg.engine.events import (
     Finished,
     Planned,
     Progress,
-    Retried,
+    RetriedWithLess,
 )
 from napari_uhrseg.engine.inference.runner import ranks
 from napari_uhrseg.engine.inference.segment import segment
@@ -157,7 +157,7 @@ def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
     monkeypatch.setattr(WindowJob, "_keep", failing)
     # the first call measures
     store, events = run(image, Exact(short=(17,)))
-    retried = [e.batch_size for e in events if isinstance(e, Retried)]
+    retried = [e.batch_size for e in events if isinstance(e, RetriedWithLess)]
     assert retried == [2, 1]
     assert run_windows(events) == len(events[0].plan.grid)
     same(store, whole)

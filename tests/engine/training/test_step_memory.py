@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from napari_uhrseg.engine.data.folder_dataset import FolderSource
-from napari_uhrseg.engine.events import Fitted
+from napari_uhrseg.engine.events import MemoryPlanned
 from napari_uhrseg.engine.finetuning.distillation import Keeping
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.finetuning.new_model import fresh
@@ -203,7 +203,7 @@ def corrected(tmp_path):
 def tuned(net, corrected, output, budget, how=FEW):
     image, store = corrected
     events = list(fine_tune(image, net, store, output, how, budget))
-    (fitted,) = [e for e in events if isinstance(e, Fitted)]
+    (fitted,) = [e for e in events if isinstance(e, MemoryPlanned)]
     return load_checkpoint(output), fitted
 
 
@@ -226,7 +226,7 @@ def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
             [budget(100, whole), budget(6, twice), budget(2, twice)]
         )
     ]
-    assert [fitted.cut for _, fitted in made] == [False, True, True]
+    assert [fitted.limited for _, fitted in made] == [False, True, True]
     assert made[0][1].how == "6 samples a step"
     assert made[1][1].how == "6 samples a step, layers computed twice"
     assert made[2][1].how == "6 samples a step, 2 at a time, layers computed twice"
@@ -244,8 +244,8 @@ def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
     limit = MemoryBudget("cpu", int(held + KERNELS * 4.5 * each), 1 << 30)
     chosen = replace(FEW, batch_size=16)
     _, fitted = tuned(net, corrected, tmp_path / "c.safetensors", limit, chosen)
-    assert fitted.how == "16 samples a step, 4 at a time, layers computed twice"
-    assert fitted.cut
+    assert fitted.description == "16 samples a step, 4 at a time, layers computed twice"
+    assert fitted.limited
 
 
 def test_what_cannot_be_learnt_within_the_budget_is_refused(corrected, tmp_path):

@@ -11,7 +11,13 @@ from safetensors.torch import load_file
 from helpers.processes import python_process
 from helpers.training import GLNET, ISDNET, PLAIN, SCPSEG, SGNET, SMALL, make_source
 from napari_uhrseg.engine.data import batches
-from napari_uhrseg.engine.events import Fitted, Progress, Saved, Trained, Validated
+from napari_uhrseg.engine.events import (
+    MemoryPlanned,
+    Progress,
+    Saved,
+    StepLogged,
+    Validated,
+)
 from napari_uhrseg.engine.training.train import CardText, TrainSettings, train
 from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError
 from napari_uhrseg.models.base import Batch, Outputs
@@ -35,7 +41,7 @@ def test_events_and_what_is_left(settings, tmp_path):
     events = list(train(make_source(), output, replace(settings, card=text)))
     progress = [e for e in events if isinstance(e, Progress)]
     assert progress[-1].done == progress[-1].total == 6
-    trained = [e for e in events if isinstance(e, Trained)]
+    trained = [e for e in events if isinstance(e, StepLogged)]
     assert [e.step for e in trained] == [2, 4, 6]
     assert trained[0].learning_rate > trained[-1].learning_rate
     validated = [e for e in events if isinstance(e, Validated)]
@@ -54,7 +60,7 @@ def test_it_learns(tmp_path):
     settings = replace(PLAIN, steps=60, batch_size=4, validate_every=60, seed=1)
     events = list(train(make_source(), tmp_path / "c.safetensors", settings))
     (validated,) = [e for e in events if isinstance(e, Validated)]
-    losses = [e.losses["loss"] for e in events if isinstance(e, Trained)]
+    losses = [e.losses["loss"] for e in events if isinstance(e, StepLogged)]
     assert losses[-1] < 0.5 * losses[0]
     assert validated.metrics["miou"] > 0.75
 
@@ -95,7 +101,7 @@ def test_methods_on_frames_train_through_all_their_stages(settings, tmp_path):
     output = tmp_path / "c.safetensors"
     events = list(train(make_source(), output, settings))
     assert next(e for e in reversed(events) if isinstance(e, Progress)).done == 6
-    seen = {name for e in events if isinstance(e, Trained) for name in e.losses}
+    seen = {name for e in events if isinstance(e, StepLogged) for name in e.losses}
     if settings is GLNET:
         assert seen == {"loss", "global", "local", "ensemble", "regularisation"}
     assert [e.step for e in events if isinstance(e, Validated)] == [4, 6]
@@ -166,7 +172,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(TrainingError, match="cannot be read"):
         run(PLAIN, tmp_path / "d.safetensors")
     anew = train(make_source(), tmp_path / "d.safetensors", PLAIN, resume=False)
-    assert isinstance(next(anew), Fitted)
+    assert isinstance(next(anew), MemoryPlanned)
     anew.close()  # type: ignore[attr-defined]
 
 

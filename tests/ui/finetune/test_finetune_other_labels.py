@@ -9,7 +9,7 @@ from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QApplication
 
 from helpers.two_images import WAIT, leave_draft
-from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.ui.finetune import comparison_layer, drafts, worker
 from napari_uhrseg.ui.finetune.result import SHOW
 
@@ -24,7 +24,7 @@ def training(two, checkpoints, monkeypatch):
     def train(stop, request, output):
         held.wait(WAIT)
         shutil.copy(checkpoints[1], output)
-        yield Compared({}, {}, "learnt from the first", output)
+        yield FineTuneFinished({}, {}, "learnt from the first", output)
 
     monkeypatch.setattr(worker, "train", train)
     part.form.use(checkpoints[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.ui.segment import import_checkpoint
 from napari_uhrseg.ui.segment.import_checkpoint import Request
 
@@ -46,7 +46,7 @@ def test_keep_asks_about_the_name_with_its_ending(
 ):
     part, before = panel.finetune, mine.read_bytes()
     draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
-    part._outcome = Compared({}, {}, "Better", draft)
+    part._outcome = FineTuneFinished({}, {}, "Better", draft)
     asked = answer([mine.with_suffix(""), ""], NO)  # then the dialog is cancelled
     part.outcome.keep.click()
     qtbot.waitUntil(part.outcome.isEnabled, timeout=20_000)
@@ -65,7 +65,7 @@ def test_keep_replaces_what_it_was_told_to(
 ):
     part, before = panel.finetune, mine.read_bytes()
     draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
-    part._outcome = Compared({}, {}, "Better", draft)
+    part._outcome = FineTuneFinished({}, {}, "Better", draft)
     assert len(answer([mine.with_suffix("")], YES)) == 0
     part.outcome.keep.click()
     qtbot.waitUntil(lambda: part._outcome is None, timeout=20_000)

@@ -2,13 +2,13 @@
 
 ::
 
-    corrections -> places -> windows of this model        yields Gathered
+    corrections -> places -> windows of this model        yields DatasetReady
     what it has right of the corrections                  -> weight of its old answers
     the checkpoint on the held-out places                 yields Validated(0, ...)
-    steps: corrected pixels teach; where nothing was      yields Progress, Trained,
+    steps: corrected pixels teach; where nothing was      yields Progress, StepLogged,
     corrected, there and elsewhere, the old answer        Validated, Saved
     is held
-    what came out against the checkpoint                  yields Compared
+    what came out against the checkpoint                  yields FineTuneFinished
 """
 
 import copy
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
-from napari_uhrseg.engine.events import Compared, Gathered, TrainEvent
+from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished, TrainEvent
 from napari_uhrseg.engine.finetuning.correction_dataset import Corrected
 from napari_uhrseg.engine.finetuning.distillation import WAY, Keeping, odds
 from napari_uhrseg.engine.finetuning.model_selection import (
@@ -116,9 +116,9 @@ def fine_tune(
     Yields
     ------
     TrainEvent
-        ``Gathered``; ``Fitted``; ``Validated`` of step 0; then as in training; at last
-        ``Compared``. Closed early, the latest is at ``output``, or the best where much
-        is held out.
+        ``DatasetReady``; ``MemoryPlanned``; ``Validated`` of step 0; then as in
+        training; at last ``FineTuneFinished``. Closed early, the latest is at
+        ``output``, or the best where much is held out.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def fine_tune(
     settings, output = settings or FineTuneSettings(), Path(output)
     source = gather(image, checkpoint, store, settings.places)
     found = told(source)
-    yield Gathered(found)
+    yield DatasetReady(found)
     try:
         course = _course(source, checkpoint, output, settings, budget, stop)
         trainer = Trainer(replace(course, keep_state=resume), output)
@@ -152,7 +152,7 @@ def fine_tune(
         checkpoint.model.to("cpu")  # a run has a copy of its own on the device
     if trainer.finished:
         before, after = trainer.before, trainer.after
-        yield Compared(before, after, verdict(found, before, after), output)
+        yield FineTuneFinished(before, after, verdict(found, before, after), output)
 
 
 def _course(

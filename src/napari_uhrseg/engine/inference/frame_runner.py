@@ -4,8 +4,9 @@
 
     read-ahead thread              the generator (caller's thread)
     -----------------              -------------------------------
-    frame nearest to the    ->     forward; labels of its cell -> store -> LabelsShown
-    view: its one view             borders of its logits -> a file of the run
+    frame nearest to the    ->     forward; labels of its cell -> store, shown as a
+    view: its one view             preview -> PreviewWritten
+                                   borders of its logits -> a file of the run
                                    cells whose frames have all run:
                                    seams blended -> store, marked done -> BlockDone
 
@@ -26,8 +27,8 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
-    LabelsShown,
-    Retried,
+    PreviewWritten,
+    RetriedWithLess,
     SegmentEvent,
 )
 from napari_uhrseg.engine.inference.background_mask import Glass
@@ -177,7 +178,7 @@ class FrameJob(Job):
             found = self.model.coarse(batch, self.rows)
             return found.float()
 
-    def _less(self, error: BaseException) -> Retried:
+    def _less(self, error: BaseException) -> RetriedWithLess:
         """Bands, thinner bands, smaller frames, the CPU: in that order."""
         release()
         if self.rows is None and self.model.in_bands:
@@ -226,7 +227,7 @@ class FrameJob(Job):
                     at = part.shift(-roi.y, -roi.x).slices
                     super().write(part, labels[at], confidence[at], status)
 
-    def _show(self, item: _Item, logits: Logits) -> LabelsShown:
+    def _show(self, item: _Item, logits: Logits) -> PreviewWritten:
         """Write a cell as its own frame sees it; its chunks stay pending."""
         cell, block = self.grid.cell(item.frame), self.grid.block(item.frame)
         with torch.inference_mode():
@@ -239,7 +240,7 @@ class FrameJob(Job):
             self.at_level0(a, block, cell) for a in (labels, confidence)
         )
         self.write(block, labels, confidence, "unfinished")
-        return LabelsShown(block)
+        return PreviewWritten(block)
 
     def _settle(self, cells: set[Frame]) -> Iterator[SegmentEvent]:
         """Finish those open cells whose frames have all run or failed."""

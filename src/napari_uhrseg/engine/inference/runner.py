@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped, interruptible
-from napari_uhrseg.engine.events import Progress, Retried, SegmentEvent
+from napari_uhrseg.engine.events import Progress, RetriedWithLess, SegmentEvent
 from napari_uhrseg.engine.inference.background_mask import Glass, region_mask
 from napari_uhrseg.engine.network.device import cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
@@ -158,7 +158,7 @@ class Job(ABC):
             outputs: Outputs = self.model(batch.to(self.device))
             return outputs["logits"]
 
-    def to_cpu(self, what: str, error: BaseException) -> Retried:
+    def to_cpu(self, what: str, error: BaseException) -> RetriedWithLess:
         """The last resort: on to the CPU, if the person agrees.
 
         Raises
@@ -184,8 +184,10 @@ class Job(ABC):
         release()
         return self.retried(error, "on the CPU")
 
-    def retried(self, error: BaseException, now: str, batch_size: int = 1) -> Retried:
-        return Retried(batch_size, str(error).partition("\n")[0], now)
+    def retried(
+        self, error: BaseException, now: str, batch_size: int = 1
+    ) -> RetriedWithLess:
+        return RetriedWithLess(batch_size, str(error).partition("\n")[0], now)
 
     def write(
         self, roi: Roi, labels: Labels, confidence: Labels, status: "Status"

@@ -70,7 +70,7 @@ def segment(
     ------
     SegmentEvent
         ``Planned`` before anything is written; at least one event a batch.
-        ``Retried`` where memory ran out and how it goes on.
+        ``RetriedWithLess`` where memory ran out and how it goes on.
         Closing the generator stops the run; what is in the store stays, and the
         same call continues it and ends with the same labels.
 

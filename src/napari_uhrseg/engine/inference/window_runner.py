@@ -33,8 +33,8 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
-    LabelsShown,
-    Retried,
+    PreviewWritten,
+    RetriedWithLess,
     SegmentEvent,
 )
 from napari_uhrseg.engine.inference.runner import Job, Work
@@ -103,7 +103,7 @@ class WindowJob(Job):
         items = ReadAhead(reader.items(focus), self.plan.sized.ahead)
         with (
             closing(items),
-            closing(WriteBehind[BlockDone | BlockFailed | LabelsShown]()) as writing,
+            closing(WriteBehind[BlockDone | BlockFailed | PreviewWritten]()) as writing,
             self.passes,
         ):
             for item, begun in self._begun(items):
@@ -136,7 +136,7 @@ class WindowJob(Job):
                     block = item.steps[-1].block
                     if block.roi in mergers:
                         write = self._so_far(block, mergers[block.roi])
-                        writing.submit(write, LabelsShown(block.roi))
+                        writing.submit(write, PreviewWritten(block.roi))
                         self._shown = time.monotonic()
                 yield from writing.written(most=1)
             yield from writing.written()
@@ -177,7 +177,7 @@ class WindowJob(Job):
         begun: _Begun | None,
         mergers: dict[Roi, Merger | Mosaic],
         kept: dict[Roi, Tensor],
-    ) -> Iterator[Retried]:
+    ) -> Iterator[RetriedWithLess]:
         """Label the windows of one item, run in halves when memory runs out."""
         if begun is not None and begun.batch_size != self.batch_size:
             with suppress(RuntimeError, MemoryError):  # it is run again with less
@@ -246,7 +246,7 @@ class WindowJob(Job):
 
     def _less(
         self, error: BaseException, mergers: dict[Roi, Merger | Mosaic]
-    ) -> Retried:
+    ) -> RetriedWithLess:
         """Half the batch; from one window on to the CPU."""
         if self.batch_size > 1:
             self.batch_size //= 2

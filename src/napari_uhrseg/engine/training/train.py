@@ -56,9 +56,9 @@ def train(
     Yields
     ------
     TrainEvent
-        ``Fitted``; ``Progress`` each step and each batch of a validation, ``Trained``
-        every ``log_every`` steps, ``Validated``, ``Saved``. ``close()`` stops there
-        and keeps the state.
+        ``MemoryPlanned``; ``Progress`` each step and each batch of a validation,
+        ``StepLogged`` every ``log_every`` steps, ``Validated``, ``Saved``. ``close()``
+        stops there and keeps the state.
 
     Raises
     ------

@@ -33,10 +33,10 @@ from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.data.batches import batches
 from napari_uhrseg.engine.data.scenes import SampleSource
 from napari_uhrseg.engine.events import (
-    Fitted,
+    MemoryPlanned,
     Progress,
     Saved,
-    Trained,
+    StepLogged,
     TrainEvent,
     Validated,
 )
@@ -172,10 +172,10 @@ class Trainer:
             self._save()
 
     @property
-    def fitted(self) -> Fitted:
+    def fitted(self) -> MemoryPlanned:
         fit = self.course.fit
         tight = fit.recomputes or fit.at_once < self.batch_size
-        return Fitted(fit.summary(self.batch_size), tight)
+        return MemoryPlanned(fit.summary(self.batch_size), tight)
 
     @property
     def finished(self) -> bool:
@@ -209,7 +209,7 @@ class Trainer:
                 yield Progress(self.step, self.total, left)
                 if self.step % course.log_every == 0 or self.step == self.total:
                     rate = self.schedule.rate(self.step - 1)
-                    yield Trained(self.step, _means(terms), rate)
+                    yield StepLogged(self.step, _means(terms), rate)
                     terms = []
                 if self._validation_is_due():
                     yield from self._validate()

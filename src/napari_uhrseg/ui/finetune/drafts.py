@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from napari_uhrseg.atomic import replacing
-from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.ui.finetune.worker import NewModel
 
@@ -32,13 +32,13 @@ def new_draft(store: Address, name: str, fallback: Path) -> Path:
     return folder / f"{stamp}-{os.getpid()}-{name}"
 
 
-def remember(compared: Compared, start: Path | NewModel) -> None:
+def remember(compared: FineTuneFinished, start: Path | NewModel) -> None:
     """Write beside the draft what the person has to know to decide."""
     came_from = str(start) if isinstance(start, Path) else asdict(start)
     said = {
         "before": dict(compared.before),
         "after": dict(compared.after),
-        "verdict": compared.verdict,
+        "verdict": compared.comparison,
         "start": came_from,
     }
     note = _note(compared.path)
@@ -46,7 +46,7 @@ def remember(compared: Compared, start: Path | NewModel) -> None:
         part.write_text(json.dumps(said), "utf-8")
 
 
-def undecided(store: Address) -> tuple[Compared, Path | NewModel] | None:
+def undecided(store: Address) -> tuple[FineTuneFinished, Path | NewModel] | None:
     """The newest draft of a store, and what it started from; none is kept at a URL."""
     if not isinstance(store, Path):
         return None
@@ -56,7 +56,9 @@ def undecided(store: Address) -> tuple[Compared, Path | NewModel] | None:
             said = json.loads(note.read_text("utf-8"))
             begun = said["start"]
             start = Path(begun) if isinstance(begun, str) else NewModel(**begun)
-            found = Compared(said["before"], said["after"], said["verdict"], draft)
+            found = FineTuneFinished(
+                said["before"], said["after"], said["verdict"], draft
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged from outside
         if draft.exists():

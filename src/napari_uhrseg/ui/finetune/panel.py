@@ -15,7 +15,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
-from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import FineTuneSettings
@@ -72,7 +72,7 @@ class FineTunePart(QWidget):
         self._training: Training | None = None
         self._target = Path()  # the name that Keep proposes
         self._trained: work.Request | None = None  # what the outcome came from
-        self._outcome: Compared | None = None
+        self._outcome: FineTuneFinished | None = None
         self._drafts = tempfile.TemporaryDirectory(
             prefix="napari-uhrseg-", ignore_cleanup_errors=True
         )
@@ -286,7 +286,7 @@ class FineTunePart(QWidget):
         if self._training is not None:
             self._training.cancel()
 
-    def _ended(self, status: str, compared: Compared | None) -> None:
+    def _ended(self, status: str, compared: FineTuneFinished | None) -> None:
         if self._training is not None:
             self._training.deleteLater()
         self._training, self._outcome, self._status = None, compared, status
@@ -306,7 +306,7 @@ class FineTunePart(QWidget):
 
     # -- what came out -----------------------------------------------------------
 
-    def _remember(self, compared: Compared) -> None:
+    def _remember(self, compared: FineTuneFinished) -> None:
         """So that it is offered again where the window closes before the decision."""
         if self._trained is not None:
             try:
@@ -335,7 +335,9 @@ class FineTunePart(QWidget):
         if view is None:
             return
 
-        def found(draft: "tuple[Compared, Path | work.NewModel] | None") -> None:
+        def found(
+            draft: "tuple[FineTuneFinished, Path | work.NewModel] | None",
+        ) -> None:
             busy = self._training is not None or self._outcome is not None
             if draft is not None and view is self._view and not busy:
                 self._offer(view, *draft)
@@ -343,7 +345,7 @@ class FineTunePart(QWidget):
         self._jobs.call(drafts.undecided, view.store.path, returned=found)
 
     def _offer(
-        self, view: LabelsView, draft: Compared, start: "Path | work.NewModel"
+        self, view: LabelsView, draft: FineTuneFinished, start: "Path | work.NewModel"
     ) -> None:
         """Let the person decide on what an earlier window has learnt."""
         settings = FineTuneSettings(device=self._hardware.device or "auto")
@@ -356,7 +358,9 @@ class FineTunePart(QWidget):
         self.bar.idle(UNDECIDED, self._status)
         show_info(LEFT)
 
-    def _show_outcome(self, outcome: Compared, *, into_sight: bool = True) -> None:
+    def _show_outcome(
+        self, outcome: FineTuneFinished, *, into_sight: bool = True
+    ) -> None:
         self._outcome = outcome
         self.outcome.set_here(self._here)
         legend = self._view.legend if self._view and self._here else None

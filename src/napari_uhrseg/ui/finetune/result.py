@@ -9,7 +9,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.engine.events import Compared
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of, scroll_to
@@ -65,10 +65,14 @@ class OutcomePart(QWidget):
         self.hide()
 
     def show_outcome(
-        self, compared: Compared, legend: Legend | None, *, into_sight: bool = True
+        self,
+        compared: FineTuneFinished,
+        legend: Legend | None,
+        *,
+        into_sight: bool = True,
     ) -> None:
         """The verdict and the figures; the legend gives the classes' colours."""
-        verdict = compared.verdict
+        verdict = compared.comparison
         self.verdict.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
         self.set_share("")
         self.table.clear()

@@ -23,8 +23,8 @@ GATHERING = "Gathering what was corrected…"
 class Training(BarJob):
     """Runs a request and shows what comes.
 
-    ``ended`` tells how it went in words, and what came out: `events.Compared`, or
-    None where there is nothing to keep.
+    ``ended`` gives the result in words and `events.FineTuneFinished`, or None where
+    there is nothing to keep.
     """
 
     ended = Signal(str, object)
@@ -36,7 +36,7 @@ class Training(BarJob):
         self._output = Path()
         self._lesson: Any = None
         self._before: Mapping[str, float] = {}
-        self._compared: events.Compared | None = None
+        self._compared: events.FineTuneFinished | None = None
         self._done = self._total = 0
         self._ending, self._learning = "Cancelled", LEARNING
 
@@ -57,7 +57,7 @@ class Training(BarJob):
         )
         self._job.paused.connect(lambda: self._bar.paused(True))
 
-    def best_so_far(self) -> events.Compared | None:
+    def best_so_far(self) -> events.FineTuneFinished | None:
         """What it has written, if anything; it may still go on."""
         if self._lesson is None:
             return None
@@ -65,11 +65,11 @@ class Training(BarJob):
 
     def _event(self, event: Any) -> None:
         match event:
-            case events.Gathered(lesson=lesson):
+            case events.DatasetReady(summary=lesson):
                 self._lesson = lesson
                 self._curves.held_out = lesson.honest
                 self._say(CHECKING if lesson.honest else LEARNING)
-            case events.Fitted(cut=cut):
+            case events.MemoryPlanned(limited=cut):
                 self._learning = WITHIN if cut else LEARNING
             case events.Progress(seconds_left=None):
                 self._say(CHECKING)
@@ -78,14 +78,14 @@ class Training(BarJob):
                 self._curves.total = total
                 self._bar.progress(done, total, left)
                 self._say(self._learning)
-            case events.Trained(step=step, losses=losses):
+            case events.StepLogged(step=step, losses=losses):
                 self._curves.add_loss(step, losses["loss"])
             case events.Validated(step=step, metrics=metrics):
                 if step == 0:
                     self._before = metrics
                 if "miou" in metrics:
                     self._curves.add_score(step, metrics["miou"])
-            case events.Compared():
+            case events.FineTuneFinished():
                 self._compared = event
 
     def _say(self, status: str) -> None:
@@ -106,7 +106,7 @@ class Training(BarJob):
             self.ended.emit(f"Done: {self._total} steps.", self._compared)
             return
         assert self._jobs is not None
-        found: list[events.Compared] = []
+        found: list[events.FineTuneFinished] = []
         self._jobs.call(
             work.best_so_far,
             self._output,
@@ -116,7 +116,7 @@ class Training(BarJob):
             finished=lambda: self._ended_early(found),
         )
 
-    def _ended_early(self, found: list[events.Compared]) -> None:
+    def _ended_early(self, found: list[events.FineTuneFinished]) -> None:
         text = f"{self._ending} after {self._done} steps. "
         if found:
             self.ended.emit(text + "What it has learned so far is offered.", found[0])

@@ -18,7 +18,7 @@ from napari_uhrseg.ui.widgets.dialogs import folder_of, free_name
 from napari_uhrseg.ui.workers.import_torch import load_torch
 
 if TYPE_CHECKING:
-    from napari_uhrseg.engine.events import Compared, TrainEvent
+    from napari_uhrseg.engine.events import FineTuneFinished, TrainEvent
     from napari_uhrseg.models.checkpoint import Checkpoint
     from napari_uhrseg.types import Lesson
 
@@ -131,16 +131,16 @@ def train(
 
 def best_so_far(
     output: Path, lesson: "Lesson", before: Mapping[str, float]
-) -> "Compared | None":
+) -> "FineTuneFinished | None":
     """What a training that was ended early has left, if anything better."""
-    from napari_uhrseg.engine.events import Compared
+    from napari_uhrseg.engine.events import FineTuneFinished
     from napari_uhrseg.engine.finetuning.model_selection import verdict
     from napari_uhrseg.models.card_header import read_card
 
     if not output.exists():
         return None
     after = read_card(output).metrics if before else {}
-    return Compared(before, after, verdict(lesson, before, after), output)
+    return FineTuneFinished(before, after, verdict(lesson, before, after), output)
 
 
 def changed(

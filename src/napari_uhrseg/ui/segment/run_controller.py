@@ -71,11 +71,11 @@ class Running(BarJob):
                 self._bar.running("Running.")
             case events.Progress(done=done, total=total, seconds_left=left):
                 self._bar.progress(done, total, left)
-            case events.BlockDone() | events.LabelsShown():
+            case events.BlockDone() | events.PreviewWritten():
                 self._refresh()
             case events.BlockFailed():
                 self._block_failed(event)
-            case events.Retried(now=now):
+            case events.RetriedWithLess(change=now):
                 self._bar.running(f"Memory ran out: going on {now}.")
             case work.Shares(shares=shares, legend=legend):
                 self._count(shares, legend)

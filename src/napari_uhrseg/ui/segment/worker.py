@@ -210,13 +210,13 @@ def _with_shares(
     run_events: Iterator["SegmentEvent"], store: "LabelStore"
 ) -> Iterator["Shares | SegmentEvent"]:
     """Shares about once a second; of the end, whoever shows the run counts them."""
-    from napari_uhrseg.engine.events import BlockDone, LabelsShown
+    from napari_uhrseg.engine.events import BlockDone, PreviewWritten
 
     counted = 0.0
     for event in run_events:
         yield event
         due = time.monotonic() > counted + SHARES_EVERY
-        if due and isinstance(event, BlockDone | LabelsShown):
+        if due and isinstance(event, BlockDone | PreviewWritten):
             counted = time.monotonic()
             yield Shares(store.area_shares(), store.legend)
 
