@@ -1,9 +1,9 @@
-"""Train the sample checkpoints, and compare the methods on scenes they never saw.
+"""Train the sample checkpoints, and compare the methods on unseen scenes.
 
 python sample_data/make_checkpoints.py --work DIR --data world aerial=DIR glands=DIR
 
 Scenes are rendered into DIR. Every method is trained there with every seed by
-`napari-uhrseg train` and evaluated on scenes that no training saw. The same is
+`napari-uhrseg train` and evaluated on unseen scenes. The same is
 done with photographs and stained tissue, of which some are for evaluation by name.
 A training takes about eight minutes of one CPU core: the steps were chosen for that.
 The figures of a training are written to method_scores.csv and method_class_scores.csv
@@ -36,11 +36,11 @@ UNSEEN = [*range(900, 908)]
 
 @dataclass(frozen=True)
 class Data:
-    """Images and masks to learn from, and others to score on."""
+    """Data set of images and masks for training and evaluation."""
 
-    classes: str  # value, name and colour of each class, a line each
-    ignored: int | None = None  # the masks' value of what nobody labelled
-    held_out: range = range(0)  # the numbers in the names of what is scored
+    classes: str  # one line per class: value, name, colour
+    ignored: int | None = None  # mask value of unlabelled pixels
+    held_out: range = range(0)  # numbers in the names of the evaluation images
 
 
 DATA = {
@@ -57,7 +57,7 @@ DATA = {
 }
 
 HERE = Path(__file__).parent
-TEXTS = {  # of the data whose licence lets checkpoints be given on
+TEXTS = {  # card texts of the data sets whose licence permits distribution
     "world": {
         "name": "Sample landscape",
         "source": "computed: napari_uhrseg.samples.world",
@@ -89,7 +89,7 @@ OPTIONS = 'options={"encoder_output_stride": 16, "decoder_channels": 128}'
 
 @dataclass(frozen=True)
 class Training:
-    """How a method is trained here; ``arguments`` are those of its class."""
+    """Training settings of a method; ``arguments`` are those of its class."""
 
     steps: int
     batch_size: int
@@ -121,8 +121,8 @@ METHODS = {
         320, 2, "hrnet_w18_small", ("width=32", "window=640", "frame=1152"), 0.004
     ),
 }  # fmt: skip
-# many small crops teach it more in as many minutes, and the world's frames do not
-# suffer by it; photographs and tissue do: see docs/methods.md
+# many small crops train it better in the same time, without harm to the frames of
+# the world; photographs and tissue need large crops: see docs/methods.md
 OF_WORLD = {
     "isdnet": replace(
         METHODS["isdnet"],
@@ -202,7 +202,7 @@ def evaluate(work: Path, data: str, checkpoint: Path) -> dict[str, float]:
 
 
 def ship(checkpoint: Path, data: str, method: str, scores: dict[str, float]) -> None:
-    """Put a checkpoint beside this file, with a card for whoever gets it."""
+    """Save a checkpoint beside this file, with a card for its users."""
     loaded = load_checkpoint(checkpoint)
     title = REGISTRY[method].title
     text = TEXTS[data]

@@ -1,4 +1,4 @@
-"""Makes the sample files; also training scenes of other seeds.
+"""Create the sample files, and training scenes of other seeds.
 
 python sample_data/make_samples.py
 python sample_data/make_samples.py --scenes DIR --seeds 11 12 13 --size 2048
@@ -18,10 +18,10 @@ from napari_uhrseg.samples.slide import write_slide
 from napari_uhrseg.samples.world import CLASSES, World
 
 SAMPLE_SEED = 2004
-"""The seed of the sample scene: not for training, nor for comparing models."""
+"""Seed of the sample scene, excluded from training and from model comparisons."""
 
 ORIGIN = {"crs": "EPSG:32632", "transform": from_origin(691_000, 5_336_000, 0.5, 0.5)}
-"""A landscape of nowhere has to lie somewhere: UTM zone 32 north, 0.5 m pixels."""
+"""Georeference of the synthetic landscape: UTM zone 32 north, 0.5 m pixels."""
 
 COLORS = {c.id: (*c.rgb, 255) for c in CLASSES}
 
@@ -63,7 +63,7 @@ def _write(
 def make_scenes(folder: Path, seeds: list[int], size: int) -> None:
     """Write training scenes: folder/images/SEED.tif and folder/masks/SEED.tif."""
     if SAMPLE_SEED in seeds:
-        raise SystemExit(f"seed {SAMPLE_SEED} is the sample scene's: not for training")
+        raise SystemExit(f"seed {SAMPLE_SEED} is reserved for the sample scene")
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     for seed in seeds:
