@@ -3,31 +3,29 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from unittest import mock
 
 import numpy as np
 from common import MB, sample
 from rich.console import Group
 from rich.table import Table
 
-from napari_uhrseg.engine.cluster import client as engine
 from napari_uhrseg.engine.cluster.client import local_cluster, segment_on_cluster
 from napari_uhrseg.engine.events import BlockDone, Finished
-from napari_uhrseg.engine.inference.segment import begin, segment
-from napari_uhrseg.engine.planning import plan as plan_of
+from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.io.labels.worker_store import OwnedChunks
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import load_checkpoint
-from napari_uhrseg.types import Block, Legend, Roi, Run, SegmentSettings
+from napari_uhrseg.types import Block, Legend, Limits, Roi, Run, SegmentSettings
+
+ONE_CHUNK = Limits(block_chunks=1)
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,12 @@ def _runs(path: Path | None, checkpoint: Path | None, size: Size) -> Table:
     image = open_image(path or sample("scene.tif"))
     loaded = load_checkpoint(checkpoint or sample("plain.safetensors"))
     region = Roi(0, 0, *(min(size.side, n) for n in image.shape))
-    settings = SegmentSettings(region=region, threads=1, device="auto")
+    settings = SegmentSettings(
+        region=region, threads=1, device="auto", limits=ONE_CHUNK
+    )
     table = Table("where", "blocks", "seconds", "a block", "of one process")
     table.title = f"Cluster: {image.name}, {loaded.path.stem}, blocks of one chunk"
-    plan_of.make_plan(image, loaded, settings)  # its calibration is kept
+    make_plan(image, loaded, settings)  # its calibration is kept
 
     def alone(store: LabelStore) -> list[object]:
         return list(segment(image, loaded, store, settings))
@@ -68,7 +68,7 @@ def _runs(path: Path | None, checkpoint: Path | None, size: Size) -> Table:
     def there(client: object, store: LabelStore) -> list[object]:
         return list(segment_on_cluster(client, image, loaded.path, store, settings))
 
-    with _blocks_of_one_chunk(), local_cluster(1) as one, local_cluster(2) as two:
+    with local_cluster(1) as one, local_cluster(2) as two:
         ways: dict[str, Callable[[LabelStore], list[object]]] = {
             "one process": alone,
             "1 worker": partial(there, one),
@@ -95,20 +95,6 @@ def _runs(path: Path | None, checkpoint: Path | None, size: Size) -> Table:
             f"{median / first:.2f}",
         )
     return table
-
-
-@contextmanager
-def _blocks_of_one_chunk() -> Iterator[None]:
-    """Make all plans have blocks of one chunk, whatever speed is measured."""
-
-    def begin_small(plan: plan_of.Plan, *rest: Any) -> Any:
-        return begin(replace(plan, block_chunks=1), *rest)
-
-    with (
-        mock.patch.object(engine, "begin", begin_small),
-        mock.patch.object(plan_of, "_block_chunks", return_value=1),
-    ):
-        yield
 
 
 def _new_store(image: Image, legend: Legend) -> LabelStore:

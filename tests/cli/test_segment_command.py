@@ -145,15 +145,12 @@ def test_other_settings_ask_before_replacing(segment):
     assert segment("--overlap", "32", "--replace").exit_code == 0
 
 
-# seven blocks however fast the machine is, and each takes a while to write, so that
-# there is a run to interrupt
-SMALL_BLOCKS = """
+# each block takes a while to write, so that there is a run to interrupt
+SLOW_WRITES = """
 from time import sleep
 from napari_uhrseg.cli import app
-from napari_uhrseg.engine.planning import plan
 from napari_uhrseg.io.labels.store import LabelStore
 
-plan._block_chunks = lambda *_: 1
 write = LabelStore.write
 LabelStore.write = lambda *block: (sleep(0.4), write(*block))
 app()
@@ -167,14 +164,15 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
     noise = np.random.default_rng(0)
     tifffile.imwrite(
         image,
-        noise.integers(0, 255, (7168, 64, 3), np.uint8),
+        # seven blocks of the largest size, however fast the machine is
+        noise.integers(0, 255, (7 * 8192, 64, 3), np.uint8),
         photometric="rgb",
         tile=(256, 256),
     )
 
     run = subprocess.Popen(
         [
-            sys.executable, "-c", SMALL_BLOCKS, "segment", image, *COMMON, "--json",
+            sys.executable, "-c", SLOW_WRITES, "segment", image, *COMMON, "--json",
             "--output", tmp_path / "stopped.zarr",
             "--checkpoint", files / "net.safetensors",
         ],
@@ -329,27 +327,18 @@ def test_a_scheduler_and_workers_of_its_own_do_not_go_together(segment):
     assert result.exit_code == 2
 
 
-ON_WORKERS = """
-from dataclasses import replace
-from napari_uhrseg.cli import app
-from napari_uhrseg.engine.cluster import client as cluster
-
-begin = cluster.begin
-cluster.begin = lambda plan, *rest: begin(replace(plan, block_chunks=1), *rest)
-app()
-"""
-
-
 def test_interrupted_with_its_workers_it_is_continued_by_one_process(
     segment, files, tmp_path
 ):
     image = tmp_path / "large.tif"
     noise = np.random.default_rng(0)
-    data = noise.integers(0, 255, (9216, 200, 3), np.uint8)
+    # eight blocks of the largest size
+    data = noise.integers(0, 255, (8 * 8192, 64, 3), np.uint8)
     tifffile.imwrite(image, data, photometric="rgb", tile=(256, 256))
     run = subprocess.Popen(
         [
-            sys.executable, "-c", ON_WORKERS, "segment", image, *COMMON, "--json",
+            sys.executable, "-c", "from napari_uhrseg.cli import app; app()",
+            "segment", image, *COMMON, "--json",
             "--output", tmp_path / "stopped.zarr", "--workers", "2",
             "--checkpoint", files / "net.safetensors",
         ],

@@ -11,7 +11,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.network.parallel_forward import Passes
+from napari_uhrseg.engine.network.parallel_forward import ParallelForward
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.pyramid import read
 from napari_uhrseg.io.labels.store import LabelStore
@@ -44,7 +44,7 @@ def test_a_batch_is_divided_evenly_and_put_together_in_order(size, threads, part
         seen.append((len(part), torch.get_num_threads()))
         return part.views["local"] * 2
 
-    with Passes(forward, size, threads) as passes:
+    with ParallelForward(forward, size, threads) as passes:
         assert passes.start(batch(size))().tolist() == [2.0 * n for n in range(size)]
     if len(parts) > 1:
         assert sorted(seen) == [(n, threads // len(parts)) for n in parts]
@@ -53,7 +53,7 @@ def test_a_batch_is_divided_evenly_and_put_together_in_order(size, threads, part
 
 def test_the_caller_and_new_threads_keep_their_threads_of_torch():
     before = torch.get_num_threads()
-    with Passes(lambda part: part.views["local"], 4, 4) as passes:
+    with ParallelForward(lambda part: part.views["local"], 4, 4) as passes:
         passes.start(batch(4))()
         assert torch.get_num_threads() == before
         with ThreadPoolExecutor(1) as other:
@@ -61,7 +61,7 @@ def test_the_caller_and_new_threads_keep_their_threads_of_torch():
 
 
 def test_it_can_be_entered_again():
-    passes = Passes(lambda part: part.views["local"], 2, 2)
+    passes = ParallelForward(lambda part: part.views["local"], 2, 2)
     for _ in range(2):
         with passes:
             assert passes.start(batch(2))().tolist() == [0, 1]
@@ -69,7 +69,9 @@ def test_it_can_be_entered_again():
 
 def test_with_one_thread_a_pass_runs_where_it_is_waited_for():
     here = []
-    with Passes(lambda part: here.append(threading.current_thread()), 4, 1) as passes:
+    with ParallelForward(
+        lambda part: here.append(threading.current_thread()), 4, 1
+    ) as passes:
         assert passes.parts == 1
         answer = passes.start(batch(4))
         assert not here
@@ -85,7 +87,7 @@ def test_the_next_pass_begins_before_the_last_is_waited_for():
         assert go_on.wait(20)
         return part.views["local"]
 
-    with Passes(forward, 2, 2) as passes:
+    with ParallelForward(forward, 2, 2) as passes:
         answer = passes.start(batch(2))
         assert begun.acquire(timeout=20)
         assert begun.acquire(timeout=20)  # both parts, and nobody waits for them
@@ -103,7 +105,7 @@ def test_what_a_part_raises_is_raised_once_all_have_ended():
         ended.append(part)
         return part.views["local"]
 
-    with Passes(forward, 2, 2) as passes:
+    with ParallelForward(forward, 2, 2) as passes:
         answer = passes.start(batch(2))
         with pytest.raises(torch.OutOfMemoryError):
             answer()
@@ -147,7 +149,7 @@ def test_a_windows_bits_do_not_depend_on_its_place_in_a_batch():
             return model(part)["logits"]
 
     for threads in (2, 3, 4):
-        with Passes(forward, 4, threads) as passes:
+        with ParallelForward(forward, 4, threads) as passes:
             one = passes.start(Batch({"local": views}))()
             other = passes.start(Batch({"local": views.flip(0)}))()
         assert torch.equal(one, other.flip(0))

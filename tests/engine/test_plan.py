@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.networks import ToyNet, make_checkpoint
+from helpers.segmentation import ONE_CHUNK
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
-from napari_uhrseg.engine.network.profiling import How, Measured
+from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
 from napari_uhrseg.engine.planning import batch_size
-from napari_uhrseg.engine.planning import plan as plan_module
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import DeviceError, PlanError
@@ -56,9 +56,11 @@ def test_one_line_tells_windows_time_memory_and_disk():
     assert "on disk" in line
 
 
-def test_windows_across_blocks_are_counted_once_where_they_can_be_kept(monkeypatch):
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
-    image, overlapping = blank(2 * CHUNK, 2 * CHUNK), replace(SETTINGS, overlap=32)
+def test_windows_across_blocks_are_counted_once_where_they_can_be_kept():
+    image, overlapping = (
+        blank(2 * CHUNK, 2 * CHUNK),
+        replace(SETTINGS, overlap=32, limits=ONE_CHUNK),
+    )
     plan = make_plan(image, CHECKPOINT, overlapping, BUDGET)
     unique = len(plan.grid)
     assert plan.windows == unique
@@ -73,16 +75,18 @@ def test_windows_across_blocks_are_counted_once_where_they_can_be_kept(monkeypat
     assert apart.windows == by_hand
     assert apart.computed_twice == pytest.approx(by_hand / unique - 1)
     # none without overlap, as blocks end where windows do
-    assert make_plan(image, CHECKPOINT, SETTINGS, BUDGET).sized.kept == 0
+    apart = replace(SETTINGS, limits=ONE_CHUNK)
+    assert make_plan(image, CHECKPOINT, apart, BUDGET).sized.kept == 0
 
 
 @pytest.mark.parametrize("extra", [0, 20, 60, 700])
 def test_windows_are_kept_within_the_budget_only(monkeypatch, extra):
     wide = make_checkpoint(ToyNet(window=256))
     image = blank(2 * CHUNK, 9 * CHUNK, 1)
-    overlapping = replace(SETTINGS, overlap=64)
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
-    monkeypatch.setattr(How, "batch", lambda _, n: Measured(0.1 * n, 50 * MB * n))
+    overlapping = replace(SETTINGS, overlap=64, limits=ONE_CHUNK)
+    monkeypatch.setattr(
+        Profiler, "batch", lambda _, n: ForwardProfile(0.1 * n, 50 * MB * n)
+    )
     limit = MemoryBudget("cpu", (450 + extra) * MB, 64 * MB)
     plan = make_plan(image, wide, overlapping, limit)
     assert plan.estimate.device_bytes <= limit.device_bytes
@@ -92,9 +96,9 @@ def test_windows_are_kept_within_the_budget_only(monkeypatch, extra):
 
 def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):
     def batch(self, size):  # a network of 300 MB a window
-        return Measured(0.01 * size, 300 * MB * size)
+        return ForwardProfile(0.01 * size, 300 * MB * size)
 
-    monkeypatch.setattr(How, "batch", batch)
+    monkeypatch.setattr(Profiler, "batch", batch)
     plans = {}
     for budget in (600, 1000, 1700, 4000):
         limit = MemoryBudget("cpu", budget * MB, 64 * MB)
@@ -116,7 +120,7 @@ def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):
 def test_a_cpu_s_threads_have_as_many_windows_as_their_cache_holds(
     window, threads, batch, monkeypatch
 ):
-    monkeypatch.setattr(How, "batch", lambda _, n: Measured(1, MB * n))
+    monkeypatch.setattr(Profiler, "batch", lambda _, n: ForwardProfile(1, MB * n))
     plenty = MemoryBudget("cpu", 4096 * MB, MB)
     settings = replace(SETTINGS, threads=threads)
     plan = make_plan(blank(), make_checkpoint(ToyNet(window)), settings, plenty)
@@ -124,7 +128,7 @@ def test_a_cpu_s_threads_have_as_many_windows_as_their_cache_holds(
 
 
 def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):
-    monkeypatch.setattr(How, "batch", lambda _, n: Measured(1, 700 * MB * n))
+    monkeypatch.setattr(Profiler, "batch", lambda _, n: ForwardProfile(1, 700 * MB * n))
     with pytest.raises(DeviceError, match="One window needs") as error:
         make_plan(blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", 300 * MB, MB))
     assert "bf16" in error.value.hint
@@ -168,7 +172,7 @@ def test_time_that_other_programs_took_is_not_remembered():
                 time.sleep(1)
             return super().forward(batch)
 
-    how = How(make_checkpoint(Kept()), find_device("cpu"), "fp32", 1)
+    how = Profiler(make_checkpoint(Kept()), find_device("cpu"), "fp32", 1)
     assert 0 < how.batch(1).seconds < 1
 
 

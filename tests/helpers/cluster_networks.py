@@ -50,21 +50,13 @@ def install() -> None:
     registry.REGISTRY = MappingProxyType({**registry.REGISTRY, **toys})
 
 
-def make_small_blocks() -> None:
-    """Make blocks of one chunk in this process, whatever the machine's speed."""
-    from napari_uhrseg.engine.planning import plan
-
-    plan._block_chunks = lambda *_: 1
-
-
 class InstallNetworks(WorkerPlugin):
-    """Installs the networks and small blocks on every worker, restarted ones too."""
+    """Installs the networks on every worker, restarted ones too."""
 
     name = "networks"
 
     def setup(self, worker: object) -> None:
         install()
-        make_small_blocks()
 
 
 def save(path: Path, model: str, **arguments: object) -> Checkpoint:

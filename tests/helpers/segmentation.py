@@ -14,11 +14,15 @@ from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.types import Limits, SegmentSettings
 
 GB = 1024**3
 BUDGET = MemoryBudget("cpu", 2 * GB, GB)
-SETTINGS = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
+# blocks of one chunk, so that small images have several, however fast the machine is
+ONE_CHUNK = Limits(block_chunks=1)
+SETTINGS = SegmentSettings(
+    device="cpu", precision="fp32", batch_size=4, threads=1, limits=ONE_CHUNK
+)
 AUTO_BATCH = replace(SETTINGS, batch_size=None)
 
 

@@ -1,6 +1,7 @@
 """The panel in a real viewer, with a real network of little worth."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.engine.background_writer import WriteBehind
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.types import Limits
 
 pytestmark = pytest.mark.gui
 
@@ -34,6 +36,19 @@ def slow_down(monkeypatch, seconds=0.15):
             yield event
 
     monkeypatch.setattr(module, "segment", slow)
+
+
+def use_small_blocks(monkeypatch):
+    """Give each run blocks of one chunk."""
+    from napari_uhrseg.engine.inference import segment as module
+
+    real = module.segment
+
+    def segment(image, checkpoint, store, settings, *args, **kwargs):
+        small = replace(settings, limits=Limits(block_chunks=1))
+        return real(image, checkpoint, store, small, *args, **kwargs)
+
+    monkeypatch.setattr(module, "segment", segment)
 
 
 def test_from_the_click_to_labels_and_legend(viewer, ready, qtbot, tmp_path):
@@ -120,7 +135,7 @@ def test_what_is_written_while_pausing_is_shown_and_counted(
 
     monkeypatch.setattr(LabelStore, "write", write)
     monkeypatch.setattr(WriteBehind, "submit", submit_and_wait)
-    monkeypatch.setattr("napari_uhrseg.engine.planning.plan.PATIENCE", 0)  # many blocks
+    use_small_blocks(monkeypatch)
     bar = ready.segment.bar
     bar.start.click()
     qtbot.waitUntil(begun.is_set, timeout=30_000)

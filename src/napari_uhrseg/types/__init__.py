@@ -8,6 +8,7 @@ from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
 from napari_uhrseg.types.corrections import Place, Stroke
 from napari_uhrseg.types.finetuning import FineTuneSettings, Lesson
 from napari_uhrseg.types.groundtruth import IGNORED, SECRET
+from napari_uhrseg.types.limits import OPEN_BLOCKS, SOFTMAX_ROWS, Limits
 from napari_uhrseg.types.model_spec import InputSpec, Recipe, Stage, View
 from napari_uhrseg.types.regions import Polygon, Region, Roi
 from napari_uhrseg.types.segmentation import Block, Labels, Mask, Run, SegmentSettings
@@ -15,7 +16,9 @@ from napari_uhrseg.types.segmentation import Block, Labels, Mask, Run, SegmentSe
 __all__ = [
     "COLORS",
     "IGNORED",
+    "OPEN_BLOCKS",
     "SECRET",
+    "SOFTMAX_ROWS",
     "Block",
     "Card",
     "FineTuneSettings",
@@ -24,6 +27,7 @@ __all__ = [
     "Labels",
     "Legend",
     "Lesson",
+    "Limits",
     "Mask",
     "Place",
     "Polygon",

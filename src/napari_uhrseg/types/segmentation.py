@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.types.limits import Limits
 from napari_uhrseg.types.regions import Polygon, Region, Ring, Roi
 
 Labels = npt.NDArray[np.uint8]
@@ -18,6 +19,7 @@ class SegmentSettings:
     """What the person may choose for a run; ``None`` leaves it to the plan.
 
     ``frame`` is the side of frames that is tried first, that of a run to go on with.
+    ``limits`` bound the blocks of the run.
 
     The metadata of each field makes the form; ``dataclasses.asdict`` the record.
     """
@@ -72,6 +74,7 @@ class SegmentSettings:
     batch_size: int | None = None
     threads: int | None = None
     frame: int | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

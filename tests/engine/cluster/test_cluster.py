@@ -67,13 +67,6 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def one_chunk_a_block(monkeypatch):
-    from napari_uhrseg.engine.planning import plan
-
-    monkeypatch.setattr(plan, "_block_chunks", lambda *_: 1)
-
-
 @pytest.fixture
 def image(files):
     return open_image(files / "noise.tif")

@@ -10,13 +10,12 @@ CHILD = """
 import itertools, sys, tempfile
 import numpy as np, psutil
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
-from napari_uhrseg.engine.planning import plan as plan_module
+from helpers.segmentation import SETTINGS
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.events import BlockDone, Planned
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import SegmentSettings
 
 class Virtual:
     shape, dtype, chunks, ndim = (100_000, 100_000, 3), np.dtype("u1"), (512, 512, 3), 3
@@ -26,13 +25,11 @@ class Virtual:
         value = (((y // 9) ^ (x // 7)) % 251).astype(np.uint8)
         return np.repeat(value[..., None], 3, axis=2)
 
-plan_module._block_chunks = lambda *_: 1
 image = image_from_array(Virtual(), name="virtual", rgb=True)
 memory = psutil.Process().memory_info
 checkpoint = make_checkpoint(ToyNet(window=256))
-settings = SegmentSettings(device="cpu", precision="fp32", batch_size=4, threads=1)
 with LabelStore.create(None, image, LEGEND) as store:
-    events = segment(image, checkpoint, store, settings,
+    events = segment(image, checkpoint, store, SETTINGS,
                      MemoryBudget("cpu", 1 << 30, 1 << 30))
     plan = next(events).plan
     used = []

@@ -23,7 +23,7 @@ from napari_uhrseg.engine.inference.runner import Work
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.inputs import read_views
-from napari_uhrseg.engine.network.profiling import How, Measured
+from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -265,9 +265,9 @@ def test_a_stop_does_not_wait_for_the_frame(picture):
 
 def test_frames_shrink_to_the_budget_and_too_little_is_said(picture, monkeypatch):
     def frame(self, size, rows=None):  # 100 bytes a pixel
-        return Measured(1, 100 * size[0] * size[1])
+        return ForwardProfile(1, 100 * size[0] * size[1])
 
-    monkeypatch.setattr(How, "frame", frame)
+    monkeypatch.setattr(Profiler, "frame", frame)
     image = picture(4000, 4000)
     checkpoint = make_checkpoint(FrameNet(frame=5000))
     large = make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", 3 * GB, GB))
@@ -287,9 +287,9 @@ def test_a_run_goes_on_with_its_frames_whatever_memory_is_free_now(
     tmp_path, picture, monkeypatch
 ):
     def frame(self, size, rows=None):  # 100 bytes a pixel
-        return Measured(1, 100 * size[0] * size[1])
+        return ForwardProfile(1, 100 * size[0] * size[1])
 
-    monkeypatch.setattr(How, "frame", frame)
+    monkeypatch.setattr(Profiler, "frame", frame)
     image, checkpoint = picture(2100, 2300), make_checkpoint(FrameNet(frame=3000))
     much, little = (MemoryBudget("cpu", n, GB) for n in (2 * GB, GB // 2))
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
@@ -316,9 +316,9 @@ def test_large_frames_are_worked_in_bands_before_they_are_made_smaller(
     picture, monkeypatch
 ):
     def frame(self, size, rows=None):  # bytes a pixel, at once and in bands
-        return Measured(1, (100 if rows is None else 20) * size[0] * size[1])
+        return ForwardProfile(1, (100 if rows is None else 20) * size[0] * size[1])
 
-    monkeypatch.setattr(How, "frame", frame)
+    monkeypatch.setattr(Profiler, "frame", frame)
     checkpoint = make_checkpoint(ISDNet(3, width=8, frame=2048, window=64))
     image = picture(2048, 2048)
     plans = [

@@ -19,12 +19,10 @@ import sys
 import numpy as np
 from helpers.networks import ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, noise_image
-from napari_uhrseg.engine.planning import plan
 from napari_uhrseg.engine.events import BlockDone
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.labels.store import LabelStore
 
-plan._block_chunks = lambda *_: 1  # small blocks, however fast the machine is
 store = LabelStore.open(sys.argv[1], write=True)
 image, checkpoint = noise_image(3100, 3100, 9), make_checkpoint(ToyNet(window=128))
 for event in segment(image, checkpoint, store, SETTINGS, BUDGET):

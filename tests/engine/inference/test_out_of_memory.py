@@ -20,8 +20,7 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.activation_memory import LivePeak
-from napari_uhrseg.engine.network.parallel_forward import Passes
-from napari_uhrseg.engine.planning import plan as plan_module
+from napari_uhrseg.engine.network.parallel_forward import ParallelForward
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
 
@@ -42,11 +41,6 @@ class Refusing(LivePeak):
         asked, self.peak = self.peak, max(self.peak, before)
         if asked > self.limit:
             raise torch.OutOfMemoryError("fake device: out of memory. Tried to")
-
-
-@pytest.fixture(autouse=True)
-def one_chunk_a_block(monkeypatch):
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
 
 
 def run_with_limits(image, checkpoint, limits, **kwargs):
@@ -133,7 +127,7 @@ def leave_the_device(job, model):
             raise torch.OutOfMemoryError("fake device: out of memory")
         return real(batch)
 
-    job._merger, job.passes = merger, Passes(logits, job.batch_size, 1)
+    job._merger, job.passes = merger, ParallelForward(logits, job.batch_size, 1)
 
 
 def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):

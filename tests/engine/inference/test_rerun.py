@@ -9,26 +9,20 @@ import pytest
 from helpers.corrections import checkpoint as network
 from helpers.corrections import correct
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
+from helpers.segmentation import ONE_CHUNK
 from napari_uhrseg.engine.cancellation import Stopped
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.finetuning.lineage import ancestors
 from napari_uhrseg.engine.inference.change_priority import LikelyFirst, change_scores
 from napari_uhrseg.engine.inference.preview import label_region
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.planning import plan as plan_module
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Block, Roi, SegmentSettings
 
-CPU = SegmentSettings(device="cpu", precision="fp32")
+CPU = SegmentSettings(device="cpu", precision="fp32", limits=ONE_CHUNK)
 SHAPE = (2 * CHUNK + 100, 2 * CHUNK + 50)
-
-
-@pytest.fixture(autouse=True)
-def one_chunk_a_block(monkeypatch):
-    """So that small images have several blocks, however fast the machine is."""
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
 
 
 def run(image, net, store, **how) -> list[Roi]:

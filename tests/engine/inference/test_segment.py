@@ -20,19 +20,15 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.inputs import read_views
-from napari_uhrseg.engine.planning import plan as plan_module
+from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling import merge
 from napari_uhrseg.engine.tiling.merge import Merger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import CHUNK, LabelStore
-from napari_uhrseg.types import Polygon, Roi
+from napari_uhrseg.types import Limits, Polygon, Roi
 
-
-@pytest.fixture(autouse=True)
-def one_chunk_a_block(monkeypatch):
-    """So that small images have several blocks, however fast the machine is."""
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
+TWO_CHUNKS = Limits(block_seconds=1e9, block_chunks=2)
 
 
 @pytest.fixture
@@ -43,7 +39,7 @@ def run(tmp_path):
 
 def at_once(image, checkpoint, settings, weights_kind="uniform"):
     """The same windows merged over the whole image in one piece."""
-    plan = plan_module.make_plan(image, checkpoint, settings, BUDGET)
+    plan = make_plan(image, checkpoint, settings, BUDGET)
     whole = Roi(0, 0, *plan.grid.shape)
     weights = window_weights(plan.run.window, plan.run.overlap, weights_kind)
     merger = Merger(whole, len(LEGEND), weights, torch.device("cpu"))
@@ -77,14 +73,14 @@ def test_blocks_give_what_merging_the_whole_image_gives(run, picture, overlap):
     assert len(set(np.unique(labels))) > 1
 
 
-def test_labels_do_not_depend_on_block_size_or_order(run, picture, monkeypatch):
+def test_labels_do_not_depend_on_block_size_or_order(run, picture):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet(extent=128))
     settings = replace(SETTINGS, overlap=16)
     first, _ = run(image, checkpoint, settings)
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 2)
+    larger = replace(settings, limits=TWO_CHUNKS)
     other, events = run(
-        image, checkpoint, settings, focus=lambda: Roi(2060, 2070, 10, 10)
+        image, checkpoint, larger, focus=lambda: Roi(2060, 2070, 10, 10)
     )
     np.testing.assert_array_equal(labels_of(first), labels_of(other))
     np.testing.assert_array_equal(first.confidence[0][:], other.confidence[0][:])
@@ -350,7 +346,7 @@ def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):
     assert all_of_it.prediction[0][:].all()
 
 
-def test_glass_skipped_does_not_depend_on_block_size(run, monkeypatch):
+def test_glass_skipped_does_not_depend_on_block_size(run):
     noise = np.random.default_rng(1)
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     for y, x in noise.integers(0, 2000, (40, 2)):
@@ -358,8 +354,7 @@ def test_glass_skipped_does_not_depend_on_block_size(run, monkeypatch):
     image = image_from_array(slide, name="slide", rgb=True, is_slide=True)
     settings = replace(SETTINGS, overlap=16)
     one, _ = run(image, make_checkpoint(ToyNet()), settings)
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 2)
-    two, _ = run(image, make_checkpoint(ToyNet()), settings)
+    two, _ = run(image, make_checkpoint(ToyNet()), replace(settings, limits=TWO_CHUNKS))
     np.testing.assert_array_equal(labels_of(one), labels_of(two))
     np.testing.assert_array_equal(one.confidence[0][:], two.confidence[0][:])
 

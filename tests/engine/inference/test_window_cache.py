@@ -23,16 +23,15 @@ from napari_uhrseg.engine.inference.runner import ranks
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.inference.window_cache import Borders
 from napari_uhrseg.engine.inference.window_runner import WindowJob
-from napari_uhrseg.engine.planning import plan as plan_module
-from napari_uhrseg.engine.planning.batch_size import Sizer
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 
 OVERLAPPING = replace(SETTINGS, overlap=64)
 ROOM = 10**6
+WAITING = [ROOM]  # windows that may wait, in the next run
 
 
 class Exact(ToyNet):
@@ -54,22 +53,22 @@ class Exact(ToyNet):
 @pytest.fixture
 def room(monkeypatch):
     """Blocks of a chunk; sets how many windows may be kept, and holds the run to it."""
-    monkeypatch.setattr(plan_module, "_block_chunks", lambda *_: 1)
-    limit, keep = [ROOM], WindowJob._keep
+    keep = WindowJob._keep
+    WAITING[:] = [ROOM]
 
     def watched(self, steps, logits, kept):
         keep(self, steps, logits, kept)
-        assert len(kept) <= limit[0]
+        assert len(kept) <= WAITING[0]
 
     monkeypatch.setattr(WindowJob, "_keep", watched)
-    monkeypatch.setattr(Sizer, "_room", lambda *_: limit[0])
-    return lambda windows: limit.__setitem__(0, windows)
+    return lambda windows: WAITING.__setitem__(0, windows)
 
 
 def run(image, model=None, change=None, store=None, blocks=None, **kwargs):
     """Segment, or only until so many blocks are done; the store and the events."""
     store = store or LabelStore.create(None, image, LEGEND)
-    chosen = replace(OVERLAPPING, **change or {})
+    limits = Limits(block_chunks=1, waiting_windows=WAITING[0])
+    chosen = replace(OVERLAPPING, limits=limits, **change or {})
     events, seen = (
         segment(
             image, make_checkpoint(model or Exact()), store, chosen, BUDGET, **kwargs

@@ -18,7 +18,7 @@ from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.finetuning.new_model import fresh
 from napari_uhrseg.engine.network.activation_memory import bytes_per_window
 from napari_uhrseg.engine.network.device import MemoryBudget
-from napari_uhrseg.engine.planning.memory_estimate import CACHE
+from napari_uhrseg.engine.planning.memory_estimate import CHUNK_CACHE_BYTES
 from napari_uhrseg.engine.training import step_memory
 from napari_uhrseg.engine.training.gradient_checkpointing import recomputed
 from napari_uhrseg.engine.training.step_memory import (
@@ -130,7 +130,7 @@ def test_a_step_never_takes_more_than_the_budget(wanted, sizes, room, main, devi
     """Whatever a sample costs: parts of two or more, that fit and make up the step."""
     model = network("plain")
     held = standing(model, wanted, device, taught=False)
-    held += CACHE[1] if device == "cpu" else 0
+    held += CHUNK_CACHE_BYTES[1] if device == "cpu" else 0
     here = dict(zip([(False, False), (True, False), (True, True)],
                      sorted(sizes, reverse=True), strict=True))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -209,7 +209,7 @@ def tuned(net, corrected, output, budget, how=FEW):
 
 def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
     net = checkpoint(tmp_path)
-    held = standing(net.model, 6, "cpu", taught=True) + CACHE[1]
+    held = standing(net.model, 6, "cpu", taught=True) + CHUNK_CACHE_BYTES[1]
     answer = bytes_per_window(net.model)
     whole, twice = (
         bytes_per_sample(net.model, Fit(2, t), (), True).device + answer
@@ -238,7 +238,7 @@ def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
 
 def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
     net = checkpoint(tmp_path)
-    held = standing(net.model, 16, "cpu", taught=True) + CACHE[1]
+    held = standing(net.model, 16, "cpu", taught=True) + CHUNK_CACHE_BYTES[1]
     each = bytes_per_sample(net.model, Fit(2, True), (), True).device
     each += bytes_per_window(net.model)
     limit = MemoryBudget("cpu", int(held + KERNELS * 4.5 * each), 1 << 30)
@@ -277,9 +277,13 @@ def test_decoded_scenes_count_and_chunks_are_given_up_first(tmp_path):
         budget = MemoryBudget("cpu", int(held + room), 1 << 30)
         return fitting(model, replace(model.recipe, batch_size=4), budget)[1]
 
-    assert fit(CACHE[0] + 1) == Fit(4, cache=CACHE[0])
-    assert fit(CACHE[0] - 1) == fit(CACHE[1] + 1) == Fit(4, cache=CACHE[1])
-    assert fit(CACHE[1] - 1).recomputes
+    assert fit(CHUNK_CACHE_BYTES[0] + 1) == Fit(4, cache=CHUNK_CACHE_BYTES[0])
+    assert (
+        fit(CHUNK_CACHE_BYTES[0] - 1)
+        == fit(CHUNK_CACHE_BYTES[1] + 1)
+        == Fit(4, cache=CHUNK_CACHE_BYTES[1])
+    )
+    assert fit(CHUNK_CACHE_BYTES[1] - 1).recomputes
 
     pixels = np.zeros((64, 96, 3), np.uint8)
     for folder in ("images", "masks"):

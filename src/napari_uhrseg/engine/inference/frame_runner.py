@@ -35,7 +35,7 @@ from napari_uhrseg.engine.inference.background_mask import Glass
 from napari_uhrseg.engine.inference.runner import Job, Work, nearest
 from napari_uhrseg.engine.network.device import out_of_memory, running
 from napari_uhrseg.engine.network.profiling import release
-from napari_uhrseg.engine.planning.batch_size import ROWS
+from napari_uhrseg.engine.planning.batch_size import BAND_ROWS
 from napari_uhrseg.engine.prefetch import ReadAhead
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.frame_logits import Logits
@@ -182,10 +182,10 @@ class FrameJob(Job):
         """Bands, thinner bands, smaller frames, the CPU: in that order."""
         release()
         if self.rows is None and self.model.in_bands:
-            self.rows = ROWS[0]
+            self.rows = BAND_ROWS[0]
             return self.retried(error, f"with frames in bands of {self.rows} rows")
-        if self.rows is not None and self.rows > ROWS[-1]:
-            self.rows = max(n for n in ROWS if n < self.rows)
+        if self.rows is not None and self.rows > BAND_ROWS[-1]:
+            self.rows = max(n for n in BAND_ROWS if n < self.rows)
             return self.retried(error, f"with frames in bands of {self.rows} rows")
         smaller = self._smaller()
         if smaller is None:

@@ -18,7 +18,7 @@ from napari_uhrseg.engine.network.device import cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.network.profiling import release
-from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT
+from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT_BYTES
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.chunk_cache import CACHE
@@ -87,7 +87,7 @@ class Job(ABC):
     def _events(self, focus: Focus | None) -> Generator[SegmentEvent, None, None]:
         self.model.to(self.device)
         if self.device.type == "cuda":
-            most = self.plan.budget.device_bytes - CUDA_CONTEXT
+            most = self.plan.budget.device_bytes - CUDA_CONTEXT_BYTES
             share = most / self.plan.device.total_bytes
             torch.cuda.set_per_process_memory_fraction(min(1.0, share), self.device)
         with (

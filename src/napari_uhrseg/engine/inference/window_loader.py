@@ -13,9 +13,7 @@ from napari_uhrseg.engine.inference.window_cache import Borders
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined
-from napari_uhrseg.types import Block, Mask, Roi
-
-OPEN = 2  # blocks whose logits are held at once: the one being read, one before it
+from napari_uhrseg.types import OPEN_BLOCKS, Block, Mask, Roi
 
 
 @dataclass(slots=True)
@@ -70,7 +68,8 @@ class Item:
 class WindowReader:
     """The windows of a job's blocks, those in focus first; for one thread.
 
-    Holds a batch of views, and for ``OPEN`` blocks which of their pixels are image.
+    Holds a batch of views, and for ``OPEN_BLOCKS`` blocks which of their pixels are
+    image.
     """
 
     def __init__(self, job: Job, grid: Grid, blocks: Sequence[Roi]) -> None:
@@ -99,7 +98,7 @@ class WindowReader:
                 yield Item(ended=(block,), gone=borders.leave(index))
                 continue
             held.append(block)
-            while len(held) >= OPEN or self._full(held):
+            while len(held) >= OPEN_BLOCKS or self._full(held):
                 yield self._batch(held)
         while held:
             yield self._batch(held)

@@ -46,7 +46,7 @@ from napari_uhrseg.engine.inference.window_loader import (
     covered,
 )
 from napari_uhrseg.engine.network.device import out_of_memory
-from napari_uhrseg.engine.network.parallel_forward import Answer, Passes
+from napari_uhrseg.engine.network.parallel_forward import ForwardFuture, ParallelForward
 from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.prefetch import ReadAhead
 from napari_uhrseg.engine.tiling.merge import (
@@ -67,7 +67,7 @@ class _Begun:
     """What the network was begun with, and its answer."""
 
     batch_size: int
-    answer: Answer
+    answer: ForwardFuture
 
 
 class WindowJob(Job):
@@ -84,7 +84,7 @@ class WindowJob(Job):
         if self.device.type == "cpu":
             threads = work.threads or torch.get_num_threads()
         self._shown = -math.inf  # when labels were last put away
-        self.passes = Passes(self.logits, self.batch_size, threads)
+        self.passes = ParallelForward(self.logits, self.batch_size, threads)
         if self.passes.parts > 1:
             self._threads = 1  # what is left for this one makes labels
         self.weights = window_weights(

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from napari_uhrseg.models.base import Batch
 
-Forward = Callable[[Batch], Tensor]
-Answer = Callable[[], Tensor]
+ForwardFn = Callable[[Batch], Tensor]
+ForwardFuture = Callable[[], Tensor]
 """Waits for the logits of a batch; raises what the network raised."""
 
 
-class Passes:
+class ParallelForward:
     """Begins forward passes; on a CPU the next batch while one is made labels of.
 
     A team of threads that share a network's layers waits for its slowest at each of
@@ -35,7 +35,7 @@ class Passes:
         1), passes run where they are waited for.
     """
 
-    def __init__(self, forward: Forward, batch_size: int, threads: int) -> None:
+    def __init__(self, forward: ForwardFn, batch_size: int, threads: int) -> None:
         self._forward, self._threads = forward, threads
         self.parts = _parts(batch_size, threads)
         self._pool: ThreadPoolExecutor | None = None
@@ -60,7 +60,7 @@ class Passes:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def start(self, batch: Batch) -> Answer:
+    def start(self, batch: Batch) -> ForwardFuture:
         """Begin with a batch; the answer is (N, K, window, window)."""
         if self._pool is None:
             return lambda: self._forward(batch)

@@ -31,7 +31,7 @@ from napari_uhrseg.engine.network.device import (
     running,
 )
 from napari_uhrseg.engine.network.optimize import prepared
-from napari_uhrseg.engine.network.parallel_forward import Passes
+from napari_uhrseg.engine.network.parallel_forward import ParallelForward
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.pyramid_cache import cache_folder
 from napari_uhrseg.models.base import Batch
@@ -42,7 +42,7 @@ PROBE = 768  # side in pixels of the largest frame that is run to measure
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ForwardProfile:
     """One forward pass: seconds (a CPU's own), bytes beyond weights and inputs."""
 
     seconds: float
@@ -50,7 +50,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class Profiler:
     """A checkpoint on a device at a precision and a number of CPU threads."""
 
     checkpoint: Checkpoint
@@ -58,11 +58,11 @@ class How:
     precision: str
     threads: int
 
-    def batch(self, size: int) -> Measured:
+    def batch(self, size: int) -> ForwardProfile:
         """A batch of windows, which may fail for want of memory."""
         return self._measured(size, None)
 
-    def frame(self, frame: Size, rows: int | None = None) -> Measured:
+    def frame(self, frame: Size, rows: int | None = None) -> ForwardProfile:
         """A frame; of a large one a part is run, and the rest follows by its share.
 
         Seconds grow with the area, bytes with what a trace of the frame keeps alive;
@@ -76,12 +76,14 @@ class How:
         area = frame[0] * frame[1] / (probe[0] * probe[1])
         grown = bytes_per_window(model, frame, rows) / bytes_per_window(model, probe)
         seen_twice = 1.0 if rows is None else 1.5
-        return Measured(found.seconds * area * seen_twice, int(found.bytes * grown))
+        return ForwardProfile(
+            found.seconds * area * seen_twice, int(found.bytes * grown)
+        )
 
-    def _measured(self, size: int, frame: Size | None) -> Measured:
+    def _measured(self, size: int, frame: Size | None) -> ForwardProfile:
         file = cache_folder() / f"{self._key(size, frame)}.calibration.json"
         with suppress(OSError, ValueError, TypeError):
-            return Measured(**json.loads(file.read_text()))
+            return ForwardProfile(**json.loads(file.read_text()))
         found = self._measure(size, frame)
         with suppress(OSError):  # a cache that cannot be written is no obstacle
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,7 @@ class How:
         )  # fmt: skip
         return hashlib.sha256(repr(values).encode()).hexdigest()[:24]
 
-    def _measure(self, size: int, frame: Size | None) -> Measured:
+    def _measure(self, size: int, frame: Size | None) -> ForwardProfile:
         """Run zeros twice: the first pass meets the memory, the second the speed."""
         model, device = self.checkpoint.model, torch.device(self.device.id)
         ready = prepared(model, self.precision)
@@ -113,7 +115,7 @@ class How:
             return logits
 
         windows = device.type == "cpu" and frame is None
-        passes = Passes(forward, size, self.threads if windows else 1)
+        passes = ParallelForward(forward, size, self.threads if windows else 1)
         try:
             ready.to(device)
             batch = empty_batch(model.spec, size, frame, device)
@@ -137,7 +139,7 @@ class How:
         live = bytes_per_window(model, frame) * size
         inputs = sum(view.nbytes for view in batch.views.values())
         floor = (live - inputs) // (1 if self.precision == "fp32" else 2)
-        return Measured(seconds, max(most[0], floor))
+        return ForwardProfile(seconds, max(most[0], floor))
 
 
 def _probe(spec: InputSpec, frame: Size) -> Size:

@@ -1,43 +1,57 @@
-"""Batch, block, frame, reading ahead: the largest that keep the memory budget."""
+"""Choose the largest batch, block, frame and read-ahead within the memory budget."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 
 from napari_uhrseg.engine.network.device import Device, MemoryBudget, free_bytes
 from napari_uhrseg.engine.network.optimize import prepared_bytes
-from napari_uhrseg.engine.network.profiling import How, Measured
+from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
 from napari_uhrseg.engine.planning.memory_estimate import (
-    CACHE,
-    SLACK,
-    Need,
-    Shape,
-    need,
-    too_small,
+    ALLOCATOR_SLACK,
+    CHUNK_CACHE_BYTES,
+    MemoryNeed,
+    RunShape,
+    budget_too_small_error,
+    estimate_memory,
     window_bytes,
 )
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.types import Limits, SegmentSettings
 from napari_uhrseg.units import format_bytes
 
 MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 16}
-A_THREAD = 4 * 256**2  # pixels: calls weigh more in fewer, more leave the CPU's cache
-AHEAD = 2  # batches, or one frame
-ROWS = (1024, 512, 256, 128)  # of a frame, where it is worked in bands
+PIXELS_PER_THREAD = 4 * 256**2  # fewer: overhead of calls; more: beyond the CPU cache
+READ_AHEAD = 2  # batches; of frames, one
+MOST, LEAST = CHUNK_CACHE_BYTES
+BAND_ROWS = (1024, 512, 256, 128)  # rows of a frame that is processed in bands
 
 
 @dataclass(frozen=True, slots=True)
-class Sized:
-    """How the work is cut up, and what one piece takes.
+class RunSize:
+    """How a run is divided, and the cost of one part.
 
-    ``seconds`` of one window or frame; ``block_chunks`` is 1 for frames; ``ahead`` and
-    ``cache`` as in ``memory.Shape``; ``kept`` windows at most wait for the blocks that
-    they reach into; ``rows`` of a frame that are worked at a time,
-    None where that is all of them.
+    Attributes
+    ----------
+    batch
+        Windows per forward pass.
+    block_chunks
+        Side of a block in chunks of the store. 1 for frames.
+    ahead, cache
+        As in `RunShape`.
+    seconds
+        Seconds per window or frame.
+    need
+        Memory of the run.
+    rows
+        Rows of a frame that are processed at a time. None: all of them.
+    kept
+        Windows whose logits may wait for their next block.
     """
 
     batch: int
@@ -45,18 +59,22 @@ class Sized:
     ahead: int
     cache: int
     seconds: float
-    need: Need
+    need: MemoryNeed
     rows: int | None = None
     kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Sizer:
-    """Fits a checkpoint into a budget on a device."""
+class RunSizer:
+    """Divides a run of one checkpoint on one device so that it keeps the budget.
 
-    how: How
+    ``warning`` is for the user, and empty if the whole budget is free.
+    """
+
+    how: Profiler
     budget: MemoryBudget
     warning: str
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def make(
@@ -65,18 +83,33 @@ class Sizer:
         device: Device,
         budget: MemoryBudget,
         precision: str,
-        threads: int | None,
+        settings: SegmentSettings,
     ) -> Self:
-        """What is free bounds the budget: other programs may have taken the rest."""
+        """Return a sizer whose budget is at most the free memory of the device.
+
+        Parameters
+        ----------
+        checkpoint
+            The checkpoint that is to be run.
+        device
+            The device to run on.
+        budget
+            The user's budget for that device.
+        precision
+            ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        settings
+            For the number of threads and the limits.
+        """
         warning, free = "", free_bytes(device)
         if free < budget.device_bytes:
             warning = (
-                f"Only {format_bytes(free)} of {device.name} are free: planned for "
-                f"that, not for the budget of {format_bytes(budget.device_bytes)}."
+                f"Only {format_bytes(free)} of {device.name} are free. The plan keeps "
+                f"to that, not to the budget of {format_bytes(budget.device_bytes)}."
             )
             budget = replace(budget, device_bytes=free)
-        how = How(checkpoint, device, precision, threads or torch.get_num_threads())
-        return cls(how, budget, warning)
+        threads = settings.threads or torch.get_num_threads()
+        how = Profiler(checkpoint, device, precision, threads)
+        return cls(how, budget, warning, settings.limits)
 
     def windows(
         self,
@@ -84,27 +117,46 @@ class Sizer:
         block_chunks: Callable[[float], int],
         waiting: Callable[[int], int],
         scale: float,
-    ) -> Sized:
-        """The batch first, then the block, then reading ahead and the cache.
+    ) -> RunSize:
+        """Return the largest division of a run of windows that keeps the budget.
 
-        Windows that reach into other blocks are kept in half of what that leaves.
+        The batch is chosen first, then the block, then read-ahead and chunk cache.
+        Windows that reach into other blocks may use half of the memory that is left.
 
         Parameters
         ----------
         wanted
-            The batch asked for; it is halved where it does not fit.
+            Batch size that the user chose; halved until it fits. None: by device.
         block_chunks
-            Side of a block in chunks by the seconds a window takes.
+            Function from the seconds per window to the side of a block in chunks.
         waiting
-            How many windows may wait for other blocks, by the side of a block.
+            Function from the side of a block in chunks to the number of windows that
+            may wait for other blocks at a time.
+        scale
+            Level-0 pixels per run pixel.
 
         Raises
         ------
         DeviceError
-            Not even one window at a time fits.
+            If not even one window at a time fits.
         """
-        batch = wanted or self._batch()
-        tight = self._shape(1, scale, 0, CACHE[1])
+        batch, found = self._fitting_batch(wanted or self._default_batch(), scale)
+        seconds = found.seconds / batch
+        for ahead, cache in ((READ_AHEAD, MOST), (READ_AHEAD, LEAST), (0, LEAST)):
+            for chunks in range(block_chunks(seconds), 0, -1):
+                shape = replace(self._shape(chunks, scale, ahead, cache), batch=batch)
+                taken = self._need(found, shape)
+                if taken.within(self.budget):
+                    kept = min(waiting(chunks), self._waiting_windows(taken))
+                    taken = self._need(found, replace(shape, kept=kept))
+                    return RunSize(
+                        batch, chunks, ahead, cache, seconds, taken, kept=kept
+                    )
+        raise AssertionError("the smallest shape fitted a moment ago")
+
+    def _fitting_batch(self, batch: int, scale: float) -> tuple[int, ForwardProfile]:
+        """Return the batch, halved until it fits, and the profile of its pass."""
+        tight = self._shape(1, scale, 0, LEAST)
         while True:
             try:
                 found = self.how.batch(batch)
@@ -115,9 +167,9 @@ class Sizer:
                 continue
             least = self._need(found, replace(tight, batch=batch))
             if least.within(self.budget):
-                break
+                return batch, found
             if batch == 1:
-                raise too_small(
+                raise budget_too_small_error(
                     "One window",
                     self.how.device.name,
                     least.on(self.how.device.id),
@@ -125,56 +177,52 @@ class Sizer:
                     [*self._hints(), "choose a smaller model"],
                 )
             batch = batch // 2
-        seconds = found.seconds / batch
-        for ahead, cache in ((AHEAD, CACHE[0]), (AHEAD, CACHE[1]), (0, CACHE[1])):
-            for chunks in range(block_chunks(seconds), 0, -1):
-                shape = replace(self._shape(chunks, scale, ahead, cache), batch=batch)
-                taken = self._need(found, shape)
-                if taken.within(self.budget):
-                    kept = min(waiting(chunks), self._room(taken))
-                    taken = self._need(found, replace(shape, kept=kept))
-                    return Sized(batch, chunks, ahead, cache, seconds, taken, kept=kept)
-        raise AssertionError("the smallest shape fitted a moment ago")
 
-    def _batch(self) -> int:
-        """As many windows as are worth it; on a CPU its threads share them evenly."""
+    def _default_batch(self) -> int:
+        """Return the batch beyond which a device gains no speed.
+
+        The threads of a CPU share its windows evenly.
+        """
         most = MAX_BATCH[self.how.device.id.partition(":")[0]]
         if self.how.device.id != "cpu":
             return most
         threads, window = self.how.threads, self.how.checkpoint.card.spec.window
-        return threads * max(1, min(A_THREAD // window**2, most // threads))
+        return threads * max(1, min(PIXELS_PER_THREAD // window**2, most // threads))
 
-    def _room(self, taken: Need) -> int:
-        """How many windows fit half of what the budget leaves in main memory."""
+    def _waiting_windows(self, taken: MemoryNeed) -> int:
+        """Return how many windows may wait in half of the main memory that is left."""
+        if self.limits.waiting_windows is not None:
+            return self.limits.waiting_windows
         if self.budget.device == "cpu":
             left = self.budget.device_bytes - taken.device - taken.host
         else:
             left = self.budget.host_bytes - taken.host
         card = self.how.checkpoint.card
-        return int(left / 2 / SLACK) // window_bytes(card.spec, len(card.legend))
+        each = window_bytes(card.spec, len(card.legend))
+        return int(left / 2 / ALLOCATOR_SLACK) // each
 
-    def frames(self, grid: FrameGrid, scale: float) -> Sized | None:
-        """How frames of that size run; None where the budget is too small."""
+    def frames(self, grid: FrameGrid, scale: float) -> RunSize | None:
+        """Return how frames of that grid are run. None if the budget is too small."""
         most = 1 if len(grid) > 1 else 0
         for rows in self._rows(grid):
             found = self.how.frame(grid.fed, rows)
-            for ahead, cache in ((most, CACHE[0]), (most, CACHE[1]), (0, CACHE[1])):
+            for ahead, cache in ((most, MOST), (most, LEAST), (0, LEAST)):
                 taken = self._need(found, self._frame_shape(grid, scale, ahead, cache))
                 if taken.within(self.budget):
-                    return Sized(1, 1, ahead, cache, found.seconds, taken, rows)
+                    return RunSize(1, 1, ahead, cache, found.seconds, taken, rows)
         return None
 
     def _rows(self, grid: FrameGrid) -> list[int | None]:
-        """All rows at once, or in bands from the widest to the thinnest."""
+        """Return how many rows may be processed at a time, None (all) first."""
         if not self.how.checkpoint.model.in_bands:
             return [None]
-        return [None, *(n for n in ROWS if n < grid.fed[0])]
+        return [None, *(n for n in BAND_ROWS if n < grid.fed[0])]
 
     def frame_too_large(self, grid: FrameGrid, scale: float) -> DeviceError:
-        """For the smallest frames there can be."""
+        """Return the error for a budget below the smallest possible frame."""
         found = self.how.frame(grid.fed, self._rows(grid)[-1])
-        least = self._need(found, self._frame_shape(grid, scale, 0, CACHE[1]))
-        return too_small(
+        least = self._need(found, self._frame_shape(grid, scale, 0, LEAST))
+        return budget_too_small_error(
             f"A frame of {grid.fed[0]} x {grid.fed[1]} pixels",
             self.how.device.name,
             least.on(self.how.device.id),
@@ -182,9 +230,9 @@ class Sizer:
             [*self._hints(), "choose a model that works on windows"],
         )
 
-    def _need(self, found: Measured, shape: Shape) -> Need:
+    def _need(self, found: ForwardProfile, shape: RunShape) -> MemoryNeed:
         card = self.how.checkpoint.card
-        return need(
+        return estimate_memory(
             prepared_bytes(self.how.checkpoint.model, self.how.precision),
             card.spec,
             len(card.legend),
@@ -193,15 +241,15 @@ class Sizer:
             self.how.device.id,
         )
 
-    def _shape(self, chunks: int, scale: float, ahead: int, cache: int) -> Shape:
+    def _shape(self, chunks: int, scale: float, ahead: int, cache: int) -> RunShape:
         side = chunks * CHUNK
-        return Shape(ahead, cache, block=side / scale, stored=side)
+        return RunShape(ahead, cache, block=side / scale, stored=side)
 
     def _frame_shape(
         self, grid: FrameGrid, scale: float, ahead: int, cache: int
-    ) -> Shape:
+    ) -> RunShape:
         stored = max(grid.fed) * scale
-        return Shape(ahead, cache, stored=stored, frame=grid.fed)
+        return RunShape(ahead, cache, stored=stored, frame=grid.fed)
 
     def _hints(self) -> list[str]:
         if self.how.precision != "fp32":

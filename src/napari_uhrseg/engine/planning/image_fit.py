@@ -1,40 +1,54 @@
-"""How an image is fed to a network that was made for other images."""
+"""Match an image's bands, pixel size and values to what a network was trained on."""
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import InputSpec
 from napari_uhrseg.units import format_length
 
-SAME_SCALE = 0.1  # pixel sizes within 10 % are taken as one
+SAME_SCALE = 0.1  # pixel sizes that differ by at most 10 % count as equal
+MAX_SCALE = 64.0
 
 
 def fit_bands(
     image: Image, channels: int, wanted: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
-    """The image's bands, in the order of the network's channels.
+    """Return the image's bands in the order of the network's channels.
 
-    Without a wish: red, green and blue for three channels where the image says which
-    those are, else the first ones; a single band goes into every channel.
+    By default, three channels get red, green and blue if the image declares them.
+    Otherwise the first ``channels`` bands are used. A single band fills every channel.
+
+    Parameters
+    ----------
+    image
+        The image to be segmented.
+    channels
+        Number of input channels of the network, at least 1.
+    wanted
+        Band indices that the user chose, counted from 0. None: choose by default.
+
+    Returns
+    -------
+    One band index per channel.
 
     Raises
     ------
     PlanError
-        There are too few, or the wish is not possible.
+        If the image has too few bands, or if ``wanted`` does not fit image and network.
     """
-    there = len(image.bands)
+    count = len(image.bands)
     if wanted is not None:
-        if len(wanted) != channels or not all(0 <= b < there for b in wanted):
+        if len(wanted) != channels or not all(0 <= b < count for b in wanted):
             raise PlanError(
                 f"Bands {wanted} do not fit: the network takes {channels} of the "
-                f"{there} that {image.name} has.",
+                f"{count} that {image.name} has.",
                 "Choose that many, counted from 0.",
             )
         return wanted
-    if there == 1:
+    if count == 1:
         return (0,) * channels
-    if there < channels:
+    if count < channels:
         raise PlanError(
-            f"The network takes {channels} bands and {image.name} has {there}.",
+            f"The network takes {channels} bands and {image.name} has {count}.",
             "Choose bands (one may be named more than once) or another network.",
         )
     if channels == len(image.rgb_bands):
@@ -43,25 +57,31 @@ def fit_bands(
 
 
 def fit_scale(image: Image, spec: InputSpec) -> tuple[float, str]:
-    """Level-0 pixels per run pixel, and what the person should know of it.
+    """Return the number of level-0 pixels per network pixel, and a note for the user.
 
-    Trained pixel size over the image's: 2 for a 40x slide and a network trained at
-    20x. Sizes within 10 % count as equal, unknown ones as fitting.
+    The scale is the trained pixel size over the image's pixel size. It is 2 for a 40x
+    slide and a network trained at 20x. Pixel sizes within 10 % count as equal. An
+    unknown pixel size counts as the trained one, and the note says so.
+
+    Returns
+    -------
+    scale : 1/64 to 64
+    note : empty if the scale is 1 and the pixel size is known
     """
     if spec.pixel_size is None:
         return 1.0, ""
     if image.meters_per_pixel is None:
         return 1.0, (
-            "The image does not say its pixel size; it is taken to be the "
-            f"{format_length(spec.pixel_size)} the checkpoint was trained at."
+            "The pixel size of the image is unknown. It is assumed to be the "
+            f"{format_length(spec.pixel_size)} that the checkpoint was trained at."
         )
     scale = spec.pixel_size / image.meters_per_pixel
     if abs(scale - 1) <= SAME_SCALE:
         return 1.0, ""
-    scale = min(64.0, max(1 / 64, scale))
+    scale = min(MAX_SCALE, max(1 / MAX_SCALE, scale))
     return scale, (
-        f"The checkpoint was trained at {format_length(spec.pixel_size)} a pixel, "
-        f"the image has {format_length(image.meters_per_pixel)}: it is read at "
+        f"The checkpoint was trained at {format_length(spec.pixel_size)}/px and the "
+        f"image has {format_length(image.meters_per_pixel)}/px. The image is read at "
         f"scale {scale:.3g}."
     )
 
@@ -69,5 +89,16 @@ def fit_scale(image: Image, spec: InputSpec) -> tuple[float, str]:
 def fit_values(
     image: Image, spec: InputSpec, wanted: tuple[float, float] | None = None
 ) -> tuple[float, float]:
-    """Image values that become 0 and 1; estimated from a few pixels if need be."""
+    """Return the image values that become 0 and 1.
+
+    Parameters
+    ----------
+    image
+        The image to be segmented.
+    spec
+        The input specification of the network.
+    wanted
+        The range that the user chose. None: the range of ``spec``, or an estimate from
+        a sample of the image's pixels.
+    """
     return wanted or spec.value_range or image.estimate_range()

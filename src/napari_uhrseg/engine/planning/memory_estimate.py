@@ -1,46 +1,57 @@
-"""How much memory a run needs, part by part, and whether that keeps the budget."""
+"""Estimate the memory of a run from its parts, and compare it with the budget."""
 
 from dataclasses import dataclass
 
 from napari_uhrseg.engine.network.activation_memory import Size
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.types import InputSpec
+from napari_uhrseg.types import OPEN_BLOCKS, SOFTMAX_ROWS, InputSpec
 from napari_uhrseg.units import MB, format_bytes
 
-CUDA_CONTEXT = 600 * MB  # what the driver shows before the first tensor
-PROGRAM = 96 * MB  # libraries loaded by the run, threads, the buffers of the store
-SLACK = 1.1  # what allocators hold beyond what was asked of them
-CACHE = 256 * MB, 32 * MB  # decoded chunks of the image: at most, and at least
-OPEN = 2  # blocks whose logits are held at once
-ROWS = 256  # rows of logits that become labels at a time
+CUDA_CONTEXT_BYTES = 600 * MB  # what the driver shows before the first tensor
+PROGRAM_BYTES = 96 * MB  # libraries that the run loads, threads, buffers of the store
+ALLOCATOR_SLACK = 1.1  # what allocators reserve over what was requested
+CHUNK_CACHE_BYTES = 256 * MB, 32 * MB  # decoded chunks of the image: most and least
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """Bytes on the device and in main memory; on the CPU the two are one."""
+class MemoryNeed:
+    """Bytes on the device and in main memory. On the CPU they are the same memory."""
 
     device: int
     host: int
 
     def within(self, budget: MemoryBudget) -> bool:
+        """Return whether the budget covers both amounts."""
         if budget.device == "cpu":
             return self.device + self.host <= budget.device_bytes
         return self.device <= budget.device_bytes and self.host <= budget.host_bytes
 
     def on(self, device: str) -> int:
-        """What the budget of that device must be."""
+        """Return the smallest budget in bytes for the device with that id."""
         return self.device + self.host if device == "cpu" else self.device
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How a run is cut up, in what memory depends on.
+class RunShape:
+    """How a run is divided, as far as memory depends on it.
 
-    ``batch``, ``block`` (a side in run pixels) and ``stored`` (in level-0 pixels) are
-    of windows; ``frame`` (height, width) and ``stored`` of frames. ``ahead`` is how
-    many batches or frames are read before they are needed, ``cache`` the bytes of
-    decoded chunks that are kept, ``kept`` how many windows wait for other blocks.
+    Attributes
+    ----------
+    ahead
+        Batches or frames that are read before they are needed.
+    cache
+        Bytes of decoded image chunks that are cached.
+    batch
+        Windows per forward pass.
+    block
+        Side of a block in run pixels. 0 for frames.
+    stored
+        Side of a block, or of a frame, in level-0 pixels.
+    frame
+        Height and width of a frame in run pixels. None for windows.
+    kept
+        Windows whose logits wait for their next block.
     """
 
     ahead: int
@@ -52,24 +63,30 @@ class Shape:
     kept: int = 0
 
 
-def need(
+def estimate_memory(
     weights: int,
     spec: InputSpec,
     classes: int,
     forward: int,
-    shape: Shape,
+    shape: RunShape,
     device: str,
-) -> Need:
-    """What a run takes.
+) -> MemoryNeed:
+    """Return an upper bound of the memory of a run.
 
     Parameters
     ----------
     weights
-        Bytes of the network as it runs.
+        Bytes of the network's weights as prepared for inference.
+    spec
+        Input specification of the network.
+    classes
+        Number of classes.
     forward
-        Bytes of one forward pass beyond weights and inputs, as measured.
+        Bytes of one forward pass beyond weights and inputs, as profiled.
+    shape
+        How the run is divided.
     device
-        Its id.
+        Id of the device, such as ``"cpu"`` or ``"cuda:0"``.
     """
     on_cpu = device == "cpu"
     pixels = sum(
@@ -79,38 +96,53 @@ def need(
         for view in spec.views.values()
     )
     inputs = shape.batch * pixels * spec.channels * 4
-    items = shape.ahead + 2 if shape.ahead else 1
+    batches = shape.ahead + 2 if shape.ahead else 1
     if shape.frame is None:
-        merged = OPEN * shape.block**2 * (classes + 1) * 4
-        if on_cpu:  # a batch's answer, and its parts, while the next one is run
+        merged = OPEN_BLOCKS * shape.block**2 * (classes + 1) * 4
+        if on_cpu:  # the logits of a batch, and their parts, while the next one runs
             merged += 2 * shape.batch * window_bytes(spec, classes)
-            items += 1
-        answer = shape.block * ROWS * (4 * classes + 4) * 4
+            batches += 1
+        side = shape.block
     else:
-        # the logits are of the forward pass; borders are kept as float16
-        merged = 0.0
-        answer = max(shape.frame) * ROWS * (4 * classes + 4) * 4
-    working = forward + merged + answer
-    # label and confidence, a byte each: of the block that is put together, of one that
-    # is being written, and as much again twice for copies: class ids, level-0 pixels,
-    # coarser levels, chunks that are encoded
-    host = PROGRAM + shape.cache + 12 * shape.stored**2
-    host += shape.kept * window_bytes(spec, classes) * SLACK
-    host += items * inputs + pixels * spec.channels * 2  # one as it is decoded
+        merged = 0.0  # the logits belong to the forward pass; borders are on disk
+        side = max(shape.frame)
+    softmax = side * SOFTMAX_ROWS * (4 * classes + 4) * 4
+    working = forward + merged + softmax
+    # label and confidence, a byte each: of the block being merged, of one being
+    # written, and as much again twice for copies: class ids, level-0 pixels, coarser
+    # levels, chunks being encoded
+    host = PROGRAM_BYTES + shape.cache + 12 * shape.stored**2
+    host += shape.kept * window_bytes(spec, classes) * ALLOCATOR_SLACK
+    host += batches * inputs + pixels * spec.channels * 2  # and one being decoded
     if on_cpu:
-        return Need(int(weights + working * SLACK), int(host))
-    return Need(int(CUDA_CONTEXT + weights + (working + inputs) * SLACK), int(host))
+        return MemoryNeed(int(weights + working * ALLOCATOR_SLACK), int(host))
+    on_device = CUDA_CONTEXT_BYTES + weights + (working + inputs) * ALLOCATOR_SLACK
+    return MemoryNeed(int(on_device), int(host))
 
 
 def window_bytes(spec: InputSpec, classes: int) -> int:
-    """Of the logits of a window, at most: networks in half precision take half."""
+    """Return the bytes of a window's float32 logits. Half precision takes half."""
     return classes * spec.window**2 * 4
 
 
-def too_small(
+def budget_too_small_error(
     what: str, name: str, least: int, budget: MemoryBudget, hints: list[str]
 ) -> DeviceError:
-    """Said before anything starts: the smallest budget that would do, and else."""
+    """Return the error that names the smallest sufficient budget.
+
+    Parameters
+    ----------
+    what
+        What needs the memory, such as ``"One window"``.
+    name
+        Name of the device.
+    least
+        The smallest sufficient budget in bytes.
+    budget
+        The budget that is too small.
+    hints
+        Other ways out, in words.
+    """
     asked = -(-least // (64 * MB)) * 64 * MB
     return DeviceError(
         f"{what} needs about {format_bytes(asked)} on {name}; the budget is "

@@ -1,4 +1,4 @@
-"""What a run will do and what it will take, before it is done."""
+"""Plan a run: its windows or frames, its blocks, and its cost."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from napari_uhrseg.engine.network.device import (
     choose_precision,
     find_device,
 )
-from napari_uhrseg.engine.planning.batch_size import Sized, Sizer
+from napari_uhrseg.engine.planning.batch_size import RunSize, RunSizer
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.window_grid import Grid
@@ -23,14 +23,12 @@ from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
 from napari_uhrseg.units import counted, format_bytes, format_seconds
 
-PATIENCE = 1.0  # seconds of network time a block may take
-MAX_BLOCK = 8  # chunks a side
 MAX_SEAM = 512  # pixels; frames are a thousand and more
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run takes: seconds as expected, bytes at most."""
+    """Cost of a run: seconds as expected, bytes as upper bounds."""
 
     seconds: float
     device_bytes: int
@@ -40,17 +38,34 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run as it will be: pure values, nothing computed yet.
+    """A run before it starts, as plain values.
 
-    ``run`` has no id and no class map before a store gives them. ``grid`` lies in
-    run pixels, ``block_chunks`` is the side of a block in chunks of the store (1 for
-    frames, whose cells are the blocks). ``sized`` is how the work was cut up to keep
-    the budget.
-
-    ``windows`` (frames, where there are frames) are expected to be run: those across
-    the borders of blocks once, as far as they can be kept for the next block, in a
-    run whose blocks come row by row or around one place. ``at_most`` would be run if
-    none were kept. ``computed_twice`` is the share of ``windows`` beyond one each.
+    Attributes
+    ----------
+    shape
+        Height and width of the image in level-0 pixels.
+    run
+        The run's record. The store gives it an id and a class map later.
+    grid
+        Windows or frames, in run pixels.
+    block_chunks
+        Side of a block in chunks of the store. 1 for frames, whose cells are blocks.
+    device, budget
+        Where the run happens, and the memory it may use there.
+    sized
+        How the run is divided to keep the budget.
+    estimate
+        Cost of the run.
+    windows
+        Windows or frames that are expected to run. A window across the border of
+        blocks counts once if its logits can wait for the next block. This holds for
+        blocks that come row by row or around one point.
+    at_most
+        Windows that run if no logits can wait.
+    computed_twice
+        Share of ``windows`` that repeat another one.
+    warnings
+        Notes for the user.
     """
 
     shape: tuple[int, int]
@@ -59,7 +74,7 @@ class Plan:
     block_chunks: int
     device: Device
     budget: MemoryBudget
-    sized: Sized
+    sized: RunSize
     estimate: Estimate
     windows: int
     at_most: int
@@ -67,12 +82,12 @@ class Plan:
     warnings: tuple[str, ...]
 
     def blocks(self, pending: np.ndarray) -> list[Roi]:
-        """Rectangles of level-0 pixels that hold all pending chunks.
+        """Return rectangles of level-0 pixels that cover all pending chunks.
 
         Parameters
         ----------
         pending
-            (chunk rows, chunk columns) bool: chunks still to be done.
+            (chunk rows, chunk columns) bool: chunks that are not done.
         """
         found = []
         step = self.block_chunks
@@ -84,11 +99,11 @@ class Plan:
         return found
 
     def run_region(self, roi: Roi) -> Roi:
-        """The run pixels that the labels of a level-0 rectangle are taken from."""
+        """Return the run pixels that a level-0 rectangle gets its labels from."""
         return _run_region(roi, self.run.scale, self.grid.shape)
 
     def summary(self) -> str:
-        """One line for the person: windows, time, memory, batch and device."""
+        """Return one line for the user: windows, time, memory, batch and device."""
         e = self.estimate
         what = counted(self.windows, "window")
         if isinstance(self.grid, FrameGrid):
@@ -115,16 +130,29 @@ def make_plan(
 ) -> Plan:
     """Plan a run of the checkpoint over the image.
 
-    The speed is measured on a batch of zeros the first time a checkpoint meets a
-    device, which takes a second or so; memory is traced without running. Where the
-    blocks are ``shared`` among processes, none keeps windows for the next one.
+    The first time a checkpoint runs on a device, its speed is measured on a batch of
+    zeros, which takes about a second. Its memory is traced without running it.
+
+    Parameters
+    ----------
+    image
+        The image to be segmented.
+    checkpoint
+        The network and its card.
+    settings
+        What the user chose. None: the defaults.
+    budget
+        Memory that the run may use. None: the default of the device.
+    shared
+        Whether several processes share the blocks. Then no window waits for the next
+        block.
 
     Raises
     ------
     PlanError
-        The bands, the region, the scale or the overlap cannot be.
+        If the bands, the region, the scale or the overlap are invalid.
     DeviceError
-        The device is missing, or the budget too small for a single window.
+        If the device is missing, or if a single window exceeds the budget.
     """
     settings = settings or SegmentSettings()
     spec = checkpoint.card.spec
@@ -132,28 +160,14 @@ def make_plan(
     budget = replace(budget or MemoryBudget.default(device.id), device=device.id)
     scale, warning = _scale(image, spec, settings)
     overlap = _overlap(spec, settings)
-    shape = max(1, round(image.shape[0] / scale)), max(1, round(image.shape[1] / scale))
-    region = settings.region
-    if region and not region.bounds.intersect(Roi(0, 0, *image.shape)).area:
-        raise PlanError(
-            "The chosen region lies outside the image.",
-            f"The image has {image.shape[0]} rows and {image.shape[1]} columns.",
-        )
-    area = labelled_area(image.shape, region)
+    _check_region(image, settings.region)
     precision = choose_precision(settings.precision, device)
-    sizer = Sizer.make(checkpoint, device, budget, precision, settings.threads)
-    grid: Grid | FrameGrid
-    if spec.frame is None:
-        windows = Grid.make(shape, spec.window, overlap, spec.placement)
-        grid, side = windows, spec.window
-        sized = sizer.windows(
-            settings.batch_size,
-            lambda seconds: _block_chunks(spec, scale, overlap, seconds),
-            lambda chunks: 0 if shared else _repeats(area, windows, scale, chunks)[1],
-            scale,
-        )
-    else:
-        grid, side, sized = _frames(sizer, image.shape, scale, overlap, settings.frame)
+    sizer = RunSizer.make(checkpoint, device, budget, precision, settings)
+    grid, side, sized = (
+        _windows(sizer, image.shape, scale, overlap, settings, shared)
+        if spec.frame is None
+        else _frames(sizer, image.shape, scale, overlap, settings.frame)
+    )
     run = Run(
         id=0,
         image_path="" if image.path is None else str(image.path),
@@ -169,7 +183,7 @@ def make_plan(
         overlap=overlap,
         placement=spec.placement if spec.frame is None else "frame",
         merge=spec.merge,
-        region=region,
+        region=settings.region,
         skip_glass=settings.skip_glass and image.is_slide,
         batch_size=sized.batch,
         precision=precision,
@@ -195,7 +209,7 @@ def make_plan(
 
 
 def with_estimate(plan: Plan) -> Plan:
-    """The plan with its windows counted and its needs estimated."""
+    """Return the plan with its windows counted and its cost estimated."""
     area = labelled_area(plan.shape, plan.run.region)
     region = plan.run_region(area)
     if isinstance(plan.grid, FrameGrid):
@@ -224,7 +238,7 @@ def with_estimate(plan: Plan) -> Plan:
 
 
 def labelled_area(shape: tuple[int, int], chosen: Roi | Polygon | None) -> Roi:
-    """The level-0 rectangle, on chunk borders, that a run of a region works in."""
+    """Return the level-0 rectangle on chunk borders that a run of a region labels."""
     whole = Roi(0, 0, *shape)
     if chosen is None:
         return whole
@@ -239,11 +253,11 @@ def _run_region(roi: Roi, scale: float, shape: tuple[int, int]) -> Roi:
 
 
 def _repeats(area: Roi, grid: Grid, scale: float, chunks: int) -> tuple[int, int]:
-    """How often blocks of an area need a window that another one has run.
+    """Return how many windows repeat, and how many wait at a time.
 
-    And how many windows wait for their next block at a time: blocks that are done lie
-    together, so what waits lies around them, and around all of the area at most,
-    which has as many windows as four borders from end to end.
+    A window repeats if a block needs it after another block has run it. Finished
+    blocks lie together, so the windows that wait lie around them. At most they lie
+    around the whole area, which has as many windows as four borders from end to end.
     """
     side = chunks * CHUNK
 
@@ -282,7 +296,7 @@ def _scale(
 
 
 def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
-    """Pixels that windows share, or the width of the seams between frames."""
+    """Return the pixels that windows share, or the width of the seams of frames."""
     if spec.frame is None:
         own, most, what = spec.window_overlap, spec.window - 1, "windows"
     else:
@@ -297,20 +311,53 @@ def _overlap(spec: InputSpec, settings: SegmentSettings) -> int:
     return overlap
 
 
+def _check_region(image: Image, region: Roi | Polygon | None) -> None:
+    if region and not region.bounds.intersect(Roi(0, 0, *image.shape)).area:
+        raise PlanError(
+            "The chosen region lies outside the image.",
+            f"The image has {image.shape[0]} rows and {image.shape[1]} columns.",
+        )
+
+
+def _windows(
+    sizer: RunSizer,
+    pixels: tuple[int, int],
+    scale: float,
+    overlap: int,
+    settings: SegmentSettings,
+    shared: bool,
+) -> tuple[Grid, int, RunSize]:
+    """Return the windows over an image, their side, and how they run."""
+    spec, limits = sizer.how.checkpoint.card.spec, settings.limits
+    area = labelled_area(pixels, settings.region)
+    grid = Grid.make(_run_shape(pixels, scale), spec.window, overlap, spec.placement)
+
+    def block_chunks(seconds: float) -> int:
+        per_chunk = (CHUNK / scale / (spec.window - overlap)) ** 2 * seconds
+        fitting = int((limits.block_seconds / max(per_chunk, 1e-9)) ** 0.5)
+        return max(1, min(fitting, limits.block_chunks))
+
+    def waiting(chunks: int) -> int:
+        return 0 if shared else _repeats(area, grid, scale, chunks)[1]
+
+    sized = sizer.windows(settings.batch_size, block_chunks, waiting, scale)
+    return grid, spec.window, sized
+
+
 def _frames(
-    sizer: Sizer,
+    sizer: RunSizer,
     pixels: tuple[int, int],
     scale: float,
     overlap: int,
     first: int | None,
-) -> tuple[FrameGrid, int, Sized]:
-    """The largest frames that card and budget allow, their side, and how they run.
+) -> tuple[FrameGrid, int, RunSize]:
+    """Return the largest frames within card and budget, their side, and how they run.
 
-    ``first`` is a side that is taken where it fits.
+    ``first`` is a side that is used if it fits.
     """
     spec = sizer.how.checkpoint.card.spec
     assert spec.frame is not None
-    shape = max(1, round(pixels[0] / scale)), max(1, round(pixels[1] / scale))
+    shape = _run_shape(pixels, scale)
     sides = frame_sides(spec.frame, shape, overlap, scale)
     for largest in sides if first is None else (first, *sides):
         grid = FrameGrid.make(pixels, shape, scale, largest, overlap, spec)
@@ -320,7 +367,5 @@ def _frames(
     raise sizer.frame_too_large(grid, scale)
 
 
-def _block_chunks(spec: InputSpec, scale: float, overlap: int, seconds: float) -> int:
-    """Side of a block in chunks: what patience allows."""
-    per_chunk = (CHUNK / scale / (spec.window - overlap)) ** 2 * seconds
-    return max(1, min(int((PATIENCE / max(per_chunk, 1e-9)) ** 0.5), MAX_BLOCK))
+def _run_shape(pixels: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(pixels[0] / scale)), max(1, round(pixels[1] / scale))

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from napari_uhrseg.engine.tiling.frame_logits import Maps
 from napari_uhrseg.engine.tiling.window_grid import Grid
-from napari_uhrseg.types import Labels, Roi
+from napari_uhrseg.types import SOFTMAX_ROWS, Labels, Roi
 
 LOG2E = math.log2(math.e)
-ROWS = 256  # rows finished at a time: bounds the memory of softmax
 CACHED = 2**16  # pixels, where the CPU's cache is to hold all of them
 
 
@@ -133,7 +132,7 @@ def finished(logits: Maps, weights: Tensor | None = None) -> tuple[Labels, Label
     labels = np.empty(shape, np.uint8)
     confidence = np.full(shape, 255, np.uint8)
     on_cpu = logits[:, :1].device.type == "cpu"
-    step = max(1, CACHED // max(1, shape[1])) if on_cpu else ROWS
+    step = max(1, CACHED // max(1, shape[1])) if on_cpu else SOFTMAX_ROWS
     for row in range(0, shape[0], step):
         rows = slice(row, row + step)
         part = planes(logits[:, rows])

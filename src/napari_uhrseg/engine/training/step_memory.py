@@ -17,7 +17,11 @@ from napari_uhrseg.engine.network.activation_memory import (
     without_numbers,
 )
 from napari_uhrseg.engine.network.device import MemoryBudget, devices
-from napari_uhrseg.engine.planning.memory_estimate import CACHE, CUDA_CONTEXT, PROGRAM
+from napari_uhrseg.engine.planning.memory_estimate import (
+    CHUNK_CACHE_BYTES,
+    CUDA_CONTEXT_BYTES,
+    PROGRAM_BYTES,
+)
 from napari_uhrseg.engine.prefetch import DEPTH
 from napari_uhrseg.engine.training.gradient_checkpointing import recomputed
 from napari_uhrseg.errors import DeviceError
@@ -66,7 +70,7 @@ class Fit:
     at_once: int
     recomputes: bool = False
     offloads: bool = False
-    cache: int = CACHE[0]
+    cache: int = CHUNK_CACHE_BYTES[0]
 
     def summary(self, batch: int) -> str:
         """Of steps of so many samples."""
@@ -133,7 +137,7 @@ def fitting(
     """
     wanted, cuda = recipe.batch_size, budget.device.startswith("cuda")
     held = standing(model, wanted, budget.device, taught=teacher is not None)
-    caches = CACHE if budget.device == "cpu" else (0,)
+    caches = CHUNK_CACHE_BYTES if budget.device == "cpu" else (0,)
     answer = 0
     if teacher is not None:
         answer = bytes_per_window(teacher, _frame(teacher))
@@ -148,7 +152,7 @@ def fitting(
             room = int((budget.device_bytes - held - cache) / each)
             if way.offloads:
                 room = min(room, budget.host_bytes // max(1, cost.host))
-            found = replace(way, cache=cache or CACHE[0])
+            found = replace(way, cache=cache or CHUNK_CACHE_BYTES[0])
             if room >= wanted:
                 return wanted, found
         tried.append((room, found, each))
@@ -180,8 +184,8 @@ def standing(model: Segmenter, batch: int, device: str, *, taught: bool) -> int:
     held = (COPIES + TEACHING * taught) * weights
     fed = batch * _fed(model)
     if device == "cpu":
-        return held + PROGRAM + (DEPTH + 2) * fed
-    return held + fed + (CUDA_CONTEXT if device.startswith("cuda") else 0)
+        return held + PROGRAM_BYTES + (DEPTH + 2) * fed
+    return held + fed + (CUDA_CONTEXT_BYTES if device.startswith("cuda") else 0)
 
 
 def _fed(model: Segmenter) -> int:
