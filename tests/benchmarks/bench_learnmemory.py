@@ -75,7 +75,7 @@ def main(task: str) -> None:
     """Print how it was trained, the memory in MB and the seconds a step, as JSON."""
     import numpy as np
 
-    from napari_uhrseg.engine.data.scenes import Scene, Scenes
+    from napari_uhrseg.engine.data.scenes import Scene, SceneDataset
     from napari_uhrseg.engine.events import MemoryPlanned, Progress
     from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.training.train import TrainSettings, train
@@ -88,7 +88,7 @@ def main(task: str) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (side, side, 3), np.uint8)
     image = image_from_array(pixels, name="noise", rgb=True)
-    source = Scenes(legend, (Scene("noise", image, Classes()),))
+    source = SceneDataset(legend, (Scene("noise", image, Classes()),))
     settings = TrainSettings(
         method, arguments, steps=steps, batch_size=batch, device="cpu", precision="fp32"
     )

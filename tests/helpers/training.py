@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_uhrseg.engine.data.scenes import Scene, Scenes
+from napari_uhrseg.engine.data.scenes import Scene, SceneDataset
 from napari_uhrseg.engine.training.train import TrainSettings
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.types import LabelClass, Legend, Roi
@@ -67,8 +67,8 @@ def make_scene(seed: int) -> Scene:
     return Scene(f"s{seed}", image, ArrayTarget(labels))
 
 
-def make_source(held_out: int = 1) -> Scenes:
-    return Scenes(
+def make_source(held_out: int = 1) -> SceneDataset:
+    return SceneDataset(
         LEGEND,
         (make_scene(0), make_scene(1)),
         tuple(map(make_scene, range(9, 9 + held_out))),

@@ -46,7 +46,7 @@ def evaluate(
     Mask values mean what the checkpoint's card says they meant in training.
     """
     with err.status("Loading torch and the checkpoint"):
-        from napari_uhrseg.engine.data.folder_dataset import FolderSource
+        from napari_uhrseg.engine.data.folder_dataset import FolderDataset
         from napari_uhrseg.engine.evaluation.evaluate import evaluate as score
         from napari_uhrseg.models.checkpoint import load_checkpoint
 
@@ -54,7 +54,7 @@ def evaluate(
         budget = make_budget(device, memory_budget)
     settings = SegmentSettings(device=device, precision=precision, overlap=overlap)
     with err.status("Looking at the masks"):
-        scenes = FolderSource(
+        scenes = FolderDataset(
             images, masks, loaded.card.legend, ignore or None, held_out=0, cache=0
         ).training
     total: Scores | None = None

@@ -123,16 +123,16 @@ def train(
     Ctrl-C stops it; the same command goes on from there.
     """
     with err.status("Loading torch and looking at the masks"):
-        from napari_uhrseg.engine.data.folder_dataset import FolderSource, read_classes
-        from napari_uhrseg.engine.data.scenes import CACHE
-        from napari_uhrseg.engine.training.train import CardText, TrainSettings
+        from napari_uhrseg.engine.data.folder_dataset import FolderDataset, read_classes
+        from napari_uhrseg.engine.data.scenes import SCENE_CACHE
+        from napari_uhrseg.engine.training.train import CardMetadata, TrainSettings
         from napari_uhrseg.engine.training.train import train as engine
 
         budget = make_budget(device, memory_budget) if memory_budget else None
-        cache = CACHE
+        cache = SCENE_CACHE
         if budget is not None and budget.device == "cpu":
-            cache = min(CACHE, budget.device_bytes // 4)
-        labelled = FolderSource(
+            cache = min(SCENE_CACHE, budget.device_bytes // 4)
+        labelled = FolderDataset(
             images,
             masks,
             None if classes is None else read_classes(classes),
@@ -140,7 +140,7 @@ def train(
             held_out=parse_validate(validate),
             seed=seed,
             cache=cache,
-        ).balanced(balance)
+        ).with_class_balance(balance)
     learned = ", ".join(scene.name for scene in labelled.training)
     settings = TrainSettings(
         model=model,
@@ -156,7 +156,7 @@ def train(
         precision=precision,
         pretrained=pretrained,
         pixel_size=labelled.training[0].image.meters_per_pixel,
-        card=CardText(
+        card=CardMetadata(
             name=name,
             source=source,
             licence=licence,

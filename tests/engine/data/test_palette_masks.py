@@ -1,7 +1,7 @@
 import numpy as np
 import rasterio
 
-from napari_uhrseg.engine.data.folder_dataset import FolderSource
+from napari_uhrseg.engine.data.folder_dataset import FolderDataset
 from napari_uhrseg.types import Roi
 
 
@@ -18,7 +18,7 @@ def test_a_mask_with_a_colour_table_means_its_indices_and_lends_its_colours(tmp_
             if count == 1:
                 table = {0: (0, 0, 0), 1: (10, 200, 30), 2: (10, 200, 31)}
                 file.write_colormap(1, table)
-    source = FolderSource(
+    source = FolderDataset(
         tmp_path / "images", tmp_path / "masks", held_out=0, ignore=[255]
     )
     assert [c.source_value for c in source.legend] == [0, 1, 2]

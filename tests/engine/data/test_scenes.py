@@ -8,10 +8,15 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from napari_uhrseg.engine.data.augmentation import Jitter, turned, turned_boxes
+from napari_uhrseg.engine.data.augmentation import ColorJitter, rotate, rotate_boxes
 from napari_uhrseg.engine.data.batches import batches
-from napari_uhrseg.engine.data.folder_dataset import FolderSource, read_classes
-from napari_uhrseg.engine.data.scenes import InMemory, Scene, Scenes, kept_in_memory
+from napari_uhrseg.engine.data.folder_dataset import FolderDataset, read_classes
+from napari_uhrseg.engine.data.scenes import (
+    DecodedImage,
+    Scene,
+    SceneDataset,
+    decode_images,
+)
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.models.dataset_legends import LEGENDS
@@ -48,7 +53,7 @@ def scene(seed: int = 0, size: tuple[int, int] = (90, 120)) -> Scene:
 
 
 def test_a_sample_is_a_function_of_seed_and_step():
-    source = Scenes(LEGEND, (scene(0), scene(1, (64, 300)))).fitted(SPEC)
+    source = SceneDataset(LEGEND, (scene(0), scene(1, (64, 300)))).fitted(SPEC)
     whole = list(batches(source, SPEC, 3, 7, range(4)))
     later = list(batches(source, SPEC, 3, 7, range(2, 4)))
     for a, b in zip(whole[2:], later, strict=True):
@@ -61,8 +66,8 @@ def test_a_sample_is_a_function_of_seed_and_step():
 
 
 def test_views_and_target_are_turned_together(monkeypatch):
-    monkeypatch.setattr(Jitter, "__call__", lambda self, view, spec: None)
-    source = Scenes(LEGEND, (scene(),)).fitted(SPEC)
+    monkeypatch.setattr(ColorJitter, "__call__", lambda self, view, spec: None)
+    source = SceneDataset(LEGEND, (scene(),)).fitted(SPEC)
     for batch in batches(source, SPEC, 4, 0, range(8)):
         classes = (batch.views["local"][:, 0] * 255 / 60).round().long()
         assert torch.equal(classes, batch.target)
@@ -73,13 +78,13 @@ def test_views_and_target_are_turned_together(monkeypatch):
 
 
 def test_surroundings_lie_off_centre_and_bring_their_labels(monkeypatch):
-    monkeypatch.setattr(Jitter, "__call__", lambda self, view, spec: None)
+    monkeypatch.setattr(ColorJitter, "__call__", lambda self, view, spec: None)
     spec = replace(
         SPEC,
         views={"local": View(32), "surrounding": View(64, off_centre=True)},
         padding="zero",
     )
-    source = Scenes(LEGEND, (scene(),)).fitted(spec)
+    source = SceneDataset(LEGEND, (scene(),)).fitted(spec)
     corners = set()
     for batch in batches(source, spec, 4, 0, range(8)):
         for sample in range(4):
@@ -103,9 +108,9 @@ def test_boxes_turn_with_their_view():
     view[2:5, 11:18] = 1
     for turns in range(4):
         for flip in (False, True):
-            box = turned_boxes(torch.tensor([[2, 11, 5, 18]]), 20, turns, flip)[0]
+            box = rotate_boxes(torch.tensor([[2, 11, 5, 18]]), 20, turns, flip)[0]
             y0, x0, y1, x1 = box.tolist()
-            after = turned(view, turns, flip)
+            after = rotate(view, turns, flip)
             assert after[y0:y1, x0:x1].all()
             assert after.sum() == (y1 - y0) * (x1 - x0)
 
@@ -116,7 +121,7 @@ def test_jitter_works_on_values_and_keeps_nothing_nothing():
     values = np.random.default_rng(0).random((3, 8, 8))
     view = ((values - mean) / std).astype(np.float32)
     view[:, 2] = 0
-    jitter = Jitter(brightness=1.1, contrast=0.9, saturation=1.2)
+    jitter = ColorJitter(brightness=1.1, contrast=0.9, saturation=1.2)
     values[:, 2:3] = mean
     lit = values * 1.1
     lit = (lit - lit.mean()) * 0.9 + lit.mean()
@@ -130,13 +135,13 @@ def test_jitter_works_on_values_and_keeps_nothing_nothing():
 def test_windows_without_labels_are_drawn_anew():
     some = scene(0, (64, 640))
     some.target.array[:, 40:] = 255  # type: ignore[attr-defined]
-    source = Scenes(LEGEND, (some,)).fitted(SPEC)
-    drawn = [source.draw(np.random.default_rng(i), 32).window for i in range(40)]
-    assert sum(w.x < 40 for w in drawn) > 15  # one in fourteen by chance alone
+    source = SceneDataset(LEGEND, (some,)).fitted(SPEC)
+    samples = [source.sample(np.random.default_rng(i), 32).window for i in range(40)]
+    assert sum(w.x < 40 for w in samples) > 15  # one in fourteen by chance alone
 
 
 def test_scenes_smaller_than_a_window_are_padded_and_ignored():
-    source = Scenes(LEGEND, (scene(0, (20, 25)),)).fitted(SPEC)
+    source = SceneDataset(LEGEND, (scene(0, (20, 25)),)).fitted(SPEC)
     batch = next(batches(source, SPEC, 2, 0, range(1)))
     known = (batch.target != 255).sum(dim=(1, 2))
     assert known.tolist() == [500, 500]
@@ -163,8 +168,8 @@ def test_a_scaled_scene_is_sampled_where_the_view_looks():
 
 def test_images_in_memory_read_the_same():
     image = scene().image
-    kept = kept_in_memory([image, image], limit=60_000)
-    assert isinstance(kept[0], InMemory)
+    kept = decode_images([image, image], limit=60_000)
+    assert isinstance(kept[0], DecodedImage)
     assert kept[1] is image
     for roi, size, bands in [
         (Roi(3, 4, 20, 30), None, None),
@@ -204,21 +209,21 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 def test_folders_are_paired_and_split_by_scene(folders):
     images, masks = folders
     Picture.new("RGB", (9, 9)).save(images / "without_mask.png")
-    source = FolderSource(images, masks)
+    source = FolderDataset(images, masks)
     assert [c.source_value for c in source.legend] == [2, 5, 9]
     assert len(source.training) == 4
     assert len(source.held_out) == 1
     names = {s.name for s in (*source.training, *source.held_out)}
     assert names == {f"s{i}" for i in range(5)}
-    chosen = FolderSource(images, masks, held_out=["s1", "s3"])
+    chosen = FolderDataset(images, masks, held_out=["s1", "s3"])
     assert [s.name for s in chosen.held_out] == ["s1", "s3"]
-    assert not FolderSource(images, masks, held_out=0).held_out
+    assert not FolderDataset(images, masks, held_out=0).held_out
 
 
 @pytest.mark.parametrize("cache", [1 << 30, 0])
 def test_values_become_indices(folders, cache):
     images, masks = folders
-    source = FolderSource(images, masks, held_out=["s0"], cache=cache)
+    source = FolderDataset(images, masks, held_out=["s0"], cache=cache)
     values = np.asarray(Picture.open(masks / "s0.png"))
     found = source.held_out[0].target.read(Roi(-2, -3, 50, 60))
     expected = np.full((50, 60), 255)
@@ -228,7 +233,7 @@ def test_values_become_indices(folders, cache):
 
 
 def test_other_values_can_be_ignored_and_named(folders):
-    source = FolderSource(*folders, ignore=(5, 255), names=["grass", "water"])
+    source = FolderDataset(*folders, ignore=(5, 255), names=["grass", "water"])
     assert [(c.name, c.source_value) for c in source.legend] == [
         ("grass", 2),
         ("water", 9),
@@ -241,7 +246,7 @@ def test_255_is_a_class_where_the_legend_says_so(tmp_path):
     Picture.fromarray(values).save(tmp_path / "mask.png")
     Picture.new("RGB", (30, 30)).save(tmp_path / "image.png")
     pair = tmp_path / "image.png", tmp_path / "mask.png"
-    source = FolderSource(*pair, LEGENDS["inria"], held_out=0)
+    source = FolderDataset(*pair, LEGENDS["inria"], held_out=0)
     found = source.training[0].target.read(Roi(0, 0, 30, 1))
     assert found.ravel().tolist() == [0] * 10 + [1] * 20
 
@@ -253,7 +258,7 @@ def test_colours_are_values(tmp_path):
     Picture.fromarray(data).save(tmp_path / "mask.png")
     Picture.fromarray(data).save(tmp_path / "image.png")
     pair = tmp_path / "image.png", tmp_path / "mask.png"
-    source = FolderSource(*pair, ignore=(0,))
+    source = FolderDataset(*pair, ignore=(0,))
     assert [c.color for c in source.legend] == ["#00ffff", "#ff8000"]
     found = source.training[0].target.read(Roi(0, 0, 30, 1))
     assert found.ravel().tolist() == [1] * 10 + [255] * 10 + [0] * 10
@@ -292,11 +297,11 @@ def test_folders_that_cannot_be(folders, tmp_path):
     ]
     for arguments, message in cases:
         with pytest.raises(TrainingError, match=message) as error:
-            FolderSource(**{"images": images, "masks": masks, **arguments})
+            FolderDataset(**{"images": images, "masks": masks, **arguments})
         assert error.value.hint
     Picture.new("L", (9, 9)).save(masks / "s0.png")
     with pytest.raises(TrainingError, match="40 x 50 pixels and its mask 9 x 9"):
-        FolderSource(images, masks)
+        FolderDataset(images, masks)
     with pytest.raises(TrainingError, match="cannot be read"):
         read_classes(tmp_path / "none.txt")
     (tmp_path / "twice.txt").write_text("a\na\n")
@@ -309,14 +314,14 @@ def test_balanced_windows_show_rare_classes_as_often_as_common_ones():
     labels[200:216, 300:316] = 1
     image = image_from_array(np.zeros((400, 400, 3), np.uint8), name="r", rgb=True)
     rare = Scene("rare", image, ArrayTarget(labels))
-    plain = Scenes(LEGEND, (rare,))
-    balanced = plain.balanced(1.0).fitted(SPEC)
+    plain = SceneDataset(LEGEND, (rare,))
+    balanced = plain.with_class_balance(1.0).fitted(SPEC)
 
     def share(source):
-        drawn = [source.draw(np.random.default_rng(i), 32) for i in range(60)]
-        return np.mean([(d.scene.labels(d.window) == 1).any() for d in drawn])
+        samples = [source.sample(np.random.default_rng(i), 32) for i in range(60)]
+        return np.mean([(d.scene.labels(d.window) == 1).any() for d in samples])
 
     assert share(plain) < 0.1
     assert 0.35 < share(balanced) < 0.65
     with pytest.raises(TrainingError, match="share of 2"):
-        plain.balanced(2)
+        plain.with_class_balance(2)

@@ -69,8 +69,8 @@ def test_what_is_held_out_is_never_taught(plain, drawn):
         assert (tested[is_tested] == corrections[is_tested] - 1).all()
         assert source.honest == is_tested.any()
         for i in range(20):
-            assert whole.contains(source.draw(RNG(i), 64).window)
-            scene, window = source.draw_corrected(RNG(i), 64)
+            assert whole.contains(source.sample(RNG(i), 64).window)
+            scene, window = source.sample_corrected(RNG(i), 64)
             assert whole.contains(window)
             assert (scene.labels(window) < SECRET).any()
         # connected corrections are never torn apart
@@ -89,7 +89,7 @@ def test_apart_means_that_no_pixel_is_seen_by_both(plain):
         assert source.places.apart
         seen = np.zeros(truth.shape, bool)
         for i in range(300):
-            _, window = source.draw_corrected(RNG(i), spec.window)
+            _, window = source.sample_corrected(RNG(i), spec.window)
             seen[covered(window, spec.views["local"]).slices] = True
         for point in source.tested.at:
             y, x = np.maximum(0, point - spec.window + 1)
@@ -103,7 +103,7 @@ def test_classes_are_as_likely_as_each_other(plain):
         correct(store, Roi(0, 0, 200, 200), 1)  # 40,000 pixels
         correct(store, Roi(400, 400, 4, 4), 2)  # 16 pixels
         source = gather(image, plain, store)
-        both = [source.draw_corrected(RNG(i), 64) for i in range(60)]
+        both = [source.sample_corrected(RNG(i), 64) for i in range(60)]
         rare = sum((s.labels(w) == 1).any() for s, w in both)
         assert 15 < rare < 45
 
@@ -117,7 +117,7 @@ def test_a_third_of_the_windows_lie_anywhere_that_has_labels(plain):
         ids = np.ones((labelled.height, labelled.width), np.uint8)
         for _ in range(2):  # before there are labels, and after
             source = gather(image, plain, store)
-            drawn = [source.draw(RNG(i), 64).window for i in range(300)]
+            drawn = [source.sample(RNG(i), 64).window for i in range(300)]
             elsewhere = [w for w in drawn if not w.intersect(stroke).area]
             assert 60 < len(elsewhere) < 140
             there = [labelled.grow(64).contains(w) for w in elsewhere]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
-from napari_uhrseg.engine.data.folder_dataset import FolderSource
+from napari_uhrseg.engine.data.folder_dataset import FolderDataset
 from napari_uhrseg.engine.events import MemoryPlanned
 from napari_uhrseg.engine.finetuning.distillation import Keeping
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
@@ -20,15 +20,15 @@ from napari_uhrseg.engine.network.activation_memory import bytes_per_window
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.memory_estimate import CHUNK_CACHE_BYTES
 from napari_uhrseg.engine.training import step_memory
-from napari_uhrseg.engine.training.gradient_checkpointing import recomputed
+from napari_uhrseg.engine.training.gradient_checkpointing import checkpoint_blocks
 from napari_uhrseg.engine.training.step_memory import (
-    KERNELS,
-    WHOLE,
-    Fit,
-    Sample,
-    bytes_per_sample,
-    fitting,
-    standing,
+    FULL_BATCH,
+    KERNEL_OVERHEAD,
+    SampleMemory,
+    StepMemoryPlan,
+    fixed_training_memory,
+    plan_step_memory,
+    sample_memory,
 )
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
@@ -61,22 +61,26 @@ def made_up(model: Segmenter, samples: int) -> Batch:
     return Batch(views, boxes, target)
 
 
-def learnt(model: Segmenter, batch: Batch, fit: Fit) -> dict[str, torch.Tensor]:
+def learnt(
+    model: Segmenter, batch: Batch, fit: StepMemoryPlan
+) -> dict[str, torch.Tensor]:
     """Gradients and statistics of normalisation after a step's passes."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        with fit.keeping(model):
+        with fit.applied_to(model):
             model.loss(model(batch), batch)["loss"].backward()
     found = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
     return found | dict(model.named_buffers())
 
 
-@pytest.mark.parametrize("fit", [Fit(2, True), Fit(2, True, True)], ids=str)
+@pytest.mark.parametrize(
+    "fit", [StepMemoryPlan(2, True), StepMemoryPlan(2, True, True)], ids=str
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_computed_twice_is_learnt_once(method, fit):
     whole, twice = network(method), network(method)
     batch = made_up(whole, 2)
-    expected, found = learnt(whole, batch, Fit(2)), learnt(twice, batch, fit)
+    expected, found = learnt(whole, batch, StepMemoryPlan(2)), learnt(twice, batch, fit)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
@@ -85,7 +89,7 @@ def test_what_is_computed_twice_is_learnt_once(method, fit):
 
 def test_a_network_is_as_it_was_after_an_error():
     model = network("plain")
-    with pytest.raises(ZeroDivisionError), recomputed(model):
+    with pytest.raises(ZeroDivisionError), checkpoint_blocks(model):
         raise ZeroDivisionError
     assert all("forward" not in vars(m) for m in model.modules())
 
@@ -103,7 +107,7 @@ def test_a_block_in_two_places_and_one_with_a_forward_of_its_own():
     shared = Block()
     model = nn.Sequential(nn.Sequential(shared), nn.Sequential(shared))
     value = torch.ones(1, 2, requires_grad=True)
-    with recomputed(model):
+    with checkpoint_blocks(model):
         model(value).sum().backward()
     assert shared.forward == shared.plainly
 
@@ -112,8 +116,12 @@ def test_a_block_in_two_places_and_one_with_a_forward_of_its_own():
 def test_less_is_held_where_blocks_are_computed_twice(method):
     model = network(method)
     whole, twice, elsewhere = (
-        bytes_per_sample(model, fit)
-        for fit in (Fit(2), Fit(2, True), Fit(2, True, True))
+        sample_memory(model, fit)
+        for fit in (
+            StepMemoryPlan(2),
+            StepMemoryPlan(2, True),
+            StepMemoryPlan(2, True, True),
+        )
     )
     assert elsewhere.device < twice.device < whole.device
     assert whole.host == twice.host == 0 < elsewhere.host
@@ -129,39 +137,47 @@ def test_less_is_held_where_blocks_are_computed_twice(method):
 def test_a_step_never_takes_more_than_the_budget(wanted, sizes, room, main, device):
     """Whatever a sample costs: parts of two or more, that fit and make up the step."""
     model = network("plain")
-    held = standing(model, wanted, device, taught=False)
+    held = fixed_training_memory(model, wanted, device, distills=False)
     held += CHUNK_CACHE_BYTES[1] if device == "cpu" else 0
     here = dict(zip([(False, False), (True, False), (True, True)],
                      sorted(sizes, reverse=True), strict=True))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_memory, "bytes_per_sample",
-                      lambda _, fit, *__: Sample(here[fit.recomputes, fit.offloads],
-                                            7 * fit.offloads))  # fmt: skip
+        patch.setattr(step_memory, "sample_memory",
+                      lambda _, fit, *__: SampleMemory(here[fit.recompute, fit.offload],
+                                            7 * fit.offload))  # fmt: skip
         budget = MemoryBudget(device, held + room, 7 * main)
         try:
-            step, fit = fitting(model, replace(model.recipe, batch_size=wanted), budget)
+            step, fit = plan_step_memory(
+                model, replace(model.recipe, batch_size=wanted), budget
+            )
         except DeviceError:
-            assert room < 2 * KERNELS * here[True, device != "cpu" and main > 1]
+            assert room < 2 * KERNEL_OVERHEAD * here[True, device != "cpu" and main > 1]
             return
-    cost = here[fit.recomputes, fit.offloads]
-    assert fit.at_once * KERNELS * cost <= room
-    assert fit.at_once >= 2
-    assert wanted - step in ((0, 1) if fit.at_once == 2 else (0,))
-    parts = fit.pieces(Batch({"a": torch.zeros(step)}, target=torch.zeros(step)))
+    cost = here[fit.recompute, fit.offload]
+    assert fit.micro_batch_size * KERNEL_OVERHEAD * cost <= room
+    assert fit.micro_batch_size >= 2
+    assert wanted - step in ((0, 1) if fit.micro_batch_size == 2 else (0,))
+    parts = fit.micro_batches(Batch({"a": torch.zeros(step)}, target=torch.zeros(step)))
     assert sum(len(part) for part, _ in parts) == step
-    assert {len(part) for part, _ in parts} <= {fit.at_once, fit.at_once - 1} - {1}
-    assert not (fit.offloads and (device == "cpu" or fit.at_once > main))
-    if fit.at_once < step:  # only where nothing else would do
-        offloads = device != "cpu" and main >= wanted
-        assert wanted * KERNELS * here[True, offloads] > room
+    assert {len(part) for part, _ in parts} <= {
+        fit.micro_batch_size,
+        fit.micro_batch_size - 1,
+    } - {1}
+    assert not (fit.offload and (device == "cpu" or fit.micro_batch_size > main))
+    if fit.micro_batch_size < step:  # only where nothing else would do
+        offload = device != "cpu" and main >= wanted
+        assert wanted * KERNEL_OVERHEAD * here[True, offload] > room
 
 
 def test_a_part_of_a_step_has_a_share_of_everything():
     """Windows of one kind lie together in a batch."""
     batch = Batch({"local": torch.arange(5.0)}, target=torch.full((5, 2, 2), 255))
-    parts = [part.views["local"].tolist() for part, _ in Fit(2).pieces(batch)]
+    parts = [
+        part.views["local"].tolist()
+        for part, _ in StepMemoryPlan(2).micro_batches(batch)
+    ]
     assert parts == [[0, 3], [1, 4], [2]]
-    assert Fit(5).pieces(batch) == [(batch, WHOLE)]
+    assert StepMemoryPlan(5).micro_batches(batch) == [(batch, FULL_BATCH)]
 
 
 def test_parts_of_a_step_have_its_gradient():
@@ -175,9 +191,9 @@ def test_parts_of_a_step_have_its_gradient():
     batch = replace(batch, target=target)
     objective = Keeping(network("plain").eval(), 0.0)
     found = []
-    for fit in (Fit(4), Fit(2)):
+    for fit in (StepMemoryPlan(4), StepMemoryPlan(2)):
         model.zero_grad()
-        for part, share in fit.pieces(batch):
+        for part, share in fit.micro_batches(batch):
             objective(model, part, share)["loss"].backward()
         found.append({k: p.grad.clone() for k, p in model.named_parameters()})
     for name, value in found[0].items():
@@ -187,9 +203,14 @@ def test_parts_of_a_step_have_its_gradient():
 
 def test_the_stage_that_holds_the_most_decides():
     model = network("glnet")
-    each = [bytes_per_sample(model, Fit(2), (s,)).device for s in model.recipe.stages]
+    each = [
+        sample_memory(model, StepMemoryPlan(2), (s,)).device
+        for s in model.recipe.stages
+    ]
     assert len(set(each)) > 1
-    assert bytes_per_sample(model, Fit(2), model.recipe.stages).device == max(each)
+    assert sample_memory(model, StepMemoryPlan(2), model.recipe.stages).device == max(
+        each
+    )
 
 
 @pytest.fixture
@@ -209,16 +230,20 @@ def tuned(net, corrected, output, budget, how=FEW):
 
 def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
     net = checkpoint(tmp_path)
-    held = standing(net.model, 6, "cpu", taught=True) + CHUNK_CACHE_BYTES[1]
+    held = (
+        fixed_training_memory(net.model, 6, "cpu", distills=True) + CHUNK_CACHE_BYTES[1]
+    )
     answer = bytes_per_window(net.model)
     whole, twice = (
-        bytes_per_sample(net.model, Fit(2, t), (), True).device + answer
+        sample_memory(net.model, StepMemoryPlan(2, t), (), True).device + answer
         for t in (False, True)
     )
     assert twice < 0.9 * whole
 
     def budget(samples: float, each: int) -> MemoryBudget:
-        return MemoryBudget("cpu", int(held + KERNELS * samples * each) + 1, 1 << 30)
+        return MemoryBudget(
+            "cpu", int(held + KERNEL_OVERHEAD * samples * each) + 1, 1 << 30
+        )
 
     made = [
         tuned(net, corrected, tmp_path / f"{n}.safetensors", limit)
@@ -238,10 +263,13 @@ def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
 
 def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
     net = checkpoint(tmp_path)
-    held = standing(net.model, 16, "cpu", taught=True) + CHUNK_CACHE_BYTES[1]
-    each = bytes_per_sample(net.model, Fit(2, True), (), True).device
+    held = (
+        fixed_training_memory(net.model, 16, "cpu", distills=True)
+        + CHUNK_CACHE_BYTES[1]
+    )
+    each = sample_memory(net.model, StepMemoryPlan(2, True), (), True).device
     each += bytes_per_window(net.model)
-    limit = MemoryBudget("cpu", int(held + KERNELS * 4.5 * each), 1 << 30)
+    limit = MemoryBudget("cpu", int(held + KERNEL_OVERHEAD * 4.5 * each), 1 << 30)
     chosen = replace(FEW, batch_size=16)
     _, fitted = tuned(net, corrected, tmp_path / "c.safetensors", limit, chosen)
     assert fitted.description == "16 samples a step, 4 at a time, layers computed twice"
@@ -270,25 +298,27 @@ def test_a_new_network_with_the_papers_losses_learns_from_strokes(method, tmp_pa
 
 def test_decoded_scenes_count_and_chunks_are_given_up_first(tmp_path):
     model = network("plain")
-    each = KERNELS * bytes_per_sample(model, Fit(4)).device
-    held = standing(model, 4, "cpu", taught=False) + 4 * each
+    each = KERNEL_OVERHEAD * sample_memory(model, StepMemoryPlan(4)).device
+    held = fixed_training_memory(model, 4, "cpu", distills=False) + 4 * each
 
-    def fit(room: float) -> Fit:
+    def fit(room: float) -> StepMemoryPlan:
         budget = MemoryBudget("cpu", int(held + room), 1 << 30)
-        return fitting(model, replace(model.recipe, batch_size=4), budget)[1]
+        return plan_step_memory(model, replace(model.recipe, batch_size=4), budget)[1]
 
-    assert fit(CHUNK_CACHE_BYTES[0] + 1) == Fit(4, cache=CHUNK_CACHE_BYTES[0])
+    assert fit(CHUNK_CACHE_BYTES[0] + 1) == StepMemoryPlan(
+        4, cache=CHUNK_CACHE_BYTES[0]
+    )
     assert (
         fit(CHUNK_CACHE_BYTES[0] - 1)
         == fit(CHUNK_CACHE_BYTES[1] + 1)
-        == Fit(4, cache=CHUNK_CACHE_BYTES[1])
+        == StepMemoryPlan(4, cache=CHUNK_CACHE_BYTES[1])
     )
-    assert fit(CHUNK_CACHE_BYTES[1] - 1).recomputes
+    assert fit(CHUNK_CACHE_BYTES[1] - 1).recompute
 
     pixels = np.zeros((64, 96, 3), np.uint8)
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     tifffile.imwrite(tmp_path / "images" / "a.tif", pixels, photometric="rgb")
     tifffile.imwrite(tmp_path / "masks" / "a.tif", pixels[..., 0])
-    source = FolderSource(tmp_path / "images", tmp_path / "masks", held_out=0)
-    assert source.held == 64 * 96 * (3 + 1 + 1)  # bands, what is valid, classes
+    source = FolderDataset(tmp_path / "images", tmp_path / "masks", held_out=0)
+    assert source.cached_bytes == 64 * 96 * (3 + 1 + 1)  # bands, what is valid, classes

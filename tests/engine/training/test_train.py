@@ -18,7 +18,7 @@ from napari_uhrseg.engine.events import (
     StepLogged,
     Validated,
 )
-from napari_uhrseg.engine.training.train import CardText, TrainSettings, train
+from napari_uhrseg.engine.training.train import CardMetadata, TrainSettings, train
 from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import load_checkpoint
@@ -37,7 +37,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
 def test_events_and_what_is_left(settings, tmp_path):
     output = tmp_path / "new" / "c.safetensors"
-    text = CardText(name="Test", licence="CC0", command="make")
+    text = CardMetadata(name="Test", licence="CC0", command="make")
     events = list(train(make_source(), output, replace(settings, card=text)))
     progress = [e for e in events if isinstance(e, Progress)]
     assert progress[-1].done == progress[-1].total == 6
@@ -117,7 +117,7 @@ from napari_uhrseg.engine.events import Progress
 from napari_uhrseg.engine.training.train import train
 torch.set_num_threads(1)
 from napari_uhrseg.engine.training import trainer as module
-module.SAVE_SECONDS = 0.0
+module.SAVE_INTERVAL_S = 0.0
 for event in train(make_source(), sys.argv[1], PLAIN):
     if isinstance(event, Progress) and event.done == 3:
         os.kill(os.getpid(), 9)
@@ -246,12 +246,12 @@ def fed(monkeypatch):
     found = set()
 
     def watched(parts):
-        batch = joined(parts)
+        batch = collate(parts)
         found.add(tuple(batch.views["local"].shape[-2:]))
         return batch
 
-    joined = batches.joined
-    monkeypatch.setattr(batches, "joined", watched)
+    collate = batches.collate
+    monkeypatch.setattr(batches, "collate", watched)
     return found
 
 

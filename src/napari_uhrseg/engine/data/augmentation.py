@@ -9,13 +9,13 @@ import torch
 from napari_uhrseg.types import InputSpec
 
 
-def turned(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
+def rotate(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
     """A copy of (h, w, ...) turned by quarters, then mirrored left to right."""
     array = np.rot90(array, turns)
     return np.array(array[:, ::-1] if flip else array, order="C")
 
 
-def turned_boxes(
+def rotate_boxes(
     boxes: torch.Tensor, size: int, turns: int, flip: bool
 ) -> torch.Tensor:
     """(N, 4) boxes y0, x0, y1, x1 in a view of that size, turned along."""
@@ -29,7 +29,7 @@ def turned_boxes(
 
 
 @dataclass(frozen=True, slots=True)
-class Jitter:
+class ColorJitter:
     """Factors of brightness, contrast and (three bands) saturation."""
 
     brightness: float
@@ -37,7 +37,7 @@ class Jitter:
     saturation: float
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> "Jitter":
+    def random(cls, rng: np.random.Generator) -> "ColorJitter":
         brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
         return cls(float(brightness), float(contrast), float(saturation))
 

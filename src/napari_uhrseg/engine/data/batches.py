@@ -9,30 +9,32 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.data.augmentation import Jitter, turned, turned_boxes
-from napari_uhrseg.engine.data.scenes import SampleSource
+from napari_uhrseg.engine.data.augmentation import ColorJitter, rotate, rotate_boxes
+from napari_uhrseg.engine.data.scenes import Dataset
 from napari_uhrseg.engine.network.inputs import covered
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import InputSpec, Roi
 
 
 def batches(
-    source: SampleSource, spec: InputSpec, size: int, seed: int, steps: range
+    source: Dataset, spec: InputSpec, size: int, seed: int, steps: range
 ) -> Iterator[Batch]:
     """One augmented batch with targets a step; the source must be fitted."""
     for step in steps:
-        yield joined([sample(source, spec, seed, step, i) for i in range(size)])
+        yield collate(
+            [augmented_sample(source, spec, seed, step, i) for i in range(size)]
+        )
 
 
-def sample(
-    source: SampleSource, spec: InputSpec, seed: int, step: int, index: int
+def augmented_sample(
+    source: Dataset, spec: InputSpec, seed: int, step: int, index: int
 ) -> Batch:
     """One window with its views and target, flipped, turned and jittered.
 
     Views are as `engine.views.read_views` gives them, channels last in memory.
     """
     rng = np.random.default_rng((seed, step, index))
-    scene, window = source.draw(rng, spec.window)
+    scene, window = source.sample(rng, spec.window)
     views = spec.views
     moved = [name for name, view in views.items() if view.off_centre]
     half = spec.window // 2
@@ -41,23 +43,23 @@ def sample(
         shift = int(rng.integers(-half, half + 1)), int(rng.integers(-half, half + 1))
     batch = scene.inputs([window], spec, shift)
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    jitter = Jitter.drawn(rng)
+    jitter = ColorJitter.random(rng)
 
     def changed(view: torch.Tensor) -> torch.Tensor:
         bands = np.array(view[0].numpy(), order="C")  # arithmetic on rows of pixels
         jitter(bands, spec)
-        bands_last = turned(np.moveaxis(bands, 0, -1), turns, flip)
+        bands_last = rotate(np.moveaxis(bands, 0, -1), turns, flip)
         return torch.from_numpy(bands_last).permute(2, 0, 1)[None]
 
     def target(roi: Roi) -> torch.Tensor:
-        labels = turned(scene.labels(roi), turns, flip)
+        labels = rotate(scene.labels(roi), turns, flip)
         return torch.from_numpy(labels.astype(np.int64)[None])
 
     around = covered(window, views[moved[0]]).shift(*shift) if moved else None
     return Batch(
         views={name: changed(view) for name, view in batch.views.items()},
         boxes={
-            name: turned_boxes(boxes, batch.views[name].shape[-1], turns, flip)
+            name: rotate_boxes(boxes, batch.views[name].shape[-1], turns, flip)
             for name, boxes in batch.boxes.items()
         },
         target=target(window),
@@ -65,7 +67,7 @@ def sample(
     )
 
 
-def joined(parts: Sequence[Batch]) -> Batch:
+def collate(parts: Sequence[Batch]) -> Batch:
     """Batches of one as one batch."""
     first = parts[0]
     targets, around = (

@@ -11,22 +11,31 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.data.scenes import CACHE, Scene, Scenes, kept_in_memory
+from napari_uhrseg.engine.data.scenes import (
+    SCENE_CACHE,
+    Scene,
+    SceneDataset,
+    decode_images,
+)
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.dataset_legends import distinct_color
 from napari_uhrseg.types import IGNORED, LabelClass, Labels, Legend, Roi
 
-STRIP = 1 << 22  # pixels of a mask read at a time
+MAX_STRIP_PIXELS = 1 << 22  # pixels of a mask read at a time
 MAX_VALUES = 64  # more distinct values than that are no classes
 
 
-class Mask:
+class LabelRaster:
     """The class indices of a mask; kept in memory if small, else read as needed."""
 
     def __init__(
-        self, image: Image, legend: Legend, ignore: Collection[int], limit: int = CACHE
+        self,
+        image: Image,
+        legend: Legend,
+        ignore: Collection[int],
+        limit: int = SCENE_CACHE,
     ) -> None:
         known = [(c.source_value, k) for k, c in enumerate(legend)]
         known += [(value, IGNORED) for value in ignore]
@@ -40,7 +49,7 @@ class Mask:
             self._array = np.concatenate(parts)
 
     @property
-    def held(self) -> int:
+    def cached_bytes(self) -> int:
         """Bytes in memory."""
         return 0 if self._array is None else self._array.nbytes
 
@@ -65,7 +74,7 @@ class Mask:
         return indices.astype(np.uint8)
 
 
-class FolderSource(Scenes):
+class FolderDataset(SceneDataset):
     """Images paired with masks of the same stem, split by scene.
 
     Parameters
@@ -102,7 +111,7 @@ class FolderSource(Scenes):
         held_out: float | Collection[str] = 0.2,
         seed: int = 0,
         names: Sequence[str] = (),
-        cache: int = CACHE,
+        cache: int = SCENE_CACHE,
     ) -> None:
         if ignore is None:
             taken = {c.source_value for c in legend or ()}
@@ -113,7 +122,7 @@ class FolderSource(Scenes):
         targets = [open_image(mask) for _, mask in pairs.values()]
         for picture, target in zip(pictures, targets, strict=True):
             _check_shapes(picture, target)
-        found = [_distinct(target) for target in targets]
+        found = [_mask_values(target) for target in targets]
         if legend is None:
             present = set().union(*found) - set(ignore)
             legend = infer_legend(present, targets[0], names)
@@ -121,9 +130,11 @@ class FolderSource(Scenes):
             _check_values(name, values, legend, ignore)
         share = cache // 4  # the rest is for the images
         scenes = [
-            Scene(name, picture, Mask(target, legend, ignore, share // len(pairs)))
+            Scene(
+                name, picture, LabelRaster(target, legend, ignore, share // len(pairs))
+            )
             for name, picture, target in zip(
-                pairs, kept_in_memory(pictures, cache - share), targets, strict=True
+                pairs, decode_images(pictures, cache - share), targets, strict=True
             )
         ]
         super().__init__(
@@ -253,7 +264,7 @@ def _held_out(stems: list[str], wanted: float | Collection[str], seed: int) -> s
 
 
 def _strips(shape: tuple[int, int]) -> Iterator[Roi]:
-    rows = max(1, STRIP // shape[1])
+    rows = max(1, MAX_STRIP_PIXELS // shape[1])
     for y in range(0, shape[0], rows):
         yield Roi(y, 0, min(rows, shape[0] - y), shape[1])
 
@@ -279,7 +290,7 @@ def _values(image: Image, roi: Roi) -> tuple[npt.NDArray, npt.NDArray[np.bool_]]
     return indices[np.searchsorted(colors, packed).clip(max=len(colors) - 1)], valid
 
 
-def _distinct(image: Image) -> set[int]:
+def _mask_values(image: Image) -> set[int]:
     """All values of a mask, read in strips."""
     found: set[int] = set()
     for roi in _strips(image.shape):

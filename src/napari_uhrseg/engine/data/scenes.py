@@ -15,12 +15,12 @@ from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import IGNORED, InputSpec, Labels, Legend, Roi
 from napari_uhrseg.units import MB
 
-CACHE = 1024 * MB  # decoded scenes kept in memory; larger sets are read as needed
-EACH = 8  # pixels between those looked at for where the classes are
-TRIES = 10  # windows drawn before one without any label is taken
+SCENE_CACHE = 1024 * MB  # decoded scenes kept in memory; larger sets are read as needed
+CLASS_PIXEL_STEP = 8  # pixels between those looked at for where the classes are
+MAX_DRAWS = 10  # windows drawn before one without any label is taken
 
 
-class Target(Protocol):
+class GroundTruth(Protocol):
     """The known labels of a scene."""
 
     def read(self, roi: Roi) -> Labels:
@@ -37,7 +37,7 @@ class Scene:
 
     name: str
     image: Image
-    target: Target
+    target: GroundTruth
     bands: tuple[int, ...] = ()
     value_range: tuple[float, float] | None = None
     scale: float = 1.0
@@ -77,22 +77,22 @@ class Scene:
         """Class indices of a rectangle of run pixels, the nearest where scaled."""
         if self.scale == 1:
             return self.target.read(window)
-        rows = _centres(window.y, window.height, self.scale)
-        columns = _centres(window.x, window.width, self.scale)
+        rows = _pixel_centres(window.y, window.height, self.scale)
+        columns = _pixel_centres(window.x, window.width, self.scale)
         y, x = int(rows[0]), int(columns[0])
         roi = Roi(y, x, int(rows[-1]) - y + 1, int(columns[-1]) - x + 1)
         return self.target.read(roi)[np.ix_(rows - y, columns - x)]
 
 
-Places = npt.NDArray[np.int64]
+PixelIndex = npt.NDArray[np.int64]
 
 
-class Drawn(NamedTuple):
+class Sample(NamedTuple):
     scene: Scene
     window: Roi
 
 
-class SampleSource(Protocol):
+class Dataset(Protocol):
     """Scenes to learn from and scenes held out, apart from each other by place."""
 
     @property
@@ -107,15 +107,15 @@ class SampleSource(Protocol):
     def held_out(self) -> Sequence[Scene]:
         """Never drawn from; may be empty."""
 
-    def fitted(self, spec: InputSpec) -> "SampleSource":
+    def fitted(self, spec: InputSpec) -> "Dataset":
         """The source with its scenes fitted to a model."""
 
-    def draw(self, rng: np.random.Generator, window: int) -> Drawn:
+    def sample(self, rng: np.random.Generator, window: int) -> Sample:
         """A random place to learn from, decided by ``rng`` alone."""
 
 
 @dataclass(frozen=True)
-class Scenes:
+class SceneDataset:
     """A source made of whole scenes, split by scene.
 
     ``balance`` is the share of windows drawn around a pixel of a class, all classes
@@ -127,7 +127,7 @@ class Scenes:
     held_out: tuple[Scene, ...] = ()
     balance: float = 0.0
     _shares: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
-    _places: tuple[Places, ...] = field(init=False, repr=False, compare=False)
+    _class_pixels: tuple[PixelIndex, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.training:
@@ -136,33 +136,33 @@ class Scenes:
             )
         areas = np.array([s.image.shape[0] * s.image.shape[1] for s in self.training])
         object.__setattr__(self, "_shares", areas / areas.sum())
-        places = class_places(self.training) if self.balance > 0 else ()
+        places = find_class_pixels(self.training) if self.balance > 0 else ()
         object.__setattr__(self, "_places", places)
 
     @property
-    def held(self) -> int:
+    def cached_bytes(self) -> int:
         """Bytes of scenes and targets that lie decoded in memory."""
         scenes = (*self.training, *self.held_out)
         kept = [part for scene in scenes for part in (scene.image, scene.target)]
-        return sum(getattr(part, "held", 0) for part in kept)
+        return sum(getattr(part, "cached_bytes", 0) for part in kept)
 
-    def balanced(self, share: float) -> "Scenes":
+    def with_class_balance(self, share: float) -> "SceneDataset":
         """The same scenes, that share of windows drawn class by class."""
         if not 0 <= share <= 1:
             raise TrainingError(
                 f"A share of {share:g} windows is impossible.", "Choose 0 to 1."
             )
-        return Scenes(self.legend, self.training, self.held_out, share)
+        return SceneDataset(self.legend, self.training, self.held_out, share)
 
-    def fitted(self, spec: InputSpec) -> "Scenes":
-        return Scenes(  # not replace(): subclasses are made in their own ways
+    def fitted(self, spec: InputSpec) -> "SceneDataset":
+        return SceneDataset(  # not replace(): subclasses are made in their own ways
             self.legend,
             tuple(s.fitted(spec) for s in self.training),
             tuple(s.fitted(spec) for s in self.held_out),
             self.balance,
         )
 
-    def side(self, spec: InputSpec) -> int:
+    def crop_size(self, spec: InputSpec) -> int:
         """Side in run pixels of what is learnt from at once; for fitted scenes.
 
         Of a model on frames no more than most scenes hold: an image smaller than a
@@ -172,50 +172,55 @@ class Scenes:
         if spec.frame is None:
             return spec.window
         typical = int(np.median([min(scene.shape) for scene in self.training]))
-        side = min(spec.window, typical)
-        return max(spec.minimum, side // spec.divisor * spec.divisor)
+        crop_size = min(spec.window, typical)
+        return max(spec.minimum, crop_size // spec.divisor * spec.divisor)
 
-    def draw(self, rng: np.random.Generator, window: int) -> Drawn:
+    def sample(self, rng: np.random.Generator, window: int) -> Sample:
         """A window of the scenes' ground; those without labels are drawn anew."""
-        if self._places and rng.random() < self.balance:
+        if self._class_pixels and rng.random() < self.balance:
             return self._around_a_class(rng, window)
-        for _ in range(TRIES):
+        for _ in range(MAX_DRAWS):
             scene = self.training[rng.choice(len(self.training), p=self._shares)]
             y, x = (int(rng.integers(0, max(0, n - window) + 1)) for n in scene.shape)
             roi = Roi(y, x, window, window)
             if (scene.labels(roi) != IGNORED).any():
                 break
-        return Drawn(scene, roi)
+        return Sample(scene, roi)
 
-    def _around_a_class(self, rng: np.random.Generator, window: int) -> Drawn:
-        places = self._places[rng.integers(len(self._places))]
+    def _around_a_class(self, rng: np.random.Generator, window: int) -> Sample:
+        places = self._class_pixels[rng.integers(len(self._class_pixels))]
         number, *at = places[rng.integers(len(places))]
         scene = self.training[number]
         y, x = (
             min(max(0, int(p - rng.integers(window))), max(0, n - window))
             for p, n in zip(at, scene.shape, strict=True)
         )
-        return Drawn(scene, Roi(y, x, window, window))
+        return Sample(scene, Roi(y, x, window, window))
 
 
-def class_places(scenes: Sequence[Scene]) -> tuple[Places, ...]:
+def find_class_pixels(scenes: Sequence[Scene]) -> tuple[PixelIndex, ...]:
     """Where each class that occurs is: (n, 3) scene number, y and x in run pixels.
 
     Every ``EACH``-th pixel of every ``EACH``-th row is looked at.
     """
-    found: dict[int, list[Places]] = {}
+    found: dict[int, list[PixelIndex]] = {}
     for number, scene in enumerate(scenes):
         height, width = scene.shape
-        for y in range(EACH // 2, height, EACH):
-            row = scene.labels(Roi(y, 0, 1, width))[0, EACH // 2 :: EACH]
+        for y in range(CLASS_PIXEL_STEP // 2, height, CLASS_PIXEL_STEP):
+            row = scene.labels(Roi(y, 0, 1, width))[
+                0, CLASS_PIXEL_STEP // 2 :: CLASS_PIXEL_STEP
+            ]
             for value in np.unique(row[row != IGNORED]):
-                x = np.nonzero(row == value)[0] * EACH + EACH // 2
+                x = (
+                    np.nonzero(row == value)[0] * CLASS_PIXEL_STEP
+                    + CLASS_PIXEL_STEP // 2
+                )
                 where = (np.full_like(x, number), np.full_like(x, y), x)
                 found.setdefault(int(value), []).append(np.stack(where, axis=1))
     return tuple(np.concatenate(found[value]) for value in sorted(found))
 
 
-class InMemory:
+class DecodedImage:
     """A scene's image decoded once; coarser reads still go to the file."""
 
     def __init__(self, image: Image) -> None:
@@ -226,7 +231,7 @@ class InMemory:
         return getattr(self._image, name)
 
     @property
-    def held(self) -> int:
+    def cached_bytes(self) -> int:
         """Bytes in memory."""
         return sum(array.nbytes for array in self._pixels)
 
@@ -247,18 +252,18 @@ class InMemory:
         return Pixels(data, valid)
 
 
-def kept_in_memory(images: Sequence[Image], limit: int = CACHE) -> list[Image]:
+def decode_images(images: Sequence[Image], limit: int = SCENE_CACHE) -> list[Image]:
     """The images, decoded once as long as they fit into that many bytes."""
     found = []
     for image in images:
         height, width = image.shape
         needed = height * width * (len(image.bands) * image.dtype.itemsize + 1)
         limit -= needed
-        found.append(cast("Image", InMemory(image)) if limit >= 0 else image)
+        found.append(cast("Image", DecodedImage(image)) if limit >= 0 else image)
     return found
 
 
-def _centres(first: int, count: int, scale: float) -> npt.NDArray[np.int64]:
+def _pixel_centres(first: int, count: int, scale: float) -> npt.NDArray[np.int64]:
     """Level-0 pixels under the centres of run pixels."""
     places = (np.arange(first, first + count) + 0.5) * scale
     return np.floor(places).astype(np.int64)  # type: ignore[no-any-return]

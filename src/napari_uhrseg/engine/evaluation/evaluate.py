@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_uhrseg.engine.data.scenes import Scene, Target
+from napari_uhrseg.engine.data.scenes import GroundTruth, Scene
 from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.network.device import MemoryBudget, running
 from napari_uhrseg.engine.network.optimize import prepared
@@ -134,7 +134,7 @@ def _by_frames(
 
 def evaluate(
     image: Image,
-    target: Target,
+    target: GroundTruth,
     checkpoint: Checkpoint,
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.data.scenes import Drawn, Scene
+from napari_uhrseg.engine.data.scenes import Sample, Scene
 from napari_uhrseg.engine.finetuning.class_mapping import ClassMatch
 from napari_uhrseg.engine.finetuning.correction_sites import (
     Ints,
@@ -164,7 +164,7 @@ class Corrected:
         """Itself: it was made for a model."""
         return self
 
-    def draw(self, rng: np.random.Generator, window: int) -> Drawn:
+    def sample(self, rng: np.random.Generator, window: int) -> Sample:
         """A window around a correction, or anywhere where old answers can be held.
 
         What lies elsewhere may see held-out ground, but no label that a person gave it.
@@ -173,15 +173,15 @@ class Corrected:
             corner = self._ground[rng.integers(len(self._ground))]
             point = (corner + rng.integers(self._square, size=2)) / self.scale
             y, x = (int(p) - window // 2 for p in point)
-            return Drawn(self.scene, self._inside(Roi(y, x, window, window)))
-        return self.draw_corrected(rng, window)
+            return Sample(self.scene, self._inside(Roi(y, x, window, window)))
+        return self.sample_corrected(rng, window)
 
-    def draw_corrected(self, rng: np.random.Generator, window: int) -> Drawn:
+    def sample_corrected(self, rng: np.random.Generator, window: int) -> Sample:
         """A window around a corrected pixel: first its class, then its place."""
         of_class = self._classes[rng.integers(len(self._classes))]
-        point = of_class.draw(rng) / self.scale
+        point = of_class.sample(rng) / self.scale
         y, x = (int(p - rng.integers(window)) for p in point)
-        return Drawn(self.scene, self._inside(Roi(y, x, window, window)))
+        return Sample(self.scene, self._inside(Roi(y, x, window, window)))
 
     @property
     def windows_elsewhere(self) -> list[Roi]:
@@ -243,7 +243,7 @@ class _Class:
         chance = np.sqrt(count)
         return cls(points.at[order], first, count, chance / chance.sum())
 
-    def draw(self, rng: np.random.Generator) -> Ints:
+    def sample(self, rng: np.random.Generator) -> Ints:
         place = rng.choice(len(self.first), p=self.chance)
         point: Ints = self.at[self.first[place] + rng.integers(self.count[place])]
         return point

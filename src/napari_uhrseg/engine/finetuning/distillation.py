@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_uhrseg.engine.training.step_memory import WHOLE, Share
+from napari_uhrseg.engine.training.step_memory import FULL_BATCH, LossWeights
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import IGNORED, SECRET
 
@@ -67,7 +67,7 @@ class Keeping:
     weight: float
 
     def __call__(
-        self, model: Segmenter, batch: Batch, share: Share = WHOLE
+        self, model: Segmenter, batch: Batch, weights: LossWeights = FULL_BATCH
     ) -> dict[str, Tensor]:
         assert batch.target is not None
         taught = replace(
@@ -79,11 +79,11 @@ class Keeping:
         )
         outputs = model(batch)
         terms = model.loss(outputs, taught)
-        terms = {name: share.taught * term for name, term in terms.items()}
+        terms = {name: weights.labelled * term for name, term in terms.items()}
         if not self.weight:
             return terms
         held = replace(batch, target=self.answers(batch), surrounding_target=None)
-        keeping = share.rest * model.loss(outputs, held)["loss"]
+        keeping = weights.unlabelled * model.loss(outputs, held)["loss"]
         loss = (terms["loss"] + self.weight * keeping) / (1 + self.weight)
         named = {f"corrections {k}": v for k, v in terms.items() if k != "loss"}
         return {"loss": loss, "corrections": terms["loss"], "kept": keeping, **named}

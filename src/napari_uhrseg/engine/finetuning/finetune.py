@@ -39,13 +39,13 @@ from napari_uhrseg.engine.network.device import (
     training_precision,
 )
 from napari_uhrseg.engine.training.schedule import Schedule
-from napari_uhrseg.engine.training.step_memory import fitting
+from napari_uhrseg.engine.training.step_memory import plan_step_memory
 from napari_uhrseg.engine.training.trainer import (
-    Course,
     Metrics,
     Trainer,
-    as_it_is,
-    own_loss,
+    TrainingJob,
+    default_loss,
+    unchanged,
 )
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
@@ -138,8 +138,8 @@ def fine_tune(
     found = told(source)
     yield DatasetReady(found)
     try:
-        course = _course(source, checkpoint, output, settings, budget, stop)
-        trainer = Trainer(replace(course, keep_state=resume), output)
+        job = _training_job(source, checkpoint, output, settings, budget, stop)
+        trainer = Trainer(replace(job, keep_state=resume), output)
         trainer.prepare(resume, overwrite)
         yield trainer.fitted
         try:
@@ -155,45 +155,45 @@ def fine_tune(
         yield FineTuneFinished(before, after, verdict(found, before, after), output)
 
 
-def _course(
+def _training_job(
     source: Corrected,
     checkpoint: Checkpoint,
     output: Path,
     settings: FineTuneSettings,
     budget: MemoryBudget | None,
     stop: Stop | None,
-) -> Course:
+) -> TrainingJob:
     found = find_device(budget.device if budget else settings.device)
     precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
-    old, objective = checkpoint.model.to(device).eval(), own_loss
+    old, loss_fn = checkpoint.model.to(device).eval(), default_loss
     grows = len(source.legend) > len(checkpoint.card.legend)
     model = grown(old, checkpoint.card, source.legend) if grows else copy.deepcopy(old)
     recipe = _recipe(model, checkpoint, settings)
     limit = budget or MemoryBudget.default(found.id)
     new = checkpoint.hash == NEW
-    size, fit = fitting(model, recipe, limit, None if new else old)
+    size, fit = plan_step_memory(model, recipe, limit, None if new else old)
     recipe = replace(recipe, batch_size=size)
     schedule = Schedule(recipe)
     identity = [
         checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
         settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
-        WAY, LEARNT, *([fit.at_once] if fit.at_once < size else []),
+        WAY, LEARNT, *([fit.micro_batch_size] if fit.micro_batch_size < size else []),
     ]  # fmt: skip
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
-    judge = Judge(source, old, fit.at_once, device, precision)
+    judge = Judge(source, old, fit.micro_batch_size, device, precision)
     if not new:
         weight = settings.keep_old
         if weight is None:
             with interruptible(old, stop):
                 weight = odds(judge.right_before)
-        objective = Keeping(old, weight)
-    return Course(
+        loss_fn = Keeping(old, weight)
+    return TrainingJob(
         model=model,
         schedule=schedule,
         source=source,
-        score=None if new else judge.score,
+        validate_fn=None if new else judge.score,
         card=partial(_card, checkpoint, source, output, f"{_said(recipe)}; {code}"),
         identity=identity,
         seed=settings.seed,
@@ -202,12 +202,12 @@ def _course(
         fit=fit,
         validate_every=max(1, schedule.total // 5),
         log_every=max(1, min(10, schedule.total // 20)),
-        objective=objective,
-        baseline=not new,
-        selects=len(source.held_windows) >= SELECTING,
-        started=not new,
-        frozen_norm=settings.frozen_norm and not new,
-        kept=as_it_is if new or grows else judge.kept,
+        loss_fn=loss_fn,
+        score_initial=not new,
+        keep_best=len(source.held_windows) >= SELECTING,
+        resume_stage=not new,
+        freeze_batch_norm=settings.frozen_norm and not new,
+        weights_to_save=unchanged if new or grows else judge.kept,
     )
 
 

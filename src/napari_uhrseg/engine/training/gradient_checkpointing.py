@@ -22,7 +22,7 @@ Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 
 
 @contextmanager
-def recomputed(model: nn.Module) -> Iterator[None]:
+def checkpoint_blocks(model: nn.Module) -> Iterator[None]:
     """While it lasts, the network's blocks keep what goes in and nothing else."""
     chosen = dict.fromkeys(blocks(model))  # one may be in two places
     own = [(block, vars(block).get("forward")) for block in chosen]

@@ -14,7 +14,7 @@ from napari_uhrseg.types import Recipe, Stage
 
 
 @dataclass(frozen=True, slots=True)
-class CardText:
+class CardMetadata:
     """What the person says of a checkpoint, for its card."""
 
     name: str = ""
@@ -60,7 +60,7 @@ class TrainSettings:
     pixel_size: float | None = None
     validate_every: int | None = None
     log_every: int = 10
-    card: CardText = field(default_factory=CardText)
+    card: CardMetadata = field(default_factory=CardMetadata)
 
     def recipe(self, own: Recipe) -> Recipe:
         """The method's recipe with the numbers chosen here.

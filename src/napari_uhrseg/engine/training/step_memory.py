@@ -23,35 +23,35 @@ from napari_uhrseg.engine.planning.memory_estimate import (
     PROGRAM_BYTES,
 )
 from napari_uhrseg.engine.prefetch import DEPTH
-from napari_uhrseg.engine.training.gradient_checkpointing import recomputed
+from napari_uhrseg.engine.training.gradient_checkpointing import checkpoint_blocks
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import IGNORED, SECRET, Recipe, Stage
 from napari_uhrseg.units import format_bytes
 
-LEAST = 2  # samples at a time: normalisation needs them
-KERNELS = 1.5  # what convolutions use for themselves, over live tensors
-COPIES = 4  # of the weights: themselves, gradients, two moments
-TEACHING = 2  # copies besides, of one that teaches: its own, what is kept of both
+MIN_SAMPLES = 2  # samples at a time: normalisation needs them
+KERNEL_OVERHEAD = 1.5  # what convolutions use for themselves, over live tensors
+WEIGHT_COPIES = 4  # of the weights: themselves, gradients, two moments
+TEACHER_COPIES = 2  # copies besides, of one that teaches: its own, what is kept of both
 
 
 @dataclass(frozen=True)
-class Share:
+class LossWeights:
     """Of a step's pixels, what a part has: of those that teach, and of the others.
 
     Losses are means over pixels: weighted by these, those of parts add up to that of
     the whole.
     """
 
-    taught: float
-    rest: float
+    labelled: float
+    unlabelled: float
 
 
-WHOLE = Share(1.0, 1.0)
+FULL_BATCH = LossWeights(1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Fit:
+class StepMemoryPlan:
     """How the samples of a step share the memory.
 
     Parameters
@@ -67,43 +67,43 @@ class Fit:
         Bytes of decoded chunks of images that are kept, at most.
     """
 
-    at_once: int
-    recomputes: bool = False
-    offloads: bool = False
+    micro_batch_size: int
+    recompute: bool = False
+    offload: bool = False
     cache: int = CHUNK_CACHE_BYTES[0]
 
     def summary(self, batch: int) -> str:
         """Of steps of so many samples."""
         said = [f"{batch} samples a step"]
-        if self.at_once < batch:
-            said.append(f"{self.at_once} at a time")
-        if self.recomputes:
+        if self.micro_batch_size < batch:
+            said.append(f"{self.micro_batch_size} at a time")
+        if self.recompute:
             said.append("layers computed twice")
-        if self.offloads:
+        if self.offload:
             said.append("activations kept in main memory")
         return ", ".join(said)
 
     @contextmanager
-    def keeping(self, model: Segmenter) -> Iterator[None]:
+    def applied_to(self, model: Segmenter) -> Iterator[None]:
         """Forward and backward passes of the model in it keep no more."""
         with ExitStack() as stack:
-            if self.recomputes:
-                stack.enter_context(recomputed(model))
-            if self.offloads:
+            if self.recompute:
+                stack.enter_context(checkpoint_blocks(model))
+            if self.offload:
                 stack.enter_context(save_on_cpu(pin_memory=True))
             yield
 
-    def pieces(self, batch: Batch) -> list[tuple[Batch, Share]]:
+    def micro_batches(self, batch: Batch) -> list[tuple[Batch, LossWeights]]:
         """The batch in parts as large, or smaller by one; neighbours are parted."""
-        count = -(-len(batch) // self.at_once)
+        count = -(-len(batch) // self.micro_batch_size)
         if count < 2:
-            return [(batch, WHOLE)]
+            return [(batch, FULL_BATCH)]
         parts = [batch[torch.arange(k, len(batch), count)] for k in range(count)]
-        taught = [_count(p.target, lambda t: t < SECRET) for p in parts]
-        rest = [_count(p.target, lambda t: t == IGNORED) for p in parts]
+        labelled = [_count(p.target, lambda t: t < SECRET) for p in parts]
+        unlabelled = [_count(p.target, lambda t: t == IGNORED) for p in parts]
         return [
-            (part, Share(t / max(1, sum(taught)), r / max(1, sum(rest))))
-            for part, t, r in zip(parts, taught, rest, strict=True)
+            (part, LossWeights(n / max(1, sum(labelled)), m / max(1, sum(unlabelled))))
+            for part, n, m in zip(parts, labelled, unlabelled, strict=True)
         ]
 
 
@@ -112,12 +112,12 @@ def _count(target: Tensor | None, chosen: Callable[[Tensor], Tensor]) -> int:
     return int(chosen(target).sum())
 
 
-def fitting(
+def plan_step_memory(
     model: Segmenter,
     recipe: Recipe,
     budget: MemoryBudget,
     teacher: Segmenter | None = None,
-) -> tuple[int, Fit]:
+) -> tuple[int, StepMemoryPlan]:
     """The samples of a step, and how they are worked within a budget.
 
     The recipe's, at once where there is room; else on a CPU fewer chunks of images are
@@ -136,30 +136,34 @@ def fitting(
         Not even two samples fit.
     """
     wanted, cuda = recipe.batch_size, budget.device.startswith("cuda")
-    held = standing(model, wanted, budget.device, taught=teacher is not None)
+    held = fixed_training_memory(
+        model, wanted, budget.device, distills=teacher is not None
+    )
     caches = CHUNK_CACHE_BYTES if budget.device == "cpu" else (0,)
     answer = 0
     if teacher is not None:
         answer = bytes_per_window(teacher, _frame(teacher))
-    ways = [Fit(wanted)]
+    ways = [StepMemoryPlan(wanted)]
     if budget.device != "mps":  # whose random numbers cannot be had a second time
-        ways += [Fit(wanted, True)] + [Fit(wanted, True, True)] * cuda
+        ways += [StepMemoryPlan(wanted, True)] + [
+            StepMemoryPlan(wanted, True, True)
+        ] * cuda
     tried = []
     for way in ways:
-        cost = bytes_per_sample(model, way, recipe.stages, teacher is not None)
-        each = KERNELS * (cost.device + answer)
+        cost = sample_memory(model, way, recipe.stages, teacher is not None)
+        each = KERNEL_OVERHEAD * (cost.device + answer)
         for cache in caches:
             room = int((budget.device_bytes - held - cache) / each)
-            if way.offloads:
+            if way.offload:
                 room = min(room, budget.host_bytes // max(1, cost.host))
             found = replace(way, cache=cache or CHUNK_CACHE_BYTES[0])
             if room >= wanted:
                 return wanted, found
         tried.append((room, found, each))
     room, way, _ = max(tried, key=lambda found: found[0])
-    if room < LEAST:
+    if room < MIN_SAMPLES:
         least = min(each for _, _, each in tried)
-        needed = int(held + caches[-1] + LEAST * least)
+        needed = int(held + caches[-1] + MIN_SAMPLES * least)
         names = {d.id: d.name for d in devices()}
         raise DeviceError(
             f"Two samples at a time, the fewest to learn from, take "
@@ -169,19 +173,21 @@ def fitting(
             "smaller window or a smaller network.",
         )
     parts = -(-wanted // room)
-    if wanted // parts < LEAST:
+    if wanted // parts < MIN_SAMPLES:
         wanted -= 1
-        parts = wanted // LEAST
-    return wanted, replace(way, at_once=-(-wanted // parts))
+        parts = wanted // MIN_SAMPLES
+    return wanted, replace(way, micro_batch_size=-(-wanted // parts))
 
 
-def standing(model: Segmenter, batch: int, device: str, *, taught: bool) -> int:
+def fixed_training_memory(
+    model: Segmenter, batch: int, device: str, *, distills: bool
+) -> int:
     """What learning holds of a device's memory whatever a sample takes, in bytes.
 
     Weights with all that belongs to them, batches on their way, the program.
     """
     weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
-    held = (COPIES + TEACHING * taught) * weights
+    held = (WEIGHT_COPIES + TEACHER_COPIES * distills) * weights
     fed = batch * _fed(model)
     if device == "cpu":
         return held + PROGRAM_BYTES + (DEPTH + 2) * fed
@@ -197,30 +203,33 @@ def _fed(model: Segmenter) -> int:
     return sum(v.nbytes for v in views) + sum(8 * side**2 for side in sides)
 
 
-class Sample(NamedTuple):
+class SampleMemory(NamedTuple):
     """What a sample takes while a step learns from it, in bytes."""
 
     device: int
     host: int
 
 
-def bytes_per_sample(
+def sample_memory(
     model: Segmenter,
-    way: Fit | None = None,
+    way: StepMemoryPlan | None = None,
     stages: Sequence[Stage] = (),
-    taught: bool = False,
-) -> Sample:
+    distills: bool = False,
+) -> SampleMemory:
     """Activations and their gradients for one sample, and what lies in main memory.
 
     Traced like a run's, on tensors without memory; the most of the stages, and with
     the loss twice where a teacher's answers are learnt besides.
     """
-    found = [_traced(model, way or Fit(LEAST), s, taught) for s in stages or (None,)]
-    return Sample(*(max(each) for each in zip(*found, strict=True)))
+    found = [
+        _traced(model, way or StepMemoryPlan(MIN_SAMPLES), s, distills)
+        for s in stages or (None,)
+    ]
+    return SampleMemory(*(max(each) for each in zip(*found, strict=True)))
 
 
 def _traced(
-    model: Segmenter, way: Fit, stage: Stage | None, taught: bool
+    model: Segmenter, way: StepMemoryPlan, stage: Stage | None, distills: bool
 ) -> tuple[int, int]:
     meta, side = torch.device("meta"), model.spec.window
     shadow = without_numbers(model)
@@ -230,19 +239,19 @@ def _traced(
             trains = not stage.trains or name.startswith(stage.trains)
             parameter.requires_grad_(trains)
     shadow.train()
-    batch = empty_batch(model.spec, LEAST, _frame(model), meta)
-    target = torch.zeros(LEAST, side, side, dtype=torch.long, device=meta)
+    batch = empty_batch(model.spec, MIN_SAMPLES, _frame(model), meta)
+    target = torch.zeros(MIN_SAMPLES, side, side, dtype=torch.long, device=meta)
     batch = replace(batch, target=target)
-    host = _MainMemory() if way.offloads else nullcontext()
-    here = replace(way, offloads=False).keeping(shadow)
+    host = _MainMemory() if way.offload else nullcontext()
+    here = replace(way, offload=False).applied_to(shadow)
     with LivePeak(shadow) as live, here, host:
         outputs = shadow(batch)
         loss = shadow.loss(outputs, batch)["loss"]
-        if taught:
+        if distills:
             loss = loss + shadow.loss(outputs, batch)["loss"]
         loss.backward()  # type: ignore[no-untyped-call]
     there = host.peak if isinstance(host, _MainMemory) else 0
-    return live.peak // LEAST, there // LEAST
+    return live.peak // MIN_SAMPLES, there // MIN_SAMPLES
 
 
 class _MainMemory(saved_tensors_hooks):

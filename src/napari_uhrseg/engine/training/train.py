@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from napari_uhrseg.engine.data.scenes import SampleSource, Scenes
+from napari_uhrseg.engine.data.scenes import Dataset, SceneDataset
 from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
 from napari_uhrseg.engine.evaluation.metrics import Counter
 from napari_uhrseg.engine.events import TrainEvent
@@ -17,20 +17,20 @@ from napari_uhrseg.engine.network.device import (
     free_bytes,
     training_precision,
 )
-from napari_uhrseg.engine.training.schedule import CardText, Schedule, TrainSettings
-from napari_uhrseg.engine.training.step_memory import fitting
-from napari_uhrseg.engine.training.trainer import Course, Metrics, Trainer
+from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, TrainSettings
+from napari_uhrseg.engine.training.step_memory import plan_step_memory
+from napari_uhrseg.engine.training.trainer import Metrics, Trainer, TrainingJob
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, Legend
 
-__all__ = ["CardText", "TrainSettings", "train"]
+__all__ = ["CardMetadata", "TrainSettings", "train"]
 
-FREE = 0.9  # of a device's free memory, where no budget is given
+DEFAULT_MEMORY_FRACTION = 0.9  # of a device's free memory, where no budget is given
 
 
 def train(
-    source: Scenes,
+    source: SceneDataset,
     output: Path | str,
     settings: TrainSettings,
     budget: MemoryBudget | None = None,
@@ -71,7 +71,7 @@ def train(
         The device is missing or its memory too small for two samples.
     """
     output = Path(output)
-    trainer = Trainer(_course(source, output, settings, budget), output)
+    trainer = Trainer(_training_job(source, output, settings, budget), output)
     trainer.prepare(resume, overwrite)
     yield trainer.fitted
     try:
@@ -80,12 +80,12 @@ def train(
         trainer.close()
 
 
-def _course(
-    source: Scenes,
+def _training_job(
+    source: SceneDataset,
     output: Path,
     settings: TrainSettings,
     budget: MemoryBudget | None,
-) -> Course:
+) -> TrainingJob:
     found = find_device(budget.device if budget else settings.device)
     precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
@@ -100,25 +100,26 @@ def _course(
     )
     fitted = source.fitted(model.spec)
     declared = model.spec  # what the card says, whatever this data is learnt from by
-    model.spec = replace(declared, window=fitted.side(declared))
+    model.spec = replace(declared, window=fitted.crop_size(declared))
     recipe = settings.recipe(model.recipe)
     limit = budget or replace(
-        MemoryBudget.default(found.id), device_bytes=int(FREE * free_bytes(found))
+        MemoryBudget.default(found.id),
+        device_bytes=int(DEFAULT_MEMORY_FRACTION * free_bytes(found)),
     )
     if budget is not None and found.id == "cpu":  # else what is free leaves them out
-        limit = replace(budget, device_bytes=budget.device_bytes - source.held)
-    size, fit = fitting(model, recipe, limit)
+        limit = replace(budget, device_bytes=budget.device_bytes - source.cached_bytes)
+    size, fit = plan_step_memory(model, recipe, limit)
     schedule = Schedule(replace(recipe, batch_size=size))
-    how = Cover.of(model.spec, fit.at_once, device, precision)
-    return Course(
+    how = Cover.of(model.spec, fit.micro_batch_size, device, precision)
+    return TrainingJob(
         model=model,
         schedule=schedule,
         source=fitted,
-        score=partial(_score, fitted, how) if fitted.held_out else None,
+        validate_fn=partial(_score, fitted, how) if fitted.held_out else None,
         card=partial(_card, settings, output, fitted.legend, declared),
         identity=[
             *_identity(settings, fitted),
-            *([fit.at_once] if fit.at_once < size else []),
+            *([fit.micro_batch_size] if fit.micro_batch_size < size else []),
         ],
         seed=settings.seed,
         device=device,
@@ -129,9 +130,7 @@ def _course(
     )
 
 
-def _score(
-    source: SampleSource, how: Cover, model: Segmenter
-) -> Iterator[Metrics | None]:
+def _score(source: Dataset, how: Cover, model: Segmenter) -> Iterator[Metrics | None]:
     """The held-out scenes labelled and compared."""
     counter = Counter([c.name for c in source.legend])
     for scene in source.held_out:
@@ -165,7 +164,7 @@ def _card(
     )
 
 
-def _identity(settings: TrainSettings, source: SampleSource) -> list[object]:
+def _identity(settings: TrainSettings, source: Dataset) -> list[object]:
     """Of everything that decides which weights come out."""
     said = asdict(settings)
     for free in ("card", "log_every", "validate_every"):

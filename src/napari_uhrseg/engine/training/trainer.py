@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
 from napari_uhrseg.engine.data.batches import batches
-from napari_uhrseg.engine.data.scenes import SampleSource
+from napari_uhrseg.engine.data.scenes import Dataset
 from napari_uhrseg.engine.events import (
     MemoryPlanned,
     Progress,
@@ -43,36 +43,38 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.prefetch import ReadAhead
 from napari_uhrseg.engine.training.schedule import Schedule
-from napari_uhrseg.engine.training.step_memory import Fit, Share
+from napari_uhrseg.engine.training.step_memory import LossWeights, StepMemoryPlan
 from napari_uhrseg.errors import DeviceError, TrainingError
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Card
 
-SAVE_SECONDS = 60.0  # a killed training loses at most about that much
+SAVE_INTERVAL_S = 60.0  # a killed training loses at most about that much
 
 Metrics = Mapping[str, float]
-Objective = Callable[[Segmenter, Batch, Share], dict[str, Tensor]]
+LossFn = Callable[[Segmenter, Batch, LossWeights], dict[str, Tensor]]
 """The loss's terms of a part of a step, ``"loss"`` among them, which add up to the
 step's; the model is in training."""
-Score = Callable[[Segmenter], Iterator[Metrics | None]]
+ValidateFn = Callable[[Segmenter], Iterator[Metrics | None]]
 """Yields None after each batch, at last the metrics; the model is in eval mode."""
 
 
-def own_loss(model: Segmenter, batch: Batch, share: Share) -> dict[str, Tensor]:
+def default_loss(
+    model: Segmenter, batch: Batch, weights: LossWeights
+) -> dict[str, Tensor]:
     """What the method's paper minimises."""
     terms = model.loss(model(batch), batch)
-    return {name: share.taught * term for name, term in terms.items()}
+    return {name: weights.labelled * term for name, term in terms.items()}
 
 
-def as_it_is(model: Segmenter) -> Segmenter:
+def unchanged(model: Segmenter) -> Segmenter:
     """The network that learns itself."""
     return model
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingJob:
     """All that a training is.
 
     Parameters
@@ -81,7 +83,7 @@ class Course:
         With the weights it starts from; it is changed.
     schedule, source
         The source fitted to the model.
-    score
+    validate_fn
         ``None``: nothing is held out, and the latest weights count as the best.
     card
         What a checkpoint with such metrics says of itself.
@@ -91,15 +93,15 @@ class Course:
         ``"fp32"`` or ``"bf16"``.
     fit
         How a step's batch is worked within the memory budget.
-    baseline
+    score_initial
         Whether the weights it starts from are scored first, and have to be beaten.
-    selects
+    keep_best
         Whether the weights that score best are kept; else the latest are.
-    started
+    resume_stage
         Whether the first stage goes on from weights that know it.
-    frozen_norm
+    freeze_batch_norm
         Whether normalisation keeps the statistics it has.
-    kept
+    weights_to_save
         What is scored and saved of the network that learns.
     keep_state
         Whether an unfinished training leaves its state to go on from.
@@ -107,22 +109,22 @@ class Course:
 
     model: Segmenter
     schedule: Schedule
-    source: SampleSource
-    score: Score | None
+    source: Dataset
+    validate_fn: ValidateFn | None
     card: Callable[[Metrics], Card]
     identity: object
     seed: int
     device: torch.device
     precision: str
-    fit: Fit
+    fit: StepMemoryPlan
     validate_every: int
     log_every: int = 10
-    objective: Objective = own_loss
-    baseline: bool = False
-    selects: bool = True
-    started: bool = False
-    frozen_norm: bool = False
-    kept: Callable[[Segmenter], Segmenter] = as_it_is
+    loss_fn: LossFn = default_loss
+    score_initial: bool = False
+    keep_best: bool = True
+    resume_stage: bool = False
+    freeze_batch_norm: bool = False
+    weights_to_save: Callable[[Segmenter], Segmenter] = unchanged
     keep_state: bool = True
 
 
@@ -138,19 +140,19 @@ class Trainer:
         Whether there is a checkpoint of this training.
     """
 
-    def __init__(self, course: Course, output: Path) -> None:
-        self.course, self.output = course, output
+    def __init__(self, job: TrainingJob, output: Path) -> None:
+        self.job, self.output = job, output
         self.state_path = output.with_name(output.name + ".state")
-        self.model, self.schedule = course.model, course.schedule
+        self.model, self.schedule = job.model, job.schedule
         self.batch_size = self.schedule.recipe.batch_size
         self.total = self.schedule.total
         self.step = 0  # steps done
-        self.validated = -1 if course.baseline and course.score else 0
+        self.validated = -1 if job.score_initial and job.validate_fn else 0
         self.best = -math.inf
         self.saved = False
         self.before: Metrics = {}
         self.after: Metrics = {}
-        self.model.to(course.device)
+        self.model.to(job.device)
         self.model.to(memory_format=torch.channels_last)  # quicker, also on the CPU
         self.optimizer = self.schedule.optimizer(self.model, 0)
 
@@ -173,8 +175,8 @@ class Trainer:
 
     @property
     def fitted(self) -> MemoryPlanned:
-        fit = self.course.fit
-        tight = fit.recomputes or fit.at_once < self.batch_size
+        fit = self.job.fit
+        tight = fit.recompute or fit.micro_batch_size < self.batch_size
         return MemoryPlanned(fit.summary(self.batch_size), tight)
 
     @property
@@ -185,7 +187,7 @@ class Trainer:
 
     def run(self, stop: Stop | None = None) -> Iterator[TrainEvent]:
         """Train to the end; where ``stop()`` is true, end as if closed."""
-        with interruptible(self.model, stop), CACHE.limited(self.course.fit.cache):
+        with interruptible(self.model, stop), CACHE.limited(self.job.fit.cache):
             try:
                 yield from self._run()
             except Stopped:
@@ -195,10 +197,8 @@ class Trainer:
         if self._validation_is_due():  # the baseline, or stopped in the midst of one
             yield from self._validate()
         steps = range(self.step, self.total)
-        course = self.course
-        feed = batches(
-            course.source, self.model.spec, self.batch_size, course.seed, steps
-        )
+        job = self.job
+        feed = batches(job.source, self.model.spec, self.batch_size, job.seed, steps)
         started = saved = time.monotonic()
         terms: list[dict[str, float]] = []
         with closing(ReadAhead(feed)) as ahead:
@@ -207,26 +207,26 @@ class Trainer:
                 a_step = (time.monotonic() - started) / (self.step - steps.start)
                 left = a_step * (self.total - self.step)
                 yield Progress(self.step, self.total, left)
-                if self.step % course.log_every == 0 or self.step == self.total:
+                if self.step % job.log_every == 0 or self.step == self.total:
                     rate = self.schedule.rate(self.step - 1)
                     yield StepLogged(self.step, _means(terms), rate)
                     terms = []
                 if self._validation_is_due():
                     yield from self._validate()
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if time.monotonic() - saved > SAVE_INTERVAL_S:
                     self._save()
                     saved = time.monotonic()
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; the loss's terms."""
         if self.schedule.starts_stage(self.step):
-            first = not (self.course.started and self.step == 0)
+            first = not (self.job.resume_stage and self.step == 0)
             self.model.begin_stage(self.schedule.stage(self.step)[1], first=first)
             self.optimizer = self.schedule.optimizer(self.model, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
         self.model.train()
-        if self.course.frozen_norm:
+        if self.job.freeze_batch_norm:
             for module in self.model.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
@@ -236,8 +236,8 @@ class Trainer:
             if not out_of_memory(error):
                 raise
             raise DeviceError(
-                f"{self.course.device} has too little memory to learn from "
-                f"{self.course.fit.at_once} samples at a time.",
+                f"{self.job.device} has too little memory to learn from "
+                f"{self.job.fit.micro_batch_size} samples at a time.",
                 "Lower the memory budget, so that fewer are taken at a time; or choose "
                 "a smaller encoder, or the CPU.",
             ) from error
@@ -254,37 +254,35 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> dict[str, float]:
         """Gradients of one batch; random numbers depend on seed and step alone."""
-        device, fit = self.course.device, self.course.fit
-        low = self.course.precision == "bf16"
+        device, fit = self.job.device, self.job.fit
+        low = self.job.precision == "bf16"
         sums: dict[str, float] = {}
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(hash((self.course.seed, self.step)))
+            torch.manual_seed(hash((self.job.seed, self.step)))
             self.optimizer.zero_grad(set_to_none=True)
-            for piece, share in fit.pieces(batch):
-                with fit.keeping(self.model):
+            for piece, share in fit.micro_batches(batch):
+                with fit.applied_to(self.model):
                     with torch.autocast(device.type, torch.bfloat16, enabled=low):
-                        terms = self.course.objective(
-                            self.model, piece.to(device), share
-                        )
+                        terms = self.job.loss_fn(self.model, piece.to(device), share)
                     terms["loss"].backward()  # type: ignore[no-untyped-call]
                 for name, term in terms.items():
                     sums[name] = sums.get(name, 0.0) + float(term.detach())
         return sums
 
     def _validation_is_due(self) -> bool:
-        border = self.step % self.course.validate_every == 0 or self.step == self.total
+        border = self.step % self.job.validate_every == 0 or self.step == self.total
         return border and self.step != self.validated
 
     def _validate(self) -> Iterator[TrainEvent]:
         """Score what is held out; write the checkpoint if it is the best."""
         metrics: Metrics = {}
-        model = self.course.kept(self.model.eval())
-        if self.course.score is not None:
-            for found in self.course.score(model):
+        model = self.job.weights_to_save(self.model.eval())
+        if self.job.validate_fn is not None:
+            for found in self.job.validate_fn(model):
                 metrics = found or metrics
                 yield Progress(self.step, self.total, None)
         score = float(self.step)  # the latest counts as the best
-        if self.course.selects:
+        if self.job.keep_best:
             score = metrics.get("miou", score)
         better = score > self.best
         if better:
@@ -292,7 +290,7 @@ class Trainer:
         if self.step == 0:
             self.before = metrics
         elif better or (self.step == self.total and not self.saved):
-            said = self.course.card({**metrics, "step": float(self.step)})
+            said = self.job.card({**metrics, "step": float(self.step)})
             save_checkpoint(self.output, model, said)
             self.after, self.saved = metrics, True
         self.validated = self.step
@@ -305,12 +303,12 @@ class Trainer:
     # -- files --------------------------------------------------------------------
 
     def _fingerprint(self) -> str:
-        text = json.dumps(self.course.identity, sort_keys=True)
+        text = json.dumps(self.job.identity, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _save(self) -> None:
         """The state, whole or not at all."""
-        if not self.course.keep_state:
+        if not self.job.keep_state:
             return
         part = self.state_path.with_name(self.state_path.name + ".part")
         state = {
@@ -336,7 +334,7 @@ class Trainer:
 
     def _load(self) -> None:
         try:
-            state = torch.load(self.state_path, self.course.device, weights_only=True)
+            state = torch.load(self.state_path, self.job.device, weights_only=True)
             same = state["fingerprint"] == self._fingerprint()
         except (OSError, RuntimeError, EOFError, KeyError, TypeError,
                 pickle.UnpicklingError) as error:  # fmt: skip
