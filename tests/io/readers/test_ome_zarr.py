@@ -17,7 +17,7 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
-REAL = Path(__file__).parents[2] / "../shared/data/files"
+REAL = Path(__file__).parents[3] / "../shared/data/files"
 FULL = np.arange(3 * 100 * 80, dtype=np.uint16).reshape(3, 100, 80)
 AXES = [
     {"name": "c", "type": "channel"},

@@ -11,7 +11,7 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
-FILES = Path(__file__).parents[2] / "../shared/data/files"
+FILES = Path(__file__).parents[3] / "../shared/data/files"
 BROKEN = {"broken.svs", "unopenable.tiff", "unreadable.svs"}
 # what rasterio reads as our pixels are meant to be, mask included
 RASTERS = {

@@ -16,7 +16,7 @@ from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.readers.slides import _on_background, _pixel_size, open_slide
 from napari_uhrseg.types import Roi
 
-REAL = Path(__file__).parents[2] / "../shared/data/files"
+REAL = Path(__file__).parents[3] / "../shared/data/files"
 DESCRIPTION = "Aperio Image Library v11.2.1 \r\n1000x700|AppMag = 20|MPP = 0.4990"
 
 

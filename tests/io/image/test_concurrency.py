@@ -15,7 +15,7 @@ from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
-REAL = Path(__file__).parents[2] / "../shared/data/files"
+REAL = Path(__file__).parents[3] / "../shared/data/files"
 THREADS = 8
 Request = tuple[Roi, tuple[int, int] | None]
 
