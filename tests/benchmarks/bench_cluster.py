@@ -19,8 +19,8 @@ from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.store import CHUNK, LabelStore
-from napari_uhrseg.io.labels.worker_store import OwnedChunks
+from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.worker_store import WorkerStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import Block, Legend, Limits, Roi, Run, SegmentSettings
@@ -119,20 +119,20 @@ def _store(size: Size) -> Table:
             path = Path(folder) / "labels.zarr"
             with LabelStore.create(path, image, legend) as store:
                 record = store.start_run(run)
-                worker = OwnedChunks(path, store.hand_out())
+                worker = WorkerStore(path, store.issue_write_token())
                 for number in range(2 * size.rounds):
-                    block = _block(number * chunks * CHUNK, chunks)
+                    block = _block(number * chunks * STORE_CHUNK, chunks)
                     if number % 2:
                         whole.append(_timed(store.write, block, record.id, "done"))
                         continue
-                    store.claim(block.roi)
-                    worker.own(block.roi)
+                    store.clear_status(block.roi)
+                    worker.set_block(block.roi)
                     written.append(_timed(worker.write, block, record.id, "done"))
-                    part = worker.parts()[0]
+                    part = worker.results()[0]
                     adopted.append(_timed(store.adopt, part, record.id))
             sizes = [f.stat().st_size for f in path.rglob("c/*/*") if f.is_file()]
             disk = sum(sizes) / (2 * size.rounds)
-        pixels = 2 * (chunks * CHUNK) ** 2
+        pixels = 2 * (chunks * STORE_CHUNK) ** 2
         table.add_row(
             f"{chunks} x {chunks} chunks",
             f"{1000 * statistics.median(whole):.0f} ms",
@@ -157,7 +157,7 @@ def _record(legend: Legend) -> Run:
 
 def _block(place: int, chunks: int) -> Block:
     """Return labels in patches of 32 pixels, and confidence that varies by pixel."""
-    side, noise = chunks * CHUNK, np.random.default_rng(place)
+    side, noise = chunks * STORE_CHUNK, np.random.default_rng(place)
     labels = noise.integers(1, 5, (side // 32, side // 32), np.uint8)
     labels = labels.repeat(32, 0).repeat(32, 1)
     confidence = 200 + noise.integers(0, 16, (side, side), np.uint8)

@@ -131,7 +131,7 @@ def _measure(viewer: Any, path: Path, size: Size) -> Table:
 
 def _labelled(path: Path, image: Any, legend: Any, size: Size) -> Any:
     """Create a store with blobs of labels in its middle."""
-    from napari_uhrseg.io.labels.store import CHUNK, LabelStore
+    from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
     from napari_uhrseg.types import Block, Roi, Run
 
     store = LabelStore.create(path, image, legend)
@@ -143,12 +143,12 @@ def _labelled(path: Path, image: Any, legend: Any, size: Size) -> Any:
         batch_size=1, precision="fp32",
     ))  # fmt: skip
     rng = np.random.default_rng(1)
-    first = size.side // 2 // CHUNK
+    first = size.side // 2 // STORE_CHUNK
     for row in range(first, first + size.labelled):
         for column in range(first, first + size.labelled):
-            small = rng.integers(1, 5, (CHUNK // 16, CHUNK // 16), np.uint8)
+            small = rng.integers(1, 5, (STORE_CHUNK // 16, STORE_CHUNK // 16), np.uint8)
             labels = small.repeat(16, 0).repeat(16, 1)
-            roi = Roi(row * CHUNK, column * CHUNK, CHUNK, CHUNK)
+            roi = Roi(row * STORE_CHUNK, column * STORE_CHUNK, STORE_CHUNK, STORE_CHUNK)
             store.write(Block(roi, labels, np.full_like(labels, 128)), run.id, "done")
     return store
 

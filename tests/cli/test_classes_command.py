@@ -66,7 +66,7 @@ def test_classes_are_added_renamed_recoloured_and_merged(store):
     assert found["path"]["merged_into"] == found["water"]["merged_into"] == "road"
     assert found["road"]["share"] == 1
     with LabelStore.open(store) as opened:
-        assert (opened.shown(Roi(0, 0, *SHAPE)) == 1).all()
+        assert (opened.read_labels(Roi(0, 0, *SHAPE)) == 1).all()
     assert classes(store, "--merge", "water=water").exit_code == 0
     assert listed(store)["water"]["merged_into"] is None
     assert listed(store)["road"]["share"] == 0.25

@@ -30,7 +30,7 @@ def correct(*arguments: object):
 
 def shown(store):
     with LabelStore.open(store) as opened:
-        return opened.shown(Roi(0, 0, *SHAPE))
+        return opened.read_labels(Roi(0, 0, *SHAPE))
 
 
 def squares(path, *names):

@@ -188,8 +188,8 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
     assert run.returncode == 130
     assert "the same command goes on" in said
     with LabelStore.open(tmp_path / "stopped.zarr") as store:
-        done = int((store.state() > 0).sum())
-        assert 0 < done < store.state().size
+        done = int((store.chunk_status() > 0).sum())
+        assert 0 < done < store.chunk_status().size
     for output in ("stopped.zarr", "whole.zarr"):
         assert segment(image=str(image), output=output).exit_code == 0
     with (
@@ -356,11 +356,11 @@ def test_interrupted_with_its_workers_it_is_continued_by_one_process(
     assert "the same command goes on" in said
     assert "Traceback" not in said
     with LabelStore.open(tmp_path / "stopped.zarr") as store:
-        done = int((store.state() > 0).sum())
-        assert 0 < done < store.state().size
+        done = int((store.chunk_status() > 0).sum())
+        assert 0 < done < store.chunk_status().size
     assert segment(image=str(image), output="stopped.zarr").exit_code == 0
     with LabelStore.open(tmp_path / "stopped.zarr") as store:
-        assert store.state().all()
+        assert store.chunk_status().all()
         assert len(store.runs) == 1
 
 

@@ -13,7 +13,7 @@ from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.parallel_forward import ParallelForward
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.plain import Plain
@@ -131,7 +131,7 @@ def test_labels_do_not_depend_on_the_threads(overlap):
                     assert torch.get_num_threads() == before
             assert isinstance(event, Finished)
             assert event.failed == 0
-            found.append(read(store.prediction[0], Roi(0, 0, 1500, 1300).slices))
+            found.append(read_array(store.prediction[0], Roi(0, 0, 1500, 1300).slices))
     assert found[0].all()
     for other in found[1:]:
         assert (other == found[0]).mean() > 0.9999
@@ -177,6 +177,6 @@ def test_memory_that_runs_out_in_a_thread_halves_the_batch():
             next(run)
             Small.planned = checkpoint is small
             events = list(run)
-            found.append(read(store.prediction[0], Roi(0, 0, 700, 900).slices))
+            found.append(read_array(store.prediction[0], Roi(0, 0, 700, 900).slices))
     assert [e.batch_size for e in events if hasattr(e, "batch_size")] == [2]
     assert (found[0] == found[1]).mean() > 0.9999

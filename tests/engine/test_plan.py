@@ -15,7 +15,7 @@ from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels.store import CHUNK
+from napari_uhrseg.io.labels.store import STORE_CHUNK
 from napari_uhrseg.types import Roi, SegmentSettings
 from napari_uhrseg.units import parse_bytes
 
@@ -35,16 +35,16 @@ def blank(height=300, width=400, bands=3, **kwargs):
 def test_blocks_hold_every_pending_chunk_once_and_nothing_beyond(h, w, random):
     plan = make_plan(blank(h, w, 1), CHECKPOINT, SETTINGS, BUDGET)
     plan = replace(plan, block_chunks=random.randint(1, 4))
-    rows, columns = -(-h // CHUNK), -(-w // CHUNK)
+    rows, columns = -(-h // STORE_CHUNK), -(-w // STORE_CHUNK)
     pending = np.array(
         [[random.random() < 0.6 for _ in range(columns)] for _ in range(rows)]
     )
     count = np.zeros((rows, columns), int)
     for roi in plan.blocks(pending):
         assert Roi(0, 0, h, w).contains(roi)
-        assert roi.y % CHUNK == roi.x % CHUNK == 0
-        bottom, right = -(-roi.bottom // CHUNK), -(-roi.right // CHUNK)
-        count[roi.y // CHUNK : bottom, roi.x // CHUNK : right] += 1
+        assert roi.y % STORE_CHUNK == roi.x % STORE_CHUNK == 0
+        bottom, right = -(-roi.bottom // STORE_CHUNK), -(-roi.right // STORE_CHUNK)
+        count[roi.y // STORE_CHUNK : bottom, roi.x // STORE_CHUNK : right] += 1
     assert (count[pending] == 1).all()
     assert count.max(initial=0) <= 1
 
@@ -58,7 +58,7 @@ def test_one_line_tells_windows_time_memory_and_disk():
 
 def test_windows_across_blocks_are_counted_once_where_they_can_be_kept():
     image, overlapping = (
-        blank(2 * CHUNK, 2 * CHUNK),
+        blank(2 * STORE_CHUNK, 2 * STORE_CHUNK),
         replace(SETTINGS, overlap=32, limits=ONE_CHUNK),
     )
     plan = make_plan(image, CHECKPOINT, overlapping, BUDGET)
@@ -66,7 +66,9 @@ def test_windows_across_blocks_are_counted_once_where_they_can_be_kept():
     assert plan.windows == unique
     assert plan.computed_twice == 0
     by_hand = sum(
-        plan.grid.count(Roi(y, x, CHUNK, CHUNK)) for y in (0, CHUNK) for x in (0, CHUNK)
+        plan.grid.count(Roi(y, x, STORE_CHUNK, STORE_CHUNK))
+        for y in (0, STORE_CHUNK)
+        for x in (0, STORE_CHUNK)
     )
     assert plan.at_most == by_hand > unique
     # none, where the blocks go to many processes
@@ -82,7 +84,7 @@ def test_windows_across_blocks_are_counted_once_where_they_can_be_kept():
 @pytest.mark.parametrize("extra", [0, 20, 60, 700])
 def test_windows_are_kept_within_the_budget_only(monkeypatch, extra):
     wide = make_checkpoint(ToyNet(window=256))
-    image = blank(2 * CHUNK, 9 * CHUNK, 1)
+    image = blank(2 * STORE_CHUNK, 9 * STORE_CHUNK, 1)
     overlapping = replace(SETTINGS, overlap=64, limits=ONE_CHUNK)
     monkeypatch.setattr(
         Profiler, "batch", lambda _, n: ForwardProfile(0.1 * n, 50 * MB * n)

@@ -79,6 +79,6 @@ def assert_in_step(store):
             np.testing.assert_array_equal(level[:], data)
     prediction, correction = store.prediction[-1][:], store.correction[-1][:]
     np.testing.assert_array_equal(
-        store.coarsest_shown(), np.where(correction, correction, prediction)
+        store.coarsest_displayed(), np.where(correction, correction, prediction)
     )
     np.testing.assert_array_equal(store.coarsest_confidence(), store.confidence[-1][:])

@@ -19,7 +19,7 @@ from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.labels import object_store_lock
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.io.labels.write_lock import seen_token
+from napari_uhrseg.io.labels.write_lock import read_write_token
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi, Stroke
 
@@ -44,8 +44,8 @@ def url(request, bucket) -> str:
 @pytest.fixture
 def quick(monkeypatch):
     """Leases that are lost within a second."""
-    monkeypatch.setattr(object_store_lock, "BEAT", 0.1)
-    monkeypatch.setattr(object_store_lock, "DEAD", 1.0)
+    monkeypatch.setattr(object_store_lock, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(object_store_lock, "STALE_AFTER_S", 1.0)
 
 
 def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
@@ -55,19 +55,19 @@ def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
         LabelStore.create(tmp_path / "here.zarr", image, LEGEND) as here,
     ):
         for store in (there, here):
-            store.coarsest_shown()
+            store.coarsest_displayed()
             run = store.start_run(RUN)
             for row in range(3):
                 store.write(chunk_block(row, 1, 5, SHAPE), run.id, "done")
             assert_in_step(store)
     with LabelStore.open(url) as there, LabelStore.open(here.path) as here:
-        np.testing.assert_array_equal(there.shown(WHOLE), here.shown(WHOLE))
-        np.testing.assert_array_equal(there.state(), here.state())
+        np.testing.assert_array_equal(there.read_labels(WHOLE), here.read_labels(WHOLE))
+        np.testing.assert_array_equal(there.chunk_status(), here.chunk_status())
         assert there.runs[0].same_settings(here.runs[0])
-        assert there.shown(WHOLE).any()
+        assert there.read_labels(WHOLE).any()
         list(export(there, tmp_path / "labels.tif", "cog"))
         np.testing.assert_array_equal(
-            tifffile.imread(tmp_path / "labels.tif"), here.shown(WHOLE)
+            tifffile.imread(tmp_path / "labels.tif"), here.read_labels(WHOLE)
         )
 
 
@@ -87,33 +87,33 @@ def test_what_is_there_is_not_made_anew(url):
 
 
 def test_a_second_writer_is_refused_and_the_lock_is_let_go(url, monkeypatch):
-    monkeypatch.setattr(object_store_lock, "BEAT", 0.1)
-    monkeypatch.setattr(object_store_lock, "DEAD", 60.0)
+    monkeypatch.setattr(object_store_lock, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(object_store_lock, "STALE_AFTER_S", 60.0)
     with LabelStore.create(url, FakeImage(SHAPE), LEGEND):
         with pytest.raises(StoreError, match="being written by another"):
             LabelStore.open(url, write=True)
         LabelStore.open(url).close()
     before = time.monotonic()
     LabelStore.open(url, write=True).close()
-    assert time.monotonic() < before + object_store_lock.DEAD
+    assert time.monotonic() < before + object_store_lock.STALE_AFTER_S
 
 
 def test_a_writer_that_fell_silent_is_followed_and_writes_no_more(url, quick):
     silent = LabelStore.create(url, FakeImage(SHAPE), LEGEND)
     run = silent.start_run(RUN)
     silent.write(chunk_block(0, 0, 5, SHAPE), run.id, "done")
-    token = silent.hand_out()
-    held = silent._holding._lock
+    token = silent.issue_write_token()
+    held = silent._lock._lock
     held._ended.set()  # as a laptop that sleeps
     held._thread.join()
     with LabelStore.open(url, write=True) as next_one:
-        assert seen_token(next_one.path) != token
+        assert read_write_token(next_one.path) != token
         with pytest.raises(StoreError, match="taken over"):
             silent.write(chunk_block(1, 0, 5, SHAPE), run.id, "done")
         silent.close()
         next_one.write(chunk_block(2, 0, 5, SHAPE), run.id, "done")
         done = [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
-        np.testing.assert_array_equal(next_one.state() & 3, done)
+        np.testing.assert_array_equal(next_one.chunk_status() & 3, done)
     LabelStore.open(url, write=True).close()
 
 
@@ -163,7 +163,7 @@ def test_corrections_are_seen_there_but_made_on_a_disk(tmp_path, bucket):
         counts = corrections.counts()
     fsspec.filesystem("s3").put(str(path), f"{bucket}/painted.zarr", recursive=True)
     with LabelStore.open(f"{bucket}/painted.zarr") as store:
-        assert (store.shown(stroke.roi) == 2).all()
+        assert (store.read_labels(stroke.roi) == 2).all()
         with Corrections.open(store, write=False) as corrections:
             assert corrections.counts() == counts == {2: 90_000}
         with pytest.raises(StoreError, match="cannot be written") as told:

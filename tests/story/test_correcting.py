@@ -63,7 +63,7 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         store = panel.segment.view.store
         river = start_correcting(panel)
         y, x = first[0]
-        assert store.shown(Roi(y, x, 1, 1))[0, 0] == river
+        assert store.read_labels(Roi(y, x, 1, 1))[0, 0] == river
         before = np.asarray(store.prediction[0][VIEW.slices])
         for stroke in others:
             paint(panel, mouse, stroke)
@@ -93,7 +93,7 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         bar = panel.segment.bar
         until(panel, bar.cancel.isEnabled, "no run")
         until(panel, lambda: bar.status.text().startswith("Done"), "no end", 900)
-        shown = store.shown(VIEW)
+        shown = store.read_labels(VIEW)
         assert (shown[painted] == river).all()
         elsewhere = (truth() == 4) & ~painted
         rate = [(labels[elsewhere] == river).mean() for labels in (before, shown)]

@@ -47,7 +47,7 @@ def take_picture(request):
 
 def share_labelled(store: Path) -> float:
     with LabelStore.open(store) as labels:
-        return float((labels.state() > 0).mean())
+        return float((labels.chunk_status() > 0).mean())
 
 
 def found_classes(labels: LabelStore) -> np.ndarray:

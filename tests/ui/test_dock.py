@@ -106,7 +106,7 @@ def test_a_panel_takes_over_what_the_one_before_it_left(
     done = []
     panel.correct.writer.do(int, then=done.append)
     qtbot.waitUntil(lambda: bool(done), timeout=10_000)
-    assert (view.store.shown(Roi(1048, 100, 5, 100)) == 2).all()
+    assert (view.store.read_labels(Roi(1048, 100, 5, 100)) == 2).all()
     assert (np.asarray(layer.data[0][1048:1053, 100:200]) == 2).all()
     # and gone on with
     panel.segment.model.use(checkpoints[0])

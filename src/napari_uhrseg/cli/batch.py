@@ -9,7 +9,7 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import err, json_line, out
 from napari_uhrseg.errors import OpenError, StoreError
-from napari_uhrseg.io.paths import Address, address, said
+from napari_uhrseg.io.paths import Address, error_text, to_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
     found: dict[Address, None] = {}
     patterns = False
     for name in names:
-        path = address(name)
+        path = to_path(name)
         matches = _matches(path)
         if matches is None:
             found[path] = None
@@ -111,10 +111,10 @@ def _matches(path: Address) -> list[Address] | None:
     # the packages behind URLs raise whatever they like
     except Exception as error:
         raise OpenError(
-            f"{path} cannot be reached: {said(error)}.",
+            f"{path} cannot be reached: {error_text(error)}.",
             "Check the address, the network, and the credentials that fsspec uses.",
         ) from error
-    return [address(path.fs.unstrip_protocol(name)) for name in sorted(names)]
+    return [to_path(path.fs.unstrip_protocol(name)) for name in sorted(names)]
 
 
 def store_paths(images: Iterable[Address], folder: Address) -> dict[Address, Address]:

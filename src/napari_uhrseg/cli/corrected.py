@@ -13,7 +13,7 @@ from napari_uhrseg.cli.options import parse_roi
 from napari_uhrseg.types import Legend, Roi
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Region
 
@@ -31,7 +31,7 @@ def show_corrections(store: str, json: bool) -> None:
         Corrections.open(opened, write=False) as corrections,
     ):
         legend, counts, places = (
-            opened.legend, corrections.counts(), corrections.places()
+            opened.legend, corrections.counts(), corrections.corrected_regions()
         )  # fmt: skip
     if json:
         found = [{"roi": p.roi, "pixels": _named(p.pixels, legend)} for p in places]
@@ -80,7 +80,7 @@ def change_regions(store: str, act: Act, where: str, json: bool) -> None:
     out.print(Text(f"{done}: {_said(changed, sign=True)}."), soft_wrap=True)
 
 
-def turn_back(store: str, way: "Way", json: bool) -> None:
+def turn_back(store: str, way: "Direction", json: bool) -> None:
     """Undo or redo the last change, of whichever session; whole, or not at all."""
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
@@ -94,8 +94,8 @@ def turn_back(store: str, way: "Way", json: bool) -> None:
         LabelStore.open(store) as opened,
         Corrections.open(opened) as corrections,
     ):
-        roi, before = corrections.bounds_of(way), corrections.counts()
-        parts = corrections.turning_back(way)
+        roi, before = corrections.next_bounds(way), corrections.counts()
+        parts = corrections.undo_or_redo(way)
         try:
             follow(watched(parts), way.title(), json)
         finally:

@@ -36,11 +36,11 @@ from napari_uhrseg.cli.where import engine
 from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
 from napari_uhrseg.io.paths import (
     Address,
-    address,
-    is_there,
-    remove,
-    said,
-    troubles,
+    error_text,
+    exists,
+    io_errors,
+    remove_folder,
+    to_path,
 )
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 from napari_uhrseg.units import format_seconds
@@ -136,7 +136,7 @@ def segment(
         scale=scale,
     )
     paths, many = find_images(images)
-    place = address(output)
+    place = to_path(output)
     stores = store_paths(paths, place) if many else {paths[0]: place}
     report = Report(untried=list(paths))
     with (
@@ -225,7 +225,7 @@ def open_store(path: Address, image: "Image", legend: Legend) -> "Iterator[Label
     """
     from napari_uhrseg.io.labels.store import LabelStore
 
-    made = not is_there(path)
+    made = not exists(path)
     store = (
         LabelStore.create(path, image, legend)
         if made
@@ -249,9 +249,9 @@ def open_store(path: Address, image: "Image", legend: Legend) -> "Iterator[Label
 def _remove(path: Address) -> None:
     """Remove a store without labels; where that fails, it stays and says so."""
     try:
-        remove(path)
-    except troubles(path) as error:
-        text = f"{path} has no labels and cannot be removed: {said(error)}."
+        remove_folder(path)
+    except io_errors(path) as error:
+        text = f"{path} has no labels and cannot be removed: {error_text(error)}."
         err.print(Text(text, "yellow"), soft_wrap=True)
 
 

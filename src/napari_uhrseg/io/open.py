@@ -5,7 +5,7 @@ from contextlib import suppress
 from napari_uhrseg.errors import OpenError, ReadError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pyramid_builder import attach_levels
-from napari_uhrseg.io.paths import Address, address
+from napari_uhrseg.io.paths import Address, to_path
 from napari_uhrseg.io.readers import read_any
 
 
@@ -28,7 +28,7 @@ def open_image(path: str | Address, *, series: int | None = None) -> Image:
         With what is wrong and what can be done about it.
     """
     try:
-        image = read_any(address(path), series)
+        image = read_any(to_path(path), series)
         with suppress(ReadError):  # a cache that cannot be used is no obstacle
             attach_levels(image)
         return image

@@ -16,7 +16,7 @@ Address = Path | UPath
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # say what a folder is
 
 
-def address(name: str | Address) -> Address:
+def to_path(name: str | Address) -> Address:
     """A path, or of a URL what has the methods of one; ``file://`` is a path.
 
     Raises OpenError where nothing here knows that kind of URL.
@@ -53,19 +53,19 @@ def is_url(where: Address) -> bool:
     return not isinstance(where, Path)
 
 
-def is_there(where: Address) -> bool:
+def exists(where: Address) -> bool:
     """Whether there is something. Raises StoreError where a URL cannot be asked."""
     try:
         return where.exists()
-    except troubles(where) as error:
+    except io_errors(where) as error:
         raise StoreError(
-            f"{where} cannot be reached: {said(error)}.",
+            f"{where} cannot be reached: {error_text(error)}.",
             "Check the address, the network, and the credentials that fsspec uses.",
         ) from error
 
 
-def remove(folder: Address) -> None:
-    """Remove a folder and all in it. Raises what `troubles` says."""
+def remove_folder(folder: Address) -> None:
+    """Remove a folder and all in it. Raises what `io_errors` says."""
     if isinstance(folder, Path):
         shutil.rmtree(folder)
     else:
@@ -77,11 +77,11 @@ def for_zarr(where: Address) -> Path | str:
     return where if isinstance(where, Path) else str(where)
 
 
-def troubles(where: Address, *others: type[Exception]) -> tuple[type[Exception], ...]:
+def io_errors(where: Address, *others: type[Exception]) -> tuple[type[Exception], ...]:
     """What reading and writing there may raise: of URLs whatever their packages do."""
     return (Exception,) if is_url(where) else (OSError, *others)
 
 
-def said(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """What an error of the system or of a server says."""
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)

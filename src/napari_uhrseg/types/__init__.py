@@ -5,7 +5,7 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 """
 
 from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
-from napari_uhrseg.types.corrections import Place, Stroke
+from napari_uhrseg.types.corrections import CorrectedRegion, Stroke
 from napari_uhrseg.types.finetuning import FineTuneSettings, Lesson
 from napari_uhrseg.types.groundtruth import IGNORED, SECRET
 from napari_uhrseg.types.limits import OPEN_BLOCKS, SOFTMAX_ROWS, Limits
@@ -21,6 +21,7 @@ __all__ = [
     "SOFTMAX_ROWS",
     "Block",
     "Card",
+    "CorrectedRegion",
     "FineTuneSettings",
     "InputSpec",
     "LabelClass",
@@ -29,7 +30,6 @@ __all__ = [
     "Lesson",
     "Limits",
     "Mask",
-    "Place",
     "Polygon",
     "Recipe",
     "Region",

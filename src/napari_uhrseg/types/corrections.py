@@ -43,7 +43,7 @@ class Stroke:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CorrectedRegion:
     """A corrected or an uncertain region.
 
     Parameters

@@ -50,10 +50,10 @@ def _given_to_panel(path: str) -> bool:
     if viewer is None or not path.rstrip("/").endswith(".zarr"):
         return False
     from napari_uhrseg.io.labels.ome_metadata import is_store
-    from napari_uhrseg.io.paths import address
+    from napari_uhrseg.io.paths import to_path
     from napari_uhrseg.ui.dock import docked_panel
 
-    where = address(path)
+    where = to_path(path)
     if not is_store(where):
         return False
     panel = docked_panel(viewer)

@@ -99,18 +99,18 @@ def alone(files, tmp_path_factory):
 def everything(store: LabelStore) -> list[np.ndarray]:
     """All that a run writes, but for who wrote it."""
     levels = [*store.prediction, *store.confidence]
-    return [*(level[:] for level in levels), store.state() & 3]
+    return [*(level[:] for level in levels), store.chunk_status() & 3]
 
 
 def assert_same(store: LabelStore, expected: list[np.ndarray]) -> None:
     for found, wanted in zip(everything(store), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     top = store.prediction[-1][:]
-    np.testing.assert_array_equal(store.coarsest_shown(), top)
+    np.testing.assert_array_equal(store.coarsest_displayed(), top)
 
 
 def test_windows_give_what_one_machine_gives(cluster, files, image, store, alone):
-    store.coarsest_shown()  # kept in step from here on
+    store.coarsest_displayed()  # kept in step from here on
     checkpoint = files / "quick.safetensors"
     events = list(
         segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
@@ -203,8 +203,8 @@ def test_the_run_of_a_killed_client_is_finished_on_one_machine(
             if int(line) == 2:
                 break
         # from elsewhere the run is seen as it comes
-        assert 2 <= np.count_nonzero(watching.state()) < 6
-        assert watching.shown(Roi(0, 0, *image.shape)).any()
+        assert 2 <= np.count_nonzero(watching.chunk_status()) < 6
+        assert watching.read_labels(Roi(0, 0, *image.shape)).any()
     child.kill()
     child.wait()
     checkpoint = cluster_networks.load_checkpoint(files / f"{name}.safetensors")
@@ -231,7 +231,7 @@ def test_image_and_store_may_lie_in_an_object_store(
 def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
     cluster, files, image, bucket, alone, monkeypatch
 ):
-    monkeypatch.setattr(object_store_lock, "DEAD", 2.0)
+    monkeypatch.setattr(object_store_lock, "STALE_AFTER_S", 2.0)
     url = f"{bucket}/killed.zarr"
     LabelStore.create(url, image, LEGEND).close()
     child = start_client(cluster, files, url, "slow")
@@ -284,7 +284,7 @@ def test_correcting_does_not_end_the_run(cluster, files, image, store, alone):
     assert corrections is not None
     corrections.close()
     assert isinstance(event, Finished)
-    assert (store.shown(painted) == 2).all()
+    assert (store.read_labels(painted) == 2).all()
     np.testing.assert_array_equal(store.prediction[0][:], alone("quick")[0])
 
 
@@ -316,10 +316,14 @@ def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
     end = time.monotonic() + 60
     while any(cluster.processing().values()) and time.monotonic() < end:
         time.sleep(0.05)  # what is on its way is finished
-    begun = [store.shown(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)]
+    begun = [
+        store.read_labels(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)
+    ]
     assert sum(begun) == A_WORKER * 2 < len(begun)
     time.sleep(0.5)
-    again = [store.shown(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)]
+    again = [
+        store.read_labels(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)
+    ]
     assert again == begun
     rest = list(run)
     assert isinstance(rest[-1], Finished)
@@ -348,10 +352,10 @@ def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store)
         if isinstance(event, BlockDone):
             break
     run.close()
-    done = np.count_nonzero(store.state())
+    done = np.count_nonzero(store.chunk_status())
     assert 0 < done < 6
     time.sleep(0.5)  # what was under way has no token any more
-    assert np.count_nonzero(store.state()) == done
+    assert np.count_nonzero(store.chunk_status()) == done
     rest = list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
     assert len(of_kind(rest, BlockDone)) == 6 - done
 
@@ -408,7 +412,7 @@ def test_other_settings_ask_before_they_replace(cluster, files, image, store):
         )
     )
     assert len(of_kind(again, BlockDone)) == 6
-    assert (store.state() >> 2 == 2).all()
+    assert (store.chunk_status() >> 2 == 2).all()
 
 
 def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):

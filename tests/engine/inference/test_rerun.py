@@ -17,12 +17,12 @@ from napari_uhrseg.engine.inference.change_priority import LikelyFirst, change_s
 from napari_uhrseg.engine.inference.preview import label_region
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.labels.store import CHUNK, LabelStore
+from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Block, Roi, SegmentSettings
 
 CPU = SegmentSettings(device="cpu", precision="fp32", limits=ONE_CHUNK)
-SHAPE = (2 * CHUNK + 100, 2 * CHUNK + 50)
+SHAPE = (2 * STORE_CHUNK + 100, 2 * STORE_CHUNK + 50)
 
 
 def run(image, net, store, **how) -> list[Roi]:
@@ -44,20 +44,20 @@ def test_going_back_runs_only_what_the_newer_one_made(picture):
     with LabelStore.create(None, image, LEGEND) as store:
         run(image, old, store)
         before = np.asarray(store.prediction[0][:])
-        states = store.state()
+        states = store.chunk_status()
         correct(store, Roi(10, 10, 30, 30), 3)
-        region = Roi(0, 0, CHUNK, CHUNK)
+        region = Roi(0, 0, STORE_CHUNK, STORE_CHUNK)
         for _ in segment(image, new, store, replace(CPU, region=region),
                          replace_other=True):  # fmt: skip
             pass
-        assert (np.asarray(store.prediction[0][:CHUNK, :CHUNK])
-                != before[:CHUNK, :CHUNK]).any()  # fmt: skip
-        assert (store.shown(Roi(10, 10, 30, 30)) == 3).all()
-        assert (store.state() != states).sum() == 1
+        assert (np.asarray(store.prediction[0][:STORE_CHUNK, :STORE_CHUNK])
+                != before[:STORE_CHUNK, :STORE_CHUNK]).any()  # fmt: skip
+        assert (store.read_labels(Roi(10, 10, 30, 30)) == 3).all()
+        assert (store.chunk_status() != states).sum() == 1
         again = run(image, old, store)
         assert sum(r.area for r in again) == region.area
         assert np.array_equal(np.asarray(store.prediction[0][:]), before)
-        assert (store.shown(Roi(10, 10, 30, 30)) == 3).all()
+        assert (store.read_labels(Roi(10, 10, 30, 30)) == 3).all()
 
 
 def test_what_may_change_comes_first_and_may_be_all(picture):
@@ -66,14 +66,16 @@ def test_what_may_change_comes_first_and_may_be_all(picture):
     with LabelStore.create(None, image, LEGEND) as store:
         run(image, old, store)
         sure = np.full(SHAPE, 250, np.uint8)
-        sure[2 * CHUNK :, 2 * CHUNK :] = 5  # the chunk at the lower right is not
+        sure[2 * STORE_CHUNK :, 2 * STORE_CHUNK :] = (
+            5  # the chunk at the lower right is not
+        )
         shown = np.asarray(store.prediction[0][:])
         store.write(Block(Roi(0, 0, *SHAPE), shown, sure), 1, "done")
         scores = change_scores(store)
         assert scores[2, 2] == 1
         assert scores.sum() == 1
         done = run(image, new, store, only_likely=True)
-        assert done == [Roi(2 * CHUNK, 2 * CHUNK, 100, 50)]
+        assert done == [Roi(2 * STORE_CHUNK, 2 * STORE_CHUNK, 100, 50)]
         waiting = store.pending(store.runs[-1])
         assert waiting.sum() == 8
         assert not waiting[2, 2]
@@ -85,16 +87,16 @@ def test_the_view_goes_before_what_is_likely():
     scores = np.zeros((4, 4))
     scores[3, 3], scores[0, 3] = 0.9, 0.4
     waiting = np.ones((4, 4), bool)
-    view = Roi(0, 0, CHUNK, CHUNK // 2)
+    view = Roi(0, 0, STORE_CHUNK, STORE_CHUNK // 2)
     focus = LikelyFirst(scores, lambda: waiting, lambda: view)
-    corner = Roi(3 * CHUNK, 3 * CHUNK, CHUNK, CHUNK)
+    corner = Roi(3 * STORE_CHUNK, 3 * STORE_CHUNK, STORE_CHUNK, STORE_CHUNK)
     assert [focus(), focus(), focus(), focus()] == [
-        view, corner, Roi(0, 3 * CHUNK, CHUNK, CHUNK), view,
+        view, corner, Roi(0, 3 * STORE_CHUNK, STORE_CHUNK, STORE_CHUNK), view,
     ]  # fmt: skip
 
 
 def test_corrections_make_their_surroundings_likely(picture):
-    image = picture(3 * CHUNK, 3 * CHUNK)
+    image = picture(3 * STORE_CHUNK, 3 * STORE_CHUNK)
     with LabelStore.create(None, image, LEGEND) as store:
         assert not change_scores(store).any()
         correct(store, Roi(5, 5, 8, 8), 1)
@@ -105,13 +107,16 @@ def test_corrections_make_their_surroundings_likely(picture):
     "net", [ToyNet(), FrameNet(512, 64)], ids=["windows", "frames"]
 )
 def test_a_region_is_labelled_as_a_run_would(net, picture):
-    image = picture(CHUNK + 80, CHUNK + 40)
+    image = picture(STORE_CHUNK + 80, STORE_CHUNK + 40)
     loaded = make_checkpoint(net)
     with LabelStore.create(None, image, LEGEND) as store:
         run(image, loaded, store)
-        for roi in (Roi(100, 200, 150, 90), Roi(CHUNK - 30, CHUNK - 20, 200, 100)):
+        for roi in (
+            Roi(100, 200, 150, 90),
+            Roi(STORE_CHUNK - 30, STORE_CHUNK - 20, 200, 100),
+        ):
             found = label_region(image, loaded, roi, CPU)
-            assert np.array_equal(found, store.shown(roi))
+            assert np.array_equal(found, store.read_labels(roi))
     with pytest.raises(PlanError, match="too many"):
         label_region(image, loaded, Roi(0, 0, 5000, 10), CPU)
     with pytest.raises(PlanError, match="outside"):

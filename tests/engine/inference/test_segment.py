@@ -25,7 +25,7 @@ from napari_uhrseg.engine.tiling import merge
 from napari_uhrseg.engine.tiling.merge import Merger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels.store import CHUNK, LabelStore
+from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
 from napari_uhrseg.types import Limits, Polygon, Roi
 
 TWO_CHUNKS = Limits(block_seconds=1e9, block_chunks=2)
@@ -323,7 +323,7 @@ def test_empty_glass_is_not_run(run):
     assert [e.empty for e in events if isinstance(e, BlockDone)].count(True) == 3
     assert labels_of(store)[300, 300]
     assert not labels_of(store)[1024:].any()
-    assert store.shape == (2 * CHUNK, 2 * CHUNK)
+    assert store.shape == (2 * STORE_CHUNK, 2 * STORE_CHUNK)
 
 
 def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import Strips, blend
-from napari_uhrseg.io.labels.store import CHUNK
+from napari_uhrseg.io.labels.store import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi, View
 
 
@@ -42,17 +42,17 @@ grids = st.builds(
 @given(grids)
 def test_cells_are_whole_chunks_and_cover_the_image_once(case):
     (h, w), _, grid = case
-    rows, columns = -(-h // CHUNK), -(-w // CHUNK)
+    rows, columns = -(-h // STORE_CHUNK), -(-w // STORE_CHUNK)
     count = np.zeros((rows, columns), int)
     for cell in grid.cells(np.ones((rows, columns), bool)):
         roi = grid.block(cell)
         assert Roi(0, 0, h, w).contains(roi)
         assert roi.area
-        box = roi.align(CHUNK)
+        box = roi.align(STORE_CHUNK)
         assert roi.y == box.y
         assert roi.x == box.x
-        count[box.y // CHUNK : box.bottom // CHUNK,
-              box.x // CHUNK : box.right // CHUNK] += 1  # fmt: skip
+        count[box.y // STORE_CHUNK : box.bottom // STORE_CHUNK,
+              box.x // STORE_CHUNK : box.right // STORE_CHUNK] += 1  # fmt: skip
     assert (count == 1).all()
 
 

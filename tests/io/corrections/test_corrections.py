@@ -8,7 +8,11 @@ import pytest
 from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.io.labels.store import (
+    LabelStore,
+    correction_levels,
+    displayed_levels,
+)
 from napari_uhrseg.types import Polygon, Roi, Stroke
 
 IMAGE = FakeImage()
@@ -50,13 +54,13 @@ def run_out(progress):
 
 
 def test_a_stroke_is_shown_at_every_level_and_over_the_prediction(store, corrections):
-    shown, alone = shown_levels(store), corrected_levels(store)
-    before = store.shown(Roi(0, 0, *SHAPE))
+    shown, alone = displayed_levels(store), correction_levels(store)
+    before = store.read_labels(Roi(0, 0, *SHAPE))
     changed = corrections.apply(stroke(100, 200, 50, 70, 2, seed=3))
     mask = stroke(100, 200, 50, 70, 2, seed=3).mask
     wanted = before.copy()
     wanted[100:150, 200:270][mask] = 2
-    np.testing.assert_array_equal(store.shown(Roi(0, 0, *SHAPE)), wanted)
+    np.testing.assert_array_equal(store.read_labels(Roi(0, 0, *SHAPE)), wanted)
     assert Roi(100, 200, 50, 70).contains(changed)
     assert changed.area
     assert_in_step(store)
@@ -106,7 +110,7 @@ def test_undo_and_redo_take_steps_in_order(store, corrections):
 def test_painting_what_was_right_counts_and_painting_it_again_does_not(
     store, corrections
 ):
-    there = store.shown(Roi(0, 0, 8, 8))
+    there = store.read_labels(Roi(0, 0, 8, 8))
     assert there[0, 0]
     right = stroke(0, 0, 8, 8, int(there[0, 0]))
     assert corrections.apply(right) == Roi(0, 0, 8, 8)
@@ -119,13 +123,13 @@ def test_painting_what_was_right_counts_and_painting_it_again_does_not(
 
 
 def test_erasing_brings_the_prediction_back(store, corrections):
-    before = [level[:].copy() for level in shown_levels(store)]
+    before = [level[:].copy() for level in displayed_levels(store)]
     corrections.apply(stroke(10, 10, 100, 100, 2))
     corrections.apply(stroke(0, 0, 200, 200, 0))
-    for level, wanted in zip(shown_levels(store), before, strict=True):
+    for level, wanted in zip(displayed_levels(store), before, strict=True):
         np.testing.assert_array_equal(level[:], wanted)
     assert corrections.counts() == {}
-    assert corrections.places() == ()
+    assert corrections.corrected_regions() == ()
     corrections.undo()
     assert corrections.counts() == {2: 10_000}
 
@@ -186,13 +190,13 @@ def test_a_polygon_with_a_hole_is_filled_by_pixel_centres(store, corrections):
 
 def test_confirm_makes_what_is_shown_a_correction(store, corrections):
     corrections.apply(stroke(0, 0, 100, 100, 2))
-    shown = store.shown(Roi(0, 0, *SHAPE))
+    shown = store.read_labels(Roi(0, 0, *SHAPE))
     run_out(corrections.confirm(Roi(50, 50, 3000, 900)))
     wanted = np.zeros(SHAPE, np.uint8)
     wanted[:100, :100] = 2
     wanted[50:3050, 50:950] = shown[50:3050, 50:950]
     np.testing.assert_array_equal(store.correction[0][:], wanted)
-    np.testing.assert_array_equal(store.shown(Roi(0, 0, *SHAPE)), shown)
+    np.testing.assert_array_equal(store.read_labels(Roi(0, 0, *SHAPE)), shown)
     corrections.undo()
     assert corrections.counts() == {2: 10_000}
 
@@ -209,13 +213,13 @@ def test_places_are_connected_regions(store, corrections):
     corrections.apply(stroke(10, 10, 20, 20, 2))
     corrections.apply(stroke(250, 250, 20, 20, 1))  # the next cells, one of them shared
     corrections.apply(stroke(3000, 1500, 9, 9, 1))
-    first, second = corrections.places()
+    first, second = corrections.corrected_regions()
     assert first.roi == Roi(0, 0, 512, 512)
     assert first.pixels == {1: 400, 2: 400}
     assert second.roi.contains(Roi(3000, 1500, 9, 9))
     assert second.pixels == {1: 81}
     run_out(corrections.revert(first.roi))
-    assert corrections.places() == (second,)
+    assert corrections.corrected_regions() == (second,)
 
 
 def test_reverting_a_place_leaves_others_in_its_box(store, corrections):
@@ -223,11 +227,11 @@ def test_reverting_a_place_leaves_others_in_its_box(store, corrections):
     corrections.apply(stroke(1500, 10, 20, 1500, 2))
     before = store.correction[0][:]
     corrections.apply(stroke(300, 1000, 50, 60, 1))
-    corner, other = corrections.places()
+    corner, other = corrections.corrected_regions()
     assert corner.roi.contains(other.roi)
     run_out(corrections.revert(corner))
     assert corrections.counts() == {1: 3000}
-    assert corrections.places() == (other,)
+    assert corrections.corrected_regions() == (other,)
     corrections.undo()
     run_out(corrections.revert(other))
     np.testing.assert_array_equal(store.correction[0][:], before)
@@ -243,7 +247,7 @@ def filled_over(corrections):
     """A fill of many parts over a stroke; how many."""
     corrections.apply(stroke(500, 400, 700, 300, 1, seed=1))
     run_out(corrections.fill(SHAPE_WITH_HOLE, 2))
-    return corrections.parts_of("undo")
+    return corrections.next_part_count("undo")
 
 
 def test_a_large_change_is_undone_and_redone_part_by_part(
@@ -252,14 +256,14 @@ def test_a_large_change_is_undone_and_redone_part_by_part(
     parts = filled_over(corrections)
     assert parts > 6
     after = store.correction[0][:], corrections.counts()
-    assert run_out(corrections.turning_back("undo")) == parts
+    assert run_out(corrections.undo_or_redo("undo")) == parts
     assert not (store.correction[0][:] == 2).any()
     assert_in_step(store)
-    assert run_out(corrections.turning_back("redo")) == parts
+    assert run_out(corrections.undo_or_redo("redo")) == parts
     np.testing.assert_array_equal(store.correction[0][:], after[0])
     assert corrections.counts() == after[1]
-    assert corrections.parts_of("redo") == 0
-    assert run_out(corrections.turning_back("redo")) == 0
+    assert corrections.next_part_count("redo") == 0
+    assert run_out(corrections.undo_or_redo("redo")) == 0
 
 
 @pytest.mark.parametrize("way", ["undo", "redo"])
@@ -269,17 +273,17 @@ def test_undo_that_is_stopped_puts_back_what_it_had_changed(store, small_parts, 
         if way == "redo":
             corrections.undo()
         before = store.correction[0][:], corrections.counts()
-        turning = corrections.turning_back(way)
+        turning = corrections.undo_or_redo(way)
         assert [next(turning) for _ in range(3)] == [n / parts for n in (1, 2, 3)]
         assert (store.correction[0][:] != before[0]).any()
         turning.close()
         np.testing.assert_array_equal(store.correction[0][:], before[0])
         assert corrections.counts() == before[1]
         assert_in_step(store)
-        assert corrections.parts_of(way) == parts
+        assert corrections.next_part_count(way) == parts
     with Corrections.open(store) as corrections:
         assert corrections.counts() == before[1]
-        run_out(corrections.turning_back(way))
+        run_out(corrections.undo_or_redo(way))
         assert (2 in corrections.counts()) == (way == "redo")
         assert_in_step(store)
 
@@ -289,9 +293,9 @@ def test_all_is_there_when_opened_again(store):
         first.apply(stroke(0, 0, 30, 30, 1))
         first.apply(stroke(20, 20, 30, 30, 2))
         first.undo()
-        kept = first.counts(), first.places(), first.version
+        kept = first.counts(), first.corrected_regions(), first.version
     with Corrections.open(store) as again:
-        assert (again.counts(), again.places(), again.version) == kept
+        assert (again.counts(), again.corrected_regions(), again.version) == kept
         assert again.redo() == Roi(20, 20, 30, 30)
         assert again.counts() == {1: 800, 2: 900}
         again.undo()
@@ -305,24 +309,25 @@ def test_what_was_closed_is_opened_without_doing_anything_again(store, monkeypat
     with Corrections.open(store) as first:
         for number in range(40):
             first.apply(stroke(30 * number, 0, 20, 20, 1 + number % 2))
-        kept = first.counts(), first.places(), first.version
+        kept = first.counts(), first.corrected_regions(), first.version
     monkeypatch.setattr("napari_uhrseg.io.corrections.corrections.write_levels", None)
     monkeypatch.setattr(
-        "napari_uhrseg.io.corrections.correction_counts.Occupancy.counted", None
+        "napari_uhrseg.io.corrections.correction_counts.CorrectionCounts.from_array",
+        None,
     )
     with Corrections.open(store) as again:
-        assert (again.counts(), again.places(), again.version) == kept
+        assert (again.counts(), again.corrected_regions(), again.version) == kept
 
 
 def test_counts_are_made_anew_where_their_file_is_lost(store):
     with Corrections.open(store) as first:
         first.apply(stroke(1000, 900, 300, 300, 1))
-        wanted = first.counts(), first.places()
+        wanted = first.counts(), first.corrected_regions()
     (file,) = store.path.rglob("counts.npz")
     for harm in (file.unlink, lambda: file.write_bytes(b"PK not much")):
         harm()
         with Corrections.open(store) as again:
-            assert (again.counts(), again.places()) == wanted
+            assert (again.counts(), again.corrected_regions()) == wanted
 
 
 def test_others_may_correct_after_counts_could_not_be_saved(store):
@@ -332,10 +337,10 @@ def test_others_may_correct_after_counts_could_not_be_saved(store):
     blocker.mkdir()  # as a full disk: the counts cannot be written
     with Corrections.open(store) as second:
         second.apply(stroke(1100, 900, 300, 300, 2))
-        wanted = second.counts(), second.places(), second.version
+        wanted = second.counts(), second.corrected_regions(), second.version
     assert not second.writable
     with Corrections.open(store) as third:
-        assert (third.counts(), third.places(), third.version) == wanted
+        assert (third.counts(), third.corrected_regions(), third.version) == wanted
         third.undo()
         assert third.counts() == {1: 90_000}
     blocker.rmdir()
@@ -358,9 +363,9 @@ def test_one_corrector_at_a_time_and_none_minds_a_run(store):
         first.undo()
     with LabelStore.open(store.path) as reader, Corrections.open(reader) as second:
         second.apply(stroke(0, 0, 30, 30, 2))  # the run's lock is still held
-        assert reader.coarsest_shown()[:7, :7].tolist() == [[2] * 7] * 7
+        assert reader.coarsest_displayed()[:7, :7].tolist() == [[2] * 7] * 7
         store.write(chunk_block(0, 0, 9, SHAPE), 1, "done")
-        assert (store.shown(Roi(0, 0, 30, 30)) == 2).all()
+        assert (store.read_labels(Roi(0, 0, 30, 30)) == 2).all()
 
 
 def test_classes_that_are_not_there_are_refused(store, corrections):

@@ -82,7 +82,7 @@ UNDOER = (
 corrections.PART = 1024
 for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
     pass
-for share in painting.turning_back("undo"):
+for share in painting.undo_or_redo("undo"):
     say(share)
 """
 )
@@ -231,10 +231,12 @@ def test_painting_while_another_process_runs(path):
         wanted = np.full((500, 1024), 2, np.uint8)
         for number in range(5):
             wanted[100 * number : 100 * number + 50, 300:350] = 1
-        np.testing.assert_array_equal(store.shown(Roi(0, 0, 500, 1024)), wanted)
+        np.testing.assert_array_equal(store.read_labels(Roi(0, 0, 500, 1024)), wanted)
         process.communicate("")
         assert process.returncode == 0
         last = chunk_block(0, 0, 12, IMAGE.shape).labels
-        np.testing.assert_array_equal(store.shown(Roi(500, 0, 524, 1024)), last[500:])
+        np.testing.assert_array_equal(
+            store.read_labels(Roi(500, 0, 524, 1024)), last[500:]
+        )
         assert_in_step(LabelStore.open(path))
         assert LabelStore.open(path).runs[0].model == RUN.model

@@ -27,11 +27,15 @@ from napari_uhrseg.io.corrections import correction_counts, journal
 from napari_uhrseg.io.corrections import corrections as module
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.corrections.mask_import import MaskReader
-from napari_uhrseg.io.corrections.rasterize import inside
+from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels import ome_metadata
 from napari_uhrseg.io.labels.downsample import coarser_labels
-from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.io.labels.store import (
+    LabelStore,
+    correction_levels,
+    displayed_levels,
+)
 from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi, Stroke
 
 SHAPE = (150, 131)
@@ -96,7 +100,10 @@ class Painting(RuleBasedStateMachine):
 
     def look(self):
         """What a window holds on to while things change below it."""
-        self.levels, self.alone = shown_levels(self.store), corrected_levels(self.store)
+        self.levels, self.alone = (
+            displayed_levels(self.store),
+            correction_levels(self.store),
+        )
 
     def becomes(self, correction):
         """A step, unless it changes nothing."""
@@ -134,17 +141,17 @@ class Painting(RuleBasedStateMachine):
     @rule(region=regions, class_id=classes)
     def fill(self, region, class_id):
         list(self.corrections.fill(region, class_id))
-        self.becomes(np.where(inside(region, WHOLE), class_id, self.correction))
+        self.becomes(np.where(rasterize(region, WHOLE), class_id, self.correction))
 
     @rule(region=regions)
     def revert(self, region):
         list(self.corrections.revert(region))
-        self.becomes(np.where(inside(region, WHOLE), 0, self.correction))
+        self.becomes(np.where(rasterize(region, WHOLE), 0, self.correction))
 
     @precondition(lambda self: self.correction.any())
     @rule(which=st.integers(0, 20))
     def revert_a_place(self, which):
-        places = self.corrections.places()
+        places = self.corrections.corrected_regions()
         place = places[which % len(places)]
         cells = np.zeros(SHAPE, bool)
         for part in place.parts:
@@ -157,7 +164,7 @@ class Painting(RuleBasedStateMachine):
     @rule(region=regions)
     def confirm(self, region):
         list(self.corrections.confirm(region))
-        new = inside(region, WHOLE) & (self.correction == 0)
+        new = rasterize(region, WHOLE) & (self.correction == 0)
         self.becomes(np.where(new, self.table[self.prediction], self.correction))
 
     @rule(seed=seeds, at=rois)
@@ -222,8 +229,8 @@ class Painting(RuleBasedStateMachine):
     @rule()
     def killed(self):
         """As after a kill: nothing is saved, only the locks are free."""
-        self.corrections._holding.close()
-        self.store._holding.close()
+        self.corrections._lock.close()
+        self.store._lock.close()
         self.open()
 
     @rule(stroke=strokes(), count=st.integers(0, 3), killed=st.booleans())
@@ -280,7 +287,7 @@ class Painting(RuleBasedStateMachine):
         counts = np.bincount(self.table[self.correction].ravel(), minlength=5)
         wanted = {i: int(n) for i, n in enumerate(counts) if i and n}
         assert self.corrections.counts() == wanted
-        places = self.corrections.places()
+        places = self.corrections.corrected_regions()
         for class_id in wanted:
             assert sum(p.pixels.get(class_id, 0) for p in places) == wanted[class_id]
         assert self.corrections.can_undo == bool(self.before)

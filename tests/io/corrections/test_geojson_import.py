@@ -8,7 +8,7 @@ import pytest
 from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.corrections.geojson_import import read_polygons
-from napari_uhrseg.io.corrections.rasterize import inside
+from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Polygon, Roi
 
@@ -44,7 +44,7 @@ def test_annotations_of_a_slide_viewer_are_in_pixels(tmp_path):
     for written in (data, data["features"]):  # it may write a bare list
         first, second, third, fourth = read_polygons(write(tmp_path, written), PIXELS)
         assert [n for _, n in (first, second, third, fourth)] == ["Tumor"] * 3 + [None]
-        mask = inside(first[0], Roi(0, 0, 500, 400))
+        mask = rasterize(first[0], Roi(0, 0, 500, 400))
         assert mask.sum() == 100 * 60 - 20 * 20
         assert mask[20:80, 10:110].sum() == mask.sum()
         assert not mask[40:60, 40:60].any()
@@ -122,7 +122,7 @@ def test_degrees_around_and_across_an_image_are_no_pixels(
     ortho, tmp_path, ring, covered
 ):
     ((polygon, _),) = read_polygons(write(tmp_path, feature([ring])), ortho)
-    mask = inside(polygon, Roi(0, 0, 1000, 1000))
+    mask = rasterize(polygon, Roi(0, 0, 1000, 1000))
     assert mask.mean() == pytest.approx(covered, abs=0.2 * covered)
 
 

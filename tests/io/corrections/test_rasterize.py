@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.io.corrections.rasterize import inside
+from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.types import Polygon, Roi
 
 numbers = st.integers(-30, 130).map(lambda n: n / 4)  # on corners, edges and centres
@@ -26,7 +26,7 @@ def winding(y, x, ring):
 @given(rings, st.lists(rings, max_size=2), st.integers(-3, 9), st.integers(-3, 9))
 def test_a_pixel_is_inside_where_its_centre_is(ring, holes, y, x):
     roi = Roi(y, x, 14, 13)
-    mask = inside(Polygon(ring, tuple(holes)), roi)
+    mask = rasterize(Polygon(ring, tuple(holes)), roi)
     for row in range(14):
         for column in range(13):
             at = y + row + 0.5, x + column + 0.5
@@ -40,12 +40,12 @@ def test_parts_make_up_the_whole(ring, side):
     polygon = Polygon(ring)
     whole = np.zeros((40, 40), bool)
     for tile in Roi(0, 0, 40, 40).tiles(side):
-        whole[tile.slices] = inside(polygon, tile)
-    np.testing.assert_array_equal(whole, inside(polygon, Roi(0, 0, 40, 40)))
+        whole[tile.slices] = rasterize(polygon, tile)
+    np.testing.assert_array_equal(whole, rasterize(polygon, Roi(0, 0, 40, 40)))
     covered = np.zeros((60, 60), bool)
     bounds = polygon.bounds.shift(10, 10).intersect(Roi(0, 0, 60, 60))
     covered[bounds.slices] = True
-    assert not (inside(polygon, Roi(-10, -10, 60, 60)) & ~covered).any()
+    assert not (rasterize(polygon, Roi(-10, -10, 60, 60)) & ~covered).any()
 
 
 @settings(max_examples=40)
@@ -54,5 +54,5 @@ def test_shapes_that_share_an_edge_share_no_pixel_and_leave_none_out(ring, middl
     """A fan of triangles covers what lies in it an odd number of times: the ring."""
     fan = np.zeros((40, 40), bool)
     for one, other in zip(ring, ring[1:] + ring[:1], strict=True):
-        fan ^= inside(Polygon((one, other, middle)), Roi(-4, -4, 40, 40))
-    np.testing.assert_array_equal(fan, inside(Polygon(ring), Roi(-4, -4, 40, 40)))
+        fan ^= rasterize(Polygon((one, other, middle)), Roi(-4, -4, 40, 40))
+    np.testing.assert_array_equal(fan, rasterize(Polygon(ring), Roi(-4, -4, 40, 40)))

@@ -5,7 +5,7 @@ import pytest
 
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.io.corrections.uncertain_regions import uncertain_places
+from napari_uhrseg.io.corrections.uncertain_regions import find_uncertain_regions
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
 
@@ -28,22 +28,22 @@ def store(tmp_path):
 
 
 def test_the_largest_uncertain_region_comes_first_and_none_twice(store):
-    first, second = uncertain_places(store)
+    first, second = find_uncertain_regions(store)
     assert first.roi.contains(LARGE)
     assert first.roi.area < 1.2 * LARGE.area
     assert second.roi.contains(SMALL)
     assert second.score > first.score > 0.7
-    assert uncertain_places(store, [first.roi]) == (second,)
-    assert uncertain_places(store, [first.roi, second.roi]) == ()
+    assert find_uncertain_regions(store, [first.roi]) == (second,)
+    assert find_uncertain_regions(store, [first.roi, second.roi]) == ()
 
 
 def test_what_is_corrected_is_left_out(store):
     with Corrections.open(store) as corrections:
         list(corrections.fill(LARGE, 2))
-        (place,) = uncertain_places(store)
+        (place,) = find_uncertain_regions(store)
         assert place.roi.contains(SMALL)
         list(corrections.fill(Roi(0, 0, *SHAPE), 2))
-        assert uncertain_places(store) == ()
+        assert find_uncertain_regions(store) == ()
 
 
 def test_a_region_too_large_to_look_at_comes_in_pieces(store):
@@ -52,7 +52,7 @@ def test_a_region_too_large_to_look_at_comes_in_pieces(store):
     confidence[1100:1200] = 3
     labels = np.ones_like(confidence)
     store.write(Block(Roi(0, 0, *SHAPE), labels, confidence), run.id, "done")
-    places = uncertain_places(store)
+    places = find_uncertain_regions(store)
     assert len(places) == 3
     assert max(p.roi.width for p in places) <= 1024
     covered = np.zeros(SHAPE, bool)
@@ -65,8 +65,8 @@ def test_a_region_too_large_to_look_at_comes_in_pieces(store):
 def test_nothing_is_uncertain_where_nothing_is_or_all_is_alike(tmp_path):
     image = FakeImage(shape=(600, 700))
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
-        assert uncertain_places(store) == ()
+        assert find_uncertain_regions(store) == ()
         alike = np.full((600, 700), 80, np.uint8)
         run = store.start_run(RUN)
         store.write(Block(Roi(0, 0, 600, 700), alike // 80, alike), run.id, "done")
-        assert uncertain_places(store) == ()
+        assert find_uncertain_regions(store) == ()

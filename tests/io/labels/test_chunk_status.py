@@ -28,8 +28,8 @@ def chunk_roi(row, column):
 @given(rois)
 def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
     touched, covered = (
-        chunk_status.touched(roi, SHAPE),
-        chunk_status.covered(roi, SHAPE),
+        chunk_status.chunks_touching(roi, SHAPE),
+        chunk_status.chunks_inside(roi, SHAPE),
     )
     assert touched.shape == covered.shape == GRID
     for index in np.ndindex(GRID):
@@ -41,7 +41,7 @@ def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
 @settings(max_examples=50)
 @given(polygons)
 def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
-    touched = chunk_status.touched(polygon, SHAPE)
+    touched = chunk_status.chunks_touching(polygon, SHAPE)
     step = 64
     inside = polygon2mask(
         tuple(-(-s // step) for s in SHAPE), np.array(polygon.corners) / step
@@ -60,14 +60,14 @@ def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
         near = ((every >= first - step) & (every <= first + 1024 + step)).all(1)
         assert not any(there) or touched[index]
         assert not touched[index] or near.any()
-    assert not chunk_status.covered(polygon, SHAPE).any()
+    assert not chunk_status.chunks_inside(polygon, SHAPE).any()
 
 
 def test_a_small_triangle_inside_one_chunk_and_a_thin_line_across():
     small = Polygon(((1100.0, 1100.0), (1110.0, 1100.0), (1100.0, 1110.0)))
-    assert np.argwhere(chunk_status.touched(small, SHAPE)).tolist() == [[1, 1]]
+    assert np.argwhere(chunk_status.chunks_touching(small, SHAPE)).tolist() == [[1, 1]]
     thin = Polygon(((10.0, 10.0), (10.0, 3000.0), (10.5, 10.0)))
-    assert np.argwhere(chunk_status.touched(thin, SHAPE)).tolist() == [
+    assert np.argwhere(chunk_status.chunks_touching(thin, SHAPE)).tolist() == [
         [0, 0], [0, 1], [0, 2]
     ]  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
     states[2] = [chunk_status.encode(i, "done") for i in (1, 3, 4, 1)]
     states[3] = [chunk_status.encode(1, s) for s in ("done", "empty", "failed", "done")]
     records = (whole, part, shape, other)
-    todo = chunk_status.pending(states, records, whole, SHAPE)
+    todo = chunk_status.pending_chunks(states, records, whole, SHAPE)
     assert todo.tolist() == [
         [False] * 4,  # all of these chunks lies in the other run's region
         [True] * 4,  # these do not
@@ -104,12 +104,18 @@ def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
         [False, False, True, False],  # failed is to be done again
         [True] * 4,
     ]
-    assert chunk_status.pending(states, records, part, SHAPE)[:2].tolist() == [
+    assert chunk_status.pending_chunks(states, records, part, SHAPE)[:2].tolist() == [
         [False] * 4, [False, False, True, True]
     ]  # fmt: skip
-    assert [r.id for r in chunk_status.others_in(states, records, whole, SHAPE)] == [4]
-    assert chunk_status.others_in(states, records, part, SHAPE) == ()
-    assert [r.id for r in chunk_status.others_in(states, records, other, SHAPE)] == [
+    assert [
+        r.id
+        for r in chunk_status.runs_with_other_settings(states, records, whole, SHAPE)
+    ] == [4]
+    assert chunk_status.runs_with_other_settings(states, records, part, SHAPE) == ()
+    assert [
+        r.id
+        for r in chunk_status.runs_with_other_settings(states, records, other, SHAPE)
+    ] == [
         1,
         2,
         3,

@@ -11,7 +11,11 @@ from helpers.label_stores import LEGEND, RUN, FakeImage, chunk_block
 from napari_uhrseg.engine.inference.segment import class_map
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.io.labels.store import LabelStore, corrected_levels, shown_levels
+from napari_uhrseg.io.labels.store import (
+    LabelStore,
+    correction_levels,
+    displayed_levels,
+)
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 IMAGE = FakeImage()
@@ -71,7 +75,7 @@ def test_names_that_are_taken_and_classes_that_are_not_there(store):
 
 
 def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
-    levels, alone = shown_levels(store), corrected_levels(store)
+    levels, alone = displayed_levels(store), correction_levels(store)
     with Corrections.open(store) as corrections:
         list(corrections.fill(Roi(0, 0, 100, 100), 1))
         list(corrections.fill(Roi(0, 100, 100, 100), 2))
@@ -79,7 +83,7 @@ def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
         files = {f: f.stat().st_mtime_ns for f in store.path.rglob("c/*/*")}
         assert store.merge_class(2, 1) == LEGEND
         assert corrections.counts() == {1: 20_000}
-        assert corrections.places()[0].pixels == {1: 20_000}
+        assert corrections.corrected_regions()[0].pixels == {1: 20_000}
     assert files == {f: f.stat().st_mtime_ns for f in store.path.rglob("c/*/*")}
     for level, wanted in zip(levels, before, strict=True):
         assert (level[:].max(), (level[:] != 0).sum()) == (1, (wanted != 0).sum())
@@ -90,9 +94,9 @@ def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
     open_ome_zarr(store.path)
     with LabelStore.open(store.path) as again:
         assert again.aliases == {2: 1}
-        assert set(np.unique(again.shown(WHOLE))) == {0, 1}
+        assert set(np.unique(again.read_labels(WHOLE))) == {0, 1}
     store.write(chunk_block(0, 0, 5, IMAGE.shape), 1, "done")  # a run writes it still
-    assert store.shown(Roi(0, 0, 1024, 1024)).max() == 1
+    assert store.read_labels(Roi(0, 0, 1024, 1024)).max() == 1
     store.merge_class(2, 2)  # shown as itself again
     assert levels[0][:].max() == levels[-1][:].max() == 2
 
@@ -102,7 +106,7 @@ def test_merged_twice_leads_to_the_last(store):
     store.merge_class(2, 1)
     store.merge_class(1, 3)
     assert store.aliases == {2: 3, 1: 3}
-    assert set(np.unique(store.shown(WHOLE))) == {0, 3}
+    assert set(np.unique(store.read_labels(WHOLE))) == {0, 3}
     with pytest.raises(ValueError, match="cannot be merged"):
         store.merge_class(3, 2)
 

@@ -35,7 +35,11 @@ from helpers.label_stores import (
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels
-from napari_uhrseg.io.labels.store import LabelStore, confidence_levels, shown_levels
+from napari_uhrseg.io.labels.store import (
+    LabelStore,
+    confidence_levels,
+    displayed_levels,
+)
 from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi
 
 IMAGE = FakeImage()
@@ -86,7 +90,7 @@ def test_everything_is_found_again(tmp_path):
         )
         done = np.zeros((5, 3), np.uint32)
         done[0:2, 1:3] = 1 << 2 | 1
-        np.testing.assert_array_equal(again.state(), done)
+        np.testing.assert_array_equal(again.chunk_status(), done)
         np.testing.assert_array_equal(again.pending(first), done == 0)
         assert_in_step(again)
 
@@ -95,7 +99,7 @@ def test_everything_is_found_again(tmp_path):
 def test_levels_stay_in_step_through_random_writes(store, seed):
     rng = np.random.default_rng(seed)
     run = store.start_run(RUN)
-    shown = shown_levels(store)
+    shown = displayed_levels(store)
     confidence = confidence_levels(store)
     for i in range(12):
         row, column = int(rng.integers(5)), int(rng.integers(3))
@@ -109,13 +113,13 @@ def test_levels_stay_in_step_through_random_writes(store, seed):
             y, x = int(rng.integers(4900)), int(rng.integers(2000))
             correct(store, Roi(y, x, 100, 77), int(rng.integers(1, 3)))
             store.write(block, run.id, "done")  # brings the top in step
-            store.coarsest_shown()[...] = np.where(
+            store.coarsest_displayed()[...] = np.where(
                 store.correction[-1][:],
                 store.correction[-1][:],
                 store.prediction[-1][:],
             )
     assert_in_step(store)
-    assert shown[-1] is store.coarsest_shown()
+    assert shown[-1] is store.coarsest_displayed()
     assert confidence[-1] is store.coarsest_confidence()
     for level, prediction, correction in zip(
         shown, store.prediction, store.correction, strict=True
@@ -170,7 +174,7 @@ def test_an_empty_block_leaves_no_file_and_erases_one(store):
     assert len(files()) == 2 * len(store.prediction)
     store.write(empty, run.id, "empty")
     assert files() == []
-    assert store.state()[1, 0] == run.id << 2 | 2
+    assert store.chunk_status()[1, 0] == run.id << 2 | 2
 
 
 # -- what is shown --------------------------------------------------------------
@@ -180,7 +184,7 @@ def test_correction_is_shown_over_prediction(store):
     run = store.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     correct(store, Roi(10, 20, 30, 40), 2)
-    level = shown_levels(store)[0]
+    level = displayed_levels(store)[0]
     wanted = store.prediction[0][:]
     wanted[10:40, 20:60] = 2
     assert (level.shape, level.dtype, level.ndim) == (SHAPE, np.uint8, 2)
@@ -203,7 +207,7 @@ def test_correction_is_shown_over_prediction(store):
     level=st.integers(0, 2),
 )  # fmt: skip
 def test_shown_covers_the_roi_at_any_level(filled, roi, level):
-    part = filled.shown(roi, level)
+    part = filled.read_labels(roi, level)
     step = 2**level
     y, x = roi.y // step, roi.x // step
     bottom, right = -(-roi.bottom // step), -(-roi.right // step)
@@ -238,7 +242,7 @@ def test_area_shares_are_those_of_what_is_labelled(store):
 
 
 def test_napari_takes_the_levels_and_sees_writes(store):
-    labels = LabelsLayer(shown_levels(store), multiscale=True, cache=False)
+    labels = LabelsLayer(displayed_levels(store), multiscale=True, cache=False)
     confidence = ImageLayer(
         confidence_levels(store), multiscale=True, contrast_limits=(0, 255), cache=False
     )
@@ -357,11 +361,11 @@ def test_a_store_of_ten_gigapixels_is_made_and_shown_at_once(tmp_path):
     before = process.memory_info().rss
     with LabelStore.create(tmp_path / "big.zarr", image, LEGEND) as store:
         run = store.start_run(RUN)
-        levels = shown_levels(store)
+        levels = displayed_levels(store)
         assert store.pending(run).sum() == 98 * 98
         store.write(chunk_block(97, 97, 1, image.shape), run.id, "done")
         assert levels[0][99_000:, 99_500:].shape == (1000, 500)
-        assert store.shown(Roi(0, 0, 100_000, 100_000), 6).any()
+        assert store.read_labels(Roi(0, 0, 100_000, 100_000), 6).any()
     assert process.memory_info().rss - before < 100e6
     assert [x.shape for x in levels][-1] == (1563, 1563)
     files = [f for f in store.path.rglob("*") if f.is_file()]
@@ -390,10 +394,10 @@ def test_one_process_writes_and_others_read(store):
         LabelStore.open(store.path, write=True)
     run = store.start_run(RUN)
     with LabelStore.open(store.path) as reader:
-        assert not reader.state().any()
+        assert not reader.chunk_status().any()
         store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
-        assert reader.state()[0, 0] == 5
-        assert reader.shown(Roi(0, 0, 500, 500)).any()
+        assert reader.chunk_status()[0, 0] == 5
+        assert reader.read_labels(Roi(0, 0, 500, 500)).any()
         for change in (
             lambda: reader.write(chunk_block(0, 0, 1, SHAPE), 1, "done"),
             lambda: reader.start_run(RUN),
@@ -419,7 +423,7 @@ def test_threads_read_and_write_at_once(store):
     def read():
         while not stop.is_set():
             try:
-                seen.add(tuple(np.unique(store.shown(Roi(0, 0, 1024, 1024)))))
+                seen.add(tuple(np.unique(store.read_labels(Roi(0, 0, 1024, 1024)))))
             except Exception as error:  # noqa: BLE001
                 errors.append(error)
 
@@ -485,10 +489,10 @@ def test_a_full_disk_leaves_the_chunk_pending(store):
     message = r"cannot be written: File too large.*what is done stays"
     with pytest.raises(StoreError, match=message), file_size_limit(20_000):
         store.write(block, other.id, "done")
-    assert not store.state().any()
+    assert not store.chunk_status().any()
     assert not list(store.path.rglob("*.partial"))
     store.write(block, other.id, "done")
-    assert store.state()[0, 0] == other.id << 2 | 1
+    assert store.chunk_status()[0, 0] == other.id << 2 | 1
     assert_in_step(store)
 
 
@@ -583,8 +587,8 @@ def test_a_damaged_chunk_is_reported_when_it_is_read(store):
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     truncate(store.path, "labels/prediction/0/c/0/0")
     with pytest.raises(StoreError, match="cannot be read from"):
-        store.shown(Roi(0, 0, 10, 10))
-    assert not store.shown(Roi(2000, 0, 10, 10)).any()
+        store.read_labels(Roi(0, 0, 10, 10))
+    assert not store.read_labels(Roi(2000, 0, 10, 10)).any()
 
 
 def test_what_a_killed_writer_left_is_put_right(store):
@@ -609,7 +613,7 @@ def test_unknown_runs_and_wrong_blocks_are_refused(store):
         store.write(wrong, run.id, "done")
     with pytest.raises(ValueError, match="whole chunks"):
         store.write(Block(block.roi.shift(1, 0), block.labels, block.labels), 1, "done")
-    assert not store.state().any()
+    assert not store.chunk_status().any()
 
 
 def test_the_module_needs_neither_torch_nor_napari():

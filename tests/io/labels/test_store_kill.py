@@ -37,7 +37,7 @@ pending = store.pending(run)
 say("begun", run.id, int(pending.sum()))
 for row, column in np.argwhere(pending).tolist():
     rows = 2 if row == 1 and pending[2, column] else 1
-    if store.state()[row, column] == run.id << 2 | 1:
+    if store.chunk_status()[row, column] == run.id << 2 | 1:
         continue
     block = chunk_block(row, column, int(sys.argv[2]), store.shape, rows)
     store.write(block, run.id, "done")
@@ -93,7 +93,7 @@ def check_whole(store):
     for levels in (store.prediction, store.confidence):
         for level in levels:
             level[:]
-    state = store.state()
+    state = store.chunk_status()
     for row, column in np.argwhere(state).tolist():
         assert state[row, column] & 3 == 1
         model = store.runs[(int(state[row, column]) >> 2) - 1].model

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.labels.store import CHUNK, LabelStore
-from napari_uhrseg.io.labels.worker_store import OwnedChunks, Revoked, owned_levels
-from napari_uhrseg.io.labels.write_lock import revoke
+from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.worker_store import TokenRevoked, WorkerStore, owned_levels
+from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.types import Block, Roi
 
 
 def blocks(shape: tuple[int, int], side: int) -> list[Roi]:
-    whole, step = Roi(0, 0, *shape), side * CHUNK
+    whole, step = Roi(0, 0, *shape), side * STORE_CHUNK
     return [
         Roi(y, x, step, step).intersect(whole)
         for y in range(0, shape[0], step)
@@ -34,7 +34,7 @@ def filled(roi: Roi, seed: int = 0) -> Block:
 
 def everything(store: LabelStore) -> list[np.ndarray]:
     levels = [*store.prediction, *store.confidence]
-    return [*(level[:] for level in levels), store.state()]
+    return [*(level[:] for level in levels), store.chunk_status()]
 
 
 @settings(max_examples=8)
@@ -51,24 +51,24 @@ def test_it_is_the_store_of_one_writer(shape, side, order):
         LabelStore.create(Path(folder) / "many.zarr", image, LEGEND) as many,
     ):
         runs = [s.start_run(RUN).id for s in (one, many)]
-        top = many.coarsest_shown()
-        workers = [OwnedChunks(many.path, many.hand_out())]
-        workers.append(OwnedChunks(many.path, (many.path / ".writer").read_text()))
+        top = many.coarsest_displayed()
+        workers = [WorkerStore(many.path, many.issue_write_token())]
+        workers.append(WorkerStore(many.path, (many.path / ".writer").read_text()))
         todo = blocks(shape, side)
         for roi in todo:
             one.write(filled(roi), runs[0], "done")
         order.shuffle(todo)
         for number, roi in enumerate(todo):
             worker = workers[number % 2]
-            many.claim(roi)
-            worker.own(roi)
+            many.clear_status(roi)
+            worker.set_block(roi)
             worker.write(filled(roi), runs[1], "done")
-            for part in worker.parts():
+            for part in worker.results():
                 assert part.labels.nbytes <= (roi.height + 1) * (roi.width + 1) // 4
-                many.adopt(part, runs[1])
+                many.commit(part, runs[1])
         for a, b in zip(everything(one), everything(many), strict=True):
             np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(top, one.coarsest_shown())
+        np.testing.assert_array_equal(top, one.coarsest_displayed())
 
 
 @given(
@@ -82,7 +82,7 @@ def test_no_two_blocks_own_a_chunk_of_any_level(shape, side, place):
     if mine == other:
         return
     for level in range(1, min(owned_levels(r, shape) for r in (mine, other))):
-        chunks = [r.align(CHUNK << level) for r in (mine, other)]
+        chunks = [r.align(STORE_CHUNK << level) for r in (mine, other)]
         assert chunks[0].intersect(chunks[1]).area == 0
 
 
@@ -98,54 +98,54 @@ ROI = Roi(0, 0, 1024, 1024)
 
 
 def test_a_worker_whose_client_is_gone_writes_nothing(store):
-    worker = OwnedChunks(store.path, store.hand_out())
-    worker.own(ROI)
+    worker = WorkerStore(store.path, store.issue_write_token())
+    worker.set_block(ROI)
     store.close()
     with LabelStore.open(store.path, write=True) as other:
-        with pytest.raises(Revoked):
+        with pytest.raises(TokenRevoked):
             worker.write(filled(ROI), 1, "done")
         assert not other.prediction[0][:].any()
-        assert not other.state().any()
+        assert not other.chunk_status().any()
 
 
 def test_a_token_ends_with_the_next_one_and_when_revoked(store):
-    first = OwnedChunks(store.path, store.hand_out())
-    second = OwnedChunks(store.path, store.hand_out())
+    first = WorkerStore(store.path, store.issue_write_token())
+    second = WorkerStore(store.path, store.issue_write_token())
     for worker in (first, second):
-        worker.own(ROI)
-    with pytest.raises(Revoked):
+        worker.set_block(ROI)
+    with pytest.raises(TokenRevoked):
         first.write(filled(ROI), 1, "done")
     second.write(filled(ROI), 1, "done")
-    revoke(store.path)
-    with pytest.raises(Revoked):
+    revoke_write_token(store.path)
+    with pytest.raises(TokenRevoked):
         second.write(filled(ROI), 1, "done")
 
 
 def test_a_claimed_block_is_pending_until_it_is_adopted(store):
     store.write(filled(ROI), 1, "done")
-    assert store.state()[0, 0]
-    worker = OwnedChunks(store.path, store.hand_out())
-    store.claim(ROI)
-    worker.own(ROI)
+    assert store.chunk_status()[0, 0]
+    worker = WorkerStore(store.path, store.issue_write_token())
+    store.clear_status(ROI)
+    worker.set_block(ROI)
     worker.write(filled(ROI, 1), 1, "done")
     with LabelStore.open(store.path) as reader:
-        assert not reader.state()[0, 0]
-    (part,) = worker.parts()
-    store.adopt(part, 1)
+        assert not reader.chunk_status()[0, 0]
+    (part,) = worker.results()
+    store.commit(part, 1)
     with LabelStore.open(store.path) as reader:
-        assert reader.state()[0, 0]
+        assert reader.chunk_status()[0, 0]
 
 
 def test_what_is_not_owned_is_not_written(store):
-    worker = OwnedChunks(store.path, store.hand_out())
-    worker.own(ROI)
+    worker = WorkerStore(store.path, store.issue_write_token())
+    worker.set_block(ROI)
     with pytest.raises(ValueError, match="not owned"):
         worker.write(filled(Roi(1024, 0, 1024, 1024)), 1, "done")
 
 
 def test_a_store_that_is_not_there_is_an_error_in_words(tmp_path):
     with pytest.raises(StoreError, match="cannot be opened by a worker"):
-        OwnedChunks(tmp_path / "none.zarr", "token")
+        WorkerStore(tmp_path / "none.zarr", "token")
 
 
 def test_only_who_may_write_hands_out(store):
@@ -153,4 +153,4 @@ def test_only_who_may_write_hands_out(store):
         LabelStore.open(store.path) as reader,
         pytest.raises(StoreError, match="reading only"),
     ):
-        reader.hand_out()
+        reader.issue_write_token()

@@ -90,7 +90,7 @@ def test_what_winds_through_the_image_is_divided(tmp_path, monkeypatch):
     monkeypatch.setattr(outlines_module, "LARGEST", 300)
     monkeypatch.setattr(label_strips, "STRIP", 1)  # 16 rows each
     store = GeneratedLabels(500, 128)
-    truth = store.shown(Roi(0, 0, *store.shape))
+    truth = store.read_labels(Roi(0, 0, *store.shape))
     list(format_named("geopackage").write(store, tmp_path / "a.gpkg", 0.0))
     list(format_named("qupath").write(store, tmp_path / "a.geojson", 0.0))
     meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "a.gpkg")

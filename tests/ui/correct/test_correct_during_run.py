@@ -54,7 +54,7 @@ def test_a_stroke_made_while_a_run_writes_is_kept_and_shown_over_it(
     monkeypatch.undo()
     assert wait_for_end(ready, qtbot).startswith("Done")
     view = ready.segment.view
-    found = view.store.shown(Roi(1048, 100, 5, 100))
+    found = view.store.read_labels(Roi(1048, 100, 5, 100))
     assert (found == 2).all()
     assert (np.asarray(view.store.prediction[0][:]) > 0).all()
     qtbot.waitUntil(lambda: bool((area.layer.data > 0).all()), timeout=10_000)

@@ -132,7 +132,7 @@ def test_yesterdays_stroke_can_be_taken_back(desk, path):
     desk.part.undo.click()
     desk.until(desk.part.redo.isEnabled)
     assert desk.legend_rows()["wood"] in ("", "–")
-    assert (desk.store.shown(Roi(100, 100, 60, 80)) == 1).all()
+    assert (desk.store.read_labels(Roi(100, 100, 60, 80)) == 1).all()
     desk.part.redo.click()
     desk.until(lambda: desk.legend_rows()["wood"] == "4,800")
 

@@ -367,7 +367,7 @@ def test_segment_again_and_go_back_say_what_they_replace(
     assert wait_for_end(learnt, qtbot).startswith("Done")
     with LabelStore.open(shown) as store:
         assert len(store.runs) == 2
-        labels = store.shown(Roi(0, 0, *store.shape))
+        labels = store.read_labels(Roi(0, 0, *store.shape))
     assert (labels == scene[0]).mean() > 0.8
     qtbot.waitUntil(lambda: "all of mine" in note.text(), timeout=20_000)
     older.actions()[0].trigger()

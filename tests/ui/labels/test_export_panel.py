@@ -64,7 +64,7 @@ def test_areas_are_there_at_once_and_follow_what_is_written(panel, shown, qtbot)
     (road, _), (lake, _) = rows(table)
     assert road == ["road", "≈ 0.375 mm²", "25.0%", "–"]
     assert lake[:3] == ["lake", "≈ 1.12 mm²", "75.0%"]
-    shown.store.coarsest_shown()[:] = 1  # as a run does that goes on
+    shown.store.coarsest_displayed()[:] = 1  # as a run does that goes on
     qtbot.waitUntil(lambda: rows(table)[0][0][2] == "100.0%", timeout=10_000)
 
 

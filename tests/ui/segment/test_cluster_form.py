@@ -54,7 +54,7 @@ def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
         on_file.segment.bar.start.click()
         told = wait_for_end(on_file, qtbot)
         with LabelStore.open(tmp_path / "labels.zarr") as store:
-            assert store.state().all()
+            assert store.chunk_status().all()
             assert store.prediction[0][:].all()
     assert "Done in" in told
 

@@ -29,7 +29,7 @@ from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.io.labels.write_lock import revoke
+from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.types import Legend, SegmentSettings
 
 if TYPE_CHECKING:
@@ -88,14 +88,14 @@ def segment_on_cluster(
     two blocks a worker are held here, each at most half a megabyte.
     """
     order = _order(image, checkpoint, settings, budget)
-    order = replace(order, token=store.hand_out(), store=store.path)
+    order = replace(order, token=store.issue_write_token(), store=store.path)
     try:
         with connected(cluster) as client:
             yield from _run(client, order, store, focus, stop, replace_other)
     except Stopped:
         return
     finally:
-        revoke(store.path)
+        revoke_write_token(store.path)
 
 
 def plan_on_cluster(

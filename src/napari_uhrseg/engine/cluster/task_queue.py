@@ -33,7 +33,7 @@ from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import strips_folder
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.labels.chunk_status import Status
-from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
 
@@ -206,7 +206,7 @@ class Blocks:
         while choose or len(self.flight):
             while choose and self.flight.room():
                 block = blocks[choose.next()]
-                self.store.claim(block)
+                self.store.clear_status(block)
                 self.flight.send(block, worker.label_block, block)
             landed = self.flight.land()
             if landed is None:
@@ -226,7 +226,7 @@ class Blocks:
             return
         assert landed.result is not None
         for part in landed.result.parts:
-            self.store.adopt(part, self.run.id)
+            self.store.commit(part, self.run.id)
         for event in landed.result.events:
             match event:
                 case BlockDone(roi=roi, empty=empty):
@@ -246,8 +246,8 @@ class Blocks:
 
     def keep(self, block: Roi, status: Status) -> None:
         """Mark a block that keeps the labels it had."""
-        labels = read(self.store.prediction[0], block.slices)
-        confidence = read(self.store.confidence[0], block.slices)
+        labels = read_array(self.store.prediction[0], block.slices)
+        confidence = read_array(self.store.confidence[0], block.slices)
         self.store.write(Block(block, labels, confidence), self.run.id, status)
 
     def seconds(self) -> float:
@@ -310,7 +310,7 @@ class Frames(Blocks):
     def _send(self, frame: Frame) -> None:
         block, shown = self.grid.block(frame), frame in self.open
         if shown:
-            self.store.claim(block)
+            self.store.clear_status(block)
         self.flight.send(("frame", frame), worker.label_frame, block, frame, shown)
 
     def _labelled(self, landed: Landed, frame: Frame) -> Iterator[SegmentEvent]:
@@ -338,7 +338,7 @@ class Frames(Blocks):
                 continue
             self.sent.add(cell)
             block = self.grid.block(cell)
-            self.store.claim(block)
+            self.store.clear_status(block)
             self.flight.send(
                 ("cell", cell), worker.finish_cell, block, cell, first=True
             )

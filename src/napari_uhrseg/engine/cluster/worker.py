@@ -34,8 +34,8 @@ from napari_uhrseg.engine.planning.plan import Plan, make_plan, with_estimate
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.errors import ClusterError, ReadError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.worker_store import OwnedChunks, Part, Revoked
-from napari_uhrseg.io.labels.write_lock import seen_token
+from napari_uhrseg.io.labels.worker_store import TokenRevoked, WorkerResult, WorkerStore
+from napari_uhrseg.io.labels.write_lock import read_write_token
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.io.readers import is_zarr
@@ -88,7 +88,7 @@ class About:
 class Result:
     """What came of a task: parts to adopt in order, and what to tell."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[WorkerResult, ...]
     events: tuple[SegmentEvent, ...]
 
 
@@ -100,7 +100,7 @@ def about(order: Order) -> About:
     """The versions of the worker that runs it, and which files it does not see."""
     paths = (order.source.path, order.checkpoint, order.store)
     missing = tuple(p for p in paths if p is not None and not _is_seen(p))
-    token = order.token if order.store is None else seen_token(order.store)
+    token = order.token if order.store is None else read_write_token(order.store)
     return About(
         host=socket.gethostname(),
         version=__version__,
@@ -210,20 +210,20 @@ def _result(
         if order.token in _stopped:
             return None
         job, store = _job(order)
-        store.own(roi)
+        store.set_block(roi)
         try:
             events = [e for e in run(job) if not isinstance(e, Progress | Finished)]
-        except Revoked:
+        except TokenRevoked:
             return None
         if order.token in _stopped:  # between the layers of the network
             return None
-        return Result(store.parts(), tuple(events))
+        return Result(store.results(), tuple(events))
 
 
-_jobs: dict[str, tuple[_WindowJob | _FrameJob, OwnedChunks]] = {}
+_jobs: dict[str, tuple[_WindowJob | _FrameJob, WorkerStore]] = {}
 
 
-def _job(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
+def _job(order: Order) -> tuple[_WindowJob | _FrameJob, WorkerStore]:
     """The job of an order; those of others make way, as a device has one network."""
     if order.token not in _jobs:
         if order.version != __version__:
@@ -237,7 +237,7 @@ def _job(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
     return _jobs[order.token]
 
 
-def _made(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
+def _made(order: Order) -> tuple[_WindowJob | _FrameJob, WorkerStore]:
     assert order.plan is not None
     assert order.store is not None
     run, checkpoint = order.plan.run, _checkpoint(order.checkpoint)
@@ -248,7 +248,7 @@ def _made(order: Order) -> tuple[_WindowJob | _FrameJob, OwnedChunks]:
         )
     kind = order.plan.device.id.partition(":")[0]
     plan = replace(order.plan, device=find_device(kind))
-    store = OwnedChunks(order.store, order.token)
+    store = WorkerStore(order.store, order.token)
     work = Work(
         _image(order.source),
         checkpoint,

@@ -30,7 +30,7 @@ from napari_uhrseg.engine.finetuning.correction_sites import (
     labelled_ground,
 )
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import IGNORED, SECRET, InputSpec, Labels, Legend, Roi
 
@@ -60,7 +60,7 @@ class CorrectedPixels:
         inside = roi.intersect(Roi(0, 0, *self.store.shape))
         if not inside.area:
             return found
-        known = self.channels[read(self.store.correction[0], inside.slices)]
+        known = self.channels[read_array(self.store.correction[0], inside.slices)]
         if (known != IGNORED).any():
             place = self.places.of(inside)
             secret = self.hidden[place] & (known != IGNORED)

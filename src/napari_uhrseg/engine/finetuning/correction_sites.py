@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import label as connected
 
-from napari_uhrseg.io.labels.pyramid import read
-from napari_uhrseg.io.labels.store import CHUNK, LabelStore
+from napari_uhrseg.io.labels.pyramid import read_array
+from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
 from napari_uhrseg.types import IGNORED, Roi
 
 READ = 1 << 26  # pixels of the correction that are looked at for points
@@ -67,7 +67,7 @@ def find_places(store: LabelStore, wanted: float) -> Places:
     Where that leaves fewer than `HONEST` of them, they may be closer. Reads the
     coarsest level only.
     """
-    top = read(store.correction[-1], ...) != 0
+    top = read_array(store.correction[-1], ...) != 0
     pixel = 2 ** (len(store.correction) - 1)
     ys, xs = np.nonzero(top)
     side = full = max(int(np.ceil(wanted)), pixel)
@@ -94,18 +94,18 @@ def find_points(
     Memory is bounded by `KEPT`, whatever the size of the image.
     """
     level = coarsest = len(store.correction) - 1
-    top = np.nonzero(read(store.correction[-1], ...))
+    top = np.nonzero(read_array(store.correction[-1], ...))
     chunks = _chunks(top, coarsest, level)
     while level:
         finer = _chunks(top, coarsest, level - 1)
-        if len(finer) * CHUNK**2 > READ:
+        if len(finer) * STORE_CHUNK**2 > READ:
             break
         level, chunks = level - 1, finer
     found: dict[int, list[Ints]] = {}
     array = store.correction[level]
     for row, column in chunks.tolist():
-        part = Roi(row * CHUNK, column * CHUNK, CHUNK, CHUNK)
-        values = channels[read(array, part.slices)]
+        part = Roi(row * STORE_CHUNK, column * STORE_CHUNK, STORE_CHUNK, STORE_CHUNK)
+        values = channels[read_array(array, part.slices)]
         for channel in np.unique(values[values != IGNORED]).tolist():
             at = np.argwhere(values == channel) + np.array((part.y, part.x))
             found.setdefault(channel, []).append(_thinned(at, KEPT // 4))
@@ -128,7 +128,7 @@ def labelled_ground(store: LabelStore) -> tuple[Ints, int]:
     of the coarsest level, which is all that is read and kept.
     """
     side = 2 ** (len(store.prediction) - 1)
-    there = read(store.prediction[-1], ...) != 0
+    there = read_array(store.prediction[-1], ...) != 0
     return np.argwhere(there if there.any() else ~there) * side, side
 
 
@@ -166,7 +166,7 @@ def hold_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
 
 def _chunks(top: tuple[Ints, ...], level: int, at: int) -> Ints:
     """(n, 2) chunks of level ``at`` under the pixels of a coarser level."""
-    return np.unique(np.c_[top] * 2 ** (level - at) // CHUNK, axis=0)
+    return np.unique(np.c_[top] * 2 ** (level - at) // STORE_CHUNK, axis=0)
 
 
 def _thinned(points: Ints, most: int) -> Ints:

@@ -8,7 +8,7 @@ from napari_uhrseg.engine.finetuning.correction_sites import HONEST
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint
 from napari_uhrseg.types import Lesson, Roi
@@ -52,7 +52,7 @@ def gather(
         )
     spec = checkpoint.card.spec
     # a class so rare that no coarse pixel shows it would not teach either
-    ids = np.unique(read(store.correction[-1], ...))
+    ids = np.unique(read_array(store.correction[-1], ...))
     match = match_classes(checkpoint, store, [int(i) for i in ids if i])
     runs = [r for r in store.runs if r.checkpoint_hash == checkpoint.hash]
     how = Fed(

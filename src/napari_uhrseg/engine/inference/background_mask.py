@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.corrections.rasterize import inside
+from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Mask, Region, Roi
 
@@ -87,5 +87,5 @@ def region_mask(region: Region | None, roi: Roi) -> Mask | None:
     """Which pixels of the roi lie in the region, bool; None where all do."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
-    mask = inside(region, roi)
+    mask = rasterize(region, roi)
     return None if mask.all() else mask

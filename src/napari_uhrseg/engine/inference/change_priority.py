@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.labels.pyramid import read
-from napari_uhrseg.io.labels.store import CHUNK, LabelStore
+from napari_uhrseg.io.labels.pyramid import read_array
+from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
 from napari_uhrseg.types import Mask, Roi
 
 Focus = Callable[[], Roi | None]
@@ -22,10 +22,10 @@ def change_scores(store: LabelStore) -> npt.NDArray[np.float64]:
     The share of unsure pixels, and 1 where somebody corrected in the chunk or beside
     it. Reads the coarsest levels only.
     """
-    unsure = read(store.confidence[-1], ...)
-    corrected = read(store.correction[-1], ...) != 0
-    side = CHUNK >> (len(store.confidence) - 1)
-    rows, columns = store.state().shape
+    unsure = read_array(store.confidence[-1], ...)
+    corrected = read_array(store.correction[-1], ...) != 0
+    side = STORE_CHUNK >> (len(store.confidence) - 1)
+    rows, columns = store.chunk_status().shape
     share, near = np.zeros((rows, columns)), np.zeros((rows, columns), bool)
     for row in range(rows):
         for column in range(columns):
@@ -74,12 +74,14 @@ class LikelyFirst:
             return view
         row, column = np.unravel_index(int(scores.argmax()), scores.shape)
         self._given[row, column] = True
-        return Roi(int(row) * CHUNK, int(column) * CHUNK, CHUNK, CHUNK)
+        return Roi(
+            int(row) * STORE_CHUNK, int(column) * STORE_CHUNK, STORE_CHUNK, STORE_CHUNK
+        )
 
 
 def nearest(chunks: Mask, view: Roi) -> Mask:
     """That one of the chunks whose middle is nearest to the view's: what comes next."""
-    y, x = (v / CHUNK - 0.5 for v in view.center)
+    y, x = (v / STORE_CHUNK - 0.5 for v in view.center)
     at = np.argwhere(chunks)
     one = np.zeros_like(chunks)
     one[tuple(at[((at - (y, x)) ** 2).sum(1).argmin()])] = True
@@ -95,11 +97,11 @@ def likely_chunks(scores: npt.NDArray[np.float64], view: Roi | None) -> Mask:
 def in_view(view: Roi, shape: tuple[int, ...]) -> Mask:
     """The chunks that a level-0 rectangle touches."""
     seen = np.zeros(shape, bool)
-    around = view.align(CHUNK)
-    inside = around.intersect(Roi(0, 0, shape[0] * CHUNK, shape[1] * CHUNK))
+    around = view.align(STORE_CHUNK)
+    inside = around.intersect(Roi(0, 0, shape[0] * STORE_CHUNK, shape[1] * STORE_CHUNK))
     if inside.area:
         rows, columns = (
-            slice(s.start // CHUNK, s.stop // CHUNK) for s in inside.slices
+            slice(s.start // STORE_CHUNK, s.stop // STORE_CHUNK) for s in inside.slices
         )
         seen[rows, columns] = True
     return seen

@@ -48,7 +48,7 @@ from napari_uhrseg.engine.tiling.seam_blending import (
 )
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import Status
-from napari_uhrseg.io.labels.store import CHUNK
+from napari_uhrseg.io.labels.store import STORE_CHUNK
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import Labels, Mask, Roi
 
@@ -219,11 +219,11 @@ class FrameJob(Job):
         if self.kept is None:
             super().write(roi, labels, confidence, status)
             return
-        whole = roi.align(CHUNK)
-        for y in range(whole.y, whole.bottom, CHUNK):
-            for x in range(whole.x, whole.right, CHUNK):
-                if not self.kept[y // CHUNK, x // CHUNK]:
-                    part = Roi(y, x, CHUNK, CHUNK).intersect(roi)
+        whole = roi.align(STORE_CHUNK)
+        for y in range(whole.y, whole.bottom, STORE_CHUNK):
+            for x in range(whole.x, whole.right, STORE_CHUNK):
+                if not self.kept[y // STORE_CHUNK, x // STORE_CHUNK]:
+                    part = Roi(y, x, STORE_CHUNK, STORE_CHUNK).intersect(roi)
                     at = part.shift(-roi.y, -roi.x).slices
                     super().write(part, labels[at], confidence[at], status)
 

@@ -16,7 +16,7 @@ from napari_uhrseg.engine.tiling.merge import make_merger, window_weights
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Labels, Legend, Roi, SegmentSettings
@@ -127,4 +127,4 @@ def _by_frames(
     with LabelStore.create(None, image, numbered) as store:
         for _ in segment(image, checkpoint, store, settings, plan.budget):
             pass
-        return read(store.prediction[0], plan.run.region.slices)
+        return read_array(store.prediction[0], plan.run.region.slices)

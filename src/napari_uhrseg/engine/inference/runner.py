@@ -23,8 +23,8 @@ from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.chunk_cache import CACHE
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.pyramid import read
-from napari_uhrseg.io.labels.worker_store import Target
+from napari_uhrseg.io.labels.pyramid import read_array
+from napari_uhrseg.io.labels.worker_store import LabelSink
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
@@ -44,7 +44,7 @@ class Work:
 
     image: Image
     checkpoint: Checkpoint
-    store: Target
+    store: LabelSink
     plan: Plan
     run: Run
     threads: int | None
@@ -211,8 +211,8 @@ class Job(ABC):
 
     def stored(self, roi: Roi) -> Block:
         """What the store holds there now."""
-        labels = read(self.store.prediction[0], roi.slices)
-        return Block(roi, labels, read(self.store.confidence[0], roi.slices))
+        labels = read_array(self.store.prediction[0], roi.slices)
+        return Block(roi, labels, read_array(self.store.confidence[0], roi.slices))
 
     def outside(self, roi: Roi) -> bool:
         """Whether no pixel of a block lies in the drawn shape."""

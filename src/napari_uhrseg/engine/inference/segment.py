@@ -134,7 +134,7 @@ def as_begun(
     Another machine may have begun it, the GPU that it began on is taken, or another
     amount of memory is free.
     """
-    earlier = store.begun(
+    earlier = store.find_matching_run(
         replace(run, class_map=_class_map_in(store, network)),
         any_precision=settings.precision == "auto",
     )

@@ -20,7 +20,7 @@ from napari_uhrseg.engine.planning.memory_estimate import (
 )
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.labels.store import CHUNK
+from napari_uhrseg.io.labels.store import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Limits, SegmentSettings
 from napari_uhrseg.units import format_bytes
@@ -242,7 +242,7 @@ class RunSizer:
         )
 
     def _shape(self, chunks: int, scale: float, ahead: int, cache: int) -> RunShape:
-        side = chunks * CHUNK
+        side = chunks * STORE_CHUNK
         return RunShape(ahead, cache, block=side / scale, stored=side)
 
     def _frame_shape(

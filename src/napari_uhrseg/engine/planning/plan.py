@@ -18,7 +18,7 @@ from napari_uhrseg.engine.tiling.frame_grid import FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.window_grid import Grid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.store import CHUNK
+from napari_uhrseg.io.labels.store import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
 from napari_uhrseg.units import counted, format_bytes, format_seconds
@@ -242,7 +242,7 @@ def labelled_area(shape: tuple[int, int], chosen: Roi | Polygon | None) -> Roi:
     whole = Roi(0, 0, *shape)
     if chosen is None:
         return whole
-    return chosen.bounds.intersect(whole).align(CHUNK).intersect(whole)
+    return chosen.bounds.intersect(whole).align(STORE_CHUNK).intersect(whole)
 
 
 def _run_region(roi: Roi, scale: float, shape: tuple[int, int]) -> Roi:
@@ -259,7 +259,7 @@ def _repeats(area: Roi, grid: Grid, scale: float, chunks: int) -> tuple[int, int
     blocks lie together, so the windows that wait lie around them. At most they lie
     around the whole area, which has as many windows as four borders from end to end.
     """
-    side = chunks * CHUNK
+    side = chunks * STORE_CHUNK
 
     def count(roi: Roi) -> int:
         return grid.count(_run_region(roi, scale, grid.shape))
@@ -277,9 +277,9 @@ def _repeats(area: Roi, grid: Grid, scale: float, chunks: int) -> tuple[int, int
 def _chunks_roi(
     row: int, column: int, ys: np.ndarray, xs: np.ndarray, shape: tuple[int, int]
 ) -> Roi:
-    y, x = int(row + ys.min()) * CHUNK, int(column + xs.min()) * CHUNK
-    bottom = min(shape[0], int(row + ys.max() + 1) * CHUNK)
-    right = min(shape[1], int(column + xs.max() + 1) * CHUNK)
+    y, x = int(row + ys.min()) * STORE_CHUNK, int(column + xs.min()) * STORE_CHUNK
+    bottom = min(shape[0], int(row + ys.max() + 1) * STORE_CHUNK)
+    right = min(shape[1], int(column + xs.max() + 1) * STORE_CHUNK)
     return Roi(y, x, bottom - y, right - x)
 
 
@@ -333,7 +333,7 @@ def _windows(
     grid = Grid.make(_run_shape(pixels, scale), spec.window, overlap, spec.placement)
 
     def block_chunks(seconds: float) -> int:
-        per_chunk = (CHUNK / scale / (spec.window - overlap)) ** 2 * seconds
+        per_chunk = (STORE_CHUNK / scale / (spec.window - overlap)) ** 2 * seconds
         fitting = int((limits.block_seconds / max(per_chunk, 1e-9)) ** 0.5)
         return max(1, min(fitting, limits.block_chunks))
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.labels.store import CHUNK
+from napari_uhrseg.io.labels.store import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi
 
 Frame = tuple[int, int]
@@ -56,7 +56,7 @@ class Axis:
         if length <= largest:
             borders: tuple[int, ...] = (0, pixels)
         else:
-            cell = cell_chunks(largest, overlap, scale) * CHUNK
+            cell = cell_chunks(largest, overlap, scale) * STORE_CHUNK
             # what is no longer than a seam belongs to the cell before
             count = max(1, int(np.ceil((length - overlap) / (cell / scale))))
             borders = (*range(0, cell * count, cell), pixels)
@@ -157,8 +157,10 @@ class FrameGrid:
         found = []
         for row in range(len(self.rows)):
             for column in range(len(self.columns)):
-                roi = self.block((row, column)).align(CHUNK)
-                y, x, h, w = (v // CHUNK for v in (roi.y, roi.x, roi.height, roi.width))
+                roi = self.block((row, column)).align(STORE_CHUNK)
+                y, x, h, w = (
+                    v // STORE_CHUNK for v in (roi.y, roi.x, roi.height, roi.width)
+                )
                 if pending[y : y + h, x : x + w].any():
                     found.append((row, column))
         return found
@@ -197,7 +199,7 @@ class FrameGrid:
 
 def cell_chunks(largest: int, overlap: int, scale: float) -> int:
     """Chunks a side of a cell whose frame is of ``largest`` pixels; at least one."""
-    return max(1, int((largest - overlap) * scale / CHUNK))
+    return max(1, int((largest - overlap) * scale / STORE_CHUNK))
 
 
 def frame_sides(
@@ -206,7 +208,7 @@ def frame_sides(
     """The sides that frames can have, the largest first."""
     yield most
     for n in range(cell_chunks(min(most, max(shape)), overlap, scale), 0, -1):
-        yield int(n * CHUNK / scale) + overlap
+        yield int(n * STORE_CHUNK / scale) + overlap
 
 
 def _count(axis: Axis, first: int, last: int, reach: int) -> int:

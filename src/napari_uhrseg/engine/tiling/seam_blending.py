@@ -24,7 +24,7 @@ from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.frame_logits import Maps
 from napari_uhrseg.engine.tiling.merge import finished
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.paths import Address, remove, said, troubles
+from napari_uhrseg.io.paths import Address, error_text, io_errors, remove_folder
 from napari_uhrseg.types import Labels, Roi
 
 Half = npt.NDArray[np.float16]
@@ -98,10 +98,10 @@ class Folder(Kept):
                     part.write_bytes(memory.getbuffer())
             else:  # an object is there whole, or not at all
                 target.write_bytes(memory.getvalue())
-        except troubles(target) as error:
+        except io_errors(target) as error:
             raise StoreError(
                 f"The borders of a frame cannot be written to {target.parent}: "
-                f"{said(error)}.",
+                f"{error_text(error)}.",
                 "Free some space or check the disk, then segment again: what is done "
                 "stays.",
             ) from error
@@ -150,10 +150,11 @@ def drop_others(store: Address, run_id: int) -> None:
         there: list[Address] = list(folder.iterdir()) if folder.exists() else []
         for other in there:
             if other.name != str(run_id):
-                remove(other)
-    except troubles(store) as error:
+                remove_folder(other)
+    except io_errors(store) as error:
         raise StoreError(
-            f"What an earlier run left in {folder} cannot be removed: {said(error)}.",
+            f"What an earlier run left in {folder} cannot be removed: "
+            f"{error_text(error)}.",
             "Remove that folder, then segment again: what is done stays.",
         ) from error
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import zarr
 
 from napari_uhrseg.atomic import replacing
-from napari_uhrseg.io.labels.pyramid import read
+from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.paths import Address
-from napari_uhrseg.types import Labels, Place, Roi
+from napari_uhrseg.types import CorrectedRegion, Labels, Roi
 
 CELLS = 512  # cells a side at most
 SMALLEST = 256  # level-0 pixels a side of a cell
@@ -20,7 +20,7 @@ SMALLEST = 256  # level-0 pixels a side of a cell
 Counts = npt.NDArray[np.uint32]
 
 
-class Occupancy:
+class CorrectionCounts:
     """Corrected pixels of each class in each cell.
 
     A cell has 256 pixels a side, or as many as make 512 cells of the longer side.
@@ -53,14 +53,14 @@ class Occupancy:
                 self._grids[value][at] = count
 
     @classmethod
-    def counted(cls, level: zarr.Array, folder: Address) -> Self:
+    def from_array(cls, level: zarr.Array, folder: Address) -> Self:
         """Of an array of labels on disk; reads the chunks whose files there are."""
         made = cls((level.shape[0], level.shape[1]))
         side = level.chunks[0]
         for file in (folder / "c").glob("*/*"):
             roi = Roi(int(file.parent.name) * side, int(file.name) * side, side, side)
             roi = roi.intersect(Roi(0, 0, *made._shape))
-            made.add(roi, read(level, roi.slices))
+            made.add(roi, read_array(level, roi.slices))
         return made
 
     def counts(self, aliases: Mapping[int, int]) -> dict[int, int]:
@@ -68,7 +68,7 @@ class Occupancy:
         sums = {c: int(g.sum(dtype=np.int64)) for c, g in self._grids.items()}
         return _resolved(sums, aliases)
 
-    def places(self, aliases: Mapping[int, int]) -> tuple[Place, ...]:
+    def regions(self, aliases: Mapping[int, int]) -> tuple[CorrectedRegion, ...]:
         """Connected regions (corners count), the largest first."""
         from skimage.measure import label, regionprops
 
@@ -88,7 +88,9 @@ class Occupancy:
         for number, row, first, last in _runs(regions):
             parts[number - 1].append(self._roi(row, first, row + 1, last + 1))
         found = [
-            Place(self._roi(*box), _resolved(pixels, aliases), parts=tuple(own))
+            CorrectedRegion(
+                self._roi(*box), _resolved(pixels, aliases), parts=tuple(own)
+            )
             for box, pixels, own in zip(boxes, each, parts, strict=True)
         ]
         return tuple(sorted(found, key=lambda p: -sum(p.pixels.values())))

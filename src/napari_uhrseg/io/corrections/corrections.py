@@ -14,24 +14,29 @@ from typing import Literal, Self
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections.correction_counts import Occupancy
-from napari_uhrseg.io.corrections.journal import Entry, Journal, Part, Step
+from napari_uhrseg.io.corrections.correction_counts import CorrectionCounts
+from napari_uhrseg.io.corrections.journal import (
+    Journal,
+    JournalEntry,
+    JournalPatch,
+    UndoStep,
+)
 from napari_uhrseg.io.corrections.mask_import import MaskReader
-from napari_uhrseg.io.corrections.rasterize import inside
+from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.labels.disk_layout import CORRECTION, open_corrections
 from napari_uhrseg.io.labels.downsample import coarser_labels
-from napari_uhrseg.io.labels.pyramid import read, write_levels
+from napari_uhrseg.io.labels.pyramid import read_array, write_levels
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.io.labels.write_lock import Holding
+from napari_uhrseg.io.labels.write_lock import WriteLock
 from napari_uhrseg.io.paths import is_url
-from napari_uhrseg.types import Labels, Mask, Place, Region, Roi, Stroke
+from napari_uhrseg.types import CorrectedRegion, Labels, Mask, Region, Roi, Stroke
 
 PART = 2048  # level-0 pixels a side of what is written at once
 FOLDER = ".corrections"
 SNAPSHOT_EVERY = 32  # records, so that little is carried out anew after a kill
 
 Make = Callable[[Roi], tuple[Mask, Labels]]
-Way = Literal["undo", "redo"]
+Direction = Literal["undo", "redo"]
 
 
 class Corrections:
@@ -68,20 +73,20 @@ class Corrections:
         self._image = Roi(0, 0, *store.shape)
         self._folder = store.path / FOLDER
         what = f"Corrections of {store.path} are"
-        self._holding = Holding(store.path, ".corrections.lock", what, write=write)
-        self._turn = self._holding.turn
+        self._lock = WriteLock(store.path, ".corrections.lock", what, write=write)
+        self._thread_lock = self._lock.thread_lock
         try:
             with self._in_words():
                 self._levels = open_corrections(store.path, store.shape, write=write)
                 self._journal = Journal(self._folder, write=write)
                 self._take_up()
         except BaseException:
-            self._holding.close()
+            self._lock.close()
             raise
 
     @property
     def writable(self) -> bool:
-        return self._holding.held
+        return self._lock.acquired
 
     @classmethod
     def open(cls, store: LabelStore, *, write: bool = True) -> Self:
@@ -98,7 +103,7 @@ class Corrections:
     def close(self) -> None:
         """Let others correct. May be called twice; waits for a change that goes on."""
         # counts that cannot be saved follow from the journal when it is opened again
-        with self._turn, closing(self._holding), suppress(OSError):
+        with self._thread_lock, closing(self._lock), suppress(OSError):
             if self.writable and self._done == self._journal.last:
                 self._save()
 
@@ -137,7 +142,7 @@ class Corrections:
 
         self._check(stroke.ids[stroke.mask])
         change = _Change(make, stroke.level)
-        with self._turn:
+        with self._thread_lock:
             for tile in stroke.roi.intersect(self._image).tiles(PART):
                 self._put(change, tile)
         return change.bounds or Roi(stroke.roi.y, stroke.roi.x, 0, 0)
@@ -151,7 +156,7 @@ class Corrections:
         self._check(np.array([class_id], np.uint8))
 
         def make(tile: Roi) -> tuple[Mask, Labels]:
-            return inside(region, tile), np.full(
+            return rasterize(region, tile), np.full(
                 (tile.height, tile.width), class_id, np.uint8
             )
 
@@ -168,16 +173,16 @@ class Corrections:
             for share in self.fill(region, class_id):
                 yield (number + share) / len(pairs)
 
-    def revert(self, region: Region | Place) -> Iterator[float]:
+    def revert(self, region: Region | CorrectedRegion) -> Iterator[float]:
         """Back to the prediction, likewise; of a place only what belongs to it."""
-        if not isinstance(region, Place):
+        if not isinstance(region, CorrectedRegion):
             return self.fill(region, 0)
         parts = region.parts
 
         def make(tile: Roi) -> tuple[Mask, Labels]:
             mask = np.zeros((tile.height, tile.width), bool)
             for part in parts:
-                mask |= inside(part, tile)
+                mask |= rasterize(part, tile)
             return mask, np.zeros(mask.shape, np.uint8)
 
         return self._change(region.roi, make)
@@ -186,11 +191,11 @@ class Corrections:
         """Make the labels shown in a region corrections, likewise."""
 
         def make(tile: Roi) -> tuple[Mask, Labels]:
-            mask = inside(region, tile)
+            mask = rasterize(region, tile)
             if not mask.any():
                 return mask, np.zeros(mask.shape, np.uint8)
-            shown = self.store.shown(tile)
-            mask &= (shown != 0) & (read(self._levels[0], tile.slices) == 0)
+            shown = self.store.read_labels(tile)
+            mask &= (shown != 0) & (read_array(self._levels[0], tile.slices) == 0)
             return mask, shown
 
         return self._change(region.bounds, make)
@@ -221,26 +226,26 @@ class Corrections:
         """Do again what was taken back last; None where there is nothing."""
         return self._turn_back("redo")
 
-    def turning_back(self, way: Way) -> Iterator[float]:
+    def undo_or_redo(self, direction: Direction) -> Iterator[float]:
         """Undo or redo one step part by part; yields the share done.
 
         For one thread; other changes wait until it has ended. Whole or not at all:
         closed before its end, it first puts back what it had changed. After a kill
         the rest is done on opening.
         """
-        with self._turn, self._changing():
-            step = self._next(way)
+        with self._thread_lock, self._changing():
+            step = self._next(direction)
             if step is None:
                 return
-            entry = self._journal.append(way, step.id)
+            entry = self._journal.append(direction, step.id)
             done = 0
             try:
                 for done, part in enumerate(step.parts):
                     if done:
                         yield done / len(step.parts)
-                    self._write(self._journal.read(part), way)
+                    self._write(self._journal.read(part), direction)
             except GeneratorExit:
-                other: Way = "redo" if way == "undo" else "undo"
+                other: Direction = "redo" if direction == "undo" else "undo"
                 entry = self._journal.append(other, step.id)
                 for part in step.parts[:done]:
                     self._write(self._journal.read(part), other)
@@ -249,15 +254,15 @@ class Corrections:
             self._finish(entry)
         yield 1.0
 
-    def parts_of(self, way: Way) -> int:
+    def next_part_count(self, direction: Direction) -> int:
         """In how many parts the next undo or redo is done; 0 where there is none."""
-        with self._turn:
-            step = self._next(way)
+        with self._thread_lock:
+            step = self._next(direction)
             return 0 if step is None else len(step.parts)
 
-    def bounds_of(self, way: Way) -> Roi | None:
+    def next_bounds(self, way: Direction) -> Roi | None:
         """Where the next undo or redo changes something; None where there is none."""
-        with self._turn:
+        with self._thread_lock:
             step = self._next(way)
             return None if step is None else step.bounds
 
@@ -278,17 +283,17 @@ class Corrections:
 
     def counts(self) -> dict[int, int]:
         """Corrected pixels per class id: exact, and without reading the arrays."""
-        with self._turn:
-            return self._occupancy().counts(self.store.aliases)
+        with self._thread_lock:
+            return self._counts().counts(self.store.aliases)
 
-    def places(self) -> tuple[Place, ...]:
+    def corrected_regions(self) -> tuple[CorrectedRegion, ...]:
         """Connected corrected regions, the largest first.
 
         In cells of 256 pixels (of 1024 in an image of 500,000 pixels a side):
         what is nearer than a cell to each other is one place.
         """
-        with self._turn:
-            return self._occupancy().places(self.store.aliases)
+        with self._thread_lock:
+            return self._counts().regions(self.store.aliases)
 
     # -- how it is done ---------------------------------------------------------
 
@@ -296,7 +301,7 @@ class Corrections:
         change = _Change(make)
         tiles = list(roi.intersect(self._image).tiles(min(PART, most or PART)))
         for number, tile in enumerate(tiles, 1):
-            with self._turn:
+            with self._thread_lock:
                 self._put(change, tile)
             yield number / len(tiles)
 
@@ -312,12 +317,16 @@ class Corrections:
             sides = (box.y, box.x, box.height, box.width)
             roi = Roi(*(n * scale for n in sides)).shift(tile.y, tile.x)
             roi = roi.intersect(tile)
-            now = read(self._levels[0], roi.slices)
-            part = Part(roi, change.level, mask, np.where(mask, ids, np.uint8(0)), now)
+            now = read_array(self._levels[0], roi.slices)
+            part = JournalPatch(
+                roi, change.level, mask, np.where(mask, ids, np.uint8(0)), now
+            )
             large, new = part.enlarged()
             if np.array_equal(new[large], now[large]):
                 return
-            part = Part(roi, part.level, mask, part.ids, np.where(large, now, 0))
+            part = JournalPatch(
+                roi, part.level, mask, part.ids, np.where(large, now, 0)
+            )
             steps = self._journal.undoable
             goes_on = bool(steps) and steps[-1].id == change.step
             if not goes_on:
@@ -329,20 +338,20 @@ class Corrections:
             self._finish(entry)
             change.bounds = roi.union(change.bounds or roi)
 
-    def _next(self, way: Way) -> Step | None:
+    def _next(self, way: Direction) -> UndoStep | None:
         undo = way == "undo"
         steps = self._journal.undoable if undo else self._journal.redoable
         return steps[-1] if steps else None
 
-    def _turn_back(self, way: Way) -> Roi | None:
-        with self._turn:
+    def _turn_back(self, way: Direction) -> Roi | None:
+        with self._thread_lock:
             with self._changing():
                 step = self._next(way)
-            for _ in self.turning_back(way):
+            for _ in self.undo_or_redo(way):
                 pass
             return None if step is None else step.bounds
 
-    def _carry_out(self, entry: Entry) -> None:
+    def _carry_out(self, entry: JournalEntry) -> None:
         """Do what a record says; doing it again changes nothing."""
         if entry.kind in ("begin", "part"):
             self._write(self._journal.read(entry), "redo")
@@ -351,12 +360,12 @@ class Corrections:
         for part in () if step is None else step.parts:
             self._write(self._journal.read(part), entry.kind)
 
-    def _write(self, part: Part, way: str) -> None:
+    def _write(self, part: JournalPatch, way: str) -> None:
         mask, new = part.enlarged()
         gone, comes = (part.old, np.where(mask, new, 0))
         if way == "undo":
             gone, comes = comes, gone
-        now = read(self._levels[0], part.roi.slices)
+        now = read_array(self._levels[0], part.roi.slices)
         top = write_levels(
             self._levels, part.roi, np.where(mask, comes, now), coarser_labels
         )
@@ -365,7 +374,7 @@ class Corrections:
             self._counted.add(part.roi, gone, -1)
             self._counted.add(part.roi, comes)
 
-    def _finish(self, entry: Entry) -> None:
+    def _finish(self, entry: JournalEntry) -> None:
         self._done = entry.number
         if entry.number - self._saved < SNAPSHOT_EVERY:
             return
@@ -377,15 +386,15 @@ class Corrections:
     def _save(self) -> None:
         folder = self._folder
         assert isinstance(folder, Path)  # a URL is only read
-        self._occupancy().save(folder / "counts.npz", self._done)
+        self._counts().save(folder / "counts.npz", self._done)
         self._saved = self._done
 
     # -- taking up what was left --------------------------------------------------
 
     def _take_up(self) -> None:
         """The counts, and what a killed process had not done yet."""
-        known = Occupancy.load(self._folder / "counts.npz", self.store.shape)
-        self._counted: Occupancy | None = None
+        known = CorrectionCounts.load(self._folder / "counts.npz", self.store.shape)
+        self._counted: CorrectionCounts | None = None
         self._done = self._saved = 0
         if known is not None and self.writable:
             self._counted, self._done = known
@@ -408,11 +417,11 @@ class Corrections:
         if left:
             self._finish(left[-1])
 
-    def _occupancy(self) -> Occupancy:
+    def _counts(self) -> CorrectionCounts:
         """The counts; from the arrays' files once, where they are not known."""
         if self._counted is None:
             folder = self.store.path / CORRECTION / "0"
-            self._counted = Occupancy.counted(self._levels[0], folder)
+            self._counted = CorrectionCounts.from_array(self._levels[0], folder)
         return self._counted
 
     def _check(self, ids: Labels) -> None:
@@ -425,7 +434,7 @@ class Corrections:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One change, by who may, after what an earlier error left undone."""
-        with self._holding.change(), self._in_words():
+        with self._lock.writing(), self._in_words():
             self._catch_up()
             yield
 

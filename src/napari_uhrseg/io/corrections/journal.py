@@ -36,7 +36,7 @@ _MAGIC = b"uhr1"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class JournalPatch:
     """A rectangle of a change: what was there and what comes.
 
     Parameters
@@ -68,7 +68,7 @@ class Part:
         return mask[:height, :width], ids[:height, :width]
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """Where a record lies, and the little of it that is kept in memory."""
 
     number: int
@@ -80,11 +80,11 @@ class Entry(NamedTuple):
 
 
 @dataclass(slots=True)
-class Step:
+class UndoStep:
     """What is undone at once."""
 
     id: int
-    parts: list[Entry] = field(default_factory=list)
+    parts: list[JournalEntry] = field(default_factory=list)
 
     @property
     def bounds(self) -> Roi:
@@ -115,11 +115,11 @@ class Journal:
 
     def __init__(self, folder: Address, *, write: bool) -> None:
         self._folder = folder
-        self.undoable: list[Step] = []
-        self.redoable: list[Step] = []
-        self.tail: list[Entry] = []
+        self.undoable: list[UndoStep] = []
+        self.redoable: list[UndoStep] = []
+        self.tail: list[JournalEntry] = []
         self.last = 0
-        self._replaced: list[Step] = []
+        self._replaced: list[UndoStep] = []
         self._sizes: dict[int, int] = {}
         if write:
             folder.mkdir(exist_ok=True)
@@ -129,7 +129,9 @@ class Journal:
 
     # -- writing --------------------------------------------------------------
 
-    def append(self, kind: Kind, step: int, part: Part | None = None) -> Entry:
+    def append(
+        self, kind: Kind, step: int, part: JournalPatch | None = None
+    ) -> JournalEntry:
         """A record, on disk when this returns. OSError: it is not there at all.
 
         A step's id is the number of the record that begins it, `last` + 1.
@@ -152,12 +154,14 @@ class Journal:
         segment = max(self._sizes, default=0)
         if not segment or self._sizes[segment] > SEGMENT:
             segment += 1
-        entry = Entry(number, step, kind, segment, self._sizes.get(segment, 0), roi)
+        entry = JournalEntry(
+            number, step, kind, segment, self._sizes.get(segment, 0), roi
+        )
         self._write(entry, record)
         self._take(entry)
         return entry
 
-    def _write(self, entry: Entry, record: bytes) -> None:
+    def _write(self, entry: JournalEntry, record: bytes) -> None:
         path = self._path(entry.segment)
         assert isinstance(path, Path)  # a URL is only read
         with path.open("ab", buffering=0) as file:
@@ -188,7 +192,7 @@ class Journal:
 
     # -- reading --------------------------------------------------------------
 
-    def read(self, entry: Entry) -> Part:
+    def read(self, entry: JournalEntry) -> JournalPatch:
         """The data of a record."""
         with self._path(entry.segment).open("rb") as file:
             file.seek(entry.offset)
@@ -199,7 +203,7 @@ class Journal:
         shape = tuple(-(-n // (1 << level)) for n in (roi.height, roi.width))
         bits = np.frombuffer(_unpacked(mask), np.uint8)
         count = shape[0] * shape[1]
-        return Part(
+        return JournalPatch(
             roi,
             level,
             np.unpackbits(bits, count=count).reshape(shape).astype(bool),
@@ -209,7 +213,7 @@ class Journal:
             else np.zeros((roi.height, roi.width), np.uint8),
         )
 
-    def step(self, entry: Entry) -> Step | None:
+    def step(self, entry: JournalEntry) -> UndoStep | None:
         """The step of one of the newest records; None where its data is gone."""
         steps = (*self.undoable[::-1], *self.redoable[::-1], *self._replaced)
         return next((s for s in steps if s.id == entry.step), None)
@@ -224,7 +228,7 @@ class Journal:
         while (end := _end(data, offset)) is not None:
             header = _HEADER.unpack_from(data, offset)
             number, step, code = header[2:5]
-            entry = Entry(
+            entry = JournalEntry(
                 number, step, _KINDS[code], segment, offset, Roi(*header[6:10])
             )
             self._take(entry)
@@ -237,7 +241,7 @@ class Journal:
             self.undoable.clear()
             self.redoable.clear()
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: JournalEntry) -> None:
         """Bring the steps in line with a record."""
         self.last = entry.number
         self.tail = [*self.tail[1 - self.TAIL :], entry]
@@ -248,7 +252,7 @@ class Journal:
                 steps = (*self._replaced, *self.redoable)
                 self._replaced = [s for s in steps if s.id in recent]
                 self.redoable.clear()
-                self.undoable.append(Step(entry.step, [entry]))
+                self.undoable.append(UndoStep(entry.step, [entry]))
             case "part":
                 if self.undoable and self.undoable[-1].id == entry.step:
                     self.undoable[-1].parts.append(entry)

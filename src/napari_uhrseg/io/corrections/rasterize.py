@@ -7,7 +7,7 @@ from napari_uhrseg.types import Mask, Region, Roi
 from napari_uhrseg.types.regions import Ring
 
 
-def inside(region: Region, roi: Roi) -> Mask:
+def rasterize(region: Region, roi: Roi) -> Mask:
     """Which pixels of a rectangle have their centre in a region: each ring by even-odd.
 
     bool of the roi's shape. Rectangles that meet agree on every pixel: where an edge

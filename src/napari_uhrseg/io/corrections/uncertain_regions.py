@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Place, Roi
+from napari_uhrseg.types import CorrectedRegion, Roi
 
 CELLS = 512  # cells a side at most
 SMALLEST = 16  # level-0 pixels a side of a cell
@@ -16,9 +16,9 @@ LARGEST = 1024  # level-0 pixels a side of a place (or 16 cells); larger is cut
 Cells = npt.NDArray[np.float64]
 
 
-def uncertain_places(
+def find_uncertain_regions(
     store: LabelStore, seen: Collection[Roi] = ()
-) -> tuple[Place, ...]:
+) -> tuple[CorrectedRegion, ...]:
     """The regions of lowest confidence, the largest first.
 
     Looked for in cells of 16 or more pixels a side, from the coarsest levels, which
@@ -36,7 +36,7 @@ def uncertain_places(
     """
     from skimage.measure import label, regionprops
 
-    confidence, corrected = store.coarsest_confidence(), store.coarsest_corrected()
+    confidence, corrected = store.coarsest_confidence(), store.coarsest_corrections()
     scale = 1 << (len(store.confidence) - 1)
     side = max(1, SMALLEST // scale)
     while max(confidence.shape) > side * CELLS:
@@ -57,7 +57,7 @@ def uncertain_places(
         roi = roi.intersect(Roi(0, 0, *store.shape))
         if not any(roi.intersect(s).area * 2 >= roi.area for s in seen):
             score = 1 - float(region.intensity_mean) / 255
-            places.append((region.area, Place(roi, score=score)))
+            places.append((region.area, CorrectedRegion(roi, score=score)))
     return tuple(p for _, p in sorted(places, key=lambda x: (-x[0], -x[1].score)))
 
 

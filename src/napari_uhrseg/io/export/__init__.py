@@ -182,8 +182,8 @@ def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
     from napari_uhrseg.io.labels.chunk_status import has_status
 
     said = []
-    states = store.state()
-    if not store.runs and not store.coarsest_shown().any():
+    states = store.chunk_status()
+    if not store.runs and not store.coarsest_displayed().any():
         said.append("There are no labels in the store yet: the export will be empty.")
     elif store.runs:
         waiting = int(np.count_nonzero(~has_status(states, "done", "empty")))

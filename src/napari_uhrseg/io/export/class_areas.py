@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.corrections.rasterize import inside
+from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.export import shown_legend
 from napari_uhrseg.io.export.pixel_area import Ground, Unit, ground
 from napari_uhrseg.io.vectorize.label_strips import (
@@ -120,7 +120,7 @@ def estimated_areas(
     level = len(store.prediction) - 1
     box, scale = _box(store, region), 2**level
     roi = box.at_scale(scale)
-    labels = store.coarsest_shown()[roi.slices]
+    labels = store.coarsest_displayed()[roi.slices]
     land = ground(store)
     mask = _mask(_scaled(region, scale), roi)
     counts, covered = _sums(labels, mask, land.rows(roi, level))
@@ -184,7 +184,7 @@ def _mask(region: Region | None, roi: Roi) -> Mask | None:
     """Which pixels of the roi have their centre in the region; None where all do."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
-    return inside(region, roi)
+    return rasterize(region, roi)
 
 
 def _scaled(region: Region | None, scale: int) -> Region | None:

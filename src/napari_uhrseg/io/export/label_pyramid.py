@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_uhrseg.io.labels.chunk_status import CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.types import Labels, Roi
 
@@ -31,9 +31,11 @@ class Pyramid:
     def squares(self, level: int) -> Iterator[tuple[Roi, Labels]]:
         """The level in squares of at most 1024 pixels a side, row by row."""
         height, width = self.shapes[level]
-        for y in range(0, height, CHUNK):
-            for x in range(0, width, CHUNK):
-                roi = Roi(y, x, CHUNK, CHUNK).intersect(Roi(0, 0, height, width))
+        for y in range(0, height, STORE_CHUNK):
+            for x in range(0, width, STORE_CHUNK):
+                roi = Roi(y, x, STORE_CHUNK, STORE_CHUNK).intersect(
+                    Roi(0, 0, height, width)
+                )
                 yield roi, self.read(roi, level)
 
 
@@ -45,7 +47,7 @@ def shown_pyramid(store: "LabelStore", count: int | None = None) -> Pyramid:
 
     def read(roi: Roi, level: int) -> Labels:
         f = 2**level
-        return store.shown(
+        return store.read_labels(
             Roi(roi.y * f, roi.x * f, roi.height * f, roi.width * f), level
         )
 
@@ -57,7 +59,7 @@ def confidence_pyramid(store: "LabelStore") -> Pyramid:
     from napari_uhrseg.io.labels import pyramid
 
     def read(roi: Roi, level: int) -> Labels:
-        return pyramid.read(store.confidence[level], roi.slices)
+        return pyramid.read_array(store.confidence[level], roi.slices)
 
     return _extended(store, read, coarser_confidence, None)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import exporter, shown_legend
 from napari_uhrseg.io.export.label_pyramid import Pyramid, shown_pyramid
-from napari_uhrseg.io.labels.chunk_status import CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 
 if TYPE_CHECKING:
     import zarr
@@ -93,7 +93,7 @@ def _array(
     return group.create_array(
         str(level),
         shape=shape,
-        chunks=(min(CHUNK, shape[0]), min(CHUNK, shape[1])),
+        chunks=(min(STORE_CHUNK, shape[0]), min(STORE_CHUNK, shape[1])),
         dtype="uint8",
         fill_value=0,
         **more,

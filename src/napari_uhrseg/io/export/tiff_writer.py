@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from napari_uhrseg.io.export.label_pyramid import Pyramid
-from napari_uhrseg.io.labels.chunk_status import CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import Labels, Roi
 
 TILE = 512  # pixels a side
@@ -109,8 +109,8 @@ class _Page:
 
     def write(self, file: BinaryIO, roi: Roi, labels: Labels) -> None:
         """Append the tiles of a square; tiles of one value are there only once."""
-        for y in range(0, min(CHUNK, roi.height), TILE):
-            for x in range(0, min(CHUNK, roi.width), TILE):
+        for y in range(0, min(STORE_CHUNK, roi.height), TILE):
+            for x in range(0, min(STORE_CHUNK, roi.width), TILE):
                 tile = np.zeros((TILE, TILE), np.uint8)
                 part = labels[y : y + TILE, x : x + TILE]
                 tile[: part.shape[0], : part.shape[1]] = part

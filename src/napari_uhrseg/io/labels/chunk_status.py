@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi, Run
 
-CHUNK = 1024
+STORE_CHUNK = 1024
 
 Status = Literal["done", "empty", "failed", "unfinished"]
 States = npt.NDArray[np.uint32]
@@ -26,7 +26,7 @@ _CODES: dict[Status, int] = {"done": 1, "empty": 2, "failed": 3}
 
 def chunk_grid(shape: tuple[int, int]) -> tuple[int, int]:
     """Chunk rows and columns of an image."""
-    return -(-shape[0] // CHUNK), -(-shape[1] // CHUNK)
+    return -(-shape[0] // STORE_CHUNK), -(-shape[1] // STORE_CHUNK)
 
 
 def encode(run_id: int, status: Status) -> int:
@@ -65,38 +65,38 @@ def chunks_at(roi: Roi, shape: tuple[int, int]) -> tuple[slice, slice]:
         (roi.y, roi.bottom, shape[0]),
         (roi.x, roi.right, shape[1]),
     ):
-        whole = last % CHUNK == 0 or last == size
-        if first % CHUNK or not whole or not 0 <= first < last <= size:
+        whole = last % STORE_CHUNK == 0 or last == size
+        if first % STORE_CHUNK or not whole or not 0 <= first < last <= size:
             raise ValueError(
-                f"{roi} is not made of whole chunks of {CHUNK} pixels of an image "
-                f"of {shape[0]} x {shape[1]}"
+                f"{roi} does not consist of whole chunks of {STORE_CHUNK} pixels of an "
+                f"image of {shape[0]} x {shape[1]}"
             )
-    box = roi.align(CHUNK)
+    box = roi.align(STORE_CHUNK)
     return (
-        slice(box.y // CHUNK, box.bottom // CHUNK),
-        slice(box.x // CHUNK, box.right // CHUNK),
+        slice(box.y // STORE_CHUNK, box.bottom // STORE_CHUNK),
+        slice(box.x // STORE_CHUNK, box.right // STORE_CHUNK),
     )
 
 
-def touched(region: Region | None, shape: tuple[int, int]) -> Mask:
+def chunks_touching(region: Region | None, shape: tuple[int, int]) -> Mask:
     """The chunks that hold some of the region (``None``: the whole image)."""
     rows, columns = chunk_grid(shape)
     if region is None:
         return np.ones((rows, columns), bool)
     if isinstance(region, Roi):
         inside = region.intersect(Roi(0, 0, *shape))
-        box = inside.align(CHUNK)
+        box = inside.align(STORE_CHUNK)
         mask = np.zeros((rows, columns), bool)
         if inside.area:
             mask[
-                box.y // CHUNK : box.bottom // CHUNK,
-                box.x // CHUNK : box.right // CHUNK,
+                box.y // STORE_CHUNK : box.bottom // STORE_CHUNK,
+                box.x // STORE_CHUNK : box.right // STORE_CHUNK,
             ] = True
         return mask
     return _touched_by_polygon(region, rows, columns)
 
 
-def covered(region: Region | None, shape: tuple[int, int]) -> Mask:
+def chunks_inside(region: Region | None, shape: tuple[int, int]) -> Mask:
     """The chunks that lie wholly in the region; in a drawn shape none counts."""
     rows, columns = chunk_grid(shape)
     if region is None:
@@ -108,12 +108,14 @@ def covered(region: Region | None, shape: tuple[int, int]) -> Mask:
         (rows, shape[0], region.y, region.bottom),
         (columns, shape[1], region.x, region.right),
     ):
-        start = np.arange(count) * CHUNK
-        inside.append((start >= first) & (np.minimum(start + CHUNK, size) <= last))
+        start = np.arange(count) * STORE_CHUNK
+        inside.append(
+            (start >= first) & (np.minimum(start + STORE_CHUNK, size) <= last)
+        )
     return np.asarray(np.logical_and.outer(*inside), bool)
 
 
-def known(records: Sequence[Run], run: Run) -> Run | None:
+def find_same_run(records: Sequence[Run], run: Run) -> Run | None:
     """The latest record with the same settings and region, whose work this run is."""
     for earlier in reversed(records):
         if earlier.region == run.region and earlier.same_settings(run):
@@ -121,8 +123,10 @@ def known(records: Sequence[Run], run: Run) -> Run | None:
     return None
 
 
-def begun(records: Sequence[Run], run: Run, any_precision: bool) -> Run | None:
-    """As `known`, also one whose frames are of another side.
+def find_matching_run(
+    records: Sequence[Run], run: Run, any_precision: bool
+) -> Run | None:
+    """As `find_same_run`, also one whose frames are of another side.
 
     ``any_precision``: also one that differs in its precision.
     """
@@ -134,7 +138,7 @@ def begun(records: Sequence[Run], run: Run, any_precision: bool) -> Run | None:
     return None
 
 
-def pending(
+def pending_chunks(
     states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
 ) -> Mask:
     """The chunks the run still has to do, those that failed among them.
@@ -147,20 +151,20 @@ def pending(
     done = by == run.id
     for other in runs:
         if other.id != run.id and other.same_settings(run):
-            done |= (by == other.id) & covered(other.region, shape)
-    return np.asarray(touched(run.region, shape) & ~(finished & done), bool)
+            done |= (by == other.id) & chunks_inside(other.region, shape)
+    return np.asarray(chunks_touching(run.region, shape) & ~(finished & done), bool)
 
 
-def others_in(
+def runs_with_other_settings(
     states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
 ) -> tuple[Run, ...]:
     """The runs with other settings whose labels lie in this run's region."""
-    mask = touched(run.region, shape) & has_status(states, "done")
+    mask = chunks_touching(run.region, shape) & has_status(states, "done")
     ids = set(np.unique(run_ids(states)[mask]).tolist())
     return tuple(r for r in runs if r.id in ids and not r.same_settings(run))
 
 
-def conflict(others: tuple[Run, ...], run: Run) -> StoreError:
+def conflict_error(others: tuple[Run, ...], run: Run) -> StoreError:
     """What to tell a person whose run would replace the labels of others."""
     if all(
         r.window > run.window and r.same_settings(replace(run, window=r.window))
@@ -204,7 +208,7 @@ Point = tuple[float, float]
 def _edges(polygon: Polygon) -> Iterator[tuple[Point, Point]]:
     """The edges of all rings in units of chunks, the closing ones included."""
     for ring in (polygon.corners, *polygon.holes):
-        corners = [(y / CHUNK, x / CHUNK) for y, x in ring]
+        corners = [(y / STORE_CHUNK, x / STORE_CHUNK) for y, x in ring]
         yield from zip(corners, corners[1:] + corners[:1], strict=True)
 
 

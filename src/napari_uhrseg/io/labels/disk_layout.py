@@ -14,8 +14,8 @@ from upath import UPath
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status as runs
 from napari_uhrseg.io.labels import ome_metadata
-from napari_uhrseg.io.labels.write_lock import revoke
-from napari_uhrseg.io.paths import Address, for_zarr, is_url, said, troubles
+from napari_uhrseg.io.labels.write_lock import revoke_write_token
+from napari_uhrseg.io.paths import Address, error_text, for_zarr, io_errors, is_url
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
@@ -68,9 +68,9 @@ def create_tree(path: Address, info: ome_metadata.StoreInfo, legend: Legend) -> 
             _upload(path, info, legend)
     except StoreError:
         raise
-    except troubles(path) as error:
+    except io_errors(path) as error:
         raise StoreError(
-            f"A label store cannot be made at {path}: {said(error)}.",
+            f"A label store cannot be made at {path}: {error_text(error)}.",
             "Choose a place that you may write to and that has free space.",
         ) from error
 
@@ -115,9 +115,9 @@ def check_there(path: Address) -> None:
         raise StoreError(
             f"{path} {what}.", "Choose the folder of a label store."
         ) from None
-    except troubles(path) as error:
+    except io_errors(path) as error:
         raise StoreError(
-            f"{path} cannot be opened: {said(error)}.",
+            f"{path} cannot be opened: {error_text(error)}.",
             "Ask for the right to read there, or copy the store.",
         ) from error
 
@@ -142,7 +142,7 @@ def load_tree(path: Address, *, write: bool) -> Tree:
             )
         tree = _checked(root, own)
         if write:  # take up after a writer that was killed
-            revoke(path)  # its workers write no more
+            revoke_write_token(path)  # its workers write no more
             # an object of an object store is there whole, or not at all
             for left in () if is_url(path) else path.rglob("*.partial"):
                 # another process may be writing corrections at this moment
@@ -152,7 +152,7 @@ def load_tree(path: Address, *, write: bool) -> Tree:
         return tree
     except StoreError:
         raise
-    except troubles(path, KeyError, TypeError, ValueError, AttributeError,
+    except io_errors(path, KeyError, TypeError, ValueError, AttributeError,
                     RuntimeError) as error:  # fmt: skip
         raise StoreError(
             f"The label store {path} is damaged: {error}.",

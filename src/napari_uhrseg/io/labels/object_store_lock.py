@@ -6,10 +6,10 @@ succeeds. ::
     .lock/00000006   {"who": ""}                        let go
     .lock/00000007   {"who": "host, process 42", …}     the lock: the highest number
 
-The holder writes its object anew every `BEAT` seconds. Whoever finds it unchanged for
-`DEAD` seconds, on their own clock, makes the next number. A holder that could not
-write for half as long (a laptop that slept) looks for a higher number before it
-changes anything, and ends if there is one.
+The owner rewrites its object every `HEARTBEAT_S` seconds. A process that sees it
+unchanged for `STALE_AFTER_S` seconds by its own clock considers the lock stale and
+creates the next number. An owner that could not write for half as long (a suspended
+laptop) looks for a higher number before each change, and stops if there is one.
 """
 
 import json
@@ -24,15 +24,15 @@ from upath import UPath
 
 from napari_uhrseg.errors import StoreError
 
-BEAT = 5.0  # seconds
-DEAD = 30.0
+HEARTBEAT_S = 5.0  # seconds
+STALE_AFTER_S = 30.0
 
 
-class Held(Exception):
+class LockHeldError(Exception):
     """Another process holds the lock; says which."""
 
 
-class Lease:
+class ObjectStoreLock:
     """The lock of a folder; see above.
 
     Parameters
@@ -51,27 +51,27 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Hold it; waits `DEAD` seconds for one whose holder says nothing.
+        """Hold it; waits `STALE_AFTER_S` seconds for one whose holder says nothing.
 
         Raises Held, and StoreError where the server does not keep the promise.
         """
         number, said = self._highest()
-        until = time.monotonic() + DEAD
+        until = time.monotonic() + STALE_AFTER_S
         while _who(said) and time.monotonic() < until:
-            time.sleep(DEAD / 30)
+            time.sleep(STALE_AFTER_S / 30)
             now = self._highest()
             if now[0] != number or (_who(now[1]) and now[1] != said):
-                raise Held(_who(now[1]))
+                raise LockHeldError(_who(now[1]))
             said = now[1]
         self._number = number + 1
         path = self._path(self._number)
         try:
             self._folder.fs.pipe_file(path, self._beat(), mode="create")
         except FileExistsError:
-            raise Held("") from None
-        self._check_promise(path)
+            raise LockHeldError("") from None
+        self._check_conditional_put(path)
         if self._highest()[0] != self._number:
-            raise Held("")
+            raise LockHeldError("")
         self._lost, self._written = False, time.monotonic()
         for old in self._numbers():
             if old < self._number:
@@ -85,10 +85,10 @@ class Lease:
 
     def check(self) -> None:
         """Raise StoreError where it is no longer held, or may not be."""
-        if time.monotonic() > self._written + DEAD / 2:
+        if time.monotonic() > self._written + STALE_AFTER_S / 2:
             with suppress(Exception):  # what the server says is what counts
                 self._write()
-        if self._lost or time.monotonic() > self._written + DEAD / 2:
+        if self._lost or time.monotonic() > self._written + STALE_AFTER_S / 2:
             raise StoreError(
                 f"{self._folder.parent} has been taken over by another process, or "
                 "cannot be reached.",
@@ -107,7 +107,7 @@ class Lease:
                 self._folder.fs.pipe_file(self._path(self._number), b'{"who": ""}')
 
     def _keep(self) -> None:
-        while not self._ended.wait(BEAT):
+        while not self._ended.wait(HEARTBEAT_S):
             with suppress(Exception):  # the next beat tries again
                 self._write()
 
@@ -120,7 +120,7 @@ class Lease:
                 self._folder.fs.pipe_file(self._path(self._number), self._beat())
                 self._written = began
 
-    def _check_promise(self, path: str) -> None:
+    def _check_conditional_put(self, path: str) -> None:
         try:
             self._folder.fs.pipe_file(path, self._beat(), mode="create")
         except FileExistsError:

@@ -15,8 +15,8 @@ from typing import Any, Protocol, Self
 import zarr
 from zarr.codecs import BloscCodec
 
-from napari_uhrseg.io.labels.chunk_status import CHUNK, chunk_grid
-from napari_uhrseg.io.paths import Address, troubles
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunk_grid
+from napari_uhrseg.io.paths import Address, io_errors
 from napari_uhrseg.types import LabelClass, Legend
 
 COARSEST = 2048
@@ -32,7 +32,7 @@ def is_store(where: Address) -> bool:
     """Whether a label store begins there, whole or not; False if unreadable."""
     try:
         root = json.loads((where / "zarr.json").read_bytes())
-    except troubles(where, ValueError):
+    except io_errors(where, ValueError):
         return False
     attributes = root.get("attributes") if isinstance(root, dict) else None
     return isinstance(attributes, dict) and KEY in attributes
@@ -120,7 +120,7 @@ def write_tree(path: Path, info: StoreInfo, legend: Legend) -> None:
             group.create_array(
                 str(level),
                 shape=shape,
-                chunks=(CHUNK, CHUNK),
+                chunks=(STORE_CHUNK, STORE_CHUNK),
                 dtype="uint8",
                 fill_value=0,
                 compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],

@@ -11,7 +11,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import Labels, Roi
 
 
-class ShownLevel:
+class DisplayedLevel:
     """One level of the shown labels, read from disk anew each time it is indexed.
 
     Enough of an array for napari: ``shape``, ``dtype``, ``ndim``, ``size``,
@@ -51,10 +51,10 @@ class ShownLevel:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Labels:
-        labels = read(self._correction, key)
+        labels = read_array(self._correction, key)
         if self._prediction is not None:
-            labels = merge(read(self._prediction, key), labels)
-        return resolve(labels, self._aliases)
+            labels = overlay(read_array(self._prediction, key), labels)
+        return apply_aliases(labels, self._aliases)
 
     def touched(self, roi: Roi, level: int) -> Labels:
         """The pixels that a level-0 rectangle touches, 0 outside; this is `level`."""
@@ -66,16 +66,16 @@ class ShownLevel:
         return labels
 
     def __repr__(self) -> str:
-        return f"ShownLevel({self.shape[0]} x {self.shape[1]})"
+        return f"DisplayedLevel({self.shape[0]} x {self.shape[1]})"
 
 
-class Coarsest:
+class CoarsestLevels:
     """Coarsest levels in memory once they are asked for, then updated in place.
 
     napari keeps that level for good, so the array it was given must change.
     """
 
-    def __init__(self, **levels: zarr.Array | ShownLevel) -> None:
+    def __init__(self, **levels: zarr.Array | DisplayedLevel) -> None:
         self._levels = levels
         self._held: dict[str, Labels] = {}
         self._lock = threading.Lock()
@@ -93,11 +93,11 @@ class Coarsest:
                 held[roi.slices] = _read(self._levels[name], roi.slices)
 
 
-def _read(level: zarr.Array | ShownLevel, key: Any) -> Labels:
-    return level[key] if isinstance(level, ShownLevel) else read(level, key)
+def _read(level: zarr.Array | DisplayedLevel, key: Any) -> Labels:
+    return level[key] if isinstance(level, DisplayedLevel) else read_array(level, key)
 
 
-def resolve(labels: Labels, aliases: Mapping[int, int]) -> Labels:
+def apply_aliases(labels: Labels, aliases: Mapping[int, int]) -> Labels:
     """Labels with merged classes as what they are shown as."""
     if not aliases:
         return labels
@@ -107,14 +107,14 @@ def resolve(labels: Labels, aliases: Mapping[int, int]) -> Labels:
     return table[labels]
 
 
-def merge(prediction: Labels, correction: Labels) -> Labels:
+def overlay(prediction: Labels, correction: Labels) -> Labels:
     """The correction where it is not 0, else the prediction; may be the latter."""
     if not correction.any():
         return prediction
     return np.asarray(np.where(correction != 0, correction, prediction), np.uint8)
 
 
-def read(level: zarr.Array, key: Any) -> Labels:
+def read_array(level: zarr.Array, key: Any) -> Labels:
     """Part of an array as numpy. Raises StoreError where a chunk is damaged."""
     try:
         return np.asarray(level[key], np.uint8)
@@ -155,10 +155,10 @@ def write_levels(
             shape = levels[k - 1].shape
             whole = roi.align(2).intersect(Roi(0, 0, shape[0], shape[1]))
             if whole != roi:
-                data = read(levels[k - 1], whole.slices)
+                data = read_array(levels[k - 1], whole.slices)
             data = coarser(data)
             roi = Roi(whole.y // 2, whole.x // 2, *data.shape)
         # zeros over nothing would decode and encode chunks for no change
-        if data.any() or read(level, roi.slices).any():
+        if data.any() or read_array(level, roi.slices).any():
             level[roi.slices] = data
     return roi

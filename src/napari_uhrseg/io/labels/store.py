@@ -13,21 +13,21 @@ import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
-from napari_uhrseg.io.labels.chunk_status import CHUNK, Status
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.io.labels.disk_layout import check_there, create_tree, load_tree
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels.pyramid import (
-    Coarsest,
-    ShownLevel,
+    CoarsestLevels,
+    DisplayedLevel,
     write_levels,
 )
-from napari_uhrseg.io.labels.worker_store import Part
-from napari_uhrseg.io.labels.write_lock import Holding, hand_out
-from napari_uhrseg.io.paths import Address, address, is_url, said, troubles
+from napari_uhrseg.io.labels.worker_store import WorkerResult
+from napari_uhrseg.io.labels.write_lock import WriteLock, issue_write_token
+from napari_uhrseg.io.paths import Address, error_text, io_errors, is_url, to_path
 from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
 
-__all__ = ["CHUNK", "LabelStore", "ShownLevel", "confidence_levels",
-           "corrected_levels", "shown_levels"]  # fmt: skip
+__all__ = ["STORE_CHUNK", "DisplayedLevel", "LabelStore", "confidence_levels",
+           "correction_levels", "displayed_levels"]  # fmt: skip
 
 
 class LabelStore:
@@ -69,28 +69,28 @@ class LabelStore:
         """Use `create` or `open`."""
         self.path = path
         self.temporary = False
-        self._holding = Holding(path, ".lock", f"{path} is", write=write)
+        self._lock = WriteLock(path, ".lock", f"{path} is", write=write)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.aliases: dict[int, int] = {}
         try:
             self._load()
         except BaseException:
-            self._holding.close()
+            self._lock.close()
             raise
         info = self.info = self._tree.info
         self.name, self.shape = info.name, info.shape
         self.pixel_size, self.unit = info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
         last = self.prediction[-1], self.correction[-1]
-        self._coarsest = Coarsest(
-            shown=ShownLevel(*last, self.aliases),
-            corrected=ShownLevel(None, last[1], self.aliases),
+        self._coarsest = CoarsestLevels(
+            shown=DisplayedLevel(*last, self.aliases),
+            corrected=DisplayedLevel(None, last[1], self.aliases),
             confidence=self.confidence[-1],
         )
 
     @property
     def writable(self) -> bool:
-        return self._holding.held
+        return self._lock.acquired
 
     @property
     def image_path(self) -> Address | None:
@@ -100,7 +100,7 @@ class LabelStore:
         """
         if not self.info.path:
             return None
-        was = address(self.info.path)
+        was = to_path(self.info.path)
         if is_url(was) or is_url(self.path):
             return was
         beside = (self.path.parent / was, self.path.parent / was.name)
@@ -147,7 +147,7 @@ class LabelStore:
             store = cls.create(Path(folder.name) / "labels.zarr", image, legend)
             store._folder, store.temporary = folder, True
             return store
-        path = address(path).absolute()
+        path = to_path(path).absolute()
         create_tree(path, ome_metadata.StoreInfo.of(image), legend)
         return cls(path, write=True)
 
@@ -161,45 +161,45 @@ class LabelStore:
             Where there is none, it is damaged or from a newer version, or, for
             writing, another window or process has it open for writing.
         """
-        path = address(path).absolute()
+        path = to_path(path).absolute()
         check_there(path)
         return cls(path, write=write)
 
     def close(self) -> None:
         """Release the lock; a temporary store is removed. May be called twice."""
-        with self._holding.turn:
-            self._holding.close()
+        with self._lock.thread_lock:
+            self._lock.close()
             if self._folder is not None:
                 self._folder.cleanup()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Hold the lock, and take over what others wrote since it was last held.
 
-        What was handed out, `shown_levels` among it, shows the store as
+        What was handed out, `displayed_levels` among it, shows the store as
         before. To be followed by `release`. Raises as `open` does.
         """
-        with self._holding.turn:
-            if self._holding.take():
+        with self._lock.thread_lock:
+            if self._lock.acquire():
                 try:
                     self._take_over()
                 except BaseException:
-                    self._holding.close()
+                    self._lock.close()
                     raise
 
     def release(self) -> None:
         """No longer need the lock; it is free when none in this process does."""
-        with self._holding.turn:
-            if self._holding.leave():
+        with self._lock.thread_lock:
+            if self._lock.release_one():
                 self.close()
 
-    def follow(self) -> bool:
+    def reload_if_changed(self) -> bool:
         """Take over what another process wrote; whether there was anything.
 
         Costs one small read where there was nothing. Nothing where this object
         writes. Raises StoreError.
         """
-        with self._holding.turn:
-            if self.writable or np.array_equal(self.state(), self._state):
+        with self._lock.thread_lock:
+            if self.writable or np.array_equal(self.chunk_status(), self._state):
                 return False
             self._take_over()
             return True
@@ -216,7 +216,7 @@ class LabelStore:
 
     # -- reading --------------------------------------------------------------
 
-    def state(self) -> chunk_status.States:
+    def chunk_status(self) -> chunk_status.States:
         """Per chunk, uint32: the last run's id << 2 | code; 0 where none was.
 
         Codes: 1 done, 2 empty, 3 failed. A copy; read from disk anew where
@@ -224,7 +224,7 @@ class LabelStore:
         """
         return self._state.copy() if self.writable else np.asarray(self._tree.states[:])
 
-    def shown(self, roi: Roi, level: int = 0) -> Labels:
+    def read_labels(self, roi: Roi, level: int = 0) -> Labels:
         """The labels as shown: corrections over predictions.
 
         Parameters
@@ -240,7 +240,7 @@ class LabelStore:
         shape at level 0.
         """
         levels = self.prediction[level], self.correction[level], self.aliases
-        return ShownLevel(*levels).touched(roi, level)
+        return DisplayedLevel(*levels).touched(roi, level)
 
     def area_shares(self) -> dict[int, float]:
         """Each class's share of the labelled pixels, from the coarsest level.
@@ -249,21 +249,21 @@ class LabelStore:
         Empty while nothing is labelled.
         """
         # in parts: a count holds Python's lock, and a window beside it, until done
-        parts = np.array_split(self.coarsest_shown(), 16)
+        parts = np.array_split(self.coarsest_displayed(), 16)
         counts = np.sum([np.bincount(p.ravel(), minlength=256) for p in parts], 0)
         total = int(counts[1:].sum())
         if not total:
             return {}
         return {c.id: float(counts[c.id] / total) for c in self.legend}
 
-    def coarsest_shown(self) -> Labels:
+    def coarsest_displayed(self) -> Labels:
         """The coarsest shown level, kept in step in place by every write.
 
         Read at the first call; so are the other two.
         """
         return self._coarsest.get("shown")
 
-    def coarsest_corrected(self) -> Labels:
+    def coarsest_corrections(self) -> Labels:
         """The coarsest level of the corrections alone."""
         return self._coarsest.get("corrected")
 
@@ -341,16 +341,18 @@ class LabelStore:
 
         Those do not count that this very run had leave to replace when it began.
         """
-        known = chunk_status.known(self.runs, run)
-        others = chunk_status.others_in(self.state(), self.runs, run, self.shape)
+        known = chunk_status.find_same_run(self.runs, run)
+        others = chunk_status.runs_with_other_settings(
+            self.chunk_status(), self.runs, run, self.shape
+        )
         return tuple(r for r in others if known is None or r.id > known.id)
 
-    def begun(self, run: Run, *, any_precision: bool) -> Run | None:
+    def find_matching_run(self, run: Run, *, any_precision: bool) -> Run | None:
         """The latest run here that differs from this one in its frames' side at most.
 
         ``any_precision``: or in its precision.
         """
-        return chunk_status.begun(self.runs, run, any_precision)
+        return chunk_status.find_matching_run(self.runs, run, any_precision)
 
     def start_run(self, run: Run, *, replace: bool = False) -> Run:
         """Record a run, or find the earlier one that it continues.
@@ -365,7 +367,7 @@ class LabelStore:
         Returns
         -------
         The run as recorded: an earlier one with the same settings and region,
-        else this one with a new id. What is left to do is `pending`.
+        else this one with a new id. What is left to do is `pending_chunks`.
 
         Raises
         ------
@@ -375,7 +377,7 @@ class LabelStore:
         """
         with self._changing():
             others = self.check_run(run, replace=replace)
-            known = chunk_status.known(self.runs, run)
+            known = chunk_status.find_same_run(self.runs, run)
             if known is not None and not others:
                 return known
             return self._record(run)
@@ -387,7 +389,9 @@ class LabelStore:
         whose region holds all of the chunk. Failed ones are pending again, so a
         single pass asks once, at its start.
         """
-        return chunk_status.pending(self.state(), self.runs, run, self.shape)
+        return chunk_status.pending_chunks(
+            self.chunk_status(), self.runs, run, self.shape
+        )
 
     def _record(self, run: Run) -> Run:
         created = run.created or datetime.now(UTC).isoformat(timespec="seconds")
@@ -407,7 +411,7 @@ class LabelStore:
             )
         others = self.conflicts(run)
         if others and not replace:
-            raise chunk_status.conflict(others, run)
+            raise chunk_status.conflict_error(others, run)
         return others
 
     # -- writing --------------------------------------------------------------
@@ -452,22 +456,22 @@ class LabelStore:
             self._coarsest.refresh(top)
             self._mark(where, chunk_status.encode(run_id, status))
 
-    def hand_out(self) -> str:
+    def issue_write_token(self) -> str:
         """A token with which other processes may write chunks; see `io.owned`.
 
-        It ends with the next one, with `revoke`, or with the next writer.
+        It ends with the next one, with `revoke_write_token`, or with the next writer.
         """
         with self._changing():
-            return hand_out(self.path)
+            return issue_write_token(self.path)
 
-    def claim(self, roi: Roi) -> None:
+    def clear_status(self, roi: Roi) -> None:
         """Make a block's chunks pending, before another process writes them."""
         where = chunk_status.chunks_at(roi, self.shape)
         with self._changing():
             if self._state[where].any():
                 self._mark(where, 0)
 
-    def adopt(self, part: Part, run_id: int) -> None:
+    def commit(self, part: WorkerResult, run_id: int) -> None:
         """Take over a claimed block that its owner has written; see `io.owned`.
 
         The levels the owner left are brought in step, then the chunks are marked.
@@ -491,20 +495,20 @@ class LabelStore:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One change at a time, by who may, with the disk's errors in words."""
-        with self._holding.change():
+        with self._lock.writing():
             try:
                 yield
             except StoreError:
                 raise
-            except troubles(self.path) as error:
+            except io_errors(self.path) as error:
                 raise StoreError(
-                    f"{self.path} cannot be written: {said(error)}.",
+                    f"{self.path} cannot be written: {error_text(error)}.",
                     "Free some space or check the disk, then segment again: what is "
                     "done stays.",
                 ) from error
 
 
-def shown_levels(store: LabelStore) -> list[ShownLevel | Labels]:
+def displayed_levels(store: LabelStore) -> list[DisplayedLevel | Labels]:
     """The shown labels for a napari layer, level 0 first.
 
     All but the coarsest read the disk when they are indexed. The coarsest is a
@@ -512,14 +516,14 @@ def shown_levels(store: LabelStore) -> list[ShownLevel | Labels]:
     level again.
     """
     finer = zip(store.prediction[:-1], store.correction[:-1], strict=True)
-    levels = [ShownLevel(p, c, store.aliases) for p, c in finer]
-    return [*levels, store.coarsest_shown()]
+    levels = [DisplayedLevel(p, c, store.aliases) for p, c in finer]
+    return [*levels, store.coarsest_displayed()]
 
 
-def corrected_levels(store: LabelStore) -> list[ShownLevel | Labels]:
+def correction_levels(store: LabelStore) -> list[DisplayedLevel | Labels]:
     """The corrections alone for a napari layer, likewise."""
-    levels = [ShownLevel(None, c, store.aliases) for c in store.correction[:-1]]
-    return [*levels, store.coarsest_corrected()]
+    levels = [DisplayedLevel(None, c, store.aliases) for c in store.correction[:-1]]
+    return [*levels, store.coarsest_corrections()]
 
 
 def confidence_levels(store: LabelStore) -> list[zarr.Array | Labels]:

@@ -24,16 +24,16 @@ import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
-from napari_uhrseg.io.labels.chunk_status import CHUNK, Status
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.labels.pyramid import read
-from napari_uhrseg.io.labels.write_lock import seen_token
-from napari_uhrseg.io.paths import Address, for_zarr, said, troubles
+from napari_uhrseg.io.labels.pyramid import read_array
+from napari_uhrseg.io.labels.write_lock import read_write_token
+from napari_uhrseg.io.paths import Address, error_text, for_zarr, io_errors
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 
 
-class Target(Protocol):
-    """What a run needs of a store: `LabelStore` has it, and `OwnedChunks`."""
+class LabelSink(Protocol):
+    """What a run needs of a store: `LabelStore` has it, and `WorkerStore`."""
 
     @property
     def path(self) -> Address: ...
@@ -46,7 +46,7 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WorkerResult:
     """What a worker leaves to the client of a block it has written.
 
     ``roi`` is the block in level 0; ``labels`` and ``confidence`` are uint8 of the
@@ -61,7 +61,7 @@ class Part:
     status: Status
 
 
-class Revoked(Exception):
+class TokenRevoked(Exception):
     """Another process may write the store now."""
 
 
@@ -70,16 +70,16 @@ def owned_levels(roi: Roi, shape: tuple[int, int]) -> int:
     whole = Roi(0, 0, *shape)
     count = 1
     while count < len(ome_metadata.level_shapes(shape)):
-        if roi.align(CHUNK << count).intersect(whole) != roi:
+        if roi.align(STORE_CHUNK << count).intersect(whole) != roi:
             break
         count += 1
     return count
 
 
-class OwnedChunks:
+class WorkerStore:
     """Some chunks of a store, for the worker that owns them.
 
-    Only what `Target` says; neither states nor runs are written.
+    Only what `LabelSink` says; neither states nor runs are written.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class OwnedChunks:
         self.path = path
         self._token = token
         self._own = Roi(0, 0, 0, 0)
-        self._parts: list[Part] = []
+        self._parts: list[WorkerResult] = []
         try:
             root = zarr.open_group(for_zarr(path), mode="r+", zarr_format=3)
             stored: Any = root.attrs[ome_metadata.KEY]
@@ -107,24 +107,24 @@ class OwnedChunks:
             self.prediction = [
                 _array(root, f"labels/prediction/{k}") for k in range(count)
             ]
-        except troubles(path, KeyError, TypeError, ValueError) as error:
+        except io_errors(path, KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"The label store {path} cannot be opened by a worker: {error}.",
                 "Workers must see the store where the client does, and may write it.",
             ) from error
 
-    def own(self, roi: Roi) -> None:
+    def set_block(self, roi: Roi) -> None:
         """From now on this block, in level-0 pixels, and nothing else."""
         self._own = roi
         self._parts.clear()
 
-    def parts(self) -> tuple[Part, ...]:
+    def results(self) -> tuple[WorkerResult, ...]:
         """What was written since `own`, for the client to adopt in this order."""
         return tuple(self._parts)
 
     def pending(self, run: Run) -> Mask:
         """The chunks of the block, whatever the run."""
-        return chunk_status.touched(self._own, self.shape)
+        return chunk_status.chunks_touching(self._own, self.shape)
 
     def write(self, block: Block, run_id: int, status: Status) -> None:
         """Put a block on disk, on all levels of which it is whole chunks.
@@ -141,8 +141,8 @@ class OwnedChunks:
         chunk_status.chunks_of(block, self.shape)
         if not self._own.contains(block.roi):
             raise ValueError(f"{block.roi} is not owned: {self._own} is")
-        if seen_token(self.path) != self._token:
-            raise Revoked(f"{self.path} has another writer now")
+        if read_write_token(self.path) != self._token:
+            raise TokenRevoked(f"{self.path} has another writer now")
         count = owned_levels(block.roi, self.shape)
         try:
             confidence = _write(
@@ -153,13 +153,13 @@ class OwnedChunks:
             )
         except StoreError:
             raise
-        except troubles(self.path) as error:
+        except io_errors(self.path) as error:
             raise StoreError(
-                f"{self.path} cannot be written: {said(error)}.",
+                f"{self.path} cannot be written: {error_text(error)}.",
                 "Free some space or check the disk, then segment again: what is "
                 "done stays.",
             ) from error
-        self._parts.append(Part(block.roi, count, labels, confidence, status))
+        self._parts.append(WorkerResult(block.roi, count, labels, confidence, status))
 
 
 def _write(
@@ -172,7 +172,7 @@ def _write(
     for k, level in enumerate(levels):
         key = roi.at_scale(2**k).slices
         # zeros over nothing would encode chunks for no change
-        if data.any() or read(level, key).any():
+        if data.any() or read_array(level, key).any():
             level[key] = data
         data = coarser(data)
     return data

@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import ZARR_MARKS, Address, is_url, said
+from napari_uhrseg.io.paths import ZARR_MARKS, Address, error_text, is_url
 from napari_uhrseg.types import Roi
 
 # of paths; of URLs, too, where the reader says so
@@ -180,7 +180,7 @@ def _candidates(path: Address) -> list[Reader]:
     # the packages behind URLs raise whatever they like
     except Exception as error:
         raise OpenError(
-            f"{path} cannot be reached: {said(error)}.",
+            f"{path} cannot be reached: {error_text(error)}.",
             "Check the address, the network, and the credentials that fsspec uses.",
         ) from error
     if not there:

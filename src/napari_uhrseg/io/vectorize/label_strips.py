@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.labels.chunk_status import CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import Labels, Roi
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HELD = 1 << 26  # bytes of labels read at once, where the width allows it
 STRIP = 1 << 20  # pixels looked at at once
-COLUMNS = 4 * CHUNK  # read together: reading takes three times what is read
+COLUMNS = 4 * STORE_CHUNK  # read together: reading takes three times what is read
 
 Numbers = npt.NDArray[np.int64]
 
@@ -44,7 +44,7 @@ def read_strips(
     The strip's place (pixels of the level) and its labels, uint8. Each chunk is
     decoded once in images up to 65,536 pixels wide.
     """
-    height = CHUNK
+    height = STORE_CHUNK
     while height > 64 and height * roi.width > HELD:
         height //= 2
     for top in range(roi.y // height * height, roi.bottom, height):
@@ -61,7 +61,9 @@ def read_strips(
 
 def _shown(store: "LabelStore", roi: Roi, level: int) -> Labels:
     f = 2**level
-    return store.shown(Roi(roi.y * f, roi.x * f, roi.height * f, roi.width * f), level)
+    return store.read_labels(
+        Roi(roi.y * f, roi.x * f, roi.height * f, roi.width * f), level
+    )
 
 
 @dataclass(frozen=True, slots=True)

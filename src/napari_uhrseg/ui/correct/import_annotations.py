@@ -243,7 +243,7 @@ def _class_ids(store: "LabelStore", colors: Mapping[str, str | None]) -> dict[st
             LabelClass(i + 1, name, colors[name] or spare[i])
             for i, name in enumerate(new)
         ))  # fmt: skip
-        store.take()
+        store.acquire()
         try:
             store.add_classes(made)
         finally:

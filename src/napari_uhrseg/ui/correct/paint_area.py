@@ -21,7 +21,7 @@ from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.jobs import report
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
 
 BRUSH = 20  # pixels
 FILLED = (
@@ -90,7 +90,7 @@ class WorkArea(QObject):
     def redo(self) -> None:
         self.turn_back("redo")
 
-    def turn_back(self, way: "Way") -> None:
+    def turn_back(self, way: "Direction") -> None:
         long = self.long.emit
         turn_back(self._writer, self._corrections, way, self._turned_back, long)
 
@@ -261,15 +261,19 @@ class WorkArea(QObject):
 
     def _load(self, area: Area, alone: bool, strokes: int) -> "_Loaded":
         """On the writer's thread: what is shown there, and what without corrections."""
-        from napari_uhrseg.io.labels.pyramid import merge, read, resolve
+        from napari_uhrseg.io.labels.pyramid import apply_aliases, overlay, read_array
 
         store, level = self._view.store, area.level
         key = area.slices
-        corrected = resolve(read(store.correction[level], key), store.aliases)
+        corrected = apply_aliases(
+            read_array(store.correction[level], key), store.aliases
+        )
         under = np.zeros_like(corrected)
         if not alone:
-            under = resolve(read(store.prediction[level], key), store.aliases)
-        return _Loaded(area, alone, strokes, merge(under, corrected).copy(), under)
+            under = apply_aliases(
+                read_array(store.prediction[level], key), store.aliases
+            )
+        return _Loaded(area, alone, strokes, overlay(under, corrected).copy(), under)
 
     def _loaded(self, loaded: "_Loaded") -> None:
         self._reading = False

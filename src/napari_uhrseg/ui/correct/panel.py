@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.types import Place, Region, Roi
+from napari_uhrseg.types import CorrectedRegion, Region, Roi
 from napari_uhrseg.ui.correct.import_annotations import Bringing
 from napari_uhrseg.ui.correct.paint_area import WorkArea
 from napari_uhrseg.ui.correct.session import Access
@@ -23,7 +23,7 @@ from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_uhrseg.io.corrections.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
 
 NO_LABELS = (
     "There are no labels to correct. Segment an image or open labels; Correct begins "
@@ -212,17 +212,17 @@ class CorrectPart(QWidget):
     def _say(self, text: str) -> None:
         self.status.setText(text)
 
-    def _turn_back(self, way: "Way") -> None:
+    def _turn_back(self, way: "Direction") -> None:
         if self.area is not None:
             self.area.turn_back(way)
         else:
             self._with_corrections(partial(self._turn_back_of, way))
 
-    def _turn_back_of(self, way: "Way", corrections: "Corrections") -> None:
+    def _turn_back_of(self, way: "Direction", corrections: "Corrections") -> None:
         long = partial(self._turn_back_much, corrections)
         turn_back(self.writer, corrections, way, self._changed, long)
 
-    def _turn_back_much(self, corrections: "Corrections", way: "Way") -> None:
+    def _turn_back_much(self, corrections: "Corrections", way: "Direction") -> None:
         """With progress; strokes would wait until it has ended, so none are made."""
         view, painting = self._view, self.correct.isChecked()
         if view is None or view.corrections is not corrections:
@@ -238,7 +238,7 @@ class CorrectPart(QWidget):
         self.correct.setChecked(False)
         self.correct.setEnabled(False)
         title = "Undoing" if way == "undo" else "Redoing"
-        self._work(title, lambda c: c.turning_back(way), WHOLE, go_on)
+        self._work(title, lambda c: c.undo_or_redo(way), WHOLE, go_on)
 
     def _changed(self, roi: Roi | None = None) -> None:
         """Corrections are others now; the work area shows its own already."""
@@ -287,7 +287,7 @@ class CorrectPart(QWidget):
             report(error)
             return []
 
-    def _revert(self, place: Place) -> None:
+    def _revert(self, place: CorrectedRegion) -> None:
         self._work("Reverting", lambda c: c.revert(place))
 
     # -- from files ---------------------------------------------------------------
@@ -348,7 +348,9 @@ class CorrectPart(QWidget):
     # -- looking ------------------------------------------------------------------
 
     def _next(self) -> None:
-        from napari_uhrseg.io.corrections.uncertain_regions import uncertain_places
+        from napari_uhrseg.io.corrections.uncertain_regions import (
+            find_uncertain_regions,
+        )
 
         view = self._view
         if view is None:
@@ -365,7 +367,9 @@ class CorrectPart(QWidget):
             left = len(places) - 1
             self._say(f"Uncertain place {len(self._seen)}; {left} more.")
 
-        self._jobs.call(uncertain_places, view.store, tuple(self._seen), returned=found)
+        self._jobs.call(
+            find_uncertain_regions, view.store, tuple(self._seen), returned=found
+        )
 
     def _jump(self, roi: Roi) -> None:
         if self._view is not None:

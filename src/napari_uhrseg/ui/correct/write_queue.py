@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_uhrseg.ui.workers.jobs import report
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections.corrections import Corrections, Way
+    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
     from napari_uhrseg.types import Roi
 
 SHORT = 8  # parts of a change, some 50 ms each, that are taken back at once
@@ -69,17 +69,17 @@ class Writer(QObject):
 def turn_back(
     writer: Writer,
     corrections: "Corrections",
-    way: "Way",
+    way: "Direction",
     then: "Callable[[Roi | None], None]",
-    long: "Callable[[Way], None]",
+    long: "Callable[[Direction], None]",
 ) -> None:
     """Undo or redo after what waits; ``long`` is called where that would take long.
 
-    Then nothing has been done, and `Corrections.turning_back` is for a job.
+    Then nothing has been done, and `Corrections.undo_or_redo` is for a job.
     """
 
     def work() -> "Roi | bool | None":
-        if corrections.parts_of(way) > SHORT:
+        if corrections.next_part_count(way) > SHORT:
             return True
         return corrections.undo() if way == "undo" else corrections.redo()
 

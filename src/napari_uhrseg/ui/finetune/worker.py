@@ -233,7 +233,7 @@ def _standing(path: Path, name: str, folder: Address | None) -> Standing:
         return Standing("", False)
     own = file_hash(path)
     with LabelStore.open(folder) as store:
-        numbers, counts = np.unique(store.state() >> 2, return_counts=True)
+        numbers, counts = np.unique(store.chunk_status() >> 2, return_counts=True)
         made_by: dict[str, int] = {}
         for number, count in zip(numbers, counts, strict=True):
             if number and store.runs[number - 1].checkpoint_hash != own:

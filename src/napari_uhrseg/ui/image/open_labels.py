@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.paths import Address, is_there, is_url
+from napari_uhrseg.io.paths import Address, exists, is_url
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.image.panel import ImagePart
@@ -104,7 +104,7 @@ class LabelsOpening(QObject):
             self._looking = False
 
         self._jobs.call(
-            view.store.follow, returned=looked,
+            view.store.reload_if_changed, returned=looked,
             errored=lambda _: None,  # it is being written: the next look will do
             finished=ended,
         )  # fmt: skip
@@ -142,7 +142,7 @@ def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
 def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore":
     from napari_uhrseg.io.labels.store import LabelStore
 
-    path = free_name(output) if output is not None and is_there(output) else output
+    path = free_name(output) if output is not None and exists(output) else output
     store = LabelStore.create(path, image, legend)
     _read_coarsest(store)
     if not store.temporary:
@@ -152,6 +152,6 @@ def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore
 
 def _read_coarsest(store: "LabelStore") -> None:
     """What a view needs at once, so that the Qt thread does not have to read it."""
-    store.coarsest_shown()
-    store.coarsest_corrected()
+    store.coarsest_displayed()
+    store.coarsest_corrections()
     store.coarsest_confidence()

@@ -18,7 +18,7 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.from_array import image_from_layer
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.paths import Address, address
+from napari_uhrseg.io.paths import Address, to_path
 from napari_uhrseg.ui.layers.label_layers import (
     KEY,
     add_image,
@@ -123,7 +123,7 @@ class ImagePart(QWidget):
         """Open what lies there, an image or labels, in a thread."""
         self.facts.setText(f"Opening {url}…")
         self._jobs.call(
-            _open_any, address(url), returned=self._found, finished=self._show_facts
+            _open_any, to_path(url), returned=self._found, finished=self._show_facts
         )
 
     def _found(self, found: Image | Address) -> None:

@@ -311,7 +311,7 @@ def _texts(table: "AreaTable", row: "ClassArea") -> list[str]:
 def _key(place: Place) -> object:
     """Changes when the regions do, or what the coarsest level shows."""
     store, regions = place
-    shown = store.coarsest_shown().tobytes()
+    shown = store.coarsest_displayed().tobytes()
     return store.path, regions, store.legend, zlib.crc32(shown)
 
 

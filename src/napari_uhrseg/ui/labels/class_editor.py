@@ -102,7 +102,7 @@ class ClassesPart(QWidget):
 
 def _held(store: "LabelStore", method: str, *values: Any) -> Any:
     """Change the store; a run of this process may hold its lock, another's not."""
-    store.take()
+    store.acquire()
     try:
         return getattr(store, method)(*values)
     finally:

@@ -28,12 +28,12 @@ class Pyramid:
 
     def __init__(self, store: "LabelStore") -> None:
         """Reads the coarsest levels, where the store has not done so."""
-        from napari_uhrseg.io.labels.store import corrected_levels, shown_levels
+        from napari_uhrseg.io.labels.store import correction_levels, displayed_levels
 
         self.hole: Roi | None = None
         self.alone = False
-        self._shown = shown_levels(store)
-        self._corrected = corrected_levels(store)
+        self._shown = displayed_levels(store)
+        self._corrected = correction_levels(store)
         self._top: Labels = np.zeros(self._shown[-1].shape, np.uint8)
         finer = [Level(self, k) for k in range(len(self._shown) - 1)]
         self.levels: list[Level | Labels] = [*finer, self._top]

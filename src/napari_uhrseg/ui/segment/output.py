@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import OpenError, PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, address, is_url
+from napari_uhrseg.io.paths import Address, is_url, to_path
 from napari_uhrseg.types import Region
 from napari_uhrseg.ui.layers.viewport import drawn_region, view_rectangle
 from napari_uhrseg.ui.widgets.dialogs import folder_of
@@ -133,7 +133,7 @@ class OutputPart(QWidget):
         """Raises PlanError where it is no address."""
         text = self.line.text().strip()
         try:
-            return address(text) if text else None
+            return to_path(text) if text else None
         except OpenError as error:
             raise PlanError(error.message) from error
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, is_there
+from napari_uhrseg.io.paths import Address, exists
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 if TYPE_CHECKING:
@@ -116,9 +116,9 @@ def prepare(request: Request, kept: "LabelStore | None" = None) -> Prepared:
     """
     from napari_uhrseg.io.labels.store import LabelStore
 
-    if kept is not None and kept.temporary and is_there(kept.path):
+    if kept is not None and kept.temporary and exists(kept.path):
         return _compared(request, kept)
-    if request.output is None or not is_there(request.output):
+    if request.output is None or not exists(request.output):
         return Prepared(request, plan(request))
     with LabelStore.open(request.output) as store:
         return _compared(request, store)
@@ -165,8 +165,8 @@ def run(
     checkpoint = checkpoint_of(request.checkpoint)
     store = _open_store(request, checkpoint, kept)
     try:
-        store.coarsest_shown()
-        store.coarsest_corrected()
+        store.coarsest_displayed()
+        store.coarsest_corrections()
         store.coarsest_confidence()
         opened = Opened(store, request.image)
         yield opened
@@ -226,10 +226,10 @@ def _open_store(
 ) -> "LabelStore":
     from napari_uhrseg.io.labels.store import LabelStore
 
-    if kept is not None and is_there(kept.path):
-        kept.take()
+    if kept is not None and exists(kept.path):
+        kept.acquire()
         return kept
-    if request.output is not None and is_there(request.output):
+    if request.output is not None and exists(request.output):
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)
 

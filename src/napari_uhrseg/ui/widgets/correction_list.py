@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.types import LabelClass, Place
+from napari_uhrseg.types import CorrectedRegion, LabelClass
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import push_button
 
@@ -31,7 +31,7 @@ class Tally:
     """What was corrected in a store: pixels by class id, places, what undo can do."""
 
     counts: Mapping[int, int] = field(default_factory=dict)
-    places: tuple[Place, ...] = ()
+    places: tuple[CorrectedRegion, ...] = ()
     can_undo: bool = False
     can_redo: bool = False
 
@@ -45,7 +45,7 @@ def tally(store: "LabelStore", corrections: "Corrections | None") -> Tally:
             return tally(store, read)
     return Tally(
         corrections.counts(),
-        corrections.places(),
+        corrections.corrected_regions(),
         corrections.can_undo,
         corrections.can_redo,
     )
@@ -86,7 +86,7 @@ class PlacesList(QWidget):
         self.hide()
 
     def set_places(
-        self, places: Iterable[Place], classes: Iterable[LabelClass]
+        self, places: Iterable[CorrectedRegion], classes: Iterable[LabelClass]
     ) -> None:
         by_id = {c.id: c for c in classes}
         shown = list(places)[:MOST]
@@ -118,5 +118,5 @@ class PlacesList(QWidget):
         item = item or self.tree.currentItem()
         if item is not None:
             place = item.data(0, Qt.ItemDataRole.UserRole)
-            if isinstance(place, Place):
+            if isinstance(place, CorrectedRegion):
                 signal.emit(place)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from napari_uhrseg.io.paths import Address, is_there
+from napari_uhrseg.io.paths import Address, exists
 
 CHECKPOINT = ".safetensors"
 
@@ -22,7 +22,7 @@ def free_name(path: A) -> A:
     """The path with the next number that is not taken."""
     stem = re.sub(r"_\d+$", "", path.stem)
     number = 2
-    while is_there(path.with_name(f"{stem}_{number}{path.suffix}")):
+    while exists(path.with_name(f"{stem}_{number}{path.suffix}")):
         number += 1
     return path.with_name(f"{stem}_{number}{path.suffix}")  # type: ignore[return-value]  # of the same kind
 
