@@ -150,7 +150,7 @@ def _record(legend: Legend) -> Run:
         id=0, image_path="", image_fingerprint="", model="none",
         checkpoint="none", checkpoint_hash="", class_map=tuple(c.id for c in legend),
         bands=(0,), scale=1.0, value_range=(0.0, 255.0), window=256, overlap=0,
-        placement="shift", merge="uniform", region=None, skip_glass=False,
+        placement="shift", merge="uniform", region=None, skip_background=False,
         batch_size=1, precision="fp32",
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ from measurements import Row, find_row, markdown, put_rows, put_table, read_rows
 from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import TilingSettings, label_scene
 from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -122,7 +122,7 @@ def labels_of(checkpoint: Checkpoint, ground: Ground) -> Labels:
     named = [ground.legend.named(c.name) for c in checkpoint.card.legend]
     ids = np.array([c.id if c else UNKNOWN for c in named], np.uint8)
     found = np.zeros(ground.truth.shape, np.uint8)
-    how = Cover.of(spec, 4, torch.device("cpu"), "fp32")
+    how = TilingSettings.of(spec, 4, torch.device("cpu"), "fp32")
     for roi, labels in label_scene(checkpoint.model, scene, how):
         if labels is not None:
             found[roi.slices] = ids[labels]

@@ -139,7 +139,7 @@ def _labelled(path: Path, image: Any, legend: Any, size: Size) -> Any:
         id=0, image_path="", image_fingerprint=image.fingerprint, model="plain",
         checkpoint="", checkpoint_hash="", class_map=tuple(c.id for c in legend),
         bands=(0, 1, 2), scale=1.0, value_range=(0.0, 255.0), window=512, overlap=0,
-        placement="shift", merge="uniform", region=None, skip_glass=False,
+        placement="shift", merge="uniform", region=None, skip_background=False,
         batch_size=1, precision="fp32",
     ))  # fmt: skip
     rng = np.random.default_rng(1)

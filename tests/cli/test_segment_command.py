@@ -314,7 +314,7 @@ def test_two_workers_make_the_labels_of_one_process(segment, tmp_path):
 def test_a_scheduler_that_is_not_there_is_said(segment, monkeypatch, tmp_path):
     from napari_uhrseg.engine.cluster import client
 
-    monkeypatch.setattr(client, "CONNECT", 0.5)
+    monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.5)
     result = segment("--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 1
     assert "no scheduler at 'tcp://127.0.0.1:9'" in result.stderr
@@ -372,10 +372,10 @@ def test_the_cpu_goes_on_only_if_that_was_said(segment, monkeypatch, told):
 
     real = module.segment
 
-    def too_small(*args, fall_back, **kwargs):
-        if not fall_back("Fake GPU has too little memory."):
+    def too_small(*args, cpu_fallback, **kwargs):
+        if not cpu_fallback("Fake GPU has too little memory."):
             raise DeviceError("Fake GPU has too little memory.", "Go on on the CPU.")
-        yield from real(*args, fall_back=fall_back, **kwargs)
+        yield from real(*args, cpu_fallback=cpu_fallback, **kwargs)
 
     monkeypatch.setattr(module, "segment", too_small)
     result = segment(*(["--cpu-fallback"] if told else []))

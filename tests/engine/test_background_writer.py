@@ -3,7 +3,7 @@ from contextlib import closing
 
 import pytest
 
-from napari_uhrseg.engine.background_writer import WriteBehind
+from napari_uhrseg.engine.background_writer import BackgroundWriter
 
 
 def test_what_is_told_is_written_and_at_most_so_many_wait():
@@ -13,7 +13,7 @@ def test_what_is_told_is_written_and_at_most_so_many_wait():
         assert gate.wait(10)
         done.append("a")
 
-    with closing(WriteBehind[str]()) as writing:
+    with closing(BackgroundWriter[str]()) as writing:
         writing.submit(slow, "first")
         assert list(writing.written(most=1)) == []  # one may wait
         writing.submit(lambda: done.append("b"), "second")
@@ -28,7 +28,7 @@ def test_what_is_told_is_written_and_at_most_so_many_wait():
 def test_closing_waits_for_what_is_under_way():
     gate, done = threading.Event(), []
     threading.Timer(0.2, gate.set).start()
-    with closing(WriteBehind[None]()) as writing:
+    with closing(BackgroundWriter[None]()) as writing:
         writing.submit(lambda: done.append(gate.wait(10)), None)
     assert done == [True]
 
@@ -37,7 +37,7 @@ def test_a_write_that_fails_is_told_where_it_is_asked_for():
     def full():
         raise OSError("disk full")
 
-    with closing(WriteBehind[None]()) as writing:
+    with closing(BackgroundWriter[None]()) as writing:
         writing.submit(full, None)
         with pytest.raises(OSError, match="disk full"):
             list(writing.written())

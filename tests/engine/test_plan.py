@@ -12,7 +12,7 @@ from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
 from napari_uhrseg.engine.planning import batch_size
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import STORE_CHUNK
@@ -220,6 +220,6 @@ def test_scale_is_trained_pixel_size_over_the_images(pixel, scale):
 
 
 def test_planning_the_largest_images_is_quick_and_small():
-    grid = Grid.make((1_000_000, 1_000_000), 256, 64, "shift")
+    grid = WindowGrid.make((1_000_000, 1_000_000), 256, 64, "shift")
     assert len(grid) == 5208**2
     assert grid.count(Roi(500_000, 500_000, 1024, 1024)) == 7 * 7

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from napari_uhrseg.engine.prefetch import DEPTH, ReadAhead
+from napari_uhrseg.engine.prefetch import DEPTH, Prefetcher
 
 
 def alive() -> list[threading.Thread]:
@@ -12,7 +12,7 @@ def alive() -> list[threading.Thread]:
 
 
 def test_gives_all_items_in_order_and_ends_its_thread():
-    assert list(ReadAhead(iter(range(50)))) == list(range(50))
+    assert list(Prefetcher(iter(range(50)))) == list(range(50))
     for thread in alive():
         thread.join(60)
     assert not alive()
@@ -23,7 +23,7 @@ def test_an_error_arrives_after_the_items_before_it():
         yield 1
         raise OSError("disk is gone")
 
-    ahead = iter(ReadAhead(items()))
+    ahead = iter(Prefetcher(items()))
     assert next(ahead) == 1
     with pytest.raises(OSError, match="disk is gone"):
         next(ahead)
@@ -37,7 +37,7 @@ def test_close_ends_the_thread_though_nobody_takes_the_items():
             made.append(i)
             yield i
 
-    ahead = ReadAhead(items())
+    ahead = Prefetcher(items())
     time.sleep(0.2)
     ahead.close()
     assert not alive()
@@ -56,7 +56,7 @@ def test_torch_has_one_thread_where_items_are_made_and_all_of_them_elsewhere() -
     torch.set_num_threads(2)
     try:
         made = threading.Event()
-        ahead = ReadAhead(
+        ahead = Prefetcher(
             torch.get_num_threads() for _ in range(3) if made.wait(timeout=60)
         )
         made.set()

@@ -26,7 +26,7 @@ RUN = Run(
     id=0, image_path="", image_fingerprint="", model="plain", checkpoint="c",
     checkpoint_hash="1", class_map=(1, 2, 3), bands=(0, 1, 2), scale=1.0,
     value_range=(0.0, 255.0), window=256, overlap=0, placement="shift",
-    merge="uniform", region=None, skip_glass=False, batch_size=1, precision="fp32",
+    merge="uniform", region=None, skip_background=False, batch_size=1, precision="fp32",
 )  # fmt: skip
 
 

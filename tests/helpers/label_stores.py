@@ -39,7 +39,7 @@ RUN = Run(
     placement="shift",
     merge="uniform",
     region=None,
-    skip_glass=False,
+    skip_background=False,
     batch_size=4,
     precision="fp32",
 )

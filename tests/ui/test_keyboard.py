@@ -27,7 +27,8 @@ pytestmark = pytest.mark.gui
 ORDER = [
     "Image", "Image", "Open…", "Segment", "Model", "Checkpoint", "Browse…", "Card…",
     "Device", "Memory budget", "Where", "Overlap", "More settings", "Precision",
-    "Bands", "Scale", "Value range", "Skip glass", "Cluster", "Output", "Choose output",
+    "Bands", "Scale", "Value range", "Skip background", "Cluster", "Output",
+    "Choose output",
     "Segment", "Legend", "Correct", "Correct", "Fine-tune", "Areas", "Export",
 ]  # fmt: skip
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))

@@ -10,7 +10,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
 
 from helpers.wait import wait_for_end, wait_for_plan
-from napari_uhrseg.engine.background_writer import WriteBehind
+from napari_uhrseg.engine.background_writer import BackgroundWriter
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Limits
@@ -122,7 +122,7 @@ def test_what_is_written_while_pausing_is_shown_and_counted(
     viewer, ready, qtbot, monkeypatch
 ):
     begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
-    pressed, submit = threading.Event(), WriteBehind.submit
+    pressed, submit = threading.Event(), BackgroundWriter.submit
 
     def write(*args):
         begun.set()
@@ -134,7 +134,7 @@ def test_what_is_written_while_pausing_is_shown_and_counted(
         assert pressed.wait(60)
 
     monkeypatch.setattr(LabelStore, "write", write)
-    monkeypatch.setattr(WriteBehind, "submit", submit_and_wait)
+    monkeypatch.setattr(BackgroundWriter, "submit", submit_and_wait)
     use_small_blocks(monkeypatch)
     bar = ready.segment.bar
     bar.start.click()

@@ -108,7 +108,7 @@ class _Here:
             store,
             self.settings,
             self.budget,
-            fall_back=lambda _: self.cpu_fallback,
+            cpu_fallback=lambda _: self.cpu_fallback,
             replace_other=replace,
         )
 

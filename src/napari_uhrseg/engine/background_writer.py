@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class WriteBehind(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """Writes one thing after another; tells what is written, in that order.
 
     ``close`` waits for the writes that are under way.

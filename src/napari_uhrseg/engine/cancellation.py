@@ -7,13 +7,13 @@ from torch import nn
 
 from napari_uhrseg.types import Roi
 
-Focus = Callable[[], Roi | None]
+Viewport = Callable[[], Roi | None]
 """The part of the image to compute first, in level-0 pixels; None: no part."""
 Stop = Callable[[], bool]
 """Return True to end the work. All threads of a network call it before each layer."""
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """The user asked to stop while work was under way."""
 
 
@@ -25,13 +25,13 @@ def interruptible(model: nn.Module, stop: Stop | None) -> Iterator[None]:
 
     Raises
     ------
-    Stopped
+    Cancelled
         Out of the model's forward, where ``stop()`` is true.
     """
 
     def ask(*_: object) -> None:
         if stop is not None and stop():
-            raise Stopped
+            raise Cancelled
 
     hooks = [m.register_forward_pre_hook(ask) for m in model.modules() if stop]
     try:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 DEPTH = 2  # items read and not yet taken
 
 
-class ReadAhead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Runs an iterator in a thread, ``depth`` items ahead of who iterates this.
 
     At most ``depth`` + 2 items exist at once; with a depth of 0 there is no thread,

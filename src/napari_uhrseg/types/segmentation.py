@@ -64,10 +64,10 @@ class SegmentSettings:
             "tooltip": "The image's values for black and white: two numbers.",
         },
     )
-    skip_glass: bool = field(
+    skip_background: bool = field(
         default=True,
         metadata={
-            "title": "Skip glass",
+            "title": "Skip background",
             "tooltip": "Slides only: blocks without tissue are not run.",
         },
     )
@@ -113,7 +113,7 @@ class Run:
     placement: str
     merge: str
     region: Region | None
-    skip_glass: bool
+    skip_background: bool
     batch_size: int
     precision: Literal["fp32", "bf16", "fp16"]
     plane: Mapping[str, int] = field(default_factory=dict)

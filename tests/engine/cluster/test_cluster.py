@@ -19,7 +19,7 @@ from helpers.s3_server import s3_server
 from helpers.segmentation import BUDGET, SETTINGS, of_kind
 from napari_uhrseg.engine.cluster import task_queue
 from napari_uhrseg.engine.cluster.client import local_cluster, segment_on_cluster
-from napari_uhrseg.engine.cluster.task_queue import A_WORKER
+from napari_uhrseg.engine.cluster.task_queue import TASKS_PER_WORKER
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -293,14 +293,14 @@ def test_what_is_looked_at_comes_first(cluster, files, tmp_path):
     with LabelStore.create(tmp_path / "strip.zarr", strip, LEGEND) as store:
         events = segment_on_cluster(
             cluster, strip, files / "slow.safetensors", store, SETTINGS, BUDGET,
-            focus=lambda: Roi(0, 7990, 10, 10),
+            viewport=lambda: Roi(0, 7990, 10, 10),
         )  # fmt: skip
-        order = [e.roi.x // 1024 for e in events if isinstance(e, BlockDone)]
-    assert sorted(order) == list(range(8))
+        spec = [e.roi.x // 1024 for e in events if isinstance(e, BlockDone)]
+    assert sorted(spec) == list(range(8))
     # four are under way at a time, so neighbours in the order may change places
-    assert 7 in order[:4]
-    assert min(order[:3]) >= 3
-    assert max(order[-3:]) <= 4
+    assert 7 in spec[:4]
+    assert min(spec[:3]) >= 3
+    assert max(spec[-3:]) <= 4
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_frames"])
@@ -319,7 +319,7 @@ def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
     begun = [
         store.read_labels(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)
     ]
-    assert sum(begun) == A_WORKER * 2 < len(begun)
+    assert sum(begun) == TASKS_PER_WORKER * 2 < len(begun)
     time.sleep(0.5)
     again = [
         store.read_labels(roi).any() for roi in Roi(0, 0, *store.shape).tiles(1024)
@@ -335,8 +335,8 @@ def test_the_last_block_may_take_longer_than_workers_are_waited_for(
     cluster, tmp_path, monkeypatch
 ):
     """They are there, only busy, and nothing is left to send them."""
-    monkeypatch.setattr(task_queue, "LOOK", 0.1)
-    monkeypatch.setattr(task_queue, "ALONE", 1.0)
+    monkeypatch.setattr(task_queue, "WORKER_POLL_S", 0.1)
+    monkeypatch.setattr(task_queue, "NO_WORKER_TIMEOUT_S", 1.0)
     image = open_image(cluster_networks.save_picture(tmp_path / "one.tif", 600, 600))
     slow = cluster_networks.save(tmp_path / "net.safetensors", "windows", wait=1.0).path
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
@@ -418,7 +418,7 @@ def test_other_settings_ask_before_they_replace(cluster, files, image, store):
 def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):
     from napari_uhrseg.engine.cluster import client as cluster
 
-    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.5)
     for address in ("tcp://127.0.0.1:9", "nowhere"):
         with pytest.raises(ClusterError, match="no scheduler at"):
             list(

@@ -6,7 +6,11 @@ import torch
 
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluation.evaluate import Cover, evaluate, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import (
+    TilingSettings,
+    evaluate,
+    label_scene,
+)
 from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import TrainingError
@@ -72,7 +76,7 @@ def test_labels_are_those_of_a_run(picture, monkeypatch, overlap):
     store.close()
     monkeypatch.setattr("napari_uhrseg.engine.evaluation.evaluate.BLOCK", 128)
     scene = Scene("s", image, ArrayTruth(expected)).fitted(checkpoint.model.spec)
-    how = Cover(overlap, 4, torch.device("cpu"), "fp32")
+    how = TilingSettings(overlap, 4, torch.device("cpu"), "fp32")
     found = np.zeros(image.shape, np.uint8)
     for roi, labels in label_scene(checkpoint.model, scene, how):
         if labels is not None:

@@ -35,7 +35,7 @@ from napari_uhrseg.engine.finetuning.finetune import (
 )
 from napari_uhrseg.engine.finetuning.model_selection import CHANGED, verdict
 from napari_uhrseg.engine.finetuning.new_model import fresh
-from napari_uhrseg.engine.inference.preview import label_region
+from napari_uhrseg.engine.inference.preview import segment_region
 from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
@@ -91,7 +91,7 @@ def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
     assert new.card.trained_on.endswith("places corrected in squares")
     region = Roi(100, 100, 400, 500)
     before, after = (
-        float((label_region(image, c, region) == truth[region.slices]).mean())
+        float((segment_region(image, c, region) == truth[region.slices]).mean())
         for c in (net, new)
     )
     assert after > max(0.75, before + 0.1)
@@ -225,7 +225,7 @@ def test_what_no_correction_lies_near_is_not_forgotten(tmp_path):
         compared = last(fine_tune(image, net, store, output, MORE))
     light = Roi(0, 448, 640, 320)
     before, after = (
-        (label_region(image, c, light) == 2).mean()
+        (segment_region(image, c, light) == 2).mean()
         for c in (net, load_checkpoint(output))
     )
     assert before > 0.95
@@ -343,5 +343,5 @@ def test_from_nothing_strokes_alone_make_a_network(tmp_path):
     made = load_checkpoint(tmp_path / "first.safetensors")
     assert made.card.parent is None
     assert "from random weights" in made.card.trained_on
-    found = label_region(image, made, Roi(0, 0, 320, 320))
+    found = segment_region(image, made, Roi(0, 0, 320, 320))
     assert (found == truth).mean() > 0.8

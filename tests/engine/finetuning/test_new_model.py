@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers.corrections import LEGEND, squares
-from napari_uhrseg.engine.cancellation import Stopped
+from napari_uhrseg.engine.cancellation import Cancelled
 from napari_uhrseg.engine.finetuning import new_model as module
 from napari_uhrseg.engine.finetuning.new_model import UNTAUGHT, fresh
 
@@ -46,7 +46,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(hanging, monkeypatch):
 
 
 def test_waiting_for_the_hub_can_be_cancelled(hanging):
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         fresh(
             "plain", {}, LEGEND, squares((64, 64))[1], "resnet18", stop=hanging.is_set
         )

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from napari_uhrseg.engine.inference.background_mask import Glass
+from napari_uhrseg.engine.inference.background_mask import BackgroundMask
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.samples import data_dir, slide
 from napari_uhrseg.types import Roi
 
 
 @pytest.fixture(scope="module")
-def glass():
-    found = Glass.of(open_image(data_dir() / "slide.tif"))
+def background():
+    found = BackgroundMask.of(open_image(data_dir() / "slide.tif"))
     assert found is not None
     return found
 
@@ -30,29 +30,29 @@ def tissue():
 
 
 @pytest.mark.parametrize("window", [256, 512])
-def test_windows_run_are_those_with_tissue(glass, tissue, window):
+def test_windows_run_are_those_with_tissue(background, tissue, window):
     windows = [
         Roi(y, x, window, window)
         for y in range(0, slide.SHAPE[0], window)
         for x in range(0, slide.SHAPE[1], window)
     ]
     holds = np.array([tissue[w.slices].any() for w in windows])
-    runs = np.array([not glass.only(w) for w in windows])
+    runs = np.array([not background.is_background(w) for w in windows])
     assert not (holds & ~runs).any()  # no tissue is lost
     assert runs.mean() <= holds.mean() + 0.05
     assert runs.mean() < 0.5
 
 
-def test_the_answer_does_not_depend_on_what_was_asked_before(glass):
-    other = Glass.of(open_image(data_dir() / "slide.tif"))
+def test_the_answer_does_not_depend_on_what_was_asked_before(background):
+    other = BackgroundMask.of(open_image(data_dir() / "slide.tif"))
     noise = np.random.default_rng(0)
     rois = [
         Roi(int(y), int(x), 200, 200) for y, x in noise.integers(-100, 6200, (60, 2))
     ]
-    asked = [glass.only(r) for r in rois]
+    asked = [background.is_background(r) for r in rois]
     assert asked == [other.only(r) for r in reversed(rois)][::-1]
     assert len(set(asked)) == 2
 
 
 def test_an_image_that_is_no_slide_has_no_glass():
-    assert Glass.of(open_image(data_dir() / "scene.tif")) is None
+    assert BackgroundMask.of(open_image(data_dir() / "scene.tif")) is None

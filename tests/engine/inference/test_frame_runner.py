@@ -9,7 +9,7 @@ import torch
 from helpers.networks import LEGEND, FrameNet, make_checkpoint
 from helpers.segmentation import AUTO_BATCH, BUDGET, GB, labels_of, of_kind, segmenter
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import TilingSettings, label_scene
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -18,8 +18,8 @@ from napari_uhrseg.engine.events import (
     PreviewWritten,
     Progress,
 )
-from napari_uhrseg.engine.inference.frame_runner import FrameJob
-from napari_uhrseg.engine.inference.runner import Work
+from napari_uhrseg.engine.inference.frame_runner import FrameRunner
+from napari_uhrseg.engine.inference.runner import RunContext
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.inputs import read_views
@@ -94,7 +94,7 @@ def test_labels_do_not_depend_on_the_order_of_frames(run, picture):
     image = picture(2200, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     first, _ = run(image, checkpoint)
-    other, events = run(image, checkpoint, focus=lambda: Roi(2150, 3250, 10, 10))
+    other, events = run(image, checkpoint, viewport=lambda: Roi(2150, 3250, 10, 10))
     np.testing.assert_array_equal(labels_of(first), labels_of(other))
     np.testing.assert_array_equal(first.confidence[0][:], other.confidence[0][:])
     assert of_kind(events, PreviewWritten)[0].roi.contains(Roi(2150, 3250, 10, 10))
@@ -162,7 +162,7 @@ def test_frames_over_which_another_run_wrote_run_again(tmp_path, picture):
     for checkpoint in (one, other):  # each is closed after its first frame
         events = segment(
             image, checkpoint, store, AUTO_BATCH, BUDGET, replace_other=True,
-            focus=lambda: Roi(1900, 1900, 100, 100),
+            viewport=lambda: Roi(1900, 1900, 100, 100),
         )  # fmt: skip
         while not isinstance(next(events), Progress):
             pass
@@ -345,8 +345,10 @@ def test_a_frame_in_bands_gets_the_labels_it_gets_at_once(picture):
         sized = replace(plan.sized, rows=rows)
         store = LabelStore.create(None, image, LEGEND)
         run = store.start_run(replace(plan.run, class_map=(1, 2, 3)))
-        work = Work(image, checkpoint, store, replace(plan, sized=sized), run, 1, None)
-        list(FrameJob(work, plan.grid).events(None))
+        work = RunContext(
+            image, checkpoint, store, replace(plan, sized=sized), run, 1, None
+        )
+        list(FrameRunner(work, plan.grid).events(None))
         found.append((labels_of(store), store.confidence[0][:].astype(int)))
     (labels, sure), (in_bands, sure_in_bands) = found
     assert (labels == in_bands).mean() > 0.9999
@@ -361,7 +363,9 @@ def test_evaluation_labels_as_a_run_does(run, picture):
     store, events = run(image, checkpoint)
     plan = events[0].plan
     scene = Scene("s", image, None, plan.run.bands, plan.run.value_range)
-    how = Cover.of(checkpoint.card.spec, 1, torch.device("cpu"), plan.run.precision)
+    how = TilingSettings.of(
+        checkpoint.card.spec, 1, torch.device("cpu"), plan.run.precision
+    )
     found = np.zeros(image.shape, np.uint8)
     for roi, labels in label_scene(checkpoint.model, scene, how):
         found[roi.slices] = labels + 1

@@ -72,12 +72,19 @@ class Limited(ToyNet):
         return super().forward(batch)
 
 
-def limited(image, limit, fall_back=None, on=None, stop=None):
+def limited(image, limit, cpu_fallback=None, on=None, stop=None):
     """After the first block only ``limit`` windows fit; ``on(job)`` is called then."""
     checkpoint = make_checkpoint(Limited(window=256))
     store = LabelStore.create(None, image, LEGEND)
     events = segment(
-        image, checkpoint, store, SETTINGS, BUDGET, None, stop, fall_back=fall_back
+        image,
+        checkpoint,
+        store,
+        SETTINGS,
+        BUDGET,
+        None,
+        stop,
+        cpu_fallback=cpu_fallback,
     )
     seen = []
     for event in events:

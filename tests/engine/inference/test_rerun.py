@@ -10,11 +10,14 @@ from helpers.corrections import checkpoint as network
 from helpers.corrections import correct
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
 from helpers.segmentation import ONE_CHUNK
-from napari_uhrseg.engine.cancellation import Stopped
+from napari_uhrseg.engine.cancellation import Cancelled
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.finetuning.lineage import ancestors
-from napari_uhrseg.engine.inference.change_priority import LikelyFirst, change_scores
-from napari_uhrseg.engine.inference.preview import label_region
+from napari_uhrseg.engine.inference.change_priority import (
+    PriorityViewport,
+    change_priority,
+)
+from napari_uhrseg.engine.inference.preview import segment_region
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
@@ -71,7 +74,7 @@ def test_what_may_change_comes_first_and_may_be_all(picture):
         )
         shown = np.asarray(store.prediction[0][:])
         store.write(Block(Roi(0, 0, *SHAPE), shown, sure), 1, "done")
-        scores = change_scores(store)
+        scores = change_priority(store)
         assert scores[2, 2] == 1
         assert scores.sum() == 1
         done = run(image, new, store, only_likely=True)
@@ -88,7 +91,7 @@ def test_the_view_goes_before_what_is_likely():
     scores[3, 3], scores[0, 3] = 0.9, 0.4
     waiting = np.ones((4, 4), bool)
     view = Roi(0, 0, STORE_CHUNK, STORE_CHUNK // 2)
-    focus = LikelyFirst(scores, lambda: waiting, lambda: view)
+    focus = PriorityViewport(scores, lambda: waiting, lambda: view)
     corner = Roi(3 * STORE_CHUNK, 3 * STORE_CHUNK, STORE_CHUNK, STORE_CHUNK)
     assert [focus(), focus(), focus(), focus()] == [
         view, corner, Roi(0, 3 * STORE_CHUNK, STORE_CHUNK, STORE_CHUNK), view,
@@ -98,9 +101,9 @@ def test_the_view_goes_before_what_is_likely():
 def test_corrections_make_their_surroundings_likely(picture):
     image = picture(3 * STORE_CHUNK, 3 * STORE_CHUNK)
     with LabelStore.create(None, image, LEGEND) as store:
-        assert not change_scores(store).any()
+        assert not change_priority(store).any()
         correct(store, Roi(5, 5, 8, 8), 1)
-        assert change_scores(store).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+        assert change_priority(store).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -115,14 +118,14 @@ def test_a_region_is_labelled_as_a_run_would(net, picture):
             Roi(100, 200, 150, 90),
             Roi(STORE_CHUNK - 30, STORE_CHUNK - 20, 200, 100),
         ):
-            found = label_region(image, loaded, roi, CPU)
+            found = segment_region(image, loaded, roi, CPU)
             assert np.array_equal(found, store.read_labels(roi))
     with pytest.raises(PlanError, match="too many"):
-        label_region(image, loaded, Roi(0, 0, 5000, 10), CPU)
+        segment_region(image, loaded, Roi(0, 0, 5000, 10), CPU)
     with pytest.raises(PlanError, match="outside"):
-        label_region(image, loaded, Roi(9000, 0, 10, 10), CPU)
-    with pytest.raises(Stopped):
-        label_region(image, loaded, Roi(0, 0, 50, 50), CPU, stop=lambda: True)
+        segment_region(image, loaded, Roi(9000, 0, 10, 10), CPU)
+    with pytest.raises(Cancelled):
+        segment_region(image, loaded, Roi(0, 0, 50, 50), CPU, stop=lambda: True)
 
 
 def test_ancestors_are_found_by_what_they_are(tmp_path):

@@ -80,7 +80,7 @@ def test_labels_do_not_depend_on_block_size_or_order(run, picture):
     first, _ = run(image, checkpoint, settings)
     larger = replace(settings, limits=TWO_CHUNKS)
     other, events = run(
-        image, checkpoint, larger, focus=lambda: Roi(2060, 2070, 10, 10)
+        image, checkpoint, larger, viewport=lambda: Roi(2060, 2070, 10, 10)
     )
     np.testing.assert_array_equal(labels_of(first), labels_of(other))
     np.testing.assert_array_equal(first.confidence[0][:], other.confidence[0][:])
@@ -332,7 +332,7 @@ def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):
     slide[1500:1504, 1300:1304] = (120, 60, 130)  # a shred
     image = image_from_array(slide, name="slide", rgb=True, is_slide=True)
     checkpoint = make_checkpoint(ToyNet())
-    all_of_it, _ = run(image, checkpoint, replace(SETTINGS, skip_glass=False))
+    all_of_it, _ = run(image, checkpoint, replace(SETTINGS, skip_background=False))
     skipped, events = run(image, checkpoint)
     last = [e for e in events if isinstance(e, Progress)][-1]
     labels, whole = labels_of(skipped), labels_of(all_of_it)
@@ -383,13 +383,13 @@ def test_labels_too_are_made_with_the_threads_of_the_run(
     tmp_path, picture, monkeypatch
 ):
     """On a busy machine the window's core was taken for them, and they took minutes."""
-    seen, best_two = [], merge.best_two
+    seen, top2_margin = [], merge.top2_margin
 
     def watched(logits):
         seen.append(torch.get_num_threads())
-        return best_two(logits)
+        return top2_margin(logits)
 
-    monkeypatch.setattr(merge, "best_two", watched)
+    monkeypatch.setattr(merge, "top2_margin", watched)
     image, checkpoint = picture(1100, 1100), make_checkpoint(ToyNet())
     with LabelStore.create(tmp_path / "a.zarr", image, LEGEND) as store:
         for _ in segment(image, checkpoint, store, SETTINGS, BUDGET):

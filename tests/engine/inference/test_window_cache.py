@@ -21,9 +21,9 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.inference.runner import ranks
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.inference.window_cache import Borders
-from napari_uhrseg.engine.inference.window_runner import WindowJob
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
+from napari_uhrseg.engine.inference.window_runner import WindowRunner
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
@@ -53,14 +53,14 @@ class Exact(ToyNet):
 @pytest.fixture
 def room(monkeypatch):
     """Blocks of a chunk; sets how many windows may be kept, and holds the run to it."""
-    keep = WindowJob._keep
+    keep = WindowRunner._keep
     WAITING[:] = [ROOM]
 
     def watched(self, steps, logits, kept):
         keep(self, steps, logits, kept)
         assert len(kept) <= WAITING[0]
 
-    monkeypatch.setattr(WindowJob, "_keep", watched)
+    monkeypatch.setattr(WindowRunner, "_keep", watched)
     return lambda windows: WAITING.__setitem__(0, windows)
 
 
@@ -134,10 +134,10 @@ def test_neither_room_nor_view_nor_a_stop_changes_a_label(picture, room, seed):
     room(0)
     without, at_most = run(image, change=change)
     room(int(random.integers(1, 40)))
-    stopped, _ = run(image, change=change, focus=focus, blocks=3)
-    kept, events = run(image, change=change, focus=focus, store=stopped)
+    stopped, _ = run(image, change=change, viewport=focus, blocks=3)
+    kept, events = run(image, change=change, viewport=focus, store=stopped)
     same(kept, without)
-    whole, events = run(image, change=change, focus=focus)
+    whole, events = run(image, change=change, viewport=focus)
     same(whole, without)
     assert len(events[0].plan.grid) <= run_windows(events) < run_windows(at_most)
 
@@ -145,7 +145,7 @@ def test_neither_room_nor_view_nor_a_stop_changes_a_label(picture, room, seed):
 def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
     image = picture(1500, 2100)
     whole, _ = run(image)
-    keep, fails = WindowJob._keep, iter([False] * 6 + [True])
+    keep, fails = WindowRunner._keep, iter([False] * 6 + [True])
 
     def failing(self, steps, logits, kept):
         if next(fails, False):  # in the middle of it
@@ -153,7 +153,7 @@ def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
             raise torch.OutOfMemoryError("fake device: out of memory")
         keep(self, steps, logits, kept)
 
-    monkeypatch.setattr(WindowJob, "_keep", failing)
+    monkeypatch.setattr(WindowRunner, "_keep", failing)
     # the first call measures
     store, events = run(image, Exact(short=(17,)))
     retried = [e.batch_size for e in events if isinstance(e, RetriedWithLess)]
@@ -212,9 +212,9 @@ def test_glass_and_nodata_are_skipped_as_without(room):
 def test_what_is_kept_is_there_when_needed_and_never_more_than_there_is_room(
     shape, window, overlap, side, room, random
 ):
-    grid = Grid.make(shape, window, int(overlap * window), "even")
+    grid = WindowGrid.make(shape, window, int(overlap * window), "even")
     blocks = list(Roi(0, 0, *shape).tiles(side))
-    borders = Borders(blocks, room)
+    borders = SharedWindowCache(blocks, room)
     waiting, held, kept, ran = set(range(len(blocks))), [], set(), 0
     centers = np.array([b.center for b in blocks])
     while waiting or held:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
-from napari_uhrseg.engine.tiling.seam_blending import Strips, blend
+from napari_uhrseg.engine.tiling.seam_blending import FrameBorders, blend
 from napari_uhrseg.io.labels.store import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi, View
 
@@ -61,7 +61,7 @@ def test_cells_are_whole_chunks_and_cover_the_image_once(case):
 def test_a_frame_is_fed_what_it_labels(case):
     _, scale, grid = case
     for cell in grid.cells(np.ones((99, 99), bool)):
-        fed, labelled = grid.ground(cell), grid.labelled(cell)
+        fed, labelled = grid.input_roi(cell), grid.labelled(cell)
         assert fed.contains(labelled)
         assert labelled.contains(grid.cell(cell))
         assert (fed.height, fed.width) == grid.fed
@@ -92,7 +92,7 @@ def test_where_frames_agree_blending_changes_nothing(scale):
     grid = FrameGrid.make(shape, run, scale, 1200, 48, spec())
     whole = torch.randn(4, *run, generator=torch.Generator().manual_seed(0)) * 3
     cells = grid.cells(np.ones((9, 9), bool))
-    kept = {c: Strips.cut(whole[(slice(None), *grid.labelled(c).slices)], 48)
+    kept = {c: FrameBorders.cut(whole[(slice(None), *grid.labelled(c).slices)], 48)
             for c in cells}  # fmt: skip
     seams = 0
     for cell in cells:
@@ -112,7 +112,7 @@ def test_a_seam_goes_over_from_one_frame_to_the_next():
                                   - grid.labelled(cell).slices[i].start
                                   for i in (0, 1)))  # fmt: skip
         logits[cell[1]] = 1 if cell[1] else 3  # left frames: 0 by 3, right: 1 by 1
-        kept[cell] = Strips.cut(logits, 63)
+        kept[cell] = FrameBorders.cut(logits, 63)
     (piece,) = blend(grid, (0, 1), kept)
     # the right one's share w wins where w > 3 (1 - w), after three quarters
     assert (piece.labels[:, :47] == 0).all()

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_uhrseg.engine.tiling.merge import Merger, make_merger, window_weights
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import Roi
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def merge_all(grid, region, logits, merge, overlap):
 )
 def test_a_block_is_what_the_whole_image_merged_at_once_gives(h, w, window, how, data):
     overlap = data.draw(st.just(0) | st.integers(0, window - 1))
-    grid = Grid.make((h, w), window, overlap, "shift")
+    grid = WindowGrid.make((h, w), window, overlap, "shift")
     torch.manual_seed(h * w)
     everything = Roi(0, 0, h, w)
     logits = {r: torch.randn(4, window, window) for r in grid.touching(everything)}
@@ -46,7 +46,7 @@ def test_a_block_is_what_the_whole_image_merged_at_once_gives(h, w, window, how,
 
 
 def test_merging_is_the_weighted_mean_of_logits():
-    grid = Grid.make((30, 70), 30, 10, "shift")
+    grid = WindowGrid.make((30, 70), 30, 10, "shift")
     whole = Roi(0, 0, 30, 70)
     torch.manual_seed(1)
     logits = {r: torch.randn(3, 30, 30) for r in grid.touching(whole)}

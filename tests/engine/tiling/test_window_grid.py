@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.tiling.window_grid import Grid, starts
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid, starts
 from napari_uhrseg.types import Roi
 
 placements = st.sampled_from(["shift", "even"])
@@ -25,7 +25,7 @@ def test_windows_cover_every_pixel_and_keep_the_overlap(length, window, data, ho
 )
 def test_touching_is_what_brute_force_finds(height, width, window, how, data):
     overlap = data.draw(st.integers(0, window - 1))
-    grid = Grid.make((height, width), window, overlap, how)
+    grid = WindowGrid.make((height, width), window, overlap, how)
     y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     region = Roi(y, x, data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300)))
     everything = [Roi(a, b, window, window) for a in grid.ys for b in grid.xs]

@@ -316,7 +316,7 @@ def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
 
 
 def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
-    from napari_uhrseg.engine.inference.preview import label_region
+    from napari_uhrseg.engine.inference.preview import segment_region
     from napari_uhrseg.models.checkpoint import load_checkpoint
 
     part = learnt.finetune
@@ -329,7 +329,7 @@ def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
     y, x = (int(v) for v in layer.translate)
     roi = Roi(y, x, *layer.data.shape)
     old, new = (
-        label_region(scene[1], load_checkpoint(path), roi)
+        segment_region(scene[1], load_checkpoint(path), roi)
         for path in (learnt.segment.model.path, part._outcome.path)
     )
     assert (old != new).any()

@@ -62,7 +62,7 @@ def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
 def test_an_address_without_a_scheduler_is_said(on_file, qtbot, monkeypatch):
     from napari_uhrseg.engine.cluster import client as cluster
 
-    monkeypatch.setattr(cluster, "CONNECT", 0.5)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.5)
     give(on_file, "tcp://127.0.0.1:9")
     bar = on_file.segment.bar
     qtbot.waitUntil(lambda: "no scheduler" in bar.status.text(), timeout=30_000)

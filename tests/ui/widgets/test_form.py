@@ -7,7 +7,7 @@ import pytest
 from napari_uhrseg.types import FineTuneSettings, SegmentSettings
 from napari_uhrseg.ui.widgets.form import Form
 
-NAMES = ("precision", "overlap", "bands", "scale", "value_range", "skip_glass")
+NAMES = ("precision", "overlap", "bands", "scale", "value_range", "skip_background")
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def test_what_is_typed_comes_back(form, qtbot):
     form.widgets["bands"].setText("2, 1,0")
     form.widgets["value_range"].setText("0, 4095")
     form.widgets["precision"].setCurrentText("bf16")
-    form.widgets["skip_glass"].setChecked(False)
+    form.widgets["skip_background"].setChecked(False)
     assert form.values() == {
         "precision": "bf16",
         "overlap": 0,
         "bands": (2, 1, 0),
         "scale": 2.0,
         "value_range": (0.0, 4095.0),
-        "skip_glass": False,
+        "skip_background": False,
     }
 
 

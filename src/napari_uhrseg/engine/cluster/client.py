@@ -17,10 +17,16 @@ from platform import python_version_tuple
 from typing import TYPE_CHECKING, Any
 
 from napari_uhrseg._version import __version__
-from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
+from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport
 from napari_uhrseg.engine.cluster import worker
-from napari_uhrseg.engine.cluster.task_queue import WAIT, Blocks, Flight, Frames, answer
-from napari_uhrseg.engine.cluster.worker import About, Order, Source
+from napari_uhrseg.engine.cluster.task_queue import (
+    STOP_POLL_S,
+    FrameClient,
+    TaskQueue,
+    WindowClient,
+    result_or_error,
+)
+from napari_uhrseg.engine.cluster.worker import ImageRef, RunSpec, WorkerInfo
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.inference.segment import as_begun, begin
 from napari_uhrseg.engine.network.device import MemoryBudget
@@ -35,8 +41,8 @@ from napari_uhrseg.types import Legend, SegmentSettings
 if TYPE_CHECKING:
     from distributed import Client
 
-CONNECT = 10.0  # seconds to find a scheduler
-FIRST_WORKER = 60.0  # seconds until one must be there
+CONNECT_TIMEOUT_S = 10.0  # seconds to find a scheduler
+FIRST_WORKER_TIMEOUT_S = 60.0  # seconds until one must be there
 
 
 def segment_on_cluster(
@@ -46,7 +52,7 @@ def segment_on_cluster(
     store: LabelStore,
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
-    focus: Focus | None = None,
+    viewport: Viewport | None = None,
     stop: Stop | None = None,
     *,
     replace_other: bool = False,
@@ -87,12 +93,12 @@ def segment_on_cluster(
     bit on the CPU. A worker that dies has its blocks done by others. No more than
     two blocks a worker are held here, each at most half a megabyte.
     """
-    order = _order(image, checkpoint, settings, budget)
-    order = replace(order, token=store.issue_write_token(), store=store.path)
+    spec = _order(image, checkpoint, settings, budget)
+    spec = replace(spec, token=store.issue_write_token(), store=store.path)
     try:
         with connected(cluster) as client:
-            yield from _run(client, order, store, focus, stop, replace_other)
-    except Stopped:
+            yield from _run(client, spec, store, viewport, stop, replace_other)
+    except Cancelled:
         return
     finally:
         revoke_write_token(store.path)
@@ -115,16 +121,16 @@ def _order(
     checkpoint: Path | str,
     settings: SegmentSettings | None,
     budget: MemoryBudget | None,
-) -> Order:
+) -> RunSpec:
     if image.path is None:
         raise ClusterError(
             f"{image.name} is not a file, so workers cannot open it.",
             "Save it where they can, or segment on this machine.",
         )
-    return Order(
+    return RunSpec(
         token="",
         version=__version__,
-        source=Source(
+        source=ImageRef(
             image.path.absolute(),
             image.fingerprint,
             image.series_number if len(image.series) > 1 else None,
@@ -139,41 +145,41 @@ def _order(
 
 def _run(
     client: "Client",
-    order: Order,
+    spec: RunSpec,
     store: LabelStore,
-    focus: Focus | None,
+    viewport: Viewport | None,
     stop: Stop | None,
     replace_other: bool,
 ) -> Iterator[SegmentEvent]:
-    plan, network = _planned(client, order, stop)
-    begun = as_begun(order.settings, plan.run, network, store)
-    if begun != order.settings:
-        order = replace(order, settings=begun)
-        plan, network = _planned(client, order, stop)
+    plan, network = _planned(client, spec, stop)
+    begun = as_begun(spec.settings, plan.run, network, store)
+    if begun != spec.settings:
+        spec = replace(spec, settings=begun)
+        plan, network = _planned(client, spec, stop)
     yield Planned(plan)
     plan, run = begin(plan, network, store, replace_other)
     # the run as recorded, with the batch that the plan settled on
     plan = replace(plan, run=replace(run, batch_size=plan.run.batch_size))
-    flight = Flight(client, replace(order, plan=plan), stop)
-    kind = Frames if isinstance(plan.grid, FrameGrid) else Blocks
+    tasks = TaskQueue(client, replace(spec, plan=plan), stop)
+    kind = FrameClient if isinstance(plan.grid, FrameGrid) else WindowClient
     try:
-        yield from kind(flight, plan, store, focus).events()
+        yield from kind(tasks, plan, store, viewport).events()
     finally:
-        flight.close()
+        tasks.close()
 
 
-def _planned(client: "Client", order: Order, stop: Stop | None) -> tuple[Plan, Legend]:
+def _planned(client: "Client", spec: RunSpec, stop: Stop | None) -> tuple[Plan, Legend]:
     """A worker's plan with the time that all workers take, and the network's classes.
 
-    Raises as ``segment_on_cluster`` does, and Stopped.
+    Raises as ``segment_on_cluster`` does, and Cancelled.
     """
-    workers = check_workers(client, order)
-    future = client.submit(worker.plan_there, order, pure=False)
+    workers = check_workers(client, spec)
+    future = client.submit(worker.plan_on_worker, spec, pure=False)
     while not future.done():
         if stop is not None and stop():
-            raise Stopped
-        time.sleep(WAIT)
-    plan, legend = answer(future)
+            raise Cancelled
+        time.sleep(STOP_POLL_S)
+    plan, legend = result_or_error(future)
     seconds = plan.estimate.seconds / len(workers)
     return replace(
         plan,
@@ -200,7 +206,10 @@ def connected(cluster: "Client | str") -> Iterator["Client"]:
         return
     try:
         client = Client(
-            cluster, timeout=CONNECT, set_as_default=False, name="napari-uhrseg"
+            cluster,
+            timeout=CONNECT_TIMEOUT_S,
+            set_as_default=False,
+            name="napari-uhrseg",
         )
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise ClusterError(
@@ -254,7 +263,7 @@ def local_cluster(workers: int) -> Iterator["Client"]:
         yield client
 
 
-def check_workers(client: "Client", order: Order) -> dict[str, About]:
+def check_workers(client: "Client", spec: RunSpec) -> dict[str, WorkerInfo]:
     """What each worker says of itself, by address.
 
     Raises
@@ -265,21 +274,21 @@ def check_workers(client: "Client", order: Order) -> dict[str, About]:
     from distributed import TimeoutError as NoneThere
 
     try:
-        client.wait_for_workers(1, timeout=FIRST_WORKER)
+        client.wait_for_workers(1, timeout=FIRST_WORKER_TIMEOUT_S)
     except (NoneThere, TimeoutError) as error:
         raise ClusterError(
-            f"The scheduler has had no workers for {FIRST_WORKER:.0f} seconds.",
+            f"No worker joined the scheduler in {FIRST_WORKER_TIMEOUT_S:.0f} seconds.",
             "Start some: CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1.",
         ) from error
-    found = client.run(worker.about, order, on_error="return")
+    found = client.run(worker.worker_info, spec, on_error="return")
     for address, said in found.items():
-        _check(address, said, order)
+        _check(address, said, spec)
     return dict(found)
 
 
-def _check(address: str, said: Any, order: Order) -> None:
+def _check(address: str, said: Any, spec: RunSpec) -> None:
     who = f"The worker {address}"
-    if isinstance(said, About):
+    if isinstance(said, WorkerInfo):
         who += f" on {said.host}"
     python = ".".join(python_version_tuple()[:2])
     same = "Install the same versions there and here."
@@ -290,27 +299,27 @@ def _check(address: str, said: Any, order: Order) -> None:
             raise ClusterError(
                 f"{who} cannot be asked: {said!r}.", "Its log says more."
             )
-        case About(version=version) if version != __version__:
+        case WorkerInfo(version=version) if version != __version__:
             raise ClusterError(
                 f"{who} has napari-uhrseg {version}, this is {__version__}.", same
             )
-        case About(python=there) if there != python:
+        case WorkerInfo(python=there) if there != python:
             raise ClusterError(f"{who} runs Python {there}, this is {python}.", same)
-        case About(missing=missing) if missing:
+        case WorkerInfo(missing=missing) if missing:
             raise ClusterError(
                 f"{who} does not see {missing[0]}.",
                 "Put image and store where all workers see them: on a file system "
                 "mounted at the same path, or at a URL (s3://…). The checkpoint is a "
                 "file at the same path on each.",
             )
-        case About(other_store=True):
+        case WorkerInfo(other_store=True):
             raise ClusterError(
-                f"{who} sees another folder at {order.store}.",
+                f"{who} sees another folder at {spec.store}.",
                 "Put the store on a file system that all workers share.",
             )
 
 
-def _warnings(workers: dict[str, About]) -> tuple[str, ...]:
+def _warnings(workers: dict[str, WorkerInfo]) -> tuple[str, ...]:
     found = []
     torches = sorted({w.torch for w in workers.values()})
     if len(torches) > 1:

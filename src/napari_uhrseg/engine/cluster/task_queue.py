@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped
+from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport
 from napari_uhrseg.engine.cluster import worker
-from napari_uhrseg.engine.cluster.worker import Order, Result
+from napari_uhrseg.engine.cluster.worker import RunSpec, TaskResult
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -30,7 +30,7 @@ from napari_uhrseg.engine.inference.background_mask import region_mask
 from napari_uhrseg.engine.inference.runner import nearest
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
-from napari_uhrseg.engine.tiling.seam_blending import strips_folder
+from napari_uhrseg.engine.tiling.seam_blending import border_store
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.labels.chunk_status import Status
 from napari_uhrseg.io.labels.pyramid import read_array
@@ -40,16 +40,16 @@ from napari_uhrseg.types import Block, Roi
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-A_WORKER = 2  # tasks in flight: one at work, one at hand
-LOOK = 1.0  # seconds between two looks at how many workers there are
-ALONE = 120.0  # seconds without any worker before a run gives up
-WAIT = 0.1  # seconds between two looks at whether to stop
-ANSWER = 60.0  # seconds to fetch a result that is there
-DEATHS = (
+TASKS_PER_WORKER = 2  # tasks in flight: one at work, one at hand
+WORKER_POLL_S = 1.0  # seconds between two looks at how many workers there are
+NO_WORKER_TIMEOUT_S = 120.0  # seconds without any worker before a run gives up
+STOP_POLL_S = 0.1  # seconds between two looks at whether to stop
+RESULT_TIMEOUT_S = 60.0  # seconds to fetch a result that is there
+WORKERS_DIED = (
     "The workers that ran it died, one after the other. Their logs say why; often it "
     "is too little memory."
 )
-GONE = (
+SCHEDULER_LOST = (
     "The scheduler cannot be reached any more.",
     "Start it again and segment again: what is done stays.",
 )
@@ -60,19 +60,19 @@ class WorkersDied(ClusterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Landed:
+class TaskOutcome:
     """A task that has ended; ``lost`` says why, where its workers died."""
 
     key: Any
-    result: Result | None
+    result: TaskResult | None
     lost: str = ""
 
 
-class Flight:
+class TaskQueue:
     """The tasks of one run that are on the cluster."""
 
-    def __init__(self, client: "Client", order: Order, stop: Stop | None) -> None:
-        self._client, self._order, self._stop = client, order, stop
+    def __init__(self, client: "Client", spec: RunSpec, stop: Stop | None) -> None:
+        self._client, self._order, self._stop = client, spec, stop
         self._futures: dict[Any, Future] = {}
         self._landed: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._numbers = itertools.count()
@@ -84,16 +84,16 @@ class Flight:
     def room(self) -> bool:
         """Whether another task should be sent."""
         self._look()
-        return len(self._futures) < A_WORKER * max(1, self._workers)
+        return len(self._futures) < TASKS_PER_WORKER * max(1, self._workers)
 
     def _look(self) -> None:
         """How many workers there are now, where the last look is a while ago."""
-        if time.monotonic() <= self._looked + LOOK:
+        if time.monotonic() <= self._looked + WORKER_POLL_S:
             return
         try:
             self._workers = len(self._client.nthreads())
         except OSError as error:
-            raise ClusterError(*GONE) from error
+            raise ClusterError(*SCHEDULER_LOST) from error
         self._looked = time.monotonic()
         if self._workers:
             self._met = self._looked
@@ -101,7 +101,7 @@ class Flight:
     def send(
         self,
         key: Any,
-        task: Callable[..., Result | None],
+        task: Callable[..., TaskResult | None],
         *arguments: object,
         first: bool = False,
     ) -> None:
@@ -116,12 +116,12 @@ class Flight:
         )
         future.add_done_callback(lambda _: self._landed.put(key))
 
-    def land(self) -> Landed | None:
+    def next_outcome(self) -> TaskOutcome | None:
         """The next task that has ended; None where a moment passed without.
 
         Raises
         ------
-        Stopped
+        Cancelled
             ``stop()`` is true.
         ClusterError
             The scheduler or all workers are gone, do not fit, or may not write.
@@ -129,31 +129,32 @@ class Flight:
             What a task raised: it would end a run on one machine, too.
         """
         if self._stop is not None and self._stop():
-            raise Stopped
+            raise Cancelled
         try:
-            key = self._landed.get(timeout=WAIT)
+            key = self._landed.get(timeout=STOP_POLL_S)
         except queue.Empty:
             self._look()  # `room` is not asked where nothing is left to send
-            if time.monotonic() > self._met + ALONE:
+            if time.monotonic() > self._met + NO_WORKER_TIMEOUT_S:
                 raise ClusterError(
-                    f"The cluster has had no workers for {ALONE:.0f} seconds.",
+                    "The cluster has had no workers for "
+                    f"{NO_WORKER_TIMEOUT_S:.0f} seconds.",
                     "Start workers and segment again: what is done stays.",
                 ) from None
             return None
         return self._outcome(key, self._futures.pop(key))
 
-    def _outcome(self, key: Any, future: "Future") -> Landed:
+    def _outcome(self, key: Any, future: "Future") -> TaskOutcome:
         try:
-            result: Result | None = answer(future)
+            result: TaskResult | None = result_or_error(future)
         except WorkersDied as error:
-            return Landed(key, None, error.message)
+            return TaskOutcome(key, None, error.message)
         if result is None:  # nobody asked to stop: the worker found no token
             raise ClusterError(
                 f"A worker may not write {self._order.store} any more: another "
                 "process has taken it over.",
                 "Let that one finish, or segment again: what is done stays.",
             )
-        return Landed(key, result)
+        return TaskOutcome(key, result)
 
     def close(self) -> None:
         """Take back what waits, and let what runs end at its next layer."""
@@ -162,7 +163,7 @@ class Flight:
             self._client.cancel(list(self._futures.values()))
 
 
-def answer(future: "Future") -> Any:
+def result_or_error(future: "Future") -> Any:
     """What a task returned, or what it raised, in words.
 
     Raises
@@ -170,16 +171,18 @@ def answer(future: "Future") -> Any:
     WorkersDied
         One worker after the other that took the task.
     ClusterError, UhrSegError
-        As `Flight.land` says.
+        As `TaskQueue.next_outcome` says.
     """
     from distributed import KilledWorker
 
     try:
-        return future.result(timeout=ANSWER)
+        return future.result(timeout=RESULT_TIMEOUT_S)
     except KilledWorker as error:
-        raise WorkersDied(DEATHS, "Give them less to do, or more memory.") from error
+        raise WorkersDied(
+            WORKERS_DIED, "Give them less to do, or more memory."
+        ) from error
     except (CancelledError, OSError, TimeoutError) as error:
-        raise ClusterError(*GONE) from error
+        raise ClusterError(*SCHEDULER_LOST) from error
     except ImportError as error:
         raise ClusterError(
             f"A worker cannot run this package: {error}.",
@@ -187,13 +190,13 @@ def answer(future: "Future") -> Any:
         ) from error
 
 
-class Blocks:
+class WindowClient:
     """Running the blocks of a plan of windows."""
 
     def __init__(
-        self, flight: Flight, plan: Plan, store: LabelStore, focus: Focus | None
+        self, tasks: TaskQueue, plan: Plan, store: LabelStore, viewport: Viewport | None
     ) -> None:
-        self.flight, self.plan, self.store, self.focus = flight, plan, store, focus
+        self.tasks, self.plan, self.store, self.viewport = tasks, plan, store, viewport
         self.run = plan.run
         self.started = time.monotonic()
         self.done = self.failed = 0
@@ -202,13 +205,13 @@ class Blocks:
         """Run what is pending, the nearest to the focus first."""
         blocks = self.plan.blocks(self.store.pending(self.run))
         total, seen = sum(self._count(b) for b in blocks), 0
-        choose = Nearest([b.center for b in blocks], self.focus)
-        while choose or len(self.flight):
-            while choose and self.flight.room():
+        choose = NearestFirst([b.center for b in blocks], self.viewport)
+        while choose or len(self.tasks):
+            while choose and self.tasks.room():
                 block = blocks[choose.next()]
                 self.store.clear_status(block)
-                self.flight.send(block, worker.label_block, block)
-            landed = self.flight.land()
+                self.tasks.send(block, worker.label_block, block)
+            landed = self.tasks.next_outcome()
             if landed is None:
                 continue
             yield from self.adopted(landed, landed.key, len(blocks))
@@ -219,7 +222,9 @@ class Blocks:
                 total -= self._count(landed.key)
         yield Finished(self.run, self.done, self.failed, self.seconds())
 
-    def adopted(self, landed: Landed, block: Roi, total: int) -> Iterator[SegmentEvent]:
+    def adopted(
+        self, landed: TaskOutcome, block: Roi, total: int
+    ) -> Iterator[SegmentEvent]:
         """Take what a task wrote into the store; the events it left, counted."""
         if landed.lost:
             yield self.fail(block, landed.lost)
@@ -261,14 +266,14 @@ class Blocks:
         return self.plan.grid.count(self.plan.run_region(block))
 
 
-class Frames(Blocks):
+class FrameClient(WindowClient):
     """Running the frames of a plan, and the cells that they complete."""
 
     def events(self) -> Iterator[SegmentEvent]:
         grid = self.plan.grid
         assert isinstance(grid, FrameGrid)
         self.grid = grid
-        self.strips = strips_folder(self.store.path, self.run.id, grid)
+        self.strips = border_store(self.store.path, self.run.id, grid)
         pending = grid.cells(self.store.pending(self.run))
         self.total = len(pending)
         self.open = set(pending)
@@ -285,14 +290,14 @@ class Frames(Blocks):
                 yield BlockDone(block, self.done, self.total, empty=True)
         needed = {f for cell in self.open for f in grid.frames_of(cell)}
         frames = sorted(needed - self.ran)
-        choose = Nearest([grid.block(f).center for f in frames], self.focus)
+        choose = NearestFirst([grid.block(f).center for f in frames], self.viewport)
         seen, total = 0, len(frames)
         # an earlier process may have ended between a frame and its cells
         yield from self._settle(self.open)
-        while choose or len(self.flight):
-            while choose and self.flight.room():
+        while choose or len(self.tasks):
+            while choose and self.tasks.room():
                 self._send(frames[choose.next()])
-            landed = self.flight.land()
+            landed = self.tasks.next_outcome()
             if landed is None:
                 continue
             kind, frame = landed.key
@@ -304,16 +309,16 @@ class Frames(Blocks):
             yield self.progress(seen, total)
             yield from self._settle(set(grid.cells_of(frame)))
         if not self.lost:
-            strips_folder(self.store.path, self.run.id).clear()
+            border_store(self.store.path, self.run.id).clear()
         yield Finished(self.run, self.done, self.failed, self.seconds())
 
     def _send(self, frame: Frame) -> None:
         block, shown = self.grid.block(frame), frame in self.open
         if shown:
             self.store.clear_status(block)
-        self.flight.send(("frame", frame), worker.label_frame, block, frame, shown)
+        self.tasks.send(("frame", frame), worker.label_frame, block, frame, shown)
 
-    def _labelled(self, landed: Landed, frame: Frame) -> Iterator[SegmentEvent]:
+    def _labelled(self, landed: TaskOutcome, frame: Frame) -> Iterator[SegmentEvent]:
         """A frame has run; one that could not be read is told by its cells."""
         if landed.lost:
             self.lost[frame] = landed.lost
@@ -339,11 +344,9 @@ class Frames(Blocks):
             self.sent.add(cell)
             block = self.grid.block(cell)
             self.store.clear_status(block)
-            self.flight.send(
-                ("cell", cell), worker.finish_cell, block, cell, first=True
-            )
+            self.tasks.send(("cell", cell), worker.finish_cell, block, cell, first=True)
 
-    def _finished(self, landed: Landed, cell: Frame) -> Iterator[SegmentEvent]:
+    def _finished(self, landed: TaskOutcome, cell: Frame) -> Iterator[SegmentEvent]:
         self.open.discard(cell)
         yield from self.adopted(landed, self.grid.block(cell), self.total)
         for frame in self.grid.frames_of(cell):
@@ -353,13 +356,15 @@ class Frames(Blocks):
                     del self.strips[frame]
 
 
-class Nearest:
+class NearestFirst:
     """Hands out indices, the one nearest to the focus first; true while there are."""
 
-    def __init__(self, centers: list[tuple[float, float]], focus: Focus | None) -> None:
+    def __init__(
+        self, centers: list[tuple[float, float]], viewport: Viewport | None
+    ) -> None:
         self._centers = np.array(centers).reshape(-1, 2)
         self._waiting = np.ones(len(centers), bool)
-        self._focus = focus
+        self._focus = viewport
 
     def __bool__(self) -> bool:
         return bool(self._waiting.any())
@@ -371,5 +376,5 @@ class Nearest:
         return index
 
 
-def _events(landed: Landed) -> tuple[SegmentEvent, ...]:
+def _events(landed: TaskOutcome) -> tuple[SegmentEvent, ...]:
     return landed.result.events if landed.result else ()

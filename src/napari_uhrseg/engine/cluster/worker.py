@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_uhrseg._version import __version__
-from napari_uhrseg.engine.cancellation import Focus
+from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -25,10 +25,10 @@ from napari_uhrseg.engine.events import (
     Progress,
     SegmentEvent,
 )
-from napari_uhrseg.engine.inference.background_mask import Glass
-from napari_uhrseg.engine.inference.frame_runner import FrameJob
-from napari_uhrseg.engine.inference.runner import Work
-from napari_uhrseg.engine.inference.window_runner import WindowJob
+from napari_uhrseg.engine.inference.background_mask import BackgroundMask
+from napari_uhrseg.engine.inference.frame_runner import FrameRunner
+from napari_uhrseg.engine.inference.runner import RunContext
+from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.planning.plan import Plan, make_plan, with_estimate
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
@@ -44,7 +44,7 @@ from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageRef:
     """An image as a worker can open it."""
 
     path: Address
@@ -54,7 +54,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunSpec:
     """All that a worker must know; sent with each task, some kilobytes.
 
     ``plan`` is None until a worker has made one; its run is then the recorded one.
@@ -63,7 +63,7 @@ class Order:
 
     token: str
     version: str
-    source: Source
+    source: ImageRef
     checkpoint: Path
     store: Address | None
     settings: SegmentSettings
@@ -72,7 +72,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class WorkerInfo:
     """What a worker says of itself before it gets work."""
 
     host: str
@@ -85,7 +85,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class TaskResult:
     """What came of a task: parts to adopt in order, and what to tell."""
 
     parts: tuple[WorkerResult, ...]
@@ -96,19 +96,19 @@ _busy = threading.Lock()
 _stopped: set[str] = set()
 
 
-def about(order: Order) -> About:
+def worker_info(spec: RunSpec) -> WorkerInfo:
     """The versions of the worker that runs it, and which files it does not see."""
-    paths = (order.source.path, order.checkpoint, order.store)
+    paths = (spec.source.path, spec.checkpoint, spec.store)
     missing = tuple(p for p in paths if p is not None and not _is_seen(p))
-    token = order.token if order.store is None else read_write_token(order.store)
-    return About(
+    token = spec.token if spec.store is None else read_write_token(spec.store)
+    return WorkerInfo(
         host=socket.gethostname(),
         version=__version__,
         python=".".join(platform.python_version_tuple()[:2]),
         torch=version_of("torch"),
         gpu=environ.get("CUDA_VISIBLE_DEVICES", ""),
         missing=missing,
-        other_store=not missing and token != order.token,
+        other_store=not missing and token != spec.token,
     )
 
 
@@ -131,11 +131,11 @@ def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def plan_there(order: Order) -> tuple[Plan, Legend]:
+def plan_on_worker(spec: RunSpec) -> tuple[Plan, Legend]:
     """The plan as this worker's device makes it, and the network's classes."""
     with _busy:
-        image, checkpoint = _image(order.source), _checkpoint(order.checkpoint)
-        plan = make_plan(image, checkpoint, order.settings, order.budget, shared=True)
+        image, checkpoint = _image(spec.source), _checkpoint(spec.checkpoint)
+        plan = make_plan(image, checkpoint, spec.settings, spec.budget, shared=True)
         # blocks of 1, 2, 4 or 8 chunks a side own whole chunks of coarser levels
         side = 1 << (plan.block_chunks.bit_length() - 1)
         if side != plan.block_chunks:
@@ -143,36 +143,38 @@ def plan_there(order: Order) -> tuple[Plan, Legend]:
         return plan, checkpoint.card.legend
 
 
-def label_block(order: Order, roi: Roi) -> Result | None:
+def label_block(spec: RunSpec, roi: Roi) -> TaskResult | None:
     """Run a block of windows and write it; None where it was stopped."""
-    return _result(order, roi, lambda job: job.events(None))
+    return _result(spec, roi, lambda job: job.events(None))
 
 
-def label_frame(order: Order, roi: Roi, frame: Frame, shown: bool) -> Result | None:
+def label_frame(
+    spec: RunSpec, roi: Roi, frame: Frame, shown: bool
+) -> TaskResult | None:
     """Run a frame and keep its borders; ``shown``: write its cell, ``roi``, too."""
-    return _result(order, roi, lambda job: job.only(_FrameJob.label, frame, shown))
+    return _result(spec, roi, lambda job: job.only(_FrameRunner.label, frame, shown))
 
 
-def finish_cell(order: Order, roi: Roi, cell: Frame) -> Result | None:
+def finish_cell(spec: RunSpec, roi: Roi, cell: Frame) -> TaskResult | None:
     """Blend the seams into a cell, ``roi``, whose frames have all run."""
-    return _result(order, roi, lambda job: job.only(_FrameJob.finish, cell))
+    return _result(spec, roi, lambda job: job.only(_FrameRunner.finish, cell))
 
 
-class _WindowJob(WindowJob):
+class _WindowRunner(WindowRunner):
     """Windows of one block after the other; what is found out once is kept."""
 
-    def glass(self) -> Glass | None:
-        return _glass(self.image) if self.run.skip_glass else None
+    def background(self) -> BackgroundMask | None:
+        return _background(self.image) if self.run.skip_background else None
 
-    def is_due(self) -> bool:
+    def is_preview_due(self) -> bool:
         return False  # blocks are shown by the client, when they are whole
 
 
-class _FrameJob(FrameJob):
+class _FrameRunner(FrameRunner):
     """Frames and cells one by one, as the client says."""
 
-    def glass(self) -> Glass | None:
-        return _glass(self.image) if self.run.skip_glass else None
+    def background(self) -> BackgroundMask | None:
+        return _background(self.image) if self.run.skip_background else None
 
     def only(
         self, part: Callable[..., Iterator[SegmentEvent]], *arguments: object
@@ -181,13 +183,13 @@ class _FrameJob(FrameJob):
         self._part = part(self, *arguments)
         return self.events(None)
 
-    def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         yield from self._part
 
     def label(self, frame: Frame, shown: bool) -> Iterator[SegmentEvent]:
         self.open = {frame} if shown else set()
         try:
-            item = self._read_frame(frame, self.glass())
+            item = self._read_frame(frame, self.background())
         except ReadError as error:
             yield BlockFailed(self.grid.block(frame), str(error))
             return
@@ -204,67 +206,67 @@ class _FrameJob(FrameJob):
 
 
 def _result(
-    order: Order, roi: Roi, run: Callable[[Any], Iterator[SegmentEvent]]
-) -> Result | None:
+    spec: RunSpec, roi: Roi, run: Callable[[Any], Iterator[SegmentEvent]]
+) -> TaskResult | None:
     with _busy:
-        if order.token in _stopped:
+        if spec.token in _stopped:
             return None
-        job, store = _job(order)
+        job, store = _job(spec)
         store.set_block(roi)
         try:
             events = [e for e in run(job) if not isinstance(e, Progress | Finished)]
         except TokenRevoked:
             return None
-        if order.token in _stopped:  # between the layers of the network
+        if spec.token in _stopped:  # between the layers of the network
             return None
-        return Result(store.results(), tuple(events))
+        return TaskResult(store.results(), tuple(events))
 
 
-_jobs: dict[str, tuple[_WindowJob | _FrameJob, WorkerStore]] = {}
+_jobs: dict[str, tuple[_WindowRunner | _FrameRunner, WorkerStore]] = {}
 
 
-def _job(order: Order) -> tuple[_WindowJob | _FrameJob, WorkerStore]:
+def _job(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
     """The job of an order; those of others make way, as a device has one network."""
-    if order.token not in _jobs:
-        if order.version != __version__:
+    if spec.token not in _jobs:
+        if spec.version != __version__:
             raise ClusterError(
                 f"The worker on {socket.gethostname()} has napari-uhrseg "
-                f"{__version__}, this is {order.version}.",
+                f"{__version__}, this is {spec.version}.",
                 "Install the same version there and here.",
             )
         _jobs.clear()
-        _jobs[order.token] = _made(order)
-    return _jobs[order.token]
+        _jobs[spec.token] = _made(spec)
+    return _jobs[spec.token]
 
 
-def _made(order: Order) -> tuple[_WindowJob | _FrameJob, WorkerStore]:
-    assert order.plan is not None
-    assert order.store is not None
-    run, checkpoint = order.plan.run, _checkpoint(order.checkpoint)
+def _made(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
+    assert spec.plan is not None
+    assert spec.store is not None
+    run, checkpoint = spec.plan.run, _checkpoint(spec.checkpoint)
     if checkpoint.hash != run.checkpoint_hash:
         raise ClusterError(
-            f"{order.checkpoint} is another file on {socket.gethostname()}.",
+            f"{spec.checkpoint} is another file on {socket.gethostname()}.",
             "Give the workers the same checkpoint at the same path.",
         )
-    kind = order.plan.device.id.partition(":")[0]
-    plan = replace(order.plan, device=find_device(kind))
-    store = WorkerStore(order.store, order.token)
-    work = Work(
-        _image(order.source),
+    kind = spec.plan.device.id.partition(":")[0]
+    plan = replace(spec.plan, device=find_device(kind))
+    store = WorkerStore(spec.store, spec.token)
+    work = RunContext(
+        _image(spec.source),
         checkpoint,
         store,
         plan,
         run,
-        order.settings.threads,
-        lambda: order.token in _stopped,
+        spec.settings.threads,
+        lambda: spec.token in _stopped,
     )
     if isinstance(plan.grid, FrameGrid):
-        return _FrameJob(work, plan.grid), store
-    return _WindowJob(work, plan.grid), store
+        return _FrameRunner(work, plan.grid), store
+    return _WindowRunner(work, plan.grid), store
 
 
 @lru_cache(maxsize=4)
-def _image(source: Source) -> Image:
+def _image(source: ImageRef) -> Image:
     image = open_image(source.path, series=source.series)
     if source.plane:
         image = image.with_plane(**dict(source.plane))
@@ -290,5 +292,5 @@ def _loaded(path: Path, changed: int) -> Checkpoint:
 
 
 @lru_cache(maxsize=4)
-def _glass(image: Image) -> Glass | None:
-    return Glass.of(image)
+def _background(image: Image) -> BackgroundMask | None:
+    return BackgroundMask.of(image)

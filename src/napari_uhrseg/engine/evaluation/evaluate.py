@@ -11,17 +11,17 @@ from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.network.device import MemoryBudget, running
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.prefetch import ReadAhead
+from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.merge import (
     Merger,
-    Mosaic,
-    finished,
+    TiledLabels,
+    labels_and_confidence,
     make_merger,
     window_weights,
 )
-from napari_uhrseg.engine.tiling.seam_blending import Strips, blend
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.tiling.seam_blending import FrameBorders, blend
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch, Segmenter
@@ -32,7 +32,7 @@ BLOCK = 2048  # run pixels labelled at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Cover:
+class TilingSettings:
     """How a scene is covered and computed; as in a plan.
 
     ``frame`` is the side of the largest frame, for models that work on frames.
@@ -47,14 +47,14 @@ class Cover:
     @classmethod
     def of(
         cls, spec: InputSpec, batch_size: int, device: torch.device, precision: str
-    ) -> "Cover":
+    ) -> "TilingSettings":
         """What the model asks for, nothing chosen by a person."""
         overlap = spec.window_overlap if spec.frame is None else spec.frame_overlap
         return cls(overlap, batch_size, device, precision, spec.frame)
 
 
 def label_scene(
-    model: Segmenter, scene: Scene, how: Cover
+    model: Segmenter, scene: Scene, how: TilingSettings
 ) -> Iterator[tuple[Roi, Labels | None]]:
     """Blocks of run pixels with their class indices (from 0), in grid order.
 
@@ -70,10 +70,10 @@ def label_scene(
 
 
 def _by_windows(
-    model: Segmenter, scene: Scene, how: Cover
+    model: Segmenter, scene: Scene, how: TilingSettings
 ) -> Iterator[tuple[Roi, Labels | None]]:
     spec = model.spec
-    grid = Grid.make(scene.shape, spec.window, how.overlap, spec.placement)
+    grid = WindowGrid.make(scene.shape, spec.window, how.overlap, spec.placement)
     weights = window_weights(spec.window, how.overlap, spec.merge)
 
     def read() -> Iterator[tuple[Roi, list[Roi], Batch, bool]]:
@@ -84,8 +84,8 @@ def _by_windows(
                 last = first + how.batch_size >= len(windows)
                 yield block, some, scene.inputs(some, spec), last
 
-    merger: Merger | Mosaic | None = None
-    with closing(ReadAhead(read())) as work:
+    merger: Merger | TiledLabels | None = None
+    with closing(Prefetcher(read())) as work:
         for block, windows, batch, last in work:
             # short batches are padded: kernels depend on the batch's size
             index = torch.arange(how.batch_size).clamp(max=len(windows) - 1)
@@ -102,27 +102,29 @@ def _by_windows(
 
 
 def _by_frames(
-    model: Segmenter, scene: Scene, how: Cover, largest: int
+    model: Segmenter, scene: Scene, how: TilingSettings, largest: int
 ) -> Iterator[tuple[Roi, Labels | None]]:
     shape = scene.shape
     grid = FrameGrid.make(shape, shape, 1.0, largest, how.overlap, model.spec)
-    kept: dict[Frame, Strips | None] = {}
+    kept: dict[Frame, FrameBorders | None] = {}
     frames = [(i, j) for i in range(len(grid.rows)) for j in range(len(grid.columns))]
 
     def read() -> Iterator[tuple[Frame, Batch]]:
         for frame in frames:
-            yield frame, scene.inputs([grid.ground(frame)], model.spec)
+            yield frame, scene.inputs([grid.input_roi(frame)], model.spec)
 
-    with closing(ReadAhead(read())) as work:
+    with closing(Prefetcher(read())) as work:
         for frame, batch in work:
-            fed, place = grid.ground(frame), grid.labelled(frame)
+            fed, place = grid.input_roi(frame), grid.labelled(frame)
             rows, columns = place.shift(-fed.y, -fed.x).slices
             with running(how.device, how.precision):
                 logits = model(batch.to(how.device))["logits"][0].float()
                 logits = logits[:, rows, columns]
                 cell = grid.cell(frame)
-                labels, _ = finished(logits[:, : cell.height, : cell.width])
-                kept[frame] = Strips.cut(logits, grid.overlap)
+                labels, _ = labels_and_confidence(
+                    logits[:, : cell.height, : cell.width]
+                )
+                kept[frame] = FrameBorders.cut(logits, grid.overlap)
             for piece in blend(grid, frame, kept):  # those above and left are there
                 labels[piece.roi.shift(-cell.y, -cell.x).slices] = piece.labels
             row, column = frame
@@ -156,7 +158,7 @@ def evaluate(
     scene = Scene(image.name, image, target, run.bands, run.value_range, run.scale)
     frame = run.window if isinstance(plan.grid, FrameGrid) else None
     device = torch.device(plan.device.id)
-    how = Cover(run.overlap, run.batch_size, device, run.precision, frame)
+    how = TilingSettings(run.overlap, run.batch_size, device, run.precision, frame)
     model = prepared(checkpoint.model, run.precision).to(how.device)
     counter = Counter([c.name for c in checkpoint.card.legend])
     for roi, labels in label_scene(model, scene, how):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
+from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
 from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished, TrainEvent
 from napari_uhrseg.engine.finetuning.correction_dataset import Corrected
 from napari_uhrseg.engine.finetuning.distillation import WAY, Keeping, odds
@@ -146,7 +146,7 @@ def fine_tune(
             yield from trainer.run(stop)
         finally:
             trainer.close()
-    except Stopped:
+    except Cancelled:
         return
     finally:
         checkpoint.model.to("cpu")  # a run has a copy of its own on the device

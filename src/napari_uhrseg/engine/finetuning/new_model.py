@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_uhrseg.engine.cancellation import Stopped
+from napari_uhrseg.engine.cancellation import Cancelled
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.checkpoint import NEW, Checkpoint
@@ -63,7 +63,7 @@ def fresh(
     ------
     CheckpointError
         There is no class, or the model cannot be built.
-    Stopped
+    Cancelled
         Because of ``stop``.
     """
     if not len(legend):
@@ -112,7 +112,7 @@ def _pretrained(
     until = time.monotonic() + PATIENCE
     while thread.is_alive() and time.monotonic() < until:
         if stop():
-            raise Stopped
+            raise Cancelled
         thread.join(0.1)
     if failed and not isinstance(failed[0], CheckpointError):
         raise failed[0]

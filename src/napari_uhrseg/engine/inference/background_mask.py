@@ -17,7 +17,7 @@ TILE = 128  # steps a side that are read at a time
 KEPT = 256  # tiles remembered: 4 MB
 
 
-class Glass:
+class BackgroundMask:
     """Where a slide is nothing but glass, looked up on a coarse level.
 
     The answer for a rectangle depends on the image alone, not on what was asked
@@ -30,7 +30,7 @@ class Glass:
         self._tiles: OrderedDict[tuple[int, int], Mask] = OrderedDict()
 
     @classmethod
-    def of(cls, image: Image) -> "Glass | None":
+    def of(cls, image: Image) -> "BackgroundMask | None":
         """The glass of a slide; None where the image is no slide or has none.
 
         Reads the image once at some 1000 pixels a side.
@@ -47,7 +47,7 @@ class Glass:
             return None
         return cls(image, np.median(bright, axis=0))
 
-    def only(self, roi: Roi) -> bool:
+    def is_background(self, roi: Roi) -> bool:
         """Whether there is nothing but glass in level-0 pixels, and close around.
 
         Raises

@@ -10,13 +10,13 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
 from napari_uhrseg.types import Mask, Roi
 
-Focus = Callable[[], Roi | None]
+Viewport = Callable[[], Roi | None]
 
 UNSURE = 96  # of 255: confidence below which a label may well be another
 LIKELY = 0.1  # share of unsure pixels from which on a chunk is run again first
 
 
-def change_scores(store: LabelStore) -> npt.NDArray[np.float64]:
+def change_priority(store: LabelStore) -> npt.NDArray[np.float64]:
     """For each chunk how likely its labels change, (rows, columns) of 0 to 2.
 
     The share of unsure pixels, and 1 where somebody corrected in the chunk or beside
@@ -40,13 +40,13 @@ def change_scores(store: LabelStore) -> npt.NDArray[np.float64]:
 
 
 @dataclass
-class LikelyFirst:
+class PriorityViewport:
     """A focus: what the person looks at while it is pending, then what may change.
 
     Parameters
     ----------
     scores
-        Of `change_scores`.
+        Of `change_priority`.
     pending
         Which chunks are still to be done; asked each time.
     focus
@@ -55,7 +55,7 @@ class LikelyFirst:
 
     scores: npt.NDArray[np.float64]
     pending: Callable[[], Mask]
-    focus: Focus | None
+    viewport: Viewport | None
     _given: Mask = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class LikelyFirst:
 
     def __call__(self) -> Roi | None:
         waiting = self.pending() & ~self._given
-        view = self.focus() if self.focus else None
+        view = self.viewport() if self.viewport else None
         if view is not None:
             seen = waiting & in_view(view, waiting.shape)
             if seen.any():
@@ -88,7 +88,7 @@ def nearest(chunks: Mask, view: Roi) -> Mask:
     return one
 
 
-def likely_chunks(scores: npt.NDArray[np.float64], view: Roi | None) -> Mask:
+def chunks_to_rerun(scores: npt.NDArray[np.float64], view: Roi | None) -> Mask:
     """The chunks worth running at once: in view, or likely to change."""
     likely: Mask = scores >= LIKELY
     return likely if view is None else likely | in_view(view, scores.shape)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.cancellation import Focus
+from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -31,20 +31,20 @@ from napari_uhrseg.engine.events import (
     RetriedWithLess,
     SegmentEvent,
 )
-from napari_uhrseg.engine.inference.background_mask import Glass
-from napari_uhrseg.engine.inference.runner import Job, Work, nearest
+from napari_uhrseg.engine.inference.background_mask import BackgroundMask
+from napari_uhrseg.engine.inference.runner import RunContext, Runner, nearest
 from napari_uhrseg.engine.network.device import out_of_memory, running
 from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.planning.batch_size import BAND_ROWS
-from napari_uhrseg.engine.prefetch import ReadAhead
+from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
-from napari_uhrseg.engine.tiling.frame_logits import Logits
-from napari_uhrseg.engine.tiling.merge import finished
+from napari_uhrseg.engine.tiling.frame_logits import FrameLogits
+from napari_uhrseg.engine.tiling.merge import labels_and_confidence
 from napari_uhrseg.engine.tiling.seam_blending import (
-    Folder,
-    Strips,
+    BorderStore,
+    FrameBorders,
     blend,
-    strips_folder,
+    border_store,
 )
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import Status
@@ -67,10 +67,10 @@ class _FrameTooLarge(Exception):
     """Memory ran out in a frame."""
 
 
-class FrameJob(Job):
+class FrameRunner(Runner):
     """Holds one frame and its logits, K x height x width float32."""
 
-    def __init__(self, work: Work, grid: FrameGrid) -> None:
+    def __init__(self, work: RunContext, grid: FrameGrid) -> None:
         super().__init__(work)
         self.grid = grid
         self.rows = work.plan.sized.rows  # None: a frame at once
@@ -80,22 +80,22 @@ class FrameJob(Job):
         self.open: set[Frame] = set()  # cells still to be done
         self.done = self.lost = self.total = 0  # cells
 
-    def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         while True:
             try:
-                yield from self._all(focus)
+                yield from self._all(viewport)
             except _FrameTooLarge as error:
                 yield self._less(error)
                 continue
             break
         if not self.failed:
-            strips_folder(self.store.path, self.run.id).clear()
+            border_store(self.store.path, self.run.id).clear()
         yield Finished(self.run, self.done, self.lost, self.seconds())
 
-    def _strips(self) -> Folder:
-        return strips_folder(self.store.path, self.run.id, self.grid)
+    def _strips(self) -> BorderStore:
+        return border_store(self.store.path, self.run.id, self.grid)
 
-    def _all(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+    def _all(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         pending = self.grid.cells(self.pending())
         self.total = len(pending)
         self.open = {c for c in pending if not self.outside(self.grid.block(c))}
@@ -107,7 +107,7 @@ class FrameJob(Job):
         seen, total = 0, len(frames)
         # an earlier process may have ended between a frame and its cells
         yield from self._settle(self.open)
-        items = ReadAhead(self._read(frames, focus), self.plan.sized.ahead)
+        items = Prefetcher(self._read(frames, viewport), self.plan.sized.ahead)
         with closing(items):
             for item in items:
                 yield from self._run(item)
@@ -120,21 +120,21 @@ class FrameJob(Job):
 
     # -- on the read-ahead thread -------------------------------------------
 
-    def _read(self, frames: list[Frame], focus: Focus | None) -> Iterator[_Item]:
-        glass = self.glass()
+    def _read(self, frames: list[Frame], viewport: Viewport | None) -> Iterator[_Item]:
+        background = self.background()
         waiting = np.ones(len(frames), bool)
         centers = np.array([self.grid.block(f).center for f in frames]).reshape(-1, 2)
         for _ in frames:
-            index = nearest(centers, waiting, focus() if focus else None)
+            index = nearest(centers, waiting, viewport() if viewport else None)
             waiting[index] = False
             try:
-                yield self._read_frame(frames[index], glass)
+                yield self._read_frame(frames[index], background)
             except ReadError as error:
                 yield _Item(frames[index], error=str(error))
 
-    def _read_frame(self, frame: Frame, glass: Glass | None) -> _Item:
-        ground, labelled = self.grid.ground(frame), self.grid.labelled(frame)
-        if glass and glass.only(self.level0(ground)):
+    def _read_frame(self, frame: Frame, background: BackgroundMask | None) -> _Item:
+        input_roi, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
+        if background and background.is_background(self.level0(input_roi)):
             return _Item(frame)
         valid = self.valid(labelled)
         if valid is not None:
@@ -142,7 +142,7 @@ class FrameJob(Job):
                 return _Item(frame)
             cell = self.grid.cell(frame)
             valid = valid[: cell.height, : cell.width]
-        return _Item(frame, self.views([ground]), valid)
+        return _Item(frame, self.views([input_roi]), valid)
 
     # -- on the caller's thread ---------------------------------------------
 
@@ -157,11 +157,11 @@ class FrameJob(Job):
         logits = self._labelled(item.frame, item.batch)
         if item.frame in self.open:
             yield self._show(item, logits)
-        self.strips[item.frame] = Strips.cut(logits, self.grid.overlap)
+        self.strips[item.frame] = FrameBorders.cut(logits, self.grid.overlap)
 
-    def _labelled(self, frame: Frame, batch: Batch) -> Logits:
+    def _labelled(self, frame: Frame, batch: Batch) -> FrameLogits:
         """The (K, h, w) logits of what the frame labels."""
-        fed, labelled = self.grid.ground(frame), self.grid.labelled(frame)
+        fed, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
         try:
             once = self.rows is None
             maps = self.logits(batch).float() if once else self._coarse(batch)
@@ -169,7 +169,7 @@ class FrameJob(Job):
             if not out_of_memory(error):
                 raise
             raise _FrameTooLarge(str(error)) from error
-        return Logits(maps[0], self.grid.fed, labelled.shift(-fed.y, -fed.x))
+        return FrameLogits(maps[0], self.grid.fed, labelled.shift(-fed.y, -fed.x))
 
     def _coarse(self, batch: Batch) -> Tensor:
         """The same in bands, not enlarged yet."""
@@ -192,7 +192,7 @@ class FrameJob(Job):
             height, width = self.grid.fed
             return self.to_cpu(f"a frame of {height} x {width} pixels", error)
         # theirs will not be the labels that lie there, once the smaller ones have run
-        strips_folder(self.store.path, self.run.id).clear()
+        border_store(self.store.path, self.run.id).clear()
         self.grid = smaller
         self.strips = self._strips()
         self.kept = ~self.store.pending(self.run)
@@ -227,11 +227,13 @@ class FrameJob(Job):
                     at = part.shift(-roi.y, -roi.x).slices
                     super().write(part, labels[at], confidence[at], status)
 
-    def _show(self, item: _Item, logits: Logits) -> PreviewWritten:
+    def _show(self, item: _Item, logits: FrameLogits) -> PreviewWritten:
         """Write a cell as its own frame sees it; its chunks stay pending."""
         cell, block = self.grid.cell(item.frame), self.grid.block(item.frame)
         with torch.inference_mode():
-            labels, confidence = finished(logits.crop(cell.height, cell.width))
+            labels, confidence = labels_and_confidence(
+                logits.crop(cell.height, cell.width)
+            )
         labels = self.ids[labels]
         if item.valid is not None:
             labels[~item.valid] = 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
+from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views
@@ -13,7 +13,7 @@ from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.merge import make_merger, window_weights
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
@@ -24,7 +24,7 @@ from napari_uhrseg.types import Labels, Legend, Roi, SegmentSettings
 LARGEST = 4096  # pixels a side
 
 
-def label_region(
+def segment_region(
     image: Image,
     checkpoint: Checkpoint,
     roi: Roi,
@@ -53,7 +53,7 @@ def label_region(
         The rectangle is too large or lies outside the image.
     DeviceError
         As of a run.
-    Stopped
+    Cancelled
         ``stop()`` was true (see engine/inference/runner.py).
     """
     if max(roi.height, roi.width) > LARGEST:
@@ -70,7 +70,7 @@ def label_region(
     with cpu_threads(asked.threads), interruptible(checkpoint.model, stop):
         labels = by(image, checkpoint, asked, plan)
     if stop is not None and stop():
-        raise Stopped
+        raise Cancelled
     found = np.zeros((roi.height, roi.width), np.uint8)
     found[inside.shift(-roi.y, -roi.x).slices] = labels
     return found
@@ -82,7 +82,7 @@ def _by_windows(
     """The windows that touch the rectangle, of the grid that a run has."""
     run, spec, grid = plan.run, checkpoint.card.spec, plan.grid
     assert isinstance(run.region, Roi)
-    assert isinstance(grid, Grid)
+    assert isinstance(grid, WindowGrid)
     device = torch.device(plan.device.id)
     model = prepared(checkpoint.model, run.precision).to(device)
     region = plan.run_region(run.region)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.cancellation import Focus, Stop, Stopped, interruptible
+from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport, interruptible
 from napari_uhrseg.engine.events import Progress, RetriedWithLess, SegmentEvent
-from napari_uhrseg.engine.inference.background_mask import Glass, region_mask
+from napari_uhrseg.engine.inference.background_mask import BackgroundMask, region_mask
 from napari_uhrseg.engine.network.device import cpu_threads, running
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
 from napari_uhrseg.engine.network.optimize import prepared
@@ -32,11 +32,11 @@ from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.chunk_status import Status
 
-FallBack = Callable[[str], bool]
+CpuFallback = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RunContext:
     """What ``segment()`` was asked for, and the run as the store recorded it.
 
     ``only``: chunks that are to be done now, of those pending; None: all.
@@ -50,13 +50,13 @@ class Work:
     threads: int | None
     stop: Stop | None
     only: Mask | None = None
-    fall_back: FallBack | None = None
+    cpu_fallback: CpuFallback | None = None
 
 
-class Job(ABC):
+class Runner(ABC):
     """One running ``segment()``: runs the network, writes blocks, tells the time."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: RunContext) -> None:
         self.image = work.image
         self.model = prepared(work.checkpoint.model, work.plan.run.precision)
         self.spec = work.checkpoint.card.spec
@@ -68,15 +68,15 @@ class Job(ABC):
         self._threads = work.threads
         self._stop = work.stop
         self._only = work.only
-        self._fall_back = work.fall_back
+        self._cpu_fallback = work.cpu_fallback
         self._started = time.monotonic()
 
-    def events(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+    def events(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         """Run what is pending, the nearest to the focus first.
 
         Torch has the run's threads while this works, and the caller's in between.
         """
-        with closing(self._events(focus)) as steps:
+        with closing(self._events(viewport)) as steps:
             while True:
                 with cpu_threads(self._threads):
                     event = next(steps, None)
@@ -84,7 +84,7 @@ class Job(ABC):
                     return
                 yield event
 
-    def _events(self, focus: Focus | None) -> Generator[SegmentEvent, None, None]:
+    def _events(self, viewport: Viewport | None) -> Generator[SegmentEvent, None, None]:
         self.model.to(self.device)
         if self.device.type == "cuda":
             most = self.plan.budget.device_bytes - CUDA_CONTEXT_BYTES
@@ -95,8 +95,8 @@ class Job(ABC):
             CACHE.limited(self.plan.sized.cache),
         ):
             try:
-                yield from self.work(focus)
-            except Stopped:
+                yield from self.work(viewport)
+            except Cancelled:
                 return
             except MemoryError as error:  # where the network is not to blame
                 raise DeviceError(
@@ -106,7 +106,7 @@ class Job(ABC):
                 ) from error
 
     @abstractmethod
-    def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         """The events of the run, from the first window to ``Finished``."""
 
     def pending(self) -> Mask:
@@ -123,8 +123,8 @@ class Job(ABC):
 
     # -- on the read-ahead thread -------------------------------------------
 
-    def glass(self) -> Glass | None:
-        return Glass.of(self.image) if self.run.skip_glass else None
+    def background(self) -> BackgroundMask | None:
+        return BackgroundMask.of(self.image) if self.run.skip_background else None
 
     def valid(self, region: Roi) -> Mask | None:
         """Which run pixels hold image, (h, w); None where all of them do."""
@@ -165,14 +165,14 @@ class Job(ABC):
         ------
         DeviceError
             It is the CPU that has too little memory, or no one agreed.
-        Stopped
+        Cancelled
             The person ended the run instead of answering.
         """
         message = f"{self.plan.device.name} has too little memory for {what}."
         there = self.device.type == "cpu"
-        if there or self._fall_back is None or not self._fall_back(message):
+        if there or self._cpu_fallback is None or not self._cpu_fallback(message):
             if self._stop is not None and self._stop():
-                raise Stopped from error
+                raise Cancelled from error
             help_ = "lower the memory budget" if there else "go on on the CPU"
             raise DeviceError(
                 message,

@@ -5,20 +5,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from napari_uhrseg.engine.cancellation import Focus, Stop
+from napari_uhrseg.engine.cancellation import Stop, Viewport
 from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.inference.change_priority import (
-    LikelyFirst,
-    change_scores,
-    likely_chunks,
+    PriorityViewport,
+    change_priority,
+    chunks_to_rerun,
 )
-from napari_uhrseg.engine.inference.frame_runner import FrameJob
-from napari_uhrseg.engine.inference.runner import FallBack, Job, Work
-from napari_uhrseg.engine.inference.window_runner import WindowJob
+from napari_uhrseg.engine.inference.frame_runner import FrameRunner
+from napari_uhrseg.engine.inference.runner import CpuFallback, RunContext, Runner
+from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
-from napari_uhrseg.engine.tiling.seam_blending import drop_others
+from napari_uhrseg.engine.tiling.seam_blending import remove_stale_borders
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
@@ -32,9 +32,9 @@ def segment(
     store: LabelStore,
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
-    focus: Focus | None = None,
+    viewport: Viewport | None = None,
     stop: Stop | None = None,
-    fall_back: FallBack | None = None,
+    cpu_fallback: CpuFallback | None = None,
     *,
     replace_other: bool = False,
     order: Literal["near", "likely"] = "near",
@@ -48,13 +48,13 @@ def segment(
         The store must be open for writing and have the image's shape.
     settings, budget
         What the person chose; the plan says what follows from it.
-    focus
+    viewport
         Asked before each block for the level-0 rectangle the person looks at:
         the nearest pending block comes next. Without it: row by row.
     stop
         Asked between the layers of the network, so that a stop need not wait for a
         large frame; where it is true the run ends as if the generator were closed.
-    fall_back
+    cpu_fallback
         Asked, with what happened in words, whether to go on on the CPU where the
         device has too little memory for a single window or the smallest frame.
     replace_other
@@ -96,19 +96,19 @@ def segment(
     plan, run = begin(plan, checkpoint.card.legend, store, replace_other)
     only = None
     if order == "likely" or only_likely:
-        scores = change_scores(store)
+        scores = change_priority(store)
         if only_likely:
-            only = likely_chunks(scores, focus() if focus else None)
-        focus = LikelyFirst(scores, partial(store.pending, run), focus)
-    work = Work(
-        image, checkpoint, store, plan, run, settings.threads, stop, only, fall_back
+            only = chunks_to_rerun(scores, viewport() if viewport else None)
+        viewport = PriorityViewport(scores, partial(store.pending, run), viewport)
+    work = RunContext(
+        image, checkpoint, store, plan, run, settings.threads, stop, only, cpu_fallback
     )
-    job: Job = (
-        FrameJob(work, plan.grid)
+    job: Runner = (
+        FrameRunner(work, plan.grid)
         if isinstance(plan.grid, FrameGrid)
-        else WindowJob(work, plan.grid)
+        else WindowRunner(work, plan.grid)
     )
-    yield from job.events(focus)
+    yield from job.events(viewport)
 
 
 def begin(
@@ -119,7 +119,7 @@ def begin(
     store.check_run(wanted, replace=replace_other)  # before its classes are there
     store.add_classes(network)
     run = store.start_run(wanted, replace=replace_other)
-    drop_others(store.path, run.id)
+    remove_stale_borders(store.path, run.id)
     if run.batch_size < plan.run.batch_size:
         # an earlier process began this run with smaller batches: keep its bits
         plan = replace(plan, run=run)

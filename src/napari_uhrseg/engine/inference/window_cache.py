@@ -19,7 +19,7 @@ import numpy as np
 from napari_uhrseg.types import Roi
 
 
-class Borders:
+class SharedWindowCache:
     """Which windows wait for which blocks; holds their places, not their logits.
 
     Parameters

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_uhrseg.engine.cancellation import Focus
-from napari_uhrseg.engine.inference.background_mask import Glass
-from napari_uhrseg.engine.inference.runner import Job, nearest, ranks
-from napari_uhrseg.engine.inference.window_cache import Borders
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.cancellation import Viewport
+from napari_uhrseg.engine.inference.background_mask import BackgroundMask
+from napari_uhrseg.engine.inference.runner import Runner, nearest, ranks
+from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, joined
 from napari_uhrseg.types import OPEN_BLOCKS, Block, Mask, Roi
 
 
 @dataclass(slots=True)
-class WindowBlock:
+class BlockState:
     """A block on its way.
 
     ``valid``: (h, w) bool, its run pixels that hold image and lie in a window that is
@@ -37,13 +37,13 @@ class WindowBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class WindowTask:
     """A window of a block: ``kept`` from another block, or run for this one.
 
     ``keep``: other blocks will need it; ``instead`` of that one, which goes.
     """
 
-    block: WindowBlock
+    block: BlockState
     window: Roi
     kept: bool = False
     keep: bool = False
@@ -51,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class WindowBatch:
     """What the read-ahead thread hands over: windows in order, of one or two blocks.
 
     ``batch`` holds those that are to be run, None where there are none; ``ended`` are
@@ -59,43 +59,43 @@ class Item:
     block waits for any longer.
     """
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[WindowTask, ...] = ()
     batch: Batch | None = None
-    ended: tuple[WindowBlock, ...] = ()
+    ended: tuple[BlockState, ...] = ()
     gone: tuple[Roi, ...] = ()
 
 
-class WindowReader:
+class WindowLoader:
     """The windows of a job's blocks, those in focus first; for one thread.
 
     Holds a batch of views, and for ``OPEN_BLOCKS`` blocks which of their pixels are
     image.
     """
 
-    def __init__(self, job: Job, grid: Grid, blocks: Sequence[Roi]) -> None:
+    def __init__(self, job: Runner, grid: WindowGrid, blocks: Sequence[Roi]) -> None:
         self._job, self._grid, self._blocks = job, grid, blocks
         self._regions = [job.plan.run_region(b) for b in blocks]
-        self._borders = Borders(self._regions, job.plan.sized.kept)
+        self._borders = SharedWindowCache(self._regions, job.plan.sized.kept)
 
     def count(self, block: Roi) -> int:
         """Windows of a block, those included that will not be run."""
         return self._grid.count(self._job.plan.run_region(block))
 
-    def items(self, focus: Focus | None) -> Iterator[Item]:
+    def items(self, viewport: Viewport | None) -> Iterator[WindowBatch]:
         """The windows of all blocks in full batches; the last one may be short."""
-        glass, borders = self._job.glass(), self._borders
+        background, borders = self._job.background(), self._borders
         waiting = np.ones(len(self._blocks), bool)
         centers = np.array([b.center for b in self._blocks]).reshape(-1, 2)
-        held: list[WindowBlock] = []  # blocks with windows still to be read
+        held: list[BlockState] = []  # blocks with windows still to be read
         for _ in self._blocks:
-            view = focus() if focus else None
+            view = viewport() if viewport else None
             index = nearest(centers, waiting, view)
             waiting[index] = False
             reach = self._regions[index].grow(self._job.run.window - 1)
             borders.begin(index, reach, ranks(centers, view))
-            block = self._look(self._blocks[index], index, glass)
+            block = self._look(self._blocks[index], index, background)
             if not block.windows:
-                yield Item(ended=(block,), gone=borders.leave(index))
+                yield WindowBatch(ended=(block,), gone=borders.leave(index))
                 continue
             held.append(block)
             while len(held) >= OPEN_BLOCKS or self._full(held):
@@ -103,14 +103,16 @@ class WindowReader:
         while held:
             yield self._batch(held)
 
-    def _full(self, held: list[WindowBlock]) -> bool:
+    def _full(self, held: list[BlockState]) -> bool:
         """Whether the blocks held have enough windows for a batch."""
         windows = [w for block in held for w in block.windows]
         return self._borders.to_run(windows) >= self._job.plan.run.batch_size
 
-    def _look(self, roi: Roi, index: int, glass: Glass | None) -> WindowBlock:
+    def _look(
+        self, roi: Roi, index: int, background: BackgroundMask | None
+    ) -> BlockState:
         """A block, and those of its windows that have something to label."""
-        block = WindowBlock(roi, index)
+        block = BlockState(roi, index)
         if self._job.outside(roi):
             block.skipped = self.count(roi)
             return block
@@ -121,10 +123,12 @@ class WindowReader:
             for window in windows:
                 here = window.intersect(region).shift(-region.y, -region.x).slices
                 there = valid is None or valid[here].any()
-                if there and not (glass and glass.only(self._job.level0(window))):
+                if there and not (
+                    background and background.is_background(self._job.level0(window))
+                ):
                     block.windows.append(window)
         except ReadError as error:
-            return WindowBlock(roi, index, skipped=len(windows), error=str(error))
+            return BlockState(roi, index, skipped=len(windows), error=str(error))
         block.skipped = len(windows) - len(block.windows)
         if block.skipped and block.windows:
             answered = covered(region, block.windows)
@@ -132,12 +136,12 @@ class WindowReader:
         block.valid = valid
         return block
 
-    def _batch(self, held: list[WindowBlock]) -> Item:
+    def _batch(self, held: list[BlockState]) -> WindowBatch:
         """Read the next windows of the blocks held; lets go of those that end."""
         room = self._job.plan.run.batch_size
-        steps: list[Step] = []
+        steps: list[WindowTask] = []
         parts: list[Batch] = []
-        ended: list[WindowBlock] = []
+        ended: list[BlockState] = []
         while held and room:
             block = held[0]
             run: list[Roi] = []
@@ -161,13 +165,13 @@ class WindowReader:
                 ended.append(held.pop(0))
         gone = tuple(w for block in ended for w in self._borders.leave(block.index))
         batch = joined(parts) if parts else None
-        return Item(tuple(steps), batch, tuple(ended), gone)
+        return WindowBatch(tuple(steps), batch, tuple(ended), gone)
 
-    def _step(self, block: WindowBlock, window: Roi) -> Step:
+    def _step(self, block: BlockState, window: Roi) -> WindowTask:
         if window in self._borders:
-            return Step(block, window, kept=True)
+            return WindowTask(block, window, kept=True)
         keep, instead = self._borders.keep(window, block.index)
-        return Step(block, window, keep=keep, instead=instead)
+        return WindowTask(block, window, keep=keep, instead=instead)
 
 
 def covered(region: Roi, windows: Iterable[Roi]) -> Mask:

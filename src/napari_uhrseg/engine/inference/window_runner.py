@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.background_writer import WriteBehind
-from napari_uhrseg.engine.cancellation import Focus
+from napari_uhrseg.engine.background_writer import BackgroundWriter
+from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -37,25 +37,25 @@ from napari_uhrseg.engine.events import (
     RetriedWithLess,
     SegmentEvent,
 )
-from napari_uhrseg.engine.inference.runner import Job, Work
+from napari_uhrseg.engine.inference.runner import RunContext, Runner
 from napari_uhrseg.engine.inference.window_loader import (
-    Item,
-    Step,
-    WindowBlock,
-    WindowReader,
+    BlockState,
+    WindowBatch,
+    WindowLoader,
+    WindowTask,
     covered,
 )
 from napari_uhrseg.engine.network.device import out_of_memory
 from napari_uhrseg.engine.network.parallel_forward import ForwardFuture, ParallelForward
 from napari_uhrseg.engine.network.profiling import release
-from napari_uhrseg.engine.prefetch import ReadAhead
+from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.merge import (
     Merger,
-    Mosaic,
+    TiledLabels,
     make_merger,
     window_weights,
 )
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import Labels, Roi
 
@@ -63,20 +63,20 @@ EVERY = 2.0  # seconds between two looks at a block that is not finished
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _PendingForward:
     """What the network was begun with, and its answer."""
 
     batch_size: int
     answer: ForwardFuture
 
 
-class WindowJob(Job):
+class WindowRunner(Runner):
     """Holds the logits of two blocks at most, and the views of a few batches.
 
     Also the logits of ``plan.sized.kept`` windows that lie across blocks.
     """
 
-    def __init__(self, work: Work, grid: Grid) -> None:
+    def __init__(self, work: RunContext, grid: WindowGrid) -> None:
         super().__init__(work)
         self.grid = grid
         self.batch_size = work.plan.run.batch_size
@@ -91,19 +91,21 @@ class WindowJob(Job):
             self.run.window, self.run.overlap, self.spec.merge
         )
 
-    def work(self, focus: Focus | None) -> Iterator[SegmentEvent]:
+    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         blocks = self.plan.blocks(self.pending())
-        reader = WindowReader(self, self.grid, blocks)
+        reader = WindowLoader(self, self.grid, blocks)
         left = sum(reader.count(b) for b in blocks)
         # of what is left, so much has not been run for another block before
         share = self.plan.windows / self.plan.at_most
         seen = done = failed = 0
-        mergers: dict[Roi, Merger | Mosaic] = {}
+        mergers: dict[Roi, Merger | TiledLabels] = {}
         kept: dict[Roi, Tensor] = {}
-        items = ReadAhead(reader.items(focus), self.plan.sized.ahead)
+        items = Prefetcher(reader.items(viewport), self.plan.sized.ahead)
         with (
             closing(items),
-            closing(WriteBehind[BlockDone | BlockFailed | PreviewWritten]()) as writing,
+            closing(
+                BackgroundWriter[BlockDone | BlockFailed | PreviewWritten]()
+            ) as writing,
             self.passes,
         ):
             for item, begun in self._begun(items):
@@ -132,7 +134,7 @@ class WindowJob(Job):
                     write = self._finish(block, mergers.pop(block.roi, None))
                     writing.submit(write, event)
                     self._shown = time.monotonic()
-                if item.steps and self.is_due():
+                if item.steps and self.is_preview_due():
                     block = item.steps[-1].block
                     if block.roi in mergers:
                         write = self._so_far(block, mergers[block.roi])
@@ -144,9 +146,11 @@ class WindowJob(Job):
 
     # -- on the caller's thread ---------------------------------------------
 
-    def _begun(self, items: ReadAhead[Item]) -> Iterator[tuple[Item, _Begun | None]]:
+    def _begun(
+        self, items: Prefetcher[WindowBatch]
+    ) -> Iterator[tuple[WindowBatch, _PendingForward | None]]:
         """Each item, when the network is at work on the next one, if that is read."""
-        previous: tuple[Item, _Begun | None] | None = None
+        previous: tuple[WindowBatch, _PendingForward | None] | None = None
         for item in items:
             this = item, self._begin(item)
             if previous is not None:
@@ -158,7 +162,7 @@ class WindowJob(Job):
         if previous is not None:
             yield previous
 
-    def _begin(self, item: Item) -> _Begun | None:
+    def _begin(self, item: WindowBatch) -> _PendingForward | None:
         """The network's answer to an item's windows, where they are one batch."""
         count = sum(not step.kept for step in item.steps)
         if item.batch is None or count > self.batch_size:
@@ -169,13 +173,13 @@ class WindowJob(Job):
             if not out_of_memory(error):
                 raise
             return None  # when its turn comes, with less
-        return _Begun(self.batch_size, answer)
+        return _PendingForward(self.batch_size, answer)
 
     def _forward(
         self,
-        item: Item,
-        begun: _Begun | None,
-        mergers: dict[Roi, Merger | Mosaic],
+        item: WindowBatch,
+        begun: _PendingForward | None,
+        mergers: dict[Roi, Merger | TiledLabels],
         kept: dict[Roi, Tensor],
     ) -> Iterator[RetriedWithLess]:
         """Label the windows of one item, run in halves when memory runs out."""
@@ -198,7 +202,9 @@ class WindowJob(Job):
                     assert item.batch is not None
                     if begun is None:
                         batch = self._slice(item.batch, ran, len(new))
-                        begun = _Begun(self.batch_size, self.passes.start(batch))
+                        begun = _PendingForward(
+                            self.batch_size, self.passes.start(batch)
+                        )
                     answer, begun = begun.answer, None
                     logits = answer()
                     self._keep(new, logits, kept)
@@ -222,7 +228,9 @@ class WindowJob(Job):
                 at += len(places)
             steps, ran = steps[count:], ran + len(new)
 
-    def _keep(self, steps: list[Step], logits: Tensor, kept: dict[Roi, Tensor]) -> None:
+    def _keep(
+        self, steps: list[WindowTask], logits: Tensor, kept: dict[Roi, Tensor]
+    ) -> None:
         """Keep what other blocks need, (K, window, window) each, in main memory.
 
         May fail half way and be done again, in order.
@@ -240,12 +248,12 @@ class WindowJob(Job):
             return batch
         return batch[torch.arange(size).clamp(max=count - 1) + first]
 
-    def _merger(self, roi: Roi) -> Merger | Mosaic:
+    def _merger(self, roi: Roi) -> Merger | TiledLabels:
         region = self.plan.run_region(roi)
         return make_merger(self.grid, region, len(self.ids), self.weights, self.device)
 
     def _less(
-        self, error: BaseException, mergers: dict[Roi, Merger | Mosaic]
+        self, error: BaseException, mergers: dict[Roi, Merger | TiledLabels]
     ) -> RetriedWithLess:
         """Half the batch; from one window on to the CPU."""
         if self.batch_size > 1:
@@ -259,7 +267,7 @@ class WindowJob(Job):
         return retried
 
     def _finish(
-        self, block: WindowBlock, merger: Merger | Mosaic | None
+        self, block: BlockState, merger: Merger | TiledLabels | None
     ) -> Callable[[], None]:
         """The labels of a finished (or empty) block; gives what puts them away."""
         if merger is None:
@@ -268,12 +276,12 @@ class WindowJob(Job):
             labels, confidence = merger.finish()
         return partial(self._put_away, block, merger.region, labels, confidence)
 
-    def is_due(self) -> bool:
+    def is_preview_due(self) -> bool:
         """Whether the person has waited long for labels: at once for the first."""
         return time.monotonic() - self._shown > EVERY
 
     def _so_far(
-        self, block: WindowBlock, merger: Merger | Mosaic
+        self, block: BlockState, merger: Merger | TiledLabels
     ) -> Callable[[], None]:
         """The labels of a block's windows up to now; its chunks stay pending."""
         region = merger.region
@@ -299,12 +307,12 @@ class WindowJob(Job):
 
         return write
 
-    def _give_up(self, block: WindowBlock) -> None:
+    def _give_up(self, block: BlockState) -> None:
         """On the writing thread: by then it is known what was there before."""
         self.write_failed(block.roi, block.before)
 
     def _put_away(
-        self, block: WindowBlock, region: Roi, labels: Labels, confidence: Labels
+        self, block: BlockState, region: Roi, labels: Labels, confidence: Labels
     ) -> None:
         """Put class indices and confidence of a region into the store."""
         labels = self.ids[labels]

@@ -15,7 +15,7 @@ from napari_uhrseg.engine.network.device import (
 from napari_uhrseg.engine.planning.batch_size import RunSize, RunSizer
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid, frame_sides
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import STORE_CHUNK
@@ -70,7 +70,7 @@ class Plan:
 
     shape: tuple[int, int]
     run: Run
-    grid: Grid | FrameGrid
+    grid: WindowGrid | FrameGrid
     block_chunks: int
     device: Device
     budget: MemoryBudget
@@ -184,7 +184,7 @@ def make_plan(
         placement=spec.placement if spec.frame is None else "frame",
         merge=spec.merge,
         region=settings.region,
-        skip_glass=settings.skip_glass and image.is_slide,
+        skip_background=settings.skip_background and image.is_slide,
         batch_size=sized.batch,
         precision=precision,
         plane=dict(image.plane),
@@ -252,7 +252,7 @@ def _run_region(roi: Roi, scale: float, shape: tuple[int, int]) -> Roi:
     return Roi(y, x, max(1, bottom - y), max(1, right - x))
 
 
-def _repeats(area: Roi, grid: Grid, scale: float, chunks: int) -> tuple[int, int]:
+def _repeats(area: Roi, grid: WindowGrid, scale: float, chunks: int) -> tuple[int, int]:
     """Return how many windows repeat, and how many wait at a time.
 
     A window repeats if a block needs it after another block has run it. Finished
@@ -326,11 +326,13 @@ def _windows(
     overlap: int,
     settings: SegmentSettings,
     shared: bool,
-) -> tuple[Grid, int, RunSize]:
+) -> tuple[WindowGrid, int, RunSize]:
     """Return the windows over an image, their side, and how they run."""
     spec, limits = sizer.how.checkpoint.card.spec, settings.limits
     area = labelled_area(pixels, settings.region)
-    grid = Grid.make(_run_shape(pixels, scale), spec.window, overlap, spec.placement)
+    grid = WindowGrid.make(
+        _run_shape(pixels, scale), spec.window, overlap, spec.placement
+    )
 
     def block_chunks(seconds: float) -> int:
         per_chunk = (STORE_CHUNK / scale / (spec.window - overlap)) ** 2 * seconds

@@ -72,7 +72,7 @@ class Axis:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def ground(self, index: int) -> tuple[int, int]:
+    def input_roi(self, index: int) -> tuple[int, int]:
         """First run pixel and number of pixels fed; moved inward at the end."""
         return min(self.starts[index], max(0, self.length - self.fed)), self.fed
 
@@ -132,9 +132,9 @@ class FrameGrid:
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
-    def ground(self, frame: Frame) -> Roi:
+    def input_roi(self, frame: Frame) -> Roi:
         """The run pixels fed; may reach outside a small image."""
-        (y, h), (x, w) = (a.ground(i) for a, i in self._axes(frame))
+        (y, h), (x, w) = (a.input_roi(i) for a, i in self._axes(frame))
         return Roi(y, x, h, w)
 
     def labelled(self, frame: Frame) -> Roi:

@@ -8,7 +8,7 @@ from napari_uhrseg.models.blocks.banded import enlarged
 from napari_uhrseg.types import Roi
 
 
-class Maps(Protocol):
+class LogitMaps(Protocol):
     """(K, height, width), of which parts are taken as of a tensor."""
 
     @property
@@ -16,7 +16,7 @@ class Maps(Protocol):
     def __getitem__(self, key: tuple[slice, ...], /) -> Tensor: ...
 
 
-class Logits:
+class FrameLogits:
     """A rectangle of a frame's logits.
 
     Parameters
@@ -32,10 +32,10 @@ class Logits:
         self._maps, self._size, self._part = maps, size, part
         self.shape = (len(maps), part.height, part.width)
 
-    def crop(self, height: int, width: int) -> "Logits":
+    def crop(self, height: int, width: int) -> "FrameLogits":
         """The upper left of it."""
         part = Roi(self._part.y, self._part.x, height, width)
-        return Logits(self._maps, self._size, part)
+        return FrameLogits(self._maps, self._size, part)
 
     def __getitem__(self, key: tuple[slice, ...]) -> Tensor:
         """``logits[:, rows, columns]``, slices of step 1."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_uhrseg.engine.tiling.frame_logits import Maps
-from napari_uhrseg.engine.tiling.window_grid import Grid
+from napari_uhrseg.engine.tiling.frame_logits import LogitMaps
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import SOFTMAX_ROWS, Labels, Roi
 
 LOG2E = math.log2(math.e)
@@ -33,15 +33,15 @@ def window_weights(
 
 
 def make_merger(
-    grid: Grid, region: Roi, classes: int, weights: Tensor, device: torch.device
-) -> "Mosaic | Merger":
+    grid: WindowGrid, region: Roi, classes: int, weights: Tensor, device: torch.device
+) -> "TiledLabels | Merger":
     """What puts the windows of a grid together over a region of run pixels."""
     if grid.disjoint(region) and bool((weights == 1).all()):
-        return Mosaic(region)
+        return TiledLabels(region)
     return Merger(region, classes, weights, device)
 
 
-class Mosaic:
+class TiledLabels:
     """Labels of windows that lie side by side: nothing is left to be summed.
 
     Holds 2 x height x width uint8 in main memory.
@@ -59,7 +59,7 @@ class Mosaic:
         at_once = len(windows) if logits.is_cuda else max(1, CACHED // side**2)
         for first in range(0, len(windows), at_once):
             some = logits[first : first + at_once]
-            found = finished(some.transpose(0, 1).flatten(1, 2))
+            found = labels_and_confidence(some.transpose(0, 1).flatten(1, 2))
             for i, window in enumerate(windows[first : first + at_once]):
                 common = window.intersect(self.region)
                 here = common.shift(-self.region.y, -self.region.x).slices
@@ -71,7 +71,7 @@ class Mosaic:
         """Go on there: nothing of this is on a device."""
 
     def finish(self) -> tuple[Labels, Labels]:
-        """Class indices (from 0) and confidence, as :func:`finished` gives them."""
+        """Return class indices (from 0) and confidence; see `labels_and_confidence`."""
         return self._answers
 
 
@@ -100,7 +100,7 @@ class Merger:
             here = common.shift(-self.region.y, -self.region.x).slices
             there = common.shift(-window.y, -window.x).slices
             weights = self._weights[there]
-            part = planes(one[(slice(None), *there)])
+            part = to_float32_planes(one[(slice(None), *there)])
             # the same bits, in 0.6 of the time where all weights are 1
             self._sum[(slice(None), *here)] += part if self._uniform else part * weights
             self._total[here] += weights
@@ -111,11 +111,13 @@ class Merger:
         self._sum, self._total = self._sum.to(device), self._total.to(device)
 
     def finish(self) -> tuple[Labels, Labels]:
-        """Class indices (from 0) and confidence, as :func:`finished` gives them."""
-        return finished(self._sum, self._total)
+        """Return class indices (from 0) and confidence; see `labels_and_confidence`."""
+        return labels_and_confidence(self._sum, self._total)
 
 
-def finished(logits: Maps, weights: Tensor | None = None) -> tuple[Labels, Labels]:
+def labels_and_confidence(
+    logits: LogitMaps, weights: Tensor | None = None
+) -> tuple[Labels, Labels]:
     """Class indices (from 0) and confidence, both uint8 of shape (h, w).
 
     Confidence is 1 + 254 x (first - second probability), rounded; 255 where the
@@ -135,20 +137,20 @@ def finished(logits: Maps, weights: Tensor | None = None) -> tuple[Labels, Label
     step = max(1, CACHED // max(1, shape[1])) if on_cpu else SOFTMAX_ROWS
     for row in range(0, shape[0], step):
         rows = slice(row, row + step)
-        part = planes(logits[:, rows])
-        index, margin = best_two(part if weights is None else part / weights[rows])
+        part = to_float32_planes(logits[:, rows])
+        index, margin = top2_margin(part if weights is None else part / weights[rows])
         labels[rows] = index.cpu().numpy()
         if margin is not None:
             confidence[rows] = (1.5 + 254 * margin).byte().cpu().numpy()
     return labels, confidence
 
 
-def planes(logits: Tensor) -> Tensor:
+def to_float32_planes(logits: Tensor) -> Tensor:
     """As float32, a class after the other in memory: networks leave them mixed."""
     return logits.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
 
 
-def best_two(logits: Tensor) -> tuple[Tensor, Tensor | None]:
+def top2_margin(logits: Tensor) -> tuple[Tensor, Tensor | None]:
     """Each pixel's class, and its lead in probability over the second.
 
     One pass over the classes of nothing but arithmetic: on a CPU ten times as quick

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
-from napari_uhrseg.engine.tiling.frame_logits import Maps
-from napari_uhrseg.engine.tiling.merge import finished
+from napari_uhrseg.engine.tiling.frame_logits import LogitMaps
+from napari_uhrseg.engine.tiling.merge import labels_and_confidence
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.paths import Address, error_text, io_errors, remove_folder
 from napari_uhrseg.types import Labels, Roi
@@ -31,7 +31,7 @@ Half = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
-class Strips:
+class FrameBorders:
     """The (K, h, w) logits along the borders of what a frame labels."""
 
     top: Half
@@ -40,7 +40,7 @@ class Strips:
     right: Half
 
     @classmethod
-    def cut(cls, logits: Maps, width: int) -> "Strips":
+    def cut(cls, logits: LogitMaps, width: int) -> "FrameBorders":
         """From the (K, h, w) logits of a frame's cell and seam."""
         below, beyond = (max(0, n - width) for n in logits.shape[1:])
         return cls(
@@ -56,11 +56,11 @@ class Strips:
         )
 
 
-Kept = MutableMapping[Frame, Strips | None]
+BorderMap = MutableMapping[Frame, FrameBorders | None]
 """What the frames left; None: there was nothing to label."""
 
 
-class Piece(NamedTuple):
+class BlendedSeam(NamedTuple):
     """Blended labels (from 0) and confidence of a rectangle of run pixels."""
 
     roi: Roi
@@ -68,7 +68,7 @@ class Piece(NamedTuple):
     confidence: Labels
 
 
-class Folder(Kept):
+class BorderStore(BorderMap):
     """Strips in files, each written whole: a frame that is here need not run again.
 
     A frame of 2448 pixels and 7 classes takes 18 MB. Raises StoreError where the disk
@@ -78,15 +78,15 @@ class Folder(Kept):
     def __init__(self, path: Address) -> None:
         self._path = path
 
-    def __getitem__(self, frame: Frame) -> Strips | None:
+    def __getitem__(self, frame: Frame) -> FrameBorders | None:
         try:
             data = io.BytesIO(self._file(frame).read_bytes())
             with np.load(data, allow_pickle=False) as file:
-                return Strips(**file) if file.files else None
+                return FrameBorders(**file) if file.files else None
         except FileNotFoundError:
             raise KeyError(frame) from None
 
-    def __setitem__(self, frame: Frame, strips: Strips | None) -> None:
+    def __setitem__(self, frame: Frame, strips: FrameBorders | None) -> None:
         arrays = {} if strips is None else {k: getattr(strips, k) for k in _NAMES}
         memory = io.BytesIO()
         np.savez(memory, **arrays)
@@ -130,16 +130,18 @@ class Folder(Kept):
         return self._path / f"{frame[0]}-{frame[1]}.npz"
 
 
-def strips_folder(store: Address, run_id: int, grid: FrameGrid | None = None) -> Folder:
+def border_store(
+    store: Address, run_id: int, grid: FrameGrid | None = None
+) -> BorderStore:
     """The strips of a run: of frames of this grid's size, those of another are no use.
 
     Without a grid: all of them, to be removed.
     """
     every = store / "frames" / str(run_id)
-    return Folder(every if grid is None else every / "x".join(map(str, grid.fed)))
+    return BorderStore(every if grid is None else every / "x".join(map(str, grid.fed)))
 
 
-def drop_others(store: Address, run_id: int) -> None:
+def remove_stale_borders(store: Address, run_id: int) -> None:
     """Remove the strips of all other runs, before a run writes its first labels.
 
     They say that a frame need not run again, as its labels lie in the store: not so
@@ -162,7 +164,7 @@ def drop_others(store: Address, run_id: int) -> None:
 _NAMES = ("top", "bottom", "left", "right")
 
 
-def blend(grid: FrameGrid, cell: Frame, kept: Kept) -> list[Piece]:
+def blend(grid: FrameGrid, cell: Frame, kept: BorderMap) -> list[BlendedSeam]:
     """The seams at the top and the left of a cell, as its frames see them together.
 
     Raises KeyError where a frame of the cell has not left its strips.
@@ -193,9 +195,9 @@ def _blended(
     grid: FrameGrid,
     roi: Roi,
     cell: Frame,
-    frames: dict[Frame, Strips | None],
+    frames: dict[Frame, FrameBorders | None],
     sides: tuple[str, str],
-) -> Piece:
+) -> BlendedSeam:
     """One seam: ``sides`` are the borders of the frame before and of the own one."""
     along = 0 if sides[1] == "top" else 1  # the axis across the seam
     total: Tensor | None = None
@@ -222,7 +224,7 @@ def _blended(
         total[(slice(None), *to)] += part * share
         weights[to] += share
     assert total is not None  # the cell's own frame left strips
-    return Piece(roi, *finished(total, weights))
+    return BlendedSeam(roi, *labels_and_confidence(total, weights))
 
 
 def _weights(grid: FrameGrid, cell: Frame, frame: Frame, roi: Roi) -> Tensor:

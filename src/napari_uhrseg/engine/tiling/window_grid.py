@@ -31,7 +31,7 @@ def starts(
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class WindowGrid:
     """All windows over an image of ``shape`` run pixels, row by row."""
 
     shape: tuple[int, int]
@@ -46,7 +46,7 @@ class Grid:
         window: int,
         overlap: int,
         placement: Literal["shift", "even"],
-    ) -> "Grid":
+    ) -> "WindowGrid":
         ys, xs = (starts(n, window, overlap, placement) for n in shape)
         return cls(shape, window, ys, xs)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from napari_uhrseg.engine.data.scenes import Dataset, SceneDataset
-from napari_uhrseg.engine.evaluation.evaluate import Cover, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import TilingSettings, label_scene
 from napari_uhrseg.engine.evaluation.metrics import Counter
 from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.network.device import (
@@ -110,7 +110,7 @@ def _training_job(
         limit = replace(budget, device_bytes=budget.device_bytes - source.cached_bytes)
     size, fit = plan_step_memory(model, recipe, limit)
     schedule = Schedule(replace(recipe, batch_size=size))
-    how = Cover.of(model.spec, fit.micro_batch_size, device, precision)
+    how = TilingSettings.of(model.spec, fit.micro_batch_size, device, precision)
     return TrainingJob(
         model=model,
         schedule=schedule,
@@ -130,7 +130,9 @@ def _training_job(
     )
 
 
-def _score(source: Dataset, how: Cover, model: Segmenter) -> Iterator[Metrics | None]:
+def _score(
+    source: Dataset, how: TilingSettings, model: Segmenter
+) -> Iterator[Metrics | None]:
     """The held-out scenes labelled and compared."""
     counter = Counter([c.name for c in source.legend])
     for scene in source.held_out:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_uhrseg.atomic import replacing
-from napari_uhrseg.engine.cancellation import Stop, Stopped, interruptible
+from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
 from napari_uhrseg.engine.data.batches import batches
 from napari_uhrseg.engine.data.scenes import Dataset
 from napari_uhrseg.engine.events import (
@@ -41,7 +41,7 @@ from napari_uhrseg.engine.events import (
     Validated,
 )
 from napari_uhrseg.engine.network.device import out_of_memory
-from napari_uhrseg.engine.prefetch import ReadAhead
+from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.training.schedule import Schedule
 from napari_uhrseg.engine.training.step_memory import LossWeights, StepMemoryPlan
 from napari_uhrseg.errors import DeviceError, TrainingError
@@ -190,7 +190,7 @@ class Trainer:
         with interruptible(self.model, stop), CACHE.limited(self.job.fit.cache):
             try:
                 yield from self._run()
-            except Stopped:
+            except Cancelled:
                 return
 
     def _run(self) -> Iterator[TrainEvent]:
@@ -201,7 +201,7 @@ class Trainer:
         feed = batches(job.source, self.model.spec, self.batch_size, job.seed, steps)
         started = saved = time.monotonic()
         terms: list[dict[str, float]] = []
-        with closing(ReadAhead(feed)) as ahead:
+        with closing(Prefetcher(feed)) as ahead:
             for batch in ahead:
                 terms.append(self._learn(batch))
                 a_step = (time.monotonic() - started) / (self.step - steps.start)

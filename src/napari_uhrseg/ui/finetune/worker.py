@@ -97,7 +97,7 @@ def train(
 ) -> Iterator["TrainEvent"]:
     """``fine_tune()``, with a core left to the window."""
     load_torch()
-    from napari_uhrseg.engine.cancellation import Stopped
+    from napari_uhrseg.engine.cancellation import Cancelled
     from napari_uhrseg.engine.finetuning.finetune import fine_tune
     from napari_uhrseg.engine.finetuning.new_model import UNTAUGHT, fresh
     from napari_uhrseg.engine.network.device import cpu_threads
@@ -112,7 +112,7 @@ def train(
                     new.method, None, store.legend, request.image, new.encoder,
                     stop=stop,
                 )  # fmt: skip
-            except Stopped:
+            except Cancelled:
                 return
             if start.card.trained_on == UNTAUGHT:
                 show_warning(FROM_NOTHING)
@@ -151,8 +151,8 @@ def changed(
     ``legend`` gives the ids and colours; classes that it lacks are added. Of a large
     roi only the middle is compared, which bounds the memory.
     """
-    from napari_uhrseg.engine.cancellation import Stopped
-    from napari_uhrseg.engine.inference.preview import LARGEST, label_region
+    from napari_uhrseg.engine.cancellation import Cancelled
+    from napari_uhrseg.engine.inference.preview import LARGEST, segment_region
     from napari_uhrseg.engine.inference.segment import class_map
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import SegmentSettings
@@ -167,10 +167,10 @@ def changed(
             continue
         checkpoint = load_checkpoint(path)
         try:
-            labels = label_region(
+            labels = segment_region(
                 request.image, checkpoint, roi, settings, budget, stop
             )
-        except Stopped:
+        except Cancelled:
             return None
         legend = legend.merged(checkpoint.card.legend)
         ids = np.array([0, *class_map(checkpoint.card.legend, legend)], np.uint8)

@@ -16,7 +16,7 @@ from napari_uhrseg.ui.widgets.form import Form
 from napari_uhrseg.ui.widgets.layout import Fold, add_row, form_of, narrow, on_edited
 from napari_uhrseg.ui.workers.jobs import Jobs
 
-MORE = ("precision", "scale", "bands", "value_range", "skip_glass")
+MORE = ("precision", "scale", "bands", "value_range", "skip_background")
 
 
 class ClusterPart(QWidget):
