@@ -137,7 +137,7 @@ class SceneDataset:
         areas = np.array([s.image.shape[0] * s.image.shape[1] for s in self.training])
         object.__setattr__(self, "_shares", areas / areas.sum())
         places = find_class_pixels(self.training) if self.balance > 0 else ()
-        object.__setattr__(self, "_places", places)
+        object.__setattr__(self, "_class_pixels", places)
 
     @property
     def cached_bytes(self) -> int:
