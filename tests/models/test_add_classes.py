@@ -5,7 +5,7 @@ import torch
 
 from helpers.corrections import LEGEND, METHODS, checkpoint
 from napari_uhrseg.engine.network.activation_memory import empty_batch
-from napari_uhrseg.models.add_classes import grown, head_parameters
+from napari_uhrseg.models.add_classes import head_parameters, with_more_classes
 from napari_uhrseg.types import LabelClass, Legend
 
 MORE = LEGEND.merged(
@@ -16,7 +16,7 @@ MORE = LEGEND.merged(
 @pytest.mark.parametrize("method", METHODS)
 def test_what_was_learnt_is_kept_and_a_new_class_is_never_the_answer(method, tmp_path):
     net = checkpoint(tmp_path, method)
-    made = grown(net.model, net.card, MORE)
+    made = with_more_classes(net.model, net.card, MORE)
     assert not made.training
     frame = (128, 128) if net.card.spec.frame else None
     batch = empty_batch(net.card.spec, 2, frame)
@@ -39,4 +39,4 @@ def test_what_was_learnt_is_kept_and_a_new_class_is_never_the_answer(method, tmp
 def test_a_class_cannot_be_lost(tmp_path):
     net = checkpoint(tmp_path)
     with pytest.raises(ValueError, match="fewer"):
-        grown(net.model, net.card, Legend(LEGEND.classes[:1]))
+        with_more_classes(net.model, net.card, Legend(LEGEND.classes[:1]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.models.blocks.banded import enlarged, in_bands
+from napari_uhrseg.models.blocks.banded import apply_banded, resize_rows
 from napari_uhrseg.models.ehsnet import EHSNet
 from napari_uhrseg.models.isdnet import ISDNet
 
@@ -31,11 +31,11 @@ def compare(model, height, width, rows):
     batch = Batch({"local": torch.randn(1, 3, height, width)})
     with torch.inference_mode():
         whole = model(batch)["logits"]
-        coarse = model.coarse(batch, rows)
+        coarse = model.forward_banded(batch, rows)
         size = (height, width)
         banded = torch.cat(
             [
-                enlarged(coarse, size, (y, min(height, y + 100)))
+                resize_rows(coarse, size, (y, min(height, y + 100)))
                 for y in range(0, height, 100)
             ],
             dim=2,
@@ -62,7 +62,7 @@ def test_a_convolution_in_bands_is_the_convolution(height, stride):
     conv = torch.nn.Conv2d(2, 3, 5, stride, padding=2)
     maps = torch.randn(1, 2, height, 20)
     with torch.inference_mode():
-        (found,) = in_bands(
+        (found,) = apply_banded(
             lambda _, part: [conv(part)], [(maps, 1)], (stride,),
             rows=16, reach=2, device=maps.device,
         )  # fmt: skip
@@ -76,5 +76,5 @@ def test_a_part_of_enlarged_maps(size):
         maps, size=size, mode="bilinear", align_corners=False
     )
     rows, columns = (3, size[0] - 2), (2, size[1])
-    part = enlarged(maps, size, rows, columns)
+    part = resize_rows(maps, size, rows, columns)
     torch.testing.assert_close(part, whole[:, :, slice(*rows), slice(*columns)])

@@ -69,7 +69,7 @@ def test_parts_only_training_needs_are_in_no_file_and_start_new(tmp_path):
     model = build("isdnet", arguments, LEGEND)
     card = Card("isdnet", arguments, LEGEND, model.spec)
     path = save_checkpoint(tmp_path / "c.safetensors", model, card)
-    parts = [f"{part}." for part in model.training_only]
+    parts = [f"{part}." for part in model.training_only_modules]
     assert "refine_head.sr_decoder." in parts
     assert not [k for k in load_file(path) if k.startswith(tuple(parts))]
     found = load_checkpoint(path).model

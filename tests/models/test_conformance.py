@@ -237,7 +237,7 @@ def test_weights_that_cannot_be_fetched(encoder, monkeypatch, tmp_path):
 def trained(name: str) -> Segmenter:
     """With normalisation as after a training: no means of 0, no factors of 1."""
     model = make(name).eval()
-    for part in model.training_only:  # in no checkpoint
+    for part in model.training_only_modules:  # in no checkpoint
         owner, _, last = part.rpartition(".")
         setattr(model.get_submodule(owner), last, None)
     generator = torch.Generator().manual_seed(2)

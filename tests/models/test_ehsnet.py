@@ -11,7 +11,11 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.models.blocks.hrnet import joined, make_hrnet, widened
+from napari_uhrseg.models.blocks.timm_features import (
+    concatenate_maps,
+    make_hrnet,
+    widened,
+)
 from napari_uhrseg.models.ehsnet import (
     CrossCorrelation,
     EfficientAttention,
@@ -63,7 +67,7 @@ def test_the_branches_are_joined_as_in_the_reference(hr48):
         }
     )
     with torch.inference_mode():
-        logits = head(joined(maps))
+        logits = head(concatenate_maps(maps))
     assert difference(logits, arrays("hrnet", "output")["logits_raw"]) < 1e-4
 
 
@@ -222,7 +226,7 @@ def test_far_pixels_matter():
 
 def test_the_auxiliary_head_is_kept():
     """Attention needs it, also without training."""
-    assert EHSNet.training_only == ()
+    assert EHSNet.training_only_modules == ()
 
 
 def test_it_can_be_traced_and_run_in_16_bits():

@@ -184,7 +184,7 @@ def test_stripped_of_what_only_training_needs_it_answers_the_same():
     with torch.inference_mode():
         expected = model(batch)
         assert set(expected) == {"logits"}
-        for part in model.training_only:
+        for part in model.training_only_modules:
             owner, _, name = part.rpartition(".")
             setattr(model.get_submodule(owner), name, None)
         assert torch.equal(model(batch)["logits"], expected["logits"])

@@ -10,7 +10,7 @@ from napari_uhrseg.types import Card, LabelClass, Legend
 WHITE = "#ffffff"
 
 
-def grown(model: Segmenter, card: Card, legend: Legend) -> Segmenter:
+def with_more_classes(model: Segmenter, card: Card, legend: Legend) -> Segmenter:
     """A copy of the network whose legend is that of the card and further classes.
 
     Parameters
@@ -39,7 +39,7 @@ def grown(model: Segmenter, card: Card, legend: Legend) -> Segmenter:
         raise ValueError(f"{len(legend)} classes are fewer than {len(card.legend)}")
     made = build(card.model, card.arguments, legend)
     made.spec = model.spec
-    for part in made.training_only:
+    for part in made.training_only_modules:
         owner, _, name = part.rpartition(".")
         if getattr(model.get_submodule(owner), name) is None:
             setattr(made.get_submodule(owner), name, None)

@@ -62,7 +62,7 @@ class Batch:
         )
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
+def concatenate_batches(batches: Sequence[Batch]) -> Batch:
     """One batch of all the samples, without targets; as it is where there is one."""
     if len(batches) == 1:
         return batches[0]
@@ -80,9 +80,9 @@ class Segmenter(nn.Module, ABC):
 
     spec: InputSpec
     recipe: Recipe
-    training_only: ClassVar[tuple[str, ...]] = ()
+    training_only_modules: ClassVar[tuple[str, ...]] = ()
     """Dotted names of submodules that only ``loss`` needs; no checkpoint holds them."""
-    encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
+    encoder_prefixes: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the parameters that see the image first and know the most."""
 
     @abstractmethod
@@ -97,10 +97,10 @@ class Segmenter(nn.Module, ABC):
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Scalar terms by name; their sum, ``"loss"`` among them, is minimised."""
 
-    in_bands: ClassVar[bool] = False
+    supports_banded: ClassVar[bool] = False
     """Whether ``coarse`` answers."""
 
-    def coarse(self, batch: Batch, rows: int) -> Tensor:
+    def forward_banded(self, batch: Batch, rows: int) -> Tensor:
         """The logits of a frame before they are enlarged to it, worked in bands.
 
         Parameters

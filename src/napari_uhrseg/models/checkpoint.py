@@ -2,7 +2,7 @@
 
 Weights of two and more dimensions are stored as float16 unless asked otherwise;
 vectors (normalisation, biases) stay float32: small, and their range matters. What
-only training needs (``Segmenter.training_only``) is left out: an interrupted
+only training needs (``Segmenter.training_only_modules``) is left out: an interrupted
 training goes on from its own state file, not from a checkpoint.
 """
 
@@ -25,16 +25,16 @@ from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card
 
 __all__ = [
-    "NEW",
+    "UNSAVED_HASH",
     "Checkpoint",
     "file_hash",
     "load_checkpoint",
-    "misfits",
     "read_card",
     "save_checkpoint",
+    "state_mismatches",
 ]
 
-NEW = ""
+UNSAVED_HASH = ""
 """The hash of a checkpoint that is in no file: an untrained network."""
 
 
@@ -65,7 +65,7 @@ def save_checkpoint(
     tensors = {
         name: _stored(name, tensor, half)
         for name, tensor in model.state_dict().items()
-        if not _within(name, model.training_only)
+        if not _within(name, model.training_only_modules)
     }
     data = save(tensors, metadata={"card": json.dumps(card.to_dict())})
     try:
@@ -114,14 +114,16 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
         ) from error
     _load(model, tensors, path)
     if not training:
-        for part in model.training_only:
+        for part in model.training_only_modules:
             owner, _, name = part.rpartition(".")
             setattr(model.get_submodule(owner), name, None)
     model.eval().to(memory_format=torch.channels_last)
     return Checkpoint(model, card, file_hash(path), path)
 
 
-def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def state_mismatches(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> list[str]:
     """What of two state_dicts does not fit, in words, every key named."""
     missing = sorted(expected.keys() - found.keys())
     unknown = sorted(found.keys() - expected.keys())
@@ -175,8 +177,10 @@ def _take_spec(model: Segmenter, card: Card, path: Path) -> None:
 def _load(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
     """Every key accounted for, in number and shape."""
     own = model.state_dict()
-    expected = {k: v for k, v in own.items() if not _within(k, model.training_only)}
-    problems = misfits(expected, tensors)
+    expected = {
+        k: v for k, v in own.items() if not _within(k, model.training_only_modules)
+    }
+    problems = state_mismatches(expected, tensors)
     if problems:
         raise CheckpointError(
             f"The weights in {path.name} do not fit its card. {'; '.join(problems)}.",

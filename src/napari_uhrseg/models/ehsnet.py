@@ -51,13 +51,16 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.banded import Band, bands, in_bands
+from napari_uhrseg.models.blocks.banded import RowBlock, apply_banded, row_blocks
+from napari_uhrseg.models.blocks.common import (
+    auxiliary_head,
+    default_mean,
+    default_std,
+    no_autocast,
+)
 from napari_uhrseg.models.blocks.efficient_attention import EfficientAttention
-from napari_uhrseg.models.blocks.float32 import no_autocast
-from napari_uhrseg.models.blocks.heads import auxiliary_head
-from napari_uhrseg.models.blocks.hrnet import joined, make_hrnet
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.normalisation import mean, std
+from napari_uhrseg.models.blocks.timm_features import concatenate_maps, make_hrnet
 from napari_uhrseg.types import IGNORED, InputSpec, Recipe, Stage, View
 
 DIVISOR = 64  # the coarsest branch
@@ -97,7 +100,7 @@ class EHSNet(Segmenter):
         An argument cannot be, or the weights cannot be fetched.
     """
 
-    in_bands: ClassVar[bool] = True
+    supports_banded: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -116,8 +119,8 @@ class EHSNet(Segmenter):
             views={"local": View("frame")},
             window=window,
             channels=channels,
-            mean=mean(channels),
-            std=std(channels),
+            mean=default_mean(channels),
+            std=default_std(channels),
             frame=math.ceil(frame / DIVISOR) * DIVISOR,
             minimum=DIVISOR,
             divisor=DIVISOR,
@@ -135,7 +138,7 @@ class EHSNet(Segmenter):
 
     def forward(self, batch: Batch) -> Outputs:
         image = batch.views["local"]
-        features = joined(self.encoder(image))
+        features = concatenate_maps(self.encoder(image))
         auxiliary = self.auxiliary(features)
         features = self.ecr(self.lrd(self.reduce(features)), auxiliary)
         outputs = {"logits": _resized(self.classifier(features), image)}
@@ -143,8 +146,8 @@ class EHSNet(Segmenter):
             outputs["auxiliary"] = _resized(auxiliary, image)
         return outputs
 
-    def coarse(self, batch: Batch, rows: int) -> Tensor:
-        """Return the logits at an eighth of the frame's sides, computed in bands.
+    def forward_banded(self, batch: Batch, rows: int) -> Tensor:
+        """Return the logits at an eighth of the frame's sides, in blocks of rows.
 
         HRNet's own branches are computed whole: they are small at output stride 8.
         """
@@ -152,12 +155,12 @@ class EHSNet(Segmenter):
         net = self.encoder
         few = rows // EIGHTH
 
-        def stem(_: Band, part: Tensor) -> list[Tensor]:
+        def stem(_: RowBlock, part: Tensor) -> list[Tensor]:
             part = net.act1(net.bn1(net.conv1(part)))
             part = net.layer1(net.act2(net.bn2(net.conv2(part))))
             return [t(part) for t in net.transition1]
 
-        maps = in_bands(
+        maps = apply_banded(
             stem, [(image, 1)], (8, 16), rows=rows, reach=STEM, device=device
         )
         maps = net.stage2([m.to(device) for m in maps])
@@ -173,21 +176,21 @@ class EHSNet(Segmenter):
             )
         maps = [m.to(image.device) for m in maps]
 
-        def reduce(_: Band, *parts: Tensor) -> list[Tensor]:
-            features = joined(list(parts))
+        def reduce(_: RowBlock, *parts: Tensor) -> list[Tensor]:
+            features = concatenate_maps(list(parts))
             return [self.auxiliary(features), self.reduce(features)]
 
         branches = list(zip(maps, (1, 2, 4, 8), strict=True))
-        auxiliary, features = in_bands(
+        auxiliary, features = apply_banded(
             reduce, branches, (1, 1), rows=few, reach=JOINED, device=device
         )
         del maps, branches
-        (features,) = in_bands(
+        (features,) = apply_banded(
             lambda _, part: [self.lrd(part)], [(features, 1)], (1,),
             rows=few, reach=LONG, device=device,
         )  # fmt: skip
-        self.ecr.correlate_in_bands(features, auxiliary, few, device)
-        (logits,) = in_bands(
+        self.ecr.forward_banded(features, auxiliary, few, device)
+        (logits,) = apply_banded(
             lambda _, part: [self.classifier(part)], [(features, 1)], (1,),
             rows=few, reach=0, device=device,
         )  # fmt: skip
@@ -249,14 +252,14 @@ class CrossCorrelation(nn.Module):
         changed = flat.scatter(2, where, found.to(flat.dtype))
         return changed.view_as(features)
 
-    def correlate_in_bands(
+    def forward_banded(
         self, features: Tensor, logits: Tensor, rows: int, device: torch.device
     ) -> None:
         """Apply ``forward`` in place, band by band: all pixels' context comes first."""
         attention = self.attention
         # weights of one in a million pixels are too small for 16 bits
         highest = total = context = torch.zeros(())
-        for band in bands(features.shape[-2], rows, 0, 1):
+        for band in row_blocks(features.shape[-2], rows, 0, 1):
             part = features[:, :, band.first : band.last].to(device)
             keys = attention.keys(part).flatten(2).float()
             values = attention.values(part).flatten(2).float().transpose(1, 2)

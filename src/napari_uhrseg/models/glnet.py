@@ -132,7 +132,11 @@ class GLNet(Segmenter):
         Mode or sizes cannot be, or the encoder or its weights cannot be had.
     """
 
-    encoders: ClassVar[tuple[str, ...]] = ("resnet_global.", "resnet_local.", "fixed.")
+    encoder_prefixes: ClassVar[tuple[str, ...]] = (
+        "resnet_global.",
+        "resnet_local.",
+        "fixed.",
+    )
 
     def __init__(
         self,

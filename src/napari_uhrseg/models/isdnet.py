@@ -27,10 +27,10 @@ ResNet-18, ``backbone.*``, ``decode_head.*``, ``refine_head.*`` and
 
 [code] The deep branch's picture is made by taking the nearest pixel.
 [code] Two levels of residuals, of the normalised picture; six channels, H_0 first,
-then H_1 enlarged (eq. 1 leaves the number open).
+then H_1 resize_rows (eq. 1 leaves the number open).
 [code] RAF (eq. 2 to 5): batch norm after the pooled 1 x 1 convolution, a ReLU after
 both fully connected layers, one factor for each branch, a convolution after the
-enlarged context and one after the sum.
+resize_rows context and one after the sum.
 [code] Five segmentation terms, where eq. 8 has two: the logits, the ASPP head, each
 RAF's context (the two heads' names are crossed), and 0.4 of a head on layer3.
 [code] Super-resolution is held to H_0 + H_1, where eq. 6 says the image.
@@ -56,12 +56,15 @@ from torch.utils.checkpoint import checkpoint
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
 from napari_uhrseg.models.blocks.aspp import ASPPHead
-from napari_uhrseg.models.blocks.banded import Band, enlarged, in_bands
-from napari_uhrseg.models.blocks.conv import ConvBnReLU
-from napari_uhrseg.models.blocks.float32 import no_autocast
+from napari_uhrseg.models.blocks.banded import RowBlock, apply_banded, resize_rows
+from napari_uhrseg.models.blocks.common import (
+    ConvBnReLU,
+    default_mean,
+    default_std,
+    no_autocast,
+)
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.normalisation import mean, std
 from napari_uhrseg.models.blocks.raf import RAF, resized
 from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
 from napari_uhrseg.models.blocks.timm_features import make_encoder
@@ -111,8 +114,8 @@ class ISDNet(Segmenter):
         be fetched.
     """
 
-    in_bands: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = (
+    supports_banded: ClassVar[bool] = True
+    training_only_modules: ClassVar[tuple[str, ...]] = (
         "decode_head.conv_seg",
         "auxiliary_head",
         "refine_head.sr_decoder",
@@ -120,7 +123,7 @@ class ISDNet(Segmenter):
         "refine_head.conv_seg_aux_8",
     )
 
-    encoders: ClassVar[tuple[str, ...]] = ("backbone.",)
+    encoder_prefixes: ClassVar[tuple[str, ...]] = ("backbone.",)
 
     def __init__(
         self,
@@ -140,8 +143,8 @@ class ISDNet(Segmenter):
             frame=frame,
             minimum=MINIMUM,
             channels=channels,
-            mean=mean(channels),
-            std=std(channels),
+            mean=default_mean(channels),
+            std=default_std(channels),
         )
         self.recipe = Recipe((Stage(80_000, 0.01),), batch_size=8, schedule="poly")
         self.backbone, widths = make_encoder(encoder, channels, pretrained)
@@ -165,7 +168,7 @@ class ISDNet(Segmenter):
         outputs["logits"] = resized(outputs["logits"], image)
         return outputs
 
-    def coarse(self, batch: Batch, rows: int) -> Tensor:
+    def forward_banded(self, batch: Batch, rows: int) -> Tensor:
         """Return the logits at an eighth of the frame's sides, computed in bands.
 
         Only the shallow branch works in bands: the deep one sees a sixteenth of the
@@ -177,9 +180,9 @@ class ISDNet(Segmenter):
         small = F.interpolate(image, size=(height // 4, width // 4)).to(device)
         deep = self.decode_head(self.backbone(small)[-1])
 
-        def shallow(band: Band, part: Tensor) -> list[Tensor]:
+        def shallow(band: RowBlock, part: Tensor) -> list[Tensor]:
             fine, coarse = head.pyramid(part)
-            coarse = enlarged(
+            coarse = resize_rows(
                 coarse,
                 (height, width),
                 (band.low, band.high),
@@ -192,7 +195,7 @@ class ISDNet(Segmenter):
                 head.fuse16.spatial_att.conv_bn_relu(sixteenth),
             ]
 
-        eighth, sixteenth = in_bands(
+        eighth, sixteenth = apply_banded(
             shallow, [(image, 1)], (8, 16), rows=rows, reach=SHALLOW, device=device
         )
         sixteenth = sixteenth.to(device)
@@ -208,11 +211,11 @@ class ISDNet(Segmenter):
         context = context * around
         size = (eighth.shape[-2], eighth.shape[-1])
 
-        def fuse(band: Band, part: Tensor) -> list[Tensor]:
-            more = raf.context_head(enlarged(context, size, (band.low, band.high)))
+        def fuse(band: RowBlock, part: Tensor) -> list[Tensor]:
+            more = raf.context_head(resize_rows(context, size, (band.low, band.high)))
             return [head.conv_seg(raf.smooth(part * spatial + more))]
 
-        (logits,) = in_bands(
+        (logits,) = apply_banded(
             fuse, [(eighth, 1)], (1,), rows=rows // EIGHTH, reach=FUSED, device=device
         )
         return logits

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.common import default_mean, default_std
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.normalisation import mean, std
 from napari_uhrseg.models.blocks.smp_network import make_segmenter
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
@@ -38,7 +38,7 @@ class Plain(Segmenter):
         The parts do not fit together, or the weights cannot be fetched.
     """
 
-    encoders: ClassVar[tuple[str, ...]] = ("net.encoder.",)
+    encoder_prefixes: ClassVar[tuple[str, ...]] = ("net.encoder.",)
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Plain(Segmenter):
             views={"local": View(window, window)},
             window=window,
             channels=channels,
-            mean=mean(channels),
-            std=std(channels),
+            mean=default_mean(channels),
+            std=default_std(channels),
         )
         self.recipe = Recipe(stages=(Stage(40_000, 0.01),), batch_size=16)
         self.net = make_segmenter(

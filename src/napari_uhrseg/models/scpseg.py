@@ -38,10 +38,9 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.common import default_mean, default_std, no_autocast
 from napari_uhrseg.models.blocks.context_squeezing import squeeze
-from napari_uhrseg.models.blocks.float32 import no_autocast
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.normalisation import mean, std
 from napari_uhrseg.models.blocks.smp_network import make_segmenter, separable
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
@@ -71,7 +70,7 @@ class SCPSeg(Segmenter):
         The sizes or parts do not fit together, or weights cannot be fetched.
     """
 
-    training_only: ClassVar[tuple[str, ...]] = ("sr",)
+    training_only_modules: ClassVar[tuple[str, ...]] = ("sr",)
 
     def __init__(
         self,
@@ -96,8 +95,8 @@ class SCPSeg(Segmenter):
             views={"surrounding": View(patch, patch)},
             window=window,
             channels=channels,
-            mean=mean(channels),
-            std=std(channels),
+            mean=default_mean(channels),
+            std=default_std(channels),
         )
         batch_size = 16 if window <= 256 else 8
         self.recipe = Recipe(stages=(Stage(40_000, 0.01),), batch_size=batch_size)

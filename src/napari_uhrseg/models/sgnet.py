@@ -53,9 +53,8 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.heads import auxiliary_head
+from napari_uhrseg.models.blocks.common import auxiliary_head, default_mean, default_std
 from napari_uhrseg.models.blocks.losses import cross_entropy
-from napari_uhrseg.models.blocks.normalisation import mean, std
 from napari_uhrseg.models.blocks.smp_network import make_segmenter, separable
 from napari_uhrseg.models.blocks.surrounding_branch import (
     STRIDE,
@@ -98,7 +97,7 @@ class SGNet(Segmenter):
         The sizes or parts do not fit together, or weights cannot be fetched.
     """
 
-    training_only: ClassVar[tuple[str, ...]] = ("auxiliary",)
+    training_only_modules: ClassVar[tuple[str, ...]] = ("auxiliary",)
 
     def __init__(
         self,
@@ -204,8 +203,8 @@ def _windows(window: int, channels: int) -> InputSpec:
         },
         window=window,
         channels=channels,
-        mean=mean(channels),
-        std=std(channels),
+        mean=default_mean(channels),
+        std=default_std(channels),
         padding="zero",
     )
 
@@ -224,8 +223,8 @@ def _frames(stride: int, window: int, frame: int, channels: int) -> InputSpec:
         views={"local": View("frame")},
         window=window,
         channels=channels,
-        mean=mean(channels),
-        std=std(channels),
+        mean=default_mean(channels),
+        std=default_std(channels),
         padding="zero",
         frame=math.ceil(frame / divisor) * divisor,
         minimum=math.ceil(64 / divisor) * divisor,

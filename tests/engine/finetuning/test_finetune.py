@@ -124,7 +124,7 @@ def test_every_method_learns_and_keeps_frozen_what_shall_be(method, tmp_path):
         k for k, v in old.items() if torch.allclose(v, new[k], rtol=1e-3, atol=1e-3)
     }
     names = {n for n, _ in net.model.named_parameters()}
-    frozen = {n for n in names if n.startswith(net.model.encoders)}
+    frozen = {n for n in names if n.startswith(net.model.encoder_prefixes)}
     assert frozen <= kept
     changed = {k for k, v in old.items() if not torch.equal(v.half(), new[k].half())}
     assert changed & names - frozen

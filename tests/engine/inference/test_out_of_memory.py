@@ -174,7 +174,7 @@ def test_who_ends_the_run_instead_of_answering_is_told_of_no_error(picture):
 class Banded(FrameNet):
     """Fits a device in bands of 256 rows and less."""
 
-    in_bands = True
+    supports_banded = True
 
     def forward(self, batch):
         views = batch.views["local"]
@@ -182,7 +182,7 @@ class Banded(FrameNet):
             raise torch.OutOfMemoryError("fake device: out of memory")
         return super().forward(batch)
 
-    def coarse(self, batch, rows):
+    def forward_banded(self, batch, rows):
         if rows > 256 and not batch.views["local"].is_meta:
             raise torch.OutOfMemoryError("fake device: out of memory")
         return super().forward(batch)["logits"]

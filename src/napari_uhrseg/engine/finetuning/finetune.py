@@ -50,9 +50,9 @@ from napari_uhrseg.engine.training.trainer import (
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.models.add_classes import grown, head_parameters
+from napari_uhrseg.models.add_classes import head_parameters, with_more_classes
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.checkpoint import NEW, Checkpoint
+from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import Card, FineTuneSettings, Lesson, Recipe, Stage
 from napari_uhrseg.types.finetuning import FIRST, QUICK
 from napari_uhrseg.units import counted
@@ -168,10 +168,14 @@ def _training_job(
     device = torch.device(found.id)
     old, loss_fn = checkpoint.model.to(device).eval(), default_loss
     grows = len(source.legend) > len(checkpoint.card.legend)
-    model = grown(old, checkpoint.card, source.legend) if grows else copy.deepcopy(old)
+    model = (
+        with_more_classes(old, checkpoint.card, source.legend)
+        if grows
+        else copy.deepcopy(old)
+    )
     recipe = _recipe(model, checkpoint, settings)
     limit = budget or MemoryBudget.default(found.id)
-    new = checkpoint.hash == NEW
+    new = checkpoint.hash == UNSAVED_HASH
     size, fit = plan_step_memory(model, recipe, limit, None if new else old)
     recipe = replace(recipe, batch_size=size)
     schedule = Schedule(recipe)
@@ -218,7 +222,7 @@ def _recipe(
 
     For a network that starts from nothing all of its stages, and a larger rate.
     """
-    new = checkpoint.hash == NEW
+    new = checkpoint.hash == UNSAVED_HASH
     stages = model.recipe.stages if new else model.recipe.stages[-1:]
     steps = settings.steps if settings.steps is not None else (FIRST if new else QUICK)
     rate = (
@@ -265,7 +269,7 @@ def _trained(
         head = set(head_parameters(card))
         names = [n for n in names if n in head]
     elif which == "decoder":
-        names = [n for n in names if not n.startswith(model.encoders)]
+        names = [n for n in names if not n.startswith(model.encoder_prefixes)]
     return tuple(names)
 
 

@@ -12,7 +12,7 @@ import torch
 from napari_uhrseg.engine.cancellation import Cancelled
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.models.checkpoint import NEW, Checkpoint
+from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend
 
@@ -79,12 +79,14 @@ def fresh(
         taught = _pretrained(method, known, legend, stop) if pretrained else None
         if taught is not None:
             model, started = taught, "from ImageNet weights"
-    for part in model.training_only:  # random heads would teach the encoder noise
+    for (
+        part
+    ) in model.training_only_modules:  # random heads would teach the encoder noise
         owner, _, name = part.rpartition(".")
         setattr(model.get_submodule(owner), name, None)
     model.spec = replace(model.spec, pixel_size=image.meters_per_pixel)
     card = Card(method, known, legend, model.spec, trained_on=started)
-    return Checkpoint(model.eval(), card, NEW, Path(f"{method}.safetensors"))
+    return Checkpoint(model.eval(), card, UNSAVED_HASH, Path(f"{method}.safetensors"))
 
 
 def _pretrained(

@@ -10,7 +10,7 @@ from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.models.checkpoint import NEW, Checkpoint
+from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import Lesson, Roi
 from napari_uhrseg.units import counted
 
@@ -61,7 +61,14 @@ def gather(
         scale=runs[-1].scale if runs else fit_scale(image, spec)[0],
     )
     source = Corrected(
-        image, how, store, match, spec, SPLIT, places, splits=checkpoint.hash != NEW
+        image,
+        how,
+        store,
+        match,
+        spec,
+        SPLIT,
+        places,
+        splits=checkpoint.hash != UNSAVED_HASH,
     )
     if not len(source.training):
         raise TrainingError(

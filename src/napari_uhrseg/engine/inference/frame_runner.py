@@ -175,13 +175,13 @@ class FrameRunner(Runner):
         """The same in bands, not enlarged yet."""
         assert self.rows is not None
         with running(self.device, self.plan.run.precision):
-            found = self.model.coarse(batch, self.rows)
+            found = self.model.forward_banded(batch, self.rows)
             return found.float()
 
     def _less(self, error: BaseException) -> RetriedWithLess:
         """Bands, thinner bands, smaller frames, the CPU: in that order."""
         release()
-        if self.rows is None and self.model.in_bands:
+        if self.rows is None and self.model.supports_banded:
             self.rows = BAND_ROWS[0]
             return self.retried(error, f"with frames in bands of {self.rows} rows")
         if self.rows is not None and self.rows > BAND_ROWS[-1]:

@@ -12,7 +12,7 @@ from napari_uhrseg.engine.inference.runner import Runner, nearest, ranks
 from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.models.base import Batch, joined
+from napari_uhrseg.models.base import Batch, concatenate_batches
 from napari_uhrseg.types import OPEN_BLOCKS, Block, Mask, Roi
 
 
@@ -164,7 +164,7 @@ class WindowLoader:
             if not block.windows:
                 ended.append(held.pop(0))
         gone = tuple(w for block in ended for w in self._borders.leave(block.index))
-        batch = joined(parts) if parts else None
+        batch = concatenate_batches(parts) if parts else None
         return WindowBatch(tuple(steps), batch, tuple(ended), gone)
 
     def _step(self, block: BlockState, window: Roi) -> WindowTask:

@@ -117,6 +117,6 @@ def bytes_per_window(
         shadow = without_numbers(model).eval()
         batch = empty_batch(model.spec, 1, frame, torch.device("meta"))
         with torch.no_grad(), LivePeak(shadow) as live:
-            shadow(batch) if rows is None else shadow.coarse(batch, rows)
+            shadow(batch) if rows is None else shadow.forward_banded(batch, rows)
         known[key] = live.peak + sum(view.nbytes for view in batch.views.values())
     return known[key]

@@ -214,7 +214,7 @@ class RunSizer:
 
     def _rows(self, grid: FrameGrid) -> list[int | None]:
         """Return how many rows may be processed at a time, None (all) first."""
-        if not self.how.checkpoint.model.in_bands:
+        if not self.how.checkpoint.model.supports_banded:
             return [None]
         return [None, *(n for n in BAND_ROWS if n < grid.fed[0])]
 

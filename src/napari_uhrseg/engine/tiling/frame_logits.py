@@ -1,10 +1,10 @@
-"""Logits of a frame: as large as it is, or enlarged only where they are looked at."""
+"""Logits of a frame, enlarged in full or only where they are needed."""
 
 from typing import Protocol
 
 from torch import Tensor
 
-from napari_uhrseg.models.blocks.banded import enlarged
+from napari_uhrseg.models.blocks.banded import resize_rows
 from napari_uhrseg.types import Roi
 
 
@@ -48,7 +48,7 @@ class FrameLogits:
         rows, columns = slice(y + top, y + bottom), slice(x + left, x + right)
         if tuple(self._maps.shape[1:]) == self._size:
             return self._maps[:, rows, columns]
-        return enlarged(
+        return resize_rows(
             self._maps[None],
             self._size,
             (rows.start, rows.stop),

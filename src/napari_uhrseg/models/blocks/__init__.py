@@ -1,6 +1,6 @@
 """Building blocks that several networks share.
 
-Holds encoders, heads, losses and normalisation layers.
+Contains encoders, heads, losses and normalisation layers.
 
 Must not import the methods, the registry and checkpoints.
 """
@@ -9,17 +9,13 @@ __all__ = [
     "aspp",
     "banded",
     "coarse_to_fine",
+    "common",
     "context_squeezing",
-    "conv",
     "efficient_attention",
-    "float32",
     "glnet_fpn",
     "glnet_patches",
-    "heads",
-    "hrnet",
     "laplacian",
     "losses",
-    "normalisation",
     "raf",
     "smp_network",
     "stdc",

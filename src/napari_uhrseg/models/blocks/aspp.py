@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_uhrseg.models.blocks.conv import ConvBnReLU
+from napari_uhrseg.models.blocks.common import ConvBnReLU
 
 
 class ASPPHead(nn.Module):

@@ -1,4 +1,4 @@
-"""Networks worked in bands of rows, with what a band needs to see around it.
+"""Forward passes of a network in blocks of rows, each with the context that it needs.
 
 ::
 
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class RowBlock:
     """Rows ``first`` to ``last`` count, ``low`` to ``high`` are seen."""
 
     first: int
@@ -32,15 +32,15 @@ class Band:
     high: int
 
 
-def bands(height: int, rows: int, reach: int, step: int) -> Iterator[Band]:
+def row_blocks(height: int, rows: int, reach: int, step: int) -> Iterator[RowBlock]:
     """Bands of about ``rows`` rows; all but the last end at multiples of ``step``."""
     rows, reach = max(1, rows // step) * step, -(-reach // step) * step
     for first in range(0, height, rows):
         last = min(height, first + rows)
-        yield Band(first, last, max(0, first - reach), min(height, last + reach))
+        yield RowBlock(first, last, max(0, first - reach), min(height, last + reach))
 
 
-def in_bands(
+def apply_banded(
     local: Callable[..., Sequence[Tensor]],
     inputs: Sequence[tuple[Tensor, int]],
     strides: Sequence[int],
@@ -61,12 +61,12 @@ def in_bands(
         In rows of the first input: how many are worked at a time, and how far a row
         of a result looks.
     device
-        Where bands are worked. Results are kept where the first input is.
+        The device that computes each block. Results stay where the first input is.
     """
     height, home = inputs[0][0].shape[-2], inputs[0][0].device
     step = max(*strides, *(stride for _, stride in inputs))
     results: list[Tensor] = []
-    for band in bands(height, rows, reach, step):
+    for band in row_blocks(height, rows, reach, step):
         parts = [
             maps[:, :, band.low // s : -(-band.high // s)].to(device)
             for maps, s in inputs
@@ -82,7 +82,7 @@ def in_bands(
     return results
 
 
-def enlarged(
+def resize_rows(
     maps: Tensor,
     size: tuple[int, int],
     rows: tuple[int, int],

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from napari_uhrseg.models.blocks.float32 import no_autocast
+from napari_uhrseg.models.blocks.common import no_autocast
 
 
 class EfficientAttention(nn.Module):

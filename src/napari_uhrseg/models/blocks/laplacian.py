@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_uhrseg.models.blocks.float32 import no_autocast
+from napari_uhrseg.models.blocks.common import no_autocast
 
 
 class LaplacianPyramid(nn.Module):

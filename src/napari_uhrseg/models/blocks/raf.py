@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_uhrseg.models.blocks.conv import ConvBn, ConvBnReLU
+from napari_uhrseg.models.blocks.common import ConvBn, ConvBnReLU
 
 
 class RAF(nn.Module):

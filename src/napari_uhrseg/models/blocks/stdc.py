@@ -7,7 +7,7 @@ ISDNet's authors cut it: nothing after a sixteenth of the resolution. Keys are t
 import torch
 from torch import Tensor, nn
 
-from napari_uhrseg.models.blocks.conv import ConvBnReLU
+from napari_uhrseg.models.blocks.common import ConvBnReLU
 
 
 class CatBottleneck(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.checkpoint import misfits
+from napari_uhrseg.models.checkpoint import state_mismatches
 from napari_uhrseg.models.dataset_legends import LEGENDS, numbered_legend
 from napari_uhrseg.types import Legend
 
@@ -83,7 +83,7 @@ def fill(
         Keys are missing, unknown or of another shape: all are listed.
     """
     found = {k: v for k, v in state.items() if not without or not k.startswith(without)}
-    training = tuple(f"{part}." for part in model.training_only)
+    training = tuple(f"{part}." for part in model.training_only_modules)
     model.load_state_dict(complete(found, model.state_dict(), title, training))
     return model.eval()
 
@@ -107,7 +107,7 @@ def complete(
         if k.endswith(".num_batches_tracked") or k.startswith(spare)
     }
     found = {**kept, **found}
-    problems = misfits(expected, found)
+    problems = state_mismatches(expected, found)
     if problems:
         raise CheckpointError(
             f"This is not {title} as it is known here. {'; '.join(problems)}.",
