@@ -60,7 +60,7 @@ class TwoImages:
         done = []
         self.part.writer.do(int, then=done.append)
         self.until(lambda: bool(done))
-        self.until(lambda: self.part._job is None and not self.part._access.opening)
+        self.until(lambda: self.part._worker is None and not self.part._access.opening)
 
 
 def correct(two):

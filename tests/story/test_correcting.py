@@ -24,7 +24,7 @@ from helpers.processes import python_process
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
@@ -70,7 +70,7 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         painted = np.asarray(store.correction[0][VIEW.slices]) > 0
 
         # it says what it learns from; the curve moves; before stands beside after
-        for fold in panel.findChildren(Fold):
+        for fold in panel.findChildren(CollapsibleSection):
             if fold.heading.accessibleName() == "Fine-tune":
                 fold.heading.setChecked(True)
         part = panel.finetune

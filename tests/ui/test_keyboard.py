@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.segment.model_picker import CardDialog
-from napari_uhrseg.ui.widgets.dialogs import ask_about
-from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.widgets.dialogs import ask_replace_labels
+from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = pytest.mark.gui
 
@@ -50,7 +50,7 @@ def type_in(line: QWidget, text: str, qtbot) -> None:
 @pytest.fixture
 def unfolded(viewer, ready, qtbot):
     """The panel as it is before a run, with everything to be seen."""
-    for fold in ready.findChildren(Fold):
+    for fold in ready.findChildren(CollapsibleSection):
         if name_of(fold.heading) not in ("Fine-tune", "Areas", "Export"):
             fold.heading.setChecked(True)
     ready.segment.legend.set_legend(LEGEND)
@@ -61,7 +61,7 @@ def unfolded(viewer, ready, qtbot):
 
 
 def test_tab_goes_through_all_of_it_from_top_to_bottom(unfolded, qtbot):
-    first = unfolded.findChildren(Fold)[0].heading
+    first = unfolded.findChildren(CollapsibleSection)[0].heading
     first.setFocus()
     visited = []
     while len(visited) < 60:
@@ -82,7 +82,7 @@ def test_what_has_the_keyboard_is_framed_and_nothing_else(unfolded, qtbot):
 
     segment = unfolded.segment
     chain = [
-        unfolded.findChildren(Fold)[0].heading, segment.model.model,
+        unfolded.findChildren(CollapsibleSection)[0].heading, segment.model.model,
         segment.model.browse, segment.form.hardware.memory, segment.output.line,
     ]  # fmt: skip
     for widget in chain:
@@ -126,7 +126,7 @@ def test_space_and_enter_press_buttons(unfolded, qtbot, key):
     ):  # fmt: skip
         with qtbot.waitSignal(signal):
             qtbot.keyClick(button, key)
-    fold = unfolded.findChildren(Fold)[0]
+    fold = unfolded.findChildren(CollapsibleSection)[0]
     qtbot.keyClick(fold.heading, key)
     assert unfolded.image.isHidden()
 
@@ -147,7 +147,7 @@ def test_everything_to_be_used_has_a_name_and_a_tooltip(unfolded):
         here = widget.window() is unfolded.window()  # not a list that drops down
         if reachable and here and not inner and not widget.isHidden():
             assert name_of(widget), widget
-            heading = isinstance(widget.parent(), Fold)
+            heading = isinstance(widget.parent(), CollapsibleSection)
             assert widget.toolTip() or heading, name_of(widget)
 
 
@@ -191,7 +191,7 @@ def test_the_question_about_other_labels_takes_keys(viewer, qtbot, path, key, an
 
     QTimer.singleShot(300, press)
     made_by = ("number 0", "number 1")
-    assert ask_about(viewer.window._qt_window, path, made_by) == answer
+    assert ask_replace_labels(viewer.window._qt_window, path, made_by) == answer
 
 
 def answer(monkeypatch, name, value):

@@ -202,7 +202,7 @@ def test_labels_of_another_checkpoint_are_asked_about(
     wait_for_end(ready, qtbot)
     asked = []
     monkeypatch.setattr(
-        "napari_uhrseg.ui.segment.panel.ask_about",
+        "napari_uhrseg.ui.segment.panel.ask_replace_labels",
         lambda parent, path, made_by: asked.append(made_by) or answer,
     )
     ready.segment.model.use(checkpoints[1])

@@ -4,8 +4,10 @@ A URL (``s3://bucket/scene.zarr``, ``https://…``) goes through fsspec, and fin
 server and its credentials where fsspec and its packages look for them.
 """
 
+import re
 import shutil
 from pathlib import Path
+from typing import TypeVar
 
 from fsspec import get_filesystem_class
 from upath import UPath
@@ -13,6 +15,7 @@ from upath import UPath
 from napari_uhrseg.errors import OpenError, StoreError
 
 Address = Path | UPath
+A = TypeVar("A", bound=Address)
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # say what a folder is
 
 
@@ -85,3 +88,17 @@ def io_errors(where: Address, *others: type[Exception]) -> tuple[type[Exception]
 def error_text(error: Exception) -> str:
     """What an error of the system or of a server says."""
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def parent_or_home(where: Address | None) -> Path:
+    """Return the folder of a local file; the home folder for a URL or None."""
+    return where.parent if isinstance(where, Path) else Path.home()
+
+
+def unused_path(path: A) -> A:
+    """Return the path with the lowest number appended that does not exist yet."""
+    stem = re.sub(r"_\d+$", "", path.stem)
+    number = 2
+    while exists(path.with_name(f"{stem}_{number}{path.suffix}")):
+        number += 1
+    return path.with_name(f"{stem}_{number}{path.suffix}")  # type: ignore[return-value]  # of the same kind

@@ -10,9 +10,9 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_uhrseg.errors import UhrSegError
+from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.panel import Panel
-from napari_uhrseg.ui.widgets.dialogs import free_name
 
 READY_SECONDS = 120  # for torch to be loaded and the run to be planned
 RUN_SECONDS = 1800
@@ -83,7 +83,7 @@ def look_at_middle(viewer: napari.Viewer, panel: Panel) -> None:
 
 def _new_store(path: Path) -> Path:
     """The path, or another one where an earlier demo left something, now corrected."""
-    return free_name(path) if path.exists() else path
+    return unused_path(path) if path.exists() else path
 
 
 def _picture(viewer: napari.Viewer, path: Path) -> Path:

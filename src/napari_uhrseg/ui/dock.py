@@ -27,7 +27,7 @@ class SegmentDock(QWidget):
         viewer = plain_viewer(napari_viewer)
         there = docked_panel(viewer)
         if there is not None:
-            return Handover(viewer, there, cls.title)
+            return DockRedirect(viewer, there, cls.title)
         panel = Panel(viewer)
         panel.unfold(cls.title)
         return panel
@@ -42,7 +42,7 @@ class FineTuneDock(SegmentDock):
     title = "Fine-tune"
 
 
-class Handover(QWidget):
+class DockRedirect(QWidget):
     """Leads to a part of the panel, and takes the dock that it was given away."""
 
     def __init__(self, viewer: Any, panel: Panel, title: str) -> None:

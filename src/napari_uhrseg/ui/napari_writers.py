@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QProgressDialog
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import export, format_named
 from napari_uhrseg.ui.layers.label_layers import STORE
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.workers.worker import Workers
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -96,10 +96,10 @@ def _run(
     dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
     dialog.setMinimumDuration(500)
     dialog.setAutoReset(False)
-    jobs, loop = Jobs(), QEventLoop()
+    workers, loop = Workers(), QEventLoop()
     errors: list[Exception] = []
     ended: list[bool] = []
-    job = jobs.start(
+    worker = workers.start(
         run,
         store,
         path,
@@ -109,7 +109,7 @@ def _run(
         errored=errors.append,
         finished=loop.quit,
     )
-    dialog.canceled.connect(job.quit)
+    dialog.canceled.connect(worker.quit)
     loop.exec()
     dialog.close()
     if errors:

@@ -8,17 +8,17 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.ui.correct.panel import CorrectPart
 from napari_uhrseg.ui.finetune.panel import FineTunePart
-from napari_uhrseg.ui.image.open_labels import LabelsOpening
-from napari_uhrseg.ui.image.panel import ImagePart
+from napari_uhrseg.ui.image.open_labels import LabelOpener
+from napari_uhrseg.ui.image.panel import ImagePanel
 from napari_uhrseg.ui.labels.areas_panel import AreasPart
 from napari_uhrseg.ui.labels.class_editor import ClassesPart
 from napari_uhrseg.ui.labels.export_panel import ExportPart
 from napari_uhrseg.ui.labels.selection import ShownLabels
-from napari_uhrseg.ui.segment.panel import SegmentPart
-from napari_uhrseg.ui.widgets.focus_outline import FocusMark
-from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.segment.panel import SegmentPanel
+from napari_uhrseg.ui.widgets.focus_outline import FocusOutline
+from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out, thaw, thaw_for
-from napari_uhrseg.ui.workers.jobs import Jobs, report
+from napari_uhrseg.ui.workers.worker import Workers, report
 
 SETTLED = 50  # ms until a part that was unfolded has its place
 DRAWN = 250  # ms until the panel is on screen: threads that import would hold that up
@@ -40,18 +40,18 @@ class Panel(QWidget):
         super().__init__()
         viewer = plain_viewer(napari_viewer)
         self._stopped = False
-        FocusMark(self)
-        keep_triton_out()  # before any job imports torch
-        self.jobs = Jobs(self)
-        self.image = ImagePart(viewer, self.jobs)
-        self.segment = SegmentPart(viewer, self.jobs)
-        self.classes = ClassesPart(self.segment.legend, self.jobs)
-        self.correct = CorrectPart(viewer, self.jobs)
-        self.finetune = FineTunePart(viewer, self.jobs, self.segment.form.hardware)
+        FocusOutline(self)
+        keep_triton_out()  # before any worker imports torch
+        self.workers = Workers(self)
+        self.image = ImagePanel(viewer, self.workers)
+        self.segment = SegmentPanel(viewer, self.workers)
+        self.classes = ClassesPart(self.segment.legend, self.workers)
+        self.correct = CorrectPart(viewer, self.workers)
+        self.finetune = FineTunePart(viewer, self.workers, self.segment.form.hardware)
         self.shown = ShownLabels(viewer, self)
-        self.areas = AreasPart(viewer, self.jobs, self.shown)
-        self.export = ExportPart(self.jobs, self.shown)
-        self.labels = LabelsOpening(viewer, self.jobs, self.image, self.segment, self)
+        self.areas = AreasPart(viewer, self.workers, self.shown)
+        self.export = ExportPart(self.workers, self.shown)
+        self.labels = LabelOpener(viewer, self.workers, self.image, self.segment, self)
         self._wire()
         self._wire_finetune()
         self.image.changed.connect(self._image_changed)
@@ -69,9 +69,11 @@ class Panel(QWidget):
             ("Areas", self.areas, False),
             ("Export", self.export, False),
         )
-        self._folds: dict[str, Fold] = {}
+        self._folds: dict[str, CollapsibleSection] = {}
         for title, part, unfolded in parts:
-            fold = self._folds[title] = Fold(title, part, unfolded=unfolded)
+            fold = self._folds[title] = CollapsibleSection(
+                title, part, unfolded=unfolded
+            )
             layout.addWidget(fold)
             if part is self.segment:  # seen whether or not that is folded
                 layout.addWidget(self.classes)
@@ -86,10 +88,10 @@ class Panel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
         self.setMinimumWidth(330)
-        self.destroyed.connect(self.jobs.close)
+        self.destroyed.connect(self.workers.close)
         correct = self.correct
         self.destroyed.connect(lambda: correct.flush())  # no slot of what Qt deletes
-        self._sought: Fold | None = None
+        self._sought: CollapsibleSection | None = None
         self.segment.adopt()
         self._image_changed()
         QTimer.singleShot(DRAWN, self._find)
@@ -162,11 +164,11 @@ class Panel(QWidget):
         self.labels.begin(self.image.image, output)
 
     def stop(self) -> None:
-        """End all jobs and let go of the viewer. Called when the dock closes."""
+        """End all workers and let go of the viewer. Called when the dock closes."""
         if self._stopped:
             return
         self._stopped = True
-        self.jobs.close()
+        self.workers.close()
         self.labels.stop()
         self.correct.stop()
         self.image.stop()

@@ -121,7 +121,7 @@ def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
 
     from napari_uhrseg.ui.layers.label_layers import check_scales, image_layers
     from napari_uhrseg.ui.layers.pyramid_progress import fill
-    from napari_uhrseg.ui.workers.jobs import report
+    from napari_uhrseg.ui.workers.worker import report
 
     try:
         image = make()

@@ -66,7 +66,7 @@ class Desk:
 
     def settle(self):
         self.qtbot.wait(120)
-        self.until(lambda: self.part._job is None and not self.part._access.opening)
+        self.until(lambda: self.part._worker is None and not self.part._access.opening)
         done = []
         self.part.writer.do(int, then=done.append)
         self.until(lambda: bool(done))

@@ -25,7 +25,7 @@ from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.panel import Panel
-from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
 pytestmark = pytest.mark.gui
@@ -66,7 +66,7 @@ def segmented(viewer, panel, scene, parent, qtbot, tmp_path):
     panel.labels.open(tmp_path / "labels.zarr")
     qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=30_000)
     wait_for_plan(panel, qtbot)
-    for fold in panel.findChildren(Fold):
+    for fold in panel.findChildren(CollapsibleSection):
         if fold.heading.accessibleName() == "Fine-tune":
             fold.heading.setChecked(True)
     return panel
@@ -91,7 +91,7 @@ def learnt(corrected, qtbot):
 
 def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
     part = panel.finetune
-    for fold in panel.findChildren(Fold):
+    for fold in panel.findChildren(CollapsibleSection):
         fold.heading.setChecked(True)
     qtbot.waitUntil(lambda: "no labels" in part.bar.status.text(), timeout=10_000)
     assert not part.bar.start.isEnabled()

@@ -19,7 +19,7 @@ from napari_uhrseg.ui.finetune.new_model import (
 )
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
-from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = pytest.mark.gui
 
@@ -32,7 +32,7 @@ def opened(viewer, panel, qtbot, tmp_path):
     truth, image = squares((576, 640))
     add_image(viewer, image)
     panel.segment.output.use(tmp_path / "labels.zarr")
-    for fold in panel.findChildren(Fold):
+    for fold in panel.findChildren(CollapsibleSection):
         if fold.heading.accessibleName() == "Fine-tune":
             fold.heading.setChecked(True)
     qtbot.waitUntil(lambda: panel.finetune.isVisible())

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.ui.segment import import_checkpoint
-from napari_uhrseg.ui.segment.import_checkpoint import Request
+from napari_uhrseg.ui.segment.import_checkpoint import ImportRequest
 
 pytestmark = pytest.mark.gui
 
@@ -75,10 +75,12 @@ def test_keep_replaces_what_it_was_told_to(
 def test_import_asks_about_the_name_with_its_ending(panel, mine, answer, monkeypatch):
     taken = []
     monkeypatch.setattr(import_checkpoint.os, "access", lambda *_: False)
-    monkeypatch.setattr(import_checkpoint, "bring", lambda *args: taken.append(args))
+    monkeypatch.setattr(
+        import_checkpoint, "run_import", lambda *args: taken.append(args)
+    )
     asked = answer([mine.with_suffix(""), ""], NO)
     part = panel.segment.model
-    part.importing._start(Request(mine.with_name("net.pth"), "isdnet"))
+    part.importing._start(ImportRequest(mine.with_name("net.pth"), "isdnet"))
     assert len(asked) == 1
     assert part.browse.isEnabled()
     assert not taken

@@ -99,7 +99,7 @@ def test_an_image_of_the_file_that_cannot_be_opened_changes_nothing(
     from napari_uhrseg.errors import OpenError
 
     told = []
-    monkeypatch.setattr("napari_uhrseg.ui.workers.jobs.show_error", told.append)
+    monkeypatch.setattr("napari_uhrseg.ui.workers.worker.show_error", told.append)
     open_in(panel, two_images, qtbot)
 
     def fail(path, series=None):
@@ -166,7 +166,7 @@ def test_the_run_is_of_the_plane_shown_and_the_store_says_so(
     part.output.use(tmp_path / "labels.zarr")
     asked = []
     monkeypatch.setattr(
-        "napari_uhrseg.ui.segment.panel.ask_about",
+        "napari_uhrseg.ui.segment.panel.ask_replace_labels",
         lambda parent, path, made_by: asked.append(path.name) or "other",
     )
     seen = []

@@ -18,7 +18,7 @@ from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 from napari_uhrseg.ui.napari_writers import write_cog, write_geopackage, write_ome_tiff
 from napari_uhrseg.ui.segment.output import VIEW
-from napari_uhrseg.ui.widgets.layout import Fold
+from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = [
     pytest.mark.gui,
@@ -41,7 +41,7 @@ def shown(viewer, panel, tmp_path, qtbot):
         array[:] = 2
         array[:, : 500 >> level] = 1
     view = LabelsView(viewer, store, picture)
-    for fold in panel.findChildren(Fold):
+    for fold in panel.findChildren(CollapsibleSection):
         title = fold.heading.accessibleName()
         fold.heading.setChecked(title in ("Areas", "Export"))
     yield view

@@ -12,7 +12,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings
 from napari_uhrseg.ui.segment.worker import (
-    Request,
+    SegmentRequest,
     budget_of,
     checkpoint_of,
     plan,
@@ -28,14 +28,14 @@ def noise(side: int) -> Image:
 
 
 @pytest.fixture
-def asked(checkpoints, tmp_path) -> Request:
+def asked(checkpoints, tmp_path) -> SegmentRequest:
     settings = SegmentSettings(device="cpu", batch_size=2)
-    return Request(
+    return SegmentRequest(
         noise(300), checkpoints[0], settings, BUDGET, tmp_path / "labels.zarr"
     )
 
 
-def begin(request: Request, precision: str) -> None:
+def begin(request: SegmentRequest, precision: str) -> None:
     """Make the output with that precision, as another machine might have."""
     checkpoint = checkpoint_of(request.checkpoint)
     settings = replace(request.settings, precision=precision)

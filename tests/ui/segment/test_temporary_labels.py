@@ -23,7 +23,7 @@ def test_a_run_with_other_settings_asks_and_goes_on(
 ):
     part, asked = ready.segment, []
     monkeypatch.setattr(
-        "napari_uhrseg.ui.segment.panel.ask_about",
+        "napari_uhrseg.ui.segment.panel.ask_replace_labels",
         lambda parent, path, made_by: asked.append((path, made_by)) or answer,
     )
     part.output.use(None)

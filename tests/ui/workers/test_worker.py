@@ -1,4 +1,4 @@
-"""Jobs end, pause and fail as they say, on the right thread."""
+"""Workers end, pause and fail as they say, on the right thread."""
 
 import threading
 import time
@@ -8,18 +8,18 @@ import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.ui.workers.jobs import Jobs, report
+from napari_uhrseg.ui.workers.worker import Workers, report
 
 
 @pytest.fixture
-def jobs(qtbot):
-    jobs = Jobs()
-    yield jobs
-    jobs.close()
+def workers(qtbot):
+    workers = Workers()
+    yield workers
+    workers.close()
     assert QThreadPool.globalInstance().waitForDone(5000)
 
 
-def test_callbacks_come_on_the_qt_thread_in_order(jobs, qtbot):
+def test_callbacks_come_on_the_qt_thread_in_order(workers, qtbot):
     heard = []
 
     def work(n):
@@ -30,7 +30,7 @@ def test_callbacks_come_on_the_qt_thread_in_order(jobs, qtbot):
     def note(name):
         return lambda *value: heard.append((name, value, threading.current_thread()))
 
-    jobs.start(work, 2, yielded=note("y"), returned=note("r"), finished=note("f"))
+    workers.start(work, 2, yielded=note("y"), returned=note("r"), finished=note("f"))
     qtbot.waitUntil(lambda: bool(heard) and heard[-1][0] == "f")
     assert [name for name, *_ in heard] == ["y", "y", "r", "f"]
     assert {thread for *_, thread in heard} == {threading.main_thread()}
@@ -38,19 +38,19 @@ def test_callbacks_come_on_the_qt_thread_in_order(jobs, qtbot):
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, ReadError, ValueError])
-def test_an_error_is_told_and_then_the_end(jobs, qtbot, kind):
+def test_an_error_is_told_and_then_the_end(workers, qtbot, kind):
     heard = []
 
     def work():
         yield
         raise kind("no")
 
-    jobs.start(work, errored=heard.append, finished=lambda: heard.append("f"))
+    workers.start(work, errored=heard.append, finished=lambda: heard.append("f"))
     qtbot.waitUntil(lambda: bool(heard) and heard[-1] == "f")
     assert isinstance(heard[0], kind)
 
 
-def test_quit_closes_the_generator(jobs, qtbot):
+def test_quit_closes_the_generator(workers, qtbot):
     closed, begun = threading.Event(), threading.Event()
 
     def work():
@@ -63,14 +63,14 @@ def test_quit_closes_the_generator(jobs, qtbot):
             closed.set()
 
     ended = []
-    job = jobs.start(work, finished=lambda: ended.append(1))
+    worker = workers.start(work, finished=lambda: ended.append(1))
     qtbot.waitUntil(begun.is_set)
-    job.quit()
+    worker.quit()
     qtbot.waitUntil(lambda: bool(ended))
     assert closed.is_set()
 
 
-def test_pause_and_continue(jobs, qtbot):
+def test_pause_and_continue(workers, qtbot):
     steps = []
 
     def work():
@@ -79,23 +79,23 @@ def test_pause_and_continue(jobs, qtbot):
             steps.append(1)
             yield
 
-    job = jobs.start(work)
+    worker = workers.start(work)
     qtbot.waitUntil(lambda: len(steps) > 2)
-    job.pause()
-    job.resume()  # taken back at once
+    worker.pause()
+    worker.resume()  # taken back at once
     qtbot.wait(50)
-    assert not job.is_paused
-    job.pause()
-    qtbot.waitUntil(lambda: job.is_paused)
+    assert not worker.is_paused
+    worker.pause()
+    qtbot.waitUntil(lambda: worker.is_paused)
     before = len(steps)
     qtbot.wait(100)
     assert len(steps) == before
-    job.resume()
+    worker.resume()
     qtbot.waitUntil(lambda: len(steps) > before + 2)
-    job.quit()
+    worker.quit()
 
 
-def test_long_jobs_do_not_use_up_the_pool(jobs, qtbot):
+def test_long_jobs_do_not_use_up_the_pool(workers, qtbot):
     def forever():
         while True:
             time.sleep(0.01)
@@ -103,28 +103,28 @@ def test_long_jobs_do_not_use_up_the_pool(jobs, qtbot):
 
     pool = QThreadPool.globalInstance()
     for _ in range(pool.maxThreadCount() + 1):
-        jobs.start(forever)
+        workers.start(forever)
     heard = []
-    jobs.call(lambda: 7, returned=heard.append)
+    workers.call(lambda: 7, returned=heard.append)
     qtbot.waitUntil(lambda: heard == [7])
 
 
-def test_overlapping_jobs_leave_warnings_alone(jobs, qtbot):
+def test_overlapping_jobs_leave_warnings_alone(workers, qtbot):
     before = warnings.showwarning
     gate = threading.Event()
     ended = []
-    jobs.call(gate.wait, finished=lambda: ended.append(1))
-    jobs.call(gate.wait, finished=lambda: ended.append(1))
+    workers.call(gate.wait, finished=lambda: ended.append(1))
+    workers.call(gate.wait, finished=lambda: ended.append(1))
     gate.set()
     qtbot.waitUntil(lambda: len(ended) == 2)
     assert warnings.showwarning is before
 
 
-def test_nothing_is_heard_after_close(jobs, qtbot):
+def test_nothing_is_heard_after_close(workers, qtbot):
     heard = []
     gate = threading.Event()
-    jobs.call(gate.wait, returned=heard.append, finished=lambda: heard.append("f"))
-    jobs.close()
+    workers.call(gate.wait, returned=heard.append, finished=lambda: heard.append("f"))
+    workers.close()
     gate.set()
     QThreadPool.globalInstance().waitForDone(5000)
     qtbot.wait(50)

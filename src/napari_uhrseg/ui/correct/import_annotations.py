@@ -21,7 +21,7 @@ from napari_uhrseg.types import COLORS, LabelClass, Legend, Polygon
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import combo, note
-from napari_uhrseg.ui.workers.jobs import Job, Jobs
+from napari_uhrseg.ui.workers.worker import Worker, Workers
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.mask_import import MaskClass, MaskReader
@@ -112,10 +112,10 @@ class Bringing(QObject):
     progressed = Signal(float)
     ended = Signal()
 
-    def __init__(self, parent: QWidget, jobs: Jobs) -> None:
+    def __init__(self, parent: QWidget, workers: Workers) -> None:
         super().__init__(parent)
-        self._window, self._jobs = parent, jobs
-        self._job: Job | None = None
+        self._window, self._workers = parent, workers
+        self._worker: Worker | None = None
 
     def ask(self, what: str, view: LabelsView, class_id: int) -> None:
         """``what``: "polygons" or "mask"; class_id: of polygons that name none."""
@@ -128,14 +128,14 @@ class Bringing(QObject):
     def read(self, what: str, path: Path, view: LabelsView, class_id: int) -> None:
         """Read the file, then ask what its values are."""
         if what == "polygons":
-            self._job = self._jobs.call(
+            self._worker = self._workers.call(
                 _polygons, path, view.store,
                 returned=lambda found: self._ask_polygons(path, found, view, class_id),
                 finished=self._ended,
             )  # fmt: skip
             return
         self.began.emit(f"Reading {path.name}", "Stop; nothing was changed yet.")
-        self._job = self._jobs.start(
+        self._worker = self._workers.start(
             _scanned, path, view.store,
             yielded=self.progressed.emit,
             returned=lambda found: self._ask_mask(path, found[0], found[1], view),
@@ -143,11 +143,11 @@ class Bringing(QObject):
         )  # fmt: skip
 
     def stop(self) -> None:
-        if self._job is not None:
-            self._job.quit()
+        if self._worker is not None:
+            self._worker.quit()
 
     def _ended(self) -> None:
-        self._job = None
+        self._worker = None
         self.ended.emit()
 
     def _ask_polygons(
@@ -207,7 +207,7 @@ class Bringing(QObject):
             if not chosen:
                 return
             colors = {chosen[r.key]: r.color for r in rows if r.key in chosen}
-            self._jobs.call(
+            self._workers.call(
                 _class_ids, view.store, colors,
                 returned=lambda ids: begin(chosen, ids),
             )  # fmt: skip

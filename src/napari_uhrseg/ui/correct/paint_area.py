@@ -18,7 +18,7 @@ from napari_uhrseg.ui.correct.write_queue import Writer, turn_back
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.paint_region import COARSEST, Area, area_for, level_for
 from napari_uhrseg.ui.layers.viewport import view_rectangle
-from napari_uhrseg.ui.workers.jobs import report
+from napari_uhrseg.ui.workers.worker import report
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Direction
@@ -52,7 +52,7 @@ class WorkArea(QObject):
     moved = Signal(str)  # in words, what can be painted now
     chosen = Signal(int)  # class id, by picker or key
     closed = Signal()  # the person has removed the layer
-    long = Signal(str)  # "undo" or "redo" of so much that it is a job
+    long = Signal(str)  # "undo" or "redo" of so much that a worker does it
 
     def __init__(
         self, viewer: Any, view: LabelsView, corrections: "Corrections", writer: Writer

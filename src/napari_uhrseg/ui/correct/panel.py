@@ -9,16 +9,20 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import CorrectedRegion, Region, Roi
+from napari_uhrseg.ui.correct.correction_list import (
+    CorrectionList,
+    CorrectionSummary,
+    count_corrections,
+)
 from napari_uhrseg.ui.correct.import_annotations import Bringing
 from napari_uhrseg.ui.correct.paint_area import WorkArea
 from napari_uhrseg.ui.correct.session import Access
 from napari_uhrseg.ui.correct.write_queue import Writer, turn_back
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import drawn_regions, look_at, view_rectangle
-from napari_uhrseg.ui.widgets.correction_list import PlacesList, Tally, tally
 from napari_uhrseg.ui.widgets.layout import note, push_button
-from napari_uhrseg.ui.widgets.task_progress import STAYS, WHOLE, TaskBar
-from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
+from napari_uhrseg.ui.widgets.task_progress import STAYS, WHOLE, TaskProgress
+from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,13 +44,13 @@ class CorrectPart(QWidget):
     chosen = Signal(int)  # class id, on the canvas
     classesChanged = Signal()  # an import has added some
 
-    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+    def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
-        self._viewer, self._jobs = viewer, jobs
+        self._viewer, self._workers = viewer, workers
         self._view: LabelsView | None = None
         self._class_id = 0
         self._flushed = False
-        self._job: Job | None = None
+        self._worker: Worker | None = None
         self._seen: list[Roi] = []
         self.writer = Writer(self)
         self._access = Access(self.writer)
@@ -55,7 +59,7 @@ class CorrectPart(QWidget):
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
         self._build()
-        self._bringing = Bringing(self, jobs)
+        self._bringing = Bringing(self, workers)
         self._bringing.ready.connect(self._import)
         self._bringing.began.connect(self.bar.begin)
         self._bringing.progressed.connect(self.bar.progress)
@@ -95,9 +99,9 @@ class CorrectPart(QWidget):
         self.alone = QCheckBox("Show corrections alone")
         self.alone.setToolTip("Hide what was predicted.")
         self.alone.toggled.connect(self._show_alone)
-        self.bar = TaskBar()
+        self.bar = TaskProgress()
         self.bar.stopped.connect(self._stop_job)
-        self.places = PlacesList()
+        self.places = CorrectionList()
         self.places.jumped.connect(lambda place: self._jump(place.roi))
         self.places.reverted.connect(self._revert)
         layout = QVBoxLayout(self)
@@ -227,7 +231,7 @@ class CorrectPart(QWidget):
         view, painting = self._view, self.correct.isChecked()
         if view is None or view.corrections is not corrections:
             return  # it was asked for other labels than are shown now
-        if self._job is not None:
+        if self._worker is not None:
             self._say("Something is being changed; wait for it, or stop it first.")
             return
 
@@ -318,10 +322,10 @@ class CorrectPart(QWidget):
         """Change much, on a thread of its own: strokes are written all the while."""
 
         def start(corrections: "Corrections") -> None:
-            if self._job is not None:
+            if self._worker is not None:
                 return
             self.bar.begin(title, stop_tip)
-            self._job = self._jobs.start(
+            self._worker = self._workers.start(
                 _made, make, corrections, yielded=progressed, finished=ended
             )
             self._show_state()
@@ -332,7 +336,7 @@ class CorrectPart(QWidget):
                 self._view.refresh()
 
         def ended() -> None:
-            self._job = None
+            self._worker = None
             self.bar.end()
             self._changed()
             self._show_state()
@@ -341,8 +345,8 @@ class CorrectPart(QWidget):
         self._with_corrections(start)
 
     def _stop_job(self) -> None:
-        if self._job is not None:
-            self._job.quit()
+        if self._worker is not None:
+            self._worker.quit()
         self._bringing.stop()
 
     # -- looking ------------------------------------------------------------------
@@ -367,7 +371,7 @@ class CorrectPart(QWidget):
             left = len(places) - 1
             self._say(f"Uncertain place {len(self._seen)}; {left} more.")
 
-        self._jobs.call(
+        self._workers.call(
             find_uncertain_regions, view.store, tuple(self._seen), returned=found
         )
 
@@ -386,26 +390,26 @@ class CorrectPart(QWidget):
     def _count(self) -> None:
         view = self._view
         if view is None:
-            self._counted(Tally())
+            self._counted(CorrectionSummary())
             return
 
-        def counted(found: Tally) -> None:
+        def counted(found: CorrectionSummary) -> None:
             if view is self._view:
                 self._counted(found)
 
-        self.writer.do(tally, view.store, view.corrections, then=counted)
+        self.writer.do(count_corrections, view.store, view.corrections, then=counted)
 
-    def _counted(self, found: Tally) -> None:
+    def _counted(self, found: CorrectionSummary) -> None:
         classes = () if self._view is None else self._view.classes
         self.places.set_places(found.places, classes)
         self.counted.emit(dict(found.counts))
-        going_on = self._job is not None
+        going_on = self._worker is not None
         self.undo.setEnabled(found.can_undo and not going_on)
         self.redo.setEnabled(found.can_redo and not going_on)
 
     def _show_state(self) -> None:
         """Which buttons can be pressed, and why not."""
-        there, idle = self._view is not None, self._job is None
+        there, idle = self._view is not None, self._worker is None
         why = NO_LABELS if not there else "" if idle else "Something is going on."
         for button in (self.confirm_view, self.confirm_shape, self.fill, self.bring,
                        self.next, self.alone):  # fmt: skip
@@ -420,5 +424,5 @@ class CorrectPart(QWidget):
 def _made(
     make: "Callable[[Corrections], Iterator[float]]", corrections: "Corrections"
 ) -> "Iterator[float]":
-    """A generator, as jobs want one."""
+    """A generator, as workers want one."""
     yield from make(corrections)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_uhrseg.ui.workers.jobs import report
+from napari_uhrseg.ui.workers.worker import report
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Direction
@@ -20,7 +20,7 @@ class Writer(QObject):
     """Runs functions one after the other off the Qt thread, and tells on it.
 
     For what takes a moment: strokes, undo, reading what is in view. What takes
-    longer is a job.
+    longer is a worker.
     """
 
     _done = Signal(object, object)
@@ -75,7 +75,7 @@ def turn_back(
 ) -> None:
     """Undo or redo after what waits; ``long`` is called where that would take long.
 
-    Then nothing has been done, and `Corrections.undo_or_redo` is for a job.
+    Then nothing has been done, and `Corrections.undo_or_redo` is for a worker.
     """
 
     def work() -> "Roi | bool | None":

@@ -13,7 +13,7 @@ from napari_uhrseg.ui.finetune.result import OutcomePart
 from napari_uhrseg.ui.finetune.worker import Changed, Request, changed
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.viewport import view_rectangle
-from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
+from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 NAME = "what changes"
 CLEAR = (0.0, 0.0, 0.0, 0.0)
@@ -26,23 +26,23 @@ class Comparison(QObject):
     what changes would lie in their own colours over them, and not be seen.
     """
 
-    def __init__(self, viewer: Any, jobs: Jobs, outcome: OutcomePart) -> None:
+    def __init__(self, viewer: Any, workers: Workers, outcome: OutcomePart) -> None:
         super().__init__(outcome)
-        self._viewer, self._jobs, self._outcome = viewer, jobs, outcome
+        self._viewer, self._workers, self._outcome = viewer, workers, outcome
         self.layer: Any = None
         self._over: Any = None
-        self._job: Job | None = None
+        self._worker: Worker | None = None
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
 
     @property
     def going_on(self) -> bool:
-        return self._job is not None
+        return self._worker is not None
 
     def toggle(self, view: LabelsView, request: Request, new: Path) -> None:
         """Compare what is in view, or stop doing so."""
-        if self._job is not None:
-            self._job.quit()
+        if self._worker is not None:
+            self._worker.quit()
             return
         seen = view_rectangle(self._viewer, view.layer)
         if seen is None:
@@ -50,20 +50,20 @@ class Comparison(QObject):
             return
         self._outcome.set_comparing(True)
         self._outcome.set_share("Comparing the old and the new checkpoint…")
-        job: Job | None = None
+        worker: Worker | None = None
 
         def stopping() -> bool:  # asked from the worker's thread
-            return job is not None and bool(job.abort_requested)
+            return worker is not None and bool(worker.abort_requested)
 
         def returned(found: Changed | None) -> None:
-            if job is self._job and not stopping():
+            if worker is self._worker and not stopping():
                 self._found(found, view, seen)
 
         def finished() -> None:
-            if job is self._job:
+            if worker is self._worker:
                 self._ended()
 
-        self._job = job = self._jobs.call(
+        self._worker = worker = self._workers.call(
             changed, stopping, request, seen, new, view.legend,
             returned=returned, finished=finished,
         )  # fmt: skip
@@ -76,10 +76,10 @@ class Comparison(QObject):
             self._outcome.set_share(share)
 
     def _ended(self) -> None:
-        stopped = self._job is not None and bool(self._job.abort_requested)
+        stopped = self._worker is not None and bool(self._worker.abort_requested)
         if stopped or self.layer is None:
             self._outcome.set_share("")
-        self._job = None
+        self._worker = None
         self._outcome.set_comparing(False)
 
     def show(self, found: Changed, over: Any) -> None:
@@ -112,8 +112,8 @@ class Comparison(QObject):
 
         ``later`` as in `WorkArea.stop`.
         """
-        if self._job is not None:
-            self._job.quit()
+        if self._worker is not None:
+            self._worker.quit()
             self._ended()
         self._take_away(later=later)
 

@@ -29,11 +29,11 @@ from napari_uhrseg.ui.finetune.result import OutcomePart
 from napari_uhrseg.ui.finetune.run_controller import Training
 from napari_uhrseg.ui.finetune.training_plot import Curves
 from napari_uhrseg.ui.layers.label_layers import LabelsView
-from napari_uhrseg.ui.segment.hardware import HardwarePart
+from napari_uhrseg.ui.segment.hardware import HardwareForm
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
 from napari_uhrseg.ui.widgets.layout import note, scroll_to
-from napari_uhrseg.ui.widgets.run_controls import RunBar
-from napari_uhrseg.ui.workers.jobs import Jobs, report
+from napari_uhrseg.ui.widgets.run_controls import RunControls
+from napari_uhrseg.ui.workers.worker import Workers, report
 
 if TYPE_CHECKING:
     from napari_uhrseg.types import Lesson
@@ -60,9 +60,9 @@ class FineTunePart(QWidget):
     labelsWanted = Signal()  # empty ones, to paint in
     busyChanged = Signal(bool)  # whether a training goes on
 
-    def __init__(self, viewer: Any, jobs: Jobs, hardware: HardwarePart) -> None:
+    def __init__(self, viewer: Any, workers: Workers, hardware: HardwareForm) -> None:
         super().__init__()
-        self._viewer, self._jobs, self._hardware = viewer, jobs, hardware
+        self._viewer, self._workers, self._hardware = viewer, workers, hardware
         self._view: LabelsView | None = None
         self._checkpoint: Path | None = None
         self._folders: tuple[Path, ...] = ()
@@ -83,11 +83,11 @@ class FineTunePart(QWidget):
         self.lesson.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse
         )
-        self.bar = RunBar("Train", "training", CANCELLING)
-        self.curves = Curves(viewer, jobs)
+        self.bar = RunControls("Train", "training", CANCELLING)
+        self.curves = Curves(viewer, workers)
         self.outcome = OutcomePart()
-        self.after = AfterPart(jobs)
-        self.changes = Comparison(viewer, jobs, self.outcome)
+        self.after = AfterPart(workers)
+        self.changes = Comparison(viewer, workers, self.outcome)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for part in (self.nothing, self.form, self.lesson, self.bar, self.curves,
@@ -228,7 +228,7 @@ class FineTunePart(QWidget):
             return
         number, self._looking = self._number, True
         self.bar.idle(LOOKING, self._status)
-        self._jobs.call(
+        self._workers.call(
             work.look,
             request,
             returned=lambda found: self._found(found, number),
@@ -276,7 +276,7 @@ class FineTunePart(QWidget):
         draft = drafts.new_draft(
             request.store, self._target.name, Path(self._drafts.name)
         )
-        self._training.start(self._jobs, request, draft)
+        self._training.start(self._workers, request, draft)
 
     def _toggle_pause(self) -> None:
         if self._training is not None:
@@ -342,7 +342,7 @@ class FineTunePart(QWidget):
             if draft is not None and view is self._view and not busy:
                 self._offer(view, *draft)
 
-        self._jobs.call(drafts.undecided, view.store.path, returned=found)
+        self._workers.call(drafts.undecided, view.store.path, returned=found)
 
     def _offer(
         self, view: LabelsView, draft: FineTuneFinished, start: "Path | work.NewModel"
@@ -375,7 +375,7 @@ class FineTunePart(QWidget):
         outcome = self._outcome
         if outcome is not None:
             self.outcome.setEnabled(False)
-            self._jobs.call(
+            self._workers.call(
                 work.keep,
                 outcome.path,
                 target,

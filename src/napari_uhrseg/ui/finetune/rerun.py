@@ -10,7 +10,7 @@ from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui.finetune import worker as work
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.workers.worker import Workers
 
 LIKELY, EVERYTHING = "likely", "everything"
 NO_LABELS = "Segment first; then this does it again with another checkpoint."
@@ -22,9 +22,9 @@ class AfterPart(QWidget):
     again = Signal(object, str)  # checkpoint's path; LIKELY or EVERYTHING
     goBack = Signal(object)  # checkpoint's path
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, workers: Workers) -> None:
         super().__init__()
-        self._jobs = jobs
+        self._workers = workers
         self._path: Path | None = None
         self._asked = 0
         self.note = note()
@@ -55,7 +55,7 @@ class AfterPart(QWidget):
         if path is None:
             self._show(work.Standing("", False), [])
             return
-        self._jobs.call(
+        self._workers.call(
             work.stand,
             path,
             store,

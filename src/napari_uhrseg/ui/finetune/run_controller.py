@@ -1,4 +1,4 @@
-"""One fine-tuning in the window: its job, its curves, what is left of it."""
+"""One fine-tuning in the window: its worker, its curves, what is left of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +8,9 @@ from qtpy.QtCore import QObject, Signal
 from napari_uhrseg.engine import events
 from napari_uhrseg.ui.finetune import worker as work
 from napari_uhrseg.ui.finetune.training_plot import Curves
-from napari_uhrseg.ui.widgets.run_controls import RunBar
-from napari_uhrseg.ui.workers.job_controller import BarJob
-from napari_uhrseg.ui.workers.jobs import Jobs, report
+from napari_uhrseg.ui.widgets.run_controls import RunControls
+from napari_uhrseg.ui.workers.job_controller import JobController
+from napari_uhrseg.ui.workers.worker import Workers, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
 GATHERING = "Gathering what was corrected…"
 
 
-class Training(BarJob):
+class Training(JobController):
     """Runs a request and shows what comes.
 
     ``ended`` gives the result in words and `events.FineTuneFinished`, or None where
@@ -29,10 +29,10 @@ class Training(BarJob):
 
     ended = Signal(str, object)
 
-    def __init__(self, bar: RunBar, curves: Curves, parent: QObject) -> None:
+    def __init__(self, bar: RunControls, curves: Curves, parent: QObject) -> None:
         super().__init__(bar, "", parent)
         self._curves = curves
-        self._jobs: Jobs | None = None
+        self._workers: Workers | None = None
         self._output = Path()
         self._lesson: Any = None
         self._before: Mapping[str, float] = {}
@@ -40,13 +40,13 @@ class Training(BarJob):
         self._done = self._total = 0
         self._ending, self._learning = "Cancelled", LEARNING
 
-    def start(self, jobs: Jobs, request: work.Request, output: Path) -> None:
+    def start(self, workers: Workers, request: work.Request, output: Path) -> None:
         """Begin; what is learnt is written to ``output``, which does not exist."""
-        self._jobs, self._output = jobs, output
+        self._workers, self._output = workers, output
         self._curves.begin()
         new = isinstance(request.start, work.NewModel)
         self._say("Fetching ImageNet weights…" if new else GATHERING)
-        self._job = jobs.start(
+        self._worker = workers.start(
             work.train,
             self._stopping,
             request,
@@ -55,7 +55,7 @@ class Training(BarJob):
             errored=self._error,
             finished=self._finished,
         )
-        self._job.paused.connect(lambda: self._bar.paused(True))
+        self._worker.paused.connect(lambda: self._bar.paused(True))
 
     def best_so_far(self) -> events.FineTuneFinished | None:
         """What it has written, if anything; it may still go on."""
@@ -91,8 +91,10 @@ class Training(BarJob):
     def _say(self, status: str) -> None:
         """Unless it is said already, or the bar says that it pauses or ends."""
         changed, self._status = status != self._status, status
-        job = self._job
-        held = job is not None and (job.pausing or job.is_paused or job.abort_requested)
+        worker = self._worker
+        held = worker is not None and (
+            worker.pausing or worker.is_paused or worker.abort_requested
+        )
         if changed and not held:
             self._bar.running(status)
 
@@ -105,9 +107,9 @@ class Training(BarJob):
         if self._compared is not None:
             self.ended.emit(f"Done: {self._total} steps.", self._compared)
             return
-        assert self._jobs is not None
+        assert self._workers is not None
         found: list[events.FineTuneFinished] = []
-        self._jobs.call(
+        self._workers.call(
             work.best_so_far,
             self._output,
             self._lesson,

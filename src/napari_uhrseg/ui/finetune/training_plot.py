@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.workers.worker import Workers
 
 EVERY = 400  # ms between two drawings
 HEIGHT = 290
@@ -23,9 +23,9 @@ class Curves(QWidget):
     ``losses`` and ``scores`` are the points, (step, value); mIoU in percent.
     """
 
-    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+    def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
-        self._viewer, self._jobs = viewer, jobs
+        self._viewer, self._workers = viewer, workers
         self.losses: list[tuple[int, float]] = []
         self.scores: list[tuple[int, float]] = []
         self.total = 0  # steps that are to come in all
@@ -50,7 +50,7 @@ class Curves(QWidget):
         if self._level is not None:
             self._level.hide()
         if self.loss is None:
-            self._jobs.call(_load, returned=self._make)
+            self._workers.call(_load, returned=self._make)
         self.show()
         self._draw()
 

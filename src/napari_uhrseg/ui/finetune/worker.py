@@ -11,10 +11,9 @@ import numpy as np
 from napari.utils.notifications import show_warning
 
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import Address, parent_or_home, unused_path
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
 from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
-from napari_uhrseg.ui.widgets.dialogs import folder_of, free_name
 from napari_uhrseg.ui.workers.import_torch import load_torch
 
 if TYPE_CHECKING:
@@ -255,12 +254,12 @@ def _standing(path: Path, name: str, folder: Address | None) -> Standing:
 
 def next_version(request: Request) -> Path:
     """A free name for what is learnt: beside its parent if one may write there."""
-    start, near = request.start, folder_of(request.store)
+    start, near = request.start, parent_or_home(request.store)
     if isinstance(start, Path):
         there = os.access(start.parent, os.W_OK)
-        return free_name((start.parent if there else near) / start.name)
+        return unused_path((start.parent if there else near) / start.name)
     first = near / f"{start.method}.safetensors"
-    return free_name(first) if first.exists() else first
+    return unused_path(first) if first.exists() else first
 
 
 @lru_cache(maxsize=1)

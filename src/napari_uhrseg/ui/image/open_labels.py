@@ -9,14 +9,13 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.paths import Address, exists, is_url
+from napari_uhrseg.io.paths import Address, exists, is_url, unused_path
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
-from napari_uhrseg.ui.image.panel import ImagePart
+from napari_uhrseg.ui.image.panel import ImagePanel
 from napari_uhrseg.ui.layers.label_layers import KEY, add_image, images_in
-from napari_uhrseg.ui.segment.panel import SegmentPart
-from napari_uhrseg.ui.widgets.dialogs import free_name
-from napari_uhrseg.ui.workers.jobs import Jobs, report
+from napari_uhrseg.ui.segment.panel import SegmentPanel
+from napari_uhrseg.ui.workers.worker import Workers, report
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -24,19 +23,19 @@ if TYPE_CHECKING:
 FOLLOW = 2000  # milliseconds between two looks at labels that others may write
 
 
-class LabelsOpening(QObject):
-    """Gives `SegmentPart` the labels to show, and `ImagePart` the image they are of."""
+class LabelOpener(QObject):
+    """Opens labels and gives them to `SegmentPanel`, their image to `ImagePanel`."""
 
     def __init__(
         self,
         viewer: Any,
-        jobs: Jobs,
-        image: ImagePart,
-        segment: SegmentPart,
+        workers: Workers,
+        image: ImagePanel,
+        segment: SegmentPanel,
         window: QWidget,
     ) -> None:
         super().__init__(window)
-        self._viewer, self._jobs = viewer, jobs
+        self._viewer, self._workers = viewer, workers
         self._image, self._segment, self._window = image, segment, window
         self._looking = False
         self._timer = QTimer()  # outlives the window, and so can be stopped after it
@@ -54,7 +53,7 @@ class LabelsOpening(QObject):
     def open(self, path: Address) -> None:
         """Show the labels of a run of yesterday, or of another program now."""
         images = [x.metadata.get(KEY) for x in images_in(self._viewer)]
-        self._jobs.call(
+        self._workers.call(
             _open, path, [i for i in images if i is not None], returned=self._opened
         )
 
@@ -66,7 +65,7 @@ class LabelsOpening(QObject):
 
     def create(self, image: Image, output: Address | None, legend: Legend) -> None:
         """Show empty labels with these classes."""
-        self._jobs.call(
+        self._workers.call(
             _create, image, output, legend,
             returned=lambda store: self._opened((store, image)),
         )  # fmt: skip
@@ -103,7 +102,7 @@ class LabelsOpening(QObject):
         def ended() -> None:
             self._looking = False
 
-        self._jobs.call(
+        self._workers.call(
             view.store.reload_if_changed, returned=looked,
             errored=lambda _: None,  # it is being written: the next look will do
             finished=ended,
@@ -142,7 +141,7 @@ def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
 def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore":
     from napari_uhrseg.io.labels.store import LabelStore
 
-    path = free_name(output) if output is not None and exists(output) else output
+    path = unused_path(output) if output is not None and exists(output) else output
     store = LabelStore.create(path, image, legend)
     _read_coarsest(store)
     if not store.temporary:

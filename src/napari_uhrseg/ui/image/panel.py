@@ -30,19 +30,19 @@ from napari_uhrseg.ui.layers.label_layers import (
 from napari_uhrseg.ui.layers.pyramid_progress import OverviewsBar
 from napari_uhrseg.ui.layers.viewport import show_plane, shown_plane
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
-from napari_uhrseg.ui.workers.jobs import Jobs, report
+from napari_uhrseg.ui.workers.worker import Workers, report
 
 
-class ImagePart(QWidget):
+class ImagePanel(QWidget):
     """``layer`` and ``image``: what is chosen, None while there is none."""
 
     changed = Signal()
     labelsWanted = Signal()
     labelsAt = Signal(object)  # the path or URL of a label store
 
-    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+    def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
-        self._viewer, self._jobs = viewer, jobs
+        self._viewer, self._workers = viewer, workers
         self.layer: Any = None
         self.image: Image | None = None
         self._planes: dict[str, QSpinBox] = {}
@@ -81,7 +81,7 @@ class ImagePart(QWidget):
         """Open images or labels in a thread and show them; errors are told each."""
         for path in paths:
             self.facts.setText(f"Opening {path.name}…")
-            self._jobs.call(
+            self._workers.call(
                 _open_any,
                 path,
                 returned=self._found,
@@ -122,7 +122,7 @@ class ImagePart(QWidget):
     def open_url(self, url: str) -> None:
         """Open what lies there, an image or labels, in a thread."""
         self.facts.setText(f"Opening {url}…")
-        self._jobs.call(
+        self._workers.call(
             _open_any, to_path(url), returned=self._found, finished=self._show_facts
         )
 
@@ -146,7 +146,7 @@ class ImagePart(QWidget):
         if image is None or image.path is None or number == image.series_number:
             return
         self.facts.setText(f"Opening {self.series.currentText()}…")
-        self._jobs.call(
+        self._workers.call(
             _open,
             image.path,
             number,
@@ -196,7 +196,7 @@ class ImagePart(QWidget):
             if layer is self.layer:
                 self._set_image(image)
 
-        self._jobs.call(image_from_layer, layer, returned=found)
+        self._workers.call(image_from_layer, layer, returned=found)
 
     def _set_image(self, image: Image | None) -> None:
         self.image = image

@@ -22,10 +22,10 @@ from napari_uhrseg.errors import ExportError, PlanError
 from napari_uhrseg.types import Region
 from napari_uhrseg.ui.labels.selection import ShownLabels
 from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
-from napari_uhrseg.ui.segment.output import VIEW, WHOLE, WherePart
+from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, note, push_button
-from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
+from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ Place = tuple["LabelStore", tuple[Named, ...]]
 class AreasPart(QWidget):
     """A table of classes for the image, the view, or each drawn region."""
 
-    def __init__(self, viewer: Any, jobs: Jobs, shown: ShownLabels) -> None:
+    def __init__(self, viewer: Any, workers: Workers, shown: ShownLabels) -> None:
         super().__init__()
-        self._viewer, self._jobs, self._shown = viewer, jobs, shown
-        self._looking: Job | None = None
-        self._counting: Job | None = None
+        self._viewer, self._workers, self._shown = viewer, workers, shown
+        self._looking: Worker | None = None
+        self._counting: Worker | None = None
         self._seen: object = None  # what the table was made of
         self._counted: tuple[AreaTable, ...] = ()
         self._saving: Path | None = None
-        self.where = WherePart(viewer)
+        self.where = RegionPicker(viewer)
         self.where.setToolTip("For regions, draw shapes in a Shapes layer.")
         self.table = _table()
         self.count = push_button("Count", clicked=self._count)
@@ -101,7 +101,7 @@ class AreasPart(QWidget):
             self.table.clear()
             self._idle(str(error))
             return
-        self._looking = self._jobs.call(
+        self._looking = self._workers.call(
             _estimate,
             place,
             self._seen,
@@ -158,7 +158,7 @@ class AreasPart(QWidget):
         self.count.setText("Stop")
         self.count.setToolTip("End the counting.")
         self.save.setEnabled(False)
-        self._counting = self._jobs.start(
+        self._counting = self._workers.start(
             _count,
             place,
             yielded=lambda done: self.status.setText(f"Counting: {done:.0%}"),
@@ -224,7 +224,7 @@ class AreasPart(QWidget):
 
         store = self._shown.store
         if store is not None:
-            self._jobs.call(
+            self._workers.call(
                 read_polygons,
                 path,
                 store,

@@ -9,9 +9,9 @@ from qtpy.QtWidgets import QColorDialog, QInputDialog, QMenu, QVBoxLayout, QWidg
 
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers.label_layers import LabelsView
-from napari_uhrseg.ui.widgets.class_list import LegendList, swatch
+from napari_uhrseg.ui.widgets.class_list import ClassList, swatch
 from napari_uhrseg.ui.widgets.layout import push_button
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.workers.worker import Workers
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class ClassesPart(QWidget):
     """The legend and, while labels are shown, a button to change its classes."""
 
-    def __init__(self, legend: LegendList, jobs: Jobs) -> None:
+    def __init__(self, legend: ClassList, workers: Workers) -> None:
         super().__init__()
-        self.legend, self._jobs = legend, jobs
+        self.legend, self._workers = legend, workers
         self._view: LabelsView | None = None
         self.menu = QMenu(self)
         self.menu.aboutToShow.connect(self._fill_menu)
@@ -97,7 +97,7 @@ class ClassesPart(QWidget):
                 self.legend.set_legend(view.classes, view.hidden)
                 self.legend.set_shares(view.store.area_shares())
 
-        self._jobs.call(_held, view.store, method, *values, returned=changed)
+        self._workers.call(_held, view.store, method, *values, returned=changed)
 
 
 def _held(store: "LabelStore", method: str, *values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The Export part: a format, a target, and the export as a job."""
+"""The Export part: a format, a target, and the export as a worker."""
 
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
+from napari_uhrseg.io.paths import parent_or_home, unused_path
 from napari_uhrseg.ui.labels.selection import ShownLabels
-from napari_uhrseg.ui.widgets.dialogs import folder_of, free_name
 from napari_uhrseg.ui.widgets.layout import (
     add_row,
     combo,
@@ -26,7 +26,7 @@ from napari_uhrseg.ui.widgets.layout import (
     note,
     push_button,
 )
-from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
+from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 STEPS = 1000
 EVERY = 2000  # ms between two looks at what there is to export
@@ -35,10 +35,10 @@ EVERY = 2000  # ms between two looks at what there is to export
 class ExportPart(QWidget):
     """Write the labels that are shown for another program."""
 
-    def __init__(self, jobs: Jobs, shown: ShownLabels) -> None:
+    def __init__(self, workers: Workers, shown: ShownLabels) -> None:
         super().__init__()
-        self._jobs, self._shown = jobs, shown
-        self._job: Job | None = None
+        self._workers, self._shown = workers, shown
+        self._worker: Worker | None = None
         self._outcome = ""
         self._proposed = ""  # a target that the person did not choose themselves
         self._warned = True  # whether the status is what to know beforehand
@@ -96,7 +96,7 @@ class ExportPart(QWidget):
 
     def find_formats(self) -> None:
         """Look for the formats there are; until then none can be chosen."""
-        self._jobs.call(formats, returned=self._offer)
+        self._workers.call(formats, returned=self._offer)
 
     def _offer(self, known: tuple[Format, ...]) -> None:
         self.setEnabled(True)
@@ -120,10 +120,10 @@ class ExportPart(QWidget):
         if store is not None and self.line.text().strip() in ("", self._proposed):
             near = store.image_path if store.temporary else store.path
             name = f"{(near or store.path).name.split('.')[0]}_{chosen.name}"
-            target = folder_of(near) / (name + chosen.suffix)
-            self._proposed = str(free_name(target) if target.exists() else target)
+            target = parent_or_home(near) / (name + chosen.suffix)
+            self._proposed = str(unused_path(target) if target.exists() else target)
             self.line.setText(self._proposed)
-        if self._job is None:
+        if self._worker is None:
             self._idle("")
             self._warned = True
             self._warn()
@@ -131,15 +131,17 @@ class ExportPart(QWidget):
     def _warn(self) -> None:
         """What to know beforehand, anew while labels come: asked of the disk."""
         store, name = self._shown.store, self.format_name
-        if store is None or not self._warned or self._job is not None:
+        if store is None or not self._warned or self._worker is not None:
             return
 
         def known(said: tuple[str, ...]) -> None:
             now = self._shown.store, self.format_name
-            if now == (store, name) and self._warned and self._job is None:
+            if now == (store, name) and self._warned and self._worker is None:
                 self._say("\n".join(said))
 
-        self._jobs.call(warnings, store, name, returned=known, errored=lambda _: None)
+        self._workers.call(
+            warnings, store, name, returned=known, errored=lambda _: None
+        )
 
     def _look(self) -> None:
         if self.isVisible():
@@ -170,7 +172,7 @@ class ExportPart(QWidget):
         self._say("Exporting…")
         self._outcome = "Stopped. Nothing was written."
         tolerance = self.simplify.value() if self.simplify.isEnabled() else 0.0
-        self._job = self._jobs.start(
+        self._worker = self._workers.start(
             partial(export, simplify=tolerance, overwrite=overwrite),
             store,
             target,
@@ -191,8 +193,8 @@ class ExportPart(QWidget):
         return box.clickedButton() is replace
 
     def _stop_job(self) -> None:
-        if self._job is not None:
-            self._job.quit()
+        if self._worker is not None:
+            self._worker.quit()
             self.cancel.setEnabled(False)
             self._say("Stopping…")
 
@@ -204,7 +206,7 @@ class ExportPart(QWidget):
         report(error)
 
     def _finished(self) -> None:
-        self._job = None
+        self._worker = None
         self.bar.hide()
         self._idle(self._outcome)
 

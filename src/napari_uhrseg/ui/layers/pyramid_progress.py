@@ -9,7 +9,7 @@ from superqt.utils import qthrottled
 
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui.widgets.layout import push_button
-from napari_uhrseg.ui.workers.jobs import Job, Jobs
+from napari_uhrseg.ui.workers.worker import Worker, Workers
 
 STEPS = 1000
 
@@ -32,14 +32,14 @@ class Filling(QObject):
         self._image = image
         self._viewers: WeakSet[Any] = WeakSet()  # where it is, or may be, shown
         self._shown = False
-        self._jobs = Jobs(self)
+        self._workers = Workers(self)
         self._refresh = qthrottled(self._refresh_layers, timeout=1000, parent=self)
-        self._job: Job = self._jobs.start(
+        self._worker: Worker = self._workers.start(
             fill_levels, image, yielded=self._progress, finished=self._finished
         )
 
     def cancel(self) -> None:
-        self._job.quit()
+        self._worker.quit()
 
     def watch(self, viewer: Any) -> None:
         if viewer is not None:

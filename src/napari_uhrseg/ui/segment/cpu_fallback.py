@@ -18,7 +18,7 @@ class _Question:
     box: QMessageBox | None = None
 
 
-class AskForCpu(QObject):
+class CpuFallbackDialog(QObject):
     """Whether a run may go on on the CPU; called from the run's thread.
 
     Parameters

@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QSpinBox, QWidget
 
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, narrow
 from napari_uhrseg.ui.workers.import_torch import load_torch
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.workers.worker import Workers
 from napari_uhrseg.units import MB, format_bytes
 
 LEAST = 64  # MB
@@ -15,7 +15,7 @@ EACH_ITS_OWN = "by each worker"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DeviceChoice:
     """A device as the panel knows it, without torch; sizes in bytes."""
 
     id: str
@@ -24,15 +24,15 @@ class Choice:
     default_bytes: int
 
 
-class HardwarePart(QWidget):
+class HardwareForm(QWidget):
     """``device`` is None until the devices have been looked for and found."""
 
     changed = Signal()
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, workers: Workers) -> None:
         super().__init__()
-        self._jobs = jobs
-        self._choices: dict[str, Choice] = {}
+        self._workers = workers
+        self._choices: dict[str, DeviceChoice] = {}
         self._remote = False
         self.box = combo("torch is being loaded; this takes a moment.")
         self.box.addItem("looking for devices…", None)
@@ -53,7 +53,7 @@ class HardwarePart(QWidget):
 
     def find(self) -> None:
         """Look for devices, which takes torch seconds."""
-        self._jobs.call(find_devices, returned=self.set_choices)
+        self._workers.call(find_devices, returned=self.set_choices)
 
     @property
     def device(self) -> str | None:
@@ -77,7 +77,7 @@ class HardwarePart(QWidget):
         self.memory.blockSignals(False)
         self._chosen()
 
-    def set_choices(self, choices: list[Choice]) -> None:
+    def set_choices(self, choices: list[DeviceChoice]) -> None:
         """Offer these devices, the first one chosen."""
         self._choices = {c.id: c for c in choices}
         self.box.blockSignals(True)
@@ -117,12 +117,14 @@ class HardwarePart(QWidget):
         self.changed.emit()
 
 
-def find_devices() -> list[Choice]:
+def find_devices() -> list[DeviceChoice]:
     """The devices, with the budget each gets by default; imports torch."""
     load_torch()
     from napari_uhrseg.engine.network.device import MemoryBudget, devices
 
     return [
-        Choice(d.id, d.name, d.total_bytes, MemoryBudget.default(d.id).device_bytes)
+        DeviceChoice(
+            d.id, d.name, d.total_bytes, MemoryBudget.default(d.id).device_bytes
+        )
         for d in devices()
     ]

@@ -20,19 +20,20 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import PICKLES, methods_for
 from napari_uhrseg.models.registry import REGISTRY
-from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint, free_name
+from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.workers.worker import Workers
 
 TORCH_FILES = f"Files of PyTorch ({' '.join(f'*{e}' for e in PICKLES)})"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ImportRequest:
     """What to import, as what; ``legend`` is a name of ``LEGENDS``."""
 
     source: Path
@@ -41,7 +42,7 @@ class Request:
     legend: str | None = None
 
 
-class Importing(QObject):
+class CheckpointImport(QObject):
     """Asks, imports in a thread, and tells the path of the new checkpoint.
 
     ``busy`` tells when an import begins (True) and has ended, well or not (False).
@@ -50,9 +51,9 @@ class Importing(QObject):
     imported = Signal(object)
     busy = Signal(bool)
 
-    def __init__(self, parent: QWidget, jobs: Jobs) -> None:
+    def __init__(self, parent: QWidget, workers: Workers) -> None:
         super().__init__(parent)
-        self._window, self._jobs = parent, jobs
+        self._window, self._workers = parent, workers
 
     def offer(self, path: Path) -> bool:
         """Ask how to import the file or folder; False if it is none to be imported."""
@@ -64,7 +65,7 @@ class Importing(QObject):
         dialog.open()
         return True
 
-    def _start(self, request: Request) -> None:
+    def _start(self, request: ImportRequest) -> None:
         target = default_target(request.source)
         if not os.access(target.parent, os.W_OK):
             title = f"{target.parent} cannot be written. Where to write the checkpoint?"
@@ -73,8 +74,8 @@ class Importing(QObject):
                 return
             target = chosen
         self.busy.emit(True)
-        self._jobs.call(
-            bring,
+        self._workers.call(
+            run_import,
             request,
             target,
             returned=self.imported.emit,
@@ -130,9 +131,9 @@ class ImportDialog(QDialog):
         self._method_chosen()
         self.resize(420, self.sizeHint().height())
 
-    def request(self) -> Request:
+    def request(self) -> ImportRequest:
         model, second = self.method.currentData(), self.second.text().strip()
-        return Request(
+        return ImportRequest(
             source=self._path,
             model=model,
             second=Path(second).expanduser() if second and model == "glnet" else None,
@@ -157,10 +158,10 @@ def default_target(source: Path) -> Path:
         target = folder.with_name(f"{folder.name}.safetensors")
     else:
         target = source.with_suffix(".safetensors")
-    return free_name(target) if target.exists() else target
+    return unused_path(target) if target.exists() else target
 
 
-def bring(request: Request, target: Path) -> Path:
+def run_import(request: ImportRequest, target: Path) -> Path:
     """Import, and write the checkpoint; raises CheckpointError."""
     from napari_uhrseg.models.checkpoint import save_checkpoint
     from napari_uhrseg.models.importers import import_checkpoint

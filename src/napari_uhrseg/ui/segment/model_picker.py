@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Card
-from napari_uhrseg.ui.segment.import_checkpoint import Importing
+from napari_uhrseg.ui.segment.import_checkpoint import CheckpointImport
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.workers.worker import Workers
 from napari_uhrseg.units import format_length
 
 RECENT = 8
@@ -31,14 +31,14 @@ CHECKPOINTS = (
 Found = list[tuple[Path, Card]]
 
 
-class ModelPart(QWidget):
+class ModelPicker(QWidget):
     """``path`` and ``card`` are the checkpoint chosen, or None."""
 
     changed = Signal()
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, workers: Workers) -> None:
         super().__init__()
-        self._jobs = jobs
+        self._workers = workers
         self._cards: dict[Path, Card] = {}
         self.model, self.sentence = combo(), note()
         self.checkpoint = combo("A checkpoint is a model with what it has learned.")
@@ -48,7 +48,7 @@ class ModelPart(QWidget):
             "segmentation-models-pytorch."
         )
         self.browse = push_button(BROWSE, tip, self._browse)
-        self.importing = Importing(self, jobs)
+        self.importing = CheckpointImport(self, workers)
         self.importing.imported.connect(self.use)
         self.importing.busy.connect(self._show_importing)
         self.show_card = push_button("C&ard…", clicked=self._show_card)
@@ -63,7 +63,7 @@ class ModelPart(QWidget):
         self.model.currentIndexChanged.connect(self._model_chosen)
         self.checkpoint.currentIndexChanged.connect(self._checkpoint_chosen)
         self._model_chosen()
-        jobs.call(_find_checkpoints, _recent(), returned=self._found)
+        workers.call(_find_checkpoints, _recent(), returned=self._found)
 
     @property
     def path(self) -> Path | None:
@@ -98,7 +98,7 @@ class ModelPart(QWidget):
             if then is not None:
                 then()
 
-        self._jobs.call(_with_card, path, returned=add)
+        self._workers.call(_with_card, path, returned=add)
 
     def _fill_models(self) -> None:
         for entry in REGISTRY.values():

@@ -14,10 +14,9 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import OpenError, PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, is_url, to_path
+from napari_uhrseg.io.paths import Address, is_url, parent_or_home, to_path
 from napari_uhrseg.types import Region
 from napari_uhrseg.ui.layers.viewport import drawn_region, view_rectangle
-from napari_uhrseg.ui.widgets.dialogs import folder_of
 from napari_uhrseg.ui.widgets.layout import (
     add_row,
     form_of,
@@ -30,7 +29,7 @@ from napari_uhrseg.ui.widgets.layout import (
 WHOLE, VIEW = "whole", "view"
 
 
-class WherePart(QComboBox):
+class RegionPicker(QComboBox):
     """Whole image, what is in view, or a shape drawn in a Shapes layer."""
 
     changed = Signal()
@@ -105,7 +104,7 @@ class WherePart(QComboBox):
             self.changed.emit()
 
 
-class OutputPart(QWidget):
+class OutputPicker(QWidget):
     """The label store's path; empty keeps the labels until the window closes."""
 
     changed = Signal()
@@ -200,4 +199,4 @@ def default_output(path: Address, series: int = 0) -> Path:
             stem = stem[: -len(ending)]
             break
     number = f"_{series}" if series else ""
-    return folder_of(path) / f"{stem}{number}_labels.zarr"
+    return parent_or_home(path) / f"{stem}{number}_labels.zarr"

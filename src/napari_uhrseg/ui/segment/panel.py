@@ -12,15 +12,16 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.ui.layers.label_layers import KEY, STORE, LabelsView, same_image
 from napari_uhrseg.ui.segment import worker as work
-from napari_uhrseg.ui.segment.run_controller import Running
-from napari_uhrseg.ui.segment.settings import SettingsPart
-from napari_uhrseg.ui.widgets.class_list import LegendList
-from napari_uhrseg.ui.widgets.dialogs import ask_about, free_name
+from napari_uhrseg.ui.segment.run_controller import RunController
+from napari_uhrseg.ui.segment.settings import SegmentForm
+from napari_uhrseg.ui.widgets.class_list import ClassList
+from napari_uhrseg.ui.widgets.dialogs import ask_replace_labels
 from napari_uhrseg.ui.widgets.layout import note
-from napari_uhrseg.ui.widgets.run_controls import RunBar
-from napari_uhrseg.ui.workers.jobs import Job, Jobs, report
+from napari_uhrseg.ui.widgets.run_controls import RunControls
+from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -29,34 +30,34 @@ PLANNING = "Planning…"
 PREPARING = "Preparing the run…"
 
 
-class SegmentPart(QWidget):
+class SegmentPanel(QWidget):
     """Model, device, place and output; the plan; the run; the legend."""
 
     viewChanged = Signal(object)  # LabelsView | None: what is shown and corrected
     busyChanged = Signal(bool)  # whether a run goes on
 
-    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+    def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
-        self._viewer, self._jobs = viewer, jobs
+        self._viewer, self._workers = viewer, workers
         self._layer: Any = None
         self._image: Image | None = None
         self._plan_number = 0
         self._up_to_date = False  # whether the plan shown is of the form as it is
         self._outcome = ""  # of the last run, until something is changed after it
-        self._running: Running | None = None
-        self._preparing: Job | None = None
-        self._ready: work.Prepared | None = None
+        self._running: RunController | None = None
+        self._preparing: Worker | None = None
+        self._ready: work.PreparedRun | None = None
         self._occupied = False  # from Segment pressed until the run has ended
         self._views: list[LabelsView] = []  # the one shown last comes last
         self._view: LabelsView | None = None
         self._blocked = ""  # why no run can start, other than the form
-        self.form = SettingsPart(viewer, jobs)
+        self.form = SegmentForm(viewer, workers)
         self.model, self.output = self.form.model, self.form.output
         self.plan = note()
         self.plan.setAccessibleName("Plan")
         self.plan.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.bar = RunBar()
-        self.legend = LegendList()
+        self.bar = RunControls()
+        self.legend = ClassList()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for part in (self.form, self.plan, self.bar, self.legend):
@@ -123,7 +124,7 @@ class SegmentPart(QWidget):
             return
         self._busy()
         view = self._view_at(request)
-        self._preparing = self._jobs.call(
+        self._preparing = self._workers.call(
             work.prepare,
             request,
             view.store if view is not None else None,
@@ -160,7 +161,7 @@ class SegmentPart(QWidget):
         def mine(act: Callable[[Any], None]) -> Callable[[Any], None]:
             return lambda x: act(x) if number == self._plan_number else None
 
-        self._jobs.call(
+        self._workers.call(
             work.plan,
             request,
             returned=mine(self._planned),
@@ -179,7 +180,7 @@ class SegmentPart(QWidget):
         self.plan.hide()
         self.bar.idle(str(error), f"{self._outcome} {error}".strip())
 
-    def _prepared(self, prepared: work.Prepared) -> None:
+    def _prepared(self, prepared: work.PreparedRun) -> None:
         self._ready = prepared
 
     def _go_on(self, layer: Any, view: LabelsView | None) -> None:
@@ -191,11 +192,12 @@ class SegmentPart(QWidget):
             return
         request, answer = prepared.request, ""
         if prepared.replaces:
-            answer = ask_about(self, request.output, prepared.replaces) or "nothing"
+            store = None if request.output is None else str(request.output)
+            answer = ask_replace_labels(self, store, prepared.replaces) or "nothing"
         if answer == "other":
             view = None
             if request.output is not None:
-                request = replace(request, output=free_name(request.output))
+                request = replace(request, output=unused_path(request.output))
                 self.output.use(request.output)
         if answer == "nothing":
             self._idle("")
@@ -204,19 +206,19 @@ class SegmentPart(QWidget):
 
     def _run(
         self,
-        request: work.Request,
+        request: work.SegmentRequest,
         layer: Any,
         view: LabelsView | None,
         replacing: bool,
     ) -> None:
         kept = view.store if view is not None and view.alive else None
-        run = Running(self._viewer, layer, self.bar, self)
+        run = RunController(self._viewer, layer, self.bar, self)
         run.view = view
         run.opened.connect(self._opened)
         run.counted.connect(self._counted)
         run.ended.connect(self._idle)
         self._running = run
-        run.start(self._jobs, request, replacing, kept)
+        run.start(self._workers, request, replacing, kept)
         self.bar.running(PREPARING)
 
     def _segment_again(self, only_likely: bool) -> None:
@@ -279,7 +281,7 @@ class SegmentPart(QWidget):
         )
         return next(found, None)
 
-    def _view_at(self, request: work.Request) -> LabelsView | None:
+    def _view_at(self, request: work.SegmentRequest) -> LabelsView | None:
         """The labels in the viewer that are at the request's output, if any."""
 
         def there(view: LabelsView) -> bool:

@@ -1,4 +1,4 @@
-"""One run in the window: its job, its layers, its events."""
+"""One run in the window: its worker, its layers, its events."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,10 @@ from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import Focus
 from napari_uhrseg.ui.segment import worker as work
-from napari_uhrseg.ui.segment.cpu_fallback import AskForCpu
-from napari_uhrseg.ui.widgets.run_controls import RunBar
-from napari_uhrseg.ui.workers.job_controller import BarJob
-from napari_uhrseg.ui.workers.jobs import Jobs, report
+from napari_uhrseg.ui.segment.cpu_fallback import CpuFallbackDialog
+from napari_uhrseg.ui.widgets.run_controls import RunControls
+from napari_uhrseg.ui.workers.job_controller import JobController
+from napari_uhrseg.ui.workers.worker import Workers, report
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 WRITTEN = 1000  # ms after a pause begins; what was being written then is on the disk
 
 
-class Running(BarJob):
+class RunController(JobController):
     """Runs a request and shows what comes; ``ended`` tells how it went."""
 
     opened = Signal(object)  # LabelsView
     counted = Signal(object, object, bool)  # LabelsView, shares, whether new classes
     ended = Signal(str)
 
-    def __init__(self, viewer: Any, layer: Any, bar: RunBar, parent: QObject) -> None:
+    def __init__(
+        self, viewer: Any, layer: Any, bar: RunControls, parent: QObject
+    ) -> None:
         super().__init__(bar, "Running.", parent)
         self._viewer = viewer
         self._focus = Focus(viewer, layer, self)
@@ -41,28 +43,28 @@ class Running(BarJob):
         self._settled = QTimer(singleShot=True, interval=WRITTEN)
         self._settled.timeout.connect(self._settle)
 
-    def start(self, jobs: Jobs, *arguments: Any) -> None:
+    def start(self, workers: Workers, *arguments: Any) -> None:
         """Begin; the arguments are those of ``work.run`` from the request on."""
-        self._job = jobs.start(
+        self._worker = workers.start(
             work.run,
             self._focus,
             self._stopping,
-            AskForCpu(self._bar, self._stopping, self),
+            CpuFallbackDialog(self._bar, self._stopping, self),
             *arguments,
             yielded=self._event,
             errored=self._error,
             finished=self._finished,
         )
-        self._job.paused.connect(self._held)
+        self._worker.paused.connect(self._held)
 
     def stop(self) -> None:
-        """Let go of the viewer; the job is ended by its owner."""
+        """Let go of the viewer; the worker is ended by its owner."""
         self._focus.stop()
         self._settled.stop()
 
     def _event(self, event: Any) -> None:
         match event:
-            case work.Opened(store=store, image=image, shown=shown):
+            case work.StoreReady(store=store, image=image, shown=shown):
                 try:
                     self._show(store, image)
                 finally:
@@ -77,7 +79,7 @@ class Running(BarJob):
                 self._block_failed(event)
             case events.RetriedWithLess(change=now):
                 self._bar.running(f"Memory ran out: going on {now}.")
-            case work.Shares(shares=shares, legend=legend):
+            case work.ClassShares(shares=shares, legend=legend):
                 self._count(shares, legend)
             case events.Finished():
                 self._outcome = _outcome(event)

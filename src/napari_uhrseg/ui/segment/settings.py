@@ -8,18 +8,24 @@ from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import SegmentSettings
-from napari_uhrseg.ui.segment.hardware import HardwarePart
-from napari_uhrseg.ui.segment.model_picker import ModelPart
-from napari_uhrseg.ui.segment.output import OutputPart, WherePart
-from napari_uhrseg.ui.segment.worker import Request, free_threads
+from napari_uhrseg.ui.segment.hardware import HardwareForm
+from napari_uhrseg.ui.segment.model_picker import ModelPicker
+from napari_uhrseg.ui.segment.output import OutputPicker, RegionPicker
+from napari_uhrseg.ui.segment.worker import SegmentRequest, free_threads
 from napari_uhrseg.ui.widgets.form import Form
-from napari_uhrseg.ui.widgets.layout import Fold, add_row, form_of, narrow, on_edited
-from napari_uhrseg.ui.workers.jobs import Jobs
+from napari_uhrseg.ui.widgets.layout import (
+    CollapsibleSection,
+    add_row,
+    form_of,
+    narrow,
+    on_edited,
+)
+from napari_uhrseg.ui.workers.worker import Workers
 
 MORE = ("precision", "scale", "bands", "value_range", "skip_background")
 
 
-class ClusterPart(QWidget):
+class ClusterForm(QWidget):
     """The address of a scheduler; empty: this machine does the work."""
 
     changed = Signal()
@@ -42,20 +48,20 @@ class ClusterPart(QWidget):
         return str(self.line.text().strip())
 
 
-class SettingsPart(QWidget):
+class SegmentForm(QWidget):
     """All a request is made of, but the image."""
 
     changed = Signal()
 
-    def __init__(self, viewer: Any, jobs: Jobs) -> None:
+    def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
-        self.model = ModelPart(jobs)
-        self.hardware = HardwarePart(jobs)
-        self.where = WherePart(viewer)
+        self.model = ModelPicker(workers)
+        self.hardware = HardwareForm(workers)
+        self.where = RegionPicker(viewer)
         self.overlap = Form(SegmentSettings, ("overlap",))
         self.more = Form(SegmentSettings, MORE)
-        self.cluster = ClusterPart()
-        self.output = OutputPart()
+        self.cluster = ClusterForm()
+        self.output = OutputPicker()
         where = QWidget()
         add_row(form_of(where), "Wher&e", self.where)
         folded = QWidget()
@@ -67,8 +73,15 @@ class SettingsPart(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for row in (self.model, self.hardware, where, self.overlap,
-                    Fold("More settings", folded), self.output):  # fmt: skip
+        rows = (
+            self.model,
+            self.hardware,
+            where,
+            self.overlap,
+            CollapsibleSection("More settings", folded),
+            self.output,
+        )
+        for row in rows:
             layout.addWidget(row)
         self.cluster.changed.connect(
             lambda: self.hardware.set_remote(bool(self.cluster.scheduler))
@@ -77,7 +90,7 @@ class SettingsPart(QWidget):
                      self.cluster, self.output):  # fmt: skip
             part.changed.connect(self.changed.emit)
 
-    def request(self, image: Image | None, layer: Any) -> Request:
+    def request(self, image: Image | None, layer: Any) -> SegmentRequest:
         """What the form says now, for an image and the layer that shows it.
 
         Raises
@@ -102,7 +115,7 @@ class SettingsPart(QWidget):
             threads=None if scheduler else free_threads(),
             **values,
         )
-        return Request(
+        return SegmentRequest(
             image,
             self.model.path,
             settings,

@@ -26,7 +26,7 @@ SHARES_EVERY = 1.0  # seconds between two counts of the class areas
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SegmentRequest:
     """A run as the form says it.
 
     ``output`` None: as long as the window. ``only_likely``: end after what is in view
@@ -45,16 +45,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRun:
     """A request, its plan, and which checkpoints' labels it would replace."""
 
-    request: Request
+    request: SegmentRequest
     plan: "Plan"
     replaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class StoreReady:
     """The store is there, its coarsest levels are read: it can be shown.
 
     The run waits until it is: making the layers takes the Qt thread long enough
@@ -67,7 +67,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class ClassShares:
     """Class id to its fraction of the pixels labelled so far."""
 
     shares: dict[int, float]
@@ -81,7 +81,7 @@ def free_threads() -> int:
     return max(1, cores - 1)
 
 
-def plan(request: Request) -> "Plan":
+def plan(request: SegmentRequest) -> "Plan":
     """The plan of the request; loads the checkpoint, so not on the Qt thread."""
     from napari_uhrseg.engine.planning.plan import make_plan
 
@@ -93,7 +93,7 @@ def plan(request: Request) -> "Plan":
             request.image,
             request.checkpoint,
             request.settings,
-            _of_a_worker(request),
+            _worker_budget(request),
         )
     return make_plan(
         request.image,
@@ -103,7 +103,7 @@ def plan(request: Request) -> "Plan":
     )
 
 
-def prepare(request: Request, kept: "LabelStore | None" = None) -> Prepared:
+def prepare(request: SegmentRequest, kept: "LabelStore | None" = None) -> PreparedRun:
     """The plan, and whose labels at the output the run would replace.
 
     ``kept`` is the store of the view that shows the output already: one that lasts as
@@ -119,12 +119,12 @@ def prepare(request: Request, kept: "LabelStore | None" = None) -> Prepared:
     if kept is not None and kept.temporary and exists(kept.path):
         return _compared(request, kept)
     if request.output is None or not exists(request.output):
-        return Prepared(request, plan(request))
+        return PreparedRun(request, plan(request))
     with LabelStore.open(request.output) as store:
         return _compared(request, store)
 
 
-def _compared(request: Request, store: "LabelStore") -> Prepared:
+def _compared(request: SegmentRequest, store: "LabelStore") -> PreparedRun:
     from napari_uhrseg.engine.inference.segment import as_begun, class_map
 
     if store.shape != request.image.shape:
@@ -141,17 +141,17 @@ def _compared(request: Request, store: "LabelStore") -> Prepared:
         planned = plan(request)
     ids = class_map(network, store.legend.merged(network))
     others = store.conflicts(replace(planned.run, class_map=ids))
-    return Prepared(request, planned, tuple(r.checkpoint for r in others))
+    return PreparedRun(request, planned, tuple(r.checkpoint for r in others))
 
 
 def run(
     focus: Callable[[], Roi | None],
     stop: Callable[[], bool],
     fall_back: Callable[[str], bool],
-    request: Request,
+    request: SegmentRequest,
     replacing: bool,
     kept: "LabelStore | None" = None,
-) -> Iterator["Opened | Shares | SegmentEvent | None"]:
+) -> Iterator["StoreReady | ClassShares | SegmentEvent | None"]:
     """Open or make the store, then ``segment()``, with the class areas now and then.
 
     ``fall_back`` is asked whether to go on on the CPU where a device has too little
@@ -168,7 +168,7 @@ def run(
         store.coarsest_displayed()
         store.coarsest_corrections()
         store.coarsest_confidence()
-        opened = Opened(store, request.image)
+        opened = StoreReady(store, request.image)
         yield opened
         while not opened.shown.wait(0.02):
             yield None  # where the run can be cancelled
@@ -181,7 +181,7 @@ def run(
                 request.checkpoint,
                 store,
                 request.settings,
-                _of_a_worker(request),
+                _worker_budget(request),
                 focus,
                 stop,
                 replace_other=replacing,
@@ -208,8 +208,8 @@ def run(
 
 def _with_shares(
     run_events: Iterator["SegmentEvent"], store: "LabelStore"
-) -> Iterator["Shares | SegmentEvent"]:
-    """Shares about once a second; of the end, whoever shows the run counts them."""
+) -> Iterator["ClassShares | SegmentEvent"]:
+    """Add the class areas to the events of a run, about once a second."""
     from napari_uhrseg.engine.events import BlockDone, PreviewWritten
 
     counted = 0.0
@@ -218,11 +218,11 @@ def _with_shares(
         due = time.monotonic() > counted + SHARES_EVERY
         if due and isinstance(event, BlockDone | PreviewWritten):
             counted = time.monotonic()
-            yield Shares(store.area_shares(), store.legend)
+            yield ClassShares(store.area_shares(), store.legend)
 
 
 def _open_store(
-    request: Request, checkpoint: "Checkpoint", kept: "LabelStore | None"
+    request: SegmentRequest, checkpoint: "Checkpoint", kept: "LabelStore | None"
 ) -> "LabelStore":
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -234,7 +234,7 @@ def _open_store(
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)
 
 
-def _of_a_worker(request: Request) -> "MemoryBudget | None":
+def _worker_budget(request: SegmentRequest) -> "MemoryBudget | None":
     """What each worker may take; None: what it takes by default."""
     if not request.budget_bytes:
         return None

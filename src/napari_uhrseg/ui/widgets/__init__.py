@@ -7,7 +7,6 @@ Must not import any other package of the window.
 
 __all__ = [
     "class_list",
-    "correction_list",
     "dialogs",
     "focus_outline",
     "form",

@@ -13,7 +13,7 @@ ROWS = 12  # classes seen without scrolling
 CORRECTED = 2  # the column, hidden until something is corrected
 
 
-class LegendList(QTreeWidget):
+class ClassList(QTreeWidget):
     """Classes with a tick that shows or hides them (Space on the keyboard)."""
 
     visibilityChanged = Signal(int, bool)  # class id, shown

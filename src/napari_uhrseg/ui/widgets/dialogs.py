@@ -1,30 +1,10 @@
-"""Questions about files, and the names that are proposed for them."""
+"""Dialogs that ask about files."""
 
-import re
 from pathlib import Path
-from typing import TypeVar
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from napari_uhrseg.io.paths import Address, exists
-
 CHECKPOINT = ".safetensors"
-
-A = TypeVar("A", bound=Address)
-
-
-def folder_of(where: Address | None) -> Path:
-    """The folder of a file; of a URL, or of nothing, the person's own."""
-    return where.parent if isinstance(where, Path) else Path.home()
-
-
-def free_name(path: A) -> A:
-    """The path with the next number that is not taken."""
-    stem = re.sub(r"_\d+$", "", path.stem)
-    number = 2
-    while exists(path.with_name(f"{stem}_{number}{path.suffix}")):
-        number += 1
-    return path.with_name(f"{stem}_{number}{path.suffix}")  # type: ignore[return-value]  # of the same kind
 
 
 def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
@@ -44,20 +24,31 @@ def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
     return path
 
 
-def ask_about(
-    parent: QWidget, path: Address | None, made_by: tuple[str, ...]
+def ask_replace_labels(
+    parent: QWidget, store: str | None, made_by: tuple[str, ...]
 ) -> str | None:
-    """What to do with labels made with other settings; None: nothing.
+    """Ask what to do with labels that were made with other settings.
 
-    ``path`` None: they last as long as the window.
+    Parameters
+    ----------
+    parent
+        Widget that the dialog belongs to.
+    store
+        Path of the label store; None for labels that are lost when the window closes.
+    made_by
+        Names of the checkpoints that made the labels.
+
+    Returns
+    -------
+    ``"replace"``, ``"other"`` (write to another store) or None (cancelled).
     """
     box = QMessageBox(parent)
     box.setWindowTitle("Labels made with other settings")
-    if path is None:
+    if store is None:
         what = "The labels shown were made with other settings"
         question, button = "keep both until the window closes?", "&Keep both"
     else:
-        what = f"{path} holds labels made with other settings"
+        what = f"{store} holds labels made with other settings"
         question, button = "write to another name?", "&Other name"
     box.setText(f"{what}: {', '.join(made_by)}.")
     box.setInformativeText(f"Replace them as the run goes, or {question}")

@@ -10,7 +10,7 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 """
 
 
-class FocusMark(QObject):
+class FocusOutline(QObject):
     """Marks the one widget below ``top`` that has the keyboard.
 
     A style sheet of ``top`` itself would do it too, but Qt works through it for every

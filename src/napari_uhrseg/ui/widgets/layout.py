@@ -86,7 +86,7 @@ def narrow(widget: QWidget) -> None:
     widget.setMinimumWidth(60)
 
 
-class Fold(QWidget):
+class CollapsibleSection(QWidget):
     """A part under a heading that folds it away.
 
     superqt's QCollapsible fixes the part's height when it unfolds, which cuts off

@@ -15,7 +15,7 @@ STEPS = 1000
 PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C are taken
 
 
-class RunBar(QWidget):
+class RunControls(QWidget):
     """Start, Pause or Continue, Cancel; a bar; a line on what is going on.
 
     ``start`` is the title of the first button, ``what`` goes on after it (a run), and

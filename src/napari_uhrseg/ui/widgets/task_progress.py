@@ -13,7 +13,7 @@ STAYS = "Stop; what is done stays, and Undo takes it back."
 WHOLE = "Stop; what was changed so far is put back."
 
 
-class TaskBar(QWidget):
+class TaskProgress(QWidget):
     """Seen while something goes on."""
 
     stopped = Signal()

@@ -1,8 +1,8 @@
 """Background work for the window.
 
-Holds worker threads, the controller of a job, and the import of torch.
+Holds worker threads, the controller of a worker, and the import of torch.
 
 Must not import the panels and ``ui.layers``.
 """
 
-__all__ = ["import_torch", "job_controller", "jobs"]
+__all__ = ["import_torch", "job_controller", "worker"]

@@ -1,39 +1,39 @@
-"""What a run and a training share: one job, paused and cancelled by a run bar."""
+"""What a run and a training share: one worker, paused and cancelled by a run bar."""
 
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
 
-from napari_uhrseg.ui.widgets.run_controls import RunBar
+from napari_uhrseg.ui.widgets.run_controls import RunControls
 
 if TYPE_CHECKING:
-    from napari_uhrseg.ui.workers.jobs import Job
+    from napari_uhrseg.ui.workers.worker import Worker
 
 
-class BarJob(QObject):
-    """The job behind a run bar; ``_status`` stands on the bar while it goes on."""
+class JobController(QObject):
+    """The worker behind a run bar; ``_status`` stands on the bar while it goes on."""
 
-    def __init__(self, bar: RunBar, status: str, parent: QObject) -> None:
+    def __init__(self, bar: RunControls, status: str, parent: QObject) -> None:
         super().__init__(parent)
         self._bar, self._status = bar, status
-        self._job: Job | None = None
+        self._worker: Worker | None = None
 
     def toggle_pause(self) -> None:
-        job = self._job
-        if job is None:
+        worker = self._worker
+        if worker is None:
             return
-        if job.is_paused or job.pausing:
-            job.resume()
+        if worker.is_paused or worker.pausing:
+            worker.resume()
             self._bar.running(self._status)
         else:
-            job.pause()
+            worker.pause()
             self._bar.paused(False)
 
     def cancel(self) -> None:
-        if self._job is not None:
-            self._job.quit()
+        if self._worker is not None:
+            self._worker.quit()
             self._bar.ending()
 
     def _stopping(self) -> bool:
         """Asked from the worker's thread, between the layers of a network."""
-        return self._job is not None and bool(self._job.abort_requested)
+        return self._worker is not None and bool(self._worker.abort_requested)

@@ -1,4 +1,4 @@
-"""Work off the Qt thread: one worker class, and the set of a panel's jobs."""
+"""Work off the Qt thread: one worker class, and the set of a panel's workers."""
 
 import logging
 from collections.abc import Callable, Generator, Iterator
@@ -28,13 +28,13 @@ def report(error: BaseException) -> None:
     show_error(text)
 
 
-class Job(GeneratorWorker):
+class Worker(GeneratorWorker):
     """A generator run in a thread, with an end that can be relied on.
 
     superqt's worker takes a RuntimeError (which CUDA's out-of-memory is) for its
     own deletion and then says nothing more; it leaves the generator open when it
     quits; it swaps the process-wide ``warnings.showwarning``, which overlapping
-    jobs restore in the wrong order; and a long job keeps one of the pool's few
+    workers restore in the wrong order; and a long worker keeps one of the pool's few
     threads to itself. All four are cured here.
     """
 
@@ -86,12 +86,12 @@ def _once(function: Callable[..., Any], *args: Any) -> Generator[None, None, Any
     return function(*args)
 
 
-class Jobs(QObject):
-    """The jobs of one panel. After ``close`` nothing of them is heard any more."""
+class Workers(QObject):
+    """The workers of one panel. After ``close`` nothing of them is heard any more."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._jobs: set[Job] = set()
+        self._workers: set[Worker] = set()
         self._closed = False
 
     def start(
@@ -102,23 +102,23 @@ class Jobs(QObject):
         returned: Callable[[Any], None] | None = None,
         errored: Callable[[Exception], None] = report,
         finished: Callable[[], None] | None = None,
-    ) -> Job:
+    ) -> Worker:
         """Run a generator function in a thread; the callbacks run on the Qt thread.
 
         ``finished`` comes last in any case: after return, error and cancel.
         """
-        job = Job(generator, *args)
+        worker = Worker(generator, *args)
         for name, callback in (
             ("yielded", yielded),
             ("returned", returned),
             ("errored", errored),
         ):
             if callback is not None:
-                getattr(job, name).connect(self._guarded(callback))
-        job.finished.connect(lambda: self._ended(job, finished))
-        self._jobs.add(job)
-        job.start()
-        return job
+                getattr(worker, name).connect(self._guarded(callback))
+        worker.finished.connect(lambda: self._ended(worker, finished))
+        self._workers.add(worker)
+        worker.start()
+        return worker
 
     def call(
         self,
@@ -127,7 +127,7 @@ class Jobs(QObject):
         returned: Callable[[Any], None] | None = None,
         errored: Callable[[Exception], None] = report,
         finished: Callable[[], None] | None = None,
-    ) -> Job:
+    ) -> Worker:
         """Run a plain function in a thread."""
         return self.start(
             _once,
@@ -139,10 +139,10 @@ class Jobs(QObject):
         )
 
     def close(self) -> None:
-        """Ask every job to end; none of their callbacks runs after this."""
+        """Ask every worker to end; none of their callbacks runs after this."""
         self._closed = True
-        for job in self._jobs:
-            job.quit()
+        for worker in self._workers:
+            worker.quit()
 
     def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         def call(value: Any) -> None:
@@ -151,7 +151,7 @@ class Jobs(QObject):
 
         return call
 
-    def _ended(self, job: Job, finished: Callable[[], None] | None) -> None:
-        self._jobs.discard(job)
+    def _ended(self, worker: Worker, finished: Callable[[], None] | None) -> None:
+        self._workers.discard(worker)
         if finished is not None and not self._closed:
             finished()

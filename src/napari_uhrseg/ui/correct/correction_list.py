@@ -27,7 +27,7 @@ ROWS = 6  # seen without scrolling
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class CorrectionSummary:
     """What was corrected in a store: pixels by class id, places, what undo can do."""
 
     counts: Mapping[int, int] = field(default_factory=dict)
@@ -36,14 +36,16 @@ class Tally:
     can_redo: bool = False
 
 
-def tally(store: "LabelStore", corrections: "Corrections | None") -> Tally:
+def count_corrections(
+    store: "LabelStore", corrections: "Corrections | None"
+) -> CorrectionSummary:
     """Count; off the Qt thread. Corrections that are not open are looked at only."""
     from napari_uhrseg.io.corrections.corrections import Corrections
 
     if corrections is None:
         with Corrections.open(store, write=False) as read:
-            return tally(store, read)
-    return Tally(
+            return count_corrections(store, read)
+    return CorrectionSummary(
         corrections.counts(),
         corrections.corrected_regions(),
         corrections.can_undo,
@@ -51,7 +53,7 @@ def tally(store: "LabelStore", corrections: "Corrections | None") -> Tally:
     )
 
 
-class PlacesList(QWidget):
+class CorrectionList(QWidget):
     """One row a place, the largest first; hidden while there is none."""
 
     jumped = Signal(object)  # Place
