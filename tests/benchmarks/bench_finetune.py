@@ -347,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--checkpoints", type=Path, help="the --work folder of make_checkpoints.py"
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], help="steps=100 trains=head")
+    parser.add_argument("--set", nargs="*", default=[], help="steps=100 trainable=head")
     parser.add_argument("--table", type=Path, help="put the table into this file")
     args = parser.parse_args(arguments)
     args.work.mkdir(parents=True, exist_ok=True)

@@ -24,9 +24,9 @@ from torch import nn
 
 from napari_uhrseg.engine.data.batches import batches
 from napari_uhrseg.engine.events import Progress
-from napari_uhrseg.engine.finetuning.distillation import Keeping
+from napari_uhrseg.engine.finetuning.distillation import DistillationLoss
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.finetuning.training_summary import gather
+from napari_uhrseg.engine.finetuning.training_summary import build_dataset
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
@@ -93,11 +93,11 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
 
 def _bare(scene: Image, network: Checkpoint, store: LabelStore, size: Size) -> float:
     """Return the seconds of a step of the bare loop."""
-    source = gather(scene, network, store, None)
+    source = build_dataset(scene, network, store, None)
     found = batches(source, network.card.spec, size.batch, 0, range(size.in_memory))
     ready = [batch.to(torch.device("cpu")) for batch in islice(found, size.in_memory)]
     old, model = network.model.eval(), copy.deepcopy(network.model).train()
-    objective = Keeping(old, 1.0)
+    objective = DistillationLoss(old, 1.0)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-4)
     start = time.monotonic()
     for step in range(size.steps):
@@ -114,7 +114,7 @@ def _whole(
 ) -> tuple[float, float]:
     """Return the seconds of a step: alone, and with validations and checkpoints."""
     settings = FineTuneSettings(
-        steps=size.steps, batch_size=size.batch, device="cpu", keep_old=1.0
+        steps=size.steps, batch_size=size.batch, device="cpu", distillation_weight=1.0
     )
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "new.safetensors"

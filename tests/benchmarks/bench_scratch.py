@@ -26,7 +26,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.finetuning.new_model import fresh
+from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels
@@ -195,7 +195,7 @@ def network(
     args
         The command line.
     """
-    start = fresh(args.method, args.arguments, ground.legend, ground.image,
+    start = new_checkpoint(args.method, args.arguments, ground.legend, ground.image,
                   args.encoder, pretrained=args.pretrained, seed=seed)  # fmt: skip
     output = args.work / f"scratch-{ground.image.name.replace(' ', '-')}.safetensors"
     settings = FineTuneSettings(steps=args.steps, seed=seed, device="cpu")

@@ -49,7 +49,7 @@ def finetune(
         Literal["all", "decoder", "head"],
         typer.Option(help="Everything, all but the encoder, or the last layer."),
     ] = "all",
-    keep_old: Annotated[
+    distillation_weight: Annotated[
         float | None,
         typer.Option(
             help="Weight of the old answers where nothing was corrected.", min=0
@@ -83,10 +83,10 @@ def finetune(
             "steps": steps,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
-            "keep_old": keep_old,
+            "distillation_weight": distillation_weight,
         }
         settings = make(
-            trains=trains,
+            trainable=trains,
             seed=seed,
             device=device,
             precision=precision,

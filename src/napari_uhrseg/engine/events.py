@@ -9,7 +9,7 @@ from napari_uhrseg.types import Roi, Run
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.planning.plan import Plan
-    from napari_uhrseg.types import Lesson
+    from napari_uhrseg.types import TrainingSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Finished:
 class DatasetReady:
     """The training data of a fine-tuning run. No step has run yet."""
 
-    summary: "Lesson"
+    summary: "TrainingSummary"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 
 from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
 from napari_uhrseg.types.corrections import CorrectedRegion, Stroke
-from napari_uhrseg.types.finetuning import FineTuneSettings, Lesson
-from napari_uhrseg.types.groundtruth import IGNORED, SECRET
+from napari_uhrseg.types.finetuning import FineTuneSettings, TrainingSummary
+from napari_uhrseg.types.groundtruth import HELD_OUT, IGNORED
 from napari_uhrseg.types.limits import OPEN_BLOCKS, SOFTMAX_ROWS, Limits
 from napari_uhrseg.types.model_spec import InputSpec, Recipe, Stage, View
 from napari_uhrseg.types.regions import Polygon, Region, Roi
@@ -15,9 +15,9 @@ from napari_uhrseg.types.segmentation import Block, Labels, Mask, Run, SegmentSe
 
 __all__ = [
     "COLORS",
+    "HELD_OUT",
     "IGNORED",
     "OPEN_BLOCKS",
-    "SECRET",
     "SOFTMAX_ROWS",
     "Block",
     "Card",
@@ -27,7 +27,6 @@ __all__ = [
     "LabelClass",
     "Labels",
     "Legend",
-    "Lesson",
     "Limits",
     "Mask",
     "Polygon",
@@ -38,5 +37,6 @@ __all__ = [
     "SegmentSettings",
     "Stage",
     "Stroke",
+    "TrainingSummary",
     "View",
 ]

@@ -7,8 +7,10 @@ from typing import Any, Literal, Self
 from napari_uhrseg.types.regions import Roi
 from napari_uhrseg.units import counted
 
-QUICK, THOROUGH = 100, 400  # steps
-FIRST = 220  # of a network that starts from nothing: some five minutes on two cores
+QUICK_STEPS, THOROUGH_STEPS = 100, 400  # steps
+FIRST_STEPS = (
+    220  # of a network that starts from nothing: some five minutes on two cores
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +21,15 @@ class FineTuneSettings:
 
     Parameters
     ----------
-    trains
+    trainable
         Everything, all but the encoder, or the last layer alone.
-    keep_old
+    distillation_weight
         Weight of the old model's answer where nothing was corrected, against 1 for
         what was; 0 leaves such pixels out. ``None``: the more, the more of the
         corrections it had right.
-    places
+    regions
         Level-0 rectangles to learn from; ``None``: every correction.
-    frozen_norm
+    freeze_batch_norm
         Whether normalisation keeps the statistics it has.
     """
 
@@ -50,7 +52,7 @@ class FineTuneSettings:
             "step": 1e-4,
         },
     )
-    trains: Literal["all", "decoder", "head"] = field(
+    trainable: Literal["all", "decoder", "head"] = field(
         default="all",
         metadata={
             "title": "Learns",
@@ -63,7 +65,7 @@ class FineTuneSettings:
             },
         },
     )
-    keep_old: float | None = field(
+    distillation_weight: float | None = field(
         default=None,
         metadata={
             "title": "Hold to old",
@@ -89,36 +91,36 @@ class FineTuneSettings:
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    places: tuple[Roi, ...] | None = None
-    frozen_norm: bool = False
+    regions: tuple[Roi, ...] | None = None
+    freeze_batch_norm: bool = False
 
     @classmethod
     def quick(cls, **chosen: Any) -> Self:
         """A minute or so for a small network on two cores."""
-        return cls(**{"steps": QUICK, **chosen})
+        return cls(**{"steps": QUICK_STEPS, **chosen})
 
     @classmethod
     def thorough(cls, **chosen: Any) -> Self:
         """Four times as long."""
-        return cls(**{"steps": THOROUGH, **chosen})
+        return cls(**{"steps": THOROUGH_STEPS, **chosen})
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingSummary:
     """What a fine-tuning learns from.
 
     ``windows`` counts squares of the window's size with corrections to learn from,
     ``held_out`` those with corrections that are held out, ``per_class`` the first by
-    class name. ``honest``: whether there are places enough to hold some out, so that
-    a figure can be had.
+    class name. ``has_validation``: whether there are places enough to hold some out,
+    so that a figure can be had.
     """
 
     windows: int
     held_out: int
-    places: int
+    regions: int
     per_class: Mapping[str, int]
     warnings: tuple[str, ...]
-    honest: bool
+    has_validation: bool
 
     def summary(self) -> str:
         """One line: "214 windows, 41 held out; class road has only 3"."""

@@ -2,5 +2,5 @@
 
 IGNORED = 255
 """A pixel whose class is unknown, or which lies outside the scene."""
-SECRET = 254
+HELD_OUT = 254
 """A corrected pixel of a validation place: excluded from every loss."""

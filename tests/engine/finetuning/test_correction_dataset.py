@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 
 from helpers.corrections import LEGEND, checkpoint, correct, squares, stroke_everywhere
-from napari_uhrseg.engine.finetuning.correction_dataset import sight
+from napari_uhrseg.engine.finetuning.correction_dataset import min_separation
 from napari_uhrseg.engine.finetuning.correction_sites import (
-    HONEST,
+    MIN_SITES,
     Points,
-    find_places,
+    choose_held_out,
     find_points,
-    hold_out,
+    find_sites,
 )
-from napari_uhrseg.engine.finetuning.training_summary import gather, told
+from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
 from napari_uhrseg.engine.network.inputs import covered
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import IGNORED, SECRET, LabelClass, Legend, Roi
+from napari_uhrseg.types import HELD_OUT, IGNORED, LabelClass, Legend, Roi
 
 RNG = np.random.default_rng
 
@@ -55,24 +55,24 @@ def test_what_is_held_out_is_never_taught(plain, drawn):
         for y, x, side, class_id in drawn:
             roi = Roi(y, x, side, side).intersect(Roi(0, 0, 640, 768))
             correct(store, roi, class_id)
-        source = gather(image, plain, store)
+        source = build_dataset(image, plain, store)
         corrections = np.asarray(store.correction[0][:])
         whole = Roi(0, 0, 640, 768)
         taught, tested = (
             scene.target.read(whole) for scene in (source.scene, source.held_scene)
         )
-        is_taught, is_tested = taught < SECRET, tested < SECRET
+        is_taught, is_tested = taught < HELD_OUT, tested < HELD_OUT
         # each corrected pixel is on one side, and says what was painted
         assert (is_taught ^ is_tested)[corrections > 0].all()
         assert not (is_taught | is_tested)[corrections == 0].any()
         assert (taught[is_taught] == corrections[is_taught] - 1).all()
         assert (tested[is_tested] == corrections[is_tested] - 1).all()
-        assert source.honest == is_tested.any()
+        assert source.has_validation == is_tested.any()
         for i in range(20):
             assert whole.contains(source.sample(RNG(i), 64).window)
             scene, window = source.sample_corrected(RNG(i), 64)
             assert whole.contains(window)
-            assert (scene.labels(window) < SECRET).any()
+            assert (scene.labels(window) < HELD_OUT).any()
         # connected corrections are never torn apart
         assert set(np.unique(corrections[is_tested])) <= set(
             np.unique(corrections[is_taught])
@@ -84,8 +84,8 @@ def test_apart_means_that_no_pixel_is_seen_by_both(plain):
     spec = plain.card.spec
     with LabelStore.create(None, image, LEGEND) as store:
         stroke_everywhere(store, truth, 24, 500)
-        source = gather(image, plain, store)
-        assert source.honest
+        source = build_dataset(image, plain, store)
+        assert source.has_validation
         assert source.places.apart
         seen = np.zeros(truth.shape, bool)
         for i in range(300):
@@ -102,7 +102,7 @@ def test_classes_are_as_likely_as_each_other(plain):
     with LabelStore.create(None, image, LEGEND) as store:
         correct(store, Roi(0, 0, 200, 200), 1)  # 40,000 pixels
         correct(store, Roi(400, 400, 4, 4), 2)  # 16 pixels
-        source = gather(image, plain, store)
+        source = build_dataset(image, plain, store)
         both = [source.sample_corrected(RNG(i), 64) for i in range(60)]
         rare = sum((s.labels(w) == 1).any() for s, w in both)
         assert 15 < rare < 45
@@ -116,7 +116,7 @@ def test_a_third_of_the_windows_lie_anywhere_that_has_labels(plain):
         correct(store, stroke, 1)
         ids = np.ones((labelled.height, labelled.width), np.uint8)
         for _ in range(2):  # before there are labels, and after
-            source = gather(image, plain, store)
+            source = build_dataset(image, plain, store)
             drawn = [source.sample(RNG(i), 64).window for i in range(300)]
             elsewhere = [w for w in drawn if not w.intersect(stroke).area]
             assert 60 < len(elsewhere) < 140
@@ -124,8 +124,8 @@ def test_a_third_of_the_windows_lie_anywhere_that_has_labels(plain):
             assert all(there) == (store.prediction[0][600, 600] != 0)
             write_levels(store.prediction, labelled, ids, coarser_labels)
         # the same ground decides whether a figure is of the same windows
-        assert gather(image, plain, store).fingerprint() == source.fingerprint()
-        assert all(labelled.grow(64).contains(w) for w in source.windows_elsewhere)
+        assert build_dataset(image, plain, store).fingerprint() == source.fingerprint()
+        assert all(labelled.grow(64).contains(w) for w in source.replay_windows)
 
 
 def test_another_image_of_the_same_size_teaches_nothing(plain, tmp_path):
@@ -138,25 +138,25 @@ def test_another_image_of_the_same_size_teaches_nothing(plain, tmp_path):
     with LabelStore.create(None, right, LEGEND) as store:
         stroke_everywhere(store, truth)
         with pytest.raises(TrainingError, match=r"wrong\.png has other contents"):
-            gather(wrong, plain, store)
-        assert len(gather(right, plain, store).training)
+            build_dataset(wrong, plain, store)
+        assert len(build_dataset(right, plain, store).training)
 
 
 def test_too_few_places_are_said(plain):
     truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
         with pytest.raises(TrainingError, match="Nothing was corrected"):
-            gather(image, plain, store)
+            build_dataset(image, plain, store)
         correct(store, Roi(10, 10, 20, 20), 1)
-        found = told(gather(image, plain, store))
-        assert not found.honest
+        found = summarize(build_dataset(image, plain, store))
+        assert not found.has_validation
         assert (found.windows, found.held_out, found.places) == (1, 0, 1)
         assert "no honest figure" in found.summary()
         assert "the only class" in found.summary()
         stroke_everywhere(store, truth)
-        found = told(gather(image, plain, store))
-        assert found.honest
-        assert found.places >= HONEST
+        found = summarize(build_dataset(image, plain, store))
+        assert found.has_validation
+        assert found.places >= MIN_SITES
         assert found.held_out > 0
         assert set(found.per_class) == {"dark", "light"}
 
@@ -166,7 +166,7 @@ def test_only_the_chosen_places_teach(plain):
     with LabelStore.create(None, image, LEGEND) as store:
         stroke_everywhere(store, truth)
         chosen = (Roi(0, 0, 300, 300),)
-        source = gather(image, plain, store, chosen)
+        source = build_dataset(image, plain, store, chosen)
         seen = np.concatenate([source.training.at, source.tested.at])
         assert seen.max() < 300
         assert (source.scene.labels(Roi(300, 300, 340, 468)) == IGNORED).all()
@@ -179,9 +179,12 @@ def test_classes_are_matched_by_name_and_by_what_a_run_said(plain):
     with LabelStore.create(None, image, legend) as store:
         correct(store, Roi(0, 0, 9, 9), 7)
         correct(store, Roi(0, 50, 9, 9), 4)
-        assert [c.name for c in gather(image, plain, store).legend] == ["dark", "light"]
+        assert [c.name for c in build_dataset(image, plain, store).legend] == [
+            "dark",
+            "light",
+        ]
         correct(store, Roi(90, 50, 9, 9), 9)
-        source = gather(image, plain, store)
+        source = build_dataset(image, plain, store)
         assert [c.name for c in source.legend] == ["dark", "light", "new"]
         assert source.scene.labels(Roi(0, 0, 1, 1)) == 0
         assert source.scene.labels(Roi(0, 50, 1, 1)) == 1
@@ -203,7 +206,7 @@ def test_a_few_strokes_in_a_huge_image_take_no_time_and_memory(tmp_path):
         for n, (y, x) in enumerate(at):
             correct(store, Roi(y, x, 10, 12), 1 + n % 2)
         tracemalloc.start()
-        places = find_places(store, 512)
+        places = find_sites(store, 512)
         channels = np.full(256, IGNORED, np.uint8)
         channels[1:3] = 0, 1
         points = find_points(store, channels, places)
@@ -214,7 +217,7 @@ def test_a_few_strokes_in_a_huge_image_take_no_time_and_memory(tmp_path):
     found = {tuple(p) for p in points.at.tolist()}
     assert {(50_309, 50_011), (99_000, 3)} <= found
     assert peak < 60e6
-    held = hold_out(points, places.count, 0)
+    held = choose_held_out(points, places.count, 0)
     assert 1 <= held.sum() < 4
 
 
@@ -224,7 +227,7 @@ def test_the_place_with_most_of_a_class_teaches(seed):
     place = np.repeat([1, 1, 2, 3, 4, 5], [900, 90, 40, 30, 50, 60])
     channel = np.repeat([0, 1, 0, 0, 1, 1], [900, 90, 40, 30, 50, 60])
     points = Points(np.c_[place * 1000, place], channel, place)
-    held = hold_out(points, 5, seed)
+    held = choose_held_out(points, 5, seed)
     assert held.sum() == 1
     assert not held[1]
 
@@ -232,15 +235,15 @@ def test_the_place_with_most_of_a_class_teaches(seed):
 def test_where_every_place_has_most_of_a_class_one_is_held_out_all_the_same():
     place = np.repeat([1, 1, 2, 2, 3, 3, 4, 4], [9, 1] * 4)
     channel = np.repeat([0, 3, 1, 0, 2, 1, 3, 2], [9, 1] * 4)
-    held = hold_out(Points(np.c_[place, place], channel, place), 4, 0)
+    held = choose_held_out(Points(np.c_[place, place], channel, place), 4, 0)
     assert held.sum() == 1
 
 
 def test_sight_reaches_as_far_as_two_windows(tmp_path):
-    assert sight(checkpoint(tmp_path, "plain").card.spec) == 128
-    assert sight(checkpoint(tmp_path, "scpseg").card.spec) == 128 + 64
-    assert sight(checkpoint(tmp_path, "sgnet").card.spec) == 128 + 128
-    assert sight(checkpoint(tmp_path, "glnet").card.spec) == 256
+    assert min_separation(checkpoint(tmp_path, "plain").card.spec) == 128
+    assert min_separation(checkpoint(tmp_path, "scpseg").card.spec) == 128 + 64
+    assert min_separation(checkpoint(tmp_path, "sgnet").card.spec) == 128 + 128
+    assert min_separation(checkpoint(tmp_path, "glnet").card.spec) == 256
 
 
 def test_renamed_and_merged_classes_are_still_the_network_s(plain):
@@ -252,7 +255,7 @@ def test_renamed_and_merged_classes_are_still_the_network_s(plain):
         store.merge_class(3, 1)
         correct(store, Roi(0, 0, 9, 9), 3)
         correct(store, Roi(0, 50, 9, 9), 2)
-        source = gather(image, plain, store)
+        source = build_dataset(image, plain, store)
         assert [c.name for c in source.legend] == ["shade", "light"]
         assert source.scene.labels(Roi(0, 0, 1, 1)) == 0
         assert source.scene.labels(Roi(0, 50, 1, 1)) == 1

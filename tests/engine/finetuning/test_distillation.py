@@ -7,12 +7,12 @@ import torch
 
 from helpers.corrections import checkpoint
 from napari_uhrseg.engine.finetuning.distillation import (
-    CELL,
-    REACH,
-    WAY,
-    Keeping,
-    between,
-    odds,
+    ERROR_CELL,
+    ERROR_MARGIN,
+    WISE_FT_ALPHA,
+    DistillationLoss,
+    distillation_weight,
+    interpolate_weights,
 )
 from napari_uhrseg.engine.network.activation_memory import empty_batch
 from napari_uhrseg.types import IGNORED
@@ -32,14 +32,14 @@ class Says(torch.nn.Module):
 def held(target, tmp_path):
     spec = checkpoint(tmp_path).model.spec
     batch = empty_batch(spec, 1, None, torch.device("cpu"))
-    return Keeping(Says(), 1.0).answers(replace(batch, target=target))[0]
+    return DistillationLoss(Says(), 1.0).answers(replace(batch, target=target))[0]
 
 
 def test_around_a_mistake_its_answer_is_not_held_and_others_are(tmp_path):
     target = torch.full((1, SIDE, SIDE), IGNORED)
     target[0, 100, 100] = 1  # where the old model says 0
     found = held(target, tmp_path)
-    near, far = CELL * REACH, CELL * (REACH + 1)
+    near, far = ERROR_CELL * ERROR_MARGIN, ERROR_CELL * (ERROR_MARGIN + 1)
     assert (found[100 - near : 100 + near, 100 - near : 120] == IGNORED).all()
     assert (found[:, SIDE // 2 :] == 1).all()  # as near, but not the answer found wrong
     assert (found[100 + far :, : SIDE // 2] == 0).all()
@@ -58,16 +58,18 @@ def test_where_the_old_answer_was_confirmed_all_of_it_is_held(tmp_path):
     [(0.0, 0.25), (0.2, 0.8), (0.3, 1.0), (0.5, 1.0), (0.6, 1.5), (0.95, 2.0)],
 )
 def test_a_model_that_was_right_where_one_looked_is_held_to(right, weight):
-    assert odds(right) == pytest.approx(weight)
+    assert distillation_weight(right) == pytest.approx(weight)
 
 
 def test_weights_between_two_networks_lie_on_the_line_and_both_stay(tmp_path):
     old, new = (checkpoint(tmp_path, seed=seed).model for seed in (0, 1))
     before = {k: v.clone() for k, v in new.state_dict().items()}
-    found = between(old, new).state_dict()
+    found = interpolate_weights(old, new).state_dict()
     for name, tensor in new.state_dict().items():
         assert torch.equal(tensor, before[name])
         expected = tensor
         if tensor.is_floating_point():
-            expected = (1 - WAY) * old.state_dict()[name] + WAY * tensor
+            expected = (1 - WISE_FT_ALPHA) * old.state_dict()[
+                name
+            ] + WISE_FT_ALPHA * tensor
         torch.testing.assert_close(found[name], expected)

@@ -29,12 +29,15 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.finetuning.finetune import (
     FineTuneSettings,
-    Lesson,
+    TrainingSummary,
     fine_tune,
-    lesson,
+    summarize_corrections,
 )
-from napari_uhrseg.engine.finetuning.model_selection import CHANGED, verdict
-from napari_uhrseg.engine.finetuning.new_model import fresh
+from napari_uhrseg.engine.finetuning.model_selection import (
+    CHANGED_ELSEWHERE,
+    comparison_text,
+)
+from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.inference.preview import segment_region
 from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -74,7 +77,7 @@ def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
     net, output = checkpoint(tmp_path), tmp_path / "better.safetensors"
     events = list(fine_tune(image, net, store, output, MORE))
     assert isinstance(events[0], DatasetReady)
-    assert events[0].summary == lesson(image, net, store)
+    assert events[0].summary == summarize_corrections(image, net, store)
     validated = [e for e in events if isinstance(e, Validated)]
     assert validated[0].step == 0
     assert isinstance(events[-1], FineTuneFinished)
@@ -114,7 +117,7 @@ def test_every_method_learns_and_keeps_frozen_what_shall_be(method, tmp_path):
     with LabelStore.create(None, image, LEGEND) as store:
         stroke_everywhere(store, truth, 16, 64)
         settings = FineTuneSettings(
-            steps=1, batch_size=2, trains="decoder", device="cpu"
+            steps=1, batch_size=2, trainable="decoder", device="cpu"
         )
         output = tmp_path / "new.safetensors"
         compared = last(fine_tune(image, net, store, output, settings))
@@ -186,8 +189,8 @@ def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
 
 @pytest.mark.parametrize(("held_out", "few"), [(1, True), (4, True), (40, False)])
 def test_a_figure_of_a_few_windows_is_called_that(held_out, few):
-    found = Lesson(200, held_out, 9, {"dark": 200}, (), honest=True)
-    said = verdict(found, {"miou": 0.2}, {"miou": 0.9})
+    found = TrainingSummary(200, held_out, 9, {"dark": 200}, (), has_validation=True)
+    said = comparison_text(found, {"miou": 0.2}, {"miou": 0.9})
     assert said.startswith("better by 70.0 points on")
     assert ("too few to rely on" in said) == few
 
@@ -201,7 +204,7 @@ def test_with_few_held_out_windows_the_last_weights_are_kept(tmp_path):
             roi = Roi(y, x, 16, 16)
             correct(store, roi, truth[roi.slices])
         events = list(fine_tune(image, net, store, output, FEW))
-    assert events[0].summary.honest
+    assert events[0].summary.has_validation
     assert 0 < events[0].summary.held_out < 5
     assert load_checkpoint(output).card.metrics["step"] == FEW.steps
 
@@ -231,9 +234,10 @@ def test_what_no_correction_lies_near_is_not_forgotten(tmp_path):
     assert before > 0.95
     assert after > 0.75
     # the dark half is another class now, and it is said that so much changed
-    assert 0.35 < compared.after[CHANGED] < 0.65
+    assert 0.35 < compared.after[CHANGED_ELSEWHERE] < 0.65
     assert (
-        f"elsewhere {compared.after[CHANGED]:.0%} of the labels" in compared.comparison
+        f"elsewhere {compared.after[CHANGED_ELSEWHERE]:.0%} of the labels"
+        in compared.comparison
     )
 
 
@@ -243,7 +247,9 @@ def test_worse_is_said_in_words(corrected, tmp_path):
     good = tmp_path / "good.safetensors"
     last(fine_tune(image, checkpoint(tmp_path), store, good, MORE))
     net = load_checkpoint(good)
-    wild = FineTuneSettings(steps=3, learning_rate=3.0, keep_old=0, device="cpu")
+    wild = FineTuneSettings(
+        steps=3, learning_rate=3.0, distillation_weight=0, device="cpu"
+    )
     compared = last(fine_tune(image, net, store, tmp_path / "bad.safetensors", wild))
     assert compared.after["miou"] < compared.before["miou"]
     assert compared.comparison.startswith("worse by")
@@ -255,9 +261,13 @@ def test_with_too_few_places_no_figure_is_given(tmp_path):
     with LabelStore.create(None, image, LEGEND) as store:
         correct(store, Roi(0, 0, 40, 40), truth[:40, :40])
         events = list(fine_tune(image, net, store, tmp_path / "n.safetensors", FEW))
-    assert all(set(e.metrics) == {CHANGED} for e in events if isinstance(e, Validated))
-    assert "no honest figure" in events[-1].verdict
-    assert "of the labels change" in events[-1].verdict
+    assert all(
+        set(e.metrics) == {CHANGED_ELSEWHERE}
+        for e in events
+        if isinstance(e, Validated)
+    )
+    assert "no honest figure" in events[-1].comparison
+    assert "of the labels change" in events[-1].comparison
     assert load_checkpoint(events[-1].path).card.parent == net.hash
 
 
@@ -313,12 +323,12 @@ def test_what_cannot_be_is_refused(corrected, tmp_path):
     net = checkpoint(tmp_path)
     _, other = squares((320, 320))
     with pytest.raises(TrainingError, match="rows"):
-        lesson(other, net, store)
+        summarize_corrections(other, net, store)
     for bad in (
         FineTuneSettings(steps=0),
         FineTuneSettings(learning_rate=0.0),
         FineTuneSettings(batch_size=1),
-        FineTuneSettings(keep_old=-1.0),
+        FineTuneSettings(distillation_weight=-1.0),
         FineTuneSettings(precision="fp16"),  # type: ignore[arg-type]
     ):
         with pytest.raises(UhrSegError):
@@ -328,14 +338,14 @@ def test_what_cannot_be_is_refused(corrected, tmp_path):
 
 def test_from_nothing_strokes_alone_make_a_network(tmp_path):
     truth, image = squares((320, 320))
-    new = fresh("plain", METHODS["plain"], LEGEND, image, pretrained=False)
+    new = new_checkpoint("plain", METHODS["plain"], LEGEND, image, pretrained=False)
     assert new.hash == ""
     settings = FineTuneSettings(steps=40, batch_size=4, device="cpu")
     with LabelStore.create(None, image, LEGEND) as store:
         stroke_everywhere(store, truth, 20, 64)
-        told = lesson(image, new, store)
-        assert not told.honest
-        assert "from nothing" in told.summary()
+        summary = summarize_corrections(image, new, store)
+        assert not summary.has_validation
+        assert "from nothing" in summary.summary()
         events = list(
             fine_tune(image, new, store, tmp_path / "first.safetensors", settings)
         )

@@ -7,9 +7,9 @@ import torch
 
 from helpers.corrections import squares, stroke_everywhere
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
-from napari_uhrseg.engine.finetuning.distillation import WAY
-from napari_uhrseg.engine.finetuning.model_selection import Judge
-from napari_uhrseg.engine.finetuning.training_summary import gather
+from napari_uhrseg.engine.finetuning.distillation import WISE_FT_ALPHA
+from napari_uhrseg.engine.finetuning.model_selection import Validator
+from napari_uhrseg.engine.finetuning.training_summary import build_dataset
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch, Outputs
 
@@ -39,8 +39,8 @@ def judge(tmp_path_factory):
     path = tmp_path_factory.mktemp("judge") / "labels.zarr"
     with LabelStore.create(path, image, LEGEND) as store:
         stroke_everywhere(store, truth)
-        source = gather(image, make_checkpoint(Threshold(BETWEEN)), store, None)
-        yield lambda old: Judge(
+        source = build_dataset(image, make_checkpoint(Threshold(BETWEEN)), store, None)
+        yield lambda old: Validator(
             source, Threshold(old).eval(), 4, torch.device("cpu"), "fp32"
         )
 
@@ -49,22 +49,26 @@ def judge(tmp_path_factory):
 @pytest.mark.parametrize(("old", "new"), [(BETWEEN, 112.0), (150.0, 100.0)])
 def test_weights_nearer_to_the_old_ones_are_kept_if_they_fit(judge, old, new):
     judged, tuned = judge(old), Threshold(new).eval()
-    kept = judged.kept(tuned)
+    kept = judged.select_weights(tuned)
     assert kept is not tuned
-    assert judged.right(kept) == 1
-    assert kept.threshold.item() == pytest.approx(old + WAY * (new - old))
+    assert judged.accuracy_on_corrections(kept) == 1
+    assert kept.threshold.item() == pytest.approx(old + WISE_FT_ALPHA * (new - old))
     assert tuned.threshold.item() == new
 
 
 def test_a_network_that_fits_nothing_keeps_no_weight(judge):
     judged, tuned = judge(FAR), Threshold(BETWEEN).eval()
-    assert judged.right_before == judged.right(Threshold(FAR).eval()) == 0.5
-    assert judged.right(tuned) == 1
-    assert judged.kept(tuned) is tuned
+    assert (
+        judged.original_accuracy
+        == judged.accuracy_on_corrections(Threshold(FAR).eval())
+        == 0.5
+    )
+    assert judged.accuracy_on_corrections(tuned) == 1
+    assert judged.select_weights(tuned) is tuned
 
 
 def test_without_any_gain_weights_nearer_to_the_old_ones_are_kept(judge):
     judged, tuned = judge(FAR), Threshold(FAR / 2).eval()
-    kept = judged.kept(tuned)
+    kept = judged.select_weights(tuned)
     assert kept is not tuned
-    assert judged.right(kept) == judged.right_before == 0.5
+    assert judged.accuracy_on_corrections(kept) == judged.original_accuracy == 0.5

@@ -9,7 +9,7 @@ import torch
 from helpers.corrections import LEGEND, squares
 from napari_uhrseg.engine.cancellation import Cancelled
 from napari_uhrseg.engine.finetuning import new_model as module
-from napari_uhrseg.engine.finetuning.new_model import UNTAUGHT, fresh
+from napari_uhrseg.engine.finetuning.new_model import RANDOM_INIT, new_checkpoint
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def hanging(monkeypatch, tmp_path):
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(hanging, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    monkeypatch.setattr(module, "DOWNLOAD_TIMEOUT_S", 5.0)
     image = squares((64, 64))[1]
-    made = fresh("plain", {}, LEGEND, image, "resnet18")
+    made = new_checkpoint("plain", {}, LEGEND, image, "resnet18")
     assert hanging.is_set()
-    assert made.card.trained_on == UNTAUGHT
-    alone = fresh("plain", {}, LEGEND, image, "resnet18", pretrained=False)
+    assert made.card.trained_on == RANDOM_INIT
+    alone = new_checkpoint("plain", {}, LEGEND, image, "resnet18", pretrained=False)
     weights = made.model.state_dict()
     for name, value in alone.model.state_dict().items():
         assert torch.equal(weights[name], value), name
@@ -47,6 +47,6 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(hanging, monkeypatch):
 
 def test_waiting_for_the_hub_can_be_cancelled(hanging):
     with pytest.raises(Cancelled):
-        fresh(
+        new_checkpoint(
             "plain", {}, LEGEND, squares((64, 64))[1], "resnet18", stop=hanging.is_set
         )

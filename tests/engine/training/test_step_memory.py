@@ -13,9 +13,9 @@ from torch import nn
 from helpers.corrections import LEGEND, METHODS, checkpoint, squares, stroke_everywhere
 from napari_uhrseg.engine.data.folder_dataset import FolderDataset
 from napari_uhrseg.engine.events import MemoryPlanned
-from napari_uhrseg.engine.finetuning.distillation import Keeping
+from napari_uhrseg.engine.finetuning.distillation import DistillationLoss
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
-from napari_uhrseg.engine.finetuning.new_model import fresh
+from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.network.activation_memory import bytes_per_window
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.memory_estimate import CHUNK_CACHE_BYTES
@@ -35,7 +35,7 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.models.registry import build
-from napari_uhrseg.types import IGNORED, SECRET
+from napari_uhrseg.types import HELD_OUT, IGNORED
 
 FEW = FineTuneSettings(steps=4, learning_rate=0.002, device="cpu", precision="fp32")
 
@@ -187,9 +187,9 @@ def test_parts_of_a_step_have_its_gradient():
     target = torch.full_like(batch.target, IGNORED)
     target[0, :8, :8] = batch.target[0, :8, :8]
     target[1, 0, 0] = 1
-    target[3] = SECRET
+    target[3] = HELD_OUT
     batch = replace(batch, target=target)
-    objective = Keeping(network("plain").eval(), 0.0)
+    objective = DistillationLoss(network("plain").eval(), 0.0)
     found = []
     for fit in (StepMemoryPlan(4), StepMemoryPlan(2)):
         model.zero_grad()
@@ -287,7 +287,7 @@ def test_what_cannot_be_learnt_within_the_budget_is_refused(corrected, tmp_path)
 def test_a_new_network_with_the_papers_losses_learns_from_strokes(method, tmp_path):
     """Their losses turn autocast off, which where memory is traced there is none of."""
     truth, image = squares((320, 320))
-    new = fresh(method, METHODS[method], LEGEND, image, pretrained=False)
+    new = new_checkpoint(method, METHODS[method], LEGEND, image, pretrained=False)
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
         stroke_everywhere(store, truth)
         output = tmp_path / "first.safetensors"

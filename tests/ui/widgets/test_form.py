@@ -58,11 +58,11 @@ def test_nonsense_is_told_in_words(form, name, text):
 
 def test_auto_is_not_nothing(qtbot):
     """Weight 0 lets old answers go; left alone, the weight is found by itself."""
-    form = Form(FineTuneSettings, ("keep_old",))
+    form = Form(FineTuneSettings, ("distillation_weight",))
     qtbot.addWidget(form)
-    box = form.widgets["keep_old"]
-    assert form.values() == {"keep_old": None}
+    box = form.widgets["distillation_weight"]
+    assert form.values() == {"distillation_weight": None}
     assert box.text() == "auto"
     box.setValue(0)
-    assert form.values() == {"keep_old": 0.0}
+    assert form.values() == {"distillation_weight": 0.0}
     assert box.text() == "0.00"

@@ -12,7 +12,7 @@ from napari_uhrseg.types import IGNORED, LabelClass, Legend
 
 
 @dataclass(frozen=True, slots=True)
-class ClassMatch:
+class ClassMapping:
     """The network's channels and the store's class ids.
 
     Parameters
@@ -30,9 +30,9 @@ class ClassMatch:
     merged: npt.NDArray[np.uint8]
 
 
-def match_classes(
+def map_classes(
     checkpoint: Checkpoint, store: LabelStore, corrected: Collection[int]
-) -> ClassMatch:
+) -> ClassMapping:
     """Match by the ids that a run of this checkpoint has in the store, else by name.
 
     A class that was renamed since that run is still found so. Of the store's other
@@ -54,7 +54,7 @@ def match_classes(
     for i in known:
         channels[i] = of.get(into.get(i, i), IGNORED)
     merged = [of.get(into.get(i, i), k) for k, i in enumerate(ids)]
-    return ClassMatch(_distinct(classes), channels, np.array(merged, np.uint8))
+    return ClassMapping(_distinct(classes), channels, np.array(merged, np.uint8))
 
 
 def _distinct(classes: Sequence[LabelClass]) -> Legend:

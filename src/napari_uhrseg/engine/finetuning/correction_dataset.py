@@ -19,37 +19,37 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.engine.data.scenes import Sample, Scene
-from napari_uhrseg.engine.finetuning.class_mapping import ClassMatch
+from napari_uhrseg.engine.finetuning.class_mapping import ClassMapping
 from napari_uhrseg.engine.finetuning.correction_sites import (
     Ints,
-    Places,
     Points,
-    find_places,
+    SiteGrid,
+    choose_held_out,
     find_points,
-    hold_out,
-    labelled_ground,
+    find_sites,
+    labelled_squares,
 )
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import IGNORED, SECRET, InputSpec, Labels, Legend, Roi
+from napari_uhrseg.types import HELD_OUT, IGNORED, InputSpec, Labels, Legend, Roi
 
-ELSEWHERE = 1 / 3  # of the windows that teach are drawn anywhere
-JUDGED = 1 << 20  # run pixels elsewhere that tell how much stays as it was
+REPLAY_FRACTION = 1 / 3  # of the windows that teach are drawn anywhere
+REPLAY_PIXELS = 1 << 20  # run pixels elsewhere that tell how much stays as it was
 
 
 @dataclass(frozen=True, slots=True)
-class CorrectedPixels:
+class CorrectionTargets:
     """What is known of a part of the corrected ground, read when asked for.
 
     ``chosen`` are rectangles outside of which nothing counts (None: all does);
     ``asked`` and ``hidden`` hold for each place's number whether its pixels are given,
-    and whether they are given as `SECRET`.
+    and whether they are given as `HELD_OUT`.
     """
 
     store: LabelStore
     channels: npt.NDArray[np.uint8]
-    places: Places
+    places: SiteGrid
     asked: npt.NDArray[np.bool_]
     hidden: npt.NDArray[np.bool_]
     chosen: tuple[Roi, ...] | None
@@ -65,13 +65,13 @@ class CorrectedPixels:
             place = self.places.of(inside)
             secret = self.hidden[place] & (known != IGNORED)
             known[~self.asked[place] | ~_within(inside, self.chosen)] = IGNORED
-            known[secret] = SECRET
+            known[secret] = HELD_OUT
         found[inside.shift(-roi.y, -roi.x).slices] = known
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class Fed:
+class ImageInput:
     """How an image is fed to a network; as in a run."""
 
     bands: tuple[int, ...]
@@ -79,7 +79,7 @@ class Fed:
     scale: float
 
 
-class Corrected:
+class CorrectionDataset:
     """Windows around corrected pixels, every class and every place as it is due.
 
     Parameters
@@ -99,11 +99,11 @@ class Corrected:
 
     Attributes
     ----------
-    training_windows, held_windows
+    training_windows, held_out_windows
         In run pixels: squares with corrections that teach, and with held-out ones.
-    windows_elsewhere
+    replay_windows
         In run pixels: some of the labelled ground, corrected or not.
-    honest
+    has_validation
         Whether places are held out.
     """
 
@@ -112,9 +112,9 @@ class Corrected:
     def __init__(
         self,
         image: Image,
-        how: Fed,
+        how: ImageInput,
         store: LabelStore,
-        match: ClassMatch,
+        match: ClassMapping,
         spec: InputSpec,
         seed: int = 0,
         chosen: tuple[Roi, ...] | None = None,
@@ -124,7 +124,7 @@ class Corrected:
         self.legend: Legend = match.legend
         self.merged = match.merged
         self.spec, self.scale = spec, how.scale
-        self.places = find_places(store, sight(spec) * how.scale)
+        self.places = find_sites(store, min_separation(spec) * how.scale)
         points = find_points(store, match.channels, self.places)
         if chosen is not None:
             inside = [any(_holds(r, y, x) for r in chosen) for y, x in points.at]
@@ -132,21 +132,21 @@ class Corrected:
         self.splits = splits
         held = np.zeros(self.places.count + 1, bool)
         if splits:
-            held = hold_out(points, self.places.count, seed)
-        self.honest = bool(held.any())
+            held = choose_held_out(points, self.places.count, seed)
+        self.has_validation = bool(held.any())
         taken = held[points.place]
         self.training, self.tested = points.where(~taken), points.where(taken)
         args = (store, match.channels, self.places)
-        shown = CorrectedPixels(*args, ~held, held, chosen)
-        tested = CorrectedPixels(*args, held, np.zeros_like(held), chosen)
+        shown = CorrectionTargets(*args, ~held, held, chosen)
+        tested = CorrectionTargets(*args, held, np.zeros_like(held), chosen)
         self.scene, self.held_scene = (
             Scene(image.name, image, t, how.bands, how.value_range, how.scale)
             for t in (shown, tested)
         )
         self.windows = self._cells(self.training)
-        self._ground, self._square = labelled_ground(store)
+        self._ground, self._square = labelled_squares(store)
         self.training_windows = self._squares(self.windows)
-        self.held_windows = self._squares(self._cells(self.tested))
+        self.held_out_windows = self._squares(self._cells(self.tested))
         self._classes = [
             _Class.of(self.training.where(self.training.channel == k))
             for k in np.unique(self.training.channel)
@@ -154,13 +154,13 @@ class Corrected:
 
     @property
     def held_out(self) -> Sequence[Scene]:
-        return (self.held_scene,) if self.honest else ()
+        return (self.held_scene,) if self.has_validation else ()
 
     @property
-    def place_count(self) -> int:
+    def site_count(self) -> int:
         return len(np.unique(np.r_[self.training.place, self.tested.place]))
 
-    def fitted(self, spec: InputSpec) -> "Corrected":
+    def fitted(self, spec: InputSpec) -> "CorrectionDataset":
         """Itself: it was made for a model."""
         return self
 
@@ -169,7 +169,7 @@ class Corrected:
 
         What lies elsewhere may see held-out ground, but no label that a person gave it.
         """
-        if self.splits and rng.random() < ELSEWHERE:
+        if self.splits and rng.random() < REPLAY_FRACTION:
             corner = self._ground[rng.integers(len(self._ground))]
             point = (corner + rng.integers(self._square, size=2)) / self.scale
             y, x = (int(p) - window // 2 for p in point)
@@ -184,9 +184,9 @@ class Corrected:
         return Sample(self.scene, self._inside(Roi(y, x, window, window)))
 
     @property
-    def windows_elsewhere(self) -> list[Roi]:
+    def replay_windows(self) -> list[Roi]:
         side = self.spec.window
-        count = min(max(4, JUDGED // side**2), 16, len(self._ground))
+        count = min(max(4, REPLAY_PIXELS // side**2), 16, len(self._ground))
         chosen = np.linspace(0, len(self._ground) - 1, count).round().astype(int)
         middles = (self._ground[chosen] + self._square // 2) / self.scale
         return [
@@ -201,7 +201,7 @@ class Corrected:
             for array in (points.at, points.channel, points.place):
                 found.update(np.ascontiguousarray(array).tobytes())
         found.update(self._ground.tobytes())
-        found.update(repr(self.held_windows).encode())
+        found.update(repr(self.held_out_windows).encode())
         return found.hexdigest()
 
     def _squares(self, cells: Ints) -> list[Roi]:
@@ -249,7 +249,7 @@ class _Class:
         return point
 
 
-def sight(spec: InputSpec) -> int:
+def min_separation(spec: InputSpec) -> int:
     """Run pixels between two points whose windows see no ground in common."""
     extents = [
         spec.window if view.extent == "frame" else view.extent

@@ -11,13 +11,13 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
 from napari_uhrseg.types import IGNORED, Roi
 
-READ = 1 << 26  # pixels of the correction that are looked at for points
-KEPT = 20_000  # points of a class that are kept
-HONEST = 4  # places; fewer say nothing about ground that was not learnt from
-SHARE = 0.2  # of the places are held out
-TAUGHT = 0.5  # of a class's points at least teach, where places allow it
-NEAREST = 32  # pixels that places are apart at least
-ROUGHLY = 128  # pixels that a place's middle may move without being another
+MAX_PIXELS_READ = 1 << 26  # pixels of the correction that are looked at for points
+MAX_POINTS_PER_CLASS = 20_000  # points of a class that are kept
+MIN_SITES = 4  # places; fewer say nothing about ground that was not learnt from
+HELD_OUT_FRACTION = 0.2  # of the places are held out
+MIN_TRAINING_FRACTION = 0.5  # of a class's points at least teach, where places allow it
+MIN_SITE_DISTANCE = 32  # pixels that places are apart at least
+SITE_GRID = 128  # pixels that a place's middle may move without being another
 
 Ints = npt.NDArray[np.int64]
 
@@ -38,7 +38,7 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SiteGrid:
     """Where corrections lie together: a grid of cells, each with its place's number.
 
     ``side`` of a cell in level-0 pixels; ``number`` (rows, columns) int32, 0: none.
@@ -61,10 +61,10 @@ class Places:
         return self.number[np.ix_(rows, columns)]
 
 
-def find_places(store: LabelStore, wanted: float) -> Places:
+def find_sites(store: LabelStore, wanted: float) -> SiteGrid:
     """The places of a store's corrections, ``wanted`` pixels apart if possible.
 
-    Where that leaves fewer than `HONEST` of them, they may be closer. Reads the
+    Where that leaves fewer than `MIN_SITES` of them, they may be closer. Reads the
     coarsest level only.
     """
     top = read_array(store.correction[-1], ...) != 0
@@ -79,14 +79,14 @@ def find_places(store: LabelStore, wanted: float) -> Places:
                 columns = np.minimum((xs * pixel + dx) // side, cells.shape[1] - 1)
                 cells[rows, columns] = True
         number = np.asarray(connected(cells, connectivity=2), np.int32)
-        smaller = max(side // 2, min(NEAREST, full), pixel)
-        if number.max(initial=0) >= HONEST or smaller == side:
-            return Places(side, number, side == full)
+        smaller = max(side // 2, min(MIN_SITE_DISTANCE, full), pixel)
+        if number.max(initial=0) >= MIN_SITES or smaller == side:
+            return SiteGrid(side, number, side == full)
         side = smaller
 
 
 def find_points(
-    store: LabelStore, channels: npt.NDArray[np.uint8], places: Places
+    store: LabelStore, channels: npt.NDArray[np.uint8], places: SiteGrid
 ) -> Points:
     """Corrected pixels that a window can be drawn around.
 
@@ -98,7 +98,7 @@ def find_points(
     chunks = _chunks(top, coarsest, level)
     while level:
         finer = _chunks(top, coarsest, level - 1)
-        if len(finer) * STORE_CHUNK**2 > READ:
+        if len(finer) * STORE_CHUNK**2 > MAX_PIXELS_READ:
             break
         level, chunks = level - 1, finer
     found: dict[int, list[Ints]] = {}
@@ -108,8 +108,12 @@ def find_points(
         values = channels[read_array(array, part.slices)]
         for channel in np.unique(values[values != IGNORED]).tolist():
             at = np.argwhere(values == channel) + np.array((part.y, part.x))
-            found.setdefault(channel, []).append(_thinned(at, KEPT // 4))
-    kept = [_thinned(np.concatenate(found[k]), KEPT) for k in sorted(found)]
+            found.setdefault(channel, []).append(
+                _thinned(at, MAX_POINTS_PER_CLASS // 4)
+            )
+    kept = [
+        _thinned(np.concatenate(found[k]), MAX_POINTS_PER_CLASS) for k in sorted(found)
+    ]
     if not kept:
         none = np.zeros(0, np.int64)
         return Points(np.zeros((0, 2), np.int64), none, none)
@@ -121,7 +125,7 @@ def find_points(
     return Points(whole, channel, places.number[rows, columns].astype(np.int64))
 
 
-def labelled_ground(store: LabelStore) -> tuple[Ints, int]:
+def labelled_squares(store: LabelStore) -> tuple[Ints, int]:
     """Squares of ground that has labels, all of the image where none has any.
 
     (n, 2) int64 y and x of their corners and their side, in level-0 pixels: the pixels
@@ -132,7 +136,7 @@ def labelled_ground(store: LabelStore) -> tuple[Ints, int]:
     return np.argwhere(there if there.any() else ~there) * side, side
 
 
-def hold_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
+def choose_held_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
     """Which of the places 1 to ``count`` are held out; none where there are too few.
 
     No class is held out whole, nor more than half of its points if there is a choice.
@@ -141,15 +145,15 @@ def hold_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
     """
     held = np.zeros(count + 1, bool)
     there = np.unique(points.place)
-    if len(there) < HONEST:
+    if len(there) < MIN_SITES:
         return held
     found = np.zeros((count + 1, 256), np.int64)
     np.add.at(found, (points.place, points.channel), 1)
-    has, most = found > 0, (1 - TAUGHT) * found.sum(0)
-    wanted = max(1, round(SHARE * len(there)))
+    has, most = found > 0, (1 - MIN_TRAINING_FRACTION) * found.sum(0)
+    wanted = max(1, round(HELD_OUT_FRACTION * len(there)))
 
     def luck(place: int) -> bytes:
-        y, x = points.at[points.place == place].mean(0) // ROUGHLY
+        y, x = points.at[points.place == place].mean(0) // SITE_GRID
         return hashlib.sha256(f"{seed} {y} {x}".encode()).digest()
 
     order = sorted(there.tolist(), key=luck)

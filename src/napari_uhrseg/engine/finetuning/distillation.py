@@ -12,16 +12,23 @@ from torch.nn import functional
 
 from napari_uhrseg.engine.training.step_memory import FULL_BATCH, LossWeights
 from napari_uhrseg.models.base import Batch, Segmenter
-from napari_uhrseg.types import IGNORED, SECRET
+from napari_uhrseg.types import HELD_OUT, IGNORED
 
-SURE = 0.5  # probability below which an old answer is not worth holding
-CELL, REACH = 8, 8  # pixels; cells that doubt reaches beyond a pixel found wrong
-LEAST, MOST = 0.25, 2.0  # weights of old answers
-SOME = 0.25  # of the corrections right; from there on old answers weigh 1 at least
-WAY = 0.7  # from the old weights to the new ones; measured, see docs/finetuning.md
+TEACHER_CONFIDENCE = 0.5  # probability below which an old answer is not worth holding
+ERROR_CELL, ERROR_MARGIN = (
+    8,
+    8,
+)  # pixels; cells that doubt reaches beyond a pixel found wrong
+MIN_WEIGHT, MAX_WEIGHT = 0.25, 2.0  # weights of old answers
+FULL_WEIGHT_ACCURACY = (
+    0.25  # of the corrections right; from there on old answers weigh 1 at least
+)
+WISE_FT_ALPHA = (
+    0.7  # from the old weights to the new ones; measured, see docs/finetuning.md
+)
 
 
-def odds(right: float) -> float:
+def distillation_weight(right: float) -> float:
     """The weight of old answers, from the share of corrections they had right.
 
     The odds that such an answer is right, within bounds: a model that is wrong
@@ -29,10 +36,17 @@ def odds(right: float) -> float:
     paint over mistakes, so a model that has some corrections right is better
     elsewhere than where they painted.
     """
-    return min(max(right / max(1 - right, 1e-6), min(right / SOME, 1), LEAST), MOST)
+    return min(
+        max(
+            right / max(1 - right, 1e-6),
+            min(right / FULL_WEIGHT_ACCURACY, 1),
+            MIN_WEIGHT,
+        ),
+        MAX_WEIGHT,
+    )
 
 
-def between(old: Segmenter, new: Segmenter) -> Segmenter:
+def interpolate_weights(old: Segmenter, new: Segmenter) -> Segmenter:
     """A copy of a network whose weights lie on the way from the old ones to the new.
 
     Fine-tuned weights fit what was corrected better than they fit the rest of the
@@ -43,12 +57,12 @@ def between(old: Segmenter, new: Segmenter) -> Segmenter:
     found, before = copy.deepcopy(new), old.state_dict()
     for name, tensor in found.state_dict().items():  # they share its memory
         if tensor.is_floating_point():
-            tensor.copy_(before[name].lerp(tensor, WAY))
+            tensor.copy_(before[name].lerp(tensor, WISE_FT_ALPHA))
     return found
 
 
 @dataclass(frozen=True)
-class Keeping:
+class DistillationLoss:
     """The method's own loss twice: on what was corrected, and on the old answers.
 
     An old answer is held where nothing was corrected, the old model was sure, and
@@ -72,10 +86,10 @@ class Keeping:
         assert batch.target is not None
         taught = replace(
             batch,
-            target=_known(batch.target),
+            target=_without_held_out(batch.target),
             surrounding_target=None
             if batch.surrounding_target is None
-            else _known(batch.surrounding_target),
+            else _without_held_out(batch.surrounding_target),
         )
         outputs = model(batch)
         terms = model.loss(outputs, taught)
@@ -94,24 +108,26 @@ class Keeping:
         assert batch.target is not None
         chances = self.old(batch)["logits"].float().softmax(1)
         chance, answer = chances.max(1)
-        target = _known(batch.target)
+        target = _without_held_out(batch.target)
         wrong = (target != IGNORED) & (target != answer)
         found = torch.zeros_like(chances)
         found.scatter_(1, answer[:, None], wrong[:, None].to(found.dtype))
-        doubt = _around(found).gather(1, answer[:, None])[:, 0] > 0
-        held = (batch.target == IGNORED) & (chance >= SURE) & ~doubt
+        doubt = _dilate(found).gather(1, answer[:, None])[:, 0] > 0
+        held = (batch.target == IGNORED) & (chance >= TEACHER_CONFIDENCE) & ~doubt
         kept: Tensor = answer.where(held, IGNORED)
         return kept
 
 
-def _around(marks: Tensor) -> Tensor:
+def _dilate(marks: Tensor) -> Tensor:
     """(N, K, H, W) marks spread to some `CELL` x `REACH` pixels around them."""
-    cells = functional.max_pool2d(marks, CELL, ceil_mode=True)
-    near = functional.max_pool2d(cells, 2 * REACH + 1, stride=1, padding=REACH)
-    whole = functional.interpolate(near, scale_factor=CELL)
+    cells = functional.max_pool2d(marks, ERROR_CELL, ceil_mode=True)
+    near = functional.max_pool2d(
+        cells, 2 * ERROR_MARGIN + 1, stride=1, padding=ERROR_MARGIN
+    )
+    whole = functional.interpolate(near, scale_factor=ERROR_CELL)
     return whole[..., : marks.shape[-2], : marks.shape[-1]]
 
 
-def _known(target: Tensor) -> Tensor:
+def _without_held_out(target: Tensor) -> Tensor:
     """Without the pixels of held-out places."""
-    return target.masked_fill(target == SECRET, IGNORED)
+    return target.masked_fill(target == HELD_OUT, IGNORED)

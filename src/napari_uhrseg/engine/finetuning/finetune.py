@@ -23,16 +23,20 @@ import torch
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
 from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished, TrainEvent
-from napari_uhrseg.engine.finetuning.correction_dataset import Corrected
-from napari_uhrseg.engine.finetuning.distillation import WAY, Keeping, odds
-from napari_uhrseg.engine.finetuning.model_selection import (
-    LEARNT,
-    SELECTING,
-    Judge,
-    verdict,
+from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
+from napari_uhrseg.engine.finetuning.distillation import (
+    WISE_FT_ALPHA,
+    DistillationLoss,
+    distillation_weight,
 )
-from napari_uhrseg.engine.finetuning.new_model import fresh
-from napari_uhrseg.engine.finetuning.training_summary import gather, told
+from napari_uhrseg.engine.finetuning.model_selection import (
+    MIN_GAIN_KEPT,
+    MIN_WINDOWS_TO_SELECT,
+    Validator,
+    comparison_text,
+)
+from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
+from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,
@@ -53,22 +57,28 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.add_classes import head_parameters, with_more_classes
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
-from napari_uhrseg.types import Card, FineTuneSettings, Lesson, Recipe, Stage
-from napari_uhrseg.types.finetuning import FIRST, QUICK
+from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage, TrainingSummary
+from napari_uhrseg.types.finetuning import FIRST_STEPS, QUICK_STEPS
 from napari_uhrseg.units import counted
 
-__all__ = ["FineTuneSettings", "Lesson", "fine_tune", "fresh", "lesson"]
+__all__ = [
+    "FineTuneSettings",
+    "TrainingSummary",
+    "fine_tune",
+    "new_checkpoint",
+    "summarize_corrections",
+]
 
-RATE = 5e-4
-FIRST_RATE = 2e-3  # of a network that starts from nothing
+LEARNING_RATE = 5e-4
+FIRST_LEARNING_RATE = 2e-3  # of a network that starts from nothing
 
 
-def lesson(
+def summarize_corrections(
     image: Image,
     checkpoint: Checkpoint,
     store: LabelStore,
     settings: FineTuneSettings | None = None,
-) -> Lesson:
+) -> TrainingSummary:
     """What `fine_tune` would learn from; a second or so, no network is run.
 
     Raises
@@ -76,8 +86,8 @@ def lesson(
     TrainingError
         Nothing was corrected, or the store is of an image of another size.
     """
-    places = settings.places if settings else None
-    return told(gather(image, checkpoint, store, places))
+    places = settings.regions if settings else None
+    return summarize(build_dataset(image, checkpoint, store, places))
 
 
 def fine_tune(
@@ -134,8 +144,8 @@ def fine_tune(
     all that decides them.
     """
     settings, output = settings or FineTuneSettings(), Path(output)
-    source = gather(image, checkpoint, store, settings.places)
-    found = told(source)
+    source = build_dataset(image, checkpoint, store, settings.regions)
+    found = summarize(source)
     yield DatasetReady(found)
     try:
         job = _training_job(source, checkpoint, output, settings, budget, stop)
@@ -152,11 +162,13 @@ def fine_tune(
         checkpoint.model.to("cpu")  # a run has a copy of its own on the device
     if trainer.finished:
         before, after = trainer.before, trainer.after
-        yield FineTuneFinished(before, after, verdict(found, before, after), output)
+        yield FineTuneFinished(
+            before, after, comparison_text(found, before, after), output
+        )
 
 
 def _training_job(
-    source: Corrected,
+    source: CorrectionDataset,
     checkpoint: Checkpoint,
     output: Path,
     settings: FineTuneSettings,
@@ -180,19 +192,27 @@ def _training_job(
     recipe = replace(recipe, batch_size=size)
     schedule = Schedule(recipe)
     identity = [
-        checkpoint.hash, asdict(recipe), settings.seed, settings.keep_old,
-        settings.frozen_norm, asdict(source.legend), source.fingerprint(), precision,
-        WAY, LEARNT, *([fit.micro_batch_size] if fit.micro_batch_size < size else []),
-    ]  # fmt: skip
+        checkpoint.hash,
+        asdict(recipe),
+        settings.seed,
+        settings.distillation_weight,
+        settings.freeze_batch_norm,
+        asdict(source.legend),
+        source.fingerprint(),
+        precision,
+        WISE_FT_ALPHA,
+        MIN_GAIN_KEPT,
+        *([fit.micro_batch_size] if fit.micro_batch_size < size else []),
+    ]
     text = json.dumps(identity, sort_keys=True).encode()
     code = hashlib.sha256(text).hexdigest()[:16]
-    judge = Judge(source, old, fit.micro_batch_size, device, precision)
+    judge = Validator(source, old, fit.micro_batch_size, device, precision)
     if not new:
-        weight = settings.keep_old
+        weight = settings.distillation_weight
         if weight is None:
             with interruptible(old, stop):
-                weight = odds(judge.right_before)
-        loss_fn = Keeping(old, weight)
+                weight = distillation_weight(judge.original_accuracy)
+        loss_fn = DistillationLoss(old, weight)
     return TrainingJob(
         model=model,
         schedule=schedule,
@@ -208,10 +228,10 @@ def _training_job(
         log_every=max(1, min(10, schedule.total // 20)),
         loss_fn=loss_fn,
         score_initial=not new,
-        keep_best=len(source.held_windows) >= SELECTING,
+        keep_best=len(source.held_out_windows) >= MIN_WINDOWS_TO_SELECT,
         resume_stage=not new,
-        freeze_batch_norm=settings.frozen_norm and not new,
-        weights_to_save=unchanged if new or grows else judge.kept,
+        freeze_batch_norm=settings.freeze_batch_norm and not new,
+        weights_to_save=unchanged if new or grows else judge.select_weights,
     )
 
 
@@ -224,11 +244,15 @@ def _recipe(
     """
     new = checkpoint.hash == UNSAVED_HASH
     stages = model.recipe.stages if new else model.recipe.stages[-1:]
-    steps = settings.steps if settings.steps is not None else (FIRST if new else QUICK)
+    steps = (
+        settings.steps
+        if settings.steps is not None
+        else (FIRST_STEPS if new else QUICK_STEPS)
+    )
     rate = (
         settings.learning_rate
         if settings.learning_rate is not None
-        else (FIRST_RATE if new else RATE)
+        else (FIRST_LEARNING_RATE if new else LEARNING_RATE)
     )
     window = model.spec.window
     if new:
@@ -236,7 +260,7 @@ def _recipe(
     else:
         usual = 6 if window <= 512 else 3  # a third of them lie elsewhere
     size = settings.batch_size or usual
-    keep = settings.keep_old or 0.0
+    keep = settings.distillation_weight or 0.0
     if min(steps, rate) <= 0 or size < 2 or keep < 0:
         raise TrainingError(
             f"{steps} steps of {size} windows at learning rate {rate:g} cannot be "
@@ -250,7 +274,7 @@ def _recipe(
         Stage(
             max(1, end - begin),
             rate,
-            _trained(model, checkpoint.card, settings.trains, stage.trains),
+            _trained(model, checkpoint.card, settings.trainable, stage.trains),
             stage.name,
         )
         for stage, begin, end in zip(stages, [0, *ends], ends, strict=False)
@@ -275,14 +299,14 @@ def _trained(
 
 def _card(
     checkpoint: Checkpoint,
-    source: Corrected,
+    source: CorrectionDataset,
     output: Path,
     said: str,
     metrics: Metrics,
 ) -> Card:
     old = checkpoint.card
     corrected = (
-        f"{counted(source.place_count, 'place')} corrected in {source.scene.name}"
+        f"{counted(source.site_count, 'place')} corrected in {source.scene.name}"
     )
     return replace(
         old,

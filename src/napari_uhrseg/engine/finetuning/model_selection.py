@@ -9,25 +9,31 @@ import torch
 
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
-from napari_uhrseg.engine.finetuning.correction_dataset import Corrected
-from napari_uhrseg.engine.finetuning.distillation import between
+from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
+from napari_uhrseg.engine.finetuning.distillation import interpolate_weights
 from napari_uhrseg.engine.network.device import running
 from napari_uhrseg.engine.training.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.types import IGNORED, SECRET, Labels, Lesson, Roi
+from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
 from napari_uhrseg.units import counted
 
-SCORED = 128  # held-out windows that are run in a validation, at most
-LOOKED_AT = 16  # windows that tell how much of the corrections a model has right
-LEARNT = 0.5  # of the corrections gained, the share that nearer weights must gain
-SAME = 0.005  # mIoU; a smaller difference is none
-RELIABLE = 5  # held-out windows; a figure of fewer says little
-SELECTING = 50  # held-out windows; the best of several looks at fewer is luck
-CHANGED = "changed elsewhere"
+MAX_SCORED_WINDOWS = 128  # held-out windows that are run in a validation, at most
+MAX_PROBE_WINDOWS = (
+    16  # windows that tell how much of the corrections a model has right
+)
+MIN_GAIN_KEPT = (
+    0.5  # of the corrections gained, the share that nearer weights must gain
+)
+EQUAL_MIOU = 0.005  # mIoU; a smaller difference is none
+MIN_RELIABLE_WINDOWS = 5  # held-out windows; a figure of fewer says little
+MIN_WINDOWS_TO_SELECT = (
+    50  # held-out windows; the best of several looks at fewer is luck
+)
+CHANGED_ELSEWHERE = "changed elsewhere"
 
 
 @dataclass
-class Judge:
+class Validator:
     """Runs models over a source's windows, a batch at a time.
 
     Memory is that of a batch and of the old model's labels elsewhere, a million
@@ -39,38 +45,41 @@ class Judge:
         The model that a fine-tuning starts from, in eval mode on the device.
     """
 
-    source: Corrected
+    source: CorrectionDataset
     old: Segmenter
     batch_size: int
     device: torch.device
     precision: str
     _before: list[Labels] = field(default_factory=list, init=False)
 
-    def right(self, model: Segmenter) -> float:
+    def accuracy_on_corrections(self, model: Segmenter) -> float:
         """Share of the taught corrections that a model in eval mode has right.
 
         A mean over their classes, on `LOOKED_AT` windows at most.
         """
-        windows = _some(self.source.training_windows, LOOKED_AT)
+        windows = _some(self.source.training_windows, MAX_PROBE_WINDOWS)
         scores = self._nothing
         for labels, truth in self._labelled(self.source.scene, windows, model):
             scores += self._compared(labels, truth)
         return float(np.nanmean(scores.recall)) if scores.counts.any() else 0.0
 
-    def kept(self, model: Segmenter) -> Segmenter:
+    def select_weights(self, model: Segmenter) -> Segmenter:
         """What of a model in eval mode is to be kept: weights nearer to the old ones.
 
         Unless these have lost most of what was learnt: an old model that is far from
         fitting has nothing worth keeping, and the line from it leads nowhere.
         """
-        nearer = between(self.old, model)
-        gained, most = (self.right(m) - self.right_before for m in (nearer, model))
-        return nearer if gained >= LEARNT * most else model
+        nearer = interpolate_weights(self.old, model)
+        gained, most = (
+            self.accuracy_on_corrections(m) - self.original_accuracy
+            for m in (nearer, model)
+        )
+        return nearer if gained >= MIN_GAIN_KEPT * most else model
 
     @cached_property
-    def right_before(self) -> float:
+    def original_accuracy(self) -> float:
         """Share of the taught corrections that the old model has right."""
-        return self.right(self.old)
+        return self.accuracy_on_corrections(self.old)
 
     def score(self, model: Segmenter) -> Iterator[Metrics | None]:
         """Metrics of a model in eval mode; None after each batch.
@@ -81,12 +90,12 @@ class Judge:
         otherwise.
         """
         scores, source = self._nothing, self.source
-        if source.honest:
-            windows = _some(source.held_windows, SCORED)
+        if source.has_validation:
+            windows = _some(source.held_out_windows, MAX_SCORED_WINDOWS)
             for labels, truth in self._labelled(source.held_scene, windows, model):
                 scores += self._compared(labels, truth)
                 yield None
-        anywhere = source.scene, source.windows_elsewhere
+        anywhere = source.scene, source.replay_windows
         if not self._before:
             self._before = [a for a, _ in self._labelled(*anywhere, self.old)]
         changed = asked = 0
@@ -96,7 +105,7 @@ class Judge:
             changed += int((labels != old)[free].sum())
             asked += int(free.sum())
             yield None
-        yield {**_ious(scores), CHANGED: changed / max(asked, 1)}
+        yield {**_ious(scores), CHANGED_ELSEWHERE: changed / max(asked, 1)}
 
     @property
     def _nothing(self) -> Scores:
@@ -107,7 +116,7 @@ class Judge:
 
     def _compared(self, labels: Labels, truth: Labels) -> Scores:
         counter = self._counter()
-        counter.add(labels, np.where(truth == SECRET, IGNORED, truth))
+        counter.add(labels, np.where(truth == HELD_OUT, IGNORED, truth))
         return counter.scores()
 
     def _labelled(
@@ -126,25 +135,25 @@ class Judge:
             yield self.source.merged[labels], truth
 
 
-def verdict(lesson: Lesson, before: Metrics, after: Metrics) -> str:
+def comparison_text(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
     """The comparison in words."""
     changed = ""
-    if CHANGED in after:
-        changed = f"; elsewhere {after[CHANGED]:.0%} of the labels change"
-    return _on_held_out(lesson, before, after) + changed
+    if CHANGED_ELSEWHERE in after:
+        changed = f"; elsewhere {after[CHANGED_ELSEWHERE]:.0%} of the labels change"
+    return _on_held_out(summary, before, after) + changed
 
 
-def _on_held_out(lesson: Lesson, before: Metrics, after: Metrics) -> str:
-    if not lesson.honest or "miou" not in before or "miou" not in after:
+def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
+    if not summary.has_validation or "miou" not in before or "miou" not in after:
         return (
             "no honest figure can be had: too few places were corrected to hold some "
             "out. Look at the changes before you keep it"
         )
     change = after["miou"] - before["miou"]
-    where = f"on {counted(lesson.held_out, 'held-out window')}"
-    if lesson.held_out < RELIABLE:
+    where = f"on {counted(summary.held_out, 'held-out window')}"
+    if summary.held_out < MIN_RELIABLE_WINDOWS:
         where += ", too few to rely on"
-    if abs(change) < SAME:
+    if abs(change) < EQUAL_MIOU:
         return f"about as good as before {where}"
     points = f"{abs(100 * change):.1f} points"
     if change > 0:

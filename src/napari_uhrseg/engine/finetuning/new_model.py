@@ -19,16 +19,18 @@ from napari_uhrseg.types import Card, Legend
 if TYPE_CHECKING:
     from napari_uhrseg.models.base import Segmenter
 
-PATIENCE = 30.0  # seconds for the weights to come; a connection may hang for minutes
-UNTAUGHT = "from random weights"
-QUICKEST: Mapping[str, Mapping[str, Any]] = {
+DOWNLOAD_TIMEOUT_S = (
+    30.0  # seconds for the weights to come; a connection may hang for minutes
+)
+RANDOM_INIT = "from random weights"
+DEFAULT_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {"architecture": "Unet", "window": 256}
 }
 """Arguments of a first network, where nobody chose any: few strokes teach fine
 decoders and small windows soonest."""
 
 
-def fresh(
+def new_checkpoint(
     method: str,
     arguments: Mapping[str, Any] | None,
     legend: Legend,
@@ -44,7 +46,8 @@ def fresh(
     Parameters
     ----------
     method, arguments
-        Name in the registry, and arguments of its constructor; ``None``: `QUICKEST`.
+        Name in the registry, and arguments of its constructor; ``None``:
+        `DEFAULT_ARGUMENTS`.
     legend
         Its classes; a store's, as a rule.
     image
@@ -53,7 +56,7 @@ def fresh(
         In place of the arguments'.
     pretrained
         Start from ImageNet weights where they can be had within half a minute; the
-        card's ``trained_on`` says which, `UNTAUGHT` where not.
+        card's ``trained_on`` says which, `RANDOM_INIT` where not.
     seed
         Of the random weights.
     stop
@@ -69,12 +72,12 @@ def fresh(
     if not len(legend):
         raise CheckpointError("There is no class to learn.", "Name two at least.")
     if arguments is None:
-        arguments = QUICKEST.get(method, {})
+        arguments = DEFAULT_ARGUMENTS.get(method, {})
     known = {**arguments, **({"encoder": encoder} if encoder else {})}
     known.setdefault("channels", 1 if len(image.bands) == 1 else 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, started = build(method, known, legend), UNTAUGHT
+        model, started = build(method, known, legend), RANDOM_INIT
         torch.manual_seed(seed)
         taught = _pretrained(method, known, legend, stop) if pretrained else None
         if taught is not None:
@@ -111,7 +114,7 @@ def _pretrained(
 
     thread = threading.Thread(target=fetch, name="uhrseg-weights", daemon=True)
     thread.start()
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + DOWNLOAD_TIMEOUT_S
     while thread.is_alive() and time.monotonic() < until:
         if stop():
             raise Cancelled

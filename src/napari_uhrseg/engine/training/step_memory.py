@@ -26,7 +26,7 @@ from napari_uhrseg.engine.prefetch import DEPTH
 from napari_uhrseg.engine.training.gradient_checkpointing import checkpoint_blocks
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Batch, Segmenter
-from napari_uhrseg.types import IGNORED, SECRET, Recipe, Stage
+from napari_uhrseg.types import HELD_OUT, IGNORED, Recipe, Stage
 from napari_uhrseg.units import format_bytes
 
 MIN_SAMPLES = 2  # samples at a time: normalisation needs them
@@ -99,7 +99,7 @@ class StepMemoryPlan:
         if count < 2:
             return [(batch, FULL_BATCH)]
         parts = [batch[torch.arange(k, len(batch), count)] for k in range(count)]
-        labelled = [_count(p.target, lambda t: t < SECRET) for p in parts]
+        labelled = [_count(p.target, lambda t: t < HELD_OUT) for p in parts]
         unlabelled = [_count(p.target, lambda t: t == IGNORED) for p in parts]
         return [
             (part, LossWeights(n / max(1, sum(labelled)), m / max(1, sum(unlabelled))))

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import FineTuneSettings, Roi
-from napari_uhrseg.types.finetuning import FIRST, QUICK, THOROUGH
+from napari_uhrseg.types.finetuning import FIRST_STEPS, QUICK_STEPS, THOROUGH_STEPS
 from napari_uhrseg.ui.finetune.worker import NewModel
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.widgets.form import Form
@@ -16,7 +16,7 @@ from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, push_button
 
 FOLLOW, NEW = "follow", "new"  # beside paths as text
 HAND = "hand"
-BY_HAND = ("steps", "learning_rate", "trains", "batch_size")
+BY_HAND = ("steps", "learning_rate", "trainable", "batch_size")
 
 
 class TeachForm(QWidget):
@@ -40,15 +40,15 @@ class TeachForm(QWidget):
         other.setAccessibleName("Choose what it starts from")
         other.setMaximumWidth(32)
         self.length = combo("More steps learn more, and take longer.")
-        self.length.addItem(f"Quick: {QUICK} steps", QUICK)
-        self.length.addItem(f"From nothing: {FIRST} steps", FIRST)
-        self.length.addItem(f"Thorough: {THOROUGH} steps", THOROUGH)
+        self.length.addItem(f"Quick: {QUICK_STEPS} steps", QUICK_STEPS)
+        self.length.addItem(f"From nothing: {FIRST_STEPS} steps", FIRST_STEPS)
+        self.length.addItem(f"Thorough: {THOROUGH_STEPS} steps", THOROUGH_STEPS)
         self.length.addItem("By hand", HAND)
         self.hand = Form(FineTuneSettings, BY_HAND)
         self.which = combo("What it learns from.")
         self.which.addItem("All corrections", None)
         self.which.addItem("Corrections in view", "view")
-        self.keep = Form(FineTuneSettings, ("keep_old",))
+        self.keep = Form(FineTuneSettings, ("distillation_weight",))
         above, below = QWidget(), QWidget()
         form = form_of(above)
         add_row(form, "Start from", self.checkpoint, other)
@@ -94,7 +94,7 @@ class TeachForm(QWidget):
     def use_new(self, model: NewModel) -> None:
         """Start from a network that has learned nothing."""
         self._new = model
-        self.length.setCurrentIndex(self.length.findData(FIRST))
+        self.length.setCurrentIndex(self.length.findData(FIRST_STEPS))
         self._choose(f"{model.name}, {model.encoder.removeprefix('tu-')}", NEW)
 
     def use(self, path: Path) -> None:
@@ -112,7 +112,7 @@ class TeachForm(QWidget):
         values = self.keep.values()
         length = self.length.currentData()
         values |= self.hand.values() if length == HAND else {"steps": length}
-        return FineTuneSettings(device=device, places=self._places(layer), **values)
+        return FineTuneSettings(device=device, regions=self._places(layer), **values)
 
     def _places(self, layer: Any) -> tuple[Roi, ...] | None:
         if not self.follows_view:

@@ -36,7 +36,7 @@ from napari_uhrseg.ui.widgets.run_controls import RunControls
 from napari_uhrseg.ui.workers.worker import Workers, report
 
 if TYPE_CHECKING:
-    from napari_uhrseg.types import Lesson
+    from napari_uhrseg.types import TrainingSummary
 
 LOOKING = "Looking at what was corrected…"
 NO_LABELS = (
@@ -236,7 +236,7 @@ class FineTunePart(QWidget):
             finished=self._looked,
         )
 
-    def _found(self, lesson: "Lesson", number: int) -> None:
+    def _found(self, lesson: "TrainingSummary", number: int) -> None:
         if number == self._number:
             self._idle("", work.in_words(lesson))
 

@@ -67,8 +67,8 @@ class Training(JobController):
         match event:
             case events.DatasetReady(summary=lesson):
                 self._lesson = lesson
-                self._curves.held_out = lesson.honest
-                self._say(CHECKING if lesson.honest else LEARNING)
+                self._curves.held_out = lesson.has_validation
+                self._say(CHECKING if lesson.has_validation else LEARNING)
             case events.MemoryPlanned(limited=cut):
                 self._learning = WITHIN if cut else LEARNING
             case events.Progress(seconds_left=None):

@@ -19,7 +19,7 @@ from napari_uhrseg.ui.workers.import_torch import load_torch
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import FineTuneFinished, TrainEvent
     from napari_uhrseg.models.checkpoint import Checkpoint
-    from napari_uhrseg.types import Lesson
+    from napari_uhrseg.types import TrainingSummary
 
 FROM_NOTHING = (
     "The encoder's ImageNet weights could not be fetched, so the network is trained "
@@ -69,9 +69,9 @@ class Changed:
     share: float
 
 
-def look(request: Request) -> "Lesson":
+def look(request: Request) -> "TrainingSummary":
     """What it would learn from; the network is not run."""
-    from napari_uhrseg.engine.finetuning.finetune import lesson
+    from napari_uhrseg.engine.finetuning.finetune import summarize_corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
     with LabelStore.open(request.store) as store:
@@ -81,12 +81,12 @@ def look(request: Request) -> "Lesson":
             if isinstance(new, Path)
             else _untaught(new, legend, request.image)
         )
-        return lesson(request.image, start, store, request.settings)
+        return summarize_corrections(request.image, start, store, request.settings)
 
 
-def in_words(lesson: "Lesson") -> str:
+def in_words(lesson: "TrainingSummary") -> str:
     """The summary, each warning on a line of its own."""
-    places = "1 place" if lesson.places == 1 else f"{lesson.places:,} places"
+    places = "1 place" if lesson.regions == 1 else f"{lesson.regions:,} places"
     counts = f"Learns from {lesson.summary().split('; ')[0]}, {places}."
     return "\n".join([counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in lesson.warnings)])
 
@@ -98,7 +98,7 @@ def train(
     load_torch()
     from napari_uhrseg.engine.cancellation import Cancelled
     from napari_uhrseg.engine.finetuning.finetune import fine_tune
-    from napari_uhrseg.engine.finetuning.new_model import UNTAUGHT, fresh
+    from napari_uhrseg.engine.finetuning.new_model import RANDOM_INIT, new_checkpoint
     from napari_uhrseg.engine.network.device import cpu_threads
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -107,13 +107,13 @@ def train(
         new = request.start
         if isinstance(new, NewModel):
             try:
-                start = fresh(
+                start = new_checkpoint(
                     new.method, None, store.legend, request.image, new.encoder,
                     stop=stop,
                 )  # fmt: skip
             except Cancelled:
                 return
-            if start.card.trained_on == UNTAUGHT:
+            if start.card.trained_on == RANDOM_INIT:
                 show_warning(FROM_NOTHING)
         else:
             start = checkpoint_of(new)
@@ -129,17 +129,19 @@ def train(
 
 
 def best_so_far(
-    output: Path, lesson: "Lesson", before: Mapping[str, float]
+    output: Path, lesson: "TrainingSummary", before: Mapping[str, float]
 ) -> "FineTuneFinished | None":
     """What a training that was ended early has left, if anything better."""
     from napari_uhrseg.engine.events import FineTuneFinished
-    from napari_uhrseg.engine.finetuning.model_selection import verdict
+    from napari_uhrseg.engine.finetuning.model_selection import comparison_text
     from napari_uhrseg.models.card_header import read_card
 
     if not output.exists():
         return None
     after = read_card(output).metrics if before else {}
-    return FineTuneFinished(before, after, verdict(lesson, before, after), output)
+    return FineTuneFinished(
+        before, after, comparison_text(lesson, before, after), output
+    )
 
 
 def changed(
@@ -265,6 +267,8 @@ def next_version(request: Request) -> Path:
 @lru_cache(maxsize=1)
 def _untaught(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
     """The last one made stays: the form is looked at more than once."""
-    from napari_uhrseg.engine.finetuning.new_model import fresh
+    from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 
-    return fresh(new.method, None, legend, image, new.encoder, pretrained=False)
+    return new_checkpoint(
+        new.method, None, legend, image, new.encoder, pretrained=False
+    )
