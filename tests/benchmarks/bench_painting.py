@@ -64,8 +64,8 @@ def _measure(viewer: Any, path: Path, size: Size) -> Table:
     from napari_uhrseg.io.image.from_array import image_from_array
     from napari_uhrseg.samples.world import CLASSES, virtual_levels
     from napari_uhrseg.types import Legend
-    from napari_uhrseg.ui.correct.paint_area import WorkArea
-    from napari_uhrseg.ui.correct.write_queue import Writer
+    from napari_uhrseg.ui.correct.paint_area import PaintArea
+    from napari_uhrseg.ui.correct.write_queue import WriteQueue
     from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 
     image = image_from_array(
@@ -74,13 +74,13 @@ def _measure(viewer: Any, path: Path, size: Size) -> Table:
     store = _labelled(path, image, Legend(tuple(CLASSES)), size)
     add_image(viewer, image)
     view = LabelsView(viewer, store, image)
-    corrections, writer = Corrections.open(store), Writer()
+    corrections, writer = Corrections.open(store), WriteQueue()
     moves: list[Times] = []
     releases: list[Times] = []
-    patches = [_timed(WorkArea, name, moves) for name in ("_follow", "_loaded")]
+    patches = [_timed(PaintArea, name, moves) for name in ("_follow", "_loaded")]
     place = np.array([size.side // 2, size.side // 2]) + 700
     _look_at(viewer, place)
-    area = WorkArea(viewer, view, corrections, writer)
+    area = PaintArea(viewer, view, corrections, writer)
     _live(3)
     area.layer.brush_size = 40
     beats = [time.monotonic()]
@@ -97,7 +97,7 @@ def _measure(viewer: Any, path: Path, size: Size) -> Table:
         area.layer.selected_label = 1 + number % 4
         releases.append(_stroke(viewer, number))
         released = time.monotonic()
-        writer.do(time.monotonic, then=lambda t, r=released: on_disk.append(t - r))
+        writer.submit(time.monotonic, then=lambda t, r=released: on_disk.append(t - r))
         _live(size.seconds)
         memory.append(process.memory_info().rss)
     timer.stop()

@@ -61,7 +61,7 @@ def paint(panel, mouse, stroke):
     """Drag, and wait until the stroke is on disk."""
     mouse.drag(*stroke)
     done = []
-    panel.correct.writer.do(int, then=done.append)
+    panel.correct.writer.submit(int, then=done.append)
     until(panel, lambda: bool(done), "the stroke is not written")
 
 

@@ -17,23 +17,23 @@ def paint(store, ids, *rois):
 PLACES = [Roi(y, x, 48, 48) for y in range(8, 650, 160) for x in range(8, 780, 160)]
 
 
-def set_by_hand(part, **values):
+def set_custom(part, **values):
     part.form.length.setCurrentIndex(part.form.length.findData("hand"))
     for name, value in values.items():
         part.form.hand.widgets[name].setValue(value)
 
 
-def wait_for_lesson(part, qtbot):
+def wait_for_summary(part, qtbot):
     part.refresh()
     qtbot.waitUntil(
         lambda: not part._stale and not part._looking and part.bar.start.isEnabled(),
         timeout=60_000,
     )
-    return part.lesson.text()
+    return part.summary.text()
 
 
 def train(part, qtbot):
-    wait_for_lesson(part, qtbot)
+    wait_for_summary(part, qtbot)
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.cancel.isEnabled(), timeout=30_000)
     wait_for_training(part, qtbot)

@@ -46,10 +46,10 @@ class TwoImages:
         with Corrections.open(self.views[number].store, write=False) as found:
             return found.counts()
 
-    def hold_writer(self):
+    def block_writes(self):
         """As strokes on a slow disk do, until the event that is returned is set."""
         held = Event()
-        self.part.writer.do(held.wait, WAIT)
+        self.part.writer.submit(held.wait, WAIT)
         return held
 
     def until(self, happened):
@@ -58,9 +58,11 @@ class TwoImages:
     def settle(self):
         """Until all that was asked for is done, and what it has led to."""
         done = []
-        self.part.writer.do(int, then=done.append)
+        self.part.writer.submit(int, then=done.append)
         self.until(lambda: bool(done))
-        self.until(lambda: self.part._worker is None and not self.part._access.opening)
+        self.until(
+            lambda: self.part._worker is None and not self.part._sessions.opening
+        )
 
 
 def correct(two):
@@ -73,5 +75,5 @@ def leave_draft(view, said, checkpoint):
     store = view.store.path
     path = drafts.new_draft(store, f"{said}.safetensors", store)
     shutil.copy(checkpoint, path)
-    drafts.remember(FineTuneFinished({}, {}, said, path), checkpoint)
+    drafts.save_draft(FineTuneFinished({}, {}, said, path), checkpoint)
     return path

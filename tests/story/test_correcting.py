@@ -76,20 +76,20 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         part = panel.finetune
         part.form.length.setCurrentIndex(part.form.length.findData("hand"))
         part.form.hand.widgets["steps"].setValue(30)
-        until(panel, lambda: "windows" in part.lesson.text(), "no lesson")
+        until(panel, lambda: "windows" in part.summary.text(), "no lesson")
         until(panel, part.bar.start.isEnabled, "Train cannot be pressed")
         part.bar.start.click()
-        until(panel, lambda: len(part.curves.losses) > 2, "no curve", 300)
-        until(panel, part.outcome.isVisible, "no outcome", 900)
-        losses = [loss for _, loss in part.curves.losses]
+        until(panel, lambda: len(part.plot.losses) > 2, "no curve", 300)
+        until(panel, part.result.isVisible, "no outcome", 900)
+        losses = [loss for _, loss in part.plot.losses]
         assert losses[-1] < losses[0]
         picture(request, viewer, "fine-tuning")
 
         # kept, it segments again, and the river is a river where no one painted too
         part.keep(tmp_path / "mine.safetensors")
         until(panel, lambda: panel.segment.model.path.stem == "mine", "not kept")
-        until(panel, part.after.segment.isEnabled, "Segment again cannot be pressed")
-        part.after.segment.menu().actions()[1].trigger()
+        until(panel, part.rerun.segment.isEnabled, "Segment again cannot be pressed")
+        part.rerun.segment.menu().actions()[1].trigger()
         bar = panel.segment.bar
         until(panel, bar.cancel.isEnabled, "no run")
         until(panel, lambda: bar.status.text().startswith("Done"), "no end", 900)

@@ -104,7 +104,7 @@ def test_a_panel_takes_over_what_the_one_before_it_left(
     Mouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
     panel.correct.correct.click()
     done = []
-    panel.correct.writer.do(int, then=done.append)
+    panel.correct.writer.submit(int, then=done.append)
     qtbot.waitUntil(lambda: bool(done), timeout=10_000)
     assert (view.store.read_labels(Roi(1048, 100, 5, 100)) == 2).all()
     assert (np.asarray(layer.data[0][1048:1053, 100:200]) == 2).all()

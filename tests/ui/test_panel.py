@@ -317,7 +317,7 @@ def test_an_output_that_is_no_address_is_told_once(ready, way):
     if way == "correct":
         ready.correct.correct.click()
     else:
-        ready.finetune.nothing.labels.click()
+        ready.finetune.new_model.labels_button.click()
     (told,) = notification_manager.records[before:]
     assert "foo://bucket" in told.message
     assert not hasattr(told, "exception")  # which would offer a traceback

@@ -6,14 +6,14 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.ui.correct.panel import CorrectPart
-from napari_uhrseg.ui.finetune.panel import FineTunePart
+from napari_uhrseg.ui.correct.panel import CorrectPanel
+from napari_uhrseg.ui.finetune.panel import FineTunePanel
 from napari_uhrseg.ui.image.open_labels import LabelOpener
 from napari_uhrseg.ui.image.panel import ImagePanel
-from napari_uhrseg.ui.labels.areas_panel import AreasPart
-from napari_uhrseg.ui.labels.class_editor import ClassesPart
-from napari_uhrseg.ui.labels.export_panel import ExportPart
-from napari_uhrseg.ui.labels.selection import ShownLabels
+from napari_uhrseg.ui.labels.areas_panel import AreasPanel
+from napari_uhrseg.ui.labels.class_editor import ClassEditor
+from napari_uhrseg.ui.labels.export_panel import ExportPanel
+from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.segment.panel import SegmentPanel
 from napari_uhrseg.ui.widgets.focus_outline import FocusOutline
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
@@ -45,12 +45,12 @@ class Panel(QWidget):
         self.workers = Workers(self)
         self.image = ImagePanel(viewer, self.workers)
         self.segment = SegmentPanel(viewer, self.workers)
-        self.classes = ClassesPart(self.segment.legend, self.workers)
-        self.correct = CorrectPart(viewer, self.workers)
-        self.finetune = FineTunePart(viewer, self.workers, self.segment.form.hardware)
-        self.shown = ShownLabels(viewer, self)
-        self.areas = AreasPart(viewer, self.workers, self.shown)
-        self.export = ExportPart(self.workers, self.shown)
+        self.classes = ClassEditor(self.segment.legend, self.workers)
+        self.correct = CorrectPanel(viewer, self.workers)
+        self.finetune = FineTunePanel(viewer, self.workers, self.segment.form.hardware)
+        self.shown = LabelsSelection(viewer, self)
+        self.areas = AreasPanel(viewer, self.workers, self.shown)
+        self.export = ExportPanel(self.workers, self.shown)
         self.labels = LabelOpener(viewer, self.workers, self.image, self.segment, self)
         self._wire()
         self._wire_finetune()

@@ -120,7 +120,7 @@ def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
     import napari
 
     from napari_uhrseg.ui.layers.label_layers import check_scales, image_layers
-    from napari_uhrseg.ui.layers.pyramid_progress import fill
+    from napari_uhrseg.ui.layers.pyramid_progress import build_pyramid
     from napari_uhrseg.ui.workers.worker import report
 
     try:
@@ -129,7 +129,7 @@ def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
         if viewer is not None:
             check_scales(viewer, image)
         layers = list(image_layers(image))
-        fill(image)
+        build_pyramid(image)
         return layers
     except Exception as error:  # noqa: BLE001 - a reader must not raise
         report(error)

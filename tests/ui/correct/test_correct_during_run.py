@@ -27,7 +27,7 @@ def start_painting(panel, viewer, qtbot, y, x):
 
 def written(panel, qtbot):
     done = []
-    panel.correct.writer.do(int, then=done.append)
+    panel.correct.writer.submit(int, then=done.append)
     qtbot.waitUntil(lambda: bool(done), timeout=10_000)
 
 

@@ -66,9 +66,11 @@ class Desk:
 
     def settle(self):
         self.qtbot.wait(120)
-        self.until(lambda: self.part._worker is None and not self.part._access.opening)
+        self.until(
+            lambda: self.part._worker is None and not self.part._sessions.opening
+        )
         done = []
-        self.part.writer.do(int, then=done.append)
+        self.part.writer.submit(int, then=done.append)
         self.until(lambda: bool(done))
         self.qtbot.wait(350)
 
@@ -154,7 +156,7 @@ def test_correct_off_shows_the_labels_as_before(desk, path):
     layer = desk.part.area.layer
     desk.part.correct.click()
     assert layer not in desk.viewer.layers
-    assert desk.view.pyramid.hole is None
+    assert desk.view.pyramid.masked_region is None
     assert desk.view.layer.data[0][1500, 1550] == 1
     desk.part.correct.click()
     desk.until(lambda: desk.part.area is not None)
@@ -166,7 +168,7 @@ def test_removing_the_painted_layer_ends_correcting(desk, path):
     desk.viewer.layers.remove(desk.part.area.layer)
     assert not desk.part.correct.isChecked()
     assert desk.part.area is None
-    assert desk.view.pyramid.hole is None
+    assert desk.view.pyramid.masked_region is None
     desk.start()
     desk.viewer.layers.remove(desk.view.layer)
     assert not desk.part.correct.isChecked()
@@ -263,7 +265,7 @@ def test_a_mask_is_imported_by_a_table_that_can_be_mended(desk, path, tmp_path):
     colors[500:510, 500:510] = (9, 9, 200)
     colors[600:605, 500:510] = (1, 250, 1)
     PilImage.fromarray(colors).save(tmp_path / "mask.png")
-    bringing = desk.part._bringing
+    bringing = desk.part._annotation_import
     bringing.read("mask", tmp_path / "mask.png", desk.view, 0)
     table = _dialog(desk)
     assert [b.currentText() for b in table.boxes].count("lake") == 1
@@ -287,7 +289,7 @@ def test_polygons_of_a_file_become_corrections(desk, path, tmp_path):
     }
     file = tmp_path / "shapes.geojson"
     file.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    desk.part._bringing.read("polygons", file, desk.view, 0)
+    desk.part._annotation_import.read("polygons", file, desk.view, 0)
     _dialog(desk).accept()
     desk.until(lambda: desk.legend_rows()["wood"] == "2,000")
     assert (desk.corrected(Roi(200, 100, 40, 50)) == 3).all()

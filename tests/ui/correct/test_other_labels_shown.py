@@ -13,18 +13,18 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def every_undo_is_large(monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.ui.correct.write_queue.SHORT", 0)
+def every_undo_is_long(monkeypatch):
+    monkeypatch.setattr("napari_uhrseg.ui.correct.write_queue.MAX_SHORT_PARTS", 0)
 
 
-@pytest.mark.usefixtures("every_undo_is_large")
+@pytest.mark.usefixtures("every_undo_is_long")
 @pytest.mark.parametrize("painting", [False, True])
 def test_a_large_undo_leaves_other_labels_alone(two, painting):
     correct(two)
     if not painting:
         two.part.correct.click()
     two.until(two.part.undo.isEnabled)
-    held = two.hold_writer()
+    held = two.block_writes()
     two.part.undo.click()
     two.show(1)
     held.set()
@@ -38,11 +38,11 @@ def test_a_large_undo_leaves_other_labels_alone(two, painting):
     assert two.corrected(1) == {2: 400}
 
 
-@pytest.mark.usefixtures("every_undo_is_large")
+@pytest.mark.usefixtures("every_undo_is_long")
 def test_labels_removed_before_a_large_undo_leave_correct_usable(two):
     correct(two)
     two.until(two.part.undo.isEnabled)
-    held = two.hold_writer()
+    held = two.block_writes()
     two.part.undo.click()
     two.viewer.layers.remove(two.views[0].layer)
     held.set()
@@ -54,15 +54,15 @@ def test_labels_removed_before_a_large_undo_leave_correct_usable(two):
 
 def test_labels_are_whole_again_where_the_corrections_were_shown_alone(two):
     two.part.alone.click()
-    assert two.views[0].pyramid.alone
+    assert two.views[0].pyramid.only_corrections
     two.show(1)
     assert not two.part.alone.isChecked()
     two.show(0)
-    assert not two.views[0].pyramid.alone
+    assert not two.views[0].pyramid.only_corrections
 
 
 def test_labels_shown_while_others_are_opened_can_be_corrected(two):
-    held = two.hold_writer()
+    held = two.block_writes()
     two.part.correct.click()
     two.show(1)
     two.part.correct.click()
@@ -77,7 +77,7 @@ def test_labels_shown_while_others_are_opened_can_be_corrected(two):
 
 def test_labels_left_and_shown_again_while_they_are_opened(two):
     correct(two)
-    held = two.hold_writer()  # so the corrections are not closed yet
+    held = two.block_writes()  # so the corrections are not closed yet
     for number in (1, 0):
         two.show(number)
     two.part.correct.click()
@@ -89,7 +89,9 @@ def test_labels_left_and_shown_again_while_they_are_opened(two):
 def test_what_is_imported_goes_to_the_labels_it_was_read_for(two):
     asked = two.views[0]
     two.show(1)
-    two.part._bringing.ready.emit(asked, lambda c: c.fill(Roi(0, 0, 50, 50), 3))
+    two.part._annotation_import.ready.emit(
+        asked, lambda c: c.fill(Roi(0, 0, 50, 50), 3)
+    )
     two.settle()
     assert two.corrected(1) == {2: 400}
 
@@ -97,7 +99,7 @@ def test_what_is_imported_goes_to_the_labels_it_was_read_for(two):
 def test_keep_leaves_what_was_learnt_from_other_labels(
     two, checkpoints, tmp_path, monkeypatch
 ):
-    part, held, real = two.panel.finetune, Event(), worker.keep
+    part, held, real = two.panel.finetune, Event(), worker.save_as
     paths = [
         leave_draft(view, said, checkpoints[0])
         for view, said in zip(two.views, ("one", "two"), strict=True)
@@ -112,7 +114,7 @@ def test_keep_leaves_what_was_learnt_from_other_labels(
         two.until(lambda: part._outcome is not None)
         assert part._outcome.path == paths[number]
 
-    monkeypatch.setattr(worker, "keep", slow)
+    monkeypatch.setattr(worker, "save_as", slow)
     offered(1)
     offered(0)
     target = tmp_path / "kept.safetensors"
@@ -123,4 +125,4 @@ def test_keep_leaves_what_was_learnt_from_other_labels(
     assert not paths[0].exists()
     assert paths[1].exists()
     assert part._outcome.path == paths[1]
-    assert not part.outcome.isHidden()
+    assert not part.result.isHidden()

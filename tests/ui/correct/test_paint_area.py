@@ -8,8 +8,8 @@ from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, pred
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.correct.paint_area import WorkArea
-from napari_uhrseg.ui.correct.write_queue import Writer
+from napari_uhrseg.ui.correct.paint_area import PaintArea
+from napari_uhrseg.ui.correct.write_queue import WriteQueue
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 
 pytestmark = pytest.mark.gui
@@ -37,9 +37,9 @@ class Bench:
         (self.ground,) = add_image(viewer, image)
         self.view = LabelsView(viewer, store, image)
         self.corrections = Corrections.open(store)
-        self.writer = Writer()
+        self.writer = WriteQueue()
         look_at(viewer, self.ground, 3000, 3000)
-        self.area = WorkArea(viewer, self.view, self.corrections, self.writer)
+        self.area = PaintArea(viewer, self.view, self.corrections, self.writer)
         self.layer = self.area.layer
         self.mouse = Mouse(viewer, self.ground)
         self.settle()
@@ -48,7 +48,7 @@ class Bench:
         """Until the area lies where one looks, and all strokes are written."""
         done = []
         self.qtbot.wait(120)
-        self.writer.do(int, then=done.append)
+        self.writer.submit(int, then=done.append)
         self.qtbot.waitUntil(lambda: bool(done), timeout=10_000)
         self.qtbot.wait(30)
 
@@ -157,7 +157,7 @@ def test_too_far_out_it_says_so_and_shows_all_labels(viewer, tmp_path, qtbot):
         bench.settle()
         assert "Zoom in" in said[-1]
         assert not bench.layer.visible
-        assert bench.view.pyramid.hole is None
+        assert bench.view.pyramid.masked_region is None
         look_at(viewer, bench.ground, 1000, 1000)
         bench.settle()
         assert bench.layer.visible
@@ -309,19 +309,19 @@ def test_ended_while_reading_it_leaves_no_hole(bench):
     bench.area.refresh()
     bench.area.stop()
     bench.settle()
-    assert bench.view.pyramid.hole is None
+    assert bench.view.pyramid.masked_region is None
     assert bench.view.pyramid.levels[0][3000, 3000] == 1
 
 
 def test_corrections_alone(bench):
     bench.paint(2, (3000, 3000), (3000, 3050))
-    bench.view.show_alone(True)
+    bench.view.show_only_corrections(True)
     bench.area.refresh()
     bench.settle()
     assert bench.seen(3000, 3025) == (0, 2)
     assert bench.seen(2900, 2900) == (0, 0)
     assert bench.view.pyramid.levels[0][0, 0] == 0
-    bench.view.show_alone(False)
+    bench.view.show_only_corrections(False)
     bench.settle()
     assert bench.seen(2900, 2900) == (0, 1)
 

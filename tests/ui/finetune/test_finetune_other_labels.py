@@ -52,8 +52,8 @@ def test_what_was_learnt_is_offered_with_its_own_labels(two, training, checkpoin
     assert part._outcome.path == other
     two.show(0)
     offered(two)
-    assert part.outcome.verdict.text() == "Learnt from the first."
-    assert part.outcome.changes.isEnabled()
+    assert part.result.message.text() == "Learnt from the first."
+    assert part.result.changes.isEnabled()
 
 
 def test_what_is_kept_nowhere_else_stays_but_is_not_compared(
@@ -66,12 +66,12 @@ def test_what_is_kept_nowhere_else_stays_but_is_not_compared(
     part.start()
     two.show(1)
     end(two, training)
-    assert not part.outcome.isHidden()
-    assert not part.outcome.changes.isEnabled()
-    part.outcome.changesWanted.emit()
-    assert not part.changes.going_on
+    assert not part.result.isHidden()
+    assert not part.result.changes.isEnabled()
+    part.result.changesWanted.emit()
+    assert not part.comparison.running
     two.show(0)
-    assert part.outcome.changes.isEnabled()
+    assert part.result.changes.isEnabled()
     part.discard()
 
 
@@ -83,27 +83,27 @@ def test_a_comparison_is_given_up_where_other_labels_are_shown(
     def changed(stop, request, roi, new, legend):
         held.wait(WAIT)
         labels = np.ones((roi.height, roi.width), np.uint8)
-        return worker.Changed(roi, labels, legend, 1.0)
+        return worker.PredictionDifference(roi, labels, legend, 1.0)
 
-    monkeypatch.setattr(comparison_layer, "changed", changed)
+    monkeypatch.setattr(comparison_layer, "compare_predictions", changed)
     leave_draft(view, "learnt from the first", checkpoints[1])
     two.show(1)
     two.show(0)
     offered(two)
-    part.outcome.changes.click()
+    part.result.changes.click()
     two.show(1)
-    assert not part.changes.going_on
+    assert not part.comparison.running
     held.set()
     assert QThreadPool.globalInstance().waitForDone(20_000)
     QApplication.processEvents()
-    assert part.changes.layer is None
+    assert part.comparison.layer is None
     two.show(0)
     assert view.layer.visible
     offered(two)
-    assert part.outcome.changes.text() == SHOW
-    assert part.outcome.keep.isEnabled()
-    part.outcome.changes.click()
-    two.until(lambda: part.changes.layer is not None)
+    assert part.result.changes.text() == SHOW
+    assert part.result.keep.isEnabled()
+    part.result.changes.click()
+    two.until(lambda: part.comparison.layer is not None)
     assert not view.layer.visible
     two.show(1)
     assert not view.layer.visible  # the colours of two labels would mix

@@ -14,9 +14,9 @@ from helpers.corrections import LEGEND, checkpoint, squares
 from helpers.finetune_panel import (
     PLACES,
     paint,
-    set_by_hand,
+    set_custom,
     train,
-    wait_for_lesson,
+    wait_for_summary,
     wait_for_training,
 )
 from helpers.wait import wait_for_end, wait_for_plan
@@ -75,7 +75,7 @@ def segmented(viewer, panel, scene, parent, qtbot, tmp_path):
 @pytest.fixture
 def corrected(segmented, scene):
     paint(segmented.segment.view.store, scene[0], *PLACES)
-    set_by_hand(segmented.finetune, steps=STEPS, learning_rate=0.005)
+    set_custom(segmented.finetune, steps=STEPS, learning_rate=0.005)
     return segmented
 
 
@@ -95,7 +95,7 @@ def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
         fold.heading.setChecked(True)
     qtbot.waitUntil(lambda: "no labels" in part.bar.status.text(), timeout=10_000)
     assert not part.bar.start.isEnabled()
-    assert not part.nothing.model.isEnabled()
+    assert not part.new_model.model_button.isEnabled()
 
 
 def test_without_corrections_it_says_so(segmented, qtbot):
@@ -109,12 +109,12 @@ def test_without_corrections_it_says_so(segmented, qtbot):
 def test_it_says_what_it_will_learn_from_and_warns(segmented, scene, qtbot):
     part, store = segmented.finetune, segmented.segment.view.store
     paint(store, 2, Roi(64, 64, 24, 24))
-    said = wait_for_lesson(part, qtbot)
+    said = wait_for_summary(part, qtbot)
     assert said.startswith("Learns from 1 window, 0 held out, 1 place.")
     assert "Class light has only 1" in said
     assert "no honest figure can be had" in said
     paint(store, scene[0], *PLACES)
-    said = wait_for_lesson(part, qtbot)
+    said = wait_for_summary(part, qtbot)
     assert "only" not in said
     assert "no honest" not in said
     assert " 0 held out" not in said
@@ -122,15 +122,15 @@ def test_it_says_what_it_will_learn_from_and_warns(segmented, scene, qtbot):
 
 def test_corrections_in_view_alone_can_teach(viewer, corrected, qtbot):
     part = corrected.finetune
-    everything = wait_for_lesson(part, qtbot)
+    everything = wait_for_summary(part, qtbot)
     part.form.which.setCurrentIndex(1)
     viewer.scene.camera.zoom = 8
     viewer.scene.camera.center = (32, 32)  # one place
     qtbot.waitUntil(
-        lambda: part.bar.start.isEnabled() and "1 place." in part.lesson.text(),
+        lambda: part.bar.start.isEnabled() and "1 place." in part.summary.text(),
         timeout=30_000,
     )
-    assert part.lesson.text() != everything
+    assert part.summary.text() != everything
 
 
 def test_it_follows_the_checkpoint_of_the_segment_part_until_told(
@@ -154,7 +154,7 @@ def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, pare
     before = parent.read_bytes()
     train(part, qtbot)
     assert part.bar.status.text() == f"Done: {STEPS} steps."
-    curves = part.curves
+    curves = part.plot
     assert [s for s, _ in curves.losses][-1] == STEPS
     assert curves.scores[0][0] == 0
     assert curves.scores[-1][0] == STEPS
@@ -162,9 +162,9 @@ def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, pare
     qtbot.wait(600)  # drawn with delay
     x, y = curves.miou.listDataItems()[0].getData()
     assert list(zip(x, y, strict=True)) == curves.scores
-    assert part.outcome.isVisible()
-    assert "Better by" in part.outcome.verdict.text()
-    table = part.outcome.table
+    assert part.result.isVisible()
+    assert "Better by" in part.result.message.text()
+    table = part.result.table
     rows = [table.topLevelItem(i) for i in range(table.topLevelItemCount())]
     assert {r.text(0) for r in rows[1:]} == {"dark", "light"}
     assert float(rows[0].text(1)) == pytest.approx(curves.scores[0][1], abs=0.06)
@@ -177,8 +177,8 @@ def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, pare
 
 def test_pause_and_continue(corrected, qtbot):
     part = corrected.finetune
-    set_by_hand(part, steps=400)
-    wait_for_lesson(part, qtbot)
+    set_custom(part, steps=400)
+    wait_for_summary(part, qtbot)
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     assert not corrected.segment.bar.start.isEnabled()
@@ -197,14 +197,14 @@ def test_pause_and_continue(corrected, qtbot):
 
 def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     part = corrected.finetune
-    set_by_hand(part, steps=300)
-    wait_for_lesson(part, qtbot)
+    set_custom(part, steps=300)
+    wait_for_summary(part, qtbot)
     part.bar.start.click()
-    qtbot.waitUntil(lambda: len(part.curves.scores) >= 2, timeout=120_000)
+    qtbot.waitUntil(lambda: len(part.plot.scores) >= 2, timeout=120_000)
     part.bar.cancel.click()
     wait_for_training(part, qtbot)
     assert "What it has learned so far is offered" in part.bar.status.text()
-    assert "Better by" in part.outcome.verdict.text()
+    assert "Better by" in part.result.message.text()
     target = tmp_path / "best.safetensors"
     part.keep(target)
     qtbot.waitUntil(target.exists, timeout=20_000)
@@ -213,24 +213,24 @@ def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
 
 def test_cancel_before_anything_is_better_leaves_nothing(corrected, qtbot):
     part = corrected.finetune
-    set_by_hand(part, steps=2000)
-    wait_for_lesson(part, qtbot)
+    set_custom(part, steps=2000)
+    wait_for_summary(part, qtbot)
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     part.bar.cancel.click()
     wait_for_training(part, qtbot)
     assert "nothing to keep yet" in part.bar.status.text()
-    assert part.outcome.isHidden()
+    assert part.result.isHidden()
     qtbot.waitUntil(part.bar.start.isEnabled, timeout=20_000)
 
 
 def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
     part = corrected.finetune
-    wait_for_lesson(part, qtbot)
+    wait_for_summary(part, qtbot)
     before = len(notification_manager.records)
     part._hardware.memory.setValue(64)
     part.form.hand.widgets["batch_size"].setValue(1024)
-    wait_for_lesson(part, qtbot)
+    wait_for_summary(part, qtbot)
     corrected.segment.view.store.path.rename(
         corrected.segment.view.store.path.with_name("gone.zarr")
     )
@@ -245,18 +245,18 @@ def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
 def test_without_held_out_places_no_figure_is_shown(segmented, scene, qtbot):
     part = segmented.finetune
     paint(segmented.segment.view.store, scene[0], Roi(64, 64, 60, 60))
-    set_by_hand(part, steps=3, learning_rate=0.001)
+    set_custom(part, steps=3, learning_rate=0.001)
     train(part, qtbot)
-    assert part.outcome.isVisible()
-    assert "No honest figure" in part.outcome.verdict.text()
-    assert part.outcome.table.isHidden()
-    assert part.curves.losses
-    assert not part.curves.scores
-    assert not part.curves.held_out
+    assert part.result.isVisible()
+    assert "No honest figure" in part.result.message.text()
+    assert part.result.table.isHidden()
+    assert part.plot.losses
+    assert not part.plot.scores
+    assert not part.plot.held_out
 
 
 def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
-    curves = panel.finetune.curves
+    curves = panel.finetune.plot
     curves.begin()
     qtbot.waitUntil(lambda: curves.loss is not None, timeout=20_000)
     curves.add_loss(1, 0.5)
@@ -291,7 +291,7 @@ def test_keep_asks_for_a_name_and_uses_it(learnt, qtbot, parent, monkeypatch):
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", dialog)
     part = learnt.finetune
-    part.outcome.keep.click()
+    part.result.keep.click()
     kept = parent.with_name("plain0_2.safetensors")
     qtbot.waitUntil(lambda: learnt.segment.model.path == kept, timeout=20_000)
     assert asked == [kept]
@@ -300,19 +300,19 @@ def test_keep_asks_for_a_name_and_uses_it(learnt, qtbot, parent, monkeypatch):
     assert card.parent
     assert card.metrics["miou"] > 0.5
     assert part.form.start == kept
-    assert part.outcome.isHidden()
+    assert part.result.isHidden()
     assert parent.exists()
 
 
 def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
     part = learnt.finetune
     draft = part._outcome.path
-    part.outcome.discard.click()
+    part.result.discard.click()
     assert not draft.exists()
-    assert part.outcome.isHidden()
+    assert part.result.isHidden()
     assert learnt.segment.model.path == parent
     assert sorted(parent.parent.glob("*.safetensors")) == [parent]
-    wait_for_lesson(part, qtbot)  # another one can be trained
+    wait_for_summary(part, qtbot)  # another one can be trained
 
 
 def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
@@ -322,9 +322,9 @@ def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
     part = learnt.finetune
     viewer.scene.camera.zoom = 2
     viewer.scene.camera.center = (320, 384)
-    part.outcome.changes.click()
-    qtbot.waitUntil(lambda: not part.changes.going_on, timeout=60_000)
-    layer = part.changes.layer
+    part.result.changes.click()
+    qtbot.waitUntil(lambda: not part.comparison.running, timeout=60_000)
+    layer = part.comparison.layer
     assert layer in viewer.layers
     y, x = (int(v) for v in layer.translate)
     roi = Roi(y, x, *layer.data.shape)
@@ -335,7 +335,7 @@ def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
     assert (old != new).any()
     assert np.array_equal(layer.data, np.where(old != new, new, 0))
     share = 100 * (old != new).mean()
-    assert part.outcome.share.text() == f"{share:.1f} % of the pixels change."
+    assert part.result.share.text() == f"{share:.1f} % of the pixels change."
     for c in LEGEND:
         assert tuple(layer.colormap.color_dict[c.id][:3]) == pytest.approx(
             [v / 255 for v in c.rgb]
@@ -353,7 +353,7 @@ def test_segment_again_and_go_back_say_what_they_replace(
     kept = tmp_path / "mine.safetensors"
     part.keep(kept)
     qtbot.waitUntil(lambda: segment.model.path == kept, timeout=20_000)
-    note, older = part.after.note, part.after.older
+    note, older = part.rerun.note, part.rerun.older
     qtbot.waitUntil(
         lambda: "mine" in note.text() and bool(older.actions()), timeout=20_000
     )
@@ -361,7 +361,7 @@ def test_segment_again_and_go_back_say_what_they_replace(
     assert "corrected pixels stay" in note.text()
     assert [a.text() for a in older.actions()] == ["plain0"]
     shown = segment.view.store.path
-    part.after.segment.menu().actions()[1].trigger()  # everything
+    part.rerun.segment.menu().actions()[1].trigger()  # everything
     qtbot.waitUntil(lambda: segment.bar.cancel.isEnabled(), timeout=20_000)
     assert "segmentation" in part.bar.status.text() or not part.bar.start.isEnabled()
     assert wait_for_end(learnt, qtbot).startswith("Done")
@@ -395,8 +395,8 @@ def test_everything_has_a_name_and_a_tooltip_and_takes_no_letter(learnt):
 
 def test_closing_the_dock_ends_the_training(viewer, corrected, qtbot):
     part = corrected.finetune
-    set_by_hand(part, steps=2000)
-    wait_for_lesson(part, qtbot)
+    set_custom(part, steps=2000)
+    wait_for_summary(part, qtbot)
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     viewer.window.remove_dock_widget(corrected)
@@ -415,11 +415,11 @@ def test_what_was_learnt_is_offered_again_until_it_is_decided_on(
     viewer, learnt, qtbot, tmp_path
 ):
     part, path = learnt.finetune, tmp_path / "labels.zarr"
-    said, draft = part.outcome.verdict.text(), part._outcome.path
+    said, draft = part.result.message.text(), part._outcome.path
     assert path in draft.parents
     open_again(viewer, learnt, qtbot, path)
-    qtbot.waitUntil(lambda: not part.outcome.isHidden(), timeout=20_000)
-    assert part.outcome.verdict.text() == said
+    qtbot.waitUntil(lambda: not part.result.isHidden(), timeout=20_000)
+    assert part.result.message.text() == said
     assert "keep or discard" in part.bar.status.text()
     assert not part.bar.start.isEnabled()
     target = tmp_path / "kept.safetensors"
@@ -429,13 +429,13 @@ def test_what_was_learnt_is_offered_again_until_it_is_decided_on(
     assert not draft.parent.exists()
     open_again(viewer, learnt, qtbot, path)
     qtbot.wait(1000)
-    assert part.outcome.isHidden()
+    assert part.result.isHidden()
 
 
 def test_closing_the_window_loses_nothing_that_was_learnt(
     viewer, learnt, scene, qtbot, tmp_path
 ):
-    said = learnt.finetune.outcome.verdict.text()
+    said = learnt.finetune.result.message.text()
     viewer.window.remove_dock_widget(learnt)
     assert QThreadPool.globalInstance().waitForDone(20_000)
     viewer.layers.clear()
@@ -443,11 +443,11 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
     viewer.window.add_dock_widget(again)
     add_image(viewer, scene[1])
     again.labels.open(tmp_path / "labels.zarr")
-    qtbot.waitUntil(lambda: not again.finetune.outcome.isHidden(), timeout=30_000)
-    assert again.finetune.outcome.verdict.text() == said
+    qtbot.waitUntil(lambda: not again.finetune.result.isHidden(), timeout=30_000)
+    assert again.finetune.result.message.text() == said
     told = [n.message for n in notification_manager.records]
     assert any("not decided on yet" in text for text in told)
-    again.finetune.outcome.discard.click()
+    again.finetune.result.discard.click()
     assert not list(tmp_path.rglob(".finetune"))
     again.stop()
     assert QThreadPool.globalInstance().waitForDone(20_000)
@@ -462,18 +462,18 @@ def test_worse_is_said_in_words_and_nothing_is_replaced(
     part.keep(good)
     qtbot.waitUntil(lambda: part.form.start == good, timeout=20_000)
     before, files = good.read_bytes(), sorted(tmp_path.glob("*.safetensors"))
-    set_by_hand(part, steps=2, learning_rate=0.5)  # it forgets all
+    set_custom(part, steps=2, learning_rate=0.5)  # it forgets all
     train(part, qtbot)
-    assert part.outcome.verdict.text().startswith("Worse by ")
+    assert part.result.message.text().startswith("Worse by ")
     assert "the checkpoint it started from is the better one" in (
-        part.outcome.verdict.text()
+        part.result.message.text()
     )
-    row = part.outcome.table.topLevelItem(0)
+    row = part.result.table.topLevelItem(0)
     assert float(row.text(2)) < float(row.text(1))
     assert row.text(3).startswith("−")
     assert segment.model.path == good
     assert good.read_bytes() == before
     assert sorted(tmp_path.glob("*.safetensors")) == files
-    part.outcome.discard.click()
+    part.result.discard.click()
     assert segment.model.path == good
     assert part.form.start == good

@@ -6,14 +6,14 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from helpers.corrections import squares
-from helpers.finetune_panel import paint, set_by_hand, train, wait_for_lesson
+from helpers.finetune_panel import paint, set_custom, train, wait_for_summary
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.finetune import new_model
 from napari_uhrseg.ui.finetune.new_model import (
     ENCODERS,
-    OF_METHOD,
+    ENCODERS_OF_METHOD,
     Encoder,
     NewModelDialog,
 )
@@ -40,7 +40,7 @@ def opened(viewer, panel, qtbot, tmp_path):
 
 
 def begin_labels(panel, qtbot, names):
-    panel.finetune.nothing.labels.click()
+    panel.finetune.new_model.labels_button.click()
     (dialog,) = panel.findChildren(NewLabelsDialog)
     for row, name in zip(dialog.rows, names, strict=False):
         row.line.setText(name)
@@ -59,13 +59,13 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     assert [c.name for c in store.legend] == ["dark", "light"]
     assert not store.runs
     paint(store, truth, *(Roi(y, x, 40, 40) for y in (0, 300) for x in (0, 200, 400)))
-    part.nothing.model.click()
+    part.new_model.model_button.click()
     (dialog,) = part.findChildren(NewModelDialog)
     assert "dark, light" in dialog.classes.text()
     dialog.accept()
     assert part.form.length.currentText().startswith("From nothing")
-    set_by_hand(part, steps=4, batch_size=2)
-    assert "window" in wait_for_lesson(part, qtbot)
+    set_custom(part, steps=4, batch_size=2)
+    assert "window" in wait_for_summary(part, qtbot)
     train(part, qtbot)
     assert part.bar.status.text() == "Done: 4 steps."
     told = [n.message for n in notification_manager.records]
@@ -124,7 +124,7 @@ def test_every_method_is_offered_with_encoders_it_takes(panel):
     for row, name in enumerate(REGISTRY):
         dialog.method.setCurrentIndex(row)
         assert dialog.sentence.text() == REGISTRY[name].sentence
-        offered = OF_METHOD.get(name, ENCODERS)
+        offered = ENCODERS_OF_METHOD.get(name, ENCODERS)
         assert dialog.encoder.count() == len(offered)
         smallest = min(offered, key=lambda e: e.parameters)
         network = build(name, {"encoder": smallest.name}, TWO)
@@ -144,8 +144,8 @@ def test_new_labels_do_not_touch_what_is_at_the_output(opened, qtbot, tmp_path):
 
 def test_the_dialogs_are_used_with_the_keyboard(opened, qtbot):
     panel, _ = opened
-    panel.finetune.nothing.labels.setFocus()
-    qtbot.keyClick(panel.finetune.nothing.labels, Qt.Key.Key_Return)
+    panel.finetune.new_model.labels_button.setFocus()
+    qtbot.keyClick(panel.finetune.new_model.labels_button, Qt.Key.Key_Return)
     (dialog,) = panel.findChildren(NewLabelsDialog)
     qtbot.waitUntil(dialog.isVisible)
     for row, name in zip(dialog.rows, ("one", "two"), strict=False):

@@ -48,13 +48,13 @@ def test_keep_asks_about_the_name_with_its_ending(
     draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
     part._outcome = FineTuneFinished({}, {}, "Better", draft)
     asked = answer([mine.with_suffix(""), ""], NO)  # then the dialog is cancelled
-    part.outcome.keep.click()
-    qtbot.waitUntil(part.outcome.isEnabled, timeout=20_000)
+    part.result.keep.click()
+    qtbot.waitUntil(part.result.isEnabled, timeout=20_000)
     assert mine.read_bytes() == before
     assert asked[0].startswith("mine.safetensors already exists")
     assert part._outcome is not None
     answer([mine.with_suffix(""), tmp_path / "v1.5"], NO)  # another one instead
-    part.outcome.keep.click()
+    part.result.keep.click()
     qtbot.waitUntil((tmp_path / "v1.5.safetensors").exists, timeout=20_000)
     assert mine.read_bytes() == before
     qtbot.waitUntil(lambda: part._outcome is None, timeout=20_000)
@@ -67,7 +67,7 @@ def test_keep_replaces_what_it_was_told_to(
     draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
     part._outcome = FineTuneFinished({}, {}, "Better", draft)
     assert len(answer([mine.with_suffix("")], YES)) == 0
-    part.outcome.keep.click()
+    part.result.keep.click()
     qtbot.waitUntil(lambda: part._outcome is None, timeout=20_000)
     assert mine.read_bytes() != before
 

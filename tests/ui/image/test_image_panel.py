@@ -311,7 +311,7 @@ def being_filled(panel, path, qtbot):
     open_in(panel, path, qtbot)
     bar = panel.image.overviews.bar
     qtbot.waitUntil(lambda: bar.isVisible() and bar.value() > 0, timeout=20_000)
-    return pyramid_progress._fillings[panel.image.image]
+    return pyramid_progress.build_of(panel.image.image)
 
 
 def test_a_second_window_does_not_end_the_building(
@@ -320,7 +320,7 @@ def test_a_second_window_does_not_end_the_building(
     filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image
     make_napari_viewer(show=True)
     for _ in range(2):  # it is time to draw what was filled
-        filling._refresh_layers()
+        filling.refresh_layers()
     held_filling.set()
     qtbot.waitUntil(lambda: not filling.running, timeout=60_000)
     assert not image.missing_levels
@@ -330,9 +330,9 @@ def test_removing_the_image_ends_the_building(
     viewer, panel, qtbot, no_overviews, held_filling
 ):
     filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image
-    filling._refresh_layers()
+    filling.refresh_layers()
     viewer.layers.clear()
-    filling._refresh_layers()
+    filling.refresh_layers()
     held_filling.set()
     qtbot.waitUntil(lambda: not filling.running, timeout=20_000)
     assert image.missing_levels

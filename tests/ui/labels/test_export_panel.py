@@ -169,7 +169,7 @@ def test_regions_from_a_file_are_counted_with_their_holes(
     }
     path = tmp_path / "regions.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    panel.areas.bring_regions(path)
+    panel.areas.import_regions(path)
     table = panel.areas.table
     qtbot.waitUntil(
         lambda: table.topLevelItemCount() == 2 and rows(table)[0][0][2] == "100.0%",

@@ -5,7 +5,7 @@ import pytest
 
 from helpers.two_images import correct, leave_draft
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.finetune.worker import Changed
+from napari_uhrseg.ui.finetune.worker import PredictionDifference
 
 pytestmark = pytest.mark.gui
 
@@ -17,8 +17,10 @@ def compare(two, checkpoints):
     two.show(1)
     two.show(0)
     two.until(lambda: part._outcome is not None)
-    changed = Changed(Roi(0, 0, 9, 9), np.ones((9, 9), np.uint8), view.legend, 0.5)
-    part.changes.show(changed, view.layer)
+    changed = PredictionDifference(
+        Roi(0, 0, 9, 9), np.ones((9, 9), np.uint8), view.legend, 0.5
+    )
+    part.comparison.show(changed, view.layer)
 
 
 @pytest.mark.parametrize("what", ["painting", "comparing"])
@@ -35,7 +37,7 @@ def test_all_layers_can_be_removed(two, checkpoints, what, order):
     assert not two.viewer.layers
     assert two.part.area is None
     assert not two.part.correct.isChecked()
-    assert two.panel.finetune.changes.layer is None
+    assert two.panel.finetune.comparison.layer is None
 
 
 @pytest.mark.parametrize("what", ["painting", "comparing"])
@@ -45,7 +47,7 @@ def test_what_lay_over_removed_labels_goes_with_them(two, checkpoints, what):
         ours = two.part.area.layer
     else:
         compare(two, checkpoints)
-        ours = two.panel.finetune.changes.layer
+        ours = two.panel.finetune.comparison.layer
     two.viewer.layers.remove(two.views[0].layer)
     two.until(lambda: ours not in two.viewer.layers)
     assert two.views[1].layer in two.viewer.layers
@@ -55,7 +57,7 @@ def test_labels_are_seen_again_where_what_changes_is_removed_by_hand(two, checkp
     compare(two, checkpoints)
     part = two.panel.finetune
     assert not two.views[0].layer.visible
-    two.viewer.layers.remove(part.changes.layer)
+    two.viewer.layers.remove(part.comparison.layer)
     assert two.views[0].layer.visible
-    assert part.outcome.share.isHidden()
-    part.changes.remove()
+    assert part.result.share.isHidden()
+    part.comparison.remove()

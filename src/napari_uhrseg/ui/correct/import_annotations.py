@@ -100,7 +100,7 @@ class ClassTable(QDialog):
         return {row.key: text for row, text in pairs if text not in ("", SKIP)}
 
 
-class Bringing(QObject):
+class AnnotationImport(QObject):
     """Asks for a file, reads it in a thread, shows the table.
 
     ``ready`` gives the view it was asked for, and what makes its corrections: called

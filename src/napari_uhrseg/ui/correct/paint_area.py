@@ -14,9 +14,14 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.types import Labels, Roi, Stroke
 from napari_uhrseg.ui.correct.paint_layer import PaintLayer
-from napari_uhrseg.ui.correct.write_queue import Writer, turn_back
+from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
-from napari_uhrseg.ui.layers.paint_region import COARSEST, Area, area_for, level_for
+from napari_uhrseg.ui.layers.paint_region import (
+    MAX_PAINT_LEVEL,
+    PaintRegion,
+    paint_level_for,
+    paint_region_for,
+)
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.worker import report
 
@@ -34,14 +39,14 @@ FILLED = (
 class _Loaded:
     """What was read of an area, and after how many strokes."""
 
-    area: Area
+    area: PaintRegion
     alone: bool
     strokes: int
     shown: Labels
     under: Labels
 
 
-class WorkArea(QObject):
+class PaintArea(QObject):
     """A paintable layer over the labels of a view, as long as this lives.
 
     Reading and writing happen on the writer's thread, in the order of strokes. What
@@ -55,12 +60,16 @@ class WorkArea(QObject):
     long = Signal(str)  # "undo" or "redo" of so much that a worker does it
 
     def __init__(
-        self, viewer: Any, view: LabelsView, corrections: "Corrections", writer: Writer
+        self,
+        viewer: Any,
+        view: LabelsView,
+        corrections: "Corrections",
+        writer: WriteQueue,
     ) -> None:
         super().__init__()
         self._viewer, self._view = viewer, view
         self._corrections, self._writer = corrections, writer
-        self._area: Area | None = None
+        self._area: PaintRegion | None = None
         self._under: Labels = np.zeros((1, 1), np.uint8)
         self._strokes = 0  # so far; what was read before the last one is stale
         self._reading = False
@@ -80,19 +89,19 @@ class WorkArea(QObject):
         self._follow()
 
     @property
-    def area(self) -> Area | None:
+    def area(self) -> PaintRegion | None:
         """Where one can paint now; None where the view is too far out, or empty."""
         return self._area
 
     def undo(self) -> None:
-        self.turn_back("undo")
+        self.undo_or_redo("undo")
 
     def redo(self) -> None:
-        self.turn_back("redo")
+        self.undo_or_redo("redo")
 
-    def turn_back(self, way: "Direction") -> None:
+    def undo_or_redo(self, way: "Direction") -> None:
         long = self.long.emit
-        turn_back(self._writer, self._corrections, way, self._turned_back, long)
+        undo_or_redo(self._writer, self._corrections, way, self._undone, long)
 
     def choose(self, class_id: int) -> None:
         """Paint this class from now on; 0 takes the eraser."""
@@ -126,7 +135,7 @@ class WorkArea(QObject):
         self._view.legendChanged.disconnect(self._legend_changed)
         self._later.cancel()
         self._stopped = True  # what is being read is not shown any more
-        self._view.set_hole(None)
+        self._view.set_masked_region(None)
         if later:
             remove_later(self._viewer, self.layer)
         elif self.layer in self._viewer.layers:
@@ -206,7 +215,7 @@ class WorkArea(QObject):
         if self._area is not None:
             self.refresh()
 
-    def _wanted(self) -> Area | None:
+    def _wanted(self) -> PaintRegion | None:
         """The area for what is in view now; the one there is, where it still does."""
         seen = view_rectangle(self._viewer, self._view.layer)
         if seen is None:
@@ -216,12 +225,13 @@ class WorkArea(QObject):
         levels = len(store.prediction)
         if self._area is not None and self._area.fits(seen, canvas, levels):
             return self._area
-        area = area_for(seen, canvas, store.shape, levels)
+        area = paint_region_for(seen, canvas, store.shape, levels)
         if area is None:
-            square = 1 << level_for(seen, canvas, levels)
+            square = 1 << paint_level_for(seen, canvas, levels)
             self.moved.emit(
-                f"Too far out to paint: a pixel of the brush would be {square} x "
-                f"{square} pixels of the image. Zoom in to {1 << COARSEST} or less."
+                "Zoomed out too far to paint: one pixel of the brush would cover "
+                f"{square} x {square} image pixels. Zoom in until it covers at most "
+                f"{1 << MAX_PAINT_LEVEL} x {1 << MAX_PAINT_LEVEL}."
             )
         return area
 
@@ -253,13 +263,13 @@ class WorkArea(QObject):
             self._leave()
             return
         self._reading = True
-        alone = self._view.pyramid.alone
-        self._writer.do(
+        alone = self._view.pyramid.only_corrections
+        self._writer.submit(
             self._load, area, alone, self._strokes,
             then=self._loaded, failed=self._not_loaded,
         )  # fmt: skip
 
-    def _load(self, area: Area, alone: bool, strokes: int) -> "_Loaded":
+    def _load(self, area: PaintRegion, alone: bool, strokes: int) -> "_Loaded":
         """On the writer's thread: what is shown there, and what without corrections."""
         from napari_uhrseg.io.labels.pyramid import apply_aliases, overlay, read_array
 
@@ -280,7 +290,8 @@ class WorkArea(QObject):
         if self._stopped:
             return
         stale = (
-            loaded.strokes != self._strokes or loaded.alone != self._view.pyramid.alone
+            loaded.strokes != self._strokes
+            or loaded.alone != self._view.pyramid.only_corrections
         )
         if stale or self.layer.stroking:
             self._again = True
@@ -294,7 +305,7 @@ class WorkArea(QObject):
         self._reading = False
         report(error)
 
-    def _show(self, area: Area, shown: Labels) -> None:
+    def _show(self, area: PaintRegion, shown: Labels) -> None:
         layer, before = self.layer, self._area
         if area == before:
             if not np.array_equal(layer.data, shown):
@@ -302,7 +313,7 @@ class WorkArea(QObject):
                 _redraw(layer)
             return
         self._area = area
-        self._view.set_hole(area.roi)
+        self._view.set_masked_region(area.roi)
         under, step = self._view.layer, 1 << area.level
         layer.data = shown
         origin = np.array([area.roi.y, area.roi.x]) + (step - 1) / 2
@@ -323,7 +334,7 @@ class WorkArea(QObject):
         if self._area is not None:
             self._area = None
             self._set_visible(False)
-            self._view.set_hole(None)
+            self._view.set_masked_region(None)
 
     def _set_visible(self, visible: bool) -> None:
         """Show or hide the layer; napari loses the mode of hidden layers."""
@@ -349,7 +360,7 @@ class WorkArea(QObject):
             here[erased] = self._under[box.slices][erased]
             _redraw(self.layer)
         stroke = Stroke(area.to_image(box), mask, ids, area.level)
-        self._writer.do(
+        self._writer.submit(
             self._corrections.apply, stroke, then=self.changed.emit, failed=self._lost
         )
 
@@ -374,7 +385,7 @@ class WorkArea(QObject):
             self._told_fill = True
             show_info(FILLED)
 
-    def _turned_back(self, roi: Roi | None) -> None:
+    def _undone(self, roi: Roi | None) -> None:
         if roi is None:
             return
         self._strokes += 1

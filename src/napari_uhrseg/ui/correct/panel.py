@@ -14,10 +14,10 @@ from napari_uhrseg.ui.correct.correction_list import (
     CorrectionSummary,
     count_corrections,
 )
-from napari_uhrseg.ui.correct.import_annotations import Bringing
-from napari_uhrseg.ui.correct.paint_area import WorkArea
-from napari_uhrseg.ui.correct.session import Access
-from napari_uhrseg.ui.correct.write_queue import Writer, turn_back
+from napari_uhrseg.ui.correct.import_annotations import AnnotationImport
+from napari_uhrseg.ui.correct.paint_area import PaintArea
+from napari_uhrseg.ui.correct.session import CorrectionSessions
+from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import drawn_regions, look_at, view_rectangle
 from napari_uhrseg.ui.widgets.layout import note, push_button
@@ -36,7 +36,7 @@ NO_LABELS = (
 READY = "Correct makes the labels paintable where you look."
 
 
-class CorrectPart(QWidget):
+class CorrectPanel(QWidget):
     """Works on one `LabelsView`; opens its corrections when they are wanted."""
 
     wanted = Signal()  # Correct was pressed, and there are no labels
@@ -52,18 +52,18 @@ class CorrectPart(QWidget):
         self._flushed = False
         self._worker: Worker | None = None
         self._seen: list[Roi] = []
-        self.writer = Writer(self)
-        self._access = Access(self.writer)
-        self.area: WorkArea | None = None
+        self.writer = WriteQueue(self)
+        self._sessions = CorrectionSessions(self.writer)
+        self.area: PaintArea | None = None
         self._tally_later = qdebounced(self._count, timeout=200, parent=self)
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
         self._build()
-        self._bringing = Bringing(self, workers)
-        self._bringing.ready.connect(self._import)
-        self._bringing.began.connect(self.bar.begin)
-        self._bringing.progressed.connect(self.bar.progress)
-        self._bringing.ended.connect(self.bar.end)
+        self._annotation_import = AnnotationImport(self, workers)
+        self._annotation_import.ready.connect(self._import)
+        self._annotation_import.began.connect(self.bar.begin)
+        self._annotation_import.progressed.connect(self.bar.progress)
+        self._annotation_import.ended.connect(self.bar.end)
         self._show_state()
 
     def _build(self) -> None:
@@ -75,9 +75,9 @@ class CorrectPart(QWidget):
         self.correct.setCheckable(True)
         self.correct.toggled.connect(self._toggled)
         undo = "Take the last change back, also of an earlier day (Ctrl+Z)."
-        self.undo = push_button("Undo", undo, lambda: self._turn_back("undo"))
+        self.undo = push_button("Undo", undo, lambda: self._undo_or_redo("undo"))
         redo = "Do again what was taken back (Ctrl+Shift+Z)."
-        self.redo = push_button("Redo", redo, lambda: self._turn_back("redo"))
+        self.redo = push_button("Redo", redo, lambda: self._undo_or_redo("redo"))
         self.status = note()
         self.status.setAccessibleName("State of correcting")
         view = "Take all labels in view as right: they count as corrections."
@@ -154,14 +154,14 @@ class CorrectPart(QWidget):
         """Write what waits and free the corrections, even where Qt is gone."""
         self._flushed = True
         if self._view is not None:
-            self._access.leave(self._view)
+            self._sessions.leave(self._view)
         self.writer.close()
 
     def _let_go(self, *, later: bool = False) -> None:
         self._end_painting(later=later)
         self._stop_job()
         if self._view is not None:
-            self._access.leave(self._view)
+            self._sessions.leave(self._view)
 
     def _layer_removed(self, event: Any) -> None:
         if self._view is not None and event.value is self._view.layer:
@@ -169,7 +169,7 @@ class CorrectPart(QWidget):
 
     def _with_corrections(self, act: "Callable[[Corrections], None]") -> None:
         if self._view is not None:
-            self._access.use(self._view, act, self._not_opened)
+            self._sessions.use(self._view, act, self._not_opened)
 
     def _not_opened(self, error: Exception) -> None:
         self.correct.setChecked(False)
@@ -198,11 +198,11 @@ class CorrectPart(QWidget):
         if self._view is None or self.area is not None or not self.correct.isChecked():
             return
         self._view.show()
-        self.area = area = WorkArea(self._viewer, self._view, corrections, self.writer)
+        self.area = area = PaintArea(self._viewer, self._view, corrections, self.writer)
         area.changed.connect(self._changed)
         area.moved.connect(self._say)
         area.chosen.connect(self._chosen)
-        area.long.connect(partial(self._turn_back_much, corrections))
+        area.long.connect(partial(self._undo_with_progress, corrections))
         area.closed.connect(lambda: self._end_painting(later=True))
         if self._class_id:
             area.choose(self._class_id)
@@ -216,17 +216,17 @@ class CorrectPart(QWidget):
     def _say(self, text: str) -> None:
         self.status.setText(text)
 
-    def _turn_back(self, way: "Direction") -> None:
+    def _undo_or_redo(self, way: "Direction") -> None:
         if self.area is not None:
-            self.area.turn_back(way)
+            self.area.undo_or_redo(way)
         else:
-            self._with_corrections(partial(self._turn_back_of, way))
+            self._with_corrections(partial(self._undo_or_redo_in, way))
 
-    def _turn_back_of(self, way: "Direction", corrections: "Corrections") -> None:
-        long = partial(self._turn_back_much, corrections)
-        turn_back(self.writer, corrections, way, self._changed, long)
+    def _undo_or_redo_in(self, way: "Direction", corrections: "Corrections") -> None:
+        long = partial(self._undo_with_progress, corrections)
+        undo_or_redo(self.writer, corrections, way, self._changed, long)
 
-    def _turn_back_much(self, corrections: "Corrections", way: "Direction") -> None:
+    def _undo_with_progress(self, corrections: "Corrections", way: "Direction") -> None:
         """With progress; strokes would wait until it has ended, so none are made."""
         view, painting = self._view, self.correct.isChecked()
         if view is None or view.corrections is not corrections:
@@ -298,7 +298,7 @@ class CorrectPart(QWidget):
 
     def _bring(self, what: str) -> None:
         if self._view is not None:
-            self._bringing.ask(what, self._view, self._class_id)
+            self._annotation_import.ask(what, self._view, self._class_id)
 
     def _import(
         self, view: LabelsView, make: "Callable[[Corrections], Iterator[float]]"
@@ -347,7 +347,7 @@ class CorrectPart(QWidget):
     def _stop_job(self) -> None:
         if self._worker is not None:
             self._worker.quit()
-        self._bringing.stop()
+        self._annotation_import.stop()
 
     # -- looking ------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class CorrectPart(QWidget):
 
     def _show_alone(self, alone: bool) -> None:
         if self._view is not None:
-            self._view.show_alone(alone)
+            self._view.show_only_corrections(alone)
         if self.area is not None:
             self.area.refresh()
 
@@ -397,7 +397,9 @@ class CorrectPart(QWidget):
             if view is self._view:
                 self._counted(found)
 
-        self.writer.do(count_corrections, view.store, view.corrections, then=counted)
+        self.writer.submit(
+            count_corrections, view.store, view.corrections, then=counted
+        )
 
     def _counted(self, found: CorrectionSummary) -> None:
         classes = () if self._view is None else self._view.classes

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from napari_uhrseg.ui.correct.write_queue import Writer
+from napari_uhrseg.ui.correct.write_queue import WriteQueue
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 
 if TYPE_CHECKING:
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     Act = Callable[[Corrections], None]
 
 
-class Access:
+class CorrectionSessions:
     """Opens the corrections of a view when they are wanted, and closes them.
 
     Both on the writer's thread: so an opening comes after an earlier closing, and
     that after the strokes that wait.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: WriteQueue) -> None:
         self._writer = writer
         self._waiting: dict[LabelsView, list[Act]] = {}
 
@@ -47,7 +47,7 @@ class Access:
         def opened(corrections: Corrections) -> None:
             waiting = self._waiting.pop(view)
             if not waiting:
-                self._writer.do(corrections.close)
+                self._writer.submit(corrections.close)
                 return
             view.corrections = corrections
             for each in waiting:
@@ -57,12 +57,14 @@ class Access:
             if self._waiting.pop(view):
                 failed(error)
 
-        self._writer.do(Corrections.open, view.store, then=opened, failed=not_opened)
+        self._writer.submit(
+            Corrections.open, view.store, then=opened, failed=not_opened
+        )
 
     def leave(self, view: LabelsView) -> None:
         """Others may correct there, after the strokes that wait."""
         if view in self._waiting:
             self._waiting[view].clear()
         if view.corrections is not None:
-            self._writer.do(view.corrections.close)
+            self._writer.submit(view.corrections.close)
             view.corrections = None

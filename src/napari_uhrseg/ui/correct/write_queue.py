@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Direction
     from napari_uhrseg.types import Roi
 
-SHORT = 8  # parts of a change, some 50 ms each, that are taken back at once
+MAX_SHORT_PARTS = 8  # parts of a change, some 50 ms each, that are taken back at once
 
 
-class Writer(QObject):
+class WriteQueue(QObject):
     """Runs functions one after the other off the Qt thread, and tells on it.
 
     For what takes a moment: strokes, undo, reading what is in view. What takes
@@ -31,7 +31,7 @@ class Writer(QObject):
         self._closed = False
         self._done.connect(self._tell)
 
-    def do(
+    def submit(
         self,
         function: Callable[..., Any],
         *args: Any,
@@ -66,8 +66,8 @@ class Writer(QObject):
             tell(value)
 
 
-def turn_back(
-    writer: Writer,
+def undo_or_redo(
+    writer: WriteQueue,
     corrections: "Corrections",
     way: "Direction",
     then: "Callable[[Roi | None], None]",
@@ -79,7 +79,7 @@ def turn_back(
     """
 
     def work() -> "Roi | bool | None":
-        if corrections.next_part_count(way) > SHORT:
+        if corrections.next_part_count(way) > MAX_SHORT_PARTS:
             return True
         return corrections.undo() if way == "undo" else corrections.redo()
 
@@ -89,4 +89,4 @@ def turn_back(
         else:
             then(found)
 
-    writer.do(work, then=told)
+    writer.submit(work, then=told)

@@ -9,8 +9,12 @@ from qtpy.QtCore import QObject
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.finetune.result import OutcomePart
-from napari_uhrseg.ui.finetune.worker import Changed, Request, changed
+from napari_uhrseg.ui.finetune.result import ResultPanel
+from napari_uhrseg.ui.finetune.worker import (
+    FineTuneRequest,
+    PredictionDifference,
+    compare_predictions,
+)
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
@@ -19,14 +23,14 @@ NAME = "what changes"
 CLEAR = (0.0, 0.0, 0.0, 0.0)
 
 
-class Comparison(QObject):
+class ComparisonLayer(QObject):
     """Asks the old and the new checkpoint, and shows where they differ.
 
     At most one layer in the viewer; the labels it speaks of are hidden meanwhile, or
     what changes would lie in their own colours over them, and not be seen.
     """
 
-    def __init__(self, viewer: Any, workers: Workers, outcome: OutcomePart) -> None:
+    def __init__(self, viewer: Any, workers: Workers, outcome: ResultPanel) -> None:
         super().__init__(outcome)
         self._viewer, self._workers, self._outcome = viewer, workers, outcome
         self.layer: Any = None
@@ -36,10 +40,10 @@ class Comparison(QObject):
         self._removed.connect(self._layer_removed)
 
     @property
-    def going_on(self) -> bool:
+    def running(self) -> bool:
         return self._worker is not None
 
-    def toggle(self, view: LabelsView, request: Request, new: Path) -> None:
+    def toggle(self, view: LabelsView, request: FineTuneRequest, new: Path) -> None:
         """Compare what is in view, or stop doing so."""
         if self._worker is not None:
             self._worker.quit()
@@ -55,7 +59,7 @@ class Comparison(QObject):
         def stopping() -> bool:  # asked from the worker's thread
             return worker is not None and bool(worker.abort_requested)
 
-        def returned(found: Changed | None) -> None:
+        def returned(found: PredictionDifference | None) -> None:
             if worker is self._worker and not stopping():
                 self._found(found, view, seen)
 
@@ -64,11 +68,13 @@ class Comparison(QObject):
                 self._ended()
 
         self._worker = worker = self._workers.call(
-            changed, stopping, request, seen, new, view.legend,
+            compare_predictions, stopping, request, seen, new, view.legend,
             returned=returned, finished=finished,
         )  # fmt: skip
 
-    def _found(self, found: Changed | None, view: LabelsView, seen: Roi) -> None:
+    def _found(
+        self, found: PredictionDifference | None, view: LabelsView, seen: Roi
+    ) -> None:
         if found is not None and view.alive:
             self.show(found, view.layer)
             part = "" if found.roi == seen else ", in the middle of what is in view"
@@ -82,7 +88,7 @@ class Comparison(QObject):
         self._worker = None
         self._outcome.set_comparing(False)
 
-    def show(self, found: Changed, over: Any) -> None:
+    def show(self, found: PredictionDifference, over: Any) -> None:
         """Lay the changed pixels over a labels layer, in the new classes' colours."""
         self._take_away()
         scale = np.asarray(over.scale)[-2:]
@@ -110,7 +116,7 @@ class Comparison(QObject):
     def remove(self, *, later: bool = False) -> None:
         """Take the layer away, also one that is still to come.
 
-        ``later`` as in `WorkArea.stop`.
+        ``later`` as in `PaintArea.stop`.
         """
         if self._worker is not None:
             self._worker.quit()

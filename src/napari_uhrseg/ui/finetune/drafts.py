@@ -32,7 +32,7 @@ def new_draft(store: Address, name: str, fallback: Path) -> Path:
     return folder / f"{stamp}-{os.getpid()}-{name}"
 
 
-def remember(compared: FineTuneFinished, start: Path | NewModel) -> None:
+def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
     """Write beside the draft what the person has to know to decide."""
     came_from = str(start) if isinstance(start, Path) else asdict(start)
     said = {
@@ -46,7 +46,7 @@ def remember(compared: FineTuneFinished, start: Path | NewModel) -> None:
         part.write_text(json.dumps(said), "utf-8")
 
 
-def undecided(store: Address) -> tuple[FineTuneFinished, Path | NewModel] | None:
+def find_draft(store: Address) -> tuple[FineTuneFinished, Path | NewModel] | None:
     """The newest draft of a store, and what it started from; none is kept at a URL."""
     if not isinstance(store, Path):
         return None
@@ -66,12 +66,12 @@ def undecided(store: Address) -> tuple[FineTuneFinished, Path | NewModel] | None
     return None
 
 
-def offered_again(draft: Path) -> bool:
+def is_with_labels(draft: Path) -> bool:
     """Whether `undecided` can find it with its labels."""
     return draft.parent.name == FOLDER and _note(draft).exists()
 
 
-def forget(draft: Path) -> None:
+def delete_draft(draft: Path) -> None:
     """It was kept elsewhere, or discarded."""
     for file in (_note(draft), draft):
         with suppress(OSError):

@@ -19,7 +19,7 @@ HAND = "hand"
 BY_HAND = ("steps", "learning_rate", "trainable", "batch_size")
 
 
-class TeachForm(QWidget):
+class FineTuneForm(QWidget):
     """``start`` is a checkpoint's file, a new model, or None while there is none."""
 
     changed = Signal()

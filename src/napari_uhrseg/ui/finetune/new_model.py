@@ -41,10 +41,10 @@ HRNETS = (
     Encoder("hrnet_w18", "HRNet-W18", 10.9),
     Encoder("hrnet_w48", "HRNet-W48", 67.1),
 )
-OF_METHOD = {"ehsnet": HRNETS}
+ENCODERS_OF_METHOD = {"ehsnet": HRNETS}
 
 
-class FromNothing(QWidget):
+class NewModelForm(QWidget):
     """Two buttons: empty labels to paint in, and a model that knows nothing yet."""
 
     labelsWanted = Signal()
@@ -53,25 +53,27 @@ class FromNothing(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._view: LabelsView | None = None
-        self.labels = push_button(
+        self.labels_button = push_button(
             "New labels…",
             "Name the classes of empty labels, to paint them before any model has run.",
             self.labelsWanted.emit,
         )
-        self.model = push_button("New model…", "", self._ask)
-        add_row(form_of(self), "From nothing", row_of(self.labels, self.model))
+        self.model_button = push_button("New model…", "", self._ask)
+        add_row(
+            form_of(self), "From nothing", row_of(self.labels_button, self.model_button)
+        )
         self.set_image(None)
         self.set_view(None)
 
     def set_image(self, image: Image | None) -> None:
         """The image that new labels would be of."""
-        self.labels.setEnabled(image is not None)
+        self.labels_button.setEnabled(image is not None)
 
     def set_view(self, view: LabelsView | None) -> None:
         """The labels shown, whose classes a new model would learn."""
         self._view = view
-        self.model.setEnabled(view is not None)
-        self.model.setToolTip(
+        self.model_button.setEnabled(view is not None)
+        self.model_button.setToolTip(
             "Train a network that has learnt nothing yet, on the classes of the labels."
             if view is not None
             else "Make new labels first: their classes are the model's."
@@ -122,7 +124,7 @@ class NewModelDialog(QDialog):
         name = self.method.currentData()
         self.sentence.setText(REGISTRY[name].sentence)
         self.encoder.clear()
-        for encoder in OF_METHOD.get(name, ENCODERS):
+        for encoder in ENCODERS_OF_METHOD.get(name, ENCODERS):
             size = f"{encoder.parameters:.1f} million parameters"
             self.encoder.addItem(f"{encoder.title}, {size}", encoder.name)
 

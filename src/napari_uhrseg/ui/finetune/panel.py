@@ -21,13 +21,13 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import FineTuneSettings
 from napari_uhrseg.ui.finetune import drafts
 from napari_uhrseg.ui.finetune import worker as work
-from napari_uhrseg.ui.finetune.comparison_layer import Comparison
-from napari_uhrseg.ui.finetune.form import TeachForm
-from napari_uhrseg.ui.finetune.new_model import FromNothing
-from napari_uhrseg.ui.finetune.rerun import LIKELY, AfterPart
-from napari_uhrseg.ui.finetune.result import OutcomePart
-from napari_uhrseg.ui.finetune.run_controller import Training
-from napari_uhrseg.ui.finetune.training_plot import Curves
+from napari_uhrseg.ui.finetune.comparison_layer import ComparisonLayer
+from napari_uhrseg.ui.finetune.form import FineTuneForm
+from napari_uhrseg.ui.finetune.new_model import NewModelForm
+from napari_uhrseg.ui.finetune.rerun import LIKELY, RerunPanel
+from napari_uhrseg.ui.finetune.result import ResultPanel
+from napari_uhrseg.ui.finetune.run_controller import TrainingController
+from napari_uhrseg.ui.finetune.training_plot import TrainingPlot
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.segment.hardware import HardwareForm
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
@@ -52,7 +52,7 @@ DECIDE_THERE = "To keep or discard what was learnt, show the labels of "
 CANCELLING = "What it has learned so far is offered."
 
 
-class FineTunePart(QWidget):
+class FineTunePanel(QWidget):
     """The form, the lesson, the training, its outcome, and what may follow."""
 
     segmentAgain = Signal(object, bool)  # checkpoint's path; only what likely changes
@@ -69,33 +69,33 @@ class FineTunePart(QWidget):
         self._blocked = self._status = ""  # the last one: how the last training went
         self._number = 0  # of the last look at the corrections
         self._looking = self._stale = False
-        self._training: Training | None = None
+        self._training: TrainingController | None = None
         self._target = Path()  # the name that Keep proposes
-        self._trained: work.Request | None = None  # what the outcome came from
+        self._trained: work.FineTuneRequest | None = None  # what the outcome came from
         self._outcome: FineTuneFinished | None = None
         self._drafts = tempfile.TemporaryDirectory(
             prefix="napari-uhrseg-", ignore_cleanup_errors=True
         )
-        self.form = TeachForm(viewer)
-        self.nothing = FromNothing()
-        self.lesson = note()
-        self.lesson.setAccessibleName("What it learns from")
-        self.lesson.setTextInteractionFlags(
+        self.form = FineTuneForm(viewer)
+        self.new_model = NewModelForm()
+        self.summary = note()
+        self.summary.setAccessibleName("What it learns from")
+        self.summary.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse
         )
         self.bar = RunControls("Train", "training", CANCELLING)
-        self.curves = Curves(viewer, workers)
-        self.outcome = OutcomePart()
-        self.after = AfterPart(workers)
-        self.changes = Comparison(viewer, workers, self.outcome)
+        self.plot = TrainingPlot(viewer, workers)
+        self.result = ResultPanel()
+        self.rerun = RerunPanel(workers)
+        self.comparison = ComparisonLayer(viewer, workers, self.result)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (self.nothing, self.form, self.lesson, self.bar, self.curves,
-                     self.outcome, self.after):  # fmt: skip
+        for part in (self.new_model, self.form, self.summary, self.bar, self.plot,
+                     self.result, self.rerun):  # fmt: skip
             layout.addWidget(part)
         self._later = qdebounced(self._look, timeout=400, parent=self)
-        self.nothing.labelsWanted.connect(self.labelsWanted.emit)
-        self.nothing.modelChosen.connect(self.form.use_new)
+        self.new_model.labelsWanted.connect(self.labelsWanted.emit)
+        self.new_model.modelChosen.connect(self.form.use_new)
         self.form.changed.connect(self.refresh)
         hardware.changed.connect(self.refresh)
         self._camera = (
@@ -107,19 +107,19 @@ class FineTunePart(QWidget):
         self.bar.started.connect(self.start)
         self.bar.pauseToggled.connect(self._toggle_pause)
         self.bar.cancelled.connect(self._cancel)
-        self.outcome.changesWanted.connect(self._toggle_changes)
-        self.outcome.kept.connect(self._ask_name)
-        self.outcome.discarded.connect(self.discard)
-        self.after.again.connect(
+        self.result.changesWanted.connect(self._toggle_changes)
+        self.result.kept.connect(self._ask_name)
+        self.result.discarded.connect(self.discard)
+        self.rerun.again.connect(
             lambda path, how: self.segmentAgain.emit(path, how == LIKELY)
         )
-        self.after.goBack.connect(self.checkpointWanted.emit)
+        self.rerun.goBack.connect(self.checkpointWanted.emit)
 
     # -- what the other parts say ------------------------------------------------
 
     def set_image(self, image: Image | None) -> None:
         """The image that new labels would be of."""
-        self.nothing.set_image(image)
+        self.new_model.set_image(image)
 
     def set_view(self, view: LabelsView | None) -> None:
         """The labels shown, whose corrections teach."""
@@ -127,7 +127,7 @@ class FineTunePart(QWidget):
         if another and self._training is None:
             self._put_away()
             self._ask_undecided()
-        self.nothing.set_view(view)
+        self.new_model.set_view(view)
         self.refresh()
         self.refresh_standing()
 
@@ -144,7 +144,7 @@ class FineTunePart(QWidget):
     def set_segmenting(self, segmenting: bool) -> None:
         """A segmentation goes on, or has ended: one takes all of the memory allowed."""
         self._blocked = "A segmentation is going on." if segmenting else ""
-        self.after.set_blocked(self._blocked)
+        self.rerun.set_blocked(self._blocked)
         if segmenting and self._training is None:
             self.bar.idle(self._blocked)
         self.refresh()
@@ -163,7 +163,7 @@ class FineTunePart(QWidget):
         """What segmenting again would do may be something else now."""
         if self.isVisible():
             store = self._view.store.path if self._view is not None else None
-            self.after.set_state(self._checkpoint, store, self._folders)
+            self.rerun.set_state(self._checkpoint, store, self._folders)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -180,13 +180,13 @@ class FineTunePart(QWidget):
         self._later.cancel()
         for event in self._camera:
             event.disconnect(self._moved)
-        self.curves.stop()
-        self.changes.stop()
+        self.plot.stop()
+        self.comparison.stop()
         self._drafts.cleanup()
 
     # -- before a training -------------------------------------------------------
 
-    def request(self) -> work.Request:
+    def request(self) -> work.FineTuneRequest:
         """What the form says now.
 
         Raises
@@ -204,7 +204,7 @@ class FineTunePart(QWidget):
             raise PlanError("Choose a checkpoint, or a new model, first.")
         if self._hardware.device is None:
             raise PlanError("Looking for devices…")
-        return work.Request(
+        return work.FineTuneRequest(
             self._view.image,
             self._view.store.path,
             self.form.start,
@@ -229,7 +229,7 @@ class FineTunePart(QWidget):
         number, self._looking = self._number, True
         self.bar.idle(LOOKING, self._status)
         self._workers.call(
-            work.look,
+            work.summarize,
             request,
             returned=lambda found: self._found(found, number),
             errored=lambda error: self._not_found(error, number),
@@ -238,7 +238,7 @@ class FineTunePart(QWidget):
 
     def _found(self, lesson: "TrainingSummary", number: int) -> None:
         if number == self._number:
-            self._idle("", work.in_words(lesson))
+            self._idle("", work.describe(lesson))
 
     def _not_found(self, error: Exception, number: int) -> None:
         if number == self._number:
@@ -253,8 +253,8 @@ class FineTunePart(QWidget):
 
     def _idle(self, why_not: str, lesson: str = "") -> None:
         """Nothing goes on: how the last training went, or why none can begin."""
-        self.lesson.setText(lesson)
-        self.lesson.setVisible(bool(lesson))
+        self.summary.setText(lesson)
+        self.summary.setVisible(bool(lesson))
         self.bar.idle(why_not, self._status)
 
     # -- a training --------------------------------------------------------------
@@ -268,10 +268,10 @@ class FineTunePart(QWidget):
             return
         self._trained, self._status = request, ""
         self._target = work.next_version(request)
-        self._training = Training(self.bar, self.curves, self)
+        self._training = TrainingController(self.bar, self.plot, self)
         self._training.ended.connect(self._ended)
         self.form.setEnabled(False)
-        self.after.set_blocked("A training is going on.")
+        self.rerun.set_blocked("A training is going on.")
         self.busyChanged.emit(True)
         draft = drafts.new_draft(
             request.store, self._target.name, Path(self._drafts.name)
@@ -291,7 +291,7 @@ class FineTunePart(QWidget):
             self._training.deleteLater()
         self._training, self._outcome, self._status = None, compared, status
         self.form.setEnabled(True)
-        self.after.set_blocked("")
+        self.rerun.set_blocked("")
         if compared is not None:
             self._remember(compared)
         if not self._here:  # other labels have been shown meanwhile
@@ -310,7 +310,7 @@ class FineTunePart(QWidget):
         """So that it is offered again where the window closes before the decision."""
         if self._trained is not None:
             try:
-                drafts.remember(compared, self._trained.start)
+                drafts.save_draft(compared, self._trained.start)
             except OSError as error:
                 report(error)
 
@@ -322,12 +322,12 @@ class FineTunePart(QWidget):
 
     def _put_away(self) -> bool:
         """Other labels are shown; what is kept with these is offered with them."""
-        self.changes.remove(later=True)
-        self.outcome.set_here(self._here)
-        if self._outcome is None or not drafts.offered_again(self._outcome.path):
+        self.comparison.remove(later=True)
+        self.result.set_here(self._here)
+        if self._outcome is None or not drafts.is_with_labels(self._outcome.path):
             return False
         self._outcome, self._status = None, ""
-        self.outcome.hide()
+        self.result.hide()
         return True
 
     def _ask_undecided(self) -> None:
@@ -342,14 +342,14 @@ class FineTunePart(QWidget):
             if draft is not None and view is self._view and not busy:
                 self._offer(view, *draft)
 
-        self._workers.call(drafts.undecided, view.store.path, returned=found)
+        self._workers.call(drafts.find_draft, view.store.path, returned=found)
 
     def _offer(
         self, view: LabelsView, draft: FineTuneFinished, start: "Path | work.NewModel"
     ) -> None:
         """Let the person decide on what an earlier window has learnt."""
         settings = FineTuneSettings(device=self._hardware.device or "auto")
-        self._trained = work.Request(
+        self._trained = work.FineTuneRequest(
             view.image, view.store.path, start, settings, self._hardware.budget_bytes
         )
         self._target = work.next_version(self._trained)
@@ -362,9 +362,9 @@ class FineTunePart(QWidget):
         self, outcome: FineTuneFinished, *, into_sight: bool = True
     ) -> None:
         self._outcome = outcome
-        self.outcome.set_here(self._here)
+        self.result.set_here(self._here)
         legend = self._view.legend if self._view and self._here else None
-        self.outcome.show_outcome(outcome, legend, into_sight=into_sight)
+        self.result.show_outcome(outcome, legend, into_sight=into_sight)
 
     def discard(self) -> None:
         """Forget what was learnt."""
@@ -374,13 +374,13 @@ class FineTunePart(QWidget):
         """Make what was learnt a checkpoint there, and choose it."""
         outcome = self._outcome
         if outcome is not None:
-            self.outcome.setEnabled(False)
+            self.result.setEnabled(False)
             self._workers.call(
-                work.keep,
+                work.save_as,
                 outcome.path,
                 target,
                 returned=lambda path: self._kept(path, outcome.path),
-                finished=lambda: self.outcome.setEnabled(True),
+                finished=lambda: self.result.setEnabled(True),
             )
 
     def _ask_name(self) -> None:
@@ -392,25 +392,25 @@ class FineTunePart(QWidget):
         if self._outcome is not None and self._outcome.path == draft:
             self._decided(f"Kept as {path.name}, and chosen in Segment.")
         else:  # other labels are shown by now, with what was learnt from those
-            drafts.forget(draft)
+            drafts.delete_draft(draft)
         self.form.follow()
         self.checkpointWanted.emit(path)
 
     def _decided(self, status: str) -> None:
         if self._outcome is not None:
-            drafts.forget(self._outcome.path)
+            drafts.delete_draft(self._outcome.path)
         self._outcome = None
-        self.changes.remove()
-        self.outcome.hide()
+        self.comparison.remove()
+        self.result.hide()
         self._status = status
         self.bar.idle(LOOKING, status)
         self.refresh()
         QTimer.singleShot(50, self._after_into_sight)  # when the layout has changed
 
     def _after_into_sight(self) -> None:
-        scroll_to(self.after)
+        scroll_to(self.rerun)
 
     def _toggle_changes(self) -> None:
         view, outcome, request = self._view, self._outcome, self._trained
         if view and outcome and request and self._here:
-            self.changes.toggle(view, request, outcome.path)
+            self.comparison.toggle(view, request, outcome.path)

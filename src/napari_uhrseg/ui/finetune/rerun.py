@@ -16,7 +16,7 @@ LIKELY, EVERYTHING = "likely", "everything"
 NO_LABELS = "Segment first; then this does it again with another checkpoint."
 
 
-class AfterPart(QWidget):
+class RerunPanel(QWidget):
     """Two buttons with menus, and a line that says what would happen."""
 
     again = Signal(object, str)  # checkpoint's path; LIKELY or EVERYTHING
@@ -43,7 +43,7 @@ class AfterPart(QWidget):
         layout.addWidget(row_of(self.segment, self.back))
         layout.addWidget(self.note)
         self._blocked = ""
-        self._show(work.Standing("", False), [])
+        self._show(work.LabelProvenance("", False), [])
 
     def set_state(
         self, path: Path | None, store: Address | None, folders: tuple[Path, ...]
@@ -53,10 +53,10 @@ class AfterPart(QWidget):
         self._asked += 1
         number = self._asked
         if path is None:
-            self._show(work.Standing("", False), [])
+            self._show(work.LabelProvenance("", False), [])
             return
         self._workers.call(
-            work.stand,
+            work.label_provenance,
             path,
             store,
             folders,
@@ -70,7 +70,9 @@ class AfterPart(QWidget):
         self._blocked = why
         self._enable()
 
-    def _show(self, standing: "work.Standing", older: list[tuple[Path, Card]]) -> None:
+    def _show(
+        self, standing: "work.LabelProvenance", older: list[tuple[Path, Card]]
+    ) -> None:
         self._standing, self._older = standing, older
         self.note.setText(standing.text)
         self.note.setVisible(bool(standing.text))

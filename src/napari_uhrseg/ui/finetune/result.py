@@ -21,7 +21,7 @@ ELSEWHERE = "It was learnt from labels that are not shown now."
 ROWS = 10  # classes seen without scrolling
 
 
-class OutcomePart(QWidget):
+class ResultPanel(QWidget):
     """The verdict, a table of the classes, and Keep or Discard. Hidden until then."""
 
     changesWanted = Signal()  # or no longer: the button shows which
@@ -30,8 +30,8 @@ class OutcomePart(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.verdict, self.share = note(), note()
-        self.verdict.setTextInteractionFlags(
+        self.message, self.share = note(), note()
+        self.message.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse
         )
         self.table = QTreeWidget()
@@ -59,7 +59,7 @@ class OutcomePart(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for part in (self.verdict, self.table, self.changes, self.share,
+        for part in (self.message, self.table, self.changes, self.share,
                      row_of(self.keep, self.discard)):  # fmt: skip
             layout.addWidget(part)
         self.hide()
@@ -73,7 +73,7 @@ class OutcomePart(QWidget):
     ) -> None:
         """The verdict and the figures; the legend gives the classes' colours."""
         verdict = compared.comparison
-        self.verdict.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
+        self.message.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
         self.set_share("")
         self.table.clear()
         names = [k for k in compared.after if k == "miou" or k.startswith("iou/")]

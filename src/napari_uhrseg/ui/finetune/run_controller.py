@@ -7,7 +7,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_uhrseg.engine import events
 from napari_uhrseg.ui.finetune import worker as work
-from napari_uhrseg.ui.finetune.training_plot import Curves
+from napari_uhrseg.ui.finetune.training_plot import TrainingPlot
 from napari_uhrseg.ui.widgets.run_controls import RunControls
 from napari_uhrseg.ui.workers.job_controller import JobController
 from napari_uhrseg.ui.workers.worker import Workers, report
@@ -20,7 +20,7 @@ LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
 GATHERING = "Gathering what was corrected…"
 
 
-class Training(JobController):
+class TrainingController(JobController):
     """Runs a request and shows what comes.
 
     ``ended`` gives the result in words and `events.FineTuneFinished`, or None where
@@ -29,7 +29,7 @@ class Training(JobController):
 
     ended = Signal(str, object)
 
-    def __init__(self, bar: RunControls, curves: Curves, parent: QObject) -> None:
+    def __init__(self, bar: RunControls, curves: TrainingPlot, parent: QObject) -> None:
         super().__init__(bar, "", parent)
         self._curves = curves
         self._workers: Workers | None = None
@@ -40,7 +40,9 @@ class Training(JobController):
         self._done = self._total = 0
         self._ending, self._learning = "Cancelled", LEARNING
 
-    def start(self, workers: Workers, request: work.Request, output: Path) -> None:
+    def start(
+        self, workers: Workers, request: work.FineTuneRequest, output: Path
+    ) -> None:
         """Begin; what is learnt is written to ``output``, which does not exist."""
         self._workers, self._output = workers, output
         self._curves.begin()

@@ -17,7 +17,7 @@ NOTHING = "no places are held out"
 LOSS, MIOU = "#d9822b", "#2f86d9"
 
 
-class Curves(QWidget):
+class TrainingPlot(QWidget):
     """Two plots over one another. Nothing is loaded before the first points come.
 
     ``losses`` and ``scores`` are the points, (step, value); mIoU in percent.
@@ -38,7 +38,7 @@ class Curves(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self.setFixedHeight(HEIGHT)
-        self.setAccessibleName("Curves of the training")
+        self.setAccessibleName("Training curves")
         self._draw = qthrottled(self._draw_now, timeout=EVERY, parent=self)
         viewer.events.theme.connect(self._follow_theme)
         self.hide()

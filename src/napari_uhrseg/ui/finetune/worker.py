@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.models.checkpoint import Checkpoint
     from napari_uhrseg.types import TrainingSummary
 
-FROM_NOTHING = (
+RANDOM_WEIGHTS = (
     "The encoder's ImageNet weights could not be fetched, so the network is trained "
     "from nothing: it needs more strokes and more steps. Cancel, and train again when "
     "the network can be reached, to start from them."
@@ -41,7 +41,7 @@ class NewModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FineTuneRequest:
     """A fine-tuning as the form says it.
 
     ``store`` is the folder of the corrected labels, ``start`` a checkpoint's file or
@@ -56,7 +56,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class PredictionDifference:
     """Where two checkpoints answer differently.
 
     ``labels``: uint8 of the roi's shape, class ids of ``legend`` where the newer one's
@@ -69,7 +69,7 @@ class Changed:
     share: float
 
 
-def look(request: Request) -> "TrainingSummary":
+def summarize(request: FineTuneRequest) -> "TrainingSummary":
     """What it would learn from; the network is not run."""
     from napari_uhrseg.engine.finetuning.finetune import summarize_corrections
     from napari_uhrseg.io.labels.store import LabelStore
@@ -79,12 +79,12 @@ def look(request: Request) -> "TrainingSummary":
         start = (
             checkpoint_of(new)
             if isinstance(new, Path)
-            else _untaught(new, legend, request.image)
+            else _untrained(new, legend, request.image)
         )
         return summarize_corrections(request.image, start, store, request.settings)
 
 
-def in_words(lesson: "TrainingSummary") -> str:
+def describe(lesson: "TrainingSummary") -> str:
     """The summary, each warning on a line of its own."""
     places = "1 place" if lesson.regions == 1 else f"{lesson.regions:,} places"
     counts = f"Learns from {lesson.summary().split('; ')[0]}, {places}."
@@ -92,7 +92,7 @@ def in_words(lesson: "TrainingSummary") -> str:
 
 
 def train(
-    stop: Callable[[], bool], request: Request, output: Path
+    stop: Callable[[], bool], request: FineTuneRequest, output: Path
 ) -> Iterator["TrainEvent"]:
     """``fine_tune()``, with a core left to the window."""
     load_torch()
@@ -114,7 +114,7 @@ def train(
             except Cancelled:
                 return
             if start.card.trained_on == RANDOM_INIT:
-                show_warning(FROM_NOTHING)
+                show_warning(RANDOM_WEIGHTS)
         else:
             start = checkpoint_of(new)
         yield from fine_tune(
@@ -144,9 +144,13 @@ def best_so_far(
     )
 
 
-def changed(
-    stop: Callable[[], bool], request: Request, roi: Roi, new: Path, legend: Legend
-) -> Changed | None:
+def compare_predictions(
+    stop: Callable[[], bool],
+    request: FineTuneRequest,
+    roi: Roi,
+    new: Path,
+    legend: Legend,
+) -> PredictionDifference | None:
     """What a new checkpoint answers otherwise there; None where it was stopped.
 
     ``legend`` gives the ids and colours; classes that it lacks are added. Of a large
@@ -179,7 +183,7 @@ def changed(
     old, fresh = answers
     other = old != fresh
     there = int(np.count_nonzero(old | fresh))
-    return Changed(
+    return PredictionDifference(
         roi,
         np.where(other, fresh, 0).astype(np.uint8),
         legend,
@@ -193,7 +197,7 @@ def _middle(roi: Roi, side: int) -> Roi:
     return Roi(y, x, height, width)
 
 
-def keep(draft: Path, target: Path) -> Path:
+def save_as(draft: Path, target: Path) -> Path:
     """Put a finished draft where the person wants it, under that name."""
     from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 
@@ -202,16 +206,16 @@ def keep(draft: Path, target: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LabelProvenance:
     """Whose labels a store holds, in words; whether a run has labelled anything."""
 
     text: str
     labelled: bool
 
 
-def stand(
+def label_provenance(
     path: Path, store: Address | None, folders: tuple[Path, ...]
-) -> tuple[Standing, list[tuple[Path, Card]]]:
+) -> tuple[LabelProvenance, list[tuple[Path, Card]]]:
     """What segmenting again would do, and the checkpoints this one comes from.
 
     The nearest ancestor first, as far as they are in these folders or beside it.
@@ -225,13 +229,13 @@ def stand(
     return _standing(path, name, store), older
 
 
-def _standing(path: Path, name: str, folder: Address | None) -> Standing:
+def _standing(path: Path, name: str, folder: Address | None) -> LabelProvenance:
     """Chunks labelled by this checkpoint, and by others, counted."""
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import file_hash
 
     if folder is None:
-        return Standing("", False)
+        return LabelProvenance("", False)
     own = file_hash(path)
     with LabelStore.open(folder) as store:
         numbers, counts = np.unique(store.chunk_status() >> 2, return_counts=True)
@@ -242,11 +246,11 @@ def _standing(path: Path, name: str, folder: Address | None) -> Standing:
                 made_by[other] = made_by.get(other, 0) + int(count)
         total = int(counts[numbers > 0].sum())
     if not total:
-        return Standing("", False)
+        return LabelProvenance("", False)
     if not made_by:
-        return Standing(f"The labels are all of {name}.", True)
+        return LabelProvenance(f"The labels are all of {name}.", True)
     whose = ", ".join(f"{count} of {other}" for other, count in made_by.items())
-    return Standing(
+    return LabelProvenance(
         f"Of {total} block{'s' * (total > 1)} of labels, {whose}. Segment again "
         f"replaces them, without asking again, by those of {name}; corrected pixels "
         "stay as they are.",
@@ -254,7 +258,7 @@ def _standing(path: Path, name: str, folder: Address | None) -> Standing:
     )
 
 
-def next_version(request: Request) -> Path:
+def next_version(request: FineTuneRequest) -> Path:
     """A free name for what is learnt: beside its parent if one may write there."""
     start, near = request.start, parent_or_home(request.store)
     if isinstance(start, Path):
@@ -265,7 +269,7 @@ def next_version(request: Request) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _untaught(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
+def _untrained(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
     """The last one made stays: the form is looked at more than once."""
     from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 

@@ -27,7 +27,7 @@ from napari_uhrseg.ui.layers.label_layers import (
     replace_series,
     same_image,
 )
-from napari_uhrseg.ui.layers.pyramid_progress import OverviewsBar
+from napari_uhrseg.ui.layers.pyramid_progress import PyramidProgressBar
 from napari_uhrseg.ui.layers.viewport import show_plane, shown_plane
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.workers.worker import Workers, report
@@ -56,7 +56,7 @@ class ImagePanel(QWidget):
         menu.addAction("Image or labels at a &URL…", self._ask_url)
         self.open.setMenu(menu)
         self.facts = note()
-        self.overviews = OverviewsBar()
+        self.overviews = PyramidProgressBar()
         self._form = form_of(self)
         add_row(self._form, "&Image", self.box, self.open)
         self.series = combo("Which of the images in this file is shown and segmented.")

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import ExportError, PlanError
 from napari_uhrseg.types import Region
-from napari_uhrseg.ui.labels.selection import ShownLabels
+from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
 from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
 from napari_uhrseg.ui.widgets.class_list import swatch
@@ -41,10 +41,10 @@ Named = tuple[Region | None, str]
 Place = tuple["LabelStore", tuple[Named, ...]]
 
 
-class AreasPart(QWidget):
+class AreasPanel(QWidget):
     """A table of classes for the image, the view, or each drawn region."""
 
-    def __init__(self, viewer: Any, workers: Workers, shown: ShownLabels) -> None:
+    def __init__(self, viewer: Any, workers: Workers, shown: LabelsSelection) -> None:
         super().__init__()
         self._viewer, self._workers, self._shown = viewer, workers, shown
         self._looking: Worker | None = None
@@ -216,9 +216,9 @@ class AreasPart(QWidget):
             self, "Regions", "", "GeoJSON (*.geojson *.json)"
         )
         if name:
-            self.bring_regions(Path(name))
+            self.import_regions(Path(name))
 
-    def bring_regions(self, path: Path) -> None:
+    def import_regions(self, path: Path) -> None:
         """Show a file's polygons as a Shapes layer and count by them."""
         from napari_uhrseg.io.corrections.geojson_import import read_polygons
 

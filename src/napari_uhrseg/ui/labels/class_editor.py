@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 
-class ClassesPart(QWidget):
+class ClassEditor(QWidget):
     """The legend and, while labels are shown, a button to change its classes."""
 
     def __init__(self, legend: ClassList, workers: Workers) -> None:

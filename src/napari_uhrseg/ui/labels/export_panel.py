@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
 from napari_uhrseg.io.paths import parent_or_home, unused_path
-from napari_uhrseg.ui.labels.selection import ShownLabels
+from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.widgets.layout import (
     add_row,
     combo,
@@ -32,10 +32,10 @@ STEPS = 1000
 EVERY = 2000  # ms between two looks at what there is to export
 
 
-class ExportPart(QWidget):
+class ExportPanel(QWidget):
     """Write the labels that are shown for another program."""
 
-    def __init__(self, workers: Workers, shown: ShownLabels) -> None:
+    def __init__(self, workers: Workers, shown: LabelsSelection) -> None:
         super().__init__()
         self._workers, self._shown = workers, shown
         self._worker: Worker | None = None

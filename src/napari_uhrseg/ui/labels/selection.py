@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 
-class ShownLabels(QObject):
+class LabelsSelection(QObject):
     """The labels layer of a store that is chosen in the viewer, else the topmost."""
 
     changed = Signal()

@@ -14,8 +14,8 @@ from superqt.utils import qthrottled
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import LabelClass, Legend, Roi
-from napari_uhrseg.ui.layers.label_pyramid import Pyramid
-from napari_uhrseg.ui.layers.pyramid_progress import fill
+from napari_uhrseg.ui.layers.label_pyramid import LabelPyramid
+from napari_uhrseg.ui.layers.pyramid_progress import build_pyramid
 
 if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -54,7 +54,9 @@ def add_image(viewer: Any, image: Image) -> list[Any]:
     """Show the image, begin to fill what it lacks, and show the scale bar."""
     check_scales(viewer, image)
     data = image_layers(image)
-    fill(image, viewer)  # before its layer is there: the panel finds it at work
+    build_pyramid(
+        image, viewer
+    )  # before its layer is there: the panel finds it at work
     layers = [viewer.add_image(d, **options) for d, options, _ in data]
     if image.pixel_size is not None:
         viewer.canvas.overlays.scale_bar.visible = True
@@ -173,7 +175,7 @@ class LabelsView(QObject):
         self._viewer, self.store, self.hidden = viewer, store, set[int]()
         self.image, self.legend = image, store.legend
         self.corrections: Corrections | None = None
-        self.pyramid = Pyramid(store)
+        self.pyramid = LabelPyramid(store)
         self._shared = {
             "multiscale": len(store.prediction) > 1,
             "cache": False,
@@ -207,15 +209,15 @@ class LabelsView(QObject):
         self.layer.colormap = self.colormap()
         self.legendChanged.emit()
 
-    def set_hole(self, hole: Roi | None) -> None:
+    def set_masked_region(self, hole: Roi | None) -> None:
         """Show nothing in a rectangle (level-0 pixels); None ends that."""
-        if hole != self.pyramid.hole:
-            self.pyramid.hole = hole
+        if hole != self.pyramid.masked_region:
+            self.pyramid.masked_region = hole
             self._draw()
 
-    def show_alone(self, alone: bool) -> None:
+    def show_only_corrections(self, alone: bool) -> None:
         """Show the corrections without what was predicted."""
-        self.pyramid.alone = alone
+        self.pyramid.only_corrections = alone
         self._refresh()
 
     @property

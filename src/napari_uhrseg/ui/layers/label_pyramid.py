@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 
-class Pyramid:
+class LabelPyramid:
     """The label levels of a store for one napari layer.
 
     Attributes
     ----------
-    hole
+    masked_region
         Level-0 rectangle that shows 0: another layer lies there, and two translucent
         ones would mix. On multiples of the coarsest level's pixel.
-    alone
+    only_corrections
         Whether the corrections are shown alone.
     levels
         For napari, level 0 first. All but the coarsest are read when indexed; that
@@ -30,42 +30,42 @@ class Pyramid:
         """Reads the coarsest levels, where the store has not done so."""
         from napari_uhrseg.io.labels.store import correction_levels, displayed_levels
 
-        self.hole: Roi | None = None
-        self.alone = False
+        self.masked_region: Roi | None = None
+        self.only_corrections = False
         self._shown = displayed_levels(store)
         self._corrected = correction_levels(store)
         self._top: Labels = np.zeros(self._shown[-1].shape, np.uint8)
-        finer = [Level(self, k) for k in range(len(self._shown) - 1)]
-        self.levels: list[Level | Labels] = [*finer, self._top]
+        finer = [LabelLevel(self, k) for k in range(len(self._shown) - 1)]
+        self.levels: list[LabelLevel | Labels] = [*finer, self._top]
         self.refresh()
 
     def refresh(self) -> None:
         """Bring the coarsest level in step: a copy of at most 2048 x 2048."""
         source = self.source(len(self._shown) - 1)
         np.copyto(self._top, source[:])
-        if self.hole is not None:
-            self._top[self.hole_at(len(self._shown) - 1)] = 0
+        if self.masked_region is not None:
+            self._top[self.masked_slices(len(self._shown) - 1)] = 0
 
     def source(self, level: int) -> Any:
         """What a level shows but for the hole."""
-        return (self._corrected if self.alone else self._shown)[level]
+        return (self._corrected if self.only_corrections else self._shown)[level]
 
-    def hole_at(self, level: int) -> tuple[slice, slice]:
+    def masked_slices(self, level: int) -> tuple[slice, slice]:
         """The hole in a level's own pixels."""
-        hole, step = self.hole or Roi(0, 0, 0, 0), 1 << level
+        hole, step = self.masked_region or Roi(0, 0, 0, 0), 1 << level
         return (
             slice(hole.y >> level, -(-hole.bottom // step)),
             slice(hole.x >> level, -(-hole.right // step)),
         )
 
 
-class Level:
+class LabelLevel:
     """Enough of an array for napari; reads nothing that lies in the hole."""
 
     ndim = 2
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, pyramid: Pyramid, level: int) -> None:
+    def __init__(self, pyramid: LabelPyramid, level: int) -> None:
         self._pyramid, self._level = pyramid, level
         first = pyramid.source(level)
         self.shape: tuple[int, int] = first.shape
@@ -77,14 +77,14 @@ class Level:
 
     def __getitem__(self, key: Any) -> Labels:
         source = self._pyramid.source(self._level)
-        if self._pyramid.hole is None:
+        if self._pyramid.masked_region is None:
             return np.asarray(source[key])
         keys = _full(key, self.shape)
         if keys is None:  # nothing that napari asks for when it draws
             return self._plain(source, key)
         (top, bottom), (left, right) = (k.indices(n)[:2] for k, n in
                                         zip(keys, self.shape, strict=True))  # fmt: skip
-        rows, columns = self._pyramid.hole_at(self._level)
+        rows, columns = self._pyramid.masked_slices(self._level)
         out = np.zeros((max(0, bottom - top), max(0, right - left)), np.uint8)
         upper, lower = max(top, rows.start), min(bottom, rows.stop)
         first, last = max(left, columns.start), min(right, columns.stop)
@@ -101,7 +101,7 @@ class Level:
 
     def _plain(self, source: Any, key: Any) -> Labels:
         inside: npt.NDArray[np.bool_] = np.zeros(self.shape, bool)
-        inside[self._pyramid.hole_at(self._level)] = True
+        inside[self._pyramid.masked_slices(self._level)] = True
         return np.where(inside[key], np.uint8(0), source[key])
 
 

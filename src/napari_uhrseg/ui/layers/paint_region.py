@@ -7,13 +7,17 @@ import numpy as np
 from napari_uhrseg.types import Roi
 
 CHUNK = 1024  # pixels a side; areas lie on chunks, so that moving reads whole ones
-MARGIN = 128  # screen pixels around the view, so that not every move moves the area
-COARSEST = 4  # at which a brush's pixel covers 16 x 16: beyond, that is no painting
-FEWEST = 3  # chunks a side that an area may have on a small screen
+VIEW_MARGIN = (
+    128  # screen pixels around the view, so that not every move moves the area
+)
+MAX_PAINT_LEVEL = (
+    4  # at which a brush's pixel covers 16 x 16: beyond, that is no painting
+)
+MIN_CHUNKS = 3  # chunks a side that an area may have on a small screen
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class PaintRegion:
     """A rectangle that can be painted.
 
     Parameters
@@ -46,12 +50,14 @@ class Area:
 
     def fits(self, view: Roi, canvas: tuple[int, int], levels: int) -> bool:
         """Whether it still serves for what is in view: nothing has to move."""
-        return self.roi.contains(view) and self.level == level_for(view, canvas, levels)
+        return self.roi.contains(view) and self.level == paint_level_for(
+            view, canvas, levels
+        )
 
 
-def area_for(
+def paint_region_for(
     view: Roi, canvas: tuple[int, int], shape: tuple[int, int], levels: int
-) -> Area | None:
+) -> PaintRegion | None:
     """The area around what is in view; None where the view is too far out.
 
     Parameters
@@ -63,19 +69,19 @@ def area_for(
     shape, levels
         Of the image: height and width, and of the label pyramid: how many levels.
     """
-    level = level_for(view, canvas, levels)
-    if level > min(COARSEST, levels - 1):
+    level = paint_level_for(view, canvas, levels)
+    if level > min(MAX_PAINT_LEVEL, levels - 1):
         return None
     step = 1 << level
     image = Roi(0, 0, *shape)
-    wide = view.grow(MARGIN * step).intersect(image).align(CHUNK * step)
+    wide = view.grow(VIEW_MARGIN * step).intersect(image).align(CHUNK * step)
     most = [(_chunks(side) * CHUNK) << level for side in canvas]
     if wide.height > most[0] or wide.width > most[1]:
         wide = view.align(CHUNK * step)
-    return Area(wide.intersect(image).align(step), level)
+    return PaintRegion(wide.intersect(image).align(step), level)
 
 
-def level_for(view: Roi, canvas: tuple[int, int], levels: int) -> int:
+def paint_level_for(view: Roi, canvas: tuple[int, int], levels: int) -> int:
     """The level whose pixels are as large as those of the screen, or a bit smaller.
 
     A coarser one where its pixels in view are too many to be held at once; then it
@@ -83,7 +89,7 @@ def level_for(view: Roi, canvas: tuple[int, int], levels: int) -> int:
     """
     sides = list(zip((view.height, view.width), canvas, strict=True))
     ratio = max(side / screen for side, screen in sides)
-    level = min(int(np.log2(max(ratio, 1))), COARSEST, levels - 1)
+    level = min(int(np.log2(max(ratio, 1))), MAX_PAINT_LEVEL, levels - 1)
     while any(s > ((_chunks(c) - 1) * CHUNK) << level for s, c in sides):
         level += 1
     return level
@@ -91,4 +97,4 @@ def level_for(view: Roi, canvas: tuple[int, int], levels: int) -> int:
 
 def _chunks(screen: int) -> int:
     """The most chunks that an area has along a side of the canvas."""
-    return max(FEWEST, -(-screen // CHUNK) + 1)
+    return max(MIN_CHUNKS, -(-screen // CHUNK) + 1)

@@ -1,4 +1,4 @@
-"""Filling the coarser levels of images that lack them, while one looks at them."""
+"""Fill the coarser levels of images that lack them, while one looks at them."""
 
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -14,7 +14,7 @@ from napari_uhrseg.ui.workers.worker import Worker, Workers
 STEPS = 1000
 
 
-class Filling(QObject):
+class PyramidBuild(QObject):
     """One image being filled; its layers are refreshed about once a second.
 
     Ends early where it was shown, and no longer is in any window.
@@ -33,7 +33,7 @@ class Filling(QObject):
         self._viewers: WeakSet[Any] = WeakSet()  # where it is, or may be, shown
         self._shown = False
         self._workers = Workers(self)
-        self._refresh = qthrottled(self._refresh_layers, timeout=1000, parent=self)
+        self._refresh = qthrottled(self.refresh_layers, timeout=1000, parent=self)
         self._worker: Worker = self._workers.start(
             fill_levels, image, yielded=self._progress, finished=self._finished
         )
@@ -55,7 +55,7 @@ class Filling(QObject):
         self._refresh()
         self.ended.emit()
 
-    def _refresh_layers(self) -> None:
+    def refresh_layers(self) -> None:
         import napari
 
         # napari does not tell a reader for which window it reads: maybe for this one
@@ -71,21 +71,26 @@ class Filling(QObject):
                 layer.refresh(extent=False, highlight=False)
 
 
-_fillings: "WeakKeyDictionary[Image, Filling]" = WeakKeyDictionary()
+_builds: "WeakKeyDictionary[Image, PyramidBuild]" = WeakKeyDictionary()
 
 
-def fill(image: Image, viewer: Any = None) -> Filling | None:
+def build_pyramid(image: Image, viewer: Any = None) -> PyramidBuild | None:
     """Begin to fill what the image lacks, once; None where nothing is missing.
 
     ``viewer``: where it will be shown, if that is known.
     """
-    filling = _fillings.get(image)
-    if filling is None or not filling.running:
+    build = _builds.get(image)
+    if build is None or not build.running:
         if not image.missing_levels or QCoreApplication.instance() is None:
             return None
-        filling = _fillings[image] = Filling(image)
-    filling.watch(viewer)
-    return filling
+        build = _builds[image] = PyramidBuild(image)
+    build.watch(viewer)
+    return build
+
+
+def build_of(image: Image) -> PyramidBuild | None:
+    """Return the last build of the image's pyramid, or None if none was started."""
+    return _builds.get(image)
 
 
 def _layers_of(image: Image, viewer: Any) -> list[Any]:
@@ -93,12 +98,12 @@ def _layers_of(image: Image, viewer: Any) -> list[Any]:
     return [x for x in ours if "uhrseg_store" not in x.metadata]
 
 
-class OverviewsBar(QWidget):
+class PyramidProgressBar(QWidget):
     """The progress of filling the image chosen, and a button to stop it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._filling: Filling | None = None
+        self._build: PyramidBuild | None = None
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
         self.bar.setFormat("Building overviews, %p %")
@@ -117,22 +122,22 @@ class OverviewsBar(QWidget):
 
     def set_image(self, image: Image | None) -> None:
         """Show how far this image is, if it is being filled."""
-        if self._filling is not None:
-            self._filling.progressed.disconnect(self._progress)
-            self._filling.ended.disconnect(self.hide)
-        self._filling = _fillings.get(image) if image is not None else None
-        if self._filling is None or not self._filling.running:
-            self._filling = None
+        if self._build is not None:
+            self._build.progressed.disconnect(self._progress)
+            self._build.ended.disconnect(self.hide)
+        self._build = build_of(image) if image is not None else None
+        if self._build is None or not self._build.running:
+            self._build = None
             self.hide()
             return
-        self._filling.progressed.connect(self._progress)
-        self._filling.ended.connect(self.hide)
-        self._progress(self._filling.share)
+        self._build.progressed.connect(self._progress)
+        self._build.ended.connect(self.hide)
+        self._progress(self._build.share)
         self.show()
 
     def _progress(self, share: float) -> None:
         self.bar.setValue(round(STEPS * share))
 
     def _cancel(self) -> None:
-        if self._filling is not None:
-            self._filling.cancel()
+        if self._build is not None:
+            self._build.cancel()
