@@ -35,8 +35,7 @@ class TwoImages:
         self.show(0)
 
     def choose(self, number):
-        box = self.panel.image.box
-        box.setCurrentIndex(self.panel.image._row(self.grounds[number]))
+        self.panel.image.choose_layer(self.grounds[number])
 
     def show(self, number):
         self.choose(number)

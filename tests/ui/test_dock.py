@@ -40,13 +40,13 @@ def test_a_second_entry_leads_to_the_panel_that_is_there(viewer, qtbot, first):
     else:
         viewer.window.add_plugin_dock_widget("napari-uhrseg", "Segment")
     (panel,) = docks_in(viewer)
-    heading = panel._folds["Fine-tune"].heading
+    heading = panel.sections["Fine-tune"].heading
     assert not heading.isChecked()
     panel.parentWidget().hide()
     get_app_model().commands.execute_command("napari-uhrseg.finetune").result()
     qtbot.waitUntil(lambda: docks_in(viewer) == [panel])
     qtbot.waitUntil(lambda: heading.isChecked() and panel.isVisible())
-    area = panel._area
+    area = panel.scroll_area
 
     def seen():
         return (
@@ -66,7 +66,7 @@ def test_finetune_as_the_first_entry_is_the_panel(viewer, qtbot):
         "napari-uhrseg", "Fine-tune (training)"
     )
     assert isinstance(panel, Panel)
-    assert panel._folds["Fine-tune"].heading.isChecked()
+    assert panel.sections["Fine-tune"].heading.isChecked()
 
 
 @pytest.mark.parametrize("temporary", [True, False])

@@ -69,16 +69,16 @@ class Panel(QWidget):
             ("Areas", self.areas, False),
             ("Export", self.export, False),
         )
-        self._folds: dict[str, CollapsibleSection] = {}
+        self.sections: dict[str, CollapsibleSection] = {}
         for title, part, unfolded in parts:
-            fold = self._folds[title] = CollapsibleSection(
+            fold = self.sections[title] = CollapsibleSection(
                 title, part, unfolded=unfolded
             )
             layout.addWidget(fold)
             if part is self.segment:  # seen whether or not that is folded
                 layout.addWidget(self.classes)
         layout.addStretch(1)
-        area = self._area = QScrollArea()
+        area = self.scroll_area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -103,17 +103,17 @@ class Panel(QWidget):
             self.export.find_formats()
 
     def unfold(self, title: str) -> None:
-        self._folds[title].heading.setChecked(True)
+        self.sections[title].heading.setChecked(True)
 
     def turn_to(self, title: str) -> None:
         """Unfold a part, and bring its heading to the top if one can scroll so far."""
         self.unfold(title)
-        self._sought = self._folds[title]
+        self._sought = self.sections[title]
         QTimer.singleShot(SETTLED, self._scroll)
 
     def _scroll(self) -> None:
         if self._sought is not None:
-            self._area.verticalScrollBar().setValue(self._sought.y())
+            self.scroll_area.verticalScrollBar().setValue(self._sought.y())
 
     def _wire(self) -> None:
         """What one part tells another."""

@@ -13,6 +13,7 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import STORE, add_image
 from napari_uhrseg.ui.segment import worker as work
+from napari_uhrseg.ui.segment.panel import SegmentState
 
 pytestmark = pytest.mark.gui
 COLORS = ("#ff0000", "#00ff00", "#0000ff")
@@ -40,7 +41,7 @@ def shown_in(viewer):
 
 
 def choose(panel, layer):
-    panel.image.box.setCurrentIndex(panel.image._row(layer))
+    panel.image.choose_layer(layer)
     assert panel.image.layer is layer
 
 
@@ -162,7 +163,7 @@ def test_labels_of_a_run_wait_until_their_image_is_chosen(
 ):
     first, second = two
     ready.segment.bar.start.click()
-    qtbot.waitUntil(lambda: ready.segment._running is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: ready.segment.state is SegmentState.RUNNING, timeout=30_000)
     open_labels(ready, tmp_path / "second.zarr", qtbot)
     opening.set()
     assert wait_for_end(ready, qtbot).startswith("Done")
@@ -178,7 +179,7 @@ def test_labels_opened_while_a_run_begins_are_not_taken_for_its_output(
 ):
     part = ready.segment
     part.bar.start.click()
-    qtbot.waitUntil(lambda: part._running is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: part.state is SegmentState.RUNNING, timeout=30_000)
     open_labels(ready, tmp_path / "first.zarr", qtbot)
     opened = part.view
     opening.set()
@@ -207,7 +208,7 @@ def test_the_confidence_goes_with_its_labels(viewer, ready, two, qtbot, tmp_path
 def test_layers_are_listed_by_the_name_they_have_now(viewer, ready, two):
     first, _ = two
     first.name = "renamed"
-    assert ready.image.box.itemText(ready.image._row(first)) == "renamed"
+    assert ready.image.box.itemText(ready.image.row(first)) == "renamed"
     assert ready.image.layer is first
     where = ready.segment.form.where
     shapes = viewer.add_shapes([np.eye(4, 2) * 9], shape_type="polygon", name="here")

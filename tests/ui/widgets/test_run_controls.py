@@ -53,17 +53,17 @@ def test_what_changed_during_a_run_is_planned_after_it(
     other = image_from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
     second = add_image(viewer, other)[0]
     part, first = ready.segment, ready.image.layer
-    ready.image.box.setCurrentIndex(ready.image._row(second))
+    ready.image.choose_layer(second)
     wait_for_plan(ready, qtbot)
     of_the_second = part.plan.text().partition(",")[0]
-    ready.image.box.setCurrentIndex(ready.image._row(first))
+    ready.image.choose_layer(first)
     wait_for_plan(ready, qtbot)
     assert not part.plan.text().startswith(of_the_second)
     begun, go_on = held(monkeypatch, LabelStore, "write")
     part.bar.start.click()
     try:
         qtbot.waitUntil(begun.is_set, timeout=30_000)
-        ready.image.box.setCurrentIndex(ready.image._row(second))
+        ready.image.choose_layer(second)
     finally:
         go_on.set()
     assert wait_for_end(ready, qtbot).startswith("Done")

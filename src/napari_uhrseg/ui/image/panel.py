@@ -98,7 +98,17 @@ class ImagePanel(QWidget):
                 return True
         return False
 
+    def choose_layer(self, layer: Any) -> None:
+        """Choose a layer of the viewer."""
+        self.box.setCurrentIndex(self.row(layer))
+
+    def row(self, layer: Any) -> int:
+        """Return the row of a layer in the list; -1 if it is not there."""
+        rows = (i for i in range(self.box.count()) if self.box.itemData(i) is layer)
+        return next(rows, -1)
+
     def stop(self) -> None:
+        """Disconnect from the viewer. Called when the panel closes."""
         for event in self._events:
             event.disconnect(self._list_layers)
         self._viewer.dims.events.current_step.disconnect(self._step_changed)
@@ -138,7 +148,7 @@ class ImagePanel(QWidget):
         except OpenError as error:
             report(error)
             return
-        self.box.setCurrentIndex(self._row(layer))
+        self.choose_layer(layer)
 
     def _series_chosen(self, number: int) -> None:
         """The person chose another image of the file: it takes this one's place."""
@@ -160,11 +170,7 @@ class ImagePanel(QWidget):
         except OpenError as error:
             report(error)
             return
-        self.box.setCurrentIndex(self._row(layer))
-
-    def _row(self, layer: Any) -> int:
-        rows = (i for i in range(self.box.count()) if self.box.itemData(i) is layer)
-        return next(rows, -1)
+        self.choose_layer(layer)
 
     def _list_layers(self) -> None:
         self.box.blockSignals(True)
@@ -173,7 +179,7 @@ class ImagePanel(QWidget):
             image = layer.metadata.get(KEY)
             by_band = image is not None and not image.rgb and len(image.bands) > 1
             self.box.addItem(image.name if by_band else layer.name, layer)
-        row = self._row(self.layer)
+        row = self.row(self.layer)
         self.box.setCurrentIndex(row if row >= 0 else self.box.count() - 1)
         self.box.blockSignals(False)
         self.box.setEnabled(self.box.count() > 0)

@@ -1,7 +1,28 @@
-"""The Segment part: the form becomes a request, the request a plan, then a run."""
+"""Segment panel: choose a model and settings, see the plan, run it.
+
+The panel is a state machine. `SegmentPanel.state` is its state, and
+`SegmentPanel._render` sets every widget that depends on the state::
+
+                       another task runs
+      BLOCKED <-------------------------- PLANNING, INCOMPLETE, READY
+         |                                   ^
+         +---- the other task has ended -----+
+
+      PLANNING ---- plan made ----> READY ---- Segment pressed ----> PREPARING
+         ^  |                       ^  ^                              |    |
+         |  +-- no plan --> INCOMPLETE |   cancelled or failed        |    |
+         |                     |       +------------------------------+    |
+         +--- form changed ----+       |                                prepared
+              (or READY)               |   run ended                       v
+                                       +------------------------------- RUNNING
+
+When the form has changed during a run, the run's end leads to PLANNING instead of
+READY. ``segment_again()`` leads to RUNNING directly.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,27 +51,41 @@ PLANNING = "Planning…"
 PREPARING = "Preparing the run…"
 
 
-class SegmentPanel(QWidget):
-    """Model, device, place and output; the plan; the run; the legend."""
+class SegmentState(Enum):
+    """State of the Segment panel; the module's docstring has the transitions."""
 
-    viewChanged = Signal(object)  # LabelsView | None: what is shown and corrected
-    busyChanged = Signal(bool)  # whether a run goes on
+    BLOCKED = "another task runs"
+    INCOMPLETE = "no plan is possible with the form as it is"
+    PLANNING = "the plan is being made"
+    READY = "a run can start"
+    PREPARING = "the output is being checked before the run"
+    RUNNING = "a run is in progress or paused"
+
+
+BUSY = (SegmentState.PREPARING, SegmentState.RUNNING)
+
+
+class SegmentPanel(QWidget):
+    """Form of a run, its plan, its controls, and the class list of the labels."""
+
+    viewChanged = Signal(object)  # LabelsView | None: the labels shown and corrected
+    busyChanged = Signal(bool)  # True when a run is being prepared or is in progress
 
     def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
         self._viewer, self._workers = viewer, workers
         self._layer: Any = None
         self._image: Image | None = None
-        self._plan_number = 0
-        self._up_to_date = False  # whether the plan shown is of the form as it is
-        self._outcome = ""  # of the last run, until something is changed after it
-        self._running: RunController | None = None
-        self._preparing: Worker | None = None
-        self._ready: work.PreparedRun | None = None
-        self._occupied = False  # from Segment pressed until the run has ended
+        self._state = SegmentState.PLANNING
+        self._outcome = ""  # of the last run, until the form changes after it
+        self._plan_number = 0  # a plan with another number is out of date
+        self._plan_is_current = False
+        self._preparation: Worker | None = None
+        self._prepared: work.PreparedRun | None = None
+        self._run: RunController | None = None
         self._views: list[LabelsView] = []  # the one shown last comes last
         self._view: LabelsView | None = None
-        self._blocked = ""  # why no run can start, other than the form
+        self._blocked = ""  # the other task that runs
         self.form = SegmentForm(viewer, workers)
         self.model, self.output = self.form.model, self.form.output
         self.plan = note()
@@ -76,8 +111,13 @@ class SegmentPanel(QWidget):
         self._removed.connect(self._layer_removed)
         self.replan()
 
+    @property
+    def state(self) -> SegmentState:
+        """The state of the panel."""
+        return self._state
+
     def set_image(self, layer: Any, image: Image | None) -> None:
-        """Segment this image, shown by this layer; None while there is none."""
+        """Set the image to segment and the layer that shows it; None: no image."""
         other = not same_image(image, self._image)
         self._layer, self._image = layer, image
         if other:
@@ -87,67 +127,98 @@ class SegmentPanel(QWidget):
 
     @property
     def view(self) -> LabelsView | None:
-        """The labels that are shown of the image, if any."""
+        """The labels shown of the image, if any."""
         return self._view
 
     def segment_again(self, path: Path, only_likely: bool) -> None:
-        """Label what is shown again with this checkpoint, replacing others' labels.
+        """Segment again with this checkpoint, and replace the labels shown.
 
-        ``only_likely`` ends after what is in view and where labels will most likely
-        be others. What was corrected stays.
+        Corrections are kept.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        only_likely
+            If True, run only the current view and the regions whose labels will most
+            likely change.
         """
         self.model.use(path, partial(self._segment_again, only_likely))
 
     def set_blocked(self, why: str) -> None:
-        """No run may start, and why; "" if one may again."""
+        """Allow no run, for this reason; an empty text allows runs again."""
         self._blocked = why
         self.replan()
 
     def replan(self) -> None:
-        """The form has changed: plan again, a moment after the last change."""
-        self._up_to_date = False
-        if self._occupied:
-            return  # made up for when the run ends
+        """Plan again, a moment after the last change of the form."""
+        self._plan_is_current = False
+        if self._state in BUSY:
+            return  # planned when the run ends
         self._plan_number += 1
         self._outcome = ""
         if self._blocked:
-            self.bar.idle(self._blocked)
+            self._render(SegmentState.BLOCKED, self._blocked)
         else:
             self._later()
 
     def start(self) -> None:
-        """Segment was pressed."""
+        """Prepare a run of the form as it is, then run it."""
         try:
             request = self.form.request(self._image, self._layer)
         except PlanError as error:
             report(error)
             return
-        self._busy()
+        self._begin(SegmentState.PREPARING)
         view = self._view_at(request)
-        self._preparing = self._workers.call(
+        self._preparation = self._workers.call(
             work.prepare,
             request,
             view.store if view is not None else None,
-            returned=self._prepared,
-            finished=partial(self._go_on, self._layer, view),
+            returned=self._set_prepared,
+            finished=partial(self._preparation_ended, self._layer, view),
         )
 
     def stop(self) -> None:
-        """The panel is going: let go of the viewer."""
+        """Disconnect from the viewer. Called when the panel closes."""
         self._later.cancel()
         self.form.where.stop()
         for event in self._camera:
             event.disconnect(self._moved)
         self._removed.disconnect(self._layer_removed)
-        if self._running is not None:
-            self._running.stop()
+        if self._run is not None:
+            self._run.stop()
+
+    def _render(self, state: SegmentState, why_not: str = "") -> None:
+        """Enter a state: set all widgets that depend on it.
+
+        ``why_not`` is the reason of `BLOCKED` and `INCOMPLETE`.
+        """
+        self._state = state
+        self.form.set_running(state in BUSY)
+        if state in (SegmentState.PLANNING, SegmentState.INCOMPLETE):
+            self.plan.setText("")
+        self.plan.setVisible(bool(self.plan.text()))
+        match state:
+            case SegmentState.BLOCKED:
+                self.bar.idle(why_not, self._outcome)
+            case SegmentState.INCOMPLETE:
+                self.bar.idle(why_not, f"{self._outcome} {why_not}".strip())
+            case SegmentState.PLANNING:
+                self.bar.idle(PLANNING, self._outcome)
+            case SegmentState.READY:
+                self.bar.idle("", self._outcome)
+            case SegmentState.PREPARING:
+                self.bar.preparing(PREPARING)
+            case SegmentState.RUNNING:
+                self.bar.running(PREPARING)
 
     def _moved(self) -> None:
         if self.form.where.follows_view:
             self.replan()
 
     def _replan(self) -> None:
-        if self._occupied or self._blocked:
+        if self._state in BUSY or self._blocked:
             return
         try:
             request = self.form.request(self._image, self._layer)
@@ -155,77 +226,73 @@ class SegmentPanel(QWidget):
             self._not_planned(error)
             return
         number = self._plan_number
-        self.plan.hide()
-        self.bar.idle(PLANNING, self._outcome)
+        self._render(SegmentState.PLANNING)
 
-        def mine(act: Callable[[Any], None]) -> Callable[[Any], None]:
+        def if_current(act: Callable[[Any], None]) -> Callable[[Any], None]:
             return lambda x: act(x) if number == self._plan_number else None
 
         self._workers.call(
             work.plan,
             request,
-            returned=mine(self._planned),
-            errored=mine(self._not_planned),
+            returned=if_current(self._planned),
+            errored=if_current(self._not_planned),
         )
 
     def _planned(self, plan: Any) -> None:
         self.plan.setText("\n".join(["Plan: " + plan.summary(), *plan.warnings]))
-        self.plan.show()
-        self._up_to_date = True
-        self.bar.idle("", self._outcome)
+        self._plan_is_current = True
+        self._render(SegmentState.READY)
 
     def _not_planned(self, error: Exception) -> None:
         if not isinstance(error, UhrSegError):
             report(error)
-        self.plan.hide()
-        self.bar.idle(str(error), f"{self._outcome} {error}".strip())
+        self._render(SegmentState.INCOMPLETE, str(error))
 
-    def _prepared(self, prepared: work.PreparedRun) -> None:
-        self._ready = prepared
+    def _set_prepared(self, prepared: work.PreparedRun) -> None:
+        self._prepared = prepared
 
-    def _go_on(self, layer: Any, view: LabelsView | None) -> None:
-        """The preparation has ended: run, ask, or (cancelled, failed) do nothing."""
-        self._preparing = None
-        prepared, self._ready = self._ready, None
+    def _preparation_ended(self, layer: Any, view: LabelsView | None) -> None:
+        """Run, after a question if other labels are there; or end, if it failed."""
+        self._preparation = None
+        prepared, self._prepared = self._prepared, None
         if prepared is None:
-            self._idle("")
+            self._end("")
             return
         request, answer = prepared.request, ""
         if prepared.replaces:
             store = None if request.output is None else str(request.output)
-            answer = ask_replace_labels(self, store, prepared.replaces) or "nothing"
+            answer = ask_replace_labels(self, store, prepared.replaces) or "cancel"
         if answer == "other":
             view = None
             if request.output is not None:
                 request = replace(request, output=unused_path(request.output))
                 self.output.use(request.output)
-        if answer == "nothing":
-            self._idle("")
+        if answer == "cancel":
+            self._end("")
         else:
-            self._run(request, layer, view, answer == "replace")
+            self._start_run(request, layer, view, answer == "replace")
 
-    def _run(
+    def _start_run(
         self,
         request: work.SegmentRequest,
         layer: Any,
         view: LabelsView | None,
         replacing: bool,
     ) -> None:
-        kept = view.store if view is not None and view.alive else None
-        run = RunController(self._viewer, layer, self.bar, self)
+        shown = view.store if view is not None and view.alive else None
+        run = self._run = RunController(self._viewer, layer, self.bar, self)
         run.view = view
         run.opened.connect(self._opened)
         run.counted.connect(self._counted)
-        run.ended.connect(self._idle)
-        self._running = run
-        run.start(self._workers, request, replacing, kept)
-        self.bar.running(PREPARING)
+        run.ended.connect(self._end)
+        run.start(self._workers, request, replacing, shown)
+        self._render(SegmentState.RUNNING)
 
     def _segment_again(self, only_likely: bool) -> None:
         view = self._view
         try:
-            if view is None or self._blocked or self._occupied:
-                why = self._blocked or "There is nothing to segment again."
+            if view is None or self._blocked or self._state in BUSY:
+                why = self._blocked or "There are no labels to segment again."
                 raise PlanError(why)
             request = self.form.request(self._image, self._layer)
         except PlanError as error:
@@ -239,11 +306,11 @@ class SegmentPanel(QWidget):
             settings=replace(request.settings, region=region),
             only_likely=only_likely,
         )
-        self._busy()
-        self._run(request, self._layer, view, replacing=True)
+        self._begin(SegmentState.RUNNING)
+        self._start_run(request, self._layer, view, replacing=True)
 
     def _opened(self, view: LabelsView) -> None:
-        """Labels are in the viewer; those of another image wait until it is chosen."""
+        """Show labels that were added to the viewer, if their image is chosen."""
         self._views = [other for other in self._views if other is not view] + [view]
         if same_image(view.image, self._image):
             self._turn_to(view)
@@ -251,9 +318,9 @@ class SegmentPanel(QWidget):
             view.hide()
 
     def _turn_to(self, view: LabelsView | None) -> None:
-        """All that the panel says of labels it says of these from now on."""
+        """Make these the labels that the panel shows and others correct."""
         self._view = view
-        # first of all: what was compared with other labels shows those as it ends
+        # first: a comparison with other labels shows those labels when it ends
         self.viewChanged.emit(view)
         if view is None:
             self.legend.set_legend(())
@@ -273,7 +340,7 @@ class SegmentPanel(QWidget):
         self.legend.set_shares(shares)
 
     def _view_of(self, image: Image | None) -> LabelsView | None:
-        """The labels of an image that are in the viewer, the latest of them."""
+        """Return the labels of the image in the viewer that were shown last, if any."""
         found = (
             view
             for view in reversed(self._views)
@@ -282,7 +349,7 @@ class SegmentPanel(QWidget):
         return next(found, None)
 
     def _view_at(self, request: work.SegmentRequest) -> LabelsView | None:
-        """The labels in the viewer that are at the request's output, if any."""
+        """Return the labels in the viewer that lie at the request's output, if any."""
 
         def there(view: LabelsView) -> bool:
             if request.output is None:
@@ -293,13 +360,13 @@ class SegmentPanel(QWidget):
 
     def _layer_removed(self) -> None:
         for view in self._views:
-            if not view.alive:  # its confidence goes too, when napari is done removing
+            if not view.alive:  # also remove its confidence, once napari has removed it
                 QTimer.singleShot(0, view.remove)
         if self._view is not None and not self._view.alive:
             self._turn_to(self._view_of(self._image))
 
     def show_labels(self, store: "LabelStore", image: Image) -> None:
-        """Show labels that are on disk; Segment then goes on in them."""
+        """Show labels from disk; the next run then continues them."""
         known = next(
             (v for v in self._views if v.alive and v.store.path == store.path), None
         )
@@ -308,7 +375,7 @@ class SegmentPanel(QWidget):
         self._opened(known or LabelsView(self._viewer, store, image))
 
     def adopt(self) -> None:
-        """Take over the labels of a panel that was closed, those in sight last."""
+        """Take over the labels of a closed panel; visible ones come last."""
         layers = [x for x in self._viewer.layers if type(x).__name__ == "Labels"]
         for layer in sorted(layers, key=lambda x: bool(x.visible)):
             store, image = (layer.metadata.get(key) for key in (STORE, KEY))
@@ -316,38 +383,39 @@ class SegmentPanel(QWidget):
                 self._views.append(LabelsView(self._viewer, store, image, layer))
 
     def show_legend(self, view: LabelsView) -> None:
-        """The classes of the labels shown, and their shares."""
+        """Show the classes of these labels and their shares of the area."""
         self.legend.set_legend(view.classes, view.hidden)
         self.legend.set_shares(view.store.area_shares())
 
-    def _busy(self) -> None:
-        self._occupied = True
-        self._plan_number += 1  # a plan that is being made would say that none runs
+    def _begin(self, state: SegmentState) -> None:
+        self._plan_number += 1  # a plan that is being made would end this state
+        self._render(state)
         self.busyChanged.emit(True)
-        self.form.set_running(True)
-        self.bar.preparing(PREPARING)
 
-    def _idle(self, status: str) -> None:
-        if self._running is not None:
-            self._running.deleteLater()
-        self._running, self._occupied = None, False
-        self.form.set_running(False)
-        self._outcome = status
-        self.bar.idle(self._blocked, status)
-        if not self._up_to_date:
+    def _end(self, outcome: str) -> None:
+        """Leave a busy state."""
+        if self._run is not None:
+            self._run.deleteLater()
+        self._run, self._outcome = None, outcome
+        if self._blocked:
+            self._render(SegmentState.BLOCKED, self._blocked)
+        elif self._plan_is_current:
+            self._render(SegmentState.READY)
+        else:
+            self._render(SegmentState.PLANNING)
             self._replan()
         self.busyChanged.emit(False)
 
     def _toggle_pause(self) -> None:
-        if self._running is not None:
-            self._running.toggle_pause()
+        if self._run is not None:
+            self._run.toggle_pause()
 
     def _cancel(self) -> None:
-        if self._preparing is not None:
-            self._preparing.quit()
+        if self._preparation is not None:
+            self._preparation.quit()
             self.bar.ending()
-        if self._running is not None:
-            self._running.cancel()
+        if self._run is not None:
+            self._run.cancel()
 
     def _show_class(self, class_id: int, shown: bool) -> None:
         if self._view is not None:
