@@ -1,19 +1,18 @@
-"""Dataclass fields as rows of widgets: title, tooltip and bounds from metadata."""
+"""Forms built from dataclass fields by magicgui.
+
+The type of a field decides on its widget. Its metadata give the title, the tooltip,
+the bounds and the names of choices.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from magicgui.widgets import create_widget
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QLineEdit,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QLineEdit, QWidget
 
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, narrow, on_edited
 
@@ -21,7 +20,10 @@ AUTO = "auto"
 
 
 class Form(QWidget):
-    """The named fields of a dataclass; what stays "auto" is left to the plan."""
+    """Form for some fields of a dataclass; an optional field can stay "auto".
+
+    ``widgets`` has the Qt widget of each field.
+    """
 
     changed = Signal()
 
@@ -30,18 +32,23 @@ class Form(QWidget):
         hints = get_type_hints(cls)
         form = form_of(self)
         self.widgets: dict[str, QWidget] = {}
+        self._made: list[Any] = []  # magicgui's widgets live as long as the form
         self._values: dict[str, Callable[[], Any]] = {}
         for field in dataclasses.fields(cls):
             if field.name in names:
-                widget, value = _make(hints[field.name], field, self.changed.emit)
-                title = field.metadata.get("title", field.name)
-                widget.setToolTip(field.metadata.get("tooltip", ""))
+                made, value = _make(field, hints[field.name])
+                widget = made.native
                 narrow(widget)
-                add_row(form, title, widget)
+                add_row(form, _title(field), widget)
+                if isinstance(widget, QLineEdit):
+                    on_edited(widget, self.changed.emit)
+                else:
+                    made.changed.connect(lambda _: self.changed.emit())
+                self._made.append(made)
                 self.widgets[field.name], self._values[field.name] = widget, value
 
     def values(self) -> dict[str, Any]:
-        """Field name to value, ready for the dataclass.
+        """Return the value of each field, ready for the dataclass.
 
         Raises
         ------
@@ -51,94 +58,80 @@ class Form(QWidget):
         return {name: value() for name, value in self._values.items()}
 
 
-def _make(
-    hint: Any, field: dataclasses.Field[Any], changed: Callable[[], None]
-) -> tuple[QWidget, Callable[[], Any]]:
-    kind = _without_none(hint)
+def _title(field: dataclasses.Field[Any]) -> str:
+    return str(field.metadata.get("title", field.name))
+
+
+def _make(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, Callable[[], Any]]:
+    """Return magicgui's widget for a field and a function that reads its value."""
+    optional = get_origin(hint) in (Union, UnionType)
+    kind = next(a for a in get_args(hint) if a is not type(None)) if optional else hint
+    about: dict[str, Any] = {"tooltip": field.metadata.get("tooltip", "")}
     if get_origin(kind) is Literal:
-        return _choice(get_args(kind), field, changed)
-    if get_origin(kind) is tuple:
-        return _numbers(get_args(kind), field, changed)
-    if kind is bool:
-        box = QCheckBox()
-        box.setChecked(bool(field.default))
-        box.toggled.connect(lambda _: changed())
-        return box, box.isChecked
-    if kind in (int, float):
-        return _number(kind, field, changed, kind is not hint)
-    raise TypeError(f"no widget for field {field.name!r} of type {hint}")
-
-
-def _without_none(hint: Any) -> Any:
-    if get_origin(hint) in (Union, UnionType):
-        return next(a for a in get_args(hint) if a is not type(None))
-    return hint
-
-
-def _choice(
-    options: tuple[str, ...],
-    field: dataclasses.Field[Any],
-    changed: Callable[[], None],
-) -> tuple[QWidget, Callable[[], Any]]:
-    box, names = QComboBox(), field.metadata.get("names", {})
-    for option in options:
-        box.addItem(names.get(option, option), option)
-    box.setCurrentIndex(box.findData(field.default))
-    box.currentIndexChanged.connect(lambda _: changed())
-    return box, box.currentData
+        names = field.metadata.get("names", {})
+        about["choices"] = [(names.get(o, o), o) for o in get_args(kind)]
+    elif get_origin(kind) is tuple:
+        return _number_list(create_widget("", str, options=about), field, kind)
+    elif kind in (int, float):
+        return _number(field, kind, optional, about)
+    elif kind is not bool:
+        raise TypeError(f"no widget for field {field.name!r} of type {hint}")
+    made: Any = create_widget(field.default, kind, options=about)
+    return made, made.get_value
 
 
 def _number(
-    kind: type,
-    field: dataclasses.Field[Any],
-    changed: Callable[[], None],
-    optional: bool,
-) -> tuple[QWidget, Callable[[], Any]]:
-    """A spin box; if it is optional, its entry below the bounds reads "auto"."""
-    said, box = field.metadata, QSpinBox() if kind is int else QDoubleSpinBox()
-    if kind is int:
-        low = said.get("minimum", 0)
-        box.setRange(low - optional, said.get("maximum", 100_000))
-    else:
-        box.setDecimals(said.get("decimals", 4))
-        low, step = said.get("minimum", 0), said.get("step", 0.25)
-        below = step if optional and "minimum" in said else 0
-        box.setRange(low - below, said.get("maximum", 64))
-        box.setSingleStep(step)
+    field: dataclasses.Field[Any], kind: type, optional: bool, about: dict[str, Any]
+) -> tuple[Any, Callable[[], Any]]:
+    """Return a spin box; the value below the minimum of an optional field is "auto"."""
+    bounds = field.metadata
+    whole = kind is int
+    step = bounds.get("step", 1 if whole else 0.25)
+    low = bounds.get("minimum", 0)
+    if optional and (whole or "minimum" in bounds):
+        low -= step
+    about |= {"min": low, "max": bounds.get("maximum", 100_000 if whole else 64)}
+    # magicgui's box for integers has no special text for a value
+    made: Any = create_widget(
+        low, annotation=float, widget_type="FloatSpinBox", options=about
+    )
+    box = made.native
+    box.setDecimals(0 if whole else bounds.get("decimals", 4))
+    box.setSingleStep(step)
+    box.setKeyboardTracking(False)
     if optional:
         box.setSpecialValueText(AUTO)
-    box.setKeyboardTracking(False)
-    box.setValue(box.minimum() if field.default is None else field.default)
-    box.valueChanged.connect(lambda _: changed())
+    if field.default is not None:
+        box.setValue(field.default)
 
     def value() -> Any:
         auto = optional and box.value() == box.minimum()
         return None if auto else kind(box.value())
 
-    return box, value
+    return made, value
 
 
-def _numbers(
-    kinds: tuple[Any, ...], field: dataclasses.Field[Any], changed: Callable[[], None]
-) -> tuple[QWidget, Callable[[], Any]]:
-    """A line of numbers with commas between them; empty is "auto"."""
-    line = QLineEdit()
+def _number_list(
+    made: Any, field: dataclasses.Field[Any], kind: Any
+) -> tuple[Any, Callable[[], Any]]:
+    """Return a line for numbers with commas between them; an empty one is "auto"."""
+    kinds = get_args(kind)
     count = None if Ellipsis in kinds else len(kinds)
-    line.setPlaceholderText(AUTO + (" (e.g. 0, 1, 2)" if count is None else ""))
-    on_edited(line, changed)
-    title = field.metadata.get("title", field.name)
+    made.native.setPlaceholderText(AUTO + (" (e.g. 0, 1, 2)" if count is None else ""))
+    return made, partial(_read_numbers, made.native, _title(field), kinds[0], count)
 
-    def value() -> tuple[Any, ...] | None:
-        text = line.text().replace(";", ",").strip()
-        if not text or text == AUTO:
-            return None
-        try:
-            found = tuple(kinds[0](part) for part in text.split(",") if part.strip())
-        except ValueError:
-            found = ()
-        if not found or (count is not None and len(found) != count):
-            many = "numbers" if count is None else f"{count} numbers"
-            raise ValueError(f"{title}: {text!r} is not {many} with commas between.")
-        return found
 
-    return line, value
+def _read_numbers(
+    line: QLineEdit, title: str, kind: Callable[[str], Any], count: int | None
+) -> tuple[Any, ...] | None:
+    text = line.text().replace(";", ",").strip()
+    if not text or text == AUTO:
+        return None
+    try:
+        found = tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        found = ()
+    if not found or (count is not None and len(found) != count):
+        numbers = "numbers" if count is None else f"{count} numbers"
+        raise ValueError(f"{title}: {text!r} is not {numbers} separated by commas.")
+    return found
