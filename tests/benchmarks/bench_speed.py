@@ -24,7 +24,7 @@ from napari_uhrseg.engine.network.device import running
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import prepared
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
-from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
@@ -141,7 +141,7 @@ def _bare(model: Segmenter, plan: Plan, batches: list[Batch]) -> float:
 
 
 def _whole(image: Image, checkpoint: Checkpoint, settings: SegmentSettings) -> float:
-    CACHE.clear()
+    CHUNK_CACHE.clear()
     with LabelStore.create(None, image, checkpoint.card.legend) as store:
         *_, last = segment(image, checkpoint, store, settings)
     assert isinstance(last, Finished)

@@ -4,7 +4,12 @@ import functools
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import ArraySource, PendingLevel, Slices, Source
+from napari_uhrseg.io.image.chunk_cache import (
+    ArraySource,
+    LevelSource,
+    PendingLevel,
+    Slices,
+)
 from napari_uhrseg.io.image.image import Image
 
 
@@ -34,7 +39,7 @@ def tiled(data: np.ndarray, fingerprint: str = "f", **more: object) -> Image:
     return image_of(source, fingerprint=fingerprint, **more)
 
 
-def image_of(*levels: Source, fingerprint: str = "f", **more: object) -> Image:
+def image_of(*levels: LevelSource, fingerprint: str = "f", **more: object) -> Image:
     """Levels, and coarser ones that are missing."""
     shape, every = levels[-1].shape, list(levels)
     for _ in range(2):

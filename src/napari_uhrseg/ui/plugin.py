@@ -92,12 +92,12 @@ def virtual_image(size: int = 100_000) -> "Image":
     once and on its own thread, where computing it would take seconds.
     """
     from napari_uhrseg.io.image.chunk_cache import ArraySource, PendingLevel
-    from napari_uhrseg.io.image.geometry import COARSEST
+    from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.samples.world import TILE, virtual_levels
 
     levels = virtual_levels(VIRTUAL_SEED, size)
-    finer = [level for level in levels if max(level.shape) > COARSEST]
+    finer = [level for level in levels if max(level.shape) > MAX_COARSEST_SIDE]
     last = levels[len(finer)]
     coarsest = PendingLevel(last.shape, last.dtype, (TILE, TILE, 3))
     return Image(

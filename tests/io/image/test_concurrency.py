@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import zarr
 
-from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.image import Image, Pixels
 from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.open import open_image
@@ -103,9 +103,9 @@ def requests(image: Image, count: int) -> list[Request]:
 
 def check(path: Path, count: int = 160) -> None:
     wanted = requests(open_image(path), count)
-    CACHE.clear()
+    CHUNK_CACHE.clear()
     together = _together(open_image(path), wanted)
-    CACHE.clear()
+    CHUNK_CACHE.clear()
     alone = open_image(path)
     for (roi, size), found in zip(wanted, together, strict=True):
         expected = alone.read(roi, size)
@@ -138,7 +138,7 @@ def test_real_files(path: Path) -> None:
 
 def test_all_threads_want_the_same_chunk(tmp_path: Path) -> None:
     image = open_image(MAKERS["jpeg"](tmp_path))
-    CACHE.clear()
+    CHUNK_CACHE.clear()
     wanted: list[Request] = [(Roi(300, 300, 200, 200), None)] * 64
     found = _together(image, wanted)
     assert all((f.data == found[0].data).all() for f in found)
@@ -147,7 +147,7 @@ def test_all_threads_want_the_same_chunk(tmp_path: Path) -> None:
 def test_a_cache_that_is_too_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CACHE, "limit", 2**20)
+    monkeypatch.setattr(CHUNK_CACHE, "limit", 2**20)
     check(MAKERS["deflate"](tmp_path))
 
 

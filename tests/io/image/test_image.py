@@ -227,7 +227,7 @@ def test_any_image_layer_can_be_read():
 
 def test_a_pending_level_is_grey_until_it_is_there():
     level = PendingLevel((9000, 9000, 3), np.uint8, (512, 512, 3))
-    level.grey(128)
+    level.set_fill_value(128)
     assert (level[0:600, 0:600, 0:3] == 128).all()
     level.data = np.full((9000, 9000, 3), 7, np.uint8).view(np.memmap)
     level.ready[0, 0] = True
@@ -235,7 +235,7 @@ def test_a_pending_level_is_grey_until_it_is_there():
     assert (part[:512, :512] == 7).all()
     assert (part[512:] == 128).all()
     with pytest.raises(ReadError):
-        PendingLevel((9000, 9000), np.uint8, (512, 512)).exact(np.s_[0:1, 0:1])
+        PendingLevel((9000, 9000), np.uint8, (512, 512)).read_exact(np.s_[0:1, 0:1])
 
 
 def test_the_cache_is_bounded_and_decodes_a_chunk_once():

@@ -20,7 +20,7 @@ from helpers.pyramids import Lazy, image_of, scene, tiled
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image import chunk_cache, pyramid_builder, pyramid_cache
 from napari_uhrseg.io.image.box_mean import box_mean
-from napari_uhrseg.io.image.chunk_cache import PendingLevel, Slices, Source
+from napari_uhrseg.io.image.chunk_cache import LevelSource, PendingLevel, Slices
 from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.image.pyramid_builder import attach_levels, fill_levels
 from napari_uhrseg.io.open import open_image
@@ -29,16 +29,16 @@ from napari_uhrseg.types import Roi
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyramid_builder, "PIECE", 2**20)
+    monkeypatch.setattr(pyramid_builder, "READ_BYTES", 2**20)
 
 
 def untiled(data: np.ndarray, rows: int = 64) -> Image:
     strips = Lazy(data, (rows, data.shape[1], 3))
-    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), strips=strips)
+    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), untiled_source=strips)
     return image_of(first, fingerprint="strips")
 
 
-def pixels(level: Source) -> np.ndarray:
+def pixels(level: LevelSource) -> np.ndarray:
     return np.asarray(level[tuple(slice(0, n) for n in level.shape)])
 
 
@@ -78,7 +78,7 @@ def test_untiled_files_are_converted_once(tmp_path: Path) -> None:
     assert attach_levels(again, tmp_path)
     assert not again.needs_tiling
     check(again, data)
-    assert pending(again)[0].strips.read == 0  # type: ignore[union-attr]
+    assert pending(again)[0].untiled_source.read == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("make", [tiled, untiled])
@@ -88,7 +88,7 @@ def test_a_second_opening_reads_no_pixels(tmp_path: Path, make: object) -> None:
     image = make(data)  # type: ignore[operator]
     first = image.sources[0]
     # a tiled file's pixels lie behind the cache of decoded chunks
-    source = first.strips if isinstance(first, PendingLevel) else first.source
+    source = first.untiled_source if isinstance(first, PendingLevel) else first.source
     shares = list(fill_levels(image, tmp_path))
     assert source.read == 0  # type: ignore[union-attr]
     assert shares == [0.0, 1.0]
@@ -233,19 +233,19 @@ def memory() -> int:
 def test_a_strip_too_large_to_keep_is_read_few_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk_cache.CACHE, "limit", 2**20)
+    monkeypatch.setattr(chunk_cache.CHUNK_CACHE, "limit", 2**20)
     data = scene(3000, 2500)
     image = untiled(data, rows=len(data))
     list(fill_levels(image, tmp_path))
     check(image, data)
-    assert pending(image)[0].strips.read == 1  # type: ignore[union-attr]
+    assert pending(image)[0].untiled_source.read == 1  # type: ignore[union-attr]
 
 
 def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
     data = scene(2100, 2300)
     half = box_mean(data, 2, "yxs")
     strips = Lazy(data, (64, data.shape[1], 3))
-    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), strips=strips)
+    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), untiled_source=strips)
     image = image_of(first, Lazy(half, (512, 512, 3)))
     shares = list(fill_levels(image, tmp_path))
     assert shares == sorted(shares)
@@ -256,7 +256,7 @@ def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
 def test_untiled_tiff_of_over_100_megapixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyramid_builder, "PIECE", 2**24)
+    monkeypatch.setattr(pyramid_builder, "READ_BYTES", 2**24)
     data = np.zeros((10_100, 10_000), np.uint8)
     data[::97] = np.arange(10_000) % 256
     path = tmp_path / "untiled.tif"
@@ -339,7 +339,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_full_disk_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyramid_cache, "SPARE", 2**62)
+    monkeypatch.setattr(pyramid_cache, "RESERVED_DISK_BYTES", 2**62)
     with pytest.raises(ReadError, match="are needed"):
         list(fill_levels(tiled(scene(2100, 2100)), tmp_path))
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]

@@ -65,7 +65,7 @@ def test_coarser_levels_are_made_at_once(tmp_path):
 
 
 def test_too_large_a_picture_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.io.readers.png_jpeg.LIMIT", 100)
+    monkeypatch.setattr("napari_uhrseg.io.readers.png_jpeg.MAX_PIXELS", 100)
     path = tmp_path / "a.png"
     Pillow.new("L", (50, 50)).save(path)
     with pytest.raises(OpenError, match="megapixels"):

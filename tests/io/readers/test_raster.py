@@ -161,10 +161,10 @@ def test_many_threads_read_alike(tmp_path):
 READER = """
 import sys
 import psutil
-from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
-CACHE.limit = 16 << 20
+CHUNK_CACHE.limit = 16 << 20
 image, used = open_image(sys.argv[1]), psutil.Process().memory_info
 before = used().rss
 for tile in Roi(0, 0, *image.shape).tiles(1024):

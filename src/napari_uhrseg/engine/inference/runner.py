@@ -21,7 +21,7 @@ from napari_uhrseg.engine.network.profiling import release
 from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT_BYTES
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.worker_store import LabelSink
@@ -92,7 +92,7 @@ class Runner(ABC):
             torch.cuda.set_per_process_memory_fraction(min(1.0, share), self.device)
         with (
             interruptible(self.model, self._stop),
-            CACHE.limited(self.plan.sized.cache),
+            CHUNK_CACHE.limited(self.plan.sized.cache),
         ):
             try:
                 yield from self.work(viewport)

@@ -45,7 +45,7 @@ from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.training.schedule import Schedule
 from napari_uhrseg.engine.training.step_memory import LossWeights, StepMemoryPlan
 from napari_uhrseg.errors import DeviceError, TrainingError
-from napari_uhrseg.io.image.chunk_cache import CACHE
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Card
@@ -187,7 +187,7 @@ class Trainer:
 
     def run(self, stop: Stop | None = None) -> Iterator[TrainEvent]:
         """Train to the end; where ``stop()`` is true, end as if closed."""
-        with interruptible(self.model, stop), CACHE.limited(self.job.fit.cache):
+        with interruptible(self.model, stop), CHUNK_CACHE.limited(self.job.fit.cache):
             try:
                 yield from self._run()
             except Cancelled:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.geometry import Placed
+from napari_uhrseg.io.image.geometry import Georeferenced
 from napari_uhrseg.types import Polygon
 
 Points = npt.NDArray[np.float64]
@@ -24,7 +24,9 @@ _NAMES = ("classification", "class", "class_name", "label", "category")
 _WGS84 = "OGC:CRS84"
 
 
-def read_polygons(path: Path | str, image: Placed) -> list[tuple[Polygon, str | None]]:
+def read_polygons(
+    path: Path | str, image: Georeferenced
+) -> list[tuple[Polygon, str | None]]:
     """The polygons of a GeoJSON file and the class that each names.
 
     Coordinates are those of the file's ``crs`` where it names one; else, on an image
@@ -139,7 +141,9 @@ def _polygon(rings: list[Points]) -> Polygon:
 # -- from the file's coordinates to pixels ------------------------------------------
 
 
-def _to_pixels(path: Path, data: Any, shapes: list[Shape], image: Placed) -> ToPixels:
+def _to_pixels(
+    path: Path, data: Any, shapes: list[Shape], image: Georeferenced
+) -> ToPixels:
     crs = data.get("crs") if isinstance(data, dict) else None
     if crs is not None:
         return _by_crs(path, _crs_name(path, crs), image)
@@ -168,7 +172,7 @@ def _to_pixels(path: Path, data: Any, shapes: list[Shape], image: Placed) -> ToP
     return min(found, key=lambda f: abs(math.log(f[0] / max(image.shape))))[1]
 
 
-def _longest_side(points: Points, first: Indices, image: Placed) -> float:
+def _longest_side(points: Points, first: Indices, image: Georeferenced) -> float:
     """Of the bounding boxes that touch the image, in pixels; 0 where none does.
 
     ``points`` are the corners of all polygons, ``first`` where each begins.
@@ -189,7 +193,7 @@ def _crs_name(path: Path, crs: Any) -> str:
         ) from error
 
 
-def _by_crs(path: Path, name: str, image: Placed) -> ToPixels:
+def _by_crs(path: Path, name: str, image: Georeferenced) -> ToPixels:
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
     from rasterio.transform import Affine

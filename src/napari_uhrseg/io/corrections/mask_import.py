@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.image.geometry import Affine, Placed
+from napari_uhrseg.io.image.geometry import Affine, Georeferenced
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Labels, Legend, Mask, Roi
@@ -73,7 +73,9 @@ class MaskReader:
             self.side //= 2
 
     @classmethod
-    def open(cls, path: Path | str, image: Placed, at: Roi | None = None) -> Self:
+    def open(
+        cls, path: Path | str, image: Georeferenced, at: Roi | None = None
+    ) -> Self:
         """A mask file of any image format, without reading it.
 
         Parameters
@@ -195,7 +197,7 @@ class MaskReader:
         return values[..., 0], valid
 
 
-def _placed(mask: Image, image: Placed, at: Roi | None) -> Affine:
+def _placed(mask: Image, image: Georeferenced, at: Roi | None) -> Affine:
     """From the image's pixels to the mask's. Raises OpenError where none is known."""
     height, width = mask.shape
     if at is not None:
@@ -212,7 +214,7 @@ def _placed(mask: Image, image: Placed, at: Roi | None) -> Affine:
     return (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
-def _by_coordinates(mask: Image, image: Placed) -> Affine:
+def _by_coordinates(mask: Image, image: Georeferenced) -> Affine:
     from rasterio.crs import CRS
     from rasterio.transform import Affine as Transform
 

@@ -23,10 +23,10 @@ Array = npt.NDArray[Any]
 Slices = tuple[slice, ...]
 OnError = Callable[[Exception], None]
 
-CACHE_BYTES = 256 * 1024**2
+CHUNK_CACHE_BYTES = 256 * 1024**2
 
 
-class Source(Protocol):
+class LevelSource(Protocol):
     """One level of an image; indexed by as many slices of step 1 as it has axes."""
 
     @property
@@ -44,7 +44,7 @@ class ChunkCache:
     Thread-safe. A chunk that several threads ask for at once is decoded once.
     """
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, limit: int = CHUNK_CACHE_BYTES) -> None:
         self.limit = limit
         self.size = 0
         self._chunks: OrderedDict[object, Array] = OrderedDict()
@@ -104,7 +104,7 @@ class ChunkCache:
                 self.size -= self._chunks.popitem(last=False)[1].nbytes
 
 
-CACHE = ChunkCache()
+CHUNK_CACHE = ChunkCache()
 _numbers = itertools.count()
 
 
@@ -124,7 +124,7 @@ class CachedSource:
         Whether several threads may decode at once.
     """
 
-    def __init__(self, source: Source, *, parallel: bool = True) -> None:
+    def __init__(self, source: LevelSource, *, parallel: bool = True) -> None:
         self.source = source
         self.shape = tuple(int(n) for n in source.shape)
         self.dtype = np.dtype(source.dtype)
@@ -166,7 +166,7 @@ class CachedSource:
             )
             out[at] = chunk
 
-        missing = sum((self._number, i) not in CACHE for i in indices)
+        missing = sum((self._number, i) not in CHUNK_CACHE for i in indices)
         if missing > 1 and self._lock is None:
             for _ in _pool().map(place, indices):
                 pass
@@ -200,7 +200,7 @@ class CachedSource:
     def _chunk(self, index: tuple[int, ...], on_error: OnError | None) -> Array:
         box = self._box(index)
         try:
-            return CACHE.get((self._number, index), lambda: self._decode(box))
+            return CHUNK_CACHE.get((self._number, index), lambda: self._decode(box))
         # codecs raise whatever they like; what they raise becomes one kind of error
         except Exception as error:
             if on_error is None:
@@ -259,9 +259,9 @@ class PendingLevel:
 
     Parameters
     ----------
-    strips
+    untiled_source
         The same pixels in a form that is slow to read by window (an untiled file):
-        what ``exact`` reads until the level is complete. Without it the level
+        what ``read_exact`` reads until the level is complete. Without it the level
         exists for showing only.
     """
 
@@ -271,22 +271,25 @@ class PendingLevel:
         dtype: npt.DTypeLike,
         chunks: tuple[int, ...],
         *,
-        strips: Source | None = None,
+        untiled_source: LevelSource | None = None,
     ) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
         grid = [-(-n // c) for n, c in zip(shape, self.chunks, strict=True)]
         self.ready: npt.NDArray[np.bool_] = np.zeros(grid, bool)
-        self.fill = 0.0
-        self.strips = strips
+        self.fill_value = 0.0
+        self.untiled_source = untiled_source
         self.data: Any = None
-        if strips is None and np.prod(shape) * self.dtype.itemsize <= 64 * 1024**2:
+        if (
+            untiled_source is None
+            and np.prod(shape) * self.dtype.itemsize <= 64 * 1024**2
+        ):
             self.data = np.zeros(shape, self.dtype)
 
-    def grey(self, value: float) -> None:
+    def set_fill_value(self, value: float) -> None:
         """Show this value where nothing is yet."""
-        self.fill = value
+        self.fill_value = value
         if isinstance(self.data, np.ndarray) and not self.ready.any():
             self.data[...] = value
 
@@ -309,18 +312,18 @@ class PendingLevel:
         ]
         if self.data is not None and touched.all():
             return np.asarray(self.data[key])
-        out = np.full([s.stop - s.start for s in key], self.fill, self.dtype)
+        out = np.full([s.stop - s.start for s in key], self.fill_value, self.dtype)
         if self.data is not None and touched.any():
             self._copy_ready(key, out)
         return out
 
-    def exact(self, key: Slices) -> Array:
+    def read_exact(self, key: Slices) -> Array:
         """The true pixels: from the filled level, or from the strips."""
         if self.complete:
             return np.asarray(self.data[key])
-        if self.strips is None:
+        if self.untiled_source is None:
             raise ReadError("This level of the image has not been computed yet.")
-        return self.strips[key]
+        return self.untiled_source[key]
 
     def _copy_ready(self, key: Slices, out: Array) -> None:
         first = [s.start // c for s, c in zip(key, self.chunks, strict=True)]
@@ -338,7 +341,7 @@ class PendingLevel:
                 out[at] = np.asarray(self.data[part])
 
 
-def wrapped(source: Source, parallel: bool = True) -> Source:
+def wrapped(source: LevelSource, parallel: bool = True) -> LevelSource:
     """A source behind the cache, unless it needs none."""
     known = isinstance(source, CachedSource | PendingLevel)
     array = source.array if isinstance(source, ArraySource) else None

@@ -7,16 +7,16 @@ import numpy as np
 from napari_uhrseg.io.image.chunk_cache import (
     Array,
     CachedSource,
+    LevelSource,
     OnError,
     Slices,
-    Source,
 )
 from napari_uhrseg.io.image.pixel_reader import band_axis
 
-CHUNK = 512  # px a side at least: fewer, larger tasks for dask
+MIN_CHUNK_SIDE = 512  # px a side at least: fewer, larger tasks for dask
 
 
-class Shown:
+class DisplayArray:
     """One level as an array for napari; what cannot be decoded is 0.
 
     Parameters
@@ -35,7 +35,7 @@ class Shown:
 
     def __init__(
         self,
-        source: Source,
+        source: LevelSource,
         source_axes: str,
         axes: str,
         *,
@@ -140,12 +140,12 @@ class Shown:
         shown = self._wanted if "b" in self._wanted else self._wanted + "b"
         return [self._letters.index(a) for a in shown]
 
-    def lazy(self) -> Any:
+    def to_dask(self) -> Any:
         """A dask array of this level; costs milliseconds whatever its size."""
         import dask.array as da
 
         chunks = tuple(
-            min(n, c * max(1, CHUNK // c)) if a in "yx" else c
+            min(n, c * max(1, MIN_CHUNK_SIDE // c)) if a in "yx" else c
             for a, c, n in zip(self.axes, self.chunks, self.shape, strict=True)
         )
         return da.from_array(

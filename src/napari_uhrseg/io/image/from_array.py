@@ -11,10 +11,10 @@ import numpy as np
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.box_mean import box_mean
 from napari_uhrseg.io.image.chunk_cache import Array, ArraySource
-from napari_uhrseg.io.image.geometry import COARSEST, UNIT_METRES
+from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE, UNIT_METRES
 from napari_uhrseg.io.image.image import Image
 
-WHOLE_BYTES = 512 * 1024**2  # larger arrays get no levels made in memory
+IN_MEMORY_PYRAMID_BYTES = 512 * 1024**2  # larger arrays get no levels made in memory
 
 
 def image_from_array(
@@ -90,8 +90,8 @@ def coarser(array: Array, axes: str, nodata: float | None = None) -> list[Array]
     """
     y, x = axes.index("y"), axes.index("x")
     out: list[Array] = []
-    while max(array.shape[y], array.shape[x]) > COARSEST:
-        if array.nbytes > WHOLE_BYTES:
+    while max(array.shape[y], array.shape[x]) > MAX_COARSEST_SIDE:
+        if array.nbytes > IN_MEMORY_PYRAMID_BYTES:
             break
         array = box_mean(array, 2, axes, nodata)
         out.append(array)

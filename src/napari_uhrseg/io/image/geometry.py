@@ -3,18 +3,18 @@
 import math
 from typing import Protocol
 
-from napari_uhrseg.io.image.chunk_cache import CachedSource, PendingLevel, Source
-from napari_uhrseg.io.image.pixel_transforms import Halved
+from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
+from napari_uhrseg.io.image.pixel_transforms import HalfResolution
 
-COARSEST = 2048  # px a side: napari reads the coarsest level whole
-SMALL = 4096**2  # pixels that may be averaged whenever they are looked at
+MAX_COARSEST_SIDE = 2048  # px a side: napari reads the coarsest level whole
+ON_THE_FLY_PIXELS = 4096**2  # pixels that may be averaged whenever they are looked at
 UNIT_METRES = {"micrometer": 1e-6, "metre": 1.0}
 DEGREE_METRES = 111_320.0  # of latitude
 
 Affine = tuple[float, float, float, float, float, float]
 
 
-class Placed(Protocol):
+class Georeferenced(Protocol):
     """What has a size and a place on the ground: an image, or its label store."""
 
     @property
@@ -66,7 +66,9 @@ def scale_of(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, floa
     return down, across
 
 
-def missing_levels(source: Source, axes: str, nodata: float | None) -> list[Source]:
+def missing_levels(
+    source: LevelSource, axes: str, nodata: float | None
+) -> list[LevelSource]:
     """Levels coarser than ``source``, each half of the one before, to 2048 px.
 
     Those of a small source are averaged when they are read, since that is quick;
@@ -76,21 +78,23 @@ def missing_levels(source: Source, axes: str, nodata: float | None) -> list[Sour
     chunks = tuple(
         512 if a in "yx" else c for a, c in zip(axes, source.chunks, strict=True)
     )
-    small = sizes["y"] * sizes["x"] <= SMALL and not isinstance(source, PendingLevel)
-    found: list[Source] = []
-    while max(sizes["y"], sizes["x"]) > COARSEST:
+    small = sizes["y"] * sizes["x"] <= ON_THE_FLY_PIXELS and not isinstance(
+        source, PendingLevel
+    )
+    found: list[LevelSource] = []
+    while max(sizes["y"], sizes["x"]) > MAX_COARSEST_SIDE:
         sizes |= {"y": -(-sizes["y"] // 2), "x": -(-sizes["x"] // 2)}
         if small:
             finer = found[-1] if found else source
-            found.append(CachedSource(Halved(finer, axes, nodata)))
+            found.append(CachedSource(HalfResolution(finer, axes, nodata)))
         else:
             shape = tuple(sizes[a] for a in axes)
             found.append(PendingLevel(shape, source.dtype, chunks))
     return found
 
 
-def is_real(source: Source) -> bool:
+def is_real(source: LevelSource) -> bool:
     """Whether a level holds the file's own pixels."""
     if isinstance(source, PendingLevel):
-        return source.strips is not None
-    return not isinstance(getattr(source, "source", None), Halved)
+        return source.untiled_source is not None
+    return not isinstance(getattr(source, "source", None), HalfResolution)

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from napari_uhrseg.io.image.chunk_cache import PendingLevel, Source, wrapped
-from napari_uhrseg.io.image.display_array import Shown
+from napari_uhrseg.io.image.chunk_cache import LevelSource, PendingLevel, wrapped
+from napari_uhrseg.io.image.display_array import DisplayArray
 from napari_uhrseg.io.image.geometry import (
     Affine,
     is_real,
@@ -27,7 +27,7 @@ from napari_uhrseg.io.image.pixel_reader import (
     sampled_range,
     stated_range,
 )
-from napari_uhrseg.io.image.resample import Steps
+from napari_uhrseg.io.image.resample import ResampleAxis
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Roi
 
@@ -74,14 +74,14 @@ class Image:
     """
 
     name: str
-    sources: Sequence[Source]
+    sources: Sequence[LevelSource]
     source_axes: str
     path: Address | None = None
     fingerprint: str = ""
     bands: tuple[Band, ...] = ()
     rgb_bands: tuple[int, ...] = ()
     alpha: int | None = None
-    masks: Sequence[Source] = ()
+    masks: Sequence[LevelSource] = ()
     is_slide: bool = False
     pixel_size: tuple[float, float] | None = None
     unit: str = "pixel"
@@ -216,12 +216,12 @@ class Image:
         grey = 128 if self.dtype == np.uint8 else sum(self.contrast_limits) / 2
         for source in self.sources:
             if isinstance(source, PendingLevel):
-                source.grey(grey)
+                source.set_fill_value(grey)
         last = len(self.sources) - 1
         return tuple(self._shown(s, i == last) for i, s in enumerate(self.sources))
 
-    def _shown(self, source: Source, last: bool) -> Any:
-        shown = Shown(
+    def _shown(self, source: LevelSource, last: bool) -> Any:
+        shown = DisplayArray(
             source,
             self.source_axes,
             self.axes,
@@ -230,7 +230,7 @@ class Image:
             on_error=self._report,
         )
         array = shown.in_memory() if last else None
-        return shown.lazy() if array is None else array
+        return shown.to_dask() if array is None else array
 
     def _shown_samples(self) -> list[int] | None:
         """Samples to show in their order; None where that is the source as it is."""
@@ -291,8 +291,8 @@ class Image:
         fine = (i for i in self._real if np.less(self._scales[i], most).all())
         level = max(fine, default=0)
         down, across = self._scales[level]
-        rows = Steps(roi.y / down, roi.height / down / size[0], 0, size[0])
-        columns = Steps(roi.x / across, roi.width / across / size[1], 0, size[1])
+        rows = ResampleAxis(roi.y / down, roi.height / down / size[0], 0, size[0])
+        columns = ResampleAxis(roi.x / across, roi.width / across / size[1], 0, size[1])
         return self._reader.resampled(level, rows, columns, chosen)
 
     # contrast
@@ -336,7 +336,7 @@ class Image:
             return 1
         return self.sources[0].shape[self.source_axes.index(self._band_axis)]
 
-    def _size(self, source: Source) -> tuple[int, int]:
+    def _size(self, source: LevelSource) -> tuple[int, int]:
         shape = source.shape
         return (
             shape[self.source_axes.index("y")],

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.image.chunk_cache import Array, PendingLevel, Slices, Source
-from napari_uhrseg.io.image.resample import Steps, resample
+from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel, Slices
+from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import Mask, Roi
 
 READ_PIXELS = 2**24  # source pixels resampled in one go
@@ -54,11 +54,11 @@ class PixelReader:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[LevelSource],
         axes: str,
         *,
         plane: dict[str, int],
-        masks: Sequence[Source] = (),
+        masks: Sequence[LevelSource] = (),
         alpha: int | None = None,
         nodata: Sequence[float | None] = (),
     ) -> None:
@@ -73,7 +73,11 @@ class PixelReader:
         return shape[self.axes.index("y")], shape[self.axes.index("x")]
 
     def resampled(
-        self, level: int, rows: Steps, columns: Steps, bands: tuple[int, ...]
+        self,
+        level: int,
+        rows: ResampleAxis,
+        columns: ResampleAxis,
+        bands: tuple[int, ...],
     ) -> Pixels:
         """Read and resample, halving what is too large; the result is the same."""
         if rows.exact and columns.exact:
@@ -121,7 +125,7 @@ class PixelReader:
         out[at], shown[at] = data, valid
         return Pixels(out, shown)
 
-    def _fetch(self, source: Source, roi: Roi, samples: Sequence[int]) -> Array:
+    def _fetch(self, source: LevelSource, roi: Roi, samples: Sequence[int]) -> Array:
         """(height, width, samples) of a level at the chosen plane; a new array."""
         where = {"y": roi.slices[0], "x": roi.slices[1]}
         where |= {axis: slice(i, i + 1) for axis, i in self.plane.items()}
@@ -144,8 +148,10 @@ class PixelReader:
             out[..., i] = self._as_yxs(self._exact(source, one))[..., 0]
         return out
 
-    def _exact(self, source: Source, key: Slices) -> Array:
-        return source.exact(key) if isinstance(source, PendingLevel) else source[key]
+    def _exact(self, source: LevelSource, key: Slices) -> Array:
+        return (
+            source.read_exact(key) if isinstance(source, PendingLevel) else source[key]
+        )
 
     def _as_yxs(self, part: Array) -> Array:
         axes = self.axes

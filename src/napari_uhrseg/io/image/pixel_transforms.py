@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.io.image.box_mean import box_mean
-from napari_uhrseg.io.image.chunk_cache import Array, Slices, Source
+from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, Slices
 
 
-class Mapped:
+class ChannelMap:
     """Pixels of another source put through a function, band axis last.
 
     Parameters
@@ -25,7 +25,7 @@ class Mapped:
 
     def __init__(
         self,
-        source: Source,
+        source: LevelSource,
         function: Callable[[Array], Array],
         dtype: Any,
         *,
@@ -44,11 +44,11 @@ class Mapped:
         return self._function(self._source[inner])[..., key[-1]]
 
 
-class Valued:
+class ValueMap:
     """Pixels of another source, each put through a function that keeps the shape."""
 
     def __init__(
-        self, source: Source, function: Callable[[Array], Array], dtype: Any
+        self, source: LevelSource, function: Callable[[Array], Array], dtype: Any
     ) -> None:
         self._source, self._function = source, function
         self.shape, self.chunks = source.shape, source.chunks
@@ -58,10 +58,10 @@ class Valued:
         return self._function(self._source[key])
 
 
-class Halved:
+class HalfResolution:
     """A source at half its size, averaged when it is read."""
 
-    def __init__(self, source: Source, axes: str, nodata: float | None) -> None:
+    def __init__(self, source: LevelSource, axes: str, nodata: float | None) -> None:
         self._source, self._axes, self._nodata = source, axes, nodata
         self.shape = tuple(
             -(-n // 2) if a in "yx" else n
@@ -82,7 +82,7 @@ class Halved:
         return box_mean(self._source[finer], 2, self._axes, self._nodata)
 
 
-class Oriented:
+class Reoriented:
     """A source turned as TIFF's orientation tag (2 to 8) says.
 
     Parameters
@@ -91,7 +91,7 @@ class Oriented:
         Of the source; y stands directly before x.
     """
 
-    def __init__(self, source: Source, axes: str, orientation: int) -> None:
+    def __init__(self, source: LevelSource, axes: str, orientation: int) -> None:
         self._source = source
         self._y = axes.index("y")
         self._swap = orientation >= 5
@@ -126,17 +126,17 @@ class Oriented:
         return part.swapaxes(y, x) if self._swap else part
 
 
-def palette(source: Source, table: Array) -> Mapped:
+def palette(source: LevelSource, table: Array) -> ChannelMap:
     """Colours of a palette image; ``table`` is (entries, 3 or 4) uint8."""
 
     def look_up(index: Array) -> Array:
         colours: Array = table[np.minimum(index, len(table) - 1)]
         return colours
 
-    return Mapped(source, look_up, np.uint8, samples=table.shape[1], taken=None)
+    return ChannelMap(source, look_up, np.uint8, samples=table.shape[1], taken=None)
 
 
-def cmyk(source: Source, alpha: bool) -> Mapped:
+def cmyk(source: LevelSource, alpha: bool) -> ChannelMap:
     """RGB of inks, without a colour profile; the fifth sample may be alpha."""
     top = 1.0 if source.dtype.kind == "f" else float(np.iinfo(source.dtype).max)
 
@@ -149,13 +149,15 @@ def cmyk(source: Source, alpha: bool) -> Mapped:
         opacity = np.where(inks[..., 4:5] > 0, 255, 0).astype(np.uint8)
         return np.concatenate([out, opacity], axis=-1)
 
-    return Mapped(source, convert, np.uint8, samples=3 + alpha, taken=source.shape[-1])
+    return ChannelMap(
+        source, convert, np.uint8, samples=3 + alpha, taken=source.shape[-1]
+    )
 
 
-def inverted(source: Source) -> Valued:
+def inverted(source: LevelSource) -> ValueMap:
     """White for 0, as TIFF's MINISWHITE means it; integers only."""
     dtype = np.dtype(source.dtype)
     if dtype.kind == "b":
-        return Valued(source, np.logical_not, dtype)
+        return ValueMap(source, np.logical_not, dtype)
     top = np.iinfo(dtype).max
-    return Valued(source, lambda values: top - values, dtype)
+    return ValueMap(source, lambda values: top - values, dtype)

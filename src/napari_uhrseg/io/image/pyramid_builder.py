@@ -23,18 +23,18 @@ from zarr.codecs import BloscCodec
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.box_mean import Array, box_mean
 from napari_uhrseg.io.image.chunk_cache import (
-    CACHE,
+    CHUNK_CACHE,
     CachedSource,
+    LevelSource,
     PendingLevel,
     Slices,
-    Source,
 )
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.image.pyramid_cache import Entry, cache_folder, make_room
+from napari_uhrseg.io.image.pyramid_cache import CacheEntry, cache_folder, make_room
 from napari_uhrseg.io.paths import ZARR_MARKS
 
-PIECE = 8 * 1024**2  # bytes read at a time
-BAND = 96 * 1024**2  # bytes of the finest missing level made at a time
+READ_BYTES = 8 * 1024**2  # bytes read at a time
+BAND_BYTES = 96 * 1024**2  # bytes of the finest missing level made at a time
 
 
 def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
@@ -57,13 +57,13 @@ def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
     cannot be decoded count as 0. Memory: some 200 MB beside the cache of decoded
     chunks, whatever the image's size; or twice the largest strip of an untiled file.
     """
-    fillers = _fillers(image, cache_dir)
-    if not fillers:
+    builders = _builders(image, cache_dir)
+    if not builders:
         yield 1.0
     try:
-        for number, filler in enumerate(fillers):
-            for share in filler.run():
-                yield (number + share) / len(fillers)
+        for number, builder in enumerate(builders):
+            for share in builder.run():
+                yield (number + share) / len(builders)
     except OSError as error:
         raise ReadError(
             f"The coarser levels of {image.name} cannot be kept in "
@@ -78,18 +78,18 @@ def attach_levels(image: Image, cache_dir: Path | None = None) -> bool:
 
     Takes milliseconds. Returns whether no level is missing any more.
     """
-    missing = [f for f in _fillers(image, cache_dir) if not f.attach()]
+    missing = [f for f in _builders(image, cache_dir) if not f.attach()]
     return not missing
 
 
-def _fillers(image: Image, cache_dir: Path | None) -> "list[Filler]":
+def _builders(image: Image, cache_dir: Path | None) -> "list[PyramidBuilder]":
     """One for each run of missing levels, that of the coarsest first."""
     nodata = {band.nodata for band in image.bands}
-    changed = _changed(image.path) if isinstance(image.path, Path) else 0
+    changed = _modification_time(image.path) if isinstance(image.path, Path) else 0
     numbered = enumerate(image.sources)
     runs = itertools.groupby(numbered, lambda pair: isinstance(pair[1], PendingLevel))
     return [
-        Filler(
+        PyramidBuilder(
             image.sources,
             [number for number, _ in run],
             image.source_axes,
@@ -102,14 +102,14 @@ def _fillers(image: Image, cache_dir: Path | None) -> "list[Filler]":
     ][::-1]
 
 
-def _changed(path: Path) -> int:
+def _modification_time(path: Path) -> int:
     """When a file, or a folder's metadata, was written last, in ns; 0: not known."""
     files = [path, *(path / mark for mark in ZARR_MARKS)]
     return max((f.stat().st_mtime_ns for f in files if f.is_file()), default=0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class LevelJob:
     """How one missing level is made: from what, and where it goes."""
 
     name: str
@@ -118,7 +118,7 @@ class _Step:
     factor: int
 
 
-class Filler:
+class PyramidBuilder:
     """Fills missing levels of one image that follow each other.
 
     Parameters
@@ -137,7 +137,7 @@ class Filler:
 
     def __init__(
         self,
-        levels: Sequence[Source | PendingLevel],
+        levels: Sequence[LevelSource | PendingLevel],
         missing: Sequence[int],
         axes: str,
         key: str,
@@ -146,7 +146,7 @@ class Filler:
     ) -> None:
         self.axes, self.nodata = axes, nodata
         self.y, self.x = axes.index("y"), axes.index("x")
-        self.steps = [self._step(levels, number) for number in missing]
+        self.steps = [self._level_job(levels, number) for number in missing]
         self.arrays: dict[str, zarr.Array] = {}
         self.height = self.steps[0].level.shape[self.y]
         layout = [
@@ -155,7 +155,7 @@ class Filler:
         ]
         text = f"{key}:{layout}:{nodata}:{axes}"
         folder = cache_folder() if cache_dir is None else cache_dir
-        self.entry = Entry(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
+        self.entry = CacheEntry(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
 
     def attach(self) -> bool:
         """Show what the cache has; returns whether that is all there is to have."""
@@ -167,7 +167,7 @@ class Filler:
         except (OSError, ValueError, KeyError):
             return False  # damaged: run() makes it anew
         self.entry.use()
-        self._show(rows, load=True)
+        self._publish_rows(rows, load=True)
         return rows >= self.height
 
     def run(self) -> Iterator[float]:
@@ -179,28 +179,28 @@ class Filler:
                 with self.entry.lock:
                     yield from self._fill()
             except filelock.Timeout:
-                yield self._share(self.entry.rows() or 0)
+                yield self._fraction(self.entry.rows() or 0)
                 time.sleep(0.2)
         yield 1.0
 
     def _fill(self) -> Iterator[float]:
-        rows = self._begin()
+        rows = self._open_or_create()
         while rows < self.height:
-            stop = min(rows + self._band(), self.height)
+            stop = min(rows + self._band_rows(), self.height)
             for part in self._fill_band(rows, stop):
-                yield self._share(rows + (stop - rows) * part)
+                yield self._fraction(rows + (stop - rows) * part)
             self.entry.save(stop)
-            self._show(stop)
+            self._publish_rows(stop)
             rows = stop
-            yield self._share(rows)
+            yield self._fraction(rows)
 
-    def _begin(self) -> int:
+    def _open_or_create(self) -> int:
         """Open the entry, or make it; returns how many rows of it are done."""
         rows = self.entry.rows()
         if rows is not None:
             with suppress(OSError, ValueError, KeyError):
                 self._open()
-                self._show(rows, load=True)
+                self._publish_rows(rows, load=True)
                 return rows
         self.entry.clear()
         needed = sum(_bytes(s.level.shape, s.level.dtype) for s in self.steps)
@@ -218,7 +218,7 @@ class Filler:
         self.entry.save(0)
         self.entry.use()
         self._open()
-        self._show(0)
+        self._publish_rows(0)
         return 0
 
     def _open(self) -> None:
@@ -228,9 +228,9 @@ class Filler:
                 raise ValueError(f"{self.entry.path / step.name} is another array")
             self.arrays[step.name] = array
 
-    def _show(self, rows: int, *, load: bool = False) -> None:
+    def _publish_rows(self, rows: int, *, load: bool = False) -> None:
         """Let the levels show what follows from ``rows`` of the finest of them."""
-        for step, stop in zip(self.steps, self._rows(rows), strict=True):
+        for step, stop in zip(self.steps, self._rows_per_level(rows), strict=True):
             level, array = step.level, self.arrays[step.name]
             if not _in_memory(level):
                 level.data = array
@@ -243,7 +243,12 @@ class Filler:
 
     def _fill_band(self, start: int, stop: int) -> Iterator[float]:
         """Rows of the finest missing level, and of the coarser ones what follows."""
-        bands = zip(self.steps, self._rows(start), self._rows(stop), strict=True)
+        bands = zip(
+            self.steps,
+            self._rows_per_level(start),
+            self._rows_per_level(stop),
+            strict=True,
+        )
         for step, first, last in bands:
             pieces = list(self._pieces(step, first, last))
             for number, key in enumerate(pieces, 1):
@@ -254,7 +259,7 @@ class Filler:
                 # the finest is nearly all of the work
                 yield number / len(pieces) if step is self.steps[0] else 1.0
 
-    def _read(self, step: _Step, key: Slices) -> Array:
+    def _read(self, step: LevelJob, key: Slices) -> Array:
         limits = step.parent.shape
         f = step.factor
         wanted = tuple(
@@ -272,19 +277,19 @@ class Filler:
             data = _or_zeros(step.parent, wanted)
         return box_mean(data, f, self.axes, self.nodata)
 
-    def _pieces(self, step: _Step, first: int, last: int) -> Iterator[Slices]:
+    def _pieces(self, step: LevelJob, first: int, last: int) -> Iterator[Slices]:
         """Boxes of whole chunks across, or of whole rows where strips are read."""
         level = step.level
         sizes = list(level.chunks)
         sizes[self.y] = max(1, last - first)
         each = _bytes(tuple(sizes), level.dtype) * step.factor**2
-        if level.strips is not None and step.parent is level.strips:
+        if level.untiled_source is not None and step.parent is level.untiled_source:
             sizes[self.x] = level.shape[self.x]
             each = _bytes(tuple(sizes), level.dtype)
-            rows = max(1, sizes[self.y] * PIECE // max(each, PIECE))
-            sizes[self.y] = max(rows, self._strip(level))
+            rows = max(1, sizes[self.y] * READ_BYTES // max(each, READ_BYTES))
+            sizes[self.y] = max(rows, self._uncached_strip_rows(level))
         else:
-            sizes[self.x] *= max(1, PIECE // max(each, 1))
+            sizes[self.x] *= max(1, READ_BYTES // max(each, 1))
         ranges = [
             range(first, last, size) if i == self.y else range(0, n, size)
             for i, (n, size) in enumerate(zip(level.shape, sizes, strict=True))
@@ -296,24 +301,28 @@ class Filler:
                 for a, size, end in zip(corner, sizes, ends, strict=True)
             )
 
-    def _band(self) -> int:
+    def _band_rows(self) -> int:
         """Rows of the finest missing level that are made at a time."""
         level = self.steps[0].level
         rows = level.chunks[self.y]
-        if level.strips is None:
+        if level.untiled_source is None:
             return rows
         size = _bytes(level.shape, level.dtype) // self.height
-        while rows % 2 == 0 and rows * size > BAND:
+        while rows % 2 == 0 and rows * size > BAND_BYTES:
             rows //= 2
-        return max(rows, -(-self._strip(level) // rows) * rows)
+        return max(rows, -(-self._uncached_strip_rows(level) // rows) * rows)
 
-    def _strip(self, level: PendingLevel) -> int:
+    def _uncached_strip_rows(self, level: PendingLevel) -> int:
         """Rows that have to be read at once: of strips too large to be cached."""
-        rows = level.strips.chunks[self.y] if level.strips is not None else 0
+        rows = (
+            level.untiled_source.chunks[self.y]
+            if level.untiled_source is not None
+            else 0
+        )
         size = _bytes(level.shape, level.dtype) // level.shape[self.y]
-        return rows if rows * size > CACHE.limit // 2 else 0
+        return rows if rows * size > CHUNK_CACHE.limit // 2 else 0
 
-    def _rows(self, rows: int) -> list[int]:
+    def _rows_per_level(self, rows: int) -> list[int]:
         """How many rows of each missing level follow from those of the finest."""
         done = [rows]
         for above, step in itertools.pairwise(self.steps):
@@ -325,19 +334,21 @@ class Filler:
     def _along_y(self, rows: slice) -> Slices:
         return (slice(None),) * self.y + (rows,)
 
-    def _share(self, rows: float) -> float:
+    def _fraction(self, rows: float) -> float:
         return min(1.0, rows / self.height)
 
-    def _step(self, levels: Sequence[Source | PendingLevel], number: int) -> _Step:
+    def _level_job(
+        self, levels: Sequence[LevelSource | PendingLevel], number: int
+    ) -> LevelJob:
         level = levels[number]
         assert isinstance(level, PendingLevel)
-        parent = level.strips or levels[number - 1]
+        parent = level.untiled_source or levels[number - 1]
         long = max(self.y, self.x, key=lambda axis: level.shape[axis])
         factor = max(1, round(parent.shape[long] / level.shape[long]))
-        return _Step(str(number), level, parent, factor)
+        return LevelJob(str(number), level, parent, factor)
 
 
-def _or_zeros(source: Source, key: Slices) -> Array:
+def _or_zeros(source: LevelSource, key: Slices) -> Array:
     """Pixels, 0 where they cannot be decoded: one bad strip stops nothing."""
     try:
         return np.asarray(source[key])

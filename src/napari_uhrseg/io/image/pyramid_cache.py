@@ -21,9 +21,11 @@ from napari_uhrseg.errors import ReadError
 from napari_uhrseg.units import format_bytes, parse_bytes
 
 FORMAT = 1
-LIMIT = "50GB"
-SPARE = 1024**3  # of the disk, never used
-USERS = 16  # files of processes that may have ended, before they are cleared up
+DEFAULT_CACHE_LIMIT = "50GB"
+RESERVED_DISK_BYTES = 1024**3  # of the disk, never used
+MAX_USER_FILES = (
+    16  # files of processes that may have ended, before they are cleared up
+)
 _in_use: dict[Path, filelock.BaseFileLock] = {}
 
 
@@ -38,10 +40,12 @@ def cache_limit() -> int:
 
     A single image whose levels need more than that is the only thing kept.
     """
-    return parse_bytes(os.environ.get("NAPARI_UHRSEG_CACHE_LIMIT") or LIMIT)
+    return parse_bytes(
+        os.environ.get("NAPARI_UHRSEG_CACHE_LIMIT") or DEFAULT_CACHE_LIMIT
+    )
 
 
-class Entry:
+class CacheEntry:
     """What is kept of one image: arrays in a folder, and how far they are filled.
 
     Parameters
@@ -82,7 +86,7 @@ class Entry:
         if self.path not in _in_use:
             users = self.path / "users"
             users.mkdir(exist_ok=True)
-            for gone in itertools.islice(users.iterdir(), USERS, None):
+            for gone in itertools.islice(users.iterdir(), MAX_USER_FILES, None):
                 if not _locked(gone):
                     gone.unlink(missing_ok=True)
             lock = filelock.FileLock(users / uuid.uuid4().hex, thread_local=False)
@@ -99,7 +103,7 @@ class Entry:
             shutil.rmtree(trash, ignore_errors=True)
 
 
-def make_room(folder: Path, needed: int, keep: Entry) -> None:
+def make_room(folder: Path, needed: int, keep: CacheEntry) -> None:
     """Remove what was used longest ago until ``needed`` bytes more are allowed.
 
     Entries that a running process uses stay. Raises ReadError where the disk is
@@ -109,11 +113,11 @@ def make_room(folder: Path, needed: int, keep: Entry) -> None:
         shutil.rmtree(left, ignore_errors=True)
     sizes = {path: _size(path) for path in _by_age(folder)}
     over = sum(sizes.values()) + needed - sizes.get(keep.path, 0) - cache_limit()
-    short = needed + SPARE - shutil.disk_usage(folder).free
+    short = needed + RESERVED_DISK_BYTES - shutil.disk_usage(folder).free
     for path, size in sizes.items():
         if max(over, short) <= 0:
             break
-        if path != keep.path and _remove(Entry(folder, path.name)):
+        if path != keep.path and _remove(CacheEntry(folder, path.name)):
             over -= size
             short -= size
     if short > 0:
@@ -135,7 +139,7 @@ def _by_age(folder: Path) -> Iterator[Path]:
     return (path for _, path in sorted(found))
 
 
-def _remove(entry: Entry) -> bool:
+def _remove(entry: CacheEntry) -> bool:
     """Remove an entry unless someone fills it or looks at it."""
     try:
         with entry.lock:

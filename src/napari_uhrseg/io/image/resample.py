@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class ResampleAxis:
     """Output pixels ``first`` to ``first + count`` along one axis.
 
     Output pixel i covers the source from ``start + i * step`` on, ``step`` long.
@@ -32,11 +32,11 @@ class Steps:
         """Whether output pixels are source pixels: nothing to compute."""
         return abs(self.step - 1) < 1e-9 and abs(self.start - round(self.start)) < 1e-6
 
-    def halves(self) -> tuple["Steps", "Steps"]:
+    def halves(self) -> tuple["ResampleAxis", "ResampleAxis"]:
         half = self.count // 2
         return (
-            Steps(self.start, self.step, self.first, half),
-            Steps(self.start, self.step, self.first + half, self.count - half),
+            ResampleAxis(self.start, self.step, self.first, half),
+            ResampleAxis(self.start, self.step, self.first + half, self.count - half),
         )
 
     def weights(self) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -65,13 +65,18 @@ class Steps:
         if self.step > 1.5 and _box(self, self):
             begin = round(self.start) + self.first * round(self.step)
             return begin, begin + self.count * round(self.step)
-        first = Steps(self.start, self.step, self.first, 1).weights()[0]
-        last = Steps(self.start, self.step, self.first + self.count - 1, 1).weights()[0]
+        first = ResampleAxis(self.start, self.step, self.first, 1).weights()[0]
+        last = ResampleAxis(
+            self.start, self.step, self.first + self.count - 1, 1
+        ).weights()[0]
         return int(first.min()), int(last.max()) + 1
 
 
 def resample(
-    data: npt.NDArray[Any], valid: npt.NDArray[np.bool_], rows: Steps, columns: Steps
+    data: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    rows: ResampleAxis,
+    columns: ResampleAxis,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """The block of source pixels ``rows.span() x columns.span()`` at its new scale.
 
@@ -104,7 +109,7 @@ def resample(
     return _cast(values, data.dtype), ok
 
 
-def _box(rows: Steps, columns: Steps) -> int:
+def _box(rows: ResampleAxis, columns: ResampleAxis) -> int:
     """The side of the boxes to average where they are whole pixels, else 0."""
     whole = round(rows.step)
     aligned = all(
@@ -114,7 +119,7 @@ def _box(rows: Steps, columns: Steps) -> int:
     return whole if aligned and whole > 1 else 0
 
 
-def _along(values: Floats, steps: Steps, axis: int) -> Floats:
+def _along(values: Floats, steps: ResampleAxis, axis: int) -> Floats:
     """One axis at its new scale: a sum over the few source pixels of each."""
     index, weight = steps.weights()
     index = np.clip(index - steps.span()[0], 0, values.shape[axis] - 1)

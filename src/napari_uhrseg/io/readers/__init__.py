@@ -16,7 +16,7 @@ from napari_uhrseg.io.paths import ZARR_MARKS, Address, error_text, is_url
 from napari_uhrseg.types import Roi
 
 # of paths; of URLs, too, where the reader says so
-Open = Callable[[Any, int | None], Image]
+OpenFunction = Callable[[Any, int | None], Image]
 UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
 NOT_TILED = (
     "This file is not tiled: it is converted once, in the background. "
@@ -29,9 +29,9 @@ DIRECTORY = "/"  # the suffix of readers that take any folder
 class Reader:
     """A function that opens files of some suffixes, and how well it suits a file."""
 
-    open: Open
+    open: OpenFunction
     suffixes: tuple[str, ...]
-    suits: Callable[[Any], float]
+    priority: Callable[[Any], float]
     title: str
     urls: bool
 
@@ -39,12 +39,12 @@ class Reader:
 _readers: list[Reader] = []
 
 
-def reader(
+def register_reader(
     *suffixes: str,
     title: str = "",
-    suits: Callable[[Any], float] = lambda _: 1.0,
+    priority: Callable[[Any], float] = lambda _: 1.0,
     urls: bool = False,
-) -> Callable[[Open], Open]:
+) -> Callable[[OpenFunction], OpenFunction]:
     """Register a function as the reader of files with these suffixes.
 
     Parameters
@@ -60,9 +60,9 @@ def reader(
         Whether it opens URLs (`io.addresses`), too.
     """
 
-    def register(function: Open) -> Open:
+    def register(function: OpenFunction) -> OpenFunction:
         name = title or function.__name__
-        _readers.append(Reader(function, suffixes, suits, name, urls))
+        _readers.append(Reader(function, suffixes, priority, name, urls))
         return function
 
     return register
@@ -85,12 +85,12 @@ def suffixes() -> tuple[str, ...]:
 def read_any(path: Address, series: int | None) -> Image:
     """The image of the first reader that can open and read ``path``."""
     if isinstance(path, Path):
-        _check(path)
+        _check_path(path)
     errors: list[UhrSegError] = []
     for candidate in _candidates(path):
         try:
             image = candidate.open(path, series)
-            _check_kind(image)
+            _check_dtype(image)
             probe(image)
         except UhrSegError as error:
             errors.append(error)
@@ -104,7 +104,7 @@ def read_any(path: Address, series: int | None) -> Image:
             )
         else:
             return image
-    raise _best(path, errors)
+    raise _first_error(path, errors)
 
 
 def probe(image: Image) -> None:
@@ -120,7 +120,7 @@ def probe(image: Image) -> None:
         ) from error
 
 
-def _check_kind(image: Image) -> None:
+def _check_dtype(image: Image) -> None:
     if image.dtype.kind not in "buif":
         raise OpenError(
             f"{image.name} has pixels of type {image.dtype}, which cannot be shown.",
@@ -139,7 +139,7 @@ def fingerprint_file(path: Address) -> str:
     return digest.hexdigest()[:32]
 
 
-def _check(path: Path) -> None:
+def _check_path(path: Path) -> None:
     """What can be said without knowing the format."""
     try:
         if not path.exists():
@@ -147,16 +147,16 @@ def _check(path: Path) -> None:
         readable = os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0))
         empty = path.is_file() and path.stat().st_size == 0
     except PermissionError as error:
-        raise _forbidden(path) from error
+        raise _not_readable(path) from error
     if not readable:
-        raise _forbidden(path)
+        raise _not_readable(path)
     if empty:
         raise OpenError(
             f"{path.name} is empty (0 bytes).", "Copy or download it again."
         )
 
 
-def _forbidden(path: Path) -> OpenError:
+def _not_readable(path: Path) -> OpenError:
     return OpenError(
         f"You may not read {path}.", "Ask its owner for the right to, or copy it."
     )
@@ -206,11 +206,11 @@ def _candidates(path: Address) -> list[Reader]:
             "Copy it to this machine, or mount the place it lies in.",
         )
     found = [r for r in found if r.urls or not url]
-    rated = sorted(((r.suits(path), r) for r in found), key=lambda pair: -pair[0])
+    rated = sorted(((r.priority(path), r) for r in found), key=lambda pair: -pair[0])
     return [r for value, r in rated if value > 0]
 
 
-def _best(path: Address, errors: list[UhrSegError]) -> OpenError:
+def _first_error(path: Address, errors: list[UhrSegError]) -> OpenError:
     """The error of the reader that suited best."""
     if not errors:
         return OpenError(f"{path.name} cannot be opened.", "No reader takes it.")

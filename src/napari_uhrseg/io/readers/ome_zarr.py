@@ -16,10 +16,15 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import ArraySource
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address, for_zarr
-from napari_uhrseg.io.readers import DIRECTORY, is_zarr, ome_zarr_metadata, reader
+from napari_uhrseg.io.readers import (
+    DIRECTORY,
+    is_zarr,
+    ome_zarr_metadata,
+    register_reader,
+)
 
-SAMPLED = 32  # chunks that tell an image from others
-PIECE = 16384  # bytes of each
+SAMPLED_CHUNKS = 32  # chunks that tell an image from others
+SAMPLE_BYTES = 16384  # bytes of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,11 @@ class _Series:
     number: int = 0
 
 
-def _suits(path: Address) -> float:
+def _priority(path: Address) -> float:
     return 10.0 if is_zarr(path) else 0.0
 
 
-@reader(".zarr", DIRECTORY, title="OME-Zarr", suits=_suits, urls=True)
+@register_reader(".zarr", DIRECTORY, title="OME-Zarr", priority=_priority, urls=True)
 def open_ome_zarr(path: Address, series: int | None) -> Image:
     """The image of an OME-Zarr folder; of several the first, or number ``series``."""
     node = _open(path)
@@ -309,12 +314,12 @@ def _fingerprint(path: Address, series: _Series, meta: Any, array: zarr.Array) -
 
 def _spread(grid: Sequence[int]) -> list[tuple[int, ...]]:
     """Indices of at most 32 chunks: all, or the ends, the middle and others."""
-    if math.prod(grid) <= SAMPLED:
+    if math.prod(grid) <= SAMPLED_CHUNKS:
         return list(itertools.product(*map(range, grid)))
     found = [(0,) * len(grid), tuple(n - 1 for n in grid)]
     # multiples of these fill a box evenly, whatever its sides; the first is its middle
     steps = [math.sqrt(prime) for prime in (2, 3, 5, 7, 11)]
-    for number in range(SAMPLED - len(found)):
+    for number in range(SAMPLED_CHUNKS - len(found)):
         at = [(0.5 + number * step) % 1 for step in steps]
         found.append(tuple(int(a * n) for a, n in zip(at, grid, strict=False)))
     return found
@@ -324,7 +329,7 @@ def _pieces(folder: Address, names: list[str], *, ends: bool) -> list[bytes | No
     """The first 16 KB of files; or the last, where shards say what is in them."""
     if isinstance(folder, Path):
         return [_piece(folder / name, ends) for name in names]
-    start, stop = (-PIECE, None) if ends else (0, PIECE)
+    start, stop = (-SAMPLE_BYTES, None) if ends else (0, SAMPLE_BYTES)
     paths = [(folder / name).path for name in names]
     found: list[bytes | Exception] = folder.fs.cat_ranges(paths, start, stop)
     pieces: list[bytes | None] = []
@@ -343,7 +348,7 @@ def _piece(file: Path, end: bool) -> bytes | None:
     try:
         with file.open("rb") as opened:
             if end:
-                opened.seek(max(0, file.stat().st_size - PIECE))
-            return opened.read(PIECE)
+                opened.seek(max(0, file.stat().st_size - SAMPLE_BYTES))
+            return opened.read(SAMPLE_BYTES)
     except OSError:  # what is wrong with it is said on reading
         return None

@@ -9,14 +9,14 @@ import numpy as np
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.from_array import image_of_arrays
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.readers import fingerprint_file, reader
+from napari_uhrseg.io.readers import fingerprint_file, register_reader
 
-LIMIT = 1_000_000_000  # pixels: what these formats can be decoded to in memory
+MAX_PIXELS = 1_000_000_000  # pixels: what these formats can be decoded to in memory
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pnm")
 _opening = threading.Lock()  # Pillow's limit is one for the process
 
 
-@reader(*SUFFIXES, title="PNG or JPEG")
+@register_reader(*SUFFIXES, title="PNG or JPEG")
 def open_plain(path: Path, series: int | None = None) -> Image:
     """A picture, turned upright as its EXIF says.
 
@@ -40,7 +40,7 @@ def _decoded(path: Path) -> tuple[Any, bool]:
     try:
         with _open(path) as file:
             width, height = file.size
-            if width * height > LIMIT:
+            if width * height > MAX_PIXELS:
                 raise OpenError(
                     f"{path.name} has {width * height / 1e6:,.0f} megapixels, which "
                     f"{file.format} can only give whole.",

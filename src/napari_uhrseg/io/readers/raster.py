@@ -14,9 +14,9 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import (
     Array,
     CachedSource,
+    LevelSource,
     PendingLevel,
     Slices,
-    Source,
 )
 from napari_uhrseg.io.image.image import Affine, Band, Image
 from napari_uhrseg.io.image.pixel_transforms import palette
@@ -25,7 +25,7 @@ from napari_uhrseg.io.readers import (
     NOT_TILED,
     UNTILED_PIXELS,
     fingerprint_file,
-    reader,
+    register_reader,
 )
 from napari_uhrseg.io.readers.tiff import open_tiff
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
@@ -33,12 +33,12 @@ from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
 # GeoTIFF's and GDAL's; two more hold what they point to
 GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
 EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
-TOGETHER = 4  # bands: up to so many lie in one chunk
-BLOCKS = 64 * 1024**2  # bytes that GDAL may keep of decoded ones
+MAX_BANDS_PER_CHUNK = 4  # bands: up to so many lie in one chunk
+GDAL_CACHE_BYTES = 64 * 1024**2  # bytes that GDAL may keep of decoded ones
 _CACHEMAX = "GDAL_CACHEMAX"
 
 
-def suits(path: Address) -> float:
+def priority(path: Address) -> float:
     """More than tifffile's reader suits, for what has coordinates or GDAL's tags."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return 0.0 if is_url(path) else 3.0
@@ -53,8 +53,8 @@ def suits(path: Address) -> float:
         return 0.5
 
 
-@reader(".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", title="a raster",
-        suits=suits, urls=True)  # fmt: skip
+@register_reader(".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", title="a raster",
+        priority=priority, urls=True)  # fmt: skip
 def open_raster(path: Address, series: int | None = None) -> Image:
     """Any raster that GDAL reads; levels are its overviews. Of a URL GeoTIFF only."""
     if not isinstance(path, Path):
@@ -99,7 +99,7 @@ def _at_url(path: Address) -> Image:
         rasterio.MemoryFile(small.getvalue()) as memory,
         memory.open() as dataset,
     ):
-        image.crs, image.pixel_size, image.unit = _ground(dataset)
+        image.crs, image.pixel_size, image.unit = _georeference(dataset)
         image.affine = None if dataset.transform.is_identity else _affine(dataset)
         if len(image.bands) + (image.alpha is not None) == dataset.count:
             kinds = ["red", "green", "blue"] if image.rgb else []
@@ -120,18 +120,20 @@ def _image(path: Path, dataset: Any) -> Image:
             f"{path.name} holds no bands, but {len(dataset.subdatasets)} rasters.",
             "Open one of them: extract it with gdal_translate.",
         )
-    files, table = Files(path), _table(dataset)
+    files, table = DatasetPool(path), _table(dataset)
     kinds = [str(c.name) for c in dataset.colorinterp]
     alpha = kinds.index("alpha") if "alpha" in kinds and len(kinds) > 1 else None
     bands = [i for i in range(dataset.count) if i != alpha]
-    together = dataset.count <= TOGETHER
+    together = dataset.count <= MAX_BANDS_PER_CHUNK
     strips = _is_large_untiled(dataset)
     count = 0 if strips else len(dataset.overviews(1))
-    levels = [Window(files, dataset, level, together) for level in range(-1, count)]
-    sources: list[Source] = list(levels)
+    levels = [
+        RasterLevel(files, dataset, level, together) for level in range(-1, count)
+    ]
+    sources: list[LevelSource] = list(levels)
     if table is not None:
         sources = [palette(_Single(level), _lut(table)) for level in levels]
-    crs, size, unit = _ground(dataset)
+    crs, size, unit = _georeference(dataset)
     return Image(
         name=path.name,
         path=path,
@@ -158,13 +160,13 @@ def _is_large_untiled(dataset: Any) -> bool:
     return bool(strips and dataset.width * dataset.height > UNTILED_PIXELS)
 
 
-def _to_tile(source: Source) -> PendingLevel:
+def _to_tile(source: LevelSource) -> PendingLevel:
     """A large level in strips, grey until it is converted."""
     chunks = tuple(512 if n > 512 else n for n in source.shape)
     if len(chunks) == 3 and source.chunks[0] == 1:  # each band apart
         chunks = (1, *chunks[1:])
     strips = CachedSource(source)
-    return PendingLevel(source.shape, source.dtype, chunks, strips=strips)
+    return PendingLevel(source.shape, source.dtype, chunks, untiled_source=strips)
 
 
 def _warnings(dataset: Any, strips: bool) -> Iterator[str]:
@@ -177,7 +179,7 @@ def _warnings(dataset: Any, strips: bool) -> Iterator[str]:
         )
 
 
-class Files:
+class DatasetPool:
     """Open datasets of one file: GDAL wants one for each thread."""
 
     def __init__(self, path: Path) -> None:
@@ -205,10 +207,12 @@ class Files:
                 self._free[level].append(dataset)
 
 
-class Window:
+class RasterLevel:
     """A level of a raster: all bands in one chunk if few, else one a chunk."""
 
-    def __init__(self, files: Files, dataset: Any, level: int, together: bool) -> None:
+    def __init__(
+        self, files: DatasetPool, dataset: Any, level: int, together: bool
+    ) -> None:
         self._files, self.level, self._together = files, level, together
         with files.at(level) as own:
             self.size = (own.height, own.width)
@@ -243,7 +247,7 @@ class Window:
 class _Single:
     """A level of one band, without its axis of bands."""
 
-    def __init__(self, level: Window) -> None:
+    def __init__(self, level: RasterLevel) -> None:
         self._level = level
         self.shape, self.dtype = level.size, level.dtype
         self.chunks = level.chunks[:2]
@@ -252,12 +256,12 @@ class _Single:
         return self._level[(*key, slice(0, 1))][..., 0]
 
 
-class Mask:
+class GdalMask:
     """GDAL's mask band of a level: 0 where there is nothing."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, files: Files, level: Window) -> None:
+    def __init__(self, files: DatasetPool, level: RasterLevel) -> None:
         self._files, self._level, self.shape = files, level.level, level.size
         at = 0 if level.shape[:2] == level.size else 1
         self.chunks = level.chunks[at : at + 2]
@@ -269,12 +273,14 @@ class Mask:
             return np.asarray(dataset.read_masks(1, window=Part.from_slices(*key)))
 
 
-def _masks(files: Files, dataset: Any, levels: list[Window]) -> list[Source]:
+def _masks(
+    files: DatasetPool, dataset: Any, levels: list[RasterLevel]
+) -> list[LevelSource]:
     """Masks, where the file has a mask for all bands that is not just its alpha."""
     flags = {flag.name for flag in dataset.mask_flag_enums[0]}
     if "per_dataset" not in flags or "alpha" in flags:
         return []
-    return [Mask(files, level) for level in levels]
+    return [GdalMask(files, level) for level in levels]
 
 
 def _table(dataset: Any) -> dict[int, tuple[int, int, int, int]] | None:
@@ -325,7 +331,7 @@ def _affine(dataset: Any) -> Affine:
     return (a, b, c, d, e, f)
 
 
-def _ground(dataset: Any) -> tuple[str | None, tuple[float, float] | None, str]:
+def _georeference(dataset: Any) -> tuple[str | None, tuple[float, float] | None, str]:
     """The CRS as WKT, the size of a pixel, and its unit: metre or degree."""
     crs = dataset.crs
     if not crs:
@@ -351,8 +357,8 @@ def _bound_blocks() -> None:
     """
     from rasterio.env import get_gdal_config, set_gdal_config
 
-    if _CACHEMAX not in os.environ and get_gdal_config(_CACHEMAX) > BLOCKS:
-        set_gdal_config(_CACHEMAX, BLOCKS)
+    if _CACHEMAX not in os.environ and get_gdal_config(_CACHEMAX) > GDAL_CACHE_BYTES:
+        set_gdal_config(_CACHEMAX, GDAL_CACHE_BYTES)
 
 
 @contextmanager

@@ -11,23 +11,25 @@ import numpy as np
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
 from napari_uhrseg.io.image.image import Band, Image
-from napari_uhrseg.io.readers import DIRECTORY, fingerprint_file, reader
+from napari_uhrseg.io.readers import DIRECTORY, fingerprint_file, register_reader
 
-OWN = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
-SHARED = (".svs", ".ndpi", ".tif", ".tiff")  # where tifffile is asked first
-CHUNK = 512  # px a side, about
-LOOKED_AT = 100  # files of a folder, in search of DICOM
+SLIDE_SUFFIXES = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
+TIFF_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff")  # where tifffile is asked first
+CHUNK_SIDE = 512  # px a side, about
+MAX_FILES_SEARCHED = 100  # files of a folder, in search of DICOM
 WHITE = (255, 255, 255)
 GENERIC = "generic-tiff"
 
 
-def _suits(path: Path) -> float:
+def _priority(path: Path) -> float:
     if path.is_dir():
         return 5.0 if _dicom_in(path) else 0.0
-    return 0.5 if path.suffix.lower() in SHARED else 5.0
+    return 0.5 if path.suffix.lower() in TIFF_SUFFIXES else 5.0
 
 
-@reader(*OWN, *SHARED, DIRECTORY, title="a slide", suits=_suits)
+@register_reader(
+    *SLIDE_SUFFIXES, *TIFF_SUFFIXES, DIRECTORY, title="a slide", priority=_priority
+)
 def open_slide(path: Path, series: int | None) -> Image:
     """The slide in a file, or in a folder of DICOM files."""
     if series:
@@ -40,7 +42,7 @@ def open_slide(path: Path, series: int | None) -> Image:
     if file is None:
         raise OpenError(f"{path.name} holds no DICOM files.", "Choose another folder.")
     try:
-        handle = Handle(openslide, file)
+        handle = SlideHandle(openslide, file)
     except openslide.OpenSlideUnsupportedFormatError as error:
         raise OpenError(
             f"{path.name} is of no format that OpenSlide knows.",
@@ -56,7 +58,9 @@ def open_slide(path: Path, series: int | None) -> Image:
     pixel_size, said = _pixel_size(about)
     return Image(
         name=path.stem,
-        sources=[Level(handle, level) for level in range(handle.slide.level_count)],
+        sources=[
+            SlideLevel(handle, level) for level in range(handle.slide.level_count)
+        ],
         source_axes="yxs",
         path=path,
         fingerprint=about.get("openslide.quickhash-1") or fingerprint_file(file),
@@ -69,7 +73,7 @@ def open_slide(path: Path, series: int | None) -> Image:
     )
 
 
-class Handle:
+class SlideHandle:
     """An open slide for any number of threads, opened anew after an error.
 
     OpenSlide reads from several threads at once; but a slide that met one tile it
@@ -96,10 +100,10 @@ class Handle:
         return _on_background(np.asarray(region), self.background)
 
 
-class Level:
+class SlideLevel:
     """One level of a slide, (y, x, 3)."""
 
-    def __init__(self, handle: Handle, level: int) -> None:
+    def __init__(self, handle: SlideHandle, level: int) -> None:
         slide = handle.slide
         width, height = slide.level_dimensions[level]
         self._handle, self._level = handle, level
@@ -124,8 +128,8 @@ class Level:
 
 def _near_chunk(tile: str | None) -> int:
     """The multiple of a tile's side that is nearest to 512."""
-    side = int(tile) if tile else CHUNK
-    return side * max(1, round(CHUNK / side))
+    side = int(tile) if tile else CHUNK_SIDE
+    return side * max(1, round(CHUNK_SIDE / side))
 
 
 def _on_background(rgba: Array, background: tuple[int, int, int]) -> Array:
@@ -160,7 +164,7 @@ def _pixel_size(about: Any) -> tuple[tuple[float, float] | None, tuple[str, ...]
 
 def _dicom_in(folder: Path) -> Path | None:
     """A DICOM file in a folder: by its suffix, or by its first bytes."""
-    files = sorted(itertools.islice(folder.iterdir(), LOOKED_AT))
+    files = sorted(itertools.islice(folder.iterdir(), MAX_FILES_SEARCHED))
     named = [f for f in files if f.suffix.lower() == ".dcm" and f.is_file()]
     bare = (f for f in files if not f.suffix and f.is_file() and _is_dicom(f))
     return named[0] if named else next(bare, None)

@@ -8,20 +8,20 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import pixel_transforms
-from napari_uhrseg.io.image.chunk_cache import CachedSource, PendingLevel, Source
+from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.io.readers import (
     NOT_TILED,
     UNTILED_PIXELS,
     fingerprint_file,
-    reader,
+    register_reader,
 )
 from napari_uhrseg.io.readers.tiff_metadata import band_names, pixel_size
 from napari_uhrseg.io.readers.tiff_tiles import (
-    Bytes,
     MappedFile,
     PagesSource,
+    RangeReader,
     for_tifffile,
 )
 
@@ -29,8 +29,8 @@ SLIDES = (".svs", ".ndpi", ".qptiff", ".scn", ".bif")
 RGB, PALETTE, SEPARATED, YCBCR, MINISWHITE = 2, 3, 5, 6, 0
 
 
-@reader(".tif", ".tiff", ".btf", ".tf8", ".tf2", ".stk", ".lsm", *SLIDES,
-        title="TIFF", suits=lambda _: 2.0, urls=True)  # fmt: skip
+@register_reader(".tif", ".tiff", ".btf", ".tf8", ".tf2", ".stk", ".lsm", *SLIDES,
+        title="TIFF", priority=lambda _: 2.0, urls=True)  # fmt: skip
 def open_tiff(path: Address, series: int | None = None) -> Image:
     """Any TIFF that tifffile reads; pyramids with their levels."""
     import tifffile
@@ -82,7 +82,7 @@ class _Opened:
         self.every, self.series = every, every[number]
         self.key = self.series.keyframe
         self.axes = self.series.axes.lower()
-        self.file = Bytes(path)
+        self.file = RangeReader(path)
         self.warnings: list[str] = []
         if not {"y", "x"} <= set(self.axes) or not self.series.size:
             raise OpenError(
@@ -92,8 +92,8 @@ class _Opened:
 
     def image(self) -> Image:
         raw = [self._source(level) for level in self._levels()]
-        masks: list[Source | None] = [
-            s.missing() if isinstance(s, PagesSource) else None for s in raw
+        masks: list[LevelSource | None] = [
+            s.missing_tiles() if isinstance(s, PagesSource) else None for s in raw
         ]
         self._look_for_end(raw)
         photo, samples = self._photo()
@@ -101,9 +101,9 @@ class _Opened:
         levels = [convertible(source) for source in raw]
         orientation = int(self.key.tags.valueof(274, 1) or 1)
         if 2 <= orientation <= 8 and not self._is_slide_file():
-            levels = [pixel_transforms.Oriented(s, axes, orientation) for s in levels]
+            levels = [pixel_transforms.Reoriented(s, axes, orientation) for s in levels]
             masks = [
-                m and pixel_transforms.Oriented(m, "yx", orientation) for m in masks
+                m and pixel_transforms.Reoriented(m, "yx", orientation) for m in masks
             ]
         size, unit = pixel_size(self.tif, self.key, self.number)
         if size is not None and orientation in (5, 6, 7, 8):
@@ -144,7 +144,7 @@ class _Opened:
                 found.append(level)
         return found
 
-    def _source(self, level: Any) -> Source:
+    def _source(self, level: Any) -> LevelSource:
         """A level in the cheapest form that reads it by window."""
         key = level.keyframe
         path, offset = self.path, level.dataoffset
@@ -201,7 +201,7 @@ class _Opened:
             samples - (alpha_at is not None),
         )
 
-    def _tiled(self, level: Source, raw: Source, axes: str) -> Source:
+    def _tiled(self, level: LevelSource, raw: LevelSource, axes: str) -> LevelSource:
         """Level 0, or grey to be filled where it is large and in strips."""
         sizes = dict(zip(self.axes, self.series.shape, strict=True))
         large = sizes["y"] * sizes["x"] > UNTILED_PIXELS
@@ -212,19 +212,21 @@ class _Opened:
         chunks = tuple(
             512 if a in "yx" else c for a, c in zip(axes, level.chunks, strict=True)
         )
-        return PendingLevel(level.shape, level.dtype, chunks, strips=strips)
+        return PendingLevel(level.shape, level.dtype, chunks, untiled_source=strips)
 
-    def _masks(self, masks: list[Any], levels: list[Source], axes: str) -> list[Source]:
+    def _masks(
+        self, masks: list[Any], levels: list[LevelSource], axes: str
+    ) -> list[LevelSource]:
         """One mask a level, if any level lacks tiles."""
         if not any(mask is not None for mask in masks):
             return []
         y = axes.index("y")
         return [
-            _Everywhere(level.shape[y : y + 2]) if mask is None else mask
+            FullMask(level.shape[y : y + 2]) if mask is None else mask
             for mask, level in zip(masks, levels, strict=True)
         ]
 
-    def _look_for_end(self, raw: list[Source]) -> None:
+    def _look_for_end(self, raw: list[LevelSource]) -> None:
         end = max((s.end() for s in raw if isinstance(s, PagesSource)), default=0)
         if end > self.file.size:
             self.warnings.append(
@@ -242,7 +244,7 @@ class _Opened:
         return fingerprint_file(self.path) + (f"-{self.number}" if self.number else "")
 
 
-class _Everywhere:
+class FullMask:
     """A mask that is 1 all over."""
 
     dtype = np.dtype(np.uint8)
@@ -255,11 +257,11 @@ class _Everywhere:
         return np.ones([s.stop - s.start for s in key], np.uint8)
 
 
-def _as_it_is(source: Source) -> Source:
+def _as_it_is(source: LevelSource) -> LevelSource:
     return source
 
 
-def _any_source(level: Any) -> Source:
+def _any_source(level: Any) -> LevelSource:
     """A level as tifffile's own zarr store: slower, but reads every layout."""
     import zarr
 

@@ -11,11 +11,11 @@ import numpy as np
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
 from napari_uhrseg.io.paths import Address
 
-SIDE = 256  # px: smaller tiles are decoded several at a time
-BAND = 1 << 20  # bytes of strips decoded at a time
+MIN_TILE_SIDE = 256  # px: smaller tiles are decoded several at a time
+STRIP_BYTES = 1 << 20  # bytes of strips decoded at a time
 
 
-class Bytes:
+class RangeReader:
     """Pieces of a file, read from any thread; of a URL, a request for each."""
 
     def __init__(self, path: Address) -> None:
@@ -61,7 +61,11 @@ class PagesSource:
     """
 
     def __init__(
-        self, pages: Sequence[Any], leading: tuple[int, ...], keyframe: Any, file: Bytes
+        self,
+        pages: Sequence[Any],
+        leading: tuple[int, ...],
+        keyframe: Any,
+        file: RangeReader,
     ) -> None:
         self._pages, self._leading, self._key, self._file = (
             pages, leading, keyframe, file,
@@ -91,11 +95,11 @@ class PagesSource:
         height, width = self._tile
         if self.is_tiled:
             return (
-                height * max(1, SIDE // height),
-                width * max(1, SIDE // width),
+                height * max(1, MIN_TILE_SIDE // height),
+                width * max(1, MIN_TILE_SIDE // width),
             )
         row = self._width * self._samples * self.dtype.itemsize
-        return height * max(1, BAND // max(1, row * height)), width
+        return height * max(1, STRIP_BYTES // max(1, row * height)), width
 
     def __getitem__(self, key: Slices) -> Array:
         out = np.zeros([s.stop - s.start for s in key], self.dtype)
@@ -162,7 +166,7 @@ class PagesSource:
         header: bytes | None = getattr(page, "jpegheader", None)
         return header
 
-    def missing(self) -> "Missing | None":
+    def missing_tiles(self) -> "TileMask | None":
         """Where no tile is, for a level of a single page that lacks some."""
         if len(self._pages) != 1 or self._pages[0] is None:
             return None
@@ -172,7 +176,7 @@ class PagesSource:
         )
         if there.all():
             return None
-        return Missing(
+        return TileMask(
             there.reshape(self._grid), self._tile, (self._height, self._width)
         )
 
@@ -186,7 +190,7 @@ class PagesSource:
         return max(ends)
 
 
-class Missing:
+class TileMask:
     """A mask (y, x) of a level: 1 where a tile is there."""
 
     dtype = np.dtype(np.uint8)
