@@ -82,7 +82,7 @@ def main(name: str, file: str, overlap: str) -> None:
     """
     import torch
 
-    from napari_uhrseg.engine.network.device import running
+    from napari_uhrseg.engine.network.device import inference_mode
     from napari_uhrseg.io.open import open_image
     from napari_uhrseg.models.base import Batch
     from napari_uhrseg.types import Roi, SegmentSettings
@@ -90,7 +90,7 @@ def main(name: str, file: str, overlap: str) -> None:
     network, opened = unet(), open_image(file)
     cpu = torch.device("cpu")
     warm = Batch({"local": torch.zeros(BATCH, 3, 256, 256)}).to(cpu)
-    with running(cpu, "bf16"):
+    with inference_mode(cpu, "bf16"):
         network.model(warm)
     if name == "MONAI":
         from monai.inferers import sliding_window_inference
@@ -99,7 +99,7 @@ def main(name: str, file: str, overlap: str) -> None:
         tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255)
 
         def job() -> None:
-            with running(cpu, "bf16"):
+            with inference_mode(cpu, "bf16"):
                 sliding_window_inference(
                     tensor,
                     (256, 256),

@@ -20,9 +20,9 @@ from rich.table import Table
 
 from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.network.device import running
+from napari_uhrseg.engine.network.device import inference_mode
 from napari_uhrseg.engine.network.inputs import read_views
-from napari_uhrseg.engine.network.optimize import prepared
+from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.image import Image
@@ -83,7 +83,7 @@ def _row(
     settings = SegmentSettings(precision=precision, region=region, overlap=0)
     plan = make_plan(opened, network, settings)
     batches = list(_batches(opened, network, plan))
-    ready = prepared(network.model, plan.run.precision)
+    ready = optimized(network.model, plan.run.precision)
     rounds = [
         (
             _bare(network.model, plan, batches),
@@ -131,7 +131,7 @@ def _bare(model: Segmenter, plan: Plan, batches: list[Batch]) -> float:
     model.to(device)
     start = time.monotonic()
     for batch in batches:
-        with running(device, plan.run.precision):
+        with inference_mode(device, plan.run.precision):
             model(batch.to(device))["logits"].float()
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -25,7 +25,13 @@ DOCUMENTS = tuple(
 )
 """Documents and scripts that follow the word list."""
 
-CHECKED = ("units.py",)
+# fmt: off
+CHECKED = (
+    "engine/network",
+    "engine/planning",
+    "units.py",
+)
+# fmt: on
 """Packages and modules below src/napari_uhrseg that follow the word list."""
 
 WORDS = re.compile(r"<!-- words -->(.*?)<!-- end -->", re.DOTALL)

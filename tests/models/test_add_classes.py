@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.corrections import LEGEND, METHODS, checkpoint
-from napari_uhrseg.engine.network.activation_memory import empty_batch
+from napari_uhrseg.engine.network.activation_memory import zero_batch
 from napari_uhrseg.models.add_classes import head_parameters, with_more_classes
 from napari_uhrseg.types import LabelClass, Legend
 
@@ -19,7 +19,7 @@ def test_what_was_learnt_is_kept_and_a_new_class_is_never_the_answer(method, tmp
     made = with_more_classes(net.model, net.card, MORE)
     assert not made.training
     frame = (128, 128) if net.card.spec.frame else None
-    batch = empty_batch(net.card.spec, 2, frame)
+    batch = zero_batch(net.card.spec, 2, frame)
     torch.manual_seed(1)
     batch.views.update({k: torch.randn_like(v) for k, v in batch.views.items()})
     with torch.no_grad():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from napari_uhrseg.engine.network.device import devices, running
-from napari_uhrseg.engine.network.optimize import prepared, prepared_bytes
+from napari_uhrseg.engine.network.device import devices, inference_mode
+from napari_uhrseg.engine.network.optimize import optimized, optimized_bytes
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
@@ -259,7 +259,7 @@ def norms(model: nn.Module) -> int:
 
 def answers(model: Segmenter, precision: str) -> torch.Tensor:
     batch = make_batch(model).to(torch.device("cpu"))
-    with running(torch.device("cpu"), precision):
+    with inference_mode(torch.device("cpu"), precision):
         return model(batch)["logits"].float()
 
 
@@ -267,7 +267,7 @@ def test_made_ready_to_run_it_answers_as_before_without_its_batch_norms(name):
     model = trained(name)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     expected = answers(model, "fp32")
-    ready = prepared(model, "fp32")
+    ready = optimized(model, "fp32")
     assert norms(model) > 0
     assert norms(ready) == 0
     assert (answers(ready, "fp32") - expected).abs().max() < 1e-4 * expected.std()
@@ -280,7 +280,9 @@ def test_in_half_precision_it_is_no_further_from_the_truth_and_takes_half(name):
     model = trained(name)
     truth = answers(model, "fp32")
     own = (answers(model, "bf16") - truth).abs().mean()
-    ready = prepared(model, "bf16")
+    ready = optimized(model, "bf16")
     assert (answers(ready, "bf16") - truth).abs().mean() < 1.5 * own
     held = sum(t.nbytes for t in [*ready.parameters(), *ready.buffers()])
-    assert held <= prepared_bytes(model, "bf16") < 0.75 * prepared_bytes(model, "fp32")
+    assert (
+        held <= optimized_bytes(model, "bf16") < 0.75 * optimized_bytes(model, "fp32")
+    )

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from napari_uhrseg.engine.network.activation_memory import bytes_per_window
+from napari_uhrseg.engine.network.activation_memory import activation_bytes
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.blocks.losses import cross_entropy
@@ -312,7 +312,7 @@ def test_it_can_be_traced_and_run_in_16_bits():
         terms = model.loss(model(batch), batch)
     assert terms["loss"].isfinite()
     assert terms["loss"].dtype == torch.float32
-    assert bytes_per_window(model.eval()) > 0
+    assert activation_bytes(model.eval()) > 0
 
 
 def test_the_papers_sizes_are_the_default():

@@ -19,7 +19,7 @@ from napari_uhrseg.engine.finetuning.correction_sites import (
     find_sites,
 )
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
-from napari_uhrseg.engine.network.inputs import covered
+from napari_uhrseg.engine.network.inputs import covered_region
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels
@@ -90,7 +90,7 @@ def test_apart_means_that_no_pixel_is_seen_by_both(plain):
         seen = np.zeros(truth.shape, bool)
         for i in range(300):
             _, window = source.sample_corrected(RNG(i), spec.window)
-            seen[covered(window, spec.views["local"]).slices] = True
+            seen[covered_region(window, spec.views["local"]).slices] = True
         for point in source.tested.at:
             y, x = np.maximum(0, point - spec.window + 1)
             reach = Roi(int(y), int(x), 2 * spec.window - 1, 2 * spec.window - 1)

@@ -14,7 +14,7 @@ from napari_uhrseg.engine.finetuning.distillation import (
     distillation_weight,
     interpolate_weights,
 )
-from napari_uhrseg.engine.network.activation_memory import empty_batch
+from napari_uhrseg.engine.network.activation_memory import zero_batch
 from napari_uhrseg.types import IGNORED
 
 SIDE = 256
@@ -31,7 +31,7 @@ class Says(torch.nn.Module):
 
 def held(target, tmp_path):
     spec = checkpoint(tmp_path).model.spec
-    batch = empty_batch(spec, 1, None, torch.device("cpu"))
+    batch = zero_batch(spec, 1, None, torch.device("cpu"))
     return DistillationLoss(Says(), 1.0).answers(replace(batch, target=target))[0]
 
 

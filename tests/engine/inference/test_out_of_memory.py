@@ -19,7 +19,7 @@ from napari_uhrseg.engine.events import (
     RetriedWithLess,
 )
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.network.activation_memory import LivePeak
+from napari_uhrseg.engine.network.activation_memory import LivePeakCounter
 from napari_uhrseg.engine.network.parallel_forward import ParallelForward
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
@@ -27,7 +27,7 @@ from napari_uhrseg.io.labels.store import LabelStore
 MB = 1 << 20
 
 
-class Refusing(LivePeak):
+class Refusing(LivePeakCounter):
     """Tensors made on this thread may not hold more than ``limit`` bytes at once."""
 
     limit = 1 << 60

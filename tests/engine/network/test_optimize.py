@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from helpers.networks import ToyNet
-from napari_uhrseg.engine.network.activation_memory import empty_batch
-from napari_uhrseg.engine.network.optimize import prepared
+from napari_uhrseg.engine.network.activation_memory import zero_batch
+from napari_uhrseg.engine.network.optimize import optimized
 
 
 class Shared(ToyNet):
@@ -27,9 +27,9 @@ class Shared(ToyNet):
 
 def test_what_cannot_be_folded_stays():
     model = Shared().eval()
-    ready = prepared(model, "fp32")
+    ready = optimized(model, "fp32")
     assert sum(isinstance(m, nn.BatchNorm2d) for m in ready.modules()) == 2
-    batch = empty_batch(model.spec)
+    batch = zero_batch(model.spec)
     with torch.inference_mode():
         expected, found = (m(batch)["logits"] for m in (model, ready))
     torch.testing.assert_close(found, expected)
@@ -53,9 +53,9 @@ class Twice(ToyNet):
 
 def test_what_goes_to_several_places_in_several_calls_stays():
     model = Twice().eval()
-    ready = prepared(model, "fp32")
+    ready = optimized(model, "fp32")
     assert sum(isinstance(m, nn.BatchNorm2d) for m in ready.modules()) == 3
-    batch = empty_batch(model.spec)
+    batch = zero_batch(model.spec)
     with torch.inference_mode():
         expected, found = (m(batch)["logits"] for m in (model, ready))
     torch.testing.assert_close(found, expected)
@@ -87,12 +87,14 @@ class Odd(ToyNet):
 
 def test_layers_with_arithmetic_of_their_own_stay():
     model = Odd().eval()
-    batch = empty_batch(model.spec)
+    batch = zero_batch(model.spec)
     batch.views["local"].normal_(generator=torch.Generator().manual_seed(0))
     for precision in ("fp32", "bf16"):
-        ready = prepared(model, precision)
+        ready = optimized(model, precision)
         assert sum(isinstance(m, nn.BatchNorm2d) for m in ready.modules()) == 2
         assert ready.first.weight.dtype == torch.float32
     with torch.inference_mode():
-        expected, found = (m(batch)["logits"] for m in (model, prepared(model, "fp32")))
+        expected, found = (
+            m(batch)["logits"] for m in (model, optimized(model, "fp32"))
+        )
     torch.testing.assert_close(found, expected)

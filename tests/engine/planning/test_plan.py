@@ -141,7 +141,7 @@ def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):
 
 
 def test_what_others_have_taken_is_not_promised(monkeypatch):
-    monkeypatch.setattr(batch_size, "free_bytes", lambda _: 700 * MB)
+    monkeypatch.setattr(batch_size, "free_memory", lambda _: 700 * MB)
     plan = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET)
     assert plan.budget.device_bytes == 700 * MB
     assert "free" in plan.warnings[0]

@@ -16,7 +16,7 @@ from napari_uhrseg.engine.events import MemoryPlanned
 from napari_uhrseg.engine.finetuning.distillation import DistillationLoss
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
-from napari_uhrseg.engine.network.activation_memory import bytes_per_window
+from napari_uhrseg.engine.network.activation_memory import activation_bytes
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.memory_estimate import CHUNK_CACHE_BYTES
 from napari_uhrseg.engine.training import step_memory
@@ -233,7 +233,7 @@ def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
     held = (
         fixed_training_memory(net.model, 6, "cpu", distills=True) + CHUNK_CACHE_BYTES[1]
     )
-    answer = bytes_per_window(net.model)
+    answer = activation_bytes(net.model)
     whole, twice = (
         sample_memory(net.model, StepMemoryPlan(2, t), (), True).device + answer
         for t in (False, True)
@@ -268,7 +268,7 @@ def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
         + CHUNK_CACHE_BYTES[1]
     )
     each = sample_memory(net.model, StepMemoryPlan(2, True), (), True).device
-    each += bytes_per_window(net.model)
+    each += activation_bytes(net.model)
     limit = MemoryBudget("cpu", int(held + KERNEL_OVERHEAD * 4.5 * each), 1 << 30)
     chosen = replace(FEW, batch_size=16)
     _, fitted = tuned(net, corrected, tmp_path / "c.safetensors", limit, chosen)

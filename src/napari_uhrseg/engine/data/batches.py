@@ -11,7 +11,7 @@ import torch
 
 from napari_uhrseg.engine.data.augmentation import ColorJitter, rotate, rotate_boxes
 from napari_uhrseg.engine.data.scenes import Dataset
-from napari_uhrseg.engine.network.inputs import covered
+from napari_uhrseg.engine.network.inputs import covered_region
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import InputSpec, Roi
 
@@ -55,7 +55,7 @@ def augmented_sample(
         labels = rotate(scene.labels(roi), turns, flip)
         return torch.from_numpy(labels.astype(np.int64)[None])
 
-    around = covered(window, views[moved[0]]).shift(*shift) if moved else None
+    around = covered_region(window, views[moved[0]]).shift(*shift) if moved else None
     return Batch(
         views={name: changed(view) for name, view in batch.views.items()},
         boxes={

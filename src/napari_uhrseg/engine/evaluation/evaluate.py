@@ -8,8 +8,8 @@ import torch
 
 from napari_uhrseg.engine.data.scenes import GroundTruth, Scene
 from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
-from napari_uhrseg.engine.network.device import MemoryBudget, running
-from napari_uhrseg.engine.network.optimize import prepared
+from napari_uhrseg.engine.network.device import MemoryBudget, inference_mode
+from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
@@ -89,7 +89,7 @@ def _by_windows(
         for block, windows, batch, last in work:
             # short batches are padded: kernels depend on the batch's size
             index = torch.arange(how.batch_size).clamp(max=len(windows) - 1)
-            with running(how.device, how.precision):
+            with inference_mode(how.device, how.precision):
                 logits = model(batch[index].to(how.device))["logits"][: len(windows)]
                 if merger is None:
                     merger = make_merger(
@@ -117,7 +117,7 @@ def _by_frames(
         for frame, batch in work:
             fed, place = grid.input_roi(frame), grid.labelled(frame)
             rows, columns = place.shift(-fed.y, -fed.x).slices
-            with running(how.device, how.precision):
+            with inference_mode(how.device, how.precision):
                 logits = model(batch.to(how.device))["logits"][0].float()
                 logits = logits[:, rows, columns]
                 cell = grid.cell(frame)
@@ -159,7 +159,7 @@ def evaluate(
     frame = run.window if isinstance(plan.grid, FrameGrid) else None
     device = torch.device(plan.device.id)
     how = TilingSettings(run.overlap, run.batch_size, device, run.precision, frame)
-    model = prepared(checkpoint.model, run.precision).to(how.device)
+    model = optimized(checkpoint.model, run.precision).to(how.device)
     counter = Counter([c.name for c in checkpoint.card.legend])
     for roi, labels in label_scene(model, scene, how):
         if labels is not None:

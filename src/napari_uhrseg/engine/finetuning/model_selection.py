@@ -11,7 +11,7 @@ from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
 from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
 from napari_uhrseg.engine.finetuning.distillation import interpolate_weights
-from napari_uhrseg.engine.network.device import running
+from napari_uhrseg.engine.network.device import inference_mode
 from napari_uhrseg.engine.training.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
@@ -128,7 +128,7 @@ class Validator:
             batch = scene.inputs(some, self.source.spec)
             # short batches are padded: kernels depend on the batch's size
             index = torch.arange(self.batch_size).clamp(max=len(some) - 1)
-            with running(self.device, self.precision):
+            with inference_mode(self.device, self.precision):
                 logits = model(batch[index].to(self.device))["logits"]
                 labels = logits.argmax(1)[: len(some)].cpu().numpy().astype(np.uint8)
             truth = np.stack([scene.labels(window) for window in some])

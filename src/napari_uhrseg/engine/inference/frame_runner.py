@@ -33,8 +33,8 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.inference.background_mask import BackgroundMask
 from napari_uhrseg.engine.inference.runner import RunContext, Runner, nearest
-from napari_uhrseg.engine.network.device import out_of_memory, running
-from napari_uhrseg.engine.network.profiling import release
+from napari_uhrseg.engine.network.device import inference_mode, is_out_of_memory
+from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.planning.batch_size import BAND_ROWS
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
@@ -166,7 +166,7 @@ class FrameRunner(Runner):
             once = self.rows is None
             maps = self.logits(batch).float() if once else self._coarse(batch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise _FrameTooLarge(str(error)) from error
         return FrameLogits(maps[0], self.grid.fed, labelled.shift(-fed.y, -fed.x))
@@ -174,13 +174,13 @@ class FrameRunner(Runner):
     def _coarse(self, batch: Batch) -> Tensor:
         """The same in bands, not enlarged yet."""
         assert self.rows is not None
-        with running(self.device, self.plan.run.precision):
+        with inference_mode(self.device, self.plan.run.precision):
             found = self.model.forward_banded(batch, self.rows)
             return found.float()
 
     def _less(self, error: BaseException) -> RetriedWithLess:
         """Bands, thinner bands, smaller frames, the CPU: in that order."""
-        release()
+        release_memory()
         if self.rows is None and self.model.supports_banded:
             self.rows = BAND_ROWS[0]
             return self.retried(error, f"with frames in bands of {self.rows} rows")

@@ -7,9 +7,13 @@ import torch
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads, running
+from napari_uhrseg.engine.network.device import (
+    MemoryBudget,
+    cpu_threads,
+    inference_mode,
+)
 from napari_uhrseg.engine.network.inputs import read_views
-from napari_uhrseg.engine.network.optimize import prepared
+from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.merge import make_merger, window_weights
@@ -84,7 +88,7 @@ def _by_windows(
     assert isinstance(run.region, Roi)
     assert isinstance(grid, WindowGrid)
     device = torch.device(plan.device.id)
-    model = prepared(checkpoint.model, run.precision).to(device)
+    model = optimized(checkpoint.model, run.precision).to(device)
     region = plan.run_region(run.region)
     weights = window_weights(run.window, run.overlap, spec.merge)
     classes = len(checkpoint.card.legend)
@@ -98,7 +102,7 @@ def _by_windows(
         )  # fmt: skip
         # short batches are padded: kernels depend on the batch's size
         index = torch.arange(run.batch_size).clamp(max=len(some) - 1)
-        with running(device, run.precision):
+        with inference_mode(device, run.precision):
             logits = model(batch[index].to(device))["logits"]
         merger.add(some, logits[: len(some)])
     with torch.inference_mode():

@@ -14,10 +14,10 @@ from torch import Tensor
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport, interruptible
 from napari_uhrseg.engine.events import Progress, RetriedWithLess, SegmentEvent
 from napari_uhrseg.engine.inference.background_mask import BackgroundMask, region_mask
-from napari_uhrseg.engine.network.device import cpu_threads, running
+from napari_uhrseg.engine.network.device import cpu_threads, inference_mode
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
-from napari_uhrseg.engine.network.optimize import prepared
-from napari_uhrseg.engine.network.profiling import release
+from napari_uhrseg.engine.network.optimize import optimized
+from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT_BYTES
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.errors import DeviceError
@@ -58,7 +58,7 @@ class Runner(ABC):
 
     def __init__(self, work: RunContext) -> None:
         self.image = work.image
-        self.model = prepared(work.checkpoint.model, work.plan.run.precision)
+        self.model = optimized(work.checkpoint.model, work.plan.run.precision)
         self.spec = work.checkpoint.card.spec
         self.store = work.store
         self.plan = work.plan
@@ -154,7 +154,7 @@ class Runner(ABC):
 
     def logits(self, batch: Batch) -> Tensor:
         """The network's answer at the run's precision, on the device."""
-        with running(self.device, self.plan.run.precision):
+        with inference_mode(self.device, self.plan.run.precision):
             outputs: Outputs = self.model(batch.to(self.device))
             return outputs["logits"]
 
@@ -181,7 +181,7 @@ class Runner(ABC):
             ) from error
         self.device = torch.device("cpu")
         self.model.to(self.device)
-        release()
+        release_memory()
         return self.retried(error, "on the CPU")
 
     def retried(

@@ -45,9 +45,9 @@ from napari_uhrseg.engine.inference.window_loader import (
     WindowTask,
     covered,
 )
-from napari_uhrseg.engine.network.device import out_of_memory
+from napari_uhrseg.engine.network.device import is_out_of_memory
 from napari_uhrseg.engine.network.parallel_forward import ForwardFuture, ParallelForward
-from napari_uhrseg.engine.network.profiling import release
+from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.merge import (
     Merger,
@@ -170,7 +170,7 @@ class WindowRunner(Runner):
         try:
             answer = self.passes.start(self._slice(item.batch, 0, count))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return None  # when its turn comes, with less
         return _PendingForward(self.batch_size, answer)
@@ -209,7 +209,7 @@ class WindowRunner(Runner):
                     logits = answer()
                     self._keep(new, logits, kept)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 yield self._less(error, mergers)
                 continue
@@ -258,7 +258,7 @@ class WindowRunner(Runner):
         """Half the batch; from one window on to the CPU."""
         if self.batch_size > 1:
             self.batch_size //= 2
-            release()
+            release_memory()
             now = f"with batches of {self.batch_size}"
             return self.retried(error, now, self.batch_size)
         retried = self.to_cpu("one window", error)

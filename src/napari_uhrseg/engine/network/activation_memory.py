@@ -1,4 +1,4 @@
-"""What a network's forward pass keeps alive, found without running it."""
+"""Estimate the peak activation memory of a network by tracing it on the meta device."""
 
 import copy
 import weakref
@@ -22,10 +22,10 @@ _bytes: weakref.WeakKeyDictionary[
 ] = weakref.WeakKeyDictionary()
 
 
-class LivePeak(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of tensors alive at once, and keeps the highest.
+class LivePeakCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Mode that counts the bytes of live tensors and records their peak.
 
-    A network's own weights, of which there may be views, count for nothing.
+    Weights and buffers of the network, and views of them, are not counted.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -61,13 +61,25 @@ class LivePeak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now -= self._live.pop(key, 0)
 
 
-def empty_batch(
+def zero_batch(
     spec: InputSpec,
     size: int = 1,
     frame: Size | None = None,
     device: torch.device | None = None,
 ) -> Batch:
-    """A batch of zeros of the sizes the model asks for."""
+    """Return a batch of zeros in the sizes that a model expects.
+
+    Parameters
+    ----------
+    spec
+        Input specification of the model.
+    size
+        Number of samples.
+    frame
+        Height and width of a frame, for models that work on frames.
+    device
+        Where the tensors are created. None: torch's default.
+    """
     views = {}
     for name, view in spec.views.items():
         if view.extent == "frame":
@@ -80,10 +92,10 @@ def empty_batch(
     return Batch(views, boxes)
 
 
-def without_numbers(model: Segmenter) -> Segmenter:
-    """A copy on torch's ``meta`` device: its weights have shapes but no memory.
+def on_meta_device(model: Segmenter) -> Segmenter:
+    """Return a copy on torch's ``meta`` device: its weights have shapes but no memory.
 
-    ``functional_call`` would need no copy, but loads torch's compiler, which takes
+    ``functional_call`` needs no copy, but it loads torch's compiler, which takes
     seconds.
     """
     memo: dict[int, Tensor] = {
@@ -95,28 +107,30 @@ def without_numbers(model: Segmenter) -> Segmenter:
     return copy.deepcopy(model, memo)
 
 
-def bytes_per_window(
+def activation_bytes(
     model: Segmenter, frame: Size | None = None, rows: int | None = None
 ) -> int:
-    """Highest sum of live activations and inputs for one window, in float32.
+    """Return the peak bytes of activations and inputs of one window, in float32.
 
     The forward pass is traced on torch's ``meta`` device, with tensors that have
-    shapes but no memory: it costs a fraction of a second and nothing on the device.
-    What convolution kernels use for themselves comes on top: see ``calibrate``.
+    shapes but no memory. This takes a fraction of a second and no memory on the
+    device. The workspace of convolution kernels is not included; see ``profiling``.
 
     Parameters
     ----------
+    model
+        The network.
     frame
-        The frame's size, for models that work on frames.
+        Height and width of a frame, for models that work on frames.
     rows
-        Of the frame that are worked at a time.
+        Rows of the frame that are processed at a time. None: all of them.
     """
     known = _bytes.setdefault(model, {})
     key = (frame, rows)
     if key not in known:
-        shadow = without_numbers(model).eval()
-        batch = empty_batch(model.spec, 1, frame, torch.device("meta"))
-        with torch.no_grad(), LivePeak(shadow) as live:
+        shadow = on_meta_device(model).eval()
+        batch = zero_batch(model.spec, 1, frame, torch.device("meta"))
+        with torch.no_grad(), LivePeakCounter(shadow) as live:
             shadow(batch) if rows is None else shadow.forward_banded(batch, rows)
         known[key] = live.peak + sum(view.nbytes for view in batch.views.values())
     return known[key]

@@ -1,4 +1,4 @@
-"""Devices by name, numeric precision, and how much memory a run may take."""
+"""Devices, numeric precision, and memory budgets."""
 
 import platform
 import sys
@@ -17,7 +17,7 @@ from napari_uhrseg.units import MB
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device: torch's name, the name people know, and its memory in bytes."""
+    """A device: torch's id, its product name, and its memory in bytes."""
 
     id: str
     name: str
@@ -26,11 +26,17 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """What a run may take.
+    """Upper bounds of the memory of a run.
 
-    ``device_bytes``: on a GPU what the driver's tool shows for this process; on
-    the CPU what the run adds to the process. ``host_bytes``: main memory for
-    reading ahead and finished blocks.
+    Attributes
+    ----------
+    device
+        Id of the device, such as ``"cpu"`` or ``"cuda:0"``.
+    device_bytes
+        On a GPU, what the driver's tool shows for this process. On the CPU, what the
+        run adds to the process.
+    host_bytes
+        Main memory for read-ahead and finished blocks.
     """
 
     device: str
@@ -39,14 +45,14 @@ class MemoryBudget:
 
     @classmethod
     def default(cls, device: str = "auto") -> "MemoryBudget":
-        """Half of the device's memory, at most 8 GB; a quarter of the CPU's."""
+        """Return half of a GPU's memory or a quarter of the CPU's, at most 8 GB."""
         found = find_device(device)
         share = 4 if found.id == "cpu" else 2
         return cls(found.id, min(found.total_bytes // share, 8192 * MB), 1024 * MB)
 
 
 def devices() -> list[Device]:
-    """The devices torch can use here, fastest first; the CPU is always last."""
+    """Return the devices that torch can use, fastest first and the CPU last."""
     found = [
         Device(f"cuda:{i}", p.name, p.total_memory)
         for i in range(torch.cuda.device_count())
@@ -58,12 +64,12 @@ def devices() -> list[Device]:
 
 
 def find_device(name: str) -> Device:
-    """The device of that name; ``auto`` is the fastest, ``cuda`` the first GPU.
+    """Return the device of that name. ``auto`` is the fastest, ``cuda`` the first GPU.
 
     Raises
     ------
     DeviceError
-        There is no such device; the hint lists those there are.
+        If there is no such device. The hint lists the available ones.
     """
     known = devices()
     if name == "auto":
@@ -71,21 +77,23 @@ def find_device(name: str) -> Device:
     for device in known:
         if device.id == name or device.id.partition(":")[0] == name:
             return device
-    there = ", ".join(f"{d.id} ({d.name})" for d in known)
-    raise DeviceError(f"There is no device {name!r} here.", f"Choose one of: {there}.")
+    available = ", ".join(f"{d.id} ({d.name})" for d in known)
+    raise DeviceError(f"There is no device {name!r}.", f"Choose one of: {available}.")
 
 
-def free_bytes(device: Device) -> int:
-    """What this process could still take: others, and its limits, are counted.
+def free_memory(device: Device) -> int:
+    """Return the bytes that this process can use on a device.
 
-    On a GPU with what it has taken already, as a budget there is of all it shows.
+    Memory of other programs and the process's own limits are subtracted. On a GPU,
+    memory that this process has reserved counts as free, because a budget covers all
+    of it.
     """
     if device.id.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device.id)
         return int(free + torch.cuda.memory_reserved(device.id))
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")  # a container's own limit
-    with suppress(OSError, ValueError):  # "max" where there is none
+    with suppress(OSError, ValueError):  # "max" if there is no limit
         most = int((group / "memory.max").read_text())
         stat = dict(x.split() for x in (group / "memory.stat").open())
         used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
@@ -102,11 +110,16 @@ def free_bytes(device: Device) -> int:
 def choose_precision(
     wanted: Literal["auto", "fp32", "bf16", "fp16"], device: Device
 ) -> Literal["fp32", "bf16", "fp16"]:
-    """The precision a run uses; ``auto`` is bf16 on devices made for it, else fp32.
+    """Return the precision of a run. ``auto`` is bf16 where it is supported, else fp32.
 
-    Those are GPUs from Ampere on, and CPUs with AMX or AVX512-BF16: there networks of
-    the usual size take about a third of the time (tiny ones gain nothing), and 99.8 %
-    of pixels keep their label (``docs/benchmarks.md``).
+    GPUs since Ampere and CPUs with AMX or AVX512-BF16 support bf16. Networks of the
+    usual size take about a third of the time there, and 99.8 % of pixels keep their
+    label (``docs/benchmarks.md``). Very small networks gain nothing.
+
+    Raises
+    ------
+    DeviceError
+        If fp16 is requested for the CPU.
     """
     kind = device.id.partition(":")[0]
     if wanted == "auto":
@@ -117,7 +130,7 @@ def choose_precision(
         return "bf16" if fast else "fp32"
     if wanted == "fp16" and kind == "cpu":
         raise DeviceError(
-            "Half precision (fp16) is not made for the CPU.",
+            "The CPU does not support half precision (fp16).",
             "Choose auto, fp32 or bf16.",
         )
     return wanted
@@ -126,15 +139,15 @@ def choose_precision(
 def training_precision(
     wanted: Literal["auto", "fp32", "bf16"], device: Device
 ) -> Literal["fp32", "bf16"]:
-    """As `choose_precision`.
+    """Return the precision of a training.
 
-    The CPU learns in fp32 unless asked, also where it has bf16 units: with them the
+    As `choose_precision`, but ``auto`` is fp32 on every CPU. With bf16 units, the
     weights of a DeepLabV3+ became NaN in two of three trainings (torch 2.15, AMX).
 
     Raises
     ------
     TrainingError
-        Half precision is asked for: it loses small gradients.
+        If fp16 is requested, because it loses small gradients.
     """
     if wanted == "auto" and device.id == "cpu":
         return "fp32"
@@ -148,11 +161,11 @@ def training_precision(
 
 
 @contextmanager
-def running(device: torch.device, precision: str) -> Iterator[None]:
-    """One forward pass at that precision.
+def inference_mode(device: torch.device, precision: str) -> Iterator[None]:
+    """Run one forward pass without gradients, at that precision.
 
-    Never held across a ``yield`` of a generator: torch's modes belong to the
-    thread, and would leak into the caller's code.
+    Do not keep it open across a ``yield`` of a generator: torch's modes belong to the
+    thread and would leak into the caller's code.
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     with (
@@ -164,10 +177,10 @@ def running(device: torch.device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Torch with that many threads of the CPU; None: as it is.
+    """Set torch's number of CPU threads. None: leave it unchanged.
 
-    For all of a job, not only its forward passes: on two busy cores a team of two
-    threads waits for each other at every one of the small steps that make labels.
+    It applies to a whole run, not only to its forward passes: on two busy cores, two
+    threads would wait for each other at each of the small steps of merging.
     """
     before = torch.get_num_threads()
     if count is None:
@@ -180,8 +193,8 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether torch failed for want of memory, on any device."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that a device ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
@@ -191,7 +204,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies in bf16, rather than imitating it slowly."""
+    """Return whether the CPU multiplies in bf16, rather than emulating it slowly."""
     known: Callable[[], dict[str, object]]
     known = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.6 has none
     return bool(known().get("avx512_bf16"))  # and with it AMX, where there is that

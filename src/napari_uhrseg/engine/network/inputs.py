@@ -1,6 +1,6 @@
-"""The only place where a network's inputs are built, for running and training.
+"""Build the inputs of a network, for inference and for training.
 
-A window in run pixels, and what a view of it covers::
+A view covers more than its window, in run pixels::
 
     +---------------- extent ----------------+
     |                                        |
@@ -35,13 +35,17 @@ def read_views(
     scale: float = 1.0,
     shift: tuple[int, int] = (0, 0),
 ) -> Batch:
-    """Cut and normalise every view of the windows.
+    """Return the normalised views of some windows as one batch.
 
     Parameters
     ----------
+    image
+        The image to read from.
     windows
         Rectangles of run pixels, all of one size: squares of ``spec.window``, or
         frames. They may reach outside the image.
+    spec
+        Input specification of the network.
     bands
         ``spec.channels`` band numbers of the image, in the network's order.
     value_range
@@ -54,35 +58,35 @@ def read_views(
     Returns
     -------
     Batch
-        (N, C, height, width) float32 a view, channels last in memory. Ground beyond
-        the image is made up by
-        ``spec.padding``; invalid pixels are 0 after normalisation, the mean.
-        Each window depends on itself alone, not on its neighbours in the batch.
+        One (N, C, height, width) float32 tensor per view, channels last in memory.
+        ``spec.padding`` fills what lies outside the image. Invalid pixels are 0 after
+        normalisation, which is the mean. A window's input does not depend on the other
+        windows of the batch.
 
     Raises
     ------
     ReadError
-        Pixels cannot be decoded.
+        If pixels cannot be decoded.
     """
     views, boxes = {}, {}
     for name, view in spec.views.items():
         moved = shift if view.off_centre else (0, 0)
-        places = [covered(w, view).shift(*moved) for w in windows]
-        size = fed(windows[0], view)
+        places = [covered_region(w, view).shift(*moved) for w in windows]
+        size = input_size(windows[0], view)
         every = np.empty((len(windows), *size, spec.channels), np.float32)
         for place, out in zip(places, every, strict=True):
             roi = to_level0(place, scale)
             read_view(image, roi, spec, bands, value_range, out)
         views[name] = torch.from_numpy(every).permute(0, 3, 1, 2)
         boxes[name] = torch.tensor(
-            [box(w, p, size) for w, p in zip(windows, places, strict=True)],
+            [window_box(w, p, size) for w, p in zip(windows, places, strict=True)],
             dtype=torch.float32,
         )
     return Batch(views, boxes)
 
 
-def covered(window: Roi, view: View) -> Roi:
-    """The run pixels that a view of a window covers."""
+def covered_region(window: Roi, view: View) -> Roi:
+    """Return the run pixels that a view of a window covers."""
     if view.extent == "frame":
         return window
     y = window.y + (window.height - view.extent) // 2
@@ -90,17 +94,27 @@ def covered(window: Roi, view: View) -> Roi:
     return Roi(y, x, view.extent, view.extent)
 
 
-def fed(window: Roi, view: View) -> tuple[int, int]:
-    """Height and width of what the network is fed for a window."""
+def input_size(window: Roi, view: View) -> tuple[int, int]:
+    """Return height and width of the network's input for a view of a window."""
     if view.extent == "frame":
         return window.height, window.width
     return view.side, view.side
 
 
-def box(
+def window_box(
     window: Roi, place: Roi, size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Where the window lies in a view of that place and size: y0, x0, y1, x1."""
+    """Return the corners y0, x0, y1, x1 of a window in a view, in input pixels.
+
+    Parameters
+    ----------
+    window
+        The window, in run pixels.
+    place
+        What the view covers, in run pixels.
+    size
+        Height and width of the view's input.
+    """
     rows, columns = size[0] / place.height, size[1] / place.width
     return (
         (window.y - place.y) * rows,
@@ -111,7 +125,7 @@ def box(
 
 
 def to_level0(roi: Roi, scale: float) -> Roi:
-    """A rectangle of run pixels in level-0 pixels, borders rounded."""
+    """Return a rectangle of run pixels in level-0 pixels, with rounded borders."""
     y, x = round(roi.y * scale), round(roi.x * scale)
     return Roi(
         y,
@@ -129,7 +143,23 @@ def read_view(
     value_range: tuple[float, float],
     out: Floats,
 ) -> None:
-    """Fill ``out``, (height, width, C), with one normalised view of level-0 pixels."""
+    """Read and normalise one view into ``out``.
+
+    Parameters
+    ----------
+    image
+        The image to read from.
+    roi
+        Level-0 pixels that the view covers. They may lie outside the image.
+    spec
+        Input specification of the network.
+    bands
+        Band numbers of the image, in the network's order.
+    value_range
+        Image values that become 0 and 1 before mean and std.
+    out
+        (height, width, C) float32.
+    """
     height, width = out.shape[:2]
     inside = roi.intersect(Roi(0, 0, *image.shape))
     if inside.area == 0:
@@ -140,7 +170,7 @@ def read_view(
     inner = height - top - bottom, width - left - right
     pixels = image.read(inside, inner, bands)
     rows, columns = slice(top, top + inner[0]), slice(left, left + inner[1])
-    normalise(pixels.data, pixels.valid, spec, value_range, out[rows, columns])
+    normalize_into(pixels.data, pixels.valid, spec, value_range, out[rows, columns])
     if spec.padding == "zero":
         out[:top] = out[rows.stop :] = 0
         out[:, :left] = out[:, columns.stop :] = 0
@@ -154,16 +184,27 @@ def read_view(
         out[beyond] = out[down[beyond]]
 
 
-def normalise(
+def normalize_into(
     data: npt.NDArray,
     valid: npt.NDArray[np.bool_],
     spec: InputSpec,
     value_range: tuple[float, float],
     out: Floats,
 ) -> None:
-    """(h, w, C) image values to (h, w, C) float32 input, into ``out``.
+    """Normalise image values into ``out``.
 
-    Where ``valid``, (h, w), is False it becomes 0, the mean.
+    Parameters
+    ----------
+    data
+        (h, w, C) image values.
+    valid
+        (h, w) bool. Invalid pixels become 0, which is the mean.
+    spec
+        For mean and standard deviation per channel.
+    value_range
+        Image values that become 0 and 1 before mean and std.
+    out
+        (h, w, C) float32.
     """
     low, high = value_range
     mean = np.asarray(spec.mean, np.float32)
@@ -183,7 +224,7 @@ def normalise(
 def _margins(
     start: int, length: int, inner: int, inner_length: int, size: int
 ) -> tuple[int, int]:
-    """Output pixels before and after the inner part; at least one is left."""
+    """Return the output pixels before and after the inner part (1 or more)."""
     before = round((inner - start) * size / length)
     after = round((start + length - inner - inner_length) * size / length)
     if before + after >= size:

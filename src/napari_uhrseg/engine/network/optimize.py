@@ -1,8 +1,8 @@
-"""A copy of a network that gives the same answers in less time, for running only.
+"""Optimise a network for inference.
 
-Batch norms are folded into the convolutions before them, and weights are rounded to
-the run's precision once instead of in every forward pass, as autocast would: together
-10 to 20 % of a pass (``docs/benchmarks.md``).
+Batch normalisation is folded into the convolution before it. Weights are rounded to
+the run's precision once, where autocast rounds them in every forward pass. Together
+this saves 10 to 20 % of a pass (``docs/benchmarks.md``).
 """
 
 import copy
@@ -16,20 +16,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from napari_uhrseg.engine.network.activation_memory import empty_batch, without_numbers
+from napari_uhrseg.engine.network.activation_memory import on_meta_device, zero_batch
 from napari_uhrseg.models.base import Segmenter
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-ACTIVATED = {"drop", "act"}  # what comes after the norm in timm's BatchNormAct2d
-# what _pairs found, by network: finding them takes as long as some batches
+ACTIVATED = {"drop", "act"}  # modules after the normalisation in timm's BatchNormAct2d
+# results of _pairs by network: tracing takes as long as some batches
 _known: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 
 
-def prepared(model: Segmenter, precision: str) -> Segmenter:
-    """A copy of a network in eval mode, on the CPU, channels last in memory.
+def optimized(model: Segmenter, precision: str) -> Segmenter:
+    """Return an optimised copy of a network, on the CPU and channels last in memory.
 
-    Logits differ from the network's own by rounding: by less than 1e-4 of their
-    standard deviation in fp32. The network itself stays as it is.
+    The copy's logits differ from the network's by rounding only: in fp32 by less than
+    1e-4 of their standard deviation. The network, in eval mode, is not changed.
     """
     memo: dict[int, Tensor] = {}  # rounded at once: no second copy in float32
     for module in model.modules():
@@ -45,8 +45,8 @@ def prepared(model: Segmenter, precision: str) -> Segmenter:
     return ready.to(memory_format=torch.channels_last)
 
 
-def prepared_bytes(model: Segmenter, precision: str) -> int:
-    """What the copy takes, at most."""
+def optimized_bytes(model: Segmenter, precision: str) -> int:
+    """Return an upper bound of the bytes of the optimised copy."""
     size = torch.finfo(DTYPES.get(precision, torch.float32)).bits // 8
     total = 0
     for module in model.modules():
@@ -57,12 +57,12 @@ def prepared_bytes(model: Segmenter, precision: str) -> int:
 
 
 def _rounded(module: nn.Module) -> bool:
-    """Whether autocast rounds the weights of such a layer in every pass."""
+    """Return whether autocast rounds the layer's weights in every pass."""
     return type(module) in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def _plain_norm(module: nn.Module) -> bool:
-    """Whether it is a batch norm with statistics, and an activation at most."""
+    """Return whether it is a batch norm with statistics and at most an activation."""
     if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None:
         return False
     parts = {name for name, _ in module.named_children()}
@@ -70,13 +70,13 @@ def _plain_norm(module: nn.Module) -> bool:
 
 
 def _pairs(model: Segmenter) -> dict[str, str]:
-    """Batch norms, each with the convolution whose output it alone gets: names.
+    """Return the names of batch norms, each with the convolution that it can fold into.
 
-    As found in a forward pass without numbers, on torch's ``meta`` device: in all
-    calls of the one its output goes to the other, to it alone, and it gets no more.
-    Layers that the pass does not meet are left as they are.
+    A forward pass on torch's ``meta`` device finds them: the convolution's output goes
+    to this batch norm and to nothing else in all calls, and the batch norm gets no
+    other input. Layers that the pass does not reach are left out.
     """
-    shadow = without_numbers(model)
+    shadow = on_meta_device(model)
     names: dict[nn.Module, list[str]] = {}
     for name, module in shadow.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -100,7 +100,7 @@ def _pairs(model: Segmenter) -> dict[str, str]:
             module.register_forward_pre_hook(entered)
     side = shadow.spec.divisor
     frame = -(-max(256, shadow.spec.minimum) // side) * side
-    batch = empty_batch(shadow.spec, 1, (frame, frame), torch.device("meta"))
+    batch = zero_batch(shadow.spec, 1, (frame, frame), torch.device("meta"))
     with torch.no_grad(), _Uses(made) as uses:
         shadow(batch)
     fed: dict[nn.Module, set[nn.Module | None]] = {}  # by convolution, in all its calls
@@ -116,7 +116,7 @@ def _pairs(model: Segmenter) -> dict[str, str]:
 
 
 class _Uses(TorchFunctionMode):
-    """Counts how many functions make tensors of a tensor whose id is in ``sources``."""
+    """Mode that counts the functions that use each tensor with an id in ``sources``."""
 
     def __init__(self, sources: Container[int]) -> None:
         super().__init__()
@@ -139,9 +139,9 @@ class _Uses(TorchFunctionMode):
 
 
 def _fold(model: Segmenter, norm: str, convolution: str, ready: Segmenter) -> None:
-    """Put a batch norm of a network into the convolution before it, in its copy.
+    """Fold a batch norm into the convolution before it, in the copy ``ready``.
 
-    The activation that the norm may bring along stays.
+    An activation inside the batch norm's module is kept.
     """
     before, after = model.get_submodule(convolution), model.get_submodule(norm)
     assert isinstance(before, nn.Conv2d)

@@ -1,4 +1,4 @@
-"""Forward passes of a run: on a CPU parts of a batch at once, a thread each."""
+"""Parallel forward passes: on a CPU, each thread runs a part of the batch."""
 
 import threading
 from collections.abc import Callable
@@ -12,27 +12,29 @@ from napari_uhrseg.models.base import Batch
 
 ForwardFn = Callable[[Batch], Tensor]
 ForwardFuture = Callable[[], Tensor]
-"""Waits for the logits of a batch; raises what the network raised."""
+"""Function that waits for the logits of a batch, and raises the network's errors."""
 
 
 class ParallelForward:
-    """Begins forward passes; on a CPU the next batch while one is made labels of.
+    """Thread pool that runs the forward passes of a network.
 
-    A team of threads that share a network's layers waits for its slowest at each of
-    them, so that a thread that reads, one that makes labels, or another program costs
-    it more than their own time. Here threads have windows of their own, and wait for
-    nobody but at the end of a batch. Its parts are of one size, as the bits of a
-    window depend on how many are with it.
+    Threads that share the work of each layer wait for the slowest thread at every
+    layer. A thread that reads or writes, or another program, then delays all of them.
+    Here each thread runs windows of its own and waits only at the end of a batch. All
+    parts of a batch have one size, because the bits of a window's logits depend on
+    the size of its batch. The next batch can start while the last one is merged.
 
-    To be entered before it is used; more than once, if need be.
+    It is a context manager, and it can be entered several times.
 
     Parameters
     ----------
     forward
-        The network on a batch or a part of one; called in other threads.
-    batch_size, threads
-        Windows of a batch, threads of the CPU. With one part (a GPU's ``threads`` are
-        1), passes run where they are waited for.
+        The network. It is called in other threads, on a batch or a part of one.
+    batch_size
+        Windows per batch, at least 1.
+    threads
+        CPU threads, at least 1. With one part per batch, for example on a GPU (1
+        thread), a pass runs in the thread that waits for it.
     """
 
     def __init__(self, forward: ForwardFn, batch_size: int, threads: int) -> None:
@@ -61,7 +63,7 @@ class ParallelForward:
             self._pool = None
 
     def start(self, batch: Batch) -> ForwardFuture:
-        """Begin with a batch; the answer is (N, K, window, window)."""
+        """Start the pass of a batch; its logits are (N, K, window, window)."""
         if self._pool is None:
             return lambda: self._forward(batch)
         each = len(batch) // _parts(len(batch), self._threads)
@@ -69,7 +71,7 @@ class ParallelForward:
         futures = [self._pool.submit(self._forward, part) for part in parts]
 
         def answer() -> Tensor:
-            wait(futures)  # none goes on when another one has failed
+            wait(futures)  # none still runs when the error of another one is raised
             with torch.inference_mode():
                 return torch.cat([future.result() for future in futures])
 
@@ -77,7 +79,7 @@ class ParallelForward:
 
 
 def _parts(batch_size: int, threads: int) -> int:
-    """As many as there are threads, or the most below that divide the batch."""
+    """Return the largest number of equal parts, at most one per thread."""
     most = min(batch_size, threads)
     return max(n for n in range(1, most + 1) if batch_size % n == 0)
 

@@ -1,7 +1,7 @@
-"""What a forward pass takes on a device: measured once, then remembered.
+"""Profile time and peak memory of a forward pass on a device.
 
-Kept beside the levels in the person's cache folder, a small file each: a network
-behaves the same until it, the device, torch or this package changes.
+Results are cached on disk in the user's cache folder, one small file each. They are
+valid until the network, the device, torch or this package changes.
 """
 
 import ctypes
@@ -21,16 +21,16 @@ from napari_uhrseg._version import __version__
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.network.activation_memory import (
     Size,
-    bytes_per_window,
-    empty_batch,
+    activation_bytes,
+    zero_batch,
 )
 from napari_uhrseg.engine.network.device import (
     Device,
     cpu_threads,
-    out_of_memory,
-    running,
+    inference_mode,
+    is_out_of_memory,
 )
-from napari_uhrseg.engine.network.optimize import prepared
+from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.network.parallel_forward import ParallelForward
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.pyramid_cache import cache_folder
@@ -38,12 +38,20 @@ from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec
 
-PROBE = 768  # side in pixels of the largest frame that is run to measure
+MAX_PROBE = 768  # side in pixels of the largest frame that is run for a profile
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardProfile:
-    """One forward pass: seconds (a CPU's own), bytes beyond weights and inputs."""
+    """Cost of a forward pass.
+
+    Attributes
+    ----------
+    seconds
+        Elapsed time on a GPU, CPU time of a thread on a CPU.
+    bytes
+        Peak memory beyond weights and inputs.
+    """
 
     seconds: float
     bytes: int
@@ -51,7 +59,7 @@ class ForwardProfile:
 
 @dataclass(frozen=True, slots=True)
 class Profiler:
-    """A checkpoint on a device at a precision and a number of CPU threads."""
+    """Profiles of a checkpoint on a device, at a precision and a number of threads."""
 
     checkpoint: Checkpoint
     device: Device
@@ -59,14 +67,26 @@ class Profiler:
     threads: int
 
     def batch(self, size: int) -> ForwardProfile:
-        """A batch of windows, which may fail for want of memory."""
+        """Return the profile of a batch of so many windows.
+
+        Raises
+        ------
+        DeviceError
+            If the device runs out of memory.
+        """
         return self._measured(size, None)
 
     def frame(self, frame: Size, rows: int | None = None) -> ForwardProfile:
-        """A frame; of a large one a part is run, and the rest follows by its share.
+        """Return the profile of a frame, extrapolated from a part if it is large.
 
-        Seconds grow with the area, bytes with what a trace of the frame keeps alive;
-        so do those of a frame that is worked in bands of so many rows.
+        Seconds scale with the area, bytes with the traced activation memory.
+
+        Parameters
+        ----------
+        frame
+            Height and width in pixels.
+        rows
+            Rows that are processed at a time. None: the whole frame.
         """
         probe = _probe(self.checkpoint.card.spec, frame)
         found = self._measured(1, probe)
@@ -74,7 +94,7 @@ class Profiler:
             return found
         model = self.checkpoint.model
         area = frame[0] * frame[1] / (probe[0] * probe[1])
-        grown = bytes_per_window(model, frame, rows) / bytes_per_window(model, probe)
+        grown = activation_bytes(model, frame, rows) / activation_bytes(model, probe)
         seen_twice = 1.0 if rows is None else 1.5
         return ForwardProfile(
             found.seconds * area * seen_twice, int(found.bytes * grown)
@@ -85,7 +105,7 @@ class Profiler:
         with suppress(OSError, ValueError, TypeError):
             return ForwardProfile(**json.loads(file.read_text()))
         found = self._measure(size, frame)
-        with suppress(OSError):  # a cache that cannot be written is no obstacle
+        with suppress(OSError):  # the result is valid without the cache
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file, sync=False) as part:
                 part.write_text(json.dumps(asdict(found)))
@@ -99,16 +119,16 @@ class Profiler:
         return hashlib.sha256(repr(values).encode()).hexdigest()[:24]
 
     def _measure(self, size: int, frame: Size | None) -> ForwardProfile:
-        """Run zeros twice: the first pass meets the memory, the second the speed."""
+        """Run zeros twice: the first pass shows the memory, the second the speed."""
         model, device = self.checkpoint.model, torch.device(self.device.id)
-        ready = prepared(model, self.precision)
-        # what other programs take of a processor now is not to be remembered
+        ready = optimized(model, self.precision)
+        # CPU time, so that the load by other programs is not stored
         clock = time.thread_time if device.type == "cpu" else time.perf_counter
         took: list[float] = []
 
         def forward(batch: Batch) -> Tensor:
             start = clock()
-            with running(device, self.precision):
+            with inference_mode(device, self.precision):
                 logits: Tensor = ready(batch)["logits"]
                 logits.flatten()[0].item()  # waits for the device
             took.append(clock() - start)
@@ -118,16 +138,16 @@ class Profiler:
         passes = ParallelForward(forward, size, self.threads if windows else 1)
         try:
             ready.to(device)
-            batch = empty_batch(model.spec, size, frame, device)
+            batch = zero_batch(model.spec, size, frame, device)
             for views in batch.views.values():
-                views.fill_(0)  # zeros that no one wrote to take no memory yet
-            with peak(device) as most, cpu_threads(self.threads), passes:
+                views.fill_(0)  # zeros that were never written occupy no memory
+            with peak_memory(device) as most, cpu_threads(self.threads), passes:
                 for _ in range(2):
                     took.clear()
                     passes.start(batch)()
                     seconds = max(took)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             what = "window" if frame is None else "frame"
             raise DeviceError(
@@ -135,25 +155,26 @@ class Profiler:
                 f"{f'{size} {what}s' if size > 1 else f'one {what}'}.",
                 "Close other programs that use it, or choose the CPU.",
             ) from error
-        # a process that ran it before has the memory already and shows less
-        live = bytes_per_window(model, frame) * size
+        # a process that ran the network before shows less growth
+        live = activation_bytes(model, frame) * size
         inputs = sum(view.nbytes for view in batch.views.values())
         floor = (live - inputs) // (1 if self.precision == "fp32" else 2)
         return ForwardProfile(seconds, max(most[0], floor))
 
 
 def _probe(spec: InputSpec, frame: Size) -> Size:
-    """The part of a frame that is run."""
-    least = max(PROBE, spec.minimum)
+    """Return the size of the part of a frame that is run."""
+    least = max(MAX_PROBE, spec.minimum)
     step = -(-least // spec.divisor) * spec.divisor
     return min(frame[0], step), min(frame[1], step)
 
 
 @contextmanager
-def peak(device: torch.device) -> Iterator[list[int]]:
-    """The bytes that what happens meanwhile adds at most; known at the end.
+def peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """Measure the peak memory that the body of the ``with`` statement adds, in bytes.
 
-    On a GPU what torch takes from the driver, on the CPU what this process holds.
+    On a GPU it is what torch reserves from the driver, on the CPU the growth of the
+    process. The list that is yielded has its value after the body.
     """
     most = [0]
     if device.type == "cuda":
@@ -163,7 +184,7 @@ def peak(device: torch.device) -> Iterator[list[int]]:
         yield most
         most[0] = torch.cuda.max_memory_reserved(device) - before
         return
-    release()
+    release_memory()
     resident = psutil.Process().memory_info
     before, ended = resident().rss, threading.Event()
 
@@ -180,8 +201,8 @@ def peak(device: torch.device) -> Iterator[list[int]]:
         watcher.join()
 
 
-def release() -> None:
-    """Give memory that nothing uses back to the system, where that can be asked."""
+def release_memory() -> None:
+    """Return unused memory to the system where the platform supports it."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # glibc only

@@ -6,8 +6,8 @@ from typing import Self
 
 import torch
 
-from napari_uhrseg.engine.network.device import Device, MemoryBudget, free_bytes
-from napari_uhrseg.engine.network.optimize import prepared_bytes
+from napari_uhrseg.engine.network.device import Device, MemoryBudget, free_memory
+from napari_uhrseg.engine.network.optimize import optimized_bytes
 from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
 from napari_uhrseg.engine.planning.memory_estimate import (
     ALLOCATOR_SLACK,
@@ -100,7 +100,7 @@ class RunSizer:
         settings
             For the number of threads and the limits.
         """
-        warning, free = "", free_bytes(device)
+        warning, free = "", free_memory(device)
         if free < budget.device_bytes:
             warning = (
                 f"Only {format_bytes(free)} of {device.name} are free. The plan keeps "
@@ -233,7 +233,7 @@ class RunSizer:
     def _need(self, found: ForwardProfile, shape: RunShape) -> MemoryNeed:
         card = self.how.checkpoint.card
         return estimate_memory(
-            prepared_bytes(self.how.checkpoint.model, self.how.precision),
+            optimized_bytes(self.how.checkpoint.model, self.how.precision),
             card.spec,
             len(card.legend),
             found.bytes,

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
 from napari_uhrseg.engine.network.activation_memory import (
-    LivePeak,
-    bytes_per_window,
-    empty_batch,
-    without_numbers,
+    LivePeakCounter,
+    activation_bytes,
+    on_meta_device,
+    zero_batch,
 )
 from napari_uhrseg.engine.network.device import MemoryBudget, devices
 from napari_uhrseg.engine.planning.memory_estimate import (
@@ -142,7 +142,7 @@ def plan_step_memory(
     caches = CHUNK_CACHE_BYTES if budget.device == "cpu" else (0,)
     answer = 0
     if teacher is not None:
-        answer = bytes_per_window(teacher, _frame(teacher))
+        answer = activation_bytes(teacher, _frame(teacher))
     ways = [StepMemoryPlan(wanted)]
     if budget.device != "mps":  # whose random numbers cannot be had a second time
         ways += [StepMemoryPlan(wanted, True)] + [
@@ -197,7 +197,7 @@ def fixed_training_memory(
 def _fed(model: Segmenter) -> int:
     """Bytes of a sample's views and targets."""
     spec, meta = model.spec, torch.device("meta")
-    views = empty_batch(spec, 1, _frame(model), meta).views.values()
+    views = zero_batch(spec, 1, _frame(model), meta).views.values()
     around = [v.extent for v in spec.views.values() if v.off_centre]
     sides = [spec.window, *(n for n in around[:1] if isinstance(n, int))]
     return sum(v.nbytes for v in views) + sum(8 * side**2 for side in sides)
@@ -232,19 +232,19 @@ def _traced(
     model: Segmenter, way: StepMemoryPlan, stage: Stage | None, distills: bool
 ) -> tuple[int, int]:
     meta, side = torch.device("meta"), model.spec.window
-    shadow = without_numbers(model)
+    shadow = on_meta_device(model)
     if stage is not None:
         shadow.begin_stage(stage, first=False)
         for name, parameter in shadow.named_parameters():
             trains = not stage.trains or name.startswith(stage.trains)
             parameter.requires_grad_(trains)
     shadow.train()
-    batch = empty_batch(model.spec, MIN_SAMPLES, _frame(model), meta)
+    batch = zero_batch(model.spec, MIN_SAMPLES, _frame(model), meta)
     target = torch.zeros(MIN_SAMPLES, side, side, dtype=torch.long, device=meta)
     batch = replace(batch, target=target)
     host = _MainMemory() if way.offload else nullcontext()
     here = replace(way, offload=False).applied_to(shadow)
-    with LivePeak(shadow) as live, here, host:
+    with LivePeakCounter(shadow) as live, here, host:
         outputs = shadow(batch)
         loss = shadow.loss(outputs, batch)["loss"]
         if distills:

@@ -14,7 +14,7 @@ from napari_uhrseg.engine.events import TrainEvent
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,
-    free_bytes,
+    free_memory,
     training_precision,
 )
 from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, TrainSettings
@@ -104,7 +104,7 @@ def _training_job(
     recipe = settings.recipe(model.recipe)
     limit = budget or replace(
         MemoryBudget.default(found.id),
-        device_bytes=int(DEFAULT_MEMORY_FRACTION * free_bytes(found)),
+        device_bytes=int(DEFAULT_MEMORY_FRACTION * free_memory(found)),
     )
     if budget is not None and found.id == "cpu":  # else what is free leaves them out
         limit = replace(budget, device_bytes=budget.device_bytes - source.cached_bytes)

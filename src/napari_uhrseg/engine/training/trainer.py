@@ -40,7 +40,7 @@ from napari_uhrseg.engine.events import (
     TrainEvent,
     Validated,
 )
-from napari_uhrseg.engine.network.device import out_of_memory
+from napari_uhrseg.engine.network.device import is_out_of_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.training.schedule import Schedule
 from napari_uhrseg.engine.training.step_memory import LossWeights, StepMemoryPlan
@@ -233,7 +233,7 @@ class Trainer:
         try:
             terms = self._backward(batch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise DeviceError(
                 f"{self.job.device} has too little memory to learn from "
