@@ -18,9 +18,9 @@ PLACES = [Roi(y, x, 48, 48) for y in range(8, 650, 160) for x in range(8, 780, 1
 
 
 def set_custom(part, **values):
-    part.form.length.setCurrentIndex(part.form.length.findData("hand"))
+    part.form.length.setCurrentIndex(part.form.length.findData("custom"))
     for name, value in values.items():
-        part.form.hand.widgets[name].setValue(value)
+        part.form.custom.widgets[name].setValue(value)
 
 
 def wait_for_summary(part, qtbot):

@@ -8,9 +8,7 @@ from napari_uhrseg.types.regions import Roi
 from napari_uhrseg.units import counted
 
 QUICK_STEPS, THOROUGH_STEPS = 100, 400  # steps
-FIRST_STEPS = (
-    220  # of a network that starts from nothing: some five minutes on two cores
-)
+FIRST_STEPS = 220  # of a new model: about five minutes on two cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class FineTuneSettings:
         default=None,
         metadata={
             "title": "Steps",
-            "tooltip": "How often it learns from a batch of windows.",
+            "tooltip": "Number of optimisation steps.",
             "minimum": 1,
         },
     )
@@ -45,8 +43,8 @@ class FineTuneSettings:
         default=None,
         metadata={
             "title": "Learning rate",
-            "tooltip": "How far it goes in a step. Larger learns quicker, and forgets "
-            "more.",
+            "tooltip": "Step size of the optimizer. Larger values learn faster and "
+            "forget more.",
             "maximum": 1.0,
             "decimals": 6,
             "step": 1e-4,
@@ -55,24 +53,24 @@ class FineTuneSettings:
     trainable: Literal["all", "decoder", "head"] = field(
         default="all",
         metadata={
-            "title": "Learns",
-            "tooltip": "What may change; the rest is frozen, which is quicker and "
-            "forgets less.",
+            "title": "Trainable layers",
+            "tooltip": "Layers that are trained. The others are frozen, which is "
+            "faster and forgets less.",
             "names": {
-                "all": "everything",
-                "decoder": "all but the encoder",
-                "head": "the last layer alone",
+                "all": "all layers",
+                "decoder": "all except the encoder",
+                "head": "last layer only",
             },
         },
     )
     distillation_weight: float | None = field(
         default=None,
         metadata={
-            "title": "Hold to old",
-            "tooltip": "Where nothing was corrected, hold to the old model's answer: "
-            "with this weight, against 1 for what was corrected. 0 lets it change "
-            "there as it comes; auto holds the more, the more of the corrections "
-            "it had right.",
+            "title": "Preserve previous predictions",
+            "tooltip": "Weight of the loss that preserves the original model's "
+            "predictions where nothing was corrected. Corrected pixels have weight 1. "
+            "0 turns it off. auto chooses a larger weight the more corrected pixels "
+            "the original model already predicted correctly.",
             "minimum": 0,
             "maximum": 10.0,
             "decimals": 2,
@@ -83,7 +81,7 @@ class FineTuneSettings:
         default=None,
         metadata={
             "title": "Batch size",
-            "tooltip": "Windows a step learns from. More takes longer and more memory.",
+            "tooltip": "Windows per step. Larger batches take more time and memory.",
             "minimum": 2,
             "maximum": 1024,
         },

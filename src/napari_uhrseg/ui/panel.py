@@ -135,7 +135,7 @@ class Panel(QWidget):
         segment.busyChanged.connect(finetune.set_segmenting)
         self.correct.counted.connect(lambda _: finetune.refresh())
         finetune.busyChanged.connect(
-            lambda busy: segment.set_blocked("A training is going on." if busy else "")
+            lambda busy: segment.set_blocked("A training is running." if busy else "")
         )
         finetune.segmentAgain.connect(segment.segment_again)
         finetune.checkpointWanted.connect(model.use)

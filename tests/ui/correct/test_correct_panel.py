@@ -243,7 +243,7 @@ def test_uncertain_places_come_one_after_the_other_and_none_twice(desk, path):
     centers = []
     for number in (1, 2, 3):
         desk.part.next.click()
-        wanted = f"Uncertain place {number};"
+        wanted = f"Uncertain region {number};"
         desk.until(lambda wanted=wanted: desk.part.status.text().startswith(wanted))
         centers.append(np.asarray(desk.viewer.scene.camera.center)[-2:] / 0.5)
     np.testing.assert_allclose(centers[0], (424, 424), atol=60)
@@ -255,7 +255,7 @@ def test_uncertain_places_come_one_after_the_other_and_none_twice(desk, path):
 def test_where_all_is_alike_no_place_is_uncertain(desk, path):
     desk.open(path)
     desk.part.next.click()
-    desk.until(lambda: "No uncertain place is left" in desk.part.status.text())
+    desk.until(lambda: "No uncertain region is left" in desk.part.status.text())
 
 
 def test_a_mask_is_imported_by_a_table_that_can_be_mended(desk, path, tmp_path):
@@ -271,7 +271,7 @@ def test_a_mask_is_imported_by_a_table_that_can_be_mended(desk, path, tmp_path):
     assert [b.currentText() for b in table.boxes].count("lake") == 1
     by_color = {r.color: b for r, b in zip(table._rows, table.boxes, strict=True)}
     by_color["#0909c8"].setCurrentText("pond")  # a new class
-    by_color["#01fa01"].setCurrentText("– leave out –")
+    by_color["#01fa01"].setCurrentText("– skip –")
     table.accept()
     desk.until(lambda: desk.legend_rows().get("pond") == "100")
     desk.settle()

@@ -93,7 +93,7 @@ def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
     part = panel.finetune
     for fold in panel.findChildren(CollapsibleSection):
         fold.heading.setChecked(True)
-    qtbot.waitUntil(lambda: "no labels" in part.bar.status.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "No labels" in part.bar.status.text(), timeout=10_000)
     assert not part.bar.start.isEnabled()
     assert not part.new_model.model_button.isEnabled()
 
@@ -110,24 +110,24 @@ def test_it_says_what_it_will_learn_from_and_warns(segmented, scene, qtbot):
     part, store = segmented.finetune, segmented.segment.view.store
     paint(store, 2, Roi(64, 64, 24, 24))
     said = wait_for_summary(part, qtbot)
-    assert said.startswith("Learns from 1 window, 0 held out, 1 place.")
+    assert said.startswith("Training data: 1 window, 0 for validation, 1 region.")
     assert "Class light has only 1" in said
     assert "no honest figure can be had" in said
     paint(store, scene[0], *PLACES)
     said = wait_for_summary(part, qtbot)
     assert "only" not in said
     assert "no honest" not in said
-    assert " 0 held out" not in said
+    assert " 0 for validation" not in said
 
 
 def test_corrections_in_view_alone_can_teach(viewer, corrected, qtbot):
     part = corrected.finetune
     everything = wait_for_summary(part, qtbot)
-    part.form.which.setCurrentIndex(1)
+    part.form.corrections.setCurrentIndex(1)
     viewer.scene.camera.zoom = 8
     viewer.scene.camera.center = (32, 32)  # one place
     qtbot.waitUntil(
-        lambda: part.bar.start.isEnabled() and "1 place." in part.summary.text(),
+        lambda: part.bar.start.isEnabled() and "1 region." in part.summary.text(),
         timeout=30_000,
     )
     assert part.summary.text() != everything
@@ -203,7 +203,7 @@ def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     qtbot.waitUntil(lambda: len(part.plot.scores) >= 2, timeout=120_000)
     part.bar.cancel.click()
     wait_for_training(part, qtbot)
-    assert "What it has learned so far is offered" in part.bar.status.text()
+    assert "The best model so far is offered" in part.bar.status.text()
     assert "Better by" in part.result.message.text()
     target = tmp_path / "best.safetensors"
     part.keep(target)
@@ -229,7 +229,7 @@ def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
     wait_for_summary(part, qtbot)
     before = len(notification_manager.records)
     part._hardware.memory.setValue(64)
-    part.form.hand.widgets["batch_size"].setValue(1024)
+    part.form.custom.widgets["batch_size"].setValue(1024)
     wait_for_summary(part, qtbot)
     corrected.segment.view.store.path.rename(
         corrected.segment.view.store.path.with_name("gone.zarr")
@@ -273,7 +273,7 @@ def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
             assert abs(curve.lightness() - ground.lightness()) > 60
     assert light["dark"] < 100 < light["light"]
     assert curves.loss.getAxis("left").labelText == "training loss"
-    assert curves.miou.getAxis("left").labelText == "held-out mIoU (%)"
+    assert curves.miou.getAxis("left").labelText == "validation mIoU (%)"
     assert curves.miou.getAxis("bottom").labelText == "step"
 
 
@@ -357,8 +357,8 @@ def test_segment_again_and_go_back_say_what_they_replace(
     qtbot.waitUntil(
         lambda: "mine" in note.text() and bool(older.actions()), timeout=20_000
     )
-    assert note.text().startswith("Of 1 block of labels, 1 of plain0")
-    assert "corrected pixels stay" in note.text()
+    assert note.text().startswith("Of 1 block of labels, 1 from plain0")
+    assert "Corrected pixels are kept" in note.text()
     assert [a.text() for a in older.actions()] == ["plain0"]
     shown = segment.view.store.path
     part.rerun.segment.menu().actions()[1].trigger()  # everything
@@ -369,10 +369,10 @@ def test_segment_again_and_go_back_say_what_they_replace(
         assert len(store.runs) == 2
         labels = store.read_labels(Roi(0, 0, *store.shape))
     assert (labels == scene[0]).mean() > 0.8
-    qtbot.waitUntil(lambda: "all of mine" in note.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "All labels come from mine" in note.text(), timeout=20_000)
     older.actions()[0].trigger()
     qtbot.waitUntil(lambda: segment.model.path == parent, timeout=20_000)
-    qtbot.waitUntil(lambda: "1 of mine" in note.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "1 from mine" in note.text(), timeout=20_000)
     assert [layer.name for layer in viewer.layers if isinstance(layer, Labels)] == [
         "squares labels"
     ]
@@ -446,7 +446,7 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
     qtbot.waitUntil(lambda: not again.finetune.result.isHidden(), timeout=30_000)
     assert again.finetune.result.message.text() == said
     told = [n.message for n in notification_manager.records]
-    assert any("not decided on yet" in text for text in told)
+    assert any("not been saved yet" in text for text in told)
     again.finetune.result.discard.click()
     assert not list(tmp_path.rglob(".finetune"))
     again.stop()

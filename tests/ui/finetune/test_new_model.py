@@ -1,4 +1,4 @@
-"""Starting from nothing: new labels, some strokes, a network that knows nothing yet."""
+"""New labels, some strokes, and a new model trained on them."""
 
 import numpy as np
 import pytest
@@ -63,13 +63,13 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     (dialog,) = part.findChildren(NewModelDialog)
     assert "dark, light" in dialog.classes.text()
     dialog.accept()
-    assert part.form.length.currentText().startswith("From nothing")
+    assert part.form.length.currentText().startswith("From scratch")
     set_custom(part, steps=4, batch_size=2)
     assert "window" in wait_for_summary(part, qtbot)
     train(part, qtbot)
     assert part.bar.status.text() == "Done: 4 steps."
     told = [n.message for n in notification_manager.records]
-    assert any("trained from nothing" in text for text in told)
+    assert any("random weights" in text for text in told)
     assert part._target == tmp_path / "plain.safetensors"
     part.keep(part._target)
     qtbot.waitUntil(

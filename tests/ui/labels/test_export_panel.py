@@ -129,14 +129,14 @@ def test_what_comes_back_is_shown_again_and_meanwhile_why_not(
     table, said = part.table, part.status.text
 
     def there():
-        return table.topLevelItemCount() > 0 and "Estimates" in said()
+        return table.topLevelItemCount() > 0 and "Estimated" in said()
 
     qtbot.waitUntil(there, timeout=10_000)
     part.count.click()
     qtbot.waitUntil(lambda: "Counted" in said(), timeout=20_000)
     layer, index = shown.layer, viewer.layers.index(shown.layer)
     viewer.layers.remove(layer)
-    qtbot.waitUntil(lambda: "no labels" in said(), timeout=10_000)
+    qtbot.waitUntil(lambda: "There are no labels" in said(), timeout=10_000)
     assert not table.topLevelItemCount()
     assert not part.save.isEnabled()
     part.save_csv(tmp_path / "gone.csv")
@@ -151,7 +151,7 @@ def test_what_comes_back_is_shown_again_and_meanwhile_why_not(
     part.where.setCurrentIndex(part.where.findData(shapes))
     qtbot.waitUntil(there, timeout=10_000)
     shapes.data = []
-    qtbot.waitUntil(lambda: "'plots' holds no shape" in said(), timeout=10_000)
+    qtbot.waitUntil(lambda: "'plots' has no shape" in said(), timeout=10_000)
     assert not table.topLevelItemCount()
     shapes.add_polygons(square)
     qtbot.waitUntil(there, timeout=10_000)

@@ -63,18 +63,18 @@ class CorrectionList(QWidget):
         super().__init__()
         self.tree = QTreeWidget()
         self.tree.setColumnCount(2)
-        self.tree.setHeaderLabels(["Corrected place", "Pixels"])
+        self.tree.setHeaderLabels(["Corrected region", "Pixels"])
         self.tree.setRootIsDecorated(False)
-        self.tree.setAccessibleName("Corrected places")
-        self.tree.setToolTip("Where something was corrected, the largest first.")
+        self.tree.setAccessibleName("Corrected regions")
+        self.tree.setToolTip("Corrected regions, largest first.")
         header = self.tree.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         self.tree.itemActivated.connect(lambda item: self._tell(self.jumped, item))
-        jump = "Go to the chosen place (or press Enter on it)."
+        jump = "Go to the selected region (or press Enter)."
         self.jump = push_button("Go there", jump, lambda: self._tell(self.jumped))
-        revert = "Back to the prediction in the chosen place; Undo brings it back."
+        revert = "Restore the predictions in the selected region. Undo takes this back."
         self.revert = push_button("Revert", revert, lambda: self._tell(self.reverted))
         buttons = QHBoxLayout()
         buttons.addStretch(1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.mask_import import MaskClass, MaskReader
     from napari_uhrseg.io.labels.store import LabelStore
 
-SKIP = "– leave out –"
+SKIP = "– skip –"
 POLYGONS = "Polygons (*.geojson *.json)"
 MASKS = "Masks (*.png *.tif *.tiff *.jp2 *.vrt);;All files (*)"
 
@@ -54,14 +54,14 @@ class ClassTable(QDialog):
         self.setWindowTitle(title)
         words = note()
         words.setText(
-            "What becomes which class. Choose one of the legend, or type a new name."
+            "Choose the class of each value in the file, or type a new class name."
         )
         self.table = QTreeWidget()
         self.table.setColumnCount(3)
-        self.table.setHeaderLabels(["In the file", "Amount", "Becomes"])
+        self.table.setHeaderLabels(["In the file", "Amount", "Class"])
         self.table.setRootIsDecorated(False)
         self.table.setAccessibleName("Classes of the file")
-        self.table.setToolTip("What the file says, and what it becomes here.")
+        self.table.setToolTip("Values in the file and the classes they become.")
         header = self.table.header()
         for column in (0, 1):
             mode = QHeaderView.ResizeMode.ResizeToContents
@@ -134,7 +134,7 @@ class AnnotationImport(QObject):
                 finished=self._ended,
             )  # fmt: skip
             return
-        self.began.emit(f"Reading {path.name}", "Stop; nothing was changed yet.")
+        self.began.emit(f"Reading {path.name}", "Stop. Nothing has been changed.")
         self._worker = self._workers.start(
             _scanned, path, view.store,
             yielded=self.progressed.emit,

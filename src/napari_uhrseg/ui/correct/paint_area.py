@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 BRUSH = 20  # pixels
 FILLED = (
-    "The fill ended at the border of what can be painted at once. Move the view and "
-    "fill on, or draw a shape and use Fill shapes."
+    "The fill stopped at the edge of the paint area. Move the view and fill again, or "
+    "draw a shape and use Fill shapes."
 )
 
 
@@ -324,9 +324,9 @@ class PaintArea(QObject):
             layer.brush_size = layer.brush_size  # the cursor's size follows
         self._set_visible(True)
         self.moved.emit(
-            "Painting pixel by pixel."
+            "Painting at full resolution."
             if step == 1
-            else f"Zoomed out: each pixel of the brush is {step} x {step} of the image."
+            else f"Zoomed out: one brush pixel covers {step} x {step} image pixels."
         )
 
     def _leave(self) -> None:

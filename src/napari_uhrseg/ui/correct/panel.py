@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Direction
 
 NO_LABELS = (
-    "There are no labels to correct. Segment an image or open labels; Correct begins "
-    "with empty ones."
+    "There are no labels to correct. Segment an image, open labels, or press Correct "
+    "to start with empty labels."
 )
-READY = "Correct makes the labels paintable where you look."
+READY = "Press Correct to paint on the labels in view."
 
 
 class CorrectPanel(QWidget):
@@ -74,30 +74,30 @@ class CorrectPanel(QWidget):
         self.correct = push_button("Correct", tip)
         self.correct.setCheckable(True)
         self.correct.toggled.connect(self._toggled)
-        undo = "Take the last change back, also of an earlier day (Ctrl+Z)."
+        undo = "Undo the last change, also of an earlier session (Ctrl+Z)."
         self.undo = push_button("Undo", undo, lambda: self._undo_or_redo("undo"))
-        redo = "Do again what was taken back (Ctrl+Shift+Z)."
+        redo = "Redo the last undone change (Ctrl+Shift+Z)."
         self.redo = push_button("Redo", redo, lambda: self._undo_or_redo("redo"))
         self.status = note()
-        self.status.setAccessibleName("State of correcting")
-        view = "Take all labels in view as right: they count as corrections."
+        self.status.setAccessibleName("Correction status")
+        view = "Accept all labels in view as correct. They count as corrections."
         self.confirm_view = push_button("Confirm view", view, self._confirm_view)
-        shape = "Take the labels in the chosen shape, else the last drawn, as right."
+        shape = "Accept the labels in the selected (or last) shape as correct."
         self.confirm_shape = push_button("Confirm shape", shape, self._confirm_shape)
-        fill = "Make the chosen shapes of a Shapes layer, else all, the chosen class."
+        fill = "Set the selected shapes (or all shapes) to the chosen class."
         self.fill = push_button("Fill shapes", fill, self._fill_shapes)
-        self.bring = push_button("Import", "Bring in corrections from a file.")
+        self.bring = push_button("Import", "Import corrections from a file.")
         menu = QMenu(self.bring)
         menu.addAction("&Polygons (GeoJSON)…", lambda: self._bring("polygons"))
         menu.addAction("&Mask (PNG, GeoTIFF)…", lambda: self._bring("mask"))
         self.bring.setMenu(menu)
         self.next = push_button(
-            "Next uncertain place",
-            "Go where the segmentation was least certain; no place comes twice.",
+            "Next uncertain region",
+            "Go to the most uncertain region not visited yet.",
             self._next,
         )
-        self.alone = QCheckBox("Show corrections alone")
-        self.alone.setToolTip("Hide what was predicted.")
+        self.alone = QCheckBox("Show only corrections")
+        self.alone.setToolTip("Hide the predictions.")
         self.alone.toggled.connect(self._show_alone)
         self.bar = TaskProgress()
         self.bar.stopped.connect(self._stop_job)
@@ -232,7 +232,7 @@ class CorrectPanel(QWidget):
         if view is None or view.corrections is not corrections:
             return  # it was asked for other labels than are shown now
         if self._worker is not None:
-            self._say("Something is being changed; wait for it, or stop it first.")
+            self._say("Another change is running. Wait until it finishes, or stop it.")
             return
 
         def go_on() -> None:
@@ -364,12 +364,12 @@ class CorrectPanel(QWidget):
             if view is not self._view:
                 return
             if not places:
-                self._say("No uncertain place is left in what is segmented.")
+                self._say("No uncertain region is left in the segmented area.")
                 return
             self._seen.append(places[0].roi)
             self._jump(places[0].roi)
             left = len(places) - 1
-            self._say(f"Uncertain place {len(self._seen)}; {left} more.")
+            self._say(f"Uncertain region {len(self._seen)}; {left} more.")
 
         self._workers.call(
             find_uncertain_regions, view.store, tuple(self._seen), returned=found
@@ -412,7 +412,7 @@ class CorrectPanel(QWidget):
     def _show_state(self) -> None:
         """Which buttons can be pressed, and why not."""
         there, idle = self._view is not None, self._worker is None
-        why = NO_LABELS if not there else "" if idle else "Something is going on."
+        why = NO_LABELS if not there else "" if idle else "Another change is running."
         for button in (self.confirm_view, self.confirm_shape, self.fill, self.bring,
                        self.next, self.alone):  # fmt: skip
             button.setEnabled(not why)

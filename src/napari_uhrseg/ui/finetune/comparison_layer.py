@@ -19,7 +19,7 @@ from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
-NAME = "what changes"
+NAME = "changes"
 CLEAR = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -53,7 +53,7 @@ class ComparisonLayer(QObject):
             report(PlanError("The image is not in view.", "Move it into view."))
             return
         self._outcome.set_comparing(True)
-        self._outcome.set_share("Comparing the old and the new checkpoint…")
+        self._outcome.set_share("Comparing the two checkpoints…")
         worker: Worker | None = None
 
         def stopping() -> bool:  # asked from the worker's thread
@@ -77,7 +77,7 @@ class ComparisonLayer(QObject):
     ) -> None:
         if found is not None and view.alive:
             self.show(found, view.layer)
-            part = "" if found.roi == seen else ", in the middle of what is in view"
+            part = "" if found.roi == seen else ", in the middle of the view"
             share = f"{100 * found.share:.1f} % of the pixels change{part}."
             self._outcome.set_share(share)
 

@@ -15,8 +15,8 @@ from napari_uhrseg.ui.widgets.form import Form
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, push_button
 
 FOLLOW, NEW = "follow", "new"  # beside paths as text
-HAND = "hand"
-BY_HAND = ("steps", "learning_rate", "trainable", "batch_size")
+CUSTOM = "custom"
+CUSTOM_FIELDS = ("steps", "learning_rate", "trainable", "batch_size")
 
 
 class FineTuneForm(QWidget):
@@ -30,40 +30,40 @@ class FineTuneForm(QWidget):
         self._followed: Path | None = None
         self._new: NewModel | None = None
         self.checkpoint = combo(
-            "What it starts from: the Segment part's, unless you choose another. It "
-            "stays as it is; what is learnt becomes a new one."
+            "Checkpoint to start from: the one chosen under Segment, unless you choose "
+            "another. It is not modified; the result is a new checkpoint."
         )
         self.checkpoint.addItem("", FOLLOW)
         other = self.other = push_button(
             "…", "Start from another checkpoint file.", self._browse
         )
-        other.setAccessibleName("Choose what it starts from")
+        other.setAccessibleName("Choose the checkpoint to start from")
         other.setMaximumWidth(32)
-        self.length = combo("More steps learn more, and take longer.")
+        self.length = combo("More steps learn more and take longer.")
         self.length.addItem(f"Quick: {QUICK_STEPS} steps", QUICK_STEPS)
-        self.length.addItem(f"From nothing: {FIRST_STEPS} steps", FIRST_STEPS)
+        self.length.addItem(f"From scratch: {FIRST_STEPS} steps", FIRST_STEPS)
         self.length.addItem(f"Thorough: {THOROUGH_STEPS} steps", THOROUGH_STEPS)
-        self.length.addItem("By hand", HAND)
-        self.hand = Form(FineTuneSettings, BY_HAND)
-        self.which = combo("What it learns from.")
-        self.which.addItem("All corrections", None)
-        self.which.addItem("Corrections in view", "view")
-        self.keep = Form(FineTuneSettings, ("distillation_weight",))
+        self.length.addItem("Custom", CUSTOM)
+        self.custom = Form(FineTuneSettings, CUSTOM_FIELDS)
+        self.corrections = combo("Corrections to train on.")
+        self.corrections.addItem("All corrections", None)
+        self.corrections.addItem("Corrections in view", "view")
+        self.distillation = Form(FineTuneSettings, ("distillation_weight",))
         above, below = QWidget(), QWidget()
         form = form_of(above)
         add_row(form, "Start from", self.checkpoint, other)
-        add_row(form, "How long", self.length)
-        add_row(form_of(below), "Learn from", self.which)
+        add_row(form, "Length", self.length)
+        add_row(form_of(below), "Train on", self.corrections)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for part in (above, self.hand, below, self.keep):
+        for part in (above, self.custom, below, self.distillation):
             layout.addWidget(part)
-        self.hand.hide()
+        self.custom.hide()
         self.length.currentIndexChanged.connect(self._length_chosen)
-        for box in (self.checkpoint, self.which):
+        for box in (self.checkpoint, self.corrections):
             box.currentIndexChanged.connect(lambda _: self.changed.emit())
-        for form_part in (self.hand, self.keep):
+        for form_part in (self.custom, self.distillation):
             form_part.changed.connect(self.changed.emit)
         self.set_followed(None, "")
 
@@ -76,14 +76,14 @@ class FineTuneForm(QWidget):
 
     @property
     def follows_view(self) -> bool:
-        return bool(self.which.currentData() == "view")
+        return bool(self.corrections.currentData() == "view")
 
     def set_followed(self, path: Path | None, name: str) -> None:
         """The checkpoint chosen in the Segment part, and what it is called."""
         self._followed = path
-        self.checkpoint.setItemText(0, (name or path.stem) if path else "none yet")
+        self.checkpoint.setItemText(0, (name or path.stem) if path else "none chosen")
         self.checkpoint.setItemData(
-            0, "The one chosen in the Segment part.", Qt.ItemDataRole.ToolTipRole
+            0, "The checkpoint chosen under Segment.", Qt.ItemDataRole.ToolTipRole
         )
         self.changed.emit()
 
@@ -109,9 +109,9 @@ class FineTuneForm(QWidget):
         PlanError
             The labels are out of view where those in view are to teach.
         """
-        values = self.keep.values()
+        values = self.distillation.values()
         length = self.length.currentData()
-        values |= self.hand.values() if length == HAND else {"steps": length}
+        values |= self.custom.values() if length == CUSTOM else {"steps": length}
         return FineTuneSettings(device=device, regions=self._places(layer), **values)
 
     def _places(self, layer: Any) -> tuple[Roi, ...] | None:
@@ -121,7 +121,7 @@ class FineTuneForm(QWidget):
         if seen is None:
             raise PlanError(
                 "The corrected labels are not in view.",
-                "Move them into view, or learn from all corrections.",
+                "Move them into view, or train on all corrections.",
             )
         return (seen,)
 
@@ -135,7 +135,7 @@ class FineTuneForm(QWidget):
         self.changed.emit()
 
     def _length_chosen(self) -> None:
-        self.hand.setVisible(self.length.currentData() == HAND)
+        self.custom.setVisible(self.length.currentData() == CUSTOM)
         self.changed.emit()
 
     def _browse(self) -> None:

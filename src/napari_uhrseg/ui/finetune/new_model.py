@@ -55,12 +55,12 @@ class NewModelForm(QWidget):
         self._view: LabelsView | None = None
         self.labels_button = push_button(
             "New labels…",
-            "Name the classes of empty labels, to paint them before any model has run.",
+            "Create empty labels with your own classes to paint on.",
             self.labelsWanted.emit,
         )
         self.model_button = push_button("New model…", "", self._ask)
         add_row(
-            form_of(self), "From nothing", row_of(self.labels_button, self.model_button)
+            form_of(self), "From scratch", row_of(self.labels_button, self.model_button)
         )
         self.set_image(None)
         self.set_view(None)
@@ -74,9 +74,9 @@ class NewModelForm(QWidget):
         self._view = view
         self.model_button.setEnabled(view is not None)
         self.model_button.setToolTip(
-            "Train a network that has learnt nothing yet, on the classes of the labels."
+            "Train a new model on the classes of these labels."
             if view is not None
-            else "Make new labels first: their classes are the model's."
+            else "Create new labels first: the model has their classes."
         )
 
     def _ask(self) -> None:
@@ -102,8 +102,8 @@ class NewModelDialog(QDialog):
             self.method.addItem(entry.title, entry.name)
         names = ", ".join(c.name for c in legend)
         self.classes.setText(
-            f"It learns the classes of the labels: {names}. Paint some strokes of "
-            "each, then Train."
+            f"The model learns the classes of the labels: {names}. Paint some strokes "
+            "of each class, then press Train."
         )
         body = QWidget()
         form = form_of(body)

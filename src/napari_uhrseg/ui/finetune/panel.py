@@ -38,18 +38,18 @@ from napari_uhrseg.ui.workers.worker import Workers, report
 if TYPE_CHECKING:
     from napari_uhrseg.types import TrainingSummary
 
-LOOKING = "Looking at what was corrected…"
+LOOKING = "Reading the corrections…"
 NO_LABELS = (
-    "There are no labels to learn from: Segment the image and correct it, or make new "
+    "There are no labels to train on. Segment the image and correct it, or create new "
     "labels and paint."
 )
 LEFT = (
-    "What was learnt from these labels is not decided on yet: keep or discard it in "
-    "the Fine-tune part."
+    "A model trained on these labels has not been saved yet. Keep or discard it under "
+    "Fine-tune."
 )
-UNDECIDED = "Keep or discard what was learnt first."
-DECIDE_THERE = "To keep or discard what was learnt, show the labels of "
-CANCELLING = "What it has learned so far is offered."
+UNDECIDED = "Keep or discard the trained model first."
+DECIDE_THERE = "To keep or discard the model, show the labels of "
+CANCELLING = "The best model so far is offered."
 
 
 class FineTunePanel(QWidget):
@@ -79,7 +79,7 @@ class FineTunePanel(QWidget):
         self.form = FineTuneForm(viewer)
         self.new_model = NewModelForm()
         self.summary = note()
-        self.summary.setAccessibleName("What it learns from")
+        self.summary.setAccessibleName("Training data")
         self.summary.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse
         )
@@ -143,7 +143,7 @@ class FineTunePanel(QWidget):
 
     def set_segmenting(self, segmenting: bool) -> None:
         """A segmentation goes on, or has ended: one takes all of the memory allowed."""
-        self._blocked = "A segmentation is going on." if segmenting else ""
+        self._blocked = "A segmentation is running." if segmenting else ""
         self.rerun.set_blocked(self._blocked)
         if segmenting and self._training is None:
             self.bar.idle(self._blocked)
@@ -201,7 +201,7 @@ class FineTunePanel(QWidget):
         if self._view is None:
             raise PlanError(NO_LABELS)
         if self.form.start is None:
-            raise PlanError("Choose a checkpoint, or a new model, first.")
+            raise PlanError("Choose a checkpoint or a new model first.")
         if self._hardware.device is None:
             raise PlanError("Looking for devices…")
         return work.FineTuneRequest(
@@ -271,7 +271,7 @@ class FineTunePanel(QWidget):
         self._training = TrainingController(self.bar, self.plot, self)
         self._training.ended.connect(self._ended)
         self.form.setEnabled(False)
-        self.rerun.set_blocked("A training is going on.")
+        self.rerun.set_blocked("A training is running.")
         self.busyChanged.emit(True)
         draft = drafts.new_draft(
             request.store, self._target.name, Path(self._drafts.name)
@@ -353,7 +353,9 @@ class FineTunePanel(QWidget):
             view.image, view.store.path, start, settings, self._hardware.budget_bytes
         )
         self._target = work.next_version(self._trained)
-        self._status = "Learnt earlier from these labels: keep or discard it."
+        self._status = (
+            "A model was trained earlier on these labels: keep or discard it."
+        )
         self._show_outcome(draft, into_sight=False)
         self.bar.idle(UNDECIDED, self._status)
         show_info(LEFT)
@@ -368,7 +370,7 @@ class FineTunePanel(QWidget):
 
     def discard(self) -> None:
         """Forget what was learnt."""
-        self._decided("Discarded; the old checkpoint stays.")
+        self._decided("Discarded. The original checkpoint is unchanged.")
 
     def keep(self, target: Path) -> None:
         """Make what was learnt a checkpoint there, and choose it."""
@@ -384,13 +386,13 @@ class FineTunePanel(QWidget):
             )
 
     def _ask_name(self) -> None:
-        path = ask_checkpoint(self, "Keep as", self._target)
+        path = ask_checkpoint(self, "Save checkpoint as", self._target)
         if path is not None:
             self.keep(path)
 
     def _kept(self, path: Path, draft: Path) -> None:
         if self._outcome is not None and self._outcome.path == draft:
-            self._decided(f"Kept as {path.name}, and chosen in Segment.")
+            self._decided(f"Saved as {path.name} and chosen under Segment.")
         else:  # other labels are shown by now, with what was learnt from those
             drafts.delete_draft(draft)
         self.form.follow()

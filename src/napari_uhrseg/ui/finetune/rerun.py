@@ -13,7 +13,7 @@ from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
 from napari_uhrseg.ui.workers.worker import Workers
 
 LIKELY, EVERYTHING = "likely", "everything"
-NO_LABELS = "Segment first; then this does it again with another checkpoint."
+NO_LABELS = "Segment the image first; then segment it again with another checkpoint."
 
 
 class RerunPanel(QWidget):
@@ -31,7 +31,7 @@ class RerunPanel(QWidget):
         self.segment = push_button("Segment again")
         self.back = push_button("Go back")
         menu = QMenu(self.segment)
-        menu.addAction("In view first, then where it likely changes",
+        menu.addAction("Where labels are likely to change, in view first",
                        lambda: self._again(LIKELY))  # fmt: skip
         menu.addAction("Everything, in view first", lambda: self._again(EVERYTHING))
         self.segment.setMenu(menu)
@@ -85,12 +85,13 @@ class RerunPanel(QWidget):
         why = self._blocked or ("" if self._standing.labelled else NO_LABELS)
         self.segment.setEnabled(not why)
         self.segment.setToolTip(
-            why or "Label again with the chosen checkpoint; corrected pixels stay."
+            why
+            or "Segment again with the chosen checkpoint. Corrected pixels are kept."
         )
-        why = "" if self._older else "No checkpoint that this one comes from is here."
+        why = "" if self._older else "No earlier version of this checkpoint was found."
         self.back.setEnabled(not why and not self._blocked)
         self.back.setToolTip(
-            self._blocked or why or "Choose a checkpoint that this one comes from."
+            self._blocked or why or "Choose an earlier version of this checkpoint."
         )
 
     def _again(self, how: str) -> None:

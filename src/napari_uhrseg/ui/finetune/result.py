@@ -15,9 +15,11 @@ from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of, scroll_to
 
 MEAN = "mean (mIoU)"
-SHOW, STOP = "Show what changes in view", "Stop comparing"
-SHOW_TIP = "A layer of the pixels in view that get another class, in its colour."
-ELSEWHERE = "It was learnt from labels that are not shown now."
+SHOW, STOP = "Show changes in view", "Stop comparing"
+SHOW_TIP = (
+    "Show the pixels in view whose class changes, in the colour of the new class."
+)
+ELSEWHERE = "Show the labels that this model was trained on to compare."
 ROWS = 10  # classes seen without scrolling
 
 
@@ -38,10 +40,10 @@ class ResultPanel(QWidget):
         self.table.setColumnCount(4)
         self.table.setHeaderLabels(["IoU (%)", "Before", "After", "Change"])
         self.table.setRootIsDecorated(False)
-        self.table.setAccessibleName("Before against after")
+        self.table.setAccessibleName("Before and after")
         self.table.setToolTip(
-            "Intersection over union on the held-out places, which it has not learnt "
-            "from: 100 is perfect."
+            "Intersection over union (IoU) in the validation regions, which were not "
+            "trained on. 100 is perfect."
         )
         header = self.table.header()
         header.setStretchLastSection(False)
@@ -51,10 +53,12 @@ class ResultPanel(QWidget):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.changes = push_button(SHOW, SHOW_TIP, self.changesWanted.emit)
         self.keep = push_button(
-            "Keep…", "Save it as a checkpoint of its own, and use it.", self.kept.emit
+            "Keep…", "Save the model as a new checkpoint and use it.", self.kept.emit
         )
         self.discard = push_button(
-            "Discard", "Forget it; the old checkpoint stays.", self.discarded.emit
+            "Discard",
+            "Delete the model. The original checkpoint is kept.",
+            self.discarded.emit,
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -15,9 +15,9 @@ from napari_uhrseg.ui.workers.worker import Workers, report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WITHIN = "Learning, slower to keep to the memory budget."
-LEARNING, CHECKING = "Learning.", "Looking at the held-out places…"
-GATHERING = "Gathering what was corrected…"
+WITHIN = "Training. Slower, to stay within the memory budget."
+LEARNING, CHECKING = "Training.", "Validating…"
+GATHERING = "Collecting the corrections…"
 
 
 class TrainingController(JobController):
@@ -47,7 +47,7 @@ class TrainingController(JobController):
         self._workers, self._output = workers, output
         self._curves.begin()
         new = isinstance(request.start, work.NewModel)
-        self._say("Fetching ImageNet weights…" if new else GATHERING)
+        self._say("Downloading ImageNet weights…" if new else GATHERING)
         self._worker = workers.start(
             work.train,
             self._stopping,
@@ -123,6 +123,6 @@ class TrainingController(JobController):
     def _ended_early(self, found: list[events.FineTuneFinished]) -> None:
         text = f"{self._ending} after {self._done} steps. "
         if found:
-            self.ended.emit(text + "What it has learned so far is offered.", found[0])
+            self.ended.emit(text + "The best model so far is offered.", found[0])
         else:
             self.ended.emit(text + "There is nothing to keep yet.", None)

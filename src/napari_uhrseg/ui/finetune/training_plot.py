@@ -13,7 +13,7 @@ EVERY = 400  # ms between two drawings
 HEIGHT = 290
 SMALL = {"font-size": "8pt"}
 # seen on napari's dark and light ground alike (contrast 3 and more on both)
-NOTHING = "no places are held out"
+NOTHING = "no validation data"
 LOSS, MIOU = "#d9822b", "#2f86d9"
 
 
@@ -81,7 +81,7 @@ class TrainingPlot(QWidget):
         self.loss = self._ground.addPlot(0, 0, enableMenu=False)
         self.miou = self._ground.addPlot(1, 0, enableMenu=False)
         self.loss.setXLink(self.miou)
-        names = ("training loss", "held-out mIoU (%)")
+        names = ("training loss", "validation mIoU (%)")
         for plot, name, color in zip(
             (self.loss, self.miou), names, (LOSS, MIOU), strict=True
         ):

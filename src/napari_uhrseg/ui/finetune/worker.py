@@ -15,6 +15,7 @@ from napari_uhrseg.io.paths import Address, parent_or_home, unused_path
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
 from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
 from napari_uhrseg.ui.workers.import_torch import load_torch
+from napari_uhrseg.units import counted
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import FineTuneFinished, TrainEvent
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from napari_uhrseg.types import TrainingSummary
 
 RANDOM_WEIGHTS = (
-    "The encoder's ImageNet weights could not be fetched, so the network is trained "
-    "from nothing: it needs more strokes and more steps. Cancel, and train again when "
-    "the network can be reached, to start from them."
+    "Could not download the encoder's ImageNet weights, so training starts from random "
+    "weights and needs more strokes and steps. To start from ImageNet weights, cancel, "
+    "and train again when the network is available."
 )
 
 
@@ -86,8 +87,10 @@ def summarize(request: FineTuneRequest) -> "TrainingSummary":
 
 def describe(lesson: "TrainingSummary") -> str:
     """The summary, each warning on a line of its own."""
-    places = "1 place" if lesson.regions == 1 else f"{lesson.regions:,} places"
-    counts = f"Learns from {lesson.summary().split('; ')[0]}, {places}."
+    counts = (
+        f"Training data: {counted(lesson.windows, 'window')}, {lesson.held_out} for "
+        f"validation, {counted(lesson.regions, 'region')}."
+    )
     return "\n".join([counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in lesson.warnings)])
 
 
@@ -248,12 +251,11 @@ def _standing(path: Path, name: str, folder: Address | None) -> LabelProvenance:
     if not total:
         return LabelProvenance("", False)
     if not made_by:
-        return LabelProvenance(f"The labels are all of {name}.", True)
-    whose = ", ".join(f"{count} of {other}" for other, count in made_by.items())
+        return LabelProvenance(f"All labels come from {name}.", True)
+    whose = ", ".join(f"{count} from {other}" for other, count in made_by.items())
     return LabelProvenance(
-        f"Of {total} block{'s' * (total > 1)} of labels, {whose}. Segment again "
-        f"replaces them, without asking again, by those of {name}; corrected pixels "
-        "stay as they are.",
+        f"Of {counted(total, 'block')} of labels, {whose}. Segment again replaces them "
+        f"with labels from {name}, without asking. Corrected pixels are kept.",
         True,
     )
 

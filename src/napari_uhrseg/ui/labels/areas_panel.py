@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 REGIONS = "uhrseg_regions"  # in a Shapes layer's metadata: with holes and names
-NO_LABELS = "There are no labels yet: segment an image first."
+NO_LABELS = "There are no labels yet. Segment an image first."
 EVERY = 1000  # ms between two looks at what a run has written
 ROWS = 8  # seen without scrolling
 
@@ -59,7 +59,7 @@ class AreasPanel(QWidget):
         self.save = push_button("Save CSV…", clicked=self._ask_for_csv)
         self.regions = push_button(
             "Regions…",
-            "Bring polygons from a GeoJSON file; each gets its own lines.",
+            "Import polygons from a GeoJSON file. Each polygon gets its own rows.",
             self._ask_for_regions,
         )
         self.status = note()
@@ -156,7 +156,7 @@ class AreasPanel(QWidget):
             report(error)
             return
         self.count.setText("Stop")
-        self.count.setToolTip("End the counting.")
+        self.count.setToolTip("Stop counting.")
         self.save.setEnabled(False)
         self._counting = self._workers.start(
             _count,
@@ -278,20 +278,20 @@ class AreasPanel(QWidget):
         self.regions.setEnabled(self._shown.store is not None)
         self.count.setText("Count")
         self.count.setToolTip("Count every pixel and every connected object.")
-        self.save.setToolTip("Write the counted areas as a table.")
+        self.save.setToolTip("Save the counted areas as a CSV table.")
         if why_not:
             self.status.setText(why_not)
         elif self._counted:
             self.status.setText(f"Counted; areas by {self._counted[0].basis}.")
         else:
-            self.status.setText("Estimates. Count gives exact areas and objects.")
+            self.status.setText("Estimated. Press Count for exact areas and objects.")
 
 
 def _table() -> QTreeWidget:
     table = QTreeWidget()
     table.setHeaderLabels(["Class", "Area", "Share", "Objects"])
     table.setAccessibleName("Areas")
-    table.setToolTip("Shares are of what is labelled in the region.")
+    table.setToolTip("Share of the labelled pixels in the region.")
     header = table.header()
     header.setStretchLastSection(False)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)

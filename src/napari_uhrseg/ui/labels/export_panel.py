@@ -43,9 +43,9 @@ class ExportPanel(QWidget):
         self._proposed = ""  # a target that the person did not choose themselves
         self._warned = True  # whether the status is what to know beforehand
         self.what = note()
-        self.format = combo("What other program the labels are for.")
+        self.format = combo("File format of the exported labels.")
         self.line = QLineEdit()
-        self.line.setToolTip("The file or folder that is written.")
+        self.line.setToolTip("File or folder to write.")
         browse = push_button("…", "Choose where to export to.", self._browse)
         browse.setAccessibleName("Choose target")
         browse.setMaximumWidth(32)
@@ -53,11 +53,11 @@ class ExportPanel(QWidget):
         self.simplify.setRange(0, 100)
         self.simplify.setSingleStep(0.5)
         self.simplify.setSuffix(" px")
-        self.simplify.setSpecialValueText("no")
+        self.simplify.setSpecialValueText("Off")
         narrow(self.simplify)
         self.simplify.setToolTip(
-            "How far outlines may be moved to have fewer corners. Borders that "
-            "neighbours share stay shared."
+            "Largest distance by which outlines may move to have fewer corners. "
+            "Neighbours keep their shared borders."
         )
         self.start = push_button("E&xport", clicked=self._start)
         self.cancel = push_button("Stop", clicked=self._stop_job)
@@ -106,9 +106,11 @@ class ExportPanel(QWidget):
     def _labels_changed(self) -> None:
         layer = self._shown.layer
         if layer is None:
-            self.what.setText("There are no labels yet: segment an image first.")
+            self.what.setText("There are no labels yet. Segment an image first.")
         else:
-            self.what.setText(f"What is shown of {layer.name}, with its corrections.")
+            self.what.setText(
+                f"Exports {layer.name} as displayed, with its corrections."
+            )
         self._format_changed()
 
     def _format_changed(self) -> None:
@@ -166,7 +168,7 @@ class ExportPanel(QWidget):
         self._warned = False
         self.start.setEnabled(False)
         self.cancel.setEnabled(True)
-        self.cancel.setToolTip("End the export; nothing of it stays.")
+        self.cancel.setToolTip("Stop the export. Nothing is written.")
         self.bar.setValue(0)
         self.bar.show()
         self._say("Exporting…")
@@ -185,8 +187,8 @@ class ExportPanel(QWidget):
 
     def _may_replace(self, target: Path) -> bool:
         box = QMessageBox(self)
-        box.setText(f"{target.name} exists already.")
-        box.setInformativeText("It is replaced once the new one is whole.")
+        box.setText(f"{target.name} already exists.")
+        box.setInformativeText("It is replaced when the export is complete.")
         replace = box.addButton("Replace", QMessageBox.ButtonRole.DestructiveRole)
         box.addButton(QMessageBox.StandardButton.Cancel)
         box.exec()
@@ -214,7 +216,7 @@ class ExportPanel(QWidget):
         there = self._shown.store is not None
         self.start.setEnabled(there)
         self.start.setToolTip(
-            "Write it; the target appears whole or not at all."
+            "Write the target. It appears only when the export is complete."
             if there
             else "There are no labels to export yet."
         )

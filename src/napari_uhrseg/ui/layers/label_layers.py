@@ -130,8 +130,8 @@ def check_scales(viewer: Any, image: Image) -> None:
     steps = max(size * n for size, n in sizes) / min(size for size, _ in sizes)
     if steps > MAX_STEPS:
         raise OpenError(
-            f"{image.name} differs too much in scale from what is open for one window.",
-            "Remove the other layers first, or open it in a second window.",
+            f"The scale of {image.name} differs too much from the open layers.",
+            "Remove the other layers first, or open the image in a second window.",
         )
 
 
@@ -304,7 +304,7 @@ def _features(legend: Legend) -> dict[str, list[Any]]:
     """Class names by id, which napari shows in the status bar."""
     return {
         "index": [0, *(c.id for c in legend)],
-        "class": ["not labelled", *(c.name for c in legend)],
+        "class": ["unlabelled", *(c.name for c in legend)],
     }
 
 

@@ -109,10 +109,10 @@ class PyramidProgressBar(QWidget):
         self.bar.setFormat("Building overviews, %p %")
         self.bar.setAccessibleName("Progress of building overviews")
         self.bar.setToolTip(
-            "This file has no overviews. They are built once and kept for the next "
-            "time; what is missing until then is grey."
+            "This file has no overviews. They are built once and cached. Areas that "
+            "are missing until then are grey."
         )
-        tip = "Stop building; opening the image again goes on with it."
+        tip = "Stop building. It resumes when the image is opened again."
         self.stop = push_button("Stop", tip, self._cancel)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

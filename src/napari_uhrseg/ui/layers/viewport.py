@@ -87,7 +87,7 @@ def look_at(viewer: Any, layer: Any, roi: Roi) -> None:
 def _regions(viewer: Any, shapes: Any, layer: Any, chosen: list[int]) -> list[Region]:
     if not chosen:
         raise PlanError(
-            f"The layer {shapes.name!r} holds no shape.",
+            f"The layer {shapes.name!r} has no shape.",
             "Draw a rectangle or a polygon in it.",
         )
     return [

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-LABEL_WIDTH = 97  # of "Learning rate"
+LABEL_WIDTH = 113  # of "Trainable layers"
 HEADING = "QPushButton { text-align: left; padding: 3px 6px; }"
 
 
