@@ -33,9 +33,10 @@ from measurements import Row, find_row, markdown, put_rows, put_table, read_rows
 from simulated_user import UNKNOWN, Labels, paint
 
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluation.evaluate import TilingSettings, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import label_scene
 from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
+from napari_uhrseg.engine.inference.label_windows import TilingSettings
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore

@@ -11,7 +11,7 @@ import rasterio
 from common import sample
 from rich.table import Table
 
-from napari_uhrseg.engine.evaluation.metrics import Counter
+from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
 from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.image.image import Image
@@ -73,6 +73,6 @@ def _labels(
 
 
 def _miou(checkpoint: Checkpoint, labels: Labels, truth: Labels) -> float:
-    counter = Counter([c.name for c in checkpoint.card.legend.classes])
+    counter = ConfusionMatrix([c.name for c in checkpoint.card.legend.classes])
     counter.add(labels - np.uint8(1), truth - np.uint8(1))
     return counter.scores().miou

@@ -1,4 +1,4 @@
-"""The one thread of the engine that writes while the network works on."""
+"""Background writing: a thread that writes while the network computes."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,26 +9,28 @@ T = TypeVar("T")
 
 
 class BackgroundWriter(Generic[T]):
-    """Writes one thing after another; tells what is written, in that order.
-
-    ``close`` waits for the writes that are under way.
-    """
+    """Queue of writes that one thread carries out, in order."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "uhrseg-write")
         self._waiting: deque[tuple[Future[None], T]] = deque()
 
     def submit(self, write: Callable[[], None], then: T) -> None:
-        """Call ``write()`` in the thread; ``written`` gives ``then`` after it."""
+        """Call ``write()`` in the thread; `written` yields ``then`` after that."""
         self._waiting.append((self._pool.submit(write), then))
 
     def written(self, most: int = 0) -> Iterator[T]:
-        """What is written by now; waits until at most ``most`` writes are left.
+        """Yield the ``then`` of each finished write.
+
+        Parameters
+        ----------
+        most
+            Writes that may be left when this ends, at least 0.
 
         Raises
         ------
         Exception
-            What a write raised.
+            Any exception of a write.
         """
         while self._waiting:
             write, then = self._waiting[0]
@@ -39,4 +41,5 @@ class BackgroundWriter(Generic[T]):
             yield then
 
     def close(self) -> None:
+        """Wait for the writes that are under way."""
         self._pool.shutdown()

@@ -1,4 +1,4 @@
-"""Stopping work that is under way, and the part of the image to do first."""
+"""Cancellation of running work, and the part of the image to compute first."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

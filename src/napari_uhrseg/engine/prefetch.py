@@ -1,4 +1,4 @@
-"""The engine's thread that reads while the network works."""
+"""Prefetching: a thread that reads while the network computes."""
 
 import queue
 import threading
@@ -9,20 +9,26 @@ import torch
 
 T = TypeVar("T")
 
-DEPTH = 2  # items read and not yet taken
+DEPTH = 2  # items that have been read and not taken yet
 
 
 class Prefetcher(Generic[T]):
-    """Runs an iterator in a thread, ``depth`` items ahead of who iterates this.
+    """Iterator that computes the items of another one ahead, in a thread.
 
-    At most ``depth`` + 2 items exist at once; with a depth of 0 there is no thread,
-    and one item at a time. An exception of the iterator is
-    raised where it would have been without the thread. ``close`` ends the thread
-    and waits for the item it is making.
+    At most ``depth`` + 2 items exist at once. An exception of the iterator is raised
+    where it would have been without the thread.
 
-    Torch has one CPU thread in it: with a team of its own there are more threads than
-    cores, those of the network then sleep at every barrier, and a network of 23 ms a
-    window took 1.3 times as long.
+    Torch has one CPU thread in that thread. With more, there are more threads than
+    cores, and those of the network wait at every barrier: a network of 23 ms a window
+    took 1.3 times as long.
+
+    Parameters
+    ----------
+    items
+        The iterator, which runs in the thread.
+    depth
+        Number of items computed ahead, at least 0. With 0 there is no thread, and
+        one item at a time.
     """
 
     def __init__(self, items: Iterator[T], depth: int = DEPTH) -> None:
@@ -39,7 +45,9 @@ class Prefetcher(Generic[T]):
             threads = torch.get_num_threads()
             self._thread.start()
             self._alone.wait()
-            torch.set_num_threads(threads)  # what other new threads begin with
+            torch.set_num_threads(
+                threads
+            )  # the number that other new threads start with
 
     def __iter__(self) -> Iterator[T]:
         if not self._threaded:
@@ -52,14 +60,15 @@ class Prefetcher(Generic[T]):
             if isinstance(item, BaseException) and kind == "error":
                 raise item
             yield item  # type: ignore[misc]
-            del item  # or it would live on while the next one is waited for
+            del item  # frees its memory while the next one is computed
 
     @property
     def ready(self) -> bool:
-        """Whether there is an item that need not be waited for."""
+        """Return whether an item is available without waiting."""
         return not self._queue.empty()
 
     def close(self) -> None:
+        """End the thread, and wait for the item that it computes."""
         self._stop.set()
         if not self._threaded:
             return
@@ -71,7 +80,8 @@ class Prefetcher(Generic[T]):
         self._thread.join()
 
     def _work(self) -> None:
-        torch.get_num_threads()  # or torch forgets the next line at its first work here
+        # without this call, torch forgets the next line at its first work here
+        torch.get_num_threads()
         torch.set_num_threads(1)
         self._alone.set()
         try:

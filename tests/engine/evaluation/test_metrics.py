@@ -7,11 +7,11 @@ import torch
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.evaluate import (
-    TilingSettings,
     evaluate,
     label_scene,
 )
-from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
+from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix, Scores
+from napari_uhrseg.engine.inference.label_windows import TilingSettings
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.store import LabelStore
@@ -27,7 +27,7 @@ class ArrayTruth:
 
 
 def test_figures_by_hand():
-    counter = Counter(["a", "b", "c", "never"])
+    counter = ConfusionMatrix(["a", "b", "c", "never"])
     truth = np.array([[0, 0, 0, 1], [1, 2, 255, 255]], np.uint8)
     labels = np.array([[0, 0, 1, 1], [1, 1, 0, 2]], np.uint8)
     counter.add(labels, truth)
@@ -47,12 +47,12 @@ def test_counting_in_parts_is_counting_at_once():
     rng = np.random.default_rng(0)
     truth, labels = rng.integers(0, 3, (2, 64, 64)).astype(np.uint8)
     truth[:5] = 255
-    parts, whole = Counter("abc"), Counter("abc")
+    parts, whole = ConfusionMatrix("abc"), ConfusionMatrix("abc")
     for rows in (slice(0, 7), slice(7, 64)):
         parts.add(labels[rows], truth[rows])
     whole.add(labels, truth)
     assert np.array_equal(parts.scores().counts, whole.scores().counts)
-    only = Counter("abc")
+    only = ConfusionMatrix("abc")
     only.add(labels[:5], truth[:5])
     assert np.isnan(only.scores().miou)
     assert only.scores().to_dict() == {}
@@ -63,7 +63,7 @@ def test_no_class_at_all():
 
 
 @pytest.mark.parametrize("overlap", [0, 20])
-def test_labels_are_those_of_a_run(picture, monkeypatch, overlap):
+def test_labels_are_those_of_a_run(picture, overlap):
     """Whatever the blocks are; even though the two loops are apart."""
     image = picture(300, 260)
     checkpoint = make_checkpoint(ToyNet(64, 96))
@@ -74,9 +74,8 @@ def test_labels_are_those_of_a_run(picture, monkeypatch, overlap):
     list(segment(image, checkpoint, store, settings))
     expected = store.prediction[0][:]
     store.close()
-    monkeypatch.setattr("napari_uhrseg.engine.evaluation.evaluate.BLOCK", 128)
     scene = Scene("s", image, ArrayTruth(expected)).fitted(checkpoint.model.spec)
-    how = TilingSettings(overlap, 4, torch.device("cpu"), "fp32")
+    how = TilingSettings(overlap, 4, torch.device("cpu"), "fp32", block=128)
     found = np.zeros(image.shape, np.uint8)
     for roi, labels in label_scene(checkpoint.model, scene, how):
         if labels is not None:

@@ -9,7 +9,7 @@ import torch
 from helpers.networks import LEGEND, FrameNet, make_checkpoint
 from helpers.segmentation import AUTO_BATCH, BUDGET, GB, labels_of, of_kind, segmenter
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluation.evaluate import TilingSettings, label_scene
+from napari_uhrseg.engine.evaluation.evaluate import label_scene
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -19,6 +19,7 @@ from napari_uhrseg.engine.events import (
     Progress,
 )
 from napari_uhrseg.engine.inference.frame_runner import FrameRunner
+from napari_uhrseg.engine.inference.label_windows import TilingSettings
 from napari_uhrseg.engine.inference.runner import RunContext
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget

@@ -112,12 +112,12 @@ def test_windows_halve_their_batch_and_the_labels_are_the_same(picture):
 def test_a_device_too_small_for_one_window_says_what_helps(picture):
     with pytest.raises(DeviceError, match="one window") as error:
         limited(picture(1024, 2048), 0)
-    assert "what is done stays" in error.value.hint
+    assert "Finished blocks are kept" in error.value.hint
 
 
 def leave_the_device(job, model):
     """From here on the device is not the CPU, as far as the job can tell."""
-    made = job._merger
+    made = job.assembler.make_merger
     job.device = torch.device("meta")
 
     def merger(roi):
@@ -134,7 +134,8 @@ def leave_the_device(job, model):
             raise torch.OutOfMemoryError("fake device: out of memory")
         return real(batch)
 
-    job._merger, job.passes = merger, ParallelForward(logits, job.batch_size, 1)
+    job.assembler.make_merger = merger
+    job.passes = ParallelForward(logits, job.batch_size, 1)
 
 
 def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):

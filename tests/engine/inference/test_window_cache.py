@@ -19,10 +19,10 @@ from napari_uhrseg.engine.events import (
     Progress,
     RetriedWithLess,
 )
+from napari_uhrseg.engine.inference.block_assembler import BlockAssembler
 from napari_uhrseg.engine.inference.runner import ranks
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
-from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -53,14 +53,14 @@ class Exact(ToyNet):
 @pytest.fixture
 def room(monkeypatch):
     """Blocks of a chunk; sets how many windows may be kept, and holds the run to it."""
-    keep = WindowRunner._keep
+    keep = BlockAssembler.keep_shared
     WAITING[:] = [ROOM]
 
-    def watched(self, steps, logits, kept):
-        keep(self, steps, logits, kept)
-        assert len(kept) <= WAITING[0]
+    def watched(self, tasks, logits):
+        keep(self, tasks, logits)
+        assert self.kept <= WAITING[0]
 
-    monkeypatch.setattr(WindowRunner, "_keep", watched)
+    monkeypatch.setattr(BlockAssembler, "keep_shared", watched)
     return lambda windows: WAITING.__setitem__(0, windows)
 
 
@@ -145,15 +145,15 @@ def test_neither_room_nor_view_nor_a_stop_changes_a_label(picture, room, seed):
 def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
     image = picture(1500, 2100)
     whole, _ = run(image)
-    keep, fails = WindowRunner._keep, iter([False] * 6 + [True])
+    keep, fails = BlockAssembler.keep_shared, iter([False] * 6 + [True])
 
-    def failing(self, steps, logits, kept):
+    def failing(self, tasks, logits):
         if next(fails, False):  # in the middle of it
-            keep(self, steps[: len(steps) // 2], logits.flip(0), kept)
+            keep(self, tasks[: len(tasks) // 2], logits.flip(0))
             raise torch.OutOfMemoryError("fake device: out of memory")
-        keep(self, steps, logits, kept)
+        keep(self, tasks, logits)
 
-    monkeypatch.setattr(WindowRunner, "_keep", failing)
+    monkeypatch.setattr(BlockAssembler, "keep_shared", failing)
     # the first call measures
     store, events = run(image, Exact(short=(17,)))
     retried = [e.batch_size for e in events if isinstance(e, RetriedWithLess)]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.tiling.window_grid import WindowGrid, starts
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid, window_starts
 from napari_uhrseg.types import Roi
 
 placements = st.sampled_from(["shift", "even"])
@@ -12,7 +12,7 @@ placements = st.sampled_from(["shift", "even"])
 @given(st.integers(1, 3000), st.integers(2, 600), st.data(), placements)
 def test_windows_cover_every_pixel_and_keep_the_overlap(length, window, data, how):
     overlap = data.draw(st.integers(0, window - 1))
-    found = starts(length, window, overlap, how)
+    found = window_starts(length, window, overlap, how)
     assert found[0] == 0
     assert found[-1] == max(0, length - window)
     steps = np.diff(found)
@@ -36,17 +36,17 @@ def test_touching_is_what_brute_force_finds(height, width, window, how, data):
 
 
 def test_the_last_window_is_shifted_inward_as_in_mmseg():
-    assert starts(600, 256, 0, "shift") == (0, 256, 344)
+    assert window_starts(600, 256, 0, "shift") == (0, 256, 344)
 
 
 def test_windows_evenly_spread_as_in_glnet():
-    assert starts(2448, 508, 50, "even") == (0, 388, 776, 1164, 1552, 1940)
+    assert window_starts(2448, 508, 50, "even") == (0, 388, 776, 1164, 1552, 1940)
 
 
 def test_an_image_smaller_than_a_window_is_one_window():
-    assert starts(100, 256, 32, "shift") == (0,)
+    assert window_starts(100, 256, 32, "shift") == (0,)
 
 
 def test_impossible_overlap():
     with pytest.raises(ValueError, match="overlap 256"):
-        starts(1000, 256, 256, "shift")
+        window_starts(1000, 256, 256, "shift")

@@ -183,26 +183,21 @@ class _FrameRunner(FrameRunner):
         self._part = part(self, *arguments)
         return self.events(None)
 
-    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+    def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         yield from self._part
 
     def label(self, frame: Frame, shown: bool) -> Iterator[SegmentEvent]:
         self.open = {frame} if shown else set()
         try:
-            item = self._read_frame(frame, self.background())
+            item = self.read_frame(frame, self.background())
         except ReadError as error:
             yield BlockFailed(self.grid.block(frame), str(error))
             return
-        yield from self._run(item)
+        yield from self.run_frame(item)
 
     def finish(self, cell: Frame) -> Iterator[SegmentEvent]:
-        block = self.grid.block(cell)
-        empty = self.strips[cell] is None
-        if empty:
-            self.write_empty(block)
-        else:
-            self._blend(cell)
-        yield BlockDone(block, 0, 0, empty)
+        empty = self.finish_cell(cell)
+        yield BlockDone(self.grid.block(cell), 0, 0, empty)
 
 
 def _result(

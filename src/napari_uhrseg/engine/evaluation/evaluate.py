@@ -1,67 +1,53 @@
-"""Labels of a whole scene by a network, and their scores against the truth."""
+"""Labels of a whole scene, and their scores against the ground truth."""
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from napari_uhrseg.engine.data.scenes import GroundTruth, Scene
-from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
+from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix, Scores
+from napari_uhrseg.engine.inference.label_windows import TilingSettings, label_windows
 from napari_uhrseg.engine.network.device import MemoryBudget, inference_mode
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
-from napari_uhrseg.engine.tiling.merge import (
-    Merger,
-    TiledLabels,
-    labels_and_confidence,
-    make_merger,
-    window_weights,
-)
+from napari_uhrseg.engine.tiling.merge import labels_and_confidence
 from napari_uhrseg.engine.tiling.seam_blending import FrameBorders, blend
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import InputSpec, Labels, Roi, SegmentSettings
-
-BLOCK = 2048  # run pixels labelled at a time
-
-
-@dataclass(frozen=True, slots=True)
-class TilingSettings:
-    """How a scene is covered and computed; as in a plan.
-
-    ``frame`` is the side of the largest frame, for models that work on frames.
-    """
-
-    overlap: int
-    batch_size: int
-    device: torch.device
-    precision: str
-    frame: int | None = None
-
-    @classmethod
-    def of(
-        cls, spec: InputSpec, batch_size: int, device: torch.device, precision: str
-    ) -> "TilingSettings":
-        """What the model asks for, nothing chosen by a person."""
-        overlap = spec.window_overlap if spec.frame is None else spec.frame_overlap
-        return cls(overlap, batch_size, device, precision, spec.frame)
+from napari_uhrseg.types import Labels, Roi, SegmentSettings
 
 
 def label_scene(
     model: Segmenter, scene: Scene, how: TilingSettings
 ) -> Iterator[tuple[Roi, Labels | None]]:
-    """Blocks of run pixels with their class indices (from 0), in grid order.
+    """Yield blocks of run pixels with their class indices (from 0), in grid order.
 
-    The windows or frames, weights and order of sums are those of ``segment()`` for
-    an image of the scene's size. Yields ``(roi, None)`` after each batch, so that a
-    caller can stop. The model must be in eval mode and the scene fitted. Memory is
-    that of a block and a few batches, or of two rows of frames' borders.
+    Windows or frames, weights and order of sums are those of ``segment()`` for an
+    image of the scene's size. Memory is that of a block and a few batches, or of two
+    rows of frames' borders.
+
+    Parameters
+    ----------
+    model
+        In eval mode, on the device of the settings.
+    scene
+        A scene that fits the model's inputs.
+    how
+        Overlap, batch size, device, precision and frame.
+
+    Yields
+    ------
+    roi : Roi
+        The block at work.
+    labels : (h, w) uint8, or None
+        None after each batch before the last, so that a caller can stop.
     """
     if how.frame is None:
         yield from _by_windows(model, scene, how)
@@ -74,31 +60,10 @@ def _by_windows(
 ) -> Iterator[tuple[Roi, Labels | None]]:
     spec = model.spec
     grid = WindowGrid.make(scene.shape, spec.window, how.overlap, spec.placement)
-    weights = window_weights(spec.window, how.overlap, spec.merge)
-
-    def read() -> Iterator[tuple[Roi, list[Roi], Batch, bool]]:
-        for block in _blocks(scene.shape):
-            windows = list(grid.touching(block))
-            for first in range(0, len(windows), how.batch_size):
-                some = windows[first : first + how.batch_size]
-                last = first + how.batch_size >= len(windows)
-                yield block, some, scene.inputs(some, spec), last
-
-    merger: Merger | TiledLabels | None = None
-    with closing(Prefetcher(read())) as work:
-        for block, windows, batch, last in work:
-            # short batches are padded: kernels depend on the batch's size
-            index = torch.arange(how.batch_size).clamp(max=len(windows) - 1)
-            with inference_mode(how.device, how.precision):
-                logits = model(batch[index].to(how.device))["logits"][: len(windows)]
-                if merger is None:
-                    merger = make_merger(
-                        grid, block, logits.shape[1], weights, how.device
-                    )
-                merger.add(windows, logits)
-                found = merger.finish()[0] if last else None
-            yield block, found
-            merger = None if last else merger
+    read = partial(scene.inputs, spec=spec)
+    blocks = Roi(0, 0, *scene.shape).tiles(how.block)
+    for roi, found in label_windows(model, grid, blocks, read, how):
+        yield roi, None if found is None else found[0]
 
 
 def _by_frames(
@@ -125,10 +90,10 @@ def _by_frames(
                     logits[:, : cell.height, : cell.width]
                 )
                 kept[frame] = FrameBorders.cut(logits, grid.overlap)
-            for piece in blend(grid, frame, kept):  # those above and left are there
+            for piece in blend(grid, frame, kept):  # frames above and left have run
                 labels[piece.roi.shift(-cell.y, -cell.x).slices] = piece.labels
             row, column = frame
-            kept.pop((row - 1, column - 1), None)  # nobody needs it any more
+            kept.pop((row - 1, column - 1), None)  # not needed any more
             if column + 1 == len(grid.columns):
                 kept.pop((row - 1, column), None)
             yield cell, labels
@@ -141,17 +106,30 @@ def evaluate(
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
 ) -> Scores:
-    """Label the image as ``segment()`` would, and compare with the truth.
+    """Label the image as ``segment()`` would, and compare with the ground truth.
 
-    Bands, scale, values, overlap and batch are the plan's; compared at the run's
-    scale. ``target`` gives class indices in the order of the checkpoint's legend.
+    Bands, scale, values, overlap and batch are those of the plan. Labels are compared
+    at the scale of the run.
+
+    Parameters
+    ----------
+    image
+        The image to be labelled.
+    target
+        Class indices in the order of the checkpoint's legend.
+    checkpoint
+        The network and its card.
+    settings
+        As for ``segment()``.
+    budget
+        Memory that the run may use. None: the default of the device.
 
     Raises
     ------
     PlanError, DeviceError, ReadError
-        As for a run.
+        As for ``segment()``.
     TrainingError
-        The truth knows no pixel.
+        If no pixel has a known class.
     """
     plan = make_plan(image, checkpoint, settings, budget)
     run = plan.run
@@ -160,7 +138,7 @@ def evaluate(
     device = torch.device(plan.device.id)
     how = TilingSettings(run.overlap, run.batch_size, device, run.precision, frame)
     model = optimized(checkpoint.model, run.precision).to(how.device)
-    counter = Counter([c.name for c in checkpoint.card.legend])
+    counter = ConfusionMatrix([c.name for c in checkpoint.card.legend])
     for roi, labels in label_scene(model, scene, how):
         if labels is not None:
             counter.add(labels, scene.labels(roi))
@@ -171,10 +149,3 @@ def evaluate(
             "Check the mask, and which of its values are ignored.",
         )
     return scores
-
-
-def _blocks(shape: tuple[int, int]) -> Iterator[Roi]:
-    whole = Roi(0, 0, *shape)
-    for y in range(0, shape[0], BLOCK):
-        for x in range(0, shape[1], BLOCK):
-            yield Roi(y, x, BLOCK, BLOCK).intersect(whole)

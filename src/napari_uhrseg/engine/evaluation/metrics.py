@@ -1,12 +1,10 @@
-"""Agreement of labels with known ones, counted in bounded memory."""
+"""Segmentation metrics from a confusion matrix, in bounded memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from napari_uhrseg.types import IGNORED, Labels
 
@@ -15,11 +13,17 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A confusion matrix and what follows from it.
+    """A confusion matrix and the metrics that follow from it.
 
-    ``counts[t, p]``: pixels of class t that were labelled p. Figures of a class
-    that is neither in the truth nor among the labels are NaN, and left out of
-    means.
+    Metrics of a class that occurs neither in the truth nor in the labels are NaN, and
+    are left out of means.
+
+    Attributes
+    ----------
+    names
+        Names of the K classes.
+    counts
+        (K, K) int64: ``counts[t, p]`` is the number of pixels of class t labelled p.
     """
 
     names: tuple[str, ...]
@@ -27,30 +31,34 @@ class Scores:
 
     @property
     def iou(self) -> npt.NDArray[np.float64]:
+        """Return the intersection over union (Jaccard index) of each class."""
         hit, truth, found = self._sums()
         return _ratio(hit, truth + found - hit)
 
     @property
     def f1(self) -> npt.NDArray[np.float64]:
+        """Return the F1 score (Dice coefficient) of each class."""
         hit, truth, found = self._sums()
         return _ratio(2 * hit, truth + found)
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
-        """The accuracy within each class of the truth."""
+        """Return the recall of each class."""
         hit, truth, _ = self._sums()
         return _ratio(hit, truth)
 
     @property
     def miou(self) -> float:
+        """Return the mean intersection over union."""
         return _mean(self.iou)
 
     @property
     def accuracy(self) -> float:
+        """Return the share of pixels that are labelled right."""
         return float(_ratio(self.counts.trace(), self.counts.sum()))
 
     def to_dict(self) -> dict[str, float]:
-        """``miou``, ``f1``, ``accuracy`` and the same ``/<class>``; no NaN."""
+        """Return ``miou``, ``f1``, ``accuracy`` and their ``/<class>``, without NaN."""
         found = {"miou": self.miou, "f1": _mean(self.f1), "accuracy": self.accuracy}
         for what in ("iou", "f1"):
             for name, value in zip(self.names, getattr(self, what), strict=True):
@@ -66,24 +74,31 @@ class Scores:
         return self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)
 
 
-class Counter:
-    """Counts labels against the truth, block by block."""
+class ConfusionMatrix:
+    """Confusion matrix that is counted block by block.
+
+    Parameters
+    ----------
+    names
+        Names of the K classes.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
-        self._matrix = MulticlassConfusionMatrix(
-            len(names), ignore_index=IGNORED, validate_args=False
-        )
+        self._counts: Counts = np.zeros((len(names), len(names)), np.int64)
 
     def add(self, labels: Labels, truth: Labels) -> None:
-        """Two uint8 arrays of class indices of one shape; truth 255 is ignored."""
-        self._matrix.update(
-            torch.from_numpy(labels.astype(np.int64)),
-            torch.from_numpy(truth.astype(np.int64)),
-        )
+        """Count two uint8 arrays of class indices of one shape.
+
+        Pixels whose truth is 255 are ignored.
+        """
+        known, size = truth != IGNORED, len(self._names)
+        pairs = truth[known].astype(np.int64) * size + labels[known]
+        self._counts += np.bincount(pairs, minlength=size**2).reshape(size, size)
 
     def scores(self) -> Scores:
-        return Scores(self._names, self._matrix.confmat.cpu().numpy().astype(np.int64))
+        """Return the scores of all pixels counted up to now."""
+        return Scores(self._names, self._counts.copy())
 
 
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.evaluation.metrics import Counter, Scores
+from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix, Scores
 from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
 from napari_uhrseg.engine.finetuning.distillation import interpolate_weights
-from napari_uhrseg.engine.network.device import inference_mode
+from napari_uhrseg.engine.inference.label_windows import (
+    TilingSettings,
+    forward_padded,
+    read_batches,
+)
 from napari_uhrseg.engine.training.trainer import Metrics
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
@@ -111,8 +115,8 @@ class Validator:
     def _nothing(self) -> Scores:
         return self._counter().scores()
 
-    def _counter(self) -> Counter:
-        return Counter([c.name for c in self.source.legend])
+    def _counter(self) -> ConfusionMatrix:
+        return ConfusionMatrix([c.name for c in self.source.legend])
 
     def _compared(self, labels: Labels, truth: Labels) -> Scores:
         counter = self._counter()
@@ -123,14 +127,12 @@ class Validator:
         self, scene: Scene, windows: Sequence[Roi], model: Segmenter
     ) -> Iterator[tuple[Labels, Labels]]:
         """Labels and what is known, both (n, h, w) channels, of batches of windows."""
-        for first in range(0, len(windows), self.batch_size):
-            some = windows[first : first + self.batch_size]
-            batch = scene.inputs(some, self.source.spec)
-            # short batches are padded: kernels depend on the batch's size
-            index = torch.arange(self.batch_size).clamp(max=len(some) - 1)
-            with inference_mode(self.device, self.precision):
-                logits = model(batch[index].to(self.device))["logits"]
-                labels = logits.argmax(1)[: len(some)].cpu().numpy().astype(np.uint8)
+        spec = self.source.spec
+        how = TilingSettings.of(spec, self.batch_size, self.device, self.precision)
+        read = partial(scene.inputs, spec=spec)
+        for some, batch in read_batches(windows, read, self.batch_size):
+            logits = forward_padded(model, batch, how)
+            labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
             truth = np.stack([scene.labels(window) for window in some])
             yield self.source.merged[labels], truth
 

@@ -10,6 +10,7 @@ Must not import ``engine.training``, ``engine.finetuning`` and
 __all__ = [
     "background_mask",
     "frame_runner",
+    "label_windows",
     "preview",
     "runner",
     "segment",

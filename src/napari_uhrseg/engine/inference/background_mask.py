@@ -1,4 +1,4 @@
-"""Windows that need no network: empty glass, outside the drawn shape."""
+"""Background mask of slides, and mask of the region of a run."""
 
 from collections import OrderedDict
 
@@ -9,19 +9,26 @@ from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Mask, Region, Roi
 
-BRIGHT = 200  # 8-bit value that empty glass reaches in every channel
-STEP = 8  # level-0 pixels a side that are looked at as one
-DIFFERENT = 10  # 8-bit difference from the glass's colour of such a mean over tissue
-MARGIN = 2  # such steps around a window in which there must be no tissue either
-TILE = 128  # steps a side that are read at a time
-KEPT = 256  # tiles remembered: 4 MB
+BRIGHT = 200  # 8-bit value that background reaches in every channel
+STEP = 8  # level-0 pixels a side of a pixel of the mask
+DIFFERENT = 10  # least 8-bit difference of tissue from the background's colour
+MARGIN = 2  # mask pixels around a window that must show no tissue either
+TILE = 128  # mask pixels a side that are read at a time
+CACHED_TILES = 256  # 4 MB
 
 
 class BackgroundMask:
-    """Where a slide is nothing but glass, looked up on a coarse level.
+    """Background (no tissue) mask of a whole-slide image, from a coarse level.
 
-    The answer for a rectangle depends on the image alone, not on what was asked
-    before, so that the same windows run whatever the blocks are. For one thread.
+    The result for a rectangle depends on the image alone, so that the same windows run
+    for every division into blocks. For one thread.
+
+    Parameters
+    ----------
+    image
+        A slide with RGB bands.
+    color
+        (3,) float: colour of the background, 0 to 255.
     """
 
     def __init__(self, image: Image, color: npt.NDArray[np.float64]) -> None:
@@ -31,9 +38,9 @@ class BackgroundMask:
 
     @classmethod
     def of(cls, image: Image) -> "BackgroundMask | None":
-        """The glass of a slide; None where the image is no slide or has none.
+        """Return the mask of a slide; None for other images or without background.
 
-        Reads the image once at some 1000 pixels a side.
+        Reads the image once at about 1000 pixels a side.
         """
         if not image.is_slide or not image.rgb:
             return None
@@ -48,12 +55,12 @@ class BackgroundMask:
         return cls(image, np.median(bright, axis=0))
 
     def is_background(self, roi: Roi) -> bool:
-        """Whether there is nothing but glass in level-0 pixels, and close around.
+        """Return whether a level-0 rectangle and its margin show only background.
 
         Raises
         ------
         ReadError
-            Pixels cannot be decoded.
+            If pixels cannot be decoded.
         """
         height, width = (-(-n // STEP) for n in self._image.shape)
         steps = roi.at_scale(STEP).grow(MARGIN).intersect(Roi(0, 0, height, width))
@@ -66,14 +73,14 @@ class BackgroundMask:
         return True
 
     def _tissue(self, y: int, x: int) -> Mask:
-        """Which steps of a tile hold something else than glass, (TILE, TILE)."""
+        """Return which pixels of a tile show tissue, (TILE, TILE) bool."""
         found = self._tiles.get((y, x))
         if found is None:
             roi = Roi(y * STEP, x * STEP, TILE * STEP, TILE * STEP)
             data, valid = self._image.read(roi, (TILE, TILE), (0, 1, 2))
             difference = np.abs(data / self._scale - self._color).max(axis=2)
             found = self._tiles[y, x] = (difference > DIFFERENT) & valid
-            if len(self._tiles) > KEPT:
+            if len(self._tiles) > CACHED_TILES:
                 self._tiles.popitem(last=False)
         self._tiles.move_to_end((y, x))
         return found
@@ -84,7 +91,7 @@ def _scale(image: Image) -> float:
 
 
 def region_mask(region: Region | None, roi: Roi) -> Mask | None:
-    """Which pixels of the roi lie in the region, bool; None where all do."""
+    """Return which pixels of a rectangle lie in a region, (h, w) bool. None: all."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
     mask = rasterize(region, roi)

@@ -1,4 +1,4 @@
-"""Where labels will most likely change when a fine-tuned checkpoint runs again."""
+"""Priority of chunks whose labels are likely to change under a new checkpoint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from napari_uhrseg.types import Mask, Roi
 
 Viewport = Callable[[], Roi | None]
 
-UNSURE = 96  # of 255: confidence below which a label may well be another
-LIKELY = 0.1  # share of unsure pixels from which on a chunk is run again first
+UNSURE = 96  # of 255: confidence below which a label is likely to change
+LIKELY = 0.1  # least share of unsure pixels of a chunk that runs again first
 
 
 def change_priority(store: LabelStore) -> npt.NDArray[np.float64]:
-    """For each chunk how likely its labels change, (rows, columns) of 0 to 2.
+    """Return the priority of each chunk, (rows, columns) of 0 to 2.
 
-    The share of unsure pixels, and 1 where somebody corrected in the chunk or beside
-    it. Reads the coarsest levels only.
+    It is the share of unsure pixels, plus 1 if the chunk or a neighbour has
+    corrections. Only the coarsest levels are read.
     """
     unsure = read_array(store.confidence[-1], ...)
     corrected = read_array(store.correction[-1], ...) != 0
@@ -41,16 +41,19 @@ def change_priority(store: LabelStore) -> npt.NDArray[np.float64]:
 
 @dataclass
 class PriorityViewport:
-    """A focus: what the person looks at while it is pending, then what may change.
+    """A viewport that moves on to chunks with a high priority.
+
+    It is the user's viewport while chunks in it are pending, then the pending chunk
+    with the highest priority.
 
     Parameters
     ----------
     scores
-        Of `change_priority`.
+        Result of `change_priority`.
     pending
-        Which chunks are still to be done; asked each time.
-    focus
-        What the person looks at.
+        Returns which chunks are not done.
+    viewport
+        Returns the level-0 rectangle in sight.
     """
 
     scores: npt.NDArray[np.float64]
@@ -80,7 +83,7 @@ class PriorityViewport:
 
 
 def nearest(chunks: Mask, view: Roi) -> Mask:
-    """That one of the chunks whose middle is nearest to the view's: what comes next."""
+    """Return a mask of the chunk whose centre is nearest to the centre of the view."""
     y, x = (v / STORE_CHUNK - 0.5 for v in view.center)
     at = np.argwhere(chunks)
     one = np.zeros_like(chunks)
@@ -89,13 +92,13 @@ def nearest(chunks: Mask, view: Roi) -> Mask:
 
 
 def chunks_to_rerun(scores: npt.NDArray[np.float64], view: Roi | None) -> Mask:
-    """The chunks worth running at once: in view, or likely to change."""
+    """Return the chunks that are in view or likely to change."""
     likely: Mask = scores >= LIKELY
     return likely if view is None else likely | in_view(view, scores.shape)
 
 
 def in_view(view: Roi, shape: tuple[int, ...]) -> Mask:
-    """The chunks that a level-0 rectangle touches."""
+    """Return the chunks that a level-0 rectangle touches."""
     seen = np.zeros(shape, bool)
     around = view.align(STORE_CHUNK)
     inside = around.intersect(Roi(0, 0, shape[0] * STORE_CHUNK, shape[1] * STORE_CHUNK))

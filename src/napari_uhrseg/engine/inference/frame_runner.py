@@ -1,11 +1,11 @@
-"""Running a plan of frames: each runs once, and seams are blended afterwards.
+"""Runner of frames: each frame runs once, and seams are blended afterwards.
 
 ::
 
-    read-ahead thread              the generator (caller's thread)
-    -----------------              -------------------------------
-    frame nearest to the    ->     forward; labels of its cell -> store, shown as a
-    view: its one view             preview -> PreviewWritten
+    prefetch thread                the generator (caller's thread)
+    ---------------                -------------------------------
+    frame nearest to the    ->     forward pass; labels of its cell -> store, shown
+    viewport: its one view         as a preview -> PreviewWritten
                                    borders of its logits -> a file of the run
                                    cells whose frames have all run:
                                    seams blended -> store, marked done -> BlockDone
@@ -32,7 +32,12 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.inference.background_mask import BackgroundMask
-from napari_uhrseg.engine.inference.runner import RunContext, Runner, nearest
+from napari_uhrseg.engine.inference.runner import (
+    RunContext,
+    Runner,
+    nearest,
+    nearest_run_pixels,
+)
 from napari_uhrseg.engine.network.device import inference_mode, is_out_of_memory
 from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.planning.batch_size import BAND_ROWS
@@ -55,7 +60,7 @@ from napari_uhrseg.types import Labels, Mask, Roi
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One frame: its view, and which run pixels of its cell hold image."""
+    """A frame, its view, and which run pixels of its cell have data."""
 
     frame: Frame
     batch: Batch | None = None
@@ -68,34 +73,45 @@ class _FrameTooLarge(Exception):
 
 
 class FrameRunner(Runner):
-    """Holds one frame and its logits, K x height x width float32."""
+    """Runs the frames of a plan.
 
-    def __init__(self, work: RunContext, grid: FrameGrid) -> None:
-        super().__init__(work)
+    Memory is that of one frame and its logits, K x height x width float32.
+
+    Parameters
+    ----------
+    context
+        The run and what it works with.
+    grid
+        The frames of the whole image.
+    """
+
+    def __init__(self, context: RunContext, grid: FrameGrid) -> None:
+        super().__init__(context)
         self.grid = grid
-        self.rows = work.plan.sized.rows  # None: a frame at once
-        self.strips = self._strips()
+        self.rows = context.plan.sized.rows  # None: a frame at once
+        self.borders = self._open_borders()
         self.kept: Mask | None = None  # chunks done while frames were larger
         self.failed: dict[Frame, str] = {}  # why a frame could not be read
         self.open: set[Frame] = set()  # cells still to be done
         self.done = self.lost = self.total = 0  # cells
 
-    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+    def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+        """Yield the events of the run, from the first frame to ``Finished``."""
         while True:
             try:
-                yield from self._all(viewport)
+                yield from self._run_all(viewport)
             except _FrameTooLarge as error:
-                yield self._less(error)
+                yield self._use_less(error)
                 continue
             break
         if not self.failed:
             border_store(self.store.path, self.run.id).clear()
         yield Finished(self.run, self.done, self.lost, self.seconds())
 
-    def _strips(self) -> BorderStore:
+    def _open_borders(self) -> BorderStore:
         return border_store(self.store.path, self.run.id, self.grid)
 
-    def _all(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+    def _run_all(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         pending = self.grid.cells(self.pending())
         self.total = len(pending)
         self.open = {c for c in pending if not self.outside(self.grid.block(c))}
@@ -103,22 +119,22 @@ class FrameRunner(Runner):
             self.write_empty(self.grid.block(cell))
             yield self._block_done(cell, empty=True)
         needed = {frame for cell in self.open for frame in self.grid.frames_of(cell)}
-        frames = sorted(needed - set(self.strips))
+        frames = sorted(needed - set(self.borders))
         seen, total = 0, len(frames)
         # an earlier process may have ended between a frame and its cells
-        yield from self._settle(self.open)
+        yield from self._finish_cells(self.open)
         items = Prefetcher(self._read(frames, viewport), self.plan.sized.ahead)
         with closing(items):
             for item in items:
-                yield from self._run(item)
-                if item.batch is None:  # what was not run is off the clock
+                yield from self.run_frame(item)
+                if item.batch is None:  # no part of the estimate
                     total -= 1
                 else:
                     seen += 1
                     yield self.progress(seen, total)
-                yield from self._settle(set(self.grid.cells_of(item.frame)))
+                yield from self._finish_cells(set(self.grid.cells_of(item.frame)))
 
-    # -- on the read-ahead thread -------------------------------------------
+    # -- on the prefetch thread ---------------------------------------------
 
     def _read(self, frames: list[Frame], viewport: Viewport | None) -> Iterator[_Item]:
         background = self.background()
@@ -128,11 +144,25 @@ class FrameRunner(Runner):
             index = nearest(centers, waiting, viewport() if viewport else None)
             waiting[index] = False
             try:
-                yield self._read_frame(frames[index], background)
+                yield self.read_frame(frames[index], background)
             except ReadError as error:
                 yield _Item(frames[index], error=str(error))
 
-    def _read_frame(self, frame: Frame, background: BackgroundMask | None) -> _Item:
+    def read_frame(self, frame: Frame, background: BackgroundMask | None) -> _Item:
+        """Read the view of a frame, if there is anything to label.
+
+        Parameters
+        ----------
+        frame
+            Row and column of the frame.
+        background
+            Mask of the background that is skipped. None: nothing is skipped.
+
+        Raises
+        ------
+        ReadError
+            If the image cannot be read there.
+        """
         input_roi, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
         if background and background.is_background(self.level0(input_roi)):
             return _Item(frame)
@@ -146,40 +176,40 @@ class FrameRunner(Runner):
 
     # -- on the caller's thread ---------------------------------------------
 
-    def _run(self, item: _Item) -> Iterator[SegmentEvent]:
-        """Run a frame, show the labels of its cell and keep its borders."""
+    def run_frame(self, item: _Item) -> Iterator[SegmentEvent]:
+        """Run a frame, preview the labels of its cell and store its borders."""
         if item.error:
             self.failed[item.frame] = item.error
             return
         if item.batch is None:
-            self.strips[item.frame] = None
+            self.borders[item.frame] = None
             return
-        logits = self._labelled(item.frame, item.batch)
+        logits = self._logits_of(item.frame, item.batch)
         if item.frame in self.open:
-            yield self._show(item, logits)
-        self.strips[item.frame] = FrameBorders.cut(logits, self.grid.overlap)
+            yield self._preview(item, logits)
+        self.borders[item.frame] = FrameBorders.cut(logits, self.grid.overlap)
 
-    def _labelled(self, frame: Frame, batch: Batch) -> FrameLogits:
-        """The (K, h, w) logits of what the frame labels."""
-        fed, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
+    def _logits_of(self, frame: Frame, batch: Batch) -> FrameLogits:
+        """Return the (K, h, w) logits of the pixels that a frame labels."""
+        whole, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
         try:
             once = self.rows is None
-            maps = self.logits(batch).float() if once else self._coarse(batch)
+            maps = self.logits(batch).float() if once else self._in_bands(batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise _FrameTooLarge(str(error)) from error
-        return FrameLogits(maps[0], self.grid.fed, labelled.shift(-fed.y, -fed.x))
+        return FrameLogits(maps[0], self.grid.fed, labelled.shift(-whole.y, -whole.x))
 
-    def _coarse(self, batch: Batch) -> Tensor:
-        """The same in bands, not enlarged yet."""
+    def _in_bands(self, batch: Batch) -> Tensor:
+        """Return logits computed in bands of rows, before they are enlarged."""
         assert self.rows is not None
         with inference_mode(self.device, self.plan.run.precision):
             found = self.model.forward_banded(batch, self.rows)
             return found.float()
 
-    def _less(self, error: BaseException) -> RetriedWithLess:
-        """Bands, thinner bands, smaller frames, the CPU: in that order."""
+    def _use_less(self, error: BaseException) -> RetriedWithLess:
+        """Use bands, thinner bands, smaller frames or the CPU, in that order."""
         release_memory()
         if self.rows is None and self.model.supports_banded:
             self.rows = BAND_ROWS[0]
@@ -191,17 +221,17 @@ class FrameRunner(Runner):
         if smaller is None:
             height, width = self.grid.fed
             return self.to_cpu(f"a frame of {height} x {width} pixels", error)
-        # theirs will not be the labels that lie there, once the smaller ones have run
+        # the smaller frames will replace the labels that these borders belong to
         border_store(self.store.path, self.run.id).clear()
         self.grid = smaller
-        self.strips = self._strips()
+        self.borders = self._open_borders()
         self.kept = ~self.store.pending(self.run)
         self.failed, self.done, self.lost = {}, 0, 0
         height, width = smaller.fed
         return self.retried(error, f"with frames of {height:,} x {width:,} pixels")
 
     def _smaller(self) -> FrameGrid | None:
-        """The next smaller frames there can be."""
+        """Return the next smaller frames that are possible, or None."""
         grid, scale = self.grid, self.run.scale
         most = max(grid.fed)
         for side in frame_sides(most, grid.shape, grid.overlap, scale):
@@ -215,20 +245,27 @@ class FrameRunner(Runner):
     def write(
         self, roi: Roi, labels: Labels, confidence: Labels, status: Status
     ) -> None:
-        """What was done while frames were larger stays as it is."""
+        """Write a block, but for chunks done while frames were larger.
+
+        Parameters
+        ----------
+        roi
+            The block in level-0 pixels.
+        labels, confidence
+            (h, w) uint8 of the block.
+        status
+            Status of the block's chunks.
+        """
         if self.kept is None:
             super().write(roi, labels, confidence, status)
             return
-        whole = roi.align(STORE_CHUNK)
-        for y in range(whole.y, whole.bottom, STORE_CHUNK):
-            for x in range(whole.x, whole.right, STORE_CHUNK):
-                if not self.kept[y // STORE_CHUNK, x // STORE_CHUNK]:
-                    part = Roi(y, x, STORE_CHUNK, STORE_CHUNK).intersect(roi)
-                    at = part.shift(-roi.y, -roi.x).slices
-                    super().write(part, labels[at], confidence[at], status)
+        for part in roi.tiles(STORE_CHUNK):
+            if not self.kept[part.y // STORE_CHUNK, part.x // STORE_CHUNK]:
+                at = part.shift(-roi.y, -roi.x).slices
+                super().write(part, labels[at], confidence[at], status)
 
-    def _show(self, item: _Item, logits: FrameLogits) -> PreviewWritten:
-        """Write a cell as its own frame sees it; its chunks stay pending."""
+    def _preview(self, item: _Item, logits: FrameLogits) -> PreviewWritten:
+        """Write a cell as its own frame labels it; its chunks stay pending."""
         cell, block = self.grid.cell(item.frame), self.grid.block(item.frame)
         with torch.inference_mode():
             labels, confidence = labels_and_confidence(
@@ -244,11 +281,11 @@ class FrameRunner(Runner):
         self.write(block, labels, confidence, "unfinished")
         return PreviewWritten(block)
 
-    def _settle(self, cells: set[Frame]) -> Iterator[SegmentEvent]:
-        """Finish those open cells whose frames have all run or failed."""
+    def _finish_cells(self, cells: set[Frame]) -> Iterator[SegmentEvent]:
+        """Finish the open cells whose frames have all run or failed."""
         for cell in sorted(cells & self.open):
             frames = list(self.grid.frames_of(cell))
-            if not all(f in self.failed or f in self.strips for f in frames):
+            if not all(f in self.failed or f in self.borders for f in frames):
                 continue
             self.open.discard(cell)
             block = self.grid.block(cell)
@@ -258,27 +295,34 @@ class FrameRunner(Runner):
                 self.write_failed(block)
                 yield BlockFailed(block, errors[0])
                 continue
-            empty = self.strips[cell] is None
-            if empty:
-                self.write_empty(block)
-            else:
-                self._blend(cell)
-            for frame in frames:  # no open cell waits for its borders any more
+            empty = self.finish_cell(cell)
+            for frame in frames:  # no open cell needs its borders any more
                 if not self.open.intersection(self.grid.cells_of(frame)):
-                    del self.strips[frame]
+                    del self.borders[frame]
             yield self._block_done(cell, empty)
+
+    def finish_cell(self, cell: Frame) -> bool:
+        """Write the final labels of a cell; return whether it is empty."""
+        empty = self.borders[cell] is None
+        if empty:
+            self.write_empty(self.grid.block(cell))
+        else:
+            self._blend(cell)
+        return empty
 
     def _block_done(self, cell: Frame, empty: bool) -> BlockDone:
         self.done += 1
         return BlockDone(self.grid.block(cell), self.done, self.total, empty)
 
     def _blend(self, cell: Frame) -> None:
-        """Put the seams into a cell that its own frame has labelled."""
+        """Write the seams into a cell that its own frame has labelled."""
         block = self.grid.block(cell)
         before = self.stored(block)
         labels, confidence = before.labels.copy(), before.confidence.copy()
-        for piece in blend(self.grid, cell, self.strips):
-            rows, columns = self.run_pixels(block, self.grid.cell(cell))
+        for piece in blend(self.grid, cell, self.borders):
+            rows, columns = nearest_run_pixels(
+                block, self.grid.cell(cell), self.run.scale
+            )
             start = self.grid.cell(cell)
             at = piece.roi.shift(-start.y, -start.x)
             ys = np.nonzero((rows >= at.y) & (rows < at.bottom))[0]

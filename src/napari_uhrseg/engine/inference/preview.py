@@ -1,22 +1,20 @@
-"""What a checkpoint would label in a small rectangle, without a store."""
+"""Preview of a checkpoint's labels in a small rectangle, without a store."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
+from napari_uhrseg.engine.inference.label_windows import TilingSettings, label_windows
+from napari_uhrseg.engine.inference.runner import nearest_run_pixels
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.network.device import (
-    MemoryBudget,
-    cpu_threads,
-    inference_mode,
-)
+from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
-from napari_uhrseg.engine.tiling.merge import make_merger, window_weights
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
@@ -25,7 +23,7 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Labels, Legend, Roi, SegmentSettings
 
-LARGEST = 4096  # pixels a side
+LARGEST_SIDE = 4096  # level-0 pixels
 
 
 def segment_region(
@@ -36,34 +34,41 @@ def segment_region(
     budget: MemoryBudget | None = None,
     stop: Stop | None = None,
 ) -> Labels:
-    """The labels that a run over the image would give a rectangle.
+    """Return the labels that a run over the image would give a rectangle.
 
     Parameters
     ----------
+    image
+        The image to be labelled.
+    checkpoint
+        The network and its card.
     roi
-        In level-0 pixels, at most 4096 a side; 0 where it reaches outside the image.
-    settings, budget
-        As of a run; the region among them is not used.
+        Level-0 pixels, at most 4096 a side. Labels outside the image are 0.
+    settings
+        As for ``segment()``. The region is ignored.
+    budget
+        Memory that the run may use. None: the default of the device.
     stop
-        Asked between layers.
+        Polled between layers. The run ends when it returns True.
 
     Returns
     -------
-    (h, w) uint8: 1 + the class's place in the checkpoint's legend; 0: no image there.
+    (h, w) uint8
+        1 + the index of the class in the checkpoint's legend. 0: no data.
 
     Raises
     ------
     PlanError
-        The rectangle is too large or lies outside the image.
+        If the rectangle is too large or lies outside the image.
     DeviceError
-        As of a run.
+        As for ``segment()``.
     Cancelled
-        ``stop()`` was true (see engine/inference/runner.py).
+        If ``stop()`` returned True.
     """
-    if max(roi.height, roi.width) > LARGEST:
+    if max(roi.height, roi.width) > LARGEST_SIDE:
         raise PlanError(
             f"{roi.width:,} x {roi.height:,} pixels are too many to compare at once.",
-            f"Zoom in: at most {LARGEST:,} pixels a side.",
+            f"Zoom in: at most {LARGEST_SIDE:,} pixels a side.",
         )
     inside = roi.intersect(Roi(0, 0, *image.shape))
     if not inside.area:
@@ -83,49 +88,39 @@ def segment_region(
 def _by_windows(
     image: Image, checkpoint: Checkpoint, settings: SegmentSettings, plan: Plan
 ) -> Labels:
-    """The windows that touch the rectangle, of the grid that a run has."""
-    run, spec, grid = plan.run, checkpoint.card.spec, plan.grid
+    """Label the rectangle by the windows of a run's grid that touch it."""
+    run, grid = plan.run, plan.grid
     assert isinstance(run.region, Roi)
     assert isinstance(grid, WindowGrid)
     device = torch.device(plan.device.id)
     model = optimized(checkpoint.model, run.precision).to(device)
     region = plan.run_region(run.region)
-    weights = window_weights(run.window, run.overlap, spec.merge)
-    classes = len(checkpoint.card.legend)
-    merger = make_merger(grid, region, classes, weights, device)
-    windows = list(grid.touching(region))
-    for first in range(0, len(windows), run.batch_size):
-        some = windows[first : first + run.batch_size]
-        batch = read_views(
-            image, some, spec, bands=run.bands, value_range=run.value_range,
-            scale=run.scale,
-        )  # fmt: skip
-        # short batches are padded: kernels depend on the batch's size
-        index = torch.arange(run.batch_size).clamp(max=len(some) - 1)
-        with inference_mode(device, run.precision):
-            logits = model(batch[index].to(device))["logits"]
-        merger.add(some, logits[: len(some)])
-    with torch.inference_mode():
-        labels = merger.finish()[0] + np.uint8(1)
+    read = partial(
+        read_views,
+        image,
+        spec=checkpoint.card.spec,
+        bands=run.bands,
+        value_range=run.value_range,
+        scale=run.scale,
+    )
+    how = TilingSettings(run.overlap, run.batch_size, device, run.precision)
+    labels = np.zeros((region.height, region.width), np.uint8)
+    for _, found in label_windows(model, grid, [region], read, how, plan.sized.ahead):
+        if found is not None:
+            labels = found[0] + np.uint8(1)
     size = (region.height, region.width)
     valid = image.read(run.region, size, run.bands).valid
-    rows, columns = (
-        np.minimum(((np.arange(a, b) + 0.5) / run.scale).astype(int) - start, last - 1)
-        for a, b, start, last in (
-            (run.region.y, run.region.bottom, region.y, region.height),
-            (run.region.x, run.region.right, region.x, region.width),
-        )
-    )
+    rows, columns = nearest_run_pixels(run.region, region, run.scale)
     return np.asarray((labels * valid)[np.ix_(rows, columns)], np.uint8)
 
 
 def _by_frames(
     image: Image, checkpoint: Checkpoint, settings: SegmentSettings, plan: Plan
 ) -> Labels:
-    """A run into a store that is thrown away: frames need their neighbours."""
+    """Label the rectangle in a temporary store: frames need their neighbours."""
     legend = checkpoint.card.legend
     numbered = Legend(
-        tuple(replace(c, id=k) for k, c in enumerate(legend, 1))  # places as ids
+        tuple(replace(c, id=k) for k, c in enumerate(legend, 1))  # indices as ids
     )
     assert isinstance(plan.run.region, Roi)
     with LabelStore.create(None, image, numbered) as store:

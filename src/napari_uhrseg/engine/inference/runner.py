@@ -1,4 +1,4 @@
-"""What running a plan has in common, for windows and for frames."""
+"""Base class of the runners of windows and of frames."""
 
 import time
 from abc import ABC, abstractmethod
@@ -37,9 +37,24 @@ CpuFallback = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What ``segment()`` was asked for, and the run as the store recorded it.
+    """A run as the store recorded it, and what it works with.
 
-    ``only``: chunks that are to be done now, of those pending; None: all.
+    Attributes
+    ----------
+    image, checkpoint, store
+        What is read, what labels it, and where the labels go.
+    plan
+        The plan of the run.
+    run
+        The run's record in the store.
+    threads
+        CPU threads of torch. None: as many as the caller has.
+    stop
+        Polled between the layers of the network.
+    only
+        (chunk rows, columns) bool: pending chunks to be done now. None: all.
+    cpu_fallback
+        Asks the user whether to continue on the CPU, given a message.
     """
 
     image: Image
@@ -54,27 +69,30 @@ class RunContext:
 
 
 class Runner(ABC):
-    """One running ``segment()``: runs the network, writes blocks, tells the time."""
+    """Base class of the runners of windows and of frames.
 
-    def __init__(self, work: RunContext) -> None:
-        self.image = work.image
-        self.model = optimized(work.checkpoint.model, work.plan.run.precision)
-        self.spec = work.checkpoint.card.spec
-        self.store = work.store
-        self.plan = work.plan
-        self.run = work.run
-        self.device = torch.device(work.plan.device.id)
-        self.ids = np.array(work.run.class_map, np.uint8)
-        self._threads = work.threads
-        self._stop = work.stop
-        self._only = work.only
-        self._cpu_fallback = work.cpu_fallback
+    It runs the network, writes blocks and estimates the time left.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self.image = context.image
+        self.model = optimized(context.checkpoint.model, context.plan.run.precision)
+        self.spec = context.checkpoint.card.spec
+        self.store = context.store
+        self.plan = context.plan
+        self.run = context.run
+        self.device = torch.device(context.plan.device.id)
+        self.ids = np.array(context.run.class_map, np.uint8)
+        self._threads = context.threads
+        self._stop = context.stop
+        self._only = context.only
+        self._cpu_fallback = context.cpu_fallback
         self._started = time.monotonic()
 
     def events(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
-        """Run what is pending, the nearest to the focus first.
+        """Run all pending chunks, the nearest to the viewport first.
 
-        Torch has the run's threads while this works, and the caller's in between.
+        Torch has the run's threads during the work, and the caller's in between.
         """
         with closing(self._events(viewport)) as steps:
             while True:
@@ -95,39 +113,50 @@ class Runner(ABC):
             CHUNK_CACHE.limited(self.plan.sized.cache),
         ):
             try:
-                yield from self.work(viewport)
+                yield from self.run_pending(viewport)
             except Cancelled:
                 return
-            except MemoryError as error:  # where the network is not to blame
+            except MemoryError as error:  # where the network is not the cause
                 raise DeviceError(
                     "Main memory ran out while a part of the image was read or kept.",
-                    "Close other programs, or lower the memory budget. What is done "
-                    "stays.",
+                    "Close other programs, or lower the memory budget. Finished "
+                    "blocks are kept.",
                 ) from error
 
     @abstractmethod
-    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
-        """The events of the run, from the first window to ``Finished``."""
+    def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+        """Yield the events of the run, from the first window to ``Finished``."""
 
     def pending(self) -> Mask:
-        """The chunks to be done: (chunk rows, columns)."""
+        """Return the chunks to be done, (chunk rows, columns) bool."""
         waiting = self.store.pending(self.run)
         return waiting if self._only is None else waiting & self._only
 
     def seconds(self) -> float:
+        """Return the seconds since the run started."""
         return time.monotonic() - self._started
 
     def progress(self, seen: int, total: int) -> Progress:
+        """Return the progress of a run, with the time left.
+
+        Parameters
+        ----------
+        seen
+            Windows or frames that have run.
+        total
+            Windows or frames of the whole run.
+        """
         left = self.seconds() * (total - seen) / max(1, seen)
         return Progress(seen, max(total, seen), left)
 
-    # -- on the read-ahead thread -------------------------------------------
+    # -- on the prefetch thread ---------------------------------------------
 
     def background(self) -> BackgroundMask | None:
+        """Return the background mask of the image, if background is skipped."""
         return BackgroundMask.of(self.image) if self.run.skip_background else None
 
     def valid(self, region: Roi) -> Mask | None:
-        """Which run pixels hold image, (h, w); None where all of them do."""
+        """Return which run pixels have data, (h, w) bool. None: all."""
         if self.image.opaque:
             return None
         pixels = self.image.read(
@@ -136,11 +165,12 @@ class Runner(ABC):
         return None if pixels.valid.all() else pixels.valid
 
     def level0(self, region: Roi) -> Roi:
-        """The part of the image that a rectangle of run pixels shows."""
+        """Return the level-0 rectangle that a rectangle of run pixels shows."""
         whole = Roi(0, 0, *self.image.shape)
         return to_level0(region, self.run.scale).intersect(whole)
 
     def views(self, windows: Sequence[Roi]) -> Batch:
+        """Read the network's views of windows in run pixels."""
         return read_views(
             self.image,
             windows,
@@ -153,31 +183,39 @@ class Runner(ABC):
     # -- on the caller's thread ---------------------------------------------
 
     def logits(self, batch: Batch) -> Tensor:
-        """The network's answer at the run's precision, on the device."""
+        """Return the network's logits at the run's precision, on the device."""
         with inference_mode(self.device, self.plan.run.precision):
             outputs: Outputs = self.model(batch.to(self.device))
             return outputs["logits"]
 
     def to_cpu(self, what: str, error: BaseException) -> RetriedWithLess:
-        """The last resort: on to the CPU, if the person agrees.
+        """Move the run to the CPU, if the user agrees.
+
+        Parameters
+        ----------
+        what
+            What the device has too little memory for, in words.
+        error
+            The error that the device raised.
 
         Raises
         ------
         DeviceError
-            It is the CPU that has too little memory, or no one agreed.
+            If the run is on the CPU already, or the user does not agree.
         Cancelled
-            The person ended the run instead of answering.
+            If the user ended the run instead of answering.
         """
         message = f"{self.plan.device.name} has too little memory for {what}."
         there = self.device.type == "cpu"
-        if there or self._cpu_fallback is None or not self._cpu_fallback(message):
+        asked = self._cpu_fallback
+        if there or asked is None or not asked(message):
             if self._stop is not None and self._stop():
                 raise Cancelled from error
-            help_ = "lower the memory budget" if there else "go on on the CPU"
+            help_ = "lower the memory budget" if there else "continue on the CPU"
             raise DeviceError(
                 message,
-                f"Close other programs that use it, or {help_}: what is done stays, "
-                "and the run goes on from there.",
+                f"Close other programs that use it, or {help_}. Finished blocks are "
+                "kept, and the run continues from there.",
             ) from error
         self.device = torch.device("cpu")
         self.model.to(self.device)
@@ -185,14 +223,35 @@ class Runner(ABC):
         return self.retried(error, "on the CPU")
 
     def retried(
-        self, error: BaseException, now: str, batch_size: int = 1
+        self, error: BaseException, change: str, batch_size: int = 1
     ) -> RetriedWithLess:
-        return RetriedWithLess(batch_size, str(error).partition("\n")[0], now)
+        """Return the event for work that is repeated with less memory.
+
+        Parameters
+        ----------
+        error
+            Why it is repeated.
+        change
+            How the run continues, in words.
+        batch_size
+            Windows of a batch from now on.
+        """
+        return RetriedWithLess(batch_size, str(error).partition("\n")[0], change)
 
     def write(
         self, roi: Roi, labels: Labels, confidence: Labels, status: "Status"
     ) -> None:
-        """Put a block into the store; beyond a drawn shape, what was there stays."""
+        """Write a block. Pixels outside the region of the run keep their labels.
+
+        Parameters
+        ----------
+        roi
+            The block in level-0 pixels.
+        labels, confidence
+            (h, w) uint8 of the block.
+        status
+            Status of the block's chunks.
+        """
         inside = region_mask(self.run.region, roi)
         if inside is not None:
             before = self.stored(roi)
@@ -201,49 +260,78 @@ class Runner(ABC):
         self.store.write(Block(roi, labels, confidence), self.run.id, status)
 
     def write_empty(self, roi: Roi) -> None:
+        """Write a block that has nothing to label."""
         nothing = np.zeros((roi.height, roi.width), np.uint8)
         self.write(roi, nothing, nothing, "empty")
 
     def write_failed(self, roi: Roi, before: Block | None = None) -> None:
-        """A block that could not be read keeps the labels it had, or gets them back."""
+        """Mark a block that could not be read; its labels are those of before."""
         before = before or self.stored(roi)
         self.write(roi, before.labels, before.confidence, "failed")
 
     def stored(self, roi: Roi) -> Block:
-        """What the store holds there now."""
+        """Return the labels and confidence that the store has for a rectangle."""
         labels = read_array(self.store.prediction[0], roi.slices)
         return Block(roi, labels, read_array(self.store.confidence[0], roi.slices))
 
     def outside(self, roi: Roi) -> bool:
-        """Whether no pixel of a block lies in the drawn shape."""
+        """Return whether no pixel of a block lies in the region of the run."""
         inside = region_mask(self.run.region, roi)
         return inside is not None and not inside.any()
 
     def at_level0(self, values: Labels, roi: Roi, region: Roi) -> Labels:
-        """Run pixels of a region, (h, w), as the level-0 pixels of roi within it."""
+        """Return run pixels of a region, (h, w), as the level-0 pixels of a rectangle.
+
+        Parameters
+        ----------
+        values
+            (h, w) uint8: values of the region's run pixels.
+        roi
+            Level-0 pixels.
+        region
+            Run pixels that the rectangle lies in.
+        """
         if roi == region and self.run.scale == 1:
             return values
-        found: Labels = values[np.ix_(*self.run_pixels(roi, region))]
+        rows, columns = nearest_run_pixels(roi, region, self.run.scale)
+        found: Labels = values[np.ix_(rows, columns)]
         return found
 
-    def run_pixels(self, roi: Roi, region: Roi) -> tuple[np.ndarray, np.ndarray]:
-        """For each level-0 row and column of roi, its run pixel within region."""
-        rows, columns = (
-            np.minimum(
-                ((np.arange(first, first + count) + 0.5) / self.run.scale).astype(int)
-                - start,
-                length - 1,
-            )
-            for first, count, start, length in (
-                (roi.y, roi.height, region.y, region.height),
-                (roi.x, roi.width, region.x, region.width),
-            )
+
+def nearest_run_pixels(
+    roi: Roi, region: Roi, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the run pixel of each level-0 row and column of a rectangle.
+
+    Parameters
+    ----------
+    roi
+        Level-0 pixels.
+    region
+        Run pixels that the rectangle lies in.
+    scale
+        Level-0 pixels for each run pixel, above 0.
+
+    Returns
+    -------
+    rows, columns : (h,) and (w,) int
+        Numbers of run pixels, counted from the region's corner.
+    """
+    rows, columns = (
+        np.minimum(
+            ((np.arange(first, first + count) + 0.5) / scale).astype(int) - start,
+            length - 1,
         )
-        return rows, columns
+        for first, count, start, length in (
+            (roi.y, roi.height, region.y, region.height),
+            (roi.x, roi.width, region.x, region.width),
+        )
+    )
+    return rows, columns
 
 
 def nearest(centers: np.ndarray, waiting: np.ndarray, view: Roi | None) -> int:
-    """Index of the waiting one nearest to the view's centre; else the first.
+    """Return the index of the waiting item nearest to the viewport, else the first.
 
     Parameters
     ----------
@@ -251,13 +339,15 @@ def nearest(centers: np.ndarray, waiting: np.ndarray, view: Roi | None) -> int:
         (n, 2) float, y and x.
     waiting
         (n,) bool, at least one of them true.
+    view
+        The part of the image in sight. None: unknown.
     """
     indices = np.nonzero(waiting)[0]
     return int(indices[ranks(centers[indices], view).argmin()])
 
 
 def ranks(centers: np.ndarray, view: Roi | None) -> np.ndarray:
-    """How soon each comes, the lowest first, (n,) float; as `nearest` has it."""
+    """Return the order in which items come, (n,) float, the lowest first."""
     if view is None:
         return np.arange(len(centers), dtype=float)
     found: np.ndarray = ((centers - np.array(view.center)) ** 2).sum(axis=1)

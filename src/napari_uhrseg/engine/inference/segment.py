@@ -1,4 +1,4 @@
-"""``segment()``: an image becomes labels, block by block, the nearest first."""
+"""Segmentation of an image into a label store, block by block."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,52 +40,58 @@ def segment(
     order: Literal["near", "likely"] = "near",
     only_likely: bool = False,
 ) -> Iterator[SegmentEvent]:
-    """Label the image into the store, yielding events as it goes.
+    """Segment the image into the store; yield events during the run.
 
     Parameters
     ----------
-    image, checkpoint, store
-        The store must be open for writing and have the image's shape.
-    settings, budget
-        What the person chose; the plan says what follows from it.
+    image
+        The image to be labelled.
+    checkpoint
+        The network and its card.
+    store
+        Open for writing, with the image's shape.
+    settings
+        What the user chose. None: the defaults.
+    budget
+        Memory that the run may use. None: the default of the device.
     viewport
-        Asked before each block for the level-0 rectangle the person looks at:
-        the nearest pending block comes next. Without it: row by row.
+        Called before each block. It returns the level-0 rectangle in sight, and the
+        nearest pending block comes next. None: row by row.
     stop
-        Asked between the layers of the network, so that a stop need not wait for a
-        large frame; where it is true the run ends as if the generator were closed.
+        Polled between the layers of the network, since a frame may take minutes. When
+        it returns True, the run ends as if the generator were closed.
     cpu_fallback
-        Asked, with what happened in words, whether to go on on the CPU where the
-        device has too little memory for a single window or the smallest frame.
+        Called with a message if the device has too little memory for a single window
+        or the smallest frame. It returns whether to continue on the CPU.
     replace_other
-        Overwrite what a run with other settings has labelled.
+        Whether to overwrite the labels of a run with other settings.
     order
-        ``"near"``: the nearest to the focus; ``"likely"``: what is in focus, then
-        where labels were unsure or corrected, so that a fine-tuned checkpoint shows
-        at once where it differs.
+        ``"near"``: the nearest to the viewport first. ``"likely"``: what is in sight
+        first, then chunks whose labels are uncertain or corrected, so that a
+        fine-tuned checkpoint shows early where it differs.
     only_likely
-        End after those chunks; the others stay pending.
+        Whether to end after these chunks. The others stay pending.
 
     Yields
     ------
     SegmentEvent
-        ``Planned`` before anything is written; at least one event a batch.
-        ``RetriedWithLess`` where memory ran out and how it goes on.
-        Closing the generator stops the run; what is in the store stays, and the
-        same call continues it and ends with the same labels.
+        ``Planned`` before anything is written; then at least one event for each
+        batch. ``RetriedWithLess`` if memory ran out. Closing the generator stops the
+        run. Finished blocks are kept, and the same call continues the run and ends
+        with the same labels.
 
     Raises
     ------
     PlanError, DeviceError
-        The settings cannot be, or a single window does not fit the memory.
+        If the settings are invalid, or a single window does not fit the memory.
     StoreError
-        The store holds another run's labels and ``replace_other`` is not set.
+        If the store has labels of another run and ``replace_other`` is not set.
 
     Notes
     -----
-    Memory is bounded by the block, ``plan.estimate``; nothing grows with the
-    image. On the CPU in float32, at one batch size and thread count, labels are
-    the same bit for bit whatever the block size and the order of blocks.
+    Memory is bounded by ``plan.estimate`` and does not grow with the image. On the
+    CPU in float32, at one batch size and thread count, labels are the same bit for
+    bit for every block size and order of blocks.
     """
     settings = settings or SegmentSettings()
     plan = make_plan(image, checkpoint, settings, budget)
@@ -114,14 +120,36 @@ def segment(
 def begin(
     plan: Plan, network: Legend, store: LabelStore, replace_other: bool
 ) -> tuple[Plan, Run]:
-    """The run as the store records it, or goes on with it, and the plan for that."""
+    """Record a run in the store, or find the run that it continues.
+
+    Parameters
+    ----------
+    plan
+        The plan of the run.
+    network
+        The classes of the network.
+    store
+        Open for writing.
+    replace_other
+        Whether to overwrite the labels of a run with other settings.
+
+    Returns
+    -------
+    plan, run
+        The plan for the recorded run, and the run.
+
+    Raises
+    ------
+    StoreError
+        If the store has labels of another run and ``replace_other`` is not set.
+    """
     wanted = replace(plan.run, class_map=_class_map_in(store, network))
-    store.check_run(wanted, replace=replace_other)  # before its classes are there
+    store.check_run(wanted, replace=replace_other)  # before its classes are added
     store.add_classes(network)
     run = store.start_run(wanted, replace=replace_other)
     remove_stale_borders(store.path, run.id)
     if run.batch_size < plan.run.batch_size:
-        # an earlier process began this run with smaller batches: keep its bits
+        # an earlier process started this run with smaller batches: keep its bits
         plan = replace(plan, run=run)
     return plan, run
 
@@ -129,10 +157,21 @@ def begin(
 def as_begun(
     settings: SegmentSettings, run: Run, network: Legend, store: LabelStore
 ) -> SegmentSettings:
-    """With the frames of the same run in the store; its precision if none is chosen.
+    """Return the settings with the frames and precision of the run to be continued.
 
-    Another machine may have begun it, the GPU that it began on is taken, or another
-    amount of memory is free.
+    The run may have started on another machine, on a GPU that is in use now, or with
+    another amount of free memory.
+
+    Parameters
+    ----------
+    settings
+        What the user chose. A precision other than ``"auto"`` is kept.
+    run
+        The run as planned for these settings.
+    network
+        The classes of the network.
+    store
+        The store that may have the run.
     """
     earlier = store.find_matching_run(
         replace(run, class_map=_class_map_in(store, network)),
@@ -148,9 +187,9 @@ def as_begun(
 
 
 def _class_map_in(store: LabelStore, network: Legend) -> tuple[int, ...]:
-    """As it is once the store has the network's classes.
+    """Return the class map that results once the store has the network's classes.
 
-    Raises StoreError where it cannot hold them.
+    Raises StoreError if the store cannot take them.
     """
     try:
         return class_map(network, store.legend.merged(network))
@@ -162,6 +201,6 @@ def _class_map_in(store: LabelStore, network: Legend) -> tuple[int, ...]:
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:
-    """The store's class id of each network channel, matched by its names."""
+    """Return the store's class id of each network channel, matched by name."""
     found = (store.named(c.name) for c in network)
     return tuple(c.id for c in found if c is not None)

@@ -1,15 +1,15 @@
-"""Windows that lie across the borders of blocks: run once, kept for the next block.
+"""Cache of windows that lie across the borders of blocks, which run only once.
 
 ::
 
-    read-ahead thread                     caller's thread
-    -----------------                     ---------------
-    Borders: which windows are kept,  ->  does as each step says, and holds
-    for which blocks, and which of        the logits: those of the windows
-    them must go                          that Borders counts, no others
+    prefetch thread                       caller's thread
+    ---------------                       ---------------
+    SharedWindowCache: decides which  ->  BlockAssembler: stores and frees the
+    windows are kept, for which           logits as each WindowTask says
+    blocks, and which are removed
 
-The first thread knows which block comes next, the second one what the network said;
-steps are followed in the order that they were made in, so no lock is needed.
+The first thread knows which block comes next, and the second one has the logits.
+Tasks are carried out in the order in which they were made, so no lock is needed.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from napari_uhrseg.types import Roi
 
 
 class SharedWindowCache:
-    """Which windows wait for which blocks; holds their places, not their logits.
+    """Bookkeeping of windows that neighbouring blocks share, without their logits.
 
     Parameters
     ----------
     regions
         The run pixels of each block.
     room
-        How many windows may be kept at once. Where there are more, those go that
-        would be needed last.
+        Number of windows that may be kept at once. If there are more, those that are
+        needed last are removed.
     """
 
     def __init__(self, regions: Sequence[Roi], room: int) -> None:
@@ -39,39 +39,43 @@ class SharedWindowCache:
         self._room = room
         self._waiting = np.ones(len(self._sides), bool)
         self._rank = np.zeros(len(self._sides))
-        self._near: dict[int, set[int]] = {}  # of each block begun, those after it
-        self._users: dict[Roi, set[int]] = {}  # of each window kept, the blocks
+        self._near: dict[int, set[int]] = {}  # of each started block, those after it
+        self._users: dict[
+            Roi, set[int]
+        ] = {}  # of each kept window, the blocks that need it
 
     def __contains__(self, window: Roi) -> bool:
         return window in self._users
 
     def begin(self, block: int, reach: Roi, rank: np.ndarray) -> None:
-        """A block is the next one.
+        """Note that a block is the next one.
 
         Parameters
         ----------
+        block
+            Number of the block.
         reach
-            Holds all its windows.
+            Run pixels that contain all its windows.
         rank
-            (blocks,) float: how soon each block will come, the lowest first.
+            (blocks,) float: order in which the blocks will come, the lowest first.
         """
         if not self._room:
             return
         self._waiting[block] = False
-        self._rank = np.where(self._waiting, rank, -1)  # those begun: at once
+        self._rank = np.where(self._waiting, rank, -1)  # started blocks come first
         y, x, bottom, right = self._sides.T
         near = (y < reach.bottom) & (x < reach.right) & self._waiting
         near &= (bottom > reach.y) & (right > reach.x)
         self._near[block] = set(np.flatnonzero(near).tolist())
 
     def to_run(self, windows: Sequence[Roi]) -> int:
-        """How many windows of the blocks begun the network must run, at least."""
+        """Return how many of the windows are not kept from another block."""
         if not self._room:
             return len(windows)
         return sum(w not in self._users for w in set(windows))
 
     def keep(self, window: Roi, block: int) -> tuple[bool, Roi | None]:
-        """Whether a window that was run for a block is to be kept, and what goes."""
+        """Return whether to keep a window of a block, and which window to remove."""
         users = {
             other
             for other in self._near.get(block, ())
@@ -89,7 +93,7 @@ class SharedWindowCache:
         return True, instead
 
     def leave(self, block: int) -> tuple[Roi, ...]:
-        """A block has had all its windows: those that go, as none waits for them."""
+        """Note that a block is complete; return the windows that no block needs."""
         self._near.pop(block, None)
         for others in (*self._near.values(), *self._users.values()):
             others.discard(block)

@@ -1,4 +1,4 @@
-"""What a run of windows reads: blocks in their order, as full batches of views."""
+"""Loader of windows: blocks in their order, as full batches of views."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,12 +18,27 @@ from napari_uhrseg.types import OPEN_BLOCKS, Block, Mask, Roi
 
 @dataclass(slots=True)
 class BlockState:
-    """A block on its way.
+    """A block that is being computed.
 
-    ``valid``: (h, w) bool, its run pixels that hold image and lie in a window that is
-    run; None where all do. ``windows`` are still to be read, ``labelled`` have an
-    answer, ``skipped`` is how many need no network. ``before`` is what the store held,
-    once a part was shown.
+    Attributes
+    ----------
+    roi
+        The block in level-0 pixels.
+    index
+        Its number among the blocks of the run.
+    valid
+        (h, w) bool: run pixels that have data and lie in a window that runs. None if
+        all do.
+    windows
+        Windows that are not read yet.
+    labelled
+        Windows whose logits have been added.
+    skipped
+        Number of windows that need no network.
+    error
+        Why the block could not be read; empty if it could.
+    before
+        Content of the store before the first preview of the block.
     """
 
     roi: Roi
@@ -38,9 +53,20 @@ class BlockState:
 
 @dataclass(frozen=True, slots=True)
 class WindowTask:
-    """A window of a block: ``kept`` from another block, or run for this one.
+    """A window of a block.
 
-    ``keep``: other blocks will need it; ``instead`` of that one, which goes.
+    Attributes
+    ----------
+    block
+        The block that the window is for.
+    window
+        The window in run pixels.
+    kept
+        Whether the logits were kept from another block. Otherwise the window runs.
+    keep
+        Whether to keep the logits for other blocks.
+    instead
+        The kept window whose logits are removed to make room.
     """
 
     block: BlockState
@@ -52,130 +78,156 @@ class WindowTask:
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
-    """What the read-ahead thread hands over: windows in order, of one or two blocks.
+    """Windows in order, of one or more blocks, with the views of those that run.
 
-    ``batch`` holds those that are to be run, None where there are none; ``ended`` are
-    the blocks that have no windows after these, ``gone`` the kept windows that no
-    block waits for any longer.
+    Attributes
+    ----------
+    tasks
+        The windows.
+    batch
+        Views of the windows that run. None if there are none.
+    ended
+        Blocks that have no windows after these.
+    gone
+        Kept windows that no block needs any more.
     """
 
-    steps: tuple[WindowTask, ...] = ()
+    tasks: tuple[WindowTask, ...] = ()
     batch: Batch | None = None
     ended: tuple[BlockState, ...] = ()
     gone: tuple[Roi, ...] = ()
 
 
 class WindowLoader:
-    """The windows of a job's blocks, those in focus first; for one thread.
+    """Reads the windows of a run's blocks, the nearest to the viewport first.
 
-    Holds a batch of views, and for ``OPEN_BLOCKS`` blocks which of their pixels are
-    image.
+    For one thread. Memory is that of a batch of views, and of a mask for each of
+    ``OPEN_BLOCKS`` blocks.
+
+    Parameters
+    ----------
+    runner
+        The run, which reads the image.
+    grid
+        The windows of the whole image.
+    blocks
+        Level-0 rectangles to be labelled.
     """
 
-    def __init__(self, job: Runner, grid: WindowGrid, blocks: Sequence[Roi]) -> None:
-        self._job, self._grid, self._blocks = job, grid, blocks
-        self._regions = [job.plan.run_region(b) for b in blocks]
-        self._borders = SharedWindowCache(self._regions, job.plan.sized.kept)
+    def __init__(self, runner: Runner, grid: WindowGrid, blocks: Sequence[Roi]) -> None:
+        self._runner, self._grid, self._blocks = runner, grid, blocks
+        self._regions = [runner.plan.run_region(b) for b in blocks]
+        self._shared = SharedWindowCache(self._regions, runner.plan.sized.kept)
 
     def count(self, block: Roi) -> int:
-        """Windows of a block, those included that will not be run."""
-        return self._grid.count(self._job.plan.run_region(block))
+        """Return the number of windows of a block, skipped ones included."""
+        return self._grid.count(self._runner.plan.run_region(block))
 
-    def items(self, viewport: Viewport | None) -> Iterator[WindowBatch]:
-        """The windows of all blocks in full batches; the last one may be short."""
-        background, borders = self._job.background(), self._borders
+    def batches(self, viewport: Viewport | None) -> Iterator[WindowBatch]:
+        """Yield the windows of all blocks in full batches; the last may be smaller."""
+        background, shared = self._runner.background(), self._shared
         waiting = np.ones(len(self._blocks), bool)
         centers = np.array([b.center for b in self._blocks]).reshape(-1, 2)
-        held: list[BlockState] = []  # blocks with windows still to be read
+        opened: list[BlockState] = []  # blocks whose windows are not all read
         for _ in self._blocks:
             view = viewport() if viewport else None
             index = nearest(centers, waiting, view)
             waiting[index] = False
-            reach = self._regions[index].grow(self._job.run.window - 1)
-            borders.begin(index, reach, ranks(centers, view))
-            block = self._look(self._blocks[index], index, background)
+            reach = self._regions[index].grow(self._runner.run.window - 1)
+            shared.begin(index, reach, ranks(centers, view))
+            block = self._find_windows(self._blocks[index], index, background)
             if not block.windows:
-                yield WindowBatch(ended=(block,), gone=borders.leave(index))
+                yield WindowBatch(ended=(block,), gone=shared.leave(index))
                 continue
-            held.append(block)
-            while len(held) >= OPEN_BLOCKS or self._full(held):
-                yield self._batch(held)
-        while held:
-            yield self._batch(held)
+            opened.append(block)
+            while len(opened) >= OPEN_BLOCKS or self._fill_batch(opened):
+                yield self._read(opened)
+        while opened:
+            yield self._read(opened)
 
-    def _full(self, held: list[BlockState]) -> bool:
-        """Whether the blocks held have enough windows for a batch."""
-        windows = [w for block in held for w in block.windows]
-        return self._borders.to_run(windows) >= self._job.plan.run.batch_size
+    def _fill_batch(self, opened: list[BlockState]) -> bool:
+        """Return whether blocks have enough windows for a batch."""
+        windows = [w for block in opened for w in block.windows]
+        return self._shared.to_run(windows) >= self._runner.plan.run.batch_size
 
-    def _look(
+    def _find_windows(
         self, roi: Roi, index: int, background: BackgroundMask | None
     ) -> BlockState:
-        """A block, and those of its windows that have something to label."""
+        """Return a block with those of its windows that show data to be labelled."""
         block = BlockState(roi, index)
-        if self._job.outside(roi):
+        if self._runner.outside(roi):
             block.skipped = self.count(roi)
             return block
         region = self._regions[index]
         windows = list(self._grid.touching(region))
         try:
-            valid = self._job.valid(region)
+            valid = self._runner.valid(region)
             for window in windows:
                 here = window.intersect(region).shift(-region.y, -region.x).slices
                 there = valid is None or valid[here].any()
-                if there and not (
-                    background and background.is_background(self._job.level0(window))
-                ):
+                if there and not self._is_background(window, background):
                     block.windows.append(window)
         except ReadError as error:
             return BlockState(roi, index, skipped=len(windows), error=str(error))
         block.skipped = len(windows) - len(block.windows)
         if block.skipped and block.windows:
-            answered = covered(region, block.windows)
-            valid = answered if valid is None else valid & answered
+            seen = covered(region, block.windows)
+            valid = seen if valid is None else valid & seen
         block.valid = valid
         return block
 
-    def _batch(self, held: list[BlockState]) -> WindowBatch:
-        """Read the next windows of the blocks held; lets go of those that end."""
-        room = self._job.plan.run.batch_size
-        steps: list[WindowTask] = []
+    def _is_background(self, window: Roi, background: BackgroundMask | None) -> bool:
+        if background is None:
+            return False
+        return background.is_background(self._runner.level0(window))
+
+    def _read(self, opened: list[BlockState]) -> WindowBatch:
+        """Read the next windows; remove the blocks that end from the list."""
+        room = self._runner.plan.run.batch_size
+        tasks: list[WindowTask] = []
         parts: list[Batch] = []
         ended: list[BlockState] = []
-        while held and room:
-            block = held[0]
-            run: list[Roi] = []
-            some: list[Roi] = []
-            while block.windows:
-                if block.windows[0] not in self._borders:
-                    if len(run) == room:
-                        break
-                    run.append(block.windows[0])
-                some.append(block.windows.popleft())
+        while opened and room:
+            block = opened[0]
+            run, some = self._next_windows(block, room)
             try:
                 if run:
-                    parts.append(self._job.views(run))
-                steps += [self._step(block, w) for w in some]
+                    parts.append(self._runner.views(run))
+                tasks += [self._task(block, w) for w in some]
                 room -= len(run)
             except ReadError as error:
                 block.error = str(error)
                 block.skipped += len(some) + len(block.windows)
                 block.windows.clear()
             if not block.windows:
-                ended.append(held.pop(0))
-        gone = tuple(w for block in ended for w in self._borders.leave(block.index))
+                ended.append(opened.pop(0))
+        gone = tuple(w for block in ended for w in self._shared.leave(block.index))
         batch = concatenate_batches(parts) if parts else None
-        return WindowBatch(tuple(steps), batch, tuple(ended), gone)
+        return WindowBatch(tuple(tasks), batch, tuple(ended), gone)
 
-    def _step(self, block: BlockState, window: Roi) -> WindowTask:
-        if window in self._borders:
+    def _next_windows(
+        self, block: BlockState, room: int
+    ) -> tuple[list[Roi], list[Roi]]:
+        """Take windows off a block: those that run, at most ``room``, and all."""
+        run: list[Roi] = []
+        some: list[Roi] = []
+        while block.windows:
+            if block.windows[0] not in self._shared:
+                if len(run) == room:
+                    break
+                run.append(block.windows[0])
+            some.append(block.windows.popleft())
+        return run, some
+
+    def _task(self, block: BlockState, window: Roi) -> WindowTask:
+        if window in self._shared:
             return WindowTask(block, window, kept=True)
-        keep, instead = self._borders.keep(window, block.index)
+        keep, instead = self._shared.keep(window, block.index)
         return WindowTask(block, window, keep=keep, instead=instead)
 
 
 def covered(region: Roi, windows: Iterable[Roi]) -> Mask:
-    """(h, w) bool: the pixels of a region that lie in one of the windows."""
+    """Return the pixels of a region that lie in one of the windows, (h, w) bool."""
     found = np.zeros((region.height, region.width), bool)
     for window in windows:
         here = window.intersect(region).shift(-region.y, -region.x).slices

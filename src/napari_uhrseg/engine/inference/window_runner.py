@@ -1,17 +1,17 @@
-"""Running a plan of windows: a block is done when its windows are.
+"""Runner of windows: a block is done when all its windows have run.
 
-A block that takes long is shown as far as it has come.
+A block that takes long is previewed while its windows run.
 
 ::
 
-    read-ahead thread              the generator (caller's thread)      writing thread
-    -----------------              -------------------------------      --------------
-    nearest pending block: which   forward, in slices of the batch
-    of its windows show            size, on a CPU in threads of its
-    something, and are not kept    own; logits into the Mergers of
-    from another block; a batch    their blocks, and kept where other
-    of views at a time, filled     blocks need them; with a block's
-    up from the next block     ->  last batch its labels           ->   store -> event
+    prefetch thread                the generator (caller's thread)      writing thread
+    ---------------                -------------------------------      --------------
+    nearest pending block; those   forward pass, in slices of the
+    of its windows that show       batch size, on a CPU in threads
+    data and are not kept from     of its own; logits go to the
+    another block; one batch of    BlockAssembler; after a block's
+    views at a time, filled up     last window its labels          ->   store -> event
+    from the next block        ->
 """
 
 import math
@@ -21,11 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, groupby
+from itertools import accumulate
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from napari_uhrseg.engine.background_writer import BackgroundWriter
 from napari_uhrseg.engine.cancellation import Viewport
@@ -37,12 +36,13 @@ from napari_uhrseg.engine.events import (
     RetriedWithLess,
     SegmentEvent,
 )
+from napari_uhrseg.engine.inference.block_assembler import BlockAssembler
+from napari_uhrseg.engine.inference.label_windows import pad_batch
 from napari_uhrseg.engine.inference.runner import RunContext, Runner
 from napari_uhrseg.engine.inference.window_loader import (
     BlockState,
     WindowBatch,
     WindowLoader,
-    WindowTask,
     covered,
 )
 from napari_uhrseg.engine.network.device import is_out_of_memory
@@ -56,103 +56,95 @@ from napari_uhrseg.engine.tiling.merge import (
     window_weights,
 )
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
-from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import Labels, Roi
 
-EVERY = 2.0  # seconds between two looks at a block that is not finished
+PREVIEW_INTERVAL_S = 2.0  # seconds between two previews of unfinished blocks
+
+_Writer = BackgroundWriter[BlockDone | BlockFailed | PreviewWritten]
 
 
 @dataclass(frozen=True, slots=True)
 class _PendingForward:
-    """What the network was begun with, and its answer."""
+    """A forward pass under way, and the batch size that it was started with."""
 
     batch_size: int
-    answer: ForwardFuture
+    result: ForwardFuture
 
 
 class WindowRunner(Runner):
-    """Holds the logits of two blocks at most, and the views of a few batches.
+    """Runs the windows of a plan.
 
-    Also the logits of ``plan.sized.kept`` windows that lie across blocks.
+    Memory is that of the logits of at most two blocks, of a few batches of views, and
+    of the logits of ``plan.sized.kept`` windows that lie across blocks.
+
+    Parameters
+    ----------
+    context
+        The run and what it works with.
+    grid
+        The windows of the whole image.
     """
 
-    def __init__(self, work: RunContext, grid: WindowGrid) -> None:
-        super().__init__(work)
+    def __init__(self, context: RunContext, grid: WindowGrid) -> None:
+        super().__init__(context)
         self.grid = grid
-        self.batch_size = work.plan.run.batch_size
+        self.batch_size = context.plan.run.batch_size
         threads = 1
         if self.device.type == "cpu":
-            threads = work.threads or torch.get_num_threads()
-        self._shown = -math.inf  # when labels were last put away
+            threads = context.threads or torch.get_num_threads()
+        self._previewed = -math.inf  # when labels were last written
+        self._done = self._failed = 0  # blocks
         self.passes = ParallelForward(self.logits, self.batch_size, threads)
         if self.passes.parts > 1:
-            self._threads = 1  # what is left for this one makes labels
+            self._threads = 1  # this thread only makes labels
         self.weights = window_weights(
             self.run.window, self.run.overlap, self.spec.merge
         )
+        self.assembler = BlockAssembler(self.make_merger)
 
-    def work(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+    def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+        """Yield the events of the run, from the first window to ``Finished``."""
         blocks = self.plan.blocks(self.pending())
-        reader = WindowLoader(self, self.grid, blocks)
-        left = sum(reader.count(b) for b in blocks)
-        # of what is left, so much has not been run for another block before
+        loader = WindowLoader(self, self.grid, blocks)
+        left = sum(loader.count(b) for b in blocks)
+        # share of the windows left that no other block has run before
         share = self.plan.windows / self.plan.at_most
-        seen = done = failed = 0
-        mergers: dict[Roi, Merger | TiledLabels] = {}
-        kept: dict[Roi, Tensor] = {}
-        items = Prefetcher(reader.items(viewport), self.plan.sized.ahead)
-        with (
-            closing(items),
-            closing(
-                BackgroundWriter[BlockDone | BlockFailed | PreviewWritten]()
-            ) as writing,
-            self.passes,
-        ):
-            for item, begun in self._begun(items):
-                # what was not run is off the clock
-                left -= sum(block.skipped for block in item.ended) + len(item.steps)
-                if item.steps:
-                    yield from self._forward(item, begun, mergers, kept)
-                    seen += sum(not step.kept for step in item.steps)
+        seen = 0
+        items = Prefetcher(loader.batches(viewport), self.plan.sized.ahead)
+        with closing(items), closing(_Writer()) as writer, self.passes:
+            for item, pending in self._overlapped(items):
+                # windows that did not run do not count in the estimate
+                left -= sum(block.skipped for block in item.ended) + len(item.tasks)
+                if item.tasks:
+                    yield from self._forward(item, pending)
+                    seen += sum(not task.kept for task in item.tasks)
                     yield self.progress(seen, seen + math.ceil(left * share))
-                for window in item.gone:
-                    del kept[window]
+                self.assembler.drop_shared(item.gone)
                 for block in item.ended:
-                    if block.error:
-                        failed += 1
-                        mergers.pop(block.roi, None)
-                        writing.submit(
-                            partial(self._give_up, block),
-                            BlockFailed(block.roi, block.error),
-                        )
-                        continue
-                    done += 1
-                    event = BlockDone(
-                        block.roi, done, len(blocks), block.roi not in mergers
-                    )
-                    # popped here, so that nothing holds the logits any longer
-                    write = self._finish(block, mergers.pop(block.roi, None))
-                    writing.submit(write, event)
-                    self._shown = time.monotonic()
-                if item.steps and self.is_preview_due():
-                    block = item.steps[-1].block
-                    if block.roi in mergers:
-                        write = self._so_far(block, mergers[block.roi])
-                        writing.submit(write, PreviewWritten(block.roi))
-                        self._shown = time.monotonic()
-                yield from writing.written(most=1)
-            yield from writing.written()
-        yield Finished(self.run, done, failed, self.seconds())
+                    self._end(block, len(blocks), writer)
+                self._preview(item, writer)
+                yield from writer.written(most=1)
+            yield from writer.written()
+        yield Finished(self.run, self._done, self._failed, self.seconds())
+
+    def is_preview_due(self) -> bool:
+        """Return whether the user has waited long for labels."""
+        return time.monotonic() - self._previewed > PREVIEW_INTERVAL_S
+
+    def make_merger(self, roi: Roi) -> Merger | TiledLabels:
+        """Return an empty merger for a block, which is given in level-0 pixels."""
+        region = self.plan.run_region(roi)
+        return make_merger(self.grid, region, len(self.ids), self.weights, self.device)
 
     # -- on the caller's thread ---------------------------------------------
 
-    def _begun(
+    def _overlapped(
         self, items: Prefetcher[WindowBatch]
     ) -> Iterator[tuple[WindowBatch, _PendingForward | None]]:
-        """Each item, when the network is at work on the next one, if that is read."""
+        """Yield each item once the next one is started, if that has been read."""
         previous: tuple[WindowBatch, _PendingForward | None] | None = None
         for item in items:
-            this = item, self._begin(item)
+            this = item, self._start(item)
             if previous is not None:
                 yield previous
             previous = this
@@ -162,128 +154,106 @@ class WindowRunner(Runner):
         if previous is not None:
             yield previous
 
-    def _begin(self, item: WindowBatch) -> _PendingForward | None:
-        """The network's answer to an item's windows, where they are one batch."""
-        count = sum(not step.kept for step in item.steps)
+    def _start(self, item: WindowBatch) -> _PendingForward | None:
+        """Start the forward pass of an item whose windows fit one batch."""
+        count = sum(not task.kept for task in item.tasks)
         if item.batch is None or count > self.batch_size:
             return None
         try:
-            answer = self.passes.start(self._slice(item.batch, 0, count))
+            result = self.passes.start(pad_batch(item.batch, self.batch_size, 0, count))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return None  # when its turn comes, with less
-        return _PendingForward(self.batch_size, answer)
+            return None  # started again with less in `_forward`
+        return _PendingForward(self.batch_size, result)
 
     def _forward(
-        self,
-        item: WindowBatch,
-        begun: _PendingForward | None,
-        mergers: dict[Roi, Merger | TiledLabels],
-        kept: dict[Roi, Tensor],
+        self, item: WindowBatch, pending: _PendingForward | None
     ) -> Iterator[RetriedWithLess]:
-        """Label the windows of one item, run in halves when memory runs out."""
-        if begun is not None and begun.batch_size != self.batch_size:
-            with suppress(RuntimeError, MemoryError):  # it is run again with less
-                begun.answer()
-            begun = None
-        steps, ran = item.steps, 0
-        while steps:
-            # as many as hold a batch of windows to be run
-            runs = list(accumulate(not step.kept for step in steps))
+        """Add the logits of an item's windows; halve the batch if memory runs out."""
+        if pending is not None and pending.batch_size != self.batch_size:
+            with suppress(RuntimeError, MemoryError):  # it runs again with less
+                pending.result()
+            pending = None
+        tasks, ran = item.tasks, 0
+        while tasks:
+            # as many as contain a batch of windows that must run
+            runs = list(accumulate(not task.kept for task in tasks))
             count = bisect_right(runs, self.batch_size)
-            part, new = steps[:count], [s for s in steps[:count] if not s.kept]
+            part, new = tasks[:count], [t for t in tasks[:count] if not t.kept]
+            logits = None
             try:
-                for step in part:
-                    roi = step.block.roi
-                    if roi not in mergers:
-                        mergers[roi] = self._merger(roi)
+                self.assembler.open(part)
                 if new:
                     assert item.batch is not None
-                    if begun is None:
-                        batch = self._slice(item.batch, ran, len(new))
-                        begun = _PendingForward(
-                            self.batch_size, self.passes.start(batch)
-                        )
-                    answer, begun = begun.answer, None
-                    logits = answer()
-                    self._keep(new, logits, kept)
+                    if pending is None:
+                        size = self.batch_size
+                        batch = pad_batch(item.batch, size, ran, len(new))
+                        pending = _PendingForward(size, self.passes.start(batch))
+                    result, pending = pending.result, None
+                    logits = result()
+                    self.assembler.keep_shared(new, logits)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                yield self._less(error, mergers)
+                yield self._use_less(error)
                 continue
-            at = 0
-            for (roi, before), group in groupby(part, lambda s: (s.block.roi, s.kept)):
-                places = []
-                for step in group:
-                    places.append(step.window)
-                    step.block.labelled.append(step.window)
-                if before:
-                    for place in places:
-                        one = kept[place].to(self.device)
-                        mergers[roi].add([place], one[None])
-                    continue
-                mergers[roi].add(places, logits[at : at + len(places)])
-                at += len(places)
-            steps, ran = steps[count:], ran + len(new)
+            self.assembler.add(part, logits, self.device)
+            tasks, ran = tasks[count:], ran + len(new)
 
-    def _keep(
-        self, steps: list[WindowTask], logits: Tensor, kept: dict[Roi, Tensor]
-    ) -> None:
-        """Keep what other blocks need, (K, window, window) each, in main memory.
-
-        May fail half way and be done again, in order.
-        """
-        for step, one in zip(steps, logits, strict=False):  # the batch is padded
-            if step.instead is not None:
-                kept.pop(step.instead, None)
-            if step.keep:
-                kept[step.window] = one.to("cpu", copy=True)
-
-    def _slice(self, batch: Batch, first: int, count: int) -> Batch:
-        """Padded to the batch's size: kernels depend on it."""
-        size = self.batch_size
-        if count == size == len(batch):
-            return batch
-        return batch[torch.arange(size).clamp(max=count - 1) + first]
-
-    def _merger(self, roi: Roi) -> Merger | TiledLabels:
-        region = self.plan.run_region(roi)
-        return make_merger(self.grid, region, len(self.ids), self.weights, self.device)
-
-    def _less(
-        self, error: BaseException, mergers: dict[Roi, Merger | TiledLabels]
-    ) -> RetriedWithLess:
-        """Half the batch; from one window on to the CPU."""
+    def _use_less(self, error: BaseException) -> RetriedWithLess:
+        """Halve the batch; continue on the CPU if a single window does not fit."""
         if self.batch_size > 1:
             self.batch_size //= 2
             release_memory()
-            now = f"with batches of {self.batch_size}"
-            return self.retried(error, now, self.batch_size)
+            change = f"with batches of {self.batch_size}"
+            return self.retried(error, change, self.batch_size)
         retried = self.to_cpu("one window", error)
-        for merger in mergers.values():
-            merger.to(self.device)
+        self.assembler.to(self.device)
         return retried
+
+    def _end(self, block: BlockState, total: int, writer: _Writer) -> None:
+        """Have the labels of a block without further windows written."""
+        # taken here, so that nothing else refers to the logits
+        merger = self.assembler.take(block.roi)
+        if block.error:
+            self._failed += 1
+            write = partial(self._restore, block)
+            writer.submit(write, BlockFailed(block.roi, block.error))
+            return
+        self._done += 1
+        event = BlockDone(block.roi, self._done, total, merger is None)
+        writer.submit(self._finish(block, merger), event)
+        self._previewed = time.monotonic()
+
+    def _preview(self, item: WindowBatch, writer: _Writer) -> None:
+        """Have the labels of an unfinished block written, if a preview is due."""
+        if not item.tasks or not self.is_preview_due():
+            return
+        block = item.tasks[-1].block
+        merger = self.assembler.find(block.roi)
+        if merger is not None:
+            write = self._labels_so_far(block, merger)
+            writer.submit(write, PreviewWritten(block.roi))
+            self._previewed = time.monotonic()
 
     def _finish(
         self, block: BlockState, merger: Merger | TiledLabels | None
     ) -> Callable[[], None]:
-        """The labels of a finished (or empty) block; gives what puts them away."""
+        """Compute the labels of a finished block; return the call that writes them."""
         if merger is None:
             return partial(self.write_empty, block.roi)
         with torch.inference_mode():
             labels, confidence = merger.finish()
-        return partial(self._put_away, block, merger.region, labels, confidence)
+        return partial(self._write_block, block, merger.region, labels, confidence)
 
-    def is_preview_due(self) -> bool:
-        """Whether the person has waited long for labels: at once for the first."""
-        return time.monotonic() - self._shown > EVERY
-
-    def _so_far(
+    def _labels_so_far(
         self, block: BlockState, merger: Merger | TiledLabels
     ) -> Callable[[], None]:
-        """The labels of a block's windows up to now; its chunks stay pending."""
+        """Compute the labels of a block's windows up to now; its chunks stay pending.
+
+        Return the call that writes them.
+        """
         region = merger.region
         with torch.inference_mode():
             labels, confidence = merger.finish()
@@ -307,14 +277,16 @@ class WindowRunner(Runner):
 
         return write
 
-    def _give_up(self, block: BlockState) -> None:
-        """On the writing thread: by then it is known what was there before."""
+    # -- on the writing thread ----------------------------------------------
+
+    def _restore(self, block: BlockState) -> None:
+        """Write back the labels from before the previews of a failed block."""
         self.write_failed(block.roi, block.before)
 
-    def _put_away(
+    def _write_block(
         self, block: BlockState, region: Roi, labels: Labels, confidence: Labels
     ) -> None:
-        """Put class indices and confidence of a region into the store."""
+        """Write class indices and confidence of a region as a finished block."""
         labels = self.ids[labels]
         if block.valid is not None:
             labels[~block.valid] = 0

@@ -1,17 +1,17 @@
-"""Where frames lie: one global grid of cells on the chunks of the store.
+"""Grid of frames: cells that lie on the chunks of the store.
 
 Along one axis, with cells of one or more chunks (run pixels, to the right)::
 
     cell 0            cell 1            cell 2
-    |-----------------|-----------------|----------|        what a frame finishes
+    |-----------------|-----------------|----------|        what a frame labels alone
     [=================####]                                 frame 0
                       [####=============####]               frame 1
                                   [.....####=======]        frame 2, moved inward
                       ####              ####                seams, both frames known
 
-Frame i labels its cell and the seam after it; in the seam it is blended with frame
-i + 1. What a cell holds is known when its frame and the frames above and to the
-left of it have run: each frame runs once, whatever the order.
+Frame i labels its cell and the seam after it. In the seam it is blended with frame
+i + 1. The labels of a cell are final when its frame and the frames above and to the
+left of it have run. Each frame runs once, in any order.
 """
 
 from collections.abc import Iterator
@@ -31,9 +31,17 @@ Frame = tuple[int, int]
 class Axis:
     """The frames along one axis.
 
-    ``borders`` of the cells in level-0 pixels, ``starts`` and ``ends`` of what the
-    frames label (cell and seam) in run pixels, ``fed`` the pixels that the network
-    is fed, the same for each frame.
+    Attributes
+    ----------
+    length
+        Run pixels of the image along the axis.
+    borders
+        Borders of the cells in level-0 pixels.
+    starts, ends
+        First run pixel that each frame labels (cell and seam), and the one after the
+        last.
+    fed
+        Run pixels that the network gets for a frame, the same for all frames.
     """
 
     length: int
@@ -52,12 +60,28 @@ class Axis:
         overlap: int,
         spec: InputSpec,
     ) -> "Axis":
-        """``pixels`` of level 0 are ``length`` run pixels; frames of ``largest``."""
+        """Return the frames that cover an axis.
+
+        Parameters
+        ----------
+        pixels
+            Level-0 pixels of the axis.
+        length
+            Run pixels of the axis.
+        scale
+            Level-0 pixels for each run pixel, above 0.
+        largest
+            Largest number of run pixels that a frame labels.
+        overlap
+            Width of a seam in run pixels.
+        spec
+            The model's inputs, which give the divisor and the least size.
+        """
         if length <= largest:
             borders: tuple[int, ...] = (0, pixels)
         else:
             cell = cell_chunks(largest, overlap, scale) * STORE_CHUNK
-            # what is no longer than a seam belongs to the cell before
+            # a rest that is no longer than a seam belongs to the cell before
             count = max(1, int(np.ceil((length - overlap) / (cell / scale))))
             borders = (*range(0, cell * count, cell), pixels)
         starts = tuple(int(b / scale) for b in borders[:-1])
@@ -73,15 +97,18 @@ class Axis:
         return len(self.starts)
 
     def input_roi(self, index: int) -> tuple[int, int]:
-        """First run pixel and number of pixels fed; moved inward at the end."""
+        """Return the first run pixel and the number of pixels that the network gets.
+
+        The last frame is moved inward.
+        """
         return min(self.starts[index], max(0, self.length - self.fed)), self.fed
 
     def labelled(self, index: int) -> tuple[int, int]:
-        """First run pixel and number of pixels of the cell and the seam after it."""
+        """Return the first run pixel and the number of pixels of cell and seam."""
         return self.starts[index], self.ends[index] - self.starts[index]
 
     def cell(self, index: int, overlap: int) -> tuple[int, int]:
-        """First run pixel and number of pixels of the cell alone."""
+        """Return the first run pixel and the number of pixels of a cell alone."""
         seam = overlap if index + 1 < len(self) else 0
         return self.starts[index], self.ends[index] - seam - self.starts[index]
 
@@ -104,14 +131,23 @@ class FrameGrid:
         overlap: int,
         spec: InputSpec,
     ) -> "FrameGrid":
-        """Frames of at most ``largest`` run pixels a side, if a chunk fits into one.
+        """Return the frames that cover an image.
 
         Parameters
         ----------
-        pixels, shape
-            Of the image, in level-0 and in run pixels.
+        pixels
+            Height and width of the image in level-0 pixels.
+        shape
+            Height and width of the image in run pixels.
+        scale
+            Level-0 pixels for each run pixel, above 0.
+        largest
+            Largest side of a frame in run pixels. A frame is larger if a chunk of the
+            store does not fit into it.
         overlap
-            Width of a seam in run pixels; 0 leaves frames side by side.
+            Width of a seam in run pixels. With 0, frames do not overlap.
+        spec
+            The model's inputs, which give the divisor and the least size.
         """
         rows, columns = (
             Axis.make(p, n, scale, largest, overlap, spec)
@@ -121,39 +157,39 @@ class FrameGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the image in run pixels."""
+        """Return height and width of the image in run pixels."""
         return self.rows.length, self.columns.length
 
     @property
     def fed(self) -> tuple[int, int]:
-        """Height and width of what the network is fed for one frame."""
+        """Return height and width of the network's input for a frame."""
         return self.rows.fed, self.columns.fed
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
     def input_roi(self, frame: Frame) -> Roi:
-        """The run pixels fed; may reach outside a small image."""
+        """Return the run pixels that the network gets; may reach outside the image."""
         (y, h), (x, w) = (a.input_roi(i) for a, i in self._axes(frame))
         return Roi(y, x, h, w)
 
     def labelled(self, frame: Frame) -> Roi:
-        """The run pixels whose labels are taken from the frame."""
+        """Return the run pixels that a frame labels: its cell and the seam after it."""
         (y, h), (x, w) = (a.labelled(i) for a, i in self._axes(frame))
         return Roi(y, x, h, w)
 
     def cell(self, cell: Frame) -> Roi:
-        """The run pixels that the labels of a cell are taken from."""
+        """Return the run pixels of a cell."""
         (y, h), (x, w) = (a.cell(i, self.overlap) for a, i in self._axes(cell))
         return Roi(y, x, h, w)
 
     def block(self, cell: Frame) -> Roi:
-        """The level-0 pixels of a cell, whole chunks of the store."""
+        """Return the level-0 pixels of a cell, which are whole chunks of the store."""
         (y, bottom), (x, right) = (a.borders[i : i + 2] for a, i in self._axes(cell))
         return Roi(y, x, bottom - y, right - x)
 
     def cells(self, pending: npt.NDArray[np.bool_]) -> list[Frame]:
-        """The cells with a pending chunk, row by row."""
+        """Return the cells with a pending chunk, row by row."""
         found = []
         for row in range(len(self.rows)):
             for column in range(len(self.columns)):
@@ -166,21 +202,21 @@ class FrameGrid:
         return found
 
     def frames_of(self, cell: Frame) -> Iterator[Frame]:
-        """The frames that a cell's labels come from, in the order they are summed."""
+        """Yield the frames that label a cell, in the order in which they are summed."""
         (row, column), reach = cell, min(1, self.overlap)
         for i in range(max(0, row - reach), row + 1):
             for j in range(max(0, column - reach), column + 1):
                 yield i, j
 
     def cells_of(self, frame: Frame) -> Iterator[Frame]:
-        """The cells that take labels from a frame."""
+        """Yield the cells that a frame labels."""
         (row, column), reach = frame, min(1, self.overlap)
         for i in range(row, min(row + 1 + reach, len(self.rows))):
             for j in range(column, min(column + 1 + reach, len(self.columns))):
                 yield i, j
 
     def count(self, region: Roi) -> int:
-        """Frames to run for the cells that hold a rectangle of run pixels."""
+        """Return the number of frames that run to label a rectangle of run pixels."""
         return int(
             np.prod(
                 [
@@ -198,14 +234,36 @@ class FrameGrid:
 
 
 def cell_chunks(largest: int, overlap: int, scale: float) -> int:
-    """Chunks a side of a cell whose frame is of ``largest`` pixels; at least one."""
+    """Return the side of a cell in chunks of the store, at least 1.
+
+    Parameters
+    ----------
+    largest
+        Side of the frame in run pixels.
+    overlap
+        Width of a seam in run pixels.
+    scale
+        Level-0 pixels for each run pixel, above 0.
+    """
     return max(1, int((largest - overlap) * scale / STORE_CHUNK))
 
 
 def frame_sides(
     most: int, shape: tuple[int, int], overlap: int, scale: float
 ) -> Iterator[int]:
-    """The sides that frames can have, the largest first."""
+    """Yield the possible sides of frames in run pixels, the largest first.
+
+    Parameters
+    ----------
+    most
+        Largest side in run pixels.
+    shape
+        Height and width of the image in run pixels.
+    overlap
+        Width of a seam in run pixels.
+    scale
+        Level-0 pixels for each run pixel, above 0.
+    """
     yield most
     for n in range(cell_chunks(min(most, max(shape)), overlap, scale), 0, -1):
         yield int(n * STORE_CHUNK / scale) + overlap

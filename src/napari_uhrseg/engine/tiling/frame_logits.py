@@ -1,4 +1,4 @@
-"""Logits of a frame, enlarged in full or only where they are needed."""
+"""Logits of a frame, at its full size or enlarged where they are read."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from napari_uhrseg.types import Roi
 
 
 class LogitMaps(Protocol):
-    """(K, height, width), of which parts are taken as of a tensor."""
+    """(K, height, width) logits that can be sliced like a tensor."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -22,8 +22,10 @@ class FrameLogits:
     Parameters
     ----------
     maps
-        (K, h, w) float32 for a frame of ``size``; smaller ones are enlarged as the
-        network would have done.
+        (K, h, w) float32. Maps smaller than ``size`` are enlarged as the network
+        would have done.
+    size
+        Height and width of the frame in run pixels.
     part
         The rectangle, in pixels of the frame.
     """
@@ -33,12 +35,12 @@ class FrameLogits:
         self.shape = (len(maps), part.height, part.width)
 
     def crop(self, height: int, width: int) -> "FrameLogits":
-        """The upper left of it."""
+        """Return the upper left part of that size."""
         part = Roi(self._part.y, self._part.x, height, width)
         return FrameLogits(self._maps, self._size, part)
 
     def __getitem__(self, key: tuple[slice, ...]) -> Tensor:
-        """``logits[:, rows, columns]``, slices of step 1."""
+        """Return ``logits[:, rows, columns]`` for slices of step 1."""
         whole = (slice(None),) * 3
         _, rows, columns = (*key, *whole[len(key) :])
         (top, bottom, _), (left, right, _) = (

@@ -1,4 +1,4 @@
-"""Overlapping logits of windows become the labels of a block."""
+"""Merging of overlapping windows into the labels of a block."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,24 @@ from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import SOFTMAX_ROWS, Labels, Roi
 
 LOG2E = math.log2(math.e)
-CACHED = 2**16  # pixels, where the CPU's cache is to hold all of them
+CACHED_PIXELS = 2**16  # pixels whose values fit the cache of a CPU
 
 
 def window_weights(
     window: int, overlap: int, merge: Literal["uniform", "taper"]
 ) -> Tensor:
-    """Weight of each pixel of a window, (window, window) float32, all above 0.
+    """Return the weight of each pixel of a window, (window, window) float32, above 0.
 
-    ``taper`` falls linearly to the borders over the overlap, so that two
-    neighbours' weights sum to a constant.
+    Parameters
+    ----------
+    window
+        Side of a window in run pixels.
+    overlap
+        Run pixels that neighbouring windows share.
+    merge
+        ``"uniform"``: all weights are 1. ``"taper"``: weights fall linearly to the
+        borders over the overlap, so that the weights of two neighbours sum to a
+        constant.
     """
     if merge == "uniform" or overlap == 0:
         return torch.ones(window, window)
@@ -35,28 +43,42 @@ def window_weights(
 def make_merger(
     grid: WindowGrid, region: Roi, classes: int, weights: Tensor, device: torch.device
 ) -> "TiledLabels | Merger":
-    """What puts the windows of a grid together over a region of run pixels."""
+    """Return what merges the windows of a grid over a region.
+
+    Parameters
+    ----------
+    grid
+        The windows of the whole image.
+    region
+        Run pixels to be labelled.
+    classes
+        Number of classes K.
+    weights
+        (window, window) float32: weight of each pixel of a window.
+    device
+        Device of the logits.
+    """
     if grid.disjoint(region) and bool((weights == 1).all()):
         return TiledLabels(region)
     return Merger(region, classes, weights, device)
 
 
 class TiledLabels:
-    """Labels of windows that lie side by side: nothing is left to be summed.
+    """Labels of windows that do not overlap, so that nothing must be summed.
 
-    Holds 2 x height x width uint8 in main memory.
+    Memory is 2 x height x width uint8 in main memory.
     """
 
     def __init__(self, region: Roi) -> None:
         self.region = region
         shape = (region.height, region.width)
-        self._answers = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        self._results = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
 
     def add(self, windows: Sequence[Roi], logits: Tensor) -> None:
         """Label windows by their (N, K, window, window) logits."""
         side = logits.shape[-1]
-        # a GPU is quicker with many, a CPU with what its cache holds
-        at_once = len(windows) if logits.is_cuda else max(1, CACHED // side**2)
+        # a GPU is faster with many windows, a CPU with as many as its cache fits
+        at_once = len(windows) if logits.is_cuda else max(1, CACHED_PIXELS // side**2)
         for first in range(0, len(windows), at_once):
             some = logits[first : first + at_once]
             found = labels_and_confidence(some.transpose(0, 1).flatten(1, 2))
@@ -64,23 +86,23 @@ class TiledLabels:
                 common = window.intersect(self.region)
                 here = common.shift(-self.region.y, -self.region.x).slices
                 there = common.shift(-window.y, -window.x).slices
-                for answer, whole in zip(self._answers, found, strict=True):
-                    answer[here] = whole[i * side : (i + 1) * side][there]
+                for result, whole in zip(self._results, found, strict=True):
+                    result[here] = whole[i * side : (i + 1) * side][there]
 
     def to(self, device: torch.device) -> None:
-        """Go on there: nothing of this is on a device."""
+        """Do nothing: all buffers are in main memory."""
 
     def finish(self) -> tuple[Labels, Labels]:
         """Return class indices (from 0) and confidence; see `labels_and_confidence`."""
-        return self._answers
+        return self._results
 
 
 class Merger:
-    """Sums weighted logits of windows over one region of run pixels.
+    """Weighted sum of the logits of windows over one region of run pixels.
 
-    Holds (K + 1) x height x width float32 on the device. Windows must be added
-    in grid order: then each pixel's sum has the same order of terms, and the same
-    bits, whatever the region is.
+    Memory is (K + 1) x height x width float32 on the device. Windows must be added
+    in grid order. Each pixel's sum then has the same order of terms, and the same
+    bits, for every region.
     """
 
     def __init__(
@@ -101,12 +123,12 @@ class Merger:
             there = common.shift(-window.y, -window.x).slices
             weights = self._weights[there]
             part = to_float32_planes(one[(slice(None), *there)])
-            # the same bits, in 0.6 of the time where all weights are 1
+            # the same bits in 0.6 of the time if all weights are 1
             self._sum[(slice(None), *here)] += part if self._uniform else part * weights
             self._total[here] += weights
 
     def to(self, device: torch.device) -> None:
-        """Go on there."""
+        """Move all buffers to a device."""
         self._weights = self._weights.to(device)
         self._sum, self._total = self._sum.to(device), self._total.to(device)
 
@@ -118,23 +140,23 @@ class Merger:
 def labels_and_confidence(
     logits: LogitMaps, weights: Tensor | None = None
 ) -> tuple[Labels, Labels]:
-    """Class indices (from 0) and confidence, both uint8 of shape (h, w).
+    """Return class indices (from 0) and confidence, both (h, w) uint8.
 
-    Confidence is 1 + 254 x (first - second probability), rounded; 255 where the
-    network knows a single class.
+    Confidence is 1 + 254 x (first - second probability), rounded. It is 255 if the
+    network has a single class.
 
     Parameters
     ----------
     logits
         (K, h, w) float, or weighted sums of them.
     weights
-        (h, w): what the sums are divided by.
+        (h, w): the sums are divided by it. None: they are not divided.
     """
     shape = (logits.shape[1], logits.shape[2])
     labels = np.empty(shape, np.uint8)
     confidence = np.full(shape, 255, np.uint8)
     on_cpu = logits[:, :1].device.type == "cpu"
-    step = max(1, CACHED // max(1, shape[1])) if on_cpu else SOFTMAX_ROWS
+    step = max(1, CACHED_PIXELS // max(1, shape[1])) if on_cpu else SOFTMAX_ROWS
     for row in range(0, shape[0], step):
         rows = slice(row, row + step)
         part = to_float32_planes(logits[:, rows])
@@ -146,16 +168,16 @@ def labels_and_confidence(
 
 
 def to_float32_planes(logits: Tensor) -> Tensor:
-    """As float32, a class after the other in memory: networks leave them mixed."""
+    """Return logits as contiguous float32, one class after another in memory."""
     return logits.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
 
 
 def top2_margin(logits: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Each pixel's class, and its lead in probability over the second.
+    """Return each pixel's class, and the margin of its probability over the second.
 
-    One pass over the classes of nothing but arithmetic: on a CPU ten times as quick
-    as ``argmax`` along the first axis, which like ``where`` and ``topk`` goes number
-    by number. Ties go to the lower class everywhere.
+    One pass over the classes with plain arithmetic. On a CPU it takes a tenth of the
+    time of ``argmax`` along the first axis, which like ``where`` and ``topk`` works
+    number by number. Ties go to the lower class.
 
     Parameters
     ----------
@@ -177,6 +199,6 @@ def top2_margin(logits: Tensor) -> tuple[Tensor, Tensor | None]:
         torch.maximum(index, led, out=index)
         torch.maximum(second, torch.minimum(values, best), out=second)
         torch.maximum(best, values, out=best)
-    # by powers of 2, which torch has in a third of the time of its exp
+    # torch computes powers of 2 in a third of the time of exp
     total = (logits - best).mul_(LOG2E).exp2_().sum(0)
     return index, (1 - (second - best).mul_(LOG2E).exp2_()) / total

@@ -1,10 +1,10 @@
-"""Neighbouring frames are blended where they overlap.
+"""Blending of neighbouring frames where they overlap.
 
-Each frame leaves the logits of its four borders, as float16; when all frames of a
-cell have, its seams are their weighted sum in grid order, so that the result is the
-same whatever the order in which frames ran. Weights rise linearly over the seam and
-sum to one. A pixel's highest logit is taken off before rounding: that changes
-neither the best class nor the probabilities, and keeps float16 from overflowing.
+The logits of a frame's four borders are stored as float16. When all frames of a cell
+have run, its seams are the weighted sum of these logits in grid order, so that the
+result does not depend on the order in which frames ran. Weights rise linearly over
+the seam and sum to 1. A pixel's highest logit is subtracted before rounding. This
+changes neither the best class nor the probabilities, and avoids float16 overflow.
 """
 
 import io
@@ -32,7 +32,7 @@ Half = npt.NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class FrameBorders:
-    """The (K, h, w) logits along the borders of what a frame labels."""
+    """The (K, h, w) logits along the four borders of the pixels that a frame labels."""
 
     top: Half
     bottom: Half
@@ -41,7 +41,7 @@ class FrameBorders:
 
     @classmethod
     def cut(cls, logits: LogitMaps, width: int) -> "FrameBorders":
-        """From the (K, h, w) logits of a frame's cell and seam."""
+        """Return the borders of the (K, h, w) logits of a frame's cell and seam."""
         below, beyond = (max(0, n - width) for n in logits.shape[1:])
         return cls(
             *(
@@ -57,7 +57,7 @@ class FrameBorders:
 
 
 BorderMap = MutableMapping[Frame, FrameBorders | None]
-"""What the frames left; None: there was nothing to label."""
+"""The borders of each frame that has run. None: the frame had nothing to label."""
 
 
 class BlendedSeam(NamedTuple):
@@ -69,10 +69,15 @@ class BlendedSeam(NamedTuple):
 
 
 class BorderStore(BorderMap):
-    """Strips in files, each written whole: a frame that is here need not run again.
+    """Borders of frames in files. A frame that has a file need not run again.
 
-    A frame of 2448 pixels and 7 classes takes 18 MB. Raises StoreError where the disk
-    is full or cannot be written.
+    Files are written atomically. A frame of 2448 pixels and 7 classes takes 18 MB.
+    Setting an item raises StoreError if the disk is full or cannot be written.
+
+    Parameters
+    ----------
+    path
+        Folder of the files.
     """
 
     def __init__(self, path: Address) -> None:
@@ -86,8 +91,8 @@ class BorderStore(BorderMap):
         except FileNotFoundError:
             raise KeyError(frame) from None
 
-    def __setitem__(self, frame: Frame, strips: FrameBorders | None) -> None:
-        arrays = {} if strips is None else {k: getattr(strips, k) for k in _NAMES}
+    def __setitem__(self, frame: Frame, borders: FrameBorders | None) -> None:
+        arrays = {} if borders is None else {k: getattr(borders, k) for k in _NAMES}
         memory = io.BytesIO()
         np.savez(memory, **arrays)
         target = self._file(frame)
@@ -96,14 +101,14 @@ class BorderStore(BorderMap):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(target, target.with_suffix(".part")) as part:
                     part.write_bytes(memory.getbuffer())
-            else:  # an object is there whole, or not at all
+            else:  # object stores write atomically
                 target.write_bytes(memory.getvalue())
         except io_errors(target) as error:
             raise StoreError(
                 f"The borders of a frame cannot be written to {target.parent}: "
                 f"{error_text(error)}.",
-                "Free some space or check the disk, then segment again: what is done "
-                "stays.",
+                "Free some space or check the disk, then segment again. Finished "
+                "blocks are kept.",
             ) from error
 
     def __delitem__(self, frame: Frame) -> None:
@@ -121,6 +126,7 @@ class BorderStore(BorderMap):
         return isinstance(frame, tuple) and self._file(frame).exists()
 
     def clear(self) -> None:
+        """Remove all files."""
         if isinstance(self._path, Path):
             shutil.rmtree(self._path, ignore_errors=True)
         elif self._path.exists():
@@ -133,19 +139,32 @@ class BorderStore(BorderMap):
 def border_store(
     store: Address, run_id: int, grid: FrameGrid | None = None
 ) -> BorderStore:
-    """The strips of a run: of frames of this grid's size, those of another are no use.
+    """Return the store of the borders of a run's frames.
 
-    Without a grid: all of them, to be removed.
+    Parameters
+    ----------
+    store
+        Path of the label store.
+    run_id
+        Number of the run.
+    grid
+        The frames of the run. Frames of another size have another folder. None: the
+        folder of all sizes, to be removed.
     """
     every = store / "frames" / str(run_id)
     return BorderStore(every if grid is None else every / "x".join(map(str, grid.fed)))
 
 
 def remove_stale_borders(store: Address, run_id: int) -> None:
-    """Remove the strips of all other runs, before a run writes its first labels.
+    """Remove the borders of all other runs, before a run writes its first labels.
 
-    They say that a frame need not run again, as its labels lie in the store: not so
-    any longer once another run has written there. Raises StoreError.
+    A stored border means that the labels of its frame are in the store. This is no
+    longer true once another run has written there.
+
+    Raises
+    ------
+    StoreError
+        If the files cannot be removed.
     """
     folder = store / "frames"
     try:
@@ -155,9 +174,9 @@ def remove_stale_borders(store: Address, run_id: int) -> None:
                 remove_folder(other)
     except io_errors(store) as error:
         raise StoreError(
-            f"What an earlier run left in {folder} cannot be removed: "
+            f"Files of an earlier run in {folder} cannot be removed: "
             f"{error_text(error)}.",
-            "Remove that folder, then segment again: what is done stays.",
+            "Remove that folder, then segment again. Finished blocks are kept.",
         ) from error
 
 
@@ -165,9 +184,21 @@ _NAMES = ("top", "bottom", "left", "right")
 
 
 def blend(grid: FrameGrid, cell: Frame, kept: BorderMap) -> list[BlendedSeam]:
-    """The seams at the top and the left of a cell, as its frames see them together.
+    """Return the blended seams at the top and the left of a cell.
 
-    Raises KeyError where a frame of the cell has not left its strips.
+    Parameters
+    ----------
+    grid
+        The frames of the whole image.
+    cell
+        Row and column of the cell.
+    kept
+        Borders of the frames that have run.
+
+    Raises
+    ------
+    KeyError
+        If a frame of the cell has not run.
     """
     row, column = cell
     frames = {frame: kept[frame] for frame in grid.frames_of(cell)}
@@ -198,16 +229,19 @@ def _blended(
     frames: dict[Frame, FrameBorders | None],
     sides: tuple[str, str],
 ) -> BlendedSeam:
-    """One seam: ``sides`` are the borders of the frame before and of the own one."""
+    """Return a blended seam.
+
+    ``sides`` are the borders of the frame before and of the cell's own frame.
+    """
     along = 0 if sides[1] == "top" else 1  # the axis across the seam
     total: Tensor | None = None
     weights = torch.zeros(roi.height, roi.width)
-    for frame, strips in frames.items():
-        if strips is None:
+    for frame, borders in frames.items():
+        if borders is None:
             continue
         side = sides[1] if frame[along] == cell[along] else sides[0]
         place = grid.labelled(frame)
-        logits = torch.from_numpy(getattr(strips, side))
+        logits = torch.from_numpy(getattr(borders, side))
         y, x = place.y, place.x
         if side == "bottom":
             y = place.bottom - logits.shape[1]
@@ -223,12 +257,12 @@ def _blended(
             total = torch.zeros(len(logits), roi.height, roi.width)
         total[(slice(None), *to)] += part * share
         weights[to] += share
-    assert total is not None  # the cell's own frame left strips
+    assert total is not None  # the cell's own frame has borders
     return BlendedSeam(roi, *labels_and_confidence(total, weights))
 
 
 def _weights(grid: FrameGrid, cell: Frame, frame: Frame, roi: Roi) -> Tensor:
-    """The share of a frame in the pixels of a cell's seams, (h, w)."""
+    """Return the weight of a frame in the pixels of a cell's seams, (h, w)."""
     start = grid.labelled(cell)
     ramps = []
     for own, other, first, begin, count in (

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from napari_uhrseg.engine.data.scenes import Dataset, SceneDataset
-from napari_uhrseg.engine.evaluation.evaluate import TilingSettings, label_scene
-from napari_uhrseg.engine.evaluation.metrics import Counter
+from napari_uhrseg.engine.evaluation.evaluate import label_scene
+from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
 from napari_uhrseg.engine.events import TrainEvent
+from napari_uhrseg.engine.inference.label_windows import TilingSettings
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
     find_device,
@@ -134,7 +135,7 @@ def _score(
     source: Dataset, how: TilingSettings, model: Segmenter
 ) -> Iterator[Metrics | None]:
     """The held-out scenes labelled and compared."""
-    counter = Counter([c.name for c in source.legend])
+    counter = ConfusionMatrix([c.name for c in source.legend])
     for scene in source.held_out:
         for roi, labels in label_scene(model, scene, how):
             if labels is not None:

@@ -160,14 +160,14 @@ def compare_predictions(
     roi only the middle is compared, which bounds the memory.
     """
     from napari_uhrseg.engine.cancellation import Cancelled
-    from napari_uhrseg.engine.inference.preview import LARGEST, segment_region
+    from napari_uhrseg.engine.inference.preview import LARGEST_SIDE, segment_region
     from napari_uhrseg.engine.inference.segment import class_map
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import SegmentSettings
 
     settings = SegmentSettings(request.settings.device, threads=free_threads())
     budget = budget_of(request.settings.device, request.budget_bytes)
-    roi = _middle(roi, LARGEST)
+    roi = _middle(roi, LARGEST_SIDE)
     answers = []
     for path in (request.start, new):
         if not isinstance(path, Path):  # a new model knew nothing

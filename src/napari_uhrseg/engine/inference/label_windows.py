@@ -1,0 +1,195 @@
+"""Sliding-window inference over regions, without a store.
+
+The windows of a region are run in full batches, and their logits are merged into
+labels. `window_runner` does the same for a run with a store: it also shares windows
+between blocks, shows previews and recovers from a lack of memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_uhrseg.engine.network.device import inference_mode
+from napari_uhrseg.engine.prefetch import DEPTH, Prefetcher
+from napari_uhrseg.engine.tiling.merge import (
+    Merger,
+    TiledLabels,
+    make_merger,
+    window_weights,
+)
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
+from napari_uhrseg.models.base import Batch, Segmenter
+from napari_uhrseg.types import InputSpec, Labels, Roi
+
+ReadWindows = Callable[[Sequence[Roi]], Batch]
+"""Return the network inputs of windows, which are given in run pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class TilingSettings:
+    """How an image is divided into windows or frames, and how these are computed.
+
+    Attributes
+    ----------
+    overlap
+        Run pixels that neighbouring windows share, or the width of a seam.
+    batch_size
+        Windows of a batch, at least 1.
+    device
+        Device of the forward passes.
+    precision
+        ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+    frame
+        Side of the largest frame in run pixels, for models that work on frames.
+    block
+        Side of a region whose windows are merged at a time, in run pixels.
+    """
+
+    overlap: int
+    batch_size: int
+    device: torch.device
+    precision: str
+    frame: int | None = None
+    block: int = 2048
+
+    @classmethod
+    def of(
+        cls, spec: InputSpec, batch_size: int, device: torch.device, precision: str
+    ) -> "TilingSettings":
+        """Return the settings that a model declares.
+
+        Parameters
+        ----------
+        spec
+            The model's inputs: they give the overlap and the frame.
+        batch_size
+            Windows of a batch, at least 1.
+        device
+            Device of the forward passes.
+        precision
+            ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        """
+        overlap = spec.window_overlap if spec.frame is None else spec.frame_overlap
+        return cls(overlap, batch_size, device, precision, spec.frame)
+
+
+def label_windows(
+    model: Segmenter,
+    grid: WindowGrid,
+    regions: Iterable[Roi],
+    read: ReadWindows,
+    settings: TilingSettings,
+    depth: int = DEPTH,
+) -> Iterator[tuple[Roi, tuple[Labels, Labels] | None]]:
+    """Yield the labels of regions, one region after another.
+
+    Memory is that of the logits of one region and of a few batches.
+
+    Parameters
+    ----------
+    model
+        In eval mode, on the device of the settings.
+    grid
+        The windows of the whole image.
+    regions
+        Rectangles of run pixels.
+    read
+        Returns the network inputs of windows. It is called in another thread.
+    settings
+        Overlap, batch size, device and precision.
+    depth
+        Batches that are read ahead, at least 0. With 0 there is no other thread.
+
+    Yields
+    ------
+    roi : Roi
+        The region at work.
+    found : tuple of (h, w) uint8, or None
+        Class indices (from 0) and confidence after the last batch of a region. None
+        after each batch before, so that a caller can stop or report progress.
+    """
+    weights = window_weights(grid.window, settings.overlap, model.spec.merge)
+
+    def batches() -> Iterator[tuple[Roi, Sequence[Roi], Batch, bool]]:
+        for region in regions:
+            left = grid.count(region)
+            for windows, batch in read_batches(
+                list(grid.touching(region)), read, settings.batch_size
+            ):
+                left -= len(windows)
+                yield region, windows, batch, left == 0
+
+    merger: Merger | TiledLabels | None = None
+    with closing(Prefetcher(batches(), depth)) as items:
+        for region, windows, batch, last in items:
+            logits = forward_padded(model, batch, settings)
+            with torch.inference_mode():
+                if merger is None:
+                    classes, device = logits.shape[1], settings.device
+                    merger = make_merger(grid, region, classes, weights, device)
+                merger.add(windows, logits)
+                found = merger.finish() if last else None
+            yield region, found
+            merger = None if last else merger
+
+
+def read_batches(
+    windows: Sequence[Roi], read: ReadWindows, batch_size: int
+) -> Iterator[tuple[Sequence[Roi], Batch]]:
+    """Yield windows with their network inputs, a batch at a time.
+
+    Parameters
+    ----------
+    windows
+        In run pixels.
+    read
+        Returns the network inputs of windows.
+    batch_size
+        Windows of a batch, at least 1. The last batch may be smaller.
+    """
+    for first in range(0, len(windows), batch_size):
+        some = windows[first : first + batch_size]
+        yield some, read(some)
+
+
+def forward_padded(model: Segmenter, batch: Batch, settings: TilingSettings) -> Tensor:
+    """Return the (N, K, h, w) logits of a batch, computed at the full batch size.
+
+    Parameters
+    ----------
+    model
+        In eval mode, on the device of the settings.
+    batch
+        N samples, at most ``settings.batch_size``.
+    settings
+        Batch size, device and precision.
+    """
+    padded = pad_batch(batch, settings.batch_size, 0, len(batch))
+    with inference_mode(settings.device, settings.precision):
+        logits: Tensor = model(padded.to(settings.device))["logits"]
+        return logits[: len(batch)]
+
+
+def pad_batch(batch: Batch, size: int, first: int, count: int) -> Batch:
+    """Return samples of a batch, padded with copies of the last one.
+
+    All forward passes have one batch size: which kernels run, and so the bits of the
+    logits, depends on it.
+
+    Parameters
+    ----------
+    batch
+        The samples.
+    size
+        Number of samples returned, at least ``count``.
+    first
+        Index of the first sample taken.
+    count
+        Number of samples taken, at least 1.
+    """
+    if count == size == len(batch):
+        return batch
+    return batch[torch.arange(size).clamp(max=count - 1) + first]
