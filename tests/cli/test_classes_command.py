@@ -39,7 +39,7 @@ def listed(store):
     return {c["name"]: c for c in json.loads(result.stdout)["classes"]}
 
 
-def test_it_lists_the_classes_with_shares_and_corrections(store):
+def test_classes_lists_shares_and_corrections(store):
     road, lake = listed(store).values()
     assert road == {
         "id": 1, "name": "road", "color": "#ff8000", "merged_into": None,
@@ -51,13 +51,13 @@ def test_it_lists_the_classes_with_shares_and_corrections(store):
         assert word in said
 
 
-def test_classes_are_added_renamed_recoloured_and_merged(store):
+def test_classes_adds_renames_recolours_and_merges(store):
     result = classes(
         store, "--add", "bridge=#808080", "--add", "path", "--rename", "lake=water",
         "--color", "water=#00FFFF", "--merge", "path=road", "--merge", "water=road",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "water (shown as road)" in result.stdout
+    assert "water (displayed as road)" in result.stdout
     found = listed(store)
     assert [c["id"] for c in found.values()] == [1, 2, 3, 4]
     assert found["bridge"]["color"] == "#808080"
@@ -75,29 +75,29 @@ def test_classes_are_added_renamed_recoloured_and_merged(store):
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (("--add", "road"), 1, "There is a class 'road'"),
-        (("--rename", "sea=water"), 1, "no class 'sea'. There are: road, lake, new"),
-        (("--rename", "road=lake"), 1, "stay as they were"),
-        (("--color", "road=red"), 2, "'red' is no colour"),
+        (("--add", "road"), 1, "The class 'road' exists"),
+        (("--rename", "sea=water"), 1, "no class 'sea'. Classes: road, lake, new"),
+        (("--rename", "road=lake"), 1, "are not changed"),
+        (("--color", "road=red"), 2, "'red' is not a colour"),
         (("--merge", "road"), 2, "with = between"),
         (("--merge", "road=sea"), 1, "no class 'sea'"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_changed(store, options, code, said):
+def test_classes_invalid_change_changes_nothing(store, options, code, said):
     result = classes(store, "--add", "new", *options)
     assert result.exit_code == code
     assert said in " ".join(result.stderr.replace("│", " ").split())
     assert list(listed(store)) == ["road", "lake"]
 
 
-def test_classes_that_are_merged_into_each_other_are_refused(store):
+def test_classes_refuses_merge_into_each_other(store):
     assert classes(store, "--merge", "lake=road").exit_code == 0
     result = classes(store, "--merge", "road=lake")
     assert result.exit_code == 1
-    assert "Take the other merge back first" in " ".join(result.stderr.split())
+    assert "Undo the other merge first" in " ".join(result.stderr.split())
 
 
-def test_while_a_run_writes_classes_are_shown_and_not_changed(store):
+def test_classes_of_locked_store_are_read_only(store):
     with LabelStore.open(store, write=True):
         assert list(listed(store)) == ["road", "lake"]
         result = classes(store, "--add", "new")

@@ -1,4 +1,4 @@
-"""``napari-uhrseg correct``: what was drawn elsewhere becomes corrections."""
+"""Test ``napari-uhrseg correct`` through its command line."""
 
 import json
 
@@ -34,7 +34,7 @@ def shown(store):
 
 
 def squares(path, *names):
-    """Squares of 50 pixels beside each other, a class each."""
+    """Write squares of 50 pixels in a row, each of one class."""
     features = []
     for i, name in enumerate(names):
         x = 100 * i
@@ -46,7 +46,7 @@ def squares(path, *names):
     return path
 
 
-def test_polygons_become_corrections(store, tmp_path):
+def test_correct_imports_polygons(store, tmp_path):
     file = squares(tmp_path / "a.geojson", "road", "pond", None)
     result = correct(store, file)
     assert result.exit_code == 0, result.output
@@ -55,12 +55,12 @@ def test_polygons_become_corrections(store, tmp_path):
     truth[:50, :50] = 1
     np.testing.assert_array_equal(shown(store), truth)
     result = correct(store, file, "--class", "road", "--json")
-    assert json.loads(result.stdout.splitlines()[-1])["left_out"] == {}
+    assert json.loads(result.stdout.splitlines()[-1])["skipped"] == {}
     truth[:50, 100:150] = truth[:50, 200:250] = 1
     np.testing.assert_array_equal(shown(store), truth)
 
 
-def test_a_mask_becomes_corrections(store, tmp_path):
+def test_correct_imports_mask(store, tmp_path):
     mask = np.zeros(SHAPE, np.uint8)
     mask[:10], mask[20:30] = 1, 7
     tifffile.imwrite(tmp_path / "mask.tif", mask)
@@ -70,11 +70,11 @@ def test_a_mask_becomes_corrections(store, tmp_path):
     np.testing.assert_array_equal(shown(store), np.where(mask == 1, 1, 2))
 
 
-def test_what_cannot_be_is_said_and_nothing_changed(store, tmp_path):
+def test_correct_invalid_file_changes_nothing(store, tmp_path):
     file = squares(tmp_path / "a.geojson", "pond")
     tifffile.imwrite(tmp_path / "small.tif", np.ones((3, 4), np.uint8))
     for arguments, said in (
-        ((file,), "names a class of the store"),
+        ((file,), "matches a class in the label store"),
         ((file, "--class", "sea"), "no class 'sea'"),
         ((tmp_path / "small.tif",), "3"),
         ((tmp_path / "nowhere.tif",), "does not exist"),
@@ -91,21 +91,21 @@ def as_json(*arguments: object):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_it_says_what_is_corrected_by_class_and_place(store, tmp_path):
-    assert "Nothing is corrected" in correct(store).stdout
+def test_correct_lists_corrections_by_class_and_region(store, tmp_path):
+    assert "There are no corrections" in correct(store).stdout
     correct(store, squares(tmp_path / "a.geojson", "road", None, None, "lake"))
     said = correct(store).stdout
     assert "road" in said
     assert "2,500" in said
     found = as_json(store)
     assert found["counts"] == {"road": 2500, "lake": 2500}
-    pixels = [p["pixels"] for p in found["places"]]
-    # in cells of 256 pixels, of which two that touch are one place
+    pixels = [p["pixels"] for p in found["regions"]]
+    # regions consist of cells of 256 pixels; cells that touch are one region
     assert pixels == [{"road": 2500, "lake": 2500}]
-    assert found["places"][0]["roi"]["height"] == 256
+    assert found["regions"][0]["roi"]["height"] == 256
 
 
-def test_what_is_shown_is_confirmed_in_a_rectangle_and_in_polygons(store, tmp_path):
+def test_correct_confirms_rectangle_and_polygons(store, tmp_path):
     result = correct(store, "--confirm", "290,0,50,30")  # reaches outside the image
     assert result.exit_code == 0, result.output
     assert "Confirmed: lake +300 px." in result.stdout
@@ -119,7 +119,7 @@ def test_what_is_shown_is_confirmed_in_a_rectangle_and_in_polygons(store, tmp_pa
         np.testing.assert_array_equal(opened.correction[0][:], truth)
 
 
-def test_corrections_are_reverted_in_a_rectangle_and_in_polygons(store, tmp_path):
+def test_correct_reverts_rectangle_and_polygons(store, tmp_path):
     file = squares(tmp_path / "a.geojson", "road", "road")
     correct(store, file)
     result = correct(store, "--revert", "0,0,10,400")
@@ -132,24 +132,24 @@ def test_corrections_are_reverted_in_a_rectangle_and_in_polygons(store, tmp_path
     assert "no pixel changed" in correct(store, "--revert", file).stdout
 
 
-def test_changes_are_taken_back_and_done_again_one_by_one(store, tmp_path):
+def test_correct_undo_and_redo_single_changes(store, tmp_path):
     correct(store, squares(tmp_path / "a.geojson", "road", "road"))
     correct(store, "--confirm", "0,0,10,60")
     result = correct(store, "--undo")
-    assert "Taken back, at 0,50,10,10: lake -100 px." in result.stdout
+    assert "Undone at 0,50,10,10: lake -100 px." in result.stdout
     found = as_json(store, "--undo")
     assert found["roi"] == {"y": 0, "x": 100, "height": 50, "width": 50}
     assert found["changed"] == {"road": -2500}
     result = correct(store, "--undo")
-    assert "Taken back, at 0,0,50,50: road -2,500 px." in result.stdout
+    assert "Undone at 0,0,50,50: road -2,500 px." in result.stdout
     assert "no more to undo" in result.stdout
     assert (shown(store) == 2).all()
     assert "nothing to undo" in correct(store, "--undo").stderr
-    assert "Done again, at 0,0,50,50" in correct(store, "--redo").stdout
+    assert "Redone at 0,0,50,50" in correct(store, "--redo").stdout
     assert as_json(store)["counts"] == {"road": 2500}
 
 
-def test_a_large_undo_that_is_stopped_is_not_made(store, monkeypatch):
+def test_correct_interrupted_undo_has_no_effect(store, monkeypatch):
     """Ctrl-C between its parts: what was taken back of it is put back."""
     import os
     import signal
@@ -170,7 +170,7 @@ def test_a_large_undo_that_is_stopped_is_not_made(store, monkeypatch):
     monkeypatch.setattr(corrections.Corrections, "_write", slow)
     result = correct(store, "--undo")
     assert result.exit_code == 130
-    assert "whole, or not at all" in " ".join(result.stderr.split())
+    assert "is complete or had no effect" in " ".join(result.stderr.split())
     assert written == ["undo"] * 3 + ["redo"] * 3
     assert as_json(store)["counts"] == {"lake": 300 * 400}
 
@@ -178,13 +178,13 @@ def test_a_large_undo_that_is_stopped_is_not_made(store, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--confirm", "1,2,3,4", "--undo"), "one at a time"),
-        (("--class", "road"), "for a file of polygons"),
-        (("--revert", "1,2,3"), "is no rectangle"),
-        (("--confirm", "1,2,0,4"), "is no rectangle"),
+        (("--confirm", "1,2,3,4", "--undo"), "Give only one of"),
+        (("--class", "road"), "needs a file of polygons"),
+        (("--revert", "1,2,3"), "is not a valid rectangle"),
+        (("--confirm", "1,2,0,4"), "is not a valid rectangle"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(store, options, said):
+def test_correct_refuses_options_that_exclude_each_other(store, options, said):
     result = correct(store, *options)
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.replace("│", " ").split())

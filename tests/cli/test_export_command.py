@@ -40,7 +40,7 @@ def invoke(*arguments: object):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_labels_become_a_geotiff(store, tmp_path):
+def test_export_writes_geotiff(store, tmp_path):
     target = tmp_path / "out" / "labels.tif"
     result = invoke("export", store, "--format", "cog", "--output", target)
     assert result.exit_code == 0, result.output
@@ -50,7 +50,7 @@ def test_labels_become_a_geotiff(store, tmp_path):
         assert np.count_nonzero(raster.read(1) == 1) == 300 * 100
 
 
-def test_json_tells_progress_and_the_end(store, tmp_path):
+def test_export_json_prints_progress_and_result(store, tmp_path):
     target = tmp_path / "a.geojson"
     result = invoke("export", store, "--format", "qupath", "--output", target, "--json")
     events = [json.loads(line) for line in result.stdout.splitlines()]
@@ -60,7 +60,7 @@ def test_json_tells_progress_and_the_end(store, tmp_path):
     assert {e["event"] for e in events[:-1]} <= {"progress"}
 
 
-def test_errors_are_told_in_words(store, tmp_path):
+def test_export_invalid_input_prints_message(store, tmp_path):
     target = tmp_path / "a.geojson"
     result = invoke("export", store, "--format", "geojson", "--output", target)
     assert result.exit_code == 1
@@ -75,7 +75,7 @@ def test_errors_are_told_in_words(store, tmp_path):
     assert "does not exist" in result.stderr
 
 
-def test_overwrite_replaces_what_is_there(store, tmp_path):
+def test_export_overwrite_replaces_output(store, tmp_path):
     target = tmp_path / "a.geojson"
     target.write_text("mine")
     options = ("--format", "qupath", "--output", target, "--overwrite")
@@ -83,7 +83,7 @@ def test_overwrite_replaces_what_is_there(store, tmp_path):
     assert len(json.loads(target.read_text())["features"]) == 2
 
 
-def test_areas_are_told_as_a_table(store):
+def test_areas_prints_table(store):
     result = invoke("areas", store)
     assert result.exit_code == 0, result.output
     assert "road" in result.stdout
@@ -121,7 +121,7 @@ def test_areas_of_regions_as_csv_and_json(store, tmp_path):
     assert not result.stdout  # nothing was counted
 
 
-def test_an_interrupt_leaves_nothing_behind(tmp_path):
+def test_export_interrupted_leaves_no_file(tmp_path):
     picture = image_from_array(
         np.broadcast_to(np.uint8(0), (12_000, 12_000)), name="large"
     )

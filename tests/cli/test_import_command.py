@@ -40,7 +40,7 @@ def bring(folder, tmp_path):
     return run
 
 
-def test_a_folder_becomes_a_checkpoint_that_labels(bring, files, tmp_path):
+def test_import_smp_folder_gives_usable_checkpoint(bring, files, tmp_path):
     result = bring("--legend", "inria")
     assert result.exit_code == 0, result.output
     assert "background, building" in result.stdout
@@ -55,7 +55,7 @@ def test_a_folder_becomes_a_checkpoint_that_labels(bring, files, tmp_path):
     assert result.exit_code == 0, result.output
 
 
-def test_classes_come_from_a_file(bring, tmp_path):
+def test_import_reads_classes_file(bring, tmp_path):
     (tmp_path / "classes.txt").write_text("3 grass #00ff00\n9 water #0000ff\n")
     result = bring("--classes", tmp_path / "classes.txt", "--json")
     assert result.exit_code == 0, result.output
@@ -65,17 +65,17 @@ def test_classes_come_from_a_file(bring, tmp_path):
     assert [c.source_value for c in legend] == [3, 9]
 
 
-def test_a_checkpoint_is_not_overwritten_unasked(bring, tmp_path):
+def test_import_existing_checkpoint_needs_overwrite(bring, tmp_path):
     assert bring().exit_code == 0
     before = (tmp_path / "c.safetensors").stat().st_mtime_ns
     result = bring()
     assert result.exit_code == 1
-    assert "exists already" in result.stderr
+    assert "exists. Choose" in " ".join(result.stderr.split())
     assert (tmp_path / "c.safetensors").stat().st_mtime_ns == before
     assert bring("--overwrite").exit_code == 0
 
 
-def test_what_cannot_be_imported_is_said_in_words(bring, folder, tmp_path):
+def test_import_invalid_input_prints_message(bring, folder, tmp_path):
     torch.save({"a": torch.zeros(3)}, tmp_path / "a.pth")
     (tmp_path / "c.txt").write_text("a\nb\n")
     for result, said in (
@@ -102,7 +102,7 @@ def test_what_cannot_be_imported_is_said_in_words(bring, folder, tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_info_on_a_file_of_torch_says_how_to_import_it(tmp_path):
+def test_info_of_pickle_explains_import(tmp_path):
     torch.save({"a": torch.zeros(3)}, tmp_path / "a.pth")
     result = invoke("info", tmp_path / "a.pth")
     assert result.exit_code == 1

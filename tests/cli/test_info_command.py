@@ -15,21 +15,21 @@ def invoke(*arguments: object):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_an_images_facts(files):
+def test_info_image(files):
     result = invoke("info", files / "picture.tif")
     assert result.exit_code == 0, result.output
     assert "420 x 300 pixels, uint8" in result.stdout
     assert "RGB" in result.stdout
 
 
-def test_an_images_facts_for_programs(files):
+def test_info_image_as_json(files):
     facts = json.loads(invoke("info", files / "picture.tif", "--json").stdout)
     assert facts["shape"] == [300, 420]
     assert facts["rgb"] is True
     assert facts["crs"] is None
 
 
-def test_a_checkpoints_card(files):
+def test_info_checkpoint_card(files):
     result = invoke("info", files / "net.safetensors")
     assert result.exit_code == 0, result.output
     assert "small net" in result.stdout
@@ -40,7 +40,7 @@ def test_a_checkpoints_card(files):
 
 
 @pytest.mark.parametrize("name", ["nothing.tif", "nothing.safetensors", "text.tif"])
-def test_what_cannot_be_opened_is_said_in_words(tmp_path, name):
+def test_info_invalid_file_prints_message(tmp_path, name):
     (tmp_path / "text.tif").write_text("not an image")
     result = invoke("info", tmp_path / name)
     assert result.exit_code == 1
@@ -50,7 +50,7 @@ def test_what_cannot_be_opened_is_said_in_words(tmp_path, name):
     assert "Traceback" not in result.output
 
 
-def test_version_and_no_command():
+def test_version_and_help():
     assert __version__ in invoke("--version").stdout
     assert "segment" in invoke("--help").stdout
 
@@ -64,7 +64,7 @@ app()
 
 
 @pytest.mark.parametrize("command", ["info", "train", "segment", "evaluate", "demo"])
-def test_help_loads_neither_torch_nor_qt(command):
+def test_help_imports_neither_torch_nor_qt(command):
     done = subprocess.run(
         [
             sys.executable, "-c", HELP, command, "--help",

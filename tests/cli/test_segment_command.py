@@ -1,4 +1,4 @@
-"""``napari-uhrseg segment`` as people type it."""
+"""Test ``napari-uhrseg segment`` through its command line."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def lines(result) -> list[dict]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_an_image_is_labelled_and_its_areas_told(segment, tmp_path):
+def test_segment_labels_image_and_prints_shares(segment, tmp_path):
     result = segment()
     assert result.exit_code == 0, result.output
     assert "windows" in result.stdout
@@ -48,7 +48,7 @@ def test_an_image_is_labelled_and_its_areas_told(segment, tmp_path):
     assert set(np.unique(labels)) <= {1, 2}
 
 
-def test_json_is_all_there_is_on_stdout(segment):
+def test_segment_json_prints_only_json(segment):
     events = lines(segment("--json"))
     names = [event["event"] for event in events]
     assert names[0] == "planned"
@@ -58,20 +58,20 @@ def test_json_is_all_there_is_on_stdout(segment):
     assert events[-1]["failed"] == 0
 
 
-def test_a_finished_run_has_nothing_left_to_do(segment):
+def test_segment_finished_run_computes_nothing(segment):
     segment()
     names = [event["event"] for event in lines(segment("--json"))]
     assert names == ["planned", "finished"]
 
 
-def test_a_dry_run_writes_nothing(segment, tmp_path):
+def test_segment_dry_run_writes_nothing(segment, tmp_path):
     result = segment("--dry-run", "--memory-budget", "2GB", "--overlap", "16")
     assert result.exit_code == 0, result.output
     assert "windows" in result.stdout
     assert not list(tmp_path.iterdir())
 
 
-def test_a_rectangle_is_all_that_is_labelled(segment, tmp_path):
+def test_segment_roi_labels_only_rectangle(segment, tmp_path):
     assert segment("--roi", "100,200,50,60").exit_code == 0
     with LabelStore.open(tmp_path / "labels.zarr") as store:
         labels = store.prediction[0][:]
@@ -81,10 +81,10 @@ def test_a_rectangle_is_all_that_is_labelled(segment, tmp_path):
 
 
 @pytest.mark.parametrize("roi", ["1,2,3", "a,b,c,d", "0,0,0,5"])
-def test_a_wrong_rectangle_is_a_wrong_usage(segment, roi):
+def test_segment_invalid_roi_is_usage_error(segment, roi):
     result = segment("--roi", roi)
     assert result.exit_code == 2
-    assert "y,x,height,width" in result.stderr
+    assert "Y,X,HEIGHT,WIDTH" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_wrong_rectangle_is_a_wrong_usage(segment, roi):
         (("--bands", "0,7,1"), "Bands"),
     ],
 )
-def test_what_cannot_be_is_said_in_words(segment, options, said, tmp_path):
+def test_segment_invalid_settings_print_message(segment, options, said, tmp_path):
     result = segment(*options)
     assert result.exit_code == 1
     assert said in result.stderr
@@ -106,7 +106,7 @@ def test_what_cannot_be_is_said_in_words(segment, options, said, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_cannot_be_leaves_what_is_there_as_it_was(
+def test_segment_refused_run_leaves_store_unchanged(
     segment, segment_all, files, tmp_path
 ):
     segment()
@@ -129,7 +129,7 @@ def test_a_run_that_cannot_be_leaves_what_is_there_as_it_was(
     assert not list((tmp_path / "all").iterdir())
 
 
-def test_another_images_store_is_left_alone(segment, files, tmp_path):
+def test_segment_refuses_store_of_another_image(segment, files, tmp_path):
     segment()
     tifffile.imwrite(tmp_path / "other.tif", np.zeros((90, 80, 3), np.uint8))
     result = segment(image=str(tmp_path / "other.tif"))
@@ -137,7 +137,7 @@ def test_another_images_store_is_left_alone(segment, files, tmp_path):
     assert "80 x 90" in result.stderr
 
 
-def test_other_settings_ask_before_replacing(segment):
+def test_segment_other_settings_need_replace(segment):
     segment()
     result = segment("--overlap", "32")
     assert result.exit_code == 1
@@ -157,9 +157,7 @@ app()
 """
 
 
-def test_interrupted_and_continued_it_ends_with_the_same_labels(
-    segment, files, tmp_path
-):
+def test_segment_resumed_run_gives_same_labels(segment, files, tmp_path):
     image = tmp_path / "large.tif"
     noise = np.random.default_rng(0)
     tifffile.imwrite(
@@ -186,7 +184,7 @@ def test_interrupted_and_continued_it_ends_with_the_same_labels(
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "the same command goes on" in said
+    assert "The same command resumes" in said
     with LabelStore.open(tmp_path / "stopped.zarr") as store:
         done = int((store.chunk_status() > 0).sum())
         assert 0 < done < store.chunk_status().size
@@ -212,9 +210,7 @@ def segment_all(files, tmp_path):
     return run
 
 
-def test_many_images_are_labelled_and_what_is_done_is_skipped(
-    segment_all, files, tmp_path
-):
+def test_segment_many_images_skips_finished_ones(segment_all, files, tmp_path):
     first = segment_all(files / "images" / "1.tif", files / "picture.tif")
     assert first.exit_code == 0, first.output
     assert "2 labelled" in first.stdout
@@ -232,9 +228,7 @@ def test_many_images_are_labelled_and_what_is_done_is_skipped(
             assert store.prediction[0][:].all()
 
 
-def test_images_that_fail_are_named_at_the_end_and_do_not_stop_the_others(
-    segment_all, files, tmp_path
-):
+def test_segment_failed_images_do_not_stop_others(segment_all, files, tmp_path):
     (tmp_path / "empty.tif").touch()
     names = (tmp_path / "empty.tif", files / "picture.tif", tmp_path / "none.tif")
     result = segment_all(*names)
@@ -248,7 +242,7 @@ def test_images_that_fail_are_named_at_the_end_and_do_not_stop_the_others(
     assert report["skipped"] == [str(names[1])]
 
 
-def test_labels_beside_the_images_are_not_segmented(files, tmp_path):
+def test_segment_pattern_skips_label_stores(files, tmp_path):
     shutil.copy(files / "images" / "0.tif", tmp_path / "a.tif")
 
     def run(image, *more):
@@ -267,34 +261,34 @@ def test_labels_beside_the_images_are_not_segmented(files, tmp_path):
         assert result.exit_code == 0, result.output
     assert lines(result)[-1]["skipped"] == [str(tmp_path / "a.tif")]
     assert {p.name for p in tmp_path.iterdir()} == {"a.tif", "a.tif.labels.zarr"}
-    assert "Only label stores fit" in run("*.zarr").stderr
+    assert "Only label stores match" in run("*.zarr").stderr
     for more in ((), ("--dry-run",)):
         result = run("a.tif.labels.zarr", "--output", str(tmp_path / "new.zarr"), *more)
         assert result.exit_code == 1
-        assert "holds the labels of a.tif" in result.stderr
+        assert "contains the labels of a.tif" in result.stderr
         assert str(tmp_path / "a.tif") in result.stderr.replace("\n", "")
 
 
-def test_a_pattern_without_a_file_and_two_of_one_name_are_said(
+def test_segment_pattern_without_match_and_equal_names_fail(
     segment_all, files, tmp_path
 ):
     result = segment_all(tmp_path / "*.svs")
     assert result.exit_code == 1
-    assert "No file fits" in result.stderr
+    assert "No file matches" in result.stderr
     result = segment_all(files / "images" / "0.tif", files / "masks" / "0.tif")
     assert result.exit_code == 1
     assert "same name" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_is_no_folder_for_many(segment, segment_all, files):
+def test_segment_many_images_refuse_store_as_folder(segment, segment_all, files):
     segment(output="all")
     result = segment_all(files / "images" / "*.tif")
     assert result.exit_code == 1
     assert "not a plain folder" in result.stderr
 
 
-def test_two_workers_make_the_labels_of_one_process(segment, tmp_path):
+def test_segment_workers_give_labels_of_one_process(segment, tmp_path):
     result = segment("--workers", "2", "--json", output="two.zarr")
     assert result.exit_code == 0, result.output
     names = [event["event"] for event in lines(result)]
@@ -311,7 +305,7 @@ def test_two_workers_make_the_labels_of_one_process(segment, tmp_path):
         assert len(two.runs) == 1
 
 
-def test_a_scheduler_that_is_not_there_is_said(segment, monkeypatch, tmp_path):
+def test_segment_unreachable_scheduler_prints_message(segment, monkeypatch, tmp_path):
     from napari_uhrseg.engine.cluster import client
 
     monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.5)
@@ -322,12 +316,12 @@ def test_a_scheduler_that_is_not_there_is_said(segment, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_scheduler_and_workers_of_its_own_do_not_go_together(segment):
+def test_segment_refuses_scheduler_with_workers(segment):
     result = segment("--scheduler", "tcp://127.0.0.1:9", "--workers", "2")
     assert result.exit_code == 2
 
 
-def test_interrupted_with_its_workers_it_is_continued_by_one_process(
+def test_segment_interrupted_workers_are_resumed_by_one_process(
     segment, files, tmp_path
 ):
     image = tmp_path / "large.tif"
@@ -353,7 +347,7 @@ def test_interrupted_with_its_workers_it_is_continued_by_one_process(
     os.killpg(run.pid, signal.SIGINT)  # as the terminal does: the workers get it too
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "the same command goes on" in said
+    assert "The same command resumes" in said
     assert "Traceback" not in said
     with LabelStore.open(tmp_path / "stopped.zarr") as store:
         done = int((store.chunk_status() > 0).sum())
@@ -364,9 +358,11 @@ def test_interrupted_with_its_workers_it_is_continued_by_one_process(
         assert len(store.runs) == 1
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_the_cpu_goes_on_only_if_that_was_said(segment, monkeypatch, told):
-    """A device that is too small in the end, as a GPU would be."""
+@pytest.mark.parametrize("fallback", [True, False])
+def test_segment_continues_on_cpu_only_with_cpu_fallback(
+    segment, monkeypatch, fallback
+):
+    """The device runs out of memory, as a GPU may."""
     from napari_uhrseg.engine.inference import segment as module
     from napari_uhrseg.errors import DeviceError
 
@@ -378,6 +374,6 @@ def test_the_cpu_goes_on_only_if_that_was_said(segment, monkeypatch, told):
         yield from real(*args, cpu_fallback=cpu_fallback, **kwargs)
 
     monkeypatch.setattr(module, "segment", too_small)
-    result = segment(*(["--cpu-fallback"] if told else []))
-    assert result.exit_code == (0 if told else 1)
-    assert ("Fake GPU" in result.output) != told
+    result = segment(*(["--cpu-fallback"] if fallback else []))
+    assert result.exit_code == (0 if fallback else 1)
+    assert ("Fake GPU" in result.output) != fallback

@@ -1,13 +1,13 @@
-"""``napari-uhrseg``: the same work as in the window, from the command line.
+"""Command line ``napari-uhrseg``: the functions of the window without a window.
 
-One file per command. torch and the readers are imported inside the commands, so
-that ``--help`` and ``info`` come at once.
+Contains one module for each command. Commands import torch and the readers when they
+run, so that ``--help`` and ``info`` start quickly. Other packages use only ``app``.
 """
 
 import typer
 
 from napari_uhrseg.cli.classes import classes
-from napari_uhrseg.cli.console import common, told
+from napari_uhrseg.cli.console import common, report_errors
 from napari_uhrseg.cli.correct import correct
 from napari_uhrseg.cli.demo import demo
 from napari_uhrseg.cli.evaluate import evaluate
@@ -28,5 +28,5 @@ app = typer.Typer(
 )
 for command in (info, train, segment, classes, correct, finetune, export, areas,
                 evaluate, demo):  # fmt: skip
-    app.command()(told(command))
-app.command("import")(told(import_))
+    app.command()(report_errors(command))
+app.command("import")(report_errors(import_))

@@ -1,4 +1,4 @@
-"""Many images by one command: which they are, where their labels go, how it went."""
+"""Several images in one command: their paths, their stores and a report."""
 
 import glob
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from napari_uhrseg.io.paths import Address, error_text, to_path
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that has no labels, or not all, and why."""
+    """An image that is not or not completely labelled, and the reason."""
 
     image: Address
     reason: str
@@ -23,15 +23,15 @@ class Failure:
 
 @dataclass(slots=True)
 class Report:
-    """How the images of a command went."""
+    """Result of a command for each of its images."""
 
     done: list[Address] = field(default_factory=list)
     skipped: list[Address] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     untried: list[Address] = field(default_factory=list)
 
-    def tell(self, json: bool) -> None:
-        """Say it: one JSON object, or some lines with each failure's reason."""
+    def print(self, json: bool) -> None:
+        """Print one JSON object, or a summary with the reason of each failure."""
         if json:
             json_line(
                 event="report",
@@ -43,28 +43,28 @@ class Report:
             return
         counts = {
             "labelled": len(self.done),
-            "done before": len(self.skipped),
+            "already done": len(self.skipped),
             "failed": len(self.failed),
             "not tried": len(self.untried),
         }
-        words = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-        out.print(f"Images: {words}", highlight=False)
+        summary = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        out.print(f"Images: {summary}", highlight=False)
         for failure in self.failed:
             line = Text(f"{failure.image}: {failure.reason} ", "yellow")
             err.print(line + Text(failure.hint, "none"), soft_wrap=True)
 
 
 def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
-    """The images named, each once, and whether they are one or a batch of them.
+    """Return the images without repetition, and whether they are a batch.
 
-    A name with ``*``, ``?`` or ``[`` that is no file is a pattern; ``**`` goes
-    through folders. A pattern makes a batch even where it finds one image. Label
-    stores are no images: a pattern leaves them out, as they often lie beside those.
+    A name with ``*``, ``?`` or ``[`` is a pattern unless a file has that name. ``**``
+    matches nested folders. A pattern makes a batch even if it matches one image. It
+    does not match label stores, which are often beside the images.
 
     Raises
     ------
     OpenError
-        A pattern finds no image.
+        A pattern matches no image.
     """
     from napari_uhrseg.io.labels.ome_metadata import is_store
 
@@ -79,27 +79,33 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
         patterns = True
         images = [m for m in matches if not is_store(m)]
         if not images:
-            what = "Only label stores fit" if matches else "No file fits"
-            raise OpenError(f"{what} {name}.", "Check the folder and pattern.")
+            what = "Only label stores match" if matches else "No file matches"
+            raise OpenError(f"{what} {name}.", "Check the folder and the pattern.")
         found.update(dict.fromkeys(images))
     return list(found), patterns or len(found) > 1
 
 
 def check_image(path: Address) -> None:
-    """Raises OpenError where it is a label store, whose image is meant."""
+    """Check that a path is not a label store.
+
+    Raises
+    ------
+    OpenError
+        The path is a label store.
+    """
     from napari_uhrseg.io.labels.ome_metadata import is_store
     from napari_uhrseg.io.labels.store import LabelStore
 
     if is_store(path):
         with LabelStore.open(path) as store:
             raise OpenError(
-                f"{path} is no image: it holds the labels of {store.name}.",
-                f"Segment {store.image_path or store.name}, with this as the output.",
+                f"{path} is not an image: it contains the labels of {store.name}.",
+                f"Segment {store.image_path or store.name} with this store as output.",
             )
 
 
 def _matches(path: Address) -> list[Address] | None:
-    """What fits a pattern; None where it is none. ``?`` in a URL is none."""
+    """Return the matches of a pattern; None for a name, as a URL with only ``?``."""
     if isinstance(path, Path):
         if path.exists() or not glob.has_magic(str(path)):
             return None
@@ -108,17 +114,17 @@ def _matches(path: Address) -> list[Address] | None:
         return None
     try:
         names = path.fs.glob(path.path)
-    # the packages behind URLs raise whatever they like
+    # packages that read URLs raise any exception
     except Exception as error:
         raise OpenError(
             f"{path} cannot be reached: {error_text(error)}.",
-            "Check the address, the network, and the credentials that fsspec uses.",
+            "Check the address, the network and the credentials of fsspec.",
         ) from error
     return [to_path(path.fs.unstrip_protocol(name)) for name in sorted(names)]
 
 
 def store_paths(images: Iterable[Address], folder: Address) -> dict[Address, Address]:
-    """The store of each image in a folder: its name with ``.labels.zarr``.
+    """Return the store of each image in a folder: IMAGE.labels.zarr.
 
     Raises
     ------
@@ -128,16 +134,16 @@ def store_paths(images: Iterable[Address], folder: Address) -> dict[Address, Add
     if (folder / "zarr.json").exists() or folder.is_file():
         raise StoreError(
             f"{folder} is not a plain folder.",
-            "Several images need a folder that takes a label store of each.",
+            "Choose a folder for the label stores of the images.",
         )
     owners: dict[Address, Address] = {}
     for image in images:
         path = folder / f"{image.name}.labels.zarr"
         if path in owners:
             raise StoreError(
-                f"{owners[path]} and {image} have the same name: their labels would "
-                f"both be {path}.",
-                "Segment them by two commands, into two folders.",
+                f"{owners[path]} and {image} have the same name: both labels would be "
+                f"written to {path}.",
+                "Segment them with two commands into two folders.",
             )
         owners[path] = image
     return {image: path for path, image in owners.items()}

@@ -1,4 +1,4 @@
-"""``napari-uhrseg classes``: the classes of a label store, shown and changed."""
+"""``napari-uhrseg classes``: list and change the classes of a label store."""
 
 import re
 from collections.abc import Callable
@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_uhrseg.cli.console import json_line, out
-from napari_uhrseg.cli.export import StoreArgument
-from napari_uhrseg.cli.options import JsonOption
+from napari_uhrseg.cli.options import JsonOption, StoreArgument
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import LabelClass, Legend
 
@@ -24,22 +23,22 @@ def classes(
     add: Annotated[
         list[str] | None,
         typer.Option(
-            help="A new class; a colour is found where none is given.",
+            help="Add a class. Without a colour, an unused one is chosen.",
             metavar="NAME[=#rrggbb]",
         ),
     ] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option(help="Give a class another name.", metavar="OLD=NEW"),
+        typer.Option(help="Rename a class.", metavar="OLD=NEW"),
     ] = None,
     color: Annotated[
         list[str] | None,
-        typer.Option(help="Give a class another colour.", metavar="NAME=#rrggbb"),
+        typer.Option(help="Change the colour of a class.", metavar="NAME=#rrggbb"),
     ] = None,
     merge: Annotated[
         list[str] | None,
         typer.Option(
-            help="Show a class as another from now on; NAME=NAME takes it back.",
+            help="Display a class as another one. NAME=NAME undoes the merge.",
             metavar="NAME=INTO",
         ),
     ] = None,
@@ -47,20 +46,20 @@ def classes(
 ) -> None:
     """List the classes of a label store; add, rename, recolour or merge them.
 
-    Each option may be given several times. Classes are added first, then renamed, then
-    recoloured, then merged; nothing is changed where a name or a colour is wrong.
+    Each option may be repeated. Classes are first added, then renamed, recoloured and
+    merged. If a name or a colour is wrong, nothing is changed.
     """
     from napari_uhrseg.io.labels.store import LabelStore
 
-    asked = add or [], rename or [], color or [], merge or []
-    with LabelStore.open(store, write=any(asked)) as opened:
-        for change in _changes(opened, *asked):
+    changes = add or [], rename or [], color or [], merge or []
+    with LabelStore.open(store, write=any(changes)) as opened:
+        for change in _changes(opened, *changes):
             try:
                 change()
-            except ValueError as error:  # of a merge, whose other is merged into it
+            except ValueError as error:  # the other class is itself merged
                 raise StoreError(
-                    f"The merge is not made: {error}.",
-                    "Take the other merge back first: --merge NAME=NAME.",
+                    f"The classes cannot be merged: {error}.",
+                    "Undo the other merge first: --merge NAME=NAME.",
                 ) from error
         rows = _rows(opened)
     if json:
@@ -76,14 +75,27 @@ def _changes(
     color: list[str],
     merge: list[str],
 ) -> list[Callable[[], object]]:
-    """What was asked for, checked as a whole. Raises StoreError."""
+    """Check all changes and return them as functions.
+
+    Parameters
+    ----------
+    store
+        The label store.
+    add, rename, color, merge
+        Texts of the options.
+
+    Raises
+    ------
+    StoreError
+        A class does not exist, or exists already.
+    """
     found: list[Callable[[], object]] = []
     legend = store.legend
     for text in add:
         name, shade = _pair(text) if "=" in text else (text.strip(), "")
         there = legend.named(name)
         if there is not None:
-            raise StoreError(f"There is a class {name!r}: {there.id} {there.name}.",
+            raise StoreError(f"The class {name!r} exists: {there.id} {there.name}.",
                              "Choose another name.")  # fmt: skip
         shade = _shade(shade) if shade else legend.spare_color()
         new = Legend((LabelClass(1, name, shade),))
@@ -105,43 +117,46 @@ def _changes(
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """What stands before and after the last ``=``."""
+    """Return the texts before and after the last ``=``."""
     before, _, after = (part.strip() for part in text.rpartition("="))
     if not before or not after:
-        raise typer.BadParameter(f"{text!r}: write two names, or a name and a colour, "
-                                 "with = between them.")  # fmt: skip
+        raise typer.BadParameter(f"{text!r} has no =. Write two names, or a name and "
+                                 "a colour, with = between them.")  # fmt: skip
     return before, after
 
 
 def _shade(text: str) -> str:
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
-        raise typer.BadParameter(f"{text!r} is no colour. Write one such as #ff8000.")
+        raise typer.BadParameter(f"{text!r} is not a colour such as #ff8000.")
     return text.lower()
 
 
 def _class(legend: Legend, name: str) -> LabelClass:
     label = legend.named(name)
     if label is None:
-        raise StoreError(f"The store has no class {name!r}.", there_are(legend))
+        raise StoreError(
+            f"The label store has no class {name!r}.", list_classes(legend)
+        )
     return label
 
 
 def _legend(change: Any, *values: Any) -> Legend:
-    """A changed legend; its own errors in words."""
+    """Return the changed legend. Raises StoreError with the reason."""
     try:
         changed: Legend = change(*values)
     except ValueError as error:
-        raise StoreError(f"The classes stay as they were: {error}.",
+        raise StoreError(f"The classes are not changed: {error}.",
                          "Choose another name.") from error  # fmt: skip
     return changed
 
 
-def there_are(legend: Legend) -> str:
-    return f"There are: {', '.join(c.name for c in legend)}."
+def list_classes(legend: Legend) -> str:
+    """Return a sentence with the names of the classes."""
+    return f"Classes: {', '.join(c.name for c in legend)}."
 
 
 def _rows(store: "LabelStore") -> list[dict[str, Any]]:
-    """What is known of each class, merged ones too; shares are estimates."""
+    """Return the facts of each class, also of merged ones; shares are estimates."""
     from napari_uhrseg.io.corrections.corrections import Corrections
 
     with Corrections.open(store, write=False) as corrections:
@@ -170,7 +185,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         into = row["merged_into"]
         shown.add_row(
             str(row["id"]),
-            Text(row["name"] + (f" (shown as {into})" if into else "")),
+            Text(row["name"] + (f" (displayed as {into})" if into else "")),
             Text("■ ", row["color"]) + Text(row["color"], "none"),
             "" if into else f"{row['share']:.1%}",
             "" if into else f"{row['corrected']:,}",

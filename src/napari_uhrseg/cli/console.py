@@ -1,15 +1,15 @@
-"""What all commands share: two consoles, errors in words, a clean stop, JSON lines."""
+"""Output that all commands share: consoles, errors, interruption, progress and JSON."""
 
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,16 +20,20 @@ from napari_uhrseg._version import __version__
 from napari_uhrseg.errors import UhrSegError
 from napari_uhrseg.units import format_seconds
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from napari_uhrseg.types import LabelClass
 
-STOPPED = 130  # what a shell reports after Ctrl-C
+P = ParamSpec("P")
+E = TypeVar("E")
+
+INTERRUPTED = 130  # exit status that a shell reports after Ctrl-C
 
 out = Console()
 err = Console(stderr=True)
 
 
-def told(command: Callable[P, None]) -> Callable[P, None]:
-    """The command, saying our own errors in one red line and a hint; exits with 1."""
+def report_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command: print errors as a message and a hint, and exit with 1."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -44,8 +48,8 @@ def told(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         out.print(f"napari-uhrseg {__version__}", highlight=False)
         raise typer.Exit
 
@@ -54,87 +58,194 @@ def common(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Say the version.", is_eager=True, callback=_say_version
+            "--version",
+            help="Print the version.",
+            is_eager=True,
+            callback=_print_version,
         ),
     ] = False,
 ) -> None:
-    """Open, segment and correct images too large for everything else."""
+    """Open, segment and correct images that are too large to fit in memory."""
 
 
 @contextmanager
-def stoppable(
-    how_to_go_on: str, *, gently: bool = False
+def interruptible(
+    how_to_continue: str, *, between_events: bool = False
 ) -> Iterator[Callable[[Iterator[Any]], Iterator[Any]]]:
-    """Ctrl-C and a termination signal end the block cleanly, saying how to go on.
+    """End the block cleanly at Ctrl-C or a termination signal; exits with 130.
 
-    Gives a function to pass events through: Python drops an interrupt that comes
-    while it runs a finaliser, and the next event then ends the block after all.
-    ``gently``: only between events, so that none is left half done.
+    Python drops an interrupt that arrives while it runs a finaliser. The yielded
+    function passes events through and raises such an interrupt at the next event.
+
+    Parameters
+    ----------
+    how_to_continue
+        Sentence that is printed after "Stopped.".
+    between_events
+        Interrupt only between events, so that each event is complete.
+
+    Yields
+    ------
+    Callable
+        Takes an iterator of events and returns one that can be interrupted.
     """
-    asked = False
+    requested = False
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        if not gently:
+    def request(number: int, frame: FrameType | None) -> None:
+        nonlocal requested
+        requested = True
+        if not between_events:
             raise KeyboardInterrupt
 
-    def watched(events: Iterator[Any]) -> Iterator[Any]:
+    def watch(events: Iterator[Any]) -> Iterator[Any]:
         for event in events:
-            if asked:
+            if requested:
                 raise KeyboardInterrupt
             yield event
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    previous = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield watched
+        yield watch
     except KeyboardInterrupt:
-        err.print(Text(f"Stopped. {how_to_go_on}", "yellow"), soft_wrap=True)
-        raise typer.Exit(STOPPED) from None
+        err.print(Text(f"Stopped. {how_to_continue}", "yellow"), soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def progress_bar() -> Progress:
-    """A bar on stderr whose tasks say the time left in a field ``left``."""
+def run_events(
+    events: Iterator[E],
+    title: str,
+    show: Callable[[E], str | None],
+    *,
+    json: bool,
+    **record: object,
+) -> E:
+    """Run to the end, with a progress bar or one JSON object for each event.
+
+    Parameters
+    ----------
+    events
+        Events of the engine, at least one.
+    title
+        Text beside the progress bar.
+    show
+        Prints an event for users. A text that it returns replaces the title. Not
+        called for ``Progress``, nor with ``json``.
+    json
+        Print JSON: the event's name as ``event``, and its fields.
+    record
+        Further fields of each JSON object.
+
+    Returns
+    -------
+    E
+        The last event.
+    """
+    from napari_uhrseg.engine.events import Progress as Done
+
+    last: E | None = None
+    with progress_bar(disable=json) as bar:
+        task = bar.add_task(title, total=None, left="")
+        for last in events:
+            if json:
+                json_line(event=event_name(last), **record, **event_fields(last))
+            elif isinstance(last, Done):
+                left = time_left(last.seconds_left)
+                bar.update(task, completed=last.done, total=last.total, left=left)
+            elif (text := show(last)) is not None:
+                bar.update(task, description=text)
+    assert last is not None  # the engine yields at least one event
+    return last
+
+
+def event_name(event: object) -> str:
+    """Return the name of an event in JSON: ``block_done`` for ``BlockDone``."""
+    name = type(event).__name__
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+def event_fields(event: Any) -> dict[str, object]:
+    """Return the fields of an event for JSON; those of a plan stand for the plan."""
+    found = {f.name: getattr(event, f.name) for f in fields(event)}
+    plan = found.pop("plan", None)
+    return found if plan is None else {**found, **plan_record(plan)}
+
+
+def plan_record(plan: Any) -> dict[str, object]:
+    """Return what JSON contains of a plan."""
+    names = (
+        "windows", "computed_twice", "device", "estimate", "warnings", "run"
+    )  # fmt: skip
+    return {name: getattr(plan, name) for name in names}
+
+
+def progress_bar(*, disable: bool = False) -> Progress:
+    """Return a bar on stderr. Its tasks have the remaining time in a field ``left``."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[left]}"),
         console=err,
+        disable=disable,
     )
 
 
 def time_left(seconds: float | None) -> str:
+    """Return the remaining time as a text; empty if it is unknown."""
     return "" if seconds is None else f"{format_seconds(seconds)} left"
 
 
-def follow(parts: Iterator[Any], title: str, json: bool) -> Any:
-    """Run to the end, with a bar or lines of JSON at each percent; the last part."""
-    told, done = 0, None
-    with progress_bar() as bar:
-        bar.disable = json
+def run_steps(steps: Iterator[Any], title: str, json: bool) -> Any:
+    """Run to the end, with a progress bar or a JSON object for each percent.
+
+    Parameters
+    ----------
+    steps
+        Finished fractions from 0 to 1, and possibly a result at the end.
+    title
+        Text beside the progress bar.
+    json
+        Print JSON.
+
+    Returns
+    -------
+    Any
+        The last item.
+    """
+    printed, step = 0, None
+    with progress_bar(disable=json) as bar:
         task = bar.add_task(title, total=1.0, left="")
-        for done in parts:
-            if not isinstance(done, float):
+        for step in steps:
+            if not isinstance(step, float):
                 continue
-            bar.update(task, completed=done)
-            if json and int(100 * done) > told:
-                told = int(100 * done)
-                json_line(event="progress", done=round(done, 2))
-    return done
+            bar.update(task, completed=step)
+            if json and int(100 * step) > printed:
+                printed = int(100 * step)
+                json_line(event="progress", done=round(step, 2))
+    return step
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    err.print(Text(text, "yellow"), soft_wrap=True)
+
+
+def swatch(label: "LabelClass", text: str | None = None) -> Text:
+    """Return a square of the class's colour and a text, by default its name."""
+    return Text("■ ", label.color) + Text(label.name if text is None else text, "none")
 
 
 def json_line(**values: object) -> None:
-    """One object on one line of stdout, at once."""
-    sys.stdout.write(json.dumps(values, default=_plain) + "\n")
+    """Print one JSON object on one line of stdout and flush."""
+    sys.stdout.write(json.dumps(values, default=_to_json) + "\n")
     sys.stdout.flush()
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has no word for: our values, numpy's numbers, paths."""
+def _to_json(value: Any) -> Any:
+    """Return a value that JSON has a type for: of dataclasses, NumPy numbers, paths."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Mapping):

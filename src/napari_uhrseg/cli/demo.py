@@ -13,19 +13,18 @@ def demo(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Press Segment, wait for the end, do the same with every other "
-            "method on a part of the scene, leave pictures of the window and the label "
-            "stores in this folder, and close.",
+            help="Segment the scene, and a part of it with every other method; save "
+            "screenshots and label stores in this folder, and close the window.",
         ),
     ] = None,
 ) -> None:
-    """Open napari with the sample scene and the panel ready."""
+    """Open napari with the sample scene and the panel."""
     with err.status("Starting napari"):
         from napari_uhrseg.ui.demo import run_alone, show
     if screenshot is None:
         show()
         return
-    with err.status("Segmenting the sample scene in an unseen window"):
+    with err.status("Segmenting the sample scene in a hidden window"):
         made = run_alone(screenshot)
     for path in made:
         what = "Screenshot:" if path.suffix == ".png" else "Labels:    "

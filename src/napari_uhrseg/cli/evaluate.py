@@ -1,4 +1,4 @@
-"""``napari-uhrseg evaluate``: how well a checkpoint labels images with known labels."""
+"""``napari-uhrseg evaluate``: compare a checkpoint's labels with reference masks."""
 
 from math import isnan
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from napari_uhrseg.cli.console import err, json_line, out, stoppable
+from napari_uhrseg.cli.console import err, interruptible, json_line, out
 from napari_uhrseg.cli.options import (
     CheckpointOption,
-    DeviceOption,
+    IgnoreOption,
+    InferenceHardware,
     JsonOption,
-    MemoryOption,
-    PrecisionOption,
-    make_budget,
+    OverlapOption,
+    expand_options,
 )
 from napari_uhrseg.types import SegmentSettings
 
@@ -22,28 +22,23 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.evaluation.metrics import Scores
 
 
+@expand_options
 def evaluate(
-    images: Annotated[Path, typer.Argument(help="A folder of images, or one image.")],
+    images: Annotated[Path, typer.Argument(help="Folder of images, or one image.")],
     masks: Annotated[
-        Path, typer.Argument(help="Masks of the same file stems, or one mask.")
+        Path,
+        typer.Argument(help="Folder of masks with the same file stems, or one mask."),
     ],
     checkpoint: CheckpointOption,
-    ignore: Annotated[
-        list[int] | None,
-        typer.Option(help="A mask value that stands for no class; 255 if not given."),
-    ] = None,
-    memory_budget: MemoryOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    overlap: Annotated[
-        int | None,
-        typer.Option(help="Pixels that neighbouring windows share.", min=0),
-    ] = None,
+    ignore: IgnoreOption = None,
+    *,
+    hardware: InferenceHardware,
+    overlap: OverlapOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Label images and compare: IoU, F1 and accuracy per class and whole.
+    """Segment images and compare with masks: IoU, F1 and accuracy by class.
 
-    Mask values mean what the checkpoint's card says they meant in training.
+    Mask values have the meaning that they had in training (on the checkpoint's card).
     """
     with err.status("Loading torch and the checkpoint"):
         from napari_uhrseg.engine.data.folder_dataset import FolderDataset
@@ -51,14 +46,16 @@ def evaluate(
         from napari_uhrseg.models.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint)
-        budget = make_budget(device, memory_budget)
-    settings = SegmentSettings(device=device, precision=precision, overlap=overlap)
-    with err.status("Looking at the masks"):
+        budget = hardware.budget()
+    settings = SegmentSettings(
+        device=hardware.device, precision=hardware.precision, overlap=overlap
+    )
+    with err.status("Reading the masks"):
         scenes = FolderDataset(
             images, masks, loaded.card.legend, ignore or None, held_out=0, cache=0
         ).training
     total: Scores | None = None
-    with stoppable("Nothing was kept."):
+    with interruptible("Nothing was saved."):
         for number, scene in enumerate(scenes, 1):
             with err.status(f"{scene.name} ({number} of {len(scenes)})"):
                 scores = score(scene.image, scene.target, loaded, settings, budget)
@@ -67,7 +64,7 @@ def evaluate(
                 json_line(event="image", name=scene.name, metrics=scores.to_dict())
             else:
                 out.print(f"{scene.name}: mIoU {scores.miou:.1%}", highlight=False)
-    assert total is not None  # no scenes: an error already
+    assert total is not None  # without scenes the dataset raises an error
     if json:
         json_line(event="total", images=len(scenes), metrics=total.to_dict())
     else:
@@ -75,8 +72,8 @@ def evaluate(
 
 
 def _table(scores: "Scores") -> Table:
-    """A row a class; what neither the truth nor the labels have is a dash."""
-    table = Table("class", "IoU", "F1", "accuracy", "share of truth")
+    """Return a row for each class; a dash for one in neither masks nor labels."""
+    table = Table("class", "IoU", "F1", "accuracy", "share of masks")
     truth = scores.counts.sum(1)
     for row in zip(
         scores.names,

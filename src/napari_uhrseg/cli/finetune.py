@@ -1,170 +1,148 @@
-"""``napari-uhrseg finetune``: a checkpoint from what was corrected in a store."""
+"""``napari-uhrseg finetune``: fine-tune a checkpoint on corrections."""
 
 from contextlib import closing
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
 
-from napari_uhrseg.cli.console import (
-    err,
-    json_line,
-    out,
-    progress_bar,
-    stoppable,
-    time_left,
-)
+from napari_uhrseg.cli.console import err, interruptible, out, run_events
 from napari_uhrseg.cli.options import (
     CheckpointOption,
-    DeviceOption,
     JsonOption,
-    MemoryOption,
-    make_budget,
+    OutputCheckpointOption,
+    OverwriteOption,
+    StoreArgument,
+    TrainingHardware,
+    expand_options,
 )
 from napari_uhrseg.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari_uhrseg.engine.events import TrainEvent
+    from napari_uhrseg.io.labels.store import LabelStore
+    from napari_uhrseg.io.paths import Address
+    from napari_uhrseg.types import FineTuneSettings
 
 
-def finetune(
-    store: Annotated[str, typer.Argument(help="The label store with corrections.")],
-    checkpoint: CheckpointOption,
-    output: Annotated[
-        Path, typer.Option(help="The checkpoint to write: a .safetensors file.")
-    ],
-    image: Annotated[
-        str | None, typer.Option(help="The image, if it is not where it was.")
-    ] = None,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="Four times as long.")
-    ] = False,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2)] = None,
-    learning_rate: Annotated[float | None, typer.Option()] = None,
-    trains: Annotated[
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuneOptions:
+    """Settings of a fine-tuning run; ``None`` leaves a setting to the engine."""
+
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training steps. Default: 100, with --thorough 400."),
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="Windows in a step. Default: automatic.")
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Initial learning rate. Default: automatic."),
+    ] = None
+    trainable: Annotated[
         Literal["all", "decoder", "head"],
-        typer.Option(help="Everything, all but the encoder, or the last layer."),
-    ] = "all",
+        typer.Option(
+            help="Trainable layers: all, all but the encoder, or the last layer.",
+        ),
+    ] = "all"
     distillation_weight: Annotated[
         float | None,
         typer.Option(
-            help="Weight of the old answers where nothing was corrected.", min=0
+            min=0,
+            help="Weight of previous predictions outside of the corrections; "
+            "corrections have weight 1. 0: do not preserve previous predictions. "
+            "Default: by the accuracy on the corrections.",
         ),
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
+
+
+@expand_options
+def finetune(
+    store: StoreArgument,
+    checkpoint: CheckpointOption,
+    output: OutputCheckpointOption,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Image file or URL. Default: the path in the label store."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    memory_budget: MemoryOption = None,
-    device: DeviceOption = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        typer.Option(help="auto: bf16 where the device is made for it."),
-    ] = "auto",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a finished checkpoint.")
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Train four times as long.")
     ] = False,
+    *,
+    options: FineTuneOptions,
+    hardware: TrainingHardware,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fine-tune a checkpoint from the corrections in a store.
+    """Fine-tune a checkpoint on the corrections in a label store.
 
-    As the window does it: the same windows, order and schedule. Ctrl-C stops it; the
-    same command goes on from there, and ends with the same weights.
+    The result equals that of the window with the same settings. Ctrl-C stops the
+    training. The same command resumes it and gives the same weights.
     """
     with err.status("Loading torch and the checkpoint"):
-        from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
+        from napari_uhrseg.engine.finetuning.finetune import fine_tune
         from napari_uhrseg.io.labels.store import LabelStore
         from napari_uhrseg.io.open import open_image
         from napari_uhrseg.models.checkpoint import load_checkpoint
 
-        make = FineTuneSettings.thorough if thorough else FineTuneSettings.quick
-        chosen = {
-            "steps": steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "distillation_weight": distillation_weight,
-        }
-        settings = make(
-            trainable=trains,
-            seed=seed,
-            device=device,
-            precision=precision,
-            **{k: v for k, v in chosen.items() if v is not None},
-        )
+        settings = _settings(options, hardware, thorough)
         labels = LabelStore.open(store)
-        path = image or labels.image_path
-        if path is None:
-            raise StoreError(
-                f"{store} does not say where its image is.", "Name it with --image."
-            )
-        opened, loaded = open_image(path), load_checkpoint(checkpoint)
-        budget = make_budget(device, memory_budget)
+        opened = open_image(image or _image_path(labels, store))
+        loaded, budget = load_checkpoint(checkpoint), hardware.budget()
     with (
         labels,
-        stoppable(
-            "What it has learned so far is kept; the same command goes on."
-        ) as watched,
+        interruptible(
+            "The training state is saved; the same command resumes it."
+        ) as watch,
         closing(
             fine_tune(
                 opened, loaded, labels, output, settings, budget,
                 resume=True, overwrite=overwrite,
-            )  # type: ignore[type-var] # a generator, though only said to iterate
+            )  # type: ignore[type-var] # a generator, annotated as an iterator
         ) as events,
     ):  # fmt: skip
-        (_tell_json if json else _tell)(watched(events))
+        run_events(watch(events), "Fine-tuning", _show, json=json)
 
 
-def _tell_json(events: "Iterator[TrainEvent]") -> None:
+def _settings(
+    options: FineTuneOptions, hardware: TrainingHardware, thorough: bool
+) -> "FineTuneSettings":
+    from napari_uhrseg.types import FineTuneSettings
+
+    make = FineTuneSettings.thorough if thorough else FineTuneSettings.quick
+    chosen = {k: v for k, v in asdict(options).items() if v is not None}
+    return make(device=hardware.device, precision=hardware.precision, **chosen)
+
+
+def _image_path(labels: "LabelStore", store: str) -> "Address":
+    if labels.image_path is None:
+        raise StoreError(
+            f"{store} does not contain the path of its image.",
+            "Give the path with --image.",
+        )
+    return labels.image_path
+
+
+def _show(event: "TrainEvent") -> str | None:
+    """Print an event; return the text beside the progress bar."""
     from napari_uhrseg.engine import events as e
 
-    for event in events:
-        match event:
-            case e.DatasetReady(lesson):
-                json_line(event="gathered", lesson=lesson)
-            case e.MemoryPlanned(how, cut):
-                json_line(event="fitted", how=how, cut=cut)
-            case e.Progress(done, total, left):
-                json_line(event="progress", done=done, total=total, seconds_left=left)
-            case e.StepLogged(step, losses, rate):
-                json_line(event="trained", step=step, losses=losses, learning_rate=rate)
-            case e.Validated(step, metrics, best):
-                json_line(event="validated", step=step, metrics=metrics, best=best)
-            case e.Saved(path, step):
-                json_line(event="saved", path=path, step=step)
-            case e.FineTuneFinished(before, after, verdict, path):
-                json_line(
-                    event="compared",
-                    before=before,
-                    after=after,
-                    verdict=verdict,
-                    path=path,
-                )
-
-
-def _tell(events: "Iterator[TrainEvent]") -> None:
-    from napari_uhrseg.engine import events as e
-
-    with progress_bar() as bar:
-        task = bar.add_task("Fine-tuning", total=None, left="")
-        for event in events:
-            match event:
-                case e.DatasetReady(lesson):
-                    out.print(Text(f"Learning from {lesson.summary()}"))
-                case e.MemoryPlanned(how, cut):
-                    if cut:
-                        out.print(Text(f"To keep to the memory budget: {how}"))
-                case e.Progress(done, total, left):
-                    bar.update(task, completed=done, total=total, left=time_left(left))
-                case e.StepLogged(_, losses, _):
-                    text = f"Fine-tuning  loss {losses['loss']:.3f}"
-                    bar.update(task, description=text)
-                case e.Validated(step, metrics, _):
-                    if "miou" in metrics:
-                        what = f"Step {step}" if step else "Before"
-                        out.print(Text(f"{what}: mIoU {metrics['miou']:.1%}"))
-                case e.Saved():
-                    pass  # told at the end
-                case e.FineTuneFinished(_, _, verdict, path):
-                    out.print(Text(f"{verdict[0].upper()}{verdict[1:]}."))
-                    out.print(f"Checkpoint: {path}", highlight=False, soft_wrap=True)
+    match event:
+        case e.DatasetReady(summary):
+            out.print(Text(f"Training data: {summary.summary()}"))
+        case e.MemoryPlanned(description, True):
+            out.print(Text(f"To keep to the memory budget: {description}"))
+        case e.StepLogged(_, losses, _):
+            return f"Fine-tuning  loss {losses['loss']:.3f}"
+        case e.Validated(step, metrics, _) if "miou" in metrics:
+            when = f"Step {step}" if step else "Before"
+            out.print(Text(f"{when}: mIoU {metrics['miou']:.1%}"))
+        case e.FineTuneFinished(comparison=text, path=path):
+            out.print(Text(f"{text[0].upper()}{text[1:]}."))
+            out.print(f"Checkpoint: {path}", highlight=False, soft_wrap=True)
+        case _:
+            pass
+    return None

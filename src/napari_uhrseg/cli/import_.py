@@ -1,4 +1,4 @@
-"""``napari-uhrseg import``: another program's checkpoint, made into one of ours."""
+"""``napari-uhrseg import``: convert a checkpoint of another program."""
 
 import shlex
 import sys
@@ -9,7 +9,12 @@ from typing import Annotated
 import typer
 
 from napari_uhrseg.cli.console import err, json_line, out
-from napari_uhrseg.cli.options import JsonOption
+from napari_uhrseg.cli.options import (
+    ClassesFileOption,
+    JsonOption,
+    OutputCheckpointOption,
+    OverwriteOption,
+)
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import IMPORTERS
@@ -20,19 +25,17 @@ def import_(
     file: Annotated[
         str,
         typer.Argument(
-            help="A file of ISDNet or GLNet; for plain a folder saved by "
+            help="File of ISDNet or GLNet. For plain: a folder saved by "
             "segmentation-models-pytorch, or its name on the Hugging Face hub."
         ),
     ],
-    model: Annotated[str, typer.Option(help=f"The method: {', '.join(IMPORTERS)}.")],
-    output: Annotated[
-        Path, typer.Option(help="The checkpoint to write: a .safetensors file.")
-    ],
+    model: Annotated[str, typer.Option(help=f"Method: {', '.join(IMPORTERS)}.")],
+    output: OutputCheckpointOption,
     second: Annotated[
         Path | None,
         typer.Option(
-            help="GLNet: the file of its first step (global), where FILE is of the "
-            "last (local2global)."
+            help="GLNet: the file of the first training stage (global), if FILE is of "
+            "the last one (local2global)."
         ),
     ] = None,
     mode: Annotated[
@@ -40,40 +43,37 @@ def import_(
         typer.Option(
             min=1,
             max=3,
-            help="GLNet: 1 only the overview, 2 overview to windows, 3 both ways. "
-            "Default: by what the files have learned.",
+            help="GLNet: 1 overview alone, 2 overview to patches, 3 both directions. "
+            "Default: the last stage that the files were trained in.",
         ),
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(min=1, help="plain: side of the windows. Default: about 512."),
+        typer.Option(
+            min=1, help="plain: side of the windows in pixels. Default: about 512."
+        ),
     ] = None,
     legend: Annotated[
         str | None,
-        typer.Option(help=f"Classes of a known data set: {', '.join(LEGENDS)}."),
+        typer.Option(help=f"Classes of a known dataset: {', '.join(LEGENDS)}."),
     ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(help="A text file, a line a class: value name #rrggbb."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")
-    ] = False,
+    classes: ClassesFileOption = None,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Make a checkpoint from an official file or a segmentation-models-pytorch folder.
+    """Convert an official file or a segmentation-models-pytorch folder to a checkpoint.
 
-    Files are read as weights alone: what would have to run code is refused. A file
-    with keys that are unknown or missing is refused too, and they are listed.
+    Only weights are read. Files that would run code are refused. A file with unknown or
+    missing keys is refused, and the keys are listed.
     """
     if output.exists() and not overwrite:
         raise CheckpointError(
-            f"{output} exists already.", "Choose another name, or pass --overwrite."
+            f"{output} exists.", "Choose another name, or give --overwrite."
         )
     if output.suffix != ".safetensors":
         raise CheckpointError(
             f"{output} does not end in .safetensors.",
-            "Checkpoints are safetensors files: name it so.",
+            "Checkpoints are safetensors files. Change the suffix.",
         )
     chosen = _legend(legend, classes)
     with err.status("Reading the weights"):
@@ -82,7 +82,7 @@ def import_(
 
         made, card = import_checkpoint(file, model, second, chosen, mode, window)
         card = replace(card, command=shlex.join(["napari-uhrseg", *sys.argv[1:]]))
-        save_checkpoint(output, made, card, half=False)  # the same numbers as theirs
+        save_checkpoint(output, made, card, half=False)  # keeps the published values
     names = [c.name for c in card.legend]
     if json:
         json_line(event="saved", path=output, model=card.model, classes=names)
@@ -100,7 +100,7 @@ def _legend(name: str | None, file: Path | None) -> Legend | None:
         if name.lower() not in LEGENDS:
             raise CheckpointError(
                 f"There is no legend named {name!r}.",
-                f"There are: {', '.join(LEGENDS)}.",
+                f"Legends: {', '.join(LEGENDS)}.",
             )
         return LEGENDS[name.lower()]
     if file is None:

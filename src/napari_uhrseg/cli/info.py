@@ -1,4 +1,4 @@
-"""``napari-uhrseg info``: what a file is, without reading it through."""
+"""``napari-uhrseg info``: show the facts of an image or a checkpoint."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def info(
     file: Annotated[
         str,
-        typer.Argument(help="An image or its URL, or a checkpoint (.safetensors)."),
+        typer.Argument(help="Image or its URL, or a checkpoint (.safetensors)."),
     ],
     json: JsonOption = False,
 ) -> None:
-    """Say what an image or a checkpoint is; nothing is read through."""
+    """Show information about an image or a checkpoint without reading it all."""
     if Path(file).suffix.lower() in (".safetensors", *PICKLES):
         from napari_uhrseg.models.card_header import read_card
 
@@ -45,7 +45,7 @@ def info(
 
 
 def image_record(image: "Image") -> dict[str, Any]:
-    """An image's facts for programs: shapes in pixels, sizes in ``unit``."""
+    """Return an image's facts for JSON: shapes in pixels, sizes in ``unit``."""
     return {
         "name": image.name,
         "shape": image.shape,
@@ -68,20 +68,20 @@ def image_record(image: "Image") -> dict[str, Any]:
 
 
 def image_facts(image: "Image") -> dict[str, str]:
-    """The same for people; what an image does not have is left out."""
+    """Return the facts that an image has as texts."""
     height, width = image.shape
     values = height * width * (3 if image.rgb else len(image.bands))
     size = image.meters_per_pixel
     facts = {
         "Image": image.name,
         "Size": f"{width:,} x {height:,} pixels, {image.dtype}, "
-        f"{format_bytes(values * image.dtype.itemsize)} if read whole",
-        "Bands": "RGB" if image.rgb else "; ".join(_band(b) for b in image.bands),
+        f"{format_bytes(values * image.dtype.itemsize)} uncompressed",
+        "Bands": _bands(image),
         "Overviews": ", ".join(f"1/{d:g}" for d in image.downsamples[1:]) or "none",
         "Pixel size": "unknown" if size is None else format_length(size),
     }
     if image.is_slide:
-        facts["Kind"] = "slide: empty glass is skipped"
+        facts["Kind"] = "slide: blocks without tissue are skipped"
     if image.planes:
         facts["Planes"] = ", ".join(f"{k}: {n}" for k, n in image.planes.items())
     if image.crs:
@@ -91,32 +91,42 @@ def image_facts(image: "Image") -> dict[str, str]:
     return facts
 
 
+def _bands(image: "Image") -> str:
+    """Return the bands; of an RGB image of more bands, all of them."""
+    if not image.rgb:
+        return "; ".join(_band(b) for b in image.bands)
+    if len(image.bands) <= 3:
+        return "RGB"
+    names = ", ".join(_band(b) for b in image.bands)
+    return f"{len(image.bands)} bands: {names} (displayed as RGB)"
+
+
 def _band(band: Any) -> str:
     nodata = "" if band.nodata is None else f" (nodata {band.nodata:g})"
     return f"{band.name}{nodata}"
 
 
 def card_facts(card: "Card") -> dict[str, str]:
-    """A checkpoint's card for people; empty fields are left out."""
+    """Return the fields of a card that are not empty as texts."""
     spec = card.spec
     size = spec.pixel_size
     facts = {
         "Checkpoint": card.name,
         "Model": card.model,
         "Arguments": _pairs(card.arguments),
-        "Sees": (
+        "Input": (
             f"windows of {spec.window}"
             if spec.frame is None
-            else f"frames of up to {spec.frame}"
+            else f"frames up to {spec.frame}"
         )
-        + " pixels through "
+        + " pixels; views "
         + ", ".join(f"{k} {v}" for k, v in spec.views.items()),
         "Pixel size": "any" if size is None else format_length(size),
         "Bands": str(spec.channels),
         "Classes": ", ".join(c.name for c in card.legend),
         "Metrics": _pairs(card.metrics),
         "Trained on": card.trained_on,
-        "Not good for": card.limits,
+        "Limitations": card.limits,
         "Parent": card.parent or "",
         "Source": card.source,
         "Licence": card.licence,

@@ -1,7 +1,15 @@
-"""Options that more than one command takes."""
+"""Options that more than one command takes, and their expansion into signatures.
 
+A command takes a dataclass such as :class:`TrainingHardware` as one parameter. The
+decorator :func:`expand_options` replaces it by one option for each of its fields.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -11,50 +19,141 @@ from napari_uhrseg.units import parse_bytes
 if TYPE_CHECKING:
     from napari_uhrseg.engine.network.device import MemoryBudget
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+RECTANGLE = "Y,X,HEIGHT,WIDTH"
 
 CheckpointOption = Annotated[
-    Path, typer.Option("--checkpoint", help="The model: a .safetensors file.")
+    Path, typer.Option("--checkpoint", help="Checkpoint file (.safetensors).")
 ]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")
+OutputCheckpointOption = Annotated[
+    Path, typer.Option("--output", help="Checkpoint file to write (.safetensors).")
 ]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
-        "--precision", help="auto: bf16 where the device is made for it, else fp32."
-    ),
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an existing output.")
 ]
-MemoryOption = Annotated[
-    str | None,
-    typer.Option(
-        "--memory-budget",
-        help="What the run may take on the device, such as 2GB or 800MB.",
-    ),
+ClassesFileOption = Annotated[
+    Path | None,
+    typer.Option(help="Text file with one line for each class: VALUE NAME #rrggbb."),
 ]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Run on a cluster of dask.distributed: its scheduler's address. Workers "
-        "must see image, checkpoint and output at the same paths.",
-        metavar="TCP://HOST:PORT",
-    ),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Run on this many processes of this machine, with a GPU each where there "
-        "are GPUs.",
-        min=1,
-    ),
+IgnoreOption = Annotated[
+    list[int] | None,
+    typer.Option(help="Mask value without a class. May be repeated. Default: 255."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Only JSON, one object a line, on stdout.")
+    bool, typer.Option("--json", help="Print one JSON object per line on stdout.")
+]
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(help="Overlap of neighbouring windows in pixels.", min=0),
+]
+StoreArgument = Annotated[
+    str,
+    typer.Argument(metavar="STORE", help="Label store: an OME-Zarr folder or its URL."),
 ]
 
 
-def parse_roi(text: str) -> Roi:
-    """``"y,x,h,w"`` in level-0 pixels."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """Device and memory of a command that runs a network."""
+
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="Memory limit on the device, for example 2GB or 800MB."),
+    ] = None
+    device: Annotated[
+        str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")
+    ] = "auto"
+
+    def budget(self) -> "MemoryBudget":
+        """Return the memory budget of the device, limited to ``memory_budget``.
+
+        Raises
+        ------
+        UhrSegError
+            The text is not an amount of memory.
+        """
+        from dataclasses import replace
+
+        from napari_uhrseg.engine.network.device import MemoryBudget
+
+        default = MemoryBudget.default(self.device)
+        if self.memory_budget is None:
+            return default
+        return replace(default, device_bytes=parse_bytes(self.memory_budget))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceHardware(Hardware):
+    """Device, memory and precision of inference."""
+
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="Numeric precision. auto: bf16 if fast on the device."),
+    ] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingHardware(Hardware):
+    """Device, memory and precision of training."""
+
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="Numeric precision. auto: bf16 if fast on the device."),
+    ] = "auto"
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each dataclass parameter of a command by an option for each field."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if is_dataclass(parameter.annotation)
+    }
+    parameters = [
+        expanded
+        for parameter in signature.parameters.values()
+        for expanded in _expand(parameter)
+    ]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            chosen = {field.name: values.pop(field.name) for field in fields(group)}
+            values[name] = group(**chosen)
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # read by inspect
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _expand(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    group = parameter.annotation
+    if not is_dataclass(group):
+        yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        return
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(field),
+            annotation=hints[field.name],
+        )
+
+
+def _default(field: "Field[Any]") -> Any:
+    return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+def parse_rectangle(text: str) -> Roi:
+    """Return the rectangle of ``"y,x,height,width"`` in level-0 pixels.
+
+    Raises
+    ------
+    typer.BadParameter
+        The text is not a rectangle, or the rectangle is empty.
+    """
     try:
         y, x, height, width = (int(part) for part in text.split(","))
         roi = Roi(y, x, height, width)
@@ -62,25 +161,28 @@ def parse_roi(text: str) -> Roi:
         roi = Roi(0, 0, 0, 0)
     if not roi.area:
         raise typer.BadParameter(
-            f"{text!r} is no rectangle. Write y,x,height,width in pixels, "
-            "such as 1000,2000,512,512."
+            f"{text!r} is not a valid rectangle. Write {RECTANGLE} in pixels, "
+            "for example 1000,2000,512,512."
         )
     return roi
 
 
+def format_rectangle(roi: Roi) -> str:
+    """Return the text that :func:`parse_rectangle` reads."""
+    return f"{roi.y},{roi.x},{roi.height},{roi.width}"
+
+
 def parse_numbers(text: str) -> tuple[int, ...]:
-    """``"0,1,2"``."""
+    """Return the whole numbers of a text such as ``"0,1,2"``.
+
+    Raises
+    ------
+    typer.BadParameter
+        A part of the text is not a whole number.
+    """
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text!r}: write numbers such as 0,1,2.") from None
-
-
-def make_budget(device: str, text: str | None) -> "MemoryBudget":
-    """The device's default budget, or as much of it as was asked for."""
-    from dataclasses import replace
-
-    from napari_uhrseg.engine.network.device import MemoryBudget
-
-    default = MemoryBudget.default(device)
-    return default if text is None else replace(default, device_bytes=parse_bytes(text))
+        raise typer.BadParameter(
+            f"{text!r} is not a list of numbers. Write, for example, 0,1,2."
+        ) from None

@@ -1,13 +1,13 @@
-"""The methods by name: plain data, read without torch.
+"""Registry of the methods: plain data, read without torch.
 
-A new method is one file beside this one and one entry here.
+A new method is one module in this package and one entry here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.types import Legend
@@ -16,18 +16,33 @@ if TYPE_CHECKING:
     from napari_uhrseg.models.base import Segmenter
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """What people are told of a method, and where its class is.
+    """A method: its class, its description and its defaults.
 
     Parameters
     ----------
+    name
+        Name in cards and on the command line.
+    title
+        Name for users.
     module
         ``"module:Class"`` within this package.
     sentence
-        What it is good at and what it costs.
+        Strength and cost of the method.
     published
-        Its paper's figures with their conditions.
+        Results in its paper, with their conditions.
+    steps, batch_size, learning_rate
+        Defaults of a training run: the numbers of the class's recipe.
+    default
+        The window selects this method first. One entry has it.
+    needs_second_file
+        An import of this method may need a second file of weights.
+    encoder_family
+        Encoders of the method: ``"hrnet"``, or ``"any"`` convolutional one.
+    first_arguments
+        Arguments of a new model that is trained on corrections alone. Fine decoders
+        and small windows need the fewest of them.
     """
 
     name: str
@@ -35,75 +50,99 @@ class ModelEntry:
     module: str
     sentence: str
     published: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    default: bool = False
+    needs_second_file: bool = False
+    encoder_family: Literal["any", "hrnet"] = "any"
+    first_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-REGISTRY: Mapping[str, ModelEntry] = MappingProxyType(
-    {
-        entry.name: entry
-        for entry in (
-            ModelEntry(
-                "plain",
-                "Plain sliding window",
-                "plain:Plain",
-                "Any ordinary segmentation network, one window at a time: the "
-                "quickest, and blind to what lies beyond the window.",
-                "The baseline of every comparison: DeepLabv3+ with ResNet-18 has 86.5 "
-                "mIoU on Potsdam val as SCPSeg's authors trained it.",
-            ),
-            ModelEntry(
-                "scpseg",
-                "SCPSeg",
-                "scpseg:SCPSeg",
-                "Squeezes twice the ground into the same window: sees the surroundings "
-                "at a plain window's cost; things a few pixels thin lose a little.",
-                "mIoU 87.6 Potsdam, 71.9 BLU, 74.0 DeepGlobe, 78.6 Inria (buildings "
-                "alone), test sets; 1818 to 2124 MB on an RTX 4090 (IJCAI 2025).",
-            ),
-            ModelEntry(
-                "sgnet",
-                "SGNet",
-                "sgnet:SGNet",
-                "Reads the surroundings at full resolution in a second, lighter "
-                "branch: fine detail and context, for nearly twice the time.",
-                "mIoU with DeepLabv3+ ResNet-50: 75.44 DeepGlobe, 63.18 FBP, 81.21 "
-                "Inria, 61.21 Gleason, 76.72 Cityscapes; 0.66 images a second against "
-                "1.14 without it, 2187 MB, V100 (NeurIPS 2024).",
-            ),
-            ModelEntry(
-                "isdnet",
-                "ISDNet",
-                "isdnet:ISDNet",
-                "Labels whole frames at once, a light branch at full resolution and a "
-                "deep one at a quarter: very quick on a GPU, memory grows with the "
-                "frame.",
-                "mIoU 73.30 DeepGlobe (27.7 images a second, 1948 MB), 74.23 Inria "
-                "(buildings alone, 6.9, 4680 MB), 76.02 Cityscapes; 2080 Ti "
-                "(CVPR 2022).",
-            ),
-            ModelEntry(
-                "glnet",
-                "GLNet",
-                "glnet:GLNet",
-                "Looks at an overview of the whole frame and at each window in turn, "
-                "sharing features both ways: long-range context, two passes and slow.",
-                "mIoU 71.6 DeepGlobe (1865 MB; 0.17 images a second as ISDNet's "
-                "authors measured it), 71.2 Inria (2663 MB), 75.2 ISIC (CVPR 2019).",
-            ),
-            ModelEntry(
-                "ehsnet",
-                "EHSNet",
-                "ehsnet:EHSNet",
-                "Labels a frame as a whole with a high-resolution network: the larger "
-                "the frame the better, and the more memory it takes.",
-                "mIoU 59.48 FBP, 78.51 Inria (buildings alone) (arXiv 2211.11316).",
-            ),
-        )
-    }
+ENTRIES = (
+    ModelEntry(
+        name="plain",
+        title="Plain sliding window",
+        module="plain:Plain",
+        sentence="Any segmentation network, one window at a time: the fastest method, "
+        "without context beyond the window.",
+        published="The baseline of every comparison: DeepLabv3+ with ResNet-18 has "
+        "86.5 mIoU on Potsdam val as trained by SCPSeg's authors.",
+        steps=40_000,
+        batch_size=16,
+        learning_rate=0.01,
+        first_arguments={"architecture": "Unet", "window": 256},
+    ),
+    ModelEntry(
+        name="scpseg",
+        title="SCPSeg",
+        module="scpseg:SCPSeg",
+        sentence="Sees twice the field of view at the cost of a plain window. Objects "
+        "of a few pixels lose some accuracy.",
+        published="mIoU 87.6 Potsdam, 71.9 BLU, 74.0 DeepGlobe, 78.6 Inria (building "
+        "class), test sets; 1818 to 2124 MB on an RTX 4090 (IJCAI 2025).",
+        steps=40_000,
+        batch_size=16,
+        learning_rate=0.01,
+        default=True,
+    ),
+    ModelEntry(
+        name="sgnet",
+        title="SGNet",
+        module="sgnet:SGNet",
+        sentence="Reads the surroundings at full resolution in a second, lighter "
+        "branch: fine detail and context, in nearly twice the time.",
+        published="mIoU with DeepLabv3+ ResNet-50: 75.44 DeepGlobe, 63.18 FBP, 81.21 "
+        "Inria, 61.21 Gleason, 76.72 Cityscapes; 0.66 images per second against 1.14 "
+        "without it, 2187 MB, V100 (NeurIPS 2024).",
+        steps=30_000,
+        batch_size=8,
+        learning_rate=2e-4,
+    ),
+    ModelEntry(
+        name="isdnet",
+        title="ISDNet",
+        module="isdnet:ISDNet",
+        sentence="Labels whole frames with a light branch at full resolution and a "
+        "deep one at a quarter: very fast on a GPU; memory grows with the frame.",
+        published="mIoU 73.30 DeepGlobe (27.7 images per second, 1948 MB), 74.23 Inria "
+        "(building class; 6.9, 4680 MB), 76.02 Cityscapes; 2080 Ti (CVPR 2022).",
+        steps=80_000,
+        batch_size=8,
+        learning_rate=0.01,
+    ),
+    ModelEntry(
+        name="glnet",
+        title="GLNet",
+        module="glnet:GLNet",
+        sentence="Reads an overview of the frame and each patch, and shares features "
+        "in both directions: long-range context, two passes, slow.",
+        published="mIoU 71.6 DeepGlobe (1865 MB; 0.17 images per second as measured by "
+        "ISDNet's authors), 71.2 Inria (2663 MB), 75.2 ISIC (CVPR 2019).",
+        steps=21_943,
+        batch_size=6,
+        learning_rate=5e-5,
+        needs_second_file=True,
+    ),
+    ModelEntry(
+        name="ehsnet",
+        title="EHSNet",
+        module="ehsnet:EHSNet",
+        sentence="Labels a whole frame with a high-resolution network. Accuracy and "
+        "memory grow with the frame.",
+        published="mIoU 59.48 FBP, 78.51 Inria (building class) (arXiv 2211.11316).",
+        steps=10_000,
+        batch_size=3,
+        learning_rate=0.01,
+        encoder_family="hrnet",
+    ),
 )
+REGISTRY: Mapping[str, ModelEntry] = MappingProxyType({e.name: e for e in ENTRIES})
+DEFAULT_MODEL = next(entry.name for entry in ENTRIES if entry.default)
 
 
 def model_class(name: str) -> "type[Segmenter]":
-    """The class of a method; imports torch.
+    """Return the class of a method; imports torch.
 
     Raises
     ------
@@ -125,15 +164,22 @@ def model_class(name: str) -> "type[Segmenter]":
 
 
 def build(model: str, arguments: Mapping[str, Any], legend: Legend) -> "Segmenter":
-    """The network with random weights, one output channel a class of the legend.
+    """Build a network with random weights and one output channel for each class.
 
     Parameters
     ----------
     model
         Name of a registry entry.
     arguments
-        Of its constructor, without ``classes``; ``pretrained=True`` fetches
-        ImageNet weights of the encoder.
+        Arguments of its constructor, without ``classes``. ``pretrained=True``
+        downloads ImageNet weights of the encoder.
+    legend
+        Classes in the order of the output channels.
+
+    Returns
+    -------
+    Segmenter
+        The network in training mode, on the CPU.
 
     Raises
     ------

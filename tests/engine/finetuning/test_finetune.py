@@ -309,8 +309,8 @@ def test_the_command_line_does_the_same(corrected, tmp_path):
         )  # fmt: skip
     assert done.exit_code == 0, done.output
     said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert said[0]["event"] == "gathered"
-    assert said[-1]["event"] == "compared"
+    assert said[0]["event"] == "dataset_ready"
+    assert said[-1]["event"] == "fine_tune_finished"
     assert said[-1]["after"] == compared.after
     first, second = load_checkpoint(here), load_checkpoint(there)
     assert first.card.command == second.card.command

@@ -12,10 +12,9 @@ from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.finetune import new_model
 from napari_uhrseg.ui.finetune.new_model import (
-    ENCODERS,
-    ENCODERS_OF_METHOD,
     Encoder,
     NewModelDialog,
+    offered_encoders,
 )
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
@@ -124,7 +123,7 @@ def test_every_method_is_offered_with_encoders_it_takes(panel):
     for row, name in enumerate(REGISTRY):
         dialog.method.setCurrentIndex(row)
         assert dialog.sentence.text() == REGISTRY[name].sentence
-        offered = ENCODERS_OF_METHOD.get(name, ENCODERS)
+        offered = offered_encoders(name)
         assert dialog.encoder.count() == len(offered)
         smallest = min(offered, key=lambda e: e.parameters)
         network = build(name, {"encoder": smallest.name}, TWO)

@@ -13,7 +13,7 @@ from napari_uhrseg.engine.cancellation import Cancelled
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
-from napari_uhrseg.models.registry import build
+from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import Card, Legend
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ DOWNLOAD_TIMEOUT_S = (
     30.0  # seconds for the weights to come; a connection may hang for minutes
 )
 RANDOM_INIT = "from random weights"
-DEFAULT_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
-    "plain": {"architecture": "Unet", "window": 256}
-}
-"""Arguments of a first network, where nobody chose any: few strokes teach fine
-decoders and small windows soonest."""
 
 
 def new_checkpoint(
@@ -47,7 +42,7 @@ def new_checkpoint(
     ----------
     method, arguments
         Name in the registry, and arguments of its constructor; ``None``:
-        `DEFAULT_ARGUMENTS`.
+        the registry's ``first_arguments``.
     legend
         Its classes; a store's, as a rule.
     image
@@ -72,7 +67,8 @@ def new_checkpoint(
     if not len(legend):
         raise CheckpointError("There is no class to learn.", "Name two at least.")
     if arguments is None:
-        arguments = DEFAULT_ARGUMENTS.get(method, {})
+        entry = REGISTRY.get(method)
+        arguments = {} if entry is None else entry.first_arguments
     known = {**arguments, **({"encoder": encoder} if encoder else {})}
     known.setdefault("channels", 1 if len(image.bands) == 1 else 3)
     with torch.random.fork_rng(devices=[]):

@@ -17,7 +17,7 @@ from napari_uhrseg.types import Card, Legend
 if TYPE_CHECKING:
     from napari_uhrseg.models.base import Segmenter
 
-__all__ = ["IMPORTERS", "import_checkpoint", "methods_for"]
+__all__ = ["IMPORTERS", "checkpoint_folder", "import_checkpoint", "methods_for"]
 
 Imported = tuple["Segmenter", Card]
 
@@ -29,19 +29,29 @@ IMPORTERS: Mapping[str, str] = MappingProxyType(
         "plain": "smp:import_smp",
     }
 )
+FOLDER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 PICKLES = (".pth", ".pt", ".pkl", ".ckpt", ".tar")
 
 
-def methods_for(path: Path) -> tuple[str, ...]:
-    """The methods whose file this may be; none for a checkpoint of ours.
+def checkpoint_folder(path: Path) -> Path | None:
+    """Return the folder that segmentation-models-pytorch saved; None for other files.
 
-    Looks at names only: at the file's ending, and for a folder's ``config.json``.
+    The folder is recognised by its ``config.json``; ``path`` may be a file in it.
     """
-    if path.is_dir():
-        return ("plain",) if (path / "config.json").exists() else ()
-    if path.name in ("config.json", "model.safetensors", "pytorch_model.bin"):
-        return methods_for(path.parent)
-    return ("isdnet", "glnet") if path.suffix.lower() in PICKLES else ()
+    if path.name in FOLDER_FILES and not path.is_dir():
+        path = path.parent
+    return path.resolve() if (path / "config.json").is_file() else None
+
+
+def methods_for(path: Path) -> tuple[str, ...]:
+    """Return the methods that may import the file; none for a checkpoint of ours.
+
+    Uses names only: the file's suffix, and the ``config.json`` of a folder.
+    """
+    if checkpoint_folder(path) is not None:
+        return ("plain",)
+    pickle = not path.is_dir() and path.suffix.lower() in PICKLES
+    return ("isdnet", "glnet") if pickle else ()
 
 
 def import_checkpoint(

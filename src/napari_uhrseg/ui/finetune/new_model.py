@@ -41,7 +41,11 @@ HRNETS = (
     Encoder("hrnet_w18", "HRNet-W18", 10.9),
     Encoder("hrnet_w48", "HRNet-W48", 67.1),
 )
-ENCODERS_OF_METHOD = {"ehsnet": HRNETS}
+
+
+def offered_encoders(method: str) -> tuple[Encoder, ...]:
+    """Return the encoders to choose from for a method of the registry."""
+    return HRNETS if REGISTRY[method].encoder_family == "hrnet" else ENCODERS
 
 
 class NewModelForm(QWidget):
@@ -124,7 +128,7 @@ class NewModelDialog(QDialog):
         name = self.method.currentData()
         self.sentence.setText(REGISTRY[name].sentence)
         self.encoder.clear()
-        for encoder in ENCODERS_OF_METHOD.get(name, ENCODERS):
+        for encoder in offered_encoders(name):
             size = f"{encoder.parameters:.1f} million parameters"
             self.encoder.addItem(f"{encoder.title}, {size}", encoder.name)
 

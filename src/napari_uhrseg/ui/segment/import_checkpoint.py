@@ -23,7 +23,7 @@ from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.dataset_legends import LEGENDS
-from napari_uhrseg.models.importers import PICKLES, methods_for
+from napari_uhrseg.models.importers import PICKLES, checkpoint_folder, methods_for
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note
@@ -136,12 +136,15 @@ class ImportDialog(QDialog):
         return ImportRequest(
             source=self._path,
             model=model,
-            second=Path(second).expanduser() if second and model == "glnet" else None,
+            second=Path(second).expanduser()
+            if second and REGISTRY[model].needs_second_file
+            else None,
             legend=self.legend.currentData(),
         )
 
     def _method_chosen(self) -> None:
-        self._form.setRowVisible(1, self.method.currentData() == "glnet")
+        entry = REGISTRY[self.method.currentData()]
+        self._form.setRowVisible(1, entry.needs_second_file)
 
     def _browse(self) -> None:
         name, _ = QFileDialog.getOpenFileName(
@@ -153,8 +156,8 @@ class ImportDialog(QDialog):
 
 def default_target(source: Path) -> Path:
     """``<name>.safetensors`` beside the file or folder, with a number if taken."""
-    if methods_for(source) == ("plain",):
-        folder = (source if source.is_dir() else source.parent).resolve()
+    folder = checkpoint_folder(source)
+    if folder is not None:
         target = folder.with_name(f"{folder.name}.safetensors")
     else:
         target = source.with_suffix(".safetensors")

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.models.importers import PICKLES
-from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.models.registry import DEFAULT_MODEL, REGISTRY
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui.segment.import_checkpoint import CheckpointImport
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
@@ -106,7 +106,7 @@ class ModelPicker(QWidget):
             tip = f"{entry.sentence}\n{entry.published}"
             row = self.model.count() - 1
             self.model.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
-        self.model.setCurrentIndex(self.model.findData("scpseg"))
+        self.model.setCurrentIndex(self.model.findData(DEFAULT_MODEL))
 
     def _found(self, found: Found) -> None:
         self._cards.update(dict(found))

@@ -1,4 +1,4 @@
-"""Where ``segment`` runs: in this process, on workers of its own, or on a cluster."""
+"""Backends of ``segment``: this process, local worker processes, or a cluster."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from napari_uhrseg.cli.console import err
-from napari_uhrseg.cli.options import make_budget
+from napari_uhrseg.cli.options import Hardware
 from napari_uhrseg.types import Legend, SegmentSettings
 
 if TYPE_CHECKING:
@@ -22,42 +22,69 @@ if TYPE_CHECKING:
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 
-class Engine(Protocol):
+class Backend(Protocol):
     """A checkpoint and settings, ready for one image after the other."""
 
     @property
-    def legend(self) -> Legend: ...
-    def plan(self, path: "Address") -> "Plan": ...
+    def legend(self) -> Legend:
+        """Classes of the checkpoint."""
+
+    def plan(self, path: "Address") -> "Plan":
+        """Return the plan of a run on the image."""
+
     def events(
         self, image: "Image", store: "LabelStore", replace: bool
-    ) -> Iterator["SegmentEvent"]: ...
+    ) -> Iterator["SegmentEvent"]:
+        """Segment the image; ``replace`` overwrites labels of other settings."""
 
 
 @contextmanager
-def engine(
+def open_backend(
     checkpoint: Path,
     settings: SegmentSettings,
-    memory: str | None,
+    hardware: Hardware,
     scheduler: str | None,
     workers: int | None,
     cpu_fallback: bool,
-) -> Iterator[Engine]:
-    """What runs the images; a cluster made for it ends with it.
+) -> Iterator[Backend]:
+    """Open the backend of a command. A cluster that it starts ends with it.
 
-    ``cpu_fallback``: here a run goes on on the CPU where the device's memory is short.
+    Parameters
+    ----------
+    checkpoint
+        Checkpoint file.
+    settings
+        Settings of each run.
+    hardware
+        Device and memory budget.
+    scheduler
+        Address of a dask.distributed scheduler.
+    workers
+        Number of local worker processes.
+    cpu_fallback
+        In this process: continue on the CPU if the device runs out of memory.
 
-    Raises ClusterError where there is no scheduler, CheckpointError where the file
-    is no checkpoint.
+    Yields
+    ------
+    Backend
+        Without scheduler and workers it computes in this process.
+
+    Raises
+    ------
+    ClusterError
+        No scheduler answers at the address.
+    CheckpointError
+        The file is not a checkpoint.
     """
     with ExitStack() as stack:
         with err.status("Loading torch and the checkpoint"):
             if not scheduler and not workers:
                 from napari_uhrseg.models.checkpoint import load_checkpoint
 
-                made: Engine = _Here(
+                backend: Backend = _ThisProcess(
                     load_checkpoint(checkpoint),
                     settings,
-                    make_budget(settings.device, memory),
+                    hardware.budget(),
                     cpu_fallback,
                 )
             else:
@@ -65,23 +92,25 @@ def engine(
                 from napari_uhrseg.models.card_header import read_card
 
                 legend = read_card(checkpoint).legend
-                budget = _asked(settings.device, memory)
+                budget = _worker_budget(hardware)
                 client = stack.enter_context(
                     local_cluster(workers) if workers else connected(scheduler or "")
                 )
-                made = _There(client, checkpoint, legend, settings, budget)
-        yield made
+                backend = _Cluster(client, checkpoint, legend, settings, budget)
+        yield backend
 
 
-def _asked(device: str, memory: str | None) -> "MemoryBudget | None":
-    """What was asked for of a worker's memory; None leaves it to the worker."""
-    if memory is None:
+def _worker_budget(hardware: Hardware) -> "MemoryBudget | None":
+    """Return the memory budget of a worker; ``None`` leaves it to the worker."""
+    if hardware.memory_budget is None:
         return None
-    return replace(make_budget("cpu", memory), device=device)
+    # the device of the workers may not exist here
+    here = replace(hardware, device="cpu").budget()
+    return replace(here, device=hardware.device)
 
 
 @dataclass(frozen=True, slots=True)
-class _Here:
+class _ThisProcess:
     checkpoint: "Checkpoint"
     settings: SegmentSettings
     budget: "MemoryBudget"
@@ -114,7 +143,7 @@ class _Here:
 
 
 @dataclass(frozen=True, slots=True)
-class _There:
+class _Cluster:
     client: "Client"
     checkpoint: Path
     legend: Legend
