@@ -104,6 +104,9 @@ class WindowRunner(Runner):
 
     def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         """Yield the events of the run, from the first window to ``Finished``."""
+        # a worker of a cluster uses one runner for many blocks, one after another
+        self.assembler = BlockAssembler(self.make_merger)
+        self._done = self._failed = 0
         blocks = self.plan.blocks(self.pending())
         loader = WindowLoader(self, self.grid, blocks)
         left = sum(loader.count(b) for b in blocks)
