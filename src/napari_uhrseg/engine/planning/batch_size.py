@@ -34,7 +34,7 @@ BAND_ROWS = (1024, 512, 256, 128)  # rows of a frame that is processed in bands
 
 @dataclass(frozen=True, slots=True)
 class RunSize:
-    """How a run is divided, and the cost of one part.
+    """Division of a run, and the cost of one part.
 
     Attributes
     ----------

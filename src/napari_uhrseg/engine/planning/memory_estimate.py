@@ -34,7 +34,7 @@ class MemoryNeed:
 
 @dataclass(frozen=True, slots=True)
 class RunShape:
-    """How a run is divided, as far as memory depends on it.
+    """Division of a run, as far as memory depends on it.
 
     Attributes
     ----------
