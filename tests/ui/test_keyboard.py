@@ -26,8 +26,8 @@ pytestmark = pytest.mark.gui
 
 ORDER = [
     "Image", "Image", "Open…", "Segment", "Model", "Checkpoint", "Browse…", "Card…",
-    "Device", "Memory budget", "Where", "Overlap", "More settings", "Precision",
-    "Bands", "Scale", "Value range", "Skip background", "Cluster", "Output",
+    "Device", "Memory budget", "Region", "Overlap", "More settings", "Precision",
+    "Channels", "Scale", "Value range", "Skip background", "Cluster", "Output",
     "Choose output",
     "Segment", "Legend", "Correct", "Correct", "Fine-tune", "Areas", "Export",
 ]  # fmt: skip
@@ -261,7 +261,7 @@ def test_labels_to_go_on_with_are_a_folder(panel, monkeypatch, tmp_path):
     answer(monkeypatch, "getExistingDirectory", str(tmp_path))
     output.browse.menu().actions()[1].trigger()
     assert output.path == tmp_path
-    assert "exists already" in output.note.text()
+    assert "Labels exist here" in output.note.text()
 
 
 # what is folded away
@@ -287,7 +287,7 @@ def test_more_settings_reach_the_plan_and_the_run(ready, qtbot, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
-    [("bands", "red", "Bands: 'red'"), ("bands", "7", "Bands"),
+    [("bands", "red", "Channels: 'red'"), ("bands", "7", "Bands"),
      ("value_range", "5", "Value range: '5'")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_says_so_and_segment_waits(

@@ -191,7 +191,7 @@ def test_every_model_says_what_it_is_good_at_and_what_was_published(panel):
         model.model.setCurrentIndex(row)
         entry = REGISTRY[model.model.currentData()]
         assert model.sentence.text().startswith(entry.sentence)
-        assert entry.published in model.sentence.text()
+        assert entry.published in model.sentence.toolTip()
 
 
 @pytest.mark.parametrize("answer", ["other", "replace", None])
@@ -219,7 +219,7 @@ def test_labels_of_another_checkpoint_are_asked_about(
 
 def test_without_a_path_labels_last_as_long_as_their_layer(viewer, ready, qtbot):
     ready.segment.output.use(None)
-    assert "as long as this window" in ready.segment.output.note.text()
+    assert "No output folder" in ready.segment.output.note.text()
     wait_for_plan(ready, qtbot)
     ready.segment.bar.start.click()
     assert wait_for_end(ready, qtbot).startswith("Done")

@@ -20,7 +20,7 @@ from napari_uhrseg.samples.world import WorldLevel
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers.label_layers import check_scales
 from napari_uhrseg.ui.panel import Panel
-from napari_uhrseg.ui.plugin import NOTHING, get_reader, sample_virtual
+from napari_uhrseg.ui.plugin import HANDLED, get_reader, sample_virtual
 
 HOME = Path(napari_uhrseg.__file__).parent
 
@@ -185,4 +185,4 @@ def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer, quick
 def test_nothing_means_nothing_to_napari():
     from napari.plugins.io import _is_null_layer_sentinel
 
-    assert _is_null_layer_sentinel([NOTHING])
+    assert _is_null_layer_sentinel([HANDLED])

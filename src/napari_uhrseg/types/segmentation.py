@@ -1,4 +1,4 @@
-"""One segmentation: what is chosen for it, what it writes, its record."""
+"""Types of a segmentation run: settings, output blocks, and the run's record."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,12 +16,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class SegmentSettings:
-    """What the person may choose for a run; ``None`` leaves it to the plan.
+    """Settings of a run; the plan chooses what is None.
 
-    ``frame`` is the side of frames that is tried first, that of a run to go on with.
-    ``limits`` bound the blocks of the run.
-
-    The metadata of each field makes the form; ``dataclasses.asdict`` the record.
+    ``frame`` is the frame size in pixels to try first, that of the run to continue.
+    ``limits`` bound the blocks of the run. The form of the window is built from the
+    fields and their metadata; ``dataclasses.asdict`` gives the record.
     """
 
     device: str = field(default="auto", metadata={"title": "Device"})
@@ -29,46 +28,49 @@ class SegmentSettings:
         default="auto",
         metadata={
             "title": "Precision",
-            "tooltip": "auto: bf16 where the device is made for it, else fp32",
+            "tooltip": "auto: bf16 on devices that support it natively, else fp32.",
         },
     )
-    region: Region | None = field(default=None, metadata={"title": "Where"})
+    region: Region | None = field(default=None, metadata={"title": "Region"})
     overlap: int | None = field(
         default=None,
         metadata={
             "title": "Overlap",
-            "tooltip": "Pixels that neighbouring windows share. More is slower and "
-            "hides seams better.",
+            "tooltip": "Pixels shared by neighbouring windows. A larger overlap hides "
+            "seams better but is slower.",
             "minimum": 0,
         },
     )
     bands: tuple[int, ...] | None = field(
         default=None,
         metadata={
-            "title": "Bands",
-            "tooltip": "Bands the network gets, counted from 0, as many as it takes.",
+            "title": "Channels",
+            "tooltip": "Image channels (bands) that the network gets, counted from 0, "
+            "for example 0, 1, 2.",
         },
     )
     scale: float | None = field(
         default=None,
         metadata={
             "title": "Scale",
-            "tooltip": "Image pixels per network pixel: trained pixel size over the "
-            "image's. 2 for a 40x slide and a 20x network.",
+            "tooltip": "Image pixels per network pixel: pixel size of the training "
+            "data divided by that of the image. For example 2 for a 40x slide and a "
+            "network trained at 20x.",
         },
     )
     value_range: tuple[float, float] | None = field(
         default=None,
         metadata={
             "title": "Value range",
-            "tooltip": "The image's values for black and white: two numbers.",
+            "tooltip": "Image values that count as black and white: two numbers, for "
+            "example 0, 4095.",
         },
     )
     skip_background: bool = field(
         default=True,
         metadata={
             "title": "Skip background",
-            "tooltip": "Slides only: blocks without tissue are not run.",
+            "tooltip": "Slides only: do not run blocks without tissue.",
         },
     )
     batch_size: int | None = None
@@ -79,10 +81,10 @@ class SegmentSettings:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A finished rectangle of output, clipped to the image.
+    """Finished rectangle of output, clipped to the image.
 
-    ``labels`` are class ids of the store (0: not labelled), ``confidence`` the
-    top-2 margin as 1 to 255 (0: no answer); both uint8 of the roi's shape.
+    ``labels`` are class ids of the store (0: not labelled), ``confidence`` is the
+    top-2 margin as 1 to 255 (0: no prediction). Both are uint8 and as large as ``roi``.
     """
 
     roi: Roi
@@ -92,10 +94,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The record of one run in a store; never changed once written.
+    """Record of one run in a store; never changed once written.
 
-    Everything that decides which labels come out is here, so that another
-    process can finish the run and that each chunk's origin can be told.
+    It has everything that the labels depend on. Another process can thus finish the
+    run, and the origin of each chunk is known.
     """
 
     id: int
@@ -124,7 +126,7 @@ class Run:
              "checkpoint")  # fmt: skip
 
     def same_settings(self, other: "Run") -> bool:
-        """True where both would give a chunk they share the same labels."""
+        """Return True if both runs give a shared chunk the same labels."""
         mine, theirs = asdict(self), asdict(other)
         return all(mine[k] == theirs[k] for k in mine if k not in self._FREE)
 

@@ -1,4 +1,4 @@
-"""The napari plugin, the only code that knows Qt and napari.
+"""napari plugin: the only package that imports Qt and napari.
 
 Holds the plugin's entry points, the dock, the panel, and the demo.
 

@@ -1,4 +1,4 @@
-"""The sample scene in a window with the panel ready; unseen, it presses Segment."""
+"""Demo: the sample scene in a window with the panel; can run unattended."""
 
 import time
 from collections.abc import Callable
@@ -21,25 +21,25 @@ MIDDLE = 0.375  # of the scene's height and width: where methods are compared
 
 
 def show() -> None:
-    """Open the window and stay until it is closed."""
+    """Open the window and return when it is closed."""
     open_demo()
     napari.run()
 
 
 def run_alone(folder: Path) -> list[Path]:
-    """Segment the sample scene as a person would, and take pictures at the end.
+    """Segment the sample scene through the window and save screenshots.
 
-    The whole scene with the method that is chosen, then the middle of it with each of
-    the others that has a sample checkpoint.
+    The default method segments the whole scene. Each other method with a sample
+    checkpoint segments the middle of it.
 
     Returns
     -------
-    The pictures and label stores, in ``folder``.
+    The paths of screenshots and label stores in ``folder``.
 
     Raises
     ------
     UhrSegError
-        A run did not start, did not end in time or did not end well.
+        A run did not start, did not end in time or failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = []
@@ -61,17 +61,17 @@ def run_alone(folder: Path) -> list[Path]:
 
 
 def choose(panel: Panel, method: str) -> bool:
-    """Choose a method in the panel; False where it has no checkpoint there."""
+    """Choose a method in the panel; return False if it has no checkpoint."""
     part, bar = panel.segment.model, panel.segment.bar
-    wait_for(lambda: part.any_found, READY_SECONDS, "No checkpoints", bar)
+    wait_for(lambda: part.any_found, READY_SECONDS, "No checkpoints were found", bar)
     part.model.setCurrentIndex(part.model.findData(method))
     return part.path is not None
 
 
 def look_at_middle(viewer: napari.Viewer, panel: Panel) -> None:
-    """Show a pixel of the scene as one of the screen, and ask for what is seen.
+    """Show the middle of the scene at full resolution and choose the current view.
 
-    What is seen lies within one cell of frames, so that few of them have to run.
+    The view lies within one cell of frames, so that few frames have to run.
     """
     scene = viewer.layers[0]
     first, last = scene.extent.world
@@ -82,7 +82,7 @@ def look_at_middle(viewer: napari.Viewer, panel: Panel) -> None:
 
 
 def _new_store(path: Path) -> Path:
-    """The path, or another one where an earlier demo left something, now corrected."""
+    """Return the path, or an unused one if an earlier demo has written to it."""
     return unused_path(path) if path.exists() else path
 
 
@@ -92,34 +92,36 @@ def _picture(viewer: napari.Viewer, path: Path) -> Path:
 
 
 def open_demo() -> tuple[napari.Viewer, Panel]:
-    """A viewer with the sample scene, and the panel docked."""
+    """Open a viewer with the sample scene and dock the panel."""
     viewer = napari.Viewer(title="napari-uhrseg demo")
     viewer.window.resize(*SIZE)
     if not viewer.open_sample("napari-uhrseg", "orthophoto"):
         viewer.close()
         raise UhrSegError(_last_notification("The sample scene cannot be opened."))
     _, panel = viewer.window.add_plugin_dock_widget("napari-uhrseg", "Segment")
-    panel.segment.output.set_image(None)  # labels of a look around are not kept
+    panel.segment.output.set_image(None)  # the demo's labels are temporary
     return viewer, panel
 
 
 def segment(panel: Panel, store: Path) -> None:
-    """Press Segment, and wait for the run to end.
+    """Press Segment and wait for the run to end.
 
     Raises
     ------
     UhrSegError
-        It did not start, did not end in time or did not end well.
+        The run did not start, did not end in time or failed.
     """
     bar = panel.segment.bar
     press_segment(panel, store)
-    wait_for(lambda: not bar.cancel.isEnabled(), RUN_SECONDS, "The run is long", bar)
+    wait_for(
+        lambda: not bar.cancel.isEnabled(), RUN_SECONDS, "The run takes too long", bar
+    )
     if not bar.status.text().startswith("Done"):
         raise UhrSegError(_last_notification(bar.status.text()))
 
 
 def press_segment(panel: Panel, store: Path) -> None:
-    """Choose the output, wait for the plan, press Segment."""
+    """Choose the output, wait for the plan and press Segment."""
     part = panel.segment
 
     def planned() -> bool:
@@ -135,7 +137,24 @@ def press_segment(panel: Panel, store: Path) -> None:
 def wait_for(
     happened: Callable[[], bool], seconds: float, complaint: str, bar: Any
 ) -> None:
-    """Let the window live until something has happened in it."""
+    """Process events until a condition is true.
+
+    Parameters
+    ----------
+    happened
+        The condition.
+    seconds
+        Longest time to wait.
+    complaint
+        Text of the error after this time.
+    bar
+        Run controls whose status is added to the text.
+
+    Raises
+    ------
+    UhrSegError
+        The condition is not true in time.
+    """
     until = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""What napari's menu entries make: one panel a window, whichever of them was chosen."""
+"""Dock widgets of napari's menu entries: one panel for each viewer."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from napari_uhrseg.ui.panel import Panel, plain_viewer
 
 
 def docked_panel(viewer: Any) -> Panel | None:
-    """The panel in the viewer's window, if there is one."""
+    """Return the panel in the viewer's window, if there is one."""
     docked = viewer.window.dock_widgets.values()
     return next((widget for widget in docked if isinstance(widget, Panel)), None)
 
 
 class SegmentDock(QWidget):
-    """The panel; where there is one already, what leads to it.
+    """Panel of a viewer; a second call redirects to the existing panel.
 
-    A second one would know nothing of the first one's runs, and run its own beside
-    them, each with all of the memory budget.
+    A second panel would not know the runs of the first, and both would use the whole
+    memory budget.
     """
 
     title = "Segment"
@@ -33,22 +33,22 @@ class SegmentDock(QWidget):
         return panel
 
     def __init__(self, napari_viewer: Any) -> None:
-        """Never called, but read: by this name napari knows to give its viewer."""
+        """Never called: napari reads the parameter's name and passes its viewer."""
 
 
 class FineTuneDock(SegmentDock):
-    """The same from the other menu entry."""
+    """Panel with Fine-tune expanded, for the other menu entry."""
 
     title = "Fine-tune"
 
 
 class DockRedirect(QWidget):
-    """Leads to a part of the panel, and takes the dock that it was given away."""
+    """Widget that removes its own dock and shows a section of the existing panel."""
 
     def __init__(self, viewer: Any, panel: Panel, title: str) -> None:
         super().__init__()
         self._viewer, self._panel, self._title = viewer, panel, title
-        QTimer.singleShot(0, self._go)  # napari docks it first
+        QTimer.singleShot(0, self._go)  # after napari has docked it
 
     def _go(self) -> None:
         if isinstance(self.parent(), QDockWidget):

@@ -1,7 +1,7 @@
-"""napari's Save: label layers of a store, through the same exports as the panel's.
+"""Writers for napari's Save: export label layers as the Export panel does.
 
-One writer for each kind of file in Save's dialog, since napari tells a writer the name
-that was typed, not which kind was chosen.
+Each file type of the dialog has its own writer, because napari passes the typed name
+but not the chosen type.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,20 +31,30 @@ SUFFIXES = {
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any], suffix: str) -> list[str]:
-    """Write a labels layer; the format follows from the name, else from the suffix.
+    """Write a labels layer in the format of the name's suffix, or of ``suffix``.
 
-    ``.geojson`` holds longitude and latitude, and pixels for QuPath where the image
-    lies nowhere. Save has asked before it replaces a file, so this does not; where
-    the name has no ending of ours, it gets the suffix, and nothing is replaced.
+    GeoJSON has longitude and latitude, or pixels (QuPath) if the image has no CRS. A
+    file is replaced only if the name has a known suffix: then Save has asked the user.
+
+    Parameters
+    ----------
+    path
+        Path as typed by the user.
+    data
+        Data of the layer.
+    meta
+        napari's metadata of the layer.
+    suffix
+        Suffix to append to a name without a known one.
 
     Returns
     -------
-    What was written.
+    The paths written.
 
     Raises
     ------
     ExportError
-        What `export` raises, or the layer is of no label store.
+        The export failed, or the layer does not belong to a label store.
     """
     named = next((s for s in SUFFIXES if path.lower().endswith(s)), None)
     chosen = SUFFIXES[named or suffix]
@@ -75,7 +85,7 @@ write_geopackage = partial(write_labels, suffix=".gpkg")
 
 
 def _plain(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """A layer that is not ours: napari's own writer, where it has one."""
+    """Write a layer without a label store with napari's writer, if it has one."""
     if path.lower().endswith(".tif"):
         from napari_builtins.io import napari_write_labels
 
@@ -84,14 +94,14 @@ def _plain(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     raise ExportError(
         f"{meta.get('name', 'This layer')} is not from a label store: it cannot be "
         f"saved as {Path(path).suffix} here.",
-        "Save it as .tif, or segment or correct an image to have a label store.",
+        "Save it as .tif, or create a label store by segmenting an image.",
     )
 
 
 def _run(
     run: Callable[..., Iterator[float]], store: "LabelStore", path: str, chosen: str
 ) -> bool:
-    """In a worker, under a dialog that can stop it: whether it came to its end."""
+    """Export in a worker while a dialog can stop it; return False if stopped."""
     dialog = QProgressDialog("Saving labels…", "Stop", 0, STEPS)
     dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
     dialog.setMinimumDuration(500)

@@ -1,4 +1,4 @@
-"""The dock: parts under one another, in a scroll area."""
+"""The plugin's panel: sections below one another in a scroll area."""
 
 from typing import Any
 
@@ -20,21 +20,21 @@ from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out, thaw, thaw_for
 from napari_uhrseg.ui.workers.worker import Workers, report
 
-SETTLED = 50  # ms until a part that was unfolded has its place
-DRAWN = 250  # ms until the panel is on screen: threads that import would hold that up
+LAYOUT_DELAY_MS = 50  # until an expanded section has its position
+DRAW_DELAY_MS = 250  # until the panel is drawn, which imports would delay
 
 
 def plain_viewer(napari_viewer: Any) -> Any:
-    """The viewer itself.
+    """Return the viewer behind napari's proxy.
 
-    napari hands out a proxy that wraps each layer anew at every access, so that no
-    layer would be itself; only public names are used all the same.
+    The proxy wraps a layer again at each access, so layers could not be compared by
+    identity. The plugin uses only public names of the viewer.
     """
     return getattr(napari_viewer, "__wrapped__", napari_viewer)
 
 
 class Panel(QWidget):
-    """Image, Segment with the legend, Correct, Fine-tune, Areas and Export."""
+    """Panel of the plugin: all sections and the list of classes."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
@@ -75,14 +75,14 @@ class Panel(QWidget):
                 title, part, unfolded=unfolded
             )
             layout.addWidget(fold)
-            if part is self.segment:  # seen whether or not that is folded
+            if part is self.segment:  # visible when Segment is collapsed, too
                 layout.addWidget(self.classes)
         layout.addStretch(1)
         area = self.scroll_area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # it follows what has the focus
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # it follows the focus
         area.setWidget(inner)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -90,33 +90,36 @@ class Panel(QWidget):
         self.setMinimumWidth(330)
         self.destroyed.connect(self.workers.close)
         correct = self.correct
-        self.destroyed.connect(lambda: correct.flush())  # no slot of what Qt deletes
+        self.destroyed.connect(
+            lambda: correct.flush()
+        )  # not a slot of a deleted object
         self._sought: CollapsibleSection | None = None
         self.segment.adopt()
         self._image_changed()
-        QTimer.singleShot(DRAWN, self._find)
+        QTimer.singleShot(DRAW_DELAY_MS, self._find)
 
     def _find(self) -> None:
-        """What takes imports to know: devices and formats."""
+        """List devices and formats, which takes imports."""
         if not self._stopped:
             self.segment.form.hardware.find()
             self.export.find_formats()
 
     def unfold(self, title: str) -> None:
+        """Expand a section."""
         self.sections[title].heading.setChecked(True)
 
     def turn_to(self, title: str) -> None:
-        """Unfold a part, and bring its heading to the top if one can scroll so far."""
+        """Expand a section and scroll its heading to the top."""
         self.unfold(title)
         self._sought = self.sections[title]
-        QTimer.singleShot(SETTLED, self._scroll)
+        QTimer.singleShot(LAYOUT_DELAY_MS, self._scroll)
 
     def _scroll(self) -> None:
         if self._sought is not None:
             self.scroll_area.verticalScrollBar().setValue(self._sought.y())
 
     def _wire(self) -> None:
-        """What one part tells another."""
+        """Connect the sections."""
         segment, correct, legend = self.segment, self.correct, self.segment.legend
         self.image.labelsWanted.connect(self.labels.ask)
         self.image.labelsAt.connect(self.labels.open)
@@ -129,13 +132,13 @@ class Panel(QWidget):
         correct.wanted.connect(self._begin_labels)
 
     def _wire_finetune(self) -> None:
-        """Segment and Fine-tune know each other by these alone."""
+        """Connect Segment and Fine-tune, which do not import each other."""
         segment, finetune, model = self.segment, self.finetune, self.segment.model
         segment.viewChanged.connect(finetune.set_view)
         segment.busyChanged.connect(finetune.set_segmenting)
         self.correct.counted.connect(lambda _: finetune.refresh())
         finetune.busyChanged.connect(
-            lambda busy: segment.set_blocked("A training is running." if busy else "")
+            lambda busy: segment.set_blocked("Fine-tuning is running." if busy else "")
         )
         finetune.segmentAgain.connect(segment.segment_again)
         finetune.checkpointWanted.connect(model.use)
@@ -164,7 +167,7 @@ class Panel(QWidget):
         self.labels.begin(self.image.image, output)
 
     def stop(self) -> None:
-        """End all workers and let go of the viewer. Called when the dock closes."""
+        """End all workers and disconnect from the viewer, when the dock closes."""
         if self._stopped:
             return
         self._stopped = True
@@ -180,7 +183,7 @@ class Panel(QWidget):
         thaw()
 
     def event(self, event: QEvent) -> bool:
-        # napari takes the widget out of a dock that is closed for good
+        # napari removes the widget from a dock that is closed
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.stop()
         return bool(super().event(event))

@@ -1,4 +1,4 @@
-"""What napari calls: the reader and the samples."""
+"""napari's reader and sample data."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, ...]
 VIRTUAL_SEED = 7
 PIXEL_SIZE = 0.5  # metres, as in the sample scene
-NOTHING: LayerData = (None,)  # tells napari that all was said
+HANDLED: LayerData = (None,)  # tells napari that the path has been handled
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """Napari's hook: a reader of one path. Stacks of files are not ours."""
+    """Return the reader of one path; None for a stack of files."""
     return None if isinstance(path, list) else read
 
 
 def read(path: str | list[str]) -> list[LayerData]:
-    """Layer data of an image file or OME-Zarr folder.
+    """Return layer data of an image file or OME-Zarr folder.
 
-    A label store goes to the panel, which shows it with its image and follows it
-    while others write. A file that cannot be opened is told in one notification, and
-    no layer comes: raising would put a traceback in the person's face.
+    A label store is opened in the panel, which shows it with its image and follows
+    changes by other processes. An error is shown in one notification instead of
+    napari's traceback.
     """
     from napari_uhrseg.io.open import open_image
 
@@ -34,15 +34,15 @@ def read(path: str | list[str]) -> list[LayerData]:
         layer
         for p in paths
         for layer in (
-            [NOTHING] if _given_to_panel(p) else _shown(partial(open_image, p))
+            [HANDLED] if _given_to_panel(p) else _shown(partial(open_image, p))
         )
     ]
 
 
 def _given_to_panel(path: str) -> bool:
-    """Have a label store opened in the panel, which comes where there is none.
+    """Open a label store in the panel, which is created if necessary.
 
-    False where the path is something else, or there is no window.
+    Returns False if the path is not a label store, or there is no viewer.
     """
     import napari
 
@@ -64,17 +64,17 @@ def _given_to_panel(path: str) -> bool:
 
 
 def sample_orthophoto() -> list[LayerData]:
-    """The georeferenced sample scene, a COG with ground truth beside it."""
+    """Return the georeferenced sample scene, a COG with ground truth beside it."""
     return _shown(lambda: _open_sample("scene.tif"))
 
 
 def sample_virtual() -> list[LayerData]:
-    """The same world at 100,000 x 100,000 pixels, computed as one looks at it."""
+    """Return the sample world at 100,000 x 100,000 pixels, computed on demand."""
     return _shown(virtual_image)
 
 
 def sample_slide() -> list[LayerData]:
-    """A pyramidal TIFF with a pixel size in µm and much glass."""
+    """Return the sample slide: a pyramidal TIFF with much empty background."""
     return _shown(lambda: _open_sample("slide.tif"))
 
 
@@ -86,10 +86,10 @@ def _open_sample(name: str) -> "Image":
 
 
 def virtual_image(size: int = 100_000) -> "Image":
-    """A square of the world, of over 2048 pixels a side.
+    """Return a square of the sample world with more than 2048 pixels a side.
 
-    Its coarsest level is to be filled in the background: napari reads that one at
-    once and on its own thread, where computing it would take seconds.
+    Its coarsest level is computed in the background: napari reads that level at once
+    on the Qt thread, where computing it would take seconds.
     """
     from napari_uhrseg.io.image.chunk_cache import ArraySource, PendingLevel
     from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE
@@ -112,7 +112,7 @@ def virtual_image(size: int = 100_000) -> "Image":
 
 
 def sample_path(folder: "Path", name: str) -> "Path":
-    """The file of that name in the samples' folder or one below it."""
+    """Return the path of a file in the folder of samples or below it."""
     return next(iter(sorted(folder.rglob(name))), folder / name)
 
 
@@ -133,4 +133,4 @@ def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
         return layers
     except Exception as error:  # noqa: BLE001 - a reader must not raise
         report(error)
-    return [NOTHING]
+    return [HANDLED]

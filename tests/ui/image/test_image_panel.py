@@ -137,8 +137,8 @@ def test_the_boxes_and_the_sliders_of_napari_show_one_plane(
     viewer.add_image(np.zeros((7, 2, 2, 20, 20)))  # its axes come before the stack's
     open_in(panel, stack, qtbot)
     form = panel.image.layout()
-    qtbot.waitUntil(lambda: row_of(form, "Plane t") is not None)
-    z, t = row_of(form, "Plane z"), row_of(form, "Plane t")
+    qtbot.waitUntil(lambda: row_of(form, "Time point") is not None)
+    z, t = row_of(form, "Z slice"), row_of(form, "Time point")
 
     def shown():
         return int(np.asarray(viewer.layers[-1]._slice.image.raw).max())

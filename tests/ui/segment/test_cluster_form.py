@@ -46,7 +46,7 @@ def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
         wait_for_plan(on_file, qtbot)
         hardware, plan = on_file.segment.form.hardware, on_file.segment.plan
         assert not hardware.box.isEnabled()
-        assert hardware.memory.text() == "by each worker"
+        assert hardware.memory.text() == "worker default"
         freely = megabytes(plan.text())
         hardware.memory.setValue(freely * 3 // 4)
         wait_for_plan(on_file, qtbot)

@@ -21,7 +21,7 @@ def too_small(monkeypatch):
         for event in real(*args, **kwargs):
             yield event
             if isinstance(event, Planned) and not fall_back("Fake GPU is too small."):
-                raise DeviceError("Fake GPU is too small.", "Go on on the CPU.")
+                raise DeviceError("Fake GPU is too small.", "Use the CPU.")
 
     monkeypatch.setattr(module, "segment", segment)
 
@@ -46,7 +46,7 @@ def test_who_agrees_gets_the_labels(ready, too_small, qtbot):
     box = question(qtbot)
     assert "Fake GPU is too small" in box.text()
     assert not box.isModal()  # one can look around meanwhile
-    press(box, "Go on on the CPU")
+    press(box, "Continue on the CPU")
     assert wait_for_end(ready, qtbot).startswith("Done")
 
 

@@ -35,7 +35,7 @@ def test_pause_waits_for_a_run(ready, qtbot, monkeypatch):
         bar.start.click()
         qtbot.waitUntil(begun.is_set, timeout=30_000)
         assert not bar.pause.isEnabled()
-        assert "not begun" in bar.pause.toolTip()
+        assert "not started" in bar.pause.toolTip()
         assert bar.cancel.isEnabled()
         go_on.set()
         qtbot.waitUntil(writing.is_set, timeout=30_000)

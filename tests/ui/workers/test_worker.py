@@ -137,4 +137,4 @@ def test_a_report_says_what_and_what_to_do(qtbot):
     report(ReadError("It broke.", "Mend it."))
     assert notification_manager.records[-1].message == "It broke.\nMend it."
     report(KeyError("x"))
-    assert "did not foresee" in notification_manager.records[-1].message
+    assert "unexpected error" in notification_manager.records[-1].message

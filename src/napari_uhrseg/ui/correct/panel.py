@@ -21,7 +21,7 @@ from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import drawn_regions, look_at, view_rectangle
 from napari_uhrseg.ui.widgets.layout import note, push_button
-from napari_uhrseg.ui.widgets.task_progress import STAYS, WHOLE, TaskProgress
+from napari_uhrseg.ui.widgets.task_progress import KEEP_TIP, REVERT_TIP, TaskProgress
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class CorrectPanel(QWidget):
         self.correct.setChecked(False)
         self.correct.setEnabled(False)
         title = "Undoing" if way == "undo" else "Redoing"
-        self._work(title, lambda c: c.undo_or_redo(way), WHOLE, go_on)
+        self._work(title, lambda c: c.undo_or_redo(way), REVERT_TIP, go_on)
 
     def _changed(self, roi: Roi | None = None) -> None:
         """Corrections are others now; the work area shows its own already."""
@@ -316,7 +316,7 @@ class CorrectPanel(QWidget):
         self,
         title: str,
         make: "Callable[[Corrections], Iterator[float]]",
-        stop_tip: str = STAYS,
+        stop_tip: str = KEEP_TIP,
         then: "Callable[[], None]" = lambda: None,
     ) -> None:
         """Change much, on a thread of its own: strokes are written all the while."""

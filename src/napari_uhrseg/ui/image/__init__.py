@@ -1,4 +1,4 @@
-"""The Image part of the panel: open images and labels.
+"""Image panel: open images and labels.
 
 Must not import ``ui.correct``, ``ui.finetune`` and ``ui.labels``.
 """

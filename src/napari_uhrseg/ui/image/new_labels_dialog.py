@@ -1,4 +1,4 @@
-"""Labels that are painted before any model has run: which classes they have."""
+"""Dialog for the classes of new labels, which are painted without a model."""
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
@@ -16,12 +16,12 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.types import COLORS, LabelClass, Legend
 from napari_uhrseg.ui.widgets.layout import note, push_button
 
-CLASSES = 3  # rows to begin with
+INITIAL_ROWS = 3
 MAX_CLASSES = 255
 
 
 class NewLabelsDialog(QDialog):
-    """The classes of labels that are painted before any model has run."""
+    """Dialog for the names and colours of the classes of new labels."""
 
     chosen = Signal(object)  # Legend
 
@@ -32,15 +32,15 @@ class NewLabelsDialog(QDialog):
         self.rows: list[ClassRow] = []
         self._rows = QVBoxLayout()
         self._rows.setSpacing(4)
-        self.add = push_button("Add a class", "One more class.", self.add_row)
+        self.add = push_button("Add a class", "Add a class.", self.add_row)
         self.note = note()
         buttons = ok_or_cancel(self)
         self.ok: QPushButton = buttons.button(QDialogButtonBox.StandardButton.Ok)
         layout = QVBoxLayout(self)
         intro = note()
         intro.setText(
-            "Name what is to be told apart; a line left empty is no class. The labels "
-            "are written to the output of the Segment part."
+            "Enter class names; empty lines are ignored. The labels are written to "
+            "the output folder of Segment."
         )
         layout.addWidget(intro)
         layout.addLayout(self._rows)
@@ -48,7 +48,7 @@ class NewLabelsDialog(QDialog):
         layout.addWidget(self.note)
         layout.addStretch(1)
         layout.addWidget(buttons)
-        for _ in range(CLASSES):
+        for _ in range(INITIAL_ROWS):
             self.add_row()
         self.ok.setDefault(True)
         self.rows[0].line.setFocus()
@@ -64,7 +64,7 @@ class NewLabelsDialog(QDialog):
         self._edited()
 
     def legend(self) -> Legend:
-        """The classes named, ids from 1 in their order. ValueError: a name twice."""
+        """Return the classes with ids from 1; ValueError if two names are equal."""
         named = [row for row in self.rows if row.name]
         return Legend(
             tuple(LabelClass(i, r.name, r.color) for i, r in enumerate(named, 1))
@@ -76,14 +76,14 @@ class NewLabelsDialog(QDialog):
         if len(set(names)) < len(names):
             why_not = "Two classes have the same name."
         elif len(names) < 2:
-            why_not = "Name at least two classes."
+            why_not = "Enter at least two class names."
         self.note.setText(why_not)
         self.ok.setEnabled(not why_not)
         self.ok.setToolTip(why_not)
 
 
 class ClassRow(QWidget):
-    """A class's name and colour."""
+    """Row for the name and colour of a class."""
 
     def __init__(self, index: int) -> None:
         super().__init__()
@@ -91,8 +91,8 @@ class ClassRow(QWidget):
         self.line = QLineEdit()
         self.line.setPlaceholderText(f"Class {index + 1}")
         self.line.setAccessibleName(f"Name of class {index + 1}")
-        self.line.setToolTip("What people call it, for example road.")
-        self.button = push_button("", "Choose another colour.", self._choose)
+        self.line.setToolTip("Name of the class, for example road.")
+        self.button = push_button("", "Choose a colour.", self._choose)
         self.button.setAccessibleName(f"Colour of class {index + 1}")
         self.button.setFixedWidth(32)
         layout = QHBoxLayout(self)
@@ -116,7 +116,7 @@ class ClassRow(QWidget):
 
 
 def ok_or_cancel(dialog: QDialog) -> QDialogButtonBox:
-    """Buttons that accept and reject a dialog."""
+    """Return OK and Cancel buttons for a dialog."""
     kinds = QDialogButtonBox.StandardButton
     buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
     buttons.accepted.connect(dialog.accept)

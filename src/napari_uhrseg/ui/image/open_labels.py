@@ -1,4 +1,4 @@
-"""Labels that are on disk, or none yet: opened, begun, and followed while they fill."""
+"""Opening and creating labels, and following those that another process writes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from napari_uhrseg.ui.workers.worker import Workers, report
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
-FOLLOW = 2000  # milliseconds between two looks at labels that others may write
+REFRESH_INTERVAL_MS = 2000  # of labels that another process may write
 
 
 class LabelOpener(QObject):
@@ -39,11 +39,12 @@ class LabelOpener(QObject):
         self._image, self._segment, self._window = image, segment, window
         self._looking = False
         self._timer = QTimer()  # outlives the window, and so can be stopped after it
-        self._timer.setInterval(FOLLOW)
+        self._timer.setInterval(REFRESH_INTERVAL_MS)
         self._timer.timeout.connect(self._look)
         self._timer.start()
 
     def ask(self) -> None:
+        """Ask for a label store and open it."""
         name = QFileDialog.getExistingDirectory(
             self._window, "Labels to open (an OME-Zarr folder)"
         )
@@ -51,20 +52,30 @@ class LabelOpener(QObject):
             self.open(Path(name))
 
     def open(self, path: Address) -> None:
-        """Show the labels of a run of yesterday, or of another program now."""
+        """Open a label store in a worker and show it with its image."""
         images = [x.metadata.get(KEY) for x in images_in(self._viewer)]
         self._workers.call(
             _open, path, [i for i in images if i is not None], returned=self._opened
         )
 
     def begin(self, image: Image, output: Address | None) -> None:
-        """Ask for classes, and show empty labels of the image."""
+        """Ask for classes and show empty labels of the image."""
         dialog = NewLabelsDialog(self._window)
         dialog.chosen.connect(lambda legend: self.create(image, output, legend))
         dialog.open()
 
     def create(self, image: Image, output: Address | None, legend: Legend) -> None:
-        """Show empty labels with these classes."""
+        """Create empty labels and show them.
+
+        Parameters
+        ----------
+        image
+            The image that the labels belong to.
+        output
+            The label store; a number is appended if it exists. None: temporary.
+        legend
+            The classes.
+        """
         self._workers.call(
             _create, image, output, legend,
             returned=lambda store: self._opened((store, image)),
@@ -86,7 +97,7 @@ class LabelOpener(QObject):
         self._segment.show_labels(store, image)
 
     def _look(self) -> None:
-        """Whether another process has written into what is shown."""
+        """Refresh the labels shown if another process has changed them."""
         view = self._segment.view
         if self._looking or view is None or not view.alive or view.store.writable:
             return
@@ -104,13 +115,13 @@ class LabelOpener(QObject):
 
         self._workers.call(
             view.store.reload_if_changed, returned=looked,
-            errored=lambda _: None,  # it is being written: the next look will do
+            errored=lambda _: None,  # it is being written: try again next time
             finished=ended,
         )  # fmt: skip
 
 
 def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
-    """A store, and the image it belongs to: one that is open, else from its file."""
+    """Return a store and its image, which is opened unless it is in ``images``."""
     from napari_uhrseg.io.labels.store import LabelStore
 
     store = LabelStore.open(path)
@@ -125,15 +136,15 @@ def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
     source = store.image_path
     if source is None or not (is_url(source) or source.exists()):
         raise OpenError(
-            f"{path.name} holds the labels of {info.name}, which is not open"
-            + (f" and no longer at {source}." if source else "."),
+            f"{path.name} contains the labels of {info.name}, which is not open"
+            + (f" and was not found at {source}." if source else "."),
             "Open the image first, then its labels.",
         )
     image = open_image(source)
     if image.shape != store.shape:
         raise OpenError(
-            f"{source.name} has other sides now than the labels in {path.name}.",
-            "Open the image they were made of, then the labels.",
+            f"{source.name} does not have the size of the labels in {path.name}.",
+            "Open the image that the labels belong to, then the labels.",
         )
     return store, image
 
@@ -145,12 +156,12 @@ def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore
     store = LabelStore.create(path, image, legend)
     _read_coarsest(store)
     if not store.temporary:
-        store.release()  # painting has a lock of its own
+        store.release()  # painting takes its own lock
     return store
 
 
 def _read_coarsest(store: "LabelStore") -> None:
-    """What a view needs at once, so that the Qt thread does not have to read it."""
+    """Read the levels that a view needs at once, off the Qt thread."""
     store.coarsest_displayed()
     store.coarsest_corrections()
     store.coarsest_confidence()

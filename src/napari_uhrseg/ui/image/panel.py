@@ -1,4 +1,4 @@
-"""The Image part: open, choose a layer, its facts, its plane, its overviews."""
+"""Image panel: open an image, choose a layer, its properties and its slice."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -32,9 +32,11 @@ from napari_uhrseg.ui.layers.viewport import show_plane, shown_plane
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.workers.worker import Workers, report
 
+AXIS_TITLES = {"z": "Z slice", "t": "Time point"}
+
 
 class ImagePanel(QWidget):
-    """``layer`` and ``image``: what is chosen, None while there is none."""
+    """Form for the image; ``layer`` and ``image`` are None while none is chosen."""
 
     changed = Signal()
     labelsWanted = Signal()
@@ -46,20 +48,20 @@ class ImagePanel(QWidget):
         self.layer: Any = None
         self.image: Image | None = None
         self._planes: dict[str, QSpinBox] = {}
-        self.box = combo("Any image layer of the viewer.")
-        tip = "Open an image with this plugin, whatever its size."
+        self.box = combo("Image layer to segment.")
+        tip = "Open an image of any size, or labels."
         self.open = push_button("&Open…", tip)
         menu = QMenu(self.open)
         menu.addAction("&File…", self._choose_files)
         menu.addAction("OME-&Zarr folder…", self._choose_folder)
-        menu.addAction("&Labels made earlier…", self.labelsWanted.emit)
+        menu.addAction("&Labels…", self.labelsWanted.emit)
         menu.addAction("Image or labels at a &URL…", self._ask_url)
         self.open.setMenu(menu)
         self.facts = note()
         self.overviews = PyramidProgressBar()
         self._form = form_of(self)
         add_row(self._form, "&Image", self.box, self.open)
-        self.series = combo("Which of the images in this file is shown and segmented.")
+        self.series = combo("Image of this file that is shown and segmented.")
         add_row(self._form, "Se&ries", self.series)
         self.series.activated.connect(self._series_chosen)
         self._form.addRow(self.facts)
@@ -78,7 +80,7 @@ class ImagePanel(QWidget):
         self._list_layers()
 
     def open_paths(self, paths: Sequence[Address]) -> None:
-        """Open images or labels in a thread and show them; errors are told each."""
+        """Open images or labels in workers and show them."""
         for path in paths:
             self.facts.setText(f"Opening {path.name}…")
             self._workers.call(
@@ -89,7 +91,7 @@ class ImagePanel(QWidget):
             )
 
     def choose(self, image: Image) -> bool:
-        """Choose the layer that shows this image; False where none does."""
+        """Choose the layer that shows this image; return False if there is none."""
         if same_image(self.image, image):
             return True
         for row in range(self.box.count()):
@@ -124,13 +126,15 @@ class ImagePanel(QWidget):
 
     def _ask_url(self) -> None:
         url, given = QInputDialog.getText(
-            self, "Open at a URL", "s3://…, https://… or another that fsspec knows:"
+            self,
+            "Open at a URL",
+            "s3://…, https://… or another URL that fsspec supports:",
         )
         if given and url.strip():
             self.open_url(url.strip())
 
     def open_url(self, url: str) -> None:
-        """Open what lies there, an image or labels, in a thread."""
+        """Open the image or labels at a URL in a worker."""
         self.facts.setText(f"Opening {url}…")
         self._workers.call(
             _open_any, to_path(url), returned=self._found, finished=self._show_facts
@@ -151,7 +155,7 @@ class ImagePanel(QWidget):
         self.choose_layer(layer)
 
     def _series_chosen(self, number: int) -> None:
-        """The person chose another image of the file: it takes this one's place."""
+        """Replace the image by another one of the same file."""
         image = self.image
         if image is None or image.path is None or number == image.series_number:
             return
@@ -195,7 +199,7 @@ class ImagePanel(QWidget):
         if KEY in layer.metadata:
             self._set_image(layer.metadata[KEY])
             return
-        self.facts.setText("Looking at the layer…")
+        self.facts.setText("Reading the layer…")
         self.changed.emit()
 
         def found(image: Image) -> None:
@@ -237,7 +241,7 @@ class ImagePanel(QWidget):
         self._planes = {}
         if self.image is None:
             return
-        if self.image.planes:  # what is shown is what will be segmented
+        if self.image.planes:  # the slice shown is segmented
             shown = shown_plane(self._viewer, self.layer, self.image)
             self.image = self.image.with_plane(**shown)
         for axis, size in self.image.planes.items():
@@ -245,9 +249,9 @@ class ImagePanel(QWidget):
             box.setRange(0, size - 1)
             box.setValue(self.image.plane[axis])
             box.setSuffix(f" of 0 to {size - 1}")
-            box.setToolTip(f"The {axis} plane that is shown and segmented.")
+            box.setToolTip(f"Index along {axis} that is shown and segmented.")
             box.valueChanged.connect(self._plane_chosen)
-            add_row(self._form, f"Plane {axis}", box)
+            add_row(self._form, AXIS_TITLES.get(axis, f"Axis {axis}"), box)
             self._planes[axis] = box
 
     def _plane_chosen(self) -> None:
@@ -266,36 +270,39 @@ class ImagePanel(QWidget):
 
 
 def facts(image: Image) -> str:
-    """Size, pixel size, bands and coordinates in two lines."""
+    """Return size, type, channels, pixel size and CRS as two lines."""
     height, width = image.shape
-    bands = "RGB" if image.rgb else ", ".join(b.name for b in image.bands[:6])
-    if len(image.bands) > 6:
-        bands += f" and {len(image.bands) - 6} more"
+    count = len(image.bands)
+    bands = ", ".join(b.name for b in image.bands[:6])
+    if count > 6:
+        bands += f" and {count - 6} more"
+    if image.rgb:
+        bands = "RGB" if count <= 3 else f"{count} channels: {bands} (shown as RGB)"
     first = f"{width:,} x {height:,} pixels, {image.dtype}, {bands}"
     if image.pixel_size is None:
         return "\n".join([first, "Pixel size unknown", *image.warnings])
     unit = {"micrometer": "µm", "metre": "m", "meter": "m"}.get(image.unit, image.unit)
-    second = f"{image.pixel_size[0]:.4g} {unit} a pixel"
+    second = f"{image.pixel_size[0]:.4g} {unit}/px"
     name = crs_name(image.crs)
     second += f", {name}" if name else ""
     return "\n".join([first, second, *image.warnings])
 
 
 def crs_name(wkt: str | None) -> str:
-    """The name of a coordinate system: the first quoted text of its WKT."""
+    """Return the name of a CRS: the first quoted text of its WKT."""
     parts = (wkt or "").split('"')
     return parts[1] if len(parts) > 1 else ""
 
 
 def _open_any(where: Address) -> Image | Address:
-    """The image there; of a label store its address."""
+    """Open an image; return the address of a label store as it is."""
     from napari_uhrseg.io.labels.ome_metadata import is_store
 
     return where if is_store(where) else _open(where)
 
 
 def _open(path: Address, series: int | None = None) -> Image:
-    import_module("scipy.ndimage")  # napari would for a layer, on the Qt thread
+    import_module("scipy.ndimage")  # else napari imports it on the Qt thread
     image = open_image(path, series=series)
     image_layers(image)  # contrast limits are estimated here, off the Qt thread
     return image

@@ -1,4 +1,4 @@
-"""The Segment part of the panel: choose a model, run it, watch it.
+"""Segment panel: choose a model and settings, run it, follow the run.
 
 Must not import ``ui.correct`` and ``ui.finetune``.
 """

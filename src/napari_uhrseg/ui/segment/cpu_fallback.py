@@ -1,4 +1,4 @@
-"""A question that a worker's thread asks the person, and waits for the answer."""
+"""Dialog that asks whether a run may continue on the CPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from threading import Event
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QMessageBox, QWidget
 
-WAIT = 0.05  # seconds between two looks whether the run is to end
+POLL_INTERVAL_S = 0.05
 
 
 @dataclass
@@ -19,14 +19,14 @@ class _Question:
 
 
 class CpuFallbackDialog(QObject):
-    """Whether a run may go on on the CPU; called from the run's thread.
+    """Callable for the run's thread that asks the user and waits for the answer.
 
     Parameters
     ----------
     over
-        The question stands before this widget's window, and holds up nothing in it.
+        Widget whose window the dialog belongs to; the window is not blocked.
     stopping
-        Whether the run is to end: then nobody waits for an answer.
+        Function that returns True when the run is cancelled; this ends the waiting.
     """
 
     _asked = Signal(object)
@@ -43,7 +43,7 @@ class CpuFallbackDialog(QObject):
     def __call__(self, message: str) -> bool:
         question = _Question(message)
         self._asked.emit(question)
-        while not question.answered.wait(WAIT):
+        while not question.answered.wait(POLL_INTERVAL_S):
             if self._stopping():
                 self._withdrawn.emit(question)
                 return False
@@ -55,14 +55,16 @@ class CpuFallbackDialog(QObject):
         box.setWindowTitle("Too little memory")
         box.setText(question.message)
         box.setInformativeText(
-            "Go on on the CPU? It is slower. What is done stays either way, and "
-            "Segment goes on from there."
+            "Continue on the CPU? This is slower. Finished blocks are kept either way, "
+            "and Segment continues from there."
         )
-        go_on = box.addButton("&Go on on the CPU", QMessageBox.ButtonRole.AcceptRole)
+        use_cpu = box.addButton(
+            "&Continue on the CPU", QMessageBox.ButtonRole.AcceptRole
+        )
         box.addButton("&End the run", QMessageBox.ButtonRole.RejectRole)
 
         def answered(_: int) -> None:
-            question.yes = box.clickedButton() is go_on
+            question.yes = box.clickedButton() is use_cpu
             question.answered.set()
             question.box = None
             box.deleteLater()

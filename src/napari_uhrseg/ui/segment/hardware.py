@@ -1,4 +1,7 @@
-"""Device and memory budget. torch is asked in a thread: importing it takes long."""
+"""Form for the device and the memory budget.
+
+A worker lists the devices, because importing torch takes seconds.
+"""
 
 from dataclasses import dataclass
 
@@ -10,13 +13,13 @@ from napari_uhrseg.ui.workers.import_torch import load_torch
 from napari_uhrseg.ui.workers.worker import Workers
 from napari_uhrseg.units import MB, format_bytes
 
-LEAST = 64  # MB
-EACH_ITS_OWN = "by each worker"
+MIN_MEMORY = 64  # MB
+WORKER_DEFAULT = "worker default"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """A device as the panel knows it, without torch; sizes in bytes."""
+    """A device to choose, with its memory in bytes; needs no torch."""
 
     id: str
     name: str
@@ -25,7 +28,7 @@ class DeviceChoice:
 
 
 class HardwareForm(QWidget):
-    """``device`` is None until the devices have been looked for and found."""
+    """Form for device and memory; ``device`` is None until devices are found."""
 
     changed = Signal()
 
@@ -34,11 +37,11 @@ class HardwareForm(QWidget):
         self._workers = workers
         self._choices: dict[str, DeviceChoice] = {}
         self._remote = False
-        self.box = combo("torch is being loaded; this takes a moment.")
-        self.box.addItem("looking for devices…", None)
+        self.box = combo("PyTorch is being loaded.")
+        self.box.addItem("Looking for devices…", None)
         self.box.setEnabled(False)
         self.memory = QSpinBox()
-        self.memory.setRange(LEAST, 4 * 1024 * 1024)
+        self.memory.setRange(MIN_MEMORY, 4 * 1024 * 1024)
         self.memory.setSingleStep(256)
         self.memory.setSuffix(" MB")
         self.memory.setKeyboardTracking(False)
@@ -52,7 +55,7 @@ class HardwareForm(QWidget):
         self.memory.valueChanged.connect(lambda _: self.changed.emit())
 
     def find(self) -> None:
-        """Look for devices, which takes torch seconds."""
+        """List the devices in a worker; importing torch takes seconds."""
         self._workers.call(find_devices, returned=self.set_choices)
 
     @property
@@ -62,29 +65,29 @@ class HardwareForm(QWidget):
 
     @property
     def budget_bytes(self) -> int:
-        """0 on a cluster where each worker is to decide for itself."""
+        """Return the memory budget; 0 means the default of each cluster worker."""
         return int(self.memory.value()) * MB
 
     def set_remote(self, remote: bool) -> None:
-        """Whether a cluster's workers do the work: their devices, their memory."""
+        """Choose the memory for the workers of a cluster (True) or for this machine."""
         if remote == self._remote:
             return
         self._remote = remote
         self.memory.blockSignals(True)
-        self.memory.setMinimum(0 if remote else LEAST)
-        self.memory.setSpecialValueText(EACH_ITS_OWN if remote else "")
+        self.memory.setMinimum(0 if remote else MIN_MEMORY)
+        self.memory.setSpecialValueText(WORKER_DEFAULT if remote else "")
         self.memory.setValue(0)
         self.memory.blockSignals(False)
         self._chosen()
 
     def set_choices(self, choices: list[DeviceChoice]) -> None:
-        """Offer these devices, the first one chosen."""
+        """List these devices and choose the first."""
         self._choices = {c.id: c for c in choices}
         self.box.blockSignals(True)
         self.box.clear()
         for c in choices:
-            twice = sum(c.name == other.name for other in choices) > 1
-            self.box.addItem(f"{c.name} ({c.id})" if twice else c.name, c.id)
+            same_name = sum(c.name == other.name for other in choices) > 1
+            self.box.addItem(f"{c.name} ({c.id})" if same_name else c.name, c.id)
         self.box.blockSignals(False)
         self.memory.setEnabled(True)
         self._chosen()
@@ -94,9 +97,8 @@ class HardwareForm(QWidget):
         if self._remote:
             self.box.setToolTip("The workers of the cluster use their own devices.")
             self.memory.setToolTip(
-                "Memory budget: what each worker may take on its device. 0: what "
-                "it takes by default, half of a GPU's memory or a quarter of main "
-                "memory, at most 8 GB."
+                "Memory budget of each worker on its device. 0: the default, half of "
+                "a GPU's memory or a quarter of main memory, at most 8 GB."
             )
             self.changed.emit()
             return
@@ -104,11 +106,11 @@ class HardwareForm(QWidget):
         if choice is None:
             return
         tip = f"{choice.name}, {format_bytes(choice.total_bytes)} memory"
-        alone = choice.id == "cpu" and len(self._choices) == 1
-        self.box.setToolTip(f"{tip}; no GPU was found" if alone else tip)
+        only_cpu = choice.id == "cpu" and len(self._choices) == 1
+        self.box.setToolTip(f"{tip}; no GPU was found" if only_cpu else tip)
         self.memory.setToolTip(
-            "Memory budget: what a run may take on this device. More allows larger "
-            "batches, which is faster; the plan says what follows. Default: "
+            "Memory budget of a run on this device. A larger budget allows larger "
+            "batches, which is faster; the plan shows the effect. Default: "
             f"{format_bytes(choice.default_bytes)}."
         )
         self.memory.blockSignals(True)
@@ -118,7 +120,7 @@ class HardwareForm(QWidget):
 
 
 def find_devices() -> list[DeviceChoice]:
-    """The devices, with the budget each gets by default; imports torch."""
+    """Return the devices with their default budgets; imports torch."""
     load_torch()
     from napari_uhrseg.engine.network.device import MemoryBudget, devices
 

@@ -1,7 +1,7 @@
-"""A checkpoint of another program, chosen like one of ours: asked about, then imported.
+"""Import of checkpoints of other programs.
 
-What is asked is what the file does not say: the method, GLNet's second file, and whose
-classes they are.
+A dialog asks for what the file does not contain: the method, a second file, and the
+names of the classes. A worker then writes a checkpoint of this program.
 """
 
 import os
@@ -34,7 +34,7 @@ TORCH_FILES = f"Files of PyTorch ({' '.join(f'*{e}' for e in PICKLES)})"
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What to import, as what; ``legend`` is a name of ``LEGENDS``."""
+    """Source, method and classes of an import; ``legend`` is a name of `LEGENDS`."""
 
     source: Path
     model: str
@@ -43,9 +43,9 @@ class ImportRequest:
 
 
 class CheckpointImport(QObject):
-    """Asks, imports in a thread, and tells the path of the new checkpoint.
+    """Asks how to import a file, imports it in a worker, and emits the new path.
 
-    ``busy`` tells when an import begins (True) and has ended, well or not (False).
+    ``busy`` is emitted when an import begins (True) and has ended or failed (False).
     """
 
     imported = Signal(object)
@@ -56,7 +56,7 @@ class CheckpointImport(QObject):
         self._window, self._workers = parent, workers
 
     def offer(self, path: Path) -> bool:
-        """Ask how to import the file or folder; False if it is none to be imported."""
+        """Ask how to import a file or folder; return False if it cannot be imported."""
         methods = methods_for(path)
         if not methods or (path.suffix == ".safetensors" and _is_ours(path)):
             return False
@@ -68,7 +68,7 @@ class CheckpointImport(QObject):
     def _start(self, request: ImportRequest) -> None:
         target = default_target(request.source)
         if not os.access(target.parent, os.W_OK):
-            title = f"{target.parent} cannot be written. Where to write the checkpoint?"
+            title = f"{target.parent} is read-only. Save the checkpoint as"
             chosen = ask_checkpoint(self._window, title, Path(target.name))
             if chosen is None:
                 return
@@ -84,34 +84,34 @@ class CheckpointImport(QObject):
 
 
 class ImportDialog(QDialog):
-    """Method, second file and classes; ``request()`` is what was chosen."""
+    """Dialog for the method, the second file and the classes of an import."""
 
     def __init__(self, path: Path, methods: tuple[str, ...], parent: QWidget) -> None:
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle(f"Import {path.name}")
         self._path = path
-        self.method = combo("Whose file this is.")
+        self.method = combo("Method that the file belongs to.")
         for name in methods:
             self.method.addItem(REGISTRY[name].title, name)
         self.second = QLineEdit()
-        self.second.setPlaceholderText("only if there are two")
+        self.second.setPlaceholderText("only for models with two files")
         self.second.setToolTip(
-            "The method as published is made from two files: choose local2global as "
-            "the first, and global as this one."
+            "The published model has two files: choose local2global as the first and "
+            "global as the second."
         )
         browse = QPushButton("…", clicked=self._browse)
         browse.setAccessibleName("Choose second file")
-        browse.setToolTip("Choose the file of GLNet's first step (global).")
+        browse.setToolTip("Choose the second file (global).")
         browse.setMaximumWidth(32)
-        self.legend = combo("Whose classes the network labels, for names and colours.")
-        self.legend.addItem("By their number", None)
+        self.legend = combo("Data set whose class names and colours are used.")
+        self.legend.addItem("Numbered classes", None)
         for name, legend in LEGENDS.items():
             self.legend.addItem(f"{name} ({len(legend)} classes)", name)
         words = note()
         words.setText(
-            f"{path.name} is of another program. It is read without running code, and "
-            f"written as {default_target(path).name} beside it."
+            f"{path.name} comes from another program. It is read without running code "
+            f"and saved as {default_target(path).name} in the same folder."
         )
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
@@ -132,6 +132,7 @@ class ImportDialog(QDialog):
         self.resize(420, self.sizeHint().height())
 
     def request(self) -> ImportRequest:
+        """Return what the user has chosen."""
         model, second = self.method.currentData(), self.second.text().strip()
         return ImportRequest(
             source=self._path,
@@ -155,7 +156,7 @@ class ImportDialog(QDialog):
 
 
 def default_target(source: Path) -> Path:
-    """``<name>.safetensors`` beside the file or folder, with a number if taken."""
+    """Return ``<name>.safetensors`` beside the source, with a number if it exists."""
     folder = checkpoint_folder(source)
     if folder is not None:
         target = folder.with_name(f"{folder.name}.safetensors")
@@ -165,7 +166,7 @@ def default_target(source: Path) -> Path:
 
 
 def run_import(request: ImportRequest, target: Path) -> Path:
-    """Import, and write the checkpoint; raises CheckpointError."""
+    """Import and save a checkpoint; raises CheckpointError."""
     from napari_uhrseg.models.checkpoint import save_checkpoint
     from napari_uhrseg.models.importers import import_checkpoint
 

@@ -1,4 +1,4 @@
-"""Which model, and which of its checkpoints: samples, recent ones, any file."""
+"""Form for the model and its checkpoint: a sample, a recent one, or any file."""
 
 from collections.abc import Callable
 from html import escape
@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.models.importers import PICKLES
+from napari_uhrseg.models.importers import PICKLES, methods_for
 from napari_uhrseg.models.registry import DEFAULT_MODEL, REGISTRY
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui.segment.import_checkpoint import CheckpointImport
@@ -32,7 +32,7 @@ Found = list[tuple[Path, Card]]
 
 
 class ModelPicker(QWidget):
-    """``path`` and ``card`` are the checkpoint chosen, or None."""
+    """Form for model and checkpoint; ``path`` and ``card`` are None without one."""
 
     changed = Signal()
 
@@ -41,10 +41,10 @@ class ModelPicker(QWidget):
         self._workers = workers
         self._cards: dict[Path, Card] = {}
         self.model, self.sentence = combo(), note()
-        self.checkpoint = combo("A checkpoint is a model with what it has learned.")
+        self.checkpoint = combo("File with the trained weights of the model.")
         tip = (
-            "Use a checkpoint file (.safetensors) of your own, or import one: an "
-            "official file of ISDNet or GLNet, or the config.json of a folder saved by "
+            "Choose a checkpoint file (.safetensors), or import one: an official "
+            f"file of {_importable()}, or the config.json of a folder saved by "
             "segmentation-models-pytorch."
         )
         self.browse = push_button(BROWSE, tip, self._browse)
@@ -67,7 +67,7 @@ class ModelPicker(QWidget):
 
     @property
     def path(self) -> Path | None:
-        text = self.checkpoint.currentData()  # Qt finds text, not paths, by value
+        text = self.checkpoint.currentData()  # text, because Qt cannot find paths
         return Path(text) if text else None
 
     @property
@@ -76,19 +76,25 @@ class ModelPicker(QWidget):
 
     @property
     def any_found(self) -> bool:
-        """Whether checkpoints of any method have been read."""
+        """True if checkpoints of any model have been read."""
         return bool(self._cards)
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where checkpoints that are known lie."""
+        """Folders of the known checkpoints."""
         return tuple(dict.fromkeys(path.parent for path in self._cards))
 
     def use(self, path: Path, then: Callable[[], None] | None = None) -> None:
-        """Choose this checkpoint file, once its card has been read.
+        """Choose this checkpoint file once its card has been read.
 
-        Of another program's file or folder, a checkpoint is made first. ``then`` is
-        called when a checkpoint has been chosen.
+        A file or folder of another program is imported first.
+
+        Parameters
+        ----------
+        path
+            The file or folder.
+        then
+            Called when the checkpoint has been chosen.
         """
         if self.importing.offer(path):
             return
@@ -125,8 +131,9 @@ class ModelPicker(QWidget):
     def _model_chosen(self) -> None:
         name = self.model.currentData()
         entry = REGISTRY[name]
-        self.sentence.setText(f"{entry.sentence}\nPublished: {entry.published}")
-        self.model.setToolTip(entry.published)
+        self.sentence.setText(entry.sentence)
+        self.sentence.setToolTip(f"Published: {entry.published}")
+        self.model.setToolTip(f"Published: {entry.published}")
         before = self.path
         self.checkpoint.blockSignals(True)
         self.checkpoint.clear()
@@ -144,15 +151,15 @@ class ModelPicker(QWidget):
         self.checkpoint.setEnabled(card is not None)
         self.show_card.setEnabled(card is not None)
         self.show_card.setToolTip(
-            "What it was trained on, its classes, licence and figures."
+            "Training data, classes, licence and metrics of the checkpoint."
             if card
             else "Choose a checkpoint first."
         )
         self.note.setText(
             ""
             if card
-            else "No checkpoint of this model is known here. Browse to one, or train "
-            "one: napari-uhrseg train."
+            else "No checkpoint of this model was found. Choose one with Browse, or "
+            "train one with napari-uhrseg train."
         )
         self.note.setVisible(card is None)
         self.changed.emit()
@@ -174,7 +181,7 @@ class ModelPicker(QWidget):
 
 
 class CardDialog(QDialog):
-    """A checkpoint's card, to be read."""
+    """Dialog that shows the card of a checkpoint."""
 
     def __init__(self, card: Card, path: Path, parent: QWidget) -> None:
         super().__init__(parent)
@@ -193,7 +200,7 @@ class CardDialog(QDialog):
 
 
 def card_html(card: Card, path: Path) -> str:
-    """The card as a two-column table, only with what it says."""
+    """Return the card as a table with a row for each entry that is not empty."""
     spec = card.spec
     views = ", ".join(f"{n} {v}" for n, v in spec.views.items())
     size = "unknown" if spec.pixel_size is None else format_length(spec.pixel_size)
@@ -206,15 +213,15 @@ def card_html(card: Card, path: Path) -> str:
         "Model": card.model,
         "Arguments": ", ".join(f"{k}={v}" for k, v in card.arguments.items()),
         "Trained on": card.trained_on,
-        "Not good for": card.limits,
+        "Limitations": card.limits,
         "Pixel size": size,
-        "Sees": f"windows of {spec.window} px; {views}",
+        "Input": f"windows of {spec.window} px; {views}",
         "Metrics": ", ".join(f"{k} {v:.3g}" for k, v in card.metrics.items()),
         "Source": card.source,
         "Licence": card.licence,
         "Citation": card.citation,
         "Command": card.command,
-        "Parent": card.parent or "",
+        "Fine-tuned from": card.parent or "",
     }
     lines = [
         f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{escape(str(v))}</td></tr>"
@@ -225,8 +232,14 @@ def card_html(card: Card, path: Path) -> str:
     return f"<table cellpadding=3>{''.join(lines)}</table>"
 
 
+def _importable() -> str:
+    """Return the titles of the models whose official files can be imported."""
+    methods = methods_for(Path(f"weights{PICKLES[0]}"))
+    return " or ".join(REGISTRY[name].title for name in methods)
+
+
 def _find_checkpoints(recent: list[Path]) -> Found:
-    """The samples' and recent checkpoints that can be read."""
+    """Return the sample and recent checkpoints that can be read."""
     from napari_uhrseg.errors import CheckpointError
     from napari_uhrseg.samples import data_dir
 
@@ -236,7 +249,7 @@ def _find_checkpoints(recent: list[Path]) -> Found:
         try:
             found.append(_with_card(path))
         except CheckpointError:
-            continue  # a damaged one is told when the person chooses it
+            continue  # reported when the user chooses it
     return found
 
 

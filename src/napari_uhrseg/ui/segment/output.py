@@ -1,4 +1,4 @@
-"""Where to segment, and where the labels go."""
+"""Widgets for the region to segment and the output folder."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ WHOLE, VIEW = "whole", "view"
 
 
 class RegionPicker(QComboBox):
-    """Whole image, what is in view, or a shape drawn in a Shapes layer."""
+    """List of regions: whole image, current view, or a shape of a Shapes layer."""
 
     changed = Signal()
 
@@ -39,7 +39,8 @@ class RegionPicker(QComboBox):
         narrow(self)
         self._viewer = viewer
         self.setToolTip(
-            "To segment a part, draw a rectangle or a polygon in a Shapes layer."
+            "To segment a part of the image, draw a rectangle or a polygon in a Shapes "
+            "layer."
         )
         self.addItem("Whole image", WHOLE)
         self.addItem("Current view", VIEW)
@@ -51,12 +52,12 @@ class RegionPicker(QComboBox):
         self.currentIndexChanged.connect(lambda _: self.changed.emit())
 
     def region(self, layer: Any) -> Region | None:
-        """The region in the layer's level-0 pixels; None is all of it.
+        """Return the region in level-0 pixels of the layer; None is the whole image.
 
         Raises
         ------
         PlanError
-            The image is out of view, or the Shapes layer holds no shape.
+            The image is out of view, or the Shapes layer has no shape.
         """
         choice = self.currentData()
         if choice == WHOLE:
@@ -105,18 +106,18 @@ class RegionPicker(QComboBox):
 
 
 class OutputPicker(QWidget):
-    """The label store's path; empty keeps the labels until the window closes."""
+    """Line for the path of the label store; empty: a temporary store."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.line = QLineEdit()
-        self.line.setToolTip("The folder (OME-Zarr) the labels are written to.")
+        self.line.setToolTip("Folder (OME-Zarr) that the labels are written to.")
         browse = self.browse = push_button("…", "Choose where the labels are written.")
         menu = QMenu(browse)
         menu.addAction("&New labels…", self._new)
-        menu.addAction("&Existing labels, to go on with…", self._existing)
+        menu.addAction("&Existing labels to continue…", self._existing)
         browse.setMenu(menu)
         browse.setAccessibleName("Choose output")
         browse.setMaximumWidth(32)
@@ -129,7 +130,7 @@ class OutputPicker(QWidget):
 
     @property
     def path(self) -> Address | None:
-        """Raises PlanError where it is no address."""
+        """Return the path, None if the line is empty; PlanError if it is not valid."""
         text = self.line.text().strip()
         try:
             return to_path(text) if text else None
@@ -137,12 +138,12 @@ class OutputPicker(QWidget):
             raise PlanError(error.message) from error
 
     def set_image(self, image: Image | None) -> None:
-        """Propose a store beside the image, or say that there is no place."""
+        """Propose a store beside the image; none for an image without a file."""
         text = ""
         if image is not None and image.path is not None:
             text = str(default_output(image.path, image.series_number))
         self.line.setText(text)
-        self.line.setPlaceholderText("only until the window closes")
+        self.line.setPlaceholderText("labels are not saved")
         self._edited()
 
     def use(self, path: Address | None) -> None:
@@ -155,13 +156,16 @@ class OutputPicker(QWidget):
         try:
             path = self.path
         except PlanError:
-            path = Path()  # the form says so
+            path = Path()  # the form reports it
         if path is None:
-            text = "Without a place, the labels last as long as this window."
+            text = "No output folder: the labels are lost when the window closes."
         elif is_url(path):
-            text = "Labels at a URL can be shown, but not corrected by hand."
+            text = "Labels at a URL can be shown but not corrected."
         elif path.exists():
-            text = "This exists already: the run goes on with it, or asks."
+            text = (
+                "Labels exist here: a run continues them, or asks before it replaces "
+                "them."
+            )
         else:
             text = ""
         self.note.setText(text)
@@ -172,7 +176,7 @@ class OutputPicker(QWidget):
         start = self.line.text().strip() or "labels.zarr"
         name, _ = QFileDialog.getSaveFileName(
             self,
-            "Where to write the labels",
+            "Save the labels as",
             start,
             "Label stores (*.zarr)",
             options=QFileDialog.Option.DontConfirmOverwrite,
@@ -182,16 +186,16 @@ class OutputPicker(QWidget):
 
     def _existing(self) -> None:
         start = str(Path(self.line.text().strip()).parent)
-        title = "Labels to go on with (an OME-Zarr folder)"
+        title = "Labels to continue (an OME-Zarr folder)"
         name = QFileDialog.getExistingDirectory(self, title, start)
         if name:
             self.use(Path(name))
 
 
 def default_output(path: Address, series: int = 0) -> Path:
-    """``<name>_labels.zarr`` beside the image; ``<name>_2_labels.zarr`` of series 2.
+    """Return ``<name>_labels.zarr``, or ``<name>_2_labels.zarr`` for series 2.
 
-    Of an image at a URL in the home folder.
+    It lies beside the image, or in the home folder for an image at a URL.
     """
     stem = path.name
     for ending in (".ome.zarr", ".ome.tif", ".ome.tiff", path.suffix):

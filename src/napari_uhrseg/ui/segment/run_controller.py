@@ -1,4 +1,4 @@
-"""One run in the window: its worker, its layers, its events."""
+"""Controller of one run: its worker, its layers, its events."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 
-WRITTEN = 1000  # ms after a pause begins; what was being written then is on the disk
+WRITE_DELAY_MS = 1000  # after a pause begins, until all blocks are on the disk
 
 
 class RunController(JobController):
-    """Runs a request and shows what comes; ``ended`` tells how it went."""
+    """Runs a request and shows its events; ``ended`` carries the outcome as text."""
 
     opened = Signal(object)  # LabelsView
     counted = Signal(object, object, bool)  # LabelsView, shares, whether new classes
@@ -36,15 +36,17 @@ class RunController(JobController):
         super().__init__(bar, "Running.", parent)
         self._viewer = viewer
         self._focus = Focus(viewer, layer, self)
-        self.view: LabelsView | None = None  # set beforehand: an earlier run's
+        self.view: LabelsView | None = (
+            None  # set before start(): that of an earlier run
+        )
         self._failed: list[events.BlockFailed] = []
-        self._outcome = "Cancelled. Segment goes on where this run stopped."
-        # no child: it is stopped when the window is gone, and its children with it
-        self._settled = QTimer(singleShot=True, interval=WRITTEN)
+        self._outcome = "Cancelled. Segment continues where this run stopped."
+        # no child: it is stopped after Qt has deleted the window and its children
+        self._settled = QTimer(singleShot=True, interval=WRITE_DELAY_MS)
         self._settled.timeout.connect(self._settle)
 
     def start(self, workers: Workers, *arguments: Any) -> None:
-        """Begin; the arguments are those of ``work.run`` from the request on."""
+        """Start the worker with the arguments of `work.run` from ``request`` on."""
         self._worker = workers.start(
             work.run,
             self._focus,
@@ -55,10 +57,10 @@ class RunController(JobController):
             errored=self._error,
             finished=self._finished,
         )
-        self._worker.paused.connect(self._held)
+        self._worker.paused.connect(self._paused)
 
     def stop(self) -> None:
-        """Let go of the viewer; the worker is ended by its owner."""
+        """Disconnect from the viewer; the owner ends the worker."""
         self._focus.stop()
         self._settled.stop()
 
@@ -78,19 +80,19 @@ class RunController(JobController):
             case events.BlockFailed():
                 self._block_failed(event)
             case events.RetriedWithLess(change=now):
-                self._bar.running(f"Memory ran out: going on {now}.")
+                self._bar.running(f"Out of memory: continuing {now}.")
             case work.ClassShares(shares=shares, legend=legend):
                 self._count(shares, legend)
             case events.Finished():
                 self._outcome = _outcome(event)
 
-    def _held(self) -> None:
-        """A block that is still being written is told of only when the run goes on."""
+    def _paused(self) -> None:
+        """Show the pause, and soon after it what was still being written."""
         self._bar.paused(True)
         self._settled.start()
 
     def _settle(self) -> None:
-        """Nothing more is written for now: show and count what was written last."""
+        """Show and count the blocks that were written last."""
         self._refresh()
         if self.view is not None and self.view.alive:
             store = self.view.store
@@ -101,7 +103,7 @@ class RunController(JobController):
             self.view.refresh()
 
     def _show(self, store: "LabelStore", image: Image) -> None:
-        """Layers for the store; those of an earlier run on it make way."""
+        """Show the store in new layers, or in those that show it already."""
         if self.view is None or self.view.store is not store:
             if self.view is not None:
                 self.view.remove()
@@ -119,7 +121,7 @@ class RunController(JobController):
         self.counted.emit(self.view, shares, new)
 
     def _block_failed(self, event: events.BlockFailed) -> None:
-        """Only the first failure is told as it happens; the end counts them."""
+        """Warn of the first block that failed; the outcome counts all of them."""
         if not self._failed:
             from napari.utils.notifications import show_warning
 
@@ -127,7 +129,7 @@ class RunController(JobController):
         self._failed.append(event)
 
     def _error(self, error: Exception) -> None:
-        self._outcome = "The run ended with an error."
+        self._outcome = "The run failed."
         report(error)
 
     def _finished(self) -> None:

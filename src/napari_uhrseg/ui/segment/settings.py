@@ -1,4 +1,4 @@
-"""The form of a run: what is to be run, on what, where, and where to."""
+"""Form of a run: model, hardware, region, settings and output."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ MORE = ("precision", "scale", "bands", "value_range", "skip_background")
 
 
 class ClusterForm(QWidget):
-    """The address of a scheduler; empty: this machine does the work."""
+    """Line for the address of a dask scheduler; empty: run on this machine."""
 
     changed = Signal()
 
@@ -36,9 +36,9 @@ class ClusterForm(QWidget):
         narrow(self.line)
         self.line.setPlaceholderText("this machine")
         self.line.setToolTip(
-            "The scheduler of a dask cluster, such as tcp://10.0.0.1:8786. Its workers "
-            "must see image, checkpoint and output at the same paths. Device is then "
-            "theirs, and Memory what each of them may take."
+            "Address of a dask scheduler, for example tcp://10.0.0.1:8786. The workers "
+            "must find image, checkpoint and output at the same paths. Device then "
+            "has no effect, and Memory is the budget of each worker."
         )
         add_row(form_of(self), "Cluster", self.line)
         on_edited(self.line, self.changed.emit)
@@ -49,7 +49,7 @@ class ClusterForm(QWidget):
 
 
 class SegmentForm(QWidget):
-    """All a request is made of, but the image."""
+    """Form of everything in a request but the image."""
 
     changed = Signal()
 
@@ -63,7 +63,7 @@ class SegmentForm(QWidget):
         self.cluster = ClusterForm()
         self.output = OutputPicker()
         where = QWidget()
-        add_row(form_of(where), "Wher&e", self.where)
+        add_row(form_of(where), "R&egion", self.where)
         folded = QWidget()
         column = QVBoxLayout(folded)
         column.setContentsMargins(0, 0, 0, 0)
@@ -91,15 +91,15 @@ class SegmentForm(QWidget):
             part.changed.connect(self.changed.emit)
 
     def request(self, image: Image | None, layer: Any) -> SegmentRequest:
-        """What the form says now, for an image and the layer that shows it.
+        """Return the request for an image and the layer that shows it.
 
         Raises
         ------
         PlanError
-            Something is missing or cannot be; the message says what.
+            An entry is missing or not valid; the message names it.
         """
         if image is None:
-            raise PlanError("Open an image, or choose an image layer, first.")
+            raise PlanError("Open an image or choose an image layer first.")
         if self.model.path is None:
             raise PlanError("Choose a checkpoint first.")
         if self.hardware.device is None:
@@ -125,7 +125,7 @@ class SegmentForm(QWidget):
         )
 
     def set_running(self, running: bool) -> None:
-        """Nothing can be changed while a run goes on, and the tooltip says so."""
+        """Disable the form while a run is in progress; the tooltip gives the reason."""
         self.setEnabled(not running)
-        tip = "A run is going on: its settings cannot change." if running else ""
+        tip = "A run is in progress: the settings cannot be changed." if running else ""
         self.setToolTip(tip)

@@ -1,4 +1,4 @@
-"""What the worker threads do for a run: plan it, look at the store, run it."""
+"""Work of the worker threads for a run: plan, check the output, run."""
 
 import os
 import time
@@ -27,12 +27,26 @@ SHARES_EVERY = 1.0  # seconds between two counts of the class areas
 
 @dataclass(frozen=True, slots=True)
 class SegmentRequest:
-    """A run as the form says it.
+    """Run as chosen in the form.
 
-    ``output`` None: as long as the window. ``only_likely``: end after what is in view
-    and where labels will most likely be others than those that are there.
-    ``scheduler``: the address of a cluster that does the work; empty: this process.
-    ``budget_bytes``: on its device; on a cluster each worker's, 0 for its default.
+    Parameters
+    ----------
+    image
+        The image to segment.
+    checkpoint
+        The checkpoint file.
+    settings
+        The settings of the run.
+    budget_bytes
+        Memory budget on the device, in bytes. On a cluster that of each worker; 0
+        means the worker's default.
+    output
+        The label store. None: a temporary store, removed when the window closes.
+    only_likely
+        If True, run only the current view and the regions whose labels will most
+        likely change.
+    scheduler
+        Address of the cluster that does the work; empty: this process.
     """
 
     image: Image
@@ -46,7 +60,7 @@ class SegmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A request, its plan, and which checkpoints' labels it would replace."""
+    """Request, its plan, and the checkpoints whose labels it would replace."""
 
     request: SegmentRequest
     plan: "Plan"
@@ -55,10 +69,10 @@ class PreparedRun:
 
 @dataclass(frozen=True, slots=True)
 class StoreReady:
-    """The store is there, its coarsest levels are read: it can be shown.
+    """Event: the store is open and its coarsest levels are read.
 
-    The run waits until it is: making the layers takes the Qt thread long enough
-    without the run taking Python's lock from it all the time.
+    The run waits until the store is shown: otherwise it would compete with the Qt
+    thread for Python's lock while that adds the layers.
     """
 
     store: "LabelStore"
@@ -68,21 +82,21 @@ class StoreReady:
 
 @dataclass(frozen=True, slots=True)
 class ClassShares:
-    """Class id to its fraction of the pixels labelled so far."""
+    """Event: fraction of the pixels labelled so far, by class id."""
 
     shares: dict[int, float]
     legend: Legend
 
 
 def free_threads() -> int:
-    """One core fewer than this process may use: Qt needs one to stay responsive."""
-    there = getattr(os, "sched_getaffinity", None)
-    cores = len(there(0)) if there else os.cpu_count() or 1
+    """Return one core fewer than this process may use; Qt needs one."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, cores - 1)
 
 
 def plan(request: SegmentRequest) -> "Plan":
-    """The plan of the request; loads the checkpoint, so not on the Qt thread."""
+    """Return the plan of a request; loads the checkpoint: not for the Qt thread."""
     from napari_uhrseg.engine.planning.plan import make_plan
 
     if request.scheduler:
@@ -103,21 +117,26 @@ def plan(request: SegmentRequest) -> "Plan":
     )
 
 
-def prepare(request: SegmentRequest, kept: "LabelStore | None" = None) -> PreparedRun:
-    """The plan, and whose labels at the output the run would replace.
+def prepare(request: SegmentRequest, shown: "LabelStore | None" = None) -> PreparedRun:
+    """Return the plan, and the checkpoints whose labels the run would replace.
 
-    ``kept`` is the store of the view that shows the output already: one that lasts as
-    long as the window can be found nowhere else.
+    Parameters
+    ----------
+    request
+        The run.
+    shown
+        Store of the view that shows the output already, if any. A temporary store is
+        known only to its view.
 
     Raises
     ------
     StoreError
-        Something lies at the output that is no label store of this image.
+        The output exists and is not a label store of this image.
     """
     from napari_uhrseg.io.labels.store import LabelStore
 
-    if kept is not None and kept.temporary and exists(kept.path):
-        return _compared(request, kept)
+    if shown is not None and shown.temporary and exists(shown.path):
+        return _compared(request, shown)
     if request.output is None or not exists(request.output):
         return PreparedRun(request, plan(request))
     with LabelStore.open(request.output) as store:
@@ -129,7 +148,7 @@ def _compared(request: SegmentRequest, store: "LabelStore") -> PreparedRun:
 
     if store.shape != request.image.shape:
         raise StoreError(
-            f"{store.path} holds the labels of another image "
+            f"{store.path} contains the labels of another image "
             f"({store.shape[1]} x {store.shape[0]} pixels).",
             "Choose another output.",
         )
@@ -150,20 +169,38 @@ def run(
     fall_back: Callable[[str], bool],
     request: SegmentRequest,
     replacing: bool,
-    kept: "LabelStore | None" = None,
+    shown: "LabelStore | None" = None,
 ) -> Iterator["StoreReady | ClassShares | SegmentEvent | None"]:
-    """Open or make the store, then ``segment()``, with the class areas now and then.
+    """Open or create the store and run `segment()`; yield its events and class areas.
 
-    ``fall_back`` is asked whether to go on on the CPU where a device has too little
-    memory. ``kept`` is the store of the view that shows the output already: the run
-    writes into this very object, so that what is shown knows of it.
+    Parameters
+    ----------
+    focus
+        Function that returns the region in view; it is segmented first.
+    stop
+        Function that returns True when the run is cancelled.
+    fall_back
+        Function that asks whether to continue on the CPU when the device has too
+        little memory.
+    request
+        The run.
+    replacing
+        True to replace labels made with other settings.
+    shown
+        Store of the view that shows the output already, if any. The run writes to
+        this object, so that the view sees the changes.
+
+    Yields
+    ------
+    The store when it is ready, the events of the run, and the class areas about once a
+    second. None while the run waits for the store to be shown.
     """
     from napari_uhrseg.engine.inference.segment import segment
 
     for name in ("pandas", "skimage.color.colorconv"):
-        import_module(name)  # napari would at the first labels, on the Qt thread
+        import_module(name)  # else napari imports it on the Qt thread
     checkpoint = checkpoint_of(request.checkpoint)
-    store = _open_store(request, checkpoint, kept)
+    store = _open_store(request, checkpoint, shown)
     try:
         store.coarsest_displayed()
         store.coarsest_corrections()
@@ -171,7 +208,7 @@ def run(
         opened = StoreReady(store, request.image)
         yield opened
         while not opened.shown.wait(0.02):
-            yield None  # where the run can be cancelled
+            yield None  # a chance to cancel the run
         if request.scheduler and not request.only_likely:
             from napari_uhrseg.engine.cluster.client import segment_on_cluster
 
@@ -202,8 +239,8 @@ def run(
             )
         yield from _with_shares(run_events, store)
     finally:
-        if store is kept or not store.temporary:
-            store.release()  # what is shown can still be read
+        if store is shown or not store.temporary:
+            store.release()  # can still be read
 
 
 def _with_shares(
@@ -222,20 +259,20 @@ def _with_shares(
 
 
 def _open_store(
-    request: SegmentRequest, checkpoint: "Checkpoint", kept: "LabelStore | None"
+    request: SegmentRequest, checkpoint: "Checkpoint", shown: "LabelStore | None"
 ) -> "LabelStore":
     from napari_uhrseg.io.labels.store import LabelStore
 
-    if kept is not None and exists(kept.path):
-        kept.acquire()
-        return kept
+    if shown is not None and exists(shown.path):
+        shown.acquire()
+        return shown
     if request.output is not None and exists(request.output):
         return LabelStore.open(request.output, write=True)
     return LabelStore.create(request.output, request.image, checkpoint.card.legend)
 
 
 def _worker_budget(request: SegmentRequest) -> "MemoryBudget | None":
-    """What each worker may take; None: what it takes by default."""
+    """Return the budget of each cluster worker; None means its default."""
     if not request.budget_bytes:
         return None
     return replace(
@@ -244,7 +281,7 @@ def _worker_budget(request: SegmentRequest) -> "MemoryBudget | None":
 
 
 def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
-    """What the person allows on the device; beside it, main memory as usual."""
+    """Return a budget of ``device_bytes`` on the device and the default elsewhere."""
     from napari_uhrseg.engine.network.device import MemoryBudget
 
     default = MemoryBudget.default(device)
@@ -252,13 +289,13 @@ def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
 
 
 def checkpoint_of(path: Path) -> "Checkpoint":
-    """The checkpoint, loaded unless it was the last one loaded."""
+    """Return the checkpoint; the last one stays loaded."""
     return _loaded(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @lru_cache(maxsize=1)
 def _loaded(path: Path, changed: int) -> "Checkpoint":
-    """The last checkpoint stays loaded: each change of the form plans anew."""
+    """Load a checkpoint; cached, because each change of the form makes a new plan."""
     from napari_uhrseg.models.checkpoint import load_checkpoint
 
     return load_checkpoint(path)

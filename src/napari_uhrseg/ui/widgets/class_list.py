@@ -1,4 +1,4 @@
-"""The legend: names, colours, what is shown, shares, and how much was corrected."""
+"""List of classes: names, colours, visibility, shares and corrected pixels."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -14,7 +14,7 @@ CORRECTED = 2  # the column, hidden until something is corrected
 
 
 class ClassList(QTreeWidget):
-    """Classes with a tick that shows or hides them (Space on the keyboard)."""
+    """List of classes; a tick (or Space) shows or hides a class."""
 
     visibilityChanged = Signal(int, bool)  # class id, shown
     classChosen = Signal(int)  # class id, by mouse or arrow keys
@@ -28,8 +28,9 @@ class ClassList(QTreeWidget):
         self.setRootIsDecorated(False)
         self.setAccessibleName("Legend")
         self.setToolTip(
-            "Untick a class to hide it. Shares are of the pixels labelled so far. "
-            "While correcting, the chosen class is painted; keys 1 to 9 choose too."
+            "Untick a class to hide it. Shares are fractions of the pixels labelled so "
+            "far. When correcting, the chosen class is painted; keys 1 to 9 choose a "
+            "class."
         )
         header = self.header()
         header.setStretchLastSection(False)
@@ -44,7 +45,7 @@ class ClassList(QTreeWidget):
     def set_legend(
         self, legend: Iterable[LabelClass], hidden: Collection[int] = ()
     ) -> None:
-        """Show these classes, ticked but for the hidden ones (ids)."""
+        """Show these classes; those with the ids in ``hidden`` are not ticked."""
         chosen, counts = self.chosen, self._counts
         self.blockSignals(True)
         self.clear()
@@ -70,12 +71,12 @@ class ClassList(QTreeWidget):
 
     @property
     def chosen(self) -> int:
-        """The id of the class in the current row; 0 where there is none."""
+        """The id of the class in the current row; 0 if there is none."""
         item = self.currentItem()
         return int(item.data(0, ID)) if item is not None else 0
 
     def choose(self, class_id: int) -> None:
-        """Make a class the current one, without saying so."""
+        """Make a class the current one without a signal."""
         self.blockSignals(True)
         for i in range(self.topLevelItemCount()):
             if self.topLevelItem(i).data(0, ID) == class_id:
@@ -83,7 +84,7 @@ class ClassList(QTreeWidget):
         self.blockSignals(False)
 
     def set_corrected(self, counts: Mapping[int, int]) -> None:
-        """Write how many pixels of each class are corrections, by class id."""
+        """Show the number of corrected pixels by class id."""
         self._counts = dict(counts)
         self.blockSignals(True)
         for i in range(self.topLevelItemCount()):
@@ -95,7 +96,7 @@ class ClassList(QTreeWidget):
         self.setColumnHidden(CORRECTED, not counts)
 
     def set_shares(self, shares: Mapping[int, float]) -> None:
-        """Write each class's fraction of the labelled pixels."""
+        """Show the fraction of the labelled pixels by class id."""
         self.blockSignals(True)
         for i in range(self.topLevelItemCount()):
             item = self.topLevelItem(i)
@@ -118,7 +119,7 @@ def _percent(share: float) -> str:
 
 
 def swatch(color: str) -> QIcon:
-    """A square of a class's colour."""
+    """Return an icon: a square of the colour."""
     pixmap = QPixmap(14, 14)
     pixmap.fill(QColor(color))
     return QIcon(pixmap)

@@ -8,9 +8,19 @@ CHECKPOINT = ".safetensors"
 
 
 def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
-    """Where to write a checkpoint; None: nowhere.
+    """Ask where to save a checkpoint; return None if cancelled.
 
-    The dialog asks before a file is replaced, but only of the name as it was typed.
+    Qt's dialog asks before it replaces a file only for the name as typed. This
+    function asks for the name with its suffix.
+
+    Parameters
+    ----------
+    parent
+        Widget that the dialog belongs to.
+    title
+        Title of the dialog.
+    proposed
+        Path that the dialog proposes.
     """
     kinds = f"Checkpoints (*{CHECKPOINT})"
     name, _ = QFileDialog.getSaveFileName(parent, title, str(proposed), kinds)
@@ -48,10 +58,10 @@ def ask_replace_labels(
         what = "The labels shown were made with other settings"
         question, button = "keep both until the window closes?", "&Keep both"
     else:
-        what = f"{store} holds labels made with other settings"
-        question, button = "write to another name?", "&Other name"
+        what = f"{store} contains labels made with other settings"
+        question, button = "write to another folder?", "&Other folder"
     box.setText(f"{what}: {', '.join(made_by)}.")
-    box.setInformativeText(f"Replace them as the run goes, or {question}")
+    box.setInformativeText(f"Replace them during the run, or {question}")
     other = box.addButton(button, QMessageBox.ButtonRole.AcceptRole)
     over = box.addButton("&Replace", QMessageBox.ButtonRole.DestructiveRole)
     box.addButton(QMessageBox.StandardButton.Cancel)

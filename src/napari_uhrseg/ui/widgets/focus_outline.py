@@ -1,9 +1,9 @@
-"""Shows where the keyboard is, which napari's themes do not."""
+"""Outline of the widget with keyboard focus, which napari's themes lack."""
 
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QWidget
 
-# orange is seen on light and dark
+# orange is visible on light and dark themes
 FOCUS = """
 QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
 QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
@@ -11,10 +11,10 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 
 
 class FocusOutline(QObject):
-    """Marks the one widget below ``top`` that has the keyboard.
+    """Outlines the widget below ``top`` that has keyboard focus.
 
-    A style sheet of ``top`` itself would do it too, but Qt works through it for every
-    widget that ``top`` holds: 0.05 s of the panel's opening.
+    A style sheet of ``top`` would have the same effect, but Qt would apply it to every
+    widget below ``top``, which delays the panel by 0.05 s.
     """
 
     def __init__(self, top: QWidget) -> None:

@@ -1,4 +1,4 @@
-"""Rows of a form that line up from part to part, and stay narrow."""
+"""Rows of forms that line up from panel to panel and stay narrow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +22,8 @@ HEADING = "QPushButton { text-align: left; padding: 3px 6px; }"
 
 
 def form_of(widget: QWidget) -> QFormLayout:
-    """The widget's form layout, without margins of its own."""
-    # not to be nested: a form in a form gives words that wrap too little height
+    """Give a widget a form layout without margins and return the layout."""
+    # do not nest: a form in a form gives wrapped text too little height
     form = QFormLayout(widget)
     form.setContentsMargins(0, 0, 0, 0)
     form.setVerticalSpacing(4)
@@ -32,7 +32,17 @@ def form_of(widget: QWidget) -> QFormLayout:
 
 
 def add_row(form: QFormLayout, title: str, *fields: QWidget) -> None:
-    """A row with a label whose ``&`` letter leads to the first field."""
+    """Add a row; the ``&`` letter of its label leads to the first field.
+
+    Parameters
+    ----------
+    form
+        The form layout.
+    title
+        Text of the label.
+    fields
+        Widgets of the row; the first one gets the spare width.
+    """
     label = QLabel(title)
     label.setMinimumWidth(LABEL_WIDTH)
     label.setBuddy(fields[0])
@@ -48,7 +58,7 @@ def add_row(form: QFormLayout, title: str, *fields: QWidget) -> None:
 
 
 def row_of(*widgets: QWidget) -> QWidget:
-    """Widgets side by side, all as wide."""
+    """Return a widget with these widgets side by side, equally wide."""
     made = QWidget()
     row = QHBoxLayout(made)
     row.setContentsMargins(0, 0, 0, 0)
@@ -59,16 +69,16 @@ def row_of(*widgets: QWidget) -> QWidget:
 
 
 def scroll_to(widget: QWidget) -> None:
-    """Bring a widget into sight, if it lies in something that scrolls."""
-    above = widget.parentWidget()
-    while above is not None and not isinstance(above, QScrollArea):
-        above = above.parentWidget()
-    if above is not None:
-        above.ensureWidgetVisible(widget, 0, 8)
+    """Scroll until a widget is visible, if it is in a scroll area."""
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QScrollArea):
+        parent = parent.parentWidget()
+    if parent is not None:
+        parent.ensureWidgetVisible(widget, 0, 8)
 
 
 def combo(tooltip: str = "") -> QComboBox:
-    """A box that long names do not widen."""
+    """Return a combo box that long names do not widen."""
     box = QComboBox()
     narrow(box)
     box.setToolTip(tooltip)
@@ -76,7 +86,7 @@ def combo(tooltip: str = "") -> QComboBox:
 
 
 def narrow(widget: QWidget) -> None:
-    """Let the layout make the widget as small as it must."""
+    """Let the layout make a widget narrow."""
     if isinstance(widget, QComboBox):
         policy: Any = QComboBox.SizeAdjustPolicy
         widget.setSizeAdjustPolicy(policy.AdjustToMinimumContentsLengthWithIcon)
@@ -87,10 +97,10 @@ def narrow(widget: QWidget) -> None:
 
 
 class CollapsibleSection(QWidget):
-    """A part under a heading that folds it away.
+    """Section with a heading that shows or hides its content.
 
-    superqt's QCollapsible fixes the part's height when it unfolds, which cuts off
-    words that wrap.
+    superqt's QCollapsible fixes the height of the content when it expands, which cuts
+    off wrapped text.
     """
 
     def __init__(self, title: str, part: QWidget, *, unfolded: bool = False) -> None:
@@ -115,7 +125,7 @@ class CollapsibleSection(QWidget):
 
 
 def on_edited(line: QLineEdit, act: Callable[[], None]) -> None:
-    """Call when the person has changed the text, not each time they leave the line."""
+    """Call ``act`` when the user has changed the text and leaves the line."""
 
     def finished() -> None:
         if line.isModified():
@@ -126,7 +136,17 @@ def on_edited(line: QLineEdit, act: Callable[[], None]) -> None:
 
 
 def push_button(title: str, tooltip: str = "", clicked: Any = None) -> QPushButton:
-    """A button that Enter presses as well as Space."""
+    """Return a button that Enter presses as well as Space.
+
+    Parameters
+    ----------
+    title
+        Text of the button.
+    tooltip
+        Its tooltip.
+    clicked
+        Called without arguments when the button is pressed.
+    """
     made = QPushButton(title)
     made.setAutoDefault(True)
     made.setToolTip(tooltip)
@@ -136,7 +156,7 @@ def push_button(title: str, tooltip: str = "", clicked: Any = None) -> QPushButt
 
 
 class _Note(QLabel):
-    """Asks for all of its lines: a form's layout gives them to the wrong row else."""
+    """Label that requests the height of all its lines, which a form layout misses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,5 +176,5 @@ class _Note(QLabel):
 
 
 def note() -> QLabel:
-    """A line of words that wraps."""
+    """Return a label that wraps its text."""
     return _Note()

@@ -1,4 +1,4 @@
-"""The buttons of a run, its progress, and why a button is not to be pressed."""
+"""Buttons, progress bar and status line of a run."""
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -16,10 +16,18 @@ PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C are taken
 
 
 class RunControls(QWidget):
-    """Start, Pause or Continue, Cancel; a bar; a line on what is going on.
+    """Buttons Start, Pause or Continue, and Cancel; progress bar; status line.
 
-    ``start`` is the title of the first button, ``what`` goes on after it (a run), and
-    ``cancelling`` is what Cancel leaves; only Segment's buttons have Alt letters.
+    The tooltip of a disabled button gives the reason.
+
+    Parameters
+    ----------
+    start
+        Title of the first button. Buttons have Alt letters only if it has one.
+    what
+        Noun for the task, for example "run".
+    cancelling
+        Sentence on what Cancel leaves, for its tooltip.
     """
 
     started = Signal()
@@ -30,7 +38,7 @@ class RunControls(QWidget):
         self,
         start: str = "&Segment",
         what: str = "run",
-        cancelling: str = "Segment goes on with it later.",
+        cancelling: str = "Segment can continue it later.",
     ) -> None:
         super().__init__()
         self._what, self._cancelling = what, cancelling
@@ -56,7 +64,7 @@ class RunControls(QWidget):
         self.idle("")
 
     def idle(self, why_not: str, status: str = "") -> None:
-        """No run goes on. ``why_not`` is why none can start; "" if one can."""
+        """Show that no run is in progress; ``why_not`` is why none can start, or ""."""
         self.start.setEnabled(not why_not)
         self.start.setToolTip(why_not or f"Start the {self._what} as planned.")
         for button, verb in ((self.pause, "pause"), (self.cancel, "cancel")):
@@ -66,37 +74,37 @@ class RunControls(QWidget):
         self._say(status or why_not)
 
     def running(self, status: str) -> None:
-        """A run goes on."""
+        """Show that a run is in progress."""
         self.start.setEnabled(False)
         self.start.setToolTip(
-            f"A {self._what} is going on; cancel it to start another."
+            f"A {self._what} is in progress; cancel it to start another."
         )
         self.pause.setEnabled(True)
         self.pause.setText(self._title(PAUSE))
-        self.pause.setToolTip("Stop for a while; what is done stays.")
+        self.pause.setToolTip("Pause; finished work is kept.")
         self.cancel.setEnabled(True)
         self.cancel.setToolTip(f"End the {self._what}. {self._cancelling}")
         self.bar.show()
         self._say(status)
 
     def preparing(self, status: str) -> None:
-        """A run is about to begin: it can be cancelled already, but not paused."""
+        """Show that a run is being prepared: it can be cancelled, but not paused."""
         self.running(status)
         self.pause.setEnabled(False)
-        self.pause.setToolTip(f"The {self._what} has not begun yet.")
+        self.pause.setToolTip(f"The {self._what} has not started yet.")
 
     def paused(self, really: bool) -> None:
-        """The run stands still, or will after the batch it is at."""
+        """Show that the run is paused (True), or will be after this batch (False)."""
         self.pause.setText(self._title(CONTINUE))
-        self.pause.setToolTip(f"Go on with the {self._what}.")
+        self.pause.setToolTip(f"Continue the {self._what}.")
         self._say("Paused." if really else "Pausing after this batch…")
 
     def ending(self) -> None:
-        """Cancel was pressed; the batch it is at still ends."""
+        """Show that the run will end after this batch."""
         for button in (self.pause, self.cancel):
             button.setEnabled(False)
-            button.setToolTip(f"The {self._what} is ending.")
-        self._say("Ending after this batch…")
+            button.setToolTip(f"The {self._what} is stopping.")
+        self._say("Stopping after this batch…")
 
     def progress(self, done: int, total: int, seconds_left: float | None) -> None:
         self.bar.setValue(round(STEPS * done / max(1, total)))

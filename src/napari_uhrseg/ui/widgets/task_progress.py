@@ -1,4 +1,4 @@
-"""The progress of a long change, the time left, and a button to stop it."""
+"""Progress bar of a long change, with the time left and a Stop button."""
 
 import time
 
@@ -9,12 +9,12 @@ from napari_uhrseg.ui.widgets.layout import push_button
 from napari_uhrseg.units import format_seconds
 
 STEPS = 1000
-STAYS = "Stop; what is done stays, and Undo takes it back."
-WHOLE = "Stop; what was changed so far is put back."
+KEEP_TIP = "Stop. Finished changes are kept; Undo reverts them."
+REVERT_TIP = "Stop and revert the changes made so far."
 
 
 class TaskProgress(QWidget):
-    """Seen while something goes on."""
+    """Progress bar and Stop button; visible only while a change is made."""
 
     stopped = Signal()
 
@@ -24,15 +24,15 @@ class TaskProgress(QWidget):
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
         self.bar.setAccessibleName("Progress of the change")
-        self.stop = push_button("Stop", STAYS, self._stop)
+        self.stop = push_button("Stop", KEEP_TIP, self._stop)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.bar, 1)
         layout.addWidget(self.stop)
         self.hide()
 
-    def begin(self, title: str, tip: str = STAYS) -> None:
-        """``tip`` says what Stop leaves."""
+    def begin(self, title: str, tip: str = KEEP_TIP) -> None:
+        """Show the bar; ``tip`` is the tooltip of Stop."""
         self._title, self._began = title, time.monotonic()
         self.bar.setFormat(f"{title}, %p %")
         self.bar.setValue(0)
@@ -41,7 +41,7 @@ class TaskProgress(QWidget):
         self.show()
 
     def progress(self, share: float) -> None:
-        """Of what was begun, 0 to 1; from the first second on with the time left."""
+        """Show the finished share (0 to 1) and, after a second, the time left."""
         self.bar.setValue(round(STEPS * share))
         took = time.monotonic() - self._began
         if share > 0 and took > 1 and self.stop.isEnabled():

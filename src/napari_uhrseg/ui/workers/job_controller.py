@@ -1,4 +1,4 @@
-"""What a run and a training share: one worker, paused and cancelled by a run bar."""
+"""Controller of one worker that run controls pause and cancel."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class JobController(QObject):
-    """The worker behind a run bar; ``_status`` stands on the bar while it goes on."""
+    """Pauses and cancels a worker; ``_status`` is its status line while it runs."""
 
     def __init__(self, bar: RunControls, status: str, parent: QObject) -> None:
         super().__init__(parent)
@@ -35,5 +35,5 @@ class JobController(QObject):
             self._bar.ending()
 
     def _stopping(self) -> bool:
-        """Asked from the worker's thread, between the layers of a network."""
+        """Return True if cancelled; called by the worker between network layers."""
         return self._worker is not None and bool(self._worker.abort_requested)

@@ -1,4 +1,4 @@
-"""Work off the Qt thread: one worker class, and the set of a panel's workers."""
+"""Worker threads: one worker class, and the set of a panel's workers."""
 
 import logging
 from collections.abc import Callable, Generator, Iterator
@@ -15,48 +15,48 @@ logger = logging.getLogger(__name__)
 
 
 def report(error: BaseException) -> None:
-    """Tell the person in one notification; what we did not foresee is logged too.
+    """Show an error in one notification; log it too if it is unexpected.
 
     Safe to call from any thread.
     """
     if isinstance(error, UhrSegError):
         text = f"{error.message}\n{error.hint}".strip()
     else:
-        logger.error("unforeseen error", exc_info=error)
+        logger.error("unexpected error", exc_info=error)
         what = f"{type(error).__name__}: {error}".strip().rstrip(":")
-        text = f"Something went wrong that this program did not foresee.\n{what}"
+        text = f"An unexpected error occurred.\n{what}"
     show_error(text)
 
 
 class Worker(GeneratorWorker):
-    """A generator run in a thread, with an end that can be relied on.
+    """Generator that runs in a thread and always reports its end.
 
-    superqt's worker takes a RuntimeError (which CUDA's out-of-memory is) for its
-    own deletion and then says nothing more; it leaves the generator open when it
-    quits; it swaps the process-wide ``warnings.showwarning``, which overlapping
-    workers restore in the wrong order; and a long worker keeps one of the pool's few
-    threads to itself. All four are cured here.
+    This class corrects four defects of superqt's worker. It takes a RuntimeError
+    (such as CUDA's out-of-memory error) for its own deletion and emits nothing more.
+    It leaves the generator open when it quits. It replaces the process-wide
+    ``warnings.showwarning``, which overlapping workers restore in the wrong order.
+    A long worker occupies one of the few threads of the pool.
     """
 
     def run(self) -> None:
         pool = QThreadPool.globalInstance()
-        pool.releaseThread()  # lets others start although this one runs for long
+        pool.releaseThread()  # lets others start during a long run
         self._running = True
-        self._tell("started")
+        self._emit("started")
         try:
             result = self.work()
-        except Exception as error:  # noqa: BLE001 - told by errored
-            self._tell("errored", error)
+        except Exception as error:  # noqa: BLE001 - reported by errored
+            self._emit("errored", error)
         else:
             if not self.abort_requested:
-                self._tell("returned", result)
+                self._emit("returned", result)
         finally:
             self._running = False
             pool.reserveThread()
-            self._tell("finished")
-            self._tell("_finished", self)
+            self._emit("finished")
+            self._emit("_finished", self)
 
-    def _tell(self, signal: str, *values: object) -> None:
+    def _emit(self, signal: str, *values: object) -> None:
         """Emit, unless Qt has deleted the signals: the program is ending."""
         with suppress(RuntimeError):
             getattr(self, signal).emit(*values)
@@ -72,11 +72,11 @@ class Worker(GeneratorWorker):
 
     @property
     def pausing(self) -> bool:
-        """Whether a pause was asked for and has not begun."""
+        """True if a pause was requested and has not begun."""
         return bool(self._pause_requested)
 
     def resume(self) -> None:
-        """Go on; also takes back a pause that has not begun yet."""
+        """Continue; also withdraws a pause that has not begun."""
         self._pause_requested = False
         super().resume()
 
@@ -87,7 +87,7 @@ def _once(function: Callable[..., Any], *args: Any) -> Generator[None, None, Any
 
 
 class Workers(QObject):
-    """The workers of one panel. After ``close`` nothing of them is heard any more."""
+    """The workers of one panel. After ``close()`` no callback runs."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
