@@ -9,7 +9,6 @@ from helpers.processes import start_python
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.image import open_labels
 
 pytestmark = pytest.mark.gui
 
@@ -30,11 +29,10 @@ with LabelStore.open(sys.argv[1], write=True) as store:
 """
 
 
-def test_a_run_of_another_process_fills_in(viewer, panel, tmp_path, qtbot, monkeypatch):
+def test_a_run_of_another_process_fills_in(viewer, panel, tmp_path, qtbot):
     scene, path = tmp_path / "a.tif", tmp_path / "labels.zarr"
     tifffile.imwrite(scene, np.zeros((2048, 300, 3), np.uint8), tile=(256, 256))
     LabelStore.create(path, open_image(scene), LEGEND).close()
-    panel.labels._timer.setInterval(open_labels.FOLLOW // 10)
     child = start_python(RUN, path)
 
     def go_on() -> None:
