@@ -1,4 +1,4 @@
-"""A viewer with the panel in it, and real networks of little worth."""
+"""Fixtures: a viewer with the panel, and small networks."""
 
 import gc
 from importlib import import_module
@@ -26,7 +26,7 @@ ARGUMENTS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def collect_only_what_tests_make():
-    """Each window's end is a full collection: 0.4 s, if it goes through torch again."""
+    """Freeze imported objects: each window ends with a full collection."""
     keep_triton_out()
     for name in MODULES:
         import_module(name)
@@ -81,7 +81,7 @@ def image():
 
 @pytest.fixture
 def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
-    """The panel, planned and with an output."""
+    """Return the panel with a plan and an output."""
     add_image(viewer, image)
     panel.segment.model.use(checkpoints[0])
     panel.segment.output.use(tmp_path / "labels.zarr")

@@ -1,4 +1,4 @@
-"""One panel a window, whichever way it was asked for, and what outlives it."""
+"""Tests of the dock: one panel for each viewer."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def docks_in(viewer):
 
 
 @pytest.mark.parametrize("first", ["menu", "script", "add_plugin_dock_widget"])
-def test_a_second_entry_leads_to_the_panel_that_is_there(viewer, qtbot, first):
+def test_second_menu_entry_shows_existing_panel(viewer, qtbot, first):
     if first == "menu":
         get_app_model().commands.execute_command("napari-uhrseg.segment").result()
     elif first == "script":
@@ -58,10 +58,10 @@ def test_a_second_entry_leads_to_the_panel_that_is_there(viewer, qtbot, first):
     qtbot.waitUntil(seen)
     viewer.window.add_plugin_dock_widget("napari-uhrseg", "Fine-tune (training)")
     qtbot.waitUntil(lambda: docks_in(viewer) == [panel])
-    assert not panel._stopped
+    assert not panel.stopped
 
 
-def test_finetune_as_the_first_entry_is_the_panel(viewer, qtbot):
+def test_finetune_menu_entry_opens_panel(viewer, qtbot):
     _, panel = viewer.window.add_plugin_dock_widget(
         "napari-uhrseg", "Fine-tune (training)"
     )
@@ -70,7 +70,7 @@ def test_finetune_as_the_first_entry_is_the_panel(viewer, qtbot):
 
 
 @pytest.mark.parametrize("temporary", [True, False])
-def test_a_panel_takes_over_what_the_one_before_it_left(
+def test_new_panel_adopts_labels_of_closed_panel(
     viewer, qtbot, image, checkpoints, tmp_path, temporary
 ):
     _, before = viewer.window.add_plugin_dock_widget("napari-uhrseg", "Segment")

@@ -1,4 +1,4 @@
-"""All of the panel without a mouse; its dialogs; the settings that are folded away."""
+"""Tests of the panel and its dialogs with the keyboard alone."""
 
 import re
 from pathlib import Path
@@ -60,7 +60,7 @@ def unfolded(viewer, ready, qtbot):
     return ready
 
 
-def test_tab_goes_through_all_of_it_from_top_to_bottom(unfolded, qtbot):
+def test_tab_order_is_top_to_bottom(unfolded, qtbot):
     first = unfolded.findChildren(CollapsibleSection)[0].heading
     first.setFocus()
     visited = []
@@ -73,7 +73,7 @@ def test_tab_goes_through_all_of_it_from_top_to_bottom(unfolded, qtbot):
     assert visited == ORDER
 
 
-def test_what_has_the_keyboard_is_framed_and_nothing_else(unfolded, qtbot):
+def test_focus_outline_marks_only_focused_widget(unfolded, qtbot):
     def framed(widget):
         picture = widget.grab().toImage()
         size = picture.width(), picture.height()
@@ -94,7 +94,7 @@ def test_what_has_the_keyboard_is_framed_and_nothing_else(unfolded, qtbot):
     assert not any(framed(w) for w in chain)
 
 
-def test_passing_through_a_line_changes_nothing(ready, qtbot):
+def test_leaving_unedited_line_does_not_replan(ready, qtbot):
     line = ready.segment.output.line
     line.setFocus()
     with qtbot.assertNotEmitted(ready.segment.form.changed):
@@ -103,7 +103,7 @@ def test_passing_through_a_line_changes_nothing(ready, qtbot):
         type_in(line, "x", qtbot)
 
 
-def test_alt_letters_are_used_once_and_not_by_the_menu_bar(viewer, unfolded):
+def test_alt_letters_are_unique(viewer, unfolded):
     def letters(titles):
         return [m[1].lower() for t in titles if (m := re.search("&([^& ])", t))]
 
@@ -131,16 +131,16 @@ def test_space_and_enter_press_buttons(unfolded, qtbot, key):
     assert unfolded.image.isHidden()
 
 
-def test_a_class_is_hidden_with_the_space_key(unfolded, qtbot):
+def test_space_hides_class(unfolded, qtbot):
     legend = unfolded.segment.legend
     legend.setFocus()
     qtbot.keyClick(legend, Qt.Key.Key_Down)
-    with qtbot.waitSignal(legend.visibilityChanged) as told:
+    with qtbot.waitSignal(legend.visibilityChanged) as emitted:
         qtbot.keyClick(legend, Qt.Key.Key_Space)
-    assert told.args == [2, False]
+    assert emitted.args == [2, False]
 
 
-def test_everything_to_be_used_has_a_name_and_a_tooltip(unfolded):
+def test_widgets_have_accessible_name_and_tooltip(unfolded):
     for widget in unfolded.findChildren(QWidget):
         inner = widget.objectName().startswith("qt_")
         reachable = widget.focusPolicy() & Qt.FocusPolicy.TabFocus
@@ -154,7 +154,7 @@ def test_everything_to_be_used_has_a_name_and_a_tooltip(unfolded):
 # dialogs
 
 
-def test_the_card_is_read_and_closed_with_the_keyboard(ready, qtbot):
+def test_card_dialog_works_with_keyboard(ready, qtbot):
     ready.segment.model.show_card.setFocus()
     qtbot.keyClick(ready.segment.model.show_card, Qt.Key.Key_Return)
     (dialog,) = ready.findChildren(CardDialog)
@@ -171,11 +171,11 @@ def test_the_card_is_read_and_closed_with_the_keyboard(ready, qtbot):
         (Path("labels.zarr"), "Return", "other"),
         (Path("labels.zarr"), "O", "other"),
         (Path("labels.zarr"), "R", "replace"),
-        (None, "K", "other"),  # labels that last as long as the window: keep both
+        (None, "K", "other"),  # temporary labels: keep both
         (None, "R", "replace"),
     ],
 )
-def test_the_question_about_other_labels_takes_keys(viewer, qtbot, path, key, answer):
+def test_replace_labels_dialog_works_with_keyboard(viewer, qtbot, path, key, answer):
     def press():
         (box,) = (
             w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox)
@@ -206,7 +206,7 @@ def answer(monkeypatch, name, value):
     return asked
 
 
-def test_files_are_opened_from_the_dialog(viewer, panel, qtbot, monkeypatch, tmp_path):
+def test_open_dialog_opens_files(viewer, panel, qtbot, monkeypatch, tmp_path):
     paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
     for path in paths:
         tifffile.imwrite(path, np.zeros((200, 200, 3), np.uint8), photometric="rgb")
@@ -224,7 +224,7 @@ def test_files_are_opened_from_the_dialog(viewer, panel, qtbot, monkeypatch, tmp
     assert len(viewer.layers) == 2
 
 
-def test_a_folder_is_opened_from_the_dialog(panel, monkeypatch):
+def test_open_dialog_opens_zarr_folder(panel, monkeypatch):
     opened = []
     monkeypatch.setattr(panel.image, "open_paths", opened.extend)
     answer(monkeypatch, "getExistingDirectory", "/data/a.zarr")
@@ -232,7 +232,7 @@ def test_a_folder_is_opened_from_the_dialog(panel, monkeypatch):
     assert opened == [Path("/data/a.zarr")]
 
 
-def test_a_checkpoint_is_browsed_to(panel, checkpoints, qtbot, monkeypatch):
+def test_browse_dialog_chooses_checkpoint(panel, checkpoints, qtbot, monkeypatch):
     answer(monkeypatch, "getOpenFileName", ("", ""))
     before = panel.segment.model.path
     qtbot.keyClick(panel.segment.model.browse, Qt.Key.Key_Return)
@@ -248,7 +248,7 @@ def test_a_checkpoint_is_browsed_to(panel, checkpoints, qtbot, monkeypatch):
     [("/out/mine", "/out/mine.zarr"), ("/out/v1.2.zarr", "/out/v1.2.zarr"),
      ("/out/v1.2", "/out/v1.2.zarr"), ("", "/before.zarr")],
 )  # fmt: skip
-def test_the_output_is_chosen_in_the_dialog(panel, monkeypatch, typed, path):
+def test_output_dialog_appends_zarr_suffix(panel, monkeypatch, typed, path):
     output = panel.segment.output
     output.use(Path("/before.zarr"))
     answer(monkeypatch, "getSaveFileName", (typed, ""))
@@ -256,7 +256,7 @@ def test_the_output_is_chosen_in_the_dialog(panel, monkeypatch, typed, path):
     assert output.path == Path(path)
 
 
-def test_labels_to_go_on_with_are_a_folder(panel, monkeypatch, tmp_path):
+def test_output_dialog_chooses_existing_labels(panel, monkeypatch, tmp_path):
     output = panel.segment.output
     answer(monkeypatch, "getExistingDirectory", str(tmp_path))
     output.browse.menu().actions()[1].trigger()
@@ -267,7 +267,7 @@ def test_labels_to_go_on_with_are_a_folder(panel, monkeypatch, tmp_path):
 # what is folded away
 
 
-def test_more_settings_reach_the_plan_and_the_run(ready, qtbot, tmp_path):
+def test_more_settings_reach_plan_and_run(ready, qtbot, tmp_path):
     part = ready.segment
     more = part.form.more.widgets
     before = part.plan.text()
@@ -290,9 +290,7 @@ def test_more_settings_reach_the_plan_and_the_run(ready, qtbot, tmp_path):
     [("bands", "red", "Channels: 'red'"), ("bands", "7", "Bands"),
      ("value_range", "5", "Value range: '5'")],
 )  # fmt: skip
-def test_a_setting_that_cannot_be_says_so_and_segment_waits(
-    ready, qtbot, name, text, said
-):
+def test_invalid_setting_disables_segment_with_reason(ready, qtbot, name, text, said):
     line = ready.segment.form.more.widgets[name]
     type_in(line, text, qtbot)
     bar = ready.segment.bar

@@ -1,4 +1,4 @@
-"""The panel in a real viewer, with a real network of little worth."""
+"""Tests of the panel in a real viewer with a small network."""
 
 import threading
 from dataclasses import replace
@@ -23,7 +23,7 @@ def labels_in(viewer):
 
 
 def slow_down(monkeypatch, seconds=0.15):
-    """Each event takes a while, so that there is time to press buttons."""
+    """Delay each event, so that there is time to press buttons."""
     import time
 
     from napari_uhrseg.engine.inference import segment as module
@@ -51,7 +51,7 @@ def use_small_blocks(monkeypatch):
     monkeypatch.setattr(module, "segment", segment)
 
 
-def test_from_the_click_to_labels_and_legend(viewer, ready, qtbot, tmp_path):
+def test_segment_writes_labels_and_shows_classes(viewer, ready, qtbot, tmp_path):
     assert "windows" in ready.segment.plan.text()
     ready.segment.bar.start.click()
     assert wait_for_end(ready, qtbot).startswith("Done")
@@ -71,7 +71,7 @@ def test_from_the_click_to_labels_and_legend(viewer, ready, qtbot, tmp_path):
     )
 
 
-def test_a_small_image_has_labels_of_one_level(
+def test_small_image_gets_single_level_labels(
     viewer, panel, checkpoints, qtbot, tmp_path
 ):
     noise = np.random.default_rng(0).integers(0, 255, (300, 200, 3), np.uint8)
@@ -86,7 +86,7 @@ def test_a_small_image_has_labels_of_one_level(
     assert (np.asarray(layer.data) > 0).all()
 
 
-def test_the_legend_hides_a_class(viewer, ready, qtbot):
+def test_class_list_hides_class(viewer, ready, qtbot):
     ready.segment.bar.start.click()
     wait_for_end(ready, qtbot)
     (layer,) = labels_in(viewer)
@@ -96,7 +96,7 @@ def test_the_legend_hides_a_class(viewer, ready, qtbot):
     assert layer.colormap.color_dict[2][3] == 1
 
 
-def test_pause_continue_cancel_and_go_on(viewer, ready, qtbot, monkeypatch):
+def test_run_pauses_continues_cancels_and_resumes(viewer, ready, qtbot, monkeypatch):
     slow_down(monkeypatch)
     bar = ready.segment.bar
     bar.start.click()
@@ -118,7 +118,7 @@ def test_pause_continue_cancel_and_go_on(viewer, ready, qtbot, monkeypatch):
     assert len(labels_in(viewer)) == 1
 
 
-def test_what_is_written_while_pausing_is_shown_and_counted(
+def test_block_written_during_pause_is_shown_and_counted(
     viewer, ready, qtbot, monkeypatch
 ):
     begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
@@ -155,7 +155,7 @@ def test_what_is_written_while_pausing_is_shown_and_counted(
     wait_for_end(ready, qtbot)
 
 
-def test_closing_the_dock_ends_the_run_and_frees_the_store(
+def test_closing_dock_ends_run_and_unlocks_store(
     viewer, ready, qtbot, monkeypatch, tmp_path
 ):
     slow_down(monkeypatch)
@@ -166,7 +166,7 @@ def test_closing_the_dock_ends_the_run_and_frees_the_store(
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 
-def test_closing_the_window_ends_the_run(viewer, ready, qtbot, monkeypatch, tmp_path):
+def test_closing_window_ends_run(viewer, ready, qtbot, monkeypatch, tmp_path):
     slow_down(monkeypatch)
     ready.segment.bar.start.click()
     qtbot.waitUntil(lambda: bool(labels_in(viewer)), timeout=30_000)
@@ -176,7 +176,7 @@ def test_closing_the_window_ends_the_run(viewer, ready, qtbot, monkeypatch, tmp_
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 
-def test_buttons_say_why_they_are_disabled(panel, qtbot):
+def test_disabled_buttons_give_reason(panel, qtbot):
     bar = panel.segment.bar
     qtbot.waitUntil(lambda: "image" in bar.status.text())
     assert not bar.start.isEnabled()
@@ -184,7 +184,7 @@ def test_buttons_say_why_they_are_disabled(panel, qtbot):
     assert "no run" in bar.pause.toolTip()
 
 
-def test_every_model_says_what_it_is_good_at_and_what_was_published(panel):
+def test_model_shows_sentence_and_published_results(panel):
     model = panel.segment.model
     assert model.model.count() == 6
     for row in range(model.model.count()):
@@ -195,7 +195,7 @@ def test_every_model_says_what_it_is_good_at_and_what_was_published(panel):
 
 
 @pytest.mark.parametrize("answer", ["other", "replace", None])
-def test_labels_of_another_checkpoint_are_asked_about(
+def test_labels_of_another_checkpoint_raise_question(
     viewer, ready, checkpoints, qtbot, monkeypatch, tmp_path, answer
 ):
     ready.segment.bar.start.click()
@@ -217,7 +217,7 @@ def test_labels_of_another_checkpoint_are_asked_about(
         assert len(store.runs) == (2 if answer == "replace" else 1)
 
 
-def test_without_a_path_labels_last_as_long_as_their_layer(viewer, ready, qtbot):
+def test_empty_output_gives_temporary_labels(viewer, ready, qtbot):
     ready.segment.output.use(None)
     assert "No output folder" in ready.segment.output.note.text()
     wait_for_plan(ready, qtbot)
@@ -227,20 +227,20 @@ def test_without_a_path_labels_last_as_long_as_their_layer(viewer, ready, qtbot)
     store = layer.metadata["uhrseg_store"]
     assert store.temporary
     assert store.path.exists()
-    ready.segment.bar.start.click()  # goes on with the same
+    ready.segment.bar.start.click()  # continues in the same store
     wait_for_end(ready, qtbot)
     assert labels_in(viewer) == [layer]
 
 
-def test_a_bad_checkpoint_is_told_once(panel, qtbot, tmp_path):
+def test_bad_checkpoint_is_reported_once(panel, qtbot, tmp_path):
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"no checkpoint at all")
     before = len(notification_manager.records)
     panel.segment.model.use(bad)
     qtbot.waitUntil(lambda: len(notification_manager.records) > before, timeout=30_000)
     qtbot.wait(100)
-    (told,) = notification_manager.records[before:]
-    assert "bad.safetensors" in told.message
+    (record,) = notification_manager.records[before:]
+    assert "bad.safetensors" in record.message
 
 
 def test_any_image_layer_can_be_chosen(viewer, panel, qtbot):
@@ -252,7 +252,7 @@ def test_any_image_layer_can_be_chosen(viewer, panel, qtbot):
     assert not panel.image.box.isEnabled()
 
 
-def test_current_view_follows_the_camera(viewer, ready, qtbot):
+def test_current_view_follows_camera(viewer, ready, qtbot):
     where = ready.segment.form.where
     where.setCurrentIndex(where.findData("view"))
     viewer.scene.camera.zoom = 30
@@ -261,16 +261,14 @@ def test_current_view_follows_the_camera(viewer, ready, qtbot):
     assert region.center == pytest.approx((600, 150), abs=2)
 
 
-def test_where_stays_as_chosen_when_layers_come(viewer, ready):
+def test_region_choice_survives_new_layers(viewer, ready):
     where = ready.segment.form.where
     where.setCurrentIndex(where.findText("Current view"))
     viewer.add_points([[1, 1]])
     assert where.currentText() == "Current view"
 
 
-def test_labels_of_an_earlier_run_are_hidden_by_a_new_one(
-    viewer, ready, qtbot, tmp_path
-):
+def test_new_run_hides_labels_of_earlier_run(viewer, ready, qtbot, tmp_path):
     for name in ("one", "two"):
         ready.segment.output.use(tmp_path / f"{name}.zarr")
         wait_for_plan(ready, qtbot)
@@ -283,7 +281,7 @@ def test_labels_of_an_earlier_run_are_hidden_by_a_new_one(
     qtbot.waitUntil(lambda: wanted in viewer.layers, timeout=5_000)
 
 
-def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):
+def test_region_list_follows_shapes_layers(viewer, ready):
     where = ready.segment.form.where
     box = np.array([[10, 10], [10, 50], [40, 50], [40, 10]])
     shapes = viewer.add_shapes([box], shape_type="rectangle", name="here")
@@ -296,13 +294,13 @@ def test_shapes_can_be_chosen_as_they_come_and_go(viewer, ready):
     assert where.currentData() == "whole"
 
 
-def test_it_is_narrow_enough_and_scrolls(panel):
+def test_panel_is_narrow_and_scrolls(panel):
     assert panel.minimumSizeHint().height() < 400
     assert panel.minimumWidth() <= 340
 
 
 @pytest.mark.parametrize("method", REGISTRY)
-def test_what_a_method_is_good_at_is_shown_whole(ready, qtbot, method):
+def test_model_sentence_is_not_cut_off(ready, qtbot, method):
     form = ready.segment.model
     form.model.setCurrentIndex([*REGISTRY].index(method))
     words = form.sentence
@@ -311,13 +309,13 @@ def test_what_a_method_is_good_at_is_shown_whole(ready, qtbot, method):
 
 
 @pytest.mark.parametrize("way", ["correct", "new labels"])
-def test_an_output_that_is_no_address_is_told_once(ready, way):
+def test_invalid_output_url_is_reported_once(ready, way):
     ready.segment.output.use("foo://bucket/labels.zarr")
     before = len(notification_manager.records)
     if way == "correct":
         ready.correct.correct.click()
     else:
         ready.finetune.new_model.labels_button.click()
-    (told,) = notification_manager.records[before:]
-    assert "foo://bucket" in told.message
-    assert not hasattr(told, "exception")  # which would offer a traceback
+    (record,) = notification_manager.records[before:]
+    assert "foo://bucket" in record.message
+    assert not hasattr(record, "exception")  # would offer a traceback

@@ -1,4 +1,4 @@
-"""What napari is offered: readers that never raise, samples, two menu entries."""
+"""Tests of the manifest, the reader and the sample data."""
 
 import threading
 from pathlib import Path
@@ -30,14 +30,14 @@ def manifest():
     return PluginManifest.from_file(HOME / "napari.yaml")
 
 
-def test_the_manifest_names_things_that_exist(manifest):
+def test_manifest_names_exist(manifest):
     for command in manifest.contributions.commands:
         assert callable(command.python_name and _resolve(command.python_name))
     names = [w.display_name for w in manifest.contributions.widgets]
     assert names == ["Segment", "Fine-tune (training)"]
 
 
-def test_png_and_jpg_are_left_to_napari(manifest):
+def test_reader_leaves_png_and_jpg_to_napari(manifest):
     patterns = {p for r in manifest.contributions.readers for p in r.filename_patterns}
     assert not patterns & {"*.png", "*.jpg", "*.jpeg", "*"}
     assert {"*.tif", "*.svs", "*.zarr", "*.jp2"} <= patterns
@@ -50,7 +50,7 @@ def _resolve(python_name: str) -> object:
     return getattr(import_module(module), name)
 
 
-def test_a_tiff_becomes_a_layer(tmp_path, qtbot):
+def test_reader_opens_tiff_as_layer(tmp_path, qtbot):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((300, 200, 3), np.uint8), tile=(128, 128))
     ((data, options, kind),) = get_reader(str(path))(str(path))
@@ -63,21 +63,19 @@ def test_a_tiff_becomes_a_layer(tmp_path, qtbot):
 @pytest.mark.parametrize(
     "content", [b"", b"just words, no image", b"II*\x00\xff\xff\xff\x7f"]
 )
-def test_a_bad_file_is_told_once_and_leaves_nothing(
-    make_napari_viewer, tmp_path, content
-):
+def test_reader_reports_bad_file_once(make_napari_viewer, tmp_path, content):
     viewer = make_napari_viewer()
     path = tmp_path / "bad.tif"
     path.write_bytes(content)
     before = len(notification_manager.records)
     assert viewer.open(str(path), plugin="napari-uhrseg") == []
     assert not viewer.layers
-    (told,) = notification_manager.records[before:]
-    assert "bad.tif" in told.message
-    assert not hasattr(told, "exception")  # which would offer a traceback
+    (record,) = notification_manager.records[before:]
+    assert "bad.tif" in record.message
+    assert not hasattr(record, "exception")  # which would offer a traceback
 
 
-def test_a_stack_with_a_pixel_size_opens(make_napari_viewer, tmp_path):
+def test_reader_opens_stack_with_pixel_size(make_napari_viewer, tmp_path):
     path = tmp_path / "stack.ome.tif"
     about = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}
     about |= {"PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}
@@ -88,9 +86,7 @@ def test_a_stack_with_a_pixel_size_opens(make_napari_viewer, tmp_path):
     assert [str(u) for u in layer.units] == ["pixel", "micrometer", "micrometer"]
 
 
-def test_a_label_store_opens_as_labels_in_the_panel(
-    make_napari_viewer, tmp_path, qtbot
-):
+def test_reader_opens_label_store_in_panel(make_napari_viewer, tmp_path, qtbot):
     """Not as the image of confidences that it also is: dropped, or chosen in Open."""
     viewer = make_napari_viewer(show=True)
     scene = tmp_path / "a.tif"
@@ -115,7 +111,7 @@ def test_a_label_store_opens_as_labels_in_the_panel(
     assert QThreadPool.globalInstance().waitForDone(20_000)
 
 
-def test_stacks_are_not_ours():
+def test_reader_leaves_stacks_to_napari():
     assert get_reader(["a.tif", "b.tif"]) is None
 
 
@@ -130,7 +126,7 @@ def quick_world(monkeypatch):
     return read
 
 
-def test_opening_the_virtual_sample_waits_for_none_of_its_pixels(
+def test_virtual_sample_opens_without_reading_pixels(
     make_napari_viewer, quick_world, monkeypatch, qtbot
 ):
     opened, waited_for = threading.Event(), []
@@ -151,9 +147,7 @@ def test_opening_the_virtual_sample_waits_for_none_of_its_pixels(
     assert (np.asarray(layer._slice.image.raw) == 90).all()
 
 
-def test_the_virtual_sample_is_made_before_its_pixels_are_read(
-    quick_world, monkeypatch
-):
+def test_virtual_sample_reads_pixels_in_background(quick_world, monkeypatch):
     made, waited_for = threading.Event(), []
 
     def read(level, index):
@@ -170,7 +164,7 @@ def test_the_virtual_sample_is_made_before_its_pixels_are_read(
     assert tuple(options["units"]) == ("metre", "metre")
 
 
-def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer, quick_world):
+def test_reader_refuses_slide_beside_kilometre_image(make_napari_viewer, quick_world):
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")
     assert len(viewer.layers) == 1
@@ -182,7 +176,7 @@ def test_a_slide_beside_kilometres_is_refused_in_words(make_napari_viewer, quick
         check_scales(viewer, slide)
 
 
-def test_nothing_means_nothing_to_napari():
+def test_handled_path_adds_no_layer():
     from napari.plugins.io import _is_null_layer_sentinel
 
     assert _is_null_layer_sentinel([HANDLED])

@@ -57,11 +57,24 @@ class Panel(QWidget):
         self.image.changed.connect(self._image_changed)
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
+        self.sections: dict[str, CollapsibleSection] = {}
+        self.scroll_area = QScrollArea()
+        self._lay_out()
+        self.destroyed.connect(self.workers.close)
+        correct = self.correct  # self.correct.flush would be a slot of a deleted object
+        self.destroyed.connect(lambda: correct.flush())
+        self._sought: CollapsibleSection | None = None
+        self.segment.adopt()
+        self._image_changed()
+        QTimer.singleShot(DRAW_DELAY_MS, self._find)
+
+    def _lay_out(self) -> None:
+        """Put the sections below one another in the scroll area."""
         inner = QWidget()
         layout = QVBoxLayout(inner)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(2)
-        parts = (
+        sections = (
             ("Image", self.image, True),
             ("Segment", self.segment, True),
             ("Correct", self.correct, True),
@@ -69,16 +82,14 @@ class Panel(QWidget):
             ("Areas", self.areas, False),
             ("Export", self.export, False),
         )
-        self.sections: dict[str, CollapsibleSection] = {}
-        for title, part, unfolded in parts:
-            fold = self.sections[title] = CollapsibleSection(
-                title, part, unfolded=unfolded
-            )
-            layout.addWidget(fold)
-            if part is self.segment:  # visible when Segment is collapsed, too
+        for title, panel, expanded in sections:
+            section = CollapsibleSection(title, panel, unfolded=expanded)
+            self.sections[title] = section
+            layout.addWidget(section)
+            if panel is self.segment:  # visible when Segment is collapsed, too
                 layout.addWidget(self.classes)
         layout.addStretch(1)
-        area = self.scroll_area = QScrollArea()
+        area = self.scroll_area
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -88,15 +99,11 @@ class Panel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
         self.setMinimumWidth(330)
-        self.destroyed.connect(self.workers.close)
-        correct = self.correct
-        self.destroyed.connect(
-            lambda: correct.flush()
-        )  # not a slot of a deleted object
-        self._sought: CollapsibleSection | None = None
-        self.segment.adopt()
-        self._image_changed()
-        QTimer.singleShot(DRAW_DELAY_MS, self._find)
+
+    @property
+    def stopped(self) -> bool:
+        """True when the panel has been closed."""
+        return self._stopped
 
     def _find(self) -> None:
         """List devices and formats, which takes imports."""

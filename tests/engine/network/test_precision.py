@@ -29,7 +29,7 @@ def test_a_cpu_made_for_bf16_runs_in_it_and_learns_in_float32(monkeypatch, pictu
     assert planned("auto") == "fp32"
 
 
-def test_a_run_goes_on_at_the_precision_it_began_with(monkeypatch, tmp_path, picture):
+def test_prepare_keeps_precision_of_run_to_continue(monkeypatch, tmp_path, picture):
     image, checkpoint = picture(1024, 2048), make_checkpoint(ToyNet())
     path, settings = tmp_path / "s.zarr", SegmentSettings("cpu", batch_size=4)
     monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)

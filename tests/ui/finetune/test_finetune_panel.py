@@ -175,7 +175,7 @@ def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, pare
     assert "Keep or discard" in part.bar.start.toolTip()
 
 
-def test_pause_and_continue(corrected, qtbot):
+def test_worker_pauses_and_continues(corrected, qtbot):
     part = corrected.finetune
     set_custom(part, steps=400)
     wait_for_summary(part, qtbot)

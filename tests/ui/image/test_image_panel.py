@@ -1,4 +1,4 @@
-"""The Image part in a real viewer: files of several images, planes, overviews."""
+"""Tests of the Image panel: series, slices and pyramids."""
 
 from threading import Event
 
@@ -50,16 +50,14 @@ def choose(box, row):
     box.activated.emit(row)
 
 
-def test_a_file_of_one_image_has_no_series_to_choose(panel, qtbot, tmp_path):
+def test_series_list_is_hidden_for_single_image(panel, qtbot, tmp_path):
     path = tmp_path / "one.tif"
     tifffile.imwrite(path, np.zeros((300, 200, 3), np.uint8), photometric="rgb")
     open_in(panel, path, qtbot)
     assert row_of(panel.image.layout(), "Series") is None
 
 
-def test_another_image_of_the_file_takes_the_place_of_the_first(
-    viewer, panel, qtbot, two_images
-):
+def test_choosing_series_replaces_image(viewer, panel, qtbot, two_images):
     above = viewer.add_points(np.zeros((1, 2)), name="above")
     open_in(panel, two_images, qtbot)
     viewer.layers.move(viewer.layers.index(above), 99)
@@ -80,7 +78,7 @@ def test_another_image_of_the_file_takes_the_place_of_the_first(
     assert panel.segment.output.path.name == "two_labels.zarr"
 
 
-def test_labels_go_and_come_back_with_their_image(viewer, panel, qtbot, two_images):
+def test_labels_follow_series(viewer, panel, qtbot, two_images):
     open_in(panel, two_images, qtbot)
     metadata = {KEY: panel.image.image, STORE: None}
     labels = viewer.add_labels(np.ones((300, 300), np.uint8), metadata=metadata)
@@ -93,13 +91,13 @@ def test_labels_go_and_come_back_with_their_image(viewer, panel, qtbot, two_imag
     assert viewer.layers.index(labels) > viewer.layers.index(panel.image.layer)
 
 
-def test_an_image_of_the_file_that_cannot_be_opened_changes_nothing(
+def test_series_that_cannot_be_opened_changes_nothing(
     viewer, panel, qtbot, two_images, monkeypatch
 ):
     from napari_uhrseg.errors import OpenError
 
-    told = []
-    monkeypatch.setattr("napari_uhrseg.ui.workers.worker.show_error", told.append)
+    messages = []
+    monkeypatch.setattr("napari_uhrseg.ui.workers.worker.show_error", messages.append)
     open_in(panel, two_images, qtbot)
 
     def fail(path, series=None):
@@ -107,9 +105,9 @@ def test_an_image_of_the_file_that_cannot_be_opened_changes_nothing(
 
     monkeypatch.setattr("napari_uhrseg.ui.image.panel.open_image", fail)
     choose(panel.image.series, 1)
-    qtbot.waitUntil(lambda: bool(told), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(messages), timeout=10_000)
     qtbot.waitUntil(lambda: panel.image.series.currentIndex() == 0, timeout=10_000)
-    assert told == ["It is damaged.\nGet it again."]
+    assert messages == ["It is damaged.\nGet it again."]
     assert [layer.name for layer in viewer.layers] == ["two.tif"]
     assert "300 x 300" in panel.image.facts.text()
 
@@ -131,9 +129,7 @@ def stack(tmp_path):
     return path
 
 
-def test_the_boxes_and_the_sliders_of_napari_show_one_plane(
-    viewer, panel, qtbot, stack
-):
+def test_slice_boxes_and_napari_sliders_agree(viewer, panel, qtbot, stack):
     viewer.add_image(np.zeros((7, 2, 2, 20, 20)))  # its axes come before the stack's
     open_in(panel, stack, qtbot)
     form = panel.image.layout()
@@ -155,7 +151,7 @@ def test_the_boxes_and_the_sliders_of_napari_show_one_plane(
     assert panel.image.image.plane == {"t": 0, "z": 2}
 
 
-def test_the_run_is_of_the_plane_shown_and_the_store_says_so(
+def test_run_segments_shown_slice_and_records_it(
     viewer, panel, qtbot, stack, tmp_path, checkpoints, monkeypatch
 ):
     from napari_uhrseg.io.labels.store import LabelStore
@@ -240,7 +236,7 @@ def slow_filling(monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["panel", "napari"])
-def test_missing_overviews_are_built_while_one_looks(
+def test_missing_pyramid_is_built_in_background(
     viewer, panel, qtbot, no_overviews, slow_filling, way
 ):
     bar = panel.image.overviews
@@ -259,7 +255,7 @@ def test_missing_overviews_are_built_while_one_looks(
     assert coarsest[middle, middle] == 0
 
 
-def test_stop_ends_building_and_opening_again_goes_on_with_it(
+def test_stopped_pyramid_is_continued_on_reopening(
     viewer, panel, qtbot, no_overviews, slow_filling
 ):
     bar = panel.image.overviews
@@ -277,7 +273,7 @@ def test_stop_ends_building_and_opening_again_goes_on_with_it(
     assert not panel.image.image.missing_levels
 
 
-def test_closing_the_panel_does_not_end_the_building(
+def test_pyramid_building_survives_closing_panel(
     viewer, panel, qtbot, no_overviews, slow_filling
 ):
     open_in(panel, no_overviews, qtbot)
@@ -290,19 +286,19 @@ def test_closing_the_panel_does_not_end_the_building(
 
 @pytest.fixture
 def held_filling(monkeypatch):
-    """Filling, once begun, goes on when this event is set."""
+    """Block the filling of the pyramid until this event is set."""
     from napari_uhrseg.io.image import pyramid_builder
 
-    real, held = pyramid_builder.fill_levels, Event()
+    real, released = pyramid_builder.fill_levels, Event()
 
     def slow(image):
         for share in real(image):
             yield share
             if share > 0.01:  # seen in the bar
-                held.wait(20)
+                released.wait(20)
 
     monkeypatch.setattr(pyramid_builder, "fill_levels", slow)
-    return held
+    return released
 
 
 def being_filled(panel, path, qtbot):
@@ -314,7 +310,7 @@ def being_filled(panel, path, qtbot):
     return pyramid_progress.build_of(panel.image.image)
 
 
-def test_a_second_window_does_not_end_the_building(
+def test_pyramid_building_survives_second_window(
     panel, qtbot, no_overviews, make_napari_viewer, held_filling
 ):
     filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image
@@ -326,7 +322,7 @@ def test_a_second_window_does_not_end_the_building(
     assert not image.missing_levels
 
 
-def test_removing_the_image_ends_the_building(
+def test_removing_image_ends_pyramid_building(
     viewer, panel, qtbot, no_overviews, held_filling
 ):
     filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image

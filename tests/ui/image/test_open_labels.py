@@ -1,4 +1,4 @@
-"""Labels that another process writes open in the window and fill in."""
+"""Tests of following labels that another process writes."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ with LabelStore.open(sys.argv[1], write=True) as store:
 """
 
 
-def test_a_run_of_another_process_fills_in(viewer, panel, tmp_path, qtbot):
+def test_open_labels_follow_another_process(viewer, panel, tmp_path, qtbot):
     scene, path = tmp_path / "a.tif", tmp_path / "labels.zarr"
     tifffile.imwrite(scene, np.zeros((2048, 300, 3), np.uint8), tile=(256, 256))
     LabelStore.create(path, open_image(scene), LEGEND).close()

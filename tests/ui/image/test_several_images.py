@@ -1,4 +1,4 @@
-"""Several images in one window: legend, labels and output are those of the chosen."""
+"""Tests of several images in one window."""
 
 import threading
 
@@ -71,9 +71,7 @@ def two(viewer, ready, tmp_path):
     return first, second
 
 
-def test_what_is_shown_goes_and_comes_with_its_image(
-    viewer, ready, two, qtbot, tmp_path
-):
+def test_labels_are_shown_with_their_image(viewer, ready, two, qtbot, tmp_path):
     first, second = two
     open_labels(ready, tmp_path / "first.zarr", qtbot)
     choose(ready, second)
@@ -102,7 +100,7 @@ def test_opening_labels_chooses_their_image(viewer, ready, two, qtbot, tmp_path)
     assert sum(x.name.startswith("noise") for x in viewer.layers) == 2  # and its labels
 
 
-def test_new_labels_of_a_plain_layer_are_of_that_layer(viewer, panel, qtbot, tmp_path):
+def test_new_labels_belong_to_chosen_layer(viewer, panel, qtbot, tmp_path):
     viewer.add_image(np.zeros((300, 200), np.uint16), name="mine")
     qtbot.waitUntil(lambda: panel.image.image is not None)
     panel.labels.create(panel.image.image, tmp_path / "a.zarr", legend("a", "b"))
@@ -110,7 +108,7 @@ def test_new_labels_of_a_plain_layer_are_of_that_layer(viewer, panel, qtbot, tmp
     assert [layer.name for layer in viewer.layers] == ["mine", "mine labels"]
 
 
-def test_another_image_chosen_during_a_run_keeps_its_legend(
+def test_choosing_image_during_run_keeps_its_classes(
     viewer, ready, two, qtbot, monkeypatch, tmp_path
 ):
     first, second = two
@@ -147,18 +145,18 @@ def test_another_image_chosen_during_a_run_keeps_its_legend(
 @pytest.fixture
 def opening(monkeypatch):
     """Set to let a run open its store."""
-    go_on, real = threading.Event(), work._open_store
+    go_on, real = threading.Event(), work.open_store
 
     def open_store(*args):
         assert go_on.wait(60)
         return real(*args)
 
-    monkeypatch.setattr(work, "_open_store", open_store)
+    monkeypatch.setattr(work, "open_store", open_store)
     yield go_on
     go_on.set()
 
 
-def test_labels_of_a_run_wait_until_their_image_is_chosen(
+def test_labels_of_run_are_hidden_until_image_is_chosen(
     viewer, ready, two, qtbot, opening, tmp_path
 ):
     first, second = two
@@ -174,7 +172,7 @@ def test_labels_of_a_run_wait_until_their_image_is_chosen(
     assert shown_in(viewer) == ["labels.zarr"]
 
 
-def test_labels_opened_while_a_run_begins_are_not_taken_for_its_output(
+def test_labels_opened_during_run_are_not_its_output(
     viewer, ready, two, qtbot, opening, tmp_path
 ):
     part = ready.segment
@@ -191,7 +189,7 @@ def test_labels_opened_while_a_run_begins_are_not_taken_for_its_output(
     assert shown_in(viewer) == ["first.zarr"]
 
 
-def test_the_confidence_goes_with_its_labels(viewer, ready, two, qtbot, tmp_path):
+def test_confidence_layer_is_removed_with_labels(viewer, ready, two, qtbot, tmp_path):
     def layers():
         return [
             x.metadata[STORE].path.name for x in viewer.layers if STORE in x.metadata
@@ -205,7 +203,7 @@ def test_the_confidence_goes_with_its_labels(viewer, ready, two, qtbot, tmp_path
         qtbot.waitUntil(lambda: layers() == [])
 
 
-def test_layers_are_listed_by_the_name_they_have_now(viewer, ready, two):
+def test_image_list_follows_layer_names(viewer, ready, two):
     first, _ = two
     first.name = "renamed"
     assert ready.image.box.itemText(ready.image.row(first)) == "renamed"

@@ -1,4 +1,4 @@
-"""Importing in the panel: another program's file, chosen like a checkpoint."""
+"""Tests of importing checkpoints of other programs in the panel."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def part(make_napari_viewer):
 
 
 def asked(part, path: Path) -> ImportDialog:
-    """The dialog that choosing the path opens."""
+    """Return the dialog that choosing the path opens."""
     part.use(path)
     (dialog,) = part.findChildren(ImportDialog)
     assert dialog.isVisible()
@@ -56,7 +56,7 @@ def choose(box, data) -> None:
 
 
 @pytest.mark.parametrize("chosen", ["", "config.json", "model.safetensors"])
-def test_a_folder_is_imported_and_chosen(part, folder, qtbot, chosen):
+def test_checkpoint_import_of_smp_folder(part, folder, qtbot, chosen):
     dialog = asked(part, folder / chosen)
     assert dialog.method.count() == 1
     assert not dialog.second.isVisibleTo(dialog)
@@ -72,7 +72,7 @@ def test_a_folder_is_imported_and_chosen(part, folder, qtbot, chosen):
     assert default_target(folder) == folder.with_name("unet_2.safetensors")
 
 
-def test_only_glnet_is_asked_for_a_second_file(part, tmp_path):
+def test_checkpoint_import_asks_only_glnet_for_second_file(part, tmp_path):
     (tmp_path / "net.pth").touch()
     dialog = asked(part, tmp_path / "net.pth")
     choose(dialog.method, "isdnet")
@@ -86,7 +86,7 @@ def test_only_glnet_is_asked_for_a_second_file(part, tmp_path):
     assert part.browse.isEnabled()
 
 
-def test_what_cannot_be_imported_is_told_once(part, tmp_path, qtbot):
+def test_checkpoint_import_reports_error_once(part, tmp_path, qtbot):
     import torch
 
     torch.save({"a": torch.zeros(3)}, tmp_path / "net.pth")
@@ -94,12 +94,12 @@ def test_what_cannot_be_imported_is_told_once(part, tmp_path, qtbot):
     press(asked(part, tmp_path / "net.pth"))
     qtbot.waitUntil(lambda: len(notification_manager.records) > before, timeout=30_000)
     qtbot.waitUntil(part.browse.isEnabled)
-    (told,) = notification_manager.records[before:]
-    assert "not of ISDNet" in told.message
+    (record,) = notification_manager.records[before:]
+    assert "not of ISDNet" in record.message
     assert not (tmp_path / "net.safetensors").exists()
 
 
-def test_where_the_folder_cannot_be_written_one_is_asked(
+def test_checkpoint_import_asks_for_path_if_folder_is_read_only(
     part, folder, qtbot, monkeypatch, tmp_path
 ):
     other = tmp_path / "elsewhere" / "mine"
@@ -120,7 +120,7 @@ def test_where_the_folder_cannot_be_written_one_is_asked(
     assert not folder.with_name("unet.safetensors").exists()
 
 
-def test_a_checkpoint_of_ours_is_chosen_unasked(part, folder, qtbot):
+def test_own_checkpoint_is_chosen_without_import(part, folder, qtbot):
     press(asked(part, folder))
     made = folder.with_name("unet.safetensors")
     qtbot.waitUntil(lambda: part.path == made, timeout=30_000)

@@ -1,4 +1,4 @@
-"""A run on a cluster from the panel, by its scheduler's address."""
+"""Tests of a run on a cluster started from the panel."""
 
 import re
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture
 def on_file(viewer, panel, checkpoints, qtbot, tmp_path):
-    """The panel, planned, with an image that workers can open."""
+    """Return the panel with a plan and an image that workers can open."""
     data = np.random.default_rng(0).integers(0, 255, (2100, 300, 3), np.uint8)
     tifffile.imwrite(tmp_path / "noise.tif", data, photometric="rgb", tile=(256, 256))
     add_image(viewer, open_image(tmp_path / "noise.tif"))
@@ -27,7 +27,7 @@ def on_file(viewer, panel, checkpoints, qtbot, tmp_path):
 
 
 def give(panel, address: str) -> None:
-    """What typing an address and leaving the line does."""
+    """Enter an address and leave the line."""
     line = panel.segment.form.cluster.line
     line.setText(address)
     line.setModified(True)
@@ -38,7 +38,7 @@ def megabytes(plan: str) -> int:
     return int(re.search(r"([0-9]+) MB on [^d]", plan)[1])
 
 
-def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
+def test_cluster_runs_request_of_panel(on_file, qtbot, tmp_path):
     from napari_uhrseg.engine.cluster.client import local_cluster
 
     with local_cluster(1) as client:
@@ -52,14 +52,14 @@ def test_the_cluster_does_what_the_panel_asks(on_file, qtbot, tmp_path):
         wait_for_plan(on_file, qtbot)
         assert megabytes(plan.text()) < freely  # the workers have heard of it
         on_file.segment.bar.start.click()
-        told = wait_for_end(on_file, qtbot)
+        status = wait_for_end(on_file, qtbot)
         with LabelStore.open(tmp_path / "labels.zarr") as store:
             assert store.chunk_status().all()
             assert store.prediction[0][:].all()
-    assert "Done in" in told
+    assert "Done in" in status
 
 
-def test_an_address_without_a_scheduler_is_said(on_file, qtbot, monkeypatch):
+def test_cluster_reports_unreachable_scheduler(on_file, qtbot, monkeypatch):
     from napari_uhrseg.engine.cluster import client as cluster
 
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.5)

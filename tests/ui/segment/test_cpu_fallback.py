@@ -1,4 +1,4 @@
-"""Where a GPU is too small in the end, the person decides whether the CPU goes on."""
+"""Tests of the dialog that asks whether a run continues on the CPU."""
 
 import pytest
 from qtpy.QtWidgets import QApplication, QMessageBox
@@ -41,7 +41,7 @@ def press(box, text):
     button.click()
 
 
-def test_who_agrees_gets_the_labels(ready, too_small, qtbot):
+def test_cpu_fallback_accepted_writes_labels(ready, too_small, qtbot):
     ready.segment.bar.start.click()
     box = question(qtbot)
     assert "Fake GPU is too small" in box.text()
@@ -50,13 +50,13 @@ def test_who_agrees_gets_the_labels(ready, too_small, qtbot):
     assert wait_for_end(ready, qtbot).startswith("Done")
 
 
-def test_who_does_not_ends_the_run(ready, too_small, qtbot):
+def test_cpu_fallback_declined_ends_run(ready, too_small, qtbot):
     ready.segment.bar.start.click()
     press(question(qtbot), "End the run")
     assert "error" in wait_for_end(ready, qtbot)
 
 
-def test_cancelled_it_waits_for_no_answer(ready, too_small, qtbot):
+def test_cpu_fallback_dialog_closes_on_cancel(ready, too_small, qtbot):
     ready.segment.bar.start.click()
     question(qtbot)
     ready.segment.bar.cancel.click()

@@ -1,4 +1,4 @@
-"""What Segment is told of an output before it runs; needs no window."""
+"""Tests of the check of the output before a run; needs no window."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def begin(request: SegmentRequest, precision: str) -> None:
             pass
 
 
-def test_a_run_goes_on_at_the_precision_it_began_with(asked):
+def test_prepare_keeps_precision_of_run_to_continue(asked):
     here = plan(asked).run.precision
     there = "fp32" if here == "bf16" else "bf16"
     assert prepare(asked).plan.run.precision == here  # nothing there yet
@@ -65,7 +65,7 @@ def test_a_run_goes_on_at_the_precision_it_began_with(asked):
     assert found.replaces == ("number 0",)  # whose labels these are
 
 
-def test_labels_of_another_image_are_not_taken_for_the_output(asked):
+def test_prepare_refuses_labels_of_another_image(asked):
     begin(asked, "fp32")
     with pytest.raises(StoreError, match="labels of another image"):
         prepare(replace(asked, image=noise(310)))

@@ -1,4 +1,4 @@
-"""Labels that last as long as the window: the same questions as for those on disk."""
+"""Tests of temporary labels: same questions as for labels on disk."""
 
 import pytest
 from napari.layers import Labels
@@ -18,7 +18,7 @@ def shares_of(legend):
 
 
 @pytest.mark.parametrize("answer", ["other", "replace", None])
-def test_a_run_with_other_settings_asks_and_goes_on(
+def test_temporary_labels_of_other_settings_raise_question(
     viewer, ready, checkpoints, qtbot, monkeypatch, answer
 ):
     part, asked = ready.segment, []

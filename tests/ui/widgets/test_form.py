@@ -1,4 +1,4 @@
-"""Every setting has a widget, and what is left alone stays auto."""
+"""Tests of forms built from dataclass fields."""
 
 import dataclasses
 
@@ -17,11 +17,11 @@ def form(qtbot):
     return form
 
 
-def test_untouched_it_gives_the_defaults(form):
+def test_form_returns_defaults(form):
     assert SegmentSettings(**form.values()) == SegmentSettings()
 
 
-def test_every_row_has_a_title_and_a_buddy(form):
+def test_form_rows_have_titles(form):
     titles = {w.accessibleName() for w in form.widgets.values()}
     wanted = {
         f.metadata["title"]
@@ -31,7 +31,7 @@ def test_every_row_has_a_title_and_a_buddy(form):
     assert titles == wanted
 
 
-def test_what_is_typed_comes_back(form, qtbot):
+def test_form_returns_entered_values(form, qtbot):
     with qtbot.waitSignal(form.changed):
         form.widgets["overlap"].setValue(0)
     form.widgets["scale"].setValue(2)
@@ -50,14 +50,14 @@ def test_what_is_typed_comes_back(form, qtbot):
 
 
 @pytest.mark.parametrize(("name", "text"), [("bands", "red"), ("value_range", "1")])
-def test_nonsense_is_told_in_words(form, name, text):
+def test_form_rejects_invalid_numbers(form, name, text):
     form.widgets[name].setText(text)
     with pytest.raises(ValueError, match=f"{text!r} is not"):
         form.values()
 
 
-def test_auto_is_not_nothing(qtbot):
-    """Weight 0 lets old answers go; left alone, the weight is found by itself."""
+def test_form_auto_differs_from_zero(qtbot):
+    """Weight 0 switches distillation off; auto lets the program choose."""
     form = Form(FineTuneSettings, ("distillation_weight",))
     qtbot.addWidget(form)
     box = form.widgets["distillation_weight"]

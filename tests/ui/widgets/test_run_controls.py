@@ -1,4 +1,4 @@
-"""What can be pressed before, during and after a run."""
+"""Tests of the buttons before, during and after a run."""
 
 import threading
 
@@ -14,8 +14,8 @@ from napari_uhrseg.ui.segment import worker as work
 pytestmark = pytest.mark.gui
 
 
-def held(monkeypatch, owner, name):
-    """Let a function wait; returns the events of its begin and of its going on."""
+def block_function(monkeypatch, owner, name):
+    """Block a function; return the events of its start and of its release."""
     begun, go_on, real = threading.Event(), threading.Event(), getattr(owner, name)
 
     def wait(*args):
@@ -27,10 +27,10 @@ def held(monkeypatch, owner, name):
     return begun, go_on
 
 
-def test_pause_waits_for_a_run(ready, qtbot, monkeypatch):
+def test_pause_is_disabled_until_run_starts(ready, qtbot, monkeypatch):
     bar = ready.segment.bar
-    begun, go_on = held(monkeypatch, work, "prepare")
-    writing, write_on = held(monkeypatch, LabelStore, "write")
+    begun, go_on = block_function(monkeypatch, work, "prepare")
+    writing, write_on = block_function(monkeypatch, LabelStore, "write")
     try:
         bar.start.click()
         qtbot.waitUntil(begun.is_set, timeout=30_000)
@@ -46,9 +46,7 @@ def test_pause_waits_for_a_run(ready, qtbot, monkeypatch):
     assert wait_for_end(ready, qtbot).startswith("Done")
 
 
-def test_what_changed_during_a_run_is_planned_after_it(
-    viewer, ready, qtbot, monkeypatch
-):
+def test_change_during_run_is_planned_after_it(viewer, ready, qtbot, monkeypatch):
     noise = np.zeros((400, 300, 3), np.uint8)
     other = image_from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
     second = add_image(viewer, other)[0]
@@ -59,7 +57,7 @@ def test_what_changed_during_a_run_is_planned_after_it(
     ready.image.choose_layer(first)
     wait_for_plan(ready, qtbot)
     assert not part.plan.text().startswith(of_the_second)
-    begun, go_on = held(monkeypatch, LabelStore, "write")
+    begun, go_on = block_function(monkeypatch, LabelStore, "write")
     part.bar.start.click()
     try:
         qtbot.waitUntil(begun.is_set, timeout=30_000)
@@ -71,11 +69,9 @@ def test_what_changed_during_a_run_is_planned_after_it(
     assert not part.plan.isHidden()
 
 
-def test_without_an_image_after_a_run_there_is_nothing_to_start(
-    viewer, ready, qtbot, monkeypatch
-):
+def test_removing_image_during_run_disables_segment(viewer, ready, qtbot, monkeypatch):
     bar = ready.segment.bar
-    begun, go_on = held(monkeypatch, LabelStore, "write")
+    begun, go_on = block_function(monkeypatch, LabelStore, "write")
     bar.start.click()
     try:
         qtbot.waitUntil(begun.is_set, timeout=30_000)

@@ -1,4 +1,4 @@
-"""torch is loaded once, with the collector asleep, and wakes it whatever happens."""
+"""Tests of the import of torch with the garbage collector off."""
 
 import gc
 import subprocess
@@ -20,7 +20,7 @@ def in_a_fresh_process(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_what_was_loaded_is_not_collected_again_until_something_large_goes():
+def test_imported_objects_are_frozen_until_large_layer_is_removed():
     said = in_a_fresh_process(
         "import gc, sys, threading\n"
         "from napari_uhrseg.ui.workers.import_torch import MODULES, load_torch, thaw\n"
@@ -35,7 +35,7 @@ def test_what_was_loaded_is_not_collected_again_until_something_large_goes():
     assert said.split() == ["True", "True", "True", "0"]
 
 
-def test_the_collector_is_woken_where_an_import_fails(monkeypatch):
+def test_garbage_collector_is_restored_after_failed_import(monkeypatch):
     monkeypatch.setattr(import_torch, "MODULES", ("no_such_module_at_all",))
     before = gc.get_threshold()
     with pytest.raises(ModuleNotFoundError):
@@ -45,7 +45,7 @@ def test_the_collector_is_woken_where_an_import_fails(monkeypatch):
     import_torch.thaw()
 
 
-def test_only_a_layer_that_holds_much_in_memory_wakes_the_collector():
+def test_only_large_arrays_thaw_garbage_collector():
     large, small = np.zeros((9000, 9000), np.uint8), np.zeros((90, 90), np.uint8)
     gc.freeze()
     try:
@@ -58,7 +58,7 @@ def test_only_a_layer_that_holds_much_in_memory_wakes_the_collector():
         gc.unfreeze()
 
 
-def test_opening_the_panel_imports_nothing_heavy():
+def test_panel_opens_without_importing_torch():
     said = in_a_fresh_process(
         "import sys, napari_uhrseg.ui.panel\n"
         "print(*({'torch', 'timm', 'zarr', 'pyqtgraph'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Workers end, pause and fail as they say, on the right thread."""
+"""Tests of workers: end, pause, errors and threads."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def workers(qtbot):
     assert QThreadPool.globalInstance().waitForDone(5000)
 
 
-def test_callbacks_come_on_the_qt_thread_in_order(workers, qtbot):
+def test_worker_callbacks_run_on_qt_thread_in_order(workers, qtbot):
     heard = []
 
     def work(n):
@@ -38,7 +38,7 @@ def test_callbacks_come_on_the_qt_thread_in_order(workers, qtbot):
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, ReadError, ValueError])
-def test_an_error_is_told_and_then_the_end(workers, qtbot, kind):
+def test_worker_reports_error_then_end(workers, qtbot, kind):
     heard = []
 
     def work():
@@ -50,7 +50,7 @@ def test_an_error_is_told_and_then_the_end(workers, qtbot, kind):
     assert isinstance(heard[0], kind)
 
 
-def test_quit_closes_the_generator(workers, qtbot):
+def test_worker_quit_closes_generator(workers, qtbot):
     closed, begun = threading.Event(), threading.Event()
 
     def work():
@@ -70,7 +70,7 @@ def test_quit_closes_the_generator(workers, qtbot):
     assert closed.is_set()
 
 
-def test_pause_and_continue(workers, qtbot):
+def test_worker_pauses_and_continues(workers, qtbot):
     steps = []
 
     def work():
@@ -95,7 +95,7 @@ def test_pause_and_continue(workers, qtbot):
     worker.quit()
 
 
-def test_long_jobs_do_not_use_up_the_pool(workers, qtbot):
+def test_long_workers_leave_pool_free(workers, qtbot):
     def forever():
         while True:
             time.sleep(0.01)
@@ -109,7 +109,7 @@ def test_long_jobs_do_not_use_up_the_pool(workers, qtbot):
     qtbot.waitUntil(lambda: heard == [7])
 
 
-def test_overlapping_jobs_leave_warnings_alone(workers, qtbot):
+def test_overlapping_workers_keep_showwarning(workers, qtbot):
     before = warnings.showwarning
     gate = threading.Event()
     ended = []
@@ -120,7 +120,7 @@ def test_overlapping_jobs_leave_warnings_alone(workers, qtbot):
     assert warnings.showwarning is before
 
 
-def test_nothing_is_heard_after_close(workers, qtbot):
+def test_workers_close_stops_callbacks(workers, qtbot):
     heard = []
     gate = threading.Event()
     workers.call(gate.wait, returned=heard.append, finished=lambda: heard.append("f"))
@@ -131,7 +131,7 @@ def test_nothing_is_heard_after_close(workers, qtbot):
     assert heard == []
 
 
-def test_a_report_says_what_and_what_to_do(qtbot):
+def test_report_shows_message_and_hint(qtbot):
     from napari.utils.notifications import notification_manager
 
     report(ReadError("It broke.", "Mend it."))

@@ -195,12 +195,9 @@ def run(
     The store when it is ready, the events of the run, and the class areas about once a
     second. None while the run waits for the store to be shown.
     """
-    from napari_uhrseg.engine.inference.segment import segment
-
     for name in ("pandas", "skimage.color.colorconv"):
         import_module(name)  # else napari imports it on the Qt thread
-    checkpoint = checkpoint_of(request.checkpoint)
-    store = _open_store(request, checkpoint, shown)
+    store = open_store(request, checkpoint_of(request.checkpoint), shown)
     try:
         store.coarsest_displayed()
         store.coarsest_corrections()
@@ -209,38 +206,51 @@ def run(
         yield opened
         while not opened.shown.wait(0.02):
             yield None  # a chance to cancel the run
-        if request.scheduler and not request.only_likely:
-            from napari_uhrseg.engine.cluster.client import segment_on_cluster
-
-            run_events = segment_on_cluster(
-                request.scheduler,
-                request.image,
-                request.checkpoint,
-                store,
-                request.settings,
-                _worker_budget(request),
-                focus,
-                stop,
-                replace_other=replacing,
-            )
-        else:
-            run_events = segment(
-                request.image,
-                checkpoint,
-                store,
-                replace(request.settings, threads=free_threads()),
-                budget_of(request.settings.device, request.budget_bytes),
-                focus,
-                stop,
-                fall_back,
-                replace_other=replacing,
-                order="likely" if request.only_likely else "near",
-                only_likely=request.only_likely,
-            )
+        run_events = _start(request, store, replacing, focus, stop, fall_back)
         yield from _with_shares(run_events, store)
     finally:
         if store is shown or not store.temporary:
             store.release()  # can still be read
+
+
+def _start(
+    request: SegmentRequest,
+    store: "LabelStore",
+    replacing: bool,
+    focus: Callable[[], Roi | None],
+    stop: Callable[[], bool],
+    fall_back: Callable[[str], bool],
+) -> Iterator["SegmentEvent"]:
+    """Return the events of the run, on the cluster or in this process."""
+    if request.scheduler and not request.only_likely:
+        from napari_uhrseg.engine.cluster.client import segment_on_cluster
+
+        return segment_on_cluster(
+            request.scheduler,
+            request.image,
+            request.checkpoint,
+            store,
+            request.settings,
+            _worker_budget(request),
+            focus,
+            stop,
+            replace_other=replacing,
+        )
+    from napari_uhrseg.engine.inference.segment import segment
+
+    return segment(
+        request.image,
+        checkpoint_of(request.checkpoint),
+        store,
+        replace(request.settings, threads=free_threads()),
+        budget_of(request.settings.device, request.budget_bytes),
+        focus,
+        stop,
+        fall_back,
+        replace_other=replacing,
+        order="likely" if request.only_likely else "near",
+        only_likely=request.only_likely,
+    )
 
 
 def _with_shares(
@@ -258,7 +268,7 @@ def _with_shares(
             yield ClassShares(store.area_shares(), store.legend)
 
 
-def _open_store(
+def open_store(
     request: SegmentRequest, checkpoint: "Checkpoint", shown: "LabelStore | None"
 ) -> "LabelStore":
     from napari_uhrseg.io.labels.store import LabelStore

@@ -105,7 +105,20 @@ class Workers(QObject):
     ) -> Worker:
         """Run a generator function in a thread; the callbacks run on the Qt thread.
 
-        ``finished`` comes last in any case: after return, error and cancel.
+        Parameters
+        ----------
+        generator
+            Generator function.
+        args
+            Its arguments.
+        yielded
+            Called with each value that the generator yields.
+        returned
+            Called with its return value, unless it was cancelled.
+        errored
+            Called with its exception; the default shows it to the user.
+        finished
+            Called last: after return, error or cancel.
         """
         worker = Worker(generator, *args)
         for name, callback in (
@@ -128,7 +141,17 @@ class Workers(QObject):
         errored: Callable[[Exception], None] = report,
         finished: Callable[[], None] | None = None,
     ) -> Worker:
-        """Run a plain function in a thread."""
+        """Run a function in a thread; the callbacks run on the Qt thread.
+
+        Parameters
+        ----------
+        function
+            The function.
+        args
+            Its arguments.
+        returned, errored, finished
+            Callbacks as for `start`.
+        """
         return self.start(
             _once,
             function,
