@@ -1,4 +1,7 @@
-"""Replacing a file whole: its readers see the old one or the new one."""
+"""Atomic replacement of files and folders.
+
+Readers see either the previous content or the new one, never a part of it.
+"""
 
 import os
 import shutil
@@ -12,31 +15,33 @@ from pathlib import Path
 def replacing(
     path: Path, part: Path | None = None, *, sync: bool = True
 ) -> Iterator[Path]:
-    """Yield a temporary path, and rename it to the path when the block ends.
+    """Yield a temporary path, and rename it to ``path`` when the block ends.
 
-    An error in the block, or in the replacement, removes the temporary file and
-    leaves what was at the path.
+    An error in the block, or in the renaming, removes the temporary file and leaves
+    the previous content at the path.
 
     Parameters
     ----------
     path
-        The file or folder to write, in a folder that exists when the block ends.
+        The file or folder to write. Its parent folder must exist when the block
+        ends.
     part
         The temporary path, on the same file system. The default is a hidden name
-        beside the path that no other writer uses. A fixed name is for a file that
-        has one writer: the next write replaces what a killed process left.
+        beside ``path`` that no other writer uses. Give a fixed name for a file with
+        one writer: the next write then replaces the rest of a killed process.
     sync
-        Whether the content is forced to the disk before the renaming, so that a
-        power cut does not leave an empty file. Of files only, not of folders.
+        If True, force the content of a file to the disk before the renaming, so that
+        a power failure does not leave an empty file. Folders are not synchronised.
 
     Yields
     ------
-    The temporary path, for the block to write.
+    Path
+        The temporary path, for the block to write.
 
     Raises
     ------
     OSError
-        The file cannot be written or renamed.
+        If the file cannot be written or renamed.
     """
     if part is None:
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -46,7 +51,7 @@ def replacing(
         if sync:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
-        _put(part, path)
+        _rename(part, path)
     except BaseException:
         if not foreign:
             with suppress(OSError):
@@ -54,8 +59,8 @@ def replacing(
         raise
 
 
-def _put(part: Path, path: Path) -> None:
-    """Rename, a folder that is at the path being removed afterwards."""
+def _rename(part: Path, path: Path) -> None:
+    """Rename the temporary path, and remove a folder that was at ``path``."""
     if not path.is_dir():
         part.replace(path)
         return

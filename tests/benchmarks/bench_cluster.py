@@ -19,7 +19,8 @@ from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.worker_store import WorkerStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import load_checkpoint
@@ -118,7 +119,7 @@ def _store(size: Size) -> Table:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "labels.zarr"
             with LabelStore.create(path, image, legend) as store:
-                record = store.start_run(run)
+                record = store.run_ledger.start_run(run)
                 worker = WorkerStore(path, store.issue_write_token())
                 for number in range(2 * size.rounds):
                     block = _block(number * chunks * STORE_CHUNK, chunks)

@@ -131,11 +131,12 @@ def _measure(viewer: Any, path: Path, size: Size) -> Table:
 
 def _labelled(path: Path, image: Any, legend: Any, size: Size) -> Any:
     """Create a store with blobs of labels in its middle."""
-    from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+    from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
+    from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Block, Roi, Run
 
     store = LabelStore.create(path, image, legend)
-    run = store.start_run(Run(
+    run = store.run_ledger.start_run(Run(
         id=0, image_path="", image_fingerprint=image.fingerprint, model="plain",
         checkpoint="", checkpoint_hash="", class_map=tuple(c.id for c in legend),
         bands=(0, 1, 2), scale=1.0, value_range=(0.0, 255.0), window=512, overlap=0,

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import LabelClass, Legend, Roi
+from napari_uhrseg.types import LabelClass, Legend, Limits, Roi
 
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
 SHAPE = 300, 400
@@ -150,28 +152,31 @@ def test_correct_undo_and_redo_single_changes(store, tmp_path):
 
 
 def test_correct_interrupted_undo_has_no_effect(store, monkeypatch):
-    """Ctrl-C between its parts: what was taken back of it is put back."""
+    """Ctrl-C between its tiles restores the tiles that were undone."""
     import os
     import signal
 
-    from napari_uhrseg.io.corrections import corrections
-
-    monkeypatch.setattr(corrections, "PART", 64)
-    correct(store, "--confirm", "0,0,300,400")
-    write = corrections.Corrections._write
+    with (
+        LabelStore.open(store) as opened,
+        Corrections.open(opened, limits=Limits(correction_tile=64)) as corrections,
+    ):
+        list(corrections.confirm(Roi(0, 0, 300, 400)))
+    write = zarr.Array.__setitem__
     written = []
 
-    def slow(self, part, way):
-        written.append(way)
-        if len(written) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        write(self, part, way)
+    def interrupting(array, key, data):
+        if array.path.endswith("correction/0"):
+            written.append(key)
+            if len(written) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+        write(array, key, data)
 
-    monkeypatch.setattr(corrections.Corrections, "_write", slow)
+    monkeypatch.setattr(zarr.Array, "__setitem__", interrupting)
     result = correct(store, "--undo")
     assert result.exit_code == 130
     assert "is complete or had no effect" in " ".join(result.stderr.split())
-    assert written == ["undo"] * 3 + ["redo"] * 3
+    assert len(written) == 6
+    assert written[3:] == written[:3]
     assert as_json(store)["counts"] == {"lake": 300 * 400}
 
 

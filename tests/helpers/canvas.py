@@ -42,7 +42,7 @@ def make_image(height, width, name="ground", pixel_size=(0.5, 0.5)):
 
 def predict(store, roi, labels):
     """As a run writes it; ``labels``: a class id, or an array."""
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     labels = np.broadcast_to(np.uint8(labels), (roi.height, roi.width)).copy()
     store.write(Block(roi, labels, np.full_like(labels, 200)), run.id, "done")
 

@@ -40,7 +40,7 @@ def make_store(path, shown_by=None, missing=()):
     The pond is merged into lake: what is shown has classes 1 and 2.
     """
     store = LabelStore.create(path, shown_by or image(), LEGEND)
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     for row, column in np.ndindex(*chunk_grid(store.shape)):
         if (row, column) not in missing:
             store.write(chunk_block(row, column, 0, store.shape), run.id, "done")
@@ -49,7 +49,7 @@ def make_store(path, shown_by=None, missing=()):
     stroke = Stroke(Roi(1000, 900, 100, 200), mask, np.full(mask.shape, 3, np.uint8))
     corrections.apply(stroke)
     corrections.close()
-    store.merge_class(3, 2)
+    store.legend_editor.merge_class(3, 2)
     return store
 
 

@@ -17,11 +17,10 @@ from helpers.s3_server import s3_server
 from napari_uhrseg.errors import OpenError, StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.export import export
-from napari_uhrseg.io.labels import object_store_lock
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.write_lock import read_write_token
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Roi, Stroke
+from napari_uhrseg.types import Limits, Roi, Stroke
 
 SHAPE = (3000, 2100)
 WHOLE = Roi(0, 0, *SHAPE)
@@ -41,11 +40,7 @@ def url(request, bucket) -> str:
     return f"{bucket if request.param == 's3' else MEMORY}/{name}.zarr"
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Leases that are lost within a second."""
-    monkeypatch.setattr(object_store_lock, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(object_store_lock, "STALE_AFTER_S", 1.0)
+QUICK = Limits(heartbeat_s=0.1, stale_lock_s=1.0)
 
 
 def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
@@ -56,7 +51,7 @@ def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
     ):
         for store in (there, here):
             store.coarsest_displayed()
-            run = store.start_run(RUN)
+            run = store.run_ledger.start_run(RUN)
             for row in range(3):
                 store.write(chunk_block(row, 1, 5, SHAPE), run.id, "done")
             assert_in_step(store)
@@ -86,27 +81,24 @@ def test_what_is_there_is_not_made_anew(url):
         LabelStore.open(url.replace(".zarr", "_none.zarr"))
 
 
-def test_a_second_writer_is_refused_and_the_lock_is_let_go(url, monkeypatch):
-    monkeypatch.setattr(object_store_lock, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(object_store_lock, "STALE_AFTER_S", 60.0)
-    with LabelStore.create(url, FakeImage(SHAPE), LEGEND):
+def test_a_second_writer_is_refused_and_the_lock_is_released(url):
+    limits = Limits(heartbeat_s=0.1, stale_lock_s=60.0)
+    with LabelStore.create(url, FakeImage(SHAPE), LEGEND, limits):
         with pytest.raises(StoreError, match="being written by another"):
-            LabelStore.open(url, write=True)
+            LabelStore.open(url, write=True, limits=limits)
         LabelStore.open(url).close()
     before = time.monotonic()
-    LabelStore.open(url, write=True).close()
-    assert time.monotonic() < before + object_store_lock.STALE_AFTER_S
+    LabelStore.open(url, write=True, limits=limits).close()
+    assert time.monotonic() < before + limits.stale_lock_s
 
 
-def test_a_writer_that_fell_silent_is_followed_and_writes_no_more(url, quick):
-    silent = LabelStore.create(url, FakeImage(SHAPE), LEGEND)
-    run = silent.start_run(RUN)
+def test_a_writer_without_heartbeat_loses_the_lock_and_writes_no_more(url):
+    suspended = Limits(heartbeat_s=3600, stale_lock_s=1.0)
+    silent = LabelStore.create(url, FakeImage(SHAPE), LEGEND, suspended)
+    run = silent.run_ledger.start_run(RUN)
     silent.write(chunk_block(0, 0, 5, SHAPE), run.id, "done")
     token = silent.issue_write_token()
-    held = silent._lock._lock
-    held._ended.set()  # as a laptop that sleeps
-    held._thread.join()
-    with LabelStore.open(url, write=True) as next_one:
+    with LabelStore.open(url, write=True, limits=QUICK) as next_one:
         assert read_write_token(next_one.path) != token
         with pytest.raises(StoreError, match="taken over"):
             silent.write(chunk_block(1, 0, 5, SHAPE), run.id, "done")
@@ -114,16 +106,16 @@ def test_a_writer_that_fell_silent_is_followed_and_writes_no_more(url, quick):
         next_one.write(chunk_block(2, 0, 5, SHAPE), run.id, "done")
         done = [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
         np.testing.assert_array_equal(next_one.chunk_status() & 3, done)
-    LabelStore.open(url, write=True).close()
+    LabelStore.open(url, write=True, limits=QUICK).close()
 
 
-def test_of_many_who_want_to_write_one_may(url, quick):
-    LabelStore.create(url, FakeImage(SHAPE), LEGEND).close()
+def test_one_of_many_concurrent_writers_gets_the_lock(url):
+    LabelStore.create(url, FakeImage(SHAPE), LEGEND, QUICK).close()
     opened, refused = [], []
 
     def want() -> None:
         try:
-            opened.append(LabelStore.open(url, write=True))
+            opened.append(LabelStore.open(url, write=True, limits=QUICK))
         except StoreError as error:
             refused.append(error)
 

@@ -100,19 +100,19 @@ def _changes(
         shade = _shade(shade) if shade else legend.spare_color()
         new = Legend((LabelClass(1, name, shade),))
         legend = _legend(legend.merged, new)
-        found.append(partial(store.add_classes, new))
+        found.append(partial(store.legend_editor.add_classes, new))
     for text in rename:
         old, name = _pair(text)
         number = _class(legend, old).id
         legend = _legend(legend.renamed, number, name)
-        found.append(partial(store.rename_class, number, name))
+        found.append(partial(store.legend_editor.rename_class, number, name))
     for text in color:
         name, shade = _pair(text)
         number = _class(legend, name).id
-        found.append(partial(store.recolor_class, number, _shade(shade)))
+        found.append(partial(store.legend_editor.recolor_class, number, _shade(shade)))
     for text in merge:
         one, into = (_class(legend, name).id for name in _pair(text))
-        found.append(partial(store.merge_class, one, into))
+        found.append(partial(store.legend_editor.merge_class, one, into))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Opening an image file of any supported format."""
+"""Opening of image files of any supported format."""
 
 from contextlib import suppress
 
@@ -10,30 +10,30 @@ from napari_uhrseg.io.readers import read_any
 
 
 def open_image(path: str | Address, *, series: int | None = None) -> Image:
-    """Open an image file of any supported format, without reading it.
+    """Open an image file of any supported format without reading all of it.
 
-    One tile is decoded to see that the file can be read.
+    One tile is decoded to check that the file is readable.
 
     Parameters
     ----------
     path
-        A file, or the folder of an OME-Zarr or DICOM image; of OME-Zarr and TIFF
-        also a URL that fsspec knows.
+        A file, or the folder of an OME-Zarr or DICOM image. For OME-Zarr and TIFF
+        also a URL that fsspec supports.
     series
-        Which image, where the file holds several (default the largest).
+        Index of the image in a file with several images. The default is the largest.
 
     Raises
     ------
     OpenError
-        With what is wrong and what can be done about it.
+        If the file cannot be opened. The hint proposes a solution.
     """
     try:
         image = read_any(to_path(path), series)
-        with suppress(ReadError):  # a cache that cannot be used is no obstacle
+        with suppress(ReadError):  # the image is usable without its cached pyramid
             attach_levels(image)
         return image
     except MemoryError as error:
         raise OpenError(
-            f"{path} needs more memory than there is.",
+            f"{path} needs more memory than is available.",
             "Close other programs, or convert the image to a tiled format.",
         ) from error

@@ -1,7 +1,7 @@
-"""Where files are: paths of this machine, and URLs that can be used like paths.
+"""Local paths and URLs.
 
-A URL (``s3://bucket/scene.zarr``, ``https://…``) goes through fsspec, and finds its
-server and its credentials where fsspec and its packages look for them.
+A URL (``s3://bucket/scene.zarr``, ``https://…``) is accessed through fsspec, which
+finds the server and the credentials by its own configuration.
 """
 
 import re
@@ -16,13 +16,16 @@ from napari_uhrseg.errors import OpenError, StoreError
 
 Address = Path | UPath
 A = TypeVar("A", bound=Address)
-ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # say what a folder is
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # files of a Zarr node
 
 
 def to_path(name: str | Address) -> Address:
-    """A path, or of a URL what has the methods of one; ``file://`` is a path.
+    """Return a local path, or a `UPath` for a URL. ``file://`` becomes a path.
 
-    Raises OpenError where nothing here knows that kind of URL.
+    Raises
+    ------
+    OpenError
+        If no installed package supports that kind of URL.
     """
     if isinstance(name, Path):
         return name.expanduser()
@@ -35,29 +38,35 @@ def to_path(name: str | Address) -> Address:
         return Path(rest)
     try:
         get_filesystem_class(protocol)
-        # others write there too, so what was listed is no longer true
+        # other processes write there too, so a cached listing may be outdated
         return UPath(name, use_listings_cache=False)
     except ImportError as error:
         s3 = protocol in ("s3", "s3a")
         extra = "napari-uhrseg[s3]" if s3 else f"fsspec[{protocol}]"
         raise OpenError(
             f"{name} cannot be reached: {str(error).rstrip('.')}.",
-            f'Install what it needs: pip install "{extra}".',
+            f'Install the missing package: pip install "{extra}".',
         ) from error
     except ValueError as error:
         raise OpenError(
             f"{name} cannot be reached: {error}.",
-            "Give a path, or a URL that fsspec knows, such as s3:// or https://.",
+            "Give a path, or a URL that fsspec supports, such as s3:// or https://.",
         ) from error
 
 
 def is_url(where: Address) -> bool:
-    """Whether it lies in an object store or on a server: no locks, no renaming."""
+    """Return True for an object store or a web server, which cannot lock or rename."""
     return not isinstance(where, Path)
 
 
 def exists(where: Address) -> bool:
-    """Whether there is something. Raises StoreError where a URL cannot be asked."""
+    """Return True if there is a file or folder at the path.
+
+    Raises
+    ------
+    StoreError
+        If the server of a URL cannot be reached.
+    """
     try:
         return where.exists()
     except io_errors(where) as error:
@@ -68,7 +77,7 @@ def exists(where: Address) -> bool:
 
 
 def remove_folder(folder: Address) -> None:
-    """Remove a folder and all in it. Raises what `io_errors` says."""
+    """Remove a folder with its contents. Raises one of `io_errors`."""
     if isinstance(folder, Path):
         shutil.rmtree(folder)
     else:
@@ -76,17 +85,21 @@ def remove_folder(folder: Address) -> None:
 
 
 def for_zarr(where: Address) -> Path | str:
-    """What zarr opens it by."""
+    """Return the path in the form that zarr opens."""
     return where if isinstance(where, Path) else str(where)
 
 
 def io_errors(where: Address, *others: type[Exception]) -> tuple[type[Exception], ...]:
-    """What reading and writing there may raise: of URLs whatever their packages do."""
+    """Return the exception types that reading and writing at a path may raise.
+
+    For a path these are OSError and ``others``. For a URL it is Exception, because
+    the packages for URLs raise exceptions of their own.
+    """
     return (Exception,) if is_url(where) else (OSError, *others)
 
 
 def error_text(error: Exception) -> str:
-    """What an error of the system or of a server says."""
+    """Return the message of an error of the operating system or of a server."""
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
@@ -102,3 +115,16 @@ def unused_path(path: A) -> A:
     while exists(path.with_name(f"{stem}_{number}{path.suffix}")):
         number += 1
     return path.with_name(f"{stem}_{number}{path.suffix}")  # type: ignore[return-value]  # of the same kind
+
+
+def write_error(problem: str, error: Exception) -> StoreError:
+    """Return the error for a failed write during a run.
+
+    ``problem`` is a clause without a full stop, such as "labels.zarr cannot be
+    written".
+    """
+    return StoreError(
+        f"{problem}: {error_text(error)}.",
+        "Free some space or check the disk, then segment again. Finished blocks are "
+        "kept.",
+    )

@@ -5,7 +5,7 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 """
 
 from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
-from napari_uhrseg.types.corrections import CorrectedRegion, Stroke
+from napari_uhrseg.types.corrections import CorrectedRegion, Stroke, UncertainRegion
 from napari_uhrseg.types.finetuning import FineTuneSettings, TrainingSummary
 from napari_uhrseg.types.groundtruth import HELD_OUT, IGNORED
 from napari_uhrseg.types.limits import OPEN_BLOCKS, SOFTMAX_ROWS, Limits
@@ -38,5 +38,6 @@ __all__ = [
     "Stage",
     "Stroke",
     "TrainingSummary",
+    "UncertainRegion",
     "View",
 ]

@@ -1,4 +1,4 @@
-"""What a person corrected: one stroke, and a place that is worth a look."""
+"""Values of user corrections: strokes, and regions to inspect."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,19 +11,21 @@ from napari_uhrseg.types.segmentation import Labels, Mask
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """Pixels a person meant, and what they become.
+    """Pixels that a user painted, and their new class ids.
 
     Parameters
     ----------
     roi
-        Level-0 rectangle on multiples of ``2**level``; may reach outside the image.
+        Level-0 rectangle on multiples of ``2**level``. It may extend beyond the
+        image.
     mask
-        bool, (height, width) of the roi divided by ``2**level``: the pixels meant,
-        those that were right already among them.
+        bool, (height, width) of the roi divided by ``2**level``: the painted pixels,
+        including those that already had the right class.
     ids
-        uint8 of that shape: class ids; 0 erases, back to the prediction.
+        uint8 of the same shape: class ids; 0 removes the correction.
     level
-        The pyramid level it was painted at; a pixel covers ``2**level`` squared.
+        Pyramid level of the painting, at least 0. One pixel covers
+        ``2**level x 2**level`` pixels of level 0.
     """
 
     roi: Roi
@@ -44,22 +46,35 @@ class Stroke:
 
 @dataclass(frozen=True, slots=True)
 class CorrectedRegion:
-    """A corrected or an uncertain region.
+    """A connected corrected region.
 
     Parameters
     ----------
     roi
-        What holds it, in level-0 pixels.
+        Bounding box, in level-0 pixels.
     pixels
-        Corrected pixels per class id; empty for an uncertain region.
-    score
-        Of an uncertain region: how uncertain, 0 to 1.
+        Number of corrected pixels by class id.
     parts
-        Of a corrected region: the rectangles inside the roi that it consists of.
-        What else the roi holds belongs to other places.
+        Rectangles inside the roi that make up the region. Other pixels of the roi
+        belong to other regions.
     """
 
     roi: Roi
     pixels: Mapping[int, int] = field(default_factory=dict)
-    score: float = 0.0
     parts: tuple[Roi, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainRegion:
+    """A segmented region of low confidence without corrections.
+
+    Parameters
+    ----------
+    roi
+        Bounding box, in level-0 pixels.
+    score
+        Mean uncertainty, 0 to 1; 1 means no confidence.
+    """
+
+    roi: Roi
+    score: float

@@ -22,8 +22,35 @@ class Limits:
     waiting_windows
         Windows whose logits wait in main memory for their next block. None: as many
         as fit half of what the memory budget leaves.
+    coarsest_level
+        Largest side in pixels of the coarsest level of a new label store.
+    correction_cell
+        Side in level-0 pixels of the cells in which corrected pixels are counted; it
+        is doubled for large images.
+    correction_tile
+        Side in level-0 pixels of the parts in which a correction is written.
+    journal_bytes
+        Bytes on disk of the journal of corrections. The newest step is kept even if
+        it is larger.
+    journal_segment_bytes
+        Bytes of one file of the journal.
+    snapshot_interval
+        Journal records between two snapshots of the correction counts.
+    heartbeat_s
+        Seconds between two heartbeats of the lock of an object store.
+    stale_lock_s
+        Seconds without a heartbeat after which such a lock is stale; more than two
+        heartbeats.
     """
 
     block_seconds: float = 1.0
     block_chunks: int = 8
     waiting_windows: int | None = None
+    coarsest_level: int = 2048
+    correction_cell: int = 256
+    correction_tile: int = 2048
+    journal_bytes: int = 64 * 2**20
+    journal_segment_bytes: int = 8 * 2**20
+    snapshot_interval: int = 32
+    heartbeat_s: float = 5.0
+    stale_lock_s: float = 30.0

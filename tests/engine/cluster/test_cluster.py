@@ -31,10 +31,9 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import ClusterError, StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.io.labels import object_store_lock
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Polygon, Roi, SegmentSettings, Stroke
+from napari_uhrseg.types import Limits, Polygon, Roi, SegmentSettings, Stroke
 
 pytestmark = pytest.mark.slow
 
@@ -229,9 +228,8 @@ def test_image_and_store_may_lie_in_an_object_store(
 
 
 def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
-    cluster, files, image, bucket, alone, monkeypatch
+    cluster, files, image, bucket, alone
 ):
-    monkeypatch.setattr(object_store_lock, "STALE_AFTER_S", 2.0)
     url = f"{bucket}/killed.zarr"
     LabelStore.create(url, image, LEGEND).close()
     child = start_client(cluster, files, url, "slow")
@@ -240,7 +238,8 @@ def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
             break
     child.kill()
     child.wait()
-    with LabelStore.open(url, write=True) as store:
+    limits = Limits(stale_lock_s=2.0)
+    with LabelStore.open(url, write=True, limits=limits) as store:
         checkpoint = files / "slow.safetensors"
         rest = list(
             segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)

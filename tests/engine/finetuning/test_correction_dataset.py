@@ -251,8 +251,8 @@ def test_renamed_and_merged_classes_are_still_the_network_s(plain):
     _, image = squares()
     legend = LEGEND.merged(Legend((LabelClass(1, "mud", "#804000"),)))
     with LabelStore.create(None, image, legend) as store:
-        store.rename_class(1, "shade")
-        store.merge_class(3, 1)
+        store.legend_editor.rename_class(1, "shade")
+        store.legend_editor.merge_class(3, 1)
         correct(store, Roi(0, 0, 9, 9), 3)
         correct(store, Roi(0, 50, 9, 9), 2)
         source = build_dataset(image, plain, store)

@@ -345,7 +345,7 @@ def test_a_frame_in_bands_gets_the_labels_it_gets_at_once(picture):
     for rows in (None, 128):
         sized = replace(plan.sized, rows=rows)
         store = LabelStore.create(None, image, LEGEND)
-        run = store.start_run(replace(plan.run, class_map=(1, 2, 3)))
+        run = store.run_ledger.start_run(replace(plan.run, class_map=(1, 2, 3)))
         work = RunContext(
             image, checkpoint, store, replace(plan, sized=sized), run, 1, None
         )

@@ -20,7 +20,8 @@ from napari_uhrseg.engine.inference.change_priority import (
 from napari_uhrseg.engine.inference.preview import segment_region
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Block, Roi, SegmentSettings
 

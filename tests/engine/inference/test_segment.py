@@ -25,7 +25,8 @@ from napari_uhrseg.engine.tiling import merge
 from napari_uhrseg.engine.tiling.merge import Merger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Limits, Polygon, Roi
 
 TWO_CHUNKS = Limits(block_seconds=1e9, block_chunks=2)

@@ -15,7 +15,7 @@ from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import DeviceError, PlanError
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels.store import STORE_CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import Roi, SegmentSettings
 from napari_uhrseg.units import parse_bytes
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import FrameBorders, blend
-from napari_uhrseg.io.labels.store import STORE_CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi, View
 
 

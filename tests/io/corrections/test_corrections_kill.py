@@ -20,12 +20,12 @@ FILL = Roi(10, 20, 4900, 2000)
 SETUP = """
 import os, signal, sys, time
 import numpy as np
-from napari_uhrseg.io import corrections
+import zarr
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Roi, Stroke
+from napari_uhrseg.types import Limits, Roi, Stroke
 store = LabelStore.open(sys.argv[1])
-painting = Corrections.open(store)
+painting = Corrections.open(store, limits=Limits(correction_tile=TILE))
 
 def say(*words):
     print(*words, flush=True)
@@ -38,7 +38,7 @@ def stroke(number):
 """
 
 PAINTER = (
-    SETUP
+    SETUP.replace("TILE", "2048")
     + """
 number = int(sys.argv[2])
 while True:
@@ -50,15 +50,15 @@ while True:
 
 # dies when so many of a stroke's levels are written
 DYING = (
-    SETUP
+    SETUP.replace("TILE", "2048")
     + """
-real, count = corrections.write_levels, int(sys.argv[2])
-def dying(levels, *rest):
-    if count:
-        real(levels[:count], *rest)
-    os.kill(os.getpid(), signal.SIGKILL)
+write, count = zarr.Array.__setitem__, int(sys.argv[2])
+def dying(array, key, data):
+    if array.path.endswith(f"correction/{count}"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(array, key, data)
 painting.apply(stroke(0))
-corrections.write_levels = dying
+zarr.Array.__setitem__ = dying
 if sys.argv[3] == "undo":
     painting.undo()
 painting.apply(stroke(1))
@@ -66,9 +66,8 @@ painting.apply(stroke(1))
 )
 
 FILLER = (
-    SETUP
+    SETUP.replace("TILE", "1024")
     + """
-corrections.PART = 1024
 for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
     say(share)
     if share > 0.6:
@@ -77,9 +76,8 @@ for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
 )
 
 UNDOER = (
-    SETUP
+    SETUP.replace("TILE", "1024")
     + """
-corrections.PART = 1024
 for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
     pass
 for share in painting.undo_or_redo("undo"):
@@ -87,14 +85,14 @@ for share in painting.undo_or_redo("undo"):
 """
 )
 
-HOLDER = SETUP + "say('held')\nsys.stdin.read()\n"
+HOLDER = SETUP.replace("TILE", "2048") + "say('held')\nsys.stdin.read()\n"
 
 RUNNER = """
 import sys
 from helpers.label_stores import RUN, chunk_block
 from napari_uhrseg.io.labels.store import LabelStore
 store = LabelStore.open(sys.argv[1], write=True)
-run = store.start_run(RUN)
+run = store.run_ledger.start_run(RUN)
 print("running", flush=True)
 for seed in range(1000):
     block = chunk_block(0, 0, seed, store.shape)

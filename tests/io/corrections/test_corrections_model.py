@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,24 +24,26 @@ from hypothesis.stateful import (
 
 from helpers.label_stores import RUN, FakeImage
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections import correction_counts, journal
-from napari_uhrseg.io.corrections import corrections as module
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.corrections.mask_import import MaskReader
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.io.labels import ome_metadata
 from napari_uhrseg.io.labels.downsample import coarser_labels
-from napari_uhrseg.io.labels.store import (
-    LabelStore,
-    correction_levels,
-    displayed_levels,
-)
-from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi, Stroke
+from napari_uhrseg.io.labels.layer_levels import correction_levels, displayed_levels
+from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.types import Block, LabelClass, Legend, Limits, Polygon, Roi, Stroke
 
 SHAPE = (150, 131)
 WHOLE = Roi(0, 0, *SHAPE)
 LEGEND = Legend(tuple(LabelClass(i, f"class {i}", "#102030") for i in range(1, 5)))
+
+LIMITS = Limits(
+    coarsest_level=40,
+    correction_cell=16,
+    correction_tile=64,
+    journal_segment_bytes=3000,
+    snapshot_interval=3,
+)
 
 classes = st.integers(0, 4)
 seeds = st.integers(0, 2**16)
@@ -75,23 +78,15 @@ class Painting(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.patches = [
-            patch.object(ome_metadata, "COARSEST", 40),
-            patch.object(module, "PART", 64),
-            patch.object(module, "SNAPSHOT_EVERY", 3),
-            patch.object(journal, "SEGMENT", 3000),
-            patch.object(correction_counts, "SMALLEST", 16),
-        ]
-        for each in self.patches:
-            each.start()
         self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "0.zarr"
 
     @initialize()
     def begin(self):
         image = FakeImage(shape=SHAPE)
-        self.store = LabelStore.create(self.folder / "a.zarr", image, LEGEND)
-        self.run = self.store.start_run(RUN)
-        self.corrections = Corrections.open(self.store)
+        self.store = LabelStore.create(self.path, image, LEGEND, LIMITS)
+        self.run = self.store.run_ledger.start_run(RUN)
+        self.corrections = Corrections.open(self.store, limits=LIMITS)
         self.prediction = np.zeros(SHAPE, np.uint8)
         self.correction = np.zeros(SHAPE, np.uint8)
         self.before, self.after = [], []
@@ -209,9 +204,9 @@ class Painting(RuleBasedStateMachine):
     def merge(self, one, other):
         if one != other and self.aliases.get(other) == one:
             with pytest.raises(ValueError, match="cannot be merged"):
-                self.store.merge_class(one, other)
+                self.store.legend_editor.merge_class(one, other)
             return
-        self.store.merge_class(one, other)
+        self.store.legend_editor.merge_class(one, other)
         self.aliases.pop(one, None)
         if one != other:
             target = self.aliases.get(other, other)
@@ -228,12 +223,16 @@ class Painting(RuleBasedStateMachine):
 
     @rule()
     def killed(self):
-        """As after a kill: nothing is saved, only the locks are free."""
-        self.corrections._lock.close()
-        self.store._lock.close()
+        """Continue with a copy of the files, which is what a killed process leaves."""
+        old = self.path
+        self.path = self.folder / f"{int(old.stem) + 1}.zarr"
+        shutil.copytree(old, self.path)
+        self.corrections.close()
+        self.store.close()
+        shutil.rmtree(old)
         self.open()
 
-    @rule(stroke=strokes(), count=st.integers(0, 3), killed=st.booleans())
+    @rule(stroke=strokes(), count=st.integers(0, 2), killed=st.booleans())
     @precondition(lambda self: (self.correction == 0).any())
     def disk_fails(self, stroke, count, killed):
         """The arrays cannot be written, some of the way; the journal could."""
@@ -243,16 +242,16 @@ class Painting(RuleBasedStateMachine):
         )
         if not small or (wanted == self.correction).all():
             return
-        real = module.write_levels
+        write = zarr.Array.__setitem__
 
-        def failing(levels, *rest):
-            if count:
-                real(levels[:count], *rest)
-            raise OSError(28, "No space left on device")
+        def failing(array, key, data):
+            if array.path.endswith(f"correction/{count}"):
+                raise OSError(28, "No space left on device")
+            write(array, key, data)
 
         message = r"No space left on device.*The change is kept"
         with (
-            patch.object(module, "write_levels", failing),
+            patch.object(zarr.Array, "__setitem__", failing),
             pytest.raises(StoreError, match=message),
         ):
             self.corrections.apply(stroke)
@@ -262,11 +261,10 @@ class Painting(RuleBasedStateMachine):
         else:
             self.paint(Stroke(Roi(0, 0, 1, 1), np.ones((1, 1), bool),
                               np.full((1, 1), 4, np.uint8)))  # fmt: skip
-            self.corrections._catch_up()
 
     def open(self):
-        self.store = LabelStore.open(self.folder / "a.zarr", write=True)
-        self.corrections = Corrections.open(self.store)
+        self.store = LabelStore.open(self.path, write=True)
+        self.corrections = Corrections.open(self.store, limits=LIMITS)
         self.look()
 
     # -- what must be true --------------------------------------------------------
@@ -298,8 +296,6 @@ class Painting(RuleBasedStateMachine):
             self.corrections.close()
             self.store.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-        for each in self.patches:
-            each.stop()
 
 
 TestPainting = Painting.TestCase

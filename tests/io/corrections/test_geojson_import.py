@@ -150,7 +150,7 @@ def test_pixels_of_a_map_stay_pixels(ortho, tmp_path, ring):
 )
 def test_coordinates_that_lie_nowhere_ask_for_their_system(ortho, tmp_path, ring):
     path = write(tmp_path, feature([ring]))
-    with pytest.raises(OpenError, match=r"beside ortho.tif") as told:
+    with pytest.raises(OpenError, match=r"do not overlap ortho.tif") as told:
         read_polygons(path, ortho)
     assert "crs member" in told.value.hint
 
@@ -161,18 +161,18 @@ def test_coordinates_that_lie_nowhere_ask_for_their_system(ortho, tmp_path, ring
         ("", "is not GeoJSON"),
         ("<kml></kml>", "is not GeoJSON"),
         ("[1, 2]", "is not GeoJSON"),
-        ('{"type": "Topology"}', "Topology is no type of GeoJSON"),
+        ('{"type": "Topology"}', "Topology is not a GeoJSON type"),
         ('{"features": []}', "is not GeoJSON"),
-        ('{"type": "FeatureCollection", "features": []}', "holds no polygons"),
-        (json.dumps(feature([1, 2], "Point")), "holds no polygons"),
-        (json.dumps(feature([[[1, 2], [3, 4], [1, 2]]])), "holds no polygons"),
+        ('{"type": "FeatureCollection", "features": []}', "contains no polygons"),
+        (json.dumps(feature([1, 2], "Point")), "contains no polygons"),
+        (json.dumps(feature([[[1, 2], [3, 4], [1, 2]]])), "contains no polygons"),
         (json.dumps(feature([[["a", 2], [3, 4], [1, 2]]])), "is not GeoJSON"),
         (json.dumps(feature([[[1], [3], [2], [1]]])), "is not GeoJSON"),
         (json.dumps(feature(7)), "is not GeoJSON"),
         ('{"type": "Polygon", "coordinates": [[[NaN, 1], [2, 3], [4, 5]]]}',
          "is not a number"),
         (json.dumps(collection(feature([SQUARE]), crs={"type": "link"})),
-         "does not name its coordinate system"),
+         "names its coordinate system in an unknown form"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_geojson_says_so(tmp_path, text, message):

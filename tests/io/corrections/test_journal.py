@@ -8,11 +8,9 @@ import pytest
 
 from helpers.label_stores import LEGEND, FakeImage, assert_in_step
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections import corrections as module
-from napari_uhrseg.io.corrections import journal
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Roi, Stroke
+from napari_uhrseg.types import Limits, Roi, Stroke
 
 IMAGE = FakeImage(shape=(2100, 2100))
 
@@ -35,42 +33,40 @@ def size_of(store):
 
 
 def test_the_oldest_strokes_go_when_the_journal_is_full(store):
-    with (
-        patch.object(journal, "LIMIT", 30_000),
-        patch.object(journal, "SEGMENT", 5_000),
-        patch.object(module, "SNAPSHOT_EVERY", 4),
-    ):
-        states = [store.correction[0][:]]
-        with Corrections.open(store) as corrections:
-            for seed in range(60):
-                corrections.apply(noise(seed))
-                states.append(store.correction[0][:])
-                assert size_of(store) < 45_000
-            counts = corrections.counts()
-        with Corrections.open(store) as corrections:  # and so it is read again
-            assert corrections.counts() == counts
-            undone = 0
-            while corrections.undo() is not None:
-                undone += 1
-                np.testing.assert_array_equal(
-                    store.correction[0][:], states[60 - undone]
-                )
-            assert 5 < undone < 40
-            assert_in_step(store)
-            while corrections.redo() is not None:
-                undone -= 1
-            assert undone == 0
-            np.testing.assert_array_equal(store.correction[0][:], states[60])
+    limits = Limits(
+        journal_bytes=30_000, journal_segment_bytes=5_000, snapshot_interval=4
+    )
+    states = [store.correction[0][:]]
+    with Corrections.open(store, limits=limits) as corrections:
+        for seed in range(60):
+            corrections.apply(noise(seed))
+            states.append(store.correction[0][:])
+            assert size_of(store) < 45_000
+        counts = corrections.counts()
+    with Corrections.open(
+        store, limits=limits
+    ) as corrections:  # and so it is read again
+        assert corrections.counts() == counts
+        undone = 0
+        while corrections.undo() is not None:
+            undone += 1
+            np.testing.assert_array_equal(store.correction[0][:], states[60 - undone])
+        assert 5 < undone < 40
+        assert_in_step(store)
+        while corrections.redo() is not None:
+            undone -= 1
+        assert undone == 0
+        np.testing.assert_array_equal(store.correction[0][:], states[60])
 
 
 def test_the_last_step_is_kept_whatever_its_size(store):
-    with (
-        patch.object(journal, "LIMIT", 10_000),
-        patch.object(journal, "SEGMENT", 5_000),
-        patch.object(module, "SNAPSHOT_EVERY", 2),
-        patch.object(module, "PART", 256),
-        Corrections.open(store) as corrections,
-    ):
+    limits = Limits(
+        journal_bytes=10_000,
+        journal_segment_bytes=5_000,
+        snapshot_interval=2,
+        correction_tile=256,
+    )
+    with Corrections.open(store, limits=limits) as corrections:
         for seed in range(8):
             corrections.apply(noise(seed))
         before = store.correction[0][:]
@@ -126,10 +122,8 @@ def test_a_record_cut_short_was_never_there(store, keep):
 
 
 def test_damage_from_outside_costs_the_history_and_nothing_else(store):
-    with (
-        patch.object(journal, "SEGMENT", 1_500),
-        Corrections.open(store) as corrections,
-    ):
+    limits = Limits(journal_segment_bytes=1_500)
+    with Corrections.open(store, limits=limits) as corrections:
         for seed in range(12):
             corrections.apply(noise(seed))
         after, counts = store.correction[0][:], corrections.counts()

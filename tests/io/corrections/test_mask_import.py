@@ -132,12 +132,12 @@ def test_what_is_no_mask_or_lies_elsewhere_says_so(tmp_path):
     with pytest.raises(OpenError, match="another coordinate system"):
         MaskReader.open(geotiff(tmp_path, labels(), epsg=32633), IMAGE)
     far = (0.5, 0, 5e5, 0, -0.5, 5e6)
-    with pytest.raises(OpenError, match="lies beside scene"):
+    with pytest.raises(OpenError, match="does not overlap scene"):
         MaskReader.open(geotiff(tmp_path, labels(), far), IMAGE)
     turned = (0.5, 0.1, 4e5, 0.1, -0.5, 5e6)
-    with pytest.raises(OpenError, match="is turned against scene"):
+    with pytest.raises(OpenError, match="is rotated against scene"):
         MaskReader.open(geotiff(tmp_path, labels(), turned), IMAGE)
-    with pytest.raises(OpenError, match="holds fractions"):
+    with pytest.raises(OpenError, match="has fractional values"):
         opened(geotiff(tmp_path, labels().astype(np.float32) / 3))
     whole = geotiff(tmp_path, labels().astype(np.float32))
     np.testing.assert_array_equal(read(opened(whole), {1: 1, 2: 2}), labels())

@@ -17,7 +17,7 @@ LARGE, SMALL = Roi(512, 512, 512, 384), Roi(3000, 2000, 100, 128)
 def store(tmp_path):
     image = FakeImage(shape=SHAPE)
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as made:
-        run = made.start_run(RUN)
+        run = made.run_ledger.start_run(RUN)
         labels = np.ones(SHAPE, np.uint8)
         confidence = np.full(SHAPE, 240, np.uint8)
         confidence[LARGE.slices] = 60
@@ -67,6 +67,6 @@ def test_nothing_is_uncertain_where_nothing_is_or_all_is_alike(tmp_path):
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
         assert find_uncertain_regions(store) == ()
         alike = np.full((600, 700), 80, np.uint8)
-        run = store.start_run(RUN)
+        run = store.run_ledger.start_run(RUN)
         store.write(Block(Roi(0, 0, 600, 700), alike // 80, alike), run.id, "done")
         assert find_uncertain_regions(store) == ()

@@ -11,11 +11,8 @@ from helpers.label_stores import LEGEND, RUN, FakeImage, chunk_block
 from napari_uhrseg.engine.inference.segment import class_map
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.io.labels.store import (
-    LabelStore,
-    correction_levels,
-    displayed_levels,
-)
+from napari_uhrseg.io.labels.layer_levels import correction_levels, displayed_levels
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 
 IMAGE = FakeImage()
@@ -25,7 +22,7 @@ WHOLE = Roi(0, 0, *IMAGE.shape)
 @pytest.fixture
 def store(tmp_path):
     with LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND) as made:
-        run = made.start_run(RUN)
+        run = made.run_ledger.start_run(RUN)
         made.write(chunk_block(0, 0, 1, IMAGE.shape, 5, 3), run.id, "done")
         yield made
 
@@ -37,8 +34,8 @@ def said(store, what):
 
 
 def test_a_new_name_and_colour_are_there_when_opened_again(store):
-    store.rename_class(1, "street")
-    legend = store.recolor_class(1, "#010203")
+    store.legend_editor.rename_class(1, "street")
+    legend = store.legend_editor.recolor_class(1, "#010203")
     street = LabelClass(1, "street", "#010203", former=("road",))
     assert legend.classes == (street, LEGEND.classes[1])
     assert said(store, "properties")[1]["class"] == "street"
@@ -48,29 +45,29 @@ def test_a_new_name_and_colour_are_there_when_opened_again(store):
 
 
 def test_a_network_still_finds_a_class_by_its_old_name(store):
-    store.rename_class(1, "street")
-    legend = store.add_classes(LEGEND)
+    store.legend_editor.rename_class(1, "street")
+    legend = store.legend_editor.add_classes(LEGEND)
     assert [c.name for c in legend] == ["street", "lake"]
     assert class_map(LEGEND, legend) == (1, 2)
-    store.rename_class(1, "road")
+    store.legend_editor.rename_class(1, "road")
     assert store.legend.classes[0].name == "road"
     assert store.legend.classes[0].former == ("street",)
 
 
 def test_names_that_are_taken_and_classes_that_are_not_there(store):
     for change, message in (
-        (lambda: store.rename_class(1, "lake"), "class name twice"),
-        (lambda: store.rename_class(1, " "), "needs a name"),
-        (lambda: store.rename_class(7, "sea"), "no class 7"),
-        (lambda: store.recolor_class(1, "blue"), "not of the form"),
+        (lambda: store.legend_editor.rename_class(1, "lake"), "class name twice"),
+        (lambda: store.legend_editor.rename_class(1, " "), "needs a name"),
+        (lambda: store.legend_editor.rename_class(7, "sea"), "no class 7"),
+        (lambda: store.legend_editor.recolor_class(1, "blue"), "not of the form"),
     ):
         with pytest.raises(StoreError, match=rf"stay as they were: .*{message}"):
             change()
     for one, other in ((1, 7), (7, 1)):
         with pytest.raises(ValueError, match="cannot be merged"):
-            store.merge_class(one, other)
+            store.legend_editor.merge_class(one, other)
     with LabelStore.open(store.path) as reader, pytest.raises(StoreError):
-        reader.merge_class(1, 2)
+        reader.legend_editor.merge_class(1, 2)
     assert (store.legend, store.aliases) == (LEGEND, {})
 
 
@@ -81,7 +78,7 @@ def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
         list(corrections.fill(Roi(0, 100, 100, 100), 2))
         before = [level[:].copy() for level in levels]
         files = {f: f.stat().st_mtime_ns for f in store.path.rglob("c/*/*")}
-        assert store.merge_class(2, 1) == LEGEND
+        assert store.legend_editor.merge_class(2, 1) == LEGEND
         assert corrections.counts() == {1: 20_000}
         assert corrections.corrected_regions()[0].pixels == {1: 20_000}
     assert files == {f: f.stat().st_mtime_ns for f in store.path.rglob("c/*/*")}
@@ -97,18 +94,18 @@ def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
         assert set(np.unique(again.read_labels(WHOLE))) == {0, 1}
     store.write(chunk_block(0, 0, 5, IMAGE.shape), 1, "done")  # a run writes it still
     assert store.read_labels(Roi(0, 0, 1024, 1024)).max() == 1
-    store.merge_class(2, 2)  # shown as itself again
+    store.legend_editor.merge_class(2, 2)  # shown as itself again
     assert levels[0][:].max() == levels[-1][:].max() == 2
 
 
 def test_merged_twice_leads_to_the_last(store):
-    store.add_classes(Legend((LabelClass(1, "tree", "#00ff00"),)))
-    store.merge_class(2, 1)
-    store.merge_class(1, 3)
+    store.legend_editor.add_classes(Legend((LabelClass(1, "tree", "#00ff00"),)))
+    store.legend_editor.merge_class(2, 1)
+    store.legend_editor.merge_class(1, 3)
     assert store.aliases == {2: 3, 1: 3}
     assert set(np.unique(store.read_labels(WHOLE))) == {0, 3}
     with pytest.raises(ValueError, match="cannot be merged"):
-        store.merge_class(3, 2)
+        store.legend_editor.merge_class(3, 2)
 
 
 def test_a_store_made_before_there_were_merged_classes_opens(store):
@@ -116,7 +113,7 @@ def test_a_store_made_before_there_were_merged_classes_opens(store):
     own = json.loads(file.read_text())["attributes"]["napari-uhrseg"]
     assert "aliases" not in own
     assert all("former" not in c for c in own["legend"])
-    store.merge_class(2, 1)
+    store.legend_editor.merge_class(2, 1)
     store.close()
     data = json.loads(file.read_text())
     data["attributes"]["napari-uhrseg"]["aliases"] = {"2": 9}

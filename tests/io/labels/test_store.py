@@ -34,12 +34,9 @@ from helpers.label_stores import (
 )
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.downsample import coarser_labels
+from napari_uhrseg.io.labels.layer_levels import confidence_levels, displayed_levels
 from napari_uhrseg.io.labels.pyramid import write_levels
-from napari_uhrseg.io.labels.store import (
-    LabelStore,
-    confidence_levels,
-    displayed_levels,
-)
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, LabelClass, Legend, Polygon, Roi
 
 IMAGE = FakeImage()
@@ -69,11 +66,13 @@ def test_everything_is_found_again(tmp_path):
     path = tmp_path / "new" / "folder" / "labels.zarr"
     region = Polygon(((0.5, 1.5), (0, 900), (700, 0)))
     with LabelStore.create(path, image, LEGEND) as store:
-        first = store.start_run(replace(RUN, plane={"z": 3}))
-        second = store.start_run(replace(RUN, region=region))
+        first = store.run_ledger.start_run(replace(RUN, plane={"z": 3}))
+        second = store.run_ledger.start_run(replace(RUN, region=region))
         block = chunk_block(0, 1, 1, SHAPE, 2, 2)
         store.write(block, first.id, "done")
-        legend = store.add_classes(Legend((LabelClass(1, "tree", "#00ff00", 7),)))
+        legend = store.legend_editor.add_classes(
+            Legend((LabelClass(1, "tree", "#00ff00", 7),))
+        )
     assert [c.name for c in legend] == ["road", "lake", "tree"]
     with LabelStore.open(path) as again:
         assert again.runs == (first, second)
@@ -98,7 +97,7 @@ def test_everything_is_found_again(tmp_path):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_levels_stay_in_step_through_random_writes(store, seed):
     rng = np.random.default_rng(seed)
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     shown = displayed_levels(store)
     confidence = confidence_levels(store)
     for i in range(12):
@@ -157,7 +156,7 @@ def test_levels_follow_a_write_to_any_rectangle(data):
 
 
 def test_an_empty_block_leaves_no_file_and_erases_one(store):
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     zeros = np.zeros((1024, 1024), np.uint8)
     empty = Block(Roi(1024, 0, 1024, 1024), zeros, zeros)
 
@@ -181,7 +180,7 @@ def test_an_empty_block_leaves_no_file_and_erases_one(store):
 
 
 def test_correction_is_shown_over_prediction(store):
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     correct(store, Roi(10, 20, 30, 40), 2)
     level = displayed_levels(store)[0]
@@ -222,14 +221,14 @@ def test_shown_covers_the_roi_at_any_level(filled, roi, level):
 def filled(tmp_path_factory):
     path = tmp_path_factory.mktemp("filled") / "labels.zarr"
     with LabelStore.create(path, IMAGE, LEGEND) as store:
-        run = store.start_run(RUN)
+        run = store.run_ledger.start_run(RUN)
         store.write(chunk_block(0, 0, 3, SHAPE, 5, 3), run.id, "done")
         yield store
 
 
 def test_area_shares_are_those_of_what_is_labelled(store):
     assert store.area_shares() == {}
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     labels = np.ones((2048, 2048), np.uint8)
     labels[:512] = 2
     labels[1024:] = 0
@@ -246,7 +245,7 @@ def test_napari_takes_the_levels_and_sees_writes(store):
     confidence = ImageLayer(
         confidence_levels(store), multiscale=True, contrast_limits=(0, 255), cache=False
     )
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     block = chunk_block(0, 0, 1, SHAPE, 5, 3)
     store.write(block, run.id, "done")
     for level in range(3):
@@ -274,9 +273,9 @@ def test_the_store_is_valid_ome_zarr(tmp_path, size, unit, named):
     image = FakeImage(pixel_size=size, unit=unit)
     path = tmp_path / "labels.zarr"
     with LabelStore.create(path, image, LEGEND) as store:
-        run = store.start_run(RUN)
+        run = store.run_ledger.start_run(RUN)
         store.write(chunk_block(0, 0, 1, SHAPE, 2, 2), run.id, "done")
-        store.add_classes(Legend((LabelClass(1, "tree", "#00ff00"),)))
+        store.legend_editor.add_classes(Legend((LabelClass(1, "tree", "#00ff00"),)))
     assert isinstance(open_ome_zarr(path, version="0.5"), Image)
     model = Image.from_zarr(zarr.open_group(path, mode="r"))
     (scales,) = model.ome_attributes.multiscales
@@ -304,26 +303,28 @@ def test_the_store_is_valid_ome_zarr(tmp_path, size, unit, named):
 
 
 def test_a_run_continues_itself_and_asks_before_it_replaces_another(store):
-    mine = store.start_run(RUN)
-    assert store.start_run(replace(RUN, batch_size=1, created="later")) == mine
+    mine = store.run_ledger.start_run(RUN)
+    assert (
+        store.run_ledger.start_run(replace(RUN, batch_size=1, created="later")) == mine
+    )
     store.write(chunk_block(0, 0, 1, SHAPE, 2, 3), mine.id, "done")
     below = replace(OTHER, region=Roi(2048, 0, 3000, 3000))
-    assert store.start_run(below).id == 2  # nothing there to replace
-    assert store.conflicts(OTHER) == (mine,)
+    assert store.run_ledger.start_run(below).id == 2  # nothing there to replace
+    assert store.run_ledger.conflicts(OTHER) == (mine,)
     with pytest.raises(StoreError, match=r"plain \(plain.safetensors, run 1 of 20"):
-        store.start_run(OTHER)
+        store.run_ledger.start_run(OTHER)
     assert len(store.runs) == 2
-    theirs = store.start_run(OTHER, replace=True)
+    theirs = store.run_ledger.start_run(OTHER, replace=True)
     assert theirs.id == 3
     assert store.pending(theirs).all()
     store.write(chunk_block(0, 0, 2, SHAPE), theirs.id, "done")
     # leave to replace was given: going on needs none, going back does
-    assert store.conflicts(OTHER) == ()
-    assert store.start_run(OTHER) == theirs
-    assert store.conflicts(RUN) == (theirs,)
+    assert store.run_ledger.conflicts(OTHER) == ()
+    assert store.run_ledger.start_run(OTHER) == theirs
+    assert store.run_ledger.conflicts(RUN) == (theirs,)
     with pytest.raises(StoreError, match="scpseg"):
-        store.start_run(RUN)
-    again = store.start_run(RUN, replace=True)
+        store.run_ledger.start_run(RUN)
+    again = store.run_ledger.start_run(RUN, replace=True)
     assert again.id == 4
     assert np.argwhere(~store.pending(again)).tolist() == [
         [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]
@@ -331,7 +332,7 @@ def test_a_run_continues_itself_and_asks_before_it_replaces_another(store):
 
 
 def test_failed_chunks_are_pending_again(store):
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     block = chunk_block(4, 0, 1, SHAPE, 1, 3)
     zeros = np.zeros_like(block.labels)
     store.write(Block(block.roi, zeros, zeros), run.id, "failed")
@@ -342,13 +343,13 @@ def test_failed_chunks_are_pending_again(store):
 
 def test_another_image_is_refused(store):
     with pytest.raises(StoreError, match="scene, and the image to segment has other"):
-        store.start_run(replace(RUN, image_fingerprint="else"))
+        store.run_ledger.start_run(replace(RUN, image_fingerprint="else"))
 
 
 def test_more_than_255_classes_are_refused(store):
     many = Legend(tuple(LabelClass(i, f"c{i}", "#000000") for i in range(1, 255)))
     with pytest.raises(StoreError, match="at most 255 classes"):
-        store.add_classes(many)
+        store.legend_editor.add_classes(many)
     assert store.legend == LEGEND
 
 
@@ -360,7 +361,7 @@ def test_a_store_of_ten_gigapixels_is_made_and_shown_at_once(tmp_path):
     process = psutil.Process()
     before = process.memory_info().rss
     with LabelStore.create(tmp_path / "big.zarr", image, LEGEND) as store:
-        run = store.start_run(RUN)
+        run = store.run_ledger.start_run(RUN)
         levels = displayed_levels(store)
         assert store.pending(run).sum() == 98 * 98
         store.write(chunk_block(97, 97, 1, image.shape), run.id, "done")
@@ -377,7 +378,7 @@ def test_without_a_path_the_folder_goes_with_the_store():
     store = LabelStore.create(None, FakeImage(fingerprint=""), LEGEND)
     assert store.temporary
     folder = store.path
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     assert folder.exists()
     store.close()
@@ -392,7 +393,7 @@ def test_without_a_path_the_folder_goes_with_the_store():
 def test_one_process_writes_and_others_read(store):
     with pytest.raises(StoreError, match="being written by another"):
         LabelStore.open(store.path, write=True)
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     with LabelStore.open(store.path) as reader:
         assert not reader.chunk_status().any()
         store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
@@ -400,20 +401,20 @@ def test_one_process_writes_and_others_read(store):
         assert reader.read_labels(Roi(0, 0, 500, 500)).any()
         for change in (
             lambda: reader.write(chunk_block(0, 0, 1, SHAPE), 1, "done"),
-            lambda: reader.start_run(RUN),
-            lambda: reader.add_classes(LEGEND),
+            lambda: reader.run_ledger.start_run(RUN),
+            lambda: reader.legend_editor.add_classes(LEGEND),
         ):
             with pytest.raises(StoreError, match="open for reading only"):
                 change()
     store.close()
     with pytest.raises(StoreError, match="is closed"):
-        store.start_run(RUN)
+        store.run_ledger.start_run(RUN)
     LabelStore.open(store.path, write=True).close()
 
 
 def test_threads_read_and_write_at_once(store):
     """Readers see a chunk as it was or as it is, never a mixture."""
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     blocks = []
     for value in (1, 2):
         data = np.full((1024, 1024), value, np.uint8)
@@ -481,12 +482,12 @@ def file_size_limit(size):
 
 
 def test_a_full_disk_leaves_the_chunk_pending(store):
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     noise = np.random.default_rng(0).integers(1, 3, (1024, 1024), np.uint8)
     block = Block(Roi(0, 0, 1024, 1024), noise, noise)
     store.write(block, run.id, "done")
-    other = store.start_run(OTHER, replace=True)
-    message = r"cannot be written: File too large.*what is done stays"
+    other = store.run_ledger.start_run(OTHER, replace=True)
+    message = r"cannot be written: File too large.*Finished blocks are kept"
     with pytest.raises(StoreError, match=message), file_size_limit(20_000):
         store.write(block, other.id, "done")
     assert not store.chunk_status().any()
@@ -520,8 +521,8 @@ def edit(path, change):
         (lambda p: shutil.rmtree(p / "states"), "the array states is missing"),
         (lambda p: shutil.rmtree(p), "does not exist"),
         (lambda p: (p / "zarr.json").unlink(), "is not a label store"),
-        (lambda p: edit(p, lambda own: own.update(format_version=2)),
-         r"has format version 2; this program reads 1. Update"),
+        (lambda p: edit(p, lambda own: own.update(format_version=3)),
+         r"has format version 3; this program reads versions 1 to 2. Update"),
         (lambda p: edit(p, lambda own: own.pop("image")), "is damaged"),
         (lambda p: edit(p, lambda own: own["image"].update(shape=[9000, 10])),
          "is damaged"),
@@ -533,12 +534,44 @@ def edit(path, change):
 )  # fmt: skip
 @pytest.mark.parametrize("write", [False, True])
 def test_a_damaged_store_says_so(store, harm, message, write):
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     store.close()
     harm(store.path)
     with pytest.raises(StoreError, match=message):
         LabelStore.open(store.path, write=write)
+
+
+def version_of(path):
+    data = json.loads((path / "zarr.json").read_text())
+    return data["attributes"]["napari-uhrseg"]["format_version"]
+
+
+def as_version_1(own):
+    own["format_version"] = 1
+    for run in own["runs"]:
+        run["skip_glass"] = run.pop("skip_background")
+
+
+def test_store_of_version_1_is_read_and_converted_for_writing(store, caplog):
+    run = store.run_ledger.start_run(replace(RUN, skip_background=True))
+    store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
+    whole = Roi(0, 0, *SHAPE)
+    labels, path = store.read_labels(whole), store.path
+    store.close()
+    edit(path, as_version_1)
+    before = (path / "zarr.json").read_bytes()
+    with LabelStore.open(path) as reader:
+        assert reader.runs == (run,)
+        np.testing.assert_array_equal(reader.read_labels(whole), labels)
+    assert (path / "zarr.json").read_bytes() == before
+    assert not caplog.records
+    with LabelStore.open(path, write=True) as writer:
+        assert writer.run_ledger.start_run(replace(RUN, skip_background=True)) == run
+        np.testing.assert_array_equal(writer.read_labels(whole), labels)
+    assert "was converted from format version 1 to 2" in caplog.text
+    assert version_of(path) == 2
+    assert LabelStore.open(path).runs == (run,)
 
 
 @contextmanager
@@ -583,7 +616,7 @@ def test_another_zarr_is_not_a_label_store(tmp_path):
 
 
 def test_a_damaged_chunk_is_reported_when_it_is_read(store):
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     truncate(store.path, "labels/prediction/0/c/0/0")
     with pytest.raises(StoreError, match="cannot be read from"):
@@ -604,7 +637,7 @@ def test_what_a_killed_writer_left_is_put_right(store):
 
 
 def test_unknown_runs_and_wrong_blocks_are_refused(store):
-    run = store.start_run(RUN)
+    run = store.run_ledger.start_run(RUN)
     block = chunk_block(0, 0, 1, SHAPE)
     with pytest.raises(ValueError, match="run 2 is not recorded"):
         store.write(block, 2, "done")

@@ -32,7 +32,7 @@ WRITER = (
     SETUP
     + """
 store = LabelStore.open(path, write=True)
-run = store.start_run(RUN if sys.argv[2] == "1" else OTHER, replace=True)
+run = store.run_ledger.start_run(RUN if sys.argv[2] == "1" else OTHER, replace=True)
 pending = store.pending(run)
 say("begun", run.id, int(pending.sum()))
 for row, column in np.argwhere(pending).tolist():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.worker_store import TokenRevoked, WorkerStore, owned_levels
 from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.types import Block, Roi
@@ -50,7 +51,7 @@ def test_it_is_the_store_of_one_writer(shape, side, order):
         LabelStore.create(Path(folder) / "one.zarr", image, LEGEND) as one,
         LabelStore.create(Path(folder) / "many.zarr", image, LEGEND) as many,
     ):
-        runs = [s.start_run(RUN).id for s in (one, many)]
+        runs = [s.run_ledger.start_run(RUN).id for s in (one, many)]
         top = many.coarsest_displayed()
         workers = [WorkerStore(many.path, many.issue_write_token())]
         workers.append(WorkerStore(many.path, (many.path / ".writer").read_text()))
@@ -81,7 +82,7 @@ def test_no_two_blocks_own_a_chunk_of_any_level(shape, side, place):
     mine, other = (all_blocks[p % len(all_blocks)] for p in place)
     if mine == other:
         return
-    for level in range(1, min(owned_levels(r, shape) for r in (mine, other))):
+    for level in range(1, min(owned_levels(r, shape, 6) for r in (mine, other))):
         chunks = [r.align(STORE_CHUNK << level) for r in (mine, other)]
         assert chunks[0].intersect(chunks[1]).area == 0
 
@@ -90,7 +91,7 @@ def test_no_two_blocks_own_a_chunk_of_any_level(shape, side, place):
 def store(tmp_path):
     image = FakeImage(shape=(2100, 2100))
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as made:
-        made.start_run(RUN)
+        made.run_ledger.start_run(RUN)
         yield made
 
 

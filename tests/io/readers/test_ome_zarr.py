@@ -352,9 +352,11 @@ def test_labels_of_an_image_are_not_those_of_one_like_it(
     other = open_image(scene(tmp_path / "200.zarr", 200, **layout))
     copy = open_image(shutil.copytree(path, tmp_path / "copy.zarr"))
     with LabelStore.create(None, open_image(path), LEGEND) as store:
-        store.start_run(replace(RUN, image_fingerprint=copy.fingerprint))
+        store.run_ledger.start_run(replace(RUN, image_fingerprint=copy.fingerprint))
         with pytest.raises(StoreError, match="other contents"):
-            store.start_run(replace(RUN, image_fingerprint=other.fingerprint))
+            store.run_ledger.start_run(
+                replace(RUN, image_fingerprint=other.fingerprint)
+            )
 
 
 def test_what_is_far_from_the_borders_tells_images_of_many_chunks_apart(

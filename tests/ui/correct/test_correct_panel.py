@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QColorDialog, QInputDialog
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Block, Roi
+from napari_uhrseg.types import Block, Limits, Roi
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.panel import Panel
@@ -233,7 +233,7 @@ def test_a_place_is_jumped_to_and_reverted(desk, path):
 
 def test_uncertain_places_come_one_after_the_other_and_none_twice(desk, path):
     with LabelStore.open(path, write=True) as store:
-        run = store.start_run(store.runs[0])
+        run = store.run_ledger.start_run(store.runs[0])
         sure = np.random.default_rng(0).integers(150, 250, SHAPE, np.uint8)
         sure[304:544, 304:544] = 3
         sure[2000:2160, 2000:2160] = 3
@@ -406,10 +406,10 @@ def test_legend_is_what_the_store_says(desk, path):
     assert list(desk.legend_rows()) == [c.name for c in CLASSES]
 
 
-def test_a_large_undo_shows_progress_and_stopped_puts_back(desk, path, monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.io.corrections.corrections.PART", 512)
+def test_a_large_undo_shows_progress_and_stopped_puts_back(desk, path):
     desk.open(path)
-    with Corrections.open(desk.store) as other:
+    limits = Limits(correction_tile=512)
+    with Corrections.open(desk.store, limits=limits) as other:
         for _ in other.fill(Roi(0, 0, 1500, 1300), 2):
             pass
     desk.part.set_view(desk.view)

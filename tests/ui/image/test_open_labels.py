@@ -19,7 +19,8 @@ from dataclasses import replace
 from helpers.label_stores import RUN, chunk_block
 from napari_uhrseg.io.labels.store import LabelStore
 with LabelStore.open(sys.argv[1], write=True) as store:
-    run = store.start_run(replace(RUN, image_fingerprint=store.info.fingerprint))
+    fingerprint = store.info.fingerprint
+    run = store.run_ledger.start_run(replace(RUN, image_fingerprint=fingerprint))
     print("begun", flush=True)
     for row in range(2):
         sys.stdin.readline()

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import label as connected
 
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.io.labels.pyramid import read_array
-from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import IGNORED, Roi
 
 MAX_PIXELS_READ = 1 << 26  # pixels of the correction that are looked at for points

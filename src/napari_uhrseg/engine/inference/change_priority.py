@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.io.labels.pyramid import read_array
-from napari_uhrseg.io.labels.store import STORE_CHUNK, LabelStore
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Mask, Roi
 
 Viewport = Callable[[], Roi | None]

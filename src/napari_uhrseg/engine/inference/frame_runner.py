@@ -52,8 +52,7 @@ from napari_uhrseg.engine.tiling.seam_blending import (
     border_store,
 )
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.labels.chunk_status import Status
-from napari_uhrseg.io.labels.store import STORE_CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import Labels, Mask, Roi
 

@@ -144,9 +144,11 @@ def begin(
         If the store has labels of another run and ``replace_other`` is not set.
     """
     wanted = replace(plan.run, class_map=_class_map_in(store, network))
-    store.check_run(wanted, replace=replace_other)  # before its classes are added
-    store.add_classes(network)
-    run = store.start_run(wanted, replace=replace_other)
+    store.run_ledger.check_run(
+        wanted, replace=replace_other
+    )  # before its classes are added
+    store.legend_editor.add_classes(network)
+    run = store.run_ledger.start_run(wanted, replace=replace_other)
     remove_stale_borders(store.path, run.id)
     if run.batch_size < plan.run.batch_size:
         # an earlier process started this run with smaller batches: keep its bits
@@ -173,7 +175,7 @@ def as_begun(
     store
         The store that may have the run.
     """
-    earlier = store.find_matching_run(
+    earlier = store.run_ledger.find_matching_run(
         replace(run, class_map=_class_map_in(store, network)),
         any_precision=settings.precision == "auto",
     )

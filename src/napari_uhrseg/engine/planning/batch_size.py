@@ -20,7 +20,7 @@ from napari_uhrseg.engine.planning.memory_estimate import (
 )
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.io.labels.store import STORE_CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Limits, SegmentSettings
 from napari_uhrseg.units import format_bytes

@@ -18,7 +18,7 @@ from napari_uhrseg.engine.tiling.frame_grid import FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.store import STORE_CHUNK
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
 from napari_uhrseg.units import counted, format_bytes, format_seconds

@@ -1,7 +1,7 @@
 """User corrections of a label store.
 
-Holds strokes, fills, undo and redo, the journal, imported annotations, and
-uncertain regions.
+`corrections` contains strokes, fills, undo and redo; `replay` and `journal` execute
+and record them. The other modules import annotations and find uncertain regions.
 
 Must not import ``io.readers`` and ``io.export``.
 """

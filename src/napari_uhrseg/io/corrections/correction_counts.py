@@ -1,4 +1,4 @@
-"""How much of what was corrected where: exact counts in a small grid of cells."""
+"""Exact counts of corrected pixels, by class, in a small grid of cells."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -14,31 +14,44 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import CorrectedRegion, Labels, Roi
 
-CELLS = 512  # cells a side at most
-SMALLEST = 256  # level-0 pixels a side of a cell
+MAX_CELLS = 512  # cells a side
 
 Counts = npt.NDArray[np.uint32]
 
 
 class CorrectionCounts:
-    """Corrected pixels of each class in each cell.
+    """Number of corrected pixels of each class in each cell.
 
-    A cell has 256 pixels a side, or as many as make 512 cells of the longer side.
-    Memory: at most 1 MB a class that was painted.
+    Memory is at most 1 MB for each painted class.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the image in pixels.
+    cell
+        Smallest side of a cell in level-0 pixels. It is doubled until at most 512
+        cells cover the longer side.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], cell: int) -> None:
         self._shape = shape
-        self.cell = SMALLEST
-        while -(-max(shape) // self.cell) > CELLS:
+        self.cell = cell
+        while -(-max(shape) // self.cell) > MAX_CELLS:
             self.cell *= 2
         self._cells = tuple(-(-n // self.cell) for n in shape)
         self._grids: dict[int, Counts] = {}
 
     def add(self, roi: Roi, labels: Labels, sign: int = 1) -> None:
-        """Count a rectangle's pixels in (or out, with -1), those that are not 0.
+        """Add the non-zero pixels of a rectangle to the counts, or subtract them.
 
-        ``labels`` is uint8 of the roi's shape, the roi inside the image.
+        Parameters
+        ----------
+        roi
+            Level-0 rectangle inside the image.
+        labels
+            uint8 of the roi's shape.
+        sign
+            1 adds, -1 subtracts.
         """
         for cell in roi.tiles(self.cell):
             part = labels[cell.shift(-roi.y, -roi.x).slices]
@@ -53,9 +66,19 @@ class CorrectionCounts:
                 self._grids[value][at] = count
 
     @classmethod
-    def from_array(cls, level: zarr.Array, folder: Address) -> Self:
-        """Of an array of labels on disk; reads the chunks whose files there are."""
-        made = cls((level.shape[0], level.shape[1]))
+    def from_array(cls, level: zarr.Array, folder: Address, cell: int) -> Self:
+        """Count an array of labels on disk. Only chunks with a file are read.
+
+        Parameters
+        ----------
+        level
+            Level 0 of the corrections.
+        folder
+            Folder of that array.
+        cell
+            Smallest side of a cell in level-0 pixels.
+        """
+        made = cls((level.shape[0], level.shape[1]), cell)
         side = level.chunks[0]
         for file in (folder / "c").glob("*/*"):
             roi = Roi(int(file.parent.name) * side, int(file.name) * side, side, side)
@@ -63,13 +86,13 @@ class CorrectionCounts:
             made.add(roi, read_array(level, roi.slices))
         return made
 
-    def counts(self, aliases: Mapping[int, int]) -> dict[int, int]:
-        """Pixels per class id as it is shown, those without any left out."""
+    def by_class(self, aliases: Mapping[int, int]) -> dict[int, int]:
+        """Return the pixels by displayed class id, without classes of 0 pixels."""
         sums = {c: int(g.sum(dtype=np.int64)) for c, g in self._grids.items()}
         return _resolved(sums, aliases)
 
     def regions(self, aliases: Mapping[int, int]) -> tuple[CorrectedRegion, ...]:
-        """Connected regions (corners count), the largest first."""
+        """Return the 8-connected regions, the largest first."""
         from skimage.measure import label, regionprops
 
         if not self._grids:
@@ -96,15 +119,15 @@ class CorrectionCounts:
         return tuple(sorted(found, key=lambda p: -sum(p.pixels.values())))
 
     def _roi(self, top: int, left: int, bottom: int, right: int) -> Roi:
-        """The pixels of a box of cells."""
+        """Return the pixels of a box of cells."""
         sides = (top, left, bottom - top, right - left)
         roi = Roi(*(self.cell * n for n in sides))
         return roi.intersect(Roi(0, 0, *self._shape))
 
-    # -- kept on disk -----------------------------------------------------------
+    # -- snapshots ----------------------------------------------------------------
 
     def save(self, path: Path, position: int) -> None:
-        """Replace the file: the counts, and the journal's record they belong to."""
+        """Write the counts and the number of the last journal record in them."""
         sparse = {
             str(c): np.stack([np.flatnonzero(g), g.ravel()[np.flatnonzero(g)]])
             for c, g in self._grids.items()
@@ -115,9 +138,21 @@ class CorrectionCounts:
             part.write_bytes(memory.getvalue())
 
     @classmethod
-    def load(cls, path: Address, shape: tuple[int, int]) -> tuple[Self, int] | None:
-        """What `save` wrote; None where there is nothing, or nothing whole."""
-        made = cls(shape)
+    def load(
+        cls, path: Address, shape: tuple[int, int], cell: int
+    ) -> tuple[Self, int] | None:
+        """Return the saved counts and record number; None if missing or damaged.
+
+        Parameters
+        ----------
+        path
+            The file that `save` wrote.
+        shape
+            Height and width of the image in pixels.
+        cell
+            Smallest side of a cell in level-0 pixels.
+        """
+        made = cls(shape, cell)
         try:
             with np.load(io.BytesIO(path.read_bytes())) as file:
                 values: dict[str, npt.NDArray] = dict(file)
@@ -126,14 +161,14 @@ class CorrectionCounts:
                 grid = np.zeros(made._cells, np.uint32)
                 grid.ravel()[index] = counts
                 made._grids[int(name)] = grid
-        # a file cut short makes numpy and zipfile raise many kinds of errors
+        # a truncated file makes numpy and zipfile raise many kinds of errors
         except Exception:  # noqa: BLE001
             return None
         return made, position
 
 
 def _runs(regions: npt.NDArray[np.integer]) -> Iterator[tuple[int, int, int, int]]:
-    """Number, row, first and last column of what lies together in a row."""
+    """Yield number, row, first and last column of each run of equal cells in a row."""
     edge = np.zeros((len(regions), 1), regions.dtype)
     before = np.hstack([edge, regions[:, :-1]])
     after = np.hstack([regions[:, 1:], edge])
@@ -146,7 +181,7 @@ def _runs(regions: npt.NDArray[np.integer]) -> Iterator[tuple[int, int, int, int
 
 
 def _resolved(counts: Mapping[int, int], aliases: Mapping[int, int]) -> dict[int, int]:
-    """Counts of merged classes added to those they are shown as."""
+    """Return the counts with merged classes added to their displayed class."""
     out: dict[int, int] = {}
     for class_id, count in counts.items():
         if count:

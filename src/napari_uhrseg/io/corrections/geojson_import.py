@@ -1,4 +1,4 @@
-"""Polygons from GeoJSON, as slide viewers and GIS write it, in an image's pixels."""
+"""Import of polygons from GeoJSON files of slide viewers and GIS programs."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from napari_uhrseg.types import Polygon
 Points = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 ToPixels = Callable[[Points], Points]
-Shape = tuple[list[Points], str | None]  # rings (x, y), the outer one first; the class
+ParsedPolygon = tuple[list[Points], str | None]  # rings (x, y), outer first; class
 
-# properties that hold a class, the first there is
+# properties that may contain the class, by priority
 _NAMES = ("classification", "class", "class_name", "label", "category")
 _WGS84 = "OGC:CRS84"
 
@@ -27,43 +27,44 @@ _WGS84 = "OGC:CRS84"
 def read_polygons(
     path: Path | str, image: Georeferenced
 ) -> list[tuple[Polygon, str | None]]:
-    """The polygons of a GeoJSON file and the class that each names.
+    """Return the polygons of a GeoJSON file and the class name of each.
 
-    Coordinates are those of the file's ``crs`` where it names one; else, on an image
-    with coordinates, longitude and latitude, as GeoJSON wants, or pixels (x, y), as
-    QuPath writes them: what lies on the image, and where both do, what makes the
-    polygons more like it in size; else pixels.
+    The coordinates are in the file's ``crs`` if it names one. Otherwise, if the image
+    has coordinates, they are longitude and latitude (RFC 7946) or pixels (x, y), as
+    QuPath writes them: the reading in which polygons overlap the image, and if both
+    do, the one whose polygons are closer to the image in size. Without image
+    coordinates they are pixels.
 
     Parameters
     ----------
     path
-        Features of polygons or multipolygons, whose parts come one by one; points
-        and lines are left out. Memory: some ten times the file.
+        Features with polygons or multipolygons, whose parts are returned separately.
+        Points and lines are ignored. Memory is some ten times the size of the file.
     image
-        What they are drawn on: an image, or a label store.
+        The annotated image, or its label store.
 
     Raises
     ------
     OpenError
-        It is no GeoJSON, holds no polygon, or its coordinates lead nowhere, which
-        is not asked of pixels on an image without coordinates.
+        If the file is not GeoJSON, has no polygon, or its coordinates do not overlap
+        an image with coordinates.
     """
     path = Path(path)
     data = _json(path)
     try:
-        shapes = list(_shapes(data, None))
+        parsed = list(_parse_polygons(data, None))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise OpenError(
             f"{path.name} is not GeoJSON: {error!r}.",
             "Export the annotations as GeoJSON again.",
         ) from error
-    if not shapes:
+    if not parsed:
         raise OpenError(
-            f"{path.name} holds no polygons.",
+            f"{path.name} contains no polygons.",
             "Choose a GeoJSON file of polygons; points and lines have no area.",
         )
-    to_pixels = _to_pixels(path, data, shapes, image)
-    return [(_polygon([to_pixels(r) for r in rings]), name) for rings, name in shapes]
+    to_pixels = _to_pixels(path, data, parsed, image)
+    return [(_polygon([to_pixels(r) for r in rings]), name) for rings, name in parsed]
 
 
 def _json(path: Path) -> Any:
@@ -72,7 +73,7 @@ def _json(path: Path) -> Any:
     except OSError as error:
         raise OpenError(
             f"{path.name} cannot be read: {error.strerror or error}.",
-            "Check that the file is there and that you may read it.",
+            "Check that the file exists and that you have read permission.",
         ) from error
     except (ValueError, RecursionError) as error:
         raise OpenError(
@@ -81,33 +82,35 @@ def _json(path: Path) -> Any:
         ) from error
 
 
-def _shapes(data: Any, name: str | None) -> Iterator[Shape]:
-    """All polygons in a GeoJSON object, or in a list of them."""
+def _parse_polygons(data: Any, name: str | None) -> Iterator[ParsedPolygon]:
+    """Yield all polygons in a GeoJSON object, or in a list of objects."""
     if isinstance(data, list):
         for part in data:
-            yield from _shapes(part, name)
+            yield from _parse_polygons(part, name)
         return
     match data["type"]:
         case "FeatureCollection":
-            yield from _shapes(data["features"], name)
+            yield from _parse_polygons(data["features"], name)
         case "Feature":
             if data["geometry"] is not None:
-                yield from _shapes(data["geometry"], _class(data.get("properties")))
+                yield from _parse_polygons(
+                    data["geometry"], _class_name(data.get("properties"))
+                )
         case "GeometryCollection":
-            yield from _shapes(data["geometries"], name)
+            yield from _parse_polygons(data["geometries"], name)
         case "Polygon":
-            yield from _shape(data["coordinates"], name)
+            yield from _parse_polygon(data["coordinates"], name)
         case "MultiPolygon":
             for part in data["coordinates"]:
-                yield from _shape(part, name)
+                yield from _parse_polygon(part, name)
         case "Point" | "MultiPoint" | "LineString" | "MultiLineString":
             return
         case other:
-            raise ValueError(f"{other} is no type of GeoJSON")
+            raise ValueError(f"{other} is not a GeoJSON type")
 
 
-def _shape(coordinates: list[Any], name: str | None) -> Iterator[Shape]:
-    """Rings without the corner that closes them; those without area left out."""
+def _parse_polygon(coordinates: list[Any], name: str | None) -> Iterator[ParsedPolygon]:
+    """Yield the rings without their closing corners, and without degenerate rings."""
     rings = []
     for ring in coordinates:
         points = np.array([(corner[0], corner[1]) for corner in ring], np.float64)
@@ -123,7 +126,7 @@ def _shape(coordinates: list[Any], name: str | None) -> Iterator[Shape]:
         yield rings, name
 
 
-def _class(properties: Mapping[str, Any] | None) -> str | None:
+def _class_name(properties: Mapping[str, Any] | None) -> str | None:
     for key in _NAMES:
         value = (properties or {}).get(key)
         if isinstance(value, Mapping):
@@ -142,40 +145,47 @@ def _polygon(rings: list[Points]) -> Polygon:
 
 
 def _to_pixels(
-    path: Path, data: Any, shapes: list[Shape], image: Georeferenced
+    path: Path, data: Any, parsed: list[ParsedPolygon], image: Georeferenced
 ) -> ToPixels:
     crs = data.get("crs") if isinstance(data, dict) else None
     if crs is not None:
         return _by_crs(path, _crs_name(path, crs), image)
     if image.crs is None or image.affine is None:
         return lambda points: points
-    corners = np.concatenate([rings[0] for rings, _ in shapes])
-    first = np.cumsum([0, *(len(rings[0]) for rings, _ in shapes[:-1])])
+    corners = np.concatenate([rings[0] for rings, _ in parsed])
+    first = np.cumsum([0, *(len(rings[0]) for rings, _ in parsed[:-1])])
     found: list[tuple[float, ToPixels]] = []
     if (np.abs(corners) <= (180, 90)).all():
         to_pixels = _by_crs(path, _WGS84, image)
-        with suppress(OpenError):  # too far away for the image's coordinates
+        with suppress(OpenError):  # outside the domain of the image's coordinates
             side = _longest_side(to_pixels(corners), first, image)
             if side:
                 found.append((side, to_pixels))
     side = _longest_side(corners, first, image)
-    if side >= 1:  # nobody draws less than a pixel: these are degrees elsewhere
+    if side >= 1:  # polygons below one pixel are degrees of another location
         found.append((side, lambda points: points))
     if not found:
         raise OpenError(
-            f"The polygons of {path.name} lie beside {image.name}, both as pixels and "
-            "as longitude and latitude.",
+            f"The polygons of {path.name} do not overlap {image.name}, neither as "
+            "pixels nor as longitude and latitude.",
             "If they are in another coordinate system, name it in a crs member: "
-            "ogr2ogr and QGIS write one into GeoJSON of the version of 2008.",
+            "ogr2ogr and QGIS write one into GeoJSON 2008.",
         )
-    # a few degrees around a small image are also a few pixels in its corner
+    # a few degrees around a small image could also be a few pixels in its corner
     return min(found, key=lambda f: abs(math.log(f[0] / max(image.shape))))[1]
 
 
 def _longest_side(points: Points, first: Indices, image: Georeferenced) -> float:
-    """Of the bounding boxes that touch the image, in pixels; 0 where none does.
+    """Return the longest side of the bounding boxes that touch the image; or 0.
 
-    ``points`` are the corners of all polygons, ``first`` where each begins.
+    Parameters
+    ----------
+    points
+        Corners (x, y) of all polygons, in pixels.
+    first
+        Index of the first corner of each polygon.
+    image
+        The annotated image.
     """
     low, high = np.minimum.reduceat(points, first), np.maximum.reduceat(points, first)
     height, width = image.shape
@@ -188,7 +198,7 @@ def _crs_name(path: Path, crs: Any) -> str:
         return str(crs["properties"]["name"])
     except (KeyError, TypeError) as error:
         raise OpenError(
-            f"{path.name} does not name its coordinate system in a known way.",
+            f"{path.name} names its coordinate system in an unknown form.",
             "Export it again as GeoJSON in WGS 84.",
         ) from error
 
@@ -208,7 +218,7 @@ def _by_crs(path: Path, name: str, image: Georeferenced) -> ToPixels:
         source, target = CRS.from_user_input(name), CRS.from_wkt(image.crs)
     except CRSError as error:
         raise OpenError(
-            f"The coordinate system {name} of {path.name} is not known.",
+            f"The coordinate system {name} of {path.name} is unknown.",
             "Export it again as GeoJSON in WGS 84.",
         ) from error
     inverse = ~Affine(*image.affine)
@@ -221,7 +231,7 @@ def _by_crs(path: Path, name: str, image: Georeferenced) -> ToPixels:
         moved = np.stack([x, y], 1)
         if not np.isfinite(moved).all():
             raise OpenError(
-                f"Coordinates of {path.name} lie outside what {name} can place.",
+                f"Coordinates of {path.name} are outside the domain of {name}.",
                 "Export it again, and check its coordinate system.",
             )
         return moved

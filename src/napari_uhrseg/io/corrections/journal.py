@@ -1,14 +1,14 @@
-"""A log of changes on disk: each is there whole, or not at all, and can be undone.
+"""Journal of corrections on disk: each change is recorded completely or not at all.
 
-The journal is a folder of segments, ``00000001.log`` and on. A record is a header,
-its checksum and its data; a torn one at the end of the last segment is what a killed
-process left, and is cut off when the journal is opened for writing. Undo and redo
-are records too, so that the newest record alone says what may not be done yet.
+The journal is a folder of segments, ``00000001.log`` and so on. A record is a header
+with a checksum, and its data. An incomplete record at the end of the last segment is
+the rest of a killed process; opening for writing removes it. Undo and redo are records
+too, so the newest records alone show which changes the arrays may lack.
 
-Records form **steps**, which are undone and redone as one. What is kept is bounded by
-`LIMIT`: the oldest segments go when there are more bytes than that, and their steps
-can no longer be undone. The newest step is kept whatever its size. 64 MB are some
-40,000 strokes: days of painting.
+Records form steps, which are undone and redone as one. The size of the journal is
+bounded: if it is larger, the oldest segments are removed, and their steps cannot be
+undone any more. The newest step is kept whatever its size. The default of 64 MB is
+some 40,000 strokes.
 """
 
 import os
@@ -23,32 +23,31 @@ import imagecodecs
 import numpy as np
 
 from napari_uhrseg.io.paths import Address
-from napari_uhrseg.types import Labels, Mask, Roi
-
-LIMIT = 64 * 2**20
-SEGMENT = 8 * 2**20
+from napari_uhrseg.types import Labels, Limits, Mask, Roi
 
 Kind = Literal["begin", "part", "undo", "redo"]
 _KINDS: tuple[Kind, ...] = ("begin", "part", "undo", "redo")
-# checksum of all that follows; number, step, kind, level, roi, sizes of the data
+# magic, checksum of the rest; number, step, kind, level, roi, sizes of the data
 _HEADER = struct.Struct("<4sIQQBBqqqq3I")
 _MAGIC = b"uhr1"
 
 
 @dataclass(frozen=True, slots=True)
 class JournalPatch:
-    """A rectangle of a change: what was there and what comes.
+    """A rectangle of a change, with its previous and its new labels.
 
     Parameters
     ----------
     roi
         Level-0 rectangle inside the image, its corner on multiples of ``2**level``.
     level
-        Of ``mask`` and ``ids``.
-    mask, ids
-        bool and uint8 at that level: the pixels meant, and what they become.
+        Pyramid level of ``mask`` and ``ids``, at least 0.
+    mask
+        bool at that level: the pixels to change.
+    ids
+        uint8 at that level: their new class ids.
     old
-        uint8 of the roi's shape: the corrections before, 0 where nothing is meant.
+        uint8 of the roi's shape: the previous corrections, 0 outside the mask.
     """
 
     roi: Roi
@@ -58,7 +57,7 @@ class JournalPatch:
     old: Labels
 
     def enlarged(self) -> tuple[Mask, Labels]:
-        """Mask and ids of the roi's shape, at level 0."""
+        """Return mask and ids at level 0, of the roi's shape."""
         height, width = self.old.shape
         mask, ids = self.mask, self.ids
         if self.level:
@@ -69,7 +68,7 @@ class JournalPatch:
 
 
 class JournalEntry(NamedTuple):
-    """Where a record lies, and the little of it that is kept in memory."""
+    """Position of a record on disk, and the part of it that is kept in memory."""
 
     number: int
     step: int
@@ -81,7 +80,7 @@ class JournalEntry(NamedTuple):
 
 @dataclass(slots=True)
 class UndoStep:
-    """What is undone at once."""
+    """Records that are undone together."""
 
     id: int
     parts: list[JournalEntry] = field(default_factory=list)
@@ -92,38 +91,44 @@ class UndoStep:
 
 
 class Journal:
-    """The steps of a store, oldest first.
+    """The recorded steps of a store, oldest first.
 
     Parameters
     ----------
     folder
-        Made where it is missing and ``write`` is set.
-    write
-        Whether records may be appended: one process at a time, one thread.
+        The journal's folder; `load` creates it for writing.
+    limits
+        ``journal_bytes`` and ``journal_segment_bytes`` are used.
 
     Attributes
     ----------
     undoable, redoable
-        Steps that are done, and steps taken back; the last one is next.
+        Steps that can be undone, and undone steps; the last one is next.
     last
-        Number of the newest record; 0 where there is none.
+        Number of the newest record; 0 if there is none.
     tail
-        The newest records, at most `TAIL`, for carrying out anew.
+        The newest records, at most `TAIL`, to be executed again after a kill.
     """
 
     TAIL = 64
 
-    def __init__(self, folder: Address, *, write: bool) -> None:
-        self._folder = folder
+    def __init__(self, folder: Address, limits: Limits) -> None:
+        self._folder, self._limits = folder, limits
         self.undoable: list[UndoStep] = []
         self.redoable: list[UndoStep] = []
         self.tail: list[JournalEntry] = []
         self.last = 0
         self._replaced: list[UndoStep] = []
         self._sizes: dict[int, int] = {}
+
+    def load(self, *, write: bool) -> None:
+        """Read all records.
+
+        ``write`` allows `append`, to one process at a time and one of its threads.
+        """
         if write:
-            folder.mkdir(exist_ok=True)
-        segments = sorted(int(f.stem) for f in folder.glob("*.log"))
+            self._folder.mkdir(exist_ok=True)
+        segments = sorted(int(f.stem) for f in self._folder.glob("*.log"))
         for segment in segments:
             self._scan(segment, write=write, newest=segment == segments[-1])
 
@@ -132,38 +137,52 @@ class Journal:
     def append(
         self, kind: Kind, step: int, part: JournalPatch | None = None
     ) -> JournalEntry:
-        """A record, on disk when this returns. OSError: it is not there at all.
+        """Write a record to disk.
 
-        A step's id is the number of the record that begins it, `last` + 1.
+        Parameters
+        ----------
+        kind
+            "begin" starts a step, "part" continues it; "undo" and "redo" have no data.
+        step
+            Id of the step: the number of its first record, which is `last` + 1 for
+            "begin".
+        part
+            The data of "begin" and "part".
+
+        Raises
+        ------
+        OSError
+            If the disk is full or cannot be written. The record is then not in the
+            journal.
         """
         blobs = (b"", b"", b"")
         roi, level = Roi(0, 0, 0, 0), 0
         if part is not None:
             roi, level = part.roi, part.level
             blobs = (
-                _packed(np.packbits(part.mask)),
-                _packed(part.ids),
-                _packed(part.old) if part.old.any() else b"",
+                _compress(np.packbits(part.mask)),
+                _compress(part.ids),
+                _compress(part.old) if part.old.any() else b"",
             )
         number, code = self.last + 1, _KINDS.index(kind)
         sizes = [len(b) for b in blobs]
-        place = (roi.y, roi.x, roi.height, roi.width)
-        header = _HEADER.pack(_MAGIC, 0, number, step, code, level, *place, *sizes)
+        sides = (roi.y, roi.x, roi.height, roi.width)
+        header = _HEADER.pack(_MAGIC, 0, number, step, code, level, *sides, *sizes)
         record = header[8:] + b"".join(blobs)
         record = _MAGIC + zlib.crc32(record).to_bytes(4, "little") + record
         segment = max(self._sizes, default=0)
-        if not segment or self._sizes[segment] > SEGMENT:
+        if not segment or self._sizes[segment] > self._limits.journal_segment_bytes:
             segment += 1
         entry = JournalEntry(
             number, step, kind, segment, self._sizes.get(segment, 0), roi
         )
         self._write(entry, record)
-        self._take(entry)
+        self._update(entry)
         return entry
 
     def _write(self, entry: JournalEntry, record: bytes) -> None:
         path = self._path(entry.segment)
-        assert isinstance(path, Path)  # a URL is only read
+        assert isinstance(path, Path)  # corrections in an object store are read-only
         with path.open("ab", buffering=0) as file:
             try:
                 view = memoryview(record)
@@ -178,13 +197,16 @@ class Journal:
         self._sizes[entry.segment] = entry.offset + len(record)
 
     def trim(self) -> None:
-        """Drop the oldest segments while there are more bytes than `LIMIT`.
+        """Remove the oldest segments while the journal is larger than its limit.
 
-        To be called when all records are carried out.
+        All records must have been executed.
         """
         needed = {p.segment for step in self.undoable[-1:] for p in step.parts}
         for segment in sorted(self._sizes)[:-1]:
-            if sum(self._sizes.values()) <= LIMIT or segment in needed:
+            if (
+                sum(self._sizes.values()) <= self._limits.journal_bytes
+                or segment in needed
+            ):
                 break
             self._path(segment).unlink()
             del self._sizes[segment]
@@ -193,7 +215,7 @@ class Journal:
     # -- reading --------------------------------------------------------------
 
     def read(self, entry: JournalEntry) -> JournalPatch:
-        """The data of a record."""
+        """Return the data of a record."""
         with self._path(entry.segment).open("rb") as file:
             file.seek(entry.offset)
             header = _HEADER.unpack(file.read(_HEADER.size))
@@ -201,27 +223,27 @@ class Journal:
             mask, ids, old = (file.read(n) for n in sizes)
         roi = entry.roi
         shape = tuple(-(-n // (1 << level)) for n in (roi.height, roi.width))
-        bits = np.frombuffer(_unpacked(mask), np.uint8)
+        bits = np.frombuffer(_decompress(mask), np.uint8)
         count = shape[0] * shape[1]
         return JournalPatch(
             roi,
             level,
             np.unpackbits(bits, count=count).reshape(shape).astype(bool),
-            np.frombuffer(_unpacked(ids), np.uint8).reshape(shape),
-            np.frombuffer(_unpacked(old), np.uint8).reshape(roi.height, roi.width)
+            np.frombuffer(_decompress(ids), np.uint8).reshape(shape),
+            np.frombuffer(_decompress(old), np.uint8).reshape(roi.height, roi.width)
             if old
             else np.zeros((roi.height, roi.width), np.uint8),
         )
 
     def step(self, entry: JournalEntry) -> UndoStep | None:
-        """The step of one of the newest records; None where its data is gone."""
+        """Return the step of one of the newest records; None if its data is removed."""
         steps = (*self.undoable[::-1], *self.redoable[::-1], *self._replaced)
         return next((s for s in steps if s.id == entry.step), None)
 
     # -- what is there ----------------------------------------------------------
 
     def _scan(self, segment: int, *, write: bool, newest: bool) -> None:
-        """Take up a segment's records as far as they are whole."""
+        """Read the records of a segment up to the first incomplete one."""
         path = self._path(segment)
         data = path.read_bytes()
         offset = 0
@@ -231,23 +253,23 @@ class Journal:
             entry = JournalEntry(
                 number, step, _KINDS[code], segment, offset, Roi(*header[6:10])
             )
-            self._take(entry)
+            self._update(entry)
             offset = end
         self._sizes[segment] = offset
         if offset < len(data) and write and isinstance(path, Path):
             os.truncate(path, offset)
         if offset < len(data) and not newest:
-            # damaged from outside: what came before cannot be undone in order
+            # damaged by another program: earlier steps cannot be undone in order
             self.undoable.clear()
             self.redoable.clear()
 
-    def _take(self, entry: JournalEntry) -> None:
-        """Bring the steps in line with a record."""
+    def _update(self, entry: JournalEntry) -> None:
+        """Update the steps for a record."""
         self.last = entry.number
         self.tail = [*self.tail[1 - self.TAIL :], entry]
         match entry.kind:
             case "begin":
-                # their records may still have to be carried out anew
+                # their records may have to be executed again
                 recent = {e.step for e in self.tail}
                 steps = (*self._replaced, *self.redoable)
                 self._replaced = [s for s in steps if s.id in recent]
@@ -273,7 +295,7 @@ class Journal:
 
 
 def _end(data: bytes, offset: int) -> int | None:
-    """Where the record at an offset ends; None where none is whole there."""
+    """Return the end of the record at an offset; None if it is incomplete."""
     start = offset + _HEADER.size
     if start > len(data):
         return None
@@ -284,16 +306,16 @@ def _end(data: bytes, offset: int) -> int | None:
     return end if zlib.crc32(data[offset + 8 : end]) == header[1] else None
 
 
-def _packed(array: Labels) -> bytes:
+def _compress(array: Labels) -> bytes:
     return bytes(imagecodecs.zstd_encode(np.ascontiguousarray(array).tobytes(), 1))
 
 
-def _unpacked(data: bytes) -> bytes:
+def _decompress(data: bytes) -> bytes:
     return bytes(imagecodecs.zstd_decode(data))
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name as durable as its contents, where that can be asked."""
+    """Force the name of a new file to the disk, on systems that support it."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""A mask from a file: its values, the classes they may be, and where it lies."""
+"""Import of class masks from image files: values, classes and registration."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Labels, Legend, Mask, Roi
 
-SIDE = 2048  # pixels a side of what is read at once
-MOST = 255  # values: there are no more classes
+TILE = 2048  # pixels a side of what is read at once
+MAX_VALUES = 255  # a store has no more classes
 
 Values = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class MaskClass:
-    """A value of a mask, and the class it is taken for.
+    """A value of a mask, and the class that it probably means.
 
     Parameters
     ----------
     value
-        The number in the file; of a colour mask, red * 65536 + green * 256 + blue.
+        The number in the file. In a colour mask, red * 65536 + green * 256 + blue.
     pixels
-        How many of the mask have it.
+        Number of pixels with this value.
     color
-        Of a colour mask, #rrggbb.
+        ``#rrggbb`` in a colour mask, otherwise None.
     name
-        The class proposed: one of the legend, or a new one. ``None``: pixels of this
-        value change nothing, as nodata never does.
+        The proposed class, from the legend or new. None: pixels of this value change
+        nothing. Pixels without data never change anything.
     """
 
     value: int
@@ -44,18 +44,28 @@ class MaskClass:
 
 
 class MaskReader:
-    """A mask placed on an image, read by parts; memory does not grow with it.
+    """A mask that is registered to an image. It is read in tiles.
 
     Attributes
     ----------
     at
         Level-0 rectangle of the image that the mask covers.
     side
-        Of the parts it is best read in, level-0 pixels.
+        Best side of a tile, in level-0 pixels.
     """
 
     def __init__(self, mask: Image, shape: tuple[int, int], to_mask: Affine) -> None:
-        """Use `open`. ``to_mask``: from the image's pixels (x, y) to the mask's."""
+        """Use `open`.
+
+        Parameters
+        ----------
+        mask
+            The mask as an image.
+        shape
+            Height and width of the labelled image in pixels.
+        to_mask
+            Affine transform from the image's pixels (x, y) to the mask's.
+        """
         self._mask = mask
         self._colored = mask.rgb
         self._bands = mask.rgb_bands if mask.rgb else (0,)
@@ -68,100 +78,112 @@ class MaskReader:
         bottom, right = (int(np.ceil(v[1] - 1e-6)) for v in (ys, xs))
         covered = Roi(y, x, max(0, bottom - y), max(0, right - x))
         self.at = covered.intersect(Roi(0, 0, *shape))
-        self.side = SIDE
-        while self.side > 64 and self.side * max(abs(a), abs(e)) > SIDE:
+        self.side = TILE
+        while self.side > 64 and self.side * max(abs(a), abs(e)) > TILE:
             self.side //= 2
 
     @classmethod
     def open(
         cls, path: Path | str, image: Georeferenced, at: Roi | None = None
     ) -> Self:
-        """A mask file of any image format, without reading it.
+        """Open a mask file of any image format without reading it.
 
         Parameters
         ----------
         path
-            Of one band of whole numbers, or a colour picture.
+            An image with one band of integers, or an RGB image.
         image
-            What it is a mask of: an image, or a label store.
+            The labelled image, or its label store.
         at
-            The level-0 rectangle it covers. ``None``: where its coordinates say, if
-            both have some; else it must have the image's size.
+            The level-0 rectangle that the mask covers. None: use the coordinates if
+            both have some; otherwise the mask must have the image's size.
 
         Raises
         ------
         OpenError
-            It cannot be opened, is no mask, or does not fit the image.
+            If the file cannot be opened, is not a mask, or does not fit the image.
         """
         mask = open_image(path)
         if not mask.rgb and len(mask.bands) != 1:
             raise OpenError(
-                f"{mask.name} has {len(mask.bands)} bands; a mask has one, or is a "
-                "colour picture.",
-                "Save the band that holds the classes alone.",
+                f"{mask.name} has {len(mask.bands)} bands; a mask has one, or is an "
+                "RGB image.",
+                "Save only the band with the classes.",
             )
-        reader = cls(mask, image.shape, _placed(mask, image, at))
+        reader = cls(mask, image.shape, _image_to_mask(mask, image, at))
         if not reader.at.area:
             raise OpenError(
-                f"{mask.name} lies beside {image.name}: they share no ground.",
+                f"{mask.name} does not overlap {image.name}.",
                 "Choose the mask of this image.",
             )
         return reader
 
-    # -- what its values mean -----------------------------------------------------
+    # -- values -------------------------------------------------------------------
 
     def scan(self) -> Iterator[float]:
-        """Find the values there are, for `classes`; yields the share read.
+        """Find the values of the mask for `classes`; yield the share read.
 
-        Raises OpenError where there are more than 255, as in a photograph.
+        Raises
+        ------
+        OpenError
+            If there are more than 255 values, as in a photograph.
         """
         found: dict[int, int] = {}
-        tiles = list(Roi(0, 0, *self._mask.shape).tiles(SIDE))
+        tiles = list(Roi(0, 0, *self._mask.shape).tiles(TILE))
         for number, tile in enumerate(tiles, 1):
             values, valid = self._values(tile)
             here, counts = np.unique(values[valid], return_counts=True)
             for value, count in zip(here.tolist(), counts.tolist(), strict=True):
                 found[value] = found.get(value, 0) + count
-            if len(found) > MOST:
+            if len(found) > MAX_VALUES:
                 raise OpenError(
-                    f"{self._mask.name} has more than {MOST} different values: that "
-                    "is a picture, not a mask.",
+                    f"{self._mask.name} has more than {MAX_VALUES} different values: "
+                    "it is a picture, not a mask.",
                     "Export the mask without smoothing, and not as JPEG.",
                 )
             yield number / len(tiles)
         self._counts = found
 
     def classes(self, legend: Legend) -> tuple[MaskClass, ...]:
-        """What each value may mean, after `scan`; for the person to mend.
+        """Return the proposed class of each value, for the user to correct.
 
-        The class that was trained from this value, has it as its id, or has its
-        colour; else a new one. 0, and black, are taken for "not labelled".
+        Call `scan` first. The proposal is the class that was trained from this value,
+        or has the value as its id, or has its colour; otherwise a new class. 0 and
+        black mean unlabelled.
         """
         if self._counts is None:
-            raise ValueError("the mask was not read yet")
+            raise ValueError("the mask has not been scanned")
         gray = self._colored and all(v == (v & 255) * 0x010101 for v in self._counts)
-        by_source = {c.source_value: c.name for c in legend}
-        by_id = {} if set(by_source) - {None} else {c.id: c.name for c in legend}
-        by_color = {c.color.lower(): c.name for c in legend}
+        names = _known_names(legend)
         out = []
         for value, pixels in sorted(self._counts.items()):
             color = f"#{value:06x}" if self._colored else None
             number = value & 255 if gray else value
-            name = None if color is None else by_color.get(color)
-            if name is None and (color is None or gray):
-                name = by_source.get(number) or by_id.get(number)
+            keys = (color, *((number,) if gray or color is None else ()))
+            name = next((names[k] for k in keys if k in names), None)
             if name is None and number:
-                name = f"class {number}" if color is None or gray else f"class {color}"
+                name = f"class {keys[-1]}"
             out.append(MaskClass(value, pixels, color, name))
         return tuple(out)
 
     # -- pixels -------------------------------------------------------------------
 
     def read(self, roi: Roi, table: Mapping[int, int]) -> tuple[Mask, Labels]:
-        """What a rectangle of the image becomes, by the nearest pixel of the mask.
+        """Return the class ids of a rectangle of the image, by the nearest pixel.
 
-        ``table`` is value to class id. Returns the pixels it has a class for, bool,
-        and their ids, uint8, both of the roi's shape.
+        Parameters
+        ----------
+        roi
+            Level-0 rectangle that the mask covers.
+        table
+            Value of the mask to class id.
+
+        Returns
+        -------
+        mask
+            bool of the roi's shape: pixels whose value is in the table.
+        ids
+            uint8 of the roi's shape: their class ids.
         """
         a, _, c, _, e, f = self._to_mask
         rows = np.floor((np.arange(roi.y, roi.bottom) + 0.5) * e + f).astype(np.int64)
@@ -179,7 +201,7 @@ class MaskReader:
         return valid[key], ids[key]
 
     def _values(self, roi: Roi) -> tuple[Values, Mask]:
-        """A rectangle of the mask as whole numbers, and where there are some."""
+        """Return a rectangle of the mask as integers, and where it is valid."""
         pixels = self._mask.read(roi, bands=self._bands)
         data, valid = pixels.data, pixels.valid.copy()
         if data.dtype.kind == "f":
@@ -187,8 +209,8 @@ class MaskReader:
             whole = np.where(valid[..., None], data, 0)
             if (whole != np.round(whole)).any():
                 raise OpenError(
-                    f"{self._mask.name} holds fractions, not classes.",
-                    "Choose a mask: one whole number for each class.",
+                    f"{self._mask.name} has fractional values, which are not classes.",
+                    "Choose a mask with one integer for each class.",
                 )
             data = whole
         values = data.astype(np.int64)
@@ -197,8 +219,21 @@ class MaskReader:
         return values[..., 0], valid
 
 
-def _placed(mask: Image, image: Georeferenced, at: Roi | None) -> Affine:
-    """From the image's pixels to the mask's. Raises OpenError where none is known."""
+def _known_names(legend: Legend) -> dict[int | str | None, str]:
+    """Return the class names by colour and by mask value, or by id without values."""
+    colors: dict[int | str | None, str] = {c.color.lower(): c.name for c in legend}
+    ids: dict[int | str | None, str] = {c.id: c.name for c in legend}
+    values: dict[int | str | None, str] = {
+        c.source_value: c.name for c in legend if c.source_value is not None
+    }
+    return colors | (values or ids)
+
+
+def _image_to_mask(mask: Image, image: Georeferenced, at: Roi | None) -> Affine:
+    """Return the transform from the image's pixels to the mask's.
+
+    Raises OpenError if it cannot be determined.
+    """
     height, width = mask.shape
     if at is not None:
         y, x = height / at.height, width / at.width
@@ -220,14 +255,14 @@ def _by_coordinates(mask: Image, image: Georeferenced) -> Affine:
 
     if mask.crs and image.crs and CRS.from_wkt(mask.crs) != CRS.from_wkt(image.crs):
         raise OpenError(
-            f"{mask.name} is in another coordinate system than {image.name}.",
-            "Warp it first: gdalwarp -t_srs with the image's, and -r near.",
+            f"{mask.name} has another coordinate system than {image.name}.",
+            "Reproject it first: gdalwarp -t_srs with the image's system, and -r near.",
         )
     transform = ~Transform(*(mask.affine or ())) * Transform(*(image.affine or ()))
     a, b, c, d, e, f = tuple(transform)[:6]
     if max(abs(b), abs(d)) * max(image.shape) > 0.5:
         raise OpenError(
-            f"{mask.name} is turned against {image.name}.",
+            f"{mask.name} is rotated against {image.name}.",
             "Warp it onto the image's grid first: gdalwarp with -r near.",
         )
     return (a, 0.0, c, 0.0, e, f)

@@ -1,4 +1,4 @@
-"""Which pixels lie in a drawn shape, and what becomes of them."""
+"""Rasterisation of drawn regions by pixel centres and the even-odd rule."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +8,15 @@ from napari_uhrseg.types.regions import Ring
 
 
 def rasterize(region: Region, roi: Roi) -> Mask:
-    """Which pixels of a rectangle have their centre in a region: each ring by even-odd.
+    """Return the pixels of a rectangle whose centre is inside a region.
 
-    bool of the roi's shape. Rectangles that meet agree on every pixel: where an edge
-    crosses a row of pixels does not depend on the rectangle asked for. A centre that
-    lies on an edge belongs to the shape on its right or below.
+    Each ring follows the even-odd rule. A centre on an edge belongs to the polygon on
+    its right or below. The result for a pixel does not depend on the rectangle, so
+    adjacent rectangles agree.
+
+    Retoggles
+    -------
+    bool of the roi's shape.
     """
     if isinstance(region, Roi):
         mask = np.zeros((roi.height, roi.width), bool)
@@ -29,25 +33,25 @@ Points = npt.NDArray[np.float64]
 
 
 def _ring(corners: Ring, roi: Roi) -> Mask:
-    """The pixels in one ring."""
+    """Return the pixels inside one ring."""
     start = np.asarray(corners, np.float64)
     end = np.roll(start, -1, 0)
     low, high = np.minimum(start, end)[:, 0], np.maximum(start, end)[:, 0]
     near = (low < roi.bottom) & (high > roi.y) & (low < high)
-    # each crossing turns all pixels from it on: their parity is what is inside
-    turns = np.zeros((roi.height, roi.width + 1), bool)
-    np.logical_xor.at(turns, _crossings(start[near], end[near], roi), True)
-    return np.asarray(np.logical_xor.accumulate(turns[:, :-1], axis=1), bool)
+    # each crossing toggles all pixels to its right: the parity gives the inside
+    toggles = np.zeros((roi.height, roi.width + 1), bool)
+    np.logical_xor.at(toggles, _crossings(start[near], end[near], roi), True)
+    return np.asarray(np.logical_xor.accumulate(toggles[:, :-1], axis=1), bool)
 
 
 def _crossings(
     start: Points, end: Points, roi: Roi
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows and columns in the roi from which on pixels lie beyond an edge."""
-    # edges are taken from the top down, so that shared ones cross alike
+    """Return rows, and the first column of each beyond an edge, both in the roi."""
+    # all edges run from top to bottom, so that shared edges give equal columns
     turned = (start[:, 0] > end[:, 0])[:, None]
     top, bottom = np.where(turned, end, start), np.where(turned, start, end)
-    # rows whose centre is at or below the top, and above the bottom
+    # rows whose centre is at or below the edge's top, and above its bottom
     first = np.maximum(np.ceil(top[:, 0] - 0.5), roi.y).astype(np.int64)
     last = np.minimum(np.ceil(bottom[:, 0] - 0.5), roi.bottom).astype(np.int64)
     count = np.maximum(last - first, 0)

@@ -1,4 +1,9 @@
-"""Where to look next: what is segmented, not corrected, and least certain."""
+"""Ranking of uncorrected regions by uncertainty.
+
+This is uncertainty sampling, the basic form of active learning (Lewis and Gale,
+"A sequential algorithm for training text classifiers", SIGIR 1994): the user is shown
+the regions where the margin between the two best classes is smallest.
+"""
 
 from collections.abc import Collection
 
@@ -6,69 +11,70 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import CorrectedRegion, Roi
+from napari_uhrseg.types import Roi, UncertainRegion
 
-CELLS = 512  # cells a side at most
-SMALLEST = 16  # level-0 pixels a side of a cell
-SHARE = 0.05  # of the cells that count as uncertain
-LARGEST = 1024  # level-0 pixels a side of a place (or 16 cells); larger is cut
+MAX_CELLS = 512  # cells a side
+MIN_CELL = 16  # level-0 pixels a side of a cell
+UNCERTAIN_FRACTION = 0.05  # of the candidate cells
+MAX_REGION = 1024  # level-0 pixels a side (or 16 cells); larger regions are divided
 
 Cells = npt.NDArray[np.float64]
 
 
 def find_uncertain_regions(
     store: LabelStore, seen: Collection[Roi] = ()
-) -> tuple[CorrectedRegion, ...]:
-    """The regions of lowest confidence, the largest first.
+) -> tuple[UncertainRegion, ...]:
+    """Return the regions of lowest confidence, the largest first.
 
-    Looked for in cells of 16 or more pixels a side, from the coarsest levels, which
-    are in memory: nothing is read but those, whatever the image's size. A twentieth
-    of the cells that are segmented and hold no correction counts as uncertain.
+    The search uses cells of at least 16 x 16 pixels of the coarsest levels, which are
+    in memory. Its cost does not depend on the size of the image. A cell is a
+    candidate if it is segmented and has no correction. The least certain twentieth of
+    the candidates count as uncertain. No region is returned if all candidates have
+    the same confidence.
 
     Parameters
     ----------
+    store
+        The label store.
     seen
-        Places that are not to come again: what they cover half of is left out.
-
-    Returns
-    -------
-    Places with a score, 1 for no confidence at all. None where everything is alike.
+        Level-0 rectangles that were visited. A region is left out if one of them
+        covers at least half of it.
     """
     from skimage.measure import label, regionprops
 
     confidence, corrected = store.coarsest_confidence(), store.coarsest_corrections()
     scale = 1 << (len(store.confidence) - 1)
-    side = max(1, SMALLEST // scale)
-    while max(confidence.shape) > side * CELLS:
+    side = max(1, MIN_CELL // scale)
+    while max(confidence.shape) > side * MAX_CELLS:
         side *= 2
-    total, count = (_summed(x, side) for x in (confidence, confidence != 0))
-    free = (count > 0) & (_summed(corrected != 0, side) == 0)
+    total, count = (_cell_sums(x, side) for x in (confidence, confidence != 0))
+    free = (count > 0) & (_cell_sums(corrected != 0, side) == 0)
     if not free.any():
         return ()
     mean = total / np.maximum(count, 1)
-    limit, most = np.quantile(mean[free], SHARE), mean[free].max()
+    limit, most = np.quantile(mean[free], UNCERTAIN_FRACTION), mean[free].max()
     low = free & (mean <= limit if limit < most else mean < most)
-    most = max(16, LARGEST // (side * scale))
-    regions = label(_cut(label(low, connectivity=2), most), connectivity=2)
-    places = []
+    most = max(16, MAX_REGION // (side * scale))
+    regions = label(_divide_large(label(low, connectivity=2), most), connectivity=2)
+    found = []
     for region in regionprops(regions, mean):
         top, left, bottom, right = (n * side * scale for n in region.bbox)
         roi = Roi(top, left, bottom - top, right - left)
         roi = roi.intersect(Roi(0, 0, *store.shape))
         if not any(roi.intersect(s).area * 2 >= roi.area for s in seen):
             score = 1 - float(region.intensity_mean) / 255
-            places.append((region.area, CorrectedRegion(roi, score=score)))
-    return tuple(p for _, p in sorted(places, key=lambda x: (-x[0], -x[1].score)))
+            found.append((region.area, UncertainRegion(roi, score)))
+    return tuple(r for _, r in sorted(found, key=lambda x: (-x[0], -x[1].score)))
 
 
-def _summed(data: npt.NDArray, side: int) -> Cells:
-    """Sums over cells of ``side`` squared, what sticks out taken as 0."""
+def _cell_sums(data: npt.NDArray, side: int) -> Cells:
+    """Return the sums over cells of ``side x side`` pixels; the last may be smaller."""
     rows = np.add.reduceat(data, np.arange(0, data.shape[0], side), 0, np.float64)
     return np.asarray(np.add.reduceat(rows, np.arange(0, data.shape[1], side), 1))
 
 
-def _cut(regions: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """Regions too large to look at cut by a grid: their pieces get other numbers."""
+def _divide_large(regions: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """Divide regions larger than ``most`` cells by a grid; each piece gets a number."""
     from skimage.measure import regionprops
 
     large = np.zeros(int(regions.max()) + 1, bool)

@@ -1,7 +1,8 @@
-"""The label store, an OME-Zarr folder of predictions and corrections.
+"""The label store: an OME-Zarr folder of predictions and corrections.
 
-Holds its layout on disk, its pyramid, the status of its chunks, and its write
-locks.
+`store` contains `LabelStore`; `run_ledger` and `legend_editor` are its members for
+runs and classes. The other modules contain the layout on disk, the pyramid, the
+status of the chunks, the write locks, and the store as a cluster worker sees it.
 
 Must not import ``io.readers``, ``io.corrections`` and ``io.export``.
 """
@@ -10,6 +11,7 @@ __all__ = [
     "chunk_status",
     "disk_layout",
     "downsample",
+    "layer_levels",
     "ome_metadata",
     "pyramid",
     "store",

@@ -1,22 +1,19 @@
-"""Which run made which chunk: states, and what a run still has to do.
+"""Status of chunks: which run wrote each chunk, and what a run still has to do.
 
-A state is one uint32 per chunk: the run's id times four plus a code; 0 where no
-run has been. All arrays here are (chunk rows, chunk columns), small whatever
-the image: 98 x 98 for 100,000 x 100,000 pixels.
+A status is one uint32 per chunk: the number of the run times four, plus a code; 0 if
+no run wrote the chunk. All arrays here are (chunk rows, chunk columns) and small: 98 x
+98 for an image of 100,000 x 100,000 pixels.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi, Run
 
-STORE_CHUNK = 1024
+STORE_CHUNK = 1024  # pixels a side; part of the store's format
 
 Status = Literal["done", "empty", "failed", "unfinished"]
 States = npt.NDArray[np.uint32]
@@ -25,29 +22,33 @@ _CODES: dict[Status, int] = {"done": 1, "empty": 2, "failed": 3}
 
 
 def chunk_grid(shape: tuple[int, int]) -> tuple[int, int]:
-    """Chunk rows and columns of an image."""
+    """Return the number of chunk rows and columns of an image."""
     return -(-shape[0] // STORE_CHUNK), -(-shape[1] // STORE_CHUNK)
 
 
 def encode(run_id: int, status: Status) -> int:
-    """The state of a chunk; 0, as if no run had been there, while unfinished."""
+    """Return the status value of a chunk; 0 if ``status`` is "unfinished"."""
     return 0 if status == "unfinished" else run_id << 2 | _CODES[status]
 
 
 def run_ids(states: States) -> npt.NDArray[np.int64]:
-    """The run that last was in each chunk; 0 where none was."""
+    """Return the number of the last run of each chunk; 0 if there was none."""
     return (states >> 2).astype(np.int64)
 
 
 def has_status(states: States, *statuses: Status) -> Mask:
-    """Where the state is one of these."""
+    """Return the chunks that have one of these statuses."""
     return np.isin(states & 3, [_CODES[s] for s in statuses])
 
 
 def chunks_of(block: Block, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The chunks of a block, as `chunks_at` gives them for its rectangle.
+    """Return the chunks of a block, as `chunks_at` does for its rectangle.
 
-    Raises ValueError also where its arrays are not uint8 of its shape.
+    Raises
+    ------
+    ValueError
+        If the block does not consist of whole chunks, or its arrays are not uint8 of
+        its shape.
     """
     roi = block.roi
     for data in (block.labels, block.confidence):
@@ -57,9 +58,12 @@ def chunks_of(block: Block, shape: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def chunks_at(roi: Roi, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The chunks of a rectangle of whole chunks, clipped at the image's border.
+    """Return the chunks of a rectangle of whole chunks, clipped at the image's border.
 
-    Raises ValueError where it is not of whole chunks of the image.
+    Raises
+    ------
+    ValueError
+        If the rectangle does not consist of whole chunks of the image.
     """
     for first, last, size in (
         (roi.y, roi.bottom, shape[0]),
@@ -79,7 +83,7 @@ def chunks_at(roi: Roi, shape: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def chunks_touching(region: Region | None, shape: tuple[int, int]) -> Mask:
-    """The chunks that hold some of the region (``None``: the whole image)."""
+    """Return the chunks that overlap a region. None is the whole image."""
     rows, columns = chunk_grid(shape)
     if region is None:
         return np.ones((rows, columns), bool)
@@ -97,7 +101,7 @@ def chunks_touching(region: Region | None, shape: tuple[int, int]) -> Mask:
 
 
 def chunks_inside(region: Region | None, shape: tuple[int, int]) -> Mask:
-    """The chunks that lie wholly in the region; in a drawn shape none counts."""
+    """Return the chunks that lie inside a region; none for a polygon."""
     rows, columns = chunk_grid(shape)
     if region is None:
         return np.ones((rows, columns), bool)
@@ -115,36 +119,28 @@ def chunks_inside(region: Region | None, shape: tuple[int, int]) -> Mask:
     return np.asarray(np.logical_and.outer(*inside), bool)
 
 
-def find_same_run(records: Sequence[Run], run: Run) -> Run | None:
-    """The latest record with the same settings and region, whose work this run is."""
-    for earlier in reversed(records):
-        if earlier.region == run.region and earlier.same_settings(run):
-            return earlier
-    return None
-
-
-def find_matching_run(
-    records: Sequence[Run], run: Run, any_precision: bool
-) -> Run | None:
-    """As `find_same_run`, also one whose frames are of another side.
-
-    ``any_precision``: also one that differs in its precision.
-    """
-    for earlier in reversed(records):
-        precision = earlier.precision if any_precision else run.precision
-        asked = replace(run, window=earlier.window, precision=precision)
-        if earlier.region == run.region and earlier.same_settings(asked):
-            return earlier
-    return None
-
-
 def pending_chunks(
     states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
 ) -> Mask:
-    """The chunks the run still has to do, those that failed among them.
+    """Return the chunks that a run still has to label, including failed ones.
 
-    A chunk is done where this run or one with the same settings that had to
-    label all of it has been there.
+    A chunk is finished if this run wrote it, or a run with the same settings whose
+    region contains the whole chunk.
+
+    Parameters
+    ----------
+    states
+        Status of all chunks.
+    runs
+        All recorded runs.
+    run
+        The recorded run.
+    shape
+        Height and width of the image in pixels.
+
+    Returns
+    -------
+    bool, (chunk rows, chunk columns).
     """
     finished = has_status(states, "done", "empty")
     by = run_ids(states)
@@ -158,43 +154,26 @@ def pending_chunks(
 def runs_with_other_settings(
     states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
 ) -> tuple[Run, ...]:
-    """The runs with other settings whose labels lie in this run's region."""
+    """Return the runs with other settings that labelled chunks of a run's region.
+
+    The parameters are those of `pending_chunks`.
+    """
     mask = chunks_touching(run.region, shape) & has_status(states, "done")
     ids = set(np.unique(run_ids(states)[mask]).tolist())
     return tuple(r for r in runs if r.id in ids and not r.same_settings(run))
 
 
-def conflict_error(others: tuple[Run, ...], run: Run) -> StoreError:
-    """What to tell a person whose run would replace the labels of others."""
-    if all(
-        r.window > run.window and r.same_settings(replace(run, window=r.window))
-        for r in others
-    ):
-        return StoreError(
-            f"The labels here were made with frames of up to {others[-1].window:,} "
-            f"pixels a side; the memory there is now is enough for {run.window:,}.",
-            "To go on with them, close other programs or raise the memory budget. Or "
-            "allow replacing them, or choose another output.",
-        )
-    names = ", ".join(
-        f"{r.model} ({Path(r.checkpoint).name}, run {r.id} of {r.created[:10]})"
-        for r in others
-    )
-    return StoreError(
-        f"There are labels here that were made with other settings, by {names}.",
-        "Allow replacing them, or choose another output.",
-    )
-
-
 def _touched_by_polygon(polygon: Polygon, rows: int, columns: int) -> Mask:
-    """Chunks crossed by an edge, and those whose centre is inside (even-odd)."""
+    """Return chunks that an edge crosses, or whose centre is inside (even-odd)."""
     mask = np.zeros((rows, columns), bool)
     y = np.arange(rows)[:, None] + 0.5
     x = np.arange(columns)[None, :] + 0.5
     for (y0, x0), (y1, x1) in _edges(polygon):
         if y0 != y1:
             crosses = (y0 > y) != (y1 > y)
-            mask ^= crosses & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
+            # an edge of almost no height overflows, where it crosses no centre
+            with np.errstate(over="ignore", invalid="ignore"):
+                mask ^= crosses & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
     for start, end in _edges(polygon):
         for row, column in _crossed(start, end):
             if 0 <= row < rows and 0 <= column < columns:
@@ -206,14 +185,14 @@ Point = tuple[float, float]
 
 
 def _edges(polygon: Polygon) -> Iterator[tuple[Point, Point]]:
-    """The edges of all rings in units of chunks, the closing ones included."""
+    """Yield the edges of all rings in units of chunks, including the closing ones."""
     for ring in (polygon.corners, *polygon.holes):
         corners = [(y / STORE_CHUNK, x / STORE_CHUNK) for y, x in ring]
         yield from zip(corners, corners[1:] + corners[:1], strict=True)
 
 
 def _crossed(start: Point, end: Point) -> Iterator[tuple[int, int]]:
-    """The chunks that a line passes through: one between each two grid lines."""
+    """Yield the chunks that a line crosses: one between each two grid lines."""
     cuts = [np.array([0.0, 1.0])]
     for a, b in zip(start, end, strict=True):
         lines = np.arange(np.ceil(min(a, b)), np.floor(max(a, b)) + 1)

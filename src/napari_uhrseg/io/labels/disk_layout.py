@@ -1,5 +1,6 @@
-"""A label store's folder: made whole, and checked before it is used."""
+"""Layout of a label store on disk: creating, checking, loading and saving it."""
 
+import logging
 import shutil
 import tempfile
 import uuid
@@ -12,19 +13,39 @@ import zarr
 from upath import UPath
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.labels import chunk_status as runs
-from napari_uhrseg.io.labels import ome_metadata
+from napari_uhrseg.io.labels import chunk_status, ome_metadata
 from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.io.paths import Address, error_text, for_zarr, io_errors, is_url
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
 CORRECTION = "labels/correction"
+# keys of a run's record in format version 1, and today's
+_RENAMED_RUN_KEYS = {"skip_glass": "skip_background"}
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """The arrays of a store, and what its root said when it was opened."""
+@dataclass(slots=True)
+class StoreContents:
+    """The arrays and the metadata of an open store.
+
+    Attributes
+    ----------
+    root
+        The Zarr group of the store.
+    info
+        Metadata of the source image.
+    legend, runs
+        All classes, including merged ones, and all runs, numbered from 1.
+    aliases
+        Merged class id to the id of the displayed class. The dict itself stays the
+        same object, because displayed levels refer to it.
+    confidence, prediction, correction
+        Levels as uint8 arrays, level 0 first.
+    states
+        Status of the chunks on disk; see `chunk_status`.
+    """
 
     root: zarr.Group
     info: ome_metadata.StoreInfo
@@ -37,77 +58,133 @@ class Tree:
     states: zarr.Array
 
     def save(
-        self, legend: Legend, records: tuple[Run, ...], aliases: dict[int, int]
+        self,
+        *,
+        legend: Legend | None = None,
+        runs: tuple[Run, ...] | None = None,
+        aliases: dict[int, int] | None = None,
     ) -> None:
-        """Write runs and legend: one file, replaced whole."""
-        dicts = tuple(r.to_dict() for r in records)
+        """Write the metadata with the given changes, then take them over.
+
+        One file is replaced atomically. The OME metadata of the label images follow.
+
+        Parameters
+        ----------
+        legend, runs, aliases
+            The new values. None keeps the present ones.
+        """
+        legend = self.legend if legend is None else legend
+        runs = self.runs if runs is None else runs
+        aliases = dict(self.aliases if aliases is None else aliases)
+        dicts = tuple(r.to_dict() for r in runs)
         own = ome_metadata.own_attributes(self.info, legend, dicts, aliases)
         self.root.update_attributes({ome_metadata.KEY: own})
+        changed = (legend, aliases) != (self.legend, self.aliases)
+        self.legend, self.runs = legend, runs
+        self._set_aliases(aliases)
+        if changed:
+            self.save_label_metadata()
 
-    def save_legend(self, legend: Legend, aliases: dict[int, int]) -> None:
-        """Bring the legend in the image-label metadata in step with our own."""
+    def save_label_metadata(self) -> None:
+        """Write the legend to the OME metadata of the label images if it differs."""
         for name in ome_metadata.LABELS:
             group = self.root[f"labels/{name}"]
-            wanted = ome_metadata.label_attributes(name, self.info, legend, aliases)
+            wanted = ome_metadata.label_attributes(
+                name, self.info, self.legend, self.aliases, len(self.confidence)
+            )
             if group.attrs.get("ome") != wanted:
                 group.update_attributes({"ome": wanted})
 
+    def reload(self, path: Address, *, write: bool) -> None:
+        """Load everything but the image's metadata again from disk."""
+        new = load_store(path, write=write)
+        self.root, self.legend, self.runs = new.root, new.legend, new.runs
+        self.confidence, self.prediction = new.confidence, new.prediction
+        self.correction, self.states = new.correction, new.states
+        self._set_aliases(new.aliases)
 
-def create_tree(path: Address, info: ome_metadata.StoreInfo, legend: Legend) -> None:
-    """Make an empty store, whole or not at all.
+    def _set_aliases(self, aliases: dict[int, int]) -> None:
+        # no reader sees an empty mapping in between
+        self.aliases.update(aliases)
+        for class_id in self.aliases.keys() - aliases.keys():
+            del self.aliases[class_id]
 
-    Raises StoreError where there is something at the path, or it cannot be made.
+
+def create_store(
+    path: Address, info: ome_metadata.StoreInfo, legend: Legend, coarsest: int
+) -> None:
+    """Create an empty store, completely or not at all.
+
+    Parameters
+    ----------
+    path
+        A folder or URL that does not exist.
+    info
+        Metadata of the source image.
+    legend
+        The first classes.
+    coarsest
+        Largest side of the coarsest level, in pixels.
+
+    Raises
+    ------
+    StoreError
+        If the path exists or cannot be written.
     """
     try:
         if path.exists() or (isinstance(path, Path) and path.is_symlink()):
-            raise _exists(path)
+            raise _exists_error(path)
         if isinstance(path, Path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _make(path, info, legend)
+            _create_folder(path, info, legend, coarsest)
         else:
-            _upload(path, info, legend)
+            _upload(path, info, legend, coarsest)
     except StoreError:
         raise
     except io_errors(path) as error:
         raise StoreError(
             f"A label store cannot be made at {path}: {error_text(error)}.",
-            "Choose a place that you may write to and that has free space.",
+            "Choose a folder with write permission and free space.",
         ) from error
 
 
-def _exists(path: Address) -> StoreError:
+def _exists_error(path: Address) -> StoreError:
     return StoreError(
         f"{path} exists already; nothing was written.",
         "Open it to continue it, or choose another name.",
     )
 
 
-def _make(path: Path, info: ome_metadata.StoreInfo, legend: Legend) -> None:
+def _create_folder(
+    path: Path, info: ome_metadata.StoreInfo, legend: Legend, coarsest: int
+) -> None:
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        ome_metadata.write_tree(building, info, legend)
+        ome_metadata.write_empty_store(building, info, legend, coarsest)
         building.rename(path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _upload(path: UPath, info: ome_metadata.StoreInfo, legend: Legend) -> None:
-    """The root's metadata comes last, and only where there is none: it is the store."""
+def _upload(
+    path: UPath, info: ome_metadata.StoreInfo, legend: Legend, coarsest: int
+) -> None:
+    """Upload the root's metadata last, by a conditional put: it makes the store."""
     with tempfile.TemporaryDirectory(prefix="napari-uhrseg-") as folder:
         made = Path(folder) / "store"
-        ome_metadata.write_tree(made, info, legend)
+        ome_metadata.write_empty_store(made, info, legend, coarsest)
         files = {str(f.relative_to(made)): f.read_bytes()
                  for f in made.rglob("*.json")}  # fmt: skip
     root = files.pop("zarr.json")
     path.fs.pipe({(path / name).path: data for name, data in files.items()})
     try:
         path.fs.pipe_file((path / "zarr.json").path, root, mode="create")
-    except FileExistsError as error:  # another process was quicker
-        raise _exists(path) from error
+    except FileExistsError as error:  # another process was faster
+        raise _exists_error(path) from error
 
 
-def check_there(path: Address) -> None:
-    """Raise StoreError where there is nothing like a store at the path."""
+def check_exists(path: Address) -> None:
+    """Raise StoreError if there is no Zarr folder at the path."""
     try:
         (path / "zarr.json").stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -118,12 +195,29 @@ def check_there(path: Address) -> None:
     except io_errors(path) as error:
         raise StoreError(
             f"{path} cannot be opened: {error_text(error)}.",
-            "Ask for the right to read there, or copy the store.",
+            "Ask for read permission, or copy the store.",
         ) from error
 
 
-def load_tree(path: Address, *, write: bool) -> Tree:
-    """Open what is there. Raises StoreError where it is not a whole label store."""
+def load_store(path: Address, *, write: bool) -> StoreContents:
+    """Open an existing store.
+
+    A store of format version 1 is translated in memory. Opened for writing, it is
+    converted to the present version; older versions of this program cannot open it
+    then.
+
+    Parameters
+    ----------
+    path
+        Folder or URL of the store.
+    write
+        If True, remove what a killed writer left. The caller must have the lock.
+
+    Raises
+    ------
+    StoreError
+        If it is not a label store, is damaged, or has a newer format version.
+    """
     try:
         root = zarr.open_group(
             for_zarr(path), mode="r+" if write else "r", zarr_format=3
@@ -134,56 +228,80 @@ def load_tree(path: Address, *, write: bool) -> Tree:
                 f"{path} is not a label store of napari-uhrseg.",
                 "Choose the folder of a label store.",
             )
-        if own["format_version"] != ome_metadata.FORMAT_VERSION:
+        version = own["format_version"]
+        if version not in (1, ome_metadata.FORMAT_VERSION):
             raise StoreError(
-                f"{path} has format version {own['format_version']}; this program "
-                f"reads {ome_metadata.FORMAT_VERSION}.",
+                f"{path} has format version {version}; this program reads versions 1 "
+                f"to {ome_metadata.FORMAT_VERSION}.",
                 "Update napari-uhrseg.",
             )
-        tree = _checked(root, own)
-        if write:  # take up after a writer that was killed
-            revoke_write_token(path)  # its workers write no more
-            # an object of an object store is there whole, or not at all
-            for left in () if is_url(path) else path.rglob("*.partial"):
-                # another process may be writing corrections at this moment
-                if path / CORRECTION not in left.parents:
-                    left.unlink(missing_ok=True)
-            tree.save_legend(tree.legend, tree.aliases)
-        return tree
+        contents = _checked(root, _translated(own) if version == 1 else own)
+        if write:
+            _recover(path, contents)
+            if version != ome_metadata.FORMAT_VERSION:
+                contents.save()
+                logger.warning(
+                    "The label store %s was converted from format version %s to %s. "
+                    "Older versions of napari-uhrseg cannot open it any more.",
+                    path, version, ome_metadata.FORMAT_VERSION,
+                )  # fmt: skip
+        return contents
     except StoreError:
         raise
     except io_errors(path, KeyError, TypeError, ValueError, AttributeError,
                     RuntimeError) as error:  # fmt: skip
         raise StoreError(
             f"The label store {path} is damaged: {error}.",
-            "Copy it again from where it came from, or segment into a new one.",
+            "Copy it again from its source, or segment into a new store.",
         ) from error
 
 
-def _checked(root: zarr.Group, own: dict[str, Any]) -> Tree:
+def _translated(own: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a store of format version 1 with today's keys."""
+    runs = [{_RENAMED_RUN_KEYS.get(k, k): v for k, v in r.items()} for r in own["runs"]]
+    return {**own, "runs": runs}
+
+
+def _recover(path: Address, contents: StoreContents) -> None:
+    """Remove what a killed writer left, and complete what it had begun."""
+    revoke_write_token(path)  # its workers write no more
+    # an object of an object store exists completely or not at all
+    for left in () if is_url(path) else path.rglob("*.partial"):
+        # another process may be writing corrections at this moment
+        if path / CORRECTION not in left.parents:
+            left.unlink(missing_ok=True)
+    contents.save_label_metadata()
+
+
+def _checked(root: zarr.Group, own: dict[str, Any]) -> StoreContents:
     info = ome_metadata.StoreInfo.from_dict(own["image"])
-    tree = Tree(
+    count = ome_metadata.stored_level_count(root.attrs)
+    contents = StoreContents(
         root,
         info,
         ome_metadata.legend_of(own["legend"]),
         {int(k): int(v) for k, v in own.get("aliases", {}).items()},
         tuple(Run.from_dict(r) for r in own["runs"]),
-        _levels(root, "", info),
-        _levels(root, "labels/prediction/", info),
-        _levels(root, "labels/correction/", info),
-        _array(root, "states", runs.chunk_grid(info.shape), np.uint32),
+        _levels(root, "", info.shape, count),
+        _levels(root, "labels/prediction/", info.shape, count),
+        _levels(root, "labels/correction/", info.shape, count),
+        _array(root, "states", chunk_status.chunk_grid(info.shape), np.uint32),
     )
-    if not {*tree.aliases, *tree.aliases.values()} <= {c.id for c in tree.legend}:
+    merged = {*contents.aliases, *contents.aliases.values()}
+    if not merged <= {c.id for c in contents.legend}:
         raise ValueError("a merged class is not in the legend")
-    if [r.id for r in tree.runs] != list(range(1, len(tree.runs) + 1)):
+    if [r.id for r in contents.runs] != list(range(1, len(contents.runs) + 1)):
         raise ValueError("its runs are not numbered from 1")
-    if runs.run_ids(np.asarray(tree.states[:])).max() > len(tree.runs):
+    states = np.asarray(contents.states[:])
+    if chunk_status.run_ids(states).max() > len(contents.runs):
         raise ValueError("chunks name a run that is not recorded")
-    return tree
+    return contents
 
 
-def _levels(root: zarr.Group, prefix: str, info: ome_metadata.StoreInfo) -> Levels:
-    shapes = ome_metadata.level_shapes(info.shape)
+def _levels(
+    root: zarr.Group, prefix: str, shape: tuple[int, int], count: int
+) -> Levels:
+    shapes = ome_metadata.level_shapes(shape, count)
     return tuple(
         _array(root, f"{prefix}{k}", shape, np.uint8) for k, shape in enumerate(shapes)
     )
@@ -197,30 +315,43 @@ def _array(
     except KeyError as error:
         raise ValueError(f"the array {name} is missing") from error
     if not isinstance(array, zarr.Array):
-        raise TypeError(f"{name} is no array")
+        raise TypeError(f"{name} is not an array")
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{name} is {array.dtype} of {array.shape}, not {shape}")
     return array
 
 
-def open_corrections(path: Address, shape: tuple[int, int], *, write: bool) -> Levels:
-    """The levels of the corrections, which have a writer of their own.
+def open_corrections(
+    path: Address, shape: tuple[int, int], count: int, *, write: bool
+) -> Levels:
+    """Return the levels of the corrections, which have a write lock of their own.
 
-    Raises StoreError where they are damaged.
+    Parameters
+    ----------
+    path
+        Folder or URL of the store.
+    shape
+        Height and width of the image in pixels.
+    count
+        Number of levels.
+    write
+        If True, remove what a killed writer left. The caller must have the lock.
+
+    Raises
+    ------
+    StoreError
+        If the corrections are damaged.
     """
     try:
         group = zarr.open_group(
             for_zarr(path / CORRECTION), mode="r+" if write else "r"
         )
-        if write:  # take up after a writer that was killed
+        if write:
             for left in (path / CORRECTION).rglob("*.partial"):
                 left.unlink(missing_ok=True)
-        return tuple(
-            _array(group, str(k), size, np.uint8)
-            for k, size in enumerate(ome_metadata.level_shapes(shape))
-        )
+        return _levels(group, "", shape, count)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StoreError(
             f"The corrections in {path} are damaged: {error}.",
-            "Copy the store again from where it came from.",
+            "Copy the store again from its source.",
         ) from error

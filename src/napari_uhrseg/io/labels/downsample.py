@@ -1,50 +1,50 @@
-"""Coarser levels of labels and confidence: one pixel out of each 2 x 2 children."""
+"""Downsampling of labels and confidence by two: one pixel from each 2 x 2 pixels."""
 
 import numpy as np
 
 from napari_uhrseg.types import Labels
 
-_NONE = np.uint8(255)
+_UNLABELLED = np.uint8(255)
 
 
 def coarser_labels(labels: Labels) -> Labels:
-    """The majority of the non-zero children; of equally many, the smallest id.
+    """Return the majority of the non-zero pixels; the smallest id where counts tie.
 
     Parameters
     ----------
     labels
-        uint8 of shape (height, width), 0 for not labelled. An odd side is taken
-        as if a row or column of zeros followed.
+        uint8 of shape (height, width), 0 for unlabelled. An odd side is padded with
+        one row or column of zeros.
 
     Returns
     -------
-    uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all children are.
+    uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all four pixels are 0.
     """
-    # minus one wraps 0 to 255, so that what is not labelled sorts behind all classes
+    # minus one wraps 0 to 255, so that unlabelled pixels sort behind all classes
     children = [child - np.uint8(1) for child in _children(labels)]
     for i, j in ((0, 1), (2, 3), (0, 2), (1, 3), (1, 2)):
         low, high = children[i], children[j]
         children[i], children[j] = np.minimum(low, high), np.maximum(low, high)
     first, second, third, last = children
-    chosen = np.where((third == last) & (third != _NONE), third, first)
-    chosen = np.where((second == third) & (second != _NONE), second, chosen)
+    chosen = np.where((third == last) & (third != _UNLABELLED), third, first)
+    chosen = np.where((second == third) & (second != _UNLABELLED), second, chosen)
     chosen = np.where(first == second, first, chosen)
     return np.asarray(chosen + np.uint8(1), np.uint8)
 
 
 def coarser_confidence(confidence: Labels) -> Labels:
-    """The mean of the non-zero children, halves rounded up.
+    """Return the mean of the non-zero pixels, with halves rounded up.
 
     Parameters
     ----------
     confidence
-        uint8 of shape (height, width), 0 for no answer. An odd side is taken as
-        if a row or column of zeros followed.
+        uint8 of shape (height, width), 0 for no prediction. An odd side is padded
+        with one row or column of zeros.
 
     Returns
     -------
-    uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all children are,
-    else at least 1.
+    uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all four pixels are 0,
+    otherwise at least 1.
     """
     children = _children(confidence)
     total = np.zeros(children[0].shape, np.uint16)
@@ -57,7 +57,7 @@ def coarser_confidence(confidence: Labels) -> Labels:
 
 
 def _children(data: Labels) -> list[Labels]:
-    """The four children of each coarse pixel, each an array of the coarse shape."""
+    """Return the four pixels of each 2 x 2 square, as four arrays of half the size."""
     height, width = data.shape
     if height % 2 or width % 2:
         data = np.pad(data, ((0, height % 2), (0, width % 2)))

@@ -1,15 +1,15 @@
-"""A writer's lock in an object store, which has no locks of its own.
+"""Write lock in an object store, which has no locks of its own.
 
-It rests on one promise: of those who make an object that must not exist yet, one
-succeeds. ::
+The lock needs one guarantee of the server, the conditional put: if several processes
+create the same object, one succeeds. ::
 
-    .lock/00000006   {"who": ""}                        let go
+    .lock/00000006   {"who": ""}                        released
     .lock/00000007   {"who": "host, process 42", …}     the lock: the highest number
 
-The owner rewrites its object every `HEARTBEAT_S` seconds. A process that sees it
-unchanged for `STALE_AFTER_S` seconds by its own clock considers the lock stale and
-creates the next number. An owner that could not write for half as long (a suspended
-laptop) looks for a higher number before each change, and stops if there is one.
+The owner rewrites its object at every heartbeat. A process that sees no heartbeat for
+a given time, by its own clock, considers the lock stale and creates the next number.
+An owner that could not write for half that time (a suspended laptop) looks for a
+higher number before each change, and stops if there is one.
 """
 
 import json
@@ -23,26 +23,27 @@ from contextlib import suppress
 from upath import UPath
 
 from napari_uhrseg.errors import StoreError
-
-HEARTBEAT_S = 5.0  # seconds
-STALE_AFTER_S = 30.0
+from napari_uhrseg.types import Limits
 
 
 class LockHeldError(Exception):
-    """Another process holds the lock; says which."""
+    """Another process has the lock. The text names it if it is known."""
 
 
 class ObjectStoreLock:
-    """The lock of a folder; see above.
+    """The lock of one folder; see the module.
 
     Parameters
     ----------
     folder
-        Where its objects lie; made by writing into it.
+        The folder of the lock's objects. Writing creates it.
+    limits
+        ``heartbeat_s`` and ``stale_lock_s`` are used.
     """
 
-    def __init__(self, folder: UPath) -> None:
+    def __init__(self, folder: UPath, limits: Limits) -> None:
         self._folder = folder
+        self._heartbeat_s, self._stale_s = limits.heartbeat_s, limits.stale_lock_s
         self._number = 0
         self._lost = False
         self._written = 0.0
@@ -51,22 +52,27 @@ class ObjectStoreLock:
         self._thread: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Hold it; waits `STALE_AFTER_S` seconds for one whose holder says nothing.
+        """Acquire the lock, after waiting for the heartbeat of an existing owner.
 
-        Raises Held, and StoreError where the server does not keep the promise.
+        Raises
+        ------
+        LockHeldError
+            If another process has the lock.
+        StoreError
+            If the server does not support conditional puts.
         """
-        number, said = self._highest()
-        until = time.monotonic() + STALE_AFTER_S
-        while _who(said) and time.monotonic() < until:
-            time.sleep(STALE_AFTER_S / 30)
+        number, content = self._highest()
+        until = time.monotonic() + self._stale_s
+        while _owner(content) and time.monotonic() < until:
+            time.sleep(self._stale_s / 30)
             now = self._highest()
-            if now[0] != number or (_who(now[1]) and now[1] != said):
-                raise LockHeldError(_who(now[1]))
-            said = now[1]
+            if now[0] != number or (_owner(now[1]) and now[1] != content):
+                raise LockHeldError(_owner(now[1]))
+            content = now[1]
         self._number = number + 1
         path = self._path(self._number)
         try:
-            self._folder.fs.pipe_file(path, self._beat(), mode="create")
+            self._folder.fs.pipe_file(path, self._heartbeat(), mode="create")
         except FileExistsError:
             raise LockHeldError("") from None
         self._check_conditional_put(path)
@@ -79,61 +85,61 @@ class ObjectStoreLock:
                     self._folder.fs.rm_file(self._path(old))
         self._ended.clear()
         self._thread = threading.Thread(
-            target=self._keep, name="uhrseg-lease", daemon=True
+            target=self._send_heartbeats, name="uhrseg-store-lock", daemon=True
         )
         self._thread.start()
 
     def check(self) -> None:
-        """Raise StoreError where it is no longer held, or may not be."""
-        if time.monotonic() > self._written + STALE_AFTER_S / 2:
-            with suppress(Exception):  # what the server says is what counts
+        """Raise StoreError if the lock was lost, or may have been."""
+        if time.monotonic() > self._written + self._stale_s / 2:
+            with suppress(Exception):  # the state that follows decides
                 self._write()
-        if self._lost or time.monotonic() > self._written + STALE_AFTER_S / 2:
+        if self._lost or time.monotonic() > self._written + self._stale_s / 2:
             raise StoreError(
                 f"{self._folder.parent} has been taken over by another process, or "
                 "cannot be reached.",
-                "Open it again: what is done stays.",
+                "Open it again. Finished blocks are kept.",
             )
 
     def release(self) -> None:
-        """Let it go. May be called twice."""
+        """Release the lock. May be called twice."""
         if self._thread is None:
             return
         self._ended.set()
         self._thread.join()
         self._thread = None
         if not self._lost:
-            with suppress(Exception):  # then others wait until it counts as dead
+            with suppress(Exception):  # others then wait until the lock is stale
                 self._folder.fs.pipe_file(self._path(self._number), b'{"who": ""}')
 
-    def _keep(self) -> None:
-        while not self._ended.wait(HEARTBEAT_S):
-            with suppress(Exception):  # the next beat tries again
+    def _send_heartbeats(self) -> None:
+        while not self._ended.wait(self._heartbeat_s):
+            with suppress(Exception):  # the next heartbeat tries again
                 self._write()
 
     def _write(self) -> None:
         with self._busy:
-            began = time.monotonic()
+            started = time.monotonic()
             if self._highest()[0] != self._number:
                 self._lost = True
             elif not self._lost:
-                self._folder.fs.pipe_file(self._path(self._number), self._beat())
-                self._written = began
+                self._folder.fs.pipe_file(self._path(self._number), self._heartbeat())
+                self._written = started
 
     def _check_conditional_put(self, path: str) -> None:
         try:
-            self._folder.fs.pipe_file(path, self._beat(), mode="create")
+            self._folder.fs.pipe_file(path, self._heartbeat(), mode="create")
         except FileExistsError:
             return
         self._folder.fs.rm_file(path)
         raise StoreError(
             f"{self._folder.parent} cannot be written safely: its server lets two "
-            "processes make the same object.",
-            "Use a server that knows If-None-Match, as Amazon's S3 does, or a folder.",
+            "processes create the same object.",
+            "Use a server that supports If-None-Match, such as Amazon S3, or a folder.",
         )
 
     def _highest(self) -> tuple[int, bytes]:
-        """The highest number there is and what it says; 0 where there is none."""
+        """Return the highest number and its content; 0 if there is none."""
         number = max(self._numbers(), default=0)
         try:
             return number, self._folder.fs.cat_file(self._path(number))
@@ -151,14 +157,14 @@ class ObjectStoreLock:
     def _path(self, number: int) -> str:
         return str((self._folder / f"{number:08d}").path)
 
-    def _beat(self) -> bytes:
+    def _heartbeat(self) -> bytes:
         who = f"{platform.node()}, process {os.getpid()}"
         return json.dumps({"who": who, "beat": uuid.uuid4().hex}).encode()
 
 
-def _who(said: bytes) -> str:
-    """Who holds it; empty where it was let go, or there is nothing."""
+def _owner(content: bytes) -> str:
+    """Return the owner in a lock's object; empty if it was released or is missing."""
     try:
-        return str(json.loads(said)["who"])
+        return str(json.loads(content)["who"])
     except (ValueError, KeyError, TypeError):
         return ""

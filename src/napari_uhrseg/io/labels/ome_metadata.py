@@ -1,9 +1,9 @@
-"""The label store on disk as OME-Zarr 0.5: its arrays and what is said of them.
+"""OME-Zarr 0.5 metadata of a label store, and its empty arrays.
 
-The root is the multiscale image ``confidence``, so that the store is an image
-that other programs open; ``labels/prediction`` and ``labels/correction`` are its
-labels. What OME-Zarr has no word for stands in the root's attribute
-``napari-uhrseg``, the chunk states in the array ``states``.
+The root is the multiscale image ``confidence``, so that other programs can open the
+store as an image. ``labels/prediction`` and ``labels/correction`` are its label
+images. The root's attribute ``napari-uhrseg`` contains what OME-Zarr cannot express;
+the array ``states`` contains the status of the chunks.
 """
 
 import json
@@ -16,20 +16,19 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunk_grid
-from napari_uhrseg.io.paths import Address, io_errors
+from napari_uhrseg.io.paths import Address, io_errors, is_url, to_path
 from napari_uhrseg.types import LabelClass, Legend
 
-COARSEST = 2048
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # version 1 named skip_background skip_glass
 KEY = "napari-uhrseg"
 LABELS = ("prediction", "correction")
 
-# OME-Zarr wants the names of UDUNITS-2; a length in pixels has none
+# OME-Zarr uses the names of UDUNITS-2, which has none for pixels
 _UNITS = {"metre": "meter", "pixel": None}
 
 
 def is_store(where: Address) -> bool:
-    """Whether a label store begins there, whole or not; False if unreadable."""
+    """Return True if there is a label store, complete or not; False if unreadable."""
     try:
         root = json.loads((where / "zarr.json").read_bytes())
     except io_errors(where, ValueError):
@@ -39,7 +38,7 @@ def is_store(where: Address) -> bool:
 
 
 class ImageLike(Protocol):
-    """What a store wants to know of the image it belongs to."""
+    """Interface of an image that a store is created for."""
 
     @property
     def name(self) -> str: ...
@@ -61,7 +60,7 @@ class ImageLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """The image a store belongs to; never changed once written."""
+    """Metadata of the source image of a store. They never change."""
 
     name: str
     path: str
@@ -76,7 +75,7 @@ class StoreInfo:
     def of(cls, image: ImageLike) -> Self:
         height, width = image.shape
         size, path = image.pixel_size, image.path
-        if isinstance(path, Path):  # good from any folder
+        if isinstance(path, Path):  # valid in any working folder
             path = path.absolute()
         return cls(
             image.name,
@@ -89,34 +88,70 @@ class StoreInfo:
             None if image.affine is None else tuple(map(float, image.affine)),
         )
 
+    def find_image(self, store: Address) -> Address | None:
+        """Return the image's path, or one beside the store; None if it has no path."""
+        if not self.path:
+            return None
+        recorded = to_path(self.path)
+        if is_url(recorded) or is_url(store):
+            return recorded
+        beside = (store.parent / recorded, store.parent / recorded.name)
+        return next((p for p in (recorded, *beside) if p.exists()), recorded)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         values = dict(data)
         for key in ("shape", "pixel_size", "affine"):
             values[key] = None if values[key] is None else tuple(values[key])
-        info = cls(**values)
-        level_shapes(info.shape)
-        return info
+        return cls(**values)
 
 
-def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Level 0 and its halves (rounded up), until both sides are at most 2048."""
+def level_shapes(shape: tuple[int, int], count: int) -> tuple[tuple[int, int], ...]:
+    """Return the shapes of ``count`` levels, each half the one before, rounded up."""
     height, width = shape
     if height < 1 or width < 1:
         raise ValueError(f"an image of {height} x {width} pixels has no labels")
     shapes = [(height, width)]
-    while max(shapes[-1]) > COARSEST:
+    while len(shapes) < count:
         shapes.append((-(-shapes[-1][0] // 2), -(-shapes[-1][1] // 2)))
     return tuple(shapes)
 
 
-def write_tree(path: Path, info: StoreInfo, legend: Legend) -> None:
-    """Write an empty store into a new folder. No chunk of it exists yet."""
+def count_levels(shape: tuple[int, int], coarsest: int) -> int:
+    """Return the number of levels of a new store; the last has ``coarsest`` pixels."""
+    count = 1
+    while max(level_shapes(shape, count)[-1]) > coarsest:
+        count += 1
+    return count
+
+
+def stored_level_count(attributes: Mapping[str, Any]) -> int:
+    """Return the number of levels from the attributes of a store's root."""
+    return len(attributes["ome"]["multiscales"][0]["datasets"])
+
+
+def write_empty_store(
+    path: Path, info: StoreInfo, legend: Legend, coarsest: int
+) -> None:
+    """Write an empty store without chunks into a new folder.
+
+    Parameters
+    ----------
+    path
+        The folder, which must not exist.
+    info
+        Metadata of the source image.
+    legend
+        The first classes.
+    coarsest
+        Largest side of the coarsest level, in pixels.
+    """
+    count = count_levels(info.shape, coarsest)
     root = zarr.open_group(path, mode="w-", zarr_format=3)
     labels = root.create_group("labels")
     groups = {"confidence": root, **{n: labels.create_group(n) for n in LABELS}}
     for group in groups.values():
-        for level, shape in enumerate(level_shapes(info.shape)):
+        for level, shape in enumerate(level_shapes(info.shape, count)):
             group.create_array(
                 str(level),
                 shape=shape,
@@ -126,7 +161,7 @@ def write_tree(path: Path, info: StoreInfo, legend: Legend) -> None:
                 compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],
                 dimension_names=("y", "x"),
             )
-    # one chunk up to a million pixels a side: a new state is a single file
+    # one chunk for up to a million pixels a side: a new status is a single file
     root.create_array(
         "states",
         shape=chunk_grid(info.shape),
@@ -137,11 +172,11 @@ def write_tree(path: Path, info: StoreInfo, legend: Legend) -> None:
     labels.update_attributes({"ome": {"version": "0.5", "labels": list(LABELS)}})
     for name in LABELS:
         groups[name].update_attributes(
-            {"ome": label_attributes(name, info, legend, {})}
+            {"ome": label_attributes(name, info, legend, {}, count)}
         )
     ome = {
         "version": "0.5",
-        "multiscales": [_multiscale("confidence", info, "mean of the non-zero")],
+        "multiscales": [_multiscale("confidence", info, "mean of the non-zero", count)],
     }
     root.update_attributes({"ome": ome, KEY: own_attributes(info, legend, (), {})})
 
@@ -152,7 +187,19 @@ def own_attributes(
     runs: tuple[dict[str, Any], ...],
     aliases: Mapping[int, int],
 ) -> dict[str, Any]:
-    """What the root says in our own words; of merged classes where there are."""
+    """Return the root's attribute ``napari-uhrseg``.
+
+    Parameters
+    ----------
+    info
+        Metadata of the source image.
+    legend
+        All classes, including merged ones.
+    runs
+        Records of all runs, as dicts.
+    aliases
+        Merged class id to the id of the displayed class.
+    """
     merged = {"aliases": {str(k): v for k, v in aliases.items()}} if aliases else {}
     return {
         "format_version": FORMAT_VERSION,
@@ -164,15 +211,33 @@ def own_attributes(
 
 
 def legend_of(classes: list[Mapping[str, Any]]) -> Legend:
+    """Return the legend from its stored form."""
     return Legend(tuple(LabelClass.from_dict(c) for c in classes))
 
 
 def label_attributes(
-    name: str, info: StoreInfo, legend: Legend, aliases: Mapping[int, int]
+    name: str,
+    info: StoreInfo,
+    legend: Legend,
+    aliases: Mapping[int, int],
+    count: int,
 ) -> dict[str, Any]:
-    """The ``ome`` attribute of a label image: its levels and its legend.
+    """Return the ``ome`` attribute of a label image: its levels and its legend.
 
-    The values of merged classes have the name and colour they are shown in.
+    The values of merged classes have the name and colour of the displayed class.
+
+    Parameters
+    ----------
+    name
+        "prediction" or "correction".
+    info
+        Metadata of the source image.
+    legend
+        All classes, including merged ones.
+    aliases
+        Merged class id to the id of the displayed class.
+    count
+        Number of levels.
     """
     by_id = {c.id: c for c in legend}
     shown = {c.id: by_id[aliases.get(c.id, c.id)] for c in legend}
@@ -180,7 +245,7 @@ def label_attributes(
     properties = [{"label-value": i, "class": c.name} for i, c in shown.items()]
     return {
         "version": "0.5",
-        "multiscales": [_multiscale(name, info, "majority of the non-zero")],
+        "multiscales": [_multiscale(name, info, "majority of the non-zero", count)],
         "image-label": {
             "colors": colors,
             "properties": properties,
@@ -189,7 +254,7 @@ def label_attributes(
     }
 
 
-def _multiscale(name: str, info: StoreInfo, method: str) -> dict[str, Any]:
+def _multiscale(name: str, info: StoreInfo, method: str, count: int) -> dict[str, Any]:
     unit = _UNITS.get(info.unit, info.unit) if info.pixel_size else None
     size = info.pixel_size or (1.0, 1.0)
     axis = {"type": "space"} | ({"unit": unit} if unit else {})
@@ -199,13 +264,13 @@ def _multiscale(name: str, info: StoreInfo, method: str) -> dict[str, Any]:
         "axes": [{"name": "y", **axis}, {"name": "x", **axis}],
         "datasets": [
             {"path": str(k), "coordinateTransformations": _transform(size, 2**k)}
-            for k in range(len(level_shapes(info.shape)))
+            for k in range(count)
         ],
     }
 
 
 def _transform(size: tuple[float, float], factor: int) -> list[dict[str, Any]]:
-    """Where a level's pixels lie; its first centre is between its children's."""
+    """Return scale and translation of a level from the centres of its pixels."""
     scale = {"type": "scale", "scale": [s * factor for s in size]}
     shift = [s * (factor - 1) / 2 for s in size]
     return [scale, {"type": "translation", "translation": shift}]

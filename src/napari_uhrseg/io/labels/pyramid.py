@@ -1,4 +1,4 @@
-"""Reading and writing pyramids of uint8, and what is shown of two of them."""
+"""Reading and writing of uint8 pyramids, and the displayed labels of two of them."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,20 +12,21 @@ from napari_uhrseg.types import Labels, Roi
 
 
 class DisplayedLevel:
-    """One level of the shown labels, read from disk anew each time it is indexed.
+    """One level of the displayed labels, read from disk at each indexing.
 
-    Enough of an array for napari: ``shape``, ``dtype``, ``ndim``, ``size``,
-    ``chunks`` and indexing by integers, slices and an ellipsis. An index reads
-    what it covers and no more; memory is three times that at most.
+    It has the part of the array interface that napari uses: ``shape``, ``dtype``,
+    ``ndim``, ``size``, ``chunks`` and indexing by integers, slices and an ellipsis.
+    An index reads only what it covers; memory is at most three times that.
 
     Parameters
     ----------
     prediction
-        ``None``: the corrections alone.
+        Level of the predictions. None: display the corrections only.
     correction
-        What is shown where it is not 0.
+        Level of the corrections, which override predictions where they are not 0.
     aliases
-        Classes shown as another; may change later.
+        Merged class id to the id of the class that is displayed. Changes of the
+        mapping take effect at the next indexing.
     """
 
     ndim = 2
@@ -56,8 +57,11 @@ class DisplayedLevel:
             labels = overlay(read_array(self._prediction, key), labels)
         return apply_aliases(labels, self._aliases)
 
-    def touched(self, roi: Roi, level: int) -> Labels:
-        """The pixels that a level-0 rectangle touches, 0 outside; this is `level`."""
+    def read_roi(self, roi: Roi, level: int) -> Labels:
+        """Return the pixels that a level-0 rectangle touches; 0 outside the image.
+
+        ``level`` is the number of this level.
+        """
         wide = roi.at_scale(2**level)
         there = wide.intersect(Roi(0, 0, *self.shape))
         labels = np.zeros((wide.height, wide.width), np.uint8)
@@ -70,27 +74,28 @@ class DisplayedLevel:
 
 
 class CoarsestLevels:
-    """Coarsest levels in memory once they are asked for, then updated in place.
+    """Coarsest levels in memory, read at the first use and then updated in place.
 
-    napari keeps that level for good, so the array it was given must change.
+    napari keeps its coarsest level, so the array that it received must change.
     """
 
     def __init__(self, **levels: zarr.Array | DisplayedLevel) -> None:
         self._levels = levels
-        self._held: dict[str, Labels] = {}
+        self._loaded: dict[str, Labels] = {}
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Labels:
+        """Return a level as an array that later writes update."""
         with self._lock:
-            if name not in self._held:
-                self._held[name] = np.array(_read(self._levels[name], ...))
-            return self._held[name]
+            if name not in self._loaded:
+                self._loaded[name] = np.array(_read(self._levels[name], ...))
+            return self._loaded[name]
 
     def refresh(self, roi: Roi) -> None:
-        """Read a rectangle of them again; whoever wrote last comes last here."""
+        """Read a rectangle of all loaded levels again, after it was written."""
         with self._lock:
-            for name, held in self._held.items():
-                held[roi.slices] = _read(self._levels[name], roi.slices)
+            for name, data in self._loaded.items():
+                data[roi.slices] = _read(self._levels[name], roi.slices)
 
 
 def _read(level: zarr.Array | DisplayedLevel, key: Any) -> Labels:
@@ -98,34 +103,43 @@ def _read(level: zarr.Array | DisplayedLevel, key: Any) -> Labels:
 
 
 def apply_aliases(labels: Labels, aliases: Mapping[int, int]) -> Labels:
-    """Labels with merged classes as what they are shown as."""
+    """Return labels in which merged classes have the id of their displayed class."""
     if not aliases:
         return labels
     table = np.arange(256, dtype=np.uint8)
-    for class_id, shown in list(aliases.items()):
-        table[class_id] = shown
+    for class_id, displayed in list(aliases.items()):
+        table[class_id] = displayed
     return table[labels]
 
 
 def overlay(prediction: Labels, correction: Labels) -> Labels:
-    """The correction where it is not 0, else the prediction; may be the latter."""
+    """Return the correction where it is not 0, otherwise the prediction.
+
+    The result may be the prediction array itself.
+    """
     if not correction.any():
         return prediction
     return np.asarray(np.where(correction != 0, correction, prediction), np.uint8)
 
 
 def read_array(level: zarr.Array, key: Any) -> Labels:
-    """Part of an array as numpy. Raises StoreError where a chunk is damaged."""
+    """Return a part of an array as numpy.
+
+    Raises
+    ------
+    StoreError
+        If a chunk is damaged or cannot be read.
+    """
     try:
         return np.asarray(level[key], np.uint8)
     except IndexError:
         raise
-    # a codec, a disk and a server may raise anything
+    # a codec, a disk and a server may raise any exception
     except Exception as error:
         raise StoreError(
             f"Labels cannot be read from {level.store_path}: {error}.",
-            "Part of the store was damaged from outside; copy it again from where it "
-            "came from, or segment into a new store.",
+            "Another program has damaged a part of the store. Copy it again from its "
+            "source, or segment into a new store.",
         ) from error
 
 
@@ -135,16 +149,18 @@ def write_levels(
     data: Labels,
     coarser: Callable[[Labels], Labels],
 ) -> Roi:
-    """Write data into level 0 of a pyramid and what follows into the others.
+    """Write data to level 0 of a pyramid, and the resulting pixels to all others.
 
     Parameters
     ----------
     levels
-        Level 0 first, each further one half the size (rounded up).
-    roi, data
-        Any rectangle inside level 0, and uint8 of its shape.
+        Level 0 first; each further level has half the size, rounded up.
+    roi
+        Any rectangle inside level 0.
+    data
+        uint8 of the roi's shape.
     coarser
-        Makes the pixels of the next level; see `io.downsample`.
+        Function that returns the pixels of the next level; see `downsample`.
 
     Returns
     -------
@@ -158,7 +174,7 @@ def write_levels(
                 data = read_array(levels[k - 1], whole.slices)
             data = coarser(data)
             roi = Roi(whole.y // 2, whole.x // 2, *data.shape)
-        # zeros over nothing would decode and encode chunks for no change
+        # writing zeros over zeros would decode and encode chunks without a change
         if data.any() or read_array(level, roi.slices).any():
             level[roi.slices] = data
     return roi

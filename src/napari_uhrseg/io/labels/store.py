@@ -1,91 +1,107 @@
-"""The label store: what was predicted, what was corrected, and which run did what."""
+"""The label store: predictions and corrections of one image, and its runs."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import zarr
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
-from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
-from napari_uhrseg.io.labels.disk_layout import check_there, create_tree, load_tree
+from napari_uhrseg.io.labels.chunk_status import Status
+from napari_uhrseg.io.labels.disk_layout import (
+    Levels,
+    check_exists,
+    create_store,
+    load_store,
+)
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
+from napari_uhrseg.io.labels.legend_editor import LegendEditor
 from napari_uhrseg.io.labels.pyramid import (
     CoarsestLevels,
     DisplayedLevel,
     write_levels,
 )
+from napari_uhrseg.io.labels.run_ledger import RunLedger
 from napari_uhrseg.io.labels.worker_store import WorkerResult
 from napari_uhrseg.io.labels.write_lock import WriteLock, issue_write_token
-from napari_uhrseg.io.paths import Address, error_text, io_errors, is_url, to_path
-from napari_uhrseg.types import Block, Labels, Legend, Mask, Roi, Run
-
-__all__ = ["STORE_CHUNK", "DisplayedLevel", "LabelStore", "confidence_levels",
-           "correction_levels", "displayed_levels"]  # fmt: skip
+from napari_uhrseg.io.paths import Address, io_errors, to_path, write_error
+from napari_uhrseg.types import Block, Labels, Legend, Limits, Mask, Roi, Run
 
 
 class LabelStore:
     """The labels of one image, in a folder that is a valid OME-Zarr 0.5 image.
 
-    The folder may be a URL of an object store; see `io.lease` for its lock.
+    The folder may be a URL of an object store; see `object_store_lock` for its lock.
 
-    Made by `create` or `open`. Reading is safe from any thread and while another
-    process writes. Writing is for the one process that holds the lock, from one
-    thread at a time (held by a lock as well).
+    Use `create` or `open`. Reading is safe from any thread and while another process
+    writes. Only the process that has the write lock may write; a thread lock
+    serialises its threads.
 
-    Memory does not grow with the image but for the chunk states (four bytes per
-    1024 x 1024 pixels) and, once asked for, the coarsest level (at most 2048 x
-    2048) of the shown labels and of the confidence.
+    Memory does not grow with the image, except for the chunk status (four bytes per
+    1024 x 1024 pixels) and, after their first use, the coarsest levels (at most 2048
+    x 2048) of the displayed labels and of the confidence.
 
     Attributes
     ----------
     path
-        The store's folder, or its URL.
+        Folder or URL of the store.
     temporary
-        Whether the folder is removed on closing.
+        True if the folder is removed on closing.
     writable
-        Whether this object holds the lock.
+        True if this object has the write lock.
     info
-        What is known of the image it belongs to, its path among it.
+        Metadata of the source image, including its path.
     name, shape, pixel_size, unit, crs, affine
-        Of the image: height and width in pixels, and of a pixel in the unit; the
-        CRS as WKT; from pixels (x, y) to the CRS in the order a, b, c, d, e, f.
-    legend, runs
-        The classes, merged ones too, and the records of all runs, ids from 1.
-    aliases
-        Id of a merged class to that of the class it is shown as.
+        Of the source image: name; height and width in pixels; height and width of a
+        pixel in the unit; CRS as WKT; affine transform from pixels (x, y) to the CRS
+        in the order a, b, c, d, e, f.
+    legend, aliases
+        All classes, including merged ones; merged class id to the id of the displayed
+        class.
+    legend_editor
+        Adds, renames, recolours and merges classes.
+    runs
+        Records of all runs, numbered from 1.
+    run_ledger
+        Records and finds runs.
     prediction, correction, confidence
-        The levels as uint8 zarr arrays, level 0 first; each further one is half
-        the size, the last at most 2048 pixels a side.
+        The levels as uint8 arrays, level 0 first. Each further level has half the
+        size; the last has at most 2048 pixels a side.
     """
 
-    def __init__(self, path: Address, *, write: bool) -> None:
+    def __init__(self, path: Address, *, write: bool, limits: Limits) -> None:
         """Use `create` or `open`."""
         self.path = path
         self.temporary = False
-        self._lock = WriteLock(path, ".lock", f"{path} is", write=write)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self.aliases: dict[int, int] = {}
+        self._lock = WriteLock(path, ".lock", f"{path} is", limits)
+        if write:
+            self._lock.acquire()
         try:
-            self._load()
+            self._contents = load_store(path, write=write)
+            self._status = np.asarray(self._contents.states[:])
         except BaseException:
             self._lock.close()
             raise
-        info = self.info = self._tree.info
+        info = self.info = self._contents.info
         self.name, self.shape = info.name, info.shape
         self.pixel_size, self.unit = info.pixel_size, info.unit
         self.crs, self.affine = info.crs, info.affine
+        self.aliases = self._contents.aliases
         last = self.prediction[-1], self.correction[-1]
         self._coarsest = CoarsestLevels(
-            shown=DisplayedLevel(*last, self.aliases),
-            corrected=DisplayedLevel(None, last[1], self.aliases),
+            displayed=DisplayedLevel(*last, self.aliases),
+            corrections=DisplayedLevel(None, last[1], self.aliases),
             confidence=self.confidence[-1],
+        )
+        self.run_ledger = RunLedger(
+            path, self._contents, self._writing, self.chunk_status
+        )
+        self.legend_editor = LegendEditor(
+            path, self._contents, self._writing, self._refresh_all
         )
 
     @property
@@ -93,120 +109,143 @@ class LabelStore:
         return self._lock.acquired
 
     @property
+    def legend(self) -> Legend:
+        return self._contents.legend
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return self._contents.runs
+
+    @property
+    def prediction(self) -> Levels:
+        return self._contents.prediction
+
+    @property
+    def correction(self) -> Levels:
+        return self._contents.correction
+
+    @property
+    def confidence(self) -> Levels:
+        return self._contents.confidence
+
+    @property
     def image_path(self) -> Address | None:
-        """Where the image is, or was last known to be; ``None`` if it was no file.
+        """The last known path of the image; None if it was not a file.
 
-        A file that is no longer where it was is looked for beside the store.
+        If the file has moved, it is looked for beside the store.
         """
-        if not self.info.path:
-            return None
-        was = to_path(self.info.path)
-        if is_url(was) or is_url(self.path):
-            return was
-        beside = (self.path.parent / was, self.path.parent / was.name)
-        return next((p for p in (was, *beside) if p.exists()), was)
-
-    def _load(self) -> None:
-        """What the disk says now; levels that were handed out stay good."""
-        tree = self._tree = load_tree(self.path, write=self.writable)
-        self.legend, self.runs = tree.legend, tree.runs
-        self.confidence, self.prediction = tree.confidence, tree.prediction
-        self.correction = tree.correction
-        self.aliases.clear()
-        self.aliases.update(tree.aliases)
-        self._state = np.asarray(tree.states[:])
+        return self.info.find_image(self.path)
 
     # -- opening and closing --------------------------------------------------
 
     @classmethod
     def create(
-        cls, path: Address | str | None, image: ome_metadata.ImageLike, legend: Legend
+        cls,
+        path: Address | str | None,
+        image: ome_metadata.ImageLike,
+        legend: Legend,
+        limits: Limits = Limits(),
     ) -> Self:
-        """An empty store for an image, open for writing.
+        """Create an empty store for an image, and open it for writing.
 
         Parameters
         ----------
         path
-            A folder that does not exist yet, or its URL; it appears whole or not
-            at all. ``None``: a temporary one, removed on closing.
+            A folder that does not exist, or its URL. It appears completely or not at
+            all. None: a temporary folder that is removed on closing.
         image
-            What is asked of it: shape, name, path, fingerprint, pixel_size,
-            unit, crs, affine.
+            The source image; only its metadata is used.
         legend
             The first classes; more can be added.
+        limits
+            Size of the coarsest level, and times of the lock of an object store.
 
         Raises
         ------
         StoreError
-            Where there is something at the path, or it cannot be written.
+            If the path exists, or cannot be written.
         """
         if path is None:
             folder = tempfile.TemporaryDirectory(
                 prefix="napari-uhrseg-", ignore_cleanup_errors=True
             )
-            store = cls.create(Path(folder.name) / "labels.zarr", image, legend)
+            store = cls.create(Path(folder.name) / "labels.zarr", image, legend, limits)
             store._folder, store.temporary = folder, True
             return store
         path = to_path(path).absolute()
-        create_tree(path, ome_metadata.StoreInfo.of(image), legend)
-        return cls(path, write=True)
+        info = ome_metadata.StoreInfo.of(image)
+        create_store(path, info, legend, limits.coarsest_level)
+        return cls(path, write=True, limits=limits)
 
     @classmethod
-    def open(cls, path: Address | str, *, write: bool = False) -> Self:
-        """A store that is on disk.
+    def open(
+        cls, path: Address | str, *, write: bool = False, limits: Limits = Limits()
+    ) -> Self:
+        """Open an existing store.
+
+        Parameters
+        ----------
+        path
+            Folder or URL of the store.
+        write
+            If True, acquire the write lock. A store of an older format version is
+            then converted.
+        limits
+            Times of the lock of an object store.
 
         Raises
         ------
         StoreError
-            Where there is none, it is damaged or from a newer version, or, for
+            If there is no store, it is damaged or has a newer format version, or, for
             writing, another window or process has it open for writing.
         """
         path = to_path(path).absolute()
-        check_there(path)
-        return cls(path, write=write)
+        check_exists(path)
+        return cls(path, write=write, limits=limits)
 
     def close(self) -> None:
-        """Release the lock; a temporary store is removed. May be called twice."""
+        """Release the lock, and remove a temporary store. May be called twice."""
         with self._lock.thread_lock:
             self._lock.close()
             if self._folder is not None:
                 self._folder.cleanup()
 
     def acquire(self) -> None:
-        """Hold the lock, and take over what others wrote since it was last held.
+        """Acquire the write lock, and load what other processes have written.
 
-        What was handed out, `displayed_levels` among it, shows the store as
-        before. To be followed by `release`. Raises as `open` does.
+        Call `release` afterwards. Objects already returned, such as
+        `displayed_levels`, stay valid. Raises StoreError as `open` does.
         """
         with self._lock.thread_lock:
             if self._lock.acquire():
                 try:
-                    self._take_over()
+                    self._reload()
                 except BaseException:
                     self._lock.close()
                     raise
 
     def release(self) -> None:
-        """No longer need the lock; it is free when none in this process does."""
+        """Release one reference to the lock; close the store if none is left."""
         with self._lock.thread_lock:
             if self._lock.release_one():
                 self.close()
 
     def reload_if_changed(self) -> bool:
-        """Take over what another process wrote; whether there was anything.
+        """Load what another process has written. Return True if there was a change.
 
-        Costs one small read where there was nothing. Nothing where this object
-        writes. Raises StoreError.
+        The check is one small read. It does nothing if this object may write. Raises
+        StoreError if the store is damaged.
         """
         with self._lock.thread_lock:
-            if self.writable or np.array_equal(self.chunk_status(), self._state):
+            if self.writable or np.array_equal(self.chunk_status(), self._status):
                 return False
-            self._take_over()
+            self._reload()
             return True
 
-    def _take_over(self) -> None:
-        self._load()
-        self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
+    def _reload(self) -> None:
+        self._contents.reload(self.path, write=self.writable)
+        self._status = np.asarray(self._contents.states[:])
+        self._refresh_all()
 
     def __enter__(self) -> Self:
         return self
@@ -217,38 +256,50 @@ class LabelStore:
     # -- reading --------------------------------------------------------------
 
     def chunk_status(self) -> chunk_status.States:
-        """Per chunk, uint32: the last run's id << 2 | code; 0 where none was.
+        """Return the status of each chunk, uint32: run id << 2 | code, or 0.
 
-        Codes: 1 done, 2 empty, 3 failed. A copy; read from disk anew where
-        this object does not write.
+        The codes are 1 done, 2 empty and 3 failed. The array is a copy. It is read
+        from disk unless this object may write.
         """
-        return self._state.copy() if self.writable else np.asarray(self._tree.states[:])
+        if self.writable:
+            return self._status.copy()
+        return np.asarray(self._contents.states[:])
+
+    def pending(self, run: Run) -> Mask:
+        """Return the chunks that a recorded run still has to label, (rows, columns).
+
+        A chunk is finished if this run labelled it, or a run with the same settings
+        whose region contains the whole chunk. Failed chunks are pending again, so a
+        run asks once, at its start.
+        """
+        states = self.chunk_status()
+        return chunk_status.pending_chunks(states, self.runs, run, self.shape)
 
     def read_labels(self, roi: Roi, level: int = 0) -> Labels:
-        """The labels as shown: corrections over predictions.
+        """Return the displayed labels: corrections override predictions.
 
         Parameters
         ----------
         roi
-            In level-0 pixels; may reach outside the image, where labels are 0.
+            In level-0 pixels. It may extend beyond the image, where labels are 0.
         level
-            Of the pyramid; a pixel of level k covers 2**k by 2**k of level 0.
+            Pyramid level; a pixel of level k covers ``2**k x 2**k`` pixels of level 0.
 
         Returns
         -------
-        uint8, all pixels of that level which the roi touches: of the roi's own
-        shape at level 0.
+        uint8, all pixels of the level that the roi touches. At level 0 the array has
+        the roi's shape.
         """
         levels = self.prediction[level], self.correction[level], self.aliases
-        return DisplayedLevel(*levels).touched(roi, level)
+        return DisplayedLevel(*levels).read_roi(roi, level)
 
     def area_shares(self) -> dict[int, float]:
-        """Each class's share of the labelled pixels, from the coarsest level.
+        """Return the share of each class in the labelled pixels of the coarsest level.
 
-        An estimate: what is smaller than a pixel of that level hardly counts.
-        Empty while nothing is labelled.
+        This is an estimate: objects smaller than a pixel of that level hardly count.
+        The result is empty if there are no labels.
         """
-        # in parts: a count holds Python's lock, and a window beside it, until done
+        # in parts: counting keeps Python's lock, which would stop the window
         parts = np.array_split(self.coarsest_displayed(), 16)
         counts = np.sum([np.bincount(p.ravel(), minlength=256) for p in parts], 0)
         total = int(counts[1:].sum())
@@ -257,275 +308,113 @@ class LabelStore:
         return {c.id: float(counts[c.id] / total) for c in self.legend}
 
     def coarsest_displayed(self) -> Labels:
-        """The coarsest shown level, kept in step in place by every write.
+        """Return the coarsest displayed level, which every write updates in place.
 
-        Read at the first call; so are the other two.
+        It is read at the first call, as are the other two coarsest levels.
         """
-        return self._coarsest.get("shown")
+        return self._coarsest.get("displayed")
 
     def coarsest_corrections(self) -> Labels:
-        """The coarsest level of the corrections alone."""
-        return self._coarsest.get("corrected")
+        """Return the coarsest level of the corrections only."""
+        return self._coarsest.get("corrections")
 
     def coarsest_confidence(self) -> Labels:
-        """The coarsest level of confidence."""
+        """Return the coarsest level of the confidence."""
         return self._coarsest.get("confidence")
 
     def refresh_coarsest(self, roi: Roi) -> None:
-        """Read part of the coarsest levels again, ``roi`` in their own pixels."""
+        """Read a rectangle of the coarsest levels again, given in their pixels."""
         self._coarsest.refresh(roi)
 
-    # -- classes and runs -----------------------------------------------------
-
-    def add_classes(self, legend: Legend) -> Legend:
-        """Add the classes whose names are new here; returns the whole legend.
-
-        Raises StoreError beyond 255 classes, or where the store is not writable.
-        """
-        return self._change_legend(lambda: self.legend.merged(legend))
-
-    def rename_class(self, class_id: int, name: str) -> Legend:
-        """Give a class another name; a network's class of its old name is still it.
-
-        Raises StoreError where another class has the name, there is no such class,
-        or the store is not writable.
-        """
-        return self._change_legend(lambda: self.legend.renamed(class_id, name))
-
-    def recolor_class(self, class_id: int, color: str) -> Legend:
-        """Give a class another colour, #rrggbb. Raises likewise."""
-        return self._change_legend(lambda: self.legend.recolored(class_id, color))
-
-    def merge_class(self, class_id: int, into: int) -> Legend:
-        """Show a class as another from now on, whatever was or will be written.
-
-        The arrays keep the id, and so does the legend, for the runs that name it;
-        `aliases` says what it is shown as. Into itself: shown as itself again.
-        Raises ValueError where one is unknown, or the other is shown as this one.
-        """
-        with self._changing():
-            aliases = {k: v for k, v in self.aliases.items() if k != class_id}
-            if class_id != into:
-                into = aliases.get(into, into)
-                aliases = {k: into if v == class_id else v for k, v in aliases.items()}
-                aliases[class_id] = into
-            if aliases.get(into) or not {class_id, into} <= {c.id for c in self.legend}:
-                raise ValueError(f"class {class_id} cannot be merged into {into}")
-            self._save_classes(self.legend, aliases)
-            self.refresh_coarsest(Roi(0, 0, *self.prediction[-1].shape))
-            return self.legend
-
-    def _change_legend(self, change: Callable[[], Legend]) -> Legend:
-        with self._changing():
-            try:
-                legend = change()
-            except ValueError as error:
-                raise StoreError(
-                    f"The classes of {self.path} stay as they were: {error}.",
-                    "Choose another name or colour, or segment into a new store.",
-                ) from error
-            if legend != self.legend:
-                self._save_classes(legend, self.aliases)
-            return legend
-
-    def _save_classes(self, legend: Legend, aliases: dict[int, int]) -> None:
-        self._tree.save(legend, self.runs, aliases)
-        self.legend = legend
-        self.aliases.update(aliases)  # in place: the shown levels look at it
-        for class_id in self.aliases.keys() - aliases.keys():
-            del self.aliases[class_id]
-        self._tree.save_legend(legend, aliases)
-
-    def conflicts(self, run: Run) -> tuple[Run, ...]:
-        """Runs with other settings whose labels this run would replace.
-
-        Those do not count that this very run had leave to replace when it began.
-        """
-        known = chunk_status.find_same_run(self.runs, run)
-        others = chunk_status.runs_with_other_settings(
-            self.chunk_status(), self.runs, run, self.shape
-        )
-        return tuple(r for r in others if known is None or r.id > known.id)
-
-    def find_matching_run(self, run: Run, *, any_precision: bool) -> Run | None:
-        """The latest run here that differs from this one in its frames' side at most.
-
-        ``any_precision``: or in its precision.
-        """
-        return chunk_status.find_matching_run(self.runs, run, any_precision)
-
-    def start_run(self, run: Run, *, replace: bool = False) -> Run:
-        """Record a run, or find the earlier one that it continues.
-
-        Parameters
-        ----------
-        run
-            With any id; ``class_map`` in class ids of this store.
-        replace
-            Whether labels made with other settings may be replaced.
-
-        Returns
-        -------
-        The run as recorded: an earlier one with the same settings and region,
-        else this one with a new id. What is left to do is `pending_chunks`.
-
-        Raises
-        ------
-        StoreError
-            Where labels made with other settings lie in the run's region and
-            ``replace`` is not set, or the run is of another image.
-        """
-        with self._changing():
-            others = self.check_run(run, replace=replace)
-            known = chunk_status.find_same_run(self.runs, run)
-            if known is not None and not others:
-                return known
-            return self._record(run)
-
-    def pending(self, run: Run) -> Mask:
-        """The chunks that a recorded run still has to do: (chunk rows, columns).
-
-        Done are chunks labelled by this run, or by one of the same settings
-        whose region holds all of the chunk. Failed ones are pending again, so a
-        single pass asks once, at its start.
-        """
-        return chunk_status.pending_chunks(
-            self.chunk_status(), self.runs, run, self.shape
-        )
-
-    def _record(self, run: Run) -> Run:
-        created = run.created or datetime.now(UTC).isoformat(timespec="seconds")
-        run = replace(run, id=len(self.runs) + 1, created=created)
-        self.runs += (run,)
-        self._tree.save(self.legend, self.runs, self.aliases)
-        return run
-
-    def check_run(self, run: Run, *, replace: bool = False) -> tuple[Run, ...]:
-        """The `conflicts` of a run; raises as `start_run` does, changing nothing."""
-        mine, theirs = self._tree.info.fingerprint, run.image_fingerprint
-        if mine and theirs and mine != theirs:
-            raise StoreError(
-                f"{self.path} holds the labels of {self._tree.info.name}, and the "
-                "image to segment has other contents.",
-                "Choose another output.",
-            )
-        others = self.conflicts(run)
-        if others and not replace:
-            raise chunk_status.conflict_error(others, run)
-        return others
+    def _refresh_all(self) -> None:
+        self._coarsest.refresh(Roi(0, 0, *self.prediction[-1].shape))
 
     # -- writing --------------------------------------------------------------
 
     def write(self, block: Block, run_id: int, status: Status) -> None:
-        """Put a block and its coarser pixels on disk, then mark its chunks.
+        """Write a block and its coarser pixels, then set the status of its chunks.
 
         Parameters
         ----------
         block
-            Of whole chunks, clipped at the image's border. It replaces what is
-            there; 0 erases.
+            Whole chunks, clipped at the image's border. It replaces existing labels;
+            0 erases.
         run_id
-            Of a run from `start_run`.
+            Id of a run from `RunLedger.start_run`.
         status
             ``"done"``, ``"empty"`` (nothing to label), ``"failed"``, or
-            ``"unfinished"``: shown, and still pending.
+            ``"unfinished"``: displayed, and still pending.
 
         Raises
         ------
         ValueError
-            The block is not made of whole chunks, or the run is unknown.
+            If the block does not consist of whole chunks, or the run is unknown.
         StoreError
-            The disk is full or cannot be written, or the store is not writable.
+            If the disk is full or cannot be written, or the store is not writable.
             The chunks are then pending.
 
         Notes
         -----
-        Every chunk file and every state is replaced whole, and a state is only
-        there while the data is right: a process killed at any moment leaves
-        chunks that are done, or pending.
+        Every chunk file and every status is replaced atomically, and a status is only
+        set while the data is complete. A process that is killed at any moment leaves
+        chunks that are either done or pending.
         """
         where = chunk_status.chunks_of(block, self.shape)
         if not 1 <= run_id <= len(self.runs):
             raise ValueError(f"run {run_id} is not recorded in {self.path}")
-        with self._changing():
-            if self._state[where].any():
-                self._mark(where, 0)
+        with self._writing():
+            if self._status[where].any():
+                self._set_status(where, 0)
             write_levels(self.confidence, block.roi, block.confidence,
                           coarser_confidence)  # fmt: skip
             top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
             self._coarsest.refresh(top)
-            self._mark(where, chunk_status.encode(run_id, status))
+            self._set_status(where, chunk_status.encode(run_id, status))
 
     def issue_write_token(self) -> str:
-        """A token with which other processes may write chunks; see `io.owned`.
+        """Return a token with which workers may write chunks; see `worker_store`.
 
-        It ends with the next one, with `revoke_write_token`, or with the next writer.
+        It is valid until the next token, until `revoke_write_token`, or until another
+        process opens the store for writing.
         """
-        with self._changing():
+        with self._writing():
             return issue_write_token(self.path)
 
     def clear_status(self, roi: Roi) -> None:
-        """Make a block's chunks pending, before another process writes them."""
+        """Make the chunks of a block pending before a worker writes them."""
         where = chunk_status.chunks_at(roi, self.shape)
-        with self._changing():
-            if self._state[where].any():
-                self._mark(where, 0)
+        with self._writing():
+            if self._status[where].any():
+                self._set_status(where, 0)
 
-    def commit(self, part: WorkerResult, run_id: int) -> None:
-        """Take over a claimed block that its owner has written; see `io.owned`.
+    def commit(self, result: WorkerResult, run_id: int) -> None:
+        """Complete a block that a worker has written; see `worker_store`.
 
-        The levels the owner left are brought in step, then the chunks are marked.
-        Raises as `write` does.
+        This writes the levels that the worker did not write, then sets the status of
+        the chunks. Raises StoreError as `write` does.
         """
-        where = chunk_status.chunks_at(part.roi, self.shape)
-        roi, last = part.roi.at_scale(2**part.level), len(self.prediction) - 1
-        with self._changing():
-            if part.level <= last:
-                write_levels(self.confidence[part.level :], roi, part.confidence,
+        where = chunk_status.chunks_at(result.roi, self.shape)
+        roi, last = result.roi.at_scale(2**result.level), len(self.prediction) - 1
+        with self._writing():
+            if result.level <= last:
+                write_levels(self.confidence[result.level :], roi, result.confidence,
                              coarser_confidence)  # fmt: skip
-                write_levels(self.prediction[part.level :], roi, part.labels,
+                write_levels(self.prediction[result.level :], roi, result.labels,
                              coarser_labels)  # fmt: skip
-            self._coarsest.refresh(part.roi.at_scale(2**last))
-            self._mark(where, chunk_status.encode(run_id, part.status))
+            self._coarsest.refresh(result.roi.at_scale(2**last))
+            self._set_status(where, chunk_status.encode(run_id, result.status))
 
-    def _mark(self, where: tuple[slice, slice], state: int) -> None:
-        self._tree.states[where] = np.uint32(state)
-        self._state[where] = state
+    def _set_status(self, where: tuple[slice, slice], state: int) -> None:
+        self._contents.states[where] = np.uint32(state)
+        self._status[where] = state
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """One change at a time, by who may, with the disk's errors in words."""
+    def _writing(self) -> Iterator[None]:
+        """Serialise writes, check the write lock and translate the disk's errors."""
         with self._lock.writing():
             try:
                 yield
             except StoreError:
                 raise
             except io_errors(self.path) as error:
-                raise StoreError(
-                    f"{self.path} cannot be written: {error_text(error)}.",
-                    "Free some space or check the disk, then segment again: what is "
-                    "done stays.",
-                ) from error
-
-
-def displayed_levels(store: LabelStore) -> list[DisplayedLevel | Labels]:
-    """The shown labels for a napari layer, level 0 first.
-
-    All but the coarsest read the disk when they are indexed. The coarsest is a
-    numpy array updated in place by all who write, since napari never reads that
-    level again.
-    """
-    finer = zip(store.prediction[:-1], store.correction[:-1], strict=True)
-    levels = [DisplayedLevel(p, c, store.aliases) for p, c in finer]
-    return [*levels, store.coarsest_displayed()]
-
-
-def correction_levels(store: LabelStore) -> list[DisplayedLevel | Labels]:
-    """The corrections alone for a napari layer, likewise."""
-    levels = [DisplayedLevel(None, c, store.aliases) for c in store.correction[:-1]]
-    return [*levels, store.coarsest_corrections()]
-
-
-def confidence_levels(store: LabelStore) -> list[zarr.Array | Labels]:
-    """The confidence for a napari layer, likewise."""
-    return [*store.confidence[:-1], store.coarsest_confidence()]
+                raise write_error(f"{self.path} cannot be written", error) from error

@@ -1,18 +1,18 @@
-"""A store that many processes write: each writes the chunks it owns, one marks them.
+"""Writing of one store by several processes: workers write chunks, the client status.
 
 ::
 
-    client (holds the store's lock)        worker (no lock)
-    -------------------------------        ----------------
-    hand_out: a token in the store    ->   writes while the token is the same
-    claim: the block's states cleared ->   level 0 of its block, and each coarser
-                                           level of which it owns whole chunks
-    adopt: the levels that are left,  <-   Part: the first level it does not own
-    then the states
+    client (has the write lock)            worker (has no lock)
+    ---------------------------            --------------------
+    issue_write_token                 ->   writes while the token is unchanged
+    clear_status of the block         ->   level 0 of its block, and each coarser
+                                           level of which the block is whole chunks
+    commit: the remaining levels,     <-   WorkerResult: the first level that the
+    then the status                        worker does not write
 
-No chunk file has two writers, and a state is only there while the data is right. A
-worker whose client has died finds the token gone as soon as another process opens
-the store for writing, and writes no more.
+No chunk file has two writers, and a status is only set while the data is complete.
+If the client dies, the next process that opens the store for writing revokes the
+token, and the worker writes no more.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,12 +28,12 @@ from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.write_lock import read_write_token
-from napari_uhrseg.io.paths import Address, error_text, for_zarr, io_errors
+from napari_uhrseg.io.paths import Address, for_zarr, io_errors, write_error
 from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 
 
 class LabelSink(Protocol):
-    """What a run needs of a store: `LabelStore` has it, and `WorkerStore`."""
+    """The part of a store that a run writes to: `LabelStore` or `WorkerStore`."""
 
     @property
     def path(self) -> Address: ...
@@ -47,11 +47,19 @@ class LabelSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerResult:
-    """What a worker leaves to the client of a block it has written.
+    """What a worker returns to the client for a block it has written.
 
-    ``roi`` is the block in level 0; ``labels`` and ``confidence`` are uint8 of the
-    block at ``level``, the finest that the worker does not own: for a block of one
-    chunk level 1, 512 x 512. Where the worker owns all levels they are not needed.
+    Attributes
+    ----------
+    roi
+        The block, in level-0 pixels.
+    level
+        The finest level that the worker does not write.
+    labels, confidence
+        uint8 of the block at ``level``. For a block of one chunk these are level 1,
+        512 x 512. They are not used if the worker writes all levels.
+    status
+        Status of the block's chunks.
     """
 
     roi: Roi
@@ -62,14 +70,28 @@ class WorkerResult:
 
 
 class TokenRevoked(Exception):
-    """Another process may write the store now."""
+    """The write token is no longer valid: another process may write the store."""
 
 
-def owned_levels(roi: Roi, shape: tuple[int, int]) -> int:
-    """On how many levels a block of whole chunks is whole chunks; at least 1."""
+def owned_levels(roi: Roi, shape: tuple[int, int], most: int) -> int:
+    """Return the number of levels on which a block is whole chunks.
+
+    Parameters
+    ----------
+    roi
+        The block, in level-0 pixels.
+    shape
+        Height and width of the image in pixels.
+    most
+        Number of levels of the store.
+
+    Returns
+    -------
+    1 to ``most``.
+    """
     whole = Roi(0, 0, *shape)
     count = 1
-    while count < len(ome_metadata.level_shapes(shape)):
+    while count < most:
         if roi.align(STORE_CHUNK << count).intersect(whole) != roi:
             break
         count += 1
@@ -77,32 +99,34 @@ def owned_levels(roi: Roi, shape: tuple[int, int]) -> int:
 
 
 class WorkerStore:
-    """Some chunks of a store, for the worker that owns them.
+    """A store as a worker sees it: it writes chunks, but neither status nor runs.
 
-    Only what `LabelSink` says; neither states nor runs are written.
+    It implements `LabelSink` for one block at a time.
 
     Parameters
     ----------
-    path, token
-        Of the store, and what its client handed out.
+    path
+        Folder or URL of the store.
+    token
+        Token that the client issued with `LabelStore.issue_write_token`.
 
     Raises
     ------
     StoreError
-        There is no such store here.
+        If there is no such store on this machine.
     """
 
     def __init__(self, path: Address, token: str) -> None:
         self.path = path
         self._token = token
-        self._own = Roi(0, 0, 0, 0)
-        self._parts: list[WorkerResult] = []
+        self._block = Roi(0, 0, 0, 0)
+        self._results: list[WorkerResult] = []
         try:
             root = zarr.open_group(for_zarr(path), mode="r+", zarr_format=3)
             stored: Any = root.attrs[ome_metadata.KEY]
             info = ome_metadata.StoreInfo.from_dict(stored["image"])
             self.shape = info.shape
-            count = len(ome_metadata.level_shapes(info.shape))
+            count = ome_metadata.stored_level_count(root.attrs)
             self.confidence = [_array(root, f"{k}") for k in range(count)]
             self.prediction = [
                 _array(root, f"labels/prediction/{k}") for k in range(count)
@@ -110,40 +134,51 @@ class WorkerStore:
         except io_errors(path, KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"The label store {path} cannot be opened by a worker: {error}.",
-                "Workers must see the store where the client does, and may write it.",
+                "Workers need the store at the same path as the client, with write "
+                "permission.",
             ) from error
 
     def set_block(self, roi: Roi) -> None:
-        """From now on this block, in level-0 pixels, and nothing else."""
-        self._own = roi
-        self._parts.clear()
+        """Choose the block to write, in level-0 pixels, and clear the results."""
+        self._block = roi
+        self._results.clear()
 
     def results(self) -> tuple[WorkerResult, ...]:
-        """What was written since `own`, for the client to adopt in this order."""
-        return tuple(self._parts)
+        """Return what was written since `set_block`, to be committed in this order."""
+        return tuple(self._results)
 
     def pending(self, run: Run) -> Mask:
-        """The chunks of the block, whatever the run."""
-        return chunk_status.chunks_touching(self._own, self.shape)
+        """Return the chunks of the block; the run does not matter."""
+        return chunk_status.chunks_touching(self._block, self.shape)
 
     def write(self, block: Block, run_id: int, status: Status) -> None:
-        """Put a block on disk, on all levels of which it is whole chunks.
+        """Write a block to all levels of which it is whole chunks.
+
+        Parameters
+        ----------
+        block
+            Whole chunks inside the block of `set_block`.
+        run_id
+            Not used; the client records it.
+        status
+            Status of the chunks, for the client.
 
         Raises
         ------
         ValueError
-            The block is not of whole chunks, or not of those owned.
-        Revoked
-            Another process has opened the store for writing; nothing was written.
+            If the block does not consist of whole chunks, or is not inside the block
+            of `set_block`.
+        TokenRevoked
+            If another process has opened the store for writing. Nothing was written.
         StoreError
-            The disk is full or cannot be written.
+            If the disk is full or cannot be written.
         """
         chunk_status.chunks_of(block, self.shape)
-        if not self._own.contains(block.roi):
-            raise ValueError(f"{block.roi} is not owned: {self._own} is")
+        if not self._block.contains(block.roi):
+            raise ValueError(f"{block.roi} is outside the worker's block {self._block}")
         if read_write_token(self.path) != self._token:
             raise TokenRevoked(f"{self.path} has another writer now")
-        count = owned_levels(block.roi, self.shape)
+        count = owned_levels(block.roi, self.shape, len(self.prediction))
         try:
             confidence = _write(
                 self.confidence[:count], block.roi, block.confidence, coarser_confidence
@@ -154,12 +189,9 @@ class WorkerStore:
         except StoreError:
             raise
         except io_errors(self.path) as error:
-            raise StoreError(
-                f"{self.path} cannot be written: {error_text(error)}.",
-                "Free some space or check the disk, then segment again: what is "
-                "done stays.",
-            ) from error
-        self._parts.append(WorkerResult(block.roi, count, labels, confidence, status))
+            raise write_error(f"{self.path} cannot be written", error) from error
+        result = WorkerResult(block.roi, count, labels, confidence, status)
+        self._results.append(result)
 
 
 def _write(
@@ -168,10 +200,10 @@ def _write(
     data: Labels,
     coarser: Callable[[Labels], Labels],
 ) -> Labels:
-    """Write whole chunks of some levels; returns the data of the next one."""
+    """Write whole chunks of some levels. Return the data of the next level."""
     for k, level in enumerate(levels):
         key = roi.at_scale(2**k).slices
-        # zeros over nothing would encode chunks for no change
+        # writing zeros over zeros would encode chunks without a change
         if data.any() or read_array(level, key).any():
             level[key] = data
         data = coarser(data)
@@ -181,5 +213,5 @@ def _write(
 def _array(root: zarr.Group, name: str) -> zarr.Array:
     array = root[name]
     if not isinstance(array, zarr.Array) or array.dtype != np.uint8:
-        raise TypeError(f"{name} is no array of labels")
+        raise TypeError(f"{name} is not an array of labels")
     return array

@@ -1,7 +1,7 @@
-"""Who may write: one process, by a lock in the store, and one of its threads at a time.
+"""Write locks of a label store, between processes and between threads.
 
-A store has two things to hold: its predictions, classes and runs are for a run, its
-corrections for a person, so that both can be written at a time.
+A store has two locks: one for predictions, classes and runs, and one for corrections.
+A run and a user can therefore write at the same time.
 """
 
 import threading
@@ -15,67 +15,71 @@ import filelock
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.object_store_lock import LockHeldError, ObjectStoreLock
 from napari_uhrseg.io.paths import Address, error_text, io_errors
+from napari_uhrseg.types import Limits
 
 TOKEN = ".writer"
 
 
 class WriteLock:
-    """The right of this process to write something of a store; held or not.
+    """Inter-process write lock with a re-entrant thread lock.
 
-    The system frees the lock when the process dies, or, of a URL, the next one who
-    waits; see `io.lease`.
+    The operating system releases the lock when the process dies. In an object store
+    the lock becomes stale; see `object_store_lock`.
 
     Parameters
     ----------
     path
-        The store's.
-    lock
-        The lock's name in it.
-    what
-        What is held, for errors: "/data/labels.zarr is".
-    write
-        Hold it at once. Raises StoreError where another process does.
+        Folder or URL of the store.
+    name
+        File name of the lock in the store.
+    subject
+        Start of error messages, with its verb: "/data/labels.zarr is".
+    limits
+        Times of the lock of an object store.
 
     Attributes
     ----------
     acquired
-        Whether this is the one that may write.
+        True while this process may write.
     thread_lock
-        What threads of this process wait for.
+        Serialises the threads of this process.
     """
 
-    def __init__(self, path: Address, lock: str, what: str, *, write: bool) -> None:
+    def __init__(
+        self, path: Address, name: str, subject: str, limits: Limits = Limits()
+    ) -> None:
         self.acquired = False
         self.thread_lock = threading.RLock()
-        self._path, self._name, self._what = path, lock, what
+        self._path, self._name, self._subject = path, name, subject
+        self._limits = limits
         self._lock: filelock.BaseFileLock | ObjectStoreLock | None = None
         self._closed = False
-        self._needed = 0  # by how many in this process
-        if write:
-            self.acquire()
+        self._count = 0
 
     def acquire(self) -> bool:
-        """One more in this process needs it; whether it was not held before.
+        """Add one reference to the lock. Return True if it was not acquired before.
 
-        Raises StoreError where another process holds it, or the folder cannot be
-        written.
+        Raises
+        ------
+        StoreError
+            If another process has the lock, or the folder cannot be written.
         """
         with self.thread_lock:
-            fresh = not self.acquired
-            if fresh:
-                self._lock = self._locked()
-                self.acquired, self._closed, self._needed = True, False, 0
-            self._needed += 1
-            return fresh
+            first = not self.acquired
+            if first:
+                self._lock = self._acquired_lock()
+                self.acquired, self._closed, self._count = True, False, 0
+            self._count += 1
+            return first
 
     def release_one(self) -> bool:
-        """One fewer needs it; whether none is left, and it is to be closed."""
+        """Remove one reference. Return True if none is left, so that `close` is due."""
         with self.thread_lock:
-            self._needed -= 1
-            return self._needed <= 0
+            self._count -= 1
+            return self._count <= 0
 
     def close(self) -> None:
-        """Let others write. May be called twice; waits for who has the turn."""
+        """Release the lock after the current change. May be called twice."""
         with self.thread_lock:
             self._closed, self.acquired = True, False
             if self._lock is not None:
@@ -83,57 +87,61 @@ class WriteLock:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One change, in turn. Raises StoreError where this may not write."""
+        """Serialise one change. Raises StoreError if this process may not write."""
         with self.thread_lock:
             if not self.acquired:
                 state = "closed" if self._closed else "open for reading only"
-                raise StoreError(f"{self._what} {state}.", "Open again, for writing.")
+                raise StoreError(
+                    f"{self._subject} {state}.", "Open it again for writing."
+                )
             if isinstance(self._lock, ObjectStoreLock):
                 self._lock.check()
             yield
 
-    def _locked(self) -> filelock.BaseFileLock | ObjectStoreLock:
+    def _acquired_lock(self) -> filelock.BaseFileLock | ObjectStoreLock:
         lock: filelock.BaseFileLock | ObjectStoreLock
         if isinstance(self._path, Path):
             lock = filelock.FileLock(
                 self._path / self._name, timeout=0, thread_local=False
             )
         else:
-            lock = ObjectStoreLock(self._path / self._name)
+            lock = ObjectStoreLock(self._path / self._name, self._limits)
         try:
             lock.acquire()
         except (filelock.Timeout, LockHeldError) as error:
-            by = (
-                f" ({error})" if isinstance(error, LockHeldError) and str(error) else ""
-            )
+            owner = str(error) if isinstance(error, LockHeldError) else ""
+            by = f" ({owner})" if owner else ""
             raise StoreError(
-                f"{self._what} being written by another window or process{by}.",
-                "Wait until it is done, or close it there.",
+                f"{self._subject} being written by another window or process{by}.",
+                "Wait until it has finished, or close it there.",
             ) from error
         except StoreError:
             raise
         except io_errors(self._path) as error:
             raise StoreError(
                 f"{self._path} cannot be opened for writing: {error_text(error)}.",
-                "Ask for the right to write there, or copy the store.",
+                "Ask for write permission, or copy the store.",
             ) from error
         return lock
 
 
 def issue_write_token(path: Address) -> str:
-    """A new token for a store this process holds the lock of; an older one ends."""
+    """Write and return a new token of a store; the previous token becomes invalid.
+
+    The caller must have the store's write lock.
+    """
     token = uuid.uuid4().hex
     (path / TOKEN).write_text(token)
     return token
 
 
 def revoke_write_token(path: Address) -> None:
-    """End the token there is, so that nobody writes chunks any more."""
+    """Remove the token, so that no worker writes chunks any more."""
     (path / TOKEN).unlink(missing_ok=True)
 
 
 def read_write_token(path: Address) -> str:
-    """The token as this machine sees it; empty where there is none."""
+    """Return the current token of a store; empty if there is none."""
     try:
         return (path / TOKEN).read_text()
     except OSError:

@@ -245,7 +245,7 @@ def _class_ids(store: "LabelStore", colors: Mapping[str, str | None]) -> dict[st
         ))  # fmt: skip
         store.acquire()
         try:
-            store.add_classes(made)
+            store.legend_editor.add_classes(made)
         finally:
             store.release()
     found = {name: store.legend.named(name) for name in colors}

@@ -256,7 +256,7 @@ class LabelsView(QObject):
 
     def _add_confidence(self) -> None:
         """The confidence under the labels, hidden; the layer chosen stays chosen."""
-        from napari_uhrseg.io.labels.store import confidence_levels
+        from napari_uhrseg.io.labels.layer_levels import confidence_levels
 
         layers = self._viewer.layers
         if not self.alive:

@@ -28,7 +28,10 @@ class LabelPyramid:
 
     def __init__(self, store: "LabelStore") -> None:
         """Reads the coarsest levels, where the store has not done so."""
-        from napari_uhrseg.io.labels.store import correction_levels, displayed_levels
+        from napari_uhrseg.io.labels.layer_levels import (
+            correction_levels,
+            displayed_levels,
+        )
 
         self.masked_region: Roi | None = None
         self.only_corrections = False

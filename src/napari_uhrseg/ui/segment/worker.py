@@ -159,7 +159,7 @@ def _compared(request: SegmentRequest, store: "LabelStore") -> PreparedRun:
         request = replace(request, settings=begun)
         planned = plan(request)
     ids = class_map(network, store.legend.merged(network))
-    others = store.conflicts(replace(planned.run, class_map=ids))
+    others = store.run_ledger.conflicts(replace(planned.run, class_map=ids))
     return PreparedRun(request, planned, tuple(r.checkpoint for r in others))
 
 
