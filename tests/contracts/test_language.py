@@ -29,6 +29,12 @@ DOCUMENTS = tuple(
 CHECKED = (
     "engine/network",
     "engine/planning",
+    "atomic.py",
+    "io/corrections",
+    "io/labels",
+    "io/open.py",
+    "io/paths.py",
+    "types/corrections.py",
     "units.py",
 )
 # fmt: on

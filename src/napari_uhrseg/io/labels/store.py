@@ -11,19 +11,10 @@ import numpy as np
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
 from napari_uhrseg.io.labels.chunk_status import Status
-from napari_uhrseg.io.labels.disk_layout import (
-    Levels,
-    check_exists,
-    create_store,
-    load_store,
-)
+from napari_uhrseg.io.labels.disk_layout import check_exists, create_store, load_store
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels.legend_editor import LegendEditor
-from napari_uhrseg.io.labels.pyramid import (
-    CoarsestLevels,
-    DisplayedLevel,
-    write_levels,
-)
+from napari_uhrseg.io.labels.pyramid import CoarsestLevels, DisplayedLevel, write_levels
 from napari_uhrseg.io.labels.run_ledger import RunLedger
 from napari_uhrseg.io.labels.worker_store import WorkerResult
 from napari_uhrseg.io.labels.write_lock import WriteLock, issue_write_token
@@ -37,12 +28,10 @@ class LabelStore:
     The folder may be a URL of an object store; see `object_store_lock` for its lock.
 
     Use `create` or `open`. Reading is safe from any thread and while another process
-    writes. Only the process that has the write lock may write; a thread lock
-    serialises its threads.
+    writes. Only the process with the write lock may write, one thread at a time.
 
     Memory does not grow with the image, except for the chunk status (four bytes per
-    1024 x 1024 pixels) and, after their first use, the coarsest levels (at most 2048
-    x 2048) of the displayed labels and of the confidence.
+    chunk) and, after their first use, the coarsest levels (at most 2048 x 2048).
 
     Attributes
     ----------
@@ -82,7 +71,7 @@ class LabelStore:
             self._lock.acquire()
         try:
             self._contents = load_store(path, write=write)
-            self._status = np.asarray(self._contents.states[:])
+            self._take_arrays()
         except BaseException:
             self._lock.close()
             raise
@@ -115,18 +104,6 @@ class LabelStore:
     @property
     def runs(self) -> tuple[Run, ...]:
         return self._contents.runs
-
-    @property
-    def prediction(self) -> Levels:
-        return self._contents.prediction
-
-    @property
-    def correction(self) -> Levels:
-        return self._contents.correction
-
-    @property
-    def confidence(self) -> Levels:
-        return self._contents.confidence
 
     @property
     def image_path(self) -> Address | None:
@@ -233,8 +210,7 @@ class LabelStore:
     def reload_if_changed(self) -> bool:
         """Load what another process has written. Return True if there was a change.
 
-        The check is one small read. It does nothing if this object may write. Raises
-        StoreError if the store is damaged.
+        The check is one small read. It does nothing if this object may write.
         """
         with self._lock.thread_lock:
             if self.writable or np.array_equal(self.chunk_status(), self._status):
@@ -244,8 +220,14 @@ class LabelStore:
 
     def _reload(self) -> None:
         self._contents.reload(self.path, write=self.writable)
-        self._status = np.asarray(self._contents.states[:])
+        self._take_arrays()
         self._refresh_all()
+
+    def _take_arrays(self) -> None:
+        contents = self._contents
+        self.prediction, self.correction = contents.prediction, contents.correction
+        self.confidence = contents.confidence
+        self._status = np.asarray(contents.states[:])
 
     def __enter__(self) -> Self:
         return self
@@ -296,8 +278,7 @@ class LabelStore:
     def area_shares(self) -> dict[int, float]:
         """Return the share of each class in the labelled pixels of the coarsest level.
 
-        This is an estimate: objects smaller than a pixel of that level hardly count.
-        The result is empty if there are no labels.
+        This is an estimate. The result is empty if there are no labels.
         """
         # in parts: counting keeps Python's lock, which would stop the window
         parts = np.array_split(self.coarsest_displayed(), 16)
@@ -308,10 +289,7 @@ class LabelStore:
         return {c.id: float(counts[c.id] / total) for c in self.legend}
 
     def coarsest_displayed(self) -> Labels:
-        """Return the coarsest displayed level, which every write updates in place.
-
-        It is read at the first call, as are the other two coarsest levels.
-        """
+        """Return the coarsest displayed level, which every write updates in place."""
         return self._coarsest.get("displayed")
 
     def coarsest_corrections(self) -> Labels:
@@ -365,17 +343,15 @@ class LabelStore:
         with self._writing():
             if self._status[where].any():
                 self._set_status(where, 0)
-            write_levels(self.confidence, block.roi, block.confidence,
-                          coarser_confidence)  # fmt: skip
-            top = write_levels(self.prediction, block.roi, block.labels, coarser_labels)
+            top = self._write_levels(0, block.roi, block.labels, block.confidence)
             self._coarsest.refresh(top)
             self._set_status(where, chunk_status.encode(run_id, status))
 
     def issue_write_token(self) -> str:
         """Return a token with which workers may write chunks; see `worker_store`.
 
-        It is valid until the next token, until `revoke_write_token`, or until another
-        process opens the store for writing.
+        It is valid until the next token, or until another process opens the store for
+        writing.
         """
         with self._writing():
             return issue_write_token(self.path)
@@ -394,15 +370,19 @@ class LabelStore:
         the chunks. Raises StoreError as `write` does.
         """
         where = chunk_status.chunks_at(result.roi, self.shape)
-        roi, last = result.roi.at_scale(2**result.level), len(self.prediction) - 1
+        level, last = result.level, len(self.prediction) - 1
         with self._writing():
-            if result.level <= last:
-                write_levels(self.confidence[result.level :], roi, result.confidence,
-                             coarser_confidence)  # fmt: skip
-                write_levels(self.prediction[result.level :], roi, result.labels,
-                             coarser_labels)  # fmt: skip
+            if level <= last:
+                roi = result.roi.at_scale(2**level)
+                self._write_levels(level, roi, result.labels, result.confidence)
             self._coarsest.refresh(result.roi.at_scale(2**last))
             self._set_status(where, chunk_status.encode(run_id, result.status))
+
+    def _write_levels(
+        self, level: int, roi: Roi, labels: Labels, confidence: Labels
+    ) -> Roi:
+        write_levels(self.confidence[level:], roi, confidence, coarser_confidence)
+        return write_levels(self.prediction[level:], roi, labels, coarser_labels)
 
     def _set_status(self, where: tuple[slice, slice], state: int) -> None:
         self._contents.states[where] = np.uint32(state)
