@@ -5,7 +5,7 @@ import pytest
 from napari_uhrseg.atomic import replacing
 
 
-def test_the_new_content_replaces_the_old(tmp_path):
+def test_replacing_writes_new_content(tmp_path):
     path = tmp_path / "a.txt"
     for text in ("first", "second"):
         with replacing(path) as part:
@@ -16,7 +16,7 @@ def test_the_new_content_replaces_the_old(tmp_path):
 
 
 @pytest.mark.parametrize("name", [None, "a.part"])
-def test_an_error_leaves_what_was_there(tmp_path, name):
+def test_replacing_keeps_old_content_on_error(tmp_path, name):
     path = tmp_path / "a.txt"
     path.write_text("first")
     given = None if name is None else tmp_path / name
@@ -32,7 +32,7 @@ def test_an_error_leaves_what_was_there(tmp_path, name):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_replaces_a_folder(tmp_path):
+def test_replacing_replaces_folder(tmp_path):
     path = tmp_path / "a.zarr"
     for name in ("one", "two"):
         with replacing(path, sync=False) as part:

@@ -1,4 +1,4 @@
-"""Corrections on real folders: painted, taken back, counted, found again, refused."""
+"""Tests of corrections on real folders."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def run_out(progress):
     return len(shares)
 
 
-def test_a_stroke_is_shown_at_every_level_and_over_the_prediction(store, corrections):
+def test_stroke_overrides_prediction_at_every_level(store, corrections):
     shown, alone = displayed_levels(store), correction_levels(store)
     before = store.read_labels(Roi(0, 0, *SHAPE))
     changed = corrections.apply(stroke(100, 200, 50, 70, 2, seed=3))
@@ -71,9 +71,7 @@ def test_a_stroke_is_shown_at_every_level_and_over_the_prediction(store, correct
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_a_stroke_at_a_coarser_level_covers_its_pixels_and_stops_at_the_border(
-    store, corrections, level
-):
+def test_stroke_at_coarser_level_covers_pixels_up_to_border(store, corrections, level):
     step = 2**level
     y, x = SHAPE[0] // step - 20, SHAPE[1] // step - 20
     corrections.apply(stroke(y, x, 60, 60, 1, level))
@@ -83,7 +81,7 @@ def test_a_stroke_at_a_coarser_level_covers_its_pixels_and_stops_at_the_border(
     assert_in_step(store)
 
 
-def test_undo_and_redo_take_steps_in_order(store, corrections):
+def test_undo_and_redo_follow_order_of_steps(store, corrections):
     seen = [store.correction[0][:]]
     for seed in range(4):
         corrections.apply(stroke(50 * seed, 10, 90, 90, 1 + seed % 2, seed=seed))
@@ -104,9 +102,7 @@ def test_undo_and_redo_take_steps_in_order(store, corrections):
     assert not corrections.can_redo
 
 
-def test_painting_what_was_right_counts_and_painting_it_again_does_not(
-    store, corrections
-):
+def test_stroke_confirming_prediction_counts_once(store, corrections):
     there = store.read_labels(Roi(0, 0, 8, 8))
     assert there[0, 0]
     right = stroke(0, 0, 8, 8, int(there[0, 0]))
@@ -119,7 +115,7 @@ def test_painting_what_was_right_counts_and_painting_it_again_does_not(
     assert not corrections.can_undo
 
 
-def test_erasing_brings_the_prediction_back(store, corrections):
+def test_erasing_restores_prediction(store, corrections):
     before = [level[:].copy() for level in displayed_levels(store)]
     corrections.apply(stroke(10, 10, 100, 100, 2))
     corrections.apply(stroke(0, 0, 200, 200, 0))
@@ -131,7 +127,7 @@ def test_erasing_brings_the_prediction_back(store, corrections):
     assert corrections.counts() == {2: 10_000}
 
 
-def test_a_fill_of_many_parts_is_one_step(store, corrections):
+def test_fill_of_many_tiles_is_one_undo_step(store, corrections):
     corrections.apply(stroke(1200, 600, 40, 40, 1))
     before = store.correction[0][:]
     assert run_out(corrections.fill(Roi(-100, 50, 4999, 9999), 2)) == 6
@@ -146,7 +142,7 @@ def test_a_fill_of_many_parts_is_one_step(store, corrections):
     assert_in_step(store)
 
 
-def test_a_fill_left_early_can_be_undone(store, corrections):
+def test_fill_closed_early_can_be_undone(store, corrections):
     filling = corrections.fill(Roi(0, 0, *SHAPE), 1)
     next(filling)
     filling.close()
@@ -155,7 +151,7 @@ def test_a_fill_left_early_can_be_undone(store, corrections):
     assert corrections.counts() == {}
 
 
-def test_a_stroke_amid_a_fill_keeps_the_order_of_steps(store, corrections):
+def test_stroke_during_fill_keeps_order_of_steps(store, corrections):
     filling = corrections.fill(Roi(0, 0, *SHAPE), 1)
     next(filling)
     corrections.apply(stroke(2040, 0, 20, 20, 2))
@@ -170,7 +166,7 @@ def test_a_stroke_amid_a_fill_keeps_the_order_of_steps(store, corrections):
     assert_in_step(store)
 
 
-def test_a_polygon_with_a_hole_is_filled_by_pixel_centres(store, corrections):
+def test_fill_of_polygon_with_hole_uses_pixel_centres(store, corrections):
     from skimage.draw import polygon2mask
 
     run_out(corrections.fill(SHAPE_WITH_HOLE, 2))
@@ -185,7 +181,7 @@ def test_a_polygon_with_a_hole_is_filled_by_pixel_centres(store, corrections):
     assert abs(int(filled.sum()) - int(wanted.sum())) < 20
 
 
-def test_confirm_makes_what_is_shown_a_correction(store, corrections):
+def test_confirm_makes_displayed_labels_corrections(store, corrections):
     corrections.apply(stroke(0, 0, 100, 100, 2))
     shown = store.read_labels(Roi(0, 0, *SHAPE))
     run_out(corrections.confirm(Roi(50, 50, 3000, 900)))
@@ -198,7 +194,7 @@ def test_confirm_makes_what_is_shown_a_correction(store, corrections):
     assert corrections.counts() == {2: 10_000}
 
 
-def test_revert_goes_back_to_the_prediction(store, corrections):
+def test_revert_restores_prediction(store, corrections):
     corrections.apply(stroke(0, 0, 100, 100, 2))
     corrections.apply(stroke(1000, 1000, 100, 100, 1))
     run_out(corrections.revert(Roi(0, 0, 512, 512)))
@@ -206,7 +202,7 @@ def test_revert_goes_back_to_the_prediction(store, corrections):
     assert not store.correction[0][:512, :512].any()
 
 
-def test_places_are_connected_regions(store, corrections):
+def test_corrected_regions_are_connected(store, corrections):
     corrections.apply(stroke(10, 10, 20, 20, 2))
     corrections.apply(stroke(250, 250, 20, 20, 1))  # the next cells, one of them shared
     corrections.apply(stroke(3000, 1500, 9, 9, 1))
@@ -219,7 +215,7 @@ def test_places_are_connected_regions(store, corrections):
     assert corrections.corrected_regions() == (second,)
 
 
-def test_reverting_a_place_leaves_others_in_its_box(store, corrections):
+def test_reverting_region_keeps_others_in_its_bounding_box(store, corrections):
     corrections.apply(stroke(10, 10, 1500, 20, 2))  # an L around the other one
     corrections.apply(stroke(1500, 10, 20, 1500, 2))
     before = store.correction[0][:]
@@ -282,7 +278,7 @@ def test_stopped_undo_restores_what_it_had_changed(store, way):
         assert_in_step(store)
 
 
-def test_all_is_there_when_opened_again(store):
+def test_corrections_survive_reopening(store):
     with Corrections.open(store) as first:
         first.apply(stroke(0, 0, 30, 30, 1))
         first.apply(stroke(20, 20, 30, 30, 2))
@@ -310,7 +306,7 @@ def test_closed_corrections_open_without_replay_or_counting(store):
         assert (again.counts(), again.corrected_regions(), again.version) == kept
 
 
-def test_counts_are_made_anew_where_their_file_is_lost(store):
+def test_lost_counts_are_counted_again(store):
     with Corrections.open(store) as first:
         first.apply(stroke(1000, 900, 300, 300, 1))
         wanted = first.counts(), first.corrected_regions()
@@ -321,7 +317,7 @@ def test_counts_are_made_anew_where_their_file_is_lost(store):
             assert (again.counts(), again.corrected_regions()) == wanted
 
 
-def test_others_may_correct_after_counts_could_not_be_saved(store):
+def test_corrections_reopen_after_counts_could_not_be_saved(store):
     with Corrections.open(store) as first:
         first.apply(stroke(1000, 900, 300, 300, 1))
     blocker = store.path / ".corrections" / "counts.new"
@@ -340,7 +336,7 @@ def test_others_may_correct_after_counts_could_not_be_saved(store):
         assert last.counts() == {1: 90_000}
 
 
-def test_one_corrector_at_a_time_and_none_minds_a_run(store):
+def test_corrections_reject_second_writer_and_allow_run(store):
     with Corrections.open(store) as first:
         with pytest.raises(StoreError, match=r"Corrections of .* another window"):
             Corrections.open(store)
@@ -359,7 +355,7 @@ def test_one_corrector_at_a_time_and_none_minds_a_run(store):
         assert (store.read_labels(Roi(0, 0, 30, 30)) == 2).all()
 
 
-def test_classes_that_are_not_there_are_refused(store, corrections):
+def test_stroke_of_unknown_class_is_rejected(store, corrections):
     with pytest.raises(ValueError, match=r"\[3\] are not in the legend"):
         corrections.apply(stroke(0, 0, 2, 2, 3))
     with pytest.raises(ValueError, match="not on multiples of 4"):
@@ -367,7 +363,7 @@ def test_classes_that_are_not_there_are_refused(store, corrections):
     assert not corrections.can_undo
 
 
-def test_a_store_without_corrections_stays_as_it_was(store):
+def test_reading_corrections_creates_no_files(store):
     def files():
         return {f for f in Path(store.path).rglob("*") if f.is_file()}
 

@@ -1,4 +1,4 @@
-"""Real processes killed while they paint: each change is there whole, or not at all."""
+"""Tests with real processes that are killed while they correct."""
 
 import time
 
@@ -123,7 +123,7 @@ def count_of(labels):
     return {i: int(n) for i, n in enumerate(np.bincount(labels.ravel())) if i and n}
 
 
-def test_a_stroke_that_was_told_of_is_there_after_a_kill(path):
+def test_reported_stroke_survives_kill(path):
     said = 0
     for attempt in range(3):
         with python_process(PAINTER, path, said) as process:
@@ -150,7 +150,7 @@ def test_a_stroke_that_was_told_of_is_there_after_a_kill(path):
 
 @pytest.mark.parametrize("what", ["stroke", "undo"])
 @pytest.mark.parametrize("levels", [0, 1, 2])
-def test_killed_between_the_journal_and_the_arrays(path, levels, what):
+def test_kill_between_journal_and_arrays_is_recovered(path, levels, what):
     with python_process(DYING, path, levels, what) as process:
         process.wait(60)
     with LabelStore.open(path) as store:
@@ -168,7 +168,7 @@ def test_killed_between_the_journal_and_the_arrays(path, levels, what):
         assert_in_step(store)
 
 
-def test_a_fill_killed_in_the_midst_is_one_step_of_whole_parts(path):
+def test_killed_fill_is_one_step_of_complete_tiles(path):
     with python_process(FILLER, path) as process:
         assert float(process.stdout.readline()) < 0.2
         assert float(process.stdout.readline()) < 0.4
@@ -192,7 +192,7 @@ def test_a_fill_killed_in_the_midst_is_one_step_of_whole_parts(path):
         assert_in_step(store)
 
 
-def test_an_undo_killed_in_the_midst_is_done_on_opening(path):
+def test_killed_undo_is_completed_on_opening(path):
     with python_process(UNDOER, path) as process:
         assert float(process.stdout.readline()) < 0.2
         process.kill()
@@ -204,7 +204,7 @@ def test_an_undo_killed_in_the_midst_is_done_on_opening(path):
         assert painting.counts() == {2: FILL.area}
 
 
-def test_one_process_corrects_at_a_time_and_a_kill_frees_it(path):
+def test_kill_releases_lock_of_corrections(path):
     with LabelStore.open(path) as store, python_process(HOLDER, path) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreError, match=r"Corrections of .* another window"):
@@ -215,7 +215,7 @@ def test_one_process_corrects_at_a_time_and_a_kill_frees_it(path):
         Corrections.open(store).close()
 
 
-def test_painting_while_another_process_runs(path):
+def test_corrections_during_run_of_another_process(path):
     with (
         python_process(RUNNER, path) as process,
         LabelStore.open(path) as store,

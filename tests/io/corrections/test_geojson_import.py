@@ -32,7 +32,7 @@ def collection(*features, **more):
     return {"type": "FeatureCollection", "features": list(features), **more}
 
 
-def test_annotations_of_a_slide_viewer_are_in_pixels(tmp_path):
+def test_geojson_of_slide_viewer_is_in_pixels(tmp_path):
     """As QuPath writes them: classified objects, holes, parts, some without a class."""
     tumor = {"name": "Tumor", "color": [200, 0, 0]}
     data = collection(
@@ -53,7 +53,7 @@ def test_annotations_of_a_slide_viewer_are_in_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("member", [True, False])
-def test_map_coordinates_come_through_the_images_own(tmp_path, member):
+def test_geojson_map_coordinates_become_pixels(tmp_path, member):
     from rasterio.crs import CRS
     from rasterio.warp import transform
 
@@ -80,7 +80,7 @@ def test_map_coordinates_come_through_the_images_own(tmp_path, member):
         read_polygons(path, PIXELS)
 
 
-def test_pixels_on_an_image_with_coordinates_stay_pixels(tmp_path):
+def test_geojson_pixels_on_georeferenced_image_stay_pixels(tmp_path):
     from rasterio.crs import CRS
 
     image = FakeImage(crs=CRS.from_epsg(32632).to_wkt(),
@@ -118,9 +118,7 @@ def box(x0, y0, x1, y1):
         (box(15.001, 52.343, 15.002, 52.344), 0.0075),  # on it
     ],
 )
-def test_degrees_around_and_across_an_image_are_no_pixels(
-    ortho, tmp_path, ring, covered
-):
+def test_geojson_degrees_around_image_are_not_pixels(ortho, tmp_path, ring, covered):
     ((polygon, _),) = read_polygons(write(tmp_path, feature([ring])), ortho)
     mask = rasterize(polygon, Roi(0, 0, 1000, 1000))
     assert mask.mean() == pytest.approx(covered, abs=0.2 * covered)
@@ -135,7 +133,7 @@ def test_degrees_around_and_across_an_image_are_no_pixels(
         box(170, 2, 178, 9),  # in degrees where its map has no coordinates
     ],
 )
-def test_pixels_of_a_map_stay_pixels(ortho, tmp_path, ring):
+def test_geojson_pixels_that_could_be_degrees_stay_pixels(ortho, tmp_path, ring):
     ((polygon, _),) = read_polygons(write(tmp_path, feature([ring])), ortho)
     assert [[x, y] for y, x in polygon.corners] == ring[:-1]
 
@@ -148,7 +146,7 @@ def test_pixels_of_a_map_stay_pixels(ortho, tmp_path, ring):
         box(-60, -20, -40, -10),  # another country
     ],
 )
-def test_coordinates_that_lie_nowhere_ask_for_their_system(ortho, tmp_path, ring):
+def test_geojson_outside_image_is_rejected(ortho, tmp_path, ring):
     path = write(tmp_path, feature([ring]))
     with pytest.raises(OpenError, match=r"do not overlap ortho.tif") as told:
         read_polygons(path, ortho)
@@ -175,12 +173,12 @@ def test_coordinates_that_lie_nowhere_ask_for_their_system(ortho, tmp_path, ring
          "names its coordinate system in an unknown form"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_geojson_says_so(tmp_path, text, message):
+def test_invalid_geojson_is_reported(tmp_path, text, message):
     with pytest.raises(OpenError, match=message):
         read_polygons(write(tmp_path, text), PIXELS)
 
 
-def test_a_file_that_cannot_be_read(tmp_path):
+def test_unreadable_geojson_is_reported(tmp_path):
     with pytest.raises(OpenError, match="cannot be read: No such file"):
         read_polygons(tmp_path / "missing.geojson", PIXELS)
     (tmp_path / "binary.geojson").write_bytes(b"\xff\xfe\x00\x80" * 9)

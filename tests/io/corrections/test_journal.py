@@ -1,4 +1,4 @@
-"""The journal's bounds and what goes wrong with it: full disks, damage, age."""
+"""Tests of the journal: its bounds, full disks and damage."""
 
 import os
 from unittest.mock import patch
@@ -32,7 +32,7 @@ def size_of(store):
     return sum(f.stat().st_size for f in store.path.glob(".corrections/*.log"))
 
 
-def test_the_oldest_strokes_go_when_the_journal_is_full(store):
+def test_full_journal_removes_oldest_steps(store):
     limits = Limits(
         journal_bytes=30_000, journal_segment_bytes=5_000, snapshot_interval=4
     )
@@ -59,7 +59,7 @@ def test_the_oldest_strokes_go_when_the_journal_is_full(store):
         np.testing.assert_array_equal(store.correction[0][:], states[60])
 
 
-def test_the_last_step_is_kept_whatever_its_size(store):
+def test_journal_keeps_last_step_of_any_size(store):
     limits = Limits(
         journal_bytes=10_000,
         journal_segment_bytes=5_000,
@@ -78,7 +78,7 @@ def test_the_last_step_is_kept_whatever_its_size(store):
         np.testing.assert_array_equal(store.correction[0][:], before)
 
 
-def test_a_full_disk_before_the_journal_leaves_all_as_it_was(store):
+def test_full_disk_before_journal_changes_nothing(store):
     with Corrections.open(store) as corrections:
         corrections.apply(noise(1))
         before, counts = store.correction[0][:], corrections.counts()
@@ -102,7 +102,7 @@ def test_a_full_disk_before_the_journal_leaves_all_as_it_was(store):
 
 
 @pytest.mark.parametrize("keep", [0, 7, 60, 200])
-def test_a_record_cut_short_was_never_there(store, keep):
+def test_truncated_record_is_ignored(store, keep):
     with Corrections.open(store) as corrections:
         corrections.apply(noise(1))
         before = store.correction[0][:]
@@ -121,7 +121,7 @@ def test_a_record_cut_short_was_never_there(store, keep):
         np.testing.assert_array_equal(store.correction[0][:], before)
 
 
-def test_damage_from_outside_costs_the_history_and_nothing_else(store):
+def test_damaged_journal_loses_only_history(store):
     limits = Limits(journal_segment_bytes=1_500)
     with Corrections.open(store, limits=limits) as corrections:
         for seed in range(12):

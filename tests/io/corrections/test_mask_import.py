@@ -1,4 +1,4 @@
-"""Masks from real files: their values, the classes they are taken for, their place."""
+"""Tests of mask import with real files."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def read(reader, table, roi=WHOLE):
     return np.where(mask, ids, 0)
 
 
-def test_values_are_counted_and_taken_for_the_classes_of_that_id(tmp_path):
+def test_mask_values_match_class_ids(tmp_path):
     data = labels()
     data[0, :7] = 9
     reader = opened(png(tmp_path, data))
@@ -73,7 +73,7 @@ def test_values_are_counted_and_taken_for_the_classes_of_that_id(tmp_path):
     )
 
 
-def test_the_value_a_class_was_trained_from_wins(tmp_path):
+def test_mask_values_match_source_values_first(tmp_path):
     legend = Legend(
         (LabelClass(1, "road", "#ff8000", 2), LabelClass(2, "w", "#0000ff", 1))
     )
@@ -81,7 +81,7 @@ def test_the_value_a_class_was_trained_from_wins(tmp_path):
     assert [c.name for c in reader.classes(legend)] == [None, "w", "road"]
 
 
-def test_a_colour_mask_has_a_class_for_each_colour(tmp_path):
+def test_colour_mask_has_class_for_each_colour(tmp_path):
     colors = np.array([[0, 0, 0], [255, 128, 0], [1, 2, 3]], np.uint8)
     reader = opened(png(tmp_path, colors[labels()]))
     assert [(c.color, c.name) for c in reader.classes(LEGEND)] == [
@@ -91,7 +91,7 @@ def test_a_colour_mask_has_a_class_for_each_colour(tmp_path):
     np.testing.assert_array_equal(found, labels())
 
 
-def test_a_palette_and_grey_saved_as_colour(tmp_path):
+def test_palette_and_grey_mask_saved_as_rgb(tmp_path):
     picture = Pillow.fromarray(labels())
     picture.putpalette([0, 0, 0, 255, 128, 0, 0, 0, 255])
     picture.save(tmp_path / "palette.png")
@@ -101,7 +101,7 @@ def test_a_palette_and_grey_saved_as_colour(tmp_path):
     assert [c.name for c in grey.classes(LEGEND)] == [None, "road", "lake"]
 
 
-def test_a_geotiff_is_placed_by_its_coordinates(tmp_path):
+def test_geotiff_mask_is_registered_by_coordinates(tmp_path):
     """Twice as coarse, another corner, and one value that means nothing."""
     data = labels()[100:500:2, 100:400:2]
     affine = (1, 0, 4e5 + 50, 0, -1, 5e6 - 50)
@@ -113,7 +113,7 @@ def test_a_geotiff_is_placed_by_its_coordinates(tmp_path):
     np.testing.assert_array_equal(read(reader, {1: 1, 2: 2}), wanted)
 
 
-def test_a_mask_of_other_size_can_be_said_to_cover_a_rectangle(tmp_path):
+def test_mask_of_other_size_covers_given_rectangle(tmp_path):
     path = png(tmp_path, labels()[::5, ::5])
     image = FakeImage(shape=SHAPE)
     message = "mask.png has 100 x 120 pixels, and scene has 500 x 600"
@@ -124,7 +124,7 @@ def test_a_mask_of_other_size_can_be_said_to_cover_a_rectangle(tmp_path):
     np.testing.assert_array_equal(read(reader, {1: 1, 2: 2}), wanted)
 
 
-def test_what_is_no_mask_or_lies_elsewhere_says_so(tmp_path):
+def test_invalid_or_distant_mask_is_rejected(tmp_path):
     rng = np.random.default_rng(0)
     photo = png(tmp_path, rng.integers(0, 255, (*SHAPE, 3), np.uint8))
     with pytest.raises(OpenError, match="more than 255 different values"):
@@ -145,7 +145,7 @@ def test_what_is_no_mask_or_lies_elsewhere_says_so(tmp_path):
         MaskReader.open(tmp_path / "missing.png", IMAGE)
 
 
-def test_a_mask_becomes_corrections_in_one_step(tmp_path):
+def test_imported_mask_is_one_undo_step(tmp_path):
     reader = opened(geotiff(tmp_path, labels()))
     with (
         LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND) as store,

@@ -24,7 +24,7 @@ def winding(y, x, ring):
 
 @settings(max_examples=60)
 @given(rings, st.lists(rings, max_size=2), st.integers(-3, 9), st.integers(-3, 9))
-def test_a_pixel_is_inside_where_its_centre_is(ring, holes, y, x):
+def test_rasterize_uses_pixel_centres(ring, holes, y, x):
     roi = Roi(y, x, 14, 13)
     mask = rasterize(Polygon(ring, tuple(holes)), roi)
     for row in range(14):
@@ -36,7 +36,7 @@ def test_a_pixel_is_inside_where_its_centre_is(ring, holes, y, x):
 
 @settings(max_examples=30)
 @given(rings, st.integers(4, 17))
-def test_parts_make_up_the_whole(ring, side):
+def test_rasterized_tiles_equal_whole(ring, side):
     polygon = Polygon(ring)
     whole = np.zeros((40, 40), bool)
     for tile in Roi(0, 0, 40, 40).tiles(side):
@@ -50,7 +50,7 @@ def test_parts_make_up_the_whole(ring, side):
 
 @settings(max_examples=40)
 @given(rings, points)
-def test_shapes_that_share_an_edge_share_no_pixel_and_leave_none_out(ring, middle):
+def test_rasterized_polygons_with_shared_edge_partition_pixels(ring, middle):
     """A fan of triangles covers what lies in it an odd number of times: the ring."""
     fan = np.zeros((40, 40), bool)
     for one, other in zip(ring, ring[1:] + ring[:1], strict=True):

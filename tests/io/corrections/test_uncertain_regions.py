@@ -1,4 +1,4 @@
-"""Where to look next: what is least certain, largest first, and never twice."""
+"""Tests of the ranking of uncertain regions."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def store(tmp_path):
         yield made
 
 
-def test_the_largest_uncertain_region_comes_first_and_none_twice(store):
+def test_uncertain_regions_are_sorted_and_not_repeated(store):
     first, second = find_uncertain_regions(store)
     assert first.roi.contains(LARGE)
     assert first.roi.area < 1.2 * LARGE.area
@@ -37,7 +37,7 @@ def test_the_largest_uncertain_region_comes_first_and_none_twice(store):
     assert find_uncertain_regions(store, [first.roi, second.roi]) == ()
 
 
-def test_what_is_corrected_is_left_out(store):
+def test_uncertain_regions_exclude_corrections(store):
     with Corrections.open(store) as corrections:
         list(corrections.fill(LARGE, 2))
         (place,) = find_uncertain_regions(store)
@@ -46,7 +46,7 @@ def test_what_is_corrected_is_left_out(store):
         assert find_uncertain_regions(store) == ()
 
 
-def test_a_region_too_large_to_look_at_comes_in_pieces(store):
+def test_large_uncertain_region_is_divided(store):
     run = store.runs[0]
     confidence = np.full((4096, 3072), 250, np.uint8)
     confidence[1100:1200] = 3
@@ -62,7 +62,7 @@ def test_a_region_too_large_to_look_at_comes_in_pieces(store):
     assert covered[1100:1200].all()
 
 
-def test_nothing_is_uncertain_where_nothing_is_or_all_is_alike(tmp_path):
+def test_no_uncertain_regions_without_labels_or_differences(tmp_path):
     image = FakeImage(shape=(600, 700))
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
         assert find_uncertain_regions(store) == ()

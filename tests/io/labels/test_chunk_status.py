@@ -1,4 +1,4 @@
-"""Which chunks a region touches, and which a run still has to do."""
+"""Tests of the chunks that regions touch, and of pending chunks."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def chunk_roi(row, column):
 
 
 @given(rois)
-def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
+def test_chunk_status_of_rectangles_touching_and_inside(roi):
     touched, covered = (
         chunk_status.chunks_touching(roi, SHAPE),
         chunk_status.chunks_inside(roi, SHAPE),
@@ -40,7 +40,7 @@ def test_a_rectangle_touches_and_covers_what_it_meets_and_contains(roi):
 
 @settings(max_examples=50)
 @given(polygons)
-def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
+def test_chunks_touching_polygon_contain_its_pixels_and_edges(polygon):
     touched = chunk_status.chunks_touching(polygon, SHAPE)
     step = 64
     inside = polygon2mask(
@@ -63,7 +63,7 @@ def test_a_drawn_shape_touches_the_chunks_of_its_pixels_and_edges(polygon):
     assert not chunk_status.chunks_inside(polygon, SHAPE).any()
 
 
-def test_a_small_triangle_inside_one_chunk_and_a_thin_line_across():
+def test_chunks_touching_small_triangle_and_thin_line():
     small = Polygon(((1100.0, 1100.0), (1110.0, 1100.0), (1100.0, 1110.0)))
     assert np.argwhere(chunk_status.chunks_touching(small, SHAPE)).tolist() == [[1, 1]]
     thin = Polygon(((10.0, 10.0), (10.0, 3000.0), (10.5, 10.0)))
@@ -72,7 +72,7 @@ def test_a_small_triangle_inside_one_chunk_and_a_thin_line_across():
     ]  # fmt: skip
 
 
-def test_states_keep_run_and_code():
+def test_chunk_status_encodes_run_and_code():
     states = np.zeros(GRID, np.uint32)
     states[0, :3] = [chunk_status.encode(7, s) for s in ("done", "empty", "failed")]
     assert states[0].tolist() == [29, 30, 31, 0]
@@ -85,7 +85,7 @@ def test_states_keep_run_and_code():
     ]
 
 
-def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
+def test_pending_excludes_chunks_of_runs_with_same_settings():
     whole = replace(RUN, id=1)
     part = replace(RUN, id=2, region=Roi(0, 0, 1500, 5000))
     shape = replace(RUN, id=3, region=Polygon(((0, 0), (0, 3000), (3000, 0))))
@@ -132,7 +132,7 @@ def test_pending_counts_what_the_same_settings_did_over_a_whole_chunk():
         Roi(0, 0, 0, 1024),
     ],
 )
-def test_blocks_are_made_of_whole_chunks(roi):
+def test_block_of_partial_chunks_is_rejected(roi):
     data = np.zeros((roi.height, roi.width), np.uint8)
     with pytest.raises(ValueError, match="whole chunks"):
         chunk_status.chunks_of(Block(roi, data, data), SHAPE)

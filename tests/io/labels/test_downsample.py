@@ -1,4 +1,4 @@
-"""Coarse pixels against the same rule written out for each four children."""
+"""Tests of downsampling against the rule written out for each 2 x 2 pixels."""
 
 from collections import Counter
 
@@ -36,20 +36,20 @@ def _mean(children):
 
 
 @given(FEW | ANY)
-def test_labels_are_the_majority_of_the_labelled(data):
+def test_coarser_labels_are_majority_of_labelled_pixels(data):
     before = data.copy()
     np.testing.assert_array_equal(coarser_labels(data), _by_pixel(data, _majority))
     np.testing.assert_array_equal(data, before)
 
 
 @given(FEW | ANY)
-def test_confidence_is_the_mean_of_the_answered(data):
+def test_coarser_confidence_is_mean_of_nonzero_pixels(data):
     out = coarser_confidence(data)
     np.testing.assert_array_equal(out, _by_pixel(data, _mean))
     np.testing.assert_array_equal(out > 0, coarser_labels(data) > 0)
 
 
-def test_all_four_children_in_every_combination():
+def test_coarser_labels_of_every_combination_of_four_pixels():
     """Every tuple of five values, so that no branch of the rule is missed."""
     values = np.array([0, 1, 2, 200, 255], np.uint8)
     tuples = np.stack(np.meshgrid(*[values] * 4), -1).reshape(-1, 2, 2)

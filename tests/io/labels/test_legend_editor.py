@@ -1,4 +1,4 @@
-"""Classes renamed, recoloured and merged: what is shown, and what others read."""
+"""Tests of renaming, recolouring and merging classes."""
 
 import json
 
@@ -33,7 +33,7 @@ def said(store, what):
     return {p["label-value"]: p for p in label.attrs["ome"]["image-label"][what]}
 
 
-def test_a_new_name_and_colour_are_there_when_opened_again(store):
+def test_renamed_and_recoloured_class_survives_reopening(store):
     store.legend_editor.rename_class(1, "street")
     legend = store.legend_editor.recolor_class(1, "#010203")
     street = LabelClass(1, "street", "#010203", former=("road",))
@@ -44,7 +44,7 @@ def test_a_new_name_and_colour_are_there_when_opened_again(store):
     open_ome_zarr(store.path)
 
 
-def test_a_network_still_finds_a_class_by_its_old_name(store):
+def test_renamed_class_matches_network_by_former_name(store):
     store.legend_editor.rename_class(1, "street")
     legend = store.legend_editor.add_classes(LEGEND)
     assert [c.name for c in legend] == ["street", "lake"]
@@ -54,7 +54,7 @@ def test_a_network_still_finds_a_class_by_its_old_name(store):
     assert store.legend.classes[0].former == ("street",)
 
 
-def test_names_that_are_taken_and_classes_that_are_not_there(store):
+def test_legend_editor_rejects_taken_names_and_unknown_classes(store):
     for change, message in (
         (lambda: store.legend_editor.rename_class(1, "lake"), "class name twice"),
         (lambda: store.legend_editor.rename_class(1, " "), "needs a name"),
@@ -71,7 +71,7 @@ def test_names_that_are_taken_and_classes_that_are_not_there(store):
     assert (store.legend, store.aliases) == (LEGEND, {})
 
 
-def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
+def test_merged_class_is_displayed_as_other_without_rewriting_chunks(store):
     levels, alone = displayed_levels(store), correction_levels(store)
     with Corrections.open(store) as corrections:
         list(corrections.fill(Roi(0, 0, 100, 100), 1))
@@ -98,7 +98,7 @@ def test_a_merged_class_is_shown_as_the_other_and_nothing_is_rewritten(store):
     assert levels[0][:].max() == levels[-1][:].max() == 2
 
 
-def test_merged_twice_leads_to_the_last(store):
+def test_class_merged_twice_is_displayed_as_last(store):
     store.legend_editor.add_classes(Legend((LabelClass(1, "tree", "#00ff00"),)))
     store.legend_editor.merge_class(2, 1)
     store.legend_editor.merge_class(1, 3)
@@ -108,7 +108,7 @@ def test_merged_twice_leads_to_the_last(store):
         store.legend_editor.merge_class(3, 2)
 
 
-def test_a_store_made_before_there_were_merged_classes_opens(store):
+def test_store_without_merged_classes_opens(store):
     file = store.path / "zarr.json"
     own = json.loads(file.read_text())["attributes"]["napari-uhrseg"]
     assert "aliases" not in own

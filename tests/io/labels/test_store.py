@@ -1,4 +1,4 @@
-"""The label store on real folders: what is written, found again, shown, refused."""
+"""Tests of the label store on real folders."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def store(tmp_path):
 
 
 def correct(store, roi, class_id):
-    """Paint, as strokes will: there is no public way yet."""
+    """Write corrections without a journal."""
     data = np.full((roi.height, roi.width), class_id, np.uint8)
     write_levels(store.correction, roi, data, coarser_labels)
 
@@ -59,7 +59,7 @@ def correct(store, roi, class_id):
 # -- what is written is found again -------------------------------------------
 
 
-def test_everything_is_found_again(tmp_path):
+def test_store_keeps_everything_after_reopening(tmp_path):
     image = FakeImage(
         unit="metre", crs=WKT, affine=(0.5, 0, 3e6, 0, -0.25, 5e6), path=tmp_path
     )
@@ -95,7 +95,7 @@ def test_everything_is_found_again(tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_levels_stay_in_step_through_random_writes(store, seed):
+def test_levels_stay_consistent_after_random_writes(store, seed):
     rng = np.random.default_rng(seed)
     run = store.run_ledger.start_run(RUN)
     shown = displayed_levels(store)
@@ -130,7 +130,7 @@ def test_levels_stay_in_step_through_random_writes(store, seed):
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_levels_follow_a_write_to_any_rectangle(data):
+def test_write_levels_updates_all_levels_for_any_rectangle(data):
     shape = (37, 22)
     levels = []
     while True:
@@ -155,7 +155,7 @@ def test_levels_follow_a_write_to_any_rectangle(data):
     assert Roi(0, 0, *levels[-1].shape).contains(top)
 
 
-def test_an_empty_block_leaves_no_file_and_erases_one(store):
+def test_empty_block_writes_no_chunk_and_erases_existing(store):
     run = store.run_ledger.start_run(RUN)
     zeros = np.zeros((1024, 1024), np.uint8)
     empty = Block(Roi(1024, 0, 1024, 1024), zeros, zeros)
@@ -179,7 +179,7 @@ def test_an_empty_block_leaves_no_file_and_erases_one(store):
 # -- what is shown --------------------------------------------------------------
 
 
-def test_correction_is_shown_over_prediction(store):
+def test_displayed_level_overlays_correction_on_prediction(store):
     run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     correct(store, Roi(10, 20, 30, 40), 2)
@@ -205,7 +205,7 @@ def test_correction_is_shown_over_prediction(store):
     ),
     level=st.integers(0, 2),
 )  # fmt: skip
-def test_shown_covers_the_roi_at_any_level(filled, roi, level):
+def test_read_labels_covers_roi_at_any_level(filled, roi, level):
     part = filled.read_labels(roi, level)
     step = 2**level
     y, x = roi.y // step, roi.x // step
@@ -226,7 +226,7 @@ def filled(tmp_path_factory):
         yield store
 
 
-def test_area_shares_are_those_of_what_is_labelled(store):
+def test_area_shares_of_labelled_pixels(store):
     assert store.area_shares() == {}
     run = store.run_ledger.start_run(RUN)
     labels = np.ones((2048, 2048), np.uint8)
@@ -240,7 +240,7 @@ def test_area_shares_are_those_of_what_is_labelled(store):
     assert LabelStore.open(store.path).area_shares() == {1: 0.75, 2: 0.25}
 
 
-def test_napari_takes_the_levels_and_sees_writes(store):
+def test_napari_layers_display_writes(store):
     labels = LabelsLayer(displayed_levels(store), multiscale=True, cache=False)
     confidence = ImageLayer(
         confidence_levels(store), multiscale=True, contrast_limits=(0, 255), cache=False
@@ -269,7 +269,7 @@ def test_napari_takes_the_levels_and_sees_writes(store):
         (None, "pixel", None),
     ],
 )
-def test_the_store_is_valid_ome_zarr(tmp_path, size, unit, named):
+def test_store_is_valid_ome_zarr(tmp_path, size, unit, named):
     image = FakeImage(pixel_size=size, unit=unit)
     path = tmp_path / "labels.zarr"
     with LabelStore.create(path, image, LEGEND) as store:
@@ -302,7 +302,7 @@ def test_the_store_is_valid_ome_zarr(tmp_path, size, unit, named):
 # -- runs -------------------------------------------------------------------------
 
 
-def test_a_run_continues_itself_and_asks_before_it_replaces_another(store):
+def test_run_continues_itself_and_rejects_replacing_another(store):
     mine = store.run_ledger.start_run(RUN)
     assert (
         store.run_ledger.start_run(replace(RUN, batch_size=1, created="later")) == mine
@@ -331,7 +331,7 @@ def test_a_run_continues_itself_and_asks_before_it_replaces_another(store):
     ]  # fmt: skip
 
 
-def test_failed_chunks_are_pending_again(store):
+def test_failed_chunks_are_pending(store):
     run = store.run_ledger.start_run(RUN)
     block = chunk_block(4, 0, 1, SHAPE, 1, 3)
     zeros = np.zeros_like(block.labels)
@@ -341,12 +341,12 @@ def test_failed_chunks_are_pending_again(store):
     assert np.argwhere(~store.pending(run)).tolist() == [[4, 0], [4, 1], [4, 2]]
 
 
-def test_another_image_is_refused(store):
+def test_run_of_another_image_is_rejected(store):
     with pytest.raises(StoreError, match="scene, and the image to segment has other"):
         store.run_ledger.start_run(replace(RUN, image_fingerprint="else"))
 
 
-def test_more_than_255_classes_are_refused(store):
+def test_more_than_255_classes_are_rejected(store):
     many = Legend(tuple(LabelClass(i, f"c{i}", "#000000") for i in range(1, 255)))
     with pytest.raises(StoreError, match="at most 255 classes"):
         store.legend_editor.add_classes(many)
@@ -356,7 +356,7 @@ def test_more_than_255_classes_are_refused(store):
 # -- size and memory ----------------------------------------------------------------
 
 
-def test_a_store_of_ten_gigapixels_is_made_and_shown_at_once(tmp_path):
+def test_store_of_ten_gigapixels_uses_little_memory_and_disk(tmp_path):
     image = FakeImage(shape=(100_000, 100_000))
     process = psutil.Process()
     before = process.memory_info().rss
@@ -374,7 +374,7 @@ def test_a_store_of_ten_gigapixels_is_made_and_shown_at_once(tmp_path):
     assert sum(f.stat().st_size for f in files) < 1e6
 
 
-def test_without_a_path_the_folder_goes_with_the_store():
+def test_temporary_store_is_removed_on_closing():
     store = LabelStore.create(None, FakeImage(fingerprint=""), LEGEND)
     assert store.temporary
     folder = store.path
@@ -390,7 +390,7 @@ def test_without_a_path_the_folder_goes_with_the_store():
 # -- one writer ----------------------------------------------------------------------
 
 
-def test_one_process_writes_and_others_read(store):
+def test_store_rejects_second_writer_and_allows_readers(store):
     with pytest.raises(StoreError, match="being written by another"):
         LabelStore.open(store.path, write=True)
     run = store.run_ledger.start_run(RUN)
@@ -412,7 +412,7 @@ def test_one_process_writes_and_others_read(store):
     LabelStore.open(store.path, write=True).close()
 
 
-def test_threads_read_and_write_at_once(store):
+def test_threads_read_and_write_concurrently(store):
     """Readers see a chunk as it was or as it is, never a mixture."""
     run = store.run_ledger.start_run(RUN)
     blocks = []
@@ -449,7 +449,7 @@ def test_threads_read_and_write_at_once(store):
 # -- what can go wrong -----------------------------------------------------------------
 
 
-def test_an_existing_path_is_never_overwritten(tmp_path):
+def test_create_never_overwrites_existing_path(tmp_path):
     folder, file, link = tmp_path / "folder", tmp_path / "file", tmp_path / "link"
     folder.mkdir()
     file.write_text("mine")
@@ -461,7 +461,7 @@ def test_an_existing_path_is_never_overwritten(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder", "link"]
 
 
-def test_where_no_folder_can_be_made(tmp_path):
+def test_create_reports_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be made at .*: (Not a dir|File ex)"):
         LabelStore.create(tmp_path / "file" / "labels.zarr", IMAGE, LEGEND)
@@ -472,7 +472,7 @@ def test_where_no_folder_can_be_made(tmp_path):
 
 @contextmanager
 def file_size_limit(size):
-    """A disk that takes files up to a size: the system's own error, not a mock."""
+    """Limit the size of files, so that the operating system raises its own error."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
     try:
@@ -481,7 +481,7 @@ def file_size_limit(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
-def test_a_full_disk_leaves_the_chunk_pending(store):
+def test_full_disk_leaves_chunk_pending(store):
     run = store.run_ledger.start_run(RUN)
     noise = np.random.default_rng(0).integers(1, 3, (1024, 1024), np.uint8)
     block = Block(Roi(0, 0, 1024, 1024), noise, noise)
@@ -533,7 +533,7 @@ def edit(path, change):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("write", [False, True])
-def test_a_damaged_store_says_so(store, harm, message, write):
+def test_damaged_store_is_reported(store, harm, message, write):
     run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     store.close()
@@ -575,8 +575,8 @@ def test_store_of_version_1_is_read_and_converted_for_writing(store, caplog):
 
 
 @contextmanager
-def somebody_else():
-    """Without root's right to everything; nothing changes for another user."""
+def unprivileged_user():
+    """Drop the permissions of root; without effect for other users."""
     if os.geteuid() != 0:
         yield
         return
@@ -587,17 +587,17 @@ def somebody_else():
         os.seteuid(0)
 
 
-def test_without_permission():
+def test_store_without_permission_is_reported():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         path = Path(folder) / "labels.zarr"
         LabelStore.create(path, IMAGE, LEGEND).close()
         (path / ".lock").chmod(0o400)
         path.chmod(0)
-        with somebody_else(), pytest.raises(StoreError, match="opened: Permission"):
+        with unprivileged_user(), pytest.raises(StoreError, match="opened: Permission"):
             LabelStore.open(path)
         path.chmod(0o555)
-        with somebody_else():
+        with unprivileged_user():
             assert LabelStore.open(path).legend == LEGEND
             message = "cannot be opened for writing: Permission denied"
             with pytest.raises(StoreError, match=message):
@@ -607,7 +607,7 @@ def test_without_permission():
         path.chmod(0o755)
 
 
-def test_another_zarr_is_not_a_label_store(tmp_path):
+def test_other_zarr_is_not_a_label_store(tmp_path):
     zarr.open_group(tmp_path / "other.zarr", mode="w")
     zarr.create_array(tmp_path / "array.zarr", shape=(3, 3), dtype="u1")
     for name in ("other.zarr", "array.zarr"):
@@ -615,7 +615,7 @@ def test_another_zarr_is_not_a_label_store(tmp_path):
             LabelStore.open(tmp_path / name)
 
 
-def test_a_damaged_chunk_is_reported_when_it_is_read(store):
+def test_damaged_chunk_is_reported_when_read(store):
     run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
     truncate(store.path, "labels/prediction/0/c/0/0")
@@ -624,7 +624,7 @@ def test_a_damaged_chunk_is_reported_when_it_is_read(store):
     assert not store.read_labels(Roi(2000, 0, 10, 10)).any()
 
 
-def test_what_a_killed_writer_left_is_put_right(store):
+def test_open_for_writing_recovers_from_killed_writer(store):
     store.close()
     (store.path / "0" / "c.0123.partial").write_text("half a chunk")
     legend = [{"id": 9, "name": "new", "color": "#123456", "source_value": None}]
@@ -636,7 +636,7 @@ def test_what_a_killed_writer_left_is_put_right(store):
     assert label.attrs["ome"]["image-label"]["colors"][-1]["label-value"] == 9
 
 
-def test_unknown_runs_and_wrong_blocks_are_refused(store):
+def test_write_rejects_unknown_runs_and_wrong_blocks(store):
     run = store.run_ledger.start_run(RUN)
     block = chunk_block(0, 0, 1, SHAPE)
     with pytest.raises(ValueError, match="run 2 is not recorded"):
@@ -649,7 +649,7 @@ def test_unknown_runs_and_wrong_blocks_are_refused(store):
     assert not store.chunk_status().any()
 
 
-def test_the_module_needs_neither_torch_nor_napari():
+def test_store_module_imports_neither_torch_nor_napari():
     code = (
         "import sys, napari_uhrseg.io.labels.store\n"
         "print([m for m in ('torch', 'napari', 'qtpy') if m in sys.modules])"

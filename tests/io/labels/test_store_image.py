@@ -1,4 +1,4 @@
-"""A store knows where its image is, from whatever folder one asks."""
+"""Tests of the path from a store to its image."""
 
 import numpy as np
 import pytest
@@ -28,16 +28,16 @@ def found(store_path):
         return store.image_path
 
 
-def test_the_image_is_found_from_another_folder(made):
+def test_image_path_is_found_from_another_working_folder(made):
     assert found("work/labels.zarr") == made / "scene.tif"
 
 
-def test_the_image_is_found_beside_a_store_that_was_moved(made, tmp_path):
+def test_image_path_is_found_beside_moved_store(made, tmp_path):
     made.rename(tmp_path / "moved")
     assert found("moved/labels.zarr") == tmp_path / "moved" / "scene.tif"
 
 
-def test_an_image_that_is_nowhere_is_named_as_it_was(made):
+def test_image_path_of_missing_image_is_recorded_path(made):
     (made / "scene.tif").unlink()
     with LabelStore.open("work/labels.zarr") as store:
         assert store.image_path == made / "scene.tif"

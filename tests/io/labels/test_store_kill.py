@@ -1,4 +1,4 @@
-"""Real processes killed while they write: what is left is whole, or not there."""
+"""Tests with real processes that are killed while they write a store."""
 
 import random
 import time
@@ -106,7 +106,7 @@ def check_whole(store):
     return int(chunk_status.has_status(state, "done").sum())
 
 
-def test_a_killed_writer_leaves_whole_chunks_that_are_done_or_pending(tmp_path):
+def test_killed_writer_leaves_chunks_done_or_pending(tmp_path):
     path = tmp_path / "labels.zarr"
     LabelStore.create(path, IMAGE, LEGEND).close()
     random.seed(0)
@@ -137,7 +137,7 @@ def test_a_killed_writer_leaves_whole_chunks_that_are_done_or_pending(tmp_path):
     assert kills >= 3
 
 
-def test_a_store_whose_maker_is_killed_is_whole_or_not_there(tmp_path):
+def test_killed_create_leaves_complete_store_or_none(tmp_path):
     for seed in range(3):
         folder = tmp_path / str(seed)
         with python_process(MAKER, folder) as process:
@@ -151,7 +151,7 @@ def test_a_store_whose_maker_is_killed_is_whole_or_not_there(tmp_path):
             LabelStore.open(path, write=True).close()
 
 
-def test_a_lock_holds_between_processes_and_dies_with_its_owner(tmp_path):
+def test_write_lock_excludes_processes_and_ends_with_owner(tmp_path):
     path = tmp_path / "labels.zarr"
     LabelStore.create(path, IMAGE, LEGEND).close()
     with python_process(HOLDER, path) as process:

@@ -1,4 +1,4 @@
-"""Blocks written by several hands make the store that one writer makes."""
+"""Tests of stores that several workers write."""
 
 import tempfile
 from pathlib import Path
@@ -44,7 +44,7 @@ def everything(store: LabelStore) -> list[np.ndarray]:
     side=st.integers(1, 5),
     order=st.randoms(use_true_random=False),
 )
-def test_it_is_the_store_of_one_writer(shape, side, order):
+def test_worker_blocks_equal_store_of_one_writer(shape, side, order):
     image = FakeImage(shape=shape)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -77,7 +77,7 @@ def test_it_is_the_store_of_one_writer(shape, side, order):
     side=st.integers(1, 9),
     place=st.tuples(st.integers(0, 99), st.integers(0, 99)),
 )
-def test_no_two_blocks_own_a_chunk_of_any_level(shape, side, place):
+def test_no_chunk_of_any_level_belongs_to_two_blocks(shape, side, place):
     all_blocks = blocks(shape, side)
     mine, other = (all_blocks[p % len(all_blocks)] for p in place)
     if mine == other:
@@ -98,7 +98,7 @@ def store(tmp_path):
 ROI = Roi(0, 0, 1024, 1024)
 
 
-def test_a_worker_whose_client_is_gone_writes_nothing(store):
+def test_worker_of_replaced_client_writes_nothing(store):
     worker = WorkerStore(store.path, store.issue_write_token())
     worker.set_block(ROI)
     store.close()
@@ -109,7 +109,7 @@ def test_a_worker_whose_client_is_gone_writes_nothing(store):
         assert not other.chunk_status().any()
 
 
-def test_a_token_ends_with_the_next_one_and_when_revoked(store):
+def test_write_token_ends_with_next_token_and_when_revoked(store):
     first = WorkerStore(store.path, store.issue_write_token())
     second = WorkerStore(store.path, store.issue_write_token())
     for worker in (first, second):
@@ -122,7 +122,7 @@ def test_a_token_ends_with_the_next_one_and_when_revoked(store):
         second.write(filled(ROI), 1, "done")
 
 
-def test_a_claimed_block_is_pending_until_it_is_adopted(store):
+def test_cleared_block_is_pending_until_committed(store):
     store.write(filled(ROI), 1, "done")
     assert store.chunk_status()[0, 0]
     worker = WorkerStore(store.path, store.issue_write_token())
@@ -137,19 +137,19 @@ def test_a_claimed_block_is_pending_until_it_is_adopted(store):
         assert reader.chunk_status()[0, 0]
 
 
-def test_what_is_not_owned_is_not_written(store):
+def test_worker_rejects_writing_outside_its_block(store):
     worker = WorkerStore(store.path, store.issue_write_token())
     worker.set_block(ROI)
-    with pytest.raises(ValueError, match="not owned"):
+    with pytest.raises(ValueError, match="outside the worker's block"):
         worker.write(filled(Roi(1024, 0, 1024, 1024)), 1, "done")
 
 
-def test_a_store_that_is_not_there_is_an_error_in_words(tmp_path):
+def test_worker_reports_missing_store(tmp_path):
     with pytest.raises(StoreError, match="cannot be opened by a worker"):
         WorkerStore(tmp_path / "none.zarr", "token")
 
 
-def test_only_who_may_write_hands_out(store):
+def test_reader_cannot_issue_write_token(store):
     with (
         LabelStore.open(store.path) as reader,
         pytest.raises(StoreError, match="reading only"),
