@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
+from helpers.dask_client import connect_quickly
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
@@ -148,6 +149,7 @@ def test_segment_other_settings_need_replace(segment):
 # each block takes a while to write, so that there is a run to interrupt
 SLOW_WRITES = """
 from time import sleep
+from helpers.dask_client import connect_quickly
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.labels.store import LabelStore
 
@@ -306,9 +308,7 @@ def test_segment_workers_give_labels_of_one_process(segment, tmp_path):
 
 
 def test_segment_unreachable_scheduler_prints_message(segment, monkeypatch, tmp_path):
-    from napari_uhrseg.engine.cluster import client
-
-    monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.5)
+    connect_quickly(monkeypatch)
     result = segment("--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 1
     assert "no scheduler at 'tcp://127.0.0.1:9'" in result.stderr

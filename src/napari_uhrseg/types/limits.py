@@ -41,6 +41,10 @@ class Limits:
     stale_lock_s
         Seconds without a heartbeat after which such a lock is stale; more than two
         heartbeats.
+    worker_poll_s
+        Seconds between two counts of a cluster's workers.
+    no_worker_s
+        Seconds without any worker after which a run on a cluster fails.
     """
 
     block_seconds: float = 1.0
@@ -54,3 +58,5 @@ class Limits:
     snapshot_interval: int = 32
     heartbeat_s: float = 5.0
     stale_lock_s: float = 30.0
+    worker_poll_s: float = 1.0
+    no_worker_s: float = 120.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from helpers.dask_client import connect_quickly
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
@@ -60,9 +61,7 @@ def test_cluster_runs_request_of_panel(on_file, qtbot, tmp_path):
 
 
 def test_cluster_reports_unreachable_scheduler(on_file, qtbot, monkeypatch):
-    from napari_uhrseg.engine.cluster import client as cluster
-
-    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 0.5)
+    connect_quickly(monkeypatch)
     give(on_file, "tcp://127.0.0.1:9")
     bar = on_file.segment.bar
     qtbot.waitUntil(lambda: "no scheduler" in bar.status.text(), timeout=30_000)

@@ -1,8 +1,8 @@
-"""``segment()`` on a cluster of dask.distributed: the same labels, many devices.
+"""Segmentation on a cluster of dask.distributed, with the labels of one machine.
 
-The client plans on a worker, hands out blocks (frames, for models of frames), and
-marks what comes back; see `io.owned` for who writes what. Client and workers see
-image, checkpoint and store at the same paths.
+A worker makes the plan. The client submits blocks (or frames) and marks the results;
+see `io.labels.worker_store` for who writes what. Client and workers have image,
+checkpoint and store at the same paths.
 """
 
 import time
@@ -57,41 +57,52 @@ def segment_on_cluster(
     *,
     replace_other: bool = False,
 ) -> Iterator[SegmentEvent]:
-    """Label the image into the store as ``segment()`` does, on many machines.
+    """Segment the image into the store as ``segment()`` does, on many machines.
+
+    Image, checkpoint and store must have the same absolute paths on all workers.
 
     Parameters
     ----------
     cluster
         A client of dask.distributed, or a scheduler's address, ``tcp://…``.
-    image, checkpoint, store
-        An image opened from a path, the checkpoint's path, and a store open for
-        writing here: at the same absolute paths on all workers.
-    settings, budget
-        As of ``segment()``; devices and memory are those of one worker.
-    focus, stop, replace_other
-        As of ``segment()``. Two blocks a worker are under way, so that many may
-        come before one that is newly in view.
+    image
+        An image opened from a path.
+    checkpoint
+        Path of the checkpoint.
+    store
+        Open for writing here.
+    settings
+        As for ``segment()``. The device is that of each worker.
+    budget
+        Memory that a run may use on one worker. None: the default of the device.
+    viewport
+        As for ``segment()``. Each worker has two blocks, so other blocks may come
+        before one that has just come into sight.
+    stop
+        As for ``segment()``.
+    replace_other
+        As for ``segment()``.
 
     Yields
     ------
     SegmentEvent
-        The events of ``segment()``; ``Planned`` with a worker's plan. Closing the
-        generator takes back what is not done. A run begun here can be finished by
-        ``segment()``, and the other way round.
+        The events of ``segment()``; ``Planned`` has a worker's plan. Closing the
+        generator cancels the tasks that are not done. ``segment()`` can continue a
+        run that started here, and the other way round.
 
     Raises
     ------
     ClusterError
-        No scheduler, no workers, or workers that do not fit: another version of
-        the package, files that they do not see.
+        If there is no scheduler or no worker, or if workers have other versions or
+        cannot access the files.
     PlanError, DeviceError, StoreError, OpenError, CheckpointError
-        As ``segment()``; also for what a worker met.
+        As for ``segment()``, including errors raised on workers.
 
     Notes
     -----
-    Labels are those of one machine with the same batch size and threads: bit for
-    bit on the CPU. A worker that dies has its blocks done by others. No more than
-    two blocks a worker are held here, each at most half a megabyte.
+    Labels are those of one machine with the same batch size and threads, bit for bit
+    on the CPU. If a worker dies, other workers run its blocks. The client's memory is
+    at most half a megabyte for each of two blocks a worker.
     """
     spec = _order(image, checkpoint, settings, budget)
     spec = replace(spec, token=store.issue_write_token(), store=store.path)
@@ -111,7 +122,23 @@ def plan_on_cluster(
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
 ) -> Plan:
-    """The plan of ``segment_on_cluster``, made on a worker. Raises likewise."""
+    """Return the plan of `segment_on_cluster`, which a worker makes.
+
+    Raises the errors of `segment_on_cluster`.
+
+    Parameters
+    ----------
+    cluster
+        A client of dask.distributed, or a scheduler's address, ``tcp://…``.
+    image
+        An image opened from a path.
+    checkpoint
+        Path of the checkpoint.
+    settings
+        As for ``segment()``.
+    budget
+        Memory that a run may use on one worker. None: the default of the device.
+    """
     with connected(cluster) as client:
         return _planned(client, _order(image, checkpoint, settings, budget), None)[0]
 
@@ -125,7 +152,7 @@ def _order(
     if image.path is None:
         raise ClusterError(
             f"{image.name} is not a file, so workers cannot open it.",
-            "Save it where they can, or segment on this machine.",
+            "Save it to a file that they can access, or segment on this machine.",
         )
     return RunSpec(
         token="",
@@ -169,9 +196,9 @@ def _run(
 
 
 def _planned(client: "Client", spec: RunSpec, stop: Stop | None) -> tuple[Plan, Legend]:
-    """A worker's plan with the time that all workers take, and the network's classes.
+    """Return a worker's plan, with the time of all workers, and the network's classes.
 
-    Raises as ``segment_on_cluster`` does, and Cancelled.
+    Raises Cancelled and the errors of `segment_on_cluster`.
     """
     workers = check_workers(client, spec)
     future = client.submit(worker.plan_on_worker, spec, pure=False)
@@ -190,9 +217,9 @@ def _planned(client: "Client", spec: RunSpec, stop: Stop | None) -> tuple[Plan, 
 
 @contextmanager
 def connected(cluster: "Client | str") -> Iterator["Client"]:
-    """A client of the scheduler; one made here is closed at the end.
+    """Yield a client of the scheduler, and close it at the end if it was made here.
 
-    Raises ClusterError where there is no scheduler, or the extra is missing.
+    Raises ClusterError if there is no scheduler, or the extra is missing.
     """
     try:
         from distributed import Client
@@ -223,9 +250,9 @@ def connected(cluster: "Client | str") -> Iterator["Client"]:
 
 @contextmanager
 def local_cluster(workers: int) -> Iterator["Client"]:
-    """Worker processes on this machine, with a GPU each where there are GPUs.
+    """Start worker processes on this machine, with a GPU each if there are GPUs.
 
-    On the CPU the cores are shared out, as ``OMP_NUM_THREADS`` of each worker.
+    On the CPU, workers share the cores by ``OMP_NUM_THREADS``.
     """
     import torch
 
@@ -243,7 +270,7 @@ def local_cluster(workers: int) -> Iterator["Client"]:
     spec = {}
     for number in range(workers):
         own = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if every else {}
-        # memory is bounded by the budget, not by the nanny
+        # the budget bounds the memory, not the nanny
         options = {"nthreads": 1, "memory_limit": 0, "silence_logs": ERROR}
         spec[number] = {"cls": Nanny, "options": {**options, "env": env | own}}
     scheduler = {
@@ -264,12 +291,12 @@ def local_cluster(workers: int) -> Iterator["Client"]:
 
 
 def check_workers(client: "Client", spec: RunSpec) -> dict[str, WorkerInfo]:
-    """What each worker says of itself, by address.
+    """Return the versions and paths of each worker, by address.
 
     Raises
     ------
     ClusterError
-        There is none, or one has other versions or does not see the files.
+        If there is no worker, or one has other versions or cannot access the files.
     """
     from distributed import TimeoutError as NoneThere
 
@@ -296,9 +323,7 @@ def _check(address: str, said: Any, spec: RunSpec) -> None:
         case ImportError() | AttributeError():
             raise ClusterError(f"{who} lacks this package: {said}.", same)
         case BaseException():
-            raise ClusterError(
-                f"{who} cannot be asked: {said!r}.", "Its log says more."
-            )
+            raise ClusterError(f"{who} does not answer: {said!r}.", "See its log.")
         case WorkerInfo(version=version) if version != __version__:
             raise ClusterError(
                 f"{who} has napari-uhrseg {version}, this is {__version__}.", same
@@ -307,14 +332,14 @@ def _check(address: str, said: Any, spec: RunSpec) -> None:
             raise ClusterError(f"{who} runs Python {there}, this is {python}.", same)
         case WorkerInfo(missing=missing) if missing:
             raise ClusterError(
-                f"{who} does not see {missing[0]}.",
-                "Put image and store where all workers see them: on a file system "
-                "mounted at the same path, or at a URL (s3://…). The checkpoint is a "
-                "file at the same path on each.",
+                f"{who} cannot access {missing[0]}.",
+                "Put image and store where all workers can access them: on a file "
+                "system mounted at the same path, or at a URL (s3://…). The checkpoint "
+                "is a file at the same path on each.",
             )
         case WorkerInfo(other_store=True):
             raise ClusterError(
-                f"{who} sees another folder at {spec.store}.",
+                f"{who} has another folder at {spec.store}.",
                 "Put the store on a file system that all workers share.",
             )
 

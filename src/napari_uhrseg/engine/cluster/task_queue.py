@@ -1,8 +1,9 @@
-"""The client's side of a run on a cluster: which task next, and what came of it.
+"""Task queue of a run on a cluster, and the client's part of windows and frames.
 
 ::
 
-    nearest to the focus -> claimed -> two tasks a worker in flight -> adopted, told
+    nearest to the viewport -> status cleared -> two tasks for each worker
+    on the cluster -> chunks committed -> events
 """
 
 import itertools
@@ -40,28 +41,26 @@ from napari_uhrseg.types import Block, Roi
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-TASKS_PER_WORKER = 2  # tasks in flight: one at work, one at hand
-WORKER_POLL_S = 1.0  # seconds between two looks at how many workers there are
-NO_WORKER_TIMEOUT_S = 120.0  # seconds without any worker before a run gives up
-STOP_POLL_S = 0.1  # seconds between two looks at whether to stop
-RESULT_TIMEOUT_S = 60.0  # seconds to fetch a result that is there
+TASKS_PER_WORKER = 2  # one that runs, and one that waits
+STOP_POLL_S = 0.1  # seconds between two calls of `stop`
+RESULT_TIMEOUT_S = 60.0  # seconds to fetch a finished result
 WORKERS_DIED = (
-    "The workers that ran it died, one after the other. Their logs say why; often it "
-    "is too little memory."
+    "The workers that ran it died, one after another. Their logs say why. Often it is "
+    "too little memory."
 )
 SCHEDULER_LOST = (
-    "The scheduler cannot be reached any more.",
-    "Start it again and segment again: what is done stays.",
+    "The connection to the scheduler is lost.",
+    "Start it again and segment again. Finished blocks are kept.",
 )
 
 
 class WorkersDied(ClusterError):
-    """A task killed its workers, or they were unlucky: nobody could do it."""
+    """All workers that ran a task died."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """A task that has ended; ``lost`` says why, where its workers died."""
+    """A task that has ended. ``lost`` says why if its workers died."""
 
     key: Any
     result: TaskResult | None
@@ -69,12 +68,26 @@ class TaskOutcome:
 
 
 class TaskQueue:
-    """The tasks of one run that are on the cluster."""
+    """The tasks of one run that are on the cluster.
+
+    `distributed.as_completed` does not serve here: its timeout counts from its
+    creation, and ``stop`` must be polled while no task ends.
+
+    Parameters
+    ----------
+    client
+        Connection to the scheduler.
+    spec
+        The run, sent with each task.
+    stop
+        Polled while tasks run.
+    """
 
     def __init__(self, client: "Client", spec: RunSpec, stop: Stop | None) -> None:
-        self._client, self._order, self._stop = client, spec, stop
+        self._client, self._spec, self._stop = client, spec, stop
+        self._limits = spec.settings.limits
         self._futures: dict[Any, Future] = {}
-        self._landed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._workers, self._looked, self._met = 1, 0.0, time.monotonic()
 
@@ -82,13 +95,13 @@ class TaskQueue:
         return len(self._futures)
 
     def room(self) -> bool:
-        """Whether another task should be sent."""
-        self._look()
+        """Return whether another task should be submitted."""
+        self._count_workers()
         return len(self._futures) < TASKS_PER_WORKER * max(1, self._workers)
 
-    def _look(self) -> None:
-        """How many workers there are now, where the last look is a while ago."""
-        if time.monotonic() <= self._looked + WORKER_POLL_S:
+    def _count_workers(self) -> None:
+        """Count the workers, if the last count is some time ago."""
+        if time.monotonic() <= self._looked + self._limits.worker_poll_s:
             return
         try:
             self._workers = len(self._client.nthreads())
@@ -98,47 +111,59 @@ class TaskQueue:
         if self._workers:
             self._met = self._looked
 
-    def send(
+    def submit(
         self,
         key: Any,
         task: Callable[..., TaskResult | None],
         *arguments: object,
         first: bool = False,
     ) -> None:
-        """Put a task on the cluster; ``first``: before those that wait there."""
+        """Submit a task to the cluster.
+
+        Parameters
+        ----------
+        key
+            Identifies the task in its `TaskOutcome`.
+        task
+            Function of the worker module.
+        *arguments
+            Arguments of the function after the run.
+        first
+            Whether it runs before the tasks that wait on the cluster.
+        """
         self._futures[key] = future = self._client.submit(
             task,
-            self._order,
+            self._spec,
             *arguments,
-            key=f"{task.__name__}-{self._order.token[:8]}-{next(self._numbers)}",
+            key=f"{task.__name__}-{self._spec.token[:8]}-{next(self._numbers)}",
             pure=False,
             priority=1 if first else 0,
         )
-        future.add_done_callback(lambda _: self._landed.put(key))
+        future.add_done_callback(lambda _: self._ended.put(key))
 
     def next_outcome(self) -> TaskOutcome | None:
-        """The next task that has ended; None where a moment passed without.
+        """Return the next task that has ended, or None if none ended in a moment.
 
         Raises
         ------
         Cancelled
-            ``stop()`` is true.
+            If ``stop()`` returned True.
         ClusterError
-            The scheduler or all workers are gone, do not fit, or may not write.
+            If the scheduler or all workers are lost, or workers may not write.
         UhrSegError
-            What a task raised: it would end a run on one machine, too.
+            If a task raised it, as it would in a run on one machine.
         """
         if self._stop is not None and self._stop():
             raise Cancelled
         try:
-            key = self._landed.get(timeout=STOP_POLL_S)
+            key = self._ended.get(timeout=STOP_POLL_S)
         except queue.Empty:
-            self._look()  # `room` is not asked where nothing is left to send
-            if time.monotonic() > self._met + NO_WORKER_TIMEOUT_S:
+            self._count_workers()  # `room` is not asked where nothing is left to submit
+            if time.monotonic() > self._met + self._limits.no_worker_s:
                 raise ClusterError(
                     "The cluster has had no workers for "
-                    f"{NO_WORKER_TIMEOUT_S:.0f} seconds.",
-                    "Start workers and segment again: what is done stays.",
+                    f"{self._limits.no_worker_s:.0f} seconds.",
+                    "Start workers and segment again. Finished blocks are kept.",
                 ) from None
             return None
         return self._outcome(key, self._futures.pop(key))
@@ -148,30 +173,30 @@ class TaskQueue:
             result: TaskResult | None = result_or_error(future)
         except WorkersDied as error:
             return TaskOutcome(key, None, error.message)
-        if result is None:  # nobody asked to stop: the worker found no token
+        if result is None:  # not stopped: the worker found no token
             raise ClusterError(
-                f"A worker may not write {self._order.store} any more: another "
+                f"A worker may not write {self._spec.store} any more: another "
                 "process has taken it over.",
-                "Let that one finish, or segment again: what is done stays.",
+                "Wait for that process, or segment again. Finished blocks are kept.",
             )
         return TaskOutcome(key, result)
 
     def close(self) -> None:
-        """Take back what waits, and let what runs end at its next layer."""
+        """Cancel the tasks that wait; those that run end at their next layer."""
         with suppress(Exception):  # the scheduler may be gone
-            self._client.run(worker.stop, self._order.token, on_error="ignore")
+            self._client.run(worker.stop, self._spec.token, on_error="ignore")
             self._client.cancel(list(self._futures.values()))
 
 
 def result_or_error(future: "Future") -> Any:
-    """What a task returned, or what it raised, in words.
+    """Return the result of a task.
 
     Raises
     ------
     WorkersDied
-        One worker after the other that took the task.
+        If each worker that ran the task died.
     ClusterError, UhrSegError
-        As `TaskQueue.next_outcome` says.
+        As for `TaskQueue.next_outcome`.
     """
     from distributed import KilledWorker
 
@@ -185,13 +210,25 @@ def result_or_error(future: "Future") -> Any:
         raise ClusterError(*SCHEDULER_LOST) from error
     except ImportError as error:
         raise ClusterError(
-            f"A worker cannot run this package: {error}.",
+            f"A worker cannot import this package: {error}.",
             "Install the same napari-uhrseg on all workers.",
         ) from error
 
 
 class WindowClient:
-    """Running the blocks of a plan of windows."""
+    """Runs the blocks of a plan of windows on the cluster.
+
+    Parameters
+    ----------
+    tasks
+        The tasks on the cluster.
+    plan
+        The plan of the run, with the run as the store recorded it.
+    store
+        Open for writing.
+    viewport
+        Returns the level-0 rectangle in sight.
+    """
 
     def __init__(
         self, tasks: TaskQueue, plan: Plan, store: LabelStore, viewport: Viewport | None
@@ -202,7 +239,7 @@ class WindowClient:
         self.done = self.failed = 0
 
     def events(self) -> Iterator[SegmentEvent]:
-        """Run what is pending, the nearest to the focus first."""
+        """Run all pending blocks, the nearest to the viewport first."""
         blocks = self.plan.blocks(self.store.pending(self.run))
         total, seen = sum(self._count(b) for b in blocks), 0
         choose = NearestFirst([b.center for b in blocks], self.viewport)
@@ -210,29 +247,39 @@ class WindowClient:
             while choose and self.tasks.room():
                 block = blocks[choose.next()]
                 self.store.clear_status(block)
-                self.tasks.send(block, worker.label_block, block)
-            landed = self.tasks.next_outcome()
-            if landed is None:
+                self.tasks.submit(block, worker.label_block, block)
+            outcome = self.tasks.next_outcome()
+            if outcome is None:
                 continue
-            yield from self.adopted(landed, landed.key, len(blocks))
-            if any(isinstance(e, BlockDone) and not e.empty for e in _events(landed)):
-                seen += self._count(landed.key)
+            yield from self.adopted(outcome, outcome.key, len(blocks))
+            if any(isinstance(e, BlockDone) and not e.empty for e in _events(outcome)):
+                seen += self._count(outcome.key)
                 yield self.progress(seen, total)
-            else:  # what was not run is off the clock
-                total -= self._count(landed.key)
+            else:  # blocks that did not run do not count in the estimate
+                total -= self._count(outcome.key)
         yield Finished(self.run, self.done, self.failed, self.seconds())
 
     def adopted(
-        self, landed: TaskOutcome, block: Roi, total: int
+        self, outcome: TaskOutcome, block: Roi, total: int
     ) -> Iterator[SegmentEvent]:
-        """Take what a task wrote into the store; the events it left, counted."""
-        if landed.lost:
-            yield self.fail(block, landed.lost)
+        """Commit the chunks of a task to the store; yield its events with counts.
+
+        Parameters
+        ----------
+        outcome
+            The task.
+        block
+            Level-0 pixels of the task.
+        total
+            Number of blocks of the run.
+        """
+        if outcome.lost:
+            yield self.fail(block, outcome.lost)
             return
-        assert landed.result is not None
-        for part in landed.result.parts:
+        assert outcome.result is not None
+        for part in outcome.result.parts:
             self.store.commit(part, self.run.id)
-        for event in landed.result.events:
+        for event in outcome.result.events:
             match event:
                 case BlockDone(roi=roi, empty=empty):
                     self.done += 1
@@ -244,13 +291,13 @@ class WindowClient:
                     yield event
 
     def fail(self, block: Roi, reason: str) -> BlockFailed:
-        """A block that nobody could do."""
+        """Mark a block that no worker could run."""
         self.keep(block, "failed")
         self.failed += 1
         return BlockFailed(block, reason)
 
     def keep(self, block: Roi, status: Status) -> None:
-        """Mark a block that keeps the labels it had."""
+        """Set the status of a block that keeps its labels."""
         labels = read_array(self.store.prediction[0], block.slices)
         confidence = read_array(self.store.confidence[0], block.slices)
         self.store.write(Block(block, labels, confidence), self.run.id, status)
@@ -267,18 +314,18 @@ class WindowClient:
 
 
 class FrameClient(WindowClient):
-    """Running the frames of a plan, and the cells that they complete."""
+    """Runs the frames of a plan on the cluster, and finishes their cells."""
 
     def events(self) -> Iterator[SegmentEvent]:
         grid = self.plan.grid
         assert isinstance(grid, FrameGrid)
         self.grid = grid
-        self.strips = border_store(self.store.path, self.run.id, grid)
+        self.borders = border_store(self.store.path, self.run.id, grid)
         pending = grid.cells(self.store.pending(self.run))
         self.total = len(pending)
         self.open = set(pending)
         self.sent: set[Frame] = set()  # cells that are being finished
-        self.ran = set(self.strips)
+        self.ran = set(self.borders)
         self.lost: dict[Frame, str] = {}
         for cell in pending:
             block = grid.block(cell)
@@ -297,14 +344,14 @@ class FrameClient(WindowClient):
         while choose or len(self.tasks):
             while choose and self.tasks.room():
                 self._send(frames[choose.next()])
-            landed = self.tasks.next_outcome()
-            if landed is None:
+            outcome = self.tasks.next_outcome()
+            if outcome is None:
                 continue
-            kind, frame = landed.key
+            kind, frame = outcome.key
             if kind == "cell":
-                yield from self._finished(landed, frame)
+                yield from self._finished(outcome, frame)
                 continue
-            yield from self._labelled(landed, frame)
+            yield from self._labelled(outcome, frame)
             seen += 1
             yield self.progress(seen, total)
             yield from self._settle(set(grid.cells_of(frame)))
@@ -316,22 +363,22 @@ class FrameClient(WindowClient):
         block, shown = self.grid.block(frame), frame in self.open
         if shown:
             self.store.clear_status(block)
-        self.tasks.send(("frame", frame), worker.label_frame, block, frame, shown)
+        self.tasks.submit(("frame", frame), worker.label_frame, block, frame, shown)
 
-    def _labelled(self, landed: TaskOutcome, frame: Frame) -> Iterator[SegmentEvent]:
-        """A frame has run; one that could not be read is told by its cells."""
-        if landed.lost:
-            self.lost[frame] = landed.lost
+    def _labelled(self, outcome: TaskOutcome, frame: Frame) -> Iterator[SegmentEvent]:
+        """Note that a frame has run. One that could not be read fails its cells."""
+        if outcome.lost:
+            self.lost[frame] = outcome.lost
             return
-        for event in _events(landed):
+        for event in _events(outcome):
             if isinstance(event, BlockFailed):
                 self.lost[frame] = event.reason
                 return
         self.ran.add(frame)
-        yield from self.adopted(landed, self.grid.block(frame), self.total)
+        yield from self.adopted(outcome, self.grid.block(frame), self.total)
 
     def _settle(self, cells: set[Frame]) -> Iterator[SegmentEvent]:
-        """Have those open cells finished whose frames have all run or failed."""
+        """Finish the open cells whose frames have all run or failed."""
         for cell in sorted(cells & self.open - self.sent):
             frames = list(self.grid.frames_of(cell))
             if not all(f in self.ran or f in self.lost for f in frames):
@@ -344,20 +391,22 @@ class FrameClient(WindowClient):
             self.sent.add(cell)
             block = self.grid.block(cell)
             self.store.clear_status(block)
-            self.tasks.send(("cell", cell), worker.finish_cell, block, cell, first=True)
+            self.tasks.submit(
+                ("cell", cell), worker.finish_cell, block, cell, first=True
+            )
 
-    def _finished(self, landed: TaskOutcome, cell: Frame) -> Iterator[SegmentEvent]:
+    def _finished(self, outcome: TaskOutcome, cell: Frame) -> Iterator[SegmentEvent]:
         self.open.discard(cell)
-        yield from self.adopted(landed, self.grid.block(cell), self.total)
+        yield from self.adopted(outcome, self.grid.block(cell), self.total)
         for frame in self.grid.frames_of(cell):
-            # no open cell waits for its borders any more
+            # no open cell needs its borders any more
             if not self.open.intersection(self.grid.cells_of(frame)):
                 with suppress(KeyError, FileNotFoundError):
-                    del self.strips[frame]
+                    del self.borders[frame]
 
 
 class NearestFirst:
-    """Hands out indices, the one nearest to the focus first; true while there are."""
+    """Indices in order of distance to the viewport. True while some are left."""
 
     def __init__(
         self, centers: list[tuple[float, float]], viewport: Viewport | None
@@ -376,5 +425,5 @@ class NearestFirst:
         return index
 
 
-def _events(landed: TaskOutcome) -> tuple[SegmentEvent, ...]:
-    return landed.result.events if landed.result else ()
+def _events(outcome: TaskOutcome) -> tuple[SegmentEvent, ...]:
+    return outcome.result.events if outcome.result else ()

@@ -1,7 +1,7 @@
-"""What a worker of a cluster does for a run: plan it, run a block, a frame, a seam.
+"""Tasks of a cluster's workers: plan a run, run a block or a frame, blend a seam.
 
-A worker keeps the network and its job for the run it works for, so that a task is
-small: which rectangle. One task at a time in a process, whatever its threads.
+A worker keeps the network and the runner of the run that it works for, so that a task
+is small: it names a rectangle. A process runs one task at a time.
 """
 
 import platform
@@ -45,7 +45,7 @@ from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """An image as a worker can open it."""
+    """Reference to an image that a worker opens by its path."""
 
     path: Address
     fingerprint: str
@@ -55,10 +55,24 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """All that a worker must know; sent with each task, some kilobytes.
+    """Data that workers need for a run: some kilobytes, sent with each task.
 
-    ``plan`` is None until a worker has made one; its run is then the recorded one.
-    ``store`` is None where a plan is all that is wanted.
+    Attributes
+    ----------
+    token
+        Right to write the store; see `io.labels.write_lock`.
+    version
+        Version of this package on the client.
+    source
+        The image.
+    checkpoint
+        Path of the checkpoint.
+    store
+        Path of the label store. None if only a plan is needed.
+    settings, budget
+        As for ``segment()``.
+    plan
+        The plan of the run as the store recorded it. None until there is one.
     """
 
     token: str
@@ -73,7 +87,7 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """What a worker says of itself before it gets work."""
+    """Versions and paths of a worker, which the client checks before it sends tasks."""
 
     host: str
     version: str
@@ -86,7 +100,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What came of a task: parts to adopt in order, and what to tell."""
+    """Result of a task: chunks to commit, in order, and events to yield."""
 
     parts: tuple[WorkerResult, ...]
     events: tuple[SegmentEvent, ...]
@@ -97,7 +111,7 @@ _stopped: set[str] = set()
 
 
 def worker_info(spec: RunSpec) -> WorkerInfo:
-    """The versions of the worker that runs it, and which files it does not see."""
+    """Return the versions of this worker, and the files that it cannot access."""
     paths = (spec.source.path, spec.checkpoint, spec.store)
     missing = tuple(p for p in paths if p is not None and not _is_seen(p))
     token = spec.token if spec.store is None else read_write_token(spec.store)
@@ -113,26 +127,26 @@ def worker_info(spec: RunSpec) -> WorkerInfo:
 
 
 def _is_seen(path: Address) -> bool:
-    """Whether it is there for this worker, who may lack a package or credentials."""
+    """Return whether this worker can access a path."""
     try:
-        # a folder of an object store is what lies in it
+        # a folder of an object store exists only by its contents
         return path.exists() or is_zarr(path)
-    except Exception:  # noqa: BLE001  whatever stands in the way
+    except Exception:  # noqa: BLE001  a package or credentials may be missing
         return False
 
 
 def stop(token: str) -> None:
-    """End the tasks of an order: the network asks between its layers."""
+    """End the tasks of a run. The network polls this between its layers."""
     _stopped.add(token)
 
 
 def ignore_interrupts() -> None:
-    """Ctrl-C goes to a whole group of processes: the client alone acts on it."""
+    """Ignore SIGINT: Ctrl-C reaches all processes, and only the client handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def plan_on_worker(spec: RunSpec) -> tuple[Plan, Legend]:
-    """The plan as this worker's device makes it, and the network's classes."""
+    """Return the plan for this worker's device, and the network's classes."""
     with _busy:
         image, checkpoint = _image(spec.source), _checkpoint(spec.checkpoint)
         plan = make_plan(image, checkpoint, spec.settings, spec.budget, shared=True)
@@ -144,34 +158,63 @@ def plan_on_worker(spec: RunSpec) -> tuple[Plan, Legend]:
 
 
 def label_block(spec: RunSpec, roi: Roi) -> TaskResult | None:
-    """Run a block of windows and write it; None where it was stopped."""
-    return _result(spec, roi, lambda job: job.events(None))
+    """Run a block of windows and write it; return None if it was stopped."""
+    return _result(spec, roi, lambda runner: runner.events(None))
 
 
 def label_frame(
     spec: RunSpec, roi: Roi, frame: Frame, shown: bool
 ) -> TaskResult | None:
-    """Run a frame and keep its borders; ``shown``: write its cell, ``roi``, too."""
-    return _result(spec, roi, lambda job: job.only(_FrameRunner.label, frame, shown))
+    """Run a frame and store its borders; return None if it was stopped.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    roi
+        Level-0 pixels of the frame's cell.
+    frame
+        Row and column of the frame.
+    shown
+        Whether to write the labels of the cell as well.
+    """
+    return _result(
+        spec, roi, lambda runner: runner.only(_FrameRunner.label, frame, shown)
+    )
 
 
 def finish_cell(spec: RunSpec, roi: Roi, cell: Frame) -> TaskResult | None:
-    """Blend the seams into a cell, ``roi``, whose frames have all run."""
-    return _result(spec, roi, lambda job: job.only(_FrameRunner.finish, cell))
+    """Blend the seams into a cell whose frames have all run.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    roi
+        Level-0 pixels of the cell.
+    cell
+        Row and column of the cell.
+
+    Returns
+    -------
+    TaskResult or None
+        None if the task was stopped.
+    """
+    return _result(spec, roi, lambda runner: runner.only(_FrameRunner.finish, cell))
 
 
 class _WindowRunner(WindowRunner):
-    """Windows of one block after the other; what is found out once is kept."""
+    """Runs the windows of one block after another."""
 
     def background(self) -> BackgroundMask | None:
         return _background(self.image) if self.run.skip_background else None
 
     def is_preview_due(self) -> bool:
-        return False  # blocks are shown by the client, when they are whole
+        return False  # the client shows whole blocks
 
 
 class _FrameRunner(FrameRunner):
-    """Frames and cells one by one, as the client says."""
+    """Runs single frames and finishes single cells."""
 
     def background(self) -> BackgroundMask | None:
         return _background(self.image) if self.run.skip_background else None
@@ -179,7 +222,7 @@ class _FrameRunner(FrameRunner):
     def only(
         self, part: Callable[..., Iterator[SegmentEvent]], *arguments: object
     ) -> Iterator[SegmentEvent]:
-        """The events of ``label`` or ``finish``, with all that ``events`` sets up."""
+        """Return the events of ``label`` or ``finish``, set up as ``events`` does."""
         self._part = part(self, *arguments)
         return self.events(None)
 
@@ -206,10 +249,10 @@ def _result(
     with _busy:
         if spec.token in _stopped:
             return None
-        job, store = _job(spec)
+        runner, store = _runner(spec)
         store.set_block(roi)
         try:
-            events = [e for e in run(job) if not isinstance(e, Progress | Finished)]
+            events = [e for e in run(runner) if not isinstance(e, Progress | Finished)]
         except TokenRevoked:
             return None
         if spec.token in _stopped:  # between the layers of the network
@@ -217,24 +260,24 @@ def _result(
         return TaskResult(store.results(), tuple(events))
 
 
-_jobs: dict[str, tuple[_WindowRunner | _FrameRunner, WorkerStore]] = {}
+_runners: dict[str, tuple[_WindowRunner | _FrameRunner, WorkerStore]] = {}
 
 
-def _job(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
-    """The job of an order; those of others make way, as a device has one network."""
-    if spec.token not in _jobs:
+def _runner(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
+    """Return the runner of a run. It replaces that of any other run."""
+    if spec.token not in _runners:
         if spec.version != __version__:
             raise ClusterError(
                 f"The worker on {socket.gethostname()} has napari-uhrseg "
                 f"{__version__}, this is {spec.version}.",
                 "Install the same version there and here.",
             )
-        _jobs.clear()
-        _jobs[spec.token] = _made(spec)
-    return _jobs[spec.token]
+        _runners.clear()
+        _runners[spec.token] = _make_runner(spec)
+    return _runners[spec.token]
 
 
-def _made(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
+def _make_runner(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
     assert spec.plan is not None
     assert spec.store is not None
     run, checkpoint = spec.plan.run, _checkpoint(spec.checkpoint)
@@ -246,7 +289,7 @@ def _made(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
     kind = spec.plan.device.id.partition(":")[0]
     plan = replace(spec.plan, device=find_device(kind))
     store = WorkerStore(spec.store, spec.token)
-    work = RunContext(
+    context = RunContext(
         _image(spec.source),
         checkpoint,
         store,
@@ -256,8 +299,8 @@ def _made(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
         lambda: spec.token in _stopped,
     )
     if isinstance(plan.grid, FrameGrid):
-        return _FrameRunner(work, plan.grid), store
-    return _WindowRunner(work, plan.grid), store
+        return _FrameRunner(context, plan.grid), store
+    return _WindowRunner(context, plan.grid), store
 
 
 @lru_cache(maxsize=4)
@@ -268,7 +311,7 @@ def _image(source: ImageRef) -> Image:
     if image.fingerprint != source.fingerprint:
         raise ClusterError(
             f"{source.path} is another file on {socket.gethostname()}.",
-            "Workers must see the same files at the same paths.",
+            "Workers must have the same files at the same paths.",
         )
     return image
 
