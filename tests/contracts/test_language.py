@@ -27,9 +27,18 @@ DOCUMENTS = tuple(
 
 # fmt: off
 CHECKED = (
+    "atomic.py",
+    "engine/__init__.py",
+    "engine/background_writer.py",
+    "engine/cancellation.py",
+    "engine/cluster",
+    "engine/evaluation",
+    "engine/events.py",
+    "engine/inference",
     "engine/network",
     "engine/planning",
-    "atomic.py",
+    "engine/prefetch.py",
+    "engine/tiling",
     "io/corrections",
     "io/labels",
     "io/open.py",

@@ -57,8 +57,8 @@ class BlockFailed:
 class RetriedWithLess:
     """Memory ran out, and the same block or frame is computed with less memory.
 
-    Finished blocks are kept. ``change`` says in words how the run continues, such as
-    "with batches of 2" or "on the CPU".
+    Finished blocks are kept. ``change`` says how the run continues, such as "with
+    batches of 2" or "on the CPU".
     """
 
     batch_size: int
@@ -130,7 +130,7 @@ class FineTuneFinished:
 
     ``before`` and ``after`` hold ``miou`` and ``iou/<class>`` on the validation
     regions, 0 to 1. Both are empty where no validation score is available.
-    ``comparison`` says the same in words.
+    ``comparison`` is a message that says the same.
     """
 
     before: Mapping[str, float]

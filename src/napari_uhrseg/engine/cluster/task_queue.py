@@ -303,9 +303,11 @@ class WindowClient:
         self.store.write(Block(block, labels, confidence), self.run.id, status)
 
     def seconds(self) -> float:
+        """Return the seconds since the run started."""
         return time.monotonic() - self.started
 
     def progress(self, seen: int, total: int) -> Progress:
+        """Return the progress of the run, with the time left."""
         left = self.seconds() * (total - seen) / max(1, seen)
         return Progress(seen, max(total, seen), left)
 
@@ -317,6 +319,7 @@ class FrameClient(WindowClient):
     """Runs the frames of a plan on the cluster, and finishes their cells."""
 
     def events(self) -> Iterator[SegmentEvent]:
+        """Run all pending frames, the nearest to the viewport first."""
         grid = self.plan.grid
         assert isinstance(grid, FrameGrid)
         self.grid = grid
@@ -419,6 +422,7 @@ class NearestFirst:
         return bool(self._waiting.any())
 
     def next(self) -> int:
+        """Return the index nearest to the viewport, and remove it."""
         view = self._focus() if self._focus else None
         index = nearest(self._centers, self._waiting, view)
         self._waiting[index] = False

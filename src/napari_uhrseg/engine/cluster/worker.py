@@ -207,16 +207,19 @@ class _WindowRunner(WindowRunner):
     """Runs the windows of one block after another."""
 
     def background(self) -> BackgroundMask | None:
+        """Return the background mask, which is computed once for an image."""
         return _background(self.image) if self.run.skip_background else None
 
     def is_preview_due(self) -> bool:
-        return False  # the client shows whole blocks
+        """Return False: the client shows whole blocks."""
+        return False
 
 
 class _FrameRunner(FrameRunner):
     """Runs single frames and finishes single cells."""
 
     def background(self) -> BackgroundMask | None:
+        """Return the background mask, which is computed once for an image."""
         return _background(self.image) if self.run.skip_background else None
 
     def only(
@@ -227,9 +230,11 @@ class _FrameRunner(FrameRunner):
         return self.events(None)
 
     def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+        """Yield the events of the current task."""
         yield from self._part
 
     def label(self, frame: Frame, shown: bool) -> Iterator[SegmentEvent]:
+        """Run a frame; ``shown``: write the labels of its cell as well."""
         self.open = {frame} if shown else set()
         try:
             item = self.read_frame(frame, self.background())
@@ -239,6 +244,7 @@ class _FrameRunner(FrameRunner):
         yield from self.run_frame(item)
 
     def finish(self, cell: Frame) -> Iterator[SegmentEvent]:
+        """Blend the seams into a cell."""
         empty = self.finish_cell(cell)
         yield BlockDone(self.grid.block(cell), 0, 0, empty)
 

@@ -45,7 +45,7 @@ def label_scene(
     Yields
     ------
     roi : Roi
-        The block at work.
+        The block that runs.
     labels : (h, w) uint8, or None
         None after each batch before the last, so that a caller can stop.
     """

@@ -1,4 +1,4 @@
-"""Logits of the blocks at work, and of windows that neighbouring blocks share.
+"""Logits of the active blocks, and of windows that neighbouring blocks share.
 
 The window runner adds the logits of its windows here, and takes a block's labels
 when its last window is there. `window_cache` decides which windows are kept for

@@ -106,7 +106,7 @@ def label_windows(
     Yields
     ------
     roi : Roi
-        The region at work.
+        The region that runs.
     found : tuple of (h, w) uint8, or None
         Class indices (from 0) and confidence after the last batch of a region. None
         after each batch before, so that a caller can stop or report progress.

@@ -194,7 +194,7 @@ class Runner(ABC):
         Parameters
         ----------
         what
-            What the device has too little memory for, in words.
+            What the device has too little memory for, such as "one window".
         error
             The error that the device raised.
 
@@ -232,7 +232,7 @@ class Runner(ABC):
         error
             Why it is repeated.
         change
-            How the run continues, in words.
+            How the run continues, such as "on the CPU".
         batch_size
             Windows of a batch from now on.
         """

@@ -12,7 +12,9 @@ class LogitMaps(Protocol):
     """(K, height, width) logits that can be sliced like a tensor."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Return (K, height, width)."""
+
     def __getitem__(self, key: tuple[slice, ...], /) -> Tensor: ...
 
 
