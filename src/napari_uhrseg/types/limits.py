@@ -45,6 +45,9 @@ class Limits:
         Seconds between two counts of a cluster's workers.
     no_worker_s
         Seconds without any worker after which a run on a cluster fails.
+    state_interval_s
+        Seconds between state files of a training. A killed training loses about that
+        much.
     """
 
     block_seconds: float = 1.0
@@ -60,3 +63,4 @@ class Limits:
     stale_lock_s: float = 30.0
     worker_poll_s: float = 1.0
     no_worker_s: float = 120.0
+    state_interval_s: float = 60.0

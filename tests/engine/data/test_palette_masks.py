@@ -5,7 +5,7 @@ from napari_uhrseg.engine.data.folder_dataset import FolderDataset
 from napari_uhrseg.types import Roi
 
 
-def test_a_mask_with_a_colour_table_means_its_indices_and_lends_its_colours(tmp_path):
+def test_palette_mask_gives_indices_and_colours(tmp_path):
     values = np.random.default_rng(0).integers(0, 3, (40, 50), np.uint8)
     profile = {"driver": "GTiff", "height": 40, "width": 50, "dtype": "uint8"}
     profile["transform"] = rasterio.Affine(2, 0, 100, 0, -2, 900)

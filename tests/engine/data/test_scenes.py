@@ -1,4 +1,4 @@
-"""Samples: a function of seed, step and place; views and target turn together."""
+"""Scenes, samplers, augmentation and batches."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +8,18 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from napari_uhrseg.engine.data.augmentation import ColorJitter, rotate, rotate_boxes
-from napari_uhrseg.engine.data.batches import batches
-from napari_uhrseg.engine.data.folder_dataset import FolderDataset, read_classes
-from napari_uhrseg.engine.data.scenes import (
-    DecodedImage,
-    Scene,
-    SceneDataset,
-    decode_images,
+from napari_uhrseg.engine.data.augmentation import (
+    AUGMENTATIONS,
+    ColorJitter,
+    Rotation,
+    find_augmentations,
+    rotate,
+    rotate_boxes,
 )
+from napari_uhrseg.engine.data.batches import batches
+from napari_uhrseg.engine.data.decoded_image import DecodedImage, decode_images
+from napari_uhrseg.engine.data.folder_dataset import FolderDataset, read_classes
+from napari_uhrseg.engine.data.scenes import Scene, SceneDataset
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.models.dataset_legends import LEGENDS
@@ -52,7 +55,7 @@ def scene(seed: int = 0, size: tuple[int, int] = (90, 120)) -> Scene:
     return Scene(f"s{seed}", image, ArrayTarget(labels))
 
 
-def test_a_sample_is_a_function_of_seed_and_step():
+def test_batches_depend_on_seed_and_step_alone():
     source = SceneDataset(LEGEND, (scene(0), scene(1, (64, 300)))).fitted(SPEC)
     whole = list(batches(source, SPEC, 3, 7, range(4)))
     later = list(batches(source, SPEC, 3, 7, range(2, 4)))
@@ -65,10 +68,9 @@ def test_a_sample_is_a_function_of_seed_and_step():
     assert whole[0].target.dtype == torch.int64
 
 
-def test_views_and_target_are_turned_together(monkeypatch):
-    monkeypatch.setattr(ColorJitter, "__call__", lambda self, view, spec: None)
+def test_rotation_turns_views_and_target_together():
     source = SceneDataset(LEGEND, (scene(),)).fitted(SPEC)
-    for batch in batches(source, SPEC, 4, 0, range(8)):
+    for batch in batches(source, SPEC, 4, 0, range(8), (Rotation,)):
         classes = (batch.views["local"][:, 0] * 255 / 60).round().long()
         assert torch.equal(classes, batch.target)
         centre = batch.views["surrounding"][..., 16:48, 16:48]
@@ -77,8 +79,7 @@ def test_views_and_target_are_turned_together(monkeypatch):
         assert torch.equal(batch.boxes["surrounding"], boxes)
 
 
-def test_surroundings_lie_off_centre_and_bring_their_labels(monkeypatch):
-    monkeypatch.setattr(ColorJitter, "__call__", lambda self, view, spec: None)
+def test_surrounding_view_lies_off_centre_with_its_labels():
     spec = replace(
         SPEC,
         views={"local": View(32), "surrounding": View(64, off_centre=True)},
@@ -86,7 +87,7 @@ def test_surroundings_lie_off_centre_and_bring_their_labels(monkeypatch):
     )
     source = SceneDataset(LEGEND, (scene(),)).fitted(spec)
     corners = set()
-    for batch in batches(source, spec, 4, 0, range(8)):
+    for batch in batches(source, spec, 4, 0, range(8), (Rotation,)):
         for sample in range(4):
             y, x = (int(v) for v in batch.boxes["surrounding"][sample, :2])
             inside = (slice(y, y + 32), slice(x, x + 32))
@@ -103,8 +104,24 @@ def test_surroundings_lie_off_centre_and_bring_their_labels(monkeypatch):
     assert all(0 <= v <= 32 for corner in corners for v in corner)
 
 
-def test_boxes_turn_with_their_view():
-    view = np.zeros((20, 20, 1))
+def test_find_augmentations_refuses_unknown_names():
+    assert find_augmentations(list(AUGMENTATIONS)) == (Rotation, ColorJitter)
+    with pytest.raises(TrainingError, match="no augmentation named sharpen"):
+        find_augmentations(["rotation", "sharpen"])
+
+
+def test_augmentations_decide_the_samples():
+    source = SceneDataset(LEGEND, (scene(),)).fitted(SPEC)
+    plain, rotated = (
+        next(batches(source, SPEC, 4, 0, range(1), chosen)).views["local"]
+        for chosen in ((), (Rotation,))
+    )
+    assert not torch.equal(plain, rotated)
+    assert torch.equal(plain.flatten(1).sum(1), rotated.flatten(1).sum(1))
+
+
+def test_rotate_boxes_follows_rotate():
+    view = np.zeros((20, 20))
     view[2:5, 11:18] = 1
     for turns in range(4):
         for flip in (False, True):
@@ -115,7 +132,7 @@ def test_boxes_turn_with_their_view():
             assert after.sum() == (y1 - y0) * (x1 - x0)
 
 
-def test_jitter_works_on_values_and_keeps_nothing_nothing():
+def test_color_jitter_works_on_image_values_and_keeps_missing_pixels():
     spec = replace(SPEC, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
     mean, std = (np.array(v)[:, None, None] for v in (spec.mean, spec.std))
     values = np.random.default_rng(0).random((3, 8, 8))
@@ -128,11 +145,11 @@ def test_jitter_works_on_values_and_keeps_nothing_nothing():
     grey = lit.mean(0)
     expected = (grey + (lit - grey) * 1.2 - mean) / std
     expected[:, 2] = 0
-    jitter(view, spec)
+    jitter.view(view, spec)
     np.testing.assert_allclose(view, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_windows_without_labels_are_drawn_anew():
+def test_sample_draws_again_where_a_window_has_no_label():
     some = scene(0, (64, 640))
     some.target.array[:, 40:] = 255  # type: ignore[attr-defined]
     source = SceneDataset(LEGEND, (some,)).fitted(SPEC)
@@ -140,14 +157,14 @@ def test_windows_without_labels_are_drawn_anew():
     assert sum(w.x < 40 for w in samples) > 15  # one in fourteen by chance alone
 
 
-def test_scenes_smaller_than_a_window_are_padded_and_ignored():
+def test_scenes_smaller_than_a_window_are_padded_with_ignored_pixels():
     source = SceneDataset(LEGEND, (scene(0, (20, 25)),)).fitted(SPEC)
     batch = next(batches(source, SPEC, 2, 0, range(1)))
     known = (batch.target != 255).sum(dim=(1, 2))
     assert known.tolist() == [500, 500]
 
 
-def test_a_scaled_scene_is_sampled_where_the_view_looks():
+def test_labels_of_a_scaled_scene_match_its_view():
     spec = replace(SPEC, views={"local": View(32, 32)}, pixel_size=2.0)
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, (40, 40)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
@@ -166,11 +183,11 @@ def test_a_scaled_scene_is_sampled_where_the_view_looks():
     assert np.array_equal(classes, fine.labels(window))
 
 
-def test_images_in_memory_read_the_same():
+def test_decoded_image_reads_as_the_file_does():
     image = scene().image
     kept = decode_images([image, image], limit=60_000)
     assert isinstance(kept[0], DecodedImage)
-    assert kept[1] is image
+    assert kept[1] is None
     for roi, size, bands in [
         (Roi(3, 4, 20, 30), None, None),
         (Roi(3, 4, 20, 30), (20, 30), [2, 0]),
@@ -184,7 +201,7 @@ def test_images_in_memory_read_the_same():
     assert kept[0].shape == image.shape
 
 
-def test_too_few_bands():
+def test_fitted_refuses_too_few_bands():
     with pytest.raises(PlanError, match="takes 4 bands and s0 has 3"):
         scene().fitted(replace(SPEC, channels=4, mean=(0,) * 4, std=(1,) * 4))
 
@@ -206,7 +223,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return images, masks
 
 
-def test_folders_are_paired_and_split_by_scene(folders):
+def test_folder_dataset_pairs_by_name_and_splits_by_scene(folders):
     images, masks = folders
     Picture.new("RGB", (9, 9)).save(images / "without_mask.png")
     source = FolderDataset(images, masks)
@@ -221,7 +238,7 @@ def test_folders_are_paired_and_split_by_scene(folders):
 
 
 @pytest.mark.parametrize("cache", [1 << 30, 0])
-def test_values_become_indices(folders, cache):
+def test_mask_values_become_class_indices(folders, cache):
     images, masks = folders
     source = FolderDataset(images, masks, held_out=["s0"], cache=cache)
     values = np.asarray(Picture.open(masks / "s0.png"))
@@ -232,7 +249,7 @@ def test_values_become_indices(folders, cache):
     assert np.array_equal(found, expected)
 
 
-def test_other_values_can_be_ignored_and_named(folders):
+def test_mask_values_can_be_ignored_and_named(folders):
     source = FolderDataset(*folders, ignore=(5, 255), names=["grass", "water"])
     assert [(c.name, c.source_value) for c in source.legend] == [
         ("grass", 2),
@@ -240,7 +257,7 @@ def test_other_values_can_be_ignored_and_named(folders):
     ]
 
 
-def test_255_is_a_class_where_the_legend_says_so(tmp_path):
+def test_mask_value_255_is_a_class_if_the_legend_has_it(tmp_path):
     values = np.zeros((30, 30), np.uint8)
     values[10:] = 255
     Picture.fromarray(values).save(tmp_path / "mask.png")
@@ -251,7 +268,7 @@ def test_255_is_a_class_where_the_legend_says_so(tmp_path):
     assert found.ravel().tolist() == [0] * 10 + [1] * 20
 
 
-def test_colours_are_values(tmp_path):
+def test_mask_colours_are_values(tmp_path):
     data = np.zeros((30, 30, 3), np.uint8)
     data[:10] = (255, 128, 0)
     data[20:] = (0, 255, 255)
@@ -272,7 +289,7 @@ def test_colours_are_values(tmp_path):
         ("#ff0000 roof\n", [("roof", 0xFF0000)]),
     ],
 )
-def test_class_files(tmp_path, text, expected):
+def test_read_classes(tmp_path, text, expected):
     path = tmp_path / "classes.txt"
     path.write_text(text)
     legend = read_classes(path)
@@ -283,13 +300,13 @@ def test_class_files(tmp_path, text, expected):
         assert legend.classes[0].color == "#ff0000"
 
 
-def test_folders_that_cannot_be(folders, tmp_path):
+def test_folder_dataset_refuses_unusable_folders(folders, tmp_path):
     images, masks = folders
     cases = [
         ({"images": tmp_path / "no"}, "There is no"),
         ({"masks": images.parent}, "has a mask of the same name"),
         ({"held_out": ["s9"]}, "no scene named s9"),
-        ({"held_out": [f"s{i}" for i in range(5)]}, "no scene to learn from"),
+        ({"held_out": [f"s{i}" for i in range(5)]}, "no training scene"),
         ({"legend": LEGEND}, "values that no class has: 5, 9"),
         ({"names": ["a"]}, "1 class names are given"),
         ({"ignore": (2, 5, 9, 255)}, "0 different values"),
@@ -309,7 +326,7 @@ def test_folders_that_cannot_be(folders, tmp_path):
         read_classes(tmp_path / "twice.txt")
 
 
-def test_balanced_windows_show_rare_classes_as_often_as_common_ones():
+def test_class_balance_samples_rare_classes_as_often_as_common_ones():
     labels = np.zeros((400, 400), np.uint8)
     labels[200:216, 300:316] = 1
     image = image_from_array(np.zeros((400, 400, 3), np.uint8), name="r", rgb=True)

@@ -150,7 +150,7 @@ def test_too_few_places_are_said(plain):
         correct(store, Roi(10, 10, 20, 20), 1)
         found = summarize(build_dataset(image, plain, store))
         assert not found.has_validation
-        assert (found.windows, found.held_out, found.places) == (1, 0, 1)
+        assert (found.windows, found.held_out, found.regions) == (1, 0, 1)
         assert "no honest figure" in found.summary()
         assert "the only class" in found.summary()
         stroke_everywhere(store, truth)

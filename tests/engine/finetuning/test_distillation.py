@@ -32,7 +32,7 @@ class Says(torch.nn.Module):
 def held(target, tmp_path):
     spec = checkpoint(tmp_path).model.spec
     batch = zero_batch(spec, 1, None, torch.device("cpu"))
-    return DistillationLoss(Says(), 1.0).answers(replace(batch, target=target))[0]
+    return DistillationLoss(Says(), 1.0).targets(replace(batch, target=target))[0]
 
 
 def test_around_a_mistake_its_answer_is_not_held_and_others_are(tmp_path):

@@ -1,4 +1,4 @@
-"""Learning within a memory budget: as the whole would be learnt, in less memory."""
+"""Memory of a training step: same gradients within a budget."""
 
 from dataclasses import replace
 
@@ -19,7 +19,6 @@ from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.network.activation_memory import activation_bytes
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.memory_estimate import CHUNK_CACHE_BYTES
-from napari_uhrseg.engine.training import step_memory
 from napari_uhrseg.engine.training.gradient_checkpointing import checkpoint_blocks
 from napari_uhrseg.engine.training.step_memory import (
     FULL_BATCH,
@@ -47,7 +46,7 @@ def network(method: str) -> Segmenter:
 
 
 def made_up(model: Segmenter, samples: int) -> Batch:
-    """Noise, of the sizes that the model asks for."""
+    """Return noise of the sizes that the model needs."""
     spec = model.spec
     side = spec.window
     views, boxes = {}, {}
@@ -61,10 +60,10 @@ def made_up(model: Segmenter, samples: int) -> Batch:
     return Batch(views, boxes, target)
 
 
-def learnt(
+def gradients(
     model: Segmenter, batch: Batch, fit: StepMemoryPlan
 ) -> dict[str, torch.Tensor]:
-    """Gradients and statistics of normalisation after a step's passes."""
+    """Return gradients and running statistics after a step."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
         with fit.applied_to(model):
@@ -77,24 +76,27 @@ def learnt(
     "fit", [StepMemoryPlan(2, True), StepMemoryPlan(2, True, True)], ids=str
 )
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_computed_twice_is_learnt_once(method, fit):
+def test_gradient_checkpointing_changes_no_gradient(method, fit):
     whole, twice = network(method), network(method)
     batch = made_up(whole, 2)
-    expected, found = learnt(whole, batch, StepMemoryPlan(2)), learnt(twice, batch, fit)
+    expected, found = (
+        gradients(whole, batch, StepMemoryPlan(2)),
+        gradients(twice, batch, fit),
+    )
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
     assert all("forward" not in vars(m) for m in twice.modules())
 
 
-def test_a_network_is_as_it_was_after_an_error():
+def test_checkpoint_blocks_restores_the_network_after_an_error():
     model = network("plain")
     with pytest.raises(ZeroDivisionError), checkpoint_blocks(model):
         raise ZeroDivisionError
     assert all("forward" not in vars(m) for m in model.modules())
 
 
-def test_a_block_in_two_places_and_one_with_a_forward_of_its_own():
+def test_checkpoint_blocks_handles_shared_blocks_and_own_forward():
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -113,7 +115,7 @@ def test_a_block_in_two_places_and_one_with_a_forward_of_its_own():
 
 
 @pytest.mark.parametrize("method", ["plain", "scpseg", "sgnet"])
-def test_less_is_held_where_blocks_are_computed_twice(method):
+def test_gradient_checkpointing_and_offloading_need_less_memory(method):
     model = network(method)
     whole, twice, elsewhere = (
         sample_memory(model, fit)
@@ -134,25 +136,28 @@ def test_less_is_held_where_blocks_are_computed_twice(method):
     main=st.integers(0, 40),
     device=st.sampled_from(["cpu", "cuda:0"]),
 )
-def test_a_step_never_takes_more_than_the_budget(wanted, sizes, room, main, device):
-    """Whatever a sample costs: parts of two or more, that fit and make up the step."""
+def test_plan_step_memory_keeps_to_the_budget(wanted, sizes, room, main, device):
+    """Micro-batches of two or more samples fit the budget, whatever a sample takes."""
     model = network("plain")
     held = fixed_training_memory(model, wanted, device, distills=False)
     held += CHUNK_CACHE_BYTES[1] if device == "cpu" else 0
     here = dict(zip([(False, False), (True, False), (True, True)],
                      sorted(sizes, reverse=True), strict=True))  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_memory, "sample_memory",
-                      lambda _, fit, *__: SampleMemory(here[fit.recompute, fit.offload],
-                                            7 * fit.offload))  # fmt: skip
-        budget = MemoryBudget(device, held + room, 7 * main)
-        try:
-            step, fit = plan_step_memory(
-                model, replace(model.recipe, batch_size=wanted), budget
-            )
-        except DeviceError:
-            assert room < 2 * KERNEL_OVERHEAD * here[True, device != "cpu" and main > 1]
-            return
+    budget = MemoryBudget(device, held + room, 7 * main)
+
+    def estimate(_: Segmenter, plan: StepMemoryPlan, *__: object) -> SampleMemory:
+        return SampleMemory(here[plan.recompute, plan.offload], 7 * plan.offload)
+
+    try:
+        step, fit = plan_step_memory(
+            model,
+            replace(model.recipe, batch_size=wanted),
+            budget,
+            estimate=estimate,
+        )
+    except DeviceError:
+        assert room < 2 * KERNEL_OVERHEAD * here[True, device != "cpu" and main > 1]
+        return
     cost = here[fit.recompute, fit.offload]
     assert fit.micro_batch_size * KERNEL_OVERHEAD * cost <= room
     assert fit.micro_batch_size >= 2
@@ -169,8 +174,8 @@ def test_a_step_never_takes_more_than_the_budget(wanted, sizes, room, main, devi
         assert wanted * KERNEL_OVERHEAD * here[True, offload] > room
 
 
-def test_a_part_of_a_step_has_a_share_of_everything():
-    """Windows of one kind lie together in a batch."""
+def test_micro_batches_separate_neighbouring_samples():
+    """Neighbouring windows of a batch are of one kind."""
     batch = Batch({"local": torch.arange(5.0)}, target=torch.full((5, 2, 2), 255))
     parts = [
         part.views["local"].tolist()
@@ -180,8 +185,8 @@ def test_a_part_of_a_step_has_a_share_of_everything():
     assert StepMemoryPlan(5).micro_batches(batch) == [(batch, FULL_BATCH)]
 
 
-def test_parts_of_a_step_have_its_gradient():
-    """However unevenly what teaches lies among them; but for normalisation."""
+def test_micro_batches_have_the_gradient_of_the_batch():
+    """Labelled pixels are distributed unevenly; batch normalisation is left out."""
     model = network("plain").eval()  # normalisation that knows no batch
     batch = made_up(model, 4)
     target = torch.full_like(batch.target, IGNORED)
@@ -201,7 +206,7 @@ def test_parts_of_a_step_have_its_gradient():
         assert difference <= 1e-4 * value.norm() + 1e-7, name
 
 
-def test_the_stage_that_holds_the_most_decides():
+def test_sample_memory_is_that_of_the_largest_stage():
     model = network("glnet")
     each = [
         sample_memory(model, StepMemoryPlan(2), (s,)).device
@@ -228,7 +233,7 @@ def tuned(net, corrected, output, budget, how=FEW):
     return load_checkpoint(output), fitted
 
 
-def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
+def test_fine_tune_with_less_memory_gives_the_same_weights(corrected, tmp_path):
     net = checkpoint(tmp_path)
     held = (
         fixed_training_memory(net.model, 6, "cpu", distills=True) + CHUNK_CACHE_BYTES[1]
@@ -261,7 +266,7 @@ def test_with_less_memory_a_network_becomes_the_same(corrected, tmp_path):
     assert "6 windows" in made[2][0].card.command  # the step is what it was
 
 
-def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
+def test_fine_tune_with_a_chosen_batch_size_keeps_to_the_budget(corrected, tmp_path):
     net = checkpoint(tmp_path)
     held = (
         fixed_training_memory(net.model, 16, "cpu", distills=True)
@@ -276,7 +281,7 @@ def test_what_the_person_chose_keeps_to_the_budget_too(corrected, tmp_path):
     assert fitted.limited
 
 
-def test_what_cannot_be_learnt_within_the_budget_is_refused(corrected, tmp_path):
+def test_fine_tune_refuses_a_budget_too_small(corrected, tmp_path):
     net, output = checkpoint(tmp_path), tmp_path / "c.safetensors"
     with pytest.raises(DeviceError, match="budget is"):
         tuned(net, corrected, output, MemoryBudget("cpu", 1 << 20, 1 << 30))
@@ -284,8 +289,8 @@ def test_what_cannot_be_learnt_within_the_budget_is_refused(corrected, tmp_path)
 
 
 @pytest.mark.parametrize("method", ["scpseg", "isdnet"])
-def test_a_new_network_with_the_papers_losses_learns_from_strokes(method, tmp_path):
-    """Their losses turn autocast off, which where memory is traced there is none of."""
+def test_fine_tune_trains_a_new_network_with_the_papers_losses(method, tmp_path):
+    """Their losses turn autocast off, which does not exist where memory is traced."""
     truth, image = squares((320, 320))
     new = new_checkpoint(method, METHODS[method], LEGEND, image, pretrained=False)
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
@@ -296,7 +301,7 @@ def test_a_new_network_with_the_papers_losses_learns_from_strokes(method, tmp_pa
     assert load_checkpoint(output).card.parent is None
 
 
-def test_decoded_scenes_count_and_chunks_are_given_up_first(tmp_path):
+def test_plan_step_memory_counts_decoded_scenes_and_shrinks_the_cache_first(tmp_path):
     model = network("plain")
     each = KERNEL_OVERHEAD * sample_memory(model, StepMemoryPlan(4)).device
     held = fixed_training_memory(model, 4, "cpu", distills=False) + 4 * each

@@ -116,9 +116,9 @@ from helpers.training import PLAIN, make_source
 from napari_uhrseg.engine.events import Progress
 from napari_uhrseg.engine.training.train import train
 torch.set_num_threads(1)
-from napari_uhrseg.engine.training import trainer as module
-module.SAVE_INTERVAL_S = 0.0
-for event in train(make_source(), sys.argv[1], PLAIN):
+from napari_uhrseg.types import Limits
+settings = replace(PLAIN, limits=Limits(state_interval_s=0.0))
+for event in train(make_source(), sys.argv[1], settings):
     if isinstance(event, Progress) and event.done == 3:
         os.kill(os.getpid(), 9)
 """

@@ -1,8 +1,9 @@
-"""Training samples.
+"""Training data.
 
-Holds scenes, data augmentation, batches, and data sets of folders.
+Contains labelled scenes, samplers, data augmentation, batches, and data sets read from
+folders. To add an augmentation or a sampler, see `augmentation` and `samplers`.
 
-Must not import ``engine.inference``, ``engine.training`` and what lies above.
+Must not import ``engine.inference``, ``engine.training`` and the packages above them.
 """
 
-__all__ = ["batches", "folder_dataset", "scenes"]
+__all__ = ["augmentation", "batches", "folder_dataset", "scenes"]

@@ -1,24 +1,71 @@
-"""Random changes of training windows: quarter turns, mirroring and colour jitter."""
+"""Data augmentation: random quarter turns, mirroring and colour jitter.
 
+A new augmentation is a class with the methods of `Transform` and one line in
+`AUGMENTATIONS`. The names in `AUGMENTATIONS` belong to the identity of a training, so
+that a training with other augmentations does not continue from an old state file.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import InputSpec
 
 
+class Transform:
+    """A random change of one training window; its parameters are drawn.
+
+    A subclass overrides what it changes. Geometric transforms move pixels and are
+    applied after the others.
+    """
+
+    geometric: ClassVar[bool] = False
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Self:
+        """Draw the parameters."""
+        raise NotImplementedError
+
+    def view(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
+        """Return a normalised (C, h, w) float32 view, changed; may work in place."""
+        return view
+
+    def labels(self, labels: npt.NDArray) -> npt.NDArray:
+        """Return (h, w) class indices, changed as the view is."""
+        return labels
+
+    def boxes(self, boxes: torch.Tensor, size: int) -> torch.Tensor:
+        """Return (N, 4) boxes y0, x0, y1, x1 in a view of ``size`` pixels a side."""
+        return boxes
+
+
 def rotate(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
-    """A copy of (h, w, ...) turned by quarters, then mirrored left to right."""
-    array = np.rot90(array, turns)
-    return np.array(array[:, ::-1] if flip else array, order="C")
+    """Return an (..., h, w) array turned by quarters, then mirrored left to right."""
+    array = np.rot90(array, turns, axes=(-2, -1))
+    return np.array(array[..., ::-1] if flip else array, order="C")
 
 
 def rotate_boxes(
     boxes: torch.Tensor, size: int, turns: int, flip: bool
 ) -> torch.Tensor:
-    """(N, 4) boxes y0, x0, y1, x1 in a view of that size, turned along."""
+    """Return boxes turned and mirrored as `rotate` turns their view.
+
+    Parameters
+    ----------
+    boxes
+        (N, 4) y0, x0, y1, x1 in pixels of the view.
+    size
+        Side of the square view in pixels.
+    turns
+        Quarter turns counterclockwise, 0 to 3.
+    flip
+        Mirror left to right after the turns.
+    """
     for _ in range(turns):
         y0, x0, y1, x1 = boxes.unbind(-1)
         boxes = torch.stack([size - x1, y0, size - x0, y1], -1)
@@ -29,7 +76,29 @@ def rotate_boxes(
 
 
 @dataclass(frozen=True, slots=True)
-class ColorJitter:
+class Rotation(Transform):
+    """Quarter turns and mirroring: the eight symmetries of the square."""
+
+    geometric: ClassVar[bool] = True
+    turns: int
+    flip: bool
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Self:
+        return cls(int(rng.integers(4)), bool(rng.integers(2)))
+
+    def view(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
+        return rotate(view, self.turns, self.flip)
+
+    def labels(self, labels: npt.NDArray) -> npt.NDArray:
+        return rotate(labels, self.turns, self.flip)
+
+    def boxes(self, boxes: torch.Tensor, size: int) -> torch.Tensor:
+        return rotate_boxes(boxes, size, self.turns, self.flip)
+
+
+@dataclass(frozen=True, slots=True)
+class ColorJitter(Transform):
     """Factors of brightness, contrast and (three bands) saturation."""
 
     brightness: float
@@ -37,14 +106,14 @@ class ColorJitter:
     saturation: float
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> "ColorJitter":
+    def random(cls, rng: np.random.Generator) -> Self:
         brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
         return cls(float(brightness), float(contrast), float(saturation))
 
-    def __call__(self, view: npt.NDArray, spec: InputSpec) -> None:
-        """Applied in value space to a normalised (C, h, w) view, in place.
+    def view(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
+        """Change a normalised view as if its image values had been changed.
 
-        Pixels that are 0 in every band, the mark of no data, stay 0.
+        Pixels that are 0 in every band mark missing data and stay 0.
         """
         mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
         nothing = (view == 0).all(axis=0)
@@ -52,7 +121,7 @@ class ColorJitter:
         centre = np.float32(self.brightness * (1 - self.contrast) * average)
         gain = np.float32(self.brightness * self.contrast)
         blend = np.float32(self.saturation if spec.channels == 3 else 1)
-        # value' = gain (blend value + (1 - blend) grey) + centre, put in terms of view
+        # value' = gain (blend value + (1 - blend) grey) + centre, in terms of the view
         grey = np.zeros_like(view[0])
         if blend != 1:
             for band, spread in zip(view, std, strict=True):
@@ -64,3 +133,46 @@ class ColorJitter:
             band *= gain * blend
             band += (grey + more) / spread
         view[:, nothing] = 0
+        return view
+
+
+class Augmentation(Protocol):
+    """A class of transforms, or anything else that draws one."""
+
+    def random(self, rng: np.random.Generator) -> Transform:
+        """Draw a transform for one training window."""
+
+
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "rotation": Rotation,
+    "color_jitter": ColorJitter,
+}
+"""Augmentations by name, in the order in which their random numbers are drawn."""
+
+
+def find_augmentations(names: Sequence[str]) -> tuple[Augmentation, ...]:
+    """Return the augmentations of these names.
+
+    Raises
+    ------
+    TrainingError
+        If a name is not in `AUGMENTATIONS`.
+    """
+    unknown = [name for name in names if name not in AUGMENTATIONS]
+    if unknown:
+        raise TrainingError(
+            f"There is no augmentation named {', '.join(unknown)}.",
+            f"Choose among {', '.join(AUGMENTATIONS)}.",
+        )
+    return tuple(AUGMENTATIONS[name] for name in names)
+
+
+DEFAULT_AUGMENTATIONS = tuple(AUGMENTATIONS.values())
+
+
+def draw_transforms(
+    augmentations: Sequence[Augmentation], rng: np.random.Generator
+) -> list[Transform]:
+    """Draw one transform of each augmentation; return them in order of application."""
+    drawn = [augmentation.random(rng) for augmentation in augmentations]
+    return sorted(drawn, key=lambda transform: transform.geometric)

@@ -9,7 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.data.augmentation import ColorJitter, rotate, rotate_boxes
+from napari_uhrseg.engine.data.augmentation import (
+    DEFAULT_AUGMENTATIONS,
+    Augmentation,
+    draw_transforms,
+)
 from napari_uhrseg.engine.data.scenes import Dataset
 from napari_uhrseg.engine.network.inputs import covered_region
 from napari_uhrseg.models.base import Batch
@@ -17,23 +21,60 @@ from napari_uhrseg.types import InputSpec, Roi
 
 
 def batches(
-    source: Dataset, spec: InputSpec, size: int, seed: int, steps: range
+    source: Dataset,
+    spec: InputSpec,
+    size: int,
+    seed: int,
+    steps: range,
+    augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS,
 ) -> Iterator[Batch]:
-    """One augmented batch with targets a step; the source must be fitted."""
-    for step in steps:
-        yield collate(
-            [augmented_sample(source, spec, seed, step, i) for i in range(size)]
-        )
+    """Yield one augmented batch with targets for each step.
 
-
-def augmented_sample(
-    source: Dataset, spec: InputSpec, seed: int, step: int, index: int
-) -> Batch:
-    """One window with its views and target, flipped, turned and jittered.
-
-    Views are as `engine.views.read_views` gives them, channels last in memory.
+    Parameters
+    ----------
+    source
+        The data set, fitted to the model.
+    spec
+        Inputs of the model.
+    size
+        Samples in a batch, at least 1.
+    seed
+        Seed of all random numbers.
+    steps
+        Numbers of the steps, from 0.
+    augmentations
+        Random changes of each sample, in the order in which they are drawn.
     """
-    rng = np.random.default_rng((seed, step, index))
+    for step in steps:
+        rngs = [np.random.default_rng((seed, step, i)) for i in range(size)]
+        yield collate([augmented(source, spec, rng, augmentations) for rng in rngs])
+
+
+def augmented(
+    source: Dataset,
+    spec: InputSpec,
+    rng: np.random.Generator,
+    augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS,
+) -> Batch:
+    """Return a batch of one window: its views and target, augmented.
+
+    Parameters
+    ----------
+    source
+        The data set, fitted to the model.
+    spec
+        Inputs of the model.
+    rng
+        Decides the window and its changes.
+    augmentations
+        Random changes, in the order in which they are drawn.
+
+    Returns
+    -------
+    Batch
+        Views as `engine.network.inputs.read_views` returns them, channels last in
+        memory; int64 targets.
+    """
     scene, window = source.sample(rng, spec.window)
     views = spec.views
     moved = [name for name, view in views.items() if view.off_centre]
@@ -42,25 +83,32 @@ def augmented_sample(
     if moved:  # its centre may be anywhere in the window
         shift = int(rng.integers(-half, half + 1)), int(rng.integers(-half, half + 1))
     batch = scene.inputs([window], spec, shift)
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    jitter = ColorJitter.random(rng)
+    transforms = draw_transforms(augmentations, rng)
 
-    def changed(view: torch.Tensor) -> torch.Tensor:
-        bands = np.array(view[0].numpy(), order="C")  # arithmetic on rows of pixels
-        jitter(bands, spec)
-        bands_last = rotate(np.moveaxis(bands, 0, -1), turns, flip)
+    def view(tensor: torch.Tensor) -> torch.Tensor:
+        bands = np.array(tensor[0].numpy(), order="C")  # arithmetic on rows of pixels
+        for transform in transforms:
+            bands = transform.view(bands, spec)
+        bands_last = np.array(np.moveaxis(bands, 0, -1), order="C")
         return torch.from_numpy(bands_last).permute(2, 0, 1)[None]
 
     def target(roi: Roi) -> torch.Tensor:
-        labels = rotate(scene.labels(roi), turns, flip)
+        labels = scene.labels(roi)
+        for transform in transforms:
+            labels = transform.labels(labels)
         return torch.from_numpy(labels.astype(np.int64)[None])
+
+    def boxes(boxes: torch.Tensor, size: int) -> torch.Tensor:
+        for transform in transforms:
+            boxes = transform.boxes(boxes, size)
+        return boxes
 
     around = covered_region(window, views[moved[0]]).shift(*shift) if moved else None
     return Batch(
-        views={name: changed(view) for name, view in batch.views.items()},
+        views={name: view(tensor) for name, tensor in batch.views.items()},
         boxes={
-            name: rotate_boxes(boxes, batch.views[name].shape[-1], turns, flip)
-            for name, boxes in batch.boxes.items()
+            name: boxes(found, batch.views[name].shape[-1])
+            for name, found in batch.boxes.items()
         },
         target=target(window),
         surrounding_target=None if around is None else target(around),
@@ -68,7 +116,7 @@ def augmented_sample(
 
 
 def collate(parts: Sequence[Batch]) -> Batch:
-    """Batches of one as one batch."""
+    """Join batches of one window into one batch."""
     first = parts[0]
     targets, around = (
         [t for p in parts if (t := getattr(p, name)) is not None]

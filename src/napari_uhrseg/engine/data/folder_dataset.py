@@ -11,12 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.data.scenes import (
-    SCENE_CACHE,
-    Scene,
-    SceneDataset,
-    decode_images,
-)
+from napari_uhrseg.engine.data.decoded_image import decode_images
+from napari_uhrseg.engine.data.scenes import SCENE_CACHE, Scene, SceneDataset
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
@@ -129,18 +125,22 @@ class FolderDataset(SceneDataset):
         for name, values in zip(pairs, found, strict=True):
             _check_values(name, values, legend, ignore)
         share = cache // 4  # the rest is for the images
+        decoded = decode_images(pictures, cache - share)
+        rasters = [
+            LabelRaster(target, legend, ignore, share // len(pairs))
+            for target in targets
+        ]
         scenes = [
-            Scene(
-                name, picture, LabelRaster(target, legend, ignore, share // len(pairs))
-            )
-            for name, picture, target in zip(
-                pairs, decode_images(pictures, cache - share), targets, strict=True
+            Scene(name, picture, raster, decoded=pixels)
+            for name, picture, raster, pixels in zip(
+                pairs, pictures, rasters, decoded, strict=True
             )
         ]
         super().__init__(
             legend=legend,
             training=tuple(s for s in scenes if s.name not in kept),
             held_out=tuple(s for s in scenes if s.name in kept),
+            cached_bytes=sum(c.cached_bytes for c in (*decoded, *rasters) if c),
         )
 
 

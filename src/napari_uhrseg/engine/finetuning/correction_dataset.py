@@ -107,8 +107,6 @@ class CorrectionDataset:
         Whether places are held out.
     """
 
-    balance = 1.0
-
     def __init__(
         self,
         image: Image,

@@ -1,6 +1,15 @@
-"""What a fine-tuning minimises: corrections teach, the old answer is held elsewhere.
+"""Fine-tuning loss and weight interpolation: learn corrections, keep the rest.
 
-And what of the old network its weights keep.
+Three standard techniques keep a model from forgetting what it could do before:
+
+- Knowledge distillation (Hinton et al. 2015, Distilling the knowledge in a neural
+  network, arXiv 1503.02531), used as in Learning without Forgetting (Li and Hoiem
+  2016, arXiv 1606.09282): where nothing is corrected, the original model's prediction
+  is the target. Targets are hard classes, not probabilities.
+- Replay: a share of the training windows lies anywhere in the labelled area, see
+  `correction_dataset`.
+- WiSE-FT (Wortsman et al. 2022, Robust fine-tuning of zero-shot models, CVPR): the
+  saved weights lie between the original and the fine-tuned ones.
 """
 
 import copy
@@ -14,45 +23,33 @@ from napari_uhrseg.engine.training.step_memory import FULL_BATCH, LossWeights
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED
 
-TEACHER_CONFIDENCE = 0.5  # probability below which an old answer is not worth holding
-ERROR_CELL, ERROR_MARGIN = (
-    8,
-    8,
-)  # pixels; cells that doubt reaches beyond a pixel found wrong
-MIN_WEIGHT, MAX_WEIGHT = 0.25, 2.0  # weights of old answers
-FULL_WEIGHT_ACCURACY = (
-    0.25  # of the corrections right; from there on old answers weigh 1 at least
-)
-WISE_FT_ALPHA = (
-    0.7  # from the old weights to the new ones; measured, see docs/finetuning.md
-)
+TEACHER_CONFIDENCE = 0.5  # least probability of a prediction that becomes a target
+ERROR_CELL = 8  # pixels; side of a cell in which an error is noted
+ERROR_MARGIN = 8  # cells around an error in which its class is no target
+MIN_WEIGHT, MAX_WEIGHT = 0.25, 2.0  # bounds of the distillation weight
+FULL_WEIGHT_ACCURACY = 0.25  # accuracy from which on the weight is 1 at least
+WISE_FT_ALPHA = 0.7  # from the original weights to the fine-tuned ones; measured, see
+# docs/finetuning.md
 
 
-def distillation_weight(right: float) -> float:
-    """The weight of old answers, from the share of corrections they had right.
+def distillation_weight(accuracy: float) -> float:
+    """Return the weight of distillation for a model's accuracy on the corrections.
 
-    The odds that such an answer is right, within bounds: a model that is wrong
-    wherever somebody looked may change everywhere, a good one is held to. People
-    paint over mistakes, so a model that has some corrections right is better
-    elsewhere than where they painted.
+    The weight is the odds that a prediction is right, within bounds. A model that is
+    wrong on all corrections may change everywhere. Users paint over mistakes, so a
+    model that has some corrections right is better elsewhere than where they painted.
     """
-    return min(
-        max(
-            right / max(1 - right, 1e-6),
-            min(right / FULL_WEIGHT_ACCURACY, 1),
-            MIN_WEIGHT,
-        ),
-        MAX_WEIGHT,
-    )
+    odds = accuracy / max(1 - accuracy, 1e-6)
+    least = max(min(accuracy / FULL_WEIGHT_ACCURACY, 1), MIN_WEIGHT)
+    return min(max(odds, least), MAX_WEIGHT)
 
 
 def interpolate_weights(old: Segmenter, new: Segmenter) -> Segmenter:
-    """A copy of a network whose weights lie on the way from the old ones to the new.
+    """Return a copy of ``new`` with weights interpolated towards ``old`` (WiSE-FT).
 
-    Fine-tuned weights fit what was corrected better than they fit the rest of the
-    ground, and the line to the old ones leads past weights that fit both (Wortsman et
-    al., Robust fine-tuning of zero-shot models, CVPR 2022). Statistics of
-    normalisation go along.
+    Fine-tuned weights fit the corrections better than the rest of the image. The line
+    to the original weights leads past weights that fit both. Running statistics of
+    normalisation are interpolated too.
     """
     found, before = copy.deepcopy(new), old.state_dict()
     for name, tensor in found.state_dict().items():  # they share its memory
@@ -63,18 +60,19 @@ def interpolate_weights(old: Segmenter, new: Segmenter) -> Segmenter:
 
 @dataclass(frozen=True)
 class DistillationLoss:
-    """The method's own loss twice: on what was corrected, and on the old answers.
+    """The model's own loss on the corrections plus the same loss as distillation.
 
-    An old answer is held where nothing was corrected, the old model was sure, and
-    the same answer was not found wrong nearby: what a stroke mends is mostly wrong
-    around the stroke too.
+    The original model's prediction is a target where nothing is corrected, where the
+    model was confident, and where the same class was not found wrong nearby. Most
+    pixels around a corrected mistake are mistakes too.
 
     Parameters
     ----------
     old
-        The model as it was, in eval mode on the device; its channels come first.
+        The original model (teacher), in eval mode on the device. Its channels are the
+        first channels of the trained model.
     weight
-        Of the old answers, against 1 for the corrections.
+        Weight of the distillation term, against 1 for the corrections.
     """
 
     old: Segmenter
@@ -83,43 +81,57 @@ class DistillationLoss:
     def __call__(
         self, model: Segmenter, batch: Batch, weights: LossWeights = FULL_BATCH
     ) -> dict[str, Tensor]:
+        """Return the loss terms of a micro-batch, ``"loss"`` among them.
+
+        Parameters
+        ----------
+        model
+            The network to train.
+        batch
+            A micro-batch with targets, on the network's device.
+        weights
+            Share of the step's pixels in this micro-batch.
+        """
         assert batch.target is not None
-        taught = replace(
+        around = batch.surrounding_target
+        corrected = replace(
             batch,
             target=_without_held_out(batch.target),
-            surrounding_target=None
-            if batch.surrounding_target is None
-            else _without_held_out(batch.surrounding_target),
+            surrounding_target=None if around is None else _without_held_out(around),
         )
         outputs = model(batch)
-        terms = model.loss(outputs, taught)
+        terms = model.loss(outputs, corrected)
         terms = {name: weights.labelled * term for name, term in terms.items()}
         if not self.weight:
             return terms
-        held = replace(batch, target=self.answers(batch), surrounding_target=None)
-        keeping = weights.unlabelled * model.loss(outputs, held)["loss"]
+        kept = replace(batch, target=self.targets(batch), surrounding_target=None)
+        keeping = weights.unlabelled * model.loss(outputs, kept)["loss"]
         loss = (terms["loss"] + self.weight * keeping) / (1 + self.weight)
         named = {f"corrections {k}": v for k, v in terms.items() if k != "loss"}
         return {"loss": loss, "corrections": terms["loss"], "kept": keeping, **named}
 
     @torch.no_grad()
-    def answers(self, batch: Batch) -> Tensor:
-        """The old model's classes where they are held, else 255; like the target."""
+    def targets(self, batch: Batch) -> Tensor:
+        """Return the teacher's classes where they are targets, else 255.
+
+        Shape and dtype are those of the batch's target, (N, h, w) int64.
+        """
         assert batch.target is not None
-        chances = self.old(batch)["logits"].float().softmax(1)
-        chance, answer = chances.max(1)
+        probabilities = self.old(batch)["logits"].float().softmax(1)
+        confidence, predicted = probabilities.max(1)
         target = _without_held_out(batch.target)
-        wrong = (target != IGNORED) & (target != answer)
-        found = torch.zeros_like(chances)
-        found.scatter_(1, answer[:, None], wrong[:, None].to(found.dtype))
-        doubt = _dilate(found).gather(1, answer[:, None])[:, 0] > 0
-        held = (batch.target == IGNORED) & (chance >= TEACHER_CONFIDENCE) & ~doubt
-        kept: Tensor = answer.where(held, IGNORED)
-        return kept
+        wrong = (target != IGNORED) & (target != predicted)
+        errors = torch.zeros_like(probabilities)
+        errors.scatter_(1, predicted[:, None], wrong[:, None].to(errors.dtype))
+        doubtful = _dilate(errors).gather(1, predicted[:, None])[:, 0] > 0
+        unlabelled = batch.target == IGNORED
+        kept = unlabelled & (confidence >= TEACHER_CONFIDENCE) & ~doubtful
+        targets: Tensor = predicted.where(kept, IGNORED)
+        return targets
 
 
 def _dilate(marks: Tensor) -> Tensor:
-    """(N, K, H, W) marks spread to some `CELL` x `REACH` pixels around them."""
+    """Spread (N, K, h, w) marks by `ERROR_MARGIN` cells of `ERROR_CELL` pixels."""
     cells = functional.max_pool2d(marks, ERROR_CELL, ceil_mode=True)
     near = functional.max_pool2d(
         cells, 2 * ERROR_MARGIN + 1, stride=1, padding=ERROR_MARGIN
@@ -129,5 +141,5 @@ def _dilate(marks: Tensor) -> Tensor:
 
 
 def _without_held_out(target: Tensor) -> Tensor:
-    """Without the pixels of held-out places."""
+    """Return the target with pixels of validation regions ignored."""
     return target.masked_fill(target == HELD_OUT, IGNORED)

@@ -16,7 +16,7 @@ from napari_uhrseg.engine.inference.label_windows import (
     forward_padded,
     read_batches,
 )
-from napari_uhrseg.engine.training.trainer import Metrics
+from napari_uhrseg.engine.training.job import Metrics
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
 from napari_uhrseg.units import counted

@@ -13,20 +13,37 @@ A view covers more than its window, in run pixels::
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.image import Pixels
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import InputSpec, Roi, View
 
 Floats = npt.NDArray[np.float32]
 
 
+class PixelSource(Protocol):
+    """An image, or its pixels in memory."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of level 0."""
+
+    def read(
+        self,
+        roi: Roi,
+        size: tuple[int, int] | None = None,
+        bands: Sequence[int] | None = None,
+    ) -> Pixels:
+        """Return pixels as ``Image.read`` does."""
+
+
 def read_views(
-    image: Image,
+    image: PixelSource,
     windows: Sequence[Roi],
     spec: InputSpec,
     *,
@@ -136,7 +153,7 @@ def to_level0(roi: Roi, scale: float) -> Roi:
 
 
 def read_view(
-    image: Image,
+    image: PixelSource,
     roi: Roi,
     spec: InputSpec,
     bands: Sequence[int],

@@ -1,9 +1,9 @@
 """Training from folders of images and masks.
 
-Holds the training loop, the learning-rate schedule, the memory of a training
-step, and gradient checkpointing.
+Contains the training loop, losses, the learning-rate schedule, the memory of a training
+step, and gradient checkpointing. To add a loss, see `losses`.
 
 Must not import ``engine.finetuning`` and ``engine.cluster``.
 """
 
-__all__ = ["schedule", "step_memory", "train", "trainer"]
+__all__ = ["job", "schedule", "step_memory", "train", "trainer"]

@@ -1,9 +1,11 @@
-"""Activations that are computed twice instead of kept, or kept in main memory.
+"""Gradient checkpointing: recompute activations instead of keeping them.
 
-A step keeps what every layer gave until its gradient is taken. Recomputed (Chen et al.
-2016, arXiv 1604.06174), only what goes into each block is kept, and the block runs
-again when its gradient is due: a third more time. On a GPU, what is kept can lie in
-main memory besides. Neither changes a gradient.
+A training step keeps the output of every layer until its gradient is computed. With
+gradient checkpointing (Chen et al. 2016, Training deep nets with sublinear memory cost,
+arXiv 1604.06174) only the input of each block is kept. The block runs again when its
+gradient is due, which takes about a third more time. On a GPU, the kept inputs can be
+moved to main memory besides (activation offloading, see `step_memory`). Neither changes
+a gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +25,8 @@ Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 
 @contextmanager
 def checkpoint_blocks(model: nn.Module) -> Iterator[None]:
-    """While it lasts, the network's blocks keep what goes in and nothing else."""
-    chosen = dict.fromkeys(blocks(model))  # one may be in two places
+    """Use gradient checkpointing for the blocks of a network in this context."""
+    chosen = dict.fromkeys(blocks(model))  # one block may be used twice
     own = [(block, vars(block).get("forward")) for block in chosen]
     for block in chosen:
         block.forward = partial(
@@ -43,10 +45,10 @@ def checkpoint_blocks(model: nn.Module) -> Iterator[None]:
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The parts that a network strings together: residual blocks, a decoder's steps.
+    """Yield the blocks of a network, for example residual blocks and decoder stages.
 
-    Those are what stands in a ``Sequential`` or ``ModuleList`` and is neither one of
-    them nor a single layer; the outermost of each.
+    A block is the outermost module in a ``Sequential`` or ``ModuleList`` that is
+    neither one of these nor a single layer.
     """
     for child in model.children():
         single = isinstance(child, LISTS) or next(child.children(), None) is None
@@ -57,18 +59,18 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _on_copies(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """Some blocks (HRNet's) put their results into the list that they are given."""
+    """Call a block with copies of its lists: HRNet's blocks write into their input."""
     args, named = tree_map(lambda leaf: leaf, (args, named))
     return forward(*args, **named)
 
 
 def _contexts_of(block: nn.Module) -> Callable[[], Contexts]:
-    return lambda: (nullcontext(), _learning_nothing(block))
+    return lambda: (nullcontext(), _statistics_kept(block))
 
 
 @contextmanager
-def _learning_nothing(block: nn.Module) -> Iterator[None]:
-    """Normalisation has taken a batch's statistics into account once already."""
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Keep running statistics, which the first forward pass has updated already."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
     counts = [(n, n.clone()) for m in norms if (n := m.num_batches_tracked) is not None]
     momenta = [(m, m.momentum) for m in norms]

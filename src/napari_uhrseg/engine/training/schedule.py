@@ -1,4 +1,4 @@
-"""What to train and how: the person's numbers over the method's own recipe."""
+"""Training settings, learning-rate schedule and optimizer."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,13 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from napari_uhrseg.engine.data.augmentation import AUGMENTATIONS
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.types import Recipe, Stage
+from napari_uhrseg.types import Limits, Recipe, Stage
 
 
 @dataclass(frozen=True, slots=True)
 class CardMetadata:
-    """What the person says of a checkpoint, for its card."""
+    """Descriptive texts of a checkpoint, for its card."""
 
     name: str = ""
     source: str = ""
@@ -27,20 +28,40 @@ class CardMetadata:
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """What to train and how; ``None`` leaves it to the method's own recipe.
+    """Model and hyperparameters; ``None`` selects the value of the method's recipe.
 
     Parameters
     ----------
     model, arguments
-        Name in the registry, and arguments of its constructor.
+        Name in the model registry, and arguments of the constructor.
     steps, learning_rate
-        Of the whole training; stages keep their shares and ratios.
+        Optimizer steps of the whole training, and its initial learning rate. Stages
+        keep their shares and ratios.
+    batch_size
+        Samples of a step, at least 2.
+    optimizer, schedule, weight_decay, clip
+        Optimizer, learning-rate schedule, weight decay, and largest norm of the
+        gradient.
+    seed
+        Seed of initial weights, samples and dropout.
+    device, precision
+        Device id or ``"auto"``, and arithmetic of the forward pass.
     pretrained
-        Start from ImageNet weights of the encoder.
+        Whether the encoder starts from ImageNet weights.
     value_range, pixel_size
         Written on the card; see ``InputSpec``.
+    loss
+        Name in `losses.LOSSES`.
+    augmentations
+        Names in `augmentation.AUGMENTATIONS`, in the order in which they are drawn.
     validate_every
         Steps between validations; ``None``: a tenth of the steps, at least 50.
+    log_every
+        Steps between logged losses.
+    limits
+        Upper bounds that do not change the weights.
+    card
+        Descriptive texts for the checkpoint's card.
     """
 
     model: str
@@ -58,17 +79,20 @@ class TrainSettings:
     pretrained: bool = False
     value_range: tuple[float, float] | None = None
     pixel_size: float | None = None
+    loss: str = "model"
+    augmentations: tuple[str, ...] = tuple(AUGMENTATIONS)
     validate_every: int | None = None
     log_every: int = 10
+    limits: Limits = field(default_factory=Limits)
     card: CardMetadata = field(default_factory=CardMetadata)
 
     def recipe(self, own: Recipe) -> Recipe:
-        """The method's recipe with the numbers chosen here.
+        """Return the method's recipe ``own`` with the values chosen here.
 
         Raises
         ------
         TrainingError
-            A number is not usable.
+            If a value is out of range.
         """
         named = ("batch_size", "optimizer", "schedule", "weight_decay", "clip")
         chosen = {k: getattr(self, k) for k in named if getattr(self, k) is not None}
@@ -95,31 +119,33 @@ class TrainSettings:
             raise TrainingError(
                 f"{stages[0].steps} steps of {recipe.batch_size} samples at learning "
                 f"rate {stages[0].learning_rate:g} cannot be trained.",
-                "Take a step or more, at least 2 samples (normalisation needs them) "
-                "and a rate above 0.",
+                "Choose at least 1 step, at least 2 samples (batch normalisation needs "
+                "them) and a learning rate above 0.",
             )
         return recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The recipe in time; steps count from 0."""
+    """Stage, learning rate and optimizer of each step; steps count from 0."""
 
     recipe: Recipe
 
     @property
     def total(self) -> int:
+        """Number of steps."""
         return sum(stage.steps for stage in self.recipe.stages)
 
     def starts_stage(self, step: int) -> bool:
+        """Return whether a stage starts with this step."""
         return any(step == first for first, _ in self._stages())
 
     def stage(self, step: int) -> tuple[int, Stage]:
-        """The stage a step is in, and its first step."""
+        """Return the first step of a step's stage, and the stage."""
         return [found for found in self._stages() if found[0] <= step][-1]
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step."""
+        """Return the learning rate of a step: cosine or polynomial decay."""
         first, stage = self.stage(step)
         done = (step - first) / stage.steps
         if self.recipe.schedule == "poly":
@@ -127,7 +153,7 @@ class Schedule:
         return stage.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def optimizer(self, model: nn.Module, step: int) -> torch.optim.Optimizer:
-        """A new optimiser of what the step's stage trains; freezes the rest."""
+        """Return a new optimizer for a step's stage; freeze all other parameters."""
         _, stage = self.stage(step)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not stage.trains or name.startswith(stage.trains))

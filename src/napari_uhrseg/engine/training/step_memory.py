@@ -1,4 +1,9 @@
-"""How a step of learning keeps to a memory budget."""
+"""Memory of a training step, and the plan by which it keeps to a budget.
+
+Techniques in the order in which they are tried: a smaller chunk cache (CPU), gradient
+checkpointing (Chen et al. 2016), offloading of activations to main memory (GPU), and
+gradient accumulation over micro-batches.
+"""
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -29,18 +34,18 @@ from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Recipe, Stage
 from napari_uhrseg.units import format_bytes
 
-MIN_SAMPLES = 2  # samples at a time: normalisation needs them
-KERNEL_OVERHEAD = 1.5  # what convolutions use for themselves, over live tensors
-WEIGHT_COPIES = 4  # of the weights: themselves, gradients, two moments
-TEACHER_COPIES = 2  # copies besides, of one that teaches: its own, what is kept of both
+MIN_SAMPLES = 2  # in a micro-batch: batch normalisation needs them
+KERNEL_OVERHEAD = 1.5  # factor for the workspace of convolutions, over live tensors
+WEIGHT_COPIES = 4  # weights, gradients and two moments of the optimizer
+TEACHER_COPIES = 2  # more with distillation: the teacher, and the weights to save
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Of a step's pixels, what a part has: of those that teach, and of the others.
+    """Shares of a step's labelled and unlabelled pixels in a micro-batch, 0 to 1.
 
-    Losses are means over pixels: weighted by these, those of parts add up to that of
-    the whole.
+    Losses are means over pixels. With these weights, the losses of the micro-batches
+    add up to the loss of the whole batch.
     """
 
     labelled: float
@@ -52,19 +57,19 @@ FULL_BATCH = LossWeights(1.0, 1.0)
 
 @dataclass(frozen=True)
 class StepMemoryPlan:
-    """How the samples of a step share the memory.
+    """Techniques by which a training step keeps to its memory budget.
 
     Parameters
     ----------
-    at_once
-        Samples whose activations are held at a time, at most; gradients add up over
-        a step's batch.
-    recomputes
-        Whether blocks keep only what goes in, and run again for their gradient.
-    offloads
-        Whether what is kept lies in main memory; on a GPU.
+    micro_batch_size
+        Largest number of samples in one forward and backward pass, at least 2.
+        Gradients accumulate over the batch of a step.
+    recompute
+        Whether gradient checkpointing is used.
+    offload
+        Whether saved activations are moved to main memory (GPU only).
     cache
-        Bytes of decoded chunks of images that are kept, at most.
+        Largest size in bytes of the cache of decoded image chunks.
     """
 
     micro_batch_size: int
@@ -73,7 +78,7 @@ class StepMemoryPlan:
     cache: int = CHUNK_CACHE_BYTES[0]
 
     def summary(self, batch: int) -> str:
-        """Of steps of so many samples."""
+        """Return the plan in words, for steps of ``batch`` samples."""
         said = [f"{batch} samples a step"]
         if self.micro_batch_size < batch:
             said.append(f"{self.micro_batch_size} at a time")
@@ -83,9 +88,17 @@ class StepMemoryPlan:
             said.append("activations kept in main memory")
         return ", ".join(said)
 
+    def limited(self, batch: int) -> bool:
+        """Return whether more memory would let a step run in one pass."""
+        return self.recompute or self.micro_batch_size < batch
+
+    def identity(self, batch: int) -> list[int]:
+        """Return what of the plan decides the weights of a training."""
+        return [self.micro_batch_size] if self.micro_batch_size < batch else []
+
     @contextmanager
     def applied_to(self, model: Segmenter) -> Iterator[None]:
-        """Forward and backward passes of the model in it keep no more."""
+        """Apply checkpointing and offloading to passes of the model in this context."""
         with ExitStack() as stack:
             if self.recompute:
                 stack.enter_context(checkpoint_blocks(model))
@@ -94,7 +107,10 @@ class StepMemoryPlan:
             yield
 
     def micro_batches(self, batch: Batch) -> list[tuple[Batch, LossWeights]]:
-        """The batch in parts as large, or smaller by one; neighbours are parted."""
+        """Split a batch into micro-batches with their loss weights.
+
+        Sizes differ by at most one. Neighbouring samples go to different micro-batches.
+        """
         count = -(-len(batch) // self.micro_batch_size)
         if count < 2:
             return [(batch, FULL_BATCH)]
@@ -107,6 +123,9 @@ class StepMemoryPlan:
         ]
 
 
+Estimate = Callable[[Segmenter, StepMemoryPlan, Sequence[Stage], bool], "SampleMemory"]
+
+
 def _count(target: Tensor | None, chosen: Callable[[Tensor], Tensor]) -> int:
     assert target is not None
     return int(chosen(target).sum())
@@ -117,41 +136,58 @@ def plan_step_memory(
     recipe: Recipe,
     budget: MemoryBudget,
     teacher: Segmenter | None = None,
+    *,
+    estimate: Estimate | None = None,
 ) -> tuple[int, StepMemoryPlan]:
-    """The samples of a step, and how they are worked within a budget.
+    """Choose the batch size of a step and the techniques that fit it into a budget.
 
-    The recipe's, at once where there is room; else on a CPU fewer chunks of images are
-    kept; else blocks are recomputed; else on a GPU what is kept lies in main memory;
-    else gradients add up over parts of two samples or more, whose normalisation sees
-    fewer. An odd step has one sample less where there is room for two at a time.
+    The first of these that fits is chosen: the whole batch; a smaller chunk cache
+    (CPU); gradient checkpointing; offloading to main memory (GPU); gradient
+    accumulation over micro-batches of two samples or more, whose batch normalisation
+    sees fewer samples. An odd batch loses one sample where only two fit at a time.
 
     Parameters
     ----------
+    model
+        The network to train.
+    recipe
+        Batch size and stages.
+    budget
+        Device, and bytes of its memory and of main memory.
     teacher
-        The network whose answers are held besides.
+        The original network, for knowledge distillation; ``None``: no distillation.
+    estimate
+        Memory of a sample; ``None``: `sample_memory`.
+
+    Returns
+    -------
+    tuple[int, StepMemoryPlan]
+        Samples of a step, and the plan.
 
     Raises
     ------
     DeviceError
-        Not even two samples fit.
+        If not even two samples fit.
     """
     wanted, cuda = recipe.batch_size, budget.device.startswith("cuda")
     held = fixed_training_memory(
         model, wanted, budget.device, distills=teacher is not None
     )
     caches = CHUNK_CACHE_BYTES if budget.device == "cpu" else (0,)
-    answer = 0
+    teacher_bytes = 0
     if teacher is not None:
-        answer = activation_bytes(teacher, _frame(teacher))
+        teacher_bytes = activation_bytes(teacher, _frame(teacher))
     ways = [StepMemoryPlan(wanted)]
-    if budget.device != "mps":  # whose random numbers cannot be had a second time
+    if budget.device != "mps":  # it cannot restore random number generators
         ways += [StepMemoryPlan(wanted, True)] + [
             StepMemoryPlan(wanted, True, True)
         ] * cuda
     tried = []
     for way in ways:
-        cost = sample_memory(model, way, recipe.stages, teacher is not None)
-        each = KERNEL_OVERHEAD * (cost.device + answer)
+        cost = (estimate or sample_memory)(
+            model, way, recipe.stages, teacher is not None
+        )
+        each = KERNEL_OVERHEAD * (cost.device + teacher_bytes)
         for cache in caches:
             room = int((budget.device_bytes - held - cache) / each)
             if way.offload:
@@ -166,11 +202,11 @@ def plan_step_memory(
         needed = int(held + caches[-1] + MIN_SAMPLES * least)
         names = {d.id: d.name for d in devices()}
         raise DeviceError(
-            f"Two samples at a time, the fewest to learn from, take "
+            f"A training step needs at least two samples, which take "
             f"{format_bytes(needed)} on {names.get(budget.device, budget.device)}; "
             f"the budget is {format_bytes(budget.device_bytes)}.",
-            f"Allow at least {format_bytes(needed)}, or begin with a checkpoint of a "
-            "smaller window or a smaller network.",
+            f"Raise the budget to {format_bytes(needed)}, or choose a checkpoint with "
+            "a smaller window or a smaller network.",
         )
     parts = -(-wanted // room)
     if wanted // parts < MIN_SAMPLES:
@@ -182,9 +218,20 @@ def plan_step_memory(
 def fixed_training_memory(
     model: Segmenter, batch: int, device: str, *, distills: bool
 ) -> int:
-    """What learning holds of a device's memory whatever a sample takes, in bytes.
+    """Return the fixed memory of a training in bytes, without activations.
 
-    Weights with all that belongs to them, batches on their way, the program.
+    That is weights, gradients, optimizer state, prefetched batches and the program.
+
+    Parameters
+    ----------
+    model
+        The network to train.
+    batch
+        Samples of a step.
+    device
+        Device id, for example ``"cpu"`` or ``"cuda:0"``.
+    distills
+        Whether a teacher network is in memory too.
     """
     weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
     held = (WEIGHT_COPIES + TEACHER_COPIES * distills) * weights
@@ -195,7 +242,7 @@ def fixed_training_memory(
 
 
 def _fed(model: Segmenter) -> int:
-    """Bytes of a sample's views and targets."""
+    """Return the bytes of a sample's views and targets."""
     spec, meta = model.spec, torch.device("meta")
     views = zero_batch(spec, 1, _frame(model), meta).views.values()
     around = [v.extent for v in spec.views.values() if v.off_centre]
@@ -204,7 +251,7 @@ def _fed(model: Segmenter) -> int:
 
 
 class SampleMemory(NamedTuple):
-    """What a sample takes while a step learns from it, in bytes."""
+    """Bytes that one sample takes during a step, on the device and in main memory."""
 
     device: int
     host: int
@@ -216,10 +263,20 @@ def sample_memory(
     stages: Sequence[Stage] = (),
     distills: bool = False,
 ) -> SampleMemory:
-    """Activations and their gradients for one sample, and what lies in main memory.
+    """Estimate the activations and gradients of one sample, in bytes.
 
-    Traced like a run's, on tensors without memory; the most of the stages, and with
-    the loss twice where a teacher's answers are learnt besides.
+    The step is traced on the meta device, with the model's own loss.
+
+    Parameters
+    ----------
+    model
+        The network to train.
+    way
+        Techniques in use; ``None``: none.
+    stages
+        Stages of the recipe; the largest estimate counts.
+    distills
+        Whether the loss is computed twice, for knowledge distillation.
     """
     found = [
         _traced(model, way or StepMemoryPlan(MIN_SAMPLES), s, distills)
@@ -255,7 +312,7 @@ def _traced(
 
 
 class _MainMemory(saved_tensors_hooks):
-    """As torch's ``save_on_cpu``, for tensors without memory: counted, not moved."""
+    """Count the bytes that torch's ``save_on_cpu`` would move to main memory."""
 
     def __init__(self) -> None:
         self.peak = self._now = 0
@@ -282,6 +339,6 @@ class _Packed:
 
 
 def _frame(model: Segmenter) -> tuple[int, int] | None:
-    """Of a sample: as large as a window."""
+    """Return the frame size of a sample, that of a window; None without frames."""
     side = model.spec.window
     return None if model.spec.frame is None else (side, side)

@@ -1,4 +1,4 @@
-"""``train()``: a network learns from labelled scenes, by its own loss and recipe."""
+"""``train()``: train a network from labelled scenes with its own loss and recipe."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from napari_uhrseg.engine.data.augmentation import find_augmentations
 from napari_uhrseg.engine.data.scenes import Dataset, SceneDataset
 from napari_uhrseg.engine.evaluation.evaluate import label_scene
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
@@ -18,9 +19,16 @@ from napari_uhrseg.engine.network.device import (
     free_memory,
     training_precision,
 )
+from napari_uhrseg.engine.training.job import (
+    Compute,
+    Metrics,
+    TrainingJob,
+    TrainingPolicy,
+)
+from napari_uhrseg.engine.training.losses import find_loss
 from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, TrainSettings
 from napari_uhrseg.engine.training.step_memory import plan_step_memory
-from napari_uhrseg.engine.training.trainer import Metrics, Trainer, TrainingJob
+from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, Legend
@@ -39,42 +47,46 @@ def train(
     resume: bool = True,
     overwrite: bool = False,
 ) -> Iterator[TrainEvent]:
-    """Train, keep the best checkpoint, and yield events as it goes.
+    """Train a network, keep the best checkpoint, and yield events.
 
     Parameters
     ----------
     source
-        What to learn from. With no held-out scene the last checkpoint is kept.
+        Training and validation scenes. Without validation scenes the last weights are
+        kept.
     output
-        The checkpoint to write; ``<output>.state`` lies beside it until the end.
+        Path of the checkpoint to write. ``<output>.state`` exists until the training
+        is finished.
+    settings
+        Model and hyperparameters.
     budget
-        Of the device that learns; by default nearly all that is free on it.
+        Memory of the training device; ``None``: nearly all of its free memory.
     resume
-        Go on from the state file if there is one; else start anew.
+        Continue from the state file if there is one; else start again.
     overwrite
-        Replace a finished checkpoint that is there.
+        Replace an existing checkpoint.
 
     Yields
     ------
     TrainEvent
-        ``MemoryPlanned``; ``Progress`` each step and each batch of a validation,
-        ``StepLogged`` every ``log_every`` steps, ``Validated``, ``Saved``. ``close()``
-        stops there and keeps the state.
+        ``MemoryPlanned``; ``Progress`` for each step and each batch of a validation;
+        ``StepLogged`` every ``log_every`` steps; ``Validated``; ``Saved``. ``close()``
+        stops the training and keeps the state file.
 
     Raises
     ------
     TrainingError
-        The output exists, the state is of another training, a number of the
-        settings cannot be, or the loss is not finite.
+        If the output exists, the state file belongs to another training, a setting is
+        out of range, or the loss is not finite.
     CheckpointError
-        The model cannot be built.
+        If the model cannot be built.
     DeviceError
-        The device is missing or its memory too small for two samples.
+        If the device is missing or its memory is too small for two samples.
     """
     output = Path(output)
     trainer = Trainer(_training_job(source, output, settings, budget), output)
     trainer.prepare(resume, overwrite)
-    yield trainer.fitted
+    yield trainer.memory_planned
     try:
         yield from trainer.run()
     finally:
@@ -89,55 +101,64 @@ def _training_job(
 ) -> TrainingJob:
     found = find_device(budget.device if budget else settings.device)
     precision = training_precision(settings.precision, found)
-    device = torch.device(found.id)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        extra = {"pretrained": True} if settings.pretrained else {}
-        model = build(settings.model, {**settings.arguments, **extra}, source.legend)
-    model.spec = replace(
-        model.spec,
-        value_range=settings.value_range or model.spec.value_range,
-        pixel_size=settings.pixel_size,
-    )
+    model = _build_model(settings, source.legend)
     fitted = source.fitted(model.spec)
-    declared = model.spec  # what the card says, whatever this data is learnt from by
+    declared = model.spec  # for the card, whatever the training windows are
     model.spec = replace(declared, window=fitted.crop_size(declared))
     recipe = settings.recipe(model.recipe)
     limit = budget or replace(
         MemoryBudget.default(found.id),
         device_bytes=int(DEFAULT_MEMORY_FRACTION * free_memory(found)),
     )
-    if budget is not None and found.id == "cpu":  # else what is free leaves them out
+    if budget is not None and found.id == "cpu":  # free memory excludes them already
         limit = replace(budget, device_bytes=budget.device_bytes - source.cached_bytes)
-    size, fit = plan_step_memory(model, recipe, limit)
+    size, memory = plan_step_memory(model, recipe, limit)
     schedule = Schedule(replace(recipe, batch_size=size))
-    how = TilingSettings.of(model.spec, fit.micro_batch_size, device, precision)
-    return TrainingJob(
-        model=model,
-        schedule=schedule,
-        source=fitted,
-        validate_fn=partial(_score, fitted, how) if fitted.held_out else None,
-        card=partial(_card, settings, output, fitted.legend, declared),
-        identity=[
-            *_identity(settings, fitted),
-            *([fit.micro_batch_size] if fit.micro_batch_size < size else []),
-        ],
-        seed=settings.seed,
-        device=device,
-        precision=precision,
-        fit=fit,
+    compute = Compute(torch.device(found.id), precision, memory)
+    cover = TilingSettings.of(
+        model.spec, memory.micro_batch_size, compute.device, precision
+    )
+    policy = TrainingPolicy.from_scratch(
+        validate_fn=partial(_validate, fitted, cover) if fitted.held_out else None,
         validate_every=settings.validate_every or max(50, schedule.total // 10),
         log_every=settings.log_every,
+        save_interval_s=settings.limits.state_interval_s,
+        loss_fn=find_loss(settings.loss),
+        augmentations=find_augmentations(settings.augmentations),
+    )
+    return TrainingJob(
+        model=model,
+        source=fitted,
+        schedule=schedule,
+        compute=compute,
+        policy=policy,
+        seed=settings.seed,
+        card=partial(_card, settings, output, fitted.legend, declared),
+        identity=[*_identity(settings, fitted), *memory.identity(size)],
     )
 
 
-def _score(
-    source: Dataset, how: TilingSettings, model: Segmenter
+def _build_model(settings: TrainSettings, legend: Legend) -> Segmenter:
+    """Return the untrained network."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        extra = {"pretrained": True} if settings.pretrained else {}
+        model = build(settings.model, {**settings.arguments, **extra}, legend)
+    model.spec = replace(
+        model.spec,
+        value_range=settings.value_range or model.spec.value_range,
+        pixel_size=settings.pixel_size,
+    )
+    return model
+
+
+def _validate(
+    source: Dataset, cover: TilingSettings, model: Segmenter
 ) -> Iterator[Metrics | None]:
-    """The held-out scenes labelled and compared."""
+    """Label the validation scenes and compare them with their ground truth."""
     counter = ConfusionMatrix([c.name for c in source.legend])
     for scene in source.held_out:
-        for roi, labels in label_scene(model, scene, how):
+        for roi, labels in label_scene(model, scene, cover):
             if labels is not None:
                 counter.add(labels, scene.labels(roi))
             yield None
@@ -167,9 +188,9 @@ def _card(
     )
 
 
-def _identity(settings: TrainSettings, source: Dataset) -> list[object]:
-    """Of everything that decides which weights come out."""
-    said = asdict(settings)
-    for free in ("card", "log_every", "validate_every"):
-        del said[free]
-    return [said, asdict(source.legend), source.balance]
+def _identity(settings: TrainSettings, source: SceneDataset) -> list[object]:
+    """Return everything that decides the weights; loss and augmentations included."""
+    chosen = asdict(settings)
+    for irrelevant in ("card", "limits", "log_every", "validate_every"):
+        del chosen[irrelevant]
+    return [chosen, asdict(source.legend), dict(source.sampling)]

@@ -1,0 +1,96 @@
+"""Samplers: how training windows are drawn from labelled scenes.
+
+A new sampler is a class with the methods of `Sampler` and one line in `SAMPLERS`. The
+names and shares of a data set's samplers belong to the identity of a training.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.engine.data.scene import Scene
+from napari_uhrseg.types import IGNORED, Roi
+
+CLASS_PIXEL_STEP = 8  # distance in pixels of the grid on which classes are looked up
+MAX_DRAWS = 10  # windows drawn before one without any label is accepted
+
+PixelIndex = npt.NDArray[np.int64]
+"""(n, 3) scene number, y and x in run pixels."""
+
+
+class Sample(NamedTuple):
+    """A training window and the scene that it lies in."""
+
+    scene: Scene
+    window: Roi
+
+
+class Sampler(Protocol):
+    """Draws training windows from scenes."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None: ...
+
+    def sample(self, rng: np.random.Generator, window: int) -> Sample:
+        """Draw a window of ``window`` run pixels a side, decided by ``rng`` alone."""
+
+
+class UniformSampler:
+    """Windows uniform over the area of all scenes."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        self._scenes = scenes
+        areas = np.array([s.image.shape[0] * s.image.shape[1] for s in scenes])
+        self._shares = areas / areas.sum()
+
+    def sample(self, rng: np.random.Generator, window: int) -> Sample:
+        """Draw a window; draw again where it has no label."""
+        for _ in range(MAX_DRAWS):
+            scene = self._scenes[rng.choice(len(self._scenes), p=self._shares)]
+            y, x = (int(rng.integers(0, max(0, n - window) + 1)) for n in scene.shape)
+            roi = Roi(y, x, window, window)
+            if (scene.labels(roi) != IGNORED).any():
+                break
+        return Sample(scene, roi)
+
+
+class ClassBalancedSampler:
+    """Windows around a pixel of a class; all classes are equally likely."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        self._scenes = scenes
+        self._pixels = find_class_pixels(scenes)
+        self._uniform = UniformSampler(scenes)
+
+    def sample(self, rng: np.random.Generator, window: int) -> Sample:
+        """Draw a class, then one of its pixels, then a window that contains it."""
+        if not self._pixels:  # no scene has a label
+            return self._uniform.sample(rng, window)
+        pixels = self._pixels[rng.integers(len(self._pixels))]
+        number, *at = pixels[rng.integers(len(pixels))]
+        scene = self._scenes[number]
+        y, x = (
+            min(max(0, int(p - rng.integers(window))), max(0, n - window))
+            for p, n in zip(at, scene.shape, strict=True)
+        )
+        return Sample(scene, Roi(y, x, window, window))
+
+
+SAMPLERS: Mapping[str, type[Sampler]] = {"class_balanced": ClassBalancedSampler}
+"""Samplers by name that may replace the uniform one for a share of the windows."""
+
+
+def find_class_pixels(scenes: Sequence[Scene]) -> tuple[PixelIndex, ...]:
+    """Return pixels of each class that occurs, on a grid of `CLASS_PIXEL_STEP`."""
+    found: dict[int, list[PixelIndex]] = {}
+    step, half = CLASS_PIXEL_STEP, CLASS_PIXEL_STEP // 2
+    for number, scene in enumerate(scenes):
+        height, width = scene.shape
+        for y in range(half, height, step):
+            row = scene.labels(Roi(y, 0, 1, width))[0, half::step]
+            for value in np.unique(row[row != IGNORED]):
+                x = np.nonzero(row == value)[0] * step + half
+                where = (np.full_like(x, number), np.full_like(x, y), x)
+                found.setdefault(int(value), []).append(np.stack(where, axis=1))
+    return tuple(np.concatenate(found[value]) for value in sorted(found))

@@ -1,0 +1,108 @@
+"""An image with its ground truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.engine.data.decoded_image import DecodedImage
+from napari_uhrseg.engine.network.inputs import read_views
+from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
+from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.models.base import Batch
+from napari_uhrseg.types import InputSpec, Labels, Roi
+
+
+class GroundTruth(Protocol):
+    """The known labels of a scene."""
+
+    def read(self, roi: Roi) -> Labels:
+        """Return (h, w) uint8 class indices from 0; 255: unknown or outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An image and its ground truth.
+
+    Parameters
+    ----------
+    name
+        Name of the scene, unique in a data set.
+    image
+        The image: its size, bands and pixels.
+    target
+        The ground truth in level-0 pixels.
+    bands, value_range
+        As in `read_views`. :meth:`fitted` chooses those that are not given.
+    scale
+        Level-0 pixels per run pixel.
+    decoded
+        The image's pixels in memory; ``None``: read from the file as needed.
+    """
+
+    name: str
+    image: Image
+    target: GroundTruth
+    bands: tuple[int, ...] = ()
+    value_range: tuple[float, float] | None = None
+    scale: float = 1.0
+    decoded: DecodedImage | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in run pixels."""
+        height, width = (max(1, round(n / self.scale)) for n in self.image.shape)
+        return height, width
+
+    def fitted(self, spec: InputSpec) -> "Scene":
+        """Return the scene with the bands, values and scale that a model needs."""
+        bands = fit_bands(self.image, spec.channels, self.bands or None)
+        scale = fit_scale(self.image, spec)[0] if self.scale == 1 else self.scale
+        values = fit_values(self.image, spec, self.value_range)
+        return replace(self, bands=bands, value_range=values, scale=scale)
+
+    def inputs(
+        self,
+        windows: Sequence[Roi],
+        spec: InputSpec,
+        shift: tuple[int, int] = (0, 0),
+    ) -> Batch:
+        """Return the views of windows; the scene must be fitted.
+
+        Parameters
+        ----------
+        windows
+            Rectangles of run pixels.
+        spec
+            Inputs of the model.
+        shift
+            Run pixels, y and x, by which views that may be off centre are moved.
+        """
+        assert self.value_range is not None
+        return read_views(
+            self.decoded or self.image,
+            windows,
+            spec,
+            bands=self.bands,
+            value_range=self.value_range,
+            scale=self.scale,
+            shift=shift,
+        )
+
+    def labels(self, window: Roi) -> Labels:
+        """Return class indices of a rectangle of run pixels, nearest if scaled."""
+        if self.scale == 1:
+            return self.target.read(window)
+        rows = _pixel_centres(window.y, window.height, self.scale)
+        columns = _pixel_centres(window.x, window.width, self.scale)
+        y, x = int(rows[0]), int(columns[0])
+        roi = Roi(y, x, int(rows[-1]) - y + 1, int(columns[-1]) - x + 1)
+        return self.target.read(roi)[np.ix_(rows - y, columns - x)]
+
+
+def _pixel_centres(first: int, count: int, scale: float) -> npt.NDArray[np.int64]:
+    """Return the level-0 pixels under the centres of run pixels."""
+    centres = (np.arange(first, first + count) + 0.5) * scale
+    return np.floor(centres).astype(np.int64)  # type: ignore[no-any-return]

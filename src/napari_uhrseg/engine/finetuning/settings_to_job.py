@@ -1,0 +1,258 @@
+"""Turn the settings of a fine-tuning into a training job."""
+
+import copy
+import hashlib
+import json
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from napari_uhrseg.engine.cancellation import Stop, interruptible
+from napari_uhrseg.engine.data.augmentation import AUGMENTATIONS
+from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
+from napari_uhrseg.engine.finetuning.distillation import (
+    WISE_FT_ALPHA,
+    DistillationLoss,
+    distillation_weight,
+)
+from napari_uhrseg.engine.finetuning.model_selection import (
+    MIN_GAIN_KEPT,
+    MIN_WINDOWS_TO_SELECT,
+    Validator,
+)
+from napari_uhrseg.engine.network.device import (
+    MemoryBudget,
+    find_device,
+    training_precision,
+)
+from napari_uhrseg.engine.training.job import (
+    Compute,
+    Metrics,
+    TrainingJob,
+    TrainingPolicy,
+    unchanged,
+)
+from napari_uhrseg.engine.training.schedule import Schedule
+from napari_uhrseg.engine.training.step_memory import plan_step_memory
+from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.models.add_classes import head_parameters, with_more_classes
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
+from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
+from napari_uhrseg.types.finetuning import FIRST_STEPS, QUICK_STEPS
+from napari_uhrseg.units import counted
+
+LEARNING_RATE = 5e-4
+FIRST_LEARNING_RATE = 2e-3  # of a network without trained weights
+VALIDATIONS = 5  # in a training
+
+
+def make_job(
+    source: CorrectionDataset,
+    checkpoint: Checkpoint,
+    output: Path,
+    settings: FineTuneSettings,
+    budget: MemoryBudget | None,
+    stop: Stop | None,
+) -> TrainingJob:
+    """Return the training job of a fine-tuning.
+
+    Parameters
+    ----------
+    source
+        The corrections.
+    checkpoint
+        The checkpoint to start from. Its model is moved to the device, not changed.
+    output
+        Path of the checkpoint to write.
+    settings, budget
+        As in ``fine_tune()``.
+    stop
+        Polled while the original model is run; returns True to end.
+
+    Raises
+    ------
+    TrainingError
+        If a setting is out of range.
+    DeviceError
+        If the device is missing or its memory is too small for two samples.
+    Cancelled
+        Because of ``stop``.
+    """
+    found = find_device(budget.device if budget else settings.device)
+    precision = training_precision(settings.precision, found)
+    device = torch.device(found.id)
+    old = checkpoint.model.to(device).eval()
+    extends = len(source.legend) > len(checkpoint.card.legend)
+    model = (
+        with_more_classes(old, checkpoint.card, source.legend)
+        if extends
+        else copy.deepcopy(old)
+    )
+    new = checkpoint.hash == UNSAVED_HASH
+    recipe = _recipe(model, checkpoint, settings)
+    limit = budget or MemoryBudget.default(found.id)
+    size, memory = plan_step_memory(model, recipe, limit, None if new else old)
+    recipe = replace(recipe, batch_size=size)
+    identity = [
+        checkpoint.hash,
+        asdict(recipe),
+        settings.seed,
+        settings.distillation_weight,
+        settings.freeze_batch_norm,
+        asdict(source.legend),
+        source.fingerprint(),
+        precision,
+        WISE_FT_ALPHA,
+        MIN_GAIN_KEPT,
+        list(AUGMENTATIONS),
+        *memory.identity(size),
+    ]
+    validator = Validator(source, old, memory.micro_batch_size, device, precision)
+    policy = _from_scratch(recipe) if new else _from_checkpoint(
+        recipe, validator, settings, stop, extends=extends
+    )  # fmt: skip
+    return TrainingJob(
+        model=model,
+        source=source,
+        schedule=Schedule(recipe),
+        compute=Compute(device, precision, memory),
+        policy=policy,
+        seed=settings.seed,
+        card=partial(_card, checkpoint, source, output, _command(recipe, identity)),
+        identity=identity,
+    )
+
+
+def _from_scratch(recipe: Recipe) -> TrainingPolicy:
+    """Return the policy for a new network: no validation, the last weights are kept."""
+    return TrainingPolicy.from_scratch(
+        validate_fn=None, keep_best=False, **_intervals(recipe)
+    )
+
+
+def _from_checkpoint(
+    recipe: Recipe,
+    validator: Validator,
+    settings: FineTuneSettings,
+    stop: Stop | None,
+    *,
+    extends: bool,
+) -> TrainingPolicy:
+    """Return the policy for a trained network: distillation, WiSE-FT, validation."""
+    weight = settings.distillation_weight
+    if weight is None:
+        with interruptible(validator.old, stop):
+            weight = distillation_weight(validator.original_accuracy)
+    enough = len(validator.source.held_out_windows) >= MIN_WINDOWS_TO_SELECT
+    return TrainingPolicy.from_checkpoint(
+        validate_fn=validator.score,
+        loss_fn=DistillationLoss(validator.old, weight),
+        keep_best=enough,
+        freeze_batch_norm=settings.freeze_batch_norm,
+        weights_to_save=unchanged if extends else validator.select_weights,
+        **_intervals(recipe),
+    )
+
+
+def _intervals(recipe: Recipe) -> dict[str, int]:
+    total = Schedule(recipe).total
+    return {
+        "validate_every": max(1, total // VALIDATIONS),
+        "log_every": max(1, min(10, total // 20)),
+    }
+
+
+def _recipe(
+    model: Segmenter, checkpoint: Checkpoint, settings: FineTuneSettings
+) -> Recipe:
+    """Return the last stage of the method with a small learning rate.
+
+    A network without trained weights goes through all stages, at a larger rate.
+    """
+    new = checkpoint.hash == UNSAVED_HASH
+    stages = model.recipe.stages if new else model.recipe.stages[-1:]
+    steps, rate = settings.steps, settings.learning_rate
+    if steps is None:
+        steps = FIRST_STEPS if new else QUICK_STEPS
+    if rate is None:
+        rate = FIRST_LEARNING_RATE if new else LEARNING_RATE
+    size = settings.batch_size or _usual_batch_size(model.spec.window, new=new)
+    _check(steps, rate, size, settings.distillation_weight or 0.0)
+    each = [s.steps / sum(s.steps for s in stages) * steps for s in stages]
+    ends = [round(sum(each[: k + 1])) for k in range(len(each))]
+    made = tuple(
+        Stage(
+            max(1, end - begin),
+            rate,
+            _trainable(model, checkpoint.card, settings.trainable, stage.trains),
+            stage.name,
+        )
+        for stage, begin, end in zip(stages, [0, *ends], ends, strict=False)
+    )
+    return Recipe(made, size, "adamw", weight_decay=0.01, schedule="cosine", clip=1.0)
+
+
+def _usual_batch_size(window: int, *, new: bool) -> int:
+    if new:
+        return 8 if window <= 256 else 4 if window <= 512 else 2
+    return 6 if window <= 512 else 3  # a third of them are for replay
+
+
+def _check(steps: int, rate: float, size: int, weight: float) -> None:
+    if min(steps, rate) <= 0 or size < 2 or weight < 0:
+        raise TrainingError(
+            f"{steps} steps of {size} windows at learning rate {rate:g} and "
+            f"distillation weight {weight:g} are not possible.",
+            "Choose at least 1 step, at least 2 windows, a learning rate above 0 and "
+            "a distillation weight of at least 0.",
+        )
+
+
+def _trainable(
+    model: Segmenter, card: Card, which: str, stage: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the names of the trainable parameters among those of the stage."""
+    names = [n for n, _ in model.named_parameters()]
+    if stage:
+        names = [n for n in names if n.startswith(stage)]
+    if which == "head":
+        head = set(head_parameters(card))
+        names = [n for n in names if n in head]
+    elif which == "decoder":
+        names = [n for n in names if not n.startswith(model.encoder_prefixes)]
+    return tuple(names)
+
+
+def _card(
+    checkpoint: Checkpoint,
+    source: CorrectionDataset,
+    output: Path,
+    command: str,
+    metrics: Metrics,
+) -> Card:
+    old = checkpoint.card
+    corrected = (
+        f"{counted(source.site_count, 'region')} corrected in {source.scene.name}"
+    )
+    return replace(
+        old,
+        name=output.stem,
+        legend=source.legend,
+        trained_on="; then ".join(filter(None, [old.trained_on, corrected])),
+        command=command,
+        metrics=metrics,
+        parent=checkpoint.hash or None,  # a new network has none
+    )
+
+
+def _command(recipe: Recipe, identity: object) -> str:
+    """Return the settings in words, with a hash of all that decides the weights."""
+    steps = sum(stage.steps for stage in recipe.stages)
+    text = json.dumps(identity, sort_keys=True).encode()
+    return (
+        f"fine-tuned: {steps} steps of {recipe.batch_size} windows at learning rate "
+        f"{recipe.stages[0].learning_rate:g}; {hashlib.sha256(text).hexdigest()[:16]}"
+    )

@@ -1,0 +1,124 @@
+"""A training job: model, data, computation and policy."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from napari_uhrseg.engine.data.augmentation import DEFAULT_AUGMENTATIONS, Augmentation
+from napari_uhrseg.engine.data.scenes import Dataset
+from napari_uhrseg.engine.training.losses import LossFn, model_loss
+from napari_uhrseg.engine.training.schedule import Schedule
+from napari_uhrseg.engine.training.step_memory import StepMemoryPlan
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.types import Card
+
+Metrics = Mapping[str, float]
+ValidateFn = Callable[[Segmenter], Iterator[Metrics | None]]
+"""Yield None after each batch and the metrics at the end. The model is in eval mode."""
+
+
+def unchanged(model: Segmenter) -> Segmenter:
+    """Return the network itself."""
+    return model
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Device, precision (``"fp32"`` or ``"bf16"``) and memory of a training step."""
+
+    device: torch.device
+    precision: str
+    memory: StepMemoryPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPolicy:
+    """Loss, augmentation, validation and selection of the weights.
+
+    Use :meth:`from_scratch` or :meth:`from_checkpoint`.
+
+    Parameters
+    ----------
+    validate_fn
+        Computes validation metrics. ``None``: there is no validation data, and the
+        latest weights count as the best.
+    validate_every, log_every
+        Steps between validations, and between ``StepLogged`` events; at least 1.
+    loss_fn
+        Loss to minimise.
+    augmentations
+        Random changes of the samples.
+    score_initial
+        Whether the initial weights are validated first and must be surpassed.
+    keep_best
+        Whether the weights with the best ``miou`` are saved; else the latest are.
+    resume_stage
+        Whether the first stage continues from weights that were trained in it.
+    freeze_batch_norm
+        Whether normalisation layers keep their running statistics.
+    weights_to_save
+        Returns the network to validate and save, given the trained one.
+    keep_state
+        Whether an unfinished training leaves a state file to continue from.
+    save_interval_s
+        Seconds between state files. A killed training loses about that much.
+    """
+
+    validate_fn: ValidateFn | None
+    validate_every: int
+    log_every: int = 10
+    loss_fn: LossFn = model_loss
+    augmentations: tuple[Augmentation, ...] = DEFAULT_AUGMENTATIONS
+    score_initial: bool = False
+    keep_best: bool = True
+    resume_stage: bool = False
+    freeze_batch_norm: bool = False
+    weights_to_save: Callable[[Segmenter], Segmenter] = unchanged
+    keep_state: bool = True
+    save_interval_s: float = 60.0
+
+    @classmethod
+    def from_scratch(cls, **choices: Any) -> Self:
+        """Return the policy for a network without trained weights."""
+        return cls(score_initial=False, resume_stage=False, **choices)
+
+    @classmethod
+    def from_checkpoint(cls, **choices: Any) -> Self:
+        """Return the policy for trained weights, which must be surpassed."""
+        return cls(score_initial=True, resume_stage=True, **choices)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that defines a training.
+
+    Parameters
+    ----------
+    model
+        The network with its initial weights; it is changed.
+    source
+        The data set, fitted to the model.
+    schedule
+        Stages, learning rates and optimizer.
+    compute
+        Device, precision and memory.
+    policy
+        Loss, augmentation, validation and selection.
+    seed
+        Seed of samples and dropout.
+    card
+        Returns the card of a checkpoint with such metrics.
+    identity
+        JSON value of everything that decides the resulting weights.
+    """
+
+    model: Segmenter
+    source: Dataset
+    schedule: Schedule
+    compute: Compute
+    policy: TrainingPolicy
+    seed: int
+    card: Callable[[Metrics], Card]
+    identity: object
