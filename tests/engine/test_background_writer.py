@@ -6,7 +6,7 @@ import pytest
 from napari_uhrseg.engine.background_writer import BackgroundWriter
 
 
-def test_what_is_told_is_written_and_at_most_so_many_wait():
+def test_background_writer_yields_finished_writes():
     gate, done = threading.Event(), []
 
     def slow():
@@ -25,7 +25,7 @@ def test_what_is_told_is_written_and_at_most_so_many_wait():
         assert done == ["a", "b"]
 
 
-def test_closing_waits_for_what_is_under_way():
+def test_background_writer_close_waits_for_writes():
     gate, done = threading.Event(), []
     threading.Timer(0.2, gate.set).start()
     with closing(BackgroundWriter[None]()) as writing:
@@ -33,7 +33,7 @@ def test_closing_waits_for_what_is_under_way():
     assert done == [True]
 
 
-def test_a_write_that_fails_is_told_where_it_is_asked_for():
+def test_background_writer_raises_error_of_write():
     def full():
         raise OSError("disk full")
 

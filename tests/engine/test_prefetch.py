@@ -11,14 +11,14 @@ def alive() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "uhrseg-read-ahead"]
 
 
-def test_gives_all_items_in_order_and_ends_its_thread():
+def test_prefetcher_yields_items_in_order():
     assert list(Prefetcher(iter(range(50)))) == list(range(50))
     for thread in alive():
         thread.join(60)
     assert not alive()
 
 
-def test_an_error_arrives_after_the_items_before_it():
+def test_prefetcher_raises_error_after_earlier_items():
     def items():
         yield 1
         raise OSError("disk is gone")
@@ -29,7 +29,7 @@ def test_an_error_arrives_after_the_items_before_it():
         next(ahead)
 
 
-def test_close_ends_the_thread_though_nobody_takes_the_items():
+def test_prefetcher_close_ends_thread():
     made = []
 
     def items():
@@ -44,7 +44,7 @@ def test_close_ends_the_thread_though_nobody_takes_the_items():
     assert len(made) <= DEPTH + 3
 
 
-def test_torch_has_one_thread_where_items_are_made_and_all_of_them_elsewhere() -> None:
+def test_prefetcher_thread_has_one_torch_thread() -> None:
     def threads() -> list[int]:
         found: list[int] = []
         other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))

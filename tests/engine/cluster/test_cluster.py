@@ -108,7 +108,7 @@ def assert_same(store: LabelStore, expected: list[np.ndarray]) -> None:
     np.testing.assert_array_equal(store.coarsest_displayed(), top)
 
 
-def test_windows_give_what_one_machine_gives(cluster, files, image, store, alone):
+def test_cluster_windows_equal_one_machine(cluster, files, image, store, alone):
     store.coarsest_displayed()  # kept in step from here on
     checkpoint = files / "quick.safetensors"
     events = list(
@@ -123,7 +123,7 @@ def test_windows_give_what_one_machine_gives(cluster, files, image, store, alone
     assert_same(store, alone("quick"))
 
 
-def test_frames_give_what_one_machine_gives(cluster, files, image, store, alone):
+def test_cluster_frames_equal_one_machine(cluster, files, image, store, alone):
     checkpoint = files / "frames.safetensors"
     events = list(
         segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
@@ -135,9 +135,7 @@ def test_frames_give_what_one_machine_gives(cluster, files, image, store, alone)
 
 
 @pytest.mark.parametrize("name", ["quick", "frames"])
-def test_beyond_a_drawn_shape_what_was_there_stays(
-    cluster, files, image, store, alone, name
-):
+def test_cluster_keeps_labels_outside_region(cluster, files, image, store, alone, name):
     shape = Polygon(((100, 100), (900, 900), (500, 2500)))
     settings = SegmentSettings(
         region=shape, device="cpu", precision="fp32", batch_size=4, threads=1
@@ -148,7 +146,7 @@ def test_beyond_a_drawn_shape_what_was_there_stays(
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_frames"])
-def test_the_blocks_of_a_killed_worker_are_done_by_others(
+def test_cluster_reruns_blocks_of_killed_worker(
     cluster, files, image, store, alone, name
 ):
     checkpoint = files / f"{name}.safetensors"
@@ -191,7 +189,7 @@ def start_client(cluster, files, store: Path | str, name: str) -> subprocess.Pop
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_frames"])
-def test_the_run_of_a_killed_client_is_finished_on_one_machine(
+def test_cluster_run_of_killed_client_resumes_on_one_machine(
     cluster, files, image, tmp_path, alone, name
 ):
     path = tmp_path / "labels.zarr"
@@ -215,9 +213,7 @@ def test_the_run_of_a_killed_client_is_finished_on_one_machine(
 
 
 @pytest.mark.parametrize("name", ["quick", "frames"])
-def test_image_and_store_may_lie_in_an_object_store(
-    cluster, files, bucket, alone, name
-):
+def test_cluster_runs_on_object_store(cluster, files, bucket, alone, name):
     fsspec.filesystem("s3").put(str(files / "noise.tif"), f"{bucket}/{name}.tif")
     image = open_image(f"{bucket}/{name}.tif")
     with LabelStore.create(f"{bucket}/{name}.zarr", image, LEGEND) as store:
@@ -227,7 +223,7 @@ def test_image_and_store_may_lie_in_an_object_store(
         assert not (store.path / "frames").exists()
 
 
-def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
+def test_cluster_run_of_killed_client_resumes_on_object_store(
     cluster, files, image, bucket, alone
 ):
     url = f"{bucket}/killed.zarr"
@@ -249,9 +245,7 @@ def test_a_killed_clients_run_in_an_object_store_is_finished_by_another(
         assert_same(store, alone("quick"))
 
 
-def test_a_run_begun_here_is_finished_on_the_cluster(
-    cluster, files, image, store, alone
-):
+def test_cluster_resumes_run_of_one_machine(cluster, files, image, store, alone):
     checkpoint = cluster_networks.load_checkpoint(files / "quick.safetensors")
     run = segment(image, checkpoint, store, SETTINGS, BUDGET)
     for event in run:
@@ -269,7 +263,7 @@ def test_a_run_begun_here_is_finished_on_the_cluster(
     assert_same(store, alone("quick"))
 
 
-def test_correcting_does_not_end_the_run(cluster, files, image, store, alone):
+def test_cluster_run_continues_while_user_corrects(cluster, files, image, store, alone):
     checkpoint = files / "quick.safetensors"
     painted = Roi(10, 10, 5, 5)
     stroke = Stroke(painted, np.ones((5, 5), bool), np.full((5, 5), 2, np.uint8))
@@ -287,7 +281,7 @@ def test_correcting_does_not_end_the_run(cluster, files, image, store, alone):
     np.testing.assert_array_equal(store.prediction[0][:], alone("quick")[0])
 
 
-def test_what_is_looked_at_comes_first(cluster, files, tmp_path):
+def test_cluster_starts_with_blocks_in_viewport(cluster, files, tmp_path):
     strip = open_image(files / "strip.tif")
     with LabelStore.create(tmp_path / "strip.zarr", strip, LEGEND) as store:
         events = segment_on_cluster(
@@ -303,7 +297,7 @@ def test_what_is_looked_at_comes_first(cluster, files, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_frames"])
-def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
+def test_cluster_paused_run_submits_no_blocks_and_resumes(
     cluster, files, image, store, alone, name
 ):
     """To pause is to ask for no more events, as the window does."""
@@ -330,7 +324,7 @@ def test_paused_it_begins_no_further_block_and_goes_on_when_resumed(
     assert_same(store, alone(name.replace("slow_", "").replace("slow", "quick")))
 
 
-def test_last_block_may_take_longer_than_no_worker_s(cluster, tmp_path):
+def test_cluster_last_block_may_take_longer_than_no_worker_timeout(cluster, tmp_path):
     """They are there, only busy, and nothing is left to send them."""
     limits = Limits(worker_poll_s=0.1, no_worker_s=1.0)
     settings = replace(SETTINGS, limits=limits)
@@ -342,7 +336,7 @@ def test_last_block_may_take_longer_than_no_worker_s(cluster, tmp_path):
     assert isinstance(events[-1], Finished)
 
 
-def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store):
+def test_cluster_closed_run_can_be_resumed(cluster, files, image, store):
     checkpoint = files / "slow.safetensors"
     run = segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     for event in run:
@@ -357,7 +351,7 @@ def test_closed_it_leaves_a_run_that_others_finish(cluster, files, image, store)
     assert len(of_kind(rest, BlockDone)) == 6 - done
 
 
-def test_frames_that_have_run_do_not_run_again(cluster, files, image, store, alone):
+def test_cluster_resumed_run_skips_finished_frames(cluster, files, image, store, alone):
     checkpoint = files / "frames.safetensors"
     run = segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET)
     ran = 0
@@ -371,7 +365,7 @@ def test_frames_that_have_run_do_not_run_again(cluster, files, image, store, alo
     assert_same(store, alone("frames"))
 
 
-def test_stop_ends_it_without_waiting_for_blocks(cluster, files, image, store):
+def test_cluster_stop_does_not_wait_for_blocks(cluster, files, image, store):
     asked = []
     events = []
     for event in segment_on_cluster(
@@ -385,7 +379,7 @@ def test_stop_ends_it_without_waiting_for_blocks(cluster, files, image, store):
     assert not of_kind(events, Finished)
 
 
-def test_a_worker_with_two_threads_works_block_after_block(
+def test_cluster_worker_with_two_threads_runs_one_block_at_a_time(
     cluster, files, image, store, alone
 ):
     two = replace(SETTINGS, threads=2)
@@ -395,7 +389,7 @@ def test_a_worker_with_two_threads_works_block_after_block(
     assert_same(store, alone("quick", two))
 
 
-def test_other_settings_ask_before_they_replace(cluster, files, image, store):
+def test_cluster_replaces_other_run_only_on_request(cluster, files, image, store):
     checkpoint = files / "quick.safetensors"
     list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
     other = SegmentSettings(
@@ -412,7 +406,7 @@ def test_other_settings_ask_before_they_replace(cluster, files, image, store):
     assert (store.chunk_status() >> 2 == 2).all()
 
 
-def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):
+def test_cluster_without_scheduler_raises(files, image, store, monkeypatch):
     connect_quickly(monkeypatch)
     for address in ("tcp://127.0.0.1:9", "nowhere"):
         with pytest.raises(ClusterError, match="no scheduler at"):
@@ -424,13 +418,13 @@ def test_without_a_scheduler_it_says_so(files, image, store, monkeypatch):
     assert not store.runs
 
 
-def test_files_that_workers_do_not_see_are_named(cluster, files, image, store):
+def test_cluster_names_files_that_workers_cannot_access(cluster, files, image, store):
     missing = files / "missing.safetensors"
     with pytest.raises(ClusterError, match=r"cannot access .*missing\.safetensors"):
         list(segment_on_cluster(cluster, image, missing, store, SETTINGS, BUDGET))
 
 
-def test_another_version_on_a_worker_is_told(cluster, files, image, store):
+def test_cluster_rejects_worker_with_other_version(cluster, files, image, store):
     def pretend(version: str) -> None:
         from napari_uhrseg.engine.cluster import worker
 
@@ -450,7 +444,7 @@ def test_another_version_on_a_worker_is_told(cluster, files, image, store):
         cluster.run(pretend, napari_uhrseg.__version__, workers=one)
 
 
-def test_an_image_without_a_file_cannot_be_sent(cluster, files, picture, tmp_path):
+def test_cluster_rejects_image_without_file(cluster, files, picture, tmp_path):
     image = picture(300, 300)
     with (
         LabelStore.create(tmp_path / "array.zarr", image, LEGEND) as store,
@@ -459,7 +453,7 @@ def test_an_image_without_a_file_cannot_be_sent(cluster, files, picture, tmp_pat
         list(segment_on_cluster(cluster, image, files / "quick.safetensors", store))
 
 
-def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
+def test_local_cluster_gives_each_worker_a_gpu(monkeypatch):
     """Of those that this process may use; the GPUs are made up, the processes not."""
     import torch
 

@@ -26,7 +26,7 @@ class ArrayTruth:
         return self.array[roi.slices]
 
 
-def test_figures_by_hand():
+def test_scores_equal_hand_computed_values():
     counter = ConfusionMatrix(["a", "b", "c", "never"])
     truth = np.array([[0, 0, 0, 1], [1, 2, 255, 255]], np.uint8)
     labels = np.array([[0, 0, 1, 1], [1, 1, 0, 2]], np.uint8)
@@ -43,7 +43,7 @@ def test_figures_by_hand():
     assert (scores + scores).counts.sum() == 12
 
 
-def test_counting_in_parts_is_counting_at_once():
+def test_confusion_matrix_of_parts_equals_whole():
     rng = np.random.default_rng(0)
     truth, labels = rng.integers(0, 3, (2, 64, 64)).astype(np.uint8)
     truth[:5] = 255
@@ -58,12 +58,12 @@ def test_counting_in_parts_is_counting_at_once():
     assert only.scores().to_dict() == {}
 
 
-def test_no_class_at_all():
+def test_scores_without_pixels_are_empty():
     assert Scores(("a",), np.zeros((1, 1), np.int64)).to_dict() == {}
 
 
 @pytest.mark.parametrize("overlap", [0, 20])
-def test_labels_are_those_of_a_run(picture, overlap):
+def test_label_scene_windows_equal_segment(picture, overlap):
     """Whatever the blocks are; even though the two loops are apart."""
     image = picture(300, 260)
     checkpoint = make_checkpoint(ToyNet(64, 96))
@@ -84,7 +84,7 @@ def test_labels_are_those_of_a_run(picture, overlap):
     assert evaluate(image, ArrayTruth(expected - 1), checkpoint, settings).miou == 1
 
 
-def test_a_constant_network_has_the_share_of_its_class(picture):
+def test_evaluate_constant_network(picture):
     image = picture(100, 100)
     truth = np.zeros((100, 100), np.uint8)
     truth[:30] = 1
@@ -94,7 +94,7 @@ def test_a_constant_network_has_the_share_of_its_class(picture):
     assert scores.to_dict()["iou/middle"] == pytest.approx(30 / 90)
 
 
-def test_a_truth_without_labels(picture):
+def test_evaluate_without_known_pixels_raises(picture):
     truth = ArrayTruth(np.full((100, 100), 255, np.uint8))
     with pytest.raises(TrainingError, match="No pixel of picture"):
         evaluate(picture(100, 100), truth, make_checkpoint(ConstantNet(64)))

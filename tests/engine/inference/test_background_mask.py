@@ -30,7 +30,7 @@ def tissue():
 
 
 @pytest.mark.parametrize("window", [256, 512])
-def test_windows_run_are_those_with_tissue(background, tissue, window):
+def test_background_mask_keeps_windows_with_tissue(background, tissue, window):
     windows = [
         Roi(y, x, window, window)
         for y in range(0, slide.SHAPE[0], window)
@@ -43,7 +43,7 @@ def test_windows_run_are_those_with_tissue(background, tissue, window):
     assert runs.mean() < 0.5
 
 
-def test_the_answer_does_not_depend_on_what_was_asked_before(background):
+def test_background_mask_does_not_depend_on_order(background):
     other = BackgroundMask.of(open_image(data_dir() / "slide.tif"))
     noise = np.random.default_rng(0)
     rois = [
@@ -54,5 +54,5 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(background):
     assert len(set(asked)) == 2
 
 
-def test_an_image_that_is_no_slide_has_no_glass():
+def test_background_mask_is_none_for_other_images():
     assert BackgroundMask.of(open_image(data_dir() / "scene.tif")) is None

@@ -41,7 +41,7 @@ print(plan.windows, event.total, (max(used) - max(used[:20])) >> 20)
 """
 
 
-def test_memory_stays_the_same_from_block_to_block():
+def test_memory_is_constant_over_blocks():
     windows, blocks, grown = map(int, run_python(CHILD).split())
     assert windows >= (100_000 // 256) ** 2
     assert blocks == 98 * 98

@@ -52,7 +52,7 @@ def at_once(image, checkpoint):
         return checkpoint.model(batch)["logits"][0].argmax(0).numpy() + 1
 
 
-def test_an_image_up_to_a_frame_is_labelled_at_once(run, picture):
+def test_small_image_is_one_frame(run, picture):
     image = picture(700, 1088)
     checkpoint = make_checkpoint(FrameNet())
     store, events = run(image, checkpoint)
@@ -68,7 +68,7 @@ def test_an_image_up_to_a_frame_is_labelled_at_once(run, picture):
     ]
 
 
-def test_a_larger_image_has_no_seam_where_frames_agree(run, picture):
+def test_frames_that_agree_have_no_seam(run, picture):
     image = picture(2100, 2300)
     checkpoint = make_checkpoint(FrameNet())
     store, events = run(image, checkpoint)
@@ -82,7 +82,7 @@ def test_a_larger_image_has_no_seam_where_frames_agree(run, picture):
     assert plan.summary().startswith("6 frames of")
 
 
-def test_a_constant_network_gives_a_constant(run, picture):
+def test_frames_of_constant_network_are_constant(run, picture):
     checkpoint = make_checkpoint(FrameNet())
     with torch.no_grad():
         checkpoint.model.net.weight.zero_()
@@ -91,7 +91,7 @@ def test_a_constant_network_gives_a_constant(run, picture):
     assert len(np.unique(store.confidence[0][:])) == 1
 
 
-def test_labels_do_not_depend_on_the_order_of_frames(run, picture):
+def test_frame_labels_do_not_depend_on_order(run, picture):
     image = picture(2200, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     first, _ = run(image, checkpoint)
@@ -101,7 +101,7 @@ def test_labels_do_not_depend_on_the_order_of_frames(run, picture):
     assert of_kind(events, PreviewWritten)[0].roi.contains(Roi(2150, 3250, 10, 10))
 
 
-def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
+def test_resumed_run_of_frames_repeats_no_frame(tmp_path, picture):
     image = picture(2200, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
@@ -127,7 +127,7 @@ def test_a_closed_run_runs_no_frame_twice_and_ends_the_same(tmp_path, picture):
         assert not of_kind(again, PreviewWritten, BlockDone)
 
 
-def test_a_full_disk_is_told_and_a_later_run_goes_on(run, tmp_path, picture):
+def test_full_disk_raises_and_run_of_frames_resumes(run, tmp_path, picture):
     resource = pytest.importorskip("resource")
     image = picture(2048, 2048)
     checkpoint = make_checkpoint(FrameNet())
@@ -147,7 +147,8 @@ def test_a_full_disk_is_told_and_a_later_run_goes_on(run, tmp_path, picture):
         np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
-def test_frames_over_which_another_run_wrote_run_again(tmp_path, picture):
+@pytest.mark.slow
+def test_frames_overwritten_by_other_run_are_repeated(tmp_path, picture):
     image = picture(2048, 2048)
     one, opposite = make_checkpoint(FrameNet()), FrameNet()
     with torch.no_grad():
@@ -174,7 +175,8 @@ def test_frames_over_which_another_run_wrote_run_again(tmp_path, picture):
     np.testing.assert_array_equal(labels_of(store), whole[other.hash])
 
 
-def test_only_the_frames_of_a_region_run(run, picture):
+@pytest.mark.slow
+def test_region_runs_only_its_frames(run, picture):
     image = picture(3300, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     whole, _ = run(image, checkpoint)
@@ -192,7 +194,8 @@ def test_only_the_frames_of_a_region_run(run, picture):
     assert events[0].plan.windows == len(of_kind(events, Progress)) == 4
 
 
-def test_at_another_scale(run, picture):
+@pytest.mark.slow
+def test_frames_at_other_scale(run, picture):
     image = picture(2600, 2500)
     checkpoint = make_checkpoint(FrameNet(frame=1400))
     store, events = run(
@@ -211,7 +214,7 @@ def test_at_another_scale(run, picture):
     assert (labels_of(one) == found).mean() > 0.97  # resampled from another start
 
 
-def test_a_frame_that_cannot_be_read_is_tried_again(run, picture, monkeypatch):
+def test_unreadable_frame_is_retried_by_next_run(run, picture, monkeypatch):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     whole, _ = run(image, checkpoint)
@@ -233,7 +236,7 @@ def test_a_frame_that_cannot_be_read_is_tried_again(run, picture, monkeypatch):
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
-def test_no_data_stays_unlabelled(run):
+def test_frames_leave_nodata_unlabelled(run):
 
     data = np.random.default_rng(0).integers(1, 255, (2200, 2200, 3)).astype(np.uint8)
     data[:1100, :1100] = 0
@@ -246,7 +249,7 @@ def test_no_data_stays_unlabelled(run):
     assert [e.empty for e in of_kind(events, BlockDone)].count(True) == 1
 
 
-def test_a_stop_does_not_wait_for_the_frame(picture):
+def test_stop_interrupts_a_frame(picture):
     image = picture(1000, 1000)
     checkpoint = make_checkpoint(FrameNet())
     store = LabelStore.create(None, image, LEGEND)
@@ -264,7 +267,7 @@ def test_a_stop_does_not_wait_for_the_frame(picture):
     assert isinstance(again[-1], Finished)  # the network answers no one any more
 
 
-def test_frames_shrink_to_the_budget_and_too_little_is_said(picture, monkeypatch):
+def test_frames_fit_memory_budget_or_plan_raises(picture, monkeypatch):
     def frame(self, size, rows=None):  # 100 bytes a pixel
         return ForwardProfile(1, 100 * size[0] * size[1])
 
@@ -284,7 +287,8 @@ def test_frames_shrink_to_the_budget_and_too_little_is_said(picture, monkeypatch
         make_plan(image, checkpoint, settings, BUDGET)
 
 
-def test_a_run_goes_on_with_its_frames_whatever_memory_is_free_now(
+@pytest.mark.slow
+def test_resumed_run_keeps_frame_size_with_other_free_memory(
     tmp_path, picture, monkeypatch
 ):
     def frame(self, size, rows=None):  # 100 bytes a pixel
@@ -313,9 +317,7 @@ def test_a_run_goes_on_with_its_frames_whatever_memory_is_free_now(
     np.testing.assert_array_equal(labels_of(large), labels_of(whole))
 
 
-def test_large_frames_are_worked_in_bands_before_they_are_made_smaller(
-    picture, monkeypatch
-):
+def test_plan_uses_bands_before_smaller_frames(picture, monkeypatch):
     def frame(self, size, rows=None):  # bytes a pixel, at once and in bands
         return ForwardProfile(1, (100 if rows is None else 20) * size[0] * size[1])
 
@@ -332,7 +334,8 @@ def test_large_frames_are_worked_in_bands_before_they_are_made_smaller(
     assert plans[1].summary().startswith("1 frame of 2,048 x 2,048 pixels in bands of")
 
 
-def test_a_frame_in_bands_gets_the_labels_it_gets_at_once(picture):
+@pytest.mark.slow
+def test_banded_frame_equals_whole_frame(picture):
     torch.manual_seed(0)
     model = ISDNet(3, width=8, frame=600, window=64)
     for part in model.modules():  # or an untrained network's maps fade to nothing
@@ -358,7 +361,8 @@ def test_a_frame_in_bands_gets_the_labels_it_gets_at_once(picture):
     assert len(np.unique(sure)) > 1
 
 
-def test_evaluation_labels_as_a_run_does(run, picture):
+@pytest.mark.slow
+def test_label_scene_frames_equal_segment(run, picture):
     image = picture(2100, 2300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     store, events = run(image, checkpoint)

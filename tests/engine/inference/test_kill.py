@@ -31,7 +31,7 @@ for event in segment(image, checkpoint, store, SETTINGS, BUDGET):
 """
 
 
-def test_kill_minus_nine_then_continue(tmp_path):
+def test_run_killed_by_sigkill_resumes_with_same_labels(tmp_path):
     image = noise_image(3100, 3100, 9)
     checkpoint = make_checkpoint(ToyNet(window=128))
     with LabelStore.create(tmp_path / "whole.zarr", image, LEGEND) as store:

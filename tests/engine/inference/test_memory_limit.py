@@ -44,7 +44,7 @@ for more in (3000, 200):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
-def test_a_run_keeps_to_the_systems_limit_or_says_that_it_cannot():
+def test_run_keeps_to_system_memory_limit_or_raises():
     printed = run_python(CHILD, OMP_NUM_THREADS="1")
     assert printed.splitlines() == [
         "planned True 1",

@@ -97,7 +97,7 @@ def limited(image, limit, cpu_fallback=None, on=None, stop=None):
     return store, seen
 
 
-def test_windows_halve_their_batch_and_the_labels_are_the_same(picture):
+def test_out_of_memory_halves_batch_of_windows(picture):
     image = picture(1024, 2048)
     whole, _ = limited(image, 4)
     store, events = limited(image, 1)
@@ -109,7 +109,7 @@ def test_windows_halve_their_batch_and_the_labels_are_the_same(picture):
     )
 
 
-def test_a_device_too_small_for_one_window_says_what_helps(picture):
+def test_out_of_memory_of_one_window_raises_with_hint(picture):
     with pytest.raises(DeviceError, match="one window") as error:
         limited(picture(1024, 2048), 0)
     assert "Finished blocks are kept" in error.value.hint
@@ -138,7 +138,7 @@ def leave_the_device(job, model):
     job.passes = ParallelForward(logits, job.batch_size, 1)
 
 
-def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):
+def test_out_of_memory_falls_back_to_cpu_last(picture):
     image, asked = picture(1024, 2048), []
 
     def agree(message):
@@ -157,7 +157,7 @@ def test_the_cpu_is_offered_last_and_the_run_goes_on_there(picture):
     assert (labels_of(store) == labels_of(whole)).mean() > 0.9999
 
 
-def test_who_ends_the_run_instead_of_answering_is_told_of_no_error(picture):
+def test_stop_during_cpu_fallback_question_raises_nothing(picture):
     stopped = []
 
     def cancelled(message):
@@ -189,7 +189,7 @@ class Banded(FrameNet):
         return super().forward(batch)["logits"]
 
 
-def test_frames_are_worked_in_ever_thinner_bands_first(picture):
+def test_out_of_memory_uses_thinner_bands_first(picture):
     checkpoint = make_checkpoint(Banded())
     store, events = run_with_limits(picture(1024, 1024), checkpoint, {})
     assert retries_of(events) == [
@@ -199,7 +199,7 @@ def test_frames_are_worked_in_ever_thinner_bands_first(picture):
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
-def test_frames_shrink_where_there_are_no_bands_and_done_cells_stay(picture):
+def test_out_of_memory_uses_smaller_frames_and_keeps_done_cells(picture):
     image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
     whole, _ = run_with_limits(image, checkpoint, {})
     pixels = 2112 * 2112 * 4
@@ -215,7 +215,7 @@ def test_frames_shrink_where_there_are_no_bands_and_done_cells_stay(picture):
     assert not (store.path / "frames" / "1").exists()
 
 
-def test_nothing_says_that_large_frames_ran_once_smaller_ones_write(picture):
+def test_smaller_frames_remove_borders_of_larger_ones(picture):
     image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
     with (
         LabelStore.create(None, image, LEGEND) as store,
@@ -231,7 +231,7 @@ def test_nothing_says_that_large_frames_ran_once_smaller_ones_write(picture):
         assert not list(store.path.glob("frames/1/*/*.npz"))
 
 
-def test_frames_that_cannot_shrink_say_so(picture):
+def test_out_of_memory_of_smallest_frame_raises(picture):
     image, checkpoint = picture(1024, 2048), make_checkpoint(FrameNet(frame=1088))
     with pytest.raises(DeviceError, match="a frame of") as error:
         run_with_limits(image, checkpoint, {0: MB})

@@ -42,7 +42,7 @@ def nets():
     return old, replace(new, hash="another")
 
 
-def test_going_back_runs_only_what_the_newer_one_made(picture):
+def test_rerun_with_former_checkpoint_runs_only_changed_chunks(picture):
     image = picture(*SHAPE)
     old, new = nets()
     with LabelStore.create(None, image, LEGEND) as store:
@@ -64,7 +64,7 @@ def test_going_back_runs_only_what_the_newer_one_made(picture):
         assert (store.read_labels(Roi(10, 10, 30, 30)) == 3).all()
 
 
-def test_what_may_change_comes_first_and_may_be_all(picture):
+def test_rerun_starts_with_likely_chunks(picture):
     image = picture(*SHAPE)
     old, new = nets()
     with LabelStore.create(None, image, LEGEND) as store:
@@ -87,7 +87,7 @@ def test_what_may_change_comes_first_and_may_be_all(picture):
         assert sum(r.area for r in rest) == SHAPE[0] * SHAPE[1] - 100 * 50
 
 
-def test_the_view_goes_before_what_is_likely():
+def test_priority_viewport_prefers_view():
     scores = np.zeros((4, 4))
     scores[3, 3], scores[0, 3] = 0.9, 0.4
     waiting = np.ones((4, 4), bool)
@@ -99,7 +99,7 @@ def test_the_view_goes_before_what_is_likely():
     ]  # fmt: skip
 
 
-def test_corrections_make_their_surroundings_likely(picture):
+def test_change_priority_is_high_around_corrections(picture):
     image = picture(3 * STORE_CHUNK, 3 * STORE_CHUNK)
     with LabelStore.create(None, image, LEGEND) as store:
         assert not change_priority(store).any()
@@ -110,7 +110,7 @@ def test_corrections_make_their_surroundings_likely(picture):
 @pytest.mark.parametrize(
     "net", [ToyNet(), FrameNet(512, 64)], ids=["windows", "frames"]
 )
-def test_a_region_is_labelled_as_a_run_would(net, picture):
+def test_segment_region_equals_segment(net, picture):
     image = picture(STORE_CHUNK + 80, STORE_CHUNK + 40)
     loaded = make_checkpoint(net)
     with LabelStore.create(None, image, LEGEND) as store:
@@ -129,7 +129,7 @@ def test_a_region_is_labelled_as_a_run_would(net, picture):
         segment_region(image, loaded, Roi(0, 0, 50, 50), CPU, stop=lambda: True)
 
 
-def test_ancestors_are_found_by_what_they_are(tmp_path):
+def test_ancestors_are_found_by_hash(tmp_path):
     """Renamed and moved, but not changed; the line ends where a file is missing."""
     first = network(tmp_path)
     files = [first.path]

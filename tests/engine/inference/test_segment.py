@@ -61,7 +61,7 @@ def at_once(image, checkpoint, settings, weights_kind="uniform"):
 
 
 @pytest.mark.parametrize("overlap", [0, 24])
-def test_blocks_give_what_merging_the_whole_image_gives(run, picture, overlap):
+def test_blocks_equal_merging_of_whole_image(run, picture, overlap):
     image = picture(1500, 2300)
     settings = replace(SETTINGS, overlap=overlap)
     checkpoint = make_checkpoint(ToyNet())
@@ -74,7 +74,7 @@ def test_blocks_give_what_merging_the_whole_image_gives(run, picture, overlap):
     assert len(set(np.unique(labels))) > 1
 
 
-def test_labels_do_not_depend_on_block_size_or_order(run, picture):
+def test_window_labels_do_not_depend_on_block_size_or_order(run, picture):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet(extent=128))
     settings = replace(SETTINGS, overlap=16)
@@ -99,7 +99,7 @@ class SlowNet(ToyNet):
 
 
 @pytest.mark.parametrize(("overlap", "same"), [(0, 1), (24, 0.95)])
-def test_a_slow_block_is_shown_as_far_as_it_has_come(tmp_path, picture, overlap, same):
+def test_slow_block_is_previewed(tmp_path, picture, overlap, same):
     image, checkpoint = picture(1024, 1024), make_checkpoint(SlowNet())
     settings = replace(SETTINGS, overlap=overlap)
     with LabelStore.create(tmp_path / "s.zarr", image, LEGEND) as store:
@@ -124,7 +124,7 @@ def test_a_slow_block_is_shown_as_far_as_it_has_come(tmp_path, picture, overlap,
         events.close()
 
 
-def test_other_batch_sizes_agree_in_99_999_percent(run, picture):
+def test_batch_sizes_agree_in_99_999_percent(run, picture):
     image = picture(1100, 1100)
     checkpoint = make_checkpoint(ToyNet())
     four, _ = run(image, checkpoint, SETTINGS)
@@ -132,7 +132,7 @@ def test_other_batch_sizes_agree_in_99_999_percent(run, picture):
     assert (labels_of(four) == labels_of(three)).mean() >= 0.99999
 
 
-def test_a_constant_network_gives_a_constant(run, picture):
+def test_windows_of_constant_network_are_constant(run, picture):
     store, _ = run(
         picture(700, 1300),
         make_checkpoint(ConstantNet()),
@@ -144,13 +144,13 @@ def test_a_constant_network_gives_a_constant(run, picture):
         assert (level[:] == 2).all()
 
 
-def test_an_image_smaller_than_a_window(run, picture):
+def test_image_smaller_than_window(run, picture):
     store, _ = run(picture(20, 33), make_checkpoint(ToyNet()))
     assert labels_of(store).shape == (20, 33)
     assert labels_of(store).all()
 
 
-def test_a_closed_run_continues_and_ends_with_the_same_labels(tmp_path, picture):
+def test_closed_run_resumes_with_same_labels(tmp_path, picture):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet())
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
@@ -174,7 +174,7 @@ def test_a_closed_run_continues_and_ends_with_the_same_labels(tmp_path, picture)
         assert not [e for e in again if isinstance(e, BlockDone | Progress)]
 
 
-def test_another_checkpoint_asks_before_it_overwrites(run, picture, tmp_path):
+def test_other_checkpoint_overwrites_only_on_request(run, picture, tmp_path):
     image = picture(600, 600)
     store, _ = run(image, make_checkpoint(ToyNet()))
     other = make_checkpoint(ConstantNet())
@@ -186,7 +186,7 @@ def test_another_checkpoint_asks_before_it_overwrites(run, picture, tmp_path):
     assert len(store.runs) == 2
 
 
-def test_a_view_costs_its_blocks_only_and_the_rest_follows_later(tmp_path, picture):
+def test_region_in_view_runs_only_its_blocks(tmp_path, picture):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet())
     store = LabelStore.create(tmp_path / "s.zarr", image, LEGEND)
@@ -200,7 +200,7 @@ def test_a_view_costs_its_blocks_only_and_the_rest_follows_later(tmp_path, pictu
     np.testing.assert_array_equal(labels_of(store), labels)
 
 
-def test_a_drawn_shape_is_labelled_to_its_edge_and_nothing_beyond(run, picture):
+def test_polygon_region_is_labelled_to_its_edge(run, picture):
     triangle = Polygon(((100.0, 100.0), (1900.0, 150.0), (200.0, 900.0)))
     store, events = run(
         picture(2048, 2048),
@@ -217,7 +217,7 @@ def test_a_drawn_shape_is_labelled_to_its_edge_and_nothing_beyond(run, picture):
     assert len(done) == 2  # the triangle's bounds touch two of the four blocks
 
 
-def test_nodata_is_not_labelled_and_not_run(run):
+def test_nodata_is_skipped_and_unlabelled(run):
     data = np.full((2048, 2048, 3), 90, np.uint8)
     data[:, 1024:] = 0
     data[500:600, 500:600] = 0
@@ -231,9 +231,7 @@ def test_nodata_is_not_labelled_and_not_run(run):
     assert sorted(empty) == [False, False, True, True]
 
 
-def test_a_block_that_cannot_be_read_fails_and_the_run_goes_on(
-    run, picture, monkeypatch
-):
+def test_unreadable_block_fails_and_run_continues(run, picture, monkeypatch):
     image = picture(2048, 2048)
     read = type(image).read
 
@@ -268,7 +266,7 @@ class Hungry(ToyNet):
         return super().forward(batch)
 
 
-def test_out_of_memory_halves_the_batch_and_keeps_the_block(run, picture):
+def test_out_of_memory_halves_batch_and_keeps_block(run, picture):
     image = picture(700, 700)
     store, events = run(image, make_checkpoint(Hungry()))
     retried = [e for e in events if isinstance(e, RetriedWithLess)]
@@ -276,7 +274,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_block(run, picture):
     assert labels_of(store).all()
 
 
-def test_memory_that_runs_out_while_planning_means_a_smaller_batch(run, picture):
+def test_out_of_memory_in_planning_reduces_batch(run, picture):
     class AlwaysHungry(Hungry):
         def forward(self, batch):
             if len(batch.views["local"]) > 1:
@@ -287,13 +285,13 @@ def test_memory_that_runs_out_while_planning_means_a_smaller_batch(run, picture)
     assert events[0].plan.run.batch_size == 1
 
 
-def test_too_little_memory_for_one_window_is_said(run, picture, monkeypatch):
+def test_too_little_memory_for_one_window_raises(run, picture, monkeypatch):
     monkeypatch.setattr(Hungry, "limit", 0)
     with pytest.raises(DeviceError, match="too little memory"):
         run(picture(100, 100), make_checkpoint(Hungry()))
 
 
-def test_at_scale_two_labels_are_those_of_the_image_at_half_its_size(run):
+def test_scale_two_equals_image_of_half_size(run):
     coarse = np.random.default_rng(3).integers(0, 255, (300, 400, 3), np.uint8)
     fine = coarse.repeat(2, axis=0).repeat(2, axis=1)
     spec = replace(ToyNet().spec, pixel_size=1e-6)
@@ -315,7 +313,7 @@ def test_at_scale_two_labels_are_those_of_the_image_at_half_its_size(run):
     )
 
 
-def test_empty_glass_is_not_run(run):
+def test_background_is_skipped(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)
     image = image_from_array(slide, name="slide", rgb=True)
@@ -327,7 +325,7 @@ def test_empty_glass_is_not_run(run):
     assert store.shape == (2 * STORE_CHUNK, 2 * STORE_CHUNK)
 
 
-def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):
+def test_skipped_background_leaves_other_labels_unchanged(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)
     slide[1500:1504, 1300:1304] = (120, 60, 130)  # a shred
@@ -347,7 +345,7 @@ def test_windows_of_glass_are_not_run_and_the_others_are_as_without(run):
     assert all_of_it.prediction[0][:].all()
 
 
-def test_glass_skipped_does_not_depend_on_block_size(run):
+def test_skipped_background_does_not_depend_on_block_size(run):
     noise = np.random.default_rng(1)
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     for y, x in noise.integers(0, 2000, (40, 2)):
@@ -360,7 +358,7 @@ def test_glass_skipped_does_not_depend_on_block_size(run):
     np.testing.assert_array_equal(one.confidence[0][:], two.confidence[0][:])
 
 
-def test_windows_without_data_are_not_run(run):
+def test_windows_without_data_are_skipped(run):
     data = np.random.default_rng(0).integers(1, 250, (1024, 1024, 3)).astype(np.uint8)
     data[:, 300:] = 0
     data[900, 900] = 7  # a single pixel is something
@@ -380,9 +378,7 @@ def two_threads():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_labels_too_are_made_with_the_threads_of_the_run(
-    tmp_path, picture, monkeypatch
-):
+def test_labels_are_computed_with_threads_of_run(tmp_path, picture, monkeypatch):
     """On a busy machine the window's core was taken for them, and they took minutes."""
     seen, top2_margin = [], merge.top2_margin
 

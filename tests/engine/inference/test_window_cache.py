@@ -95,7 +95,7 @@ def same(one: LabelStore, other: LabelStore) -> None:
     np.testing.assert_array_equal(one.confidence[0][:], other.confidence[0][:])
 
 
-def test_each_window_runs_once_and_labels_are_as_without(picture, room):
+def test_window_cache_runs_each_window_once(picture, room):
     image, model = picture(1500, 2300), Exact()
     kept, events = run(image, model)
     plan, last = events[0].plan, [e for e in events if isinstance(e, Progress)][-1]
@@ -111,7 +111,7 @@ def test_each_window_runs_once_and_labels_are_as_without(picture, room):
     same(kept, without)
 
 
-def test_windows_that_blocks_cut_run_once_without_overlap(picture, room):
+def test_window_cache_without_overlap(picture, room):
     image = picture(1500, 2300)
     scaled = {"overlap": 0, "scale": 1.7}
     kept, events = run(image, change=scaled)
@@ -121,8 +121,9 @@ def test_windows_that_blocks_cut_run_once_without_overlap(picture, room):
     same(kept, without)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_neither_room_nor_view_nor_a_stop_changes_a_label(picture, room, seed):
+def test_window_cache_does_not_change_labels(picture, room, seed):
     random = np.random.default_rng(seed)
     image = picture(1500, 3300, seed)
     change = {"overlap": int(random.integers(0, 200)), "batch_size": seed + 2}
@@ -142,7 +143,7 @@ def test_neither_room_nor_view_nor_a_stop_changes_a_label(picture, room, seed):
     assert len(events[0].plan.grid) <= run_windows(events) < run_windows(at_most)
 
 
-def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
+def test_window_cache_survives_out_of_memory(picture, room, monkeypatch):
     image = picture(1500, 2100)
     whole, _ = run(image)
     keep, fails = BlockAssembler.keep_shared, iter([False] * 6 + [True])
@@ -163,9 +164,7 @@ def test_too_little_memory_leaves_no_wrong_logits(picture, room, monkeypatch):
 
 
 @pytest.mark.parametrize("broken", [(1010, 1010), (1300, 1300)])
-def test_blocks_that_cannot_be_read_cost_their_neighbours_nothing(
-    picture, room, monkeypatch, broken
-):
+def test_window_cache_survives_unreadable_blocks(picture, room, monkeypatch, broken):
     image = picture(1500, 2100)
     read = type(image).read
 
@@ -187,7 +186,7 @@ def test_blocks_that_cannot_be_read_cost_their_neighbours_nothing(
         assert not kept.prediction[0][roi.slices].any()
 
 
-def test_glass_and_nodata_are_skipped_as_without(room):
+def test_window_cache_skips_background_and_nodata(room):
     slide = np.full((2400, 2400, 3), (240, 238, 242), np.uint8)
     slide[700:1300, 200:1900] = (180, 90, 160)
     slide[700:1300:3, 200:1900:5] = (120, 60, 130)
@@ -209,7 +208,7 @@ def test_glass_and_nodata_are_skipped_as_without(room):
     room=st.integers(0, 30),
     random=st.randoms(use_true_random=False),
 )
-def test_what_is_kept_is_there_when_needed_and_never_more_than_there_is_room(
+def test_window_cache_keeps_needed_windows_within_room(
     shape, window, overlap, side, room, random
 ):
     grid = WindowGrid.make(shape, window, int(overlap * window), "even")

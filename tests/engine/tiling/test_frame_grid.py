@@ -40,7 +40,7 @@ grids = st.builds(
 
 @settings(max_examples=150)
 @given(grids)
-def test_cells_are_whole_chunks_and_cover_the_image_once(case):
+def test_cells_cover_image_once_in_whole_chunks(case):
     (h, w), _, grid = case
     rows, columns = -(-h // STORE_CHUNK), -(-w // STORE_CHUNK)
     count = np.zeros((rows, columns), int)
@@ -58,7 +58,7 @@ def test_cells_are_whole_chunks_and_cover_the_image_once(case):
 
 @settings(max_examples=150)
 @given(grids)
-def test_a_frame_is_fed_what_it_labels(case):
+def test_frame_input_contains_labelled_pixels(case):
     _, scale, grid = case
     for cell in grid.cells(np.ones((99, 99), bool)):
         fed, labelled = grid.input_roi(cell), grid.labelled(cell)
@@ -74,7 +74,7 @@ def test_a_frame_is_fed_what_it_labels(case):
 
 @settings(max_examples=60)
 @given(grids, st.randoms())
-def test_frames_of_and_cells_of_are_two_sides_of_one_thing(case, random):
+def test_frames_of_is_inverse_of_cells_of(case, random):
     _, _, grid = case
     cells = grid.cells(np.ones((99, 99), bool))
     cell = random.choice(cells)
@@ -86,7 +86,7 @@ def test_frames_of_and_cells_of_are_two_sides_of_one_thing(case, random):
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.3])
-def test_where_frames_agree_blending_changes_nothing(scale):
+def test_blending_keeps_labels_of_frames_that_agree(scale):
     shape = (3000, 2300)
     run = tuple(round(n / scale) for n in shape)
     grid = FrameGrid.make(shape, run, scale, 1200, 48, spec())
@@ -103,7 +103,7 @@ def test_where_frames_agree_blending_changes_nothing(scale):
     assert seams > 4
 
 
-def test_a_seam_goes_over_from_one_frame_to_the_next():
+def test_seam_weights_change_linearly():
     shape = (1024 + 512, 2048)
     grid = FrameGrid.make(shape, shape, 1.0, 1024 + 63, 63, spec())
     kept = {}

@@ -29,7 +29,7 @@ def merge_all(grid, region, logits, merge, overlap):
     st.sampled_from(["uniform", "taper"]),
     st.data(),
 )
-def test_a_block_is_what_the_whole_image_merged_at_once_gives(h, w, window, how, data):
+def test_merged_block_equals_whole_image(h, w, window, how, data):
     overlap = data.draw(st.just(0) | st.integers(0, window - 1))
     grid = WindowGrid.make((h, w), window, overlap, "shift")
     torch.manual_seed(h * w)
@@ -45,7 +45,7 @@ def test_a_block_is_what_the_whole_image_merged_at_once_gives(h, w, window, how,
     np.testing.assert_array_equal(sure, confidence[block.slices])
 
 
-def test_merging_is_the_weighted_mean_of_logits():
+def test_merger_is_weighted_mean_of_logits():
     grid = WindowGrid.make((30, 70), 30, 10, "shift")
     whole = Roi(0, 0, 30, 70)
     torch.manual_seed(1)
@@ -63,14 +63,14 @@ def test_merging_is_the_weighted_mean_of_logits():
     assert abs(confidence.astype(int) - expected).max() <= 1
 
 
-def test_tapered_neighbours_sum_to_a_constant():
+def test_taper_weights_of_neighbours_sum_to_constant():
     weights = window_weights(40, 12, "taper")
     row = weights[20]
     torch.testing.assert_close(row[-12:] + row[:12], torch.ones(12))
     assert (weights > 0).all()
 
 
-def test_a_network_with_one_class_is_sure():
+def test_confidence_of_single_class_is_maximum():
     merger = Merger(Roi(0, 0, 8, 8), 1, torch.ones(8, 8), CPU)
     merger.add([Roi(0, 0, 8, 8)], torch.zeros(1, 1, 8, 8))
     labels, confidence = merger.finish()

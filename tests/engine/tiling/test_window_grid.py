@@ -10,7 +10,7 @@ placements = st.sampled_from(["shift", "even"])
 
 
 @given(st.integers(1, 3000), st.integers(2, 600), st.data(), placements)
-def test_windows_cover_every_pixel_and_keep_the_overlap(length, window, data, how):
+def test_window_starts_cover_axis_with_overlap(length, window, data, how):
     overlap = data.draw(st.integers(0, window - 1))
     found = window_starts(length, window, overlap, how)
     assert found[0] == 0
@@ -23,7 +23,7 @@ def test_windows_cover_every_pixel_and_keep_the_overlap(length, window, data, ho
 @given(
     st.integers(1, 500), st.integers(1, 500), st.integers(8, 90), placements, st.data()
 )
-def test_touching_is_what_brute_force_finds(height, width, window, how, data):
+def test_touching_equals_brute_force(height, width, window, how, data):
     overlap = data.draw(st.integers(0, window - 1))
     grid = WindowGrid.make((height, width), window, overlap, how)
     y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
@@ -35,18 +35,18 @@ def test_touching_is_what_brute_force_finds(height, width, window, how, data):
     assert grid.count(region) == len(expected)
 
 
-def test_the_last_window_is_shifted_inward_as_in_mmseg():
+def test_shift_placement_moves_last_window_inward():
     assert window_starts(600, 256, 0, "shift") == (0, 256, 344)
 
 
-def test_windows_evenly_spread_as_in_glnet():
+def test_even_placement_spreads_windows():
     assert window_starts(2448, 508, 50, "even") == (0, 388, 776, 1164, 1552, 1940)
 
 
-def test_an_image_smaller_than_a_window_is_one_window():
+def test_small_image_is_one_window():
     assert window_starts(100, 256, 32, "shift") == (0,)
 
 
-def test_impossible_overlap():
+def test_window_starts_rejects_invalid_overlap():
     with pytest.raises(ValueError, match="overlap 256"):
         window_starts(1000, 256, 256, "shift")
