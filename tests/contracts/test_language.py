@@ -44,6 +44,16 @@ CHECKED = (
     "io/open.py",
     "io/paths.py",
     "types/corrections.py",
+    "types/segmentation.py",
+    "ui/demo.py",
+    "ui/dock.py",
+    "ui/image",
+    "ui/napari_writers.py",
+    "ui/panel.py",
+    "ui/plugin.py",
+    "ui/segment",
+    "ui/widgets",
+    "ui/workers",
     "units.py",
 )
 # fmt: on
