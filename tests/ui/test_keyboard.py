@@ -27,7 +27,7 @@ pytestmark = pytest.mark.gui
 ORDER = [
     "Image", "Image", "Open…", "Segment", "Model", "Checkpoint", "Browse…", "Card…",
     "Device", "Memory budget", "Region", "Overlap", "More settings", "Precision",
-    "Channels", "Scale", "Value range", "Skip background", "Cluster", "Output",
+    "Channels", "Scale", "Value range", "Skip empty", "Cluster", "Output",
     "Choose output",
     "Segment", "Legend", "Correct", "Correct", "Fine-tune", "Areas", "Export",
 ]  # fmt: skip

@@ -69,7 +69,7 @@ class SegmentSettings:
     skip_background: bool = field(
         default=True,
         metadata={
-            "title": "Skip background",
+            "title": "Skip empty",
             "tooltip": "Slides only: do not run blocks without tissue.",
         },
     )
