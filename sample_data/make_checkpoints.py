@@ -64,20 +64,20 @@ TEXTS = {  # card texts of the data sets whose licence permits distribution
         "licence": "BSD-3-Clause",
         "citation": "",
         "trained_on": "14 computed scenes, seeds 100 to 113; "
-        "figures on seeds 900 to 907",
-        "limits": "Anything but the sample scenes: it has never seen a photograph.",
+        "evaluated on seeds 900 to 907",
+        "limitations": "All images but the sample scenes. No photographs were used.",
     },
     "aerial": {
         "name": "Orthophoto start",
         "source": "Semantic segmentation of aerial imagery, Humans in the Loop",
-        "licence": "BSD-3-Clause; the pictures it learned from are CC0",
+        "licence": "BSD-3-Clause; the training images are CC0",
         "citation": "Humans in the Loop: "
         "Semantic segmentation of aerial imagery (Dubai)",
         "trained_on": "5 satellite scenes of Dubai; "
-        "figures on scene 3, which it never saw",
-        "limits": "Other climates, ground resolutions and sensors, roads and small "
-        "buildings above all: minutes of training on five scenes of one city. A "
-        "start for corrections and fine-tuning, not a map.",
+        "evaluated on scene 3, which was not used for training",
+        "limitations": "Other climates, ground resolutions and sensors; roads and "
+        "small buildings. Trained for minutes on five scenes of one city: a start for "
+        "corrections and fine-tuning, not for maps.",
     },
 }
 

@@ -85,7 +85,9 @@ def trained(
     for stage in net.recipe.stages:
         net.begin_stage(stage, first=True)
         net.train()
-        learning = [p for n, p in net.named_parameters() if n.startswith(stage.trains)]
+        learning = [
+            p for n, p in net.named_parameters() if n.startswith(stage.trainable)
+        ]
         optimizer = torch.optim.AdamW(learning, 0.004)
         rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, size.steps)
         for _ in range(size.steps):

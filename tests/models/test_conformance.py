@@ -83,7 +83,7 @@ def test_any_number_of_classes_and_bands(name, classes, channels):
 def test_a_frame_need_not_be_square(name):
     model = make(name)
     spec = model.spec
-    least = -(-spec.minimum // spec.divisor) * spec.divisor
+    least = -(-spec.min_side // spec.divisor) * spec.divisor
     for sides in ((least, least + spec.divisor), (least + 5 * spec.divisor, least)):
         batch = make_batch(model, frame=sides)
         with torch.inference_mode():
@@ -181,7 +181,8 @@ def test_every_parameter_learns(name):
         learned |= {
             n
             for n, p in model.named_parameters()
-            if p.grad is not None and (not stage.trains or n.startswith(stage.trains))
+            if p.grad is not None
+            and (not stage.trainable or n.startswith(stage.trainable))
         }
     own = {n for n, p in model.named_parameters() if p.requires_grad}
     assert own - learned == set()

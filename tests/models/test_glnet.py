@@ -291,7 +291,7 @@ def test_three_stages_learn_one_after_the_other():
                 n.partition(".")[0] for n, p in net.named_parameters()
                 if p.grad is not None and p.grad.any()
             }  # fmt: skip
-            trains = {t.rstrip(".") for t in net.recipe.stages[number].trains}
+            trains = {t.rstrip(".") for t in net.recipe.stages[number].trainable}
             assert with_gradient == trains
         assert names == [
             {"global"},

@@ -234,7 +234,7 @@ def test_memory_can_be_traced_without_memory():
 def test_the_papers_sizes_are_the_default():
     model = ISDNet(7)
     assert (model.spec.window, model.spec.frame) == (1224, 2448)
-    assert (model.spec.divisor, model.spec.minimum) == (1, 64)
+    assert (model.spec.divisor, model.spec.min_side) == (1, 64)
     assert model.recipe.stages[0].steps == 80_000
     assert model.recipe.stages[0].learning_rate == 0.01
     assert (model.recipe.batch_size, model.recipe.schedule) == (8, "poly")

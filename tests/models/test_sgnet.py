@@ -276,7 +276,7 @@ def test_fast_it_labels_frames():
     assert {name: view.extent for name, view in spec.views.items()} == {
         "local": "frame"
     }
-    assert (spec.frame, spec.divisor, spec.minimum) == (256, 64, 64)
+    assert (spec.frame, spec.divisor, spec.min_side) == (256, 64, 64)
     for size in ((64, 64), (128, 192)):
         with torch.inference_mode():
             found = model(Batch({"local": torch.randn(1, 3, *size)}))["logits"]

@@ -122,7 +122,7 @@ class EHSNet(Segmenter):
             mean=default_mean(channels),
             std=default_std(channels),
             frame=math.ceil(frame / DIVISOR) * DIVISOR,
-            minimum=DIVISOR,
+            min_side=DIVISOR,
             divisor=DIVISOR,
         )
         self.recipe = Recipe(

@@ -172,7 +172,7 @@ class GLNet(Segmenter):
             views={"local": View("frame")},
             window=window or frame,
             frame=frame,
-            minimum=32,
+            min_side=32,
             channels=channels,
             mean=(0.0,) * channels,
             std=(1.0,) * channels,
@@ -266,7 +266,7 @@ class GLNet(Segmenter):
     def train(self, mode: bool = True) -> "GLNet":
         """Branches that a stage does not train keep their running statistics."""
         super().train(mode)
-        trained = {s.name: s.trains for s in STAGES}[self.stage]
+        trained = {s.name: s.trainable for s in STAGES}[self.stage]
         for name, part in self.named_children():
             if not f"{name}.".startswith(trained):
                 part.eval()

@@ -141,7 +141,7 @@ class ISDNet(Segmenter):
             views={"local": View("frame")},
             window=window,
             frame=frame,
-            minimum=MINIMUM,
+            min_side=MINIMUM,
             channels=channels,
             mean=default_mean(channels),
             std=default_std(channels),

@@ -227,7 +227,7 @@ def _frames(stride: int, window: int, frame: int, channels: int) -> InputSpec:
         std=default_std(channels),
         padding="zero",
         frame=math.ceil(frame / divisor) * divisor,
-        minimum=math.ceil(64 / divisor) * divisor,
+        min_side=math.ceil(64 / divisor) * divisor,
         divisor=divisor,
     )
 

@@ -4,10 +4,11 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 "run pixels" are those of the scale a run works at (level-0 pixels times 1/scale).
 """
 
-from napari_uhrseg.types.card import COLORS, Card, LabelClass, Legend
+from napari_uhrseg.types.card import Card
 from napari_uhrseg.types.corrections import CorrectedRegion, Stroke, UncertainRegion
 from napari_uhrseg.types.finetuning import FineTuneSettings, TrainingSummary
 from napari_uhrseg.types.groundtruth import HELD_OUT, IGNORED
+from napari_uhrseg.types.legend import COLORS, LabelClass, Legend
 from napari_uhrseg.types.limits import OPEN_BLOCKS, SOFTMAX_ROWS, Limits
 from napari_uhrseg.types.model_spec import InputSpec, Recipe, Stage, View
 from napari_uhrseg.types.regions import Polygon, Region, Roi

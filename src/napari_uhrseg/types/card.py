@@ -1,127 +1,48 @@
-"""Classes, the legend of them, and the card of a checkpoint."""
+"""Card of a checkpoint: its model, classes, input and origin."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from napari_uhrseg.errors import CheckpointError
-from napari_uhrseg.types.model_spec import InputSpec, View, check_whole
+from napari_uhrseg.types.legend import LabelClass, Legend
+from napari_uhrseg.types.model_spec import InputSpec, View
 
-# for classes whose colour nobody chose
-COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4",
-          "#f032e6", "#bfef45", "#9a6324", "#469990")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class LabelClass:
-    """One class: its id in the store (1 to 255), and how people know it.
-
-    ``source_value`` is its value in the masks it was trained from, ``former`` are
-    names it had before.
-    """
-
-    id: int
-    name: str
-    color: str
-    source_value: int | None = None
-    former: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_whole("a class id", self.id)
-        if self.id > 255:
-            raise ValueError(f"class id {self.id} is outside 1 to 255")
-        for what, value in (("name", self.name), ("color", self.color)):
-            if not isinstance(value, str):
-                raise ValueError(f"the {what} of class {self.id} is {value!r}, no text")
-        if not re.fullmatch("#[0-9a-fA-F]{6}", self.color):
-            raise ValueError(f"color {self.color!r} is not of the form #rrggbb")
-
-    @property
-    def rgb(self) -> tuple[int, int, int]:
-        value = int(self.color[1:], 16)
-        return value >> 16, value >> 8 & 255, value & 255
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it; without ``former`` where it has none, as it was once."""
-        return {k: v for k, v in asdict(self).items() if k != "former" or v}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**{**data, "former": tuple(data.get("former", ()))})
-
-
-@dataclass(frozen=True, slots=True)
-class Legend:
-    """The classes of a store or a checkpoint, ids and names unique."""
-
-    classes: tuple[LabelClass, ...]
-
-    def __post_init__(self) -> None:
-        for what in ("id", "name"):
-            values = [getattr(c, what) for c in self.classes]
-            if len(set(values)) != len(values):
-                raise ValueError(f"the legend uses a class {what} twice: {values}")
-
-    def __iter__(self) -> Iterator[LabelClass]:
-        return iter(self.classes)
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def named(self, name: str) -> LabelClass | None:
-        """The class of that name, else one that had it before."""
-        now = (c for c in self.classes if c.name == name)
-        before = (c for c in self.classes if name in c.former)
-        return next(now, None) or next(before, None)
-
-    def spare_color(self) -> str:
-        """A colour that no class has, as long as there is one."""
-        taken = {c.color for c in self.classes}
-        return next((c for c in COLORS if c not in taken), COLORS[0])
-
-    def renamed(self, class_id: int, name: str) -> "Legend":
-        """With another name for a class. Raises ValueError where it is taken."""
-        if not name.strip():
-            raise ValueError("a class needs a name")
-        return self._with(
-            class_id,
-            lambda c: replace(
-                c, name=name, former=tuple(n for n in (*c.former, c.name) if n != name)
-            ),
-        )
-
-    def recolored(self, class_id: int, color: str) -> "Legend":
-        return self._with(class_id, lambda c: replace(c, color=color))
-
-    def _with(
-        self, class_id: int, change: Callable[[LabelClass], LabelClass]
-    ) -> "Legend":
-        if class_id not in {c.id for c in self.classes}:
-            raise ValueError(f"there is no class {class_id}")
-        changed = [change(c) if c.id == class_id else c for c in self.classes]
-        return Legend(tuple(changed))
-
-    def merged(self, other: "Legend") -> "Legend":
-        """The union by name: the other's classes that lack here get new ids."""
-        free = max((c.id for c in self.classes), default=0) + 1
-        new = [c for c in other if self.named(c.name) is None]
-        if free + len(new) > 256:
-            raise ValueError("a label store holds at most 255 classes")
-        added = tuple(
-            LabelClass(free + i, c.name, c.color, c.source_value)
-            for i, c in enumerate(new)
-        )
-        return Legend(self.classes + added)
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a checkpoint says of itself: JSON in the safetensors header.
+    """Description of a checkpoint, stored as JSON in the safetensors header.
 
-    ``model`` names an entry of the model registry, ``arguments`` are those of
-    its constructor; the class k (from 0) of the network is ``legend.classes[k]``.
-    ``limits`` says what it is not good for.
+    Parameters
+    ----------
+    model
+        Name of an entry in the model registry.
+    arguments
+        Arguments of the model's constructor.
+    legend
+        Classes; output channel k (from 0) is ``legend.classes[k]``.
+    spec
+        Input of the network.
+    name
+        Name for users.
+    source
+        URL or file that the weights are from.
+    licence, citation
+        Licence of the weights, and publication to cite.
+    trained_on
+        Training data.
+    limitations
+        Data that the checkpoint is not suited to.
+    command
+        Command that made the checkpoint.
+    metrics
+        Validation metrics: ``miou``, ``iou/<class>`` and others, 0 to 1.
+    parent
+        Hash of the checkpoint that this one was fine-tuned from.
+    format_version
+        Version of the card's keys.
     """
 
     model: str
@@ -133,23 +54,31 @@ class Card:
     licence: str = ""
     citation: str = ""
     trained_on: str = ""
-    limits: str = ""
+    limitations: str = ""
     command: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     parent: str | None = None
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the card for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The card, checked. Raises CheckpointError where a field is wrong."""
+        """Return the card of :meth:`to_dict`.
+
+        Raises
+        ------
+        CheckpointError
+            A field is missing or wrong, or the version is another one.
+        """
         try:
             version = data.get("format_version")
-            if version != 1:
+            if version != FORMAT_VERSION:
                 raise CheckpointError(
-                    f"The card has format version {version}; this program reads 1.",
+                    f"The card has format version {version}; this program reads "
+                    f"{FORMAT_VERSION}.",
                     "Update napari-uhrseg, or save the checkpoint again.",
                 )
             legend = Legend(
@@ -161,12 +90,12 @@ class Card:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"The checkpoint's card is damaged: {error}.",
-                "Get the file again from where it came from.",
+                "Download or copy the file again.",
             ) from error
 
 
 def _spec(data: Mapping[str, Any]) -> InputSpec:
-    """Of JSON, which has lists where there are tuples here."""
+    """Return the input spec of JSON, whose lists become tuples."""
     found = dict(data)
     found["views"] = {k: View(**v) for k, v in found["views"].items()}
     for key in ("value_range", "mean", "std"):
@@ -176,7 +105,7 @@ def _spec(data: Mapping[str, Any]) -> InputSpec:
 
 
 def _check_plain(data: Mapping[str, Any]) -> None:
-    """Raises ValueError, with the field's name, where one is of another type."""
+    """Raise ValueError, with the field's name, if a field has another type."""
     for name, value in data.items():
         if name == "format_version":
             continue

@@ -103,7 +103,7 @@ class InputSpec:
         ``None``: the model works on windows.
     frame_overlap
         Width in run pixels of the seam in which two frames are blended.
-    minimum, divisor
+    min_side, divisor
         Of frames: the smallest side, and what sides must be multiples of.
     """
 
@@ -120,7 +120,7 @@ class InputSpec:
     padding: Padding = "reflect"
     frame: int | None = None
     frame_overlap: int = 128
-    minimum: int = 64
+    min_side: int = 64
     divisor: int = 1
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class InputSpec:
             ("window_overlap", 0),
             ("channels", 1),
             ("frame_overlap", 0),
-            ("minimum", 1),
+            ("min_side", 1),
             ("divisor", 1),
         ):
             check_whole(name, getattr(self, name), least)
@@ -176,13 +176,13 @@ class InputSpec:
 class Stage:
     """One stage of a training: which parameters train, how fast, how long.
 
-    ``trains`` are prefixes of parameter names (empty: all), ``name`` says to the
+    ``trainable`` are prefixes of parameter names (empty: all), ``name`` says to the
     method which of its stages this is.
     """
 
     steps: int
     learning_rate: float
-    trains: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()
     name: str = ""
 
 
@@ -196,7 +196,6 @@ class Recipe:
     stages: tuple[Stage, ...]
     batch_size: int
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "poly"] = "cosine"
     clip: float | None = None

@@ -8,7 +8,7 @@ from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import Recipe, Stage
 
 TWO = Recipe(
-    stages=(Stage(30, 0.1, trains=("0.",)), Stage(10, 0.01)), batch_size=4, clip=None
+    stages=(Stage(30, 0.1, trainable=("0.",)), Stage(10, 0.01)), batch_size=4, clip=None
 )
 
 
@@ -23,7 +23,7 @@ def test_stages_keep_their_shares_and_ratios():
     recipe = settings.recipe(TWO)
     assert [s.steps for s in recipe.stages] == [60, 20]
     assert [s.learning_rate for s in recipe.stages] == pytest.approx([0.2, 0.02])
-    assert recipe.stages[0].trains == ("0.",)
+    assert recipe.stages[0].trainable == ("0.",)
     assert (recipe.optimizer, recipe.clip, recipe.batch_size) == ("adamw", 1.0, 4)
 
 

@@ -217,7 +217,7 @@ def test_a_stage_ends_and_the_next_begins(tmp_path, monkeypatch):
 
     def staged(self: Plain, *args: object, **kwargs: object) -> None:
         made(self, *args, **kwargs)
-        stages = (Stage(2, 0.1, trains=("net.segmentation_head",)), Stage(2, 0.01))
+        stages = (Stage(2, 0.1, trainable=("net.segmentation_head",)), Stage(2, 0.01))
         self.recipe = Recipe(stages=stages, batch_size=2)
 
     monkeypatch.setattr(Plain, "__init__", staged)

@@ -36,7 +36,7 @@ def said(store, what):
 def test_renamed_and_recoloured_class_survives_reopening(store):
     store.legend_editor.rename_class(1, "street")
     legend = store.legend_editor.recolor_class(1, "#010203")
-    street = LabelClass(1, "street", "#010203", former=("road",))
+    street = LabelClass(1, "street", "#010203", former_names=("road",))
     assert legend.classes == (street, LEGEND.classes[1])
     assert said(store, "properties")[1]["class"] == "street"
     assert said(store, "colors")[1]["rgba"] == [1, 2, 3, 255]
@@ -51,7 +51,7 @@ def test_renamed_class_matches_network_by_former_name(store):
     assert class_map(LEGEND, legend) == (1, 2)
     store.legend_editor.rename_class(1, "road")
     assert store.legend.classes[0].name == "road"
-    assert store.legend.classes[0].former == ("street",)
+    assert store.legend.classes[0].former_names == ("street",)
 
 
 def test_legend_editor_rejects_taken_names_and_unknown_classes(store):
@@ -112,7 +112,7 @@ def test_store_without_merged_classes_opens(store):
     file = store.path / "zarr.json"
     own = json.loads(file.read_text())["attributes"]["napari-uhrseg"]
     assert "aliases" not in own
-    assert all("former" not in c for c in own["legend"])
+    assert all("former_names" not in c for c in own["legend"])
     store.legend_editor.merge_class(2, 1)
     store.close()
     data = json.loads(file.read_text())

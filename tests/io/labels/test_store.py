@@ -551,6 +551,7 @@ def as_version_1(own):
     own["format_version"] = 1
     for run in own["runs"]:
         run["skip_glass"] = run.pop("skip_background")
+    own["legend"][0]["former"] = ["path"]
 
 
 def test_store_of_version_1_is_read_and_converted_for_writing(store, caplog):
@@ -563,6 +564,7 @@ def test_store_of_version_1_is_read_and_converted_for_writing(store, caplog):
     before = (path / "zarr.json").read_bytes()
     with LabelStore.open(path) as reader:
         assert reader.runs == (run,)
+        assert reader.legend.classes[0].former_names == ("path",)
         np.testing.assert_array_equal(reader.read_labels(whole), labels)
     assert (path / "zarr.json").read_bytes() == before
     assert not caplog.records

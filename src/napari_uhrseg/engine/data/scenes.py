@@ -113,7 +113,7 @@ class SceneDataset:
             return spec.window
         typical = int(np.median([min(scene.shape) for scene in self.training]))
         side = min(spec.window, typical)
-        return max(spec.minimum, side // spec.divisor * spec.divisor)
+        return max(spec.min_side, side // spec.divisor * spec.divisor)
 
     def sample(self, rng: np.random.Generator, window: int) -> Sample:
         """Draw a window of a training scene."""

@@ -187,7 +187,7 @@ def _recipe(
         Stage(
             max(1, end - begin),
             rate,
-            _trainable(model, checkpoint.card, settings.trainable, stage.trains),
+            _trainable(model, checkpoint.card, settings.trainable, stage.trainable),
             stage.name,
         )
         for stage, begin, end in zip(stages, [0, *ends], ends, strict=False)

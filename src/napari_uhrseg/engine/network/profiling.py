@@ -164,7 +164,7 @@ class Profiler:
 
 def _probe(spec: InputSpec, frame: Size) -> Size:
     """Return the size of the part of a frame that is run."""
-    least = max(MAX_PROBE, spec.minimum)
+    least = max(MAX_PROBE, spec.min_side)
     step = -(-least // spec.divisor) * spec.divisor
     return min(frame[0], step), min(frame[1], step)
 

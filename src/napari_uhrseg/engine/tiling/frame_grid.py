@@ -90,7 +90,7 @@ class Axis:
         )
         needed = max(e - s for s, e in zip(starts, ends, strict=True))
         step = spec.divisor
-        fed = -(-max(needed, spec.minimum) // step) * step
+        fed = -(-max(needed, spec.min_side) // step) * step
         return cls(length, borders, starts, ends, fed)
 
     def __len__(self) -> int:

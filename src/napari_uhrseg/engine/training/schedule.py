@@ -13,6 +13,8 @@ from napari_uhrseg.engine.data.augmentation import AUGMENTATIONS
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import Limits, Recipe, Stage
 
+MOMENTUM = 0.9  # of SGD
+
 
 @dataclass(frozen=True, slots=True)
 class CardMetadata:
@@ -156,13 +158,14 @@ class Schedule:
         """Return a new optimizer for a step's stage; freeze all other parameters."""
         _, stage = self.stage(step)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not stage.trains or name.startswith(stage.trains))
+            parameter.requires_grad_(
+                not stage.trainable or name.startswith(stage.trainable)
+            )
         trained = [p for p in model.parameters() if p.requires_grad]
         rate, decay = stage.learning_rate, self.recipe.weight_decay
         if self.recipe.optimizer == "adamw":
             return torch.optim.AdamW(trained, rate, weight_decay=decay)
-        momentum = self.recipe.momentum
-        return torch.optim.SGD(trained, rate, momentum=momentum, weight_decay=decay)
+        return torch.optim.SGD(trained, rate, momentum=MOMENTUM, weight_decay=decay)
 
     def _stages(self) -> Iterator[tuple[int, Stage]]:
         first = 0

@@ -293,7 +293,7 @@ def _traced(
     if stage is not None:
         shadow.begin_stage(stage, first=False)
         for name, parameter in shadow.named_parameters():
-            trains = not stage.trains or name.startswith(stage.trains)
+            trains = not stage.trainable or name.startswith(stage.trainable)
             parameter.requires_grad_(trains)
     shadow.train()
     batch = zero_batch(model.spec, MIN_SAMPLES, _frame(model), meta)

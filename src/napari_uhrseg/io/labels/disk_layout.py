@@ -20,8 +20,8 @@ from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
 CORRECTION = "labels/correction"
-# keys of a run's record in format version 1, and today's
-_RENAMED_RUN_KEYS = {"skip_glass": "skip_background"}
+# keys of runs and classes in format version 1, and today's
+_RENAMED_KEYS = {"skip_glass": "skip_background", "former": "former_names"}
 
 logger = logging.getLogger(__name__)
 
@@ -258,8 +258,13 @@ def load_store(path: Address, *, write: bool) -> StoreContents:
 
 def _translated(own: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes of a store of format version 1 with today's keys."""
-    runs = [{_RENAMED_RUN_KEYS.get(k, k): v for k, v in r.items()} for r in own["runs"]]
-    return {**own, "runs": runs}
+    renamed = {
+        name: [
+            {_RENAMED_KEYS.get(k, k): v for k, v in each.items()} for each in own[name]
+        ]
+        for name in ("runs", "legend")
+    }
+    return {**own, **renamed}
 
 
 def _recover(path: Address, contents: StoreContents) -> None:

@@ -19,7 +19,7 @@ from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunk_grid
 from napari_uhrseg.io.paths import Address, io_errors, is_url, to_path
 from napari_uhrseg.types import LabelClass, Legend
 
-FORMAT_VERSION = 2  # version 1 named skip_background skip_glass
+FORMAT_VERSION = 2  # version 1 has other names of keys
 KEY = "napari-uhrseg"
 LABELS = ("prediction", "correction")
 

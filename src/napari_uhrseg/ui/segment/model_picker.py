@@ -213,7 +213,7 @@ def card_html(card: Card, path: Path) -> str:
         "Model": card.model,
         "Arguments": ", ".join(f"{k}={v}" for k, v in card.arguments.items()),
         "Trained on": card.trained_on,
-        "Limitations": card.limits,
+        "Limitations": card.limitations,
         "Pixel size": size,
         "Input": f"windows of {spec.window} px; {views}",
         "Metrics": ", ".join(f"{k} {v:.3g}" for k, v in card.metrics.items()),
