@@ -7,35 +7,45 @@ from typing import Any, Literal, Self
 from napari_uhrseg.types.regions import Roi
 from napari_uhrseg.units import counted
 
-QUICK_STEPS, THOROUGH_STEPS = 100, 400  # steps
-FIRST_STEPS = 220  # of a new model: about five minutes on two cores
+QUICK_STEPS, THOROUGH_STEPS = 100, 400
+FIRST_STEPS = 220  # of a network trained from scratch: some five minutes on two cores
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuneSettings:
-    """What the person may choose; ``None`` leaves it to the engine.
+    """Hyperparameters of a fine-tuning; ``None`` is chosen automatically.
 
-    The metadata of each field makes the form.
+    The metadata of the fields are used to build forms.
 
     Parameters
     ----------
+    steps
+        Optimizer steps, at least 1.
+    learning_rate
+        Initial learning rate, above 0.
     trainable
-        Everything, all but the encoder, or the last layer alone.
+        Layers to train: all, all but the encoder, or the last layer.
     distillation_weight
-        Weight of the old model's answer where nothing was corrected, against 1 for
-        what was; 0 leaves such pixels out. ``None``: the more, the more of the
-        corrections it had right.
+        Weight of the original model's predictions where nothing is corrected, against
+        1 for the corrections; at least 0. ``None``: the higher, the more corrections
+        the original model predicts correctly.
+    batch_size
+        Windows of a step, at least 2.
+    seed
+        Seed of samples and dropout.
+    device, precision
+        Device id or ``"auto"``, and arithmetic of the forward pass.
     regions
-        Level-0 rectangles to learn from; ``None``: every correction.
+        Level-0 rectangles to train on; ``None``: every correction.
     freeze_batch_norm
-        Whether normalisation keeps the statistics it has.
+        Whether batch normalisation keeps its running statistics.
     """
 
     steps: int | None = field(
         default=None,
         metadata={
             "title": "Steps",
-            "tooltip": "Number of optimisation steps.",
+            "tooltip": "Number of optimization steps.",
             "minimum": 1,
         },
     )
@@ -43,7 +53,7 @@ class FineTuneSettings:
         default=None,
         metadata={
             "title": "Learning rate",
-            "tooltip": "Step size of the optimizer. Larger values learn faster and "
+            "tooltip": "Step size of the optimizer. Larger values learn faster but "
             "forget more.",
             "maximum": 1.0,
             "decimals": 6,
@@ -54,12 +64,12 @@ class FineTuneSettings:
         default="all",
         metadata={
             "title": "Trainable layers",
-            "tooltip": "Layers that are trained. The others are frozen, which is "
-            "faster and forgets less.",
+            "tooltip": "Layers to train. The others are frozen, which is faster and "
+            "forgets less.",
             "names": {
-                "all": "all layers",
-                "decoder": "all except the encoder",
-                "head": "last layer only",
+                "all": "all",
+                "decoder": "all but the encoder",
+                "head": "only the last layer",
             },
         },
     )
@@ -67,10 +77,10 @@ class FineTuneSettings:
         default=None,
         metadata={
             "title": "Preserve previous predictions",
-            "tooltip": "Weight of the loss that preserves the original model's "
-            "predictions where nothing was corrected. Corrected pixels have weight 1. "
-            "0 turns it off. auto chooses a larger weight the more corrected pixels "
-            "the original model already predicted correctly.",
+            "tooltip": "Weight of the previous model's predictions where nothing is "
+            "corrected, compared with 1 for the corrections. 0 allows any change "
+            "there. Auto: the more corrections the previous model predicts "
+            "correctly, the higher the weight.",
             "minimum": 0,
             "maximum": 10.0,
             "decimals": 2,
@@ -81,7 +91,7 @@ class FineTuneSettings:
         default=None,
         metadata={
             "title": "Batch size",
-            "tooltip": "Windows per step. Larger batches take more time and memory.",
+            "tooltip": "Windows per step. More windows need more time and memory.",
             "minimum": 2,
             "maximum": 1024,
         },
@@ -94,23 +104,34 @@ class FineTuneSettings:
 
     @classmethod
     def quick(cls, **chosen: Any) -> Self:
-        """A minute or so for a small network on two cores."""
+        """Return settings that take about a minute for a small network on two cores."""
         return cls(**{"steps": QUICK_STEPS, **chosen})
 
     @classmethod
     def thorough(cls, **chosen: Any) -> Self:
-        """Four times as long."""
+        """Return settings that take four times as long as ``quick()``."""
         return cls(**{"steps": THOROUGH_STEPS, **chosen})
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """What a fine-tuning learns from.
+    """Summary of the training data of a fine-tuning.
 
-    ``windows`` counts squares of the window's size with corrections to learn from,
-    ``held_out`` those with corrections that are held out, ``per_class`` the first by
-    class name. ``has_validation``: whether there are places enough to hold some out,
-    so that a figure can be had.
+    Parameters
+    ----------
+    windows
+        Windows with corrections to train on.
+    held_out
+        Windows with corrections held out for validation.
+    regions
+        Separate regions with corrections.
+    per_class
+        Training windows by class name.
+    warnings
+        Warnings to show to the user.
+    has_validation
+        Whether there are enough regions to hold some out, so that the accuracy can be
+        estimated.
     """
 
     windows: int
@@ -121,6 +142,6 @@ class TrainingSummary:
     has_validation: bool
 
     def summary(self) -> str:
-        """One line: "214 windows, 41 held out; class road has only 3"."""
-        said = f"{counted(self.windows, 'window')}, {self.held_out} held out"
-        return "; ".join([said, *self.warnings])
+        """Return one line: "214 windows, 41 for validation; road: only 3 windows"."""
+        counts = f"{counted(self.windows, 'window')}, {self.held_out} for validation"
+        return "; ".join([counts, *self.warnings])

@@ -1,4 +1,4 @@
-"""Corrections as a source of samples: what is taught, what is held out."""
+"""Data set of corrections: training and validation sites."""
 
 import tracemalloc
 from dataclasses import dataclass
@@ -79,14 +79,14 @@ def test_what_is_held_out_is_never_taught(plain, drawn):
         )
 
 
-def test_apart_means_that_no_pixel_is_seen_by_both(plain):
+def test_disjoint_sites_share_no_pixel(plain):
     truth, image = squares((1600, 1600))
     spec = plain.card.spec
     with LabelStore.create(None, image, LEGEND) as store:
         stroke_everywhere(store, truth, 24, 500)
         source = build_dataset(image, plain, store)
         assert source.has_validation
-        assert source.places.apart
+        assert source.sites.disjoint
         seen = np.zeros(truth.shape, bool)
         for i in range(300):
             _, window = source.sample_corrected(RNG(i), spec.window)
@@ -142,7 +142,7 @@ def test_another_image_of_the_same_size_teaches_nothing(plain, tmp_path):
         assert len(build_dataset(right, plain, store).training)
 
 
-def test_too_few_places_are_said(plain):
+def test_summary_warns_of_too_few_regions(plain):
     truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
         with pytest.raises(TrainingError, match="Nothing was corrected"):
@@ -151,17 +151,17 @@ def test_too_few_places_are_said(plain):
         found = summarize(build_dataset(image, plain, store))
         assert not found.has_validation
         assert (found.windows, found.held_out, found.regions) == (1, 0, 1)
-        assert "no honest figure" in found.summary()
+        assert "accuracy cannot be estimated" in found.summary()
         assert "the only class" in found.summary()
         stroke_everywhere(store, truth)
         found = summarize(build_dataset(image, plain, store))
         assert found.has_validation
-        assert found.places >= MIN_SITES
+        assert found.regions >= MIN_SITES
         assert found.held_out > 0
         assert set(found.per_class) == {"dark", "light"}
 
 
-def test_only_the_chosen_places_teach(plain):
+def test_dataset_trains_on_chosen_regions_only(plain):
     truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
         stroke_everywhere(store, truth)
@@ -206,36 +206,36 @@ def test_a_few_strokes_in_a_huge_image_take_no_time_and_memory(tmp_path):
         for n, (y, x) in enumerate(at):
             correct(store, Roi(y, x, 10, 12), 1 + n % 2)
         tracemalloc.start()
-        places = find_sites(store, 512)
+        sites = find_sites(store, 512)
         channels = np.full(256, IGNORED, np.uint8)
         channels[1:3] = 0, 1
-        points = find_points(store, channels, places)
+        points = find_points(store, channels, sites)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert places.count == 4  # two lie together
+    assert sites.count == 4  # two lie together
     assert len(points) == 5 * 120  # level 0 was looked at
     found = {tuple(p) for p in points.at.tolist()}
     assert {(50_309, 50_011), (99_000, 3)} <= found
     assert peak < 60e6
-    held = choose_held_out(points, places.count, 0)
+    held = choose_held_out(points, sites.count, 0)
     assert 1 <= held.sum() < 4
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_place_with_most_of_a_class_teaches(seed):
-    # place 1 has nearly all of class 0, and as the only one both classes
-    place = np.repeat([1, 1, 2, 3, 4, 5], [900, 90, 40, 30, 50, 60])
+def test_choose_held_out_trains_on_the_site_with_most_of_a_class(seed):
+    # site 1 has nearly all of class 0, and as the only one both classes
+    site = np.repeat([1, 1, 2, 3, 4, 5], [900, 90, 40, 30, 50, 60])
     channel = np.repeat([0, 1, 0, 0, 1, 1], [900, 90, 40, 30, 50, 60])
-    points = Points(np.c_[place * 1000, place], channel, place)
+    points = Points(np.c_[site * 1000, site], channel, site)
     held = choose_held_out(points, 5, seed)
     assert held.sum() == 1
     assert not held[1]
 
 
-def test_where_every_place_has_most_of_a_class_one_is_held_out_all_the_same():
-    place = np.repeat([1, 1, 2, 2, 3, 3, 4, 4], [9, 1] * 4)
+def test_choose_held_out_picks_a_site_even_if_each_has_most_of_a_class():
+    site = np.repeat([1, 1, 2, 2, 3, 3, 4, 4], [9, 1] * 4)
     channel = np.repeat([0, 3, 1, 0, 2, 1, 3, 2], [9, 1] * 4)
-    held = choose_held_out(Points(np.c_[place, place], channel, place), 4, 0)
+    held = choose_held_out(Points(np.c_[site, site], channel, site), 4, 0)
     assert held.sum() == 1
 
 

@@ -1,4 +1,4 @@
-"""Old answers are held as far as they deserve it."""
+"""Distillation targets, distillation weight and weight interpolation."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ SIDE = 256
 
 
 class Says(torch.nn.Module):
-    """An old model that is sure of class 0 on the left and of class 1 on the right."""
+    """A teacher, confident of class 0 on the left and of class 1 on the right."""
 
     def forward(self, batch):
         logits = torch.zeros(1, 2, SIDE, SIDE)
@@ -29,27 +29,27 @@ class Says(torch.nn.Module):
         return {"logits": logits}
 
 
-def held(target, tmp_path):
+def targets(target, tmp_path):
     spec = checkpoint(tmp_path).model.spec
     batch = zero_batch(spec, 1, None, torch.device("cpu"))
     return DistillationLoss(Says(), 1.0).targets(replace(batch, target=target))[0]
 
 
-def test_around_a_mistake_its_answer_is_not_held_and_others_are(tmp_path):
+def test_targets_leave_out_the_wrong_class_around_a_mistake(tmp_path):
     target = torch.full((1, SIDE, SIDE), IGNORED)
     target[0, 100, 100] = 1  # where the old model says 0
-    found = held(target, tmp_path)
+    found = targets(target, tmp_path)
     near, far = ERROR_CELL * ERROR_MARGIN, ERROR_CELL * (ERROR_MARGIN + 1)
     assert (found[100 - near : 100 + near, 100 - near : 120] == IGNORED).all()
     assert (found[:, SIDE // 2 :] == 1).all()  # as near, but not the answer found wrong
     assert (found[100 + far :, : SIDE // 2] == 0).all()
 
 
-def test_where_the_old_answer_was_confirmed_all_of_it_is_held(tmp_path):
+def test_targets_keep_everything_around_a_confirmed_prediction(tmp_path):
     target = torch.full((1, SIDE, SIDE), IGNORED)
     target[0, 100, 100] = 0
-    found = held(target, tmp_path)
-    assert found[100, 100] == IGNORED  # taught, not held
+    found = targets(target, tmp_path)
+    assert found[100, 100] == IGNORED  # corrected, so no distillation
     assert (found != IGNORED).sum() == SIDE * SIDE - 1
 
 
@@ -57,11 +57,11 @@ def test_where_the_old_answer_was_confirmed_all_of_it_is_held(tmp_path):
     ("right", "weight"),
     [(0.0, 0.25), (0.2, 0.8), (0.3, 1.0), (0.5, 1.0), (0.6, 1.5), (0.95, 2.0)],
 )
-def test_a_model_that_was_right_where_one_looked_is_held_to(right, weight):
+def test_distillation_weight_grows_with_accuracy(right, weight):
     assert distillation_weight(right) == pytest.approx(weight)
 
 
-def test_weights_between_two_networks_lie_on_the_line_and_both_stay(tmp_path):
+def test_interpolate_weights_changes_neither_network(tmp_path):
     old, new = (checkpoint(tmp_path, seed=seed).model for seed in (0, 1))
     before = {k: v.clone() for k, v in new.state_dict().items()}
     found = interpolate_weights(old, new).state_dict()

@@ -1,4 +1,4 @@
-"""Fine-tuning: it mends what was corrected, says how well, and can be interrupted."""
+"""Fine-tuning from corrections: results, validation, interruption."""
 
 import json
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def last(events) -> FineTuneFinished:
     return found
 
 
-def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
+def test_fine_tune_improves_uncorrected_pixels_too(corrected, tmp_path):
     truth, image, store = corrected
     net, output = checkpoint(tmp_path), tmp_path / "better.safetensors"
     events = list(fine_tune(image, net, store, output, MORE))
@@ -91,7 +91,7 @@ def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
     assert new.card.parent == net.hash
     assert new.card.metrics["miou"] == compared.after["miou"]
     assert new.card.trained_on.startswith("nothing; then ")
-    assert new.card.trained_on.endswith("places corrected in squares")
+    assert new.card.trained_on.endswith("regions corrected in squares")
     region = Roi(100, 100, 400, 500)
     before, after = (
         float((segment_region(image, c, region) == truth[region.slices]).mean())
@@ -100,7 +100,7 @@ def test_it_learns_where_nothing_was_corrected_too(corrected, tmp_path):
     assert after > max(0.75, before + 0.1)
 
 
-def test_the_checkpoint_it_starts_from_stays_as_it_is(corrected, tmp_path):
+def test_fine_tune_does_not_modify_the_original_checkpoint(corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
     before = {k: v.clone() for k, v in net.model.state_dict().items()}
@@ -111,7 +111,7 @@ def test_the_checkpoint_it_starts_from_stays_as_it_is(corrected, tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_and_keeps_frozen_what_shall_be(method, tmp_path):
+def test_fine_tune_trains_every_method_and_freezes_the_encoder(method, tmp_path):
     truth, image = squares((320, 320))
     net = checkpoint(tmp_path, method)
     with LabelStore.create(None, image, LEGEND) as store:
@@ -134,9 +134,7 @@ def test_every_method_learns_and_keeps_frozen_what_shall_be(method, tmp_path):
 
 
 @pytest.mark.parametrize("stops", [(1, 3), (2, 5)])
-def test_interrupted_and_continued_it_is_the_same_to_the_bit(
-    stops, corrected, tmp_path
-):
+def test_fine_tune_resumes_bit_for_bit(stops, corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
@@ -155,7 +153,7 @@ def test_interrupted_and_continued_it_is_the_same_to_the_bit(
     assert not parts.with_name("parts.safetensors.state").exists()
 
 
-def test_cancelled_it_leaves_what_was_better_and_nothing_else(corrected, tmp_path):
+def test_fine_tune_closed_early_leaves_the_best_checkpoint_only(corrected, tmp_path):
     _, image, store = corrected
     net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
     events = fine_tune(image, net, store, output, MORE)
@@ -173,7 +171,7 @@ def test_cancelled_it_leaves_what_was_better_and_nothing_else(corrected, tmp_pat
         last(fine_tune(image, net, store, output, FEW))
 
 
-def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
+def test_fine_tune_stops_at_once(corrected, tmp_path):
     _, image, store = corrected
     net, asked = checkpoint(tmp_path), Event()
     output = tmp_path / "new.safetensors"
@@ -188,15 +186,15 @@ def test_stopped_from_outside_it_ends_at_once(corrected, tmp_path):
 
 
 @pytest.mark.parametrize(("held_out", "few"), [(1, True), (4, True), (40, False)])
-def test_a_figure_of_a_few_windows_is_called_that(held_out, few):
+def test_comparison_warns_of_few_validation_windows(held_out, few):
     found = TrainingSummary(200, held_out, 9, {"dark": 200}, (), has_validation=True)
     said = comparison_text(found, {"miou": 0.2}, {"miou": 0.9})
     assert said.startswith("better by 70.0 points on")
-    assert ("too few to rely on" in said) == few
+    assert ("too few to be reliable" in said) == few
 
 
-def test_with_few_held_out_windows_the_last_weights_are_kept(tmp_path):
-    """The best of several looks at a few windows would be luck."""
+def test_fine_tune_keeps_the_last_weights_with_few_validation_windows(tmp_path):
+    """The best of several validations on few windows would be chance."""
     truth, image = squares()
     net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
     with LabelStore.create(None, image, LEGEND) as store:
@@ -209,7 +207,7 @@ def test_with_few_held_out_windows_the_last_weights_are_kept(tmp_path):
     assert load_checkpoint(output).card.metrics["step"] == FEW.steps
 
 
-def test_what_no_correction_lies_near_is_not_forgotten(tmp_path):
+def test_fine_tune_does_not_forget_uncorrected_classes(tmp_path):
     """Strokes of one class over dark ground; the light ground far away stays light."""
     truth, image = squares()
     good, output = tmp_path / "good.safetensors", tmp_path / "new.safetensors"
@@ -241,8 +239,8 @@ def test_what_no_correction_lies_near_is_not_forgotten(tmp_path):
     )
 
 
-def test_worse_is_said_in_words(corrected, tmp_path):
-    """A good network that is taught the opposite of what held-out places say."""
+def test_comparison_of_a_worse_model_says_so(corrected, tmp_path):
+    """A good network, trained with a far too large learning rate."""
     _, image, store = corrected
     good = tmp_path / "good.safetensors"
     last(fine_tune(image, checkpoint(tmp_path), store, good, MORE))
@@ -255,7 +253,7 @@ def test_worse_is_said_in_words(corrected, tmp_path):
     assert compared.comparison.startswith("worse by")
 
 
-def test_with_too_few_places_no_figure_is_given(tmp_path):
+def test_fine_tune_with_too_few_regions_has_no_validation(tmp_path):
     truth, image = squares()
     net = checkpoint(tmp_path)
     with LabelStore.create(None, image, LEGEND) as store:
@@ -266,12 +264,12 @@ def test_with_too_few_places_no_figure_is_given(tmp_path):
         for e in events
         if isinstance(e, Validated)
     )
-    assert "no honest figure" in events[-1].comparison
+    assert "accuracy cannot be estimated" in events[-1].comparison
     assert "of the labels change" in events[-1].comparison
     assert load_checkpoint(events[-1].path).card.parent == net.hash
 
 
-def test_a_new_class_is_learnt_and_the_others_are_kept(tmp_path):
+def test_fine_tune_adds_a_new_class(tmp_path):
     truth, image = squares()
     truth[:, 384:] = np.where(truth[:, 384:] == 2, 3, truth[:, 384:])
     net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
@@ -284,7 +282,7 @@ def test_a_new_class_is_learnt_and_the_others_are_kept(tmp_path):
     assert "iou/right light" in card.metrics
 
 
-def test_the_command_line_does_the_same(corrected, tmp_path):
+def test_finetune_command_gives_the_same_weights(corrected, tmp_path):
     import tifffile
 
     from napari_uhrseg.io.open import open_image
@@ -318,7 +316,7 @@ def test_the_command_line_does_the_same(corrected, tmp_path):
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
 
 
-def test_what_cannot_be_is_refused(corrected, tmp_path):
+def test_fine_tune_refuses_unusable_input(corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
     _, other = squares((320, 320))
@@ -336,7 +334,7 @@ def test_what_cannot_be_is_refused(corrected, tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_from_nothing_strokes_alone_make_a_network(tmp_path):
+def test_fine_tune_trains_a_new_model_from_scratch(tmp_path):
     truth, image = squares((320, 320))
     new = new_checkpoint("plain", METHODS["plain"], LEGEND, image, pretrained=False)
     assert new.hash == ""
@@ -345,7 +343,7 @@ def test_from_nothing_strokes_alone_make_a_network(tmp_path):
         stroke_everywhere(store, truth, 20, 64)
         summary = summarize_corrections(image, new, store)
         assert not summary.has_validation
-        assert "from nothing" in summary.summary()
+        assert "from scratch" in summary.summary()
         events = list(
             fine_tune(image, new, store, tmp_path / "first.safetensors", settings)
         )

@@ -33,10 +33,10 @@ class Threshold(ToyNet):
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    """Return a judge on right corrections of squares, for an old threshold."""
+def make_validator(tmp_path_factory):
+    """Return a validator on right corrections of squares, for an old threshold."""
     truth, image = squares()
-    path = tmp_path_factory.mktemp("judge") / "labels.zarr"
+    path = tmp_path_factory.mktemp("validator") / "labels.zarr"
     with LabelStore.create(path, image, LEGEND) as store:
         stroke_everywhere(store, truth)
         source = build_dataset(image, make_checkpoint(Threshold(BETWEEN)), store, None)
@@ -47,28 +47,28 @@ def judge(tmp_path_factory):
 
 # an old network that fits, and one that has some of the light squares wrong
 @pytest.mark.parametrize(("old", "new"), [(BETWEEN, 112.0), (150.0, 100.0)])
-def test_weights_nearer_to_the_old_ones_are_kept_if_they_fit(judge, old, new):
-    judged, tuned = judge(old), Threshold(new).eval()
-    kept = judged.select_weights(tuned)
+def test_select_weights_interpolates_if_the_result_fits(make_validator, old, new):
+    validator, tuned = make_validator(old), Threshold(new).eval()
+    kept = validator.select_weights(tuned)
     assert kept is not tuned
-    assert judged.accuracy_on_corrections(kept) == 1
+    assert validator.accuracy_on_corrections(kept) == 1
     assert kept.threshold.item() == pytest.approx(old + WISE_FT_ALPHA * (new - old))
     assert tuned.threshold.item() == new
 
 
-def test_a_network_that_fits_nothing_keeps_no_weight(judge):
-    judged, tuned = judge(FAR), Threshold(BETWEEN).eval()
+def test_select_weights_ignores_an_original_that_does_not_fit(make_validator):
+    validator, tuned = make_validator(FAR), Threshold(BETWEEN).eval()
     assert (
-        judged.original_accuracy
-        == judged.accuracy_on_corrections(Threshold(FAR).eval())
+        validator.original_accuracy
+        == validator.accuracy_on_corrections(Threshold(FAR).eval())
         == 0.5
     )
-    assert judged.accuracy_on_corrections(tuned) == 1
-    assert judged.select_weights(tuned) is tuned
+    assert validator.accuracy_on_corrections(tuned) == 1
+    assert validator.select_weights(tuned) is tuned
 
 
-def test_without_any_gain_weights_nearer_to_the_old_ones_are_kept(judge):
-    judged, tuned = judge(FAR), Threshold(FAR / 2).eval()
-    kept = judged.select_weights(tuned)
+def test_select_weights_interpolates_without_any_gain(make_validator):
+    validator, tuned = make_validator(FAR), Threshold(FAR / 2).eval()
+    kept = validator.select_weights(tuned)
     assert kept is not tuned
-    assert judged.accuracy_on_corrections(kept) == judged.original_accuracy == 0.5
+    assert validator.accuracy_on_corrections(kept) == validator.original_accuracy == 0.5

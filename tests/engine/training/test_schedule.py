@@ -1,4 +1,4 @@
-"""The person's numbers over a method's recipe, and the recipe in time."""
+"""Training settings over a method's recipe, and the learning-rate schedule."""
 
 import pytest
 from torch import nn
@@ -12,11 +12,11 @@ TWO = Recipe(
 )
 
 
-def test_what_is_not_chosen_stays():
+def test_recipe_without_choices_is_the_methods_own():
     assert TrainSettings("plain").recipe(TWO) == TWO
 
 
-def test_stages_keep_their_shares_and_ratios():
+def test_recipe_keeps_shares_and_ratios_of_stages():
     settings = TrainSettings(
         "plain", steps=80, learning_rate=0.2, optimizer="adamw", clip=1.0
     )
@@ -38,13 +38,13 @@ def test_stages_keep_their_shares_and_ratios():
         {"log_every": 0},
     ],
 )
-def test_numbers_that_cannot_be(wrong):
+def test_recipe_refuses_unusable_numbers(wrong):
     with pytest.raises(TrainingError, match="cannot be trained") as error:
         TrainSettings("plain", **wrong).recipe(TWO)
     assert error.value.hint
 
 
-def test_rates_fall_within_each_stage():
+def test_learning_rate_falls_within_each_stage():
     cosine = Schedule(TWO)
     assert cosine.total == 40
     assert cosine.rate(0) == 0.1
@@ -55,7 +55,7 @@ def test_rates_fall_within_each_stage():
     assert poly.rate(5) == pytest.approx(0.5**0.9)
 
 
-def test_a_stage_trains_what_it_names():
+def test_optimizer_trains_the_parameters_of_the_stage():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     schedule = Schedule(TWO)
     first = schedule.optimizer(model, 29)

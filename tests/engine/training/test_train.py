@@ -1,4 +1,4 @@
-"""Training: it learns, keeps the best, and goes on where it was stopped."""
+"""Training from scenes: events, checkpoints, resuming."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
-def test_events_and_what_is_left(settings, tmp_path):
+def test_train_yields_events_and_leaves_the_best_checkpoint(settings, tmp_path):
     output = tmp_path / "new" / "c.safetensors"
     text = CardMetadata(name="Test", licence="CC0", command="make")
     events = list(train(make_source(), output, replace(settings, card=text)))
@@ -77,8 +77,8 @@ def run(settings: TrainSettings, output: Path, stop_after: int = 1000) -> None:
 @pytest.mark.parametrize(
     "settings", [PLAIN, SCPSEG, SGNET, GLNET], ids=lambda s: s.model
 )
-def test_stopped_and_continued_it_is_the_same_to_the_bit(settings, tmp_path):
-    """Dropout, momentum, samples, the best so far: all go on. 4 is in a validation."""
+def test_train_resumes_bit_for_bit(settings, tmp_path):
+    """Dropout, momentum, samples and the best score continue. Step 4 is validated."""
     settings = replace(settings, optimizer=None, clip=None)
     run(settings, tmp_path / "whole.safetensors")
     for stop in (1, 4, 5):
@@ -97,7 +97,7 @@ def test_stopped_and_continued_it_is_the_same_to_the_bit(settings, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [ISDNET, GLNET], ids=lambda s: s.model)
-def test_methods_on_frames_train_through_all_their_stages(settings, tmp_path):
+def test_train_frame_methods_through_all_stages(settings, tmp_path):
     output = tmp_path / "c.safetensors"
     events = list(train(make_source(), output, settings))
     assert next(e for e in reversed(events) if isinstance(e, Progress)).done == 6
@@ -124,7 +124,7 @@ for event in train(make_source(), sys.argv[1], settings):
 """
 
 
-def test_killed_it_goes_on_from_the_last_state(tmp_path):
+def test_train_resumes_after_a_kill(tmp_path):
     run(PLAIN, tmp_path / "whole.safetensors")
     output = tmp_path / "killed.safetensors"
     with python_process(KILLED, output) as child:
@@ -137,20 +137,20 @@ def test_killed_it_goes_on_from_the_last_state(tmp_path):
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
 
 
-def test_without_held_out_scenes_the_last_is_kept(tmp_path):
+def test_train_without_validation_keeps_the_last_weights(tmp_path):
     output = tmp_path / "c.safetensors"
     events = list(train(make_source(0), output, PLAIN))
     assert not [e for e in events if isinstance(e, Validated)]
     assert load_checkpoint(output).card.metrics == {"step": 6}
 
 
-def test_bf16_trains(tmp_path):
+def test_train_in_bf16(tmp_path):
     settings = replace(PLAIN, precision="bf16", steps=3)
     events = list(train(make_source(0), tmp_path / "c.safetensors", settings))
     assert any(isinstance(e, Saved) for e in events)
 
 
-def test_the_callers_random_numbers_are_left_alone(tmp_path):
+def test_train_leaves_the_callers_random_state(tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -158,7 +158,7 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path):
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_nothing_is_overwritten_unasked(tmp_path):
+def test_train_does_not_overwrite_a_checkpoint(tmp_path):
     output = tmp_path / "c.safetensors"
     run(replace(PLAIN, steps=1), output)
     with pytest.raises(TrainingError, match="exists") as error:
@@ -176,14 +176,14 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     anew.close()  # type: ignore[attr-defined]
 
 
-def test_a_loss_that_is_not_finite_stops(tmp_path):
+def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
     settings = replace(PLAIN, optimizer="sgd", learning_rate=1e30, clip=None)
     with pytest.raises(TrainingError, match=r"The loss became (nan|inf)") as error:
         run(settings, tmp_path / "c.safetensors")
     assert "learning rate" in error.value.hint
 
 
-def test_memory_that_runs_out_is_said(tmp_path, monkeypatch):
+def test_train_reports_memory_that_runs_out(tmp_path, monkeypatch):
     planned = Plain.loss
 
     def fail(self: Plain, outputs: Outputs, batch: Batch) -> Outputs:
@@ -196,7 +196,7 @@ def test_memory_that_runs_out_is_said(tmp_path, monkeypatch):
         run(PLAIN, tmp_path / "c.safetensors")
 
 
-def test_settings_that_cannot_be(tmp_path):
+def test_train_refuses_unusable_settings(tmp_path):
     output = tmp_path / "c.safetensors"
     for settings, kind in [
         (replace(PLAIN, model="nonsense"), CheckpointError),
@@ -209,7 +209,7 @@ def test_settings_that_cannot_be(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stage_ends_and_the_next_begins(tmp_path, monkeypatch):
+def test_train_starts_each_stage_with_a_new_optimizer(tmp_path, monkeypatch):
     """Frozen parts stay; the optimiser is new; stopping between them is safe."""
     from napari_uhrseg.models.plain import Plain
 
@@ -255,9 +255,7 @@ def fed(monkeypatch):
     return found
 
 
-def test_frames_larger_than_the_images_are_learnt_from_as_they_will_be_labelled(
-    tmp_path, fed
-):
+def test_train_crops_frames_larger_than_the_images(tmp_path, fed):
     """GLNet's overview of a padded frame would be at another scale than at work."""
     settings = replace(GLNET, steps=3, arguments={**GLNET.arguments, "frame": 1024})
     list(train(make_source(), tmp_path / "c.safetensors", settings))
@@ -265,7 +263,7 @@ def test_frames_larger_than_the_images_are_learnt_from_as_they_will_be_labelled(
     assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 1024
 
 
-def test_windows_keep_their_size_on_images_smaller_than_they_are(tmp_path, fed):
+def test_train_keeps_windows_larger_than_the_images(tmp_path, fed):
     settings = replace(PLAIN, steps=1, arguments={**SMALL, "window": 256})
     list(train(make_source(), tmp_path / "c.safetensors", settings))
     assert fed == {(256, 256)}

@@ -1,4 +1,4 @@
-"""Which class of a store is which channel of a network."""
+"""Mapping between classes of a label store and channels of a network."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +13,16 @@ from napari_uhrseg.types import IGNORED, LabelClass, Legend
 
 @dataclass(frozen=True, slots=True)
 class ClassMapping:
-    """The network's channels and the store's class ids.
+    """Mapping between a network's channels and a store's class ids.
 
     Parameters
     ----------
     legend
-        Of the network: its own classes as the store names them, then those it lacked.
+        Classes of the network as the store names them, then the classes it lacked.
     channels
-        (256,) uint8: the channel of each class id, 255 where there is none.
+        (256,) uint8: channel of each class id, 255 where there is none.
     merged
-        (K,) uint8: the channel that each channel counts as.
+        (K,) uint8: channel that each channel counts as, after merging classes.
     """
 
     legend: Legend
@@ -33,10 +33,19 @@ class ClassMapping:
 def map_classes(
     checkpoint: Checkpoint, store: LabelStore, corrected: Collection[int]
 ) -> ClassMapping:
-    """Match by the ids that a run of this checkpoint has in the store, else by name.
+    """Map by the ids that a run of this checkpoint has in the store, else by name.
 
-    A class that was renamed since that run is still found so. Of the store's other
-    classes those with ids in ``corrected`` are added.
+    A class that was renamed since that run is still found. Other classes of the store
+    are added if they are corrected.
+
+    Parameters
+    ----------
+    checkpoint
+        The checkpoint to fine-tune.
+    store
+        The labels.
+    corrected
+        Class ids that occur in the corrections.
     """
     network = list(checkpoint.card.legend)
     known = {c.id: c for c in store.legend}
@@ -58,7 +67,7 @@ def map_classes(
 
 
 def _distinct(classes: Sequence[LabelClass]) -> Legend:
-    """Their legend; classes that the store lacks get ids that are free in it."""
+    """Return a legend; classes that the store lacks get ids that are free in it."""
     taken: set[int] = set()
     found = []
     for c in classes:

@@ -1,14 +1,14 @@
-"""Corrections of a store as a source of samples, split by place.
+"""Data set of corrected pixels, split by site into training and validation.
 
 ::
 
-    coarse correction level    where corrections are: nothing else is read
-    points                     corrected pixels of a level that is fine enough, their
-                               number bounded; windows are drawn around them
-    places                     points nearer to each other than two windows see
-    held out                   a fifth of the places; the others are learnt from
-    elsewhere                  labelled ground, wherever it lies: a third of the windows
-                               are drawn there, so that it is not forgotten
+    coarse correction level    shows where corrections are; nothing else is read
+    points                     corrected pixels of a finer level, limited in number;
+                               windows are drawn around them
+    sites                      groups of points whose windows see no pixel in common
+    validation                 a fifth of the sites; the others are trained on
+    replay                     a third of the windows lies anywhere in the labelled
+                               area, so that it is not forgotten
 """
 
 import hashlib
@@ -34,22 +34,32 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import HELD_OUT, IGNORED, InputSpec, Labels, Legend, Roi
 
-REPLAY_FRACTION = 1 / 3  # of the windows that teach are drawn anywhere
-REPLAY_PIXELS = 1 << 20  # run pixels elsewhere that tell how much stays as it was
+REPLAY_FRACTION = 1 / 3  # of the training windows lie anywhere in the labelled area
+REPLAY_PIXELS = 1 << 20  # run pixels that show how much changes elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectionTargets:
-    """What is known of a part of the corrected ground, read when asked for.
+    """Ground truth from the corrections of some sites, read as needed.
 
-    ``chosen`` are rectangles outside of which nothing counts (None: all does);
-    ``asked`` and ``hidden`` hold for each place's number whether its pixels are given,
-    and whether they are given as `HELD_OUT`.
+    Parameters
+    ----------
+    store
+        The labels.
+    channels
+        (256,) uint8 channel of each class id, 255: none.
+    sites
+        Sites of the corrections.
+    asked, hidden
+        For each site number, whether its pixels are returned, and whether they are
+        returned as `HELD_OUT`.
+    chosen
+        Level-0 rectangles outside of which nothing is returned; ``None``: all is.
     """
 
     store: LabelStore
     channels: npt.NDArray[np.uint8]
-    places: SiteGrid
+    sites: SiteGrid
     asked: npt.NDArray[np.bool_]
     hidden: npt.NDArray[np.bool_]
     chosen: tuple[Roi, ...] | None
@@ -62,9 +72,9 @@ class CorrectionTargets:
             return found
         known = self.channels[read_array(self.store.correction[0], inside.slices)]
         if (known != IGNORED).any():
-            place = self.places.of(inside)
-            secret = self.hidden[place] & (known != IGNORED)
-            known[~self.asked[place] | ~_within(inside, self.chosen)] = IGNORED
+            site = self.sites.of(inside)
+            secret = self.hidden[site] & (known != IGNORED)
+            known[~self.asked[site] | ~_within(inside, self.chosen)] = IGNORED
             known[secret] = HELD_OUT
         found[inside.shift(-roi.y, -roi.x).slices] = known
         return found
@@ -72,7 +82,7 @@ class CorrectionTargets:
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """How an image is fed to a network; as in a run."""
+    """Bands, values and scale with which a network reads an image; as in a run."""
 
     bands: tuple[int, ...]
     value_range: tuple[float, float]
@@ -80,31 +90,31 @@ class ImageInput:
 
 
 class CorrectionDataset:
-    """Windows around corrected pixels, every class and every place as it is due.
+    """Windows around corrected pixels, balanced over classes and sites.
 
     Parameters
     ----------
     image, how
-        The image, and the bands, values and scale it is fed with.
+        The image, and the bands, values and scale with which it is read.
     store, match
-        Whose corrections, and which channel their classes are.
+        The corrections, and the channels of their classes.
     spec
-        Of the model.
+        Inputs of the model.
     seed
-        Decides which places are held out where any would do.
+        Decides which sites are held out where there is a choice.
     chosen
-        Level-0 rectangles to learn from; None: all.
+        Level-0 rectangles to train on; ``None``: all.
     splits
-        Whether places are held out where there are enough.
+        If True, hold out sites for validation where there are enough.
 
     Attributes
     ----------
     training_windows, held_out_windows
-        In run pixels: squares with corrections that teach, and with held-out ones.
+        Windows with corrections for training and for validation, in run pixels.
     replay_windows
-        In run pixels: some of the labelled ground, corrected or not.
+        Windows of the labelled area, corrected or not, in run pixels.
     has_validation
-        Whether places are held out.
+        Whether sites are held out for validation.
     """
 
     def __init__(
@@ -122,19 +132,19 @@ class CorrectionDataset:
         self.legend: Legend = match.legend
         self.merged = match.merged
         self.spec, self.scale = spec, how.scale
-        self.places = find_sites(store, min_separation(spec) * how.scale)
-        points = find_points(store, match.channels, self.places)
+        self.sites = find_sites(store, min_separation(spec) * how.scale)
+        points = find_points(store, match.channels, self.sites)
         if chosen is not None:
             inside = [any(_holds(r, y, x) for r in chosen) for y, x in points.at]
             points = points.where(np.array(inside, bool))
         self.splits = splits
-        held = np.zeros(self.places.count + 1, bool)
+        held = np.zeros(self.sites.count + 1, bool)
         if splits:
-            held = choose_held_out(points, self.places.count, seed)
+            held = choose_held_out(points, self.sites.count, seed)
         self.has_validation = bool(held.any())
-        taken = held[points.place]
+        taken = held[points.site]
         self.training, self.tested = points.where(~taken), points.where(taken)
-        args = (store, match.channels, self.places)
+        args = (store, match.channels, self.sites)
         shown = CorrectionTargets(*args, ~held, held, chosen)
         tested = CorrectionTargets(*args, held, np.zeros_like(held), chosen)
         self.scene, self.held_scene = (
@@ -142,7 +152,7 @@ class CorrectionDataset:
             for t in (shown, tested)
         )
         self.windows = self._cells(self.training)
-        self._ground, self._square = labelled_squares(store)
+        self._labelled, self._square = labelled_squares(store)
         self.training_windows = self._squares(self.windows)
         self.held_out_windows = self._squares(self._cells(self.tested))
         self._classes = [
@@ -156,26 +166,26 @@ class CorrectionDataset:
 
     @property
     def site_count(self) -> int:
-        return len(np.unique(np.r_[self.training.place, self.tested.place]))
+        return len(np.unique(np.r_[self.training.site, self.tested.site]))
 
     def fitted(self, spec: InputSpec) -> "CorrectionDataset":
-        """Itself: it was made for a model."""
+        """Return itself: it was made for a model."""
         return self
 
     def sample(self, rng: np.random.Generator, window: int) -> Sample:
-        """A window around a correction, or anywhere where old answers can be held.
+        """Draw a window around a correction, or anywhere in the labelled area (replay).
 
-        What lies elsewhere may see held-out ground, but no label that a person gave it.
+        A replay window may see pixels of validation sites, but not their labels.
         """
         if self.splits and rng.random() < REPLAY_FRACTION:
-            corner = self._ground[rng.integers(len(self._ground))]
+            corner = self._labelled[rng.integers(len(self._labelled))]
             point = (corner + rng.integers(self._square, size=2)) / self.scale
             y, x = (int(p) - window // 2 for p in point)
             return Sample(self.scene, self._inside(Roi(y, x, window, window)))
         return self.sample_corrected(rng, window)
 
     def sample_corrected(self, rng: np.random.Generator, window: int) -> Sample:
-        """A window around a corrected pixel: first its class, then its place."""
+        """Draw a window around a corrected pixel: first its class, then its site."""
         of_class = self._classes[rng.integers(len(self._classes))]
         point = of_class.sample(rng) / self.scale
         y, x = (int(p - rng.integers(window)) for p in point)
@@ -184,26 +194,26 @@ class CorrectionDataset:
     @property
     def replay_windows(self) -> list[Roi]:
         side = self.spec.window
-        count = min(max(4, REPLAY_PIXELS // side**2), 16, len(self._ground))
-        chosen = np.linspace(0, len(self._ground) - 1, count).round().astype(int)
-        middles = (self._ground[chosen] + self._square // 2) / self.scale
+        count = min(max(4, REPLAY_PIXELS // side**2), 16, len(self._labelled))
+        chosen = np.linspace(0, len(self._labelled) - 1, count).round().astype(int)
+        middles = (self._labelled[chosen] + self._square // 2) / self.scale
         return [
             self._inside(Roi(int(y) - side // 2, int(x) - side // 2, side, side))
             for y, x in middles
         ]
 
     def fingerprint(self) -> str:
-        """Of the points and windows: equal where the same is learnt and scored."""
+        """Return a hash of the points and windows."""
         found = hashlib.sha256()
         for points in (self.training, self.tested):
-            for array in (points.at, points.channel, points.place):
+            for array in (points.at, points.channel, points.site):
                 found.update(np.ascontiguousarray(array).tobytes())
-        found.update(self._ground.tobytes())
+        found.update(self._labelled.tobytes())
         found.update(repr(self.held_out_windows).encode())
         return found.hexdigest()
 
     def _squares(self, cells: Ints) -> list[Roi]:
-        """The distinct windows of `_cells`, in run pixels."""
+        """Return the distinct windows of `_cells`, in run pixels."""
         side = self.spec.window
         return [
             self._inside(Roi(y * side, x * side, side, side))
@@ -211,21 +221,21 @@ class CorrectionDataset:
         ]
 
     def _inside(self, window: Roi) -> Roi:
-        """Moved into the image as far as it fits."""
+        """Return the window moved into the image as far as it fits."""
         height, width = self.scene.shape
         y = min(max(0, window.y), max(0, height - window.height))
         x = min(max(0, window.x), max(0, width - window.width))
         return Roi(y, x, window.height, window.width)
 
     def _cells(self, points: Points) -> Ints:
-        """Distinct (n, 3): channel, and row and column of a grid of windows."""
+        """Return distinct (n, 3) channels, rows and columns of a grid of windows."""
         cells = (points.at / self.scale).astype(np.int64) // self.spec.window
         return np.unique(np.c_[points.channel, cells], axis=0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Class:
-    """The points of a class, sorted by place; a place counts as its points' root."""
+    """Points of a class, sorted by site; a site's weight is the root of its points."""
 
     at: Ints
     first: Ints
@@ -234,21 +244,21 @@ class _Class:
 
     @classmethod
     def of(cls, points: Points) -> "_Class":
-        order = np.argsort(points.place, kind="stable")
+        order = np.argsort(points.site, kind="stable")
         _, first, count = np.unique(
-            points.place[order], return_index=True, return_counts=True
+            points.site[order], return_index=True, return_counts=True
         )
         chance = np.sqrt(count)
         return cls(points.at[order], first, count, chance / chance.sum())
 
     def sample(self, rng: np.random.Generator) -> Ints:
-        place = rng.choice(len(self.first), p=self.chance)
-        point: Ints = self.at[self.first[place] + rng.integers(self.count[place])]
+        site = rng.choice(len(self.first), p=self.chance)
+        point: Ints = self.at[self.first[site] + rng.integers(self.count[site])]
         return point
 
 
 def min_separation(spec: InputSpec) -> int:
-    """Run pixels between two points whose windows see no ground in common."""
+    """Return the run pixels between two points whose windows share no pixel."""
     extents = [
         spec.window if view.extent == "frame" else view.extent
         for view in spec.views.values()

@@ -1,4 +1,4 @@
-"""Where corrections lie: places apart from each other, points to draw windows at."""
+"""Corrected pixels and the separate sites in which they lie."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,58 +12,66 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import IGNORED, Roi
 
-MAX_PIXELS_READ = 1 << 26  # pixels of the correction that are looked at for points
-MAX_POINTS_PER_CLASS = 20_000  # points of a class that are kept
-MIN_SITES = 4  # places; fewer say nothing about ground that was not learnt from
-HELD_OUT_FRACTION = 0.2  # of the places are held out
-MIN_TRAINING_FRACTION = 0.5  # of a class's points at least teach, where places allow it
-MIN_SITE_DISTANCE = 32  # pixels that places are apart at least
-SITE_GRID = 128  # pixels that a place's middle may move without being another
+MAX_PIXELS_READ = 1 << 26  # pixels of the corrections that are read to find points
+MAX_POINTS_PER_CLASS = 20_000  # points kept for each class
+MIN_SITES = 4  # sites; fewer do not allow validation
+HELD_OUT_FRACTION = 0.2  # of the sites are held out
+MIN_TRAINING_FRACTION = (
+    0.5  # of a class's points at least are trained on, where possible
+)
+MIN_SITE_DISTANCE = 32  # pixels between two sites
+SITE_GRID = 128  # pixels that the centre of a site may move and keep its side
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Corrected pixels: (n, 2) int64 y and x in level-0 pixels, (n,) channel, place."""
+    """Corrected pixels: (n, 2) int64 y, x in level-0 pixels, (n,) channel and site."""
 
     at: Ints
     channel: Ints
-    place: Ints
+    site: Ints
 
     def __len__(self) -> int:
         return len(self.at)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "Points":
-        return Points(self.at[chosen], self.channel[chosen], self.place[chosen])
+        return Points(self.at[chosen], self.channel[chosen], self.site[chosen])
 
 
 @dataclass(frozen=True, slots=True)
 class SiteGrid:
-    """Where corrections lie together: a grid of cells, each with its place's number.
+    """Sites of corrections: a grid of cells, each with the number of its site.
 
-    ``side`` of a cell in level-0 pixels; ``number`` (rows, columns) int32, 0: none.
-    Two places have a cell between them. ``apart``: whether that is as far as two
-    windows see.
+    Parameters
+    ----------
+    side
+        Side of a cell in level-0 pixels.
+    number
+        (rows, columns) int32 number of the site of each cell; 0: no site. There is at
+        least one cell between two sites.
+    disjoint
+        Whether no window of one site sees pixels of another site.
     """
 
     side: int
     number: npt.NDArray[np.int32]
-    apart: bool
+    disjoint: bool
 
     @property
     def count(self) -> int:
         return int(self.number.max(initial=0))
 
     def of(self, roi: Roi) -> npt.NDArray[np.int32]:
-        """The place of each pixel of a level-0 rectangle inside the image."""
+        """Return the site of each pixel of a level-0 rectangle inside the image."""
         rows = np.arange(roi.y, roi.bottom) // self.side
         columns = np.arange(roi.x, roi.right) // self.side
         return self.number[np.ix_(rows, columns)]
 
 
 def find_sites(store: LabelStore, wanted: float) -> SiteGrid:
-    """The places of a store's corrections, ``wanted`` pixels apart if possible.
+    """Return the sites of a store's corrections, ``wanted`` pixels apart if possible.
 
     Where that leaves fewer than `MIN_SITES` of them, they may be closer. Reads the
     coarsest level only.
@@ -87,12 +95,21 @@ def find_sites(store: LabelStore, wanted: float) -> SiteGrid:
 
 
 def find_points(
-    store: LabelStore, channels: npt.NDArray[np.uint8], places: SiteGrid
+    store: LabelStore, channels: npt.NDArray[np.uint8], sites: SiteGrid
 ) -> Points:
-    """Corrected pixels that a window can be drawn around.
+    """Return corrected pixels that a window can be drawn around.
 
-    Of the finest level that can be read without looking at more than `READ` pixels.
-    Memory is bounded by `KEPT`, whatever the size of the image.
+    They are read from the finest level with at most `MAX_PIXELS_READ` pixels. Memory is
+    bounded by `MAX_POINTS_PER_CLASS`, whatever the size of the image.
+
+    Parameters
+    ----------
+    store
+        The labels.
+    channels
+        (256,) uint8 channel of each class id, 255: none.
+    sites
+        Sites of the corrections.
     """
     level = coarsest = len(store.correction) - 1
     top = np.nonzero(read_array(store.correction[-1], ...))
@@ -121,16 +138,19 @@ def find_points(
     whole = np.minimum(
         np.concatenate(kept) * 2**level + 2**level // 2, np.array(store.shape) - 1
     )
-    rows, columns = (whole // places.side).T
+    rows, columns = (whole // sites.side).T
     channel = np.repeat(sorted(found), [len(a) for a in kept]).astype(np.int64)
-    return Points(whole, channel, places.number[rows, columns].astype(np.int64))
+    return Points(whole, channel, sites.number[rows, columns].astype(np.int64))
 
 
 def labelled_squares(store: LabelStore) -> tuple[Ints, int]:
-    """Squares of ground that has labels, all of the image where none has any.
+    """Return squares of the labelled area, or of the whole image without labels.
 
-    (n, 2) int64 y and x of their corners and their side, in level-0 pixels: the pixels
-    of the coarsest level, which is all that is read and kept.
+    Returns
+    -------
+    tuple
+        (n, 2) int64 y and x of the corners, and the side, in level-0 pixels. A square
+        is a pixel of the coarsest level, which is all that is read.
     """
     side = 2 ** (len(store.prediction) - 1)
     there = read_array(store.prediction[-1], ...) != 0
@@ -138,26 +158,40 @@ def labelled_squares(store: LabelStore) -> tuple[Ints, int]:
 
 
 def choose_held_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Which of the places 1 to ``count`` are held out; none where there are too few.
+    """Choose the validation sites; none where there are too few sites.
 
-    No class is held out whole, nor more than half of its points if there is a choice.
-    Classes not held out yet go first; else what a place's position says, so that a
-    place stays on its side while others are added.
+    No class is held out completely, nor more than half of its points if there is a
+    choice. Sites with classes not held out yet come first. Otherwise the order is a
+    hash of the position, so that a site stays on its side while others are added.
+
+    Parameters
+    ----------
+    points
+        Corrected pixels.
+    count
+        Number of sites; they are numbered from 1.
+    seed
+        Seed of the hash.
+
+    Returns
+    -------
+    (count + 1,) bool
+        Whether each site is held out.
     """
     held = np.zeros(count + 1, bool)
-    there = np.unique(points.place)
+    there = np.unique(points.site)
     if len(there) < MIN_SITES:
         return held
     found = np.zeros((count + 1, 256), np.int64)
-    np.add.at(found, (points.place, points.channel), 1)
+    np.add.at(found, (points.site, points.channel), 1)
     has, most = found > 0, (1 - MIN_TRAINING_FRACTION) * found.sum(0)
     wanted = max(1, round(HELD_OUT_FRACTION * len(there)))
 
-    def luck(place: int) -> bytes:
-        y, x = points.at[points.place == place].mean(0) // SITE_GRID
+    def position_hash(site: int) -> bytes:
+        y, x = points.at[points.site == site].mean(0) // SITE_GRID
         return hashlib.sha256(f"{seed} {y} {x}".encode()).digest()
 
-    order = sorted(there.tolist(), key=luck)
+    order = sorted(there.tolist(), key=position_hash)
     for _ in range(wanted):
         left = has[~held].sum(0)
         shown = has[held].any(0)
@@ -170,12 +204,12 @@ def choose_held_out(points: Points, count: int, seed: int) -> npt.NDArray[np.boo
 
 
 def _chunks(top: tuple[Ints, ...], level: int, at: int) -> Ints:
-    """(n, 2) chunks of level ``at`` under the pixels of a coarser level."""
+    """Return the (n, 2) chunks of level ``at`` under the pixels of a coarser level."""
     return np.unique(np.c_[top] * 2 ** (level - at) // STORE_CHUNK, axis=0)
 
 
 def _thinned(points: Ints, most: int) -> Ints:
-    """Evenly chosen ones, at most so many."""
+    """Return at most ``most`` points, evenly chosen."""
     if len(points) <= most:
         return points
     return points[np.linspace(0, len(points) - 1, most).astype(np.int64)]

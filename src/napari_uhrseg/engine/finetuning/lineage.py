@@ -1,4 +1,4 @@
-"""Which checkpoint a checkpoint was fine-tuned from, and that one from, and so on."""
+"""Lineage of a checkpoint: the checkpoints it was fine-tuned from."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -10,17 +10,19 @@ from napari_uhrseg.models.checkpoint import file_hash
 
 
 def ancestors(path: Path | str, folders: Iterable[Path | str] = ()) -> tuple[Path, ...]:
-    """The files of its ancestors, the nearest first, as far as they can be found.
+    """Return the files of a checkpoint's ancestors that are found, nearest first.
 
     Parameters
     ----------
+    path
+        The checkpoint.
     folders
-        Looked through, without their own folders, after the checkpoint's own.
+        Folders to search after the checkpoint's own folder, without subfolders.
 
     Raises
     ------
     CheckpointError
-        The checkpoint itself cannot be read.
+        If the checkpoint itself cannot be read.
     """
     path = Path(path)
     wanted = read_card(path).parent
@@ -55,5 +57,5 @@ def _hash(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _hash_of(path: Path, changed: int, size: int) -> str:
-    """Read anew only where the file has changed."""
+    """Return the hash; the file is read again only if it has changed."""
     return file_hash(path)

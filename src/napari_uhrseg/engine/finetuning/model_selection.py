@@ -1,4 +1,7 @@
-"""Whether a fine-tuned model is better: on held-out corrections, and elsewhere."""
+"""Validate a fine-tuned model and select the weights to keep.
+
+Validation data are corrections in regions that are held out from training.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +24,14 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
 from napari_uhrseg.units import counted
 
-MAX_SCORED_WINDOWS = 128  # held-out windows that are run in a validation, at most
+MAX_SCORED_WINDOWS = 128  # validation windows that are run
 MAX_PROBE_WINDOWS = (
     16  # windows that tell how much of the corrections a model has right
 )
 MIN_GAIN_KEPT = (
     0.5  # of the corrections gained, the share that nearer weights must gain
 )
-EQUAL_MIOU = 0.005  # mIoU; a smaller difference is none
+EQUAL_MIOU = 0.005  # smaller differences of the mIoU count as none
 MIN_RELIABLE_WINDOWS = 5  # held-out windows; a figure of fewer says little
 MIN_WINDOWS_TO_SELECT = (
     50  # held-out windows; the best of several looks at fewer is luck
@@ -38,15 +41,21 @@ CHANGED_ELSEWHERE = "changed elsewhere"
 
 @dataclass
 class Validator:
-    """Runs models over a source's windows, a batch at a time.
+    """Runs models over windows of a data set, a batch at a time.
 
-    Memory is that of a batch and of the old model's labels elsewhere, a million
-    pixels or four windows.
+    Memory is that of a batch and of the original model's labels of the replay windows:
+    a million pixels or four windows.
 
     Parameters
     ----------
+    source
+        The corrections.
     old
-        The model that a fine-tuning starts from, in eval mode on the device.
+        The original model, in eval mode on the device.
+    batch_size
+        Windows of a batch.
+    device, precision
+        As in a run.
     """
 
     source: CorrectionDataset
@@ -57,9 +66,9 @@ class Validator:
     _before: list[Labels] = field(default_factory=list, init=False)
 
     def accuracy_on_corrections(self, model: Segmenter) -> float:
-        """Share of the taught corrections that a model in eval mode has right.
+        """Return the accuracy of a model in eval mode on the training corrections.
 
-        A mean over their classes, on `LOOKED_AT` windows at most.
+        The accuracy is a mean over classes, on at most `MAX_PROBE_WINDOWS` windows.
         """
         windows = _some(self.source.training_windows, MAX_PROBE_WINDOWS)
         scores = self._nothing
@@ -68,10 +77,10 @@ class Validator:
         return float(np.nanmean(scores.recall)) if scores.counts.any() else 0.0
 
     def select_weights(self, model: Segmenter) -> Segmenter:
-        """What of a model in eval mode is to be kept: weights nearer to the old ones.
+        """Return the weights to save: interpolated to the original model (WiSE-FT).
 
-        Unless these have lost most of what was learnt: an old model that is far from
-        fitting has nothing worth keeping, and the line from it leads nowhere.
+        If interpolation loses most of the gain, the fine-tuned model itself is
+        returned. An original model that does not fit at all has nothing to preserve.
         """
         nearer = interpolate_weights(self.old, model)
         gained, most = (
@@ -82,16 +91,16 @@ class Validator:
 
     @cached_property
     def original_accuracy(self) -> float:
-        """Share of the taught corrections that the old model has right."""
+        """The accuracy of the original model on the training corrections."""
         return self.accuracy_on_corrections(self.old)
 
     def score(self, model: Segmenter) -> Iterator[Metrics | None]:
-        """Metrics of a model in eval mode; None after each batch.
+        """Yield None after each batch, and the metrics of a model in eval mode.
 
-        ``miou`` and ``iou/CLASS`` of the held-out corrections, over the classes that
-        occur in them, where any are held out. ``changed elsewhere``: of windows
-        anywhere, the share of the uncorrected pixels that the old model labels
-        otherwise.
+        ``miou`` and ``iou/CLASS`` on the validation corrections, over the classes that
+        occur in them, if there are any. ``changed elsewhere`` is the share of the
+        uncorrected pixels of the replay windows whose label differs from the original
+        model's, 0 to 1.
         """
         scores, source = self._nothing, self.source
         if source.has_validation:
@@ -126,7 +135,7 @@ class Validator:
     def _labelled(
         self, scene: Scene, windows: Sequence[Roi], model: Segmenter
     ) -> Iterator[tuple[Labels, Labels]]:
-        """Labels and what is known, both (n, h, w) channels, of batches of windows."""
+        """Yield labels and ground truth, both (n, h, w) channels, of each batch."""
         spec = self.source.spec
         how = TilingSettings.of(spec, self.batch_size, self.device, self.precision)
         read = partial(scene.inputs, spec=spec)
@@ -138,7 +147,15 @@ class Validator:
 
 
 def comparison_text(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
-    """The comparison in words."""
+    """Return the comparison of the new model with the original one in words.
+
+    Parameters
+    ----------
+    summary
+        The training data.
+    before, after
+        Metrics of the original and of the new model.
+    """
     changed = ""
     if CHANGED_ELSEWHERE in after:
         changed = f"; elsewhere {after[CHANGED_ELSEWHERE]:.0%} of the labels change"
@@ -148,25 +165,23 @@ def comparison_text(summary: TrainingSummary, before: Metrics, after: Metrics) -
 def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
     if not summary.has_validation or "miou" not in before or "miou" not in after:
         return (
-            "no honest figure can be had: too few places were corrected to hold some "
-            "out. Look at the changes before you keep it"
+            "accuracy cannot be estimated: no validation data (too few separate "
+            "regions are corrected). Look at the changes before you keep the model"
         )
     change = after["miou"] - before["miou"]
-    where = f"on {counted(summary.held_out, 'held-out window')}"
+    where = f"on {counted(summary.held_out, 'validation window')}"
     if summary.held_out < MIN_RELIABLE_WINDOWS:
-        where += ", too few to rely on"
+        where += ", too few to be reliable"
     if abs(change) < EQUAL_MIOU:
         return f"about as good as before {where}"
     points = f"{abs(100 * change):.1f} points"
     if change > 0:
         return f"better by {points} {where}"
-    return (
-        f"worse by {points} {where}: the checkpoint it started from is the better one"
-    )
+    return f"worse by {points} {where}: the original checkpoint is better"
 
 
 def _ious(scores: Scores) -> dict[str, float]:
-    """MIoU and the IoU of each class that occurs in the truth; empty where none."""
+    """Return the mIoU and the IoU of each class in the ground truth; empty if none."""
     there = scores.counts.sum(1) > 0
     if not there.any():
         return {}
@@ -179,5 +194,5 @@ def _ious(scores: Scores) -> dict[str, float]:
 
 
 def _some(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
-    """Evenly chosen ones, about so many at most."""
+    """Return about ``most`` windows at most, evenly chosen."""
     return windows[:: max(1, -(-len(windows) // most))]

@@ -1,4 +1,4 @@
-"""A network that has learnt nothing yet, to be taught by strokes alone."""
+"""Build a model without trained weights, to be trained from corrections alone."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ def new_checkpoint(
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
-    """A checkpoint without a file, for `fine_tune`: the method untaught.
+    """Return an untrained checkpoint without a file, for `fine_tune`.
 
     Parameters
     ----------
@@ -44,28 +44,31 @@ def new_checkpoint(
         Name in the registry, and arguments of its constructor; ``None``:
         the registry's ``first_arguments``.
     legend
-        Its classes; a store's, as a rule.
+        Classes of the model; usually those of a store.
     image
-        Gives bands and pixel size.
+        Decides the number of bands and the pixel size.
     encoder
-        In place of the arguments'.
+        Encoder; replaces that of the arguments.
     pretrained
         Start from ImageNet weights where they can be had within half a minute; the
         card's ``trained_on`` says which, `RANDOM_INIT` where not.
     seed
-        Of the random weights.
+        Seed of the random weights.
     stop
-        Asked several times a second while the weights are fetched.
+        Polled several times a second while the weights are downloaded; returning True
+        ends the work.
 
     Raises
     ------
     CheckpointError
-        There is no class, or the model cannot be built.
+        If there is no class, or the model cannot be built.
     Cancelled
         Because of ``stop``.
     """
     if not len(legend):
-        raise CheckpointError("There is no class to learn.", "Name two at least.")
+        raise CheckpointError(
+            "There is no class to train.", "Name at least two classes."
+        )
     if arguments is None:
         entry = REGISTRY.get(method)
         arguments = {} if entry is None else entry.first_arguments
@@ -94,10 +97,10 @@ def _pretrained(
     legend: Legend,
     stop: Callable[[], bool],
 ) -> "Segmenter | None":
-    """With ImageNet weights; None where they do not come.
+    """Return the model with ImageNet weights; None if they cannot be downloaded.
 
-    Libraries fetch them without a bound on the time and cannot be interrupted. So a
-    thread does it; one that hangs is left alone, and ends when its connection does.
+    Libraries download them without a time limit and cannot be interrupted. So a thread
+    does it. A thread that hangs ends with its connection.
     """
     made: list[Segmenter] = []
     failed: list[Exception] = []

@@ -1,4 +1,4 @@
-"""What a fine-tuning will learn from, told before it starts."""
+"""Training data of a fine-tuning, and its summary shown before it starts."""
 
 import numpy as np
 
@@ -17,28 +17,37 @@ from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import Roi, TrainingSummary
 from napari_uhrseg.units import counted
 
-FEW_WINDOWS = 5  # windows of a class that teach little
-SPLIT_SEED = 0  # decides the held-out places: the same whatever a training's seed
+FEW_WINDOWS = 5  # fewer windows of a class cause a warning
+SPLIT_SEED = 0  # decides the validation sites, whatever the seed of a training
 
 
 def build_dataset(
     image: Image,
     checkpoint: Checkpoint,
     store: LabelStore,
-    places: tuple[Roi, ...] | None = None,
+    regions: tuple[Roi, ...] | None = None,
 ) -> CorrectionDataset:
-    """The corrections as a source for the checkpoint's model, classes it lacks added.
+    """Return the corrections as a data set for the checkpoint's model.
 
-    Bands, values and scale are those of the checkpoint's last run in the store, so
-    that it learns from what it saw; without one they are fitted. A network that starts
-    from nothing learns from every place.
+    Corrected classes that the model lacks are added. Bands, values and scale are those
+    of the checkpoint's last run in the store; without one they are fitted. A network
+    without trained weights trains on every site.
+
+    Parameters
+    ----------
+    image, store
+        The image and its labels.
+    checkpoint
+        The checkpoint to fine-tune.
+    regions
+        Level-0 rectangles to train on; ``None``: every correction.
 
     Raises
     ------
     TrainingError
-        Nothing was corrected (there), or the store is of another image.
+        If nothing is corrected (in the regions), or the store belongs to another image.
     PlanError
-        The image has too few bands.
+        If the image has too few bands.
     """
     if store.shape != image.shape:
         raise TrainingError(
@@ -49,12 +58,12 @@ def build_dataset(
     was, now = store.info.fingerprint, image.fingerprint
     if was and now and was != now:
         raise TrainingError(
-            f"{image.name} has other contents than the image that was corrected, "
+            f"{image.name} differs from the image that was corrected, "
             f"{store.info.path or store.name}.",
             "Choose the image that was corrected.",
         )
     spec = checkpoint.card.spec
-    # a class so rare that no coarse pixel shows it would not teach either
+    # a class too rare for a coarse pixel would have no effect either
     ids = np.unique(read_array(store.correction[-1], ...))
     match = map_classes(checkpoint, store, [int(i) for i in ids if i])
     runs = [r for r in store.runs if r.checkpoint_hash == checkpoint.hash]
@@ -70,46 +79,46 @@ def build_dataset(
         match,
         spec,
         SPLIT_SEED,
-        places,
+        regions,
         splits=checkpoint.hash != UNSAVED_HASH,
     )
     if not len(source.training):
         raise TrainingError(
-            "Nothing was corrected" + ("." if places is None else " there."),
-            "Paint over some mistakes (and over what is right), then fine-tune.",
+            "Nothing was corrected" + ("." if regions is None else " in the regions."),
+            "Paint over some mistakes (and confirm correct labels), then fine-tune.",
         )
     return source
 
 
 def summarize(source: CorrectionDataset) -> TrainingSummary:
-    """The source in numbers and warnings."""
+    """Return the counts and warnings of a data set."""
     names = [c.name for c in source.legend]
     channels, counts = np.unique(source.windows[:, 0], return_counts=True)
     per_class = {names[k]: int(n) for k, n in zip(channels, counts, strict=True)}
     warnings = [
-        f"class {name} has only {count}"
+        f"{name}: only {counted(count, 'window')}"
         for name, count in per_class.items()
         if count < FEW_WINDOWS
     ]
     if len(per_class) == 1:
         warnings.append(
-            f"{next(iter(per_class))} is the only class that was corrected: "
-            "correct others too, or everything may become it"
+            f"{next(iter(per_class))} is the only corrected class: correct other "
+            "classes too, or the model may predict this class everywhere"
         )
     if not source.splits:
         warnings.append(
-            "a network that starts from nothing learns from all of them: no honest "
-            "figure can be had"
+            "a model trained from scratch uses all corrections: accuracy cannot be "
+            "estimated"
         )
     elif not source.has_validation:
         warnings.append(
-            f"corrections lie in {counted(source.site_count, 'place')}: with fewer "
-            f"than {MIN_SITES} that are apart, no honest figure can be had"
+            f"accuracy cannot be estimated: no validation data (fewer than {MIN_SITES} "
+            f"separate regions, here {source.site_count})"
         )
-    elif not source.places.apart:
+    elif not source.sites.disjoint:
         warnings.append(
-            "places lie so close to each other that the network sees held-out ground "
-            "while it learns, though not its labels"
+            "corrected regions are close to each other: the model sees the pixels of "
+            "validation regions while it trains, but not their labels"
         )
     return TrainingSummary(
         windows=len(np.unique(source.windows[:, 1:], axis=0)),
