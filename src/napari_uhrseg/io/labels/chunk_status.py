@@ -156,7 +156,16 @@ def runs_with_other_settings(
 ) -> tuple[Run, ...]:
     """Return the runs with other settings that labelled chunks of a run's region.
 
-    The parameters are those of `pending_chunks`.
+    Parameters
+    ----------
+    states
+        Status of all chunks.
+    runs
+        All recorded runs.
+    run
+        The new run.
+    shape
+        Height and width of the image in pixels.
     """
     mask = chunks_touching(run.region, shape) & has_status(states, "done")
     ids = set(np.unique(run_ids(states)[mask]).tolist())
