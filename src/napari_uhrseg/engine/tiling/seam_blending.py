@@ -24,7 +24,13 @@ from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.frame_logits import LogitMaps
 from napari_uhrseg.engine.tiling.merge import labels_and_confidence
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.paths import Address, error_text, io_errors, remove_folder
+from napari_uhrseg.io.paths import (
+    Address,
+    error_text,
+    io_errors,
+    remove_folder,
+    write_error,
+)
 from napari_uhrseg.types import Labels, Roi
 
 Half = npt.NDArray[np.float16]
@@ -104,12 +110,8 @@ class BorderStore(BorderMap):
             else:  # object stores write atomically
                 target.write_bytes(memory.getvalue())
         except io_errors(target) as error:
-            raise StoreError(
-                f"The borders of a frame cannot be written to {target.parent}: "
-                f"{error_text(error)}.",
-                "Free some space or check the disk, then segment again. Finished "
-                "blocks are kept.",
-            ) from error
+            problem = f"The borders of a frame cannot be written to {target.parent}"
+            raise write_error(problem, error) from error
 
     def __delitem__(self, frame: Frame) -> None:
         self._file(frame).unlink()
