@@ -1,4 +1,4 @@
-"""A picture of dark and light squares, a small network, and strokes over them."""
+"""An image of dark and light squares, small untrained networks, and corrections."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ METHODS = {
 
 
 def squares(side: tuple[int, int] = (640, 768), seed: int = 0) -> tuple:
-    """(h, w) uint8 truth in class ids, and the picture of it."""
+    """Return the ground truth in class ids, (h, w) uint8, and its image."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(1, 3, (side[0] // 32, side[1] // 32)).astype(np.uint8)
     truth = truth.repeat(32, 0).repeat(32, 1)
@@ -42,7 +42,7 @@ def squares(side: tuple[int, int] = (640, 768), seed: int = 0) -> tuple:
 
 def checkpoint(folder: Path, method: str = "plain", legend: Legend = LEGEND,
                seed: int = 0) -> Checkpoint:  # fmt: skip
-    """A network that has learnt nothing, saved and loaded."""
+    """Save and load an untrained network."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build(method, METHODS[method], legend).eval()
@@ -52,14 +52,14 @@ def checkpoint(folder: Path, method: str = "plain", legend: Legend = LEGEND,
 
 
 def correct(store: LabelStore, roi: Roi, ids: object) -> None:
-    """Put class ids, an array or a number, into the corrections of a rectangle."""
+    """Write class ids, an array or a number, to the corrections of a rectangle."""
     data = np.broadcast_to(np.asarray(ids, np.uint8), (roi.height, roi.width))
     write_levels(store.correction, roi, data.copy(), coarser_labels)
 
 
 def stroke_everywhere(store: LabelStore, truth: np.ndarray, side: int = 24,
                       step: int = 128) -> None:  # fmt: skip
-    """Right corrections in squares, apart from each other."""
+    """Write right corrections in separate squares."""
     for y in range(8, truth.shape[0] - side, step):
         for x in range(8, truth.shape[1] - side, step):
             roi = Roi(y, x, side, side)

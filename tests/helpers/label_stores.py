@@ -1,4 +1,4 @@
-"""An image and runs for the tests of the label store, and what they check by."""
+"""An image, runs, blocks and checks for the tests of label stores."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def roi_of_chunks(row, column, rows, columns, shape):
 
 
 def chunk_block(row, column, seed, shape, rows=1, columns=1):
-    """A block whose pixels are a function of its place and the seed."""
+    """Return a block whose pixels are a function of its position and the seed."""
     roi = roi_of_chunks(row, column, rows, columns, shape)
     # as many columns and the same seed: a taller block begins with the same rows
     size = (roi.height // 8 + 1, roi.width // 8 + 1)
@@ -66,8 +66,8 @@ def chunk_block(row, column, seed, shape, rows=1, columns=1):
     return Block(roi, labels, confidence * (labels > 0))
 
 
-def assert_in_step(store):
-    """All levels follow from level 0, and the arrays in memory from the disk."""
+def assert_levels_consistent(store):
+    """Check that all levels follow from level 0, and the arrays in memory from disk."""
     for levels, coarser in (
         (store.prediction, coarser_labels),
         (store.correction, coarser_labels),

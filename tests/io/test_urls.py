@@ -12,7 +12,13 @@ import pytest
 import tifffile
 import zarr
 
-from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+from helpers.label_stores import (
+    LEGEND,
+    RUN,
+    FakeImage,
+    assert_levels_consistent,
+    chunk_block,
+)
 from helpers.s3_server import s3_server
 from napari_uhrseg.errors import OpenError, StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
@@ -54,7 +60,7 @@ def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
             run = store.run_ledger.start_run(RUN)
             for row in range(3):
                 store.write(chunk_block(row, 1, 5, SHAPE), run.id, "done")
-            assert_in_step(store)
+            assert_levels_consistent(store)
     with LabelStore.open(url) as there, LabelStore.open(here.path) as here:
         np.testing.assert_array_equal(there.read_labels(WHOLE), here.read_labels(WHOLE))
         np.testing.assert_array_equal(there.chunk_status(), here.chunk_status())

@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+from helpers.label_stores import (
+    LEGEND,
+    RUN,
+    FakeImage,
+    assert_levels_consistent,
+    chunk_block,
+)
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.layer_levels import correction_levels, displayed_levels
@@ -60,7 +66,7 @@ def test_stroke_overrides_prediction_at_every_level(store, corrections):
     np.testing.assert_array_equal(store.read_labels(Roi(0, 0, *SHAPE)), wanted)
     assert Roi(100, 200, 50, 70).contains(changed)
     assert changed.area
-    assert_in_step(store)
+    assert_levels_consistent(store)
     for level, corrected, k in zip(shown, alone, range(3), strict=True):
         np.testing.assert_array_equal(corrected[:], store.correction[k][:])
         np.testing.assert_array_equal(
@@ -78,7 +84,7 @@ def test_stroke_at_coarser_level_covers_pixels_up_to_border(store, corrections, 
     wanted = np.zeros(SHAPE, np.uint8)
     wanted[y * step :, x * step :] = 1
     np.testing.assert_array_equal(store.correction[0][:], wanted)
-    assert_in_step(store)
+    assert_levels_consistent(store)
 
 
 def test_undo_and_redo_follow_order_of_steps(store, corrections):
@@ -89,14 +95,14 @@ def test_undo_and_redo_follow_order_of_steps(store, corrections):
     for wanted in seen[-2::-1]:
         assert corrections.undo() is not None
         np.testing.assert_array_equal(store.correction[0][:], wanted)
-        assert_in_step(store)
+        assert_levels_consistent(store)
     assert corrections.undo() is None
     assert (corrections.can_undo, corrections.can_redo) == (False, True)
     for wanted in seen[1:]:
         corrections.redo()
         np.testing.assert_array_equal(store.correction[0][:], wanted)
     assert corrections.redo() is None
-    assert_in_step(store)
+    assert_levels_consistent(store)
     corrections.undo()
     corrections.apply(stroke(0, 0, 5, 5, 1))
     assert not corrections.can_redo
@@ -139,7 +145,7 @@ def test_fill_of_many_tiles_is_one_undo_step(store, corrections):
     np.testing.assert_array_equal(store.correction[0][:], before)
     corrections.redo()
     assert corrections.counts() == {2: 4899 * 2050}
-    assert_in_step(store)
+    assert_levels_consistent(store)
 
 
 def test_fill_closed_early_can_be_undone(store, corrections):
@@ -163,7 +169,7 @@ def test_stroke_during_fill_keeps_order_of_steps(store, corrections):
     assert (store.correction[0][2040:2060, 0] == [1] * 8 + [0] * 12).all()
     corrections.undo()
     assert corrections.counts() == {}
-    assert_in_step(store)
+    assert_levels_consistent(store)
 
 
 def test_fill_of_polygon_with_hole_uses_pixel_centres(store, corrections):
@@ -228,7 +234,7 @@ def test_reverting_region_keeps_others_in_its_bounding_box(store, corrections):
     corrections.undo()
     run_out(corrections.revert(other))
     np.testing.assert_array_equal(store.correction[0][:], before)
-    assert_in_step(store)
+    assert_levels_consistent(store)
 
 
 SMALL_TILES = Limits(correction_tile=512)
@@ -248,7 +254,7 @@ def test_large_change_is_undone_and_redone_tile_by_tile(store):
         after = store.correction[0][:], corrections.counts()
         assert run_out(corrections.undo_or_redo("undo")) == parts
         assert not (store.correction[0][:] == 2).any()
-        assert_in_step(store)
+        assert_levels_consistent(store)
         assert run_out(corrections.undo_or_redo("redo")) == parts
         np.testing.assert_array_equal(store.correction[0][:], after[0])
         assert corrections.counts() == after[1]
@@ -269,13 +275,13 @@ def test_stopped_undo_restores_what_it_had_changed(store, way):
         turning.close()
         np.testing.assert_array_equal(store.correction[0][:], before[0])
         assert corrections.counts() == before[1]
-        assert_in_step(store)
+        assert_levels_consistent(store)
         assert corrections.next_part_count(way) == parts
     with Corrections.open(store) as corrections:
         assert corrections.counts() == before[1]
         run_out(corrections.undo_or_redo(way))
         assert (2 in corrections.counts()) == (way == "redo")
-        assert_in_step(store)
+        assert_levels_consistent(store)
 
 
 def test_corrections_survive_reopening(store):
@@ -292,7 +298,7 @@ def test_corrections_survive_reopening(store):
         again.undo()
         assert again.counts() == {}
         assert not again.can_undo
-        assert_in_step(store)
+        assert_levels_consistent(store)
 
 
 def test_closed_corrections_open_without_replay_or_counting(store):

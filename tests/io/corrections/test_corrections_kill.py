@@ -5,7 +5,13 @@ import time
 import numpy as np
 import pytest
 
-from helpers.label_stores import LEGEND, RUN, FakeImage, assert_in_step, chunk_block
+from helpers.label_stores import (
+    LEGEND,
+    RUN,
+    FakeImage,
+    assert_levels_consistent,
+    chunk_block,
+)
 from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
@@ -138,13 +144,13 @@ def test_reported_stroke_survives_kill(path):
             found = store.correction[0][:]
             # the one it was at may be there, whole, or not
             known = next(n for n in (said, said + 1) if (found == strokes(n)).all())
-            assert_in_step(store)
+            assert_levels_consistent(store)
             assert painting.counts() == count_of(found)
             for number in range(known - 1, max(said - 3, 0) - 1, -1):  # across sessions
                 assert painting.undo() is not None
                 np.testing.assert_array_equal(store.correction[0][:], strokes(number))
                 said = number
-            assert_in_step(store)
+            assert_levels_consistent(store)
     assert said > 0
 
 
@@ -157,7 +163,7 @@ def test_kill_between_journal_and_arrays_is_recovered(path, levels, what):
         with Corrections.open(store) as painting:
             wanted = strokes(2 if what == "stroke" else 0)
             np.testing.assert_array_equal(store.correction[0][:], wanted)
-            assert_in_step(store)
+            assert_levels_consistent(store)
             assert painting.counts() == count_of(wanted)
             assert painting.can_redo == (what == "undo")
             if what == "stroke":
@@ -165,7 +171,7 @@ def test_kill_between_journal_and_arrays_is_recovered(path, levels, what):
             else:
                 painting.redo()
             np.testing.assert_array_equal(store.correction[0][:], strokes(1))
-        assert_in_step(store)
+        assert_levels_consistent(store)
 
 
 def test_killed_fill_is_one_step_of_complete_tiles(path):
@@ -184,12 +190,12 @@ def test_killed_fill_is_one_step_of_complete_tiles(path):
         assert not all(done)
         for part, there in zip(parts, done, strict=True):
             np.testing.assert_array_equal(found[part], whole[part] if there else 0)
-        assert_in_step(store)
+        assert_levels_consistent(store)
         assert painting.counts() == count_of(found)
         painting.undo()
         assert not painting.can_undo
         assert not store.correction[0][:].any()
-        assert_in_step(store)
+        assert_levels_consistent(store)
 
 
 def test_killed_undo_is_completed_on_opening(path):
@@ -198,7 +204,7 @@ def test_killed_undo_is_completed_on_opening(path):
         process.kill()
     with LabelStore.open(path) as store, Corrections.open(store) as painting:
         assert not store.correction[0][:].any()
-        assert_in_step(store)
+        assert_levels_consistent(store)
         assert painting.counts() == {}
         painting.redo()
         assert painting.counts() == {2: FILL.area}
@@ -236,5 +242,5 @@ def test_corrections_during_run_of_another_process(path):
         np.testing.assert_array_equal(
             store.read_labels(Roi(500, 0, 524, 1024)), last[500:]
         )
-        assert_in_step(LabelStore.open(path))
+        assert_levels_consistent(LabelStore.open(path))
         assert LabelStore.open(path).runs[0].model == RUN.model

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from helpers.label_stores import LEGEND, FakeImage, assert_in_step
+from helpers.label_stores import LEGEND, FakeImage, assert_levels_consistent
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
@@ -52,7 +52,7 @@ def test_full_journal_removes_oldest_steps(store):
             undone += 1
             np.testing.assert_array_equal(store.correction[0][:], states[60 - undone])
         assert 5 < undone < 40
-        assert_in_step(store)
+        assert_levels_consistent(store)
         while corrections.redo() is not None:
             undone -= 1
         assert undone == 0
@@ -137,6 +137,6 @@ def test_damaged_journal_loses_only_history(store):
         assert corrections.counts() == counts
         undone = sum(1 for _ in iter(corrections.undo, None))
         assert 0 < undone < 12
-        assert_in_step(store)
+        assert_levels_consistent(store)
         corrections.apply(noise(50))
         assert corrections.can_undo

@@ -29,7 +29,7 @@ from helpers.label_stores import (
     OTHER,
     RUN,
     FakeImage,
-    assert_in_step,
+    assert_levels_consistent,
     chunk_block,
 )
 from napari_uhrseg.errors import StoreError
@@ -91,7 +91,7 @@ def test_store_keeps_everything_after_reopening(tmp_path):
         done[0:2, 1:3] = 1 << 2 | 1
         np.testing.assert_array_equal(again.chunk_status(), done)
         np.testing.assert_array_equal(again.pending(first), done == 0)
-        assert_in_step(again)
+        assert_levels_consistent(again)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -117,7 +117,7 @@ def test_levels_stay_consistent_after_random_writes(store, seed):
                 store.correction[-1][:],
                 store.prediction[-1][:],
             )
-    assert_in_step(store)
+    assert_levels_consistent(store)
     assert shown[-1] is store.coarsest_displayed()
     assert confidence[-1] is store.coarsest_confidence()
     for level, prediction, correction in zip(
@@ -443,7 +443,7 @@ def test_threads_read_and_write_concurrently(store):
     reader.join()
     assert errors == []
     assert seen <= {(0,), (1,), (2,)}
-    assert_in_step(store)
+    assert_levels_consistent(store)
 
 
 # -- what can go wrong -----------------------------------------------------------------
@@ -494,7 +494,7 @@ def test_full_disk_leaves_chunk_pending(store):
     assert not list(store.path.rglob("*.partial"))
     store.write(block, other.id, "done")
     assert store.chunk_status()[0, 0] == other.id << 2 | 1
-    assert_in_step(store)
+    assert_levels_consistent(store)
 
 
 def truncate(path, name, keep=40):
