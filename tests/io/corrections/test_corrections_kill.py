@@ -60,7 +60,7 @@ DYING = (
     + """
 write, count = zarr.Array.__setitem__, int(sys.argv[2])
 def dying(array, key, data):
-    if array.path.endswith(f"correction/{count}"):
+    if str(array.store_path).endswith(f"correction/{count}"):
         os.kill(os.getpid(), signal.SIGKILL)
     write(array, key, data)
 painting.apply(stroke(0))

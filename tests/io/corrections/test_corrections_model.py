@@ -245,7 +245,7 @@ class Painting(RuleBasedStateMachine):
         write = zarr.Array.__setitem__
 
         def failing(array, key, data):
-            if array.path.endswith(f"correction/{count}"):
+            if str(array.store_path).endswith(f"correction/{count}"):
                 raise OSError(28, "No space left on device")
             write(array, key, data)
 
