@@ -70,9 +70,9 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         painted = np.asarray(store.correction[0][VIEW.slices]) > 0
 
         # it says what it learns from; the curve moves; before stands beside after
-        for fold in panel.findChildren(CollapsibleSection):
-            if fold.heading.accessibleName() == "Fine-tune":
-                fold.heading.setChecked(True)
+        for section in panel.findChildren(CollapsibleSection):
+            if section.heading.accessibleName() == "Fine-tune":
+                section.heading.setChecked(True)
         part = panel.finetune
         part.form.length.setCurrentIndex(part.form.length.findData("custom"))
         part.form.custom.widgets["steps"].setValue(30)

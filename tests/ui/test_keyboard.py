@@ -48,11 +48,11 @@ def type_in(line: QWidget, text: str, qtbot) -> None:
 
 
 @pytest.fixture
-def unfolded(viewer, ready, qtbot):
+def expanded(viewer, ready, qtbot):
     """The panel as it is before a run, with everything to be seen."""
-    for fold in ready.findChildren(CollapsibleSection):
-        if name_of(fold.heading) not in ("Fine-tune", "Areas", "Export"):
-            fold.heading.setChecked(True)
+    for section in ready.findChildren(CollapsibleSection):
+        if name_of(section.heading) not in ("Fine-tune", "Areas", "Export"):
+            section.heading.setChecked(True)
     ready.segment.legend.set_legend(LEGEND)
     window = viewer.window._qt_window
     window.activateWindow()
@@ -60,29 +60,29 @@ def unfolded(viewer, ready, qtbot):
     return ready
 
 
-def test_tab_order_is_top_to_bottom(unfolded, qtbot):
-    first = unfolded.findChildren(CollapsibleSection)[0].heading
+def test_tab_order_is_top_to_bottom(expanded, qtbot):
+    first = expanded.findChildren(CollapsibleSection)[0].heading
     first.setFocus()
     visited = []
     while len(visited) < 60:
         widget = QApplication.focusWidget()
-        if not unfolded.isAncestorOf(widget):
+        if not expanded.isAncestorOf(widget):
             break
         visited.append(name_of(widget))
         qtbot.keyClick(widget, Qt.Key.Key_Tab)
     assert visited == ORDER
 
 
-def test_focus_outline_marks_only_focused_widget(unfolded, qtbot):
+def test_focus_outline_marks_only_focused_widget(expanded, qtbot):
     def framed(widget):
         picture = widget.grab().toImage()
         size = picture.width(), picture.height()
         points = ((x, y) for x in range(size[0]) for y in range(size[1]))
         return any(picture.pixelColor(*at).name() == "#e08a00" for at in points)
 
-    segment = unfolded.segment
+    segment = expanded.segment
     chain = [
-        unfolded.findChildren(CollapsibleSection)[0].heading, segment.model.model,
+        expanded.findChildren(CollapsibleSection)[0].heading, segment.model.model,
         segment.model.browse, segment.form.hardware.memory, segment.output.line,
     ]  # fmt: skip
     for widget in chain:
@@ -103,36 +103,36 @@ def test_leaving_unedited_line_does_not_replan(ready, qtbot):
         type_in(line, "x", qtbot)
 
 
-def test_alt_letters_are_unique(viewer, unfolded):
+def test_alt_letters_are_unique(viewer, expanded):
     def letters(titles):
         return [m[1].lower() for t in titles if (m := re.search("&([^& ])", t))]
 
     menus = [a.text() for a in viewer.window._qt_window.menuBar().actions()]
-    bar = unfolded.segment.bar
+    bar = expanded.segment.bar
     bar.paused(True)  # Continue beside Cancel
-    ours = [b.text() for b in unfolded.findChildren(QAbstractButton)]
-    ours += [x.text() for x in unfolded.findChildren(QLabel) if x.buddy()]
+    ours = [b.text() for b in expanded.findChildren(QAbstractButton)]
+    ours += [x.text() for x in expanded.findChildren(QLabel) if x.buddy()]
     used = letters(ours)
     assert len(used) == len(set(used)) > 10
     assert not set(used) & set(letters(menus))
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Space, Qt.Key.Key_Return])
-def test_space_and_enter_press_buttons(unfolded, qtbot, key):
-    bar = unfolded.segment.bar
+def test_space_and_enter_press_buttons(expanded, qtbot, key):
+    bar = expanded.segment.bar
     bar.running("a run")
     for button, signal in (
         (bar.pause, bar.pauseToggled), (bar.cancel, bar.cancelled)
     ):  # fmt: skip
         with qtbot.waitSignal(signal):
             qtbot.keyClick(button, key)
-    fold = unfolded.findChildren(CollapsibleSection)[0]
-    qtbot.keyClick(fold.heading, key)
-    assert unfolded.image.isHidden()
+    section = expanded.findChildren(CollapsibleSection)[0]
+    qtbot.keyClick(section.heading, key)
+    assert expanded.image.isHidden()
 
 
-def test_space_hides_class(unfolded, qtbot):
-    legend = unfolded.segment.legend
+def test_space_hides_class(expanded, qtbot):
+    legend = expanded.segment.legend
     legend.setFocus()
     qtbot.keyClick(legend, Qt.Key.Key_Down)
     with qtbot.waitSignal(legend.visibilityChanged) as emitted:
@@ -140,11 +140,11 @@ def test_space_hides_class(unfolded, qtbot):
     assert emitted.args == [2, False]
 
 
-def test_widgets_have_accessible_name_and_tooltip(unfolded):
-    for widget in unfolded.findChildren(QWidget):
+def test_widgets_have_accessible_name_and_tooltip(expanded):
+    for widget in expanded.findChildren(QWidget):
         inner = widget.objectName().startswith("qt_")
         reachable = widget.focusPolicy() & Qt.FocusPolicy.TabFocus
-        here = widget.window() is unfolded.window()  # not a list that drops down
+        here = widget.window() is expanded.window()  # not a list that drops down
         if reachable and here and not inner and not widget.isHidden():
             assert name_of(widget), widget
             heading = isinstance(widget.parent(), CollapsibleSection)

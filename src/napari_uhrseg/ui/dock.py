@@ -29,7 +29,7 @@ class SegmentDock(QWidget):
         if there is not None:
             return DockRedirect(viewer, there, cls.title)
         panel = Panel(viewer)
-        panel.unfold(cls.title)
+        panel.expand(cls.title)
         return panel
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -57,5 +57,5 @@ class DockRedirect(QWidget):
         if isinstance(dock, QDockWidget):
             dock.show()
             dock.raise_()
-            self._panel.turn_to(self._title)
+            self._panel.show_section(self._title)
         self.deleteLater()

@@ -83,7 +83,7 @@ class Panel(QWidget):
             ("Export", self.export, False),
         )
         for title, panel, expanded in sections:
-            section = CollapsibleSection(title, panel, unfolded=expanded)
+            section = CollapsibleSection(title, panel, expanded=expanded)
             self.sections[title] = section
             layout.addWidget(section)
             if panel is self.segment:  # visible when Segment is collapsed, too
@@ -111,13 +111,13 @@ class Panel(QWidget):
             self.segment.form.hardware.find()
             self.export.find_formats()
 
-    def unfold(self, title: str) -> None:
+    def expand(self, title: str) -> None:
         """Expand a section."""
         self.sections[title].heading.setChecked(True)
 
-    def turn_to(self, title: str) -> None:
+    def show_section(self, title: str) -> None:
         """Expand a section and scroll its heading to the top."""
-        self.unfold(title)
+        self.expand(title)
         self._sought = self.sections[title]
         QTimer.singleShot(LAYOUT_DELAY_MS, self._scroll)
 

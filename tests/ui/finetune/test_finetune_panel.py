@@ -60,7 +60,7 @@ def parent(labelled, tmp_path) -> Path:
 
 @pytest.fixture
 def segmented(viewer, panel, scene, parent, qtbot, tmp_path):
-    """The labelled scene, Fine-tune unfolded."""
+    """The labelled scene, Fine-tune expanded."""
     add_image(viewer, scene[1])
     panel.segment.model.use(parent)
     panel.labels.open(tmp_path / "labels.zarr")

@@ -27,7 +27,7 @@ TWO = Legend((LabelClass(1, "a", "#000000"), LabelClass(2, "b", "#ffffff")))
 
 @pytest.fixture
 def opened(viewer, panel, qtbot, tmp_path):
-    """A picture without any labels, Fine-tune unfolded."""
+    """A picture without any labels, Fine-tune expanded."""
     truth, image = squares((576, 640))
     add_image(viewer, image)
     panel.segment.output.use(tmp_path / "labels.zarr")

@@ -122,7 +122,7 @@ class SegmentPanel(QWidget):
         self._layer, self._image = layer, image
         if other:
             self.output.set_image(image)
-            self._turn_to(self._view_of(image))
+            self._show_view(self._view_of(image))
         self.replan()
 
     @property
@@ -313,11 +313,11 @@ class SegmentPanel(QWidget):
         """Show labels that were added to the viewer, if their image is chosen."""
         self._views = [other for other in self._views if other is not view] + [view]
         if same_image(view.image, self._image):
-            self._turn_to(view)
+            self._show_view(view)
         else:
             view.hide()
 
-    def _turn_to(self, view: LabelsView | None) -> None:
+    def _show_view(self, view: LabelsView | None) -> None:
         """Make these the labels that the panel shows and others correct."""
         self._view = view
         # first: a comparison with other labels shows those labels when it ends
@@ -363,7 +363,7 @@ class SegmentPanel(QWidget):
             if not view.alive:  # also remove its confidence, once napari has removed it
                 QTimer.singleShot(0, view.remove)
         if self._view is not None and not self._view.alive:
-            self._turn_to(self._view_of(self._image))
+            self._show_view(self._view_of(self._image))
 
     def show_labels(self, store: "LabelStore", image: Image) -> None:
         """Show labels from disk; the next run then continues them."""

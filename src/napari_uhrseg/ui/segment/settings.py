@@ -64,8 +64,8 @@ class SegmentForm(QWidget):
         self.output = OutputPicker()
         where = QWidget()
         add_row(form_of(where), "R&egion", self.where)
-        folded = QWidget()
-        column = QVBoxLayout(folded)
+        more_settings = QWidget()
+        column = QVBoxLayout(more_settings)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addWidget(self.more)
@@ -78,7 +78,7 @@ class SegmentForm(QWidget):
             self.hardware,
             where,
             self.overlap,
-            CollapsibleSection("More settings", folded),
+            CollapsibleSection("More settings", more_settings),
             self.output,
         )
         for row in rows:

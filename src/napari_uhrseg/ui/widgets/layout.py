@@ -103,9 +103,9 @@ class CollapsibleSection(QWidget):
     off wrapped text.
     """
 
-    def __init__(self, title: str, part: QWidget, *, unfolded: bool = False) -> None:
+    def __init__(self, title: str, content: QWidget, *, expanded: bool = False) -> None:
         super().__init__()
-        self._title, self._part = title, part
+        self._title, self._content = title, content
         self.heading = push_button("")
         self.heading.setCheckable(True)
         self.heading.setAccessibleName(title)
@@ -115,13 +115,13 @@ class CollapsibleSection(QWidget):
         layout.setContentsMargins(0, 0, 0, 4)
         layout.setSpacing(4)
         layout.addWidget(self.heading)
-        layout.addWidget(part)
-        self._toggled(unfolded)
-        self.heading.setChecked(unfolded)
+        layout.addWidget(content)
+        self._toggled(expanded)
+        self.heading.setChecked(expanded)
 
-    def _toggled(self, unfolded: bool) -> None:
-        self.heading.setText(f"{'▾' if unfolded else '▸'} {self._title}")
-        self._part.setVisible(unfolded)
+    def _toggled(self, expanded: bool) -> None:
+        self.heading.setText(f"{'▾' if expanded else '▸'} {self._title}")
+        self._content.setVisible(expanded)
 
 
 def on_edited(line: QLineEdit, act: Callable[[], None]) -> None:
