@@ -1,7 +1,7 @@
-"""Open, segment and correct images too large for everything else.
+"""Open, segment and correct images that are too large to fit in memory.
 
-The public names are imported on first use, so that ``import napari_uhrseg``
-loads neither torch nor Qt nor napari.
+Public names are imported on first use. ``import napari_uhrseg`` loads neither torch nor
+Qt nor napari.
 """
 
 from importlib import import_module
@@ -49,7 +49,7 @@ _HOMES = {
     "plan": "engine.planning.plan",
     "segment": "engine.inference.segment",
 }
-_INSIDE = {"plan": "make_plan"}  # what it is called at home, where that differs
+_INSIDE = {"plan": "make_plan"}  # names that differ in their module
 
 __all__ = [
     "Corrections",

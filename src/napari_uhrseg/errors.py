@@ -1,15 +1,15 @@
-"""Errors that reach the person: what went wrong, and what to do about it."""
+"""Errors for users: a message, and a hint what to do."""
 
 
 class UhrSegError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base of the errors that this package raises.
 
     Parameters
     ----------
     message
-        What happened, with the value that was wrong.
+        What happened, with the wrong value.
     hint
-        What the person can do about it.
+        What the user can do.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -34,7 +34,7 @@ class StoreError(UhrSegError):
 
 
 class CheckpointError(UhrSegError):
-    """A checkpoint cannot be read, or does not fit what is asked of it."""
+    """A checkpoint cannot be read or does not fit its use."""
 
 
 class PlanError(UhrSegError):
@@ -50,8 +50,8 @@ class TrainingError(UhrSegError):
 
 
 class ExportError(UhrSegError):
-    """Labels cannot be exported, or not there."""
+    """Labels cannot be exported to this target."""
 
 
 class ClusterError(UhrSegError):
-    """A scheduler or its workers are missing, do not fit, or cannot do the work."""
+    """A scheduler or its workers are missing, incompatible or failed."""

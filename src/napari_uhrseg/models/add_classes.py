@@ -1,4 +1,4 @@
-"""A network with more classes than it was trained with, and none of it forgotten."""
+"""Extension of a network's classification head by further classes."""
 
 import torch
 from torch import Tensor
@@ -11,27 +11,27 @@ WHITE = "#ffffff"
 
 
 def with_more_classes(model: Segmenter, card: Card, legend: Legend) -> Segmenter:
-    """A copy of the network whose legend is that of the card and further classes.
+    """Return a copy of the network with outputs for further classes.
 
     Parameters
     ----------
     model, card
-        As loaded from a checkpoint; left as they are.
+        Network and card of a checkpoint; not changed.
     legend
-        Its first classes are those of the card's legend, in that order.
+        Classes of the copy. The first ones are those of the card, in its order.
 
     Returns
     -------
     Segmenter
-        In eval mode on the model's device. Every weight that does not depend on the
-        number of classes is copied. A new class starts as the mean of those there
-        are: its logit, a mean of theirs, is never the highest, so the labels stay the
-        same until it has learnt.
+        The network in eval mode on the model's device. Weights that do not depend on
+        the number of classes are copied. The weights of a new class are the mean over
+        the classes. Its logit is a mean of theirs and never the highest, so that the
+        labels are the same until it is trained.
 
     Raises
     ------
     ValueError
-        The legend has fewer classes than the network.
+        The legend has fewer classes than the card.
     CheckpointError
         The model cannot be built from the card.
     """
@@ -51,7 +51,7 @@ def with_more_classes(model: Segmenter, card: Card, legend: Legend) -> Segmenter
 
 
 def head_parameters(card: Card) -> tuple[str, ...]:
-    """Names of the parameters that depend on the number of classes."""
+    """Return the names of parameters that depend on the number of classes."""
     classes = tuple(card.legend)
     fewer, more = Legend(classes[:1]), Legend(classes[:2])
     if len(classes) < 2:
@@ -63,7 +63,7 @@ def head_parameters(card: Card) -> tuple[str, ...]:
 
 
 def _widened(old: Tensor, new: Tensor) -> Tensor:
-    """The old rows, then their mean for each row that is new."""
+    """Return the old rows, followed by their mean for each new row."""
     if old.shape == new.shape:
         return old
     (axis,) = (i for i, n in enumerate(old.shape) if n != new.shape[i])

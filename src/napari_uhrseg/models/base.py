@@ -1,4 +1,4 @@
-"""What every method is to the engine: a Segmenter fed with Batches."""
+"""Interface of the methods: a Segmenter, and the Batch that it takes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Outputs = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the network is fed for N windows.
+    """Input of a network for N windows or frames.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def concatenate_batches(batches: Sequence[Batch]) -> Batch:
 
 
 class Segmenter(nn.Module, ABC):
-    """A method: what it sees, how it labels, what it learns from.
+    """Base of the methods: input, forward pass and loss.
 
     ``spec`` and ``recipe`` are set by ``__init__``. A new method is one file with
     one subclass, and one line in ``registry.py``.
@@ -81,13 +81,13 @@ class Segmenter(nn.Module, ABC):
     spec: InputSpec
     recipe: Recipe
     training_only_modules: ClassVar[tuple[str, ...]] = ()
-    """Dotted names of submodules that only ``loss`` needs; no checkpoint holds them."""
+    """Dotted names of submodules that only ``loss`` uses; checkpoints omit them."""
     encoder_prefixes: ClassVar[tuple[str, ...]] = ("encoder.",)
-    """Prefixes of the parameters that see the image first and know the most."""
+    """Prefixes of the encoder's parameter names."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:
-        """Outputs by name.
+        """Return outputs by name.
 
         ``"logits"``: (N, K, window, window) float, or of the frame's height and
         width; in training mode also whatever the loss needs beside them.
@@ -95,20 +95,21 @@ class Segmenter(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Scalar terms by name; their sum, ``"loss"`` among them, is minimised."""
+        """Return scalar terms by name; the term ``"loss"`` is minimised."""
 
     supports_banded: ClassVar[bool] = False
-    """Whether ``coarse`` answers."""
+    """Whether :meth:`forward_banded` is implemented."""
 
     def forward_banded(self, batch: Batch, rows: int) -> Tensor:
-        """The logits of a frame before they are enlarged to it, worked in bands.
+        """Return the logits of a frame before enlargement, in blocks of rows.
 
         Parameters
         ----------
         batch
-            In main memory, where maps are held as well; the weights' device works.
+            In main memory, where feature maps are stored too. The weights' device
+            computes.
         rows
-            Rows of the frame that are worked at a time.
+            Rows of the frame in a block.
 
         Returns
         -------
@@ -116,15 +117,17 @@ class Segmenter(nn.Module, ABC):
             (N, K, h, w), which bilinear resizing (align_corners False) makes
             ``forward``'s logits.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not worked in bands")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not support banded forward passes"
+        )
 
     def begin_stage(self, stage: Stage, first: bool) -> None:
-        """A stage of the recipe begins (or goes on, after an interruption).
+        """Begin a stage of the recipe, or resume it after an interruption.
 
         Parameters
         ----------
         stage
-            One of ``recipe.stages``, with the numbers the person chose.
+            One of ``recipe.stages``, with the numbers that the user chose.
         first
-            Whether its first step is still to come: only then may weights change.
+            True before the first step of the stage; only then may weights change.
         """

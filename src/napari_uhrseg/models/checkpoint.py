@@ -3,7 +3,7 @@
 Weights of two and more dimensions are stored as float16 unless asked otherwise;
 vectors (normalisation, biases) stay float32: small, and their range matters. What
 only training needs (``Segmenter.training_only_modules``) is left out: an interrupted
-training goes on from its own state file, not from a checkpoint.
+training resumes from its own state file, not from a checkpoint.
 """
 
 import hashlib
@@ -124,7 +124,7 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
 def state_mismatches(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
 ) -> list[str]:
-    """What of two state_dicts does not fit, in words, every key named."""
+    """Return messages that name every key in which two state_dicts differ."""
     missing = sorted(expected.keys() - found.keys())
     unknown = sorted(found.keys() - expected.keys())
     wrong = [

@@ -13,7 +13,7 @@ from napari_uhrseg.types import LabelClass, Legend
 
 
 def distinct_color(index: int) -> str:
-    """``#rrggbb``, far from the last ones: the hue goes on by the golden angle."""
+    """Return a colour ``#rrggbb``. Successive hues differ by the golden angle."""
     rgb = colorsys.hsv_to_rgb((index * 0.381966) % 1, 0.65, 0.9)
     return "#{:02x}{:02x}{:02x}".format(*(round(255 * v) for v in rgb))
 

@@ -26,7 +26,7 @@ three large kernels read its output (figure 4); the concatenation takes LRD's in
 [choice] "Hard" are the pixels with the smallest margin between the two best logits,
 at the features' resolution: the text's "maximum of the difference" would be the most
 certain ones, which contradicts "with low confidence". With a single class the margin
-is the logit's distance from 0. The choice itself is not learnt through.
+is the logit's distance from 0. No gradient flows through the selection.
 [choice] One attention head, as many keys and values as ``width``; the residual is part
 of it, as in Shen et al.'s own code.
 [choice] The auxiliary head reads the joined branches: 3 x 3 convolution, batch norm,

@@ -1,9 +1,9 @@
-"""GLNet: a frame's overview and each of its patches, sharing features both ways.
+"""GLNet: an overview of a frame and its patches, with features shared both ways.
 
 Chen, Jiang, Wang, Cui, Qian: "Collaborative Global-Local Networks for Memory-Efficient
 Segmentation of Ultra-High Resolution Images", CVPR 2019. Where paper and published
-code (MIT) differ, this follows the code, as its checkpoints and logits are the
-reference; such places are marked [code].
+code (MIT) differ, this module follows the code, whose checkpoints and logits are the
+reference; such points are marked [code], own decisions [choice].
 
 ::
 
@@ -13,54 +13,37 @@ reference; such places are marked [code].
                                          | ps3               v ps3 of the global branch
                                          +-----> ensemble convolution -> logits
 
-Mode 1 is the overview alone; mode 2 gives the overview's maps to the patches; mode 3,
-the published method, also gives the patches' maps back, put together to the overview's
-size. In mode 3 the maps that patches get are those of the global branch as the first
-stage left it, which is kept as ``fixed``.
+Mode 1 uses the overview alone. Mode 2 gives the overview's maps to the patches. Mode 3,
+the published method, also merges the patches' maps to the overview's size and gives
+them back. Its patches get the maps of the global branch after the first stage
+(``fixed``).
 
 Published (DeepGlobe test, six classes): mIoU 71.6 with 1865 MB, 70.9 in mode 2 with
-1395 MB; 0.17 images a second as ISDNet's authors measured it. Inria 71.2 with 2663 MB.
-ISIC 75.2, coarse to fine. Users get 63.9, 69.2 and 69.9 on DeepGlobe's validation set
-with the published weights in modes 1, 2 and 3.
+1395 MB; 0.17 images per second as measured by ISDNet's authors. Inria 71.2 with
+2663 MB. ISIC 75.2, coarse to fine. Users get 63.9, 69.2 and 69.9 on DeepGlobe's
+validation set with the published weights in modes 1, 2 and 3.
 
-Names of weights are the published files': without ``module.`` those of local2global,
-and under ``fixed.`` the same names of the first stage's file, without ``_ext``. Every
-mode has all of them, so that one class reads every file.
+Weights have the names of the published local2global file without ``module.``; those
+under ``fixed.`` have the names of the first stage's file without ``_ext``. Every mode
+has all of them, so that one class reads every file. Input: values from 0 to 1 without
+mean and deviation [code]. Device memory holds ``sub_batch`` patches, the overview's
+maps and the frame's logits; it hardly grows with the number of patches.
 
-What it needs: values of 0 to 1 without mean and deviation [code]; an image up to the
-frame. Memory on the device is that of ``sub_batch`` patches, the overview's maps and
-the frame's logits, and hardly grows with the number of patches.
-
-[code] 508 pixels for both (the paper: 500), overlaps of at least 50, evenly spread.
-[code] Focal loss with gamma 3 (the paper: 6), mean over pixels, at a quarter of the
-resolution; labels by the nearest pixel.
-[code] Feature regularisation is 0.15 of the mean squared difference, only in the
-second stage (the paper: the Euclidean norm).
+[code] Both sides are 508 pixels (paper: 500), overlaps at least 50, evenly spaced.
+[code] Focal loss with gamma 3 (paper: 6), mean over pixels, at a quarter of the
+resolution, with nearest-pixel labels. Feature regularisation: 0.15 of the mean squared
+difference, only in the second stage (paper: Euclidean norm).
 [code] Rates 5e-5, 2e-5, 5e-5; 120, 50 and 120 epochs of DeepGlobe's 454 images by six.
-[choice] AdamW for Adam with the same weight decay, 5e-4.
-[choice] Ignored labels are left out of the loss; the published one stops at them.
-[choice] A step learns from ``patches_per_step`` random patches a frame, where the code
-goes through all of them: the expectation is the same and a step fits into memory. All
-patches are still seen, without gradients, for the maps that the third stage merges.
-[choice] The ensemble, a convolution of both branches' last maps, is the sum of one of
-each. The local half is made in the first pass: of each patch K channels are kept where
-the map has 512 (33 MB for 508 pixels), so that no patch is run twice.
-[choice] Overlapping logits are averaged; the code sums them, which labels alike.
-[choice] A side shorter than a patch has one patch of that length; the published code
-divides by zero. A crop of a map has at least one pixel, and stays inside.
-[choice] The overview is made of the frame by an antialiased bilinear filter, Pillow's
-but for its rounding to whole grey values.
-
-Coarse to fine (section 3.3; the authors never released it): the global branch finds
-the foreground, the method proper runs on its bounding box as if that were the image,
-the rest is background.
-[choice] The box is grown about its centre until foreground and background are about
-equal (footnote 1), by a margin of a sixteenth of the frame, and to a patch at least:
-what a small overview missed at the object's border must lie inside.
-[choice] ``background`` says which class (0) is not foreground. Outside of the box its
-probability is one for all practical purposes.
-[choice] The second and third stage learn from the boxes too (section 4.3.1), those of a
-step all as large as the largest; where no foreground is found, from the frame.
+[choice] AdamW for Adam with the same weight decay, 5e-4. Ignored labels are left out.
+[choice] A step uses ``patches_per_step`` random patches of a frame, the code all of
+them: the expectation is the same. The maps that the third stage merges are of all
+patches, without gradients.
+[choice] The ensemble convolution is the sum of one for each branch. The local half is
+computed in the first pass: K channels of a patch are stored, not 512.
+[choice] Overlapping logits are averaged; the code sums them, with the same labels.
+[choice] A side shorter than a patch has one patch of that length; a crop of a map has
+at least one pixel. The overview is antialiased bilinear, as Pillow's without rounding.
+Coarse to fine (section 3.3): see ``blocks.coarse_to_fine``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -111,12 +94,12 @@ class GLNet(Segmenter):
     frame
         Side of the largest frame.
     window
-        Side of the crop that is learnt from in a frame's place; ``None``: the frame.
-        Another than the frame's would show the overview another scale.
+        Side of a training crop; ``None``: the frame. Another side than the frame's
+        changes the scale of the overview.
     mode
         1, 2 or 3: how far the branches share.
     coarse_to_fine, background
-        See the module's docstring.
+        See :mod:`~napari_uhrseg.models.blocks.coarse_to_fine`.
     gamma
         Of the focal loss.
     sub_batch
@@ -129,7 +112,7 @@ class GLNet(Segmenter):
     Raises
     ------
     CheckpointError
-        Mode or sizes cannot be, or the encoder or its weights cannot be had.
+        Mode or sizes are invalid, or the encoder or its weights are not available.
     """
 
     encoder_prefixes: ClassVar[tuple[str, ...]] = (
@@ -272,8 +255,6 @@ class GLNet(Segmenter):
                 part.eval()
         return self
 
-    # -- both branches ------------------------------------------------------
-
     def _globally(self, overviews: Tensor) -> Seen:
         """The global branch alone; in mode 3 as the first stage left it."""
         if self.fixed is not None and self.stage == "both":
@@ -300,8 +281,6 @@ class GLNet(Segmenter):
         crop = resized(patches.crop(given, places), local)
         logits: Tensor = self.ensemble_conv(torch.cat([local, crop], dim=1))
         return logits
-
-    # -- running ------------------------------------------------------------
 
     def _groups(self, patches: Patches) -> Iterator[list[Place]]:
         places = patches.places(0)
@@ -365,8 +344,6 @@ class GLNet(Segmenter):
         coarse = self._globally(self.look(frame)).logits
         found = (coarse[0].argmax(0) != self.background).cpu()
         return foreground_box(found, (height, width), self.patch)
-
-    # -- learning -----------------------------------------------------------
 
     def _learn(self, frames: Tensor) -> Outputs:
         """What the stage's loss compares, from some patches of each frame."""

@@ -33,12 +33,12 @@ both fully connected layers, one factor for each branch, a convolution after the
 resize_rows context and one after the sum.
 [code] Five segmentation terms, where eq. 8 has two: the logits, the ASPP head, each
 RAF's context (the two heads' names are crossed), and 0.4 of a head on layer3.
-[code] Super-resolution is held to H_0 + H_1, where eq. 6 says the image.
+[code] The target of super-resolution is H_0 + H_1, where eq. 6 says the image.
 [code] Eq. 7 on maps whose channels have unit length over space, no gradient through
 the super-resolution's side.
 [code] Rate 0.01 (the paper's 0.001 is a slip, say the authors).
 [choice] Cross entropy is the mean over the labelled pixels, as everywhere here; the
-published code's is over all, so that sparse labels would hardly teach.
+published code's is over all, so that sparse labels would have little effect.
 [choice] The published rate ends at 1e-4; here at 0 as every schedule does.
 [choice] The STDC starts from random weights: its ImageNet file has no stable address.
 [choice] ``width`` narrower than 128, and other encoders, for small networks: the
@@ -169,10 +169,10 @@ class ISDNet(Segmenter):
         return outputs
 
     def forward_banded(self, batch: Batch, rows: int) -> Tensor:
-        """Return the logits at an eighth of the frame's sides, computed in bands.
+        """Return the logits at an eighth of the frame's sides, in blocks of rows.
 
-        Only the shallow branch works in bands: the deep one sees a sixteenth of the
-        pixels. Pooled values are sums over all bands.
+        Only the shallow branch uses blocks: the input of the deep one has a sixteenth
+        of the pixels. Pooled values are sums over all blocks.
         """
         image, device = batch.views["local"], next(self.parameters()).device
         height, width = image.shape[-2:]
@@ -328,7 +328,7 @@ def structure_distillation(
     affinities
         The N (h w)^2 entries are made in groups of rows, at most so many at a time
         (but a row at least) and again in the backward pass: about five times 4
-        bytes of each are held at once, 84 MB at the default, whatever the size.
+        bytes of each exist at once, 84 MB at the default, whatever the size.
     """
     with no_autocast(features):
         x, y = _unit(features), _unit(guide.detach())

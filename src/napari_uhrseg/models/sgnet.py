@@ -2,11 +2,11 @@
 
 Wang, Lin, Wu, Du: "Toward Real Ultra Image Segmentation: Leveraging Surrounding
 Context to Cultivate General Segmentation Model", NeurIPS 2024. Equations by its
-numbers. The authors' code could not be had.
+numbers. The authors' code is not available.
 
 Any segmenter labels the window (512 pixels). A truncated STDC looks at twice the
-ground at the same scale; attention integrates it (blocks/surrounding.py), and what it
-shows of the window joins the segmenter's features before the classifier.
+ground at the same scale, and attention integrates it (blocks/surrounding_branch.py).
+Its features of the window join the segmenter's before the classifier.
 
 Published (mIoU DeepGlobe / FBP / Inria / Gleason / Cityscapes): DeepLabv3+ ResNet-50
 alone 73.22 / 61.85 / 80.88 / 55.45 / 75.24, with SGNet 75.44 / 63.18 / 81.21 / 61.21 /

@@ -185,7 +185,7 @@ def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
 
 @dataclass(slots=True)
 class Houses:
-    """The lot under each pixel and the house on it, if any."""
+    """The lot under each pixel, and its house if it has one."""
 
     wall: F32
     """Distance to the nearest wall of the lot's house: negative inside."""

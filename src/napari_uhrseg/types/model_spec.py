@@ -1,4 +1,4 @@
-"""What a method needs: to see, in its input spec, and to learn, in its recipe."""
+"""Input of a method (input spec), and its training (recipe)."""
 
 import math
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ Padding = Literal["reflect", "edge", "zero"]
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raises ValueError, with the name, unless it is a whole number from ``least``."""
+    """Raise ValueError unless the value is a whole number of at least ``least``."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or int(value) < least:  # type: ignore[call-overload]
         raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
 
 
 def check_numbers(name: str, values: object, count: int) -> None:
-    """Raises ValueError, with the name, unless it is a tuple of finite numbers."""
+    """Raise ValueError unless the value is a tuple of finite numbers."""
     if (
         not isinstance(values, tuple)
         or len(values) != count
@@ -30,7 +30,7 @@ def check_numbers(name: str, values: object, count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a network looks at around a window.
+    """Part of an image around a window that a network gets.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a model needs to see. The engine reads this and nothing else.
+    """Input of a model: all that the engine knows of it.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class InputSpec:
         Name (``local``, ``surrounding``, ``overview``) to view.
     window
         Side of the square that one forward pass labels, in run pixels; where there
-        are frames, of the crop that is learnt from in a frame's place.
+        are frames, of the training crop.
     channels
         Number of bands fed to the network.
     value_range
@@ -91,13 +91,13 @@ class InputSpec:
     pixel_size
         Metres a pixel covered in training; ``None`` where unknown.
     window_overlap
-        Pixels two neighbouring windows share unless the person chooses.
+        Pixels two neighbouring windows share unless the user chooses.
     placement
         ``"shift"``: the last window is moved inward; ``"even"``: evenly spread.
     merge
         Weights of overlapping windows: all alike, or falling to the borders.
     padding
-        How ground beyond the image is made up.
+        Padding beyond the image.
     frame
         For models that work on frames: the side of the largest one in run pixels.
         ``None``: the model works on windows.
@@ -174,7 +174,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a training: which parameters train, how fast, how long.
+    """One stage of a training run: parameters, learning rate and length.
 
     ``trainable`` are prefixes of parameter names (empty: all), ``name`` says to the
     method which of its stages this is.
@@ -188,9 +188,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a method is trained by its paper; a form may change the numbers.
+    """Training of a method in its paper; a user may change the numbers.
 
-    ``schedule`` is the learning rate's course over a stage.
+    ``schedule`` is the learning-rate schedule of a stage.
     """
 
     stages: tuple[Stage, ...]

@@ -74,7 +74,7 @@ def _cut(path: Path) -> None:
         (lambda path: torch.save([1, 2], path), "no state_dict"),
         (lambda path: torch.save({"epoch": 3}, path), "not tensors are epoch"),
         (lambda path: torch.save({}, path), "no state_dict"),
-        (lambda path: None, "There is no file"),
+        (lambda path: None, "does not exist"),
     ],
 )
 def test_files_of_another_kind(tmp_path, write, message):

@@ -2,7 +2,7 @@
 
 ::
 
-    maps held in main memory          a band on the device
+    maps in main memory               a block on the device
     ----------------------            --------------------
                         low  ->  +....................+   ``reach`` rows more, so that
       first  +-----------+       |  rows that count   |   padding at the band's borders

@@ -1,4 +1,13 @@
-"""From a coarse answer to the box that deserves a closer look (GLNet, section 3.3)."""
+"""Coarse-to-fine inference of GLNet: the box around the foreground.
+
+Chen et al., CVPR 2019, section 3.3 (the code was never released): the global branch
+finds the foreground, GLNet labels its bounding box, the rest is background.
+[choice] The box is enlarged until foreground and background are about equal (footnote
+1), by a margin of a sixteenth of the frame, and to a patch at least. Outside of it the
+probability of class ``background`` is about one.
+[choice] The second and third stages train on the boxes too (section 4.3.1), in a step
+all as large as the largest; without foreground, on the frame.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +21,7 @@ MARGIN = 1 / 16  # of the frame, on each side of the box
 
 
 def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | None:
-    """The relaxed bounding box of a coarse foreground, in a frame's pixels.
+    """Return the relaxed bounding box of a coarse foreground in a frame's pixels.
 
     Parameters
     ----------
@@ -21,11 +30,12 @@ def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | No
     size
         The frame's height and width.
     least
-        Sides are no shorter, where the frame allows.
+        Minimum side in pixels, if the frame is as large.
 
     Returns
     -------
-    ``None`` where there is no foreground.
+    Roi | None
+        ``None`` without foreground.
     """
     rows, columns = (torch.nonzero(found.any(axis)).flatten() for axis in (1, 0))
     if not len(rows):
@@ -48,13 +58,13 @@ def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | No
 
 
 def common_boxes(boxes: Sequence[Roi], size: tuple[int, int]) -> list[Roi]:
-    """All as high and as wide as the highest and the widest; within the frame."""
+    """Return boxes of one size, as high and as wide as needed, within the frame."""
     wanted = max(b.height for b in boxes), max(b.width for b in boxes)
     return [_resized(box, wanted, size) for box in boxes]
 
 
 def _resized(box: Roi, wanted: tuple[int, int], size: tuple[int, int]) -> Roi:
-    """A box of that height and width about the same centre, moved into the frame."""
+    """Return a box of that size with the same centre, moved into the frame."""
     places = []
     for centre, side, length in zip(box.center, wanted, size, strict=True):
         side = min(side, length)

@@ -6,8 +6,8 @@ authors'. Maps go by their place in the pyramid:
 =====  =============================================  ========================
 c      the encoder's, c2 to c5                        a quarter to a 32nd
 ps0    after the top-down path: p5, p4, p3, p2        a 32nd to a quarter
-ps1    after the first smoothing                      likewise
-ps2    after the second, half as wide                 likewise
+ps1    after the first smoothing                      as above
+ps2    after the second, half as wide                 as above
 ps3    all of ps2 enlarged to p2 and joined           a quarter
 =====  =============================================  ========================
 """

@@ -97,7 +97,7 @@ class Merged:
     """Maps of patches put together to one of the whole frame, (C, h, w).
 
     Each patch's map is resized to its place and added; in the end the sums are
-    divided by how many patches cover a pixel, resized likewise. All in float32.
+    divided by how many patches cover a pixel, resized also. All in float32.
 
     Parameters
     ----------

@@ -130,7 +130,7 @@ def _weights(channels: int) -> dict[str, Tensor]:
         )
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"The ImageNet weights of 'resnet18_v1c' cannot be had: {error}",
+            f"The ImageNet weights of 'resnet18_v1c' are not available: {error}",
             f"Connect to the internet once (they are kept afterwards), put the file "
             f"from {WEIGHTS} into torch's hub folder, or train from scratch with "
             "--no-pretrained.",

@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "DeepLabV3": {"encoder_output_stride": 8, "decoder_channels": 128},
 }
 
-# what options may not set: it is said elsewhere, or names files to be read
+# keys that options must not set: other arguments set them, or they name files
 NOT_OPTIONS = frozenset(
     ("encoder_name", "encoder_weights", "in_channels", "classes", "checkpoint_path",
      "cache_dir", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
@@ -125,18 +125,18 @@ def fitting_window(
 
 
 def separable(net: Any, architecture: str, method: str) -> nn.Conv2d:
-    """The network's classifier, where its features can be had without it.
+    """Return the classifier of a network whose features are separate from it.
 
     Raises
     ------
     CheckpointError
-        They cannot be told apart; ``method`` is what wants to be put around it.
+        They cannot be separated. ``method`` names the method that needs them.
     """
     head = net.segmentation_head
     if not isinstance(head, SegmentationHead):
         raise CheckpointError(
-            f"{method} cannot be put around {architecture}: its features and its "
-            "classifier cannot be told apart.",
+            f"{method} cannot use {architecture}: its features and its classifier "
+            "cannot be separated.",
             "Choose DeepLabV3Plus, FPN, PSPNet, UPerNet, Segformer or Unet.",
         )
     classifier: nn.Conv2d = head[0]
@@ -165,10 +165,10 @@ def _with_weights(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
 
 
 def weights_missing(encoder: str, error: Exception) -> CheckpointError:
-    """What to tell people where ImageNet weights could not be fetched."""
+    """Return the error for ImageNet weights that cannot be downloaded."""
     first = str(error).partition("\n")[0]
     return CheckpointError(
-        f"The ImageNet weights of {encoder!r} cannot be had: {first}",
+        f"The ImageNet weights of {encoder!r} are not available: {first}",
         "Connect to the internet once (they are kept afterwards), copy the "
         "Hugging Face cache from a machine that has them, or train from scratch "
         "with --no-pretrained.",

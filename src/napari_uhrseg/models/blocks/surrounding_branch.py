@@ -100,7 +100,7 @@ def align(maps: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
     -------
     Tensor
         (N, C, *size). Bilinear; at the box's border the cells beyond it count, at the
-        map's border the last cell goes on.
+        map's border the last cell is repeated.
     """
     y0, x0, y1, x1 = boxes.to(maps.device).unbind(-1)
     y = _samples(y0, y1, size[0], maps.shape[-2])

@@ -93,7 +93,7 @@ def make_hrnet(
         One of timm's HRNets, such as ``hrnet_w48`` or ``hrnet_w18_small``.
     channels
         Of the input. With ImageNet weights the fourth and further ones start as the
-        mean of the three that were learnt.
+        mean of the three trained ones.
     stride
         4, or 8: then the second convolution of the first bottleneck, and the short
         cut past it, step by two. No weight changes its shape.

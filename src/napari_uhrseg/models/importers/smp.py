@@ -160,7 +160,7 @@ def _download(name: str, file: str) -> Path:
     except (OSError, ValueError, EntryNotFoundError) as error:
         first = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"{file} of {name} cannot be had from the Hugging Face hub: {first}",
+            f"{file} of {name} cannot be downloaded from the Hugging Face hub: {first}",
             "Check the name, and that you have access to it.",
         ) from error
 
@@ -243,8 +243,8 @@ def _normalised(spec: InputSpec, encoder: str, pretrained: object) -> InputSpec:
         return spec  # no such pretraining
     except OSError as error:
         raise CheckpointError(
-            f"How {encoder!r} wants its input normalised is told by the Hugging Face "
-            "hub, which cannot be reached.",
+            f"The normalisation of {encoder!r} is on the Hugging Face hub, which "
+            "cannot be reached.",
             "Connect to the internet once (it is kept afterwards).",
         ) from error
     if found["input_space"] != "RGB":

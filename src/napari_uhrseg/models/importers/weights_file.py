@@ -35,7 +35,7 @@ def read_state(path: Path | str) -> State:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"There is no file {path}.", "Check the path.")
+        raise CheckpointError(f"{path} does not exist.", "Check the path.")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
