@@ -8,7 +8,7 @@ from napari_uhrseg.engine.prefetch import DEPTH, Prefetcher
 
 
 def alive() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "uhrseg-read-ahead"]
+    return [t for t in threading.enumerate() if t.name == "uhrseg-prefetch"]
 
 
 def test_prefetcher_yields_items_in_order():

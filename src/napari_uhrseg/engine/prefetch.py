@@ -38,7 +38,7 @@ class Prefetcher(Generic[T]):
         self._stop = threading.Event()
         self._alone = threading.Event()
         self._thread = threading.Thread(
-            target=self._work, name="uhrseg-read-ahead", daemon=True
+            target=self._work, name="uhrseg-prefetch", daemon=True
         )
         self._threaded = depth > 0
         if self._threaded:

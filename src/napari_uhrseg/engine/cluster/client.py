@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 from napari_uhrseg._version import __version__
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport
 from napari_uhrseg.engine.cluster import worker
+from napari_uhrseg.engine.cluster.block_tasks import FrameClient, WindowClient
 from napari_uhrseg.engine.cluster.task_queue import (
     STOP_POLL_S,
-    FrameClient,
     TaskQueue,
-    WindowClient,
     result_or_error,
 )
 from napari_uhrseg.engine.cluster.worker import ImageRef, RunSpec, WorkerInfo
