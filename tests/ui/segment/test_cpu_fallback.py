@@ -53,7 +53,7 @@ def test_cpu_fallback_accepted_writes_labels(ready, too_small, qtbot):
 def test_cpu_fallback_declined_ends_run(ready, too_small, qtbot):
     ready.segment.bar.start.click()
     press(question(qtbot), "End the run")
-    assert "error" in wait_for_end(ready, qtbot)
+    assert "failed" in wait_for_end(ready, qtbot)
 
 
 def test_cpu_fallback_dialog_closes_on_cancel(ready, too_small, qtbot):
