@@ -14,7 +14,7 @@ MORE = LEGEND.merged(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_was_learnt_is_kept_and_a_new_class_is_never_the_answer(method, tmp_path):
+def test_added_class_keeps_logits_and_is_never_predicted(method, tmp_path):
     net = checkpoint(tmp_path, method)
     made = with_more_classes(net.model, net.card, MORE)
     assert not made.training
@@ -36,7 +36,7 @@ def test_what_was_learnt_is_kept_and_a_new_class_is_never_the_answer(method, tmp
         assert torch.equal(old[name], new[name])
 
 
-def test_a_class_cannot_be_lost(tmp_path):
+def test_with_more_classes_rejects_fewer_classes(tmp_path):
     net = checkpoint(tmp_path)
     with pytest.raises(ValueError, match="fewer"):
         with_more_classes(net.model, net.card, Legend(LEGEND.classes[:1]))

@@ -38,7 +38,7 @@ def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module, Card]:
     return save_checkpoint(tmp_path / "c.safetensors", model, card), model, card
 
 
-def test_card_and_weights_come_back(saved):
+def test_saved_checkpoint_has_same_card_and_weights(saved):
     path, model, card = saved
     found = load_checkpoint(path)
     assert found.card == card == read_card(path)
@@ -63,7 +63,7 @@ def test_a_header_whose_length_begins_like_a_pickle_is_a_header(tmp_path, length
     assert read_card(path) == card
 
 
-def test_parts_only_training_needs_are_in_no_file_and_start_new(tmp_path):
+def test_training_only_modules_are_not_saved(tmp_path):
     """Parts of parts too: ISDNet's are within its heads."""
     arguments = {"encoder": "test_efficientnet", "width": 8, "window": 64, "frame": 64}
     model = build("isdnet", arguments, LEGEND)
@@ -78,7 +78,7 @@ def test_parts_only_training_needs_are_in_no_file_and_start_new(tmp_path):
     assert load_checkpoint(path, training=True).model.refine_head.sr_decoder is not None
 
 
-def test_full_precision_is_exact_and_half_is_half(saved, tmp_path):
+def test_full_precision_is_exact_and_half_is_float16(saved, tmp_path):
     half, model, card = saved
     full = save_checkpoint(tmp_path / "full.safetensors", model, card, half=False)
     back = load_checkpoint(full).model.state_dict()
@@ -95,7 +95,7 @@ def test_weights_beyond_float16_stay_float32(saved, tmp_path):
     assert next(p for p in back.parameters() if p.ndim > 1).flatten()[0] == 1e6
 
 
-def test_training_parts_are_left_out(tmp_path):
+def test_training_only_modules_are_left_out(tmp_path):
     arguments = {**ARGUMENTS, "patch": 128, "inner": 48, "sr_width": 8}
     model = build("scpseg", arguments, LEGEND)
     card = Card("scpseg", arguments, LEGEND, model.spec)
@@ -277,7 +277,7 @@ def test_input_specs_that_cannot_be_are_named(saved, field, value):
         ("ehsnet", {"encoder": "hrnet_w18.hf-hub:owner/name", "window": 64}),
     ],
 )
-def test_opening_a_file_asks_no_one_else(saved, model, arguments, monkeypatch):
+def test_loading_needs_no_network(saved, model, arguments, monkeypatch):
     asked = []
 
     def deny(host, *rest, **named):

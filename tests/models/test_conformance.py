@@ -217,7 +217,7 @@ def test_every_method_says_what_it_is():
         ({"nonsense": 1}, "cannot be built"),
     ],
 )
-def test_arguments_that_cannot_be(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(CheckpointError, match=message) as error:
         make("plain", **arguments)
     assert error.value.hint

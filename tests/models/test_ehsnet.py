@@ -263,7 +263,7 @@ def test_the_papers_sizes_are_the_default():
         ({"frame": 0}, "frame"),
     ],
 )
-def test_arguments_that_cannot_be(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(CheckpointError, match=message) as error:
         EHSNet(3, **{**SMALL, **arguments})
     assert error.value.hint

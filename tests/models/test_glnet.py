@@ -60,11 +60,11 @@ def _no_gradients():
         yield
 
 
-def test_the_overview_is_pillows_but_for_whole_grey_values(net, frame, overview):
+def test_overview_equals_pillow_without_rounding(net, frame, overview):
     assert float((net.look(frame) - overview).abs().max()) < 1.01 / 255
 
 
-def test_patches_lie_where_the_authors_put_them():
+def test_patches_have_published_positions():
     patches = Patches(320, 290, 128)
     places = [(y / 320, x / 290) for _, y, x in patches.places(0)]
     np.testing.assert_allclose(places, THEIRS["coords"])
@@ -74,12 +74,12 @@ def test_patches_lie_where_the_authors_put_them():
     assert len(Patches(5000, 5000, 508).places(0)) == 121
 
 
-def test_mode_1_is_theirs(net, overview):
+def test_mode_1_equals_published_logits(net, overview):
     seen = net.fpn_global(net.resnet_global(overview))
     assert difference(seen.logits, THEIRS["mode1_logits"]) < LIMIT
 
 
-def test_mode_2_is_theirs(two, frame, overview):
+def test_mode_2_equals_published_logits(two, frame, overview):
     seen = two._globally(overview)
     assert difference(seen.logits, THEIRS["mode2_global_logits"]) < LIMIT
     patches = Patches(320, 290, 128)
@@ -95,7 +95,7 @@ def test_mode_2_is_theirs(two, frame, overview):
     assert agree.mean() > 0.999
 
 
-def test_the_regularisation_is_theirs(two, frame, overview):
+def test_regularisation_equals_published_value(two, frame, overview):
     seen = two._globally(overview)
     patches = Patches(320, 290, 128)
     places = patches.places(0)[:6]
@@ -107,7 +107,7 @@ def test_the_regularisation_is_theirs(two, frame, overview):
     assert found == pytest.approx(float(THEIRS["mode2_fmreg_first"]), rel=LIMIT)
 
 
-def test_mode_3_is_theirs(net, frame, overview):
+def test_mode_3_equals_published_logits(net, frame, overview):
     given = net._globally(overview)
     patches = Patches(320, 290, 128)
     maps, halves = net._merged(frame, given.maps, patches)
@@ -152,7 +152,7 @@ def counted(net: GLNet, monkeypatch) -> list[int]:
 
 
 @pytest.mark.parametrize("mode", [2, 3])
-def test_every_patch_is_run_once_few_at_a_time(mode, monkeypatch):
+def test_each_patch_is_computed_once_in_sub_batches(mode, monkeypatch):
     net, frame = small(mode=mode, sub_batch=5), picture(200, 150)
     seen = counted(net, monkeypatch)
     expected = net.label(frame, net.look(frame))
@@ -162,7 +162,7 @@ def test_every_patch_is_run_once_few_at_a_time(mode, monkeypatch):
     torch.testing.assert_close(net.label(frame, net.look(frame)), expected)
 
 
-def test_what_is_kept_of_a_patch_is_small():
+def test_stored_part_of_patch_is_small():
     """Less than its share of the frame's logits, whatever the network's width."""
     for width in (8, 32):
         net, frame = small(width=width), picture(200, 150)
@@ -171,7 +171,7 @@ def test_what_is_kept_of_a_patch_is_small():
         assert sum(half.numel() for half in halves) < 3 * 200 * 150 / 4
 
 
-def test_the_halves_are_the_ensemble():
+def test_ensemble_is_sum_of_both_halves():
     net, frame = small(), picture(200, 150)
     seen = net._globally(net.look(frame))
     patches = Patches(200, 150, 64)
@@ -183,7 +183,7 @@ def test_the_halves_are_the_ensemble():
 
 
 @pytest.mark.parametrize("mode", [1, 2, 3])
-def test_bfloat16_labels_nearly_alike(mode):
+def test_bfloat16_labels_agree_with_float32(mode):
     net, frame = small(mode=mode), picture(150, 200)
     expected = net.label(frame, net.look(frame))
     with torch.autocast("cpu", torch.bfloat16):
@@ -193,7 +193,7 @@ def test_bfloat16_labels_nearly_alike(mode):
 
 @pytest.mark.parametrize("mode", [1, 2, 3])
 @pytest.mark.parametrize("sides", [(40, 33), (64, 64), (65, 200), (32, 500)])
-def test_an_image_smaller_than_a_patch_works(mode, sides):
+def test_image_smaller_than_patch(mode, sides):
     logits = small(mode=mode)(Batch({"local": picture(*sides)}))["logits"]
     assert logits.shape == (1, 3, *sides)
     assert logits.isfinite().all()
@@ -210,7 +210,7 @@ def test_merged_maps_of_a_constant_are_constant_where_patches_fit():
 
 
 @pytest.mark.parametrize("mode", [1, 2, 3])
-def test_coarse_to_fine_labels_only_the_foregrounds_box(mode, monkeypatch):
+def test_coarse_to_fine_labels_only_foreground_box(mode, monkeypatch):
     """Under five percent of foreground: a fraction of the patches, the same there."""
     full = small(mode=mode, overview=128)
     fine = small(mode=mode, overview=128, coarse_to_fine=True, background=1)
@@ -244,7 +244,7 @@ def test_coarse_to_fine_labels_only_the_foregrounds_box(mode, monkeypatch):
         assert sum(ran[1]) < sum(ran[0]) / 4
 
 
-def test_without_foreground_all_is_background():
+def test_coarse_to_fine_without_foreground_is_background():
     net = small(coarse_to_fine=True, background=2)
     with torch.no_grad():
         for pyramid in (net.fpn_global, net.fixed.fpn_global):
@@ -253,7 +253,7 @@ def test_without_foreground_all_is_background():
     assert (logits.argmax(1) == 2).all()
 
 
-def test_a_thin_object_gets_a_box_with_as_much_background():
+def test_foreground_box_has_equal_foreground_and_background():
     found = torch.zeros(64, 64, dtype=torch.bool)
     found[20:40, 20:40] = True
     box = foreground_box(found, (1024, 1024), 32)
@@ -274,7 +274,7 @@ def learnt(net: GLNet, stage: int) -> GLNet:
     return net.train()
 
 
-def test_three_stages_learn_one_after_the_other():
+def test_three_stages_train_in_order():
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
         net = GLNet(3, **SMALL)
@@ -301,7 +301,7 @@ def test_three_stages_learn_one_after_the_other():
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_coarse_to_fine_learns_from_the_foregrounds_boxes(stage, monkeypatch):
+def test_coarse_to_fine_trains_on_foreground_boxes(stage, monkeypatch):
     """Labels outside of the boxes teach the later stages nothing."""
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
@@ -326,12 +326,12 @@ def test_coarse_to_fine_learns_from_the_foregrounds_boxes(stage, monkeypatch):
         assert whole == [[0, 0, 192, 160]] * 2
 
 
-def test_boxes_of_a_step_are_of_one_size_within_the_frame():
+def test_common_boxes_have_one_size_within_frame():
     found = common_boxes([Roi(0, 0, 10, 40), Roi(80, 50, 20, 10)], (100, 60))
     assert found == [Roi(0, 0, 20, 40), Roi(80, 20, 20, 40)]
 
 
-def test_the_last_stage_keeps_the_first_ones_global_branch():
+def test_last_stage_keeps_global_branch_of_first():
     net = GLNet(3, **SMALL)
     own = {k: v.clone() for k, v in net.state_dict().items()}
     learnt(net, 2)
@@ -344,7 +344,7 @@ def test_the_last_stage_keeps_the_first_ones_global_branch():
     assert torch.equal(kept, own["resnet_global.conv_stem.weight"])
 
 
-def test_frozen_branches_keep_their_statistics():
+def test_frozen_branches_keep_batch_norm_statistics():
     with torch.inference_mode(False), torch.random.fork_rng():
         net = learnt(GLNet(3, **SMALL), 1)
         before = {k: v.clone() for k, v in net.state_dict().items()}
@@ -366,12 +366,12 @@ def test_frozen_branches_keep_their_statistics():
         {"coarse_to_fine": True, "background": 3},
     ],
 )
-def test_arguments_that_cannot_be(arguments):
+def test_invalid_arguments(arguments):
     with pytest.raises(CheckpointError, match="cannot have") as error:
         GLNet(3, **{**SMALL, **arguments})
     assert error.value.hint
 
 
-def test_encoders_without_the_four_scales():
+def test_encoder_without_four_scales():
     with pytest.raises(CheckpointError, match=r"cannot be built|no maps at a quarter"):
         GLNet(3, **{**SMALL, "encoder": "vit_tiny_patch16_224"})

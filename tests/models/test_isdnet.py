@@ -156,7 +156,7 @@ def test_distillation_is_equation_7_however_it_is_cut(affinities):
     (expected,) = torch.autograd.grad(naive(features, guide), features)
     found.backward()
     torch.testing.assert_close(features.grad, expected)
-    assert guide.grad is None  # the super-resolution teaches, and is not taught
+    assert guide.grad is None  # no gradient reaches the super-resolution
 
 
 class Largest(TorchDispatchMode):
@@ -193,7 +193,7 @@ def test_stripped_of_what_only_training_needs_it_answers_the_same():
 
 
 def test_a_small_one_learns():
-    """Left half one class, right half another, told by brightness."""
+    """Left half one class, right half another, distinguished by brightness."""
     torch.manual_seed(0)
     model = ISDNet(2, encoder="mobilenetv4_conv_small_050", width=8, window=64,
                    frame=64).train()  # fmt: skip
@@ -252,7 +252,7 @@ def test_the_papers_sizes_are_the_default():
         ({"encoder": "nonsense"}, "'nonsense' cannot be built"),
     ],
 )
-def test_arguments_that_cannot_be(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(CheckpointError, match=message) as error:
         ISDNet(3, **{**SMALL, **arguments})
     assert error.value.hint

@@ -149,8 +149,8 @@ def test_alignment_teaches_the_decoder_only_if_mutual(mutual):
     batch = batch_of(model)
     model.loss(model(batch), batch)["feature_alignment"].backward()
     assert model.sr is not None
-    taught = any(p.grad is not None for p in model.sr.parameters())
-    assert taught is mutual
+    trained = any(p.grad is not None for p in model.sr.parameters())
+    assert trained is mutual
     assert any(p.grad is not None for p in model.decoder.parameters())
 
 

@@ -352,7 +352,7 @@ def test_any_window_the_encoder_takes_will_do():
         ({"window": 0}, "at least 1"),
     ],
 )
-def test_arguments_that_cannot_be(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(CheckpointError, match=message) as error:
         SGNet(3, **{**SMALL, **arguments})
     assert error.value.hint

@@ -25,9 +25,8 @@ validation set with the published weights in modes 1, 2 and 3.
 
 Weights have the names of the published local2global file without ``module.``; those
 under ``fixed.`` have the names of the first stage's file without ``_ext``. Every mode
-has all of them, so that one class reads every file. Input: values from 0 to 1 without
-mean and deviation [code]. Device memory holds ``sub_batch`` patches, the overview's
-maps and the frame's logits; it hardly grows with the number of patches.
+has all of them. Values are 0 to 1 without mean and deviation [code]. Device memory
+contains ``sub_batch`` patches, the overview's maps and the frame's logits.
 
 [code] Both sides are 508 pixels (paper: 500), overlaps at least 50, evenly spaced.
 [code] Focal loss with gamma 3 (paper: 6), mean over pixels, at a quarter of the

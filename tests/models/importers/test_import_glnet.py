@@ -126,7 +126,7 @@ def test_files_and_modes_that_do_not_go_together(tmp_path, trained, first):
         assert error.value.hint
 
 
-def test_a_file_of_another_network_is_told_at_once(tmp_path):
+def test_file_of_another_network_is_refused(tmp_path):
     torch.save({"conv.weight": torch.zeros(1, 3, 3, 3)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"not of GLNet.*It has conv\.weight"):
         import_checkpoint(tmp_path / "a.pth", "glnet")

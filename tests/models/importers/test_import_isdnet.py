@@ -99,7 +99,7 @@ def test_one_copy_of_the_light_branch_is_enough(tmp_path, small, kept):
     assert all(torch.equal(v, small[k]) for k, v in model.state_dict().items())
 
 
-def test_copies_that_differ_are_told(tmp_path, small):
+def test_differing_aliases_are_refused(tmp_path, small):
     key = f"{STDC}x16.0.5.conv_list.0.bn.bias"
     state = {**small, key: small[key] + 1}
     with pytest.raises(CheckpointError, match="contradicts itself") as error:
@@ -133,7 +133,7 @@ def test_unknown_and_missing_keys_are_listed(tmp_path, small):
     assert error.value.hint
 
 
-def test_a_file_of_another_network_is_told_at_once(tmp_path):
+def test_file_of_another_network_is_refused(tmp_path):
     torch.save({"conv.weight": torch.zeros(1, 3, 3, 3)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"not of ISDNet.*It has conv\.weight"):
         import_checkpoint(tmp_path / "a.pth", "isdnet")

@@ -188,7 +188,7 @@ def test_softmax_at_the_end_is_left_to_the_engine(tmp_path):
     torch.testing.assert_close(ours.softmax(1), theirs)
 
 
-def test_a_second_head_for_whole_images_is_left_out(tmp_path):
+def test_classification_head_is_left_out(tmp_path):
     net = saved(tmp_path / "theirs", classes=3, aux_params={"classes": 9})
     theirs, ours, _ = both(net, tmp_path / "theirs", tmp_path, window=64)
     assert torch.equal(theirs[0], ours)
