@@ -1,7 +1,6 @@
-"""Files to arrays and labels to files.
+"""Reading of images, the label store, user corrections, vectorisation and export.
 
-Holds the readers of images, the label store, the user's corrections,
-vectorisation and export.
+`open` opens images; `paths` handles local paths and URLs.
 
 Must not import torch, Qt, napari, ``engine``, ``models`` and ``ui``.
 """
