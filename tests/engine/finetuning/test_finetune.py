@@ -239,6 +239,20 @@ def test_fine_tune_does_not_forget_uncorrected_classes(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (0.2, 0.9, "better by 70.0 points on 40 validation windows"),
+        (0.9, 0.2, "worse by 70.0 points on 40 validation windows"),
+        (0.9, 0.902, "about as good as before on 40 validation windows"),
+    ],
+)
+def test_comparison_text_compares_the_miou(before, after, text):
+    summary = TrainingSummary(200, 40, 9, {"dark": 200}, (), has_validation=True)
+    found = comparison_text(summary, {"miou": before}, {"miou": after})
+    assert found.startswith(text)
+
+
 def test_comparison_of_a_worse_model_says_so(corrected, tmp_path):
     """A good network, trained with a far too large learning rate."""
     _, image, store = corrected
