@@ -7,8 +7,9 @@ import numpy as np
 import shapely
 
 from helpers.label_stores import LEGEND
+from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.io.vectorize.rings import Outline
-from napari_uhrseg.io.vectorize.trace import trace
+from napari_uhrseg.io.vectorize.trace import trace_outlines
 from napari_uhrseg.types import Roi
 
 
@@ -23,9 +24,13 @@ def strips(
         y, i = y + len(part), i + 1
 
 
-def outlines(labels: np.ndarray, heights: Sequence[int]) -> list[Outline]:
+def outlines(
+    labels: np.ndarray,
+    heights: Sequence[int],
+    limits: VectorLimits = VectorLimits(),
+) -> list[Outline]:
     """Return the outlines of all objects of a map that is read in strips."""
-    found = trace(strips(labels, heights))
+    found = trace_outlines(strips(labels, heights), limits)
     return [o for o in found if isinstance(o, Outline)]
 
 
@@ -47,7 +52,7 @@ class GeneratedLabels:
     def __init__(self, height: int, width: int = 512) -> None:
         self.shape = height, width
 
-    def shown(self, roi: Roi, level: int = 0) -> np.ndarray:
+    def read_labels(self, roi: Roi, level: int = 0) -> np.ndarray:
         y, x = np.mgrid[roi.y : roi.bottom, roi.x : roi.right]
         end = np.where(y % 8 < 4, self.shape[1] - 1, self.shape[1] // 2 + 1)
         serpent = (y % 4 == 0) | ((y % 4 == 1) & (x % 2 == 0)) | (x == end)

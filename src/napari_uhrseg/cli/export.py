@@ -87,7 +87,7 @@ def areas(
     Areas are in m² and ha, or µm² and mm², from the image's pixel size. If coordinates
     are degrees, areas are computed on the ellipsoid.
     """
-    from napari_uhrseg.io.export import whole
+    from napari_uhrseg.io.export import atomic_target
     from napari_uhrseg.io.export.class_areas import areas, to_csv
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -98,7 +98,7 @@ def areas(
         # checks the output before the count starts
         nullcontext()
         if output is None
-        else whole(output.absolute(), overwrite=overwrite) as building,
+        else atomic_target(output.absolute(), overwrite=overwrite) as building,
     ):
         for region, name in _regions(opened, regions):
             title = f"Counting {name}"

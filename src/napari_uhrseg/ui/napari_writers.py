@@ -13,7 +13,7 @@ from qtpy.QtCore import QEventLoop, Qt
 from qtpy.QtWidgets import QApplication, QProgressDialog
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import export, format_named
+from napari_uhrseg.io.export import export, format_named, formats
 from napari_uhrseg.ui.layers.label_layers import STORE
 from napari_uhrseg.ui.workers.worker import Workers
 
@@ -21,55 +21,51 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 STEPS = 1000
-SUFFIXES = {
-    ".cog.tif": "cog",
-    ".ome.tif": "ome-tiff",
-    ".zarr": "ome-zarr",
-    ".geojson": "geojson",
-    ".gpkg": "geopackage",
-}
 
 
-def write_labels(path: str, data: Any, meta: dict[str, Any], suffix: str) -> list[str]:
-    """Write a labels layer in the format of the name's suffix, or of ``suffix``.
-
-    GeoJSON has longitude and latitude, or pixels (QuPath) if the image has no CRS. A
-    file is replaced only if the name has a known suffix: then Save has asked the user.
+def write_labels(
+    path: str, data: Any, meta: dict[str, Any], format_name: str
+) -> list[str]:
+    """Write a labels layer of a label store.
 
     Parameters
     ----------
     path
-        Path as typed by the user.
+        Path from the Save dialog. Its suffix selects the format.
     data
         Data of the layer.
     meta
-        napari's metadata of the layer.
-    suffix
-        Suffix to append to a name without a known one.
+        Metadata of the layer.
+    format_name
+        Format to write if the suffix of the path selects none. The path then gets
+        the suffix of that format, and an existing file is not replaced. Otherwise
+        the Save dialog has already asked whether to replace the file.
 
     Returns
     -------
-    The paths written.
+    list of str
+        The path that was written.
 
     Raises
     ------
     ExportError
-        The export failed, or the layer does not belong to a label store.
+        As `export`, or if the layer does not belong to a label store.
     """
-    named = next((s for s in SUFFIXES if path.lower().endswith(s)), None)
-    chosen = SUFFIXES[named or suffix]
-    typed = named or path.lower().endswith(format_named(chosen).suffix)
-    target = path if typed else path + suffix
+    lower = path.lower()
+    named = [f for f in formats() if f.save_suffix and lower.endswith(f.save_suffix)]
+    chosen = named[0] if named else format_named(format_name)
+    typed = bool(named) or lower.endswith(chosen.suffix)
+    target = path if typed else path + chosen.save_suffix
     store = meta.get("metadata", {}).get(STORE)
     if store is None:
         return _plain(target, data, meta)
-    if chosen == "geojson" and (store.crs is None or store.affine is None):
-        chosen = "qupath"
-    run = partial(export, overwrite=bool(typed))
+    if chosen.without_crs and (store.crs is None or store.affine is None):
+        chosen = format_named(chosen.without_crs)
+    run = partial(export, overwrite=typed)
     if QApplication.instance() is None:
-        for _ in run(store, target, chosen):
+        for _ in run(store, target, chosen.name):
             pass
-    elif not _run(run, store, target, chosen):
+    elif not _run(run, store, target, chosen.name):
         raise ExportError(
             f"Saving {Path(target).name} was stopped; nothing was written.",
             "Save again to write it.",
@@ -77,11 +73,11 @@ def write_labels(path: str, data: Any, meta: dict[str, Any], suffix: str) -> lis
     return [target]
 
 
-write_cog = partial(write_labels, suffix=".cog.tif")
-write_ome_tiff = partial(write_labels, suffix=".ome.tif")
-write_ome_zarr = partial(write_labels, suffix=".zarr")
-write_geojson = partial(write_labels, suffix=".geojson")
-write_geopackage = partial(write_labels, suffix=".gpkg")
+write_cog = partial(write_labels, format_name="cog")
+write_ome_tiff = partial(write_labels, format_name="ome-tiff")
+write_ome_zarr = partial(write_labels, format_name="ome-zarr")
+write_geojson = partial(write_labels, format_name="geojson")
+write_geopackage = partial(write_labels, format_name="geopackage")
 
 
 def _plain(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

@@ -15,8 +15,8 @@ from helpers.export_stores import LEGEND, UTM32, image, make_store, truth
 from helpers.label_stores import FakeImage
 from napari_uhrseg.io.export.class_areas import areas, estimated_areas, to_csv
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.io.vectorize import label_strips
-from napari_uhrseg.io.vectorize.label_strips import follow_objects
+from napari_uhrseg.io.vectorize.label_strips import track_objects
+from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import Polygon, Roi
 
 
@@ -81,7 +81,7 @@ def test_objects_are_followed_from_strip_to_strip(labels, height):
         for y in range(0, len(labels), height)
     )
     sizes, found = np.zeros(0), []
-    for strip in follow_objects(cut):
+    for strip in track_objects(cut):
         now = np.bincount(strip.objects.ravel() + 1, minlength=strip.count + 1)[1:]
         now = now.astype(float)
         np.add.at(now, strip.carried, sizes)
@@ -91,12 +91,9 @@ def test_objects_are_followed_from_strip_to_strip(labels, height):
     assert sorted(found + sizes.tolist()) == expected
 
 
-def test_narrow_strips_count_the_same(slide, monkeypatch):
-    usual = counted(slide)
-    monkeypatch.setattr(label_strips, "HELD", 1)
-    monkeypatch.setattr(label_strips, "STRIP", 1)
-    monkeypatch.setattr(label_strips, "COLUMNS", 100)
-    assert counted(slide) == usual
+def test_areas_do_not_depend_on_the_size_of_the_strips(slide):
+    narrow = VectorLimits(band_bytes=1, strip_pixels=1, read_columns=100)
+    assert counted(slide, None, "image", narrow) == counted(slide)
 
 
 def test_a_region_with_a_hole(slide):

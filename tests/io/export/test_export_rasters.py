@@ -10,7 +10,7 @@ import tifffile
 import zarr
 
 from helpers.export_stores import SHAPE, UTM32, image, make_store, truth
-from napari_uhrseg.io.export import export, tiff_writer
+from napari_uhrseg.io.export import ExportLimits, export
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 
@@ -85,10 +85,10 @@ def test_tiles_of_one_class_are_there_once(tmp_path):
             np.testing.assert_array_equal(tiff.asarray(), truth(store))
 
 
-def test_a_large_file_is_a_bigtiff(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(tiff_writer, "BIG", 1000)
+def test_bigtiff_is_written_for_large_files(store, tmp_path):
+    limits = ExportLimits(bigtiff_bytes=1000)
     for name, format_name in (("a.tif", "cog"), ("b.ome.tif", "ome-tiff")):
-        finish(export(store, tmp_path / name, format_name))
+        finish(export(store, tmp_path / name, format_name, limits=limits))
         with tifffile.TiffFile(tmp_path / name) as tiff:
             assert tiff.is_bigtiff
             assert len(tiff.series[0].levels) == 4

@@ -11,12 +11,11 @@ from shapely.geometry import shape
 
 from helpers.outlines import GeneratedLabels, outlines, polygon
 from helpers.processes import run_python
-from napari_uhrseg.io.export import format_named
-from napari_uhrseg.io.vectorize import label_strips, spill
-from napari_uhrseg.io.vectorize import trace as outlines_module
+from napari_uhrseg.io.export import ExportLimits, WriteOptions, format_named
+from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.io.vectorize.rings import Outline
-from napari_uhrseg.io.vectorize.spill import Rows, Spool
-from napari_uhrseg.io.vectorize.trace import trace
+from napari_uhrseg.io.vectorize.spill import SpillableArray, SpillFile
+from napari_uhrseg.io.vectorize.trace import trace_outlines
 from napari_uhrseg.types import Roi
 
 MB = 1 << 20
@@ -30,11 +29,11 @@ def background(height: int, width: int = 256):
         yield Roi(y, 0, 64, width), labels
 
 
-def peak_of(height: int) -> tuple[int, int]:
+def peak_of(height: int, limits: VectorLimits) -> tuple[int, int]:
     """Most bytes that tracing took, and the corners of the largest object."""
     largest = 0
     tracemalloc.start()
-    for found in trace(background(height)):
+    for found in trace_outlines(background(height), limits):
         if isinstance(found, Outline):
             largest = max(largest, found.corners)
     peak = tracemalloc.get_traced_memory()[1]
@@ -42,57 +41,56 @@ def peak_of(height: int) -> tuple[int, int]:
     return peak, largest
 
 
-def test_memory_does_not_grow_with_the_holes_of_a_background(monkeypatch):
-    monkeypatch.setattr(spill, "HELD", MB // 32)
-    (small, few), (large, many) = peak_of(128), peak_of(512)
+def test_memory_does_not_grow_with_the_holes_of_a_background():
+    limits = VectorLimits(spill_bytes=MB // 32)
+    (small, few), (large, many) = peak_of(128, limits), peak_of(512, limits)
     assert many > 3.9 * few > 7_000
-    # held, what came more would be 1 MB: 12 bytes a corner, and an array a hole
+    # in memory, the difference would be 1 MB: 12 bytes per corner, an array per hole
     assert large < small + MB // 3
 
 
-def test_rings_come_back_from_disk_as_they_were(monkeypatch):
+def test_rings_are_read_from_disk_unchanged():
     rng = np.random.default_rng(3)
     labels = rng.integers(1, 4, (60, 50), np.uint8).repeat(3, 0).repeat(2, 1)
     labels[::7] = 1
     expected = {(o.class_id, polygon(o).normalize().wkb) for o in outlines(labels, [9])}
-    monkeypatch.setattr(spill, "HELD", 0)  # everything goes to disk, strip by strip
-    monkeypatch.setattr(spill, "READ", 3)
+    # everything goes to disk, strip by strip
+    limits = VectorLimits(spill_bytes=0, spill_rows=3)
+    strips = ((Roi(y, 0, 9, 100), labels[y : y + 9]) for y in range(0, 180, 9))
     found = set()
-    for one in trace((Roi(y, 0, 9, 100), labels[y : y + 9])
-                     for y in range(0, 180, 9)):  # fmt: skip
+    for one in trace_outlines(strips, limits):
         if isinstance(one, Outline):
             found.add((one.class_id, polygon(one).normalize().wkb))
     assert found == expected
 
 
-def test_rows_keep_their_order_from_both_ends(monkeypatch):
-    monkeypatch.setattr(spill, "HELD", 0)
-    held = Spool()
+def test_rows_keep_their_order_from_both_ends():
+    file = SpillFile(VectorLimits(spill_bytes=0))
 
     def table(*values: int) -> np.ndarray:
         return np.array([[v, v, v] for v in values], np.int32)
 
-    first, second = Rows(held, table(1, 2)), Rows(held, table(5))
+    first, second = SpillableArray(file, table(1, 2)), SpillableArray(file, table(5))
     first.append(table(3))
-    held.relieve([first])
+    file.spill_if_full([first])
     second.append(table(6))
     first.append(table(4))
-    held.relieve([second])
+    file.spill_if_full([second])
     whole = first.followed_by(second)
     whole.append(table(7))
     assert whole.table()[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert whole.count == 7
-    held.close()
+    file.close()
 
 
-def test_what_winds_through_the_image_is_divided(tmp_path, monkeypatch):
-    """All that is written is the image again, its holes too, and no piece is large."""
-    monkeypatch.setattr(outlines_module, "LARGEST", 300)
-    monkeypatch.setattr(label_strips, "STRIP", 1)  # 16 rows each
+def test_what_winds_through_the_image_is_divided(tmp_path):
+    """The written polygons equal the image, with holes, and no piece is large."""
+    limits = ExportLimits(max_corners=300, strip_pixels=1)  # strips of 16 rows
+    options = WriteOptions(limits=limits)
     store = GeneratedLabels(500, 128)
     truth = store.read_labels(Roi(0, 0, *store.shape))
-    list(format_named("geopackage").write(store, tmp_path / "a.gpkg", 0.0))
-    list(format_named("qupath").write(store, tmp_path / "a.geojson", 0.0))
+    list(format_named("geopackage").write(store, tmp_path / "a.gpkg", options))
+    list(format_named("qupath").write(store, tmp_path / "a.geojson", options))
     meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "a.gpkg")
     data = dict(zip(meta["fields"], fields, strict=True))
     packed = shapely.from_wkb(geometry)
@@ -123,16 +121,17 @@ CHILD = """
 import resource, sys
 from helpers.outlines import GeneratedLabels
 from pathlib import Path
-from napari_uhrseg.io.export import format_named, geopackage
-from napari_uhrseg.io.vectorize import label_strips, spill, trace
-spill.HELD = label_strips.HELD = 1 << 20
-label_strips.STRIP, trace.LARGEST, geopackage.WAITING = 1 << 14, 30_000, 30_000
+from napari_uhrseg.io.export import ExportLimits, WriteOptions, format_named
+options = WriteOptions(limits=ExportLimits(
+    spill_bytes=1 << 20, band_bytes=1 << 20, strip_pixels=1 << 14,
+    max_corners=30_000, batch_corners=30_000,
+))
 for height in (800, 6400):
     for name in ("geopackage", "qupath"):
         path = Path(sys.argv[1]) / f"{height}-{name}"
         form = format_named(name)
         path = path.with_suffix(form.suffix)
-        list(form.write(GeneratedLabels(height), path, 0.0))
+        list(form.write(GeneratedLabels(height), path, options))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """
 

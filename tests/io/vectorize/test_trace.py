@@ -11,6 +11,7 @@ from skimage.measure import label
 
 from helpers.outlines import outlines, polygon
 from napari_uhrseg.io.export.polygons import simplified
+from napari_uhrseg.io.vectorize.limits import VectorLimits
 
 # few values on few pixels: holes, holes in holes, and corners that touch
 MAPS = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
@@ -52,9 +53,7 @@ def test_outlines_do_not_depend_on_the_strips(labels, heights):
 @settings(max_examples=300)
 @given(MAPS, HEIGHTS, st.integers(0, 40))
 def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_uhrseg.io.vectorize.trace.LARGEST", most)
-        found = outlines(labels, heights)
+    found = outlines(labels, heights, VectorLimits(max_corners=most))
     assert_same_map(labels, found)
     # at most what it may have, a strip's corners, and those where it was ended
     of_a_strip = 2 * (max(heights) + 1) * (labels.shape[1] + 1)
@@ -73,9 +72,7 @@ def test_a_divided_object_and_its_neighbours_are_simplified_alike():
     """Cut across a wavy border, both sides still cover all, once."""
     y, x = np.mgrid[:400, :200]
     labels = np.where(x < 100 + 12 * np.sin(y / 9), 1, 2).astype(np.uint8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_uhrseg.io.vectorize.trace.LARGEST", 40)
-        found = outlines(labels, [50])
+    found = outlines(labels, [50], VectorLimits(max_corners=40))
     assert [o.divided for o in found] == [True] * 16
     shapes = [shapely.Polygon(simplified(o, 2.0)[0]) for o in found]
     assert sum(s.area for s in shapes) == pytest.approx(400 * 200)

@@ -1,8 +1,11 @@
-"""Labels in other programs' formats: each file here registers its own.
+"""Export of labels to the formats of other programs.
 
-What is shown is what leaves: corrections over predictions, merged classes as what
-they are shown as. Everything is streamed, and written whole or not at all: beside
-the target first, then renamed.
+Each module here registers its formats with `register_exporter`. An entry is the only
+place that names a format: its title, suffix, kind and place in napari's Save dialog.
+
+Exports contain the displayed labels: corrections override predictions, and merged
+classes appear under their target class. All writers stream. A target is written
+completely or not at all: beside its final path first, then renamed.
 """
 
 import importlib
@@ -12,7 +15,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,80 +24,122 @@ import numpy as np
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import Legend
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 URL = re.compile("[a-z][a-z0-9]+:")  # what is left of s3:// in a path
-Write = Callable[["LabelStore", Path, float], Iterator[float]]
-Check = Callable[["LabelStore", Path], None]
+CheckFunction = Callable[["LabelStore", Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportLimits(VectorLimits):
+    """Upper bounds of an export, beside those of tracing.
+
+    Attributes
+    ----------
+    batch_corners
+        Corners of polygons that are written to a GeoPackage together.
+    bigtiff_bytes
+        Bytes of pixels above which a TIFF file is a BigTIFF.
+    """
+
+    batch_corners: int = 1_000_000
+    bigtiff_bytes: int = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """Options of a writer.
+
+    Attributes
+    ----------
+    simplify
+        Tolerance in pixels by which outlines are simplified, 0 or more. Rasters
+        ignore it.
+    limits
+        Upper bounds of memory and sizes.
+    """
+
+    simplify: float = 0.0
+    limits: ExportLimits = field(default_factory=ExportLimits)
+
+
+WriteFunction = Callable[["LabelStore", Path, WriteOptions], Iterator[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format that labels can be written in.
+    """Export format.
 
     Attributes
     ----------
-    name, title, suffix
-        What it is called on the command line, in the window, and in file names.
+    name
+        Name on the command line.
+    title
+        Name in the window and in messages.
+    suffix
+        Suffix of the target, with the dot.
     write
-        ``write(store, path, simplify)`` writes all of it to a path that is free,
-        and yields what is done of it, from 0 to 1.
-    outlines
-        Whether it holds polygons, which can be simplified.
+        ``write(store, path, options)`` writes everything to a new path and yields
+        the finished fraction, from 0 to 1.
+    is_vector
+        True for polygons, which can be simplified; False for rasters.
+    stores_crs
+        True if the file contains the coordinate system, when the image has one.
+    stores_pixel_size
+        True if the file contains the pixel size, when the image has one.
+    save_suffix
+        Suffix by which napari's Save dialog selects the format. Empty: the dialog
+        does not offer it.
+    without_crs
+        Name of the format that napari's Save dialog writes instead if the image has
+        no coordinate system. Empty: this one.
     check
-        Raises ExportError where this store cannot be written to that target so.
+        ``check(store, path)`` raises ExportError if the store cannot be written to
+        the target in this format.
     finish
-        Called with the target once it is in its place.
+        ``finish(path)`` is called after the target has been moved to its final path.
     """
 
     name: str
     title: str
     suffix: str
-    write: Write
-    outlines: bool
-    check: Check
-    finish: Callable[[Path], None]
+    write: WriteFunction
+    is_vector: bool = False
+    stores_crs: bool = False
+    stores_pixel_size: bool = False
+    save_suffix: str = ""
+    without_crs: str = ""
+    check: CheckFunction = lambda _store, _path: None
+    finish: Callable[[Path], None] = lambda _path: None
 
 
 _formats: dict[str, Format] = {}
 
 
-def exporter(
-    name: str,
-    *,
-    title: str,
-    suffix: str,
-    outlines: bool = False,
-    check: Check = lambda _store, _path: None,
-    finish: Callable[[Path], None] = lambda _path: None,
-) -> Callable[[Write], Write]:
-    """Register a function as the writer of a format; see `Format`."""
-
-    def register(write: Write) -> Write:
-        _formats[name] = Format(name, title, suffix, write, outlines, check, finish)
-        return write
-
-    return register
+def register_exporter(entry: Format) -> None:
+    """Add a format to `formats`."""
+    _formats[entry.name] = entry
 
 
 @cache
 def formats() -> tuple[Format, ...]:
-    """All formats there are; importing them imports no format library."""
+    """Return all formats, sorted by name. This imports no format library."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return tuple(_formats[name] for name in sorted(_formats))
 
 
 def format_named(name: str) -> Format:
-    """Raises ExportError where there is none of that name."""
+    """Return the format of a name. Raises ExportError if there is none."""
     found = next((f for f in formats() if f.name == name), None)
     if found is None:
         raise ExportError(
-            f"There is no format {name!r} to export to.",
-            f"There are: {', '.join(f.name for f in formats())}.",
+            f"There is no format {name!r}.",
+            f"Available formats: {', '.join(f.name for f in formats())}.",
         )
     return found
 
@@ -106,61 +151,65 @@ def export(
     *,
     simplify: float = 0.0,
     overwrite: bool = False,
+    limits: ExportLimits = ExportLimits(),
 ) -> Iterator[float]:
-    """Write what a store shows, in another program's format.
+    """Write the displayed labels of a store to a file of another format.
 
     Parameters
     ----------
     store
-        May be open for reading only, and written by another process meanwhile.
+        A label store. It may be read-only, and another process may write to it.
     path
-        The file or folder to make.
+        File or folder to create.
     format_name
-        Of one of `formats`.
+        Name of one of `formats`.
     simplify
-        Polygons only: how far, in pixels, outlines may be moved to have fewer
-        corners. 0 keeps the sides of pixels.
+        Polygons only: tolerance of the simplification in pixels, 0 or more. 0 keeps
+        the sides of pixels.
     overwrite
-        Whether a target that exists is replaced, once the new one is whole.
+        If True, an existing target is replaced once the new one is complete.
+    limits
+        Upper bounds of memory and sizes.
 
     Yields
     ------
-    What is done, from 0 to 1. Closing the generator leaves nothing behind, and
-    the target as it was.
+    float
+        Finished fraction, from 0 to 1. Closing the generator removes the partial
+        file and leaves an existing target unchanged.
 
     Raises
     ------
     ExportError
-        The target exists or cannot be written, the disk is full, or the format
-        needs what the store has not (a CRS).
+        If the target exists or cannot be written, the disk is full, or the store
+        lacks something that the format needs (a CRS).
     StoreError
-        Part of the store is damaged.
+        If part of the store is damaged.
     """
     chosen, target = format_named(format_name), Path(path).absolute()
-    if simplify and not chosen.outlines:
+    if simplify and not chosen.is_vector:
         raise ExportError(
-            f"Only outlines can be simplified; {chosen.title} has none.",
-            "Leave the simplification out, or choose polygons.",
+            f"Only outlines can be simplified; {chosen.title} is a raster.",
+            "Omit the simplification, or choose a polygon format.",
         )
     _check_not_own(store, target)
-    with whole(target, overwrite=overwrite) as building:
+    with atomic_target(target, overwrite=overwrite) as building:
         chosen.check(store, target)
-        yield from chosen.write(store, building, simplify)
+        yield from chosen.write(store, building, WriteOptions(simplify, limits))
     chosen.finish(target)
     yield 1.0
 
 
 @contextmanager
-def whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A path beside the target to write to, put in its place at the end.
+def atomic_target(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a path beside the target, and move it to the target at the end.
 
-    Raises ExportError where the target exists and may not be replaced, and for the
-    system's errors; then, and when the block is left early, nothing is left behind.
+    Nothing remains if the block raises or is left early. Raises ExportError if the
+    target exists and may not be replaced, and for errors of the file system.
     """
     if any(URL.fullmatch(part) for part in target.parts):
         raise ExportError(
             f"{target} looks like a URL; exports are written to files.",
-            "Write it to a folder, and copy it from there.",
+            "Export to a local folder, and copy the file from there.",
         )
     _check_free(target, overwrite)
     name = f".{target.stem}.{uuid.uuid4().hex[:8]}.partial{target.suffix}"
@@ -172,38 +221,38 @@ def whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written: {error.strerror or error}.",
-            "Choose a folder that you may write to, on a disk with free space. "
-            "Nothing was left behind.",
+            "Choose a folder with write permission, on a disk with free space. "
+            "The partial file was removed.",
         ) from error
 
 
 def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
-    """What to know before taking labels away."""
+    """Return what the user should know before an export."""
     from napari_uhrseg.io.labels.chunk_status import has_status
 
-    said = []
+    notes = []
     states = store.chunk_status()
     if not store.runs and not store.coarsest_displayed().any():
-        said.append("There are no labels in the store yet: the export will be empty.")
+        notes.append("The store has no labels yet: the export will be empty.")
     elif store.runs:
         waiting = int(np.count_nonzero(~has_status(states, "done", "empty")))
         if waiting:
-            said.append(
-                f"{waiting} of {states.size} blocks are not segmented yet: what is "
-                "there now is exported."
+            notes.append(
+                f"{waiting} of {states.size} blocks are not segmented yet: the export "
+                "has only the finished ones."
             )
-    if store.crs is None and format_name in ("cog", "confidence", "geopackage"):
-        said.append(
-            "The image has no coordinate system: the export lies in pixels, not on "
-            "the map."
+    chosen = format_named(format_name)
+    if store.crs is None and chosen.stores_crs:
+        notes.append(
+            "The image has no coordinate system: the export has pixel coordinates."
         )
-    if store.pixel_size is None and format_name in ("ome-tiff", "ome-zarr"):
-        said.append("The image has no pixel size: the export has none either.")
-    return tuple(said)
+    if store.pixel_size is None and chosen.stores_pixel_size:
+        notes.append("The image has no pixel size: the export has none either.")
+    return tuple(notes)
 
 
 def shown_legend(store: "LabelStore") -> Legend:
-    """The classes that can be seen: without those that were merged into others."""
+    """Return the displayed classes, without those merged into others."""
     return Legend(tuple(c for c in store.legend if c.id not in store.aliases))
 
 
@@ -211,8 +260,8 @@ def _check_not_own(store: "LabelStore", target: Path) -> None:
     own, there = store.path.resolve(), target.resolve()
     if there == own or there in own.parents or own in there.parents:
         raise ExportError(
-            f"{target} is the label store itself, or in it; nothing was written.",
-            "Choose another place.",
+            f"{target} is the label store itself, or inside it; nothing was written.",
+            "Choose another path.",
         )
 
 
@@ -222,17 +271,17 @@ def _check_free(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ExportError(
             f"{target} exists already; nothing was written.",
-            "Choose another name, or allow overwriting it (--overwrite).",
+            "Choose another name, or allow overwriting (--overwrite).",
         )
     if target.is_dir() and not _is_label_image(target):
         raise ExportError(
-            f"{target} is a folder, and not one that was exported here.",
-            "Choose another name, or remove it yourself.",
+            f"{target} is a folder that is not an exported label image.",
+            "Choose another name, or delete the folder first.",
         )
 
 
 def _is_label_image(folder: Path) -> bool:
-    """Whether a folder is an OME-Zarr label image, and so safe to replace."""
+    """Return whether a folder is an OME-Zarr label image, which may be replaced."""
     return any(
         b'"image-label"' in file.read_bytes()
         for file in (folder / "zarr.json", folder / ".zattrs")

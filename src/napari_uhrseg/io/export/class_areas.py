@@ -1,4 +1,4 @@
-"""How much there is of each class, and in how many pieces of which size."""
+"""Area of each class, and number and size of its connected objects."""
 
 import csv
 from collections import Counter
@@ -12,20 +12,21 @@ import numpy.typing as npt
 
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.export import shown_legend
-from napari_uhrseg.io.export.pixel_area import Ground, Unit, ground
+from napari_uhrseg.io.export.pixel_area import PixelArea, Unit, pixel_area
 from napari_uhrseg.io.vectorize.label_strips import (
-    Numbers,
+    IntArray,
     Strip,
-    follow_objects,
     read_strips,
+    track_objects,
 )
+from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import LabelClass, Labels, Mask, Polygon, Region, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
-IMAGE = "image"
-COLUMNS: dict[Unit, dict[str, float]] = {
+WHOLE_IMAGE = "image"
+AREA_COLUMNS: dict[Unit, dict[str, float]] = {
     "px": {},
     "µm²": {"area_um2": 1.0, "area_mm2": 1e-6},
     "m²": {"area_m2": 1.0, "area_ha": 1e-4},
@@ -33,8 +34,8 @@ COLUMNS: dict[Unit, dict[str, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """The sizes of a class's objects, in the table's unit; quartiles are sizes."""
+class ObjectSizes:
+    """Statistics of the object sizes of a class, in the unit of the table."""
 
     count: int
     smallest: float
@@ -47,21 +48,21 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class ClassArea:
-    """One class: ``area`` in the table's unit, ``share`` of all that is labelled."""
+    """Area of one class: ``area`` in the unit of the table, ``share`` of all labels."""
 
     label: LabelClass
     pixels: int
     area: float
     share: float
-    objects: Sizes | None
+    objects: ObjectSizes | None
 
 
 @dataclass(frozen=True, slots=True)
 class AreaTable:
-    """The classes of a region, those without a pixel among them.
+    """Areas of all classes in a region, including classes without a pixel.
 
-    ``unlabelled`` is the area in the region without a label. ``estimated`` tables
-    come from a coarse level and say nothing of objects.
+    ``unlabelled`` is the area without a label. ``estimated`` tables come from a
+    coarse level and have no objects.
     """
 
     region: str
@@ -73,70 +74,86 @@ class AreaTable:
 
 
 def areas(
-    store: "LabelStore", region: Region | None = None, name: str = IMAGE
+    store: "LabelStore",
+    region: Region | None = None,
+    name: str = WHOLE_IMAGE,
+    limits: VectorLimits = VectorLimits(),
 ) -> Iterator[float | AreaTable]:
-    """Count every pixel and every connected object of a region.
+    """Count all pixels and connected objects of a region.
 
     Parameters
     ----------
     store
-        What it shows is counted: corrections over predictions.
+        The displayed labels are counted: corrections override predictions.
     region
-        In pixels of the full image; ``None``: all of it. Objects end at its border.
+        In level-0 pixels; None: the full image. Objects end at its border.
     name
-        Of the region in the table.
+        Name of the region in the table.
+    limits
+        Sizes of reads and strips.
 
     Yields
     ------
-    What is done, from 0 to 1; at last the table: ``*_, table = areas(store)``.
+    float
+        Finished fraction, from 0 to 1.
+    AreaTable
+        The result, last: ``*_, table = areas(store)``.
 
     Notes
     -----
-    Memory is that of `follow_objects`, and one number for each size that some
-    object has: at most some hundred thousand in an image of 100,000 pixels a side.
-    Sizes are exact, but to four digits where pixels differ in area.
+    Memory is that of `track_objects`, and one number per distinct object size: at
+    most about a hundred thousand in an image of 100,000 x 100,000 pixels. Sizes are
+    exact, or rounded to four digits if pixels differ in area.
     """
-    land, box = ground(store), _box(store, region)
+    pixel_sizes, box = pixel_area(store), _box(store, region)
     pixels, covered = np.zeros(256, np.int64), np.zeros(256)
-    sizes = _SizeCounter(land)
+    sizes = _SizeCounter(pixel_sizes)
     if box.area:
-        for strip in follow_objects(_inside_only(store, region, box)):
-            rows = land.rows(strip.roi)
+        for strip in track_objects(_inside_only(store, region, box, limits)):
+            rows = pixel_sizes.rows(strip.roi)
             counts, sums = _sums(strip.labels, _mask(region, strip.roi), rows)
             pixels += counts
             covered += sums
             sizes.add(strip, rows)
             yield (strip.roi.bottom - box.y) / box.height
-    yield _table(store, name, land, pixels, covered, sizes)
+    yield _table(store, name, pixel_sizes, pixels, covered, sizes)
 
 
 def estimated_areas(
-    store: "LabelStore", region: Region | None = None, name: str = IMAGE
+    store: "LabelStore", region: Region | None = None, name: str = WHOLE_IMAGE
 ) -> AreaTable:
-    """The same, without objects, from the coarsest level: in milliseconds.
+    """Estimate the areas from the coarsest level, without objects.
 
-    What is smaller than a pixel of that level hardly counts.
+    This takes milliseconds. Regions smaller than a pixel of that level are ignored.
+
+    Parameters
+    ----------
+    store
+        The displayed labels are counted.
+    region
+        In level-0 pixels; None: the full image.
+    name
+        Name of the region in the table.
     """
     level = len(store.prediction) - 1
     box, scale = _box(store, region), 2**level
     roi = box.at_scale(scale)
     labels = store.coarsest_displayed()[roi.slices]
-    land = ground(store)
+    pixel_sizes = pixel_area(store)
     mask = _mask(_scaled(region, scale), roi)
-    counts, covered = _sums(labels, mask, land.rows(roi, level))
-    return _table(store, name, land, counts * scale**2, covered, None)
+    counts, covered = _sums(labels, mask, pixel_sizes.rows(roi, level))
+    return _table(store, name, pixel_sizes, counts * scale**2, covered, None)
 
 
 def to_csv(tables: Iterable[AreaTable]) -> str:
-    """The tables as one: a line for each region and class.
+    """Return the tables as CSV, with one line per region and class.
 
-    The columns follow from the unit: ``area_m2`` and ``area_ha``, or ``area_um2``
-    and ``area_mm2``, or neither; sizes of objects are in the first of them, or in
-    pixels.
+    The columns depend on the unit: ``area_m2`` and ``area_ha``, or ``area_um2`` and
+    ``area_mm2``, or neither. Object sizes are in the first of them, or in pixels.
     """
     tables = list(tables)
     unit: Unit = tables[0].unit if tables else "px"
-    factors = COLUMNS[unit]
+    factors = AREA_COLUMNS[unit]
     suffix = next(iter(factors), "area_px").removeprefix("area")
     names = ("min", "q25", "median", "q75", "max", "mean")
     header = ["region", "class_id", "class", "pixels", *factors, "share", "objects"]
@@ -153,7 +170,7 @@ def to_csv(tables: Iterable[AreaTable]) -> str:
     return file.getvalue()
 
 
-def _sizes(objects: Sizes | None) -> list[object]:
+def _sizes(objects: ObjectSizes | None) -> list[object]:
     if objects is None:
         return []
     o = objects
@@ -173,15 +190,15 @@ def _box(store: "LabelStore", region: Region | None) -> Roi:
 
 
 def _inside_only(
-    store: "LabelStore", region: Region | None, box: Roi
+    store: "LabelStore", region: Region | None, box: Roi, limits: VectorLimits
 ) -> Iterable[tuple[Roi, Labels]]:
-    for roi, labels in read_strips(store, box):
+    for roi, labels in read_strips(store, box, limits):
         mask = _mask(region, roi)
         yield roi, labels if mask is None else labels * mask
 
 
 def _mask(region: Region | None, roi: Roi) -> Mask | None:
-    """Which pixels of the roi have their centre in the region; None where all do."""
+    """Return the pixels with their centre in the region; None if all have."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
     return rasterize(region, roi)
@@ -202,8 +219,8 @@ def _scaled(region: Region | None, scale: int) -> Region | None:
 
 def _sums(
     labels: Labels, mask: Mask | None, rows: npt.NDArray[np.float64]
-) -> tuple[Numbers, npt.NDArray[np.float64]]:
-    """Pixels, and their areas, by label; at 0 what has none."""
+) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """Return number and area of the pixels per label; 0 is unlabelled."""
     each = np.zeros((len(labels), 256), np.int64)
     for i, line in enumerate(labels):
         each[i] = np.bincount(line if mask is None else line[mask[i]], minlength=256)
@@ -211,18 +228,18 @@ def _sums(
 
 
 class _SizeCounter:
-    """How many objects there are of each size, by class."""
+    """Number of objects of each size, per class."""
 
-    def __init__(self, land: Ground) -> None:
-        self._land = land
+    def __init__(self, pixel_sizes: PixelArea) -> None:
+        self._pixel_sizes = pixel_sizes
         self._sizes, self._ids = np.zeros(0), np.zeros(0, np.uint8)
         self._counts: dict[int, Counter[float]] = {}
 
     def add(self, strip: Strip, rows: npt.NDArray[np.float64]) -> None:
-        """Take in a strip; what reaches its lowest row waits for the next one."""
+        """Add a strip; objects in its lowest row wait for the next strip."""
         at = strip.objects.ravel() + 1
-        # whole numbers of pixels where all are alike, so that sizes are exact
-        weights = None if self._land.pixel else np.repeat(rows, strip.roi.width)
+        # integer pixel counts if all pixels are equal, so that sizes are exact
+        weights = None if self._pixel_sizes.pixel else np.repeat(rows, strip.roi.width)
         sizes = np.bincount(at, weights, strip.count + 1)[1:].astype(np.float64)
         np.add.at(sizes, strip.carried, self._sizes)
         ids = np.zeros(strip.count + 1, np.uint8)
@@ -234,13 +251,13 @@ class _SizeCounter:
         self._finish(ids[done], sizes[done])
         self._sizes, self._ids = sizes[strip.open], ids[strip.open]
 
-    def of(self, class_id: int) -> Sizes:
-        """What there is of a class, once the last strip has been taken in."""
+    def of(self, class_id: int) -> ObjectSizes:
+        """Return the sizes of a class, after the last strip."""
         self._finish(self._ids, self._sizes)
         self._sizes, self._ids = np.zeros(0), np.zeros(0, np.uint8)
         counter = self._counts.get(class_id)
         if counter is None:
-            return Sizes(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            return ObjectSizes(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         sizes = np.array(sorted(counter))
         counts = np.array([counter[s] for s in sizes.tolist()])
         reached = np.cumsum(counts)
@@ -248,14 +265,14 @@ class _SizeCounter:
         quarters = (
             float(sizes[np.searchsorted(reached, q * total)]) for q in (0.25, 0.5, 0.75)
         )
-        factor = self._land.pixel or 1.0
+        factor = self._pixel_sizes.pixel or 1.0
         lower, median, upper = (q * factor for q in quarters)
         smallest, largest = float(sizes[0]) * factor, float(sizes[-1]) * factor
         mean = float(sizes @ counts) / total * factor
-        return Sizes(total, smallest, lower, median, upper, largest, mean)
+        return ObjectSizes(total, smallest, lower, median, upper, largest, mean)
 
     def _finish(self, ids: Labels, sizes: npt.NDArray[np.float64]) -> None:
-        if not self._land.pixel:
+        if not self._pixel_sizes.pixel:
             sizes = np.array([float(f"{s:.4g}") for s in sizes])
         for class_id in np.unique(ids).tolist():
             found, counts = np.unique(sizes[ids == class_id], return_counts=True)
@@ -266,8 +283,8 @@ class _SizeCounter:
 def _table(
     store: "LabelStore",
     name: str,
-    land: Ground,
-    pixels: Numbers,
+    pixel_sizes: PixelArea,
+    pixels: IntArray,
     covered: npt.NDArray[np.float64],
     sizes: _SizeCounter | None,
 ) -> AreaTable:
@@ -283,4 +300,6 @@ def _table(
         for c in shown_legend(store)
     )
     none = float(covered[0])
-    return AreaTable(name, land.unit, land.basis, rows, none, sizes is None)
+    return AreaTable(
+        name, pixel_sizes.unit, pixel_sizes.basis, rows, none, sizes is None
+    )

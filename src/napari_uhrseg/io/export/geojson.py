@@ -1,16 +1,16 @@
-"""GeoJSON, in three kinds.
+"""GeoJSON in three variants.
 
-``geojson``: RFC 7946: longitude and latitude on WGS 84 to 1e-9 degrees, outer rings
-counter-clockwise, no ``crs`` member. Nothing is cut at the date line.
+``geojson``: RFC 7946, with longitude and latitude on WGS 84 to 1e-9 degrees, outer
+rings counter-clockwise, no ``crs`` member. Polygons are not cut at the antimeridian.
 
 ``geojson-projected``: coordinates in the image's own CRS, to 0.1 mm, with the
-``crs`` member of the 2008 draft, which GDAL and QGIS read and RFC 7946 dropped.
+``crs`` member of the 2008 draft. GDAL and QGIS read it; RFC 7946 removed it.
 
-``qupath``: pixels of the full image, y downwards, each object an annotation with
-its classification's name and colour: drag it onto the image in QuPath.
+``qupath``: pixels of the full image, y downwards. Each object is an annotation with
+the name and colour of its classification. Drag the file onto the image in QuPath.
 
-Objects with over a million corners are divided; on the map their pieces have the
-property ``divided``.
+Objects with over a million corners are divided. Their pieces have the property
+``divided`` in the first two variants.
 """
 
 import json
@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import exporter
+from napari_uhrseg.io.export import Format, WriteOptions, register_exporter
 from napari_uhrseg.io.export.polygons import (
-    Place,
+    CoordinateTransform,
     Points,
-    Shape,
-    check_placed,
-    shapes,
+    PolygonFeature,
+    check_georeferenced,
+    polygon_features,
     to_crs,
 )
 
@@ -37,50 +37,42 @@ if TYPE_CHECKING:
 
 LON_LAT = "GeoJSON (longitude, latitude)"
 PROJECTED = "GeoJSON (image's CRS)"
-PIECE = 10_000  # corners made into text at once
+TEXT_CORNERS = 10_000  # corners formatted as text at once
 
 
-@exporter(
-    "geojson",
-    title=LON_LAT,
-    suffix=".geojson",
-    outlines=True,
-    check=lambda store, _: check_placed(store, LON_LAT),
-)
-def write_lon_lat(store: "LabelStore", path: Path, simplify: float) -> Iterator[float]:
-    """Polygons as RFC 7946 has them."""
+def write_lon_lat(
+    store: "LabelStore", path: Path, options: WriteOptions
+) -> Iterator[float]:
+    """Write polygons as RFC 7946."""
     place = to_lon_lat(store)
-    found = shapes(store, simplify, place, bends=True)
+    found = polygon_features(store, options, place, bends=True)
     yield from _write(path, {}, found, _class, partial(_on_the_map, digits=9))
 
 
-@exporter(
-    "geojson-projected",
-    title=PROJECTED,
-    suffix=".geojson",
-    outlines=True,
-    check=lambda store, _: check_placed(store, PROJECTED),
-)
 def write_projected(
-    store: "LabelStore", path: Path, simplify: float
+    store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Polygons in the image's CRS."""
+    """Write polygons in the image's CRS."""
     name, digits = _crs_name(store)
     crs = {"type": "name", "properties": {"name": name}}
-    found = shapes(store, simplify, to_crs(store))
+    found = polygon_features(store, options, to_crs(store))
     prepared = partial(_on_the_map, digits=digits)
     yield from _write(path, {"crs": crs}, found, _class, prepared)
 
 
-@exporter("qupath", title="GeoJSON for QuPath", suffix=".geojson", outlines=True)
-def write_qupath(store: "LabelStore", path: Path, simplify: float) -> Iterator[float]:
-    """Polygons as QuPath's annotations."""
-    found = shapes(store, simplify, lambda corners: corners)
+def write_qupath(
+    store: "LabelStore", path: Path, options: WriteOptions
+) -> Iterator[float]:
+    """Write polygons as annotations of QuPath."""
+    found = polygon_features(store, options, lambda corners: corners)
     yield from _write(path, {}, found, _annotation)
 
 
-def to_lon_lat(store: "LabelStore") -> Place:
-    """Places corners at longitude and latitude. Raises ExportError where it cannot."""
+def to_lon_lat(store: "LabelStore") -> CoordinateTransform:
+    """Return a transform from pixels to longitude and latitude.
+
+    The transform raises ExportError for points outside the projection.
+    """
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.warp import transform
@@ -94,7 +86,7 @@ def to_lon_lat(store: "LabelStore") -> Place:
         except (RasterioError, RuntimeError) as error:
             raise _off_the_map(store, str(error)) from error
         if not np.isfinite(placed).all():
-            raise _off_the_map(store, "some of it lies outside the projection")
+            raise _off_the_map(store, "part of it is outside the projection")
         return placed
 
     return place
@@ -102,13 +94,13 @@ def to_lon_lat(store: "LabelStore") -> Place:
 
 def _off_the_map(store: "LabelStore", why: str) -> ExportError:
     return ExportError(
-        f"{store.path.name} cannot be placed by longitude and latitude: {why}.",
+        f"{store.path.name} cannot be transformed to longitude and latitude: {why}.",
         "Check the image's CRS, or export in the image's own CRS.",
     )
 
 
 def _crs_name(store: "LabelStore") -> tuple[str, int]:
-    """Its name as a URN, or its WKT; and the digits that are 0.1 mm or finer."""
+    """Return the CRS as a URN or WKT, and the decimals for 0.1 mm."""
     import rasterio
 
     crs = rasterio.CRS.from_wkt(store.crs)
@@ -120,11 +112,11 @@ def _crs_name(store: "LabelStore") -> tuple[str, int]:
 def _write(
     path: Path,
     members: dict[str, Any],
-    batches: Iterator[tuple[list[Shape], float]],
-    properties: Callable[[Shape], dict[str, Any]],
+    batches: Iterator[tuple[list[PolygonFeature], float]],
+    properties: Callable[[PolygonFeature], dict[str, Any]],
     prepared: Callable[[Iterable[Points]], Iterator[Points]] = iter,
 ) -> Iterator[float]:
-    """Ring by ring, and a ring piece by piece: one may have millions of corners."""
+    """Write ring by ring in pieces, since a ring may have millions of corners."""
     head = json.dumps({"type": "FeatureCollection", **members, "features": []})
     with path.open("w", encoding="utf-8") as file:
         file.write(head[:-2])
@@ -135,8 +127,8 @@ def _write(
                 file.write(between + start)
                 for i, ring in enumerate(prepared(shape.rings)):
                     file.write("," * (i > 0) + "[")
-                    for first in range(0, len(ring), PIECE):
-                        part = _json(ring[first : first + PIECE].tolist())
+                    for first in range(0, len(ring), TEXT_CORNERS):
+                        part = _json(ring[first : first + TEXT_CORNERS].tolist())
                         file.write("," * (first > 0) + part[1:-1])
                     file.write("]")
                 file.write(']},"properties":' + _json(properties(shape)) + "}")
@@ -150,7 +142,7 @@ def _json(value: object) -> str:
 
 
 def _on_the_map(rings: Iterable[Points], digits: int) -> Iterator[Points]:
-    """Outer rings counter-clockwise, and no more digits than mean something."""
+    """Yield rings with the outer one counter-clockwise, and rounded."""
     clockwise: bool | None = None
     for ring in rings:
         if clockwise is None:
@@ -159,7 +151,7 @@ def _on_the_map(rings: Iterable[Points], digits: int) -> Iterator[Points]:
         yield np.round(ring[::-1] if clockwise else ring, digits)
 
 
-def _class(shape: Shape) -> dict[str, Any]:
+def _class(shape: PolygonFeature) -> dict[str, Any]:
     return {
         "class": shape.label.name,
         "class_id": shape.label.id,
@@ -169,9 +161,36 @@ def _class(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _annotation(shape: Shape) -> dict[str, Any]:
+def _annotation(shape: PolygonFeature) -> dict[str, Any]:
     label = shape.label
     return {
         "objectType": "annotation",
         "classification": {"name": label.name, "color": list(label.rgb)},
     }
+
+
+register_exporter(
+    Format(
+        "geojson",
+        LON_LAT,
+        ".geojson",
+        write_lon_lat,
+        is_vector=True,
+        save_suffix=".geojson",
+        without_crs="qupath",
+        check=lambda store, _: check_georeferenced(store, LON_LAT),
+    )
+)
+register_exporter(
+    Format(
+        "geojson-projected",
+        PROJECTED,
+        ".geojson",
+        write_projected,
+        is_vector=True,
+        check=lambda store, _: check_georeferenced(store, PROJECTED),
+    )
+)
+register_exporter(
+    Format("qupath", "GeoJSON for QuPath", ".geojson", write_qupath, is_vector=True)
+)

@@ -1,8 +1,8 @@
-"""GeoPackage: polygons in the image's CRS, for GIS; needs the extra ``geopackage``.
+"""GeoPackage: polygons in the image's CRS, for GIS. Needs the extra ``geopackage``.
 
-Without a CRS it lies in pixels, with y downwards negative, as GIS show rasters that
-lie nowhere. Objects with over a million corners are divided: their pieces have
-``divided`` set, and ``pixels`` of their own.
+Without a CRS, coordinates are pixels with y negative downwards, as GIS programs show
+rasters without coordinates. Objects with over a million corners are divided: their
+pieces have ``divided`` set, and ``pixels`` of their own.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import exporter
-from napari_uhrseg.io.export.polygons import Shape, shapes, to_crs
+from napari_uhrseg.io.export import Format, WriteOptions, register_exporter
+from napari_uhrseg.io.export.polygons import PolygonFeature, polygon_features, to_crs
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 PIXELS = 'LOCAL_CS["pixels of the image",UNIT["pixel",1]]'
 FIELDS = ("class", "class_id", "color", "pixels", "divided")
-WAITING = 1_000_000  # corners written together
 
 
 def _check(store: "LabelStore", path: Path) -> None:
@@ -32,26 +31,26 @@ def _check(store: "LabelStore", path: Path) -> None:
         )
     if path.suffix != ".gpkg":
         raise ExportError(
-            f"{path.name} does not end in .gpkg, as a GeoPackage must.", "Name it so."
+            f"{path.name} does not end in .gpkg, as a GeoPackage must.",
+            "Add the suffix .gpkg to the name.",
         )
 
 
-@exporter("geopackage", title="GeoPackage", suffix=".gpkg", outlines=True, check=_check)
 def write_geopackage(
-    store: "LabelStore", path: Path, simplify: float
+    store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Polygons in a layer ``labels``."""
+    """Write polygons to a layer ``labels``."""
     from pyogrio.errors import DataLayerError, DataSourceError
 
     there = False
-    waiting: list[Shape] = []
+    waiting: list[PolygonFeature] = []
     corners = 0
     try:
-        for batch, done in shapes(store, simplify, to_crs(store)):
+        for batch, done in polygon_features(store, options, to_crs(store)):
             waiting += batch
             corners += sum(len(ring) for shape in batch for ring in shape.rings)
-            # each write costs the same again, however little it holds
-            full = corners > WAITING or len(waiting) > 5000
+            # each write has a constant cost, however little it writes
+            full = corners > options.limits.batch_corners or len(waiting) > 5000
             if full or (done == 1.0 and (waiting or not there)):
                 _append(store, path, waiting, append=there)
                 there, waiting, corners = True, [], 0
@@ -61,7 +60,7 @@ def write_geopackage(
 
 
 def _append(
-    store: "LabelStore", path: Path, batch: list[Shape], *, append: bool
+    store: "LabelStore", path: Path, batch: list[PolygonFeature], *, append: bool
 ) -> None:
     import shapely
     from pyogrio.raw import write
@@ -85,3 +84,17 @@ def _append(
         crs=store.crs or PIXELS,
         append=append,
     )
+
+
+register_exporter(
+    Format(
+        "geopackage",
+        "GeoPackage",
+        ".gpkg",
+        write_geopackage,
+        is_vector=True,
+        stores_crs=True,
+        save_suffix=".gpkg",
+        check=_check,
+    )
+)

@@ -1,8 +1,9 @@
-"""Cloud Optimized GeoTIFF: for QGIS and all else that reads rasters through GDAL.
+"""Cloud Optimized GeoTIFF (COG), for QGIS and other programs that use GDAL.
 
-``cog``: class ids, 0 as nodata, with a colour table; band metadata ``CLASS_3`` names
-class 3. ``confidence``: 1 (undecided) to 255 (sure), 0 as nodata. Overviews are the
-store's own levels (majority, and mean). A BigTIFF from 2 GB of pixels on.
+``cog``: class ids, 0 as nodata, with a colour table. Band metadata ``CLASS_3`` names
+class 3. ``confidence``: 1 (undecided) to 255 (certain), 0 as nodata. Overviews are
+the levels of the store (majority for labels, mean for confidence). Files with over
+2 GB of pixels are BigTIFF.
 """
 
 import struct
@@ -14,44 +15,52 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_uhrseg.io.export import exporter, shown_legend
+from napari_uhrseg.io.export import (
+    Format,
+    WriteOptions,
+    register_exporter,
+    shown_legend,
+)
 from napari_uhrseg.io.export.label_pyramid import confidence_pyramid, shown_pyramid
-from napari_uhrseg.io.export.tiff_writer import Tag, Tags, short, write_tiff
+from napari_uhrseg.io.export.tiff_writer import Tag, Tags, TiffLayout, short, write_tiff
 from napari_uhrseg.types import Legend
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
-# what a coarser level has as well: its kind of colour, the colours, nodata
+# tags of coarser levels, too: photometric interpretation, colour table, nodata
 SHARED = {262, 284, 320, 42113}
 PLACE = {33550, 33922, 34264}  # pixel scale and tie points, or a matrix
 KEYS = {34735, 34736, 34737, 42112}  # the CRS; GDAL's metadata
 
 
-@exporter("cog", title="GeoTIFF (COG)", suffix=".tif")
-def write_cog(store: "LabelStore", path: Path, simplify: float) -> Iterator[float]:
-    """The labels as a COG."""
-    return _write(store, path, shown_legend(store))
-
-
-@exporter("confidence", title="Confidence (GeoTIFF)", suffix=".tif")
-def write_confidence(
-    store: "LabelStore", path: Path, simplify: float
+def write_cog(
+    store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """The confidence as a COG."""
-    return _write(store, path, None)
+    """Write the labels as a COG."""
+    return _write(store, path, options, shown_legend(store))
 
 
-def _write(store: "LabelStore", path: Path, legend: Legend | None) -> Iterator[float]:
+def write_confidence(
+    store: "LabelStore", path: Path, options: WriteOptions
+) -> Iterator[float]:
+    """Write the confidence as a COG."""
+    return _write(store, path, options, None)
+
+
+def _write(
+    store: "LabelStore", path: Path, options: WriteOptions, legend: Legend | None
+) -> Iterator[float]:
     pyramid = confidence_pyramid(store) if legend is None else shown_pyramid(store)
     tags = _template(store, legend)
     others = {code: tag for code, tag in tags.items() if code in SHARED}
     others[254] = Tag(4, 1, b"\1\0\0\0")  # a coarser level of another
-    yield from write_tiff(path, pyramid, tags, others, nested=False)
+    layout = TiffLayout(tags, others, False, options.limits.bigtiff_bytes)
+    yield from write_tiff(path, pyramid, layout)
 
 
 def _template(store: "LabelStore", legend: Legend | None) -> Tags:
-    """The tags that GDAL gives a small raster of this place and these classes."""
+    """Return the tags of a small raster that GDAL writes with the same metadata."""
     import rasterio
     import tifffile
     from rasterio.io import MemoryFile
@@ -62,7 +71,7 @@ def _template(store: "LabelStore", legend: Legend | None) -> Tags:
     }  # fmt: skip
     if store.crs is not None:
         options["crs"] = rasterio.CRS.from_wkt(store.crs)
-    # rasterio warns of rasters that lie nowhere; then the place is not taken over
+    # avoids rasterio's warning for a missing transform; these tags are not copied
     place = store.affine or (1.0, 0.0, 1.0, 0.0, 1.0, 1.0)
     options["transform"] = rasterio.Affine(*place)
     taken = SHARED | KEYS | (PLACE if store.affine else set())
@@ -90,7 +99,7 @@ def _template(store: "LabelStore", legend: Legend | None) -> Tags:
 
 
 def _resolution(store: "LabelStore") -> Tags:
-    """Pixels per centimetre, for what has a size and no place."""
+    """Return the resolution in pixels per centimetre, for sizes in micrometres."""
     if store.pixel_size is None or store.unit != "micrometer":
         return {}
     found = []
@@ -101,3 +110,20 @@ def _resolution(store: "LabelStore") -> Tags:
         found.append(struct.pack("<II", ratio.numerator, ratio.denominator))
     height, width = found
     return {282: Tag(5, 1, width), 283: Tag(5, 1, height), 296: short(3)}
+
+
+register_exporter(
+    Format(
+        "cog",
+        "GeoTIFF (COG)",
+        ".tif",
+        write_cog,
+        stores_crs=True,
+        save_suffix=".cog.tif",
+    )
+)
+register_exporter(
+    Format(
+        "confidence", "Confidence (GeoTIFF)", ".tif", write_confidence, stores_crs=True
+    )
+)

@@ -1,4 +1,4 @@
-"""The levels of a store as rasters to write: read in squares, coarsest first."""
+"""Levels of a store as rasters to write, read in squares."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ SMALLEST = 512  # pixels a side, of the last level
 
 @dataclass(frozen=True, slots=True)
 class Pyramid:
-    """Levels of uint8, level 0 first; each further one half the size, rounded up.
+    """Levels of uint8, level 0 first; each next one has half the size, rounded up.
 
-    ``read(roi, level)`` gives a part that lies inside the level.
+    ``read(roi, level)`` returns a rectangle inside the level.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -29,7 +29,7 @@ class Pyramid:
         return sum(height * width for height, width in self.shapes)
 
     def squares(self, level: int) -> Iterator[tuple[Roi, Labels]]:
-        """The level in squares of at most 1024 pixels a side, row by row."""
+        """Yield the level in squares of at most 1024 pixels a side, row by row."""
         height, width = self.shapes[level]
         for y in range(0, height, STORE_CHUNK):
             for x in range(0, width, STORE_CHUNK):

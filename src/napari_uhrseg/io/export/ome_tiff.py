@@ -1,15 +1,20 @@
-"""OME-TIFF with its pyramid in sub-directories: for QuPath, Fiji, OMERO.
+"""OME-TIFF with a pyramid in SubIFDs, for QuPath, Fiji and OMERO.
 
-Class ids as grey values; the names stand in a map annotation, id to name.
+Pixels are class ids. A map annotation contains the names of the ids.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_uhrseg.io.export import exporter, shown_legend
+from napari_uhrseg.io.export import (
+    Format,
+    WriteOptions,
+    register_exporter,
+    shown_legend,
+)
 from napari_uhrseg.io.export.label_pyramid import shown_pyramid
-from napari_uhrseg.io.export.tiff_writer import Tag, short, text, write_tiff
+from napari_uhrseg.io.export.tiff_writer import Tag, TiffLayout, short, text, write_tiff
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -17,9 +22,10 @@ if TYPE_CHECKING:
 UNITS = {"micrometer": "µm", "metre": "m"}
 
 
-@exporter("ome-tiff", title="OME-TIFF", suffix=".ome.tif")
-def write_ome_tiff(store: "LabelStore", path: Path, simplify: float) -> Iterator[float]:
-    """The labels as an OME-TIFF."""
+def write_ome_tiff(
+    store: "LabelStore", path: Path, options: WriteOptions
+) -> Iterator[float]:
+    """Write the labels as an OME-TIFF."""
     grey = {262: short(1), 284: short(1)}
     first = {
         **grey,
@@ -27,23 +33,36 @@ def write_ome_tiff(store: "LabelStore", path: Path, simplify: float) -> Iterator
         305: text("napari-uhrseg"),
     }
     others = {**grey, 254: Tag(4, 1, b"\1\0\0\0")}
-    yield from write_tiff(path, shown_pyramid(store), first, others, nested=True)
+    layout = TiffLayout(first, others, True, options.limits.bigtiff_bytes)
+    yield from write_tiff(path, shown_pyramid(store), layout)
 
 
 def _xml(store: "LabelStore") -> str:
     import tifffile
 
     height, width = store.shape
-    said: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "Name": store.path.stem,
         "MapAnnotation": {str(c.id): c.name for c in shown_legend(store)},
     }
     if store.pixel_size is not None and store.unit in UNITS:
         for axis, size in zip("YX", store.pixel_size, strict=True):
-            said[f"PhysicalSize{axis}"] = size
-            said[f"PhysicalSize{axis}Unit"] = UNITS[store.unit]
+            metadata[f"PhysicalSize{axis}"] = size
+            metadata[f"PhysicalSize{axis}Unit"] = UNITS[store.unit]
     xml = tifffile.OmeXml()
     xml.addimage(
-        "uint8", (height, width), (1, 1, 1, height, width, 1), axes="YX", **said
+        "uint8", (height, width), (1, 1, 1, height, width, 1), axes="YX", **metadata
     )
     return str(xml.tostring())
+
+
+register_exporter(
+    Format(
+        "ome-tiff",
+        "OME-TIFF",
+        ".ome.tif",
+        write_ome_tiff,
+        stores_pixel_size=True,
+        save_suffix=".ome.tif",
+    )
+)

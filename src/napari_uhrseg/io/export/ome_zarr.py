@@ -1,8 +1,8 @@
 """OME-Zarr label images, beside an image or inside it.
 
-A target ``image.zarr/labels/NAME`` is put among the labels of that OME-Zarr image,
-in its version (0.4 or 0.5) and with as many levels, as OME-Zarr wants it; any other
-folder becomes an OME-Zarr 0.5 label image.
+A target ``image.zarr/labels/NAME`` becomes a label image of that OME-Zarr image, in
+its version (0.4 or 0.5) and with the same number of levels. Any other folder becomes
+an OME-Zarr 0.5 label image.
 """
 
 import os
@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import exporter, shown_legend
+from napari_uhrseg.io.export import (
+    Format,
+    WriteOptions,
+    register_exporter,
+    shown_legend,
+)
 from napari_uhrseg.io.export.label_pyramid import Pyramid, shown_pyramid
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 
@@ -24,7 +29,7 @@ UNITS = {"metre": "meter", "pixel": None}  # UDUNITS-2's names
 
 
 def _check(store: "LabelStore", path: Path) -> None:
-    """Raise ExportError where the image around the target is another one's."""
+    """Raise ExportError if the image around the target has another size."""
     image = _image_around(path)
     if image is None:
         return
@@ -33,12 +38,12 @@ def _check(store: "LabelStore", path: Path) -> None:
         raise ExportError(
             f"{path.parents[1]} is not an image of {store.shape[1]} x "
             f"{store.shape[0]} pixels, as these labels are.",
-            "Choose the image that the labels were made from, or a folder beside it.",
+            "Choose the image of these labels, or a folder beside it.",
         )
 
 
 def _register(path: Path) -> None:
-    """Name it in the list of the image's labels."""
+    """Add the target to the list of the image's labels."""
     import zarr
 
     if _image_around(path) is None:
@@ -56,11 +61,10 @@ def _register(path: Path) -> None:
         group.update_attributes({"ome": own} if holder is own else attributes)
 
 
-@exporter(
-    "ome-zarr", title="OME-Zarr labels", suffix=".zarr", check=_check, finish=_register
-)
-def write_ome_zarr(store: "LabelStore", path: Path, simplify: float) -> Iterator[float]:
-    """The labels as an OME-Zarr label image."""
+def write_ome_zarr(
+    store: "LabelStore", path: Path, options: WriteOptions
+) -> Iterator[float]:
+    """Write the labels as an OME-Zarr label image."""
     import zarr
 
     image = _image_around(path)
@@ -101,7 +105,7 @@ def _array(
 
 
 def _image_around(path: Path) -> "zarr.Group | None":
-    """The OME-Zarr image in whose ``labels`` the path lies."""
+    """Return the OME-Zarr image that contains the path in ``labels``, if any."""
     import zarr
 
     if path.parent.name != "labels":
@@ -127,7 +131,7 @@ def _attributes(
     store: "LabelStore", path: Path, pyramid: Pyramid, version: Literal[2, 3]
 ) -> dict[str, Any]:
     legend = shown_legend(store)
-    said = "0.5" if version == 3 else "0.4"
+    number = "0.5" if version == 3 else "0.4"
     label: dict[str, Any] = {
         "colors": [{"label-value": c.id, "rgba": [*c.rgb, 255]} for c in legend],
         "properties": [{"label-value": c.id, "class": c.name} for c in legend],
@@ -137,15 +141,15 @@ def _attributes(
         label["source"] = {"image": source}
     multiscale = _multiscale(store, pyramid)
     if version == 3:
-        return {"version": said, "multiscales": [multiscale], "image-label": label}
+        return {"version": number, "multiscales": [multiscale], "image-label": label}
     return {
-        "multiscales": [{"version": said, **multiscale}],
-        "image-label": {"version": said, **label},
+        "multiscales": [{"version": number, **multiscale}],
+        "image-label": {"version": number, **label},
     }
 
 
 def _multiscale(store: "LabelStore", pyramid: Pyramid) -> dict[str, Any]:
-    """Levels, and where their pixels lie: a first centre is between its children's."""
+    """Return the multiscale metadata; centres of pixels lie between their children."""
     unit = UNITS.get(store.unit, store.unit) if store.pixel_size else None
     axis = {"type": "space"} | ({"unit": unit} if unit else {})
     datasets = []
@@ -166,10 +170,24 @@ def _multiscale(store: "LabelStore", pyramid: Pyramid) -> dict[str, Any]:
 
 
 def _source(store: "LabelStore", path: Path) -> str | None:
-    """The way from the label image to the image, where that is an OME-Zarr too."""
+    """Return the relative path to the image, if it is OME-Zarr, too."""
     if _image_around(path) is not None:
         return "../../"
     image = store.image_path
     if not isinstance(image, Path) or not image.is_dir() or not image.is_absolute():
         return None
     return os.path.relpath(image, path)
+
+
+register_exporter(
+    Format(
+        "ome-zarr",
+        "OME-Zarr labels",
+        ".zarr",
+        write_ome_zarr,
+        stores_pixel_size=True,
+        save_suffix=".zarr",
+        check=_check,
+        finish=_register,
+    )
+)

@@ -1,4 +1,4 @@
-"""The true area of pixels."""
+"""Area of pixels on the ground or on the slide."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,70 +13,71 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 Unit = Literal["px", "µm²", "m²"]
-Areas = npt.NDArray[np.float64]
-DISTORTED = (
-    0.01  # from this error of a projection's areas on, the ellipsoid's are taken
-)
+FloatArray = npt.NDArray[np.float64]
+# relative error of a projection's areas above which the ellipsoid is used
+MAX_AREA_ERROR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What a pixel covers.
+class PixelArea:
+    """Area of the pixels of an image.
 
     Attributes
     ----------
     unit
-        Of the areas; ``"px"`` where the pixel size is not known.
+        Unit of the areas; ``"px"`` if the pixel size is unknown.
     pixel
-        Area of every pixel, or ``None`` where it differs from row to row.
+        Area of a pixel; None if it differs between rows.
     basis
-        Where the areas come from, in words.
+        Description of how the areas are computed.
     """
 
     unit: Unit
     pixel: float | None
     basis: str
-    _rows: Callable[[Roi, int], Areas] | None = None
+    _rows: Callable[[Roi, int], FloatArray] | None = None
 
-    def rows(self, roi: Roi, level: int = 0) -> Areas:
-        """Area of a pixel in each row of a rectangle in pixels of the level."""
+    def rows(self, roi: Roi, level: int = 0) -> FloatArray:
+        """Return the area of a pixel in each row of a rectangle of a level."""
         if self._rows is not None:
             return self._rows(roi, level)
         return np.full(roi.height, (self.pixel or 1.0) * 4.0**level)
 
 
-def ground(store: "LabelStore") -> Ground:
-    """What the pixels of a store cover.
+def pixel_area(store: "LabelStore") -> PixelArea:
+    """Return the area of the pixels of a store.
 
-    On the plane of a projection, as its pixel size says; on the ellipsoid for
-    degrees, and for projections whose areas are wrong by more than 1 % in the
-    middle of the image (Web Mercator).
+    Areas are on the plane of the projection, from the pixel size. They are on the
+    ellipsoid for degrees, and for projections whose areas are wrong by more than 1 %
+    in the middle of the image (Web Mercator).
     """
     size = store.pixel_size
     if size is None or store.unit not in ("micrometer", "metre", "degree"):
-        return Ground("px", 1.0, "pixels: the image has no pixel size")
+        return PixelArea("px", 1.0, "pixels: the image has no pixel size")
     if store.unit == "micrometer":
-        return Ground("µm²", size[0] * size[1], "the image's pixel size")
+        return PixelArea("µm²", size[0] * size[1], "the image's pixel size")
     on_ellipsoid = None if store.crs is None else _on_ellipsoid(store)
     if store.unit == "degree":
         if on_ellipsoid is None:
-            return Ground("px", 1.0, "pixels: degrees, and no known ellipsoid")
-        return Ground("m²", None, "the ellipsoid WGS 84", on_ellipsoid)
+            return PixelArea("px", 1.0, "pixels: degrees, and no known ellipsoid")
+        return PixelArea("m²", None, "the ellipsoid WGS 84", on_ellipsoid)
     flat = size[0] * size[1]
     if on_ellipsoid is not None:
         row = store.shape[0] // 2
         true = float(on_ellipsoid(Roi(row, store.shape[1] // 2, 1, 1), 0)[0])
-        if abs(flat / true - 1) > DISTORTED:
+        if abs(flat / true - 1) > MAX_AREA_ERROR:
             basis = (
                 f"the ellipsoid WGS 84: on the plane of this projection areas are "
                 f"{flat / true:.2f} times as large"
             )
-            return Ground("m²", None, basis, on_ellipsoid)
-    return Ground("m²", flat, "the image's pixel size, on the plane of its projection")
+            return PixelArea("m²", None, basis, on_ellipsoid)
+    return PixelArea(
+        "m²", flat, "the image's pixel size, on the plane of its projection"
+    )
 
 
-def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], Areas] | None:
-    """Areas in a projection that keeps them; None where there is no way to it."""
+def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], FloatArray] | None:
+    """Return areas in an equal-area projection; None if it cannot be reached."""
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.warp import transform
@@ -86,7 +87,7 @@ def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], Areas] | None:
     a, b, c, d, e, f = store.affine
     crs: Any = rasterio.CRS.from_wkt(store.crs)
 
-    def moved(to: Any, x: Areas, y: Areas) -> tuple[Areas, Areas]:
+    def moved(to: Any, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         xs, ys = transform(crs, to, a * x + b * y + c, d * x + e * y + f)
         return np.asarray(xs), np.asarray(ys)
 
@@ -101,7 +102,7 @@ def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], Areas] | None:
     except (RasterioError, RuntimeError):
         return None
 
-    def rows(roi: Roi, level: int) -> Areas:
+    def rows(roi: Roi, level: int) -> FloatArray:
         scale = 2**level
         y = np.arange(roi.y, roi.bottom + 1, dtype=np.float64) * scale
         left = np.full(len(y), (roi.x + roi.width // 2) * scale, np.float64)

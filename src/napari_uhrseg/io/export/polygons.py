@@ -1,12 +1,12 @@
-"""Polygons of what is shown, for the formats that hold polygons.
+"""Polygons of the displayed labels, for the vector formats.
 
-A polygon is one connected object (by the sides of its pixels), its first ring the
-outer one, the others its holes. Rings that neighbours share have the same corners
-in both, also when they are simplified: corners where more than two boundaries meet
-stay, and what lies between them is simplified once, in one direction.
+A polygon is one 4-connected object. Its first ring is the outer one, the others are
+holes. Neighbours have the same corners on their shared border, also after
+simplification: nodes where more than two boundaries meet are kept, and each arc
+between two nodes is simplified in one direction.
 
-An object with over a million corners is divided (`outlines`): programs that open these
-files choke on larger ones, and some formats want a polygon in one piece.
+An object with over a million corners is divided (see `io.vectorize.trace`): few
+programs can open larger polygons.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,26 +18,36 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.export import WriteOptions
 from napari_uhrseg.io.vectorize.label_strips import read_strips
 from napari_uhrseg.io.vectorize.rings import Outline, Ring
-from napari_uhrseg.io.vectorize.trace import trace
+from napari_uhrseg.io.vectorize.trace import trace_outlines
 from napari_uhrseg.types import LabelClass, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
-BATCH = 50_000  # corners placed together
-LONG = 256.0  # pixels: longer sides get corners in between where they would bend
+BATCH_CORNERS = 50_000  # corners transformed together
+MAX_SIDE = 256.0  # pixels; longer sides get more corners if the transform is not affine
 
 Points = npt.NDArray[np.float64]
-Place = Callable[[Points], Points]
+CoordinateTransform = Callable[[Points], Points]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A polygon of one class: closed rings of (x, y), and its number of pixels.
+class PolygonFeature:
+    """Polygon of one class.
 
-    ``divided``: it is a piece of an object that has too many corners for one.
+    Attributes
+    ----------
+    label
+        Its class.
+    pixels
+        Number of its pixels.
+    rings
+        float64 (corners, 2) each, x and y, closed, the outer ring first.
+    divided
+        True if it is a piece of an object with too many corners.
     """
 
     label: LabelClass
@@ -46,48 +56,61 @@ class Shape:
     divided: bool
 
 
-def shapes(
-    store: "LabelStore", simplify: float, place: Place, *, bends: bool = False
-) -> Iterator[tuple[list[Shape], float]]:
-    """All polygons, in batches with what is done (0 to 1).
+def polygon_features(
+    store: "LabelStore",
+    options: WriteOptions,
+    place: CoordinateTransform,
+    *,
+    bends: bool = False,
+) -> Iterator[tuple[list[PolygonFeature], float]]:
+    """Yield all polygons in batches, with the finished fraction (0 to 1).
 
     Parameters
     ----------
-    simplify
-        Pixels; see `simplified`.
+    store
+        The label store.
+    options
+        Tolerance of the simplification, and the limits of tracing.
     place
-        From corners (n, 2) in pixels, x before y, to where they are to be.
+        Transform of corners (n, 2) in pixels, x before y, to output coordinates.
     bends
-        Whether straight lines do not stay so: then long sides are divided.
+        True if the transform is not affine. Long sides are then divided.
 
     Notes
     -----
-    Memory: that of `trace`, and a batch or one polygon: some 150 bytes a corner.
-    Raises OSError where the disk is full.
+    Memory: that of `trace_outlines`, and about 150 bytes per corner of a batch or of
+    one polygon. Raises OSError if the disk is full.
     """
     height, width = store.shape
     by_id = {c.id: c for c in store.legend}
-    batch: list[Shape] = []
+    batch: list[PolygonFeature] = []
     waiting, done = 0, 0.0
-    for found in trace(read_strips(store, Roi(0, 0, height, width))):
+    strips = read_strips(store, Roi(0, 0, height, width), options.limits)
+    for found in trace_outlines(strips, options.limits):
         if isinstance(found, Roi):
             done = found.bottom / height
             yield [], done
             continue
-        rings = [_closed(ring, bends) for ring in simplified(found, simplify)]
-        batch.append(Shape(by_id[found.class_id], found.pixels, rings, found.divided))
+        rings = [_closed(ring, bends) for ring in simplified(found, options.simplify)]
+        batch.append(
+            PolygonFeature(by_id[found.class_id], found.pixels, rings, found.divided)
+        )
         waiting += found.corners
-        if waiting > BATCH:
+        if waiting > BATCH_CORNERS:
             yield _placed(batch, place), done
             batch, waiting = [], 0
     yield _placed(batch, place), 1.0
 
 
 def simplified(outline: Outline, tolerance: float) -> list[Points]:
-    """Its rings with fewer corners (Douglas and Peucker), moved by at most that far.
+    """Simplify the rings of an outline (Douglas-Peucker).
 
-    float64 (corners, 2), not closed. Nothing vanishes: what would be too small is
-    left as it is, and so is a polygon that would not be valid.
+    A ring that would have fewer than three corners is unchanged, and so is a polygon
+    that would become invalid.
+
+    Returns
+    -------
+    float64 (corners, 2) each, not closed, at most ``tolerance`` pixels away.
     """
     as_is = [ring[:, :2].astype(np.float64) for ring in outline.rings]
     if tolerance <= 0:
@@ -103,7 +126,7 @@ def _simplified_ring(ring: Ring, tolerance: float) -> Points:
 
     corners = ring[:, :2].astype(np.float64)
     meeting = np.flatnonzero(ring[:, 2])
-    # where nothing meets, the ring is cut at a corner that both sides agree on
+    # a ring without nodes is cut at a corner that both neighbours choose
     first = meeting[0] if len(meeting) else np.lexsort(corners.T)[0]
     corners = np.roll(corners, -first, 0)
     cuts = [*(meeting - first), len(corners)] if len(meeting) else [0, len(corners)]
@@ -124,7 +147,7 @@ def _simplified_ring(ring: Ring, tolerance: float) -> Points:
 
 
 def _is_turned(arc: Points) -> bool:
-    """Whether its other direction is the one that both neighbours take."""
+    """Return whether the arc runs against the direction that neighbours agree on."""
     ends = tuple(arc[0]), tuple(arc[-1])
     if ends[0] == ends[1]:
         return tuple(arc[1]) > tuple(arc[-2])
@@ -136,7 +159,7 @@ def _closed(ring: Points, bends: bool) -> Points:
     if not bends:
         return ring
     sides = np.diff(ring, axis=0)
-    pieces = np.maximum(1, np.ceil(np.hypot(*sides.T) / LONG)).astype(int)
+    pieces = np.maximum(1, np.ceil(np.hypot(*sides.T) / MAX_SIDE)).astype(int)
     if pieces.max() == 1:
         return ring
     at = np.repeat(np.arange(len(sides)), pieces)
@@ -145,7 +168,9 @@ def _closed(ring: Points, bends: bool) -> Points:
     return np.concatenate([points, ring[:1]])
 
 
-def _placed(batch: list[Shape], place: Place) -> list[Shape]:
+def _placed(
+    batch: list[PolygonFeature], place: CoordinateTransform
+) -> list[PolygonFeature]:
     if not batch:
         return []
     rings = [ring for shape in batch for ring in shape.rings]
@@ -154,19 +179,19 @@ def _placed(batch: list[Shape], place: Place) -> list[Shape]:
     return [replace(s, rings=[next(moved) for _ in s.rings]) for s in batch]
 
 
-def check_placed(store: "LabelStore", title: str) -> None:
-    """Raise ExportError where the image does not lie on the map."""
+def check_georeferenced(store: "LabelStore", title: str) -> None:
+    """Raise ExportError if the image has no coordinate system."""
     if store.crs is None or store.affine is None:
         raise ExportError(
-            f"{title} needs to know where the image lies, and it has no coordinate "
+            f"{title} needs a coordinate system, and the image has no coordinate "
             "system.",
-            "Export polygons in pixels (qupath) instead, or give the image a CRS, "
-            "such as with gdal_edit -a_srs, and segment it again.",
+            "Export polygons in pixels (qupath), or assign a CRS to the image (for "
+            "example with gdal_edit -a_srs) and segment it again.",
         )
 
 
-def to_crs(store: "LabelStore") -> Place:
-    """Places corners in the image's own coordinate system."""
+def to_crs(store: "LabelStore") -> CoordinateTransform:
+    """Return the transform from pixels to the image's CRS."""
     a, b, c, d, e, f = store.affine or (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
     matrix, offset = np.array([[a, b], [d, e]]).T, np.array([c, f])
     return lambda corners: corners @ matrix + offset

@@ -1,9 +1,9 @@
-"""Tiled TIFF pyramids, written tile by tile.
+"""Writer of tiled TIFF pyramids, tile by tile.
 
-The libraries write a whole file in one call, which can neither be stopped nor say
-how far it is, and GDAL's COG driver first wants all of it in another file. What is
-written here is only the frame: directories before all pixels, as a Cloud Optimized
-GeoTIFF has them, then the tiles, smallest level first.
+The libraries write a file in one call that can neither be cancelled nor report
+progress, and GDAL's COG driver needs a complete file as its input. This module writes
+only the container: directories before all pixels, as required by Cloud Optimized
+GeoTIFF, then the tiles, smallest level first.
 """
 
 import struct
@@ -20,7 +20,6 @@ from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import Labels, Roi
 
 TILE = 512  # pixels a side
-BIG = 1 << 31  # bytes of pixels from which the file is a BigTIFF
 SHORT, LONG, LONG8 = 3, 4, 16  # TIFF's types
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 
@@ -46,28 +45,49 @@ def text(value: str) -> Tag:
     return Tag(2, len(data), data)
 
 
-def write_tiff(
-    path: Path, pyramid: Pyramid, first: Tags, others: Tags, *, nested: bool
-) -> Iterator[float]:
-    """Write levels as tiles of 512 x 512, deflated.
+@dataclass(frozen=True, slots=True)
+class TiffLayout:
+    """Tags and structure of a TIFF file.
+
+    Attributes
+    ----------
+    first
+        Tags of the first directory, without those that follow from the pixels.
+    others
+        Tags of the directories of coarser levels.
+    nested
+        True: coarser levels are sub-directories of the first (OME-TIFF). False: they
+        are directories of their own (GeoTIFF).
+    bigtiff_bytes
+        Bytes of pixels above which the file is a BigTIFF.
+    """
+
+    first: Tags
+    others: Tags
+    nested: bool
+    bigtiff_bytes: int
+
+
+def write_tiff(path: Path, pyramid: Pyramid, layout: TiffLayout) -> Iterator[float]:
+    """Write levels as deflated tiles of 512 x 512 pixels.
 
     Parameters
     ----------
     path
-        A file that is not there yet.
-    first, others
-        Tags of the first directory and of those of coarser levels, but for what
-        follows from the pixels.
-    nested
-        Whether the coarser levels are sub-directories of the first (OME-TIFF) or
-        directories of their own (GeoTIFF).
+        File to create.
+    pyramid
+        Levels of uint8.
+    layout
+        Tags and structure of the file.
 
     Yields
     ------
-    What is done, from 0 to 1. Memory: one square of 1024 x 1024 pixels, and 16
-    bytes a tile.
+    float
+        Finished fraction, from 0 to 1. Memory: one square of 1024 x 1024 pixels,
+        and 16 bytes per tile.
     """
-    big = pyramid.pixels > BIG
+    big = pyramid.pixels > layout.bigtiff_bytes
+    first, others, nested = layout.first, layout.others, layout.nested
     pages = [
         _Page(shape, first if k == 0 else others)
         for k, shape in enumerate(pyramid.shapes)
@@ -87,7 +107,7 @@ def write_tiff(
 
 @dataclass(slots=True)
 class _Page:
-    """A level: its tags, and where its tiles are."""
+    """A level: its tags, and the positions of its tiles."""
 
     shape: tuple[int, int]
     extra: Tags
@@ -108,7 +128,7 @@ class _Page:
         return -(-self.shape[1] // TILE)
 
     def write(self, file: BinaryIO, roi: Roi, labels: Labels) -> None:
-        """Append the tiles of a square; tiles of one value are there only once."""
+        """Append the tiles of a square; equal tiles of one value are written once."""
         for y in range(0, min(STORE_CHUNK, roi.height), TILE):
             for x in range(0, min(STORE_CHUNK, roi.width), TILE):
                 tile = np.zeros((TILE, TILE), np.uint8)

@@ -1,8 +1,11 @@
-"""Shown labels from top to bottom, and the connected objects in them.
+"""Strips of displayed labels from top to bottom, and their connected objects.
 
-Memory is bounded whatever the image's height: `read_strips` holds some 64 MB of
-labels, `Follower` some 30 bytes a pixel of the strip it is at (a million pixels, or
-16 rows) and a few numbers for each object that crosses the strip's lower edge.
+Memory does not depend on the image's height. `read_strips` needs about 64 MB of
+labels. `ObjectTracker` needs about 30 bytes per pixel of the current strip (a million
+pixels, or 16 rows) and a few numbers per object that crosses its lower edge.
+
+Objects are labelled by connected components with 4-connectivity. Components of
+neighbouring strips are joined over their common edge (two-pass labelling).
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,117 +16,118 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
+from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import Labels, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
-HELD = 1 << 26  # bytes of labels read at once, where the width allows it
-STRIP = 1 << 20  # pixels looked at at once
-COLUMNS = 4 * STORE_CHUNK  # read together: reading takes three times what is read
 
-Numbers = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
 
 def read_strips(
-    store: "LabelStore", roi: Roi, level: int = 0
+    store: "LabelStore", roi: Roi, limits: VectorLimits = VectorLimits()
 ) -> Iterator[tuple[Roi, Labels]]:
-    """The shown labels of a rectangle, as strips of its whole width.
+    """Yield the displayed labels of a rectangle, in strips of its full width.
 
     Parameters
     ----------
     store
-        May be read-only, and written by others meanwhile.
+        A label store. It may be read-only, and another process may write to it.
     roi
-        In pixels of the level, inside it.
-    level
-        Of the pyramid.
+        Rectangle in level-0 pixels, inside the image.
+    limits
+        Sizes of the reads and of the strips.
 
     Yields
     ------
-    The strip's place (pixels of the level) and its labels, uint8. Each chunk is
-    decoded once in images up to 65,536 pixels wide.
+    roi, labels
+        Rectangle of the strip and its labels (height, width), uint8. Each chunk is
+        decoded once in images up to 65,536 pixels wide.
     """
     height = STORE_CHUNK
-    while height > 64 and height * roi.width > HELD:
+    while height > 64 and height * roi.width > limits.band_bytes:
         height //= 2
     for top in range(roi.y // height * height, roi.bottom, height):
         band = Roi(top, roi.x, height, roi.width).intersect(roi)
         labels = np.empty((band.height, band.width), np.uint8)
-        for left in range(roi.x // COLUMNS * COLUMNS, roi.right, COLUMNS):
-            part = Roi(band.y, left, band.height, COLUMNS).intersect(band)
-            labels[:, part.x - roi.x : part.right - roi.x] = _shown(store, part, level)
-        rows = max(16, STRIP // max(1, roi.width))
+        columns = limits.read_columns
+        for left in range(roi.x // columns * columns, roi.right, columns):
+            part = Roi(band.y, left, band.height, columns).intersect(band)
+            labels[:, part.x - roi.x : part.right - roi.x] = store.read_labels(part)
+        rows = max(16, limits.strip_pixels // max(1, roi.width))
         for y in range(0, band.height, rows):
             some = labels[y : y + rows]
             yield Roi(band.y + y, roi.x, some.shape[0], roi.width), some
 
 
-def _shown(store: "LabelStore", roi: Roi, level: int) -> Labels:
-    f = 2**level
-    return store.read_labels(
-        Roi(roi.y * f, roi.x * f, roi.height * f, roi.width * f), level
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A strip of labels, and which object each pixel belongs to.
+    """A strip of labels with the object number of each pixel.
 
-    An object is what is connected by pixels' sides and of one class. They are
-    numbered from 0 in each strip anew, those that came in from above among them.
+    An object is a 4-connected region of one class. Each strip numbers its objects
+    from 0, including those that began above it.
 
     Attributes
     ----------
-    roi, labels
-        The strip's place; uint8 of its shape, 0 for no class.
+    roi
+        Rectangle of the strip.
+    labels
+        uint8 (height, width), 0 for no class.
     objects
-        int64 of its shape; -1 where the label is 0.
+        int64 (height, width), -1 where the label is 0.
     above
-        int64 (width,): the objects of the row above the strip, -1 for none.
+        int64 (width,), the objects of the row above the strip, -1 for none.
     cut
-        bool (width,): where the object above was ended with that row, although it goes
-        on; see `Follower.follow`.
+        bool (width,), True where the object above was divided at the upper edge; see
+        `ObjectTracker.track`.
     divided
-        bool (count,): which objects were so ended, or begin right below one.
+        bool (count,), True for objects that were divided at the upper edge, on either
+        side.
     count
-        How many objects the strip touches, those above included.
+        Number of objects in the strip and in the row above it.
     carried
-        Number, in this strip, of each object that was ``open`` in the last one.
+        int64, the number in this strip of each object of the last strip's ``open``.
     open
-        The objects that reach the strip's lowest row, and may go on below.
+        int64, the objects in the lowest row. They may continue below.
     """
 
     roi: Roi
     labels: Labels
-    objects: Numbers
-    above: Numbers
+    objects: IntArray
+    above: IntArray
     cut: npt.NDArray[np.bool_]
     divided: npt.NDArray[np.bool_]
     count: int
-    carried: Numbers
-    open: Numbers
+    carried: IntArray
+    open: IntArray
 
 
-class Follower:
-    """Numbers the connected objects of strips that follow each other downwards."""
+class ObjectTracker:
+    """Numbering of connected objects over consecutive strips."""
 
     def __init__(self) -> None:
         self._open = 0
         self._labels: Labels | None = None  # of the lowest row so far
-        self._objects: Numbers | None = None
+        self._objects: IntArray | None = None
 
-    def follow(
-        self, roi: Roi, labels: Labels, sizes: Numbers | None = None, most: int = 0
+    def track(
+        self, roi: Roi, labels: Labels, sizes: IntArray | None = None, most: int = 0
     ) -> Strip:
-        """The strip right below the last one; uint8 labels of the roi's shape.
+        """Number the objects of the strip directly below the last one.
 
         Parameters
         ----------
-        sizes, most
-            Of each object that is open, and of what may be joined: where the open
-            parts of an object come to more together, they end above this strip, and
-            below them it begins anew. Without sizes nothing is ended.
+        roi
+            Rectangle of the strip, in pixels.
+        labels
+            uint8 of the rectangle's shape, 0 for no class.
+        sizes
+            Size of each open object, in any unit. None: no object is divided.
+        most
+            Maximum size of an object. Larger ones are divided at the upper edge of
+            this strip.
         """
         from skimage.measure import label
 
@@ -158,8 +162,8 @@ class Follower:
         return Strip(roi, labels, objects, before, cut, divided, count, carried, still)
 
 
-def _joined(one: Numbers, other: Numbers, nodes: int) -> tuple[int, Numbers]:
-    """How many objects there are once these are one each; each node's number."""
+def _joined(one: IntArray, other: IntArray, nodes: int) -> tuple[int, IntArray]:
+    """Return the number of connected components, and the component of each node."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -169,7 +173,7 @@ def _joined(one: Numbers, other: Numbers, nodes: int) -> tuple[int, Numbers]:
     return count, number.astype(np.int64)
 
 
-def follow_objects(strips: Iterable[tuple[Roi, Labels]]) -> Iterator[Strip]:
-    """All strips with their objects, none ended before its last pixel."""
-    follower = Follower()
-    return (follower.follow(roi, labels) for roi, labels in strips)
+def track_objects(strips: Iterable[tuple[Roi, Labels]]) -> Iterator[Strip]:
+    """Yield all strips with their objects; no object is divided."""
+    tracker = ObjectTracker()
+    return (tracker.track(roi, labels) for roi, labels in strips)

@@ -1,4 +1,4 @@
-"""The rings of an object's outline, of which there may be millions."""
+"""Rings of an object's outline, of which there may be millions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,31 +6,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.vectorize.spill import Rows, Spool
+from napari_uhrseg.io.vectorize.spill import SpillableArray, SpillFile
 
 Ring = npt.NDArray[np.int32]
 
 
-class Holes:
-    """Rings one after the other in rows: before each a row that says how long it is."""
+class HoleRings:
+    """Rings of holes in one array; a row with the length precedes each ring."""
 
     __slots__ = ("number", "rows")
 
-    def __init__(self, spool: Spool) -> None:
-        self.rows = Rows(spool, np.zeros((0, 3), np.int32))
+    def __init__(self, spill_file: SpillFile) -> None:
+        self.rows = SpillableArray(spill_file, np.zeros((0, 3), np.int32))
         self.number = 0
 
     def add(self, ring: Ring) -> None:
         self.rows.append(np.concatenate([[[len(ring), 0, 0]], ring]).astype(np.int32))
         self.number += 1
 
-    def join(self, other: "Holes") -> None:
+    def join(self, other: "HoleRings") -> None:
         self.rows = self.rows.followed_by(other.rows)
         self.number += other.number
 
     def rings(self) -> Iterator[Ring]:
-        """One by one."""
-        waiting: list[Ring] = []  # the rows of a ring that is not whole yet
+        """Yield the rings one by one."""
+        waiting: list[Ring] = []  # rows of an incomplete ring
         have, wanted = 0, 1
         for table in self.rows.tables():
             waiting.append(table)
@@ -48,18 +48,20 @@ class Holes:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """One connected object, or a piece of one.
+    """Outline of one connected object, or of a piece of one.
 
     Attributes
     ----------
-    class_id, pixels
-        Its class, and how many pixels it has.
+    class_id
+        Class of the object.
+    pixels
+        Number of its pixels.
     rings
-        int32 (corners, 3) each, the outer one first, not closed: x, y in pixel
-        corners, and 1 where more than two boundaries meet (neighbours that are
-        simplified must keep that corner).
+        int32 (corners, 3) each, the outer ring first, not closed: x and y of the
+        corner in pixels, and 1 where more than two boundaries meet (a node, which
+        simplification must keep).
     divided
-        Whether the object had too many corners and this is a piece of it.
+        True if the object had too many corners and this is a piece of it.
     """
 
     class_id: int
@@ -69,5 +71,5 @@ class Outline:
 
     @property
     def corners(self) -> int:
-        """Those of all rings."""
+        """Number of corners of all rings."""
         return sum(map(len, self.rings))

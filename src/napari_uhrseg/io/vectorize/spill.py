@@ -1,8 +1,8 @@
-"""Rows of whole numbers that grow from both ends, and move to disk where they are many.
+"""Arrays that spill to a temporary file when they become large.
 
-An image's background may be one object with millions of holes: they lie in a temporary
-file until the object is complete. Each piece that is written is megabytes, so that what
-is kept of it, its place, is nothing beside it.
+The background of an image may be one object with millions of holes. They are written
+to a temporary file until the object is complete. Only the position of each written
+piece stays in memory. Pieces have megabytes, so the positions are negligible.
 """
 
 import tempfile
@@ -13,32 +13,32 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.vectorize.limits import VectorLimits
+
 Table = npt.NDArray[np.int32]
 
-HELD = 1 << 25  # bytes of all rows together that stay in memory
 OVERHEAD = 128  # bytes of an array beside its data
-READ = 1 << 16  # rows read at once
 COLUMNS = 3
 
 
-class Rows:
-    """Rows (n, 3) of int32, in order; partly on disk once `Spool.relieve` says so."""
+class SpillableArray:
+    """Rows (n, 3) of int32 that grow at either end, in memory or in a spill file."""
 
-    __slots__ = ("_parts", "count", "held", "spool")
+    __slots__ = ("_parts", "count", "memory", "spill_file")
 
-    def __init__(self, spool: "Spool", table: Table) -> None:
+    def __init__(self, spill_file: "SpillFile", table: Table) -> None:
         self._parts: deque[Table | tuple[int, int]] = deque([table])
-        self.spool = spool
+        self.spill_file = spill_file
         self.count = len(table)
-        self.held = table.nbytes + OVERHEAD
+        self.memory = table.nbytes + OVERHEAD
 
     def append(self, table: Table) -> None:
         self._parts.append(table)
         self.count += len(table)
-        self.held += table.nbytes + OVERHEAD
+        self.memory += table.nbytes + OVERHEAD
 
-    def followed_by(self, other: "Rows") -> "Rows":
-        """Both in order; the one of more parts is not moved, and both are used up."""
+    def followed_by(self, other: "SpillableArray") -> "SpillableArray":
+        """Return the rows of both, in order. Neither may be used afterwards."""
         first, second = self._parts, other._parts
         if len(first) >= len(second):
             first.extend(second)
@@ -46,11 +46,11 @@ class Rows:
             second.extendleft(reversed(first))
             self._parts = second
         self.count += other.count
-        self.held += other.held
+        self.memory += other.memory
         return self
 
     def spill(self, file: BinaryIO) -> None:
-        """Put what is in memory on disk, each run of parts as one."""
+        """Write the parts in memory to the file; adjacent parts become one."""
         parts: deque[Table | tuple[int, int]] = deque()
         here: list[Table] = []
         for part in (*self._parts, None):
@@ -64,48 +64,53 @@ class Rows:
                 here.clear()
             if part is not None:
                 parts.append(part)
-        self._parts, self.held = parts, 0
+        self._parts, self.memory = parts, 0
 
     def tables(self) -> Iterator[Table]:
-        """The rows in order, in pieces; those on disk of at most `READ`."""
+        """Yield the rows in order, in pieces of bounded size."""
+        each = self.spill_file.limits.spill_rows
         for part in self._parts:
             if isinstance(part, np.ndarray):
                 yield part
                 continue
             start, count = part
-            for first in range(0, count, READ):
-                yield self.spool.read(start, first, min(READ, count - first))
+            for first in range(0, count, each):
+                yield self.spill_file.read(start, first, min(each, count - first))
 
     def table(self) -> Table:
-        """All rows at once."""
+        """Return all rows as one array."""
         return np.concatenate(list(self.tables()))
 
 
-class Spool:
-    """The temporary file of many `Rows`; made when it is needed, gone when closed."""
+class SpillFile:
+    """Temporary file shared by many `SpillableArray`.
 
-    def __init__(self) -> None:
+    The file is created on first use and removed by `close`.
+    """
+
+    def __init__(self, limits: VectorLimits = VectorLimits()) -> None:
+        self.limits = limits
         self._file: BinaryIO | None = None
 
-    def relieve(self, every: Iterable[Rows]) -> None:
-        """Where these hold more than `HELD`, put the largest on disk until it is half.
+    def spill_if_full(self, every: Iterable[SpillableArray]) -> None:
+        """Spill the largest arrays if all together exceed the memory limit.
 
-        Raises OSError where the disk is full.
+        Spilling stops at half of the limit. Raises OSError if the disk is full.
         """
         rows = list(every)
-        held = sum(r.held for r in rows)
-        if held <= HELD:
+        in_memory = sum(r.memory for r in rows)
+        if in_memory <= self.limits.spill_bytes:
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="napari-uhrseg-")  # noqa: SIM115
-        for row in sorted(rows, key=lambda r: -r.held):
-            if held <= HELD // 2:
+        for row in sorted(rows, key=lambda r: -r.memory):
+            if in_memory <= self.limits.spill_bytes // 2:
                 break
-            held -= row.held
+            in_memory -= row.memory
             row.spill(self._file)
 
     def read(self, start: int, first: int, count: int) -> Table:
-        """Some rows of those that begin at a byte of the file."""
+        """Read rows of a table that starts at a byte of the file."""
         assert self._file is not None
         each = COLUMNS * np.dtype(np.int32).itemsize
         self._file.seek(start + first * each)

@@ -1,23 +1,24 @@
-"""The outlines of connected objects, traced strip by strip without seams.
+"""Boundary tracing of connected objects, strip by strip without seams.
 
-An outline runs along the sides of pixels with its object on the right hand (as
-seen on screen, y downwards)::
+An outline follows the sides of pixels (crack following) with its object on the right
+(on screen, y downwards)::
 
     (0,0) → (3,0)          a ring is closed when the strip that holds its lowest
       ↑       ↓            corner has been seen; until then it is a chain that
     (0,2) ← (3,2)          hangs into the next strip with both ends
 
-Where two pixels of an object meet only at a corner, the ring first turns round its
-own pixel, which needs no more than the four pixels around the corner. A closed
-ring that so passes a corner twice is cut there: then each ring passes it once, and
-rings of one object at most touch, as OGC's simple features want it.
+Where two pixels of an object meet only at a corner, the ring turns towards its own
+pixel, so only the four pixels around the corner matter. A closed ring that passes a
+corner twice is split there. Rings of one object then touch at most, as required by
+OGC Simple Features.
 
-An object with too many corners is divided: it ends above a strip, along its straight
-edge, and begins anew below. Both sides keep the same corners on that line.
+An object with too many corners is divided along the straight edge between two strips.
+Both pieces have the same corners on that line.
 
-Memory: a strip, 32 MB of corners of what is still open (more go to a temporary file,
-see `io.spool`), and 12 bytes for each corner of a single outline, which has at most
-`LARGEST` and those of a strip. A background class is open until the last strip.
+Memory: a strip, 32 MB of corners of unfinished objects (more are written to a
+temporary file, see `spill`), and 12 bytes per corner of a single outline. An outline
+has at most `VectorLimits.max_corners` corners and those of a strip. A background class
+is unfinished until the last strip.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,60 +28,81 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.io.vectorize.label_strips import Follower, Numbers, Strip
-from napari_uhrseg.io.vectorize.rings import Holes, Outline, Ring
-from napari_uhrseg.io.vectorize.spill import Rows, Spool
+from napari_uhrseg.io.vectorize.label_strips import IntArray, ObjectTracker, Strip
+from napari_uhrseg.io.vectorize.limits import VectorLimits
+from napari_uhrseg.io.vectorize.rings import HoleRings, Outline, Ring
+from napari_uhrseg.io.vectorize.spill import SpillableArray, SpillFile
 from napari_uhrseg.types import Labels, Roi
 
-LARGEST = 1_000_000  # corners of an object that is not divided
-CUT = 256  # added to the class of what was ended: it is like nothing below it
+DIVIDED = 256  # added to the class above a division: it equals no class below
 EAST, SOUTH, WEST, NORTH = range(4)
 
 
-def trace(strips: Iterable[tuple[Roi, Labels]]) -> Iterator[Outline | Roi]:
-    """The outlines of all objects, each when its lowest strip has been seen.
+def trace_outlines(
+    strips: Iterable[tuple[Roi, Labels]], limits: VectorLimits = VectorLimits()
+) -> Iterator[Outline | Roi]:
+    """Trace the outlines of all objects.
 
-    Takes strips of one width that follow each other downwards, uint8 labels each.
-    Yields the place of each strip after its outlines, for the progress. Raises
-    OSError where the disk of temporary files is full.
+    Parameters
+    ----------
+    strips
+        Rectangles of one width, from top to bottom, with uint8 labels each.
+    limits
+        Corners in memory, and corners of an object.
+
+    Yields
+    ------
+    Outline
+        Each object, after its lowest strip.
+    Roi
+        Each strip, after its objects, to report progress.
+
+    Raises
+    ------
+    OSError
+        If the disk of temporary files is full.
     """
-    spool = Spool()
+    spill_file = SpillFile(limits)
     try:
-        yield from _traced(strips, spool)
+        yield from _traced(strips, spill_file)
     finally:
-        spool.close()
+        spill_file.close()
 
 
 def _traced(
-    strips: Iterable[tuple[Roi, Labels]], spool: Spool
+    strips: Iterable[tuple[Roi, Labels]], spill_file: SpillFile
 ) -> Iterator[Outline | Roi]:
-    follower, chains, objects = Follower(), _Chains(spool), _Objects(spool)
+    tracker, chains, objects = (
+        ObjectTracker(),
+        _Chains(spill_file),
+        _Objects(spill_file),
+    )
     row: Labels | None = None
     roi: Roi | None = None
     for roi, labels in strips:
         if row is None:
             row = np.zeros(roi.width, np.uint8)
-        yield from _step(follower, chains, objects, row, roi, labels)
+        yield from _step(tracker, chains, objects, row, roi, labels)
         row = labels[-1].copy()
-        spool.relieve((*chains.rows(), *objects.rows()))
+        spill_file.spill_if_full((*chains.rows(), *objects.rows()))
         yield roi
     if roi is not None and row is not None:
-        # a row without labels closes what is open
+        # a row without labels closes all objects
         below = Roi(roi.bottom, roi.x, 1, roi.width)
         nothing = np.zeros((1, roi.width), np.uint8)
-        yield from _step(follower, chains, objects, row, below, nothing)
+        yield from _step(tracker, chains, objects, row, below, nothing)
 
 
 def _step(
-    follower: Follower,
+    tracker: ObjectTracker,
     chains: "_Chains",
     objects: "_Objects",
     row: Labels,
     roi: Roi,
     labels: Labels,
 ) -> Iterator[Outline]:
-    strip = follower.follow(roi, labels, objects.corners, LARGEST)
-    runs = _runs(row.astype(np.int16) + CUT * strip.cut, labels, roi)
+    strip = tracker.track(roi, labels, objects.corners, objects.max_corners)
+    runs = _runs(row.astype(np.int16) + DIVIDED * strip.cut, labels, roi)
     yield from objects.finish(strip, runs, chains.extend(runs))
 
 
@@ -89,33 +111,35 @@ def _step(
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Straight pieces of boundary in a strip, of all four directions.
+    """Straight pieces of boundary in a strip, in all four directions.
 
     Attributes
     ----------
     start
-        (n, 3) as in a ring; of a run that comes in from outside, only x is right.
+        (n, 3), first corner as in a ring. Only x is valid for a run that enters from
+        outside the strip.
     direction
+        (n,), `EAST`, `SOUTH`, `WEST` or `NORTH`.
     next
-        The run that goes on at its end, -1 where that is outside the strip.
+        (n,), index of the run that continues it, -1 if that is outside the strip.
     comes
-        Whether it comes in from outside the strip.
+        (n,), True for runs that enter from outside the strip.
     owner
-        (n, 2) a pixel on its right hand: row (0 for that above the strip), column.
+        (n, 2), row and column of a pixel on its right. Row 0 is above the strip.
     class_id
-        Of that pixel.
+        (n,), class of that pixel.
     """
 
     start: Ring
-    direction: Numbers
-    next: Numbers
+    direction: IntArray
+    next: IntArray
     comes: npt.NDArray[np.bool_]
-    owner: Numbers
+    owner: IntArray
     class_id: Labels
 
 
 def _runs(above: npt.NDArray[np.int16], labels: Labels, roi: Roi) -> _Runs:
-    """All runs that touch the rows of corners from roi.y to roi.bottom - 1."""
+    """Return all runs that touch the rows of corners from roi.y to roi.bottom - 1."""
     height, width = labels.shape
     a = np.zeros((height + 1, width + 2), np.int16)
     a[0, 1:-1], a[1:, 1:-1] = above, labels
@@ -152,7 +176,7 @@ def _runs(above: npt.NDArray[np.int16], labels: Labels, roi: Roi) -> _Runs:
         _next(direction, ys * (width + 1) + xs, end_ys * (width + 1) + end_xs),
         ~inside,
         np.stack([rows, columns], 1),
-        (a[rows, columns + 1] % CUT).astype(np.uint8),
+        (a[rows, columns + 1] % DIVIDED).astype(np.uint8),
     )
 
 
@@ -160,22 +184,22 @@ def _along(
     owner: npt.NDArray[np.int16],
     differ: npt.NDArray[np.bool_],
     breaks: npt.NDArray[np.bool_],
-) -> tuple[Numbers, Numbers, Numbers]:
-    """Lines, first and last position of runs along axis 1 with an owner each."""
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Return line, first and last position of the runs along axis 1."""
     edge = differ & (owner > 0)
-    goes_on = edge[:, :-1] & edge[:, 1:] & (owner[:, :-1] == owner[:, 1:]) & ~breaks
+    continues = edge[:, :-1] & edge[:, 1:] & (owner[:, :-1] == owner[:, 1:]) & ~breaks
     begins, ends = edge.copy(), edge
-    begins[:, 1:] &= ~goes_on
-    ends[:, :-1] &= ~goes_on
+    begins[:, 1:] &= ~continues
+    ends[:, :-1] &= ~continues
     line, first = np.nonzero(begins)
     _, last = np.nonzero(ends)
     return line, first, last + 1
 
 
-def _next(direction: Numbers, start: Numbers, end: Numbers) -> Numbers:
-    """Which run starts where each ends: to the right, else ahead, else to the left.
+def _next(direction: IntArray, start: IntArray, end: IntArray) -> IntArray:
+    """Return the run that continues each run: right, else ahead, else left.
 
-    Each corner starts at most one run of a direction.
+    Each corner starts at most one run per direction.
     """
     found = np.full(len(start), -1, np.int64)
     for d in (EAST, SOUTH, WEST, NORTH):
@@ -195,42 +219,42 @@ def _next(direction: Numbers, start: Numbers, end: Numbers) -> Numbers:
 
 @dataclass(slots=True)
 class _Chain:
-    """A piece of ring that hangs into the next strip with both ends.
+    """Part of a ring whose two ends continue in the next strip.
 
-    ``head`` and ``tail`` are the columns where it comes up from there (northwards)
-    and goes down again (southwards).
+    ``head`` is the column where it enters from there (northwards), ``tail`` the
+    column where it leaves (southwards).
     """
 
-    corners: Rows
+    corners: SpillableArray
     head: int
     tail: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """Runs that follow each other in a strip, from outside it to outside it."""
+    """Consecutive runs of a strip that enter and leave it."""
 
     corners: Ring
     first: int
     last: int
 
 
-Closed = tuple[Ring, Numbers, int]  # corners, owner, class
+Closed = tuple[Ring, IntArray, int]  # corners, owner, class
 
 
 class _Chains:
-    """The chains that hang into the next strip."""
+    """The chains that continue in the next strip."""
 
-    def __init__(self, spool: Spool) -> None:
-        self._rows = partial(Rows, spool)
+    def __init__(self, spill_file: SpillFile) -> None:
+        self._rows = partial(SpillableArray, spill_file)
         self._open: list[_Chain] = []
 
-    def rows(self) -> Iterator[Rows]:
-        """The corners of all of them."""
+    def rows(self) -> Iterator[SpillableArray]:
+        """Yield the corners of all chains."""
         return (chain.corners for chain in self._open)
 
     def extend(self, runs: _Runs) -> list[Closed]:
-        """Take in a strip's runs; the rings that it closes."""
+        """Add the runs of a strip; return the rings that it closes."""
         follow = runs.next.tolist()
         seen = bytearray(len(follow))
 
@@ -253,7 +277,7 @@ class _Chains:
         return closed
 
     def _join(self, runs: _Runs, paths: list[_Path]) -> list[Closed]:
-        """Tie paths to the chains from above: longer chains, and closed rings."""
+        """Join paths with the chains from above; return the closed rings."""
         column, direction = runs.start[:, 0].tolist(), runs.direction.tolist()
         above = {chain.head: chain for chain in self._open}
         from_above = {column[p.first]: p for p in paths if direction[p.first] == SOUTH}
@@ -276,8 +300,8 @@ class _Chains:
         from_above: dict[int, _Path],
         column: list[int],
         direction: list[int],
-    ) -> tuple[Rows, int]:
-        """The path and what follows it, until it leaves downwards or is closed."""
+    ) -> tuple[SpillableArray, int]:
+        """Return the path with its continuation, until it leaves or is closed."""
         rows = self._rows(path.corners)
         while direction[path.last] == NORTH:
             chain = above.pop(column[path.last])
@@ -298,26 +322,27 @@ def _closed(runs: _Runs, corners: Ring, run: int) -> Closed:
 
 
 class _Objects:
-    """What is known of the objects that are open.
+    """State of the unfinished objects.
 
-    ``corners`` counts those of each so far, int64.
+    ``corners`` is the number of corners of each so far, int64.
     """
 
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
-        self._holes: dict[int, Holes] = {}
+    def __init__(self, spill_file: SpillFile) -> None:
+        self._spill_file = spill_file
+        self._holes: dict[int, HoleRings] = {}
         self._pixels = np.zeros(0, np.int64)
         self._divided = np.zeros(0, bool)
         self.corners = np.zeros(0, np.int64)
+        self.max_corners = spill_file.limits.max_corners
 
-    def rows(self) -> Iterator[Rows]:
-        """The corners of all holes."""
+    def rows(self) -> Iterator[SpillableArray]:
+        """Yield the corners of all holes."""
         return (holes.rows for holes in self._holes.values())
 
     def finish(
         self, strip: Strip, runs: _Runs, closed: list[Closed]
     ) -> Iterator[Outline]:
-        """The objects whose outer ring was closed in this strip."""
+        """Yield the objects whose outer ring was closed in this strip."""
         numbers = np.concatenate([strip.above[None], strip.objects])
         pixels = np.bincount(strip.objects.ravel() + 1, minlength=strip.count + 1)[1:]
         np.add.at(pixels, strip.carried, self._pixels)
@@ -326,7 +351,7 @@ class _Objects:
         np.add.at(corners, strip.carried, self.corners)
         divided = strip.divided.copy()
         divided[strip.carried[self._divided]] = True
-        holes: dict[int, Holes] = {}
+        holes: dict[int, HoleRings] = {}
         for old, mine in self._holes.items():
             number = int(strip.carried[old])
             if number in holes:
@@ -341,7 +366,7 @@ class _Objects:
                     outer[number] = class_id, ring
                 else:
                     if number not in holes:
-                        holes[number] = Holes(self._spool)
+                        holes[number] = HoleRings(self._spill_file)
                     holes[number].add(ring)
         for number, (class_id, ring) in outer.items():
             inner = holes.pop(number).rings() if number in holes else ()
@@ -355,9 +380,9 @@ class _Objects:
 
 
 def _cut(corners: Ring) -> list[Ring]:
-    """The ring, or the rings it is where it passes a corner twice.
+    """Split a ring at the corners that it passes twice.
 
-    It does so only where more than two boundaries meet.
+    These are corners where more than two boundaries meet.
     """
     meeting = np.flatnonzero(corners[:, 2])
     if not len(meeting):
@@ -367,7 +392,7 @@ def _cut(corners: Ring) -> list[Ring]:
     twice = passes[which] > 1
     if not twice.any():
         return [corners]
-    # corners that are passed once go along with the last one that is passed twice
+    # corners that are passed once belong to the last one that is passed twice
     at, which = meeting[twice].tolist(), which[twice].tolist()
     found: list[Ring] = []
     path = [slice(0, at[0])]  # a piece since each corner that is passed twice
@@ -391,7 +416,7 @@ def _pieced(corners: Ring, path: list[slice]) -> Ring:
 
 
 def _doubled_area(ring: Ring) -> int:
-    """Twice the area: positive for an outer ring, negative for a hole."""
+    """Return twice the area (shoelace formula); negative for a hole."""
     x, y = ring[:, :2].T.astype(np.int64)
     inner = np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])
     return int(inner + x[-1] * y[0] - x[0] * y[-1])

@@ -200,11 +200,11 @@ class AreasPanel(QWidget):
         self._count()
 
     def _write(self, path: Path) -> None:
-        from napari_uhrseg.io.export import whole
+        from napari_uhrseg.io.export import atomic_target
         from napari_uhrseg.io.export.class_areas import to_csv
 
         try:
-            with whole(path.absolute(), overwrite=True) as building:
+            with atomic_target(path.absolute(), overwrite=True) as building:
                 building.write_text(to_csv(self._counted), encoding="utf-8")
         except ExportError as error:
             report(error)

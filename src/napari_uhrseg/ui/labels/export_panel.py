@@ -117,7 +117,7 @@ class ExportPanel(QWidget):
         if not self.format.count():  # no format is known yet
             return
         chosen = format_named(self.format_name)
-        self.simplify.setEnabled(chosen.outlines)
+        self.simplify.setEnabled(chosen.is_vector)
         store = self._shown.store
         if store is not None and self.line.text().strip() in ("", self._proposed):
             near = store.image_path if store.temporary else store.path
