@@ -173,41 +173,52 @@ def is_zarr(path: Address) -> bool:
 
 
 def _candidates(path: Address) -> list[Reader]:
-    name, url = path.name.lower(), is_url(path)
+    """Return the readers for a path, best first. Raises OpenError if there is none."""
+    is_dir = _is_directory(path)
+    found = [r for r in readers() if _matches(r, path.name.lower(), is_dir)]
+    if not found:
+        known = ", ".join(suffixes())
+        what = "is a folder, not an image" if is_dir else "is of no known format"
+        raise OpenError(
+            f"{path.name} {what}.",
+            f"Supported formats: {known}, and OME-Zarr folders.",
+        )
+    if is_url(path):
+        found = [r for r in found if r.urls]
+    if not found:
+        raise OpenError(
+            f"{path.name} cannot be opened by its URL: only OME-Zarr and TIFF can.",
+            "Copy the file to this machine, or mount its file system.",
+        )
+    rated = sorted(((r.priority(path), r) for r in found), key=lambda pair: -pair[0])
+    return [r for value, r in rated if value > 0]
+
+
+def _matches(entry: Reader, name: str, is_dir: bool) -> bool:
+    """Return whether a reader opens a lower-case name, or folders."""
+    if is_dir and DIRECTORY in entry.suffixes:
+        return True
+    return any(s != DIRECTORY and name.endswith(s) for s in entry.suffixes)
+
+
+def _is_directory(path: Address) -> bool:
+    """Return whether the path is a folder. Raises OpenError for unreachable URLs."""
+    url = is_url(path)
     try:
         is_dir = is_zarr(path) if url else path.is_dir()
-        there = not url or is_dir or path.exists()
-    # the packages behind URLs raise whatever they like
+        exists = not url or is_dir or path.exists()
+    # the packages behind URLs raise any kind of error
     except Exception as error:
         raise OpenError(
             f"{path} cannot be reached: {error_text(error)}.",
             "Check the address, the network, and the credentials that fsspec uses.",
         ) from error
-    if not there:
+    if not exists:
         raise OpenError(
             f"{path} does not exist, or may not be read.",
             "Check the address, and the credentials that fsspec uses.",
         )
-    found = [
-        r
-        for r in readers()
-        if any(s != DIRECTORY and name.endswith(s) for s in r.suffixes)
-        or (is_dir and DIRECTORY in r.suffixes)
-    ]
-    if not found:
-        known = ", ".join(suffixes())
-        what = "is a folder, not an image" if is_dir else "is of no known format"
-        raise OpenError(
-            f"{path.name} {what}.", f"Supported are: {known}, and OME-Zarr folders."
-        )
-    if url and not any(r.urls for r in found):
-        raise OpenError(
-            f"{path.name} cannot be opened by its URL: only OME-Zarr and TIFF can.",
-            "Copy it to this machine, or mount the place it lies in.",
-        )
-    found = [r for r in found if r.urls or not url]
-    rated = sorted(((r.priority(path), r) for r in found), key=lambda pair: -pair[0])
-    return [r for value, r in rated if value > 0]
+    return is_dir
 
 
 def _first_error(path: Address, errors: list[UhrSegError]) -> OpenError:

@@ -1,6 +1,9 @@
 """TIFF through tifffile: slides (SVS, NDPI, QPTIFF, …), OME-TIFF, ImageJ, any other."""
 
 import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,12 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image import pixel_transforms
-from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
+from napari_uhrseg.io.image.chunk_cache import (
+    Array,
+    CachedSource,
+    LevelSource,
+    PendingLevel,
+)
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.io.readers import (
@@ -74,6 +82,34 @@ def _largest(series: list[Any]) -> int:
     return max(range(len(series)), key=lambda i: area(series[i]))
 
 
+Convert = Callable[[LevelSource], LevelSource]
+
+
+@dataclass(frozen=True, slots=True)
+class _Colours:
+    """Conversion of the samples of a file into the bands of an image.
+
+    Attributes
+    ----------
+    convert
+        Transform of each level.
+    axes
+        Axes of the converted levels.
+    bands
+        Number of bands, without alpha.
+    rgb_bands
+        Indices of red, green and blue; empty if the image is not a colour image.
+    alpha
+        Sample that is opacity, if any.
+    """
+
+    convert: Convert
+    axes: str
+    bands: int
+    rgb_bands: tuple[int, ...]
+    alpha: int | None = None
+
+
 class _Opened:
     """One series of an open TIFF file, on its way to an Image."""
 
@@ -96,9 +132,9 @@ class _Opened:
             s.missing_tiles() if isinstance(s, PagesSource) else None for s in raw
         ]
         self._look_for_end(raw)
-        photo, samples = self._photo()
-        convertible, axes, rgb, alpha = photo
-        levels = [convertible(source) for source in raw]
+        colours = self._colours()
+        axes = colours.axes
+        levels = [colours.convert(source) for source in raw]
         orientation = int(self.key.tags.valueof(274, 1) or 1)
         if 2 <= orientation <= 8 and not self._is_slide_file():
             levels = [pixel_transforms.Reoriented(s, axes, orientation) for s in levels]
@@ -117,13 +153,13 @@ class _Opened:
             fingerprint=self._fingerprint(),
             sources=levels,
             source_axes=axes,
-            bands=band_names(self.tif, self.number, samples),
-            rgb_bands=rgb,
-            alpha=alpha,
+            bands=band_names(self.tif, self.number, colours.bands),
+            rgb_bands=colours.rgb_bands,
+            alpha=colours.alpha,
             masks=self._masks(masks, levels, axes),
             pixel_size=size,
             unit=unit,
-            is_slide=bool(rgb) and unit == "micrometer",
+            is_slide=bool(colours.rgb_bands) and unit == "micrometer",
             warnings=tuple(self.warnings),
             series=tuple(s.name or f"image {i}" for i, s in enumerate(self.every)),
             series_number=self.number,
@@ -162,44 +198,48 @@ class _Opened:
                 return source
         return _any_source(level)
 
-    def _photo(self) -> tuple[tuple[Any, str, tuple[int, ...], int | None], int]:
-        """What turns pixels into what is shown, its axes, RGB bands, alpha; samples."""
-        key, axes = self.key, self.axes
-        plain: Any = _as_it_is
+    def _colours(self) -> "_Colours":
+        """Return how the samples become the bands of the image."""
+        axes, photometric = self.axes, int(self.key.photometric)
         sizes = dict(zip(axes, self.series.shape, strict=True))
-        samples = sizes.get("s", 0)
-        photometric = int(key.photometric)
-        extra = tuple(int(v) for v in key.extrasamples or ())
-        photos = not (self.tif.is_ome or self.tif.is_imagej)
-        table = key.colormap if photometric == PALETTE else None
-        if photos and axes == "yx" and table is not None:
-            colours = np.ascontiguousarray(np.asarray(table).T)
-            colours = (colours >> 8 if colours.max() > 255 else colours).astype("u1")
-            return (
-                lambda s: pixel_transforms.palette(s, colours),
-                "yxs",
-                (0, 1, 2),
-                None,
-            ), 3
+        samples, has_alpha = sizes.get("s", 0), self._has_alpha()
+        table = self._palette()
+        if table is not None:
+            convert = partial(pixel_transforms.palette, table=table)
+            return _Colours(convert, "yxs", 3, (0, 1, 2))
         if photometric == SEPARATED and samples >= 4 and axes.endswith("yxs"):
-            alpha = samples > 4 and bool(extra) and extra[0] in (1, 2)
-            return (
-                (lambda s: pixel_transforms.cmyk(s, alpha), axes, (0, 1, 2),
-                 3 if alpha else None), 3,
-            )  # fmt: skip
+            return self._inks(samples > 4 and has_alpha)
+        plain: Convert = _unchanged
         if photometric == MINISWHITE and self.series.dtype.kind in "ub":
             plain = pixel_transforms.inverted
-        if samples < 3 or photometric not in (RGB, YCBCR):
-            alpha_at = (
-                samples - 1 if samples == 2 and extra[:1] in ((1,), (2,)) else None
+        if samples >= 3 and photometric in (RGB, YCBCR):
+            alpha = 3 if samples > 3 and has_alpha else None
+            return _Colours(
+                plain, axes, samples - (alpha is not None), (0, 1, 2), alpha
             )
-            bands = samples or sizes.get("c", 1)
-            return (plain, axes, (), alpha_at), bands - (alpha_at is not None)
-        alpha_at = 3 if samples > 3 and extra[:1] in ((1,), (2,)) else None
-        return (
-            (plain, axes, (0, 1, 2), alpha_at),
-            samples - (alpha_at is not None),
-        )
+        alpha = samples - 1 if samples == 2 and has_alpha else None
+        bands = samples or sizes.get("c", 1)
+        return _Colours(plain, axes, bands - (alpha is not None), (), alpha)
+
+    def _inks(self, with_alpha: bool) -> "_Colours":
+        """Return the conversion of CMYK to RGB."""
+        convert = partial(pixel_transforms.cmyk, alpha=with_alpha)
+        return _Colours(convert, self.axes, 3, (0, 1, 2), 3 if with_alpha else None)
+
+    def _has_alpha(self) -> bool:
+        """Return whether the first extra sample is opacity (ExtraSamples 1 or 2)."""
+        extra = tuple(int(v) for v in self.key.extrasamples or ())
+        return extra[:1] in ((1,), (2,))
+
+    def _palette(self) -> Array | None:
+        """Return the colour table (entries, 3) of a palette image, uint8."""
+        if self.tif.is_ome or self.tif.is_imagej or self.axes != "yx":
+            return None
+        table = self.key.colormap if int(self.key.photometric) == PALETTE else None
+        if table is None:
+            return None
+        colours = np.ascontiguousarray(np.asarray(table).T)
+        return (colours >> 8 if colours.max() > 255 else colours).astype("u1")
 
     def _tiled(self, level: LevelSource, raw: LevelSource, axes: str) -> LevelSource:
         """Level 0, or grey to be filled where it is large and in strips."""
@@ -257,7 +297,7 @@ class FullMask:
         return np.ones([s.stop - s.start for s in key], np.uint8)
 
 
-def _as_it_is(source: LevelSource) -> LevelSource:
+def _unchanged(source: LevelSource) -> LevelSource:
     return source
 
 

@@ -31,27 +31,38 @@ def pixel_size(tif: Any, page: Any, number: int) -> PixelSize:
 
 
 def band_names(tif: Any, number: int, count: int) -> tuple[Band, ...]:
-    """Bands named by OME, Vectra or ImageJ; empty where they say nothing."""
+    """Return the bands as named by OME, Vectra or ImageJ; empty without names.
+
+    Parameters
+    ----------
+    tif
+        tifffile's open file.
+    number
+        Index of the series in the file.
+    count
+        Number of bands of the image.
+    """
     names: list[str] = []
     if tif.is_ome:
-        pixels = _child(_ome_image(tif, number), "Pixels")
-        channels = [] if pixels is None else list(pixels)
-        names = [
-            c.get("Name") or c.get("Fluor") or ""
-            for c in channels
-            if _local(c) == "Channel"
-        ]
+        names = _ome_names(_ome_image(tif, number))
     elif tif.is_qpi:
-        pages = tif.series[number].pages
-        texts = [getattr(page, "description", "") for page in pages]
-        found = [re.search(r"<Name>([^<]+)</Name>", text) for text in texts]
-        names = [m[1] for m in found if m]
+        names = _vectra_names(tif.series[number].pages)
     elif tif.is_imagej:
-        labels = (tif.imagej_metadata or {}).get("Labels") or []
-        names = [str(v) for v in labels]
+        names = [str(v) for v in (tif.imagej_metadata or {}).get("Labels") or []]
     if count < 2 or len(names) != count or not any(names):
         return ()
     return tuple(Band(n or f"channel {i + 1}") for i, n in enumerate(names))
+
+
+def _ome_names(image: Any) -> list[str]:
+    channels = (e for e in _children(image, "Pixels") if _local(e) == "Channel")
+    return [c.get("Name") or c.get("Fluor") or "" for c in channels]
+
+
+def _vectra_names(pages: Any) -> list[str]:
+    texts = (getattr(page, "description", "") for page in pages)
+    found = (re.search(r"<Name>([^<]+)</Name>", text) for text in texts)
+    return [m[1] for m in found if m]
 
 
 def _ome_image(tif: Any, number: int) -> Any:
@@ -113,6 +124,12 @@ def _per_unit(page: Any) -> tuple[float, float] | None:
 
 def _local(element: Any) -> str:
     return str(element.tag).rpartition("}")[2]
+
+
+def _children(element: Any, name: str) -> list[Any]:
+    """Return the elements inside a child of that name."""
+    child = _child(element, name)
+    return [] if child is None else list(child)
 
 
 def _child(element: Any, name: str) -> Any:
