@@ -44,7 +44,16 @@ def install() -> None:
     module.Windows, module.Frames = Windows, Frames
     sys.modules[module.__name__] = module
     toys = {
-        name: registry.ModelEntry(name, name, f"toys:{name.title()}", "", "")
+        name: registry.ModelEntry(
+            name=name,
+            title=name,
+            module=f"toys:{name.title()}",
+            sentence="",
+            published="",
+            steps=1,
+            batch_size=1,
+            learning_rate=0.1,
+        )
         for name in ("windows", "frames")
     }
     registry.REGISTRY = MappingProxyType({**registry.REGISTRY, **toys})
