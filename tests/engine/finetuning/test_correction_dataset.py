@@ -137,7 +137,7 @@ def test_another_image_of_the_same_size_teaches_nothing(plain, tmp_path):
     assert right.shape == wrong.shape
     with LabelStore.create(None, right, LEGEND) as store:
         stroke_everywhere(store, truth)
-        with pytest.raises(TrainingError, match=r"wrong\.png has other contents"):
+        with pytest.raises(TrainingError, match=r"wrong\.png differs from the image"):
             build_dataset(wrong, plain, store)
         assert len(build_dataset(right, plain, store).training)
 
