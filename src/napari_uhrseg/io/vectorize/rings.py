@@ -73,3 +73,46 @@ class Outline:
     def corners(self) -> int:
         """Number of corners of all rings."""
         return sum(map(len, self.rings))
+
+
+def split_ring(corners: Ring) -> list[Ring]:
+    """Split a ring at the corners that it passes twice.
+
+    These are corners where more than two boundaries meet.
+    """
+    meeting = np.flatnonzero(corners[:, 2])
+    if not len(meeting):
+        return [corners]
+    keys = corners[meeting, 1].astype(np.int64) << 32 | corners[meeting, 0]
+    _, which, passes = np.unique(keys, return_inverse=True, return_counts=True)
+    twice = passes[which] > 1
+    if not twice.any():
+        return [corners]
+    # corners that are passed once belong to the last one that is passed twice
+    at, which = meeting[twice].tolist(), which[twice].tolist()
+    found: list[Ring] = []
+    path = [slice(0, at[0])]  # a piece since each corner that is passed twice
+    place: dict[int, int] = {}
+    on: list[int] = []
+    for start, end, key in zip(at, [*at[1:], len(corners)], which, strict=True):
+        if key in place:
+            since = place[key]
+            found.append(_pieced(corners, path[since:]))
+            for gone in on[since:]:
+                del place[gone]
+            del on[since - 1 :], path[since:]
+        place[key] = len(path)
+        on.append(key)
+        path.append(slice(start, end))
+    return [*found, _pieced(corners, path)]
+
+
+def _pieced(corners: Ring, path: list[slice]) -> Ring:
+    return np.concatenate([corners[piece] for piece in path])
+
+
+def doubled_area(ring: Ring) -> int:
+    """Return twice the area (shoelace formula); negative for a hole."""
+    x, y = ring[:, :2].T.astype(np.int64)
+    inner = np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])
+    return int(inner + x[-1] * y[0] - x[0] * y[-1])

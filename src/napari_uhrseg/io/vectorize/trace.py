@@ -30,7 +30,13 @@ import numpy.typing as npt
 
 from napari_uhrseg.io.vectorize.label_strips import IntArray, ObjectTracker, Strip
 from napari_uhrseg.io.vectorize.limits import VectorLimits
-from napari_uhrseg.io.vectorize.rings import HoleRings, Outline, Ring
+from napari_uhrseg.io.vectorize.rings import (
+    HoleRings,
+    Outline,
+    Ring,
+    doubled_area,
+    split_ring,
+)
 from napari_uhrseg.io.vectorize.spill import SpillableArray, SpillFile
 from napari_uhrseg.types import Labels, Roi
 
@@ -361,8 +367,8 @@ class _Objects:
         outer: dict[int, tuple[int, Ring]] = {}
         for ring_corners, owner, class_id in closed:
             number = int(numbers[owner[0], owner[1]])
-            for ring in _cut(ring_corners):
-                if _doubled_area(ring) > 0:
+            for ring in split_ring(ring_corners):
+                if doubled_area(ring) > 0:
                     outer[number] = class_id, ring
                 else:
                     if number not in holes:
@@ -377,46 +383,3 @@ class _Objects:
         self._holes = {rank[number]: mine for number, mine in holes.items()}
         self._pixels, self.corners = pixels[strip.open], corners[strip.open]
         self._divided = divided[strip.open]
-
-
-def _cut(corners: Ring) -> list[Ring]:
-    """Split a ring at the corners that it passes twice.
-
-    These are corners where more than two boundaries meet.
-    """
-    meeting = np.flatnonzero(corners[:, 2])
-    if not len(meeting):
-        return [corners]
-    keys = corners[meeting, 1].astype(np.int64) << 32 | corners[meeting, 0]
-    _, which, passes = np.unique(keys, return_inverse=True, return_counts=True)
-    twice = passes[which] > 1
-    if not twice.any():
-        return [corners]
-    # corners that are passed once belong to the last one that is passed twice
-    at, which = meeting[twice].tolist(), which[twice].tolist()
-    found: list[Ring] = []
-    path = [slice(0, at[0])]  # a piece since each corner that is passed twice
-    place: dict[int, int] = {}
-    on: list[int] = []
-    for start, end, key in zip(at, [*at[1:], len(corners)], which, strict=True):
-        if key in place:
-            since = place[key]
-            found.append(_pieced(corners, path[since:]))
-            for gone in on[since:]:
-                del place[gone]
-            del on[since - 1 :], path[since:]
-        place[key] = len(path)
-        on.append(key)
-        path.append(slice(start, end))
-    return [*found, _pieced(corners, path)]
-
-
-def _pieced(corners: Ring, path: list[slice]) -> Ring:
-    return np.concatenate([corners[piece] for piece in path])
-
-
-def _doubled_area(ring: Ring) -> int:
-    """Return twice the area (shoelace formula); negative for a hole."""
-    x, y = ring[:, :2].T.astype(np.int64)
-    inner = np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])
-    return int(inner + x[-1] * y[0] - x[0] * y[-1])
