@@ -4,6 +4,7 @@ import numpy as np
 
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Roi, Stroke
+from napari_uhrseg.ui.finetune.state import FineTuneState
 
 
 def paint(store, ids, *rois):
@@ -26,7 +27,7 @@ def set_custom(part, **values):
 def wait_for_summary(part, qtbot):
     part.refresh()
     qtbot.waitUntil(
-        lambda: not part._stale and not part._looking and part.bar.start.isEnabled(),
+        lambda: part.state is FineTuneState.READY,
         timeout=60_000,
     )
     return part.summary.text()
@@ -40,4 +41,4 @@ def train(part, qtbot):
 
 
 def wait_for_training(part, qtbot):
-    qtbot.waitUntil(lambda: part._training is None, timeout=120_000)
+    qtbot.waitUntil(lambda: part.state is not FineTuneState.TRAINING, timeout=120_000)

@@ -59,9 +59,7 @@ class TwoImages:
         done = []
         self.part.writer.submit(int, then=done.append)
         self.until(lambda: bool(done))
-        self.until(
-            lambda: self.part._worker is None and not self.part._sessions.opening
-        )
+        self.until(lambda: self.part.idle)
 
 
 def correct(two):

@@ -66,9 +66,7 @@ class Desk:
 
     def settle(self):
         self.qtbot.wait(120)
-        self.until(
-            lambda: self.part._worker is None and not self.part._sessions.opening
-        )
+        self.until(lambda: self.part.idle)
         done = []
         self.part.writer.submit(int, then=done.append)
         self.until(lambda: bool(done))
@@ -265,11 +263,11 @@ def test_a_mask_is_imported_by_a_table_that_can_be_mended(desk, path, tmp_path):
     colors[500:510, 500:510] = (9, 9, 200)
     colors[600:605, 500:510] = (1, 250, 1)
     PilImage.fromarray(colors).save(tmp_path / "mask.png")
-    bringing = desk.part._annotation_import
+    bringing = desk.part.annotation_import
     bringing.read("mask", tmp_path / "mask.png", desk.view, 0)
     table = _dialog(desk)
     assert [b.currentText() for b in table.boxes].count("lake") == 1
-    by_color = {r.color: b for r, b in zip(table._rows, table.boxes, strict=True)}
+    by_color = {r.color: b for r, b in zip(table.rows, table.boxes, strict=True)}
     by_color["#0909c8"].setCurrentText("pond")  # a new class
     by_color["#01fa01"].setCurrentText("– skip –")
     table.accept()
@@ -289,7 +287,7 @@ def test_polygons_of_a_file_become_corrections(desk, path, tmp_path):
     }
     file = tmp_path / "shapes.geojson"
     file.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    desk.part._annotation_import.read("polygons", file, desk.view, 0)
+    desk.part.annotation_import.read("polygons", file, desk.view, 0)
     _dialog(desk).accept()
     desk.until(lambda: desk.legend_rows()["wood"] == "2,000")
     assert (desk.corrected(Roi(200, 100, 40, 50)) == 3).all()

@@ -89,9 +89,7 @@ def test_labels_left_and_shown_again_while_they_are_opened(two):
 def test_what_is_imported_goes_to_the_labels_it_was_read_for(two):
     asked = two.views[0]
     two.show(1)
-    two.part._annotation_import.ready.emit(
-        asked, lambda c: c.fill(Roi(0, 0, 50, 50), 3)
-    )
+    two.part.annotation_import.ready.emit(asked, lambda c: c.fill(Roi(0, 0, 50, 50), 3))
     two.settle()
     assert two.corrected(1) == {2: 400}
 
@@ -111,8 +109,8 @@ def test_keep_leaves_what_was_learnt_from_other_labels(
 
     def offered(number):
         two.show(number)
-        two.until(lambda: part._outcome is not None)
-        assert part._outcome.path == paths[number]
+        two.until(lambda: part.trained is not None)
+        assert part.trained.result.path == paths[number]
 
     monkeypatch.setattr(worker, "save_as", slow)
     offered(1)
@@ -124,5 +122,5 @@ def test_keep_leaves_what_was_learnt_from_other_labels(
     two.until(lambda: two.panel.segment.model.path == target)
     assert not paths[0].exists()
     assert paths[1].exists()
-    assert part._outcome.path == paths[1]
+    assert part.trained.result.path == paths[1]
     assert not part.result.isHidden()

@@ -12,6 +12,7 @@ from helpers.two_images import WAIT, leave_draft
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.ui.finetune import comparison_layer, drafts, worker
 from napari_uhrseg.ui.finetune.result import SHOW
+from napari_uhrseg.ui.finetune.state import FineTuneState
 
 pytestmark = pytest.mark.gui
 
@@ -28,17 +29,17 @@ def training(two, checkpoints, monkeypatch):
 
     monkeypatch.setattr(worker, "train", train)
     part.form.use(checkpoints[0])
-    two.until(lambda: part._hardware.device is not None)
+    two.until(lambda: two.panel.segment.form.hardware.device is not None)
     return held
 
 
 def end(two, held):
     held.set()
-    two.until(lambda: two.panel.finetune._training is None)
+    two.until(lambda: two.panel.finetune.state is not FineTuneState.TRAINING)
 
 
 def offered(two):
-    two.until(lambda: two.panel.finetune._outcome is not None)
+    two.until(lambda: two.panel.finetune.state is FineTuneState.UNDECIDED)
 
 
 def test_what_was_learnt_is_offered_with_its_own_labels(two, training, checkpoints):
@@ -49,7 +50,7 @@ def test_what_was_learnt_is_offered_with_its_own_labels(two, training, checkpoin
     end(two, training)
     assert "show the labels of first" in part.bar.status.text()
     offered(two)
-    assert part._outcome.path == other
+    assert part.trained.result.path == other
     two.show(0)
     offered(two)
     assert part.result.message.text() == "Learnt from the first."

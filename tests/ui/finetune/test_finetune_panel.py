@@ -93,7 +93,7 @@ def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
     part = panel.finetune
     for fold in panel.findChildren(CollapsibleSection):
         fold.heading.setChecked(True)
-    qtbot.waitUntil(lambda: "No labels" in part.bar.status.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "no labels" in part.bar.status.text(), timeout=10_000)
     assert not part.bar.start.isEnabled()
     assert not part.new_model.model_button.isEnabled()
 
@@ -228,7 +228,7 @@ def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
     part = corrected.finetune
     wait_for_summary(part, qtbot)
     before = len(notification_manager.records)
-    part._hardware.memory.setValue(64)
+    corrected.segment.form.hardware.memory.setValue(64)
     part.form.custom.widgets["batch_size"].setValue(1024)
     wait_for_summary(part, qtbot)
     corrected.segment.view.store.path.rename(
@@ -263,7 +263,7 @@ def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
     light = {}
     for theme in ("dark", "light"):
         viewer.theme = theme
-        ground = curves._ground.backgroundBrush().color()
+        ground = curves.canvas.backgroundBrush().color()
         for plot in (curves.loss, curves.miou):
             axis = plot.getAxis("left")
             light[theme] = ground.lightness()
@@ -306,7 +306,7 @@ def test_keep_asks_for_a_name_and_uses_it(learnt, qtbot, parent, monkeypatch):
 
 def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
     part = learnt.finetune
-    draft = part._outcome.path
+    draft = part.trained.result.path
     part.result.discard.click()
     assert not draft.exists()
     assert part.result.isHidden()
@@ -330,7 +330,7 @@ def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
     roi = Roi(y, x, *layer.data.shape)
     old, new = (
         segment_region(scene[1], load_checkpoint(path), roi)
-        for path in (learnt.segment.model.path, part._outcome.path)
+        for path in (learnt.segment.model.path, part.trained.result.path)
     )
     assert (old != new).any()
     assert np.array_equal(layer.data, np.where(old != new, new, 0))
@@ -415,7 +415,7 @@ def test_what_was_learnt_is_offered_again_until_it_is_decided_on(
     viewer, learnt, qtbot, tmp_path
 ):
     part, path = learnt.finetune, tmp_path / "labels.zarr"
-    said, draft = part.result.message.text(), part._outcome.path
+    said, draft = part.result.message.text(), part.trained.result.path
     assert path in draft.parents
     open_again(viewer, learnt, qtbot, path)
     qtbot.waitUntil(lambda: not part.result.isHidden(), timeout=20_000)

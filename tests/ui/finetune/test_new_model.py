@@ -69,8 +69,8 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     assert part.bar.status.text() == "Done: 4 steps."
     told = [n.message for n in notification_manager.records]
     assert any("random weights" in text for text in told)
-    assert part._target == tmp_path / "plain.safetensors"
-    part.keep(part._target)
+    assert part.trained.target == tmp_path / "plain.safetensors"
+    part.keep(part.trained.target)
     qtbot.waitUntil(
         lambda: panel.segment.model.path == tmp_path / "plain.safetensors",
         timeout=20_000,

@@ -7,10 +7,18 @@ import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_uhrseg.engine.events import FineTuneFinished
+from napari_uhrseg.types import FineTuneSettings
+from napari_uhrseg.ui.finetune.worker import FineTuneRequest
 from napari_uhrseg.ui.segment import import_checkpoint
 from napari_uhrseg.ui.segment.import_checkpoint import ImportRequest
 
 pytestmark = pytest.mark.gui
+
+
+def offer(part, draft, start):
+    """Offer a trained model whose draft is at a path."""
+    request = FineTuneRequest(None, start.parent, start, FineTuneSettings(), 0)
+    part.offer(FineTuneFinished({}, {}, "Better", draft), request)
 
 
 @pytest.fixture
@@ -46,18 +54,18 @@ def test_keep_asks_about_the_name_with_its_ending(
 ):
     part, before = panel.finetune, mine.read_bytes()
     draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
-    part._outcome = FineTuneFinished({}, {}, "Better", draft)
+    offer(part, draft, mine)
     asked = answer([mine.with_suffix(""), ""], NO)  # then the dialog is cancelled
     part.result.keep.click()
     qtbot.waitUntil(part.result.isEnabled, timeout=20_000)
     assert mine.read_bytes() == before
     assert asked[0].startswith("mine.safetensors already exists")
-    assert part._outcome is not None
+    assert part.trained is not None
     answer([mine.with_suffix(""), tmp_path / "v1.5"], NO)  # another one instead
     part.result.keep.click()
     qtbot.waitUntil((tmp_path / "v1.5.safetensors").exists, timeout=20_000)
     assert mine.read_bytes() == before
-    qtbot.waitUntil(lambda: part._outcome is None, timeout=20_000)
+    qtbot.waitUntil(lambda: part.trained is None, timeout=20_000)
 
 
 def test_keep_replaces_what_it_was_told_to(
@@ -65,10 +73,10 @@ def test_keep_replaces_what_it_was_told_to(
 ):
     part, before = panel.finetune, mine.read_bytes()
     draft = Path(shutil.copy(checkpoints[1], tmp_path / "draft.safetensors"))
-    part._outcome = FineTuneFinished({}, {}, "Better", draft)
+    offer(part, draft, mine)
     assert len(answer([mine.with_suffix("")], YES)) == 0
     part.result.keep.click()
-    qtbot.waitUntil(lambda: part._outcome is None, timeout=20_000)
+    qtbot.waitUntil(lambda: part.trained is None, timeout=20_000)
     assert mine.read_bytes() != before
 
 

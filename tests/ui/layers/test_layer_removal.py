@@ -16,7 +16,7 @@ def compare(two, checkpoints):
     leave_draft(view, "one", checkpoints[0])
     two.show(1)
     two.show(0)
-    two.until(lambda: part._outcome is not None)
+    two.until(lambda: part.trained is not None)
     changed = PredictionDifference(
         Roi(0, 0, 9, 9), np.ones((9, 9), np.uint8), view.legend, 0.5
     )

@@ -66,7 +66,7 @@ class ClassTable(QDialog):
         for column in (0, 1):
             mode = QHeaderView.ResizeMode.ResizeToContents
             header.setSectionResizeMode(column, mode)
-        self._rows = rows
+        self.rows = rows
         self.boxes = []
         for row in rows:
             item = QTreeWidgetItem([row.text, row.amount])
@@ -96,7 +96,7 @@ class ClassTable(QDialog):
     def chosen(self) -> dict[Any, str]:
         """Key of each row to the name of its class; those left out are not there."""
         texts = (box.currentText().strip() for box in self.boxes)
-        pairs = zip(self._rows, texts, strict=True)
+        pairs = zip(self.rows, texts, strict=True)
         return {row.key: text for row, text in pairs if text not in ("", SKIP)}
 
 

@@ -59,11 +59,11 @@ class CorrectPanel(QWidget):
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
         self._build()
-        self._annotation_import = AnnotationImport(self, workers)
-        self._annotation_import.ready.connect(self._import)
-        self._annotation_import.began.connect(self.bar.begin)
-        self._annotation_import.progressed.connect(self.bar.progress)
-        self._annotation_import.ended.connect(self.bar.end)
+        self.annotation_import = AnnotationImport(self, workers)
+        self.annotation_import.ready.connect(self._import)
+        self.annotation_import.began.connect(self.bar.begin)
+        self.annotation_import.progressed.connect(self.bar.progress)
+        self.annotation_import.ended.connect(self.bar.end)
         self._show_state()
 
     def _build(self) -> None:
@@ -134,6 +134,11 @@ class CorrectPanel(QWidget):
         self.places.set_places((), ())  # no place of other labels can be reverted
         self._show_state()
         self._tally_later()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no change runs and no corrections are being opened."""
+        return self._worker is None and not self._sessions.opening
 
     def choose(self, class_id: int) -> None:
         """Paint and fill with this class (it was chosen in the legend)."""
@@ -298,7 +303,7 @@ class CorrectPanel(QWidget):
 
     def _bring(self, what: str) -> None:
         if self._view is not None:
-            self._annotation_import.ask(what, self._view, self._class_id)
+            self.annotation_import.ask(what, self._view, self._class_id)
 
     def _import(
         self, view: LabelsView, make: "Callable[[Corrections], Iterator[float]]"
@@ -347,7 +352,7 @@ class CorrectPanel(QWidget):
     def _stop_job(self) -> None:
         if self._worker is not None:
             self._worker.quit()
-        self._annotation_import.stop()
+        self.annotation_import.stop()
 
     # -- looking ------------------------------------------------------------------
 

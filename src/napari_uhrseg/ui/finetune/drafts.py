@@ -12,6 +12,7 @@ from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.ui.finetune.worker import NewModel
 
+Draft = tuple[FineTuneFinished, Path | NewModel]  # result, and its start
 FOLDER = ".finetune"  # in the store of the labels
 STALE = 7 * 24 * 3600  # seconds after which what a kill has left is removed
 
@@ -46,7 +47,7 @@ def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
         part.write_text(json.dumps(said), "utf-8")
 
 
-def find_draft(store: Address) -> tuple[FineTuneFinished, Path | NewModel] | None:
+def find_draft(store: Address) -> Draft | None:
     """The newest draft of a store, and what it started from; none is kept at a URL."""
     if not isinstance(store, Path):
         return None

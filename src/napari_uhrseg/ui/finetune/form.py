@@ -9,11 +9,17 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import FineTuneSettings, Roi
 from napari_uhrseg.types.finetuning import FIRST_STEPS, QUICK_STEPS, THOROUGH_STEPS
-from napari_uhrseg.ui.finetune.worker import NewModel
+from napari_uhrseg.ui.finetune.worker import FineTuneRequest, NewModel
+from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import view_rectangle
+from napari_uhrseg.ui.segment.hardware import HardwareForm
 from napari_uhrseg.ui.widgets.form import Form
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, push_button
 
+NO_LABELS = (
+    "There are no labels to train on. Segment the image and correct it, or create new "
+    "labels and paint."
+)
 FOLLOW, NEW = "follow", "new"  # beside paths as text
 CUSTOM = "custom"
 CUSTOM_FIELDS = ("steps", "learning_rate", "trainable", "batch_size")
@@ -100,6 +106,31 @@ class FineTuneForm(QWidget):
     def use(self, path: Path) -> None:
         """Start from this checkpoint file, whatever the Segment part has chosen."""
         self._choose(path.stem, str(path))
+
+    def request(
+        self, view: LabelsView | None, hardware: HardwareForm
+    ) -> FineTuneRequest:
+        """Return the request that the form describes.
+
+        Raises
+        ------
+        PlanError
+            If there are no labels, no start, or no device yet, or if the labels are
+            out of view and only corrections in view are to be used.
+        """
+        if view is None:
+            raise PlanError(NO_LABELS)
+        if self.start is None:
+            raise PlanError("Choose a checkpoint or a new model first.")
+        if hardware.device is None:
+            raise PlanError("Looking for devices…")
+        return FineTuneRequest(
+            view.image,
+            view.store.path,
+            self.start,
+            self.settings(view.layer, hardware.device),
+            hardware.budget_bytes,
+        )
 
     def settings(self, layer: Any, device: str) -> FineTuneSettings:
         """What the form says now; ``layer`` shows the labels.

@@ -29,29 +29,34 @@ class TrainingController(JobController):
 
     ended = Signal(str, object)
 
-    def __init__(self, bar: RunControls, curves: TrainingPlot, parent: QObject) -> None:
+    def __init__(
+        self,
+        bar: RunControls,
+        plot: TrainingPlot,
+        request: work.FineTuneRequest,
+        parent: QObject,
+    ) -> None:
         super().__init__(bar, "", parent)
-        self._curves = curves
+        self.request = request
+        self._plot = plot
         self._workers: Workers | None = None
         self._output = Path()
-        self._lesson: Any = None
+        self._summary: Any = None
         self._before: Mapping[str, float] = {}
         self._compared: events.FineTuneFinished | None = None
         self._done = self._total = 0
         self._ending, self._learning = "Cancelled", LEARNING
 
-    def start(
-        self, workers: Workers, request: work.FineTuneRequest, output: Path
-    ) -> None:
-        """Begin; what is learnt is written to ``output``, which does not exist."""
+    def start(self, workers: Workers, output: Path) -> None:
+        """Start the training; it writes to ``output``, which must not exist."""
         self._workers, self._output = workers, output
-        self._curves.begin()
-        new = isinstance(request.start, work.NewModel)
+        self._plot.begin()
+        new = isinstance(self.request.start, work.NewModel)
         self._say("Downloading ImageNet weights…" if new else GATHERING)
         self._worker = workers.start(
             work.train,
             self._stopping,
-            request,
+            self.request,
             output,
             yielded=self._event,
             errored=self._error,
@@ -61,32 +66,32 @@ class TrainingController(JobController):
 
     def best_so_far(self) -> events.FineTuneFinished | None:
         """What it has written, if anything; it may still go on."""
-        if self._lesson is None:
+        if self._summary is None:
             return None
-        return work.best_so_far(self._output, self._lesson, self._before)
+        return work.best_so_far(self._output, self._summary, self._before)
 
     def _event(self, event: Any) -> None:
         match event:
-            case events.DatasetReady(summary=lesson):
-                self._lesson = lesson
-                self._curves.held_out = lesson.has_validation
-                self._say(CHECKING if lesson.has_validation else LEARNING)
+            case events.DatasetReady(summary=summary):
+                self._summary = summary
+                self._plot.held_out = summary.has_validation
+                self._say(CHECKING if summary.has_validation else LEARNING)
             case events.MemoryPlanned(limited=cut):
                 self._learning = WITHIN if cut else LEARNING
             case events.Progress(seconds_left=None):
                 self._say(CHECKING)
             case events.Progress(done=done, total=total, seconds_left=left):
                 self._done, self._total = done, total
-                self._curves.total = total
+                self._plot.total = total
                 self._bar.progress(done, total, left)
                 self._say(self._learning)
             case events.StepLogged(step=step, losses=losses):
-                self._curves.add_loss(step, losses["loss"])
+                self._plot.add_loss(step, losses["loss"])
             case events.Validated(step=step, metrics=metrics):
                 if step == 0:
                     self._before = metrics
                 if "miou" in metrics:
-                    self._curves.add_score(step, metrics["miou"])
+                    self._plot.add_score(step, metrics["miou"])
             case events.FineTuneFinished():
                 self._compared = event
 
@@ -114,7 +119,7 @@ class TrainingController(JobController):
         self._workers.call(
             work.best_so_far,
             self._output,
-            self._lesson,
+            self._summary,
             self._before,
             returned=lambda best: found.append(best) if best else None,
             finished=lambda: self._ended_early(found),

@@ -32,6 +32,7 @@ class TrainingPlot(QWidget):
         self.held_out = True  # whether there is to be a held-out mIoU
         self.loss: Any = None  # plots of pyqtgraph, once it is there
         self.miou: Any = None
+        self.canvas: Any = None
         self._lines: list[Any] = []
         self._level: Any = None
         self._nothing: Any = None
@@ -74,12 +75,12 @@ class TrainingPlot(QWidget):
 
         if self.loss is not None:
             return
-        self._ground = pg.GraphicsLayoutWidget()
-        for widget in (self._ground, self._ground.viewport()):  # nothing to press
+        self.canvas = pg.GraphicsLayoutWidget()
+        for widget in (self.canvas, self.canvas.viewport()):  # nothing to press
             widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.layout().addWidget(self._ground)
-        self.loss = self._ground.addPlot(0, 0, enableMenu=False)
-        self.miou = self._ground.addPlot(1, 0, enableMenu=False)
+        self.layout().addWidget(self.canvas)
+        self.loss = self.canvas.addPlot(0, 0, enableMenu=False)
+        self.miou = self.canvas.addPlot(1, 0, enableMenu=False)
         self.loss.setXLink(self.miou)
         names = ("training loss", "validation mIoU (%)")
         for plot, name, color in zip(
@@ -104,7 +105,7 @@ class TrainingPlot(QWidget):
         self.miou.setLimits(yMin=-2, yMax=102)  # of percent, with room for the points
         self.loss.getAxis("bottom").setStyle(showValues=False)
         self.loss.getAxis("bottom").setHeight(8)
-        grid = self._ground.ci.layout
+        grid = self.canvas.ci.layout
         grid.setContentsMargins(0, 4, 16, 0)  # room for half of the last number
         for row in (0, 1):
             grid.setRowStretchFactor(row, 1)
@@ -123,7 +124,7 @@ class TrainingPlot(QWidget):
         if self.loss is None:
             return
         theme = get_theme(self._viewer.theme)
-        self._ground.setBackground(theme.background.as_hex(format="long"))
+        self.canvas.setBackground(theme.background.as_hex(format="long"))
         ink = theme.text.as_hex(format="long")
         self._nothing.setText(NOTHING, color=ink)
         for plot in (self.loss, self.miou):

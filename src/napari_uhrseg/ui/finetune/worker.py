@@ -13,6 +13,7 @@ from napari.utils.notifications import show_warning
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address, parent_or_home, unused_path
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
+from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
 from napari_uhrseg.ui.workers.import_torch import load_torch
 from napari_uhrseg.units import counted
@@ -54,6 +55,10 @@ class FineTuneRequest:
     start: Path | NewModel
     settings: FineTuneSettings
     budget_bytes: int
+
+    def is_of(self, view: LabelsView | None) -> bool:
+        """Return whether the labels of the request are those of a view."""
+        return view is not None and view.store.path == self.store
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,64 @@
+"""States of the Fine-tune panel, and the trained model that waits for a decision.
+
+The panel is a state machine. `FineTunePanel.state` is its state, and
+`FineTunePanel._render` sets every widget that depends on the state::
+
+      OUTDATED ---- request incomplete ----> BLOCKED
+       ^ ^  |                                   |
+       | |  +---- request complete ---> SUMMARIZING ---- failed ----> BLOCKED
+       | |                                   |
+       | |                                   +---- found ----> READY
+       | |                                                       |
+       | +-- form, labels or corrections changed --+    Train pressed
+       |     (from BLOCKED, SUMMARIZING or READY)                |
+       |                                                         v
+       +------------- ended without a model ---------------- TRAINING
+       |                                                         |
+       |                                               ended with a model
+       |                                                         v
+       +-- kept, discarded, or other labels shown ---------- UNDECIDED
+
+A draft that is found with the labels shown leads to UNDECIDED from every state but
+TRAINING. A draft that is stored with labels is offered again with these labels.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from napari_uhrseg.engine.events import FineTuneFinished
+from napari_uhrseg.ui.finetune.drafts import save_draft
+from napari_uhrseg.ui.finetune.worker import FineTuneRequest, next_version
+from napari_uhrseg.ui.workers.worker import report
+
+
+class FineTuneState(Enum):
+    """State of the Fine-tune panel; the module's docstring has the transitions."""
+
+    OUTDATED = "the form or the corrections have changed since the last summary"
+    BLOCKED = "no training can start"
+    SUMMARIZING = "the training data are being summarized"
+    READY = "a training can start"
+    TRAINING = "a training is in progress or paused"
+    UNDECIDED = "a trained model is to be kept or discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """Trained model that was neither kept nor discarded yet."""
+
+    result: FineTuneFinished
+    request: FineTuneRequest
+
+    @property
+    def target(self) -> Path:
+        """Unused path that Keep proposes."""
+        return next_version(self.request)
+
+
+def save_draft_or_report(trained: TrainedModel) -> None:
+    """Store the result beside its draft, so that a later session offers it again."""
+    try:
+        save_draft(trained.result, trained.request.start)
+    except OSError as error:
+        report(error)

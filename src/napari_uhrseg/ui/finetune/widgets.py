@@ -1,0 +1,55 @@
+"""Widgets of the Fine-tune panel, from top to bottom."""
+
+from typing import Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.ui.finetune.comparison_layer import ComparisonLayer
+from napari_uhrseg.ui.finetune.form import FineTuneForm
+from napari_uhrseg.ui.finetune.new_model import NewModelForm
+from napari_uhrseg.ui.finetune.rerun import RerunPanel
+from napari_uhrseg.ui.finetune.result import ResultPanel
+from napari_uhrseg.ui.finetune.training_plot import TrainingPlot
+from napari_uhrseg.ui.widgets.layout import note, scroll_to
+from napari_uhrseg.ui.widgets.run_controls import RunControls
+from napari_uhrseg.ui.workers.worker import Workers
+
+SETTLED = 50  # ms until the layout has changed
+CANCELLING = "The best model so far is offered."
+
+
+class FineTuneWidgets(QWidget):
+    """New model, form, training data, controls, curves, result, and next run."""
+
+    def __init__(self, viewer: Any, workers: Workers) -> None:
+        super().__init__()
+        self.new_model = NewModelForm()
+        self.form = FineTuneForm(viewer)
+        self.summary = note()
+        self.summary.setAccessibleName("Training data")
+        self.summary.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse
+        )
+        self.bar = RunControls("Train", "training", CANCELLING)
+        self.plot = TrainingPlot(viewer, workers)
+        self.result = ResultPanel()
+        self.rerun = RerunPanel(workers)
+        self.comparison = ComparisonLayer(viewer, workers, self.result)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.new_model, self.form, self.summary, self.bar, self.plot,
+                       self.result, self.rerun):  # fmt: skip
+            layout.addWidget(widget)
+
+    def set_image(self, image: Image | None) -> None:
+        """Set the image of new labels."""
+        self.new_model.set_image(image)
+
+    def scroll_to_rerun(self) -> None:
+        """Scroll to the buttons of the next segmentation, once the layout is done."""
+        QTimer.singleShot(SETTLED, self._scroll)
+
+    def _scroll(self) -> None:
+        scroll_to(self.rerun)
