@@ -90,7 +90,7 @@ class Desk:
         return {i.text(0): i.text(2) for i in items}
 
     def places(self):
-        return self.part.places.tree.topLevelItemCount()
+        return self.part.regions.tree.topLevelItemCount()
 
 
 @pytest.fixture
@@ -196,9 +196,9 @@ def test_shapes_are_filled_with_the_chosen_class(desk, path):
     desk.open(path)
     boxes = [np.array([[0.0, 0], [0, 20], [10, 20], [10, 0]]) + n for n in (50, 200)]
     desk.choose("wood")
-    desk.part.fill.click()  # there is no Shapes layer: that is told
+    desk.part.fill_shapes.click()  # there is no Shapes layer: that is told
     desk.viewer.add_shapes(boxes, shape_type="rectangle", scale=(0.5, 0.5))
-    desk.part.fill.click()
+    desk.part.fill_shapes.click()
     desk.until(lambda: desk.legend_rows()["wood"] == "400")
     desk.settle()
     assert desk.places() == 1  # of one cell
@@ -214,16 +214,16 @@ def test_a_place_is_jumped_to_and_reverted(desk, path):
                 pass
     desk.part.set_view(desk.view)
     desk.until(lambda: desk.places() == 2)
-    tree = desk.part.places.tree
+    tree = desk.part.regions.tree
     rows = [tree.topLevelItem(i).text(0) for i in range(2)]
     tree.setCurrentItem(tree.topLevelItem(1))
-    desk.part.places.jump.click()
+    desk.part.regions.jump.click()
     y, x = np.asarray(desk.viewer.scene.camera.center)[-2:] / 0.5
     place = tree.topLevelItem(1).data(0, Qt.ItemDataRole.UserRole).roi
     assert Roi(place.y, place.x, place.height, place.width).contains(
         Roi(int(y), int(x), 1, 1)
     )
-    desk.part.places.revert.click()
+    desk.part.regions.revert.click()
     desk.settle()
     assert desk.places() == 1
     assert tree.topLevelItem(0).text(0) == rows[0]
@@ -240,7 +240,7 @@ def test_uncertain_places_come_one_after_the_other_and_none_twice(desk, path):
     desk.open(path)
     centers = []
     for number in (1, 2, 3):
-        desk.part.next.click()
+        desk.part.next_uncertain.click()
         wanted = f"Uncertain region {number};"
         desk.until(lambda wanted=wanted: desk.part.status.text().startswith(wanted))
         centers.append(np.asarray(desk.viewer.scene.camera.center)[-2:] / 0.5)
@@ -252,7 +252,7 @@ def test_uncertain_places_come_one_after_the_other_and_none_twice(desk, path):
 
 def test_where_all_is_alike_no_place_is_uncertain(desk, path):
     desk.open(path)
-    desk.part.next.click()
+    desk.part.next_uncertain.click()
     desk.until(lambda: "No uncertain region is left" in desk.part.status.text())
 
 
@@ -395,7 +395,7 @@ def test_what_is_corrected_elsewhere_is_told(desk, path, monkeypatch):
 
 
 def test_buttons_say_why_they_cannot_be_pressed(desk):
-    assert not desk.part.next.isEnabled()
+    assert not desk.part.next_uncertain.isEnabled()
     assert "no labels to correct" in desk.part.status.text()
 
 

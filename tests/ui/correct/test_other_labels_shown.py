@@ -53,10 +53,10 @@ def test_labels_removed_before_a_large_undo_leave_correct_usable(two):
 
 
 def test_labels_are_whole_again_where_the_corrections_were_shown_alone(two):
-    two.part.alone.click()
+    two.part.only_corrections.click()
     assert two.views[0].pyramid.only_corrections
     two.show(1)
-    assert not two.part.alone.isChecked()
+    assert not two.part.only_corrections.isChecked()
     two.show(0)
     assert not two.views[0].pyramid.only_corrections
 

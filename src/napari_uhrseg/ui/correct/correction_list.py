@@ -87,11 +87,12 @@ class CorrectionList(QWidget):
         layout.addLayout(buttons)
         self.hide()
 
-    def set_places(
-        self, places: Iterable[CorrectedRegion], classes: Iterable[LabelClass]
+    def set_regions(
+        self, regions: Iterable[CorrectedRegion], classes: Iterable[LabelClass]
     ) -> None:
+        """Show the largest regions, with the colours of their classes."""
         by_id = {c.id: c for c in classes}
-        shown = list(places)[:MOST]
+        shown = list(regions)[:MOST]
         row = self.tree.indexOfTopLevelItem(self.tree.currentItem())
         self.tree.clear()
         for place in shown:

@@ -1,27 +1,25 @@
-"""The Correct part: paint, take back, confirm, bring in, and find what to look at."""
+"""Correct panel: paint, undo, confirm, import, and find uncertain regions."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import CorrectedRegion, Region, Roi
 from napari_uhrseg.ui.correct.correction_list import (
-    CorrectionList,
     CorrectionSummary,
     count_corrections,
 )
 from napari_uhrseg.ui.correct.import_annotations import AnnotationImport
 from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.session import CorrectionSessions
+from napari_uhrseg.ui.correct.widgets import CorrectWidgets
 from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView
-from napari_uhrseg.ui.layers.viewport import drawn_regions, look_at, view_rectangle
-from napari_uhrseg.ui.widgets.layout import note, push_button
-from napari_uhrseg.ui.widgets.task_progress import KEEP_TIP, REVERT_TIP, TaskProgress
+from napari_uhrseg.ui.layers.viewport import look_at, selected_shapes, view_rectangle
+from napari_uhrseg.ui.widgets.task_progress import KEEP_TIP, REVERT_TIP
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 if TYPE_CHECKING:
@@ -33,13 +31,17 @@ NO_LABELS = (
     "There are no labels to correct. Segment an image, open labels, or press Correct "
     "to start with empty labels."
 )
+BUSY = "Another change is running."
 READY = "Press Correct to paint on the labels in view."
 
 
-class CorrectPanel(QWidget):
-    """Works on one `LabelsView`; opens its corrections when they are wanted."""
+class CorrectPanel(CorrectWidgets):
+    """Correction tools of one `LabelsView`.
 
-    wanted = Signal()  # Correct was pressed, and there are no labels
+    The corrections are opened when they are first needed.
+    """
+
+    wanted = Signal()  # Correct was pressed although there are no labels
     counted = Signal(dict)  # corrected pixels by class id
     chosen = Signal(int)  # class id, on the canvas
     classesChanged = Signal()  # an import has added some
@@ -55,85 +57,47 @@ class CorrectPanel(QWidget):
         self.writer = WriteQueue(self)
         self._sessions = CorrectionSessions(self.writer)
         self.area: PaintArea | None = None
-        self._tally_later = qdebounced(self._count, timeout=200, parent=self)
+        self._count_later = qdebounced(self._count, timeout=200, parent=self)
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
-        self._build()
         self.annotation_import = AnnotationImport(self, workers)
+        self._wire()
+        self._show_state()
+
+    def _wire(self) -> None:
+        self.correct.toggled.connect(self._toggled)
+        for button, act in (
+            (self.undo, partial(self._undo_or_redo, "undo")),
+            (self.redo, partial(self._undo_or_redo, "redo")),
+            (self.confirm_view, self._confirm_view),
+            (self.confirm_shape, self._confirm_shape),
+            (self.fill_shapes, self._fill_shapes),
+            (self.next_uncertain, self._go_to_next),
+        ):
+            button.clicked.connect(lambda _, act=act: act())
+        self.importWanted.connect(self._ask_for_import)
+        self.only_corrections.toggled.connect(self._show_only_corrections)
+        self.bar.stopped.connect(self._stop_job)
+        self.regions.jumped.connect(lambda region: self._jump(region.roi))
+        self.regions.reverted.connect(self._revert)
         self.annotation_import.ready.connect(self._import)
         self.annotation_import.began.connect(self.bar.begin)
         self.annotation_import.progressed.connect(self.bar.progress)
         self.annotation_import.ended.connect(self.bar.end)
-        self._show_state()
-
-    def _build(self) -> None:
-        tip = (
-            "Paint on the labels with napari's brush, fill, polygon and eraser. Keys 1 "
-            "to 9 choose the class, 0 the eraser; hold Space to move the view."
-        )
-        self.correct = push_button("Correct", tip)
-        self.correct.setCheckable(True)
-        self.correct.toggled.connect(self._toggled)
-        undo = "Undo the last change, also of an earlier session (Ctrl+Z)."
-        self.undo = push_button("Undo", undo, lambda: self._undo_or_redo("undo"))
-        redo = "Redo the last undone change (Ctrl+Shift+Z)."
-        self.redo = push_button("Redo", redo, lambda: self._undo_or_redo("redo"))
-        self.status = note()
-        self.status.setAccessibleName("Correction status")
-        view = "Accept all labels in view as correct. They count as corrections."
-        self.confirm_view = push_button("Confirm view", view, self._confirm_view)
-        shape = "Accept the labels in the selected (or last) shape as correct."
-        self.confirm_shape = push_button("Confirm shape", shape, self._confirm_shape)
-        fill = "Set the selected shapes (or all shapes) to the chosen class."
-        self.fill = push_button("Fill shapes", fill, self._fill_shapes)
-        self.bring = push_button("Import", "Import corrections from a file.")
-        menu = QMenu(self.bring)
-        menu.addAction("&Polygons (GeoJSON)…", lambda: self._bring("polygons"))
-        menu.addAction("&Mask (PNG, GeoTIFF)…", lambda: self._bring("mask"))
-        self.bring.setMenu(menu)
-        self.next = push_button(
-            "Next uncertain region",
-            "Go to the most uncertain region not visited yet.",
-            self._next,
-        )
-        self.alone = QCheckBox("Show only corrections")
-        self.alone.setToolTip("Hide the predictions.")
-        self.alone.toggled.connect(self._show_alone)
-        self.bar = TaskProgress()
-        self.bar.stopped.connect(self._stop_job)
-        self.places = CorrectionList()
-        self.places.jumped.connect(lambda place: self._jump(place.roi))
-        self.places.reverted.connect(self._revert)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        for row in (
-            (self.correct, self.undo, self.redo), self.status,
-            (self.confirm_view, self.confirm_shape), (self.fill, self.bring),
-            self.next, self.alone, self.bar, self.places,
-        ):  # fmt: skip
-            if isinstance(row, QWidget):
-                layout.addWidget(row)
-                continue
-            buttons = QHBoxLayout()
-            for button in row:
-                button.setMinimumWidth(60)
-                buttons.addWidget(button, 2 if button is self.correct else 1)
-            layout.addLayout(buttons)
 
     # -- which labels -------------------------------------------------------------
 
     def set_view(self, view: LabelsView | None) -> None:
-        """Correct these labels; None while there are none."""
+        """Set the labels to correct; None if there are none."""
         if view is self._view:
-            self._tally_later()
+            self._count_later()
             return
         self._let_go(later=True)
-        self.alone.setChecked(False)  # of the labels that are left
+        self.only_corrections.setChecked(False)  # of the labels that are left
         self._view, self._seen = view, []
-        self.places.set_places((), ())  # no place of other labels can be reverted
+        self.regions.set_regions((), ())  # regions of other labels cannot be reverted
         self._show_state()
-        self._tally_later()
+        self._count_later()
 
     @property
     def idle(self) -> bool:
@@ -141,22 +105,22 @@ class CorrectPanel(QWidget):
         return self._worker is None and not self._sessions.opening
 
     def choose(self, class_id: int) -> None:
-        """Paint and fill with this class (it was chosen in the legend)."""
+        """Paint and fill with a class, as chosen in the class list."""
         self._class_id = class_id
         if self.area is not None:
             self.area.choose(class_id)
 
     def stop(self) -> None:
-        """The panel is going: let go of the viewer, and flush."""
+        """Disconnect from the viewer and flush."""
         if self._flushed:
             return
         self._removed.disconnect(self._layer_removed)
-        self._tally_later.cancel()
+        self._count_later.cancel()
         self._let_go()
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits and free the corrections, even where Qt is gone."""
+        """Write all waiting changes and close the corrections, even after Qt."""
         self._flushed = True
         if self._view is not None:
             self._sessions.leave(self._view)
@@ -205,7 +169,7 @@ class CorrectPanel(QWidget):
         self._view.show()
         self.area = area = PaintArea(self._viewer, self._view, corrections, self.writer)
         area.changed.connect(self._changed)
-        area.moved.connect(self._say)
+        area.moved.connect(self.status.setText)
         area.chosen.connect(self._chosen)
         area.long.connect(partial(self._undo_with_progress, corrections))
         area.closed.connect(lambda: self._end_painting(later=True))
@@ -218,26 +182,21 @@ class CorrectPanel(QWidget):
             self._class_id = class_id
             self.chosen.emit(class_id)
 
-    def _say(self, text: str) -> None:
-        self.status.setText(text)
-
     def _undo_or_redo(self, way: "Direction") -> None:
         if self.area is not None:
             self.area.undo_or_redo(way)
         else:
-            self._with_corrections(partial(self._undo_or_redo_in, way))
-
-    def _undo_or_redo_in(self, way: "Direction", corrections: "Corrections") -> None:
-        long = partial(self._undo_with_progress, corrections)
-        undo_or_redo(self.writer, corrections, way, self._changed, long)
+            self._with_corrections(lambda c: undo_or_redo(
+                self.writer, c, way, self._changed, partial(self._undo_with_progress, c)
+            ))  # fmt: skip
 
     def _undo_with_progress(self, corrections: "Corrections", way: "Direction") -> None:
-        """With progress; strokes would wait until it has ended, so none are made."""
+        """Undo or redo with progress. Painting is off meanwhile: strokes would wait."""
         view, painting = self._view, self.correct.isChecked()
         if view is None or view.corrections is not corrections:
-            return  # it was asked for other labels than are shown now
+            return  # other labels are shown by now
         if self._worker is not None:
-            self._say("Another change is running. Wait until it finishes, or stop it.")
+            self.status.setText(f"{BUSY} Wait until it finishes, or stop it.")
             return
 
         def go_on() -> None:
@@ -250,8 +209,8 @@ class CorrectPanel(QWidget):
         self._work(title, lambda c: c.undo_or_redo(way), REVERT_TIP, go_on)
 
     def _changed(self, roi: Roi | None = None) -> None:
-        """Corrections are others now; the work area shows its own already."""
-        self._tally_later()
+        """Show changed corrections; the paint area shows its own changes already."""
+        self._count_later()
         if self._view is not None and (self.area is None or roi is None):
             self._view.refresh()
 
@@ -280,18 +239,11 @@ class CorrectPanel(QWidget):
         self._work("Filling", lambda c: c.fill_all(pairs))
 
     def _shapes(self) -> list[Region]:
-        """The chosen shapes, else all, of the Shapes layer chosen, else the last."""
+        """Return the selected (or all) shapes of a Shapes layer; report errors."""
         if self._view is None:
             return []
-        layers = [x for x in self._viewer.layers if type(x).__name__ == "Shapes"]
-        layers.sort(key=lambda x: x is self._viewer.layers.selection.active)
         try:
-            if not layers:
-                raise PlanError(
-                    "There is no Shapes layer.",
-                    "Add one, and draw a rectangle or a polygon in it.",
-                )
-            return drawn_regions(self._viewer, layers[-1], self._view.layer)
+            return selected_shapes(self._viewer, self._view.layer)
         except PlanError as error:
             report(error)
             return []
@@ -299,9 +251,7 @@ class CorrectPanel(QWidget):
     def _revert(self, place: CorrectedRegion) -> None:
         self._work("Reverting", lambda c: c.revert(place))
 
-    # -- from files ---------------------------------------------------------------
-
-    def _bring(self, what: str) -> None:
+    def _ask_for_import(self, what: str) -> None:
         if self._view is not None:
             self.annotation_import.ask(what, self._view, self._class_id)
 
@@ -315,7 +265,7 @@ class CorrectPanel(QWidget):
             self.classesChanged.emit()
         self._work("Importing", make)
 
-    # -- long work ----------------------------------------------------------------
+    # -- long changes -------------------------------------------------------------
 
     def _work(
         self,
@@ -324,7 +274,19 @@ class CorrectPanel(QWidget):
         stop_tip: str = KEEP_TIP,
         then: "Callable[[], None]" = lambda: None,
     ) -> None:
-        """Change much, on a thread of its own: strokes are written all the while."""
+        """Make a long change on a worker thread. Strokes are still written meanwhile.
+
+        Parameters
+        ----------
+        title
+            What the progress bar shows.
+        make
+            Makes the change and yields its progress, from 0 to 1.
+        stop_tip
+            Tooltip of Stop: what stopping leaves.
+        then
+            Called after the change has ended.
+        """
 
         def start(corrections: "Corrections") -> None:
             if self._worker is not None:
@@ -354,12 +316,8 @@ class CorrectPanel(QWidget):
             self._worker.quit()
         self.annotation_import.stop()
 
-    # -- looking ------------------------------------------------------------------
-
-    def _next(self) -> None:
-        from napari_uhrseg.io.corrections.uncertain_regions import (
-            find_uncertain_regions,
-        )
+    def _go_to_next(self) -> None:
+        from napari_uhrseg.io.corrections import uncertain_regions
 
         view = self._view
         if view is None:
@@ -369,28 +327,33 @@ class CorrectPanel(QWidget):
             if view is not self._view:
                 return
             if not places:
-                self._say("No uncertain region is left in the segmented area.")
+                self.status.setText(
+                    "No uncertain region is left in the segmented area."
+                )
                 return
             self._seen.append(places[0].roi)
             self._jump(places[0].roi)
             left = len(places) - 1
-            self._say(f"Uncertain region {len(self._seen)}; {left} more.")
+            self.status.setText(f"Uncertain region {len(self._seen)}; {left} more.")
 
         self._workers.call(
-            find_uncertain_regions, view.store, tuple(self._seen), returned=found
+            uncertain_regions.find_uncertain_regions,
+            view.store,
+            tuple(self._seen),
+            returned=found,
         )
 
     def _jump(self, roi: Roi) -> None:
         if self._view is not None:
             look_at(self._viewer, self._view.layer, roi)
 
-    def _show_alone(self, alone: bool) -> None:
+    def _show_only_corrections(self, only: bool) -> None:
         if self._view is not None:
-            self._view.show_only_corrections(alone)
+            self._view.show_only_corrections(only)
         if self.area is not None:
             self.area.refresh()
 
-    # -- what there is ------------------------------------------------------------
+    # -- state of the corrections -------------------------------------------------
 
     def _count(self) -> None:
         view = self._view
@@ -408,24 +371,25 @@ class CorrectPanel(QWidget):
 
     def _counted(self, found: CorrectionSummary) -> None:
         classes = () if self._view is None else self._view.classes
-        self.places.set_places(found.places, classes)
+        self.regions.set_regions(found.places, classes)
         self.counted.emit(dict(found.counts))
-        going_on = self._worker is not None
-        self.undo.setEnabled(found.can_undo and not going_on)
-        self.redo.setEnabled(found.can_redo and not going_on)
+        running = self._worker is not None
+        self.undo.setEnabled(found.can_undo and not running)
+        self.redo.setEnabled(found.can_redo and not running)
 
     def _show_state(self) -> None:
-        """Which buttons can be pressed, and why not."""
+        """Enable the buttons that can be used now."""
         there, idle = self._view is not None, self._worker is None
-        why = NO_LABELS if not there else "" if idle else "Another change is running."
-        for button in (self.confirm_view, self.confirm_shape, self.fill, self.bring,
-                       self.next, self.alone):  # fmt: skip
+        why = NO_LABELS if not there else "" if idle else BUSY
+        for button in (self.confirm_view, self.confirm_shape, self.fill_shapes,
+                       self.import_button, self.next_uncertain,
+                       self.only_corrections):  # fmt: skip
             button.setEnabled(not why)
         if not there:
             self.undo.setEnabled(False)
             self.redo.setEnabled(False)
         if self.area is None:
-            self._say(READY if there else NO_LABELS)
+            self.status.setText(READY if there else NO_LABELS)
 
 
 def _made(

@@ -72,6 +72,19 @@ class FineTuneForm(QWidget):
         for form_part in (self.custom, self.distillation):
             form_part.changed.connect(self.changed.emit)
         self.set_followed(None, "")
+        camera = viewer.scene.camera.events
+        self._camera = camera.center, camera.zoom
+        for event in self._camera:
+            event.connect(self._moved)
+
+    def stop(self) -> None:
+        """Disconnect from the viewer."""
+        for event in self._camera:
+            event.disconnect(self._moved)
+
+    def _moved(self) -> None:
+        if self.follows_view:
+            self.changed.emit()
 
     @property
     def start(self) -> Path | NewModel | None:

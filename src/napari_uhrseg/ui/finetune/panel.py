@@ -75,10 +75,6 @@ class FineTunePanel(FineTuneWidgets):
         )
         self._reader = SummaryReader(workers, self)
         self._read_later = qdebounced(self._read_summary, timeout=400, parent=self)
-        self._camera = (
-            viewer.scene.camera.events.center,
-            viewer.scene.camera.events.zoom,
-        )
         self._wire()
 
     def _wire(self) -> None:
@@ -86,8 +82,6 @@ class FineTunePanel(FineTuneWidgets):
         self.new_model.modelChosen.connect(self.form.use_new)
         self.form.changed.connect(self.refresh)
         self._hardware.changed.connect(self.refresh)
-        for event in self._camera:
-            event.connect(self._moved)
         self._reader.found.connect(self._summary_found)
         self._reader.failed.connect(self._summary_failed)
         self.bar.started.connect(self.start)
@@ -213,8 +207,7 @@ class FineTunePanel(FineTuneWidgets):
                 if best is not None:
                     save_draft_or_report(TrainedModel(best, self._training.request))
         self._read_later.cancel()
-        for event in self._camera:
-            event.disconnect(self._moved)
+        self.form.stop()
         self.plot.stop()
         self.comparison.stop()
         self._drafts.cleanup()
@@ -234,10 +227,6 @@ class FineTunePanel(FineTuneWidgets):
         if self._trained is not None:
             raise PlanError(DECIDE)
         return self.form.request(self._view, self._hardware)
-
-    def _moved(self) -> None:
-        if self.form.follows_view:
-            self.refresh()
 
     def _read_summary(self) -> None:
         if self._state is not FineTuneState.OUTDATED:

@@ -68,6 +68,24 @@ def drawn_regions(viewer: Any, shapes: Any, layer: Any) -> list[Region]:
     return _regions(viewer, shapes, layer, chosen)
 
 
+def selected_shapes(viewer: Any, layer: Any) -> list[Region]:
+    """Return the selected (or all) shapes of the selected (or last) Shapes layer.
+
+    Raises
+    ------
+    PlanError
+        If there is no Shapes layer, or no shape with an area in it.
+    """
+    layers = [x for x in viewer.layers if type(x).__name__ == "Shapes"]
+    layers.sort(key=lambda x: x is viewer.layers.selection.active)
+    if not layers:
+        raise PlanError(
+            "There is no Shapes layer.",
+            "Add one, and draw a rectangle or a polygon in it.",
+        )
+    return drawn_regions(viewer, layers[-1], layer)
+
+
 def look_at(viewer: Any, layer: Any, roi: Roi) -> None:
     """Bring a rectangle of the layer (level-0 pixels) to the middle of the window.
 
