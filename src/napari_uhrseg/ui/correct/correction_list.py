@@ -1,4 +1,4 @@
-"""The places that were corrected, to go to and to take back."""
+"""List of the corrected regions, to go to and to revert."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The work area: what can be painted on an image of any size, where one looks.
+"""Paint area: the visible part of the labels, as a layer that can be painted on.
 
 napari paints on labels that are in memory. So a layer of a few chunks lies over the
 labels, follows the view, and each stroke on it goes to the store.
@@ -37,7 +37,7 @@ FILLED = (
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What was read of an area, and after how many strokes."""
+    """Labels that were read for a region, and the number of strokes before."""
 
     area: PaintRegion
     alone: bool
@@ -47,16 +47,16 @@ class _Loaded:
 
 
 class PaintArea(QObject):
-    """A paintable layer over the labels of a view, as long as this lives.
+    """Paintable layer over the labels of a view, until it is stopped.
 
     Reading and writing happen on the writer's thread, in the order of strokes. What
     was read while a stroke was made is thrown away and read again.
     """
 
     changed = Signal(object)  # Roi: the corrections there are others now
-    moved = Signal(str)  # in words, what can be painted now
+    moved = Signal(str)  # message: what can be painted now
     chosen = Signal(int)  # class id, by picker or key
-    closed = Signal()  # the person has removed the layer
+    closed = Signal()  # the user has removed the layer
     long = Signal(str)  # "undo" or "redo" of so much that a worker does it
 
     def __init__(
@@ -90,7 +90,7 @@ class PaintArea(QObject):
 
     @property
     def area(self) -> PaintRegion | None:
-        """Where one can paint now; None where the view is too far out, or empty."""
+        """Region that can be painted now; None if zoomed out too far or not in view."""
         return self._area
 
     def undo(self) -> None:
@@ -104,7 +104,7 @@ class PaintArea(QObject):
         undo_or_redo(self._writer, self._corrections, way, self._undone, long)
 
     def choose(self, class_id: int) -> None:
-        """Paint this class from now on; 0 takes the eraser."""
+        """Paint with this class; 0 selects the eraser."""
         if class_id:
             self.layer.selected_label = class_id
         mode = str(self.layer.mode) if self.layer.visible else self._mode
@@ -118,13 +118,13 @@ class PaintArea(QObject):
             self._mode = mode
 
     def refresh(self) -> None:
-        """The store has changed: read what is in view again."""
+        """Read the labels in view again after a change of the store."""
         self._again = True
         if not self._stopped:
             self._read()
 
     def stop(self, *, later: bool = False) -> None:
-        """Take the layer away; strokes that wait are written by the writer.
+        """Remove the layer; the writer still writes the waiting strokes.
 
         ``later`` is for where a layer that is removed may be the cause.
         """
@@ -270,7 +270,7 @@ class PaintArea(QObject):
         )  # fmt: skip
 
     def _load(self, area: PaintRegion, alone: bool, strokes: int) -> "_Loaded":
-        """On the writer's thread: what is shown there, and what without corrections."""
+        """Read the labels with and without corrections; runs on the writer's thread."""
         from napari_uhrseg.io.labels.pyramid import apply_aliases, overlay, read_array
 
         store, level = self._view.store, area.level
@@ -319,7 +319,7 @@ class PaintArea(QObject):
         origin = np.array([area.roi.y, area.roi.x]) + (step - 1) / 2
         layer.translate = under.translate[-2:] + under.scale[-2:] * origin
         scale = under.scale[-2:] * step
-        if not np.array_equal(layer.scale, scale):  # all setters draw anew
+        if not np.array_equal(layer.scale, scale):  # each setter draws again
             layer.scale = scale
             layer.brush_size = layer.brush_size  # the cursor's size follows
         self._set_visible(True)
@@ -330,7 +330,7 @@ class PaintArea(QObject):
         )
 
     def _leave(self) -> None:
-        """Nothing can be painted where one looks."""
+        """Hide the layer: nothing in view can be painted."""
         if self._area is not None:
             self._area = None
             self._set_visible(False)

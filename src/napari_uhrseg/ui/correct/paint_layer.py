@@ -1,8 +1,8 @@
-"""A napari Labels layer that tells which pixels each stroke meant.
+"""napari Labels layer that reports the pixels of each stroke.
 
-napari reports the pixels that a stroke changed, and no more. What a person painted in
-its own class again is meant as well, so each tool's footprint is found here, from what
-napari calls for it: `paint` for brush and eraser, `fill`, and `paint_polygon`.
+napari reports the pixels that a stroke changed, and no more. Pixels painted again in
+their own class belong to the stroke as well. So each tool's footprint is found here,
+from what napari calls: `paint` for brush and eraser, `fill`, and `paint_polygon`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

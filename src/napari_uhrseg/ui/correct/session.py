@@ -1,4 +1,4 @@
-"""The corrections of labels that are shown: open for writing while someone corrects."""
+"""Open corrections of the labels shown, while the user corrects."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CorrectionSessions:
-    """Opens the corrections of a view when they are wanted, and closes them.
+    """Opens the corrections of a view when they are first needed, and closes them.
 
     Both on the writer's thread: so an opening comes after an earlier closing, and
     that after the strokes that wait.
@@ -30,7 +30,7 @@ class CorrectionSessions:
     def use(
         self, view: LabelsView, act: "Act", failed: Callable[[Exception], None]
     ) -> None:
-        """Act on the view's corrections, opened first if need be.
+        """Call a function with the view's corrections; open them first if needed.
 
         Neither is called where the view is left before they are open.
         """
@@ -62,7 +62,7 @@ class CorrectionSessions:
         )
 
     def leave(self, view: LabelsView) -> None:
-        """Others may correct there, after the strokes that wait."""
+        """Close the view's corrections after the waiting strokes."""
         if view in self._waiting:
             self._waiting[view].clear()
         if view.corrections is not None:

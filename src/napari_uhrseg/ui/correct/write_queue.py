@@ -1,4 +1,4 @@
-"""One thread for the changes of a store, so that they come in the order asked for."""
+"""One thread for all changes of a store, in the order of the requests."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Direction
     from napari_uhrseg.types import Roi
 
-MAX_SHORT_PARTS = 8  # parts of a change, some 50 ms each, that are taken back at once
+MAX_SHORT_PARTS = 8  # parts of a change, some 50 ms each, that are undone at once
 
 
 class WriteQueue(QObject):
-    """Runs functions one after the other off the Qt thread, and tells on it.
+    """Runs functions in order off the Qt thread; callbacks run on the Qt thread.
 
     For what takes a moment: strokes, undo, reading what is in view. What takes
     longer is a worker.
@@ -38,12 +38,12 @@ class WriteQueue(QObject):
         then: Callable[[Any], None] | None = None,
         failed: Callable[[Exception], None] = report,
     ) -> None:
-        """Run it after all that was asked for before; ``then`` gets its result."""
+        """Run a function after all earlier ones; ``then`` gets its result."""
 
         def work() -> None:
             try:
                 result = function(*args)
-            except Exception as error:  # noqa: BLE001 - told on the Qt thread
+            except Exception as error:  # noqa: BLE001 - reported on the Qt thread
                 self._emit(failed, error)
             else:
                 if then is not None:
@@ -53,7 +53,7 @@ class WriteQueue(QObject):
             self._thread.submit(work)
 
     def close(self) -> None:
-        """Wait until all that was asked for is done; nothing is told after this."""
+        """Wait for all functions; no callback runs after this."""
         self._closed = True
         self._thread.shutdown()
 

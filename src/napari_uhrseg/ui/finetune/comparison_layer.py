@@ -1,4 +1,4 @@
-"""What a new checkpoint answers otherwise in view, as a layer."""
+"""Layer of the pixels in view whose class differs between two checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ CLEAR = (0.0, 0.0, 0.0, 0.0)
 
 
 class ComparisonLayer(QObject):
-    """Asks the old and the new checkpoint, and shows where they differ.
+    """Compares the predictions of two checkpoints in view and shows the difference.
 
     At most one layer in the viewer; the labels it speaks of are hidden meanwhile, or
     what changes would lie in their own colours over them, and not be seen.
@@ -44,7 +44,7 @@ class ComparisonLayer(QObject):
         return self._worker is not None
 
     def toggle(self, view: LabelsView, request: FineTuneRequest, new: Path) -> None:
-        """Compare what is in view, or stop doing so."""
+        """Compare the predictions in view, or stop comparing."""
         if self._worker is not None:
             self._worker.quit()
             return
@@ -89,7 +89,7 @@ class ComparisonLayer(QObject):
         self._outcome.set_comparing(False)
 
     def show(self, found: PredictionDifference, over: Any) -> None:
-        """Lay the changed pixels over a labels layer, in the new classes' colours."""
+        """Show the changed pixels over a labels layer, in the new classes' colours."""
         self._take_away()
         scale = np.asarray(over.scale)[-2:]
         corner = np.array([found.roi.y, found.roi.x])
@@ -114,7 +114,7 @@ class ComparisonLayer(QObject):
         self._over, over.visible = over, False
 
     def remove(self, *, later: bool = False) -> None:
-        """Take the layer away, also one that is still to come.
+        """Remove the layer, and cancel a comparison that is running.
 
         ``later`` as in `PaintArea.stop`.
         """
@@ -124,7 +124,7 @@ class ComparisonLayer(QObject):
         self._take_away(later=later)
 
     def stop(self) -> None:
-        """The panel is going: let go of the viewer."""
+        """Disconnect from the viewer and remove the layer."""
         self._removed.disconnect(self._layer_removed)
         self.remove()
 
@@ -136,7 +136,7 @@ class ComparisonLayer(QObject):
             self._viewer.layers.remove(layer)
 
     def _let_go(self) -> Any:
-        """Show the labels again; returns the layer that lay over them, if any."""
+        """Show the labels again. Return the layer that covered them, if any."""
         layer, over = self.layer, self._over
         self.layer = self._over = None
         if over in self._viewer.layers:
@@ -145,6 +145,6 @@ class ComparisonLayer(QObject):
         return layer
 
     def _layer_removed(self, event: Any) -> None:
-        if event.value is self.layer:  # by the person
+        if event.value is self.layer:  # by the user
             self._let_go()
             self._outcome.set_share("")

@@ -1,4 +1,4 @@
-"""What was learnt and not decided on yet: kept with the labels until it is."""
+"""Drafts: trained models, stored with the labels until they are kept or discarded."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from napari_uhrseg.ui.finetune.worker import NewModel
 
 Draft = tuple[FineTuneFinished, Path | NewModel]  # result, and its start
 FOLDER = ".finetune"  # in the store of the labels
-STALE = 7 * 24 * 3600  # seconds after which what a kill has left is removed
+STALE = 7 * 24 * 3600  # seconds; older drafts without a result are removed
 
 
 def new_draft(store: Address, name: str, fallback: Path) -> Path:
-    """Where a training writes: with the labels, else in the fallback."""
+    """Return the path of a new draft: with the labels, or in the fallback folder."""
     folder = fallback
     if isinstance(store, Path):
-        with suppress(OSError):  # labels that are only read
+        with suppress(OSError):  # read-only labels
             (store / FOLDER).mkdir(exist_ok=True)
             folder = store / FOLDER
     for file in folder.glob("*.safetensors"):
@@ -34,7 +34,7 @@ def new_draft(store: Address, name: str, fallback: Path) -> Path:
 
 
 def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
-    """Write beside the draft what the person has to know to decide."""
+    """Write the result of a training beside its draft."""
     came_from = str(start) if isinstance(start, Path) else asdict(start)
     said = {
         "before": dict(compared.before),
@@ -48,7 +48,7 @@ def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
 
 
 def find_draft(store: Address) -> Draft | None:
-    """The newest draft of a store, and what it started from; none is kept at a URL."""
+    """Return the newest draft of a store and its start; URLs have no drafts."""
     if not isinstance(store, Path):
         return None
     for note in sorted((store / FOLDER).glob("*.json"), reverse=True):
@@ -68,16 +68,16 @@ def find_draft(store: Address) -> Draft | None:
 
 
 def is_with_labels(draft: Path) -> bool:
-    """Whether `undecided` can find it with its labels."""
+    """Return whether `find_draft` can find a draft with its labels."""
     return draft.parent.name == FOLDER and _note(draft).exists()
 
 
 def delete_draft(draft: Path) -> None:
-    """It was kept elsewhere, or discarded."""
+    """Delete a draft that was saved elsewhere or discarded."""
     for file in (_note(draft), draft):
         with suppress(OSError):
             file.unlink()
-    with suppress(OSError):  # where another one is left
+    with suppress(OSError):  # another draft is left
         if draft.parent.name == FOLDER:
             draft.parent.rmdir()
 

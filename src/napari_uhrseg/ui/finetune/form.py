@@ -1,4 +1,4 @@
-"""The form of a fine-tuning: from what, how long, and from which corrections."""
+"""Form of a fine-tuning: start, length, settings, and corrections to train on."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,10 @@ CUSTOM_FIELDS = ("steps", "learning_rate", "trainable", "batch_size")
 
 
 class FineTuneForm(QWidget):
-    """``start`` is a checkpoint's file, a new model, or None while there is none."""
+    """Form of a fine-tuning.
+
+    ``start`` is a checkpoint's file, a new model, or None if none is chosen.
+    """
 
     changed = Signal()
 
@@ -98,7 +101,7 @@ class FineTuneForm(QWidget):
         return bool(self.corrections.currentData() == "view")
 
     def set_followed(self, path: Path | None, name: str) -> None:
-        """The checkpoint chosen in the Segment part, and what it is called."""
+        """Set the checkpoint chosen in the Segment panel, and its title."""
         self._followed = path
         self.checkpoint.setItemText(0, (name or path.stem) if path else "none chosen")
         self.checkpoint.setItemData(
@@ -107,17 +110,17 @@ class FineTuneForm(QWidget):
         self.changed.emit()
 
     def follow(self) -> None:
-        """Start from what the Segment part has chosen."""
+        """Start from the checkpoint chosen in the Segment panel."""
         self.checkpoint.setCurrentIndex(0)
 
     def use_new(self, model: NewModel) -> None:
-        """Start from a network that has learned nothing."""
+        """Start from an untrained model."""
         self._new = model
         self.length.setCurrentIndex(self.length.findData(FIRST_STEPS))
         self._choose(f"{model.name}, {model.encoder.removeprefix('tu-')}", NEW)
 
     def use(self, path: Path) -> None:
-        """Start from this checkpoint file, whatever the Segment part has chosen."""
+        """Start from this checkpoint file, independent of the Segment panel."""
         self._choose(path.stem, str(path))
 
     def request(
@@ -146,12 +149,12 @@ class FineTuneForm(QWidget):
         )
 
     def settings(self, layer: Any, device: str) -> FineTuneSettings:
-        """What the form says now; ``layer`` shows the labels.
+        """Return the settings; ``layer`` shows the labels.
 
         Raises
         ------
         PlanError
-            The labels are out of view where those in view are to teach.
+            If the labels are out of view and only corrections in view are used.
         """
         values = self.distillation.values()
         length = self.length.currentData()

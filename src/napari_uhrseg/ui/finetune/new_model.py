@@ -1,4 +1,4 @@
-"""Starting from nothing: which network, around which encoder."""
+"""New models: the choice of a method and an encoder."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from napari_uhrseg.ui.widgets.layout import (
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder as timm or segmentation-models-pytorch call it; in millions."""
+    """Encoder of timm or segmentation-models-pytorch; parameters in millions."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ def offered_encoders(method: str) -> tuple[Encoder, ...]:
 
 
 class NewModelForm(QWidget):
-    """Two buttons: empty labels to paint in, and a model that knows nothing yet."""
+    """Two buttons: new empty labels, and a new untrained model."""
 
     labelsWanted = Signal()
     modelChosen = Signal(object)  # NewModel
@@ -70,11 +70,11 @@ class NewModelForm(QWidget):
         self.set_view(None)
 
     def set_image(self, image: Image | None) -> None:
-        """The image that new labels would be of."""
+        """Set the image of new labels."""
         self.labels_button.setEnabled(image is not None)
 
     def set_view(self, view: LabelsView | None) -> None:
-        """The labels shown, whose classes a new model would learn."""
+        """Set the labels whose classes a new model has."""
         self._view = view
         self.model_button.setEnabled(view is not None)
         self.model_button.setToolTip(

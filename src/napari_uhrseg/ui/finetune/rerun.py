@@ -1,4 +1,4 @@
-"""After a checkpoint was kept: segment again with it, or go back to an older one."""
+"""Segment again with a saved checkpoint, or go back to an earlier version."""
 
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ NO_LABELS = "Segment the image first; then segment it again with another checkpo
 
 
 class RerunPanel(QWidget):
-    """Two buttons with menus, and a line that says what would happen."""
+    """Two buttons with menus, and a note on what segmenting again replaces."""
 
     again = Signal(object, str)  # checkpoint's path; LIKELY or EVERYTHING
     goBack = Signal(object)  # checkpoint's path
@@ -48,7 +48,7 @@ class RerunPanel(QWidget):
     def set_state(
         self, path: Path | None, store: Address | None, folders: tuple[Path, ...]
     ) -> None:
-        """The checkpoint chosen, the labels shown, where ancestors may lie."""
+        """Set the checkpoint, the labels, and the folders of earlier versions."""
         self._path = path
         self._asked += 1
         number = self._asked
@@ -66,7 +66,7 @@ class RerunPanel(QWidget):
         )
 
     def set_blocked(self, why: str) -> None:
-        """Nothing can be segmented now, and why; "" if it can."""
+        """Set the reason why nothing can be segmented; "" if something can."""
         self._blocked = why
         self._enable()
 

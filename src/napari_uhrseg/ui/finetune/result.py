@@ -1,4 +1,4 @@
-"""What came out of a fine-tuning: before against after, and what to do with it."""
+"""Result of a fine-tuning: scores before and after, and the decision."""
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
@@ -24,7 +24,7 @@ ROWS = 10  # classes seen without scrolling
 
 
 class ResultPanel(QWidget):
-    """The verdict, a table of the classes, and Keep or Discard. Hidden until then."""
+    """Comparison, table of classes, Keep and Discard. Hidden without a result."""
 
     changesWanted = Signal()  # or no longer: the button shows which
     kept = Signal()
@@ -75,7 +75,7 @@ class ResultPanel(QWidget):
         *,
         into_sight: bool = True,
     ) -> None:
-        """The verdict and the figures; the legend gives the classes' colours."""
+        """Show the comparison and the scores; the legend gives the classes' colours."""
         verdict = compared.comparison
         self.message.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
         self.set_share("")
@@ -100,12 +100,12 @@ class ResultPanel(QWidget):
             button.setEnabled(not comparing)
 
     def set_here(self, here: bool) -> None:
-        """Whether the labels it was learnt from are shown: it can be compared there."""
+        """Set whether the labels that were trained on are shown and can be compared."""
         self.changes.setEnabled(here)
         self.changes.setToolTip(SHOW_TIP if here else ELSEWHERE)
 
     def set_share(self, text: str) -> None:
-        """How much changes, in words; "" hides it."""
+        """Set the note on the share of changed pixels; "" hides it."""
         self.share.setText(text)
         self.share.setVisible(bool(text))
 

@@ -21,10 +21,10 @@ GATHERING = "Collecting the corrections…"
 
 
 class TrainingController(JobController):
-    """Runs a request and shows what comes.
+    """Trains a request and shows the progress.
 
-    ``ended`` gives the result in words and `events.FineTuneFinished`, or None where
-    there is nothing to keep.
+    ``ended`` gives a message and `events.FineTuneFinished`, or None if there is
+    nothing to keep.
     """
 
     ended = Signal(str, object)
@@ -65,7 +65,7 @@ class TrainingController(JobController):
         self._worker.paused.connect(lambda: self._bar.paused(True))
 
     def best_so_far(self) -> events.FineTuneFinished | None:
-        """What it has written, if anything; it may still go on."""
+        """Return the best model so far, if there is one; the training may still run."""
         if self._summary is None:
             return None
         return work.best_so_far(self._output, self._summary, self._before)
@@ -96,7 +96,7 @@ class TrainingController(JobController):
                 self._compared = event
 
     def _say(self, status: str) -> None:
-        """Unless it is said already, or the bar says that it pauses or ends."""
+        """Show a status, unless it is shown already or the training pauses or ends."""
         changed, self._status = status != self._status, status
         worker = self._worker
         held = worker is not None and (

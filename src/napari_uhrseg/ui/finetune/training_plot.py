@@ -1,4 +1,4 @@
-"""Training loss and held-out mIoU over the steps, drawn as they come."""
+"""Plots of the training loss and the validation mIoU over the steps."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ LOSS, MIOU = "#d9822b", "#2f86d9"
 
 
 class TrainingPlot(QWidget):
-    """Two plots over one another. Nothing is loaded before the first points come.
+    """Two plots, one above the other. pyqtgraph is loaded with the first training.
 
     ``losses`` and ``scores`` are the points, (step, value); mIoU in percent.
     """
@@ -45,7 +45,7 @@ class TrainingPlot(QWidget):
         self.hide()
 
     def begin(self) -> None:
-        """A training begins: forget the points of the last one."""
+        """Clear the points of the last training and show the plots."""
         self.losses, self.scores, self.total = [], [], 0
         self.held_out = True
         if self._level is not None:
@@ -65,7 +65,7 @@ class TrainingPlot(QWidget):
         self._draw()
 
     def stop(self) -> None:
-        """The panel is going: let go of the viewer."""
+        """Disconnect from the viewer."""
         self._viewer.events.theme.disconnect(self._follow_theme)
         self._draw.cancel()
 

@@ -1,4 +1,4 @@
-"""What the worker threads do for a fine-tuning: look, train, compare, keep."""
+"""Worker functions of fine-tuning: summarize, train, compare, save."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +32,7 @@ RANDOM_WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class NewModel:
-    """A network that has learned nothing yet; its classes are those of the labels."""
+    """Untrained model; its classes are those of the labels."""
 
     method: str
     encoder: str
@@ -44,7 +44,7 @@ class NewModel:
 
 @dataclass(frozen=True, slots=True)
 class FineTuneRequest:
-    """A fine-tuning as the form says it.
+    """Fine-tuning as the form describes it.
 
     ``store`` is the folder of the corrected labels, ``start`` a checkpoint's file or
     a new model.
@@ -63,10 +63,10 @@ class FineTuneRequest:
 
 @dataclass(frozen=True, slots=True)
 class PredictionDifference:
-    """Where two checkpoints answer differently.
+    """Pixels that two checkpoints predict differently.
 
     ``labels``: uint8 of the roi's shape, class ids of ``legend`` where the newer one's
-    answer is another, else 0. ``share``: of the pixels that either gives a class to.
+    prediction differs, else 0. ``share``: of the pixels that either gives a class to.
     """
 
     roi: Roi
@@ -76,7 +76,7 @@ class PredictionDifference:
 
 
 def summarize(request: FineTuneRequest) -> "TrainingSummary":
-    """What it would learn from; the network is not run."""
+    """Summarize the training data; the network is not run."""
     from napari_uhrseg.engine.finetuning.finetune import summarize_corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -91,7 +91,7 @@ def summarize(request: FineTuneRequest) -> "TrainingSummary":
 
 
 def describe(lesson: "TrainingSummary") -> str:
-    """The summary, each warning on a line of its own."""
+    """Describe the training data, with one line for each warning."""
     counts = (
         f"Training data: {counted(lesson.windows, 'window')}, {lesson.held_out} for "
         f"validation, {counted(lesson.regions, 'region')}."
@@ -139,7 +139,7 @@ def train(
 def best_so_far(
     output: Path, lesson: "TrainingSummary", before: Mapping[str, float]
 ) -> "FineTuneFinished | None":
-    """What a training that was ended early has left, if anything better."""
+    """Return the best model of a training that ended early, if there is one."""
     from napari_uhrseg.engine.events import FineTuneFinished
     from napari_uhrseg.engine.finetuning.model_selection import comparison_text
     from napari_uhrseg.models.card_header import read_card
@@ -159,7 +159,7 @@ def compare_predictions(
     new: Path,
     legend: Legend,
 ) -> PredictionDifference | None:
-    """What a new checkpoint answers otherwise there; None where it was stopped.
+    """Compare the predictions of two checkpoints in a rectangle; None if stopped.
 
     ``legend`` gives the ids and colours; classes that it lacks are added. Of a large
     roi only the middle is compared, which bounds the memory.
@@ -206,7 +206,7 @@ def _middle(roi: Roi, side: int) -> Roi:
 
 
 def save_as(draft: Path, target: Path) -> Path:
-    """Put a finished draft where the person wants it, under that name."""
+    """Save a draft as a checkpoint whose name is that of the target file."""
     from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 
     made = load_checkpoint(draft)
@@ -215,7 +215,7 @@ def save_as(draft: Path, target: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class LabelProvenance:
-    """Whose labels a store holds, in words; whether a run has labelled anything."""
+    """Message on the checkpoints of a store's labels; whether it has labels."""
 
     text: str
     labelled: bool
@@ -224,7 +224,7 @@ class LabelProvenance:
 def label_provenance(
     path: Path, store: Address | None, folders: tuple[Path, ...]
 ) -> tuple[LabelProvenance, list[tuple[Path, Card]]]:
-    """What segmenting again would do, and the checkpoints this one comes from.
+    """Return where the labels come from, and the earlier versions of a checkpoint.
 
     The nearest ancestor first, as far as they are in these folders or beside it.
     """
@@ -266,7 +266,7 @@ def _standing(path: Path, name: str, folder: Address | None) -> LabelProvenance:
 
 
 def next_version(request: FineTuneRequest) -> Path:
-    """A free name for what is learnt: beside its parent if one may write there."""
+    """Return an unused path for the trained model, beside its start if possible."""
     start, near = request.start, parent_or_home(request.store)
     if isinstance(start, Path):
         there = os.access(start.parent, os.W_OK)
@@ -277,7 +277,7 @@ def next_version(request: FineTuneRequest) -> Path:
 
 @lru_cache(maxsize=1)
 def _untrained(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
-    """The last one made stays: the form is looked at more than once."""
+    """Return an untrained checkpoint; the last one is cached."""
     from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 
     return new_checkpoint(

@@ -1,4 +1,4 @@
-"""The Areas part: how much there is of each class, live, and counted on demand."""
+"""Areas panel: estimated areas of the classes, and exact ones on demand."""
 
 import zlib
 from collections.abc import Generator
@@ -42,7 +42,7 @@ Place = tuple["LabelStore", tuple[Named, ...]]
 
 
 class AreasPanel(QWidget):
-    """A table of classes for the image, the view, or each drawn region."""
+    """Table of class areas for the image, the view, or each drawn region."""
 
     def __init__(self, viewer: Any, workers: Workers, shown: LabelsSelection) -> None:
         super().__init__()
@@ -83,13 +83,13 @@ class AreasPanel(QWidget):
         self._idle(NO_LABELS)
 
     def stop(self) -> None:
-        """The panel is going: let go of the viewer."""
+        """Stop the timer and disconnect from the viewer."""
         with suppress(RuntimeError):  # Qt may have deleted it with the window
             self._timer.stop()
         self.where.stop()
 
     def look(self) -> None:
-        """Estimate anew where something has changed; in a worker, in milliseconds."""
+        """Estimate the areas again if something has changed; takes milliseconds."""
         if self._looking is not None or self._counting is not None:
             return
         if not self.isVisible():

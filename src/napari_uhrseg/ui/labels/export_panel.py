@@ -33,14 +33,14 @@ EVERY = 2000  # ms between two looks at what there is to export
 
 
 class ExportPanel(QWidget):
-    """Write the labels that are shown for another program."""
+    """Exports the labels shown to a file format of other programs."""
 
     def __init__(self, workers: Workers, shown: LabelsSelection) -> None:
         super().__init__()
         self._workers, self._shown = workers, shown
         self._worker: Worker | None = None
         self._outcome = ""
-        self._proposed = ""  # a target that the person did not choose themselves
+        self._proposed = ""  # a target that the user did not choose
         self._warned = True  # whether the status is what to know beforehand
         self.what = note()
         self.format = combo("File format of the exported labels.")
@@ -131,7 +131,7 @@ class ExportPanel(QWidget):
             self._warn()
 
     def _warn(self) -> None:
-        """What to know beforehand, anew while labels come: asked of the disk."""
+        """Show the warnings of the format, updated while labels are written."""
         store, name = self._shown.store, self.format_name
         if store is None or not self._warned or self._worker is not None:
             return

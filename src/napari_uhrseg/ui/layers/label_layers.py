@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
     from napari_uhrseg.io.labels.store import LabelStore
 
 KEY = "uhrseg_image"  # in a layer's metadata: the image shown or labelled
-STORE = "uhrseg_store"  # likewise: the store of which it shows labels or confidence
+STORE = "uhrseg_store"  # also: the store of which it shows labels or confidence
 MAX_STEPS = 2**30  # half of what fits, for the margins napari adds
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -56,7 +56,7 @@ def add_image(viewer: Any, image: Image) -> list[Any]:
     data = image_layers(image)
     build_pyramid(
         image, viewer
-    )  # before its layer is there: the panel finds it at work
+    )  # before the layer exists, so that the panel finds it running
     layers = [viewer.add_image(d, **options) for d, options, _ in data]
     if image.pixel_size is not None:
         viewer.canvas.overlays.scale_bar.visible = True
@@ -157,7 +157,7 @@ class LabelsView(QObject):
     Attributes
     ----------
     store, image
-        What is shown, and of which image. Runs reopen this very store, so that one
+        Store of the labels, and its image. Runs reopen this very store, so that one
         object knows what all have written.
     pyramid
         The levels that napari shows.
@@ -189,7 +189,7 @@ class LabelsView(QObject):
             self.set_legend(store.legend)
         self.layer.editable = False  # corrections are painted on a layer of their own
         self.refresh = qthrottled(self._refresh, timeout=250, parent=self)
-        # later, so that the window is held twice for a little, not once for long
+        # later: two short blocks of the window instead of a long one
         QTimer.singleShot(500, self._add_confidence)
 
     @property
@@ -222,7 +222,7 @@ class LabelsView(QObject):
 
     @property
     def alive(self) -> bool:
-        """Whether the person has left the labels layer in the viewer."""
+        """Whether the labels layer is still in the viewer."""
         return self.layer in self._viewer.layers
 
     def hide(self) -> None:

@@ -1,4 +1,4 @@
-"""The labels as napari shows them: without what the work area over them shows."""
+"""Label pyramid for napari, with the paint area masked."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -50,20 +50,20 @@ class LabelPyramid:
             self._top[self.masked_slices(len(self._shown) - 1)] = 0
 
     def source(self, level: int) -> Any:
-        """What a level shows but for the hole."""
+        """Return the source of a level, without the mask."""
         return (self._corrected if self.only_corrections else self._shown)[level]
 
     def masked_slices(self, level: int) -> tuple[slice, slice]:
-        """The hole in a level's own pixels."""
-        hole, step = self.masked_region or Roi(0, 0, 0, 0), 1 << level
+        """Return the masked region in pixels of a level."""
+        masked, step = self.masked_region or Roi(0, 0, 0, 0), 1 << level
         return (
-            slice(hole.y >> level, -(-hole.bottom // step)),
-            slice(hole.x >> level, -(-hole.right // step)),
+            slice(masked.y >> level, -(-masked.bottom // step)),
+            slice(masked.x >> level, -(-masked.right // step)),
         )
 
 
 class LabelLevel:
-    """Enough of an array for napari; reads nothing that lies in the hole."""
+    """Enough of an array for napari; reads nothing in the masked region."""
 
     ndim = 2
     dtype = np.dtype(np.uint8)

@@ -1,4 +1,4 @@
-"""Where the work area lies and at which level: plain arithmetic."""
+"""Position and level of the paint area: plain arithmetic."""
 
 from dataclasses import dataclass
 
@@ -84,7 +84,7 @@ def paint_region_for(
 def paint_level_for(view: Roi, canvas: tuple[int, int], levels: int) -> int:
     """The level whose pixels are as large as those of the screen, or a bit smaller.
 
-    A coarser one where its pixels in view are too many to be held at once; then it
+    A coarser one where its pixels in view are too many to load at once; then it
     may be none that the pyramid has. Panning does not change it.
     """
     sides = list(zip((view.height, view.width), canvas, strict=True))

@@ -1,4 +1,4 @@
-"""Fill the coarser levels of images that lack them, while one looks at them."""
+"""Build the coarser levels of images that lack them, while they are shown."""
 
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet

@@ -1,4 +1,4 @@
-"""Where the person looks, and what they drew, in an image's level-0 pixels."""
+"""Visible rectangle and drawn shapes, in level-0 pixels of an image."""
 
 from typing import Any
 
