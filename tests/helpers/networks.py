@@ -68,7 +68,7 @@ class FrameNet(ToyNet):
             window=64,
             frame=frame,
             frame_overlap=overlap,
-            minimum=16,
+            min_side=16,
             divisor=8,
         )
 
