@@ -152,7 +152,7 @@ def test_summary_warns_of_too_few_regions(plain):
         assert not found.has_validation
         assert (found.windows, found.held_out, found.regions) == (1, 0, 1)
         assert "accuracy cannot be estimated" in found.summary()
-        assert "the only class" in found.summary()
+        assert "the only corrected class" in found.summary()
         stroke_everywhere(store, truth)
         found = summarize(build_dataset(image, plain, store))
         assert found.has_validation
