@@ -182,7 +182,7 @@ def test_worker_pauses_and_continues(corrected, qtbot):
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     assert not corrected.segment.bar.start.isEnabled()
-    assert "training" in corrected.segment.bar.start.toolTip()
+    assert "Fine-tuning is running" in corrected.segment.bar.start.toolTip()
     part.bar.pause.click()
     qtbot.waitUntil(lambda: part.bar.status.text() == "Paused.", timeout=20_000)
     before = part.bar.bar.value()
