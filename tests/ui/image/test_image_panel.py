@@ -1,5 +1,6 @@
 """Tests of the Image panel: series, slices and pyramids."""
 
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -163,7 +164,7 @@ def test_run_segments_shown_slice_and_records_it(
     asked = []
     monkeypatch.setattr(
         "napari_uhrseg.ui.segment.panel.ask_replace_labels",
-        lambda parent, path, made_by: asked.append(path.name) or "other",
+        lambda parent, store, made_by: asked.append(Path(store).name) or "other",
     )
     seen = []
     read = type(open_image(stack)).read
