@@ -1,4 +1,7 @@
-"""The formats: each file here registers its readers with ``@reader(".ext")``."""
+"""Image file formats.
+
+Each module registers its readers with ``@register_reader(".ext")``.
+"""
 
 import hashlib
 import importlib
@@ -15,19 +18,19 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import ZARR_MARKS, Address, error_text, is_url
 from napari_uhrseg.types import Roi
 
-# of paths; of URLs, too, where the reader says so
+# takes a path, or a URL if the reader supports URLs
 OpenFunction = Callable[[Any, int | None], Image]
 UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
 NOT_TILED = (
     "This file is not tiled: it is converted once, in the background. "
     "Until then what is not converted shows as grey."
 )
-DIRECTORY = "/"  # the suffix of readers that take any folder
+DIRECTORY = "/"  # the suffix of readers that accept any folder
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A function that opens files of some suffixes, and how well it suits a file."""
+    """Function that opens files with certain suffixes, and its priority for a file."""
 
     open: OpenFunction
     suffixes: tuple[str, ...]
@@ -49,15 +52,20 @@ def register_reader(
 
     Parameters
     ----------
-    suffixes
-        In lower case with the dot; ``"/"`` for any folder.
+    *suffixes
+        File suffixes in lower case, with the dot; ``"/"`` stands for any folder.
     title
-        The family's name in messages.
-    suits
-        Of several readers of a suffix the one with the highest value is asked
-        first; the others where it fails. 0 or less: never.
+        Name of the file format in messages; default: the name of the function.
+    priority
+        Function that rates a path. The reader with the highest value opens the
+        file. The next reader is tried if it fails. A reader with a value of 0 or
+        less is not used.
     urls
-        Whether it opens URLs (`io.addresses`), too.
+        True if the reader also opens URLs (see `io.paths`).
+
+    Returns
+    -------
+    Decorator that registers a function and returns it unchanged.
     """
 
     def register(function: OpenFunction) -> OpenFunction:
@@ -70,20 +78,27 @@ def register_reader(
 
 @cache
 def readers() -> tuple[Reader, ...]:
-    """All readers there are; importing them imports no format library."""
+    """Return all registered readers, without importing any format library."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return tuple(_readers)
 
 
 def suffixes() -> tuple[str, ...]:
-    """Every file suffix that some reader takes."""
+    """Return all supported file suffixes in alphabetical order."""
     every = {s for r in readers() for s in r.suffixes if s != DIRECTORY}
     return tuple(sorted(every))
 
 
 def read_any(path: Address, series: int | None) -> Image:
-    """The image of the first reader that can open and read ``path``."""
+    """Open an image with the first reader that can open and decode it.
+
+    Raises
+    ------
+    OpenError
+        If no reader can open the file. The message is that of the reader with the
+        highest priority.
+    """
     if isinstance(path, Path):
         _check_path(path)
     errors: list[UhrSegError] = []
@@ -94,7 +109,7 @@ def read_any(path: Address, series: int | None) -> Image:
             probe(image)
         except UhrSegError as error:
             errors.append(error)
-        # libraries raise whatever they like; the person sees one kind of error
+        # libraries raise arbitrary errors; the user sees a single kind
         except Exception as error:  # noqa: BLE001
             errors.append(
                 OpenError(
@@ -108,7 +123,13 @@ def read_any(path: Address, series: int | None) -> Image:
 
 
 def probe(image: Image) -> None:
-    """Decode one tile in the middle of level 0; OpenError where that fails."""
+    """Decode one tile in the middle of level 0.
+
+    Raises
+    ------
+    OpenError
+        If the tile cannot be decoded.
+    """
     height, width = image.shape
     try:
         image.read(Roi(height // 2, width // 2, 1, 1))
@@ -129,7 +150,7 @@ def _check_dtype(image: Image) -> None:
 
 
 def fingerprint_file(path: Address) -> str:
-    """A cheap hash of a file's content: its size, first and last 64 KB."""
+    """Return a hash of a file's size and of its first and last 64 KiB."""
     size, piece = path.stat().st_size, 65536
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -140,7 +161,7 @@ def fingerprint_file(path: Address) -> str:
 
 
 def _check_path(path: Path) -> None:
-    """What can be said without knowing the format."""
+    """Raise OpenError if a path is missing, empty or not readable."""
     try:
         if not path.exists():
             raise OpenError(f"{path} does not exist.", "Check the name and the folder.")
@@ -163,7 +184,13 @@ def _not_readable(path: Path) -> OpenError:
 
 
 def is_zarr(path: Address) -> bool:
-    """Whether a folder is one of zarr. Raises OpenError where a URL cannot be asked."""
+    """Return whether a folder is a zarr store.
+
+    Raises
+    ------
+    OSError
+        If a URL cannot be reached.
+    """
     try:
         return any((path / mark).exists() for mark in ZARR_MARKS)
     except OSError:
@@ -173,7 +200,7 @@ def is_zarr(path: Address) -> bool:
 
 
 def _candidates(path: Address) -> list[Reader]:
-    """Return the readers for a path, best first. Raises OpenError if there is none."""
+    """Return the readers of a path by priority. Raises OpenError if there is none."""
     is_dir = _is_directory(path)
     found = [r for r in readers() if _matches(r, path.name.lower(), is_dir)]
     if not found:
@@ -207,7 +234,7 @@ def _is_directory(path: Address) -> bool:
     try:
         is_dir = is_zarr(path) if url else path.is_dir()
         exists = not url or is_dir or path.exists()
-    # the packages behind URLs raise any kind of error
+    # the packages that read URLs raise arbitrary errors
     except Exception as error:
         raise OpenError(
             f"{path} cannot be reached: {error_text(error)}.",
@@ -222,7 +249,7 @@ def _is_directory(path: Address) -> bool:
 
 
 def _first_error(path: Address, errors: list[UhrSegError]) -> OpenError:
-    """The error of the reader that suited best."""
+    """Return the error of the reader with the highest priority."""
     if not errors:
         return OpenError(f"{path.name} cannot be opened.", "No reader takes it.")
     first = errors[0]

@@ -1,4 +1,7 @@
-"""OME-Zarr 0.1 to 0.5 (zarr v2 and v3), collections, plates and bare zarr arrays."""
+"""Reader of OME-Zarr 0.1 to 0.5 (zarr v2 and v3) and of bare zarr arrays.
+
+It opens single images, collections, plates and wells.
+"""
 
 import hashlib
 import itertools
@@ -23,13 +26,13 @@ from napari_uhrseg.io.readers import (
     register_reader,
 )
 
-SAMPLED_CHUNKS = 32  # chunks that tell an image from others
-SAMPLE_BYTES = 16384  # bytes of each
+SAMPLED_CHUNKS = 32  # chunks that the fingerprint reads
+SAMPLE_BYTES = 16384  # bytes of each chunk that it reads
 
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """One image in a store: its group's path and which of its multiscales."""
+    """Image in a store: path of its group and index of its multiscale."""
 
     path: str
     number: int = 0
@@ -41,7 +44,13 @@ def _priority(path: Address) -> float:
 
 @register_reader(".zarr", DIRECTORY, title="OME-Zarr", priority=_priority, urls=True)
 def open_ome_zarr(path: Address, series: int | None) -> Image:
-    """The image of an OME-Zarr folder; of several the first, or number ``series``."""
+    """Open the image of an OME-Zarr folder: number ``series``, else the first.
+
+    Raises
+    ------
+    OpenError
+        If the store cannot be read or has no such image.
+    """
     node = _open(path)
     if isinstance(node, zarr.Array):
         return _bare(path, node)
@@ -61,7 +70,7 @@ def open_ome_zarr(path: Address, series: int | None) -> Image:
 def _open(path: Address) -> zarr.Array | zarr.Group:
     try:
         return zarr.open(for_zarr(path), mode="r")
-    # a file in it may be anything; zarr and its codecs raise many kinds of error
+    # zarr and its codecs raise many kinds of error for damaged files
     except Exception as error:
         raise OpenError(
             f"{path.name} is not a zarr folder that can be read: {error}.",
@@ -71,7 +80,7 @@ def _open(path: Address) -> zarr.Array | zarr.Group:
 
 
 def _attributes(group: zarr.Group) -> Mapping[str, Any]:
-    """The OME metadata: under ``ome`` from 0.5 on, beside others before."""
+    """Return the OME metadata; since 0.5 they are under the key ``ome``."""
     every = dict(group.attrs)
     own = every.get("ome")
     return own if isinstance(own, dict) else every
@@ -85,13 +94,13 @@ def _group(parent: zarr.Group, name: str) -> zarr.Group | None:
     return found if isinstance(found, zarr.Group) else None
 
 
-# which images there are
+# images of a store
 
 
 def _find(
     path: Address, root: zarr.Group, series: int | None
 ) -> tuple[list[_Series], list[str]]:
-    """The images of a store, and what to say about the choice."""
+    """Return the images of a store, and warnings about the choice."""
     attributes = _attributes(root)
     if "multiscales" in attributes:
         count = len(
@@ -125,7 +134,7 @@ def _find(
 
 
 def _of_collection(root: zarr.Group) -> list[_Series]:
-    """The images bioformats2raw writes side by side, named by number."""
+    """Return the images of a bioformats2raw collection, which are named by number."""
     ome = _group(root, "OME")
     listed = _attributes(ome).get("series") if ome is not None else None
     names = listed if isinstance(listed, list) else list(root.group_keys())
@@ -135,7 +144,7 @@ def _of_collection(root: zarr.Group) -> list[_Series]:
 
 
 def _of_plate(path: Address, root: zarr.Group, plate: Any) -> list[_Series]:
-    """All fields, well by well."""
+    """Return the fields of all wells of a plate."""
     wells = ome_zarr_metadata.filled_list(
         plate.get("wells") if isinstance(plate, dict) else None, "plate/wells", path
     )
@@ -198,7 +207,10 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
 
 
 def _bare(path: Address, array: zarr.Array) -> Image:
-    """An array without any metadata: (…, y, x), or (y, x, 3 or 4) for 8-bit colour."""
+    """Return the image of an array without metadata.
+
+    Its axes are (…, y, x), or (y, x, 3 or 4) for 8-bit colour.
+    """
     samples = array.shape[-1] if array.ndim == 3 else 0
     colour = samples in (3, 4) and array.dtype == np.uint8
     axes = "yxs" if colour else "tczyx"[-array.ndim :]
@@ -225,7 +237,7 @@ def _bare(path: Address, array: zarr.Array) -> Image:
 def _levels(
     where: str, group: zarr.Group, meta: Any, said: list[str]
 ) -> list[zarr.Array]:
-    """The arrays of a multiscale, from fine to coarse."""
+    """Return the arrays of a multiscale, from fine to coarse."""
     datasets = ome_zarr_metadata.filled_list(
         meta.get("datasets") if isinstance(meta, dict) else None,
         "multiscales/datasets",
@@ -236,7 +248,7 @@ def _levels(
         name = str(dataset.get("path")) if isinstance(dataset, dict) else "?"
         try:
             array = group[name]
-        # an array's metadata may be missing, cut off or of an unknown codec
+        # the metadata of an array may be missing, truncated or name an unknown codec
         except Exception as error:
             if not found:
                 raise OpenError(
@@ -283,7 +295,7 @@ def _check(where: str, levels: Sequence[zarr.Array], axes: str) -> None:
         )
 
 
-# small things
+# name and fingerprint
 
 
 def _name(path: Address, series: _Series) -> str:
@@ -295,10 +307,10 @@ def _name(path: Address, series: _Series) -> str:
 
 
 def _fingerprint(path: Address, series: _Series, meta: Any, array: zarr.Array) -> str:
-    """A hash of the metadata and of chunk files all over the array.
+    """Return a hash of the metadata and of chunks spread over the array.
 
-    Costs at most 32 reads of 16 KB; of a URL all are asked for at once. It does not
-    depend on where the folder lies, nor on when its files were written.
+    At most 32 pieces of 16 KiB are read; those of a URL are requested at once. The
+    hash depends neither on the location of the folder nor on modification times.
     """
     about = [series.path, series.number, meta, array.shape, str(array.dtype)]
     digest = hashlib.sha256(json.dumps(about, default=str).encode())
@@ -307,17 +319,21 @@ def _fingerprint(path: Address, series: _Series, meta: Any, array: zarr.Array) -
     folder = path / array.path if array.path else path
     names = [array.metadata.encode_chunk_key(index) for index in _spread(grid)]
     for piece in _pieces(folder, names, ends=array.shards is not None):
-        # chunks that hold nothing have no file
+        # empty chunks have no file
         digest.update(b"none" if piece is None else b"%d:" % len(piece) + piece)
     return digest.hexdigest()[:32]
 
 
 def _spread(grid: Sequence[int]) -> list[tuple[int, ...]]:
-    """Indices of at most 32 chunks: all, or the ends, the middle and others."""
+    """Return the indices of at most 32 chunks, spread over the grid.
+
+    They are all chunks of a small grid, else the first, the last and points of an
+    additive recurrence (Kronecker sequence).
+    """
     if math.prod(grid) <= SAMPLED_CHUNKS:
         return list(itertools.product(*map(range, grid)))
     found = [(0,) * len(grid), tuple(n - 1 for n in grid)]
-    # multiples of these fill a box evenly, whatever its sides; the first is its middle
+    # multiples of these fill any box evenly; the first point is the centre
     steps = [math.sqrt(prime) for prime in (2, 3, 5, 7, 11)]
     for number in range(SAMPLED_CHUNKS - len(found)):
         at = [(0.5 + number * step) % 1 for step in steps]
@@ -326,7 +342,7 @@ def _spread(grid: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _pieces(folder: Address, names: list[str], *, ends: bool) -> list[bytes | None]:
-    """The first 16 KB of files; or the last, where shards say what is in them."""
+    """Return the first 16 KiB of files; of shards the last, which are their index."""
     if isinstance(folder, Path):
         return [_piece(folder / name, ends) for name in names]
     start, stop = (-SAMPLE_BYTES, None) if ends else (0, SAMPLE_BYTES)
@@ -334,13 +350,13 @@ def _pieces(folder: Address, names: list[str], *, ends: bool) -> list[bytes | No
     found: list[bytes | Exception] = folder.fs.cat_ranges(paths, start, stop)
     pieces: list[bytes | None] = []
     for got in found:
-        # servers that do not let one list a folder call a missing file forbidden
+        # servers that do not permit listing report missing files as forbidden
         if isinstance(got, FileNotFoundError | PermissionError):
             pieces.append(None)
         elif isinstance(got, Exception):
             raise got
         else:
-            pieces.append(got[start:stop])  # of servers without ranges it is the whole
+            pieces.append(got[start:stop])  # servers without ranges send the whole file
     return pieces
 
 
@@ -350,5 +366,5 @@ def _piece(file: Path, end: bool) -> bytes | None:
             if end:
                 opened.seek(max(0, file.stat().st_size - SAMPLE_BYTES))
             return opened.read(SAMPLE_BYTES)
-    except OSError:  # what is wrong with it is said on reading
+    except OSError:  # the error is reported when the chunk is read
         return None

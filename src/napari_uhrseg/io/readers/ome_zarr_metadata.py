@@ -1,4 +1,4 @@
-"""What the metadata of an OME-Zarr image say."""
+"""Functions that parse the metadata of OME-Zarr images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,28 @@ RGB = ("FF0000", "00FF00", "0000FF")
 
 
 def axes(where: str, meta: Any, ndim: int) -> tuple[str, list[str]]:
-    """One letter and one unit for each axis; 0.1 and 0.2 do not state them."""
+    """Return the letter and the unit of each axis.
+
+    OME-Zarr 0.1 and 0.2 do not state axes; their order is t, c, z, y, x.
+
+    Parameters
+    ----------
+    where
+        Name of the image in messages.
+    meta
+        Entry of ``multiscales`` in the metadata.
+    ndim
+        Number of axes of the arrays.
+
+    Returns
+    -------
+    One letter per axis, and the name of each unit (empty if not stated).
+
+    Raises
+    ------
+    OpenError
+        If the axes do not match the arrays, or if two axes have the same letter.
+    """
     given = meta.get("axes") or list("tczyx"[-ndim:])
     described = [a if isinstance(a, dict) else {"name": a} for a in given]
     names = [str(a.get("name", "?")).lower() for a in described]
@@ -48,7 +69,22 @@ def axes(where: str, meta: Any, ndim: int) -> tuple[str, list[str]]:
 def bands(
     omero: Mapping[str, Any], axes: str, array: zarr.Array
 ) -> tuple[tuple[Band, ...], bool]:
-    """Names and ranges of the channels, and whether they are red, green and blue."""
+    """Return the channels, and whether they are red, green and blue.
+
+    Parameters
+    ----------
+    omero
+        Rendering metadata (``omero``) of the image; may be empty.
+    axes
+        One letter per axis of the array.
+    array
+        Array of level 0.
+
+    Returns
+    -------
+    The name and contrast range of each channel, and True for a colour image. The
+    tuple is empty if the metadata do not describe each channel.
+    """
     count = array.shape[axes.index("c")] if "c" in axes else 1
     channels = [c if isinstance(c, dict) else {} for c in omero.get("channels") or ()]
     if len(channels) != count:
@@ -75,7 +111,26 @@ def _window(window: Any) -> tuple[float, float] | None:
 def pixel_size(
     where: str, meta: Any, axes: str, units: list[str], said: list[str]
 ) -> tuple[tuple[float, float] | None, str]:
-    """Height and width of a pixel in µm or metres, where the metadata say so."""
+    """Return the size of a level-0 pixel and its unit.
+
+    Parameters
+    ----------
+    where
+        Name of the image in messages.
+    meta
+        Entry of ``multiscales`` in the metadata.
+    axes
+        One letter per axis.
+    units
+        One unit per axis, as `axes` returns them.
+    said
+        List of warnings; a warning is appended if the pixel size is invalid.
+
+    Returns
+    -------
+    (height, width), and the unit of both: ``micrometer``, ``metre`` or ``pixel``. The
+    size is None if it is invalid, or if it is 1 without a unit.
+    """
     first = meta["datasets"][0]
     scales = [_scale(place, len(axes)) for place in (first, meta)]
     at = [axes.index("y"), axes.index("x")]
@@ -92,7 +147,7 @@ def pixel_size(
 
 
 def _scale(place: Any, ndim: int) -> np.ndarray:
-    """The scale among the coordinate transformations; 1 without one."""
+    """Return the scale of the coordinate transformations, or 1 for each axis."""
     for step in place.get("coordinateTransformations") or ():
         if isinstance(step, dict) and step.get("type") == "scale":
             scale = np.asarray(step.get("scale", ()))
@@ -102,7 +157,21 @@ def _scale(place: Any, ndim: int) -> np.ndarray:
 
 
 def plane(omero: Mapping[str, Any], axes: str, array: zarr.Array) -> dict[str, int]:
-    """The plane that the store says to show first."""
+    """Return the plane that the metadata select for display.
+
+    Parameters
+    ----------
+    omero
+        Rendering metadata (``omero``) of the image; may be empty.
+    axes
+        One letter per axis of the array.
+    array
+        Array of level 0.
+
+    Returns
+    -------
+    Index of the plane along t and z; an axis without a valid default is left out.
+    """
     told = omero.get("rdefs")
     told = told if isinstance(told, dict) else {}
     wanted = {a: told.get(f"default{a.upper()}") for a in "tz" if a in axes}
@@ -114,6 +183,22 @@ def plane(omero: Mapping[str, Any], axes: str, array: zarr.Array) -> dict[str, i
 
 
 def filled_list(value: Any, what: str, path: Address) -> list[Any]:
+    """Return a metadata value if it is a non-empty list.
+
+    Parameters
+    ----------
+    value
+        Value from the metadata.
+    what
+        Name of the value in the message.
+    path
+        Path of the image in the message.
+
+    Raises
+    ------
+    OpenError
+        If the value is not a list, or if the list is empty.
+    """
     if isinstance(value, list) and value:
         return value
     raise OpenError(

@@ -1,4 +1,4 @@
-"""PNG, JPEG and the other everyday formats: decoded once, since none has tiles."""
+"""Reader of PNG, JPEG and other formats without tiles, which are decoded whole."""
 
 import threading
 from pathlib import Path
@@ -11,17 +11,21 @@ from napari_uhrseg.io.image.from_array import image_of_arrays
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.readers import fingerprint_file, register_reader
 
-MAX_PIXELS = 1_000_000_000  # pixels: what these formats can be decoded to in memory
+MAX_PIXELS = 1_000_000_000  # pixels of the largest picture that is decoded
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pnm")
-_opening = threading.Lock()  # Pillow's limit is one for the process
+_opening = threading.Lock()  # Pillow's limit applies to the whole process
 
 
 @register_reader(*SUFFIXES, title="PNG or JPEG")
 def open_plain(path: Path, series: int | None = None) -> Image:
-    """A picture, turned upright as its EXIF says.
+    """Open a picture, rotated by its EXIF orientation.
 
-    Memory: the whole picture and a third more, since these formats cannot be read
-    by part; pictures of over 1,000 megapixels are refused.
+    These formats cannot be read in part. The memory is 4/3 of the decoded picture.
+
+    Raises
+    ------
+    OpenError
+        If the picture cannot be decoded, or has more than 1,000 megapixels.
     """
     array, alpha = _decoded(path)
     rgb = array.ndim == 3 and array.shape[-1] >= 3
@@ -34,7 +38,7 @@ def open_plain(path: Path, series: int | None = None) -> Image:
 
 
 def _decoded(path: Path) -> tuple[Any, bool]:
-    """(y, x) or (y, x, samples), and whether the last sample is alpha."""
+    """Return (y, x) or (y, x, samples), and whether the last sample is alpha."""
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
@@ -65,7 +69,7 @@ def _decoded(path: Path) -> tuple[Any, bool]:
 
 
 def _open(path: Path) -> Any:
-    """The header, whatever size it states: Pillow refuses from 179 megapixels on."""
+    """Open a picture without Pillow's limit of 179 megapixels."""
     from PIL import Image as Pillow
 
     with _opening:
@@ -77,7 +81,7 @@ def _open(path: Path) -> Any:
 
 
 def _plain_mode(picture: Any) -> Any:
-    """Palettes and other colour spaces as RGB or RGBA."""
+    """Convert palettes and other colour spaces to RGB or RGBA."""
     if picture.mode == "PA" or (picture.mode == "P" and "transparency" in picture.info):
         return picture.convert("RGBA")
     if picture.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
@@ -86,7 +90,7 @@ def _plain_mode(picture: Any) -> Any:
 
 
 def _sixteen_bits(path: Path, picture: Any) -> tuple[Any, bool]:
-    """PNG colours of 16 bits, which Pillow would cut to 8."""
+    """Decode a PNG of 16 bits per sample, which Pillow reduces to 8."""
     import imagecodecs
 
     with path.open("rb") as file:

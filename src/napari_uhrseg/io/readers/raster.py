@@ -1,4 +1,4 @@
-"""Rasters with coordinates through rasterio: GeoTIFF, COG, JP2, VRT."""
+"""Reader of georeferenced rasters by rasterio: GeoTIFF, COG, JP2, VRT."""
 
 import io
 import os
@@ -30,16 +30,16 @@ from napari_uhrseg.io.readers import (
 from napari_uhrseg.io.readers.tiff import open_tiff
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
 
-# GeoTIFF's and GDAL's; two more hold what they point to
+# tags of GeoTIFF and GDAL; EVERY_GEO_TAG adds the two with their values
 GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
 EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
-MAX_BANDS_PER_CHUNK = 4  # bands: up to so many lie in one chunk
-GDAL_CACHE_BYTES = 64 * 1024**2  # bytes that GDAL may keep of decoded ones
+MAX_BANDS_PER_CHUNK = 4  # rasters with more bands have one chunk per band
+GDAL_CACHE_BYTES = 64 * 1024**2  # limit of GDAL's cache of decoded blocks
 _CACHEMAX = "GDAL_CACHEMAX"
 
 
 def priority(path: Address) -> float:
-    """More than tifffile's reader suits, for what has coordinates or GDAL's tags."""
+    """Return a priority that exceeds tifffile's for files with GDAL's tags."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return 0.0 if is_url(path) else 3.0
     import tifffile
@@ -48,7 +48,7 @@ def priority(path: Address) -> float:
         with tifffile.TiffFile(for_tifffile(path)) as tif:
             tags = {int(tag.code) for tag in tif.pages.first.tags}
             return 3.0 if tags & GEO_TAGS and not tif.is_ome else 0.5
-    # whatever is wrong with it, its own reader says it better
+    # the TIFF reader reports what is wrong with the file
     except Exception:  # noqa: BLE001
         return 0.5
 
@@ -56,7 +56,13 @@ def priority(path: Address) -> float:
 @register_reader(".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", title="a raster",
         priority=priority, urls=True)  # fmt: skip
 def open_raster(path: Address, series: int | None = None) -> Image:
-    """Any raster that GDAL reads; levels are its overviews. Of a URL GeoTIFF only."""
+    """Open a raster with its overviews as levels; a URL must be that of a GeoTIFF.
+
+    Raises
+    ------
+    OpenError
+        If GDAL cannot open the file.
+    """
     if not isinstance(path, Path):
         return _at_url(path)
     import rasterio
@@ -75,9 +81,9 @@ def open_raster(path: Address, series: int | None = None) -> Image:
 
 
 def _at_url(path: Address) -> Image:
-    """A GeoTIFF: its pixels by tifffile, what its tags mean by GDAL.
+    """Open a GeoTIFF at a URL: tifffile reads its pixels, GDAL parses its tags.
 
-    GDAL could read through fsspec as well, but not yet from several threads.
+    GDAL reads through fsspec too, but not yet from several threads.
     """
     import rasterio
     import tifffile
@@ -161,9 +167,9 @@ def _is_large_untiled(dataset: Any) -> bool:
 
 
 def _to_tile(source: LevelSource) -> PendingLevel:
-    """A large level in strips, grey until it is converted."""
+    """Return a large level in strips as a level that is grey until it is converted."""
     chunks = tuple(512 if n > 512 else n for n in source.shape)
-    if len(chunks) == 3 and source.chunks[0] == 1:  # each band apart
+    if len(chunks) == 3 and source.chunks[0] == 1:  # one chunk per band
         chunks = (1, *chunks[1:])
     strips = CachedSource(source)
     return PendingLevel(source.shape, source.dtype, chunks, untiled_source=strips)
@@ -180,7 +186,7 @@ def _warnings(dataset: Any, strips: bool) -> Iterator[str]:
 
 
 class DatasetPool:
-    """Open datasets of one file: GDAL wants one for each thread."""
+    """Pool of open datasets of one file, since GDAL requires one for each thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -189,7 +195,7 @@ class DatasetPool:
 
     @contextmanager
     def at(self, level: int) -> Iterator[Any]:
-        """A dataset of a level (-1: full size) that no other thread uses now."""
+        """Yield a dataset of a level (-1: full size) that no other thread uses."""
         import rasterio
 
         with self._lock:
@@ -208,7 +214,10 @@ class DatasetPool:
 
 
 class RasterLevel:
-    """A level of a raster: all bands in one chunk if few, else one a chunk."""
+    """Source of a level of a raster.
+
+    With at most `MAX_BANDS_PER_CHUNK` bands, a chunk contains all bands, else one.
+    """
 
     def __init__(
         self, files: DatasetPool, dataset: Any, level: int, together: bool
@@ -245,7 +254,7 @@ class RasterLevel:
 
 
 class _Single:
-    """A level of one band, without its axis of bands."""
+    """Source of a level with one band, without the axis of bands."""
 
     def __init__(self, level: RasterLevel) -> None:
         self._level = level
@@ -257,7 +266,7 @@ class _Single:
 
 
 class GdalMask:
-    """GDAL's mask band of a level: 0 where there is nothing."""
+    """GDAL's mask of a level, which is 0 at invalid pixels."""
 
     dtype = np.dtype(np.uint8)
 
@@ -276,7 +285,7 @@ class GdalMask:
 def _masks(
     files: DatasetPool, dataset: Any, levels: list[RasterLevel]
 ) -> list[LevelSource]:
-    """Masks, where the file has a mask for all bands that is not just its alpha."""
+    """Return the masks of the levels if all bands share a mask that is not alpha."""
     flags = {flag.name for flag in dataset.mask_flag_enums[0]}
     if "per_dataset" not in flags or "alpha" in flags:
         return []
@@ -284,7 +293,7 @@ def _masks(
 
 
 def _table(dataset: Any) -> dict[int, tuple[int, int, int, int]] | None:
-    """The colour table of a raster of one 8 or 16-bit band."""
+    """Return the colour table of a raster with a single 8 or 16-bit band."""
     if dataset.count != 1 or dataset.dtypes[0] not in ("uint8", "uint16"):
         return None
     try:
@@ -304,14 +313,14 @@ def _lut(table: dict[int, tuple[int, int, int, int]]) -> Array:
 
 
 def _rgb(kinds: list[str], bands: list[int]) -> tuple[int, ...]:
-    """Which bands are red, green and blue, as the file says."""
+    """Return the indices of the red, green and blue band; empty without them."""
     own = [kinds[i] for i in bands]
     wanted = ("red", "green", "blue")
     return tuple(own.index(k) for k in wanted) if set(wanted) <= set(own) else ()
 
 
 def _band(dataset: Any, index: int, kind: str) -> Band:
-    """Name, range and nodata as the file states them."""
+    """Return the name, range and nodata of a band from the metadata."""
     colour = kind if kind in ("red", "green", "blue") else ""
     name = dataset.descriptions[index] or colour or f"band {index + 1}"
     if dataset.count == 1 and not dataset.descriptions[index]:
@@ -332,7 +341,7 @@ def _affine(dataset: Any) -> Affine:
 
 
 def _georeference(dataset: Any) -> tuple[str | None, tuple[float, float] | None, str]:
-    """The CRS as WKT, the size of a pixel, and its unit: metre or degree."""
+    """Return the CRS as WKT, the size of a pixel, and its unit."""
     crs = dataset.crs
     if not crs:
         return None, None, "pixel"
@@ -350,10 +359,11 @@ def _georeference(dataset: Any) -> tuple[str | None, tuple[float, float] | None,
 
 
 def _bound_blocks() -> None:
-    """Let GDAL keep few blocks: 5 % of the memory else, beside our own cache.
+    """Limit GDAL's cache of blocks, which by default is 5 % of the memory.
 
-    For the whole process, unless the environment has a ``GDAL_CACHEMAX``.
-    Asked for whenever a file is opened, as an ``Env`` of others may put it back.
+    The limit applies to the whole process, unless ``GDAL_CACHEMAX`` is set in the
+    environment. It is set whenever a file is opened, since the ``Env`` of other code
+    may reset it.
     """
     from rasterio.env import get_gdal_config, set_gdal_config
 
@@ -363,7 +373,7 @@ def _bound_blocks() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without rasterio's warning for images that have no coordinates."""
+    """Suppress rasterio's warning about images without coordinates."""
     import warnings
 
     from rasterio.errors import NotGeoreferencedWarning

@@ -1,4 +1,7 @@
-"""Slides through OpenSlide (extra ``slides``): MRXS, SCN, BIF, VMS, DICOM, others."""
+"""Reader of slide formats by OpenSlide (extra ``slides``).
+
+It opens MRXS, SCN, BIF, VMS, DICOM and others.
+"""
 
 import itertools
 import threading
@@ -14,9 +17,9 @@ from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.readers import DIRECTORY, fingerprint_file, register_reader
 
 SLIDE_SUFFIXES = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
-TIFF_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff")  # where tifffile is asked first
-CHUNK_SIDE = 512  # px a side, about
-MAX_FILES_SEARCHED = 100  # files of a folder, in search of DICOM
+TIFF_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff")  # formats that tifffile opens first
+CHUNK_SIDE = 512  # px, approximate side of a chunk
+MAX_FILES_SEARCHED = 100  # files of a folder that are checked for DICOM
 WHITE = (255, 255, 255)
 GENERIC = "generic-tiff"
 
@@ -31,7 +34,14 @@ def _priority(path: Path) -> float:
     *SLIDE_SUFFIXES, *TIFF_SUFFIXES, DIRECTORY, title="a slide", priority=_priority
 )
 def open_slide(path: Path, series: int | None) -> Image:
-    """The slide in a file, or in a folder of DICOM files."""
+    """Open the slide in a file or in a folder of DICOM files.
+
+    Raises
+    ------
+    OpenError
+        If OpenSlide is not installed or cannot open the slide, or if ``series`` is
+        not 0.
+    """
     if series:
         raise OpenError(
             f"{path.name} has no image number {series}: a slide is one image.",
@@ -74,10 +84,10 @@ def open_slide(path: Path, series: int | None) -> Image:
 
 
 class SlideHandle:
-    """An open slide for any number of threads, opened anew after an error.
+    """Open slide that several threads share and that is reopened after an error.
 
-    OpenSlide reads from several threads at once; but a slide that met one tile it
-    cannot decode refuses every later read as well.
+    OpenSlide supports reading from several threads. After one tile that it cannot
+    decode, an OpenSlide object refuses each further read.
     """
 
     def __init__(self, openslide: ModuleType, path: Path) -> None:
@@ -88,7 +98,26 @@ class SlideHandle:
         self.background = _background(self.slide.properties)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
-        """RGB of a rectangle of a level, (height, width, 3); x, y in level-0 pixels."""
+        """Read a rectangle of a level as RGB.
+
+        Parameters
+        ----------
+        level
+            Index of the level; 0 is the finest.
+        x, y
+            Left and top of the rectangle, in level-0 pixels.
+        width, height
+            Size of the rectangle, in pixels of the level.
+
+        Returns
+        -------
+        Array (height, width, 3) of uint8.
+
+        Raises
+        ------
+        openslide.OpenSlideError
+            If the rectangle cannot be decoded.
+        """
         slide = self.slide
         try:
             region = slide.read_region((x, y), level, (width, height))
@@ -101,7 +130,7 @@ class SlideHandle:
 
 
 class SlideLevel:
-    """One level of a slide, (y, x, 3)."""
+    """Source of one level of a slide, with axes y, x, samples."""
 
     def __init__(self, handle: SlideHandle, level: int) -> None:
         slide = handle.slide
@@ -127,13 +156,13 @@ class SlideLevel:
 
 
 def _near_chunk(tile: str | None) -> int:
-    """The multiple of a tile's side that is nearest to 512."""
+    """Return the multiple of a tile's side that is nearest to 512."""
     side = int(tile) if tile else CHUNK_SIDE
     return side * max(1, round(CHUNK_SIDE / side))
 
 
 def _on_background(rgba: Array, background: tuple[int, int, int]) -> Array:
-    """Colours where there is something, the background where not."""
+    """Blend RGBA pixels with a background colour."""
     alpha = rgba[..., 3:]
     if alpha.min() == 255:
         return np.ascontiguousarray(rgba[..., :3])
@@ -152,7 +181,7 @@ def _background(about: Any) -> tuple[int, int, int]:
 
 
 def _pixel_size(about: Any) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """Height and width of a pixel in µm, or why there is none."""
+    """Return the (height, width) of a pixel in µm, or None and a warning."""
     try:
         y, x = (float(about[f"openslide.mpp-{axis}"]) for axis in "yx")
     except (KeyError, ValueError):
@@ -163,7 +192,7 @@ def _pixel_size(about: Any) -> tuple[tuple[float, float] | None, tuple[str, ...]
 
 
 def _dicom_in(folder: Path) -> Path | None:
-    """A DICOM file in a folder: by its suffix, or by its first bytes."""
+    """Return a DICOM file of a folder, found by its suffix or its first bytes."""
     files = sorted(itertools.islice(folder.iterdir(), MAX_FILES_SEARCHED))
     named = [f for f in files if f.suffix.lower() == ".dcm" and f.is_file()]
     bare = (f for f in files if not f.suffix and f.is_file() and _is_dicom(f))

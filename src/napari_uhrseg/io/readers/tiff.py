@@ -1,4 +1,4 @@
-"""TIFF through tifffile: slides (SVS, NDPI, QPTIFF, …), OME-TIFF, ImageJ, any other."""
+"""Reader of TIFF files by tifffile: SVS, NDPI, QPTIFF, OME-TIFF, ImageJ and others."""
 
 import contextlib
 from collections.abc import Callable
@@ -40,7 +40,13 @@ RGB, PALETTE, SEPARATED, YCBCR, MINISWHITE = 2, 3, 5, 6, 0
 @register_reader(".tif", ".tiff", ".btf", ".tf8", ".tf2", ".stk", ".lsm", *SLIDES,
         title="TIFF", priority=lambda _: 2.0, urls=True)  # fmt: skip
 def open_tiff(path: Address, series: int | None = None) -> Image:
-    """Any TIFF that tifffile reads; pyramids with their levels."""
+    """Open an image of a TIFF file: series number ``series``, else the largest.
+
+    Raises
+    ------
+    OpenError
+        If tifffile cannot read the file, or if it has no such series.
+    """
     import tifffile
 
     try:
@@ -111,7 +117,7 @@ class _Colours:
 
 
 class _Opened:
-    """One series of an open TIFF file, on its way to an Image."""
+    """Builder of the image of one series of an open TIFF file."""
 
     def __init__(self, path: Address, tif: Any, every: list[Any], number: int) -> None:
         self.path, self.tif, self.number = path, tif, number
@@ -145,7 +151,7 @@ class _Opened:
         if size is not None and orientation in (5, 6, 7, 8):
             size = (size[1], size[0])
         levels[0] = self._tiled(levels[0], raw[0], axes)
-        if isinstance(levels[0], PendingLevel):  # its coarser levels are made with it
+        if isinstance(levels[0], PendingLevel):  # filled with its coarser levels
             levels, masks = levels[:1], masks[:1]
         image = Image(
             name=self._name(),
@@ -171,7 +177,7 @@ class _Opened:
         return image
 
     def _levels(self) -> list[Any]:
-        """Levels that shrink and are otherwise like the first."""
+        """Return the levels that decrease in size and otherwise match the first."""
         found: list[Any] = []
         y = self.series.axes.index("Y")
         for level in self.series.levels:
@@ -181,12 +187,12 @@ class _Opened:
         return found
 
     def _source(self, level: Any) -> LevelSource:
-        """A level in the cheapest form that reads it by window."""
+        """Return a level as the fastest source that reads windows."""
         key = level.keyframe
         path, offset = self.path, level.dataoffset
         if isinstance(path, Path) and offset is not None and key.is_memmappable:
             dtype = np.dtype(f"{self.tif.byteorder}{level.dtype.char}")
-            with contextlib.suppress(ValueError, OSError):  # shorter than it says
+            with contextlib.suppress(ValueError, OSError):  # file is truncated
                 return MappedFile(path, offset, level.shape, dtype, self.axes)
         own = len(key.shape)
         with contextlib.suppress(ValueError):
@@ -242,7 +248,7 @@ class _Opened:
         return (colours >> 8 if colours.max() > 255 else colours).astype("u1")
 
     def _tiled(self, level: LevelSource, raw: LevelSource, axes: str) -> LevelSource:
-        """Level 0, or grey to be filled where it is large and in strips."""
+        """Return level 0, or a level to be converted if it is large and in strips."""
         sizes = dict(zip(self.axes, self.series.shape, strict=True))
         large = sizes["y"] * sizes["x"] > UNTILED_PIXELS
         if not large or not isinstance(raw, PagesSource) or raw.is_tiled:
@@ -257,7 +263,7 @@ class _Opened:
     def _masks(
         self, masks: list[Any], levels: list[LevelSource], axes: str
     ) -> list[LevelSource]:
-        """One mask a level, if any level lacks tiles."""
+        """Return one mask per level if any level has missing tiles."""
         if not any(mask is not None for mask in masks):
             return []
         y = axes.index("y")
@@ -285,7 +291,7 @@ class _Opened:
 
 
 class FullMask:
-    """A mask that is 1 all over."""
+    """Mask that is 1 everywhere."""
 
     dtype = np.dtype(np.uint8)
 
@@ -302,7 +308,7 @@ def _unchanged(source: LevelSource) -> LevelSource:
 
 
 def _any_source(level: Any) -> LevelSource:
-    """A level as tifffile's own zarr store: slower, but reads every layout."""
+    """Return a level as tifffile's zarr store, which is slow but reads each layout."""
     import zarr
 
     from napari_uhrseg.io.image.chunk_cache import ArraySource

@@ -1,4 +1,4 @@
-"""Pixel sizes and channel names from what TIFF files say in their own ways."""
+"""Functions that read pixel sizes and channel names from TIFF metadata."""
 
 import math
 import re
@@ -17,7 +17,24 @@ UNKNOWN: PixelSize = (None, "pixel")
 
 
 def pixel_size(tif: Any, page: Any, number: int) -> PixelSize:
-    """(height, width) of a pixel and its unit, from the most trustworthy source."""
+    """Return the size of a pixel and its unit from the most reliable metadata.
+
+    The order is OME-XML, the description of SVS files, ImageJ metadata, and the
+    resolution tags.
+
+    Parameters
+    ----------
+    tif
+        Open file (``tifffile.TiffFile``).
+    page
+        Page that describes the series (its keyframe).
+    number
+        Index of the series in the file.
+
+    Returns
+    -------
+    (height, width) in the unit, and ``micrometer``; or None and ``pixel``.
+    """
     if tif.is_ome and (found := _ome_size(_ome_image(tif, number))):
         return found, "micrometer"
     if tif.is_svs:
@@ -36,7 +53,7 @@ def band_names(tif: Any, number: int, count: int) -> tuple[Band, ...]:
     Parameters
     ----------
     tif
-        tifffile's open file.
+        Open file (``tifffile.TiffFile``).
     number
         Index of the series in the file.
     count
@@ -66,7 +83,7 @@ def _vectra_names(pages: Any) -> list[str]:
 
 
 def _ome_image(tif: Any, number: int) -> Any:
-    """The ``Image`` element of a series, None where the XML is wrong."""
+    """Return the ``Image`` element of a series, or None if the XML is invalid."""
     try:
         root = ElementTree.fromstring(tif.ome_metadata or "")
     except ElementTree.ParseError:
@@ -101,7 +118,7 @@ def _imagej_size(tif: Any, page: Any) -> PixelSize:
 
 
 def _resolution_size(page: Any) -> PixelSize:
-    """Resolution tags, where they look like a microscope's and not like a printer's."""
+    """Return the size by the resolution tags if it is plausible for a microscope."""
     found = _per_unit(page)
     unit = int(page.tags.valueof(296, 2) or 2)
     if found is None or unit not in (2, 3):
@@ -112,7 +129,7 @@ def _resolution_size(page: Any) -> PixelSize:
 
 
 def _per_unit(page: Any) -> tuple[float, float] | None:
-    """(height, width) of a pixel in the unit of the resolution tags."""
+    """Return the (height, width) of a pixel in the unit of the resolution tags."""
     sizes = []
     for tag in (283, 282):
         value = page.tags.valueof(tag)
@@ -127,7 +144,7 @@ def _local(element: Any) -> str:
 
 
 def _children(element: Any, name: str) -> list[Any]:
-    """Return the elements inside a child of that name."""
+    """Return the elements inside the child with a name."""
     child = _child(element, name)
     return [] if child is None else list(child)
 

@@ -1,4 +1,4 @@
-"""Windows of TIFF pages: tiles and strips decoded one by one, from any thread."""
+"""Sources that read windows of TIFF pages from several threads."""
 
 import math
 import threading
@@ -16,7 +16,10 @@ STRIP_BYTES = 1 << 20  # bytes of strips decoded at a time
 
 
 class RangeReader:
-    """Pieces of a file, read from any thread; of a URL, a request for each."""
+    """Reader of byte ranges of a file or URL for several threads.
+
+    Each read of a URL is one request.
+    """
 
     def __init__(self, path: Address) -> None:
         self.size = path.stat().st_size
@@ -25,6 +28,7 @@ class RangeReader:
         self._lock = threading.Lock()
 
     def read(self, offset: int, count: int) -> bytes:
+        """Return ``count`` bytes from an offset; raise ValueError at the end."""
         data = self._read(offset, count)
         if len(data) < count:
             raise ValueError(
@@ -46,18 +50,22 @@ class RangeReader:
 
 
 class PagesSource:
-    """One level of a TIFF series: pages of one shape, in tiles or strips.
+    """Source of one level of a TIFF series, whose pages have tiles or strips.
+
+    A window reads and decodes the tiles or strips that it intersects.
 
     Parameters
     ----------
     pages
-        tifffile's pages in order; None where one is missing (read as 0).
+        Pages (``tifffile.TiffPage``) in order; None for a missing page, whose pixels
+        are 0.
     leading
-        Sizes of the axes before a page's own; their product is the pages' number.
+        Sizes of the axes before those of a page; their product is the number of
+        pages.
     keyframe
-        The page that describes all of them.
-
-    A window costs reading and decoding the tiles or strips it touches.
+        Page that describes all pages.
+    file
+        Reader of the file.
     """
 
     def __init__(
@@ -118,7 +126,7 @@ class PagesSource:
         return tuple(s.stop - s.start for s in own)
 
     def _fill(self, page: Any, target: Array, key: Slices) -> None:
-        """Decode what ``key`` touches of a page into ``target``."""
+        """Decode the part of a page that ``key`` selects into ``target``."""
         planes = range(key[0].start, key[0].stop) if self._separate > 1 else range(1)
         rows, columns = key[1:3] if self._separate > 1 else key[:2]
         samples = key[-1] if self._samples > 1 else slice(None)
@@ -146,7 +154,7 @@ class PagesSource:
                 yield i, j
 
     def _segment(self, page: Any, plane: int, i: int, j: int) -> Array | None:
-        """(height, width, samples) of a tile or strip; None where it is missing."""
+        """Return a tile or strip (height, width, samples), or None if it is missing."""
         index = (plane * self._grid[0] + i) * self._grid[1] + j
         if index >= len(page.dataoffsets):
             raise ValueError(f"the file lists no tile number {index}")
@@ -162,12 +170,12 @@ class PagesSource:
         return None if data is None else np.asarray(data[0])
 
     def _header(self, page: Any) -> bytes | None:
-        """NDPI's, which only full pages have."""
+        """Return the JPEG header of an NDPI page, which only full pages have."""
         header: bytes | None = getattr(page, "jpegheader", None)
         return header
 
     def missing_tiles(self) -> "TileMask | None":
-        """Where no tile is, for a level of a single page that lacks some."""
+        """Return the mask of a single page with missing tiles, else None."""
         if len(self._pages) != 1 or self._pages[0] is None:
             return None
         page, count = self._pages[0], math.prod(self._grid)
@@ -181,7 +189,7 @@ class PagesSource:
         )
 
     def end(self) -> int:
-        """The byte after the last that the pages' tiles take."""
+        """Return the offset of the byte after the last tile of the pages."""
         ends = [0]
         for page in self._pages:
             if page is not None and len(page.dataoffsets):
@@ -191,7 +199,7 @@ class PagesSource:
 
 
 class TileMask:
-    """A mask (y, x) of a level: 1 where a tile is there."""
+    """Mask (y, x) of a level that is 1 where the file contains a tile."""
 
     dtype = np.dtype(np.uint8)
 
@@ -213,7 +221,7 @@ class TileMask:
 
 
 class MappedFile:
-    """An uncompressed series that lies in one piece: any window is cheap."""
+    """Source of an uncompressed, contiguous series, read by memory mapping."""
 
     def __init__(
         self, path: Path, offset: int, shape: tuple[int, ...], dtype: Any, axes: str
@@ -231,5 +239,5 @@ class MappedFile:
 
 
 def for_tifffile(path: Address) -> Any:
-    """What tifffile opens it by: of a URL a file that reads by requests."""
+    """Return the argument for tifffile: the path, or an open file for a URL."""
     return path if isinstance(path, Path) else path.open("rb")
