@@ -1,4 +1,4 @@
-"""List of the corrected regions, to go to and to revert."""
+"""List of the corrected regions, with buttons to go to one and to revert it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
-MOST = 200  # places listed, the largest
-ROWS = 6  # seen without scrolling
+MOST = 200  # largest number of regions in the list
+ROWS = 6  # rows that are visible without scrolling
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectionSummary:
-    """What was corrected in a store: pixels by class id, places, what undo can do."""
+    """Corrected pixels by class id, corrected regions, and state of undo and redo."""
 
     counts: Mapping[int, int] = field(default_factory=dict)
     places: tuple[CorrectedRegion, ...] = ()
@@ -39,7 +39,11 @@ class CorrectionSummary:
 def count_corrections(
     store: "LabelStore", corrections: "Corrections | None"
 ) -> CorrectionSummary:
-    """Count; off the Qt thread. Corrections that are not open are looked at only."""
+    """Count the corrections of a store. This takes long, so call it on a worker thread.
+
+    ``corrections`` is None if the corrections are not open. They are then opened for
+    reading.
+    """
     from napari_uhrseg.io.corrections.corrections import Corrections
 
     if corrections is None:
@@ -54,9 +58,9 @@ def count_corrections(
 
 
 class CorrectionList(QWidget):
-    """One row a place, the largest first; hidden while there is none."""
+    """Table with one row for each corrected region; hidden without corrections."""
 
-    jumped = Signal(object)  # Place
+    jumped = Signal(object)  # CorrectedRegion
     reverted = Signal(object)
 
     def __init__(self) -> None:

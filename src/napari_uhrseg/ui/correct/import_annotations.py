@@ -1,4 +1,4 @@
-"""Corrections from files: polygons and masks, with a table of what is which class."""
+"""Import of corrections from files of polygons and masks."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,10 @@ MASKS = "Masks (*.png *.tif *.tiff *.jp2 *.vrt);;All files (*)"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One value of a file: what it says, how much of it, the class proposed."""
+    """Value of a file, with its text, its amount, and the name of the proposed class.
+
+    ``name`` is None if no class is proposed. ``color`` is the colour in the file.
+    """
 
     key: Any
     text: str
@@ -44,7 +47,7 @@ class Row:
 
 
 class ClassTable(QDialog):
-    """Which class each value of a file becomes; ``chosen()`` is the answer."""
+    """Dialog that chooses the class of each value in a file."""
 
     def __init__(
         self, title: str, rows: list[Row], names: list[str], parent: QWidget
@@ -78,7 +81,7 @@ class ClassTable(QDialog):
             box.setAccessibleName(f"Class of {row.text}")
             box.addItems([SKIP, *names])
             box.setCurrentText(row.name or SKIP)
-            box.lineEdit().setCursorPosition(0)  # a long name is seen from its start
+            box.lineEdit().setCursorPosition(0)  # show the start of a long name
             self.table.addTopLevelItem(item)
             self.table.setItemWidget(item, 2, box)
             self.boxes.append(box)
@@ -94,21 +97,21 @@ class ClassTable(QDialog):
         self.resize(460, min(480, 190 + 30 * len(rows)))
 
     def chosen(self) -> dict[Any, str]:
-        """Key of each row to the name of its class; those left out are not there."""
+        """Return the class name of each row by the row's key, without skipped rows."""
         texts = (box.currentText().strip() for box in self.boxes)
         pairs = zip(self.rows, texts, strict=True)
         return {row.key: text for row, text in pairs if text not in ("", SKIP)}
 
 
 class AnnotationImport(QObject):
-    """Asks for a file, reads it in a thread, shows the table.
+    """Import that asks for a file, reads it on a worker thread and asks for classes.
 
-    ``ready`` gives the view it was asked for, and what makes its corrections: called
-    with them, it yields shares.
+    ``ready`` emits the view of the labels and a function. The function takes the
+    corrections of this view, changes them, and yields its progress from 0 to 1.
     """
 
     ready = Signal(object, object)
-    began = Signal(str, str)  # what is read, and what stopping it leaves
+    began = Signal(str, str)  # title of the progress bar, and tooltip of Stop
     progressed = Signal(float)
     ended = Signal()
 
@@ -118,7 +121,17 @@ class AnnotationImport(QObject):
         self._worker: Worker | None = None
 
     def ask(self, what: str, view: LabelsView, class_id: int) -> None:
-        """``what``: "polygons" or "mask"; class_id: of polygons that name none."""
+        """Ask for a file and import it.
+
+        Parameters
+        ----------
+        what
+            Kind of the file: "polygons" or "mask".
+        view
+            Labels to correct.
+        class_id
+            Class id of polygons that name no class.
+        """
         kinds = POLYGONS if what == "polygons" else MASKS
         title = f"Choose {'polygons' if what == 'polygons' else 'a mask'} to import"
         name, _ = QFileDialog.getOpenFileName(self._window, title, "", kinds)
@@ -126,7 +139,19 @@ class AnnotationImport(QObject):
             self.read(what, Path(name), view, class_id)
 
     def read(self, what: str, path: Path, view: LabelsView, class_id: int) -> None:
-        """Read the file, then ask what its values are."""
+        """Read a file, then ask for the classes of its values.
+
+        Parameters
+        ----------
+        what
+            Kind of the file: "polygons" or "mask".
+        path
+            File to read.
+        view
+            Labels to correct.
+        class_id
+            Class id of polygons that name no class.
+        """
         if what == "polygons":
             self._worker = self._workers.call(
                 _polygons, path, view.store,
@@ -225,7 +250,7 @@ def _polygons(path: Path, store: "LabelStore") -> list[tuple[Polygon, str | None
 def _scanned(
     path: Path, store: "LabelStore"
 ) -> Generator[float, None, "tuple[MaskReader, tuple[MaskClass, ...]]"]:
-    """Yields the share read; returns the mask and what its values may be."""
+    """Yield the share that is read, and return the mask and its classes."""
     from napari_uhrseg.io.corrections.mask_import import MaskReader
 
     mask = MaskReader.open(path, store)
@@ -234,7 +259,7 @@ def _scanned(
 
 
 def _class_ids(store: "LabelStore", colors: Mapping[str, str | None]) -> dict[str, int]:
-    """Name to id; classes that are new are added, in the file's colours."""
+    """Return class ids by name. Add new classes in the colours of the file."""
     new = [name for name in colors if store.legend.named(name) is None]
     if new:
         taken = [c for c in COLORS if c not in {k.color for k in store.legend}]

@@ -1,7 +1,7 @@
-"""Paint area: the visible part of the labels, as a layer that can be painted on.
+"""Paint area: layer of the visible labels that the user can paint on.
 
-napari paints on labels that are in memory. So a layer of a few chunks lies over the
-labels, follows the view, and each stroke on it goes to the store.
+napari paints on labels that are in memory. Therefore, a layer of a few chunks lies
+over the labels and follows the view. Each stroke on it is written to the store.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ FILLED = (
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """Labels that were read for a region, and the number of strokes before."""
+    """Labels that were read for a region, and the number of earlier strokes."""
 
     area: PaintRegion
     alone: bool
@@ -49,15 +49,15 @@ class _Loaded:
 class PaintArea(QObject):
     """Paintable layer over the labels of a view, until it is stopped.
 
-    Reading and writing happen on the writer's thread, in the order of strokes. What
-    was read while a stroke was made is thrown away and read again.
+    The writer's thread reads and writes in the order of the strokes. Labels that were
+    read during a stroke are discarded and read again.
     """
 
-    changed = Signal(object)  # Roi: the corrections there are others now
-    moved = Signal(str)  # message: what can be painted now
+    changed = Signal(object)  # Roi of changed corrections
+    moved = Signal(str)  # message on what can be painted now
     chosen = Signal(int)  # class id, by picker or key
     closed = Signal()  # the user has removed the layer
-    long = Signal(str)  # "undo" or "redo" of so much that a worker does it
+    long = Signal(str)  # "undo" or "redo" of a change that needs a worker
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class PaintArea(QObject):
         self._corrections, self._writer = corrections, writer
         self._area: PaintRegion | None = None
         self._under: Labels = np.zeros((1, 1), np.uint8)
-        self._strokes = 0  # so far; what was read before the last one is stale
+        self._strokes = 0  # labels that were read before the last one are stale
         self._reading = False
         self._again = False
         self._told_fill = False
@@ -126,7 +126,7 @@ class PaintArea(QObject):
     def stop(self, *, later: bool = False) -> None:
         """Remove the layer; the writer still writes the waiting strokes.
 
-        ``later`` is for where a layer that is removed may be the cause.
+        ``later`` removes it after napari has finished the removal of another layer.
         """
         for event in self._events:
             event.disconnect(self._moved)
@@ -134,7 +134,7 @@ class PaintArea(QObject):
         self._view.refreshed.disconnect(self._reread)
         self._view.legendChanged.disconnect(self._legend_changed)
         self._later.cancel()
-        self._stopped = True  # what is being read is not shown any more
+        self._stopped = True  # labels that are still being read are not shown
         self._view.set_masked_region(None)
         if later:
             remove_later(self._viewer, self.layer)
@@ -172,7 +172,7 @@ class PaintArea(QObject):
         return layer
 
     def _key(self, number: int) -> Any:
-        """A number key: the class in that row of the legend, 0 the eraser."""
+        """Return the function of a number key: choose a row's class; 0: the eraser."""
 
         def choose(_: Any) -> None:
             legend = self._view.classes
@@ -211,12 +211,12 @@ class PaintArea(QObject):
         self._later()
 
     def _reread(self) -> None:
-        """A run has written something somewhere."""
+        """Read the labels again after a run has written some."""
         if self._area is not None:
             self.refresh()
 
     def _wanted(self) -> PaintRegion | None:
-        """The area for what is in view now; the one there is, where it still does."""
+        """Return the region to paint; the present region if it still fits the view."""
         seen = view_rectangle(self._viewer, self._view.layer)
         if seen is None:
             self.moved.emit("The image is not in view.")
@@ -251,7 +251,7 @@ class PaintArea(QObject):
             self._read()
 
     def _read(self) -> None:
-        """Ask for what is in view, one reading at a time."""
+        """Request the labels in view; only one request is active."""
         if self._reading or not self._again:
             return
         if self.layer.stroking:
@@ -270,7 +270,7 @@ class PaintArea(QObject):
         )  # fmt: skip
 
     def _load(self, area: PaintRegion, alone: bool, strokes: int) -> "_Loaded":
-        """Read the labels with and without corrections; runs on the writer's thread."""
+        """Read the labels with and without corrections on the writer's thread."""
         from napari_uhrseg.io.labels.pyramid import apply_aliases, overlay, read_array
 
         store, level = self._view.store, area.level
@@ -330,7 +330,7 @@ class PaintArea(QObject):
         )
 
     def _leave(self) -> None:
-        """Hide the layer: nothing in view can be painted."""
+        """Hide the layer because nothing in view can be painted."""
         if self._area is not None:
             self._area = None
             self._set_visible(False)
@@ -365,7 +365,7 @@ class PaintArea(QObject):
         )
 
     def _lost(self, error: Exception) -> None:
-        """A stroke could not be written: it is not shown any longer either."""
+        """Report a stroke that could not be written, and remove it from the layer."""
         report(error)
         self.refresh()
 

@@ -1,8 +1,9 @@
 """napari Labels layer that reports the pixels of each stroke.
 
-napari reports the pixels that a stroke changed, and no more. Pixels painted again in
-their own class belong to the stroke as well. So each tool's footprint is found here,
-from what napari calls: `paint` for brush and eraser, `fill`, and `paint_polygon`.
+napari reports only the pixels that a stroke changed. Pixels that are painted again in
+their own class belong to the stroke too. Therefore, the layer finds the footprint of
+each tool in the methods that napari calls: `paint` for brush and eraser, `fill`, and
+`paint_polygon`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,17 +20,22 @@ Painted = Callable[[Roi, Mask, Labels], None]
 
 
 class PaintLayer(LabelsLayer):
-    """Labels of uint8 (height, width) in memory.
+    """Labels layer in memory that reports each stroke.
 
     Parameters
     ----------
+    data
+        Labels, uint8 of shape (height, width).
     painted
-        Called when a stroke has ended: the rectangle of it in this layer's pixels,
-        which of them it meant (bool), and what they are now (uint8; 0: erased).
+        Function that is called after each stroke. It takes the rectangle of the
+        stroke in this layer's pixels, the mask of its pixels (bool), and their new
+        class ids (uint8, 0: erased).
     undo_with, redo_with
-        Called for undo and redo instead of napari's own.
+        Functions that replace napari's undo and redo.
     filled
-        Called after a fill, with its footprint's rectangle.
+        Function that is called after a fill with the rectangle of its footprint.
+    **options
+        Further options of the napari layer.
     """
 
     _type_string = "labels"  # for napari's icons and menus
@@ -54,7 +60,7 @@ class PaintLayer(LabelsLayer):
 
     @property
     def stroking(self) -> bool:
-        """Whether a stroke has begun and not ended, or a polygon is being drawn."""
+        """True while a stroke or a polygon is unfinished."""
         polygon = self._overlays["polygon"]
         return self._depth > 0 or self._spanning or bool(polygon.points)
 
@@ -113,7 +119,7 @@ class PaintLayer(LabelsLayer):
 
     @contextmanager
     def block_history(self) -> Iterator[None]:
-        """What napari opens for a drag, from press to release: one stroke."""
+        """Combine the changes of a drag into one stroke, from press to release."""
         self._depth += 1
         try:
             with super().block_history():
@@ -122,9 +128,9 @@ class PaintLayer(LabelsLayer):
             self._depth -= 1
             self._end_if_over()
 
-    # The stroke of the right mouse button, around what it fills at its end. There is
-    # no public name for its beginning and end; were these not called, each dab of it
-    # would be a stroke.
+    # These methods enclose the stroke of the right mouse button, which fills at its
+    # end. napari has no public names for its beginning and end. Without them, each
+    # dab would be a stroke.
 
     def _begin_stroke(self) -> None:
         self._spanning = True
@@ -147,7 +153,7 @@ class PaintLayer(LabelsLayer):
         return self._meant
 
     def _mean(self, roi: Roi, mask: Mask, label: int, *, ended: bool = True) -> None:
-        """Add to the stroke; what napari kept from being painted is not meant."""
+        """Add to the stroke the pixels of a mask that napari has painted."""
         there = roi.intersect(Roi(0, 0, *self.data.shape))
         if there.area:
             key = there.slices
@@ -175,7 +181,7 @@ class PaintLayer(LabelsLayer):
             ids = np.where(mask, self.data[box.slices], np.uint8(0))
             self._forget()
             self._painted(box, mask, ids)
-        # napari's history would grow, and point at other pixels after a move
+        # napari's history would grow, and mean other pixels after a move
         self._reset_history()
 
     def _forget(self) -> None:
@@ -186,7 +192,7 @@ class PaintLayer(LabelsLayer):
 
 @lru_cache(maxsize=8)
 def _disk(size: int, ratio: float) -> Mask:
-    """The brush as napari has it: round on the ground; ``ratio``: y scale by x's."""
+    """Return napari's brush, a disk in world units; ``ratio`` is y by x scale."""
     scale = np.array([ratio, 1.0]) / min(ratio, 1.0)
     radius = size // 2 + 0.5
     ry, rx = np.floor(radius / scale).astype(int)

@@ -44,7 +44,7 @@ class CorrectPanel(CorrectWidgets):
     wanted = Signal()  # Correct was pressed although there are no labels
     counted = Signal(dict)  # corrected pixels by class id
     chosen = Signal(int)  # class id, on the canvas
-    classesChanged = Signal()  # an import has added some
+    classesChanged = Signal()  # an import has added classes
 
     def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class CorrectPanel(CorrectWidgets):
             self._count_later()
             return
         self._let_go(later=True)
-        self.only_corrections.setChecked(False)  # of the labels that are left
+        self.only_corrections.setChecked(False)  # this belongs to the earlier labels
         self._view, self._seen = view, []
         self.regions.set_regions((), ())  # regions of other labels cannot be reverted
         self._show_state()
@@ -101,7 +101,7 @@ class CorrectPanel(CorrectWidgets):
 
     @property
     def idle(self) -> bool:
-        """Whether no change runs and no corrections are being opened."""
+        """True if no change runs and no corrections are being opened."""
         return self._worker is None and not self._sessions.opening
 
     def choose(self, class_id: int) -> None:
@@ -120,7 +120,7 @@ class CorrectPanel(CorrectWidgets):
         self.flush()
 
     def flush(self) -> None:
-        """Write all waiting changes and close the corrections, even after Qt."""
+        """Write waiting changes and close the corrections, also after Qt has ended."""
         self._flushed = True
         if self._view is not None:
             self._sessions.leave(self._view)
@@ -191,10 +191,10 @@ class CorrectPanel(CorrectWidgets):
             ))  # fmt: skip
 
     def _undo_with_progress(self, corrections: "Corrections", way: "Direction") -> None:
-        """Undo or redo with progress. Painting is off meanwhile: strokes would wait."""
+        """Undo or redo with progress; no painting meanwhile, as strokes would wait."""
         view, painting = self._view, self.correct.isChecked()
         if view is None or view.corrections is not corrections:
-            return  # other labels are shown by now
+            return  # other labels are shown now
         if self._worker is not None:
             self.status.setText(f"{BUSY} Wait until it finishes, or stop it.")
             return
@@ -279,13 +279,13 @@ class CorrectPanel(CorrectWidgets):
         Parameters
         ----------
         title
-            What the progress bar shows.
+            Text of the progress bar.
         make
-            Makes the change and yields its progress, from 0 to 1.
+            Function that makes the change and yields its progress, from 0 to 1.
         stop_tip
-            Tooltip of Stop: what stopping leaves.
+            Tooltip of Stop, which describes the effect of stopping.
         then
-            Called after the change has ended.
+            Function that is called after the change has ended.
         """
 
         def start(corrections: "Corrections") -> None:
@@ -395,5 +395,5 @@ class CorrectPanel(CorrectWidgets):
 def _made(
     make: "Callable[[Corrections], Iterator[float]]", corrections: "Corrections"
 ) -> "Iterator[float]":
-    """A generator, as workers want one."""
+    """Yield from the iterator of a change, because workers need a generator."""
     yield from make(corrections)

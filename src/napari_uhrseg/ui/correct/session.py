@@ -1,4 +1,4 @@
-"""Open corrections of the labels shown, while the user corrects."""
+"""Opening and closing of the corrections of the displayed labels."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class CorrectionSessions:
-    """Opens the corrections of a view when they are first needed, and closes them.
+    """Owner of the open corrections of each view.
 
-    Both on the writer's thread: so an opening comes after an earlier closing, and
-    that after the strokes that wait.
+    The writer's thread opens and closes the corrections. Therefore, they open after
+    an earlier closing, and close after the waiting strokes.
     """
 
     def __init__(self, writer: WriteQueue) -> None:
@@ -30,9 +30,18 @@ class CorrectionSessions:
     def use(
         self, view: LabelsView, act: "Act", failed: Callable[[Exception], None]
     ) -> None:
-        """Call a function with the view's corrections; open them first if needed.
+        """Call a function with the corrections of a view; open them first if needed.
 
-        Neither is called where the view is left before they are open.
+        Neither function is called if `leave` is called before they are open.
+
+        Parameters
+        ----------
+        view
+            Labels with the corrections.
+        act
+            Function that takes the open corrections.
+        failed
+            Function that takes the error if the corrections could not be opened.
         """
         from napari_uhrseg.io.corrections.corrections import Corrections
 

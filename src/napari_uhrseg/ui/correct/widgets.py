@@ -9,7 +9,7 @@ from napari_uhrseg.ui.widgets.task_progress import TaskProgress
 
 
 class CorrectWidgets(QWidget):
-    """Buttons to correct labels, the progress of long changes, corrected regions."""
+    """Column of correction buttons, progress bar and corrected regions."""
 
     importWanted = Signal(str)  # "polygons" or "mask"
 

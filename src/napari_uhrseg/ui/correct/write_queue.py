@@ -1,4 +1,4 @@
-"""One thread for all changes of a store, in the order of the requests."""
+"""Thread that makes all changes of a store, in the order of the requests."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections, Direction
     from napari_uhrseg.types import Roi
 
-MAX_SHORT_PARTS = 8  # parts of a change, some 50 ms each, that are undone at once
+MAX_SHORT_PARTS = 8  # parts of a change, about 50 ms each, that are undone at once
 
 
 class WriteQueue(QObject):
-    """Runs functions in order off the Qt thread; callbacks run on the Qt thread.
+    """Queue of short functions that run in order on one thread.
 
-    For what takes a moment: strokes, undo, reading what is in view. What takes
-    longer is a worker.
+    Callbacks run on the Qt thread. The queue is for strokes, undo, and reading the
+    labels in view. Longer operations are workers.
     """
 
     _done = Signal(object, object)
@@ -38,7 +38,20 @@ class WriteQueue(QObject):
         then: Callable[[Any], None] | None = None,
         failed: Callable[[Exception], None] = report,
     ) -> None:
-        """Run a function after all earlier ones; ``then`` gets its result."""
+        """Run a function after all earlier ones.
+
+        Parameters
+        ----------
+        function
+            Function to run on the thread of the queue.
+        *args
+            Arguments of the function.
+        then
+            Function that takes the result, on the Qt thread. None: ignore the result.
+        failed
+            Function that takes the exception if the function raised one, on the Qt
+            thread.
+        """
 
         def work() -> None:
             try:
@@ -53,12 +66,12 @@ class WriteQueue(QObject):
             self._thread.submit(work)
 
     def close(self) -> None:
-        """Wait for all functions; no callback runs after this."""
+        """Wait for all functions; afterwards no callback runs."""
         self._closed = True
         self._thread.shutdown()
 
     def _emit(self, tell: Callable[[Any], None], value: object) -> None:
-        with suppress(RuntimeError):  # Qt has deleted this: the program is ending
+        with suppress(RuntimeError):  # Qt has deleted this at the program's end
             self._done.emit(tell, value)
 
     def _tell(self, tell: Callable[[Any], None], value: object) -> None:
@@ -73,9 +86,22 @@ def undo_or_redo(
     then: "Callable[[Roi | None], None]",
     long: "Callable[[Direction], None]",
 ) -> None:
-    """Undo or redo after what waits; ``long`` is called where that would take long.
+    """Undo or redo a change after all waiting ones, if that takes a short time.
 
-    Then nothing has been done, and `Corrections.undo_or_redo` is for a worker.
+    Parameters
+    ----------
+    writer
+        Queue of the changes.
+    corrections
+        Open corrections.
+    way
+        "undo" or "redo".
+    then
+        Function that takes the changed rectangle in level-0 pixels. It takes None if
+        there is no change to undo or redo.
+    long
+        Function that is called with ``way`` instead if the change is large. Nothing
+        is undone then. A worker must call `Corrections.undo_or_redo`.
     """
 
     def work() -> "Roi | bool | None":

@@ -24,10 +24,10 @@ CLEAR = (0.0, 0.0, 0.0, 0.0)
 
 
 class ComparisonLayer(QObject):
-    """Compares the predictions of two checkpoints in view and shows the difference.
+    """Owner of the layer that shows where the predictions of two checkpoints differ.
 
-    At most one layer in the viewer; the labels it speaks of are hidden meanwhile, or
-    what changes would lie in their own colours over them, and not be seen.
+    The viewer has at most one such layer. It hides the compared labels meanwhile,
+    because its pixels have the same colours and would be invisible over the labels.
     """
 
     def __init__(self, viewer: Any, workers: Workers, outcome: ResultPanel) -> None:
@@ -44,7 +44,17 @@ class ComparisonLayer(QObject):
         return self._worker is not None
 
     def toggle(self, view: LabelsView, request: FineTuneRequest, new: Path) -> None:
-        """Compare the predictions in view, or stop comparing."""
+        """Compare the predictions in view, or stop a running comparison.
+
+        Parameters
+        ----------
+        view
+            Labels over which the difference is shown.
+        request
+            Request of the training. Its start is the original checkpoint.
+        new
+            File of the trained checkpoint.
+        """
         if self._worker is not None:
             self._worker.quit()
             return
@@ -116,7 +126,7 @@ class ComparisonLayer(QObject):
     def remove(self, *, later: bool = False) -> None:
         """Remove the layer, and cancel a comparison that is running.
 
-        ``later`` as in `PaintArea.stop`.
+        ``later`` has the same meaning as in `PaintArea.stop`.
         """
         if self._worker is not None:
             self._worker.quit()
@@ -136,7 +146,7 @@ class ComparisonLayer(QObject):
             self._viewer.layers.remove(layer)
 
     def _let_go(self) -> Any:
-        """Show the labels again. Return the layer that covered them, if any."""
+        """Show the labels again, and return the layer that covered them, if any."""
         layer, over = self.layer, self._over
         self.layer = self._over = None
         if over in self._viewer.layers:

@@ -1,4 +1,4 @@
-"""Drafts: trained models, stored with the labels until they are kept or discarded."""
+"""Trained models that are stored with the labels until they are kept or discarded."""
 
 import json
 import os
@@ -12,16 +12,32 @@ from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.ui.finetune.worker import NewModel
 
-Draft = tuple[FineTuneFinished, Path | NewModel]  # result, and its start
+Draft = tuple[FineTuneFinished, Path | NewModel]  # result and start of the training
 FOLDER = ".finetune"  # in the store of the labels
 STALE = 7 * 24 * 3600  # seconds; older drafts without a result are removed
 
 
 def new_draft(store: Address, name: str, fallback: Path) -> Path:
-    """Return the path of a new draft: with the labels, or in the fallback folder."""
+    """Return the path of a new draft.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of the corrected labels. The draft is stored in a folder if it
+        is writable.
+    name
+        File name of the draft. A time stamp is put before it.
+    fallback
+        Folder for drafts of labels that are read-only or have a URL.
+
+    Returns
+    -------
+    Path
+        Path of the draft, which does not exist yet.
+    """
     folder = fallback
     if isinstance(store, Path):
-        with suppress(OSError):  # read-only labels
+        with suppress(OSError):  # the labels may be read-only
             (store / FOLDER).mkdir(exist_ok=True)
             folder = store / FOLDER
     for file in folder.glob("*.safetensors"):
@@ -34,7 +50,7 @@ def new_draft(store: Address, name: str, fallback: Path) -> Path:
 
 
 def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
-    """Write the result of a training beside its draft."""
+    """Write the result of a training run beside its draft."""
     came_from = str(start) if isinstance(start, Path) else asdict(start)
     said = {
         "before": dict(compared.before),
@@ -61,7 +77,7 @@ def find_draft(store: Address) -> Draft | None:
                 said["before"], said["after"], said["verdict"], draft
             )
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged from outside
+            continue  # another program has damaged the note
         if draft.exists():
             return found, start
     return None
@@ -77,7 +93,7 @@ def delete_draft(draft: Path) -> None:
     for file in (_note(draft), draft):
         with suppress(OSError):
             file.unlink()
-    with suppress(OSError):  # another draft is left
+    with suppress(OSError):  # the folder may contain another draft
         if draft.parent.name == FOLDER:
             draft.parent.rmdir()
 

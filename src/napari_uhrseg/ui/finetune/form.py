@@ -1,4 +1,4 @@
-"""Form of a fine-tuning: start, length, settings, and corrections to train on."""
+"""Form of a training run: start, length, settings, and corrections to train on."""
 
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ NO_LABELS = (
     "There are no labels to train on. Segment the image and correct it, or create new "
     "labels and paint."
 )
-FOLLOW, NEW = "follow", "new"  # beside paths as text
+FOLLOW, NEW = "follow", "new"  # data of the entries that are not paths
 CUSTOM = "custom"
 CUSTOM_FIELDS = ("steps", "learning_rate", "trainable", "batch_size")
 
 
 class FineTuneForm(QWidget):
-    """Form of a fine-tuning.
+    """Form of a training run.
 
-    ``start`` is a checkpoint's file, a new model, or None if none is chosen.
+    ``start`` is the file of a checkpoint, a new model, or None if none is chosen.
     """
 
     changed = Signal()
@@ -120,7 +120,7 @@ class FineTuneForm(QWidget):
         self._choose(f"{model.name}, {model.encoder.removeprefix('tu-')}", NEW)
 
     def use(self, path: Path) -> None:
-        """Start from this checkpoint file, independent of the Segment panel."""
+        """Start from a checkpoint file, independent of the Segment panel."""
         self._choose(path.stem, str(path))
 
     def request(

@@ -1,4 +1,4 @@
-"""New models: the choice of a method and an encoder."""
+"""Form and dialog that choose the method and the encoder of a new model."""
 
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ def offered_encoders(method: str) -> tuple[Encoder, ...]:
 
 
 class NewModelForm(QWidget):
-    """Two buttons: new empty labels, and a new untrained model."""
+    """Pair of buttons that create empty labels or an untrained model."""
 
     labelsWanted = Signal()
     modelChosen = Signal(object)  # NewModel
@@ -74,7 +74,7 @@ class NewModelForm(QWidget):
         self.labels_button.setEnabled(image is not None)
 
     def set_view(self, view: LabelsView | None) -> None:
-        """Set the labels whose classes a new model has."""
+        """Set the labels whose classes a new model predicts."""
         self._view = view
         self.model_button.setEnabled(view is not None)
         self.model_button.setToolTip(
@@ -91,7 +91,7 @@ class NewModelForm(QWidget):
 
 
 class NewModelDialog(QDialog):
-    """Which method, around which encoder; its classes are those of the labels."""
+    """Dialog that chooses a method and an encoder; the labels give the classes."""
 
     chosen = Signal(object)  # NewModel
 

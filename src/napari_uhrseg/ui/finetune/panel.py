@@ -52,9 +52,9 @@ TRAINING = "A training is running."
 
 
 class FineTunePanel(FineTuneWidgets):
-    """Form, data summary, training, its result, and the next segmentation."""
+    """Panel that trains a model and offers to keep or discard it."""
 
-    segmentAgain = Signal(object, bool)  # checkpoint's path; only what likely changes
+    segmentAgain = Signal(object, bool)  # checkpoint's path; only likely changes
     checkpointWanted = Signal(object)  # path of the checkpoint to choose
     labelsWanted = Signal()  # empty labels to paint on
     busyChanged = Signal(bool)  # True while a training runs
@@ -102,7 +102,7 @@ class FineTunePanel(FineTuneWidgets):
 
     @property
     def trained(self) -> TrainedModel | None:
-        """The trained model to keep or discard; None in states but UNDECIDED."""
+        """Trained model to keep or discard; None in other states than UNDECIDED."""
         return self._trained
 
     def _render(self, state: FineTuneState, why_not: str = "", data: str = "") -> None:
@@ -124,7 +124,7 @@ class FineTunePanel(FineTuneWidgets):
         self.form.setEnabled(not training)
         self.rerun.set_blocked(TRAINING if training else self._blocked)
         if training or state is FineTuneState.OUTDATED:
-            return  # the controls show the training, or the last summary for a moment
+            return  # the controls show the training or the last summary
         if state is FineTuneState.SUMMARIZING:
             self.bar.idle(READING, self._status)
             return
@@ -189,7 +189,7 @@ class FineTunePanel(FineTuneWidgets):
             self._read_later()
 
     def refresh_provenance(self) -> None:
-        """Update the text on which checkpoints the labels come from."""
+        """Update the text on the checkpoints that made the labels."""
         if self.isVisible():
             store = self._view.store.path if self._view is not None else None
             self.rerun.set_state(self._checkpoint, store, self._folders)
@@ -200,9 +200,9 @@ class FineTunePanel(FineTuneWidgets):
         self.refresh_provenance()
 
     def stop(self) -> None:
-        """Disconnect from the viewer; the best model of a training stays as a draft."""
+        """Disconnect from the viewer, and save the best model of a training."""
         if self._training is not None:
-            with suppress(UhrSegError):  # it cannot be read
+            with suppress(UhrSegError):  # the model may be unreadable
                 best = self._training.best_so_far()
                 if best is not None:
                     save_draft_or_report(TrainedModel(best, self._training.request))
@@ -220,7 +220,7 @@ class FineTunePanel(FineTuneWidgets):
         Raises
         ------
         PlanError
-            If something is missing; the message says what.
+            If something is missing. The message names it.
         """
         if self._blocked:
             raise PlanError(self._blocked)
@@ -252,7 +252,7 @@ class FineTunePanel(FineTuneWidgets):
     # -- a training ---------------------------------------------------------------
 
     def start(self) -> None:
-        """Train as the form describes."""
+        """Start the training that the form describes."""
         try:
             request = self.request()
         except PlanError as error:
@@ -285,7 +285,7 @@ class FineTunePanel(FineTuneWidgets):
             self._trained = TrainedModel(result, request)
             save_draft_or_report(self._trained)
         self._state = FineTuneState.OUTDATED
-        if not request.is_of(self._view):  # other labels are shown by now
+        if not request.is_of(self._view):  # other labels are shown now
             if self._put_away():
                 self._status = f"{status} {DECIDE_THERE}{request.image.name}."
             self._find_draft()
@@ -312,7 +312,7 @@ class FineTunePanel(FineTuneWidgets):
         return True
 
     def _find_draft(self) -> None:
-        """Offer the undecided draft of the labels shown, if there is one."""
+        """Offer the undecided draft of the displayed labels, if there is one."""
         view = self._view
         if view is None:
             return
@@ -378,7 +378,7 @@ class FineTunePanel(FineTuneWidgets):
     def _kept(self, path: Path, draft: Path) -> None:
         if self._trained is not None and self._trained.result.path == draft:
             self._decided(f"Saved as {path.name} and chosen under Segment.")
-        else:  # other labels are shown by now, with another draft
+        else:  # other labels are shown now, with another draft
             drafts.delete_draft(draft)
         self.form.follow()
         self.checkpointWanted.emit(path)

@@ -1,4 +1,4 @@
-"""Segment again with a saved checkpoint, or go back to an earlier version."""
+"""Controls to segment again or to go back to an earlier version of a checkpoint."""
 
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ NO_LABELS = "Segment the image first; then segment it again with another checkpo
 
 
 class RerunPanel(QWidget):
-    """Two buttons with menus, and a note on what segmenting again replaces."""
+    """Pair of buttons with menus, and a note on the labels that will be replaced."""
 
     again = Signal(object, str)  # checkpoint's path; LIKELY or EVERYTHING
     goBack = Signal(object)  # checkpoint's path
@@ -48,7 +48,17 @@ class RerunPanel(QWidget):
     def set_state(
         self, path: Path | None, store: Address | None, folders: tuple[Path, ...]
     ) -> None:
-        """Set the checkpoint, the labels, and the folders of earlier versions."""
+        """Set the checkpoint, the labels, and the folders of earlier versions.
+
+        Parameters
+        ----------
+        path
+            File of the chosen checkpoint. None: none is chosen.
+        store
+            Folder or URL of the labels. None: there are no labels.
+        folders
+            Folders in which earlier versions of the checkpoint are searched.
+        """
         self._path = path
         self._asked += 1
         number = self._asked

@@ -1,4 +1,4 @@
-"""Result of a fine-tuning: scores before and after, and the decision."""
+"""Result of a training run: scores before and after, and the decision."""
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
@@ -20,13 +20,13 @@ SHOW_TIP = (
     "Show the pixels in view whose class changes, in the colour of the new class."
 )
 ELSEWHERE = "Show the labels that this model was trained on to compare."
-ROWS = 10  # classes seen without scrolling
+ROWS = 10  # classes that are visible without scrolling
 
 
 class ResultPanel(QWidget):
-    """Comparison, table of classes, Keep and Discard. Hidden without a result."""
+    """Comparison, table of classes, Keep and Discard; hidden without a result."""
 
-    changesWanted = Signal()  # or no longer: the button shows which
+    changesWanted = Signal()  # starts or stops a comparison; the button shows which
     kept = Signal()
     discarded = Signal()
 
@@ -75,7 +75,17 @@ class ResultPanel(QWidget):
         *,
         into_sight: bool = True,
     ) -> None:
-        """Show the comparison and the scores; the legend gives the classes' colours."""
+        """Show the comparison and the scores of a training run.
+
+        Parameters
+        ----------
+        compared
+            Result of the training run, with IoU from 0 to 1 by class.
+        legend
+            Legend with the colours of the classes. None: show no colours.
+        into_sight
+            Scroll to this panel.
+        """
         verdict = compared.comparison
         self.message.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
         self.set_share("")
@@ -92,7 +102,7 @@ class ResultPanel(QWidget):
         self.table.setVisible(bool(compared.before) and bool(names))
         self.show()
         if into_sight:
-            QTimer.singleShot(50, self._into_sight)  # when the layout has made room
+            QTimer.singleShot(50, self._into_sight)  # after the layout has changed
 
     def set_comparing(self, comparing: bool) -> None:
         self.changes.setText(STOP if comparing else SHOW)
@@ -100,7 +110,7 @@ class ResultPanel(QWidget):
             button.setEnabled(not comparing)
 
     def set_here(self, here: bool) -> None:
-        """Set whether the labels that were trained on are shown and can be compared."""
+        """Allow or forbid a comparison; it needs the labels that were trained on."""
         self.changes.setEnabled(here)
         self.changes.setToolTip(SHOW_TIP if here else ELSEWHERE)
 

@@ -1,4 +1,4 @@
-"""One fine-tuning in the window: its worker, its curves, what is left of it."""
+"""Controller of one training run in the window."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,10 @@ GATHERING = "Collecting the corrections…"
 
 
 class TrainingController(JobController):
-    """Trains a request and shows the progress.
+    """Controller that trains a request on a worker thread and shows the progress.
 
-    ``ended`` gives a message and `events.FineTuneFinished`, or None if there is
-    nothing to keep.
+    ``ended`` emits a message and `events.FineTuneFinished`, or None if there is no
+    model to keep.
     """
 
     ended = Signal(str, object)
@@ -48,7 +48,7 @@ class TrainingController(JobController):
         self._ending, self._learning = "Cancelled", LEARNING
 
     def start(self, workers: Workers, output: Path) -> None:
-        """Start the training; it writes to ``output``, which must not exist."""
+        """Start the training, which writes to ``output``; that file must not exist."""
         self._workers, self._output = workers, output
         self._plot.begin()
         new = isinstance(self.request.start, work.NewModel)

@@ -1,4 +1,4 @@
-"""States of the Fine-tune panel, and the trained model that waits for a decision.
+"""States of the Fine-tune panel, and the trained model that awaits a decision.
 
 The panel is a state machine. `FineTunePanel.state` is its state, and
 `FineTunePanel._render` sets every widget that depends on the state::
@@ -33,7 +33,7 @@ from napari_uhrseg.ui.workers.worker import report
 
 
 class FineTuneState(Enum):
-    """State of the Fine-tune panel; the module's docstring has the transitions."""
+    """State of the Fine-tune panel; the module docstring has the transitions."""
 
     OUTDATED = "the form or the corrections have changed since the last summary"
     BLOCKED = "no training can start"
@@ -45,14 +45,14 @@ class FineTuneState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """Trained model that was neither kept nor discarded yet."""
+    """Trained model that has been neither kept nor discarded yet."""
 
     result: FineTuneFinished
     request: FineTuneRequest
 
     @property
     def target(self) -> Path:
-        """Unused path that Keep proposes."""
+        """Unused path that Keep proposes for the checkpoint."""
         return next_version(self.request)
 
 

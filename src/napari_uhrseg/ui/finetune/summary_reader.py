@@ -1,4 +1,4 @@
-"""Reads the summary of the training data on a worker thread."""
+"""Reader of the summary of the training data on a worker thread."""
 
 from typing import TYPE_CHECKING
 

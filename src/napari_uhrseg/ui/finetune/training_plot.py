@@ -9,18 +9,19 @@ from superqt.utils import qthrottled
 
 from napari_uhrseg.ui.workers.worker import Workers
 
-EVERY = 400  # ms between two drawings
+EVERY = 400  # ms between two updates
 HEIGHT = 290
 SMALL = {"font-size": "8pt"}
-# seen on napari's dark and light ground alike (contrast 3 and more on both)
+# These colours have a contrast of at least 3 on napari's dark and light backgrounds.
 NOTHING = "no validation data"
 LOSS, MIOU = "#d9822b", "#2f86d9"
 
 
 class TrainingPlot(QWidget):
-    """Two plots, one above the other. pyqtgraph is loaded with the first training.
+    """Plot of the training loss above a plot of the validation mIoU.
 
-    ``losses`` and ``scores`` are the points, (step, value); mIoU in percent.
+    ``losses`` and ``scores`` are the points (step, value). The mIoU is in percent.
+    pyqtgraph is loaded when the first training starts, because it takes some time.
     """
 
     def __init__(self, viewer: Any, workers: Workers) -> None:
@@ -28,9 +29,9 @@ class TrainingPlot(QWidget):
         self._viewer, self._workers = viewer, workers
         self.losses: list[tuple[int, float]] = []
         self.scores: list[tuple[int, float]] = []
-        self.total = 0  # steps that are to come in all
-        self.held_out = True  # whether there is to be a held-out mIoU
-        self.loss: Any = None  # plots of pyqtgraph, once it is there
+        self.total = 0  # steps of the whole training
+        self.held_out = True  # True if the training has validation data
+        self.loss: Any = None  # the plots are None until pyqtgraph is loaded
         self.miou: Any = None
         self.canvas: Any = None
         self._lines: list[Any] = []
@@ -45,7 +46,7 @@ class TrainingPlot(QWidget):
         self.hide()
 
     def begin(self) -> None:
-        """Clear the points of the last training and show the plots."""
+        """Clear the points of the last training run and show the plots."""
         self.losses, self.scores, self.total = [], [], 0
         self.held_out = True
         if self._level is not None:
@@ -60,7 +61,7 @@ class TrainingPlot(QWidget):
         self._draw()
 
     def add_score(self, step: int, miou: float) -> None:
-        """A held-out mIoU, 0 to 1; that of step 0 is drawn across as well."""
+        """Add a validation mIoU, 0 to 1; that of step 0 is also a horizontal line."""
         self.scores.append((step, 100 * miou))
         self._draw()
 
@@ -70,13 +71,13 @@ class TrainingPlot(QWidget):
         self._draw.cancel()
 
     def _make(self, _: None) -> None:
-        """The plots, after pyqtgraph has been loaded by a worker."""
+        """Create the plots after a worker has loaded pyqtgraph."""
         import pyqtgraph as pg
 
         if self.loss is not None:
             return
         self.canvas = pg.GraphicsLayoutWidget()
-        for widget in (self.canvas, self.canvas.viewport()):  # nothing to press
+        for widget in (self.canvas, self.canvas.viewport()):  # not interactive
             widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.layout().addWidget(self.canvas)
         self.loss = self.canvas.addPlot(0, 0, enableMenu=False)
@@ -102,11 +103,11 @@ class TrainingPlot(QWidget):
                     symbolPen=None,
                 )
             )
-        self.miou.setLimits(yMin=-2, yMax=102)  # of percent, with room for the points
+        self.miou.setLimits(yMin=-2, yMax=102)  # percent, with a margin for symbols
         self.loss.getAxis("bottom").setStyle(showValues=False)
         self.loss.getAxis("bottom").setHeight(8)
         grid = self.canvas.ci.layout
-        grid.setContentsMargins(0, 4, 16, 0)  # room for half of the last number
+        grid.setContentsMargins(0, 4, 16, 0)  # for half of the last number
         for row in (0, 1):
             grid.setRowStretchFactor(row, 1)
         self.miou.setLabel("bottom", "step", **SMALL)
@@ -150,5 +151,5 @@ class TrainingPlot(QWidget):
 
 
 def _load() -> None:
-    """Takes a third of a second, so a worker does it."""
+    """Import pyqtgraph, which takes a third of a second, on a worker thread."""
     import pyqtgraph  # noqa: F401

@@ -16,12 +16,12 @@ from napari_uhrseg.ui.widgets.layout import note, scroll_to
 from napari_uhrseg.ui.widgets.run_controls import RunControls
 from napari_uhrseg.ui.workers.worker import Workers
 
-SETTLED = 50  # ms until the layout has changed
+SETTLED = 50  # ms in which the layout changes
 CANCELLING = "The best model so far is offered."
 
 
 class FineTuneWidgets(QWidget):
-    """New model, form, training data, controls, curves, result, and next run."""
+    """Column of the panel's parts, from the new model to the next segmentation."""
 
     def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()

@@ -44,10 +44,10 @@ class NewModel:
 
 @dataclass(frozen=True, slots=True)
 class FineTuneRequest:
-    """Fine-tuning as the form describes it.
+    """Fine-tuning that the form describes.
 
-    ``store`` is the folder of the corrected labels, ``start`` a checkpoint's file or
-    a new model.
+    ``store`` is the folder or URL of the corrected labels. ``start`` is the file of a
+    checkpoint, or a new model.
     """
 
     image: Image
@@ -65,8 +65,9 @@ class FineTuneRequest:
 class PredictionDifference:
     """Pixels that two checkpoints predict differently.
 
-    ``labels``: uint8 of the roi's shape, class ids of ``legend`` where the newer one's
-    prediction differs, else 0. ``share``: of the pixels that either gives a class to.
+    ``labels`` is uint8 and has the shape of ``roi``. It contains the new checkpoint's
+    class ids of ``legend`` where the predictions differ, and 0 elsewhere. ``share`` is
+    the share of these pixels, 0 to 1, among those that either checkpoint labels.
     """
 
     roi: Roi
@@ -76,7 +77,7 @@ class PredictionDifference:
 
 
 def summarize(request: FineTuneRequest) -> "TrainingSummary":
-    """Summarize the training data; the network is not run."""
+    """Summarize the training data without running the network."""
     from napari_uhrseg.engine.finetuning.finetune import summarize_corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -102,7 +103,22 @@ def describe(lesson: "TrainingSummary") -> str:
 def train(
     stop: Callable[[], bool], request: FineTuneRequest, output: Path
 ) -> Iterator["TrainEvent"]:
-    """``fine_tune()``, with a core left to the window."""
+    """Train with `fine_tune`, and leave one processor core to the window.
+
+    Parameters
+    ----------
+    stop
+        Function that returns True to stop the training early.
+    request
+        Data, start and settings of the training.
+    output
+        File of the trained checkpoint. It must not exist.
+
+    Yields
+    ------
+    TrainEvent
+        Events of `fine_tune`.
+    """
     load_torch()
     from napari_uhrseg.engine.cancellation import Cancelled
     from napari_uhrseg.engine.finetuning.finetune import fine_tune
@@ -139,7 +155,22 @@ def train(
 def best_so_far(
     output: Path, lesson: "TrainingSummary", before: Mapping[str, float]
 ) -> "FineTuneFinished | None":
-    """Return the best model of a training that ended early, if there is one."""
+    """Return the best model of a training that ended early, if there is one.
+
+    Parameters
+    ----------
+    output
+        File of the trained checkpoint.
+    lesson
+        Summary of the training data.
+    before
+        Validation scores of the start, 0 to 1 by name. Empty without validation.
+
+    Returns
+    -------
+    FineTuneFinished or None
+        Scores and file of the best model. None if no file was written.
+    """
     from napari_uhrseg.engine.events import FineTuneFinished
     from napari_uhrseg.engine.finetuning.model_selection import comparison_text
     from napari_uhrseg.models.card_header import read_card
@@ -159,10 +190,26 @@ def compare_predictions(
     new: Path,
     legend: Legend,
 ) -> PredictionDifference | None:
-    """Compare the predictions of two checkpoints in a rectangle; None if stopped.
+    """Compare the predictions of two checkpoints in a rectangle.
 
-    ``legend`` gives the ids and colours; classes that it lacks are added. Of a large
-    roi only the middle is compared, which bounds the memory.
+    Parameters
+    ----------
+    stop
+        Function that returns True to stop the comparison.
+    request
+        Request with the image, the original checkpoint, the device and the budget.
+    roi
+        Rectangle in image pixels. Only the middle of a large rectangle is compared,
+        which bounds the memory.
+    new
+        File of the trained checkpoint.
+    legend
+        Legend that gives the class ids and colours. Classes that it lacks are added.
+
+    Returns
+    -------
+    PredictionDifference or None
+        Pixels that differ. None if the comparison was stopped.
     """
     from napari_uhrseg.engine.cancellation import Cancelled
     from napari_uhrseg.engine.inference.preview import LARGEST_SIDE, segment_region
@@ -175,7 +222,7 @@ def compare_predictions(
     roi = _middle(roi, LARGEST_SIDE)
     answers = []
     for path in (request.start, new):
-        if not isinstance(path, Path):  # a new model knew nothing
+        if not isinstance(path, Path):  # a new model predicts no class
             answers.append(np.zeros((roi.height, roi.width), np.uint8))
             continue
         checkpoint = load_checkpoint(path)
@@ -215,7 +262,10 @@ def save_as(draft: Path, target: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class LabelProvenance:
-    """Message on the checkpoints of a store's labels; whether it has labels."""
+    """Message on the checkpoints that made a store's labels.
+
+    ``labelled`` is True if the store has labels.
+    """
 
     text: str
     labelled: bool
@@ -226,7 +276,21 @@ def label_provenance(
 ) -> tuple[LabelProvenance, list[tuple[Path, Card]]]:
     """Return where the labels come from, and the earlier versions of a checkpoint.
 
-    The nearest ancestor first, as far as they are in these folders or beside it.
+    Parameters
+    ----------
+    path
+        File of the checkpoint.
+    store
+        Folder or URL of the labels. None: there are no labels.
+    folders
+        Folders in which earlier versions are searched, after the folder of ``path``.
+
+    Returns
+    -------
+    provenance : LabelProvenance
+        Message on the checkpoints that made the labels.
+    older : list of (Path, Card)
+        File and card of each earlier version, the nearest ancestor first.
     """
     from napari_uhrseg.engine.finetuning.lineage import ancestors
     from napari_uhrseg.models.card_header import read_card
@@ -238,7 +302,7 @@ def label_provenance(
 
 
 def _standing(path: Path, name: str, folder: Address | None) -> LabelProvenance:
-    """Chunks labelled by this checkpoint, and by others, counted."""
+    """Describe how many chunks this checkpoint and others have labelled."""
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import file_hash
 
