@@ -1,11 +1,11 @@
-"""What stands where in the sample world: pure geometry, no colours.
+"""Geometry of the sample world: positions of objects, without colours.
 
 Everything is laid out in bent coordinates (s, t), in pixels: s runs along the valleys,
 t across them. Each valley has water at its middle, neutral grass up to about 200 pixels
-from its middle, and only then what tells the water's name: forest around
+from its middle. The surroundings that identify the water begin beyond: forest around
 lakes, crops along rivers. Between two valleys lie two rows of cells. A cell's middle
-is a common of the same neutral grass with something in it, and what tells its name
-stands beyond 200 pixels again.
+is a common of the same neutral grass with an object in it. The surroundings that
+identify the object also begin beyond 200 pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BELT = 205.0
 COMMON = 215.0
 """Half side of a common, less at its corners: a 512 patch just sees beyond it."""
 RING = 394.0
-"""Where the ring ends that tells: a village, or the forest of a lake."""
+"""Outer radius of the identifying ring: a village, or the forest of a lake."""
 
 EMPTY, VILLAGE, FALLOW, WOOD, ORCHARD, DEEP = range(6)
 """Kinds of cell; what lies in a village's common is a building site; `DEEP` is
@@ -43,7 +43,7 @@ LOT = (48.0, 46.0)
 
 @dataclass(slots=True)
 class Place:
-    """The ground at some points; arrays of one shape."""
+    """Ground at a set of points; arrays of one shape."""
 
     axis: F32
     """Distance from the nearest valley's axis."""
@@ -55,11 +55,11 @@ class Place:
     centre: F32
     """Distance from the cell's centre, in a norm whose circles are squarish."""
     outskirts: F32
-    """The same, bent more: where a village ends."""
+    """The same distance with more noise; it limits a village."""
     body: F32
-    """Distance to the edge of what lies in the common: positive inside."""
+    """Distance to the edge of the object in the common: positive inside."""
     turn: F32
-    """How the cell's body is turned, in radians."""
+    """Rotation of the cell's body, in radians."""
     along: F32
     """Position between two crossing roads, 0 on the road."""
     across: F32
@@ -110,9 +110,23 @@ def _kinds(seed: int, bands: I64, cells: I64) -> NDArray[np.uint8]:
 
 
 def block_settled(seed: int, band: I64, cell: I64) -> Bool:
-    """Whether a cell's block is settled country, with villages, or wild.
+    """Return whether the blocks of cells are settled, with villages, or wild.
 
-    They alternate along a valley, so that even a small scene has some of both.
+    Settled and wild blocks alternate along a valley, so that a small scene has both.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the world.
+    band : int64 array
+        Numbers of the bands between valleys.
+    cell : int64 array
+        Numbers of the cells along a band; broadcasts against ``band``.
+
+    Returns
+    -------
+    bool array
+        True for settled blocks; of the broadcast shape.
     """
     start = np.floor(hash01(seed, 20, band) * 2).astype(np.int64)
     settled: Bool = (np.asarray(cell) // 3 + start) % 2 == 0
@@ -120,11 +134,12 @@ def block_settled(seed: int, band: I64, cell: I64) -> Bool:
 
 
 def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
-    """Say what stands at points of the bent plane.
+    """Return the ground at points of the bent plane.
 
     Parameters
     ----------
     seed : int
+        Seed of the world.
     s, t : float32 arrays of one shape
         Bent coordinates in pixels.
     wobble : float32 array or float

@@ -1,4 +1,4 @@
-"""Hashing and noise: the same number for the same place, wherever one starts."""
+"""Hashing and noise: a position has the same number in every region that is drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PERIOD = 1024
 """Side in pixels of the textures, which repeat."""
 
 SUN = (0.86, 0.51)
-"""Where the light comes from in the image (down, right): a southern sun."""
+"""Direction of the light in the image (down, right): a southern sun."""
 
 
 def hash01(seed: int, salt: int, *keys: NDArray[np.integer] | int) -> F64:
@@ -25,7 +25,7 @@ def hash01(seed: int, salt: int, *keys: NDArray[np.integer] | int) -> F64:
     Parameters
     ----------
     seed, salt : int
-        The world's seed and what the number is for.
+        The world's seed, and the purpose of the numbers.
     *keys : integer array or int
         Lattice coordinates; they broadcast against each other.
     """
@@ -61,7 +61,7 @@ def lattice_noise(seed: int, salt: int, ys: F64, xs: F64, scale: float) -> F32:
     Parameters
     ----------
     seed, salt : int
-        The world's seed and which field this is.
+        The world's seed, and the number of the noise field.
     ys, xs : (h,) and (w,) float64
         Increasing pixel coordinates of the grid's rows and columns.
     scale : float
@@ -162,7 +162,21 @@ def textures(seed: int, downsample: int) -> Textures:
 
 
 def tiled(texture: F32, first_y: int, first_x: int, height: int, width: int) -> F32:
-    """Cut (height, width) float32 out of a repeating texture, at level pixels."""
+    """Return a part of a repeating texture.
+
+    Parameters
+    ----------
+    texture : (n, n) float32
+        The texture, which repeats every n pixels.
+    first_y, first_x : int
+        First row and column, in pixels of the texture's level.
+    height, width : int
+        Size of the part in pixels.
+
+    Returns
+    -------
+    (height, width) float32
+    """
     n = len(texture)
     ys = np.arange(first_y, first_y + height) % n
     xs = np.arange(first_x, first_x + width) % n

@@ -114,7 +114,22 @@ class Painter:
     def tile(
         self, top: int, left: int, height: int, width: int, downsample: int
     ) -> tuple[F32, NDArray[np.uint8]]:
-        """Paint (height, width) pixels whose first is (top, left) of that level."""
+        """Paint a tile of one level.
+
+        Parameters
+        ----------
+        top, left : int
+            First row and column, in pixels of the level.
+        height, width : int
+            Size of the tile in pixels of the level.
+        downsample : int
+            Level-0 pixels per pixel of the level, a power of two.
+
+        Returns
+        -------
+        tuple
+            (height, width, 3) float32 colours and (height, width) uint8 class ids.
+        """
         d = downsample
         rows, cols = height + 2 * HALO, width + 2 * HALO
         y0, x0 = top - HALO, left - HALO

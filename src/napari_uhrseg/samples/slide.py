@@ -80,7 +80,7 @@ def _nearest(
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is where in a region of tissue: maps of one shape, textures and masks."""
+    """Parts of a region of tissue: textures and masks of one shape."""
 
     fine: F32
     mottle: F32
@@ -115,9 +115,19 @@ class _Parts:
 
 
 def labels(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
-    """What a region shows, (height, width) uint8 class ids of `CLASSES`.
+    """Return the class ids of a region, see `CLASSES`.
 
-    A gap in the stroma counts as stroma, and a nucleus as what it lies in.
+    A gap in the stroma counts as stroma. A nucleus has the class of the tissue around
+    it.
+
+    Parameters
+    ----------
+    y, x, height, width : int
+        The region in pixels of 0.5 µm.
+
+    Returns
+    -------
+    (height, width) uint8
     """
     ys = np.arange(y, y + height).astype(np.float64)
     xs = np.arange(x, x + width).astype(np.float64)

@@ -12,14 +12,44 @@ Padding = Literal["reflect", "edge", "zero"]
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raise ValueError unless the value is a whole number of at least ``least``."""
+    """Raise ValueError unless the value is a whole number of at least ``least``.
+
+    Parameters
+    ----------
+    name
+        Name of the value in the error message.
+    value
+        The value to check. A bool is not a whole number.
+    least
+        Smallest valid value.
+
+    Raises
+    ------
+    ValueError
+        If the value is not such a number.
+    """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or int(value) < least:  # type: ignore[call-overload]
         raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
 
 
 def check_numbers(name: str, values: object, count: int) -> None:
-    """Raise ValueError unless the value is a tuple of finite numbers."""
+    """Raise ValueError unless the value is a tuple of finite numbers.
+
+    Parameters
+    ----------
+    name
+        Name of the value in the error message.
+    values
+        The value to check.
+    count
+        Required length of the tuple.
+
+    Raises
+    ------
+    ValueError
+        If the value is not such a tuple.
+    """
     if (
         not isinstance(values, tuple)
         or len(values) != count
@@ -30,18 +60,19 @@ def check_numbers(name: str, values: object, count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Part of an image around a window that a network gets.
+    """Part of an image around a window that a network takes as input.
 
     Parameters
     ----------
     extent
-        Side of the ground covered, in run pixels, centred on the window; or
-        ``"frame"`` for all of a frame, or of the crop in its place in training.
+        Side of the covered area in run pixels, centred on the window; or
+        ``"frame"`` for a whole frame. In training, a crop replaces the frame.
     size
-        Side in pixels of what is fed to the network; ``None``: a pixel fed for
-        each run pixel, the only choice for a frame.
+        Side of the network's input in pixels; ``None``: one input pixel for each run
+        pixel, which is the only choice for a frame.
     off_centre
-        In training its centre is anywhere in the window, in runs at the centre.
+        If True, the view's centre may lie anywhere in the window during training.
+        During inference it is the window's centre.
     """
 
     extent: int | Literal["frame"]
@@ -58,7 +89,7 @@ class View:
 
     @property
     def side(self) -> int:
-        """Pixels fed a side; for views of a window."""
+        """Side of the network's input in pixels, for views of a window."""
         if self.extent == "frame":
             raise ValueError("a frame has no fixed size")
         return self.extent if self.size is None else self.size
@@ -72,39 +103,42 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """Input of a model: all that the engine knows of it.
+    """Input specification of a model. The engine needs no other property of it.
 
     Parameters
     ----------
     views
-        Name (``local``, ``surrounding``, ``overview``) to view.
+        Views by name (``local``, ``surrounding``, ``overview``).
     window
-        Side of the square that one forward pass labels, in run pixels; where there
-        are frames, of the training crop.
+        Side of the square that one forward pass labels, in run pixels. For models
+        that work on frames: side of the training crop.
     channels
-        Number of bands fed to the network.
+        Number of bands that the network takes, at least 1.
     value_range
-        Pixel values mapped to 0 and 1 before ``mean`` and ``std``; ``None``
-        takes the range of the image (0 to 255 for 8-bit, else its bands' range).
+        Pixel values mapped to 0 and 1 before ``mean`` and ``std``; ``None``: the
+        range of the image (0 to 255 for 8-bit, else its bands' range).
     mean, std
-        Per channel, after ``value_range``.
+        Mean and standard deviation of each channel, after ``value_range``.
     pixel_size
-        Metres a pixel covered in training; ``None`` where unknown.
+        Size of a training pixel in metres; ``None``: unknown.
     window_overlap
-        Pixels two neighbouring windows share unless the user chooses.
+        Default overlap of neighbouring windows in run pixels, 0 to ``window`` - 1.
     placement
-        ``"shift"``: the last window is moved inward; ``"even"``: evenly spread.
+        ``"shift"``: the last window is moved inward; ``"even"``: all windows are
+        evenly spaced.
     merge
-        Weights of overlapping windows: all alike, or falling to the borders.
+        Weights of overlapping windows: ``"uniform"``, or ``"taper"``, which decreases
+        towards the borders.
     padding
         Padding beyond the image.
     frame
-        For models that work on frames: the side of the largest one in run pixels.
+        Side of the largest frame in run pixels, for models that work on frames.
         ``None``: the model works on windows.
     frame_overlap
         Width in run pixels of the seam in which two frames are blended.
     min_side, divisor
-        Of frames: the smallest side, and what sides must be multiples of.
+        Smallest side of a frame in run pixels, and the number of which each side is a
+        multiple.
     """
 
     views: Mapping[str, View]
@@ -147,7 +181,7 @@ class InputSpec:
         self._check_values()
 
     def _check_values(self) -> None:
-        """What pixels are divided by is not zero, what is chosen can be chosen."""
+        """Raise ValueError for an impossible value range, deviation or choice."""
         check_numbers("mean", self.mean, self.channels)
         check_numbers("std", self.std, self.channels)
         if min(self.std) <= 0:
@@ -176,8 +210,8 @@ class InputSpec:
 class Stage:
     """One stage of a training run: parameters, learning rate and length.
 
-    ``trainable`` are prefixes of parameter names (empty: all), ``name`` says to the
-    method which of its stages this is.
+    ``trainable`` contains prefixes of parameter names (empty: all parameters). ``name``
+    identifies the stage for the method.
     """
 
     steps: int
@@ -188,7 +222,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Training of a method in its paper; a user may change the numbers.
+    """Training hyperparameters of a method's paper; users may change the numbers.
 
     ``schedule`` is the learning-rate schedule of a stage.
     """

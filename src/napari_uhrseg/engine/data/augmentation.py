@@ -18,10 +18,10 @@ from napari_uhrseg.types import InputSpec
 
 
 class Transform:
-    """A random change of one training window; its parameters are drawn.
+    """Random change of one training window, with drawn parameters.
 
-    A subclass overrides what it changes. Geometric transforms move pixels and are
-    applied after the others.
+    A subclass overrides the methods of the arrays that it changes. Geometric transforms
+    move pixels and are applied after the others.
     """
 
     geometric: ClassVar[bool] = False
@@ -32,20 +32,38 @@ class Transform:
         raise NotImplementedError
 
     def view(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
-        """Return a normalised (C, h, w) float32 view, changed; may work in place."""
+        """Return the changed normalised (C, h, w) float32 view; may work in place."""
         return view
 
     def labels(self, labels: npt.NDArray) -> npt.NDArray:
-        """Return (h, w) class indices, changed as the view is."""
+        """Return (h, w) class indices with the same geometric change as the view."""
         return labels
 
     def boxes(self, boxes: torch.Tensor, size: int) -> torch.Tensor:
-        """Return (N, 4) boxes y0, x0, y1, x1 in a view of ``size`` pixels a side."""
+        """Return the changed boxes, (N, 4) y0, x0, y1, x1 in pixels of the view.
+
+        ``size`` is the side of the square view in pixels.
+        """
         return boxes
 
 
 def rotate(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
-    """Return an (..., h, w) array turned by quarters, then mirrored left to right."""
+    """Return an array rotated by quarter turns and then mirrored left to right.
+
+    Parameters
+    ----------
+    array
+        (..., h, w) array of any dtype.
+    turns
+        Quarter turns counterclockwise, 0 to 3.
+    flip
+        Mirror left to right after the turns.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy, (..., h, w), or (..., w, h) after an odd number of turns.
+    """
     array = np.rot90(array, turns, axes=(-2, -1))
     return np.array(array[..., ::-1] if flip else array, order="C")
 
@@ -53,7 +71,7 @@ def rotate(array: npt.NDArray, turns: int, flip: bool) -> npt.NDArray:
 def rotate_boxes(
     boxes: torch.Tensor, size: int, turns: int, flip: bool
 ) -> torch.Tensor:
-    """Return boxes turned and mirrored as `rotate` turns their view.
+    """Return boxes rotated and mirrored as `rotate` changes their view.
 
     Parameters
     ----------
@@ -137,7 +155,7 @@ class ColorJitter(Transform):
 
 
 class Augmentation(Protocol):
-    """A class of transforms, or anything else that draws one."""
+    """Source of random transforms, for example a subclass of `Transform`."""
 
     def random(self, rng: np.random.Generator) -> Transform:
         """Draw a transform for one training window."""

@@ -1,7 +1,7 @@
-"""Images and masks in folders as a source of samples.
+"""Data set of images and masks in folders.
 
-A mask is an image of the same size whose pixel values, or RGB colours, stand for
-classes. Colours are handled as one number, 0xRRGGBB, and like any other value.
+A mask is an image of the same size whose pixel values, or RGB colours, represent
+classes. A colour is treated as a value, the number 0xRRGGBB.
 """
 
 import re
@@ -19,12 +19,12 @@ from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.dataset_legends import distinct_color
 from napari_uhrseg.types import IGNORED, LabelClass, Labels, Legend, Roi
 
-MAX_STRIP_PIXELS = 1 << 22  # pixels of a mask read at a time
-MAX_VALUES = 64  # more distinct values than that are no classes
+MAX_STRIP_PIXELS = 1 << 22  # pixels of a mask that are read at a time
+MAX_VALUES = 64  # a mask with more distinct values does not contain classes
 
 
 class LabelRaster:
-    """The class indices of a mask; kept in memory if small, else read as needed."""
+    """Class indices of a mask, in memory if it is small, otherwise read as needed."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class LabelRaster:
         return 0 if self._array is None else self._array.nbytes
 
     def read(self, roi: Roi) -> Labels:
-        """(h, w) uint8 class indices; 255 outside the image and where unknown."""
+        """Return (h, w) uint8 class indices; 255: unknown or outside the image."""
         found = np.full((roi.height, roi.width), IGNORED, np.uint8)
         inside = roi.intersect(Roi(0, 0, *self._image.shape))
         if inside.area:
@@ -76,26 +76,28 @@ class FolderDataset(SceneDataset):
     Parameters
     ----------
     images, masks
-        Folders (or two files).
+        Folder of the images and folder of the masks, or two files.
     legend
-        Classes with ``source_value``; ``None`` takes the masks' values, and the
-        names that go with them in order, if ``names`` are given.
+        Classes with ``source_value``; ``None``: one class for each value of the masks.
     ignore
-        Mask values that stand for no class; ``None``: 255, unless a class has it.
+        Mask values that represent no class; ``None``: 255, unless a class has it.
     held_out
-        Stems of the scenes to validate on, or their share (0: none).
+        Stems of the scenes for validation, or their share, 0 to 1 (0: none).
     seed
-        Decides which scenes a share holds out.
+        Seed that selects the validation scenes for a share.
+    names
+        Class names in the order of the sorted mask values, if ``legend`` is ``None``;
+        empty: names made from the values.
     cache
-        Bytes of decoded scenes kept in memory.
+        Largest size in bytes of the decoded scenes in memory.
 
     Raises
     ------
     TrainingError
-        Nothing pairs, a mask's size differs from its image's, or a mask holds
-        values that no class has.
+        If no image has a mask, the size of a mask differs from that of its image, or a
+        mask contains values that no class has.
     OpenError
-        A file is no image.
+        If a file is not an image.
     """
 
     def __init__(
@@ -145,12 +147,12 @@ class FolderDataset(SceneDataset):
 
 
 def find_pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
-    """Stem to (image, mask), sorted by stem.
+    """Return the pairs of image and mask by file stem, sorted by stem.
 
     Raises
     ------
     TrainingError
-        A folder is missing, or no stem is in both.
+        If a folder is missing, or no stem occurs in both folders.
     """
     for path in (images, masks):
         if not path.exists():
@@ -173,12 +175,24 @@ def find_pairs(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
 def infer_legend(
     values: Collection[int], mask: Image, names: Sequence[str] = ()
 ) -> Legend:
-    """A class a value, coloured by the mask's colour table or its RGB colours.
+    """Return a legend with one class for each mask value.
+
+    Colours come from the mask's colour table or its RGB values.
+
+    Parameters
+    ----------
+    values
+        Distinct values of the masks, 1 to `MAX_VALUES`.
+    mask
+        A mask, for its colour table and number of bands.
+    names
+        Class names in the order of the sorted values; empty: names made from the
+        values.
 
     Raises
     ------
     TrainingError
-        There are too many values for classes, none, or not as many as names.
+        If there is no value, there are too many values, or the number of names differs.
     """
     if not 1 <= len(values) <= MAX_VALUES:
         raise TrainingError(
@@ -207,15 +221,15 @@ def infer_legend(
 
 
 def read_classes(path: Path | str) -> Legend:
-    """A legend from a text file: a line a class, ``value name [#rrggbb]``.
+    """Read a legend from a text file with one class ``value name [#rrggbb]`` per line.
 
-    Without a number in front, a line's value is its place from 0. A colour in
-    front, ``#rrggbb name``, is both the value in RGB masks and the colour.
+    If a line does not start with a number, its value is its position, from 0. A colour
+    at the start, ``#rrggbb name``, is both the value in RGB masks and the colour.
 
     Raises
     ------
     TrainingError
-        The file is missing or a line is of another form.
+        If the file is missing or cannot be read, or a name occurs twice.
     """
     path = Path(path)
     try:
@@ -270,10 +284,10 @@ def _strips(shape: tuple[int, int]) -> Iterator[Roi]:
 
 
 def _values(image: Image, roi: Roi) -> tuple[npt.NDArray, npt.NDArray[np.bool_]]:
-    """(h, w) values or packed colours of a mask, and which are valid.
+    """Return (h, w) values or packed colours of a mask, and which are valid.
 
-    A mask with a colour table is shown in its colours; its values are the indices
-    of the table (the lowest, where a colour stands in it twice).
+    `Image.read` returns the colours of a mask with a colour table. Its values are the
+    indices in the table (the lowest index for a colour that occurs twice).
     """
     data, valid = image.read(roi)
     if data.shape[-1] < 3:
@@ -291,7 +305,7 @@ def _values(image: Image, roi: Roi) -> tuple[npt.NDArray, npt.NDArray[np.bool_]]
 
 
 def _mask_values(image: Image) -> set[int]:
-    """All values of a mask, read in strips."""
+    """Return the distinct values of a mask; it is read in strips."""
     found: set[int] = set()
     for roi in _strips(image.shape):
         values, valid = _values(image, roi)

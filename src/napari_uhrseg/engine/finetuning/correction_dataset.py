@@ -65,7 +65,7 @@ class CorrectionTargets:
     chosen: tuple[Roi, ...] | None
 
     def read(self, roi: Roi) -> Labels:
-        """As ``Target.read``."""
+        """Return (h, w) uint8 channels; 255: not corrected, `HELD_OUT`: hidden."""
         found = np.full((roi.height, roi.width), IGNORED, np.uint8)
         inside = roi.intersect(Roi(0, 0, *self.store.shape))
         if not inside.area:

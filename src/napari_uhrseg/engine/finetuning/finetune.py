@@ -46,10 +46,12 @@ def summarize_corrections(
 
     Parameters
     ----------
-    image, store
-        The image and its labels.
+    image
+        The image that was corrected.
     checkpoint
         The checkpoint to fine-tune.
+    store
+        The labels with the corrections.
     settings
         Only ``regions`` is used; ``None``: every correction.
 

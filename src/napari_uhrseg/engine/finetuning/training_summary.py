@@ -35,10 +35,12 @@ def build_dataset(
 
     Parameters
     ----------
-    image, store
-        The image and its labels.
+    image
+        The image that was corrected.
     checkpoint
         The checkpoint to fine-tune.
+    store
+        The labels with the corrections.
     regions
         Level-0 rectangles to train on; ``None``: every correction.
 

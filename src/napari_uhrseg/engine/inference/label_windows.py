@@ -30,7 +30,7 @@ ReadWindows = Callable[[Sequence[Roi]], Batch]
 
 @dataclass(frozen=True, slots=True)
 class TilingSettings:
-    """How an image is divided into windows or frames, and how these are computed.
+    """Division of an image into windows or frames, and their computation.
 
     Attributes
     ----------

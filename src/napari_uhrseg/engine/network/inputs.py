@@ -39,7 +39,17 @@ class PixelSource(Protocol):
         size: tuple[int, int] | None = None,
         bands: Sequence[int] | None = None,
     ) -> Pixels:
-        """Return pixels as ``Image.read`` does."""
+        """Return pixels as ``Image.read`` does.
+
+        Parameters
+        ----------
+        roi
+            Rectangle of level-0 pixels.
+        size
+            Height and width of the result; ``None``: those of ``roi``.
+        bands
+            Band numbers in the requested order; ``None``: all.
+        """
 
 
 def read_views(

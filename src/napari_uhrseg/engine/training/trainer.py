@@ -115,7 +115,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether the last step is done and validated."""
+        """True if the last step is done and validated."""
         return self.validated == self.total
 
     # -- training loop ----------------------------------------------------------
