@@ -172,7 +172,7 @@ def test_training_scenes(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file.read(1), labels)
         with rasterio.open(tmp_path / "images" / f"{seed}.tif") as file:
             assert file.count == 3
-    with pytest.raises(SystemExit, match="not for training"):
+    with pytest.raises(SystemExit, match="reserved for the sample scene"):
         script.make_scenes(tmp_path, [script.SAMPLE_SEED], 600)
 
 

@@ -147,7 +147,7 @@ class Validator:
 
 
 def comparison_text(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
-    """Return the comparison of the new model with the original one in words.
+    """Return the comparison of the new model with the original one as a message.
 
     Parameters
     ----------

@@ -249,7 +249,7 @@ def _card(
 
 
 def _command(recipe: Recipe, identity: object) -> str:
-    """Return the settings in words, with a hash of all that decides the weights."""
+    """Return the settings as text, with a hash of all that decides the weights."""
     steps = sum(stage.steps for stage in recipe.stages)
     text = json.dumps(identity, sort_keys=True).encode()
     return (

@@ -141,7 +141,7 @@ def budget_too_small_error(
     budget
         The budget that is too small.
     hints
-        Other ways out, in words.
+        Alternatives to a larger budget, as parts of a sentence.
     """
     asked = -(-least // (64 * MB)) * 64 * MB
     return DeviceError(

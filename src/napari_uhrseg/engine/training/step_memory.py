@@ -78,7 +78,7 @@ class StepMemoryPlan:
     cache: int = CHUNK_CACHE_BYTES[0]
 
     def summary(self, batch: int) -> str:
-        """Return the plan in words, for steps of ``batch`` samples."""
+        """Return the plan as a message, for steps of ``batch`` samples."""
         said = [f"{batch} samples a step"]
         if self.micro_batch_size < batch:
             said.append(f"{self.micro_batch_size} at a time")
