@@ -1,9 +1,9 @@
 """Lazy multiscale images.
 
-Holds the image type, the cache of decoded chunks, resampling, pixel
+The package contains the image type, the cache of decoded chunks, resampling, pixel
 conversions and the pyramid builder.
 
-Must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
+It must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
 ``io.export``.
 """
 

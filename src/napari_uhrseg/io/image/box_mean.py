@@ -1,4 +1,4 @@
-"""Coarser levels of images: the mean of square boxes of pixels."""
+"""Downsampling by the mean of square boxes of pixels."""
 
 from typing import Any
 
@@ -9,24 +9,27 @@ Array = npt.NDArray[Any]
 
 
 def box_mean(data: Array, factor: int, axes: str, nodata: float | None = None) -> Array:
-    """One pixel for each ``factor`` x ``factor`` pixels.
+    """Return the mean of each box of ``factor`` x ``factor`` pixels.
+
+    The memory is about six times ``data`` for 8-bit data, and less for others.
 
     Parameters
     ----------
     data
-        Any real dtype; one axis for each letter of ``axes``.
+        Pixels of any real dtype, with one axis for each letter of ``axes``.
     factor
-        Side of a box. Boxes at the lower and right border may be smaller.
+        Side of a box in pixels. Boxes at the lower and right border may be smaller.
     axes
-        Which axes are ``y`` and ``x``; ``c`` or ``s`` are the bands.
+        One letter per axis: ``y``, ``x``, and ``c`` or ``s`` for the bands.
     nodata
-        Pixels with this value in all bands take no part, nor does NaN. A box of
-        which less than half takes part becomes ``nodata`` (NaN without one).
+        Value of invalid pixels. Pixels with this value in all bands are ignored, and
+        so is NaN. A box with less than half of valid pixels becomes ``nodata`` (NaN
+        without one).
 
     Returns
     -------
-    The same dtype, y and x shorter; integers are rounded, halves up.
-    Memory: some six times ``data`` for 8-bit, less for others.
+    Array of the same dtype, with y and x divided by ``factor`` and rounded up.
+    Integers are rounded half up.
     """
     if factor == 1:
         return data
@@ -46,7 +49,7 @@ def box_mean(data: Array, factor: int, axes: str, nodata: float | None = None) -
 
 
 def _valid(data: Array, axes: str, nodata: float | None) -> Array | None:
-    """Which samples take part; None where all do."""
+    """Return the mask of valid samples, or None if all are valid."""
     valid: Array | None = None
     if nodata is not None and _holds(data.dtype, nodata):
         valid = data != data.dtype.type(nodata)
@@ -60,7 +63,7 @@ def _valid(data: Array, axes: str, nodata: float | None) -> Array | None:
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:
-    """Whether a value can occur in an array of this dtype (NaN is seen to apart)."""
+    """Return whether a dtype contains a value; NaN, handled separately, is False."""
     if dtype.kind == "f" or np.isnan(value):
         return dtype.kind == "f" and not np.isnan(value)
     low, high = (0, 1) if dtype.kind == "b" else _limits(dtype)
@@ -73,7 +76,7 @@ def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _wide(dtype: np.dtype[Any], factor: int) -> Any:
-    """A dtype that holds twice the sum of a box."""
+    """Return a dtype for values up to twice the sum of a box."""
     if dtype.kind == "f":
         return np.promote_types(dtype, np.float32)
     if dtype.itemsize > 2:
@@ -84,7 +87,7 @@ def _wide(dtype: np.dtype[Any], factor: int) -> Any:
 
 
 def _sum(values: Array, axis: int, factor: int, dtype: Any = None) -> Array:
-    """Sums of ``factor`` neighbours along an axis; the last may be of fewer."""
+    """Return sums of ``factor`` neighbours along an axis; the last may have fewer."""
     values = np.moveaxis(values, axis, 0)
     out = values[::factor].astype(dtype or values.dtype)
     for offset in range(1, factor):
@@ -94,7 +97,7 @@ def _sum(values: Array, axis: int, factor: int, dtype: Any = None) -> Array:
 
 
 def _counts(data: Array, axis: int, factor: int) -> Array:
-    """How many pixels each box has along an axis, shaped to spread over ``data``."""
+    """Return the pixels per box along an axis, in a shape that broadcasts to data."""
     shape = [1] * data.ndim
     shape[axis] = -1
     ones = np.ones(data.shape[axis], np.int64)

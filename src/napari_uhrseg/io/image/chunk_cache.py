@@ -1,7 +1,7 @@
-"""Decoded chunks: one bounded cache for the whole process, and what fills it.
+"""Bounded cache of decoded chunks for the whole process, and sources of chunks.
 
-A *source* is one level of an image as a reader gives it: ``shape``, ``dtype``,
-``chunks`` (the unit that is cheap to decode) and ``source[slices]``.
+A *source* is one level of an image as a reader provides it: ``shape``, ``dtype``,
+``chunks`` (the smallest unit of decoding) and ``source[slices]``.
 """
 
 import itertools
@@ -27,7 +27,7 @@ CHUNK_CACHE_BYTES = 256 * 1024**2
 
 
 class LevelSource(Protocol):
-    """One level of an image; indexed by as many slices of step 1 as it has axes."""
+    """One level of an image, indexed by one slice of step 1 per axis."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -39,9 +39,9 @@ class LevelSource(Protocol):
 
 
 class ChunkCache:
-    """Least recently used chunks, at most ``limit`` bytes of them.
+    """Cache of at most ``limit`` bytes of chunks that evicts the least recently used.
 
-    Thread-safe. A chunk that several threads ask for at once is decoded once.
+    It is thread-safe. A chunk that several threads request at once is decoded once.
     """
 
     def __init__(self, limit: int = CHUNK_CACHE_BYTES) -> None:
@@ -52,7 +52,7 @@ class ChunkCache:
         self._lock = threading.Lock()
 
     def get(self, key: object, decode: Callable[[], Array]) -> Array:
-        """The chunk ``key``, decoded now if it is not here; not to be written to."""
+        """Return a chunk, read-only; decode it if it is not in the cache."""
         with self._lock:
             if (found := self._chunks.get(key)) is not None:
                 self._chunks.move_to_end(key)
@@ -81,7 +81,7 @@ class ChunkCache:
 
     @contextmanager
     def limited(self, limit: int) -> Iterator[None]:
-        """Keep less for a while; never more than before."""
+        """Lower the limit temporarily; a higher limit has no effect."""
         before = self.limit
         self.limit = min(before, limit)
         try:
@@ -114,14 +114,14 @@ def _pool() -> ThreadPoolExecutor:
 
 
 class CachedSource:
-    """A source whose decoded chunks lie in the process's cache.
+    """Source that keeps its decoded chunks in the cache of the process.
 
     Parameters
     ----------
     source
-        What is wrapped.
+        Source of the chunks.
     parallel
-        Whether several threads may decode at once.
+        True if several threads may decode at once.
     """
 
     def __init__(self, source: LevelSource, *, parallel: bool = True) -> None:
@@ -143,10 +143,15 @@ class CachedSource:
         return self.read(key)
 
     def read(self, key: Slices, on_error: OnError | None = None) -> Array:
-        """The pixels of ``key``: a new array, or a read-only view of one chunk.
+        """Return the pixels of ``key``: a new array, or a read-only view of one chunk.
 
-        A chunk that cannot be decoded raises ReadError, or is 0 and reported to
-        ``on_error`` where that is given. Memory: the answer and the cache.
+        With ``on_error``, a chunk that cannot be decoded is 0 and its error is passed
+        to ``on_error``. The memory is that of the result and of the cache.
+
+        Raises
+        ------
+        ReadError
+            If a chunk cannot be decoded and ``on_error`` is None.
         """
         key = tuple(
             slice(*s.indices(n)[:2]) for s, n in zip(key, self.shape, strict=True)
@@ -184,14 +189,14 @@ class CachedSource:
         )
 
     def _box(self, index: tuple[int, ...]) -> Slices:
-        """Where a chunk lies, clipped to the image."""
+        """Return the box of a chunk, clipped to the image."""
         return tuple(
             slice(i * c, min((i + 1) * c, n))
             for i, c, n in zip(index, self.chunks, self.shape, strict=True)
         )
 
     def _inside(self, key: Slices, index: tuple[int, ...]) -> Slices:
-        """The part of a chunk that ``key`` asks for."""
+        """Return the part of a chunk that ``key`` selects."""
         return tuple(
             slice(max(k.start - b.start, 0), min(k.stop, b.stop) - b.start)
             for k, b in zip(key, self._box(index), strict=True)
@@ -201,7 +206,7 @@ class CachedSource:
         box = self._box(index)
         try:
             return CHUNK_CACHE.get((self._number, index), lambda: self._decode(box))
-        # codecs raise whatever they like; what they raise becomes one kind of error
+        # codecs raise arbitrary errors, which become a single kind
         except Exception as error:
             if on_error is None:
                 raise ReadError(
@@ -221,7 +226,7 @@ class CachedSource:
         expected = tuple(s.stop - s.start for s in box)
         if chunk.shape != expected:
             raise ValueError(f"{chunk.shape} came instead of {expected}")
-        # a copy where it is a view, so that cached bytes are counted right
+        # a view is copied, so that the size of the cache is correct
         return np.array(chunk, self.dtype, copy=chunk.base is not None or None)
 
 
@@ -230,7 +235,7 @@ def _where(box: Slices) -> str:
 
 
 class ArraySource:
-    """Anything with shape, dtype and slicing (numpy, dask, zarr, …) as a source."""
+    """Source that wraps any array with slicing, such as numpy, dask or zarr."""
 
     def __init__(self, array: Any, chunks: tuple[int, ...] | None = None) -> None:
         self.array = array
@@ -242,7 +247,7 @@ class ArraySource:
         return np.asarray(self.array[key])
 
     def _own_chunks(self) -> tuple[int, ...]:
-        """The array's own chunks; without any, 512 along what is long."""
+        """Return the chunks of the array; by default, 512 along each axis."""
         own = getattr(self.array, "chunks", None)
         if own is None or len(own) != len(self.shape):
             return tuple(min(n, 512) for n in self.shape)
@@ -250,19 +255,25 @@ class ArraySource:
 
 
 class PendingLevel:
-    """A level that is not there yet: grey until it is filled, chunk by chunk.
+    """Level that is grey until it is filled, chunk by chunk.
 
-    A filler sets ``data`` to an array of this shape (zarr, memmap, numpy), writes a
-    chunk into it, and then sets that chunk's entry of ``ready``. Levels of at most
-    64 MB have a numpy ``data`` from the start, so that napari, which keeps the
-    coarsest level for good, sees it change.
+    `PyramidBuilder` sets ``data`` to an array of this shape (zarr, memmap, numpy),
+    writes a chunk into it, and then sets the entry of the chunk in ``ready``. Levels
+    of at most 64 MiB have a numpy array as ``data`` from the start: napari keeps the
+    coarsest level permanently, and so displays its changes.
 
     Parameters
     ----------
+    shape
+        Size of each axis.
+    dtype
+        Data type of the pixels.
+    chunks
+        Size of a chunk along each axis.
     untiled_source
-        The same pixels in a form that is slow to read by window (an untiled file):
-        what ``read_exact`` reads until the level is complete. Without it the level
-        exists for showing only.
+        Source of the same pixels that is slow to read by window (an untiled file).
+        `read_exact` reads it until the level is complete. Without it, the level is
+        for display only.
     """
 
     def __init__(
@@ -288,7 +299,7 @@ class PendingLevel:
             self.data = np.zeros(shape, self.dtype)
 
     def set_fill_value(self, value: float) -> None:
-        """Show this value where nothing is yet."""
+        """Set the value of chunks that are not filled yet."""
         self.fill_value = value
         if isinstance(self.data, np.ndarray) and not self.ready.any():
             self.data[...] = value
@@ -298,7 +309,7 @@ class PendingLevel:
         return self.data is not None and bool(self.ready.all())
 
     def __getitem__(self, key: Slices) -> Array:
-        """What is there, and grey where nothing is."""
+        """Return the pixels of ``key``, grey in chunks that are not filled."""
         key = tuple(
             slice(*s.indices(n)[:2]) for s, n in zip(key, self.shape, strict=True)
         )
@@ -318,7 +329,13 @@ class PendingLevel:
         return out
 
     def read_exact(self, key: Slices) -> Array:
-        """The true pixels: from the filled level, or from the strips."""
+        """Return pixels of the complete level, else of the untiled source.
+
+        Raises
+        ------
+        ReadError
+            If the level is not complete and has no untiled source.
+        """
         if self.complete:
             return np.asarray(self.data[key])
         if self.untiled_source is None:
@@ -342,7 +359,7 @@ class PendingLevel:
 
 
 def wrapped(source: LevelSource, parallel: bool = True) -> LevelSource:
-    """A source behind the cache, unless it needs none."""
+    """Return a source with the cache, or unchanged if it does not need the cache."""
     known = isinstance(source, CachedSource | PendingLevel)
     array = source.array if isinstance(source, ArraySource) else None
     if known or isinstance(array, np.ndarray):

@@ -1,4 +1,4 @@
-"""What napari is handed: a level's pixels, in the order and dtype it can draw."""
+"""Array of a level in the axis order and dtype that napari displays."""
 
 from typing import Any
 
@@ -13,24 +13,28 @@ from napari_uhrseg.io.image.chunk_cache import (
 )
 from napari_uhrseg.io.image.pixel_reader import band_axis
 
-MIN_CHUNK_SIDE = 512  # px a side at least: fewer, larger tasks for dask
+MIN_CHUNK_SIDE = 512  # px, so that dask has fewer and larger tasks
 
 
 class DisplayArray:
-    """One level as an array for napari; what cannot be decoded is 0.
+    """Array of one level for napari, in which chunks that cannot be decoded are 0.
 
     Parameters
     ----------
-    source, source_axes
-        The level, with its axes as they lie.
+    source
+        Source of the level.
+    source_axes
+        One letter per axis of the source.
     axes
-        Axes to show; ``…yxs`` for a colour image.
+        One letter per axis of this array; ``…yxs`` for a colour image.
     samples
-        The samples shown, in their order; None: the source as it is.
+        Indices of the displayed samples, in order; None displays the source
+        unchanged.
     limits
-        Of a colour image, the values shown as black and white: it becomes 8-bit.
+        Values of a colour image that are displayed as black and white; the image is
+        then converted to uint8.
     on_error
-        Told of what cannot be decoded.
+        Function that receives the errors of decoding.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class DisplayArray:
         self._letters = (
             source_axes if samples is None else source_axes.replace(band, "b")
         )
-        # "b" stands for the bands, whatever either side calls them
+        # "b" is the axis of bands, "c" or "s" in the two names of axes
         shown = band_axis(axes) if samples is not None else ""
         self._wanted = axes.replace(shown, "b") if shown else axes
         size = dict(zip(self._letters, source.shape, strict=True))
@@ -75,7 +79,7 @@ class DisplayArray:
         return np.asarray(self[(slice(None),) * self.ndim], dtype)
 
     def __getitem__(self, key: Any) -> Array:
-        """Numpy's basic indexing: integers, slices, an ellipsis."""
+        """Return the pixels of a basic numpy index: integers, slices, an ellipsis."""
         given = key if isinstance(key, tuple) else (key,)
         if Ellipsis in given:
             at = given.index(Ellipsis)
@@ -112,7 +116,7 @@ class DisplayArray:
         return self.source[key]
 
     def _bytes(self, colour: Array) -> Array:
-        """Colours as 8 bits; alpha is seen or not seen."""
+        """Convert colours to uint8, and alpha to 0 or 255."""
         if colour.dtype == np.uint8 or self.limits is None:
             return colour
         low, high = self.limits
@@ -123,7 +127,7 @@ class DisplayArray:
         return out
 
     def in_memory(self) -> Array | None:
-        """A view of the numpy array behind a level that is being filled, if any."""
+        """Return a view of the numpy array of a level that is being filled, if any."""
         data = getattr(self.source, "data", None)
         if type(data) is not np.ndarray or self.samples is None:
             return data if type(data) is np.ndarray else None
@@ -136,12 +140,12 @@ class DisplayArray:
         return view if "b" in self._wanted else view[..., 0]
 
     def _order(self) -> list[int]:
-        """Where the axes to show lie in the source; bands that go unshown come last."""
+        """Return the displayed axes as source axes; an axis not displayed is last."""
         shown = self._wanted if "b" in self._wanted else self._wanted + "b"
         return [self._letters.index(a) for a in shown]
 
     def to_dask(self) -> Any:
-        """A dask array of this level; costs milliseconds whatever its size."""
+        """Return a dask array of this level, which takes milliseconds for any size."""
         import dask.array as da
 
         chunks = tuple(
@@ -159,6 +163,6 @@ class DisplayArray:
 
 
 def _forward(key: slice, length: int) -> slice:
-    """The same range with step 1 (negative steps are not asked of a level)."""
+    """Return the range of a slice with step 1; negative steps are not supported."""
     start, stop, _ = key.indices(length)
     return slice(start, max(start, stop))

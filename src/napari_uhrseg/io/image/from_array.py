@@ -1,4 +1,4 @@
-"""Images of arrays that are already there: numpy, dask, zarr, any napari layer."""
+"""Functions that make images of arrays and napari layers."""
 
 import hashlib
 import math
@@ -14,7 +14,7 @@ from napari_uhrseg.io.image.chunk_cache import Array, ArraySource
 from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE, UNIT_METRES
 from napari_uhrseg.io.image.image import Image
 
-IN_MEMORY_PYRAMID_BYTES = 512 * 1024**2  # larger arrays get no levels made in memory
+IN_MEMORY_PYRAMID_BYTES = 512 * 1024**2  # larger arrays get no levels in memory
 
 
 def image_from_array(
@@ -28,25 +28,25 @@ def image_from_array(
     nodata: float | None = None,
     is_slide: bool = False,
 ) -> Image:
-    """Return the image of an array, or of a list of levels, that is already there.
+    """Return the image of an array or of a list of levels.
 
     Parameters
     ----------
     array
-        numpy, dask, zarr, …; ``(…, y, x)``, or ``(…, y, x, 3 or 4)`` with rgb. A
-        list or tuple holds the levels, finest first.
+        Array (numpy, dask, zarr, …) with axes ``(…, y, x)``, or ``(…, y, x, 3 or
+        4)`` with rgb. A list or tuple contains the levels, finest first.
     name
         Name of the image.
     rgb
-        Whether the last axis holds the three or four samples of a colour image.
+        True if the last axis contains the three or four samples of a colour image.
     pixel_size, unit
         (height, width) of a level-0 pixel in the unit; see `Image`.
     axes
-        One letter per axis; default: planes come before y and x.
+        One letter per axis; by default, planes come before y and x.
     nodata
-        Value of pixels that are not valid, for all bands.
+        Value of invalid pixels in all bands.
     is_slide
-        Whether the image is a slide with a bright background.
+        True if the image is a slide with a bright background.
     """
     levels = list(array) if isinstance(array, list | tuple) else [array]
     image = image_of_arrays(levels, name=name, rgb=rgb, axes=axes, nodata=nodata)
@@ -64,7 +64,24 @@ def image_of_arrays(
     nodata: float | None = None,
     fill: bool = True,
 ) -> Image:
-    """See `image_from_array`; an array in memory gets its coarser levels at once."""
+    """Return the image of levels; a single numpy array gets coarser levels.
+
+    Parameters
+    ----------
+    levels
+        Arrays with axes ``(…, y, x)``, or ``(…, y, x, 3 or 4)`` with rgb, finest
+        first.
+    name
+        Name of the image.
+    rgb
+        True if the last axis contains the three or four samples of a colour image.
+    axes
+        One letter per axis; by default, planes come before y and x.
+    nodata
+        Value of invalid pixels in all bands.
+    fill
+        True if missing coarser levels are added as pending levels.
+    """
     axes = axes or _axes(len(levels[0].shape), rgb)
     samples = levels[0].shape[-1] if rgb else 0
     if len(levels) == 1 and isinstance(levels[0], np.ndarray):
@@ -83,10 +100,23 @@ def image_of_arrays(
 
 
 def coarser(array: Array, axes: str, nodata: float | None = None) -> list[Array]:
-    """Halved copies of an array until one is at most 2048 px a side.
+    """Return copies at 1/2, 1/4, … of the size, down to at most 2048 px per side.
 
-    Memory: a third of the array's, and nothing for arrays of over 512 MB, which
-    get none.
+    The memory is a third of that of the array. Arrays of more than 512 MiB get no
+    copies.
+
+    Parameters
+    ----------
+    array
+        Pixels of any real dtype.
+    axes
+        One letter per axis of the array.
+    nodata
+        Value of invalid pixels, which the means ignore.
+
+    Returns
+    -------
+    Arrays of the same dtype, from fine to coarse; empty if the array is small.
     """
     y, x = axes.index("y"), axes.index("x")
     out: list[Array] = []
@@ -99,7 +129,13 @@ def coarser(array: Array, axes: str, nodata: float | None = None) -> list[Array]
 
 
 def image_from_layer(layer: Any) -> Image:
-    """Return the image of a napari image layer, whoever made that layer."""
+    """Return the image of any napari image layer.
+
+    Raises
+    ------
+    OpenError
+        If the layer has no two-dimensional image.
+    """
     known = (getattr(layer, "metadata", None) or {}).get("uhrseg_image")
     if isinstance(known, Image):
         return known
@@ -117,7 +153,7 @@ def image_from_layer(layer: Any) -> Image:
 
 
 def _layer_pixels(layer: Any) -> tuple[tuple[float, float] | None, str]:
-    """Pixel size and unit of a layer: µm and metres as such, lengths as µm."""
+    """Return the pixel size and unit of a layer; short lengths are converted to µm."""
     scale = [abs(float(s)) for s in getattr(layer, "scale", (1.0, 1.0))[-2:]]
     units = [str(u) for u in (getattr(layer, "units", None) or ("pixel",))]
     unit, metres = units[-1], {"nanometer": 1e-9, "millimeter": 1e-3, "meter": 1.0}
@@ -139,7 +175,7 @@ def _axes(ndim: int, rgb: bool) -> str:
 
 
 def _fingerprint(array: Any, name: str) -> str:
-    """A hash of shape, dtype, name and a 64 px square in the middle."""
+    """Return a hash of the shape, dtype and name, and of 64 px in the middle."""
     middle = tuple(
         slice(max(0, n // 2 - 32), n // 2 + 32) if n > 64 else slice(0, n)
         for n in array.shape

@@ -1,4 +1,4 @@
-"""Sizes: of pixels on the ground, and of an image's levels to each other."""
+"""Pixel sizes on the ground, and scales between the levels of an image."""
 
 import math
 from typing import Protocol
@@ -6,16 +6,16 @@ from typing import Protocol
 from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
 from napari_uhrseg.io.image.pixel_transforms import HalfResolution
 
-MAX_COARSEST_SIDE = 2048  # px a side: napari reads the coarsest level whole
-ON_THE_FLY_PIXELS = 4096**2  # pixels that may be averaged whenever they are looked at
+MAX_COARSEST_SIDE = 2048  # px per side; napari reads the coarsest level whole
+ON_THE_FLY_PIXELS = 4096**2  # pixels of a source that is averaged on each read
 UNIT_METRES = {"micrometer": 1e-6, "metre": 1.0}
-DEGREE_METRES = 111_320.0  # of latitude
+DEGREE_METRES = 111_320.0  # length of one degree of latitude
 
 Affine = tuple[float, float, float, float, float, float]
 
 
 class Georeferenced(Protocol):
-    """What has a size and a place on the ground: an image, or its label store."""
+    """Image or label store with a size and a position on the ground."""
 
     @property
     def name(self) -> str: ...
@@ -33,9 +33,24 @@ def metres(
     shape: tuple[int, int],
     affine: Affine | None,
 ) -> float | None:
-    """Side of a pixel in metres, geometric mean of both; None where unit is pixel.
+    """Return the side of a pixel in metres, or None for the unit ``pixel``.
 
-    Degrees are converted at the latitude of the image's middle.
+    Degrees are converted at the latitude of the centre of the image.
+
+    Parameters
+    ----------
+    pixel_size
+        (height, width) of a pixel in the unit.
+    unit
+        ``micrometer``, ``metre``, ``degree`` or ``pixel``.
+    shape
+        (height, width) of the image in pixels.
+    affine
+        Transform from pixels to degrees, as in `Image`; None for the equator.
+
+    Returns
+    -------
+    Geometric mean of the height and the width, in metres.
     """
     height, width = pixel_size
     if unit == "degree":
@@ -51,9 +66,9 @@ def metres(
 
 
 def scale_of(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:
-    """How many pixels of the full size a level's pixel covers, down and across.
+    """Return the level-0 pixels per pixel of a level, down and across.
 
-    Whole, and the same for both, where the rounding of sizes allows it to be.
+    The two scales are equal and integers if the rounding of the sizes permits it.
     """
     down, across = (n / k for n, k in zip(full, level, strict=True))
     both = math.sqrt(down * across)
@@ -69,10 +84,24 @@ def scale_of(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, floa
 def missing_levels(
     source: LevelSource, axes: str, nodata: float | None
 ) -> list[LevelSource]:
-    """Levels coarser than ``source``, each half of the one before, to 2048 px.
+    """Return the levels coarser than a source, each half of the previous one.
 
-    Those of a small source are averaged when they are read, since that is quick;
-    others are to be filled in the background.
+    The coarsest has at most 2048 px per side. The levels of a small source are
+    averaged on each read; others are pending levels, which are filled in the
+    background.
+
+    Parameters
+    ----------
+    source
+        Coarsest level of the file.
+    axes
+        One letter per axis of the source.
+    nodata
+        Value of invalid pixels, which the means ignore; None without one.
+
+    Returns
+    -------
+    Levels from fine to coarse; empty if the source is small enough.
     """
     sizes = dict(zip(axes, source.shape, strict=True))
     chunks = tuple(
@@ -94,7 +123,7 @@ def missing_levels(
 
 
 def is_real(source: LevelSource) -> bool:
-    """Whether a level holds the file's own pixels."""
+    """Return whether a level has the pixels of the file, not means of them."""
     if isinstance(source, PendingLevel):
         return source.untiled_source is not None
     return not isinstance(getattr(source, "source", None), HalfResolution)

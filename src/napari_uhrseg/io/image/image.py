@@ -1,4 +1,4 @@
-"""An image of any size: lazy levels for showing, and exact reading by rectangle."""
+"""Image of any size, with lazy levels for display and exact reading of rectangles."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,41 +36,55 @@ __all__ = ["Affine", "Band", "Image", "Pixels"]
 
 @dataclass(eq=False, kw_only=True)
 class Image:
-    """An opened image. Readers make it; nothing in it is as large as the image.
+    """Opened image, which readers make and which loads pixels on request.
 
     Parameters
     ----------
     name
-        What people call it.
+        Name in the window and in messages.
     sources
-        Levels, finest first, all of the same axes. They are wrapped with the cache
-        here, and a ``PendingLevel`` is added for each coarser level that is missing.
+        Levels with equal axes, finest first. The cache wraps them, and a
+        `PendingLevel` is added for each missing coarser level.
     source_axes
         One letter per axis of the sources: ``y``, ``x``, ``s`` (samples) or ``c``
         (channels) for the bands, any other letter for planes (``z``, ``t``).
+    path
+        File, folder or URL of the image; None for an array.
+    fingerprint
+        Hash of the content, which identifies the image.
     bands
-        Without alpha. Empty: named after their number.
+        Bands without alpha; empty for bands with default names.
     rgb_bands
-        Indices of the three bands shown as a colour image; empty: not one.
+        Indices of the red, green and blue band; empty if it is not a colour image.
     alpha
-        Sample that is not a band but opacity.
+        Index of the sample that is opacity and not a band.
     masks
-        Per level, an array (y, x), valid where it is not 0.
+        One mask (y, x) per level, which is 0 at invalid pixels.
+    is_slide
+        True for a slide with a bright background.
     pixel_size
-        (height, width) of a level-0 pixel in ``unit``: ``micrometer``, ``metre``,
-        ``degree`` or ``pixel``.
+        (height, width) of a level-0 pixel in ``unit``; None if it is not known.
+    unit
+        ``micrometer``, ``metre``, ``degree`` or ``pixel``.
+    crs
+        Coordinate reference system as WKT.
     affine
-        Pixel to CRS coordinates, rasterio's order a, b, c, d, e, f.
+        Transform from pixels to the CRS, in rasterio's order a, b, c, d, e, f.
+    colormap
+        RGBA colour (0 to 255) of each value of a palette image.
     plane
-        Which plane of the other axes is read.
+        Index along each axis other than y, x and the bands; default: z in the
+        middle, others 0.
+    warnings
+        Messages for the user about the file.
     series, series_number
-        Names of the images in the file, and which of them this is.
+        Names of the images in the file, and the index of this image.
     parallel
-        Whether several threads may decode at once.
+        True if several threads may decode at once.
     fill
-        Whether missing coarser levels are to be made.
+        True if missing coarser levels are added.
     on_read_error
-        Called once with a message when something shown cannot be decoded.
+        Function that receives a message after the first error of decoding.
     """
 
     name: str
@@ -115,7 +129,7 @@ class Image:
         self.plane = first | self.plane
         self._failed = False
 
-    # what it is
+    # properties
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -123,7 +137,7 @@ class Image:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of level 0."""
+        """Height and width of level 0 in pixels."""
         return self._size(self.sources[0])
 
     @property
@@ -132,7 +146,7 @@ class Image:
 
     @property
     def opaque(self) -> bool:
-        """Whether every pixel means something: no alpha, mask, nodata or NaN."""
+        """True if all pixels are valid: no alpha, mask, nodata or NaN."""
         return not (
             self.masks
             or self.alpha is not None
@@ -142,32 +156,32 @@ class Image:
 
     @property
     def planes(self) -> dict[str, int]:
-        """Axes beside y, x and the bands, with their sizes."""
+        """Sizes of the axes other than y, x and the bands."""
         axes = zip(self.source_axes, self.sources[0].shape, strict=True)
         return {a: n for a, n in axes if a not in ("y", "x", self._band_axis)}
 
     @cached_property
     def downsamples(self) -> tuple[float, ...]:
-        """How many level-0 pixels a pixel of each of ``levels`` covers a side.
+        """Level-0 pixels per pixel of each level.
 
-        The geometric mean of both sides, where a level shrank more along one.
+        The value is the geometric mean of the scales down and across.
         """
         return tuple(math.sqrt(down * across) for down, across in self._scales)
 
     @cached_property
     def _scales(self) -> list[tuple[float, float]]:
-        """The same down and across."""
+        """Level-0 pixels per pixel of each level, down and across."""
         return [scale_of(self.shape, self._size(s)) for s in self.sources]
 
     @property
     def meters_per_pixel(self) -> float | None:
-        """Ground covered by a pixel, geometric mean of both sides, in metres."""
+        """Side of a level-0 pixel in metres (geometric mean of height and width)."""
         if self.pixel_size is None:
             return None
         return metres(self.pixel_size, self.unit, self.shape, self.affine)
 
     def with_plane(self, **plane: int) -> Self:
-        """The same image, read at another plane: ``image.with_plane(z=3)``."""
+        """Return the image at another plane, as in ``image.with_plane(z=3)``."""
         for axis, index in plane.items():
             if not 0 <= index < self.planes.get(axis, 0):
                 raise ValueError(f"no plane {axis}={index}: there are {self.planes}")
@@ -177,14 +191,14 @@ class Image:
                 other.__dict__[name] = self.__dict__[name]
         return other
 
-    # what is shown
+    # display
 
     @property
     def axes(self) -> str:
         """Axes of ``levels``: planes, then ``yxs`` of a colour image, else ``cyx``.
 
-        Channels that lie elsewhere in the file stay there; ``c`` is missing where
-        there is one band only.
+        An axis of channels keeps its position in the file. Samples with a single band
+        have no axis ``c``.
         """
         planes = "".join(self.planes)
         if self.rgb:
@@ -195,23 +209,23 @@ class Image:
 
     @property
     def missing_levels(self) -> bool:
-        """Whether ``io.pyramid.fill_levels`` has something to do."""
+        """True if a level is not complete (see `pyramid_builder.fill_levels`)."""
         pending = (s for s in self.sources if isinstance(s, PendingLevel))
         return any(not level.complete for level in pending)
 
     @property
     def needs_tiling(self) -> bool:
-        """Whether level 0 is a large untiled file, not converted yet."""
+        """True if level 0 is a large untiled file that is not converted yet."""
         first = self.sources[0]
         return isinstance(first, PendingLevel) and not first.complete
 
     @cached_property
     def levels(self) -> tuple[Any, ...]:
-        """What napari shows, finest first: dask arrays, made in milliseconds.
+        """Arrays for napari, finest first, which are dask arrays.
 
-        Levels still to be filled are grey and change as they fill, so napari must
-        not keep their pixels: give the layer ``cache=False``. The coarsest one,
-        which napari keeps all the same, is then a numpy array.
+        Pending levels are grey and change during filling, so napari must not cache
+        their pixels: the layer needs ``cache=False``. napari always keeps the
+        coarsest level, so a pending coarsest level is a numpy array.
         """
         grey = 128 if self.dtype == np.uint8 else sum(self.contrast_limits) / 2
         for source in self.sources:
@@ -233,7 +247,7 @@ class Image:
         return shown.to_dask() if array is None else array
 
     def _shown_samples(self) -> list[int] | None:
-        """Samples to show in their order; None where that is the source as it is."""
+        """Return the displayed samples in order, or None for the unchanged source."""
         if not self.rgb:
             if self._band_axis != "s":
                 return None
@@ -257,30 +271,31 @@ class Image:
         size: tuple[int, int] | None = None,
         bands: Sequence[int] | None = None,
     ) -> Pixels:
-        """The pixels of a rectangle, at a size of choice.
+        """Read a rectangle, resampled to a size.
 
-        The coarsest real level that is fine enough is read: unchanged where its
-        pixels are the ones asked for, else area-averaged (shrinking) or linear
-        (enlarging). The same arguments give the same bytes. Thread-safe.
+        The source is the coarsest level of the file that is fine enough. At the scale
+        of that level, pixels are unchanged. Otherwise they are averaged by area
+        (downsampling) or interpolated linearly (upsampling). The
+        result is deterministic, and the method is thread-safe. The memory is that of
+        the result, of the chunk cache, and of 16 million source pixels if resampled.
 
         Parameters
         ----------
         roi
-            In level-0 pixels; outside of the image data is 0 and not valid.
+            Rectangle in level-0 pixels; pixels outside the image are 0 and invalid.
         size
-            Height and width of the answer; default the roi's.
+            Height and width of the result in pixels; default: those of the rectangle.
         bands
-            Indices into ``bands``; default all.
+            Indices into ``bands``; default: all.
 
         Returns
         -------
-        Pixels. Memory: the answer, plus the cache of chunks, plus 16 million source
-        pixels at a time where there is something to resample.
+        Pixels of the chosen bands, and their validity.
 
         Raises
         ------
         ReadError
-            Where pixels cannot be decoded.
+            If pixels cannot be decoded.
         """
         size = (roi.height, roi.width) if size is None else size
         chosen = tuple(range(len(self.bands))) if bands is None else tuple(bands)
@@ -302,17 +317,17 @@ class Image:
 
     @cached_property
     def contrast_limits(self) -> tuple[float, float]:
-        """The values that matter: 0 to 255 for 8 bits, else what the bands state.
+        """Values displayed as black and white: 0 and 255 for uint8, else by the bands.
 
-        Where they state nothing, the 0.5th and 99.5th percentile of the coarsest
-        real level, of which at most nine windows of 256² pixels are read.
+        If the bands state no range, they are the 0.5th and 99.5th percentile of at
+        most nine windows of 256² pixels of the coarsest level of the file.
         """
         stated = stated_range(self.dtype, self.bands)
         return stated or sampled_range(self._reader, self._real[-1], len(self.bands))
 
     @cached_property
     def _real(self) -> list[int]:
-        """Levels that may be read: those of the file, not what was made of them."""
+        """Indices of the levels of the file, without the levels made of them."""
         return [i for i, source in enumerate(self.sources) if is_real(source)]
 
     @cached_property

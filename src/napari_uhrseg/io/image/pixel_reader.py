@@ -1,4 +1,4 @@
-"""Rectangles of an image's levels: exact or resampled, and where they are valid."""
+"""Reader of rectangles of image levels, exact or resampled, with their validity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel,
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import Mask, Roi
 
-READ_PIXELS = 2**24  # source pixels resampled in one go
+READ_PIXELS = 2**24  # source pixels resampled at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One band: its name, its usual values, and the value that means nothing."""
+    """Name, value range and nodata value of a band."""
 
     name: str
     range: tuple[float, float] | None = None
@@ -25,10 +25,11 @@ class Band:
 
 
 class Pixels(NamedTuple):
-    """``data`` (height, width, bands) in the image's dtype, ``valid`` (height, width).
+    """Pixels of a rectangle, and the mask of valid pixels.
 
-    ``valid`` is False outside the image and where alpha, a mask, nodata or NaN say
-    that there is nothing.
+    ``data`` (height, width, bands) has the dtype of the image. ``valid`` (height,
+    width) is False outside the image, and for pixels that alpha, a mask, nodata or
+    NaN mark as invalid.
     """
 
     data: Array
@@ -36,20 +37,22 @@ class Pixels(NamedTuple):
 
 
 class PixelReader:
-    """Reads levels of one image at one plane; thread-safe.
+    """Thread-safe reader of the levels of one image at one plane.
 
     Parameters
     ----------
-    sources, axes
-        The levels, of which those that are only shown are never asked for.
+    sources
+        Levels of the image, finest first. Levels for display only are not read.
+    axes
+        One letter per axis of the sources.
     plane
-        Index along each axis that is not y, x or the bands.
+        Index along each axis other than y, x and the bands.
     masks
-        Per level, (y, x), valid where not 0; or none.
+        One mask (y, x) per level, which is 0 at invalid pixels; empty without masks.
     alpha
-        Sample that is opacity, not a band.
+        Index of the sample that is opacity and not a band.
     nodata
-        Per band, the value that means nothing.
+        Value of invalid pixels of each band; None without one.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class PixelReader:
         self._band = band_axis(axes)
 
     def size(self, level: int) -> tuple[int, int]:
-        """Height and width of a level."""
+        """Return the height and width of a level in pixels."""
         shape = self.sources[level].shape
         return shape[self.axes.index("y")], shape[self.axes.index("x")]
 
@@ -79,7 +82,28 @@ class PixelReader:
         columns: ResampleAxis,
         bands: tuple[int, ...],
     ) -> Pixels:
-        """Read and resample, halving what is too large; the result is the same."""
+        """Read and resample a rectangle of a level.
+
+        A large rectangle is split recursively, which does not change the result.
+
+        Parameters
+        ----------
+        level
+            Index of the level.
+        rows, columns
+            Output pixels along y and x, in pixels of the level.
+        bands
+            Indices of the bands.
+
+        Returns
+        -------
+        Pixels (rows.count, columns.count, bands), and their validity.
+
+        Raises
+        ------
+        ReadError
+            If pixels cannot be decoded.
+        """
         if rows.exact and columns.exact:
             y, x = round(rows.start) + rows.first, round(columns.start) + columns.first
             return self.pixels(level, Roi(y, x, rows.count, columns.count), bands)
@@ -103,7 +127,26 @@ class PixelReader:
         return Pixels(*resample(*self.pixels(level, roi, bands), rows, columns))
 
     def pixels(self, level: int, roi: Roi, bands: tuple[int, ...]) -> Pixels:
-        """A rectangle of a level, unchanged; ``roi`` in that level's pixels."""
+        """Read a rectangle of a level without resampling.
+
+        Parameters
+        ----------
+        level
+            Index of the level.
+        roi
+            Rectangle in pixels of the level; pixels outside are 0 and invalid.
+        bands
+            Indices of the bands.
+
+        Returns
+        -------
+        Pixels (roi.height, roi.width, bands), and their validity.
+
+        Raises
+        ------
+        ReadError
+            If pixels cannot be decoded.
+        """
         inside = roi.intersect(Roi(0, 0, *self.size(level)))
         if not inside.area:
             data = np.zeros((roi.height, roi.width, len(bands)), self.dtype)
@@ -126,7 +169,7 @@ class PixelReader:
         return Pixels(out, shown)
 
     def _fetch(self, source: LevelSource, roi: Roi, samples: Sequence[int]) -> Array:
-        """(height, width, samples) of a level at the chosen plane; a new array."""
+        """Return a new array (height, width, samples) of a level at the plane."""
         where = {"y": roi.slices[0], "x": roi.slices[1]}
         where |= {axis: slice(i, i + 1) for axis, i in self.plane.items()}
         key = tuple(
@@ -139,11 +182,11 @@ class PixelReader:
             part = self._exact(source, key)
             chosen: slice | Sequence[int] = samples
             if samples and all(b == a + 1 for a, b in pairwise(samples)):
-                # is copied in a fifth of the time
+                # a slice is copied in a fifth of the time
                 chosen = slice(samples[0], samples[-1] + 1)
             out[...] = self._as_yxs(part)[..., chosen]
             return out
-        for i, sample in enumerate(samples):  # each band lies in chunks of its own
+        for i, sample in enumerate(samples):  # each band has its own chunks
             one = (*key[:at], slice(sample, sample + 1), *key[at + 1 :])
             out[..., i] = self._as_yxs(self._exact(source, one))[..., 0]
         return out
@@ -163,7 +206,7 @@ class PixelReader:
         return part if self._band else part[..., None]
 
     def _valid(self, found: Array, bands: tuple[int, ...]) -> Mask:
-        """Where the pixels mean something, as alpha, nodata and NaN say."""
+        """Return the mask of valid pixels by alpha, nodata and NaN."""
         data = found[..., : len(bands)]
         valid = np.ones(found.shape[:2], bool)
         if self.alpha is not None:
@@ -177,12 +220,12 @@ class PixelReader:
 
 
 def band_axis(axes: str) -> str:
-    """The letter of the bands: samples before channels, empty where there are none."""
+    """Return the letter of the axis of bands: ``s``, else ``c``, else empty."""
     return next((a for a in "sc" if a in axes), "")
 
 
 def band_names(count: int, colours: int) -> list[str]:
-    """Names for bands that have none."""
+    """Return default names of bands; the first ``colours`` are red, green and blue."""
     if count == 1:
         return ["value"]
     names = ["red", "green", "blue"][:colours]
@@ -190,12 +233,12 @@ def band_names(count: int, colours: int) -> list[str]:
 
 
 def sample_of(band: int, alpha: int | None) -> int:
-    """Where a band lies among the samples, which alpha is one of."""
+    """Return the sample index of a band; alpha is one of the samples."""
     return band + (alpha is not None and band >= alpha)
 
 
 def stated_range(dtype: np.dtype, bands: Sequence[Band]) -> tuple[float, float] | None:
-    """The values that matter, where kind of number or bands state them."""
+    """Return the value range by the dtype or by all bands, else None."""
     if dtype == np.uint8:
         return 0.0, 255.0
     if dtype.kind == "b":
@@ -207,9 +250,23 @@ def stated_range(dtype: np.dtype, bands: Sequence[Band]) -> tuple[float, float] 
 
 
 def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, float]:
-    """0.5th and 99.5th percentile of at most nine windows of 256² pixels of a level.
+    """Return the 0.5th and 99.5th percentile of windows of a level.
 
-    Windows that cannot be decoded are left out; 0 and 1 where nothing is valid.
+    At most nine windows of 256² pixels are read. Windows that cannot be decoded are
+    ignored.
+
+    Parameters
+    ----------
+    reader
+        Reader of the image.
+    level
+        Index of the level.
+    bands
+        Number of bands.
+
+    Returns
+    -------
+    Lowest and highest value; 0 and 1 without valid pixels.
     """
     values = [np.zeros(0)]
     for roi in _sample_rois(reader.size(level)):
@@ -226,7 +283,7 @@ def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, f
 
 
 def _sample_rois(size: tuple[int, int]) -> list[Roi]:
-    """Nine windows spread over a level, or the level where it is small."""
+    """Return nine windows spread over a level, or the whole of a small level."""
     height, width = size
     if max(size) <= 768:
         return [Roi(0, 0, height, width)]

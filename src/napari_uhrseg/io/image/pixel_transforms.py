@@ -1,4 +1,4 @@
-"""Sources that turn another source's pixels: palettes, CMYK, orientation, polarity."""
+"""Sources that convert pixels: palettes, CMYK, orientation, polarity, half size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,21 @@ from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, Slices
 
 
 class ChannelMap:
-    """Pixels of another source put through a function, band axis last.
+    """Source that applies a function to the samples of another source.
 
     Parameters
     ----------
     source
-        Its last axes are y, x, and samples where it has any.
+        Source whose last axes are y, x and, if present, samples.
     function
-        Gets and returns arrays of which all axes but the last may be sliced.
-    samples, taken
-        Length of the last axis after and before; ``taken`` is None where the source
-        has no axis of samples.
+        Function from arrays to arrays with the axis of samples last. It must not
+        depend on the extent of the other axes.
+    dtype
+        Data type of the result.
+    samples
+        Number of samples of the result.
+    taken
+        Number of samples of the source; None if it has no axis of samples.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class ChannelMap:
 
 
 class ValueMap:
-    """Pixels of another source, each put through a function that keeps the shape."""
+    """Source that applies a function to each pixel of another source."""
 
     def __init__(
         self, source: LevelSource, function: Callable[[Array], Array], dtype: Any
@@ -59,7 +63,7 @@ class ValueMap:
 
 
 class HalfResolution:
-    """A source at half its size, averaged when it is read."""
+    """Source of half the size of another one, averaged on each read."""
 
     def __init__(self, source: LevelSource, axes: str, nodata: float | None) -> None:
         self._source, self._axes, self._nodata = source, axes, nodata
@@ -83,19 +87,23 @@ class HalfResolution:
 
 
 class Reoriented:
-    """A source turned as TIFF's orientation tag (2 to 8) says.
+    """Source that flips and transposes another one by TIFF's orientation tag.
 
     Parameters
     ----------
+    source
+        Source in the orientation of the file.
     axes
-        Of the source; y stands directly before x.
+        One letter per axis of the source; y is directly before x.
+    orientation
+        Value of the orientation tag, 2 to 8.
     """
 
     def __init__(self, source: LevelSource, axes: str, orientation: int) -> None:
         self._source = source
         self._y = axes.index("y")
         self._swap = orientation >= 5
-        # which of the source's own axes run backwards
+        # axes of the source that are reversed
         self._flip_y = orientation in (3, 4, 7, 8)
         self._flip_x = orientation in (2, 3, 6, 7)
         if self._swap:
@@ -127,7 +135,7 @@ class Reoriented:
 
 
 def palette(source: LevelSource, table: Array) -> ChannelMap:
-    """Colours of a palette image; ``table`` is (entries, 3 or 4) uint8."""
+    """Return the colours of a palette image; ``table`` is (entries, 3 or 4) uint8."""
 
     def look_up(index: Array) -> Array:
         colours: Array = table[np.minimum(index, len(table) - 1)]
@@ -137,7 +145,7 @@ def palette(source: LevelSource, table: Array) -> ChannelMap:
 
 
 def cmyk(source: LevelSource, alpha: bool) -> ChannelMap:
-    """RGB of inks, without a colour profile; the fifth sample may be alpha."""
+    """Convert CMYK to RGB without a colour profile; the fifth sample may be alpha."""
     top = 1.0 if source.dtype.kind == "f" else float(np.iinfo(source.dtype).max)
 
     def convert(inks: Array) -> Array:
@@ -155,7 +163,7 @@ def cmyk(source: LevelSource, alpha: bool) -> ChannelMap:
 
 
 def inverted(source: LevelSource) -> ValueMap:
-    """White for 0, as TIFF's MINISWHITE means it; integers only."""
+    """Invert integers or booleans, for TIFF's photometric MINISWHITE (0 is white)."""
     dtype = np.dtype(source.dtype)
     if dtype.kind == "b":
         return ValueMap(source, np.logical_not, dtype)

@@ -1,9 +1,9 @@
-"""Levels that a file lacks, computed once in the background and kept on disk.
+"""Builder of missing image levels, which are computed once and kept on disk.
 
-A finest missing level is made band by band of chunk rows; whatever of the coarser
-ones follows from a band is made with it, so that the smallest level, which is what
-one sees first, fills in from the top at once. How far it came is recorded after
-each band: what was stopped or killed goes on from there.
+The finest missing level is computed in bands of chunk rows. Each band also fills the
+rows of the coarser levels that depend on it, so the smallest level, which the user
+sees first, fills from the top immediately. The progress is recorded after each band,
+and an interrupted computation resumes there.
 """
 
 import hashlib
@@ -34,28 +34,35 @@ from napari_uhrseg.io.image.pyramid_cache import CacheEntry, cache_folder, make_
 from napari_uhrseg.io.paths import ZARR_MARKS
 
 READ_BYTES = 8 * 1024**2  # bytes read at a time
-BAND_BYTES = 96 * 1024**2  # bytes of the finest missing level made at a time
+BAND_BYTES = 96 * 1024**2  # bytes of the finest missing level filled at a time
 
 
 def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
-    """Compute the levels an image lacks, or find them computed already.
+    """Compute the missing levels of an image, or load them from the cache.
 
-    For a background thread: yields the share done, 0 to 1, at least twice a second
-    where the file can be read in pieces of 8 MB that fast. Closing the generator
-    stops it; the next call, in this process or another, goes on from there. Where
-    another process is at it already, this waits for it.
+    The generator is meant for a background thread. Closing it stops the computation;
+    the next call, in any process, resumes it. If another process fills the same
+    levels, the generator waits for it. Pixels that cannot be decoded count as 0.
+
+    The memory is about 200 MB beside the cache of decoded chunks for any image size,
+    or twice the largest strip of an untiled file.
 
     Parameters
     ----------
     image
-        Its levels that are missing are filled in place as they are computed.
+        Image whose missing levels are filled in place.
     cache_dir
-        Where computed levels are kept; the user's cache folder by default (see
-        ``napari_uhrseg.io.image.pyramid_cache`` for how to move and limit it).
+        Folder of the computed levels; default: the cache folder of the user (see
+        `napari_uhrseg.io.image.pyramid_cache`).
 
-    Raises ReadError where the disk is full or cannot be written to. Pixels that
-    cannot be decoded count as 0. Memory: some 200 MB beside the cache of decoded
-    chunks, whatever the image's size; or twice the largest strip of an untiled file.
+    Yields
+    ------
+    Progress from 0 to 1, at least twice per second if 8 MiB are read in that time.
+
+    Raises
+    ------
+    ReadError
+        If the disk is full or not writable.
     """
     builders = _builders(image, cache_dir)
     if not builders:
@@ -74,16 +81,20 @@ def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
 
 
 def attach_levels(image: Image, cache_dir: Path | None = None) -> bool:
-    """Show what earlier sessions computed, without computing anything.
+    """Load the levels that earlier sessions computed, without computing others.
 
-    Takes milliseconds. Returns whether no level is missing any more.
+    Loading takes milliseconds.
+
+    Returns
+    -------
+    True if all levels are complete.
     """
     missing = [f for f in _builders(image, cache_dir) if not f.attach()]
     return not missing
 
 
 def _builders(image: Image, cache_dir: Path | None) -> "list[PyramidBuilder]":
-    """One for each run of missing levels, that of the coarsest first."""
+    """Return one builder per run of missing levels, that of the coarsest first."""
     nodata = {band.nodata for band in image.bands}
     changed = _modification_time(image.path) if isinstance(image.path, Path) else 0
     numbered = enumerate(image.sources)
@@ -103,14 +114,14 @@ def _builders(image: Image, cache_dir: Path | None) -> "list[PyramidBuilder]":
 
 
 def _modification_time(path: Path) -> int:
-    """When a file, or a folder's metadata, was written last, in ns; 0: not known."""
+    """Return the modification time of a file or of zarr metadata in ns, else 0."""
     files = [path, *(path / mark for mark in ZARR_MARKS)]
     return max((f.stat().st_mtime_ns for f in files if f.is_file()), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class LevelJob:
-    """How one missing level is made: from what, and where it goes."""
+    """Missing level, with the source of its pixels and the downsampling factor."""
 
     name: str
     level: PendingLevel
@@ -119,20 +130,24 @@ class LevelJob:
 
 
 class PyramidBuilder:
-    """Fills missing levels of one image that follow each other.
+    """Builder of consecutive missing levels of one image.
 
     Parameters
     ----------
     levels
-        All of the image, from fine to coarse. The missing ones are a
-        ``PendingLevel``: with strips it is copied from them, without it is the mean
-        of the level before it.
+        Levels of the image, from fine to coarse. Missing levels are pending levels.
+        A pending level with an untiled source is a copy of it; others are the mean
+        of the previous level.
     missing
-        The indices of those to fill.
+        Indices of the levels to fill.
     axes
-        One letter for each axis of the levels.
+        One letter per axis of the levels.
     key
-        Names the image's content.
+        Identifier of the content of the image.
+    nodata
+        Value of invalid pixels, which the means ignore.
+    cache_dir
+        Folder of the computed levels; default: the cache folder of the user.
     """
 
     def __init__(
@@ -158,20 +173,20 @@ class PyramidBuilder:
         self.entry = CacheEntry(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
 
     def attach(self) -> bool:
-        """Show what the cache has; returns whether that is all there is to have."""
+        """Load rows from the cache; return True if they are complete."""
         rows = self.entry.rows()
         if rows is None:
             return False
         try:
             self._open()
         except (OSError, ValueError, KeyError):
-            return False  # damaged: run() makes it anew
+            return False  # damaged: run() recreates it
         self.entry.use()
         self._publish_rows(rows, load=True)
         return rows >= self.height
 
     def run(self) -> Iterator[float]:
-        """Fill what is missing; yields the share done."""
+        """Fill the missing rows; yield the progress from 0 to 1."""
         yield 0.0
         while not self.attach():
             self.entry.path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +210,7 @@ class PyramidBuilder:
             yield self._fraction(rows)
 
     def _open_or_create(self) -> int:
-        """Open the entry, or make it; returns how many rows of it are done."""
+        """Open or create the cache entry; return the number of finished rows."""
         rows = self.entry.rows()
         if rows is not None:
             with suppress(OSError, ValueError, KeyError):
@@ -229,7 +244,7 @@ class PyramidBuilder:
             self.arrays[step.name] = array
 
     def _publish_rows(self, rows: int, *, load: bool = False) -> None:
-        """Let the levels show what follows from ``rows`` of the finest of them."""
+        """Mark rows as ready: ``rows`` of the finest level, and those that follow."""
         for step, stop in zip(self.steps, self._rows_per_level(rows), strict=True):
             level, array = step.level, self.arrays[step.name]
             if not _in_memory(level):
@@ -242,7 +257,7 @@ class PyramidBuilder:
             level.ready[self._along_y(slice(0, ready))] = True
 
     def _fill_band(self, start: int, stop: int) -> Iterator[float]:
-        """Rows of the finest missing level, and of the coarser ones what follows."""
+        """Fill rows of the finest level and the dependent rows of coarser levels."""
         bands = zip(
             self.steps,
             self._rows_per_level(start),
@@ -256,7 +271,7 @@ class PyramidBuilder:
                 self.arrays[step.name][key] = block
                 if _in_memory(step.level):
                     step.level.data[key] = block
-                # the finest is nearly all of the work
+                # the finest level takes nearly all of the time
                 yield number / len(pieces) if step is self.steps[0] else 1.0
 
     def _read(self, step: LevelJob, key: Slices) -> Array:
@@ -278,7 +293,7 @@ class PyramidBuilder:
         return box_mean(data, f, self.axes, self.nodata)
 
     def _pieces(self, step: LevelJob, first: int, last: int) -> Iterator[Slices]:
-        """Boxes of whole chunks across, or of whole rows where strips are read."""
+        """Yield boxes of whole chunks, or of whole rows if the source has strips."""
         level = step.level
         sizes = list(level.chunks)
         sizes[self.y] = max(1, last - first)
@@ -302,7 +317,7 @@ class PyramidBuilder:
             )
 
     def _band_rows(self) -> int:
-        """Rows of the finest missing level that are made at a time."""
+        """Return the rows of the finest missing level that are filled at a time."""
         level = self.steps[0].level
         rows = level.chunks[self.y]
         if level.untiled_source is None:
@@ -313,7 +328,7 @@ class PyramidBuilder:
         return max(rows, -(-self._uncached_strip_rows(level) // rows) * rows)
 
     def _uncached_strip_rows(self, level: PendingLevel) -> int:
-        """Rows that have to be read at once: of strips too large to be cached."""
+        """Return the rows of a strip that is too large for the chunk cache, else 0."""
         rows = (
             level.untiled_source.chunks[self.y]
             if level.untiled_source is not None
@@ -323,7 +338,7 @@ class PyramidBuilder:
         return rows if rows * size > CHUNK_CACHE.limit // 2 else 0
 
     def _rows_per_level(self, rows: int) -> list[int]:
-        """How many rows of each missing level follow from those of the finest."""
+        """Return the rows of each missing level that depend on rows of the finest."""
         done = [rows]
         for above, step in itertools.pairwise(self.steps):
             n = step.level.shape[self.y]
@@ -349,10 +364,10 @@ class PyramidBuilder:
 
 
 def _or_zeros(source: LevelSource, key: Slices) -> Array:
-    """Pixels, 0 where they cannot be decoded: one bad strip stops nothing."""
+    """Return the pixels of a source, or zeros if they cannot be decoded."""
     try:
         return np.asarray(source[key])
-    except Exception:  # noqa: BLE001  codecs raise whatever they like
+    except Exception:  # noqa: BLE001  codecs raise arbitrary errors
         return np.zeros([s.stop - s.start for s in key], source.dtype)
 
 

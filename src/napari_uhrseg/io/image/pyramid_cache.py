@@ -1,7 +1,8 @@
-"""The folder where levels that files lack are kept between sessions.
+"""Disk cache of the computed levels of images.
 
-One folder per image, and beside it a lock that says who is filling it. It lies in
-the person's cache folder, or where ``NAPARI_UHRSEG_CACHE`` says.
+Each image has a folder, and beside it a lock file for the process that fills it. The
+cache is in the cache folder of the user, or in ``NAPARI_UHRSEG_CACHE``. Its size is
+limited by ``NAPARI_UHRSEG_CACHE_LIMIT``.
 """
 
 import itertools
@@ -22,23 +23,26 @@ from napari_uhrseg.units import format_bytes, parse_bytes
 
 FORMAT = 1
 DEFAULT_CACHE_LIMIT = "50GB"
-RESERVED_DISK_BYTES = 1024**3  # of the disk, never used
+RESERVED_DISK_BYTES = 1024**3  # bytes of the disk that stay free
 MAX_USER_FILES = (
-    16  # files of processes that may have ended, before they are cleared up
+    16  # lock files of processes, beyond which those of ended ones are removed
 )
 _in_use: dict[Path, filelock.BaseFileLock] = {}
 
 
 def cache_folder() -> Path:
-    """``NAPARI_UHRSEG_CACHE``, else this package's folder in the user's cache."""
+    """Return the folder of all entries.
+
+    It is in ``NAPARI_UHRSEG_CACHE``, else in the cache folder of the user.
+    """
     own = os.environ.get("NAPARI_UHRSEG_CACHE")
     return Path(own or platformdirs.user_cache_dir("napari-uhrseg")) / "levels"
 
 
 def cache_limit() -> int:
-    """Bytes all entries may take: ``NAPARI_UHRSEG_CACHE_LIMIT``, else 50 GB.
+    """Return the size limit in bytes: ``NAPARI_UHRSEG_CACHE_LIMIT``, else 50 GB.
 
-    A single image whose levels need more than that is the only thing kept.
+    If the levels of a single image need more, they are the only entry.
     """
     return parse_bytes(
         os.environ.get("NAPARI_UHRSEG_CACHE_LIMIT") or DEFAULT_CACHE_LIMIT
@@ -46,25 +50,25 @@ def cache_limit() -> int:
 
 
 class CacheEntry:
-    """What is kept of one image: arrays in a folder, and how far they are filled.
+    """Cache entry of one image: a folder with arrays and their progress.
 
     Parameters
     ----------
     folder
-        Where all entries lie.
+        Folder of all entries.
     key
-        Names the image's content and the shape of what is kept of it.
+        Identifier of the content of the image and of the layout of the arrays.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / key
-        # not bound to a thread: a generator may be closed by another one
+        # not bound to a thread, since another thread may close the generator
         self.lock = filelock.FileLock(
             folder / f"{key}.lock", timeout=0, thread_local=False
         )
 
     def rows(self) -> int | None:
-        """Rows of the finest kept level that are done; None where there is no entry."""
+        """Return the finished rows of the finest level, or None without an entry."""
         try:
             state = json.loads((self.path / "state.json").read_text("utf-8"))
             return int(state["rows"]) if state["format"] == FORMAT else None
@@ -72,17 +76,17 @@ class CacheEntry:
             return None
 
     def save(self, rows: int) -> None:
-        """Record progress: only after the rows themselves are written."""
+        """Record the progress after the rows are written."""
         text = json.dumps({"format": FORMAT, "rows": rows})
         with replacing(self.path / "state.json", sync=False) as part:
             part.write_text(text, "utf-8")
 
     def use(self) -> None:
-        """Mark it as used now and by this process, so that no one removes it."""
+        """Mark the entry as in use, so that no process removes it."""
         try:
             os.utime(self.path / "state.json")
         except OSError:
-            return  # a cache that may only be read serves as well
+            return  # a read-only cache is valid too
         if self.path not in _in_use:
             users = self.path / "users"
             users.mkdir(exist_ok=True)
@@ -94,7 +98,7 @@ class CacheEntry:
             _in_use[self.path] = lock
 
     def clear(self) -> None:
-        """Remove it, at once for everyone who looks."""
+        """Remove the entry; it disappears at once for all processes."""
         if held := _in_use.pop(self.path, None):
             held.release()
         if self.path.exists():
@@ -104,10 +108,23 @@ class CacheEntry:
 
 
 def make_room(folder: Path, needed: int, keep: CacheEntry) -> None:
-    """Remove what was used longest ago until ``needed`` bytes more are allowed.
+    """Remove the least recently used entries until there is room for a new one.
 
-    Entries that a running process uses stay. Raises ReadError where the disk is
-    too full all the same.
+    Entries that a running process uses are kept.
+
+    Parameters
+    ----------
+    folder
+        Folder of all entries.
+    needed
+        Size of the new entry in bytes.
+    keep
+        Entry that is not removed.
+
+    Raises
+    ------
+    ReadError
+        If the disk still has too little free space.
     """
     for left in folder.glob("*.old"):
         shutil.rmtree(left, ignore_errors=True)
@@ -130,7 +147,7 @@ def make_room(folder: Path, needed: int, keep: CacheEntry) -> None:
 
 
 def _by_age(folder: Path) -> Iterator[Path]:
-    """Entries, the one used longest ago first."""
+    """Return the folders of the entries, the least recently used first."""
     found: list[tuple[float, Path]] = []
     for path in folder.iterdir():
         if path.is_dir() and path.suffix != ".old":
@@ -140,7 +157,7 @@ def _by_age(folder: Path) -> Iterator[Path]:
 
 
 def _remove(entry: CacheEntry) -> bool:
-    """Remove an entry unless someone fills it or looks at it."""
+    """Remove an entry that no process fills or uses; return True if removed."""
     try:
         with entry.lock:
             if any(_locked(user) for user in entry.path.glob("users/*")):
@@ -161,7 +178,7 @@ def _locked(path: Path) -> bool:
 
 
 def _size(path: Path) -> int:
-    """Bytes of the files in a folder."""
+    """Return the total size of the files in a folder in bytes."""
     total = 0
     stack: list[Any] = [path]
     while stack:

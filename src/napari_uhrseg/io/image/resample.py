@@ -1,7 +1,7 @@
-"""Pixels at another scale: area averages when shrinking, linear when enlarging.
+"""Resampling by area averages (downsampling) and linear interpolation (upsampling).
 
-Plain numpy on purpose: the same bytes on every machine and thread count, and
-pixels that are not valid take no part in the averages.
+Plain numpy gives the same bytes on every machine and with any number of threads.
+Invalid pixels are excluded from the averages.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ResampleAxis:
-    """Output pixels ``first`` to ``first + count`` along one axis.
+    """Range of output pixels ``first`` to ``first + count`` along one axis.
 
-    Output pixel i covers the source from ``start + i * step`` on, ``step`` long.
+    Output pixel i covers the source from ``start + i * step`` to
+    ``start + (i + 1) * step``, in source pixels.
     """
 
     start: float
@@ -29,7 +30,7 @@ class ResampleAxis:
 
     @property
     def exact(self) -> bool:
-        """Whether output pixels are source pixels: nothing to compute."""
+        """True if output pixels are source pixels and need no resampling."""
         return abs(self.step - 1) < 1e-9 and abs(self.start - round(self.start)) < 1e-6
 
     def halves(self) -> tuple["ResampleAxis", "ResampleAxis"]:
@@ -40,7 +41,10 @@ class ResampleAxis:
         )
 
     def weights(self) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Source pixels of each output pixel and their weights, (count, taps)."""
+        """Return the source pixels of each output pixel and their weights.
+
+        Both arrays have the shape (count, taps); the weights of a pixel sum to 1.
+        """
         number = self.first + np.arange(self.count)
         begin = self.start + number * self.step
         if self.step > 1:
@@ -61,7 +65,7 @@ class ResampleAxis:
         return index, weight.astype(np.float32)
 
     def span(self) -> tuple[int, int]:
-        """First source pixel needed, and the one after the last."""
+        """Return the first required source pixel and the one after the last."""
         if self.step > 1.5 and _box(self, self):
             begin = round(self.start) + self.first * round(self.step)
             return begin, begin + self.count * round(self.step)
@@ -78,19 +82,24 @@ def resample(
     rows: ResampleAxis,
     columns: ResampleAxis,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """The block of source pixels ``rows.span() x columns.span()`` at its new scale.
+    """Resample the block of source pixels ``rows.span()`` x ``columns.span()``.
+
+    The memory is about eight times the block in float32.
 
     Parameters
     ----------
     data
-        (height, width, bands), any real dtype, which is kept (halves rounded up).
+        Pixels (height, width, bands) of any real dtype.
     valid
-        (height, width). An output pixel is valid where at least half of it is.
+        Mask (height, width) of valid pixels. An output pixel is valid if at least
+        half of its area is.
+    rows, columns
+        Output pixels along y and x.
 
     Returns
     -------
-    The pixels (rows.count, columns.count, bands) and whether they are valid.
-    Memory: some eight times the block in float32.
+    Pixels (rows.count, columns.count, bands) of the same dtype, and the mask of valid
+    pixels. Integers are rounded half up.
     """
     factor = _box(rows, columns)
     if factor and valid.all():
@@ -110,7 +119,7 @@ def resample(
 
 
 def _box(rows: ResampleAxis, columns: ResampleAxis) -> int:
-    """The side of the boxes to average where they are whole pixels, else 0."""
+    """Return the side of the boxes to average if they are whole pixels, else 0."""
     whole = round(rows.step)
     aligned = all(
         abs(s.step - whole) < 1e-9 and abs(s.start - round(s.start)) < 1e-6
@@ -120,7 +129,7 @@ def _box(rows: ResampleAxis, columns: ResampleAxis) -> int:
 
 
 def _along(values: Floats, steps: ResampleAxis, axis: int) -> Floats:
-    """One axis at its new scale: a sum over the few source pixels of each."""
+    """Resample one axis by weighted sums of source pixels."""
     index, weight = steps.weights()
     index = np.clip(index - steps.span()[0], 0, values.shape[axis] - 1)
     shape = [1] * values.ndim
