@@ -14,10 +14,10 @@ from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.panel import Panel
 
-READY_SECONDS = 120  # for torch to be loaded and the run to be planned
+READY_SECONDS = 120  # to load torch and to plan the run
 RUN_SECONDS = 1800
 SIZE = 1600, 1000
-MIDDLE = 0.375  # of the scene's height and width: where methods are compared
+MIDDLE = 0.375  # share of the scene's height and width that methods are compared on
 
 
 def show() -> None:
@@ -34,12 +34,13 @@ def run_alone(folder: Path) -> list[Path]:
 
     Returns
     -------
-    The paths of screenshots and label stores in ``folder``.
+    list of Path
+        Screenshots and label stores in ``folder``.
 
     Raises
     ------
     UhrSegError
-        A run did not start, did not end in time or failed.
+        If a run did not start, did not end in time or failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = []
@@ -109,7 +110,7 @@ def segment(panel: Panel, store: Path) -> None:
     Raises
     ------
     UhrSegError
-        The run did not start, did not end in time or failed.
+        If the run did not start, did not end in time or failed.
     """
     bar = panel.segment.bar
     press_segment(panel, store)
@@ -142,9 +143,9 @@ def wait_for(
     Parameters
     ----------
     happened
-        The condition.
+        Function that returns the condition.
     seconds
-        Longest time to wait.
+        Longest time to wait, in seconds.
     complaint
         Text of the error after this time.
     bar
@@ -153,7 +154,7 @@ def wait_for(
     Raises
     ------
     UhrSegError
-        The condition is not true in time.
+        If the condition is not true in time.
     """
     until = time.monotonic() + seconds
     while not happened():

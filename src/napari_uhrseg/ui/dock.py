@@ -1,4 +1,4 @@
-"""Dock widgets of napari's menu entries: one panel for each viewer."""
+"""Dock widgets of napari's menu entries, with one panel for each viewer."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ class SegmentDock(QWidget):
         return panel
 
     def __init__(self, napari_viewer: Any) -> None:
-        """Never called: napari reads the parameter's name and passes its viewer."""
+        """Name the parameter for napari, which passes its viewer; never called."""
 
 
 class FineTuneDock(SegmentDock):

@@ -1,4 +1,4 @@
-"""Writers for napari's Save: export label layers as the Export panel does.
+"""Writers for napari's Save that export label layers like the Export panel.
 
 Each file type of the dialog has its own writer, because napari passes the typed name
 but not the chosen type.
@@ -49,7 +49,7 @@ def write_labels(
     Raises
     ------
     ExportError
-        As `export`, or if the layer does not belong to a label store.
+        If `export` raises it, or if the layer does not belong to a label store.
     """
     lower = path.lower()
     named = [f for f in formats() if f.save_suffix and lower.endswith(f.save_suffix)]

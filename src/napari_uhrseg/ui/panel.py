@@ -1,4 +1,4 @@
-"""The plugin's panel: sections below one another in a scroll area."""
+"""Panel of the plugin: sections below one another in a scroll area."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out, thaw, thaw_for
 from napari_uhrseg.ui.workers.worker import Workers, report
 
-LAYOUT_DELAY_MS = 50  # until an expanded section has its position
-DRAW_DELAY_MS = 250  # until the panel is drawn, which imports would delay
+LAYOUT_DELAY_MS = 50  # time until an expanded section has its position
+DRAW_DELAY_MS = 250  # time until the panel is drawn, which imports would delay
 
 
 def plain_viewer(napari_viewer: Any) -> Any:
@@ -86,7 +86,7 @@ class Panel(QWidget):
             section = CollapsibleSection(title, panel, expanded=expanded)
             self.sections[title] = section
             layout.addWidget(section)
-            if panel is self.segment:  # visible when Segment is collapsed, too
+            if panel is self.segment:  # also visible when Segment is collapsed
                 layout.addWidget(self.classes)
         layout.addStretch(1)
         area = self.scroll_area
@@ -106,7 +106,7 @@ class Panel(QWidget):
         return self._stopped
 
     def _find(self) -> None:
-        """List devices and formats, which takes imports."""
+        """Find devices and formats, which imports large packages."""
         if not self._stopped:
             self.segment.form.hardware.find()
             self.export.find_formats()

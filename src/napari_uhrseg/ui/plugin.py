@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, ...]
 VIRTUAL_SEED = 7
 PIXEL_SIZE = 0.5  # metres, as in the sample scene
-HANDLED: LayerData = (None,)  # tells napari that the path has been handled
+HANDLED: LayerData = (None,)  # means to napari that the path has been handled
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """Return the reader of one path; None for a stack of files."""
+    """Return the reader of one path, or None for a stack of files."""
     return None if isinstance(path, list) else read
 
 
@@ -42,7 +42,7 @@ def read(path: str | list[str]) -> list[LayerData]:
 def _given_to_panel(path: str) -> bool:
     """Open a label store in the panel, which is created if necessary.
 
-    Returns False if the path is not a label store, or there is no viewer.
+    Return False if the path is not a label store, or if there is no viewer.
     """
     import napari
 
@@ -86,10 +86,10 @@ def _open_sample(name: str) -> "Image":
 
 
 def virtual_image(size: int = 100_000) -> "Image":
-    """Return a square of the sample world with more than 2048 pixels a side.
+    """Return a square of the sample world with more than 2048 pixels per side.
 
-    Its coarsest level is computed in the background: napari reads that level at once
-    on the Qt thread, where computing it would take seconds.
+    The coarsest level is computed in the background. napari reads this level
+    immediately on the Qt thread, where its computation would take seconds.
     """
     from napari_uhrseg.io.image.chunk_cache import ArraySource, PendingLevel
     from napari_uhrseg.io.image.geometry import MAX_COARSEST_SIDE

@@ -1,6 +1,6 @@
-"""The Correct part of the panel: paint, confirm and import corrections.
+"""Correct panel: paint, confirm and import corrections.
 
-Must not import ``ui.segment`` and ``ui.finetune``.
+The package must not import ``ui.segment`` and ``ui.finetune``.
 """
 
 __all__ = ["panel"]

@@ -64,7 +64,13 @@ class NewLabelsDialog(QDialog):
         self._edited()
 
     def legend(self) -> Legend:
-        """Return the classes with ids from 1; ValueError if two names are equal."""
+        """Return the classes with ids from 1.
+
+        Raises
+        ------
+        ValueError
+            If two names are equal.
+        """
         named = [row for row in self.rows if row.name]
         return Legend(
             tuple(LabelClass(i, r.name, r.color) for i, r in enumerate(named, 1))

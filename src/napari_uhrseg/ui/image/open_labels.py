@@ -1,4 +1,4 @@
-"""Opening and creating labels, and following those that another process writes."""
+"""Opening and creating of labels, and updates of those another process writes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,11 @@ from napari_uhrseg.ui.workers.worker import Workers, report
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
-REFRESH_INTERVAL_MS = 2000  # of labels that another process may write
+REFRESH_INTERVAL_MS = 2000  # for labels that another process may write
 
 
 class LabelOpener(QObject):
-    """Opens labels and gives them to `SegmentPanel`, their image to `ImagePanel`."""
+    """Opener that shows labels in `SegmentPanel` and their image in `ImagePanel`."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class LabelOpener(QObject):
         Parameters
         ----------
         image
-            The image that the labels belong to.
+            Image that the labels belong to.
         output
-            The label store; a number is appended if it exists. None: temporary.
+            Label store. A number is appended if it exists. None: temporary.
         legend
-            The classes.
+            Classes of the labels.
         """
         self._workers.call(
             _create, image, output, legend,
@@ -97,7 +97,7 @@ class LabelOpener(QObject):
         self._segment.show_labels(store, image)
 
     def _look(self) -> None:
-        """Refresh the labels shown if another process has changed them."""
+        """Refresh the displayed labels if another process has changed them."""
         view = self._segment.view
         if self._looking or view is None or not view.alive or view.store.writable:
             return
@@ -115,7 +115,7 @@ class LabelOpener(QObject):
 
         self._workers.call(
             view.store.reload_if_changed, returned=looked,
-            errored=lambda _: None,  # it is being written: try again next time
+            errored=lambda _: None,  # another process is writing: try again later
             finished=ended,
         )  # fmt: skip
 
@@ -156,12 +156,12 @@ def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore
     store = LabelStore.create(path, image, legend)
     _read_coarsest(store)
     if not store.temporary:
-        store.release()  # painting takes its own lock
+        store.release()  # painting acquires the lock itself
     return store
 
 
 def _read_coarsest(store: "LabelStore") -> None:
-    """Read the levels that a view needs at once, off the Qt thread."""
+    """Read the levels that a view needs immediately, on a worker thread."""
     store.coarsest_displayed()
     store.coarsest_corrections()
     store.coarsest_confidence()

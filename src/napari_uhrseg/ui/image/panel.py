@@ -36,11 +36,11 @@ AXIS_TITLES = {"z": "Z slice", "t": "Time point"}
 
 
 class ImagePanel(QWidget):
-    """Form for the image; ``layer`` and ``image`` are None while none is chosen."""
+    """Form for the image; ``layer`` and ``image`` are None if none is chosen."""
 
     changed = Signal()
     labelsWanted = Signal()
-    labelsAt = Signal(object)  # the path or URL of a label store
+    labelsAt = Signal(object)  # path or URL of a label store
 
     def __init__(self, viewer: Any, workers: Workers) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class ImagePanel(QWidget):
         self.box.setCurrentIndex(self.row(layer))
 
     def row(self, layer: Any) -> int:
-        """Return the row of a layer in the list; -1 if it is not there."""
+        """Return the row of a layer in the list, or -1 if it is not in the list."""
         rows = (i for i in range(self.box.count()) if self.box.itemData(i) is layer)
         return next(rows, -1)
 
@@ -289,13 +289,13 @@ def facts(image: Image) -> str:
 
 
 def crs_name(wkt: str | None) -> str:
-    """Return the name of a CRS: the first quoted text of its WKT."""
+    """Return the name of a CRS, which is the first quoted text of its WKT."""
     parts = (wkt or "").split('"')
     return parts[1] if len(parts) > 1 else ""
 
 
 def _open_any(where: Address) -> Image | Address:
-    """Open an image; return the address of a label store as it is."""
+    """Open an image, or return the address unchanged if it is a label store."""
     from napari_uhrseg.io.labels.ome_metadata import is_store
 
     return where if is_store(where) else _open(where)

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.export.class_areas import AreaTable, ClassArea
     from napari_uhrseg.io.labels.store import LabelStore
 
-REGIONS = "uhrseg_regions"  # in a Shapes layer's metadata: with holes and names
+REGIONS = "uhrseg_regions"  # metadata key: regions of a layer with holes and names
 NO_LABELS = "There are no labels yet. Segment an image first."
-EVERY = 1000  # ms between two looks at what a run has written
-ROWS = 8  # seen without scrolling
+EVERY = 1000  # ms between two checks for changed labels
+ROWS = 8  # rows that are visible without scrolling
 
 Named = tuple[Region | None, str]
 Place = tuple["LabelStore", tuple[Named, ...]]
@@ -49,7 +49,7 @@ class AreasPanel(QWidget):
         self._viewer, self._workers, self._shown = viewer, workers, shown
         self._looking: Worker | None = None
         self._counting: Worker | None = None
-        self._seen: object = None  # what the table was made of
+        self._seen: object = None  # key of the labels that the table describes
         self._counted: tuple[AreaTable, ...] = ()
         self._saving: Path | None = None
         self.where = RegionPicker(viewer)
@@ -89,7 +89,7 @@ class AreasPanel(QWidget):
         self.where.stop()
 
     def look(self) -> None:
-        """Estimate the areas again if something has changed; takes milliseconds."""
+        """Estimate the areas again if the labels or regions have changed."""
         if self._looking is not None or self._counting is not None:
             return
         if not self.isVisible():
@@ -97,7 +97,7 @@ class AreasPanel(QWidget):
         try:
             place = self._place()
         except PlanError as error:
-            self._seen, self._counted = None, ()  # what comes back is shown again
+            self._seen, self._counted = None, ()  # labels that return are shown again
             self.table.clear()
             self._idle(str(error))
             return
@@ -110,7 +110,7 @@ class AreasPanel(QWidget):
         )
 
     def _place(self) -> Place:
-        """The store and the regions chosen. Raises PlanError where there are none."""
+        """Return the store and the chosen regions; raise PlanError without any."""
         store, layer, choice = (
             self._shown.store,
             self._shown.layer,
@@ -187,9 +187,9 @@ class AreasPanel(QWidget):
             self.save_csv(Path(name))
 
     def save_csv(self, path: Path) -> None:
-        """Count, unless that is done, and write the tables; replaces the file."""
+        """Write the tables to a file, and count first if needed; replace the file."""
         try:
-            self._place()  # what was counted may be gone
+            self._place()  # the counted labels may be closed
         except PlanError as error:
             report(error)
             return
@@ -219,7 +219,7 @@ class AreasPanel(QWidget):
             self.import_regions(Path(name))
 
     def import_regions(self, path: Path) -> None:
-        """Show a file's polygons as a Shapes layer and count by them."""
+        """Show a file's polygons as a Shapes layer and use them as regions."""
         from napari_uhrseg.io.corrections.geojson_import import read_polygons
 
         store = self._shown.store
@@ -234,7 +234,7 @@ class AreasPanel(QWidget):
     def _add_regions(self, name: str, found: list[tuple[Any, str | None]]) -> None:
         layer = self._shown.layer
         shapes = self._viewer.add_shapes(
-            # napari's pixels have their centre at whole numbers
+            # napari's pixels have their centres at whole numbers
             [np.asarray(polygon.corners) - 0.5 for polygon, _ in found],
             shape_type="polygon",
             face_color="transparent",
@@ -250,11 +250,11 @@ class AreasPanel(QWidget):
             for i, (polygon, said) in enumerate(found, 1)
         ]
         shapes.metadata[REGIONS] = tuple(named)
-        # what is drawn from now on counts as it is drawn
+        # after a change of the shapes, the regions are the drawn shapes
         shapes.events.data.connect(lambda _: shapes.metadata.pop(REGIONS, None))
         self.where.setCurrentIndex(self.where.findData(shapes))
 
-    # -- what is seen ---------------------------------------------------------
+    # -- display --------------------------------------------------------------
 
     def _show(self, tables: "tuple[AreaTable, ...]") -> None:
         self.table.clear()
@@ -272,7 +272,7 @@ class AreasPanel(QWidget):
         self.table.setRootIsDecorated(len(tables) > 1)
 
     def _idle(self, why_not: str = "") -> None:
-        """Nothing is being counted, and why it cannot be."""
+        """Show that no count runs, and the reason why none can start, if any."""
         for button in (self.count, self.save):
             button.setEnabled(not why_not)
         self.regions.setEnabled(self._shown.store is not None)
@@ -309,14 +309,14 @@ def _texts(table: "AreaTable", row: "ClassArea") -> list[str]:
 
 
 def _key(place: Place) -> object:
-    """Changes when the regions do, or what the coarsest level shows."""
+    """Return a key that changes with the regions and the coarsest level."""
     store, regions = place
     shown = store.coarsest_displayed().tobytes()
     return store.path, regions, store.legend, zlib.crc32(shown)
 
 
 def _estimate(place: Place, seen: object) -> Any:
-    """The key and the tables, where the key is not the one seen."""
+    """Return the key and the tables, or None if the key is unchanged."""
     from napari_uhrseg.io.export.class_areas import estimated_areas
 
     key = _key(place)
@@ -327,7 +327,7 @@ def _estimate(place: Place, seen: object) -> Any:
 
 
 def _count(place: Place) -> Generator[float, None, Any]:
-    """What is done of all regions, then the key and the tables."""
+    """Yield the progress over all regions, and return the key and the tables."""
     from napari_uhrseg.io.export.class_areas import areas
 
     key, tables = _key(place), []

@@ -1,4 +1,4 @@
-"""Editing the classes of a label store: add, rename, recolour, merge."""
+"""Editor of the classes of a label store: add, rename, recolour, merge."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ClassEditor(QWidget):
-    """The legend and, while labels are shown, a button to change its classes."""
+    """Legend with a button to change its classes while labels are shown."""
 
     def __init__(self, legend: ClassList, workers: Workers) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ClassEditor(QWidget):
 
 
 def _held(store: "LabelStore", method: str, *values: Any) -> Any:
-    """Change the store; a run of this process may hold its lock, another's not."""
+    """Change the store under its lock, which a run of this process may share."""
     store.acquire()
     try:
         return getattr(store, method)(*values)

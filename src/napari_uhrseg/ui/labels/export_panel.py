@@ -1,4 +1,4 @@
-"""The Export part: a format, a target, and the export as a worker."""
+"""Export panel: format, target, and export on a worker thread."""
 
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,11 @@ from napari_uhrseg.ui.widgets.layout import (
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 STEPS = 1000
-EVERY = 2000  # ms between two looks at what there is to export
+EVERY = 2000  # ms between two updates of the warnings
 
 
 class ExportPanel(QWidget):
-    """Exports the labels shown to a file format of other programs."""
+    """Panel that exports the displayed labels to a file format of other programs."""
 
     def __init__(self, workers: Workers, shown: LabelsSelection) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ExportPanel(QWidget):
         self._worker: Worker | None = None
         self._outcome = ""
         self._proposed = ""  # a target that the user did not choose
-        self._warned = True  # whether the status is what to know beforehand
+        self._warned = True  # True while the status shows the warnings of the format
         self.what = note()
         self.format = combo("File format of the exported labels.")
         self.line = QLineEdit()
@@ -95,7 +95,7 @@ class ExportPanel(QWidget):
         return str(self.format.currentData())
 
     def find_formats(self) -> None:
-        """Look for the formats there are; until then none can be chosen."""
+        """Find the available formats; before that, none can be chosen."""
         self._workers.call(formats, returned=self._offer)
 
     def _offer(self, known: tuple[Format, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Which labels are to be exported or counted: those looked at."""
+"""Selection of the labels to export or count."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LabelsSelection(QObject):
-    """The labels layer of a store that is chosen in the viewer, else the topmost."""
+    """Selected labels layer of a store in the viewer, or the topmost visible one."""
 
     changed = Signal()
 
@@ -43,7 +43,7 @@ class LabelsSelection(QObject):
         active = self._viewer.layers.selection.active
         chosen = active if active in found else visible[-1] if visible else None
         if self.layer in visible and active not in found:
-            return  # choosing another kind of layer changes nothing
+            return  # the selection of another kind of layer has no effect
         if chosen is not self.layer:
             self.layer = chosen
             self.changed.emit()

@@ -1,8 +1,8 @@
 """napari layers of images and labels.
 
-Holds the label layers, the viewport, and the paint region.
+The package contains the label layers, the viewport, and the paint region.
 
-Must not import the panels.
+It must not import the panels.
 """
 
 __all__ = ["label_layers", "paint_region", "pyramid_progress", "viewport"]

@@ -1,4 +1,4 @@
-"""Images and label stores as napari layers, and keeping the labels fresh."""
+"""napari layers of images and label stores."""
 
 import weakref
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_pyramid import LabelPyramid
 from napari_uhrseg.ui.layers.pyramid_progress import build_pyramid
 
-if TYPE_CHECKING:  # zarr takes long to import; a worker has done it by then
+if TYPE_CHECKING:  # zarr takes long to import, so a worker imports it
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.store import LabelStore
 
-KEY = "uhrseg_image"  # in a layer's metadata: the image shown or labelled
-STORE = "uhrseg_store"  # also: the store of which it shows labels or confidence
-MAX_STEPS = 2**30  # half of what fits, for the margins napari adds
+KEY = "uhrseg_image"  # metadata key of a layer: its image
+STORE = "uhrseg_store"  # metadata key of a layer: the store of its labels
+MAX_STEPS = 2**30  # half of the 32-bit range, because napari adds margins
 LayerData = tuple[Any, dict[str, Any], str]
 
 _BY_NAME = {name: name for name in ("red", "green", "blue", "cyan", "magenta")}
@@ -31,15 +31,16 @@ _IN_TURN = ("gray", "green", "magenta", "cyan", "yellow", "red", "blue")
 
 
 def image_layers(image: Image) -> list[LayerData]:
-    """The image as napari layer data: one layer, or one a band if it is not RGB.
+    """Return the image as napari layer data.
 
-    Contrast limits are always given, since napari would read the image for them.
+    An RGB image is one layer. Other images have one layer for each channel. The
+    contrast limits are always set, because napari would read the image for them.
     """
     if image.on_read_error is None:
         image.on_read_error = show_warning
     shared = {"metadata": {KEY: image}, **_world(image, len(image.planes))}
     shared["multiscale"] = len(image.levels) > 1
-    # napari's would keep a quarter of the memory full of what the chunk cache has
+    # napari's cache would fill a quarter of the memory with chunks of our own cache
     shared["cache"] = False
     if image.rgb:
         options = {"name": image.name, "rgb": True, "contrast_limits": (0, 255)}
@@ -51,12 +52,12 @@ def image_layers(image: Image) -> list[LayerData]:
 
 
 def add_image(viewer: Any, image: Image) -> list[Any]:
-    """Show the image, begin to fill what it lacks, and show the scale bar."""
+    """Show the image and the scale bar, and start to build missing pyramid levels."""
     check_scales(viewer, image)
     data = image_layers(image)
     build_pyramid(
         image, viewer
-    )  # before the layer exists, so that the panel finds it running
+    )  # before the layer exists, so that the panel finds the running build
     layers = [viewer.add_image(d, **options) for d, options, _ in data]
     if image.pixel_size is not None:
         viewer.canvas.overlays.scale_bar.visible = True
@@ -64,9 +65,9 @@ def add_image(viewer: Any, image: Image) -> list[Any]:
 
 
 def replace_series(viewer: Any, image: Image) -> list[Any]:
-    """Show this image of a file in the place of the others of that file.
+    """Show an image of a file in place of the other images of this file.
 
-    Labels of the others are hidden, and shown again with their image.
+    Labels of the other images are hidden until their image is shown again.
     """
     before = [x for x in viewer.layers if _is_of_file(x, image)]
     place = min((viewer.layers.index(x) for x in before), default=None)
@@ -91,7 +92,7 @@ def _is_of_file(layer: Any, image: Image) -> bool:
 
 
 def images_in(viewer: Any) -> Iterator[Any]:
-    """The image layers one can segment: of an image shown by band, the first."""
+    """Yield the layers that can be segmented: the first one of each image."""
     seen: set[int] = set()
     for layer in viewer.layers:
         if type(layer).__name__ != "Image" or STORE in layer.metadata:
@@ -103,21 +104,22 @@ def images_in(viewer: Any) -> Iterator[Any]:
 
 
 def same_image(one: Image | None, other: Image | None) -> bool:
-    """Whether both are one image, whichever planes of it."""
+    """Return whether both are the same image, even if their planes differ."""
     if one is None or other is None:
         return one is other
     return (one.path, one.fingerprint) == (other.path, other.fingerprint)
 
 
 def check_scales(viewer: Any, image: Image) -> None:
-    """Refuse an image that napari cannot show beside those that are there.
+    """Reject an image that napari cannot show beside the open images.
 
-    Its sliders count the whole scene in the smallest pixels, in 32 bits: a slide
-    beside kilometres of ground is too much.
+    napari's sliders count the whole scene in the smallest pixels, with 32 bits. A
+    slide and a satellite image together exceed this range.
 
     Raises
     ------
     OpenError
+        If the scales differ too much.
     """
     others = [x.metadata[KEY] for x in viewer.layers if KEY in x.metadata]
     sizes = [
@@ -136,10 +138,10 @@ def check_scales(viewer: Any, image: Image) -> None:
 
 
 def remove_later(viewer: Any, layer: Any) -> None:
-    """Remove a layer, if it is still there, when napari has ended what it does.
+    """Remove a layer, if it still exists, after napari has finished the current event.
 
-    For where a removal leads to another one: napari removes what is selected one by
-    one, and fails at a layer that is gone by then.
+    This is necessary if a removal causes another one. napari removes the selected
+    layers one by one, and fails if one of them does not exist any more.
     """
 
     def remove() -> None:
@@ -150,22 +152,31 @@ def remove_later(viewer: Any, layer: Any) -> None:
 
 
 class LabelsView(QObject):
-    """The layers of one label store, and the legend's colours on them.
+    """Layers of one label store in the colours of its legend.
 
-    ``layer``: one that shows the store already, and outlived the panel that made it.
+    Parameters
+    ----------
+    viewer
+        napari viewer.
+    store
+        Store of the labels.
+    image
+        Image of the labels.
+    layer
+        Labels layer of an earlier panel that shows the store already. None: add one.
 
     Attributes
     ----------
     store, image
-        Store of the labels, and its image. Runs reopen this very store, so that one
-        object knows what all have written.
+        Store of the labels, and its image. Runs use this object too, so that it
+        includes everything they have written.
     pyramid
-        The levels that napari shows.
+        Levels that napari shows.
     corrections
-        Of the store, once someone corrects; None before.
+        Open corrections of the store, or None before the first correction.
     """
 
-    refreshed = Signal()  # drawn again after something was written
+    refreshed = Signal()  # the layers were drawn again after a change of the store
     legendChanged = Signal()
 
     def __init__(
@@ -187,14 +198,14 @@ class LabelsView(QObject):
         if layer is not None:
             layer.data = _data(self.pyramid.levels)
             self.set_legend(store.legend)
-        self.layer.editable = False  # corrections are painted on a layer of their own
+        self.layer.editable = False  # corrections have their own layer
         self.refresh = qthrottled(self._refresh, timeout=250, parent=self)
-        # later: two short blocks of the window instead of a long one
+        # a later call blocks the window for two short times instead of a long one
         QTimer.singleShot(500, self._add_confidence)
 
     @property
     def classes(self) -> tuple[LabelClass, ...]:
-        """The legend without what was merged into another class."""
+        """Classes of the legend, without those merged into another class."""
         return tuple(c for c in self.legend if c.id not in self.store.aliases)
 
     def set_legend(self, legend: Legend) -> None:
@@ -210,33 +221,33 @@ class LabelsView(QObject):
         self.legendChanged.emit()
 
     def set_masked_region(self, hole: Roi | None) -> None:
-        """Show nothing in a rectangle (level-0 pixels); None ends that."""
+        """Hide the labels in a rectangle of level-0 pixels; None shows them again."""
         if hole != self.pyramid.masked_region:
             self.pyramid.masked_region = hole
             self._draw()
 
     def show_only_corrections(self, alone: bool) -> None:
-        """Show the corrections without what was predicted."""
+        """Show the corrections with or without the predictions."""
         self.pyramid.only_corrections = alone
         self._refresh()
 
     @property
     def alive(self) -> bool:
-        """Whether the labels layer is still in the viewer."""
+        """True while the labels layer is in the viewer."""
         return self.layer in self._viewer.layers
 
     def hide(self) -> None:
-        """Out of sight, not out of the viewer."""
+        """Hide the labels and the confidence; the layers stay in the viewer."""
         for layer in (self.layer, self._confidence):
             if layer is not None:
                 layer.visible = False
 
     def show(self) -> None:
-        """The labels in sight again; the confidence stays as it is."""
+        """Show the labels; the confidence layer does not change."""
         self.layer.visible = True
 
     def remove(self) -> None:
-        """Out of the viewer, whichever of its layers are still there."""
+        """Remove all layers of the view that are still in the viewer."""
         for layer in (self.layer, self._confidence):
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
@@ -250,12 +261,12 @@ class LabelsView(QObject):
             features=_features(self.legend),
             **self._shared,
         )
-        if self.store.temporary:  # the folder goes with the layer that shows it
+        if self.store.temporary:  # the folder is deleted with its layer
             weakref.finalize(layer, self.store.close)
         return layer
 
     def _add_confidence(self) -> None:
-        """The confidence under the labels, hidden; the layer chosen stays chosen."""
+        """Add the hidden confidence layer under the labels; keep the selected layer."""
         from napari_uhrseg.io.labels.layer_levels import confidence_levels
 
         layers = self._viewer.layers
@@ -263,7 +274,7 @@ class LabelsView(QObject):
             return
         of_store = (x for x in layers if x.metadata.get(STORE) is self.store)
         self._confidence = next((x for x in of_store if x is not self.layer), None)
-        if self._confidence is not None:  # of the panel before
+        if self._confidence is not None:  # an earlier panel added it
             return
         chosen = layers.selection.active
         name, _, number = self.layer.name.rpartition("labels")
@@ -280,7 +291,7 @@ class LabelsView(QObject):
         layers.selection.active = chosen
 
     def colormap(self) -> DirectLabelColormap:
-        """The legend's colours, a map of their own for each layer."""
+        """Return a new colormap with the legend's colours; layers cannot share one."""
         clear = (0.0, 0.0, 0.0, 0.0)
         colors: dict[int | None, tuple[float, ...]] = {None: clear, 0: clear}
         for c in self.legend:
@@ -301,7 +312,7 @@ class LabelsView(QObject):
 
 
 def _features(legend: Legend) -> dict[str, list[Any]]:
-    """Class names by id, which napari shows in the status bar."""
+    """Return the class names by id, which napari shows in the status bar."""
     return {
         "index": [0, *(c.id for c in legend)],
         "class": ["unlabelled", *(c.name for c in legend)],
@@ -309,7 +320,7 @@ def _features(legend: Legend) -> dict[str, list[Any]]:
 
 
 def _world(image: Image, planes: int = 0) -> dict[str, Any]:
-    """Scale and units, so that the scale bar is right; planes are just counted."""
+    """Return scale and units for the scale bar; the unit of planes is a pixel."""
     if image.pixel_size is None:
         return {}
     scale = (1.0,) * planes + tuple(image.pixel_size)
@@ -317,7 +328,7 @@ def _world(image: Image, planes: int = 0) -> dict[str, Any]:
 
 
 def _data(levels: Sequence[Any]) -> Any:
-    """Napari takes a list of one level for a stack."""
+    """Return the levels; a single level is no list, which napari shows as a stack."""
     return list(levels) if len(levels) > 1 else levels[0]
 
 

@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 
 class LabelPyramid:
-    """The label levels of a store for one napari layer.
+    """Label levels of a store for one napari layer.
 
     Attributes
     ----------
     masked_region
-        Level-0 rectangle that shows 0: another layer lies there, and two translucent
-        ones would mix. On multiples of the coarsest level's pixel.
+        Rectangle of level-0 pixels that shows 0, on multiples of the coarsest level's
+        pixel. Another layer lies there, and two translucent layers would mix.
     only_corrections
-        Whether the corrections are shown alone.
+        True if the corrections are shown without predictions.
     levels
-        For napari, level 0 first. All but the coarsest are read when indexed; that
-        one is a numpy array, which napari keeps for good: `refresh` updates it.
+        Levels for napari, level 0 first. The coarsest level is a numpy array that
+        napari keeps and `refresh` updates. The others are read when indexed.
     """
 
     def __init__(self, store: "LabelStore") -> None:
-        """Reads the coarsest levels, where the store has not done so."""
+        """Read the coarsest levels if the store has not read them yet."""
         from napari_uhrseg.io.labels.layer_levels import (
             correction_levels,
             displayed_levels,
@@ -43,7 +43,7 @@ class LabelPyramid:
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring the coarsest level in step: a copy of at most 2048 x 2048."""
+        """Update the coarsest level, which copies at most 2048 x 2048 pixels."""
         source = self.source(len(self._shown) - 1)
         np.copyto(self._top, source[:])
         if self.masked_region is not None:
@@ -63,7 +63,7 @@ class LabelPyramid:
 
 
 class LabelLevel:
-    """Enough of an array for napari; reads nothing in the masked region."""
+    """Array interface of a level for napari that does not read the masked region."""
 
     ndim = 2
     dtype = np.dtype(np.uint8)
@@ -83,7 +83,7 @@ class LabelLevel:
         if self._pyramid.masked_region is None:
             return np.asarray(source[key])
         keys = _full(key, self.shape)
-        if keys is None:  # nothing that napari asks for when it draws
+        if keys is None:  # napari does not use such keys when it draws
             return self._plain(source, key)
         (top, bottom), (left, right) = (k.indices(n)[:2] for k, n in
                                         zip(keys, self.shape, strict=True))  # fmt: skip
@@ -109,7 +109,7 @@ class LabelLevel:
 
 
 def _full(key: Any, shape: tuple[int, int]) -> tuple[slice, slice] | None:
-    """Two slices of step 1 that mean the key; None where it is none such."""
+    """Return the key as two slices of step 1, or None if it is another kind of key."""
     keys = key if isinstance(key, tuple) else (key,)
     keys = tuple(k for k in keys if k is not Ellipsis)
     keys = (*keys, *(slice(None),) * (len(shape) - len(keys)))

@@ -1,4 +1,4 @@
-"""Position and level of the paint area: plain arithmetic."""
+"""Position and level of the paint area, without napari and Qt."""
 
 from dataclasses import dataclass
 
@@ -6,27 +6,26 @@ import numpy as np
 
 from napari_uhrseg.types import Roi
 
-CHUNK = 1024  # pixels a side; areas lie on chunks, so that moving reads whole ones
-VIEW_MARGIN = (
-    128  # screen pixels around the view, so that not every move moves the area
-)
+CHUNK = 1024  # pixels per side; regions consist of whole chunks to read each once
+VIEW_MARGIN = 128  # screen pixels around the view, so that small moves keep the region
 MAX_PAINT_LEVEL = (
-    4  # at which a brush's pixel covers 16 x 16: beyond, that is no painting
+    4  # a brush pixel covers 16 x 16 image pixels; coarser painting is useless
 )
-MIN_CHUNKS = 3  # chunks a side that an area may have on a small screen
+MIN_CHUNKS = 3  # chunks per side that a region may have on a small screen
 
 
 @dataclass(frozen=True, slots=True)
 class PaintRegion:
-    """A rectangle that can be painted.
+    """Rectangle of the image that can be painted at one level.
 
     Parameters
     ----------
     roi
-        In level-0 pixels, on multiples of ``2**level``; it may reach outside the
-        image by less than a pixel of the level.
+        Rectangle in level-0 pixels, on multiples of ``2**level``. It may extend
+        beyond the image by less than a pixel of the level.
     level
-        Of the label pyramid: a pixel painted covers ``2**level`` squared.
+        Level of the label pyramid. A painted pixel covers ``2**level`` squared
+        level-0 pixels.
     """
 
     roi: Roi
@@ -34,22 +33,32 @@ class PaintRegion:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """In pixels of the level."""
+        """Height and width in pixels of the level."""
         return self.roi.height >> self.level, self.roi.width >> self.level
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Of the level's array."""
+        """Slices of the region in the array of the level."""
         y, x = self.roi.y >> self.level, self.roi.x >> self.level
         return Roi(y, x, *self.shape).slices
 
     def to_image(self, box: Roi) -> Roi:
-        """A rectangle of the area's pixels in level-0 pixels of the image."""
+        """Return a rectangle of this region in level-0 pixels of the image."""
         sides = (n << self.level for n in (box.y, box.x, box.height, box.width))
         return Roi(*sides).shift(self.roi.y, self.roi.x)
 
     def fits(self, view: Roi, canvas: tuple[int, int], levels: int) -> bool:
-        """Whether it still serves for what is in view: nothing has to move."""
+        """Return whether the region still fits the view, so that it need not move.
+
+        Parameters
+        ----------
+        view
+            Visible rectangle of the image in level-0 pixels.
+        canvas
+            Height and width of the canvas in screen pixels.
+        levels
+            Number of levels of the label pyramid.
+        """
         return self.roi.contains(view) and self.level == paint_level_for(
             view, canvas, levels
         )
@@ -58,16 +67,23 @@ class PaintRegion:
 def paint_region_for(
     view: Roi, canvas: tuple[int, int], shape: tuple[int, int], levels: int
 ) -> PaintRegion | None:
-    """The area around what is in view; None where the view is too far out.
+    """Return the region to paint around the view.
 
     Parameters
     ----------
     view
-        What of the image is in view, in level-0 pixels.
+        Visible rectangle of the image in level-0 pixels.
     canvas
-        Height and width in screen pixels.
-    shape, levels
-        Of the image: height and width, and of the label pyramid: how many levels.
+        Height and width of the canvas in screen pixels.
+    shape
+        Height and width of the image in level-0 pixels.
+    levels
+        Number of levels of the label pyramid.
+
+    Returns
+    -------
+    PaintRegion or None
+        Region to paint. None if the view is zoomed out too far.
     """
     level = paint_level_for(view, canvas, levels)
     if level > min(MAX_PAINT_LEVEL, levels - 1):
@@ -82,10 +98,20 @@ def paint_region_for(
 
 
 def paint_level_for(view: Roi, canvas: tuple[int, int], levels: int) -> int:
-    """The level whose pixels are as large as those of the screen, or a bit smaller.
+    """Return the level to paint at.
 
-    A coarser one where its pixels in view are too many to load at once; then it
-    may be none that the pyramid has. Panning does not change it.
+    The pixels of this level are at most as large as screen pixels. The level is
+    coarser if its pixels in view are too many to load at once; then the pyramid may
+    lack it. Panning does not change the level.
+
+    Parameters
+    ----------
+    view
+        Visible rectangle of the image in level-0 pixels.
+    canvas
+        Height and width of the canvas in screen pixels.
+    levels
+        Number of levels of the label pyramid.
     """
     sides = list(zip((view.height, view.width), canvas, strict=True))
     ratio = max(side / screen for side, screen in sides)
@@ -96,5 +122,5 @@ def paint_level_for(view: Roi, canvas: tuple[int, int], levels: int) -> int:
 
 
 def _chunks(screen: int) -> int:
-    """The most chunks that an area has along a side of the canvas."""
+    """Return the largest number of chunks that a region has along a canvas side."""
     return max(MIN_CHUNKS, -(-screen // CHUNK) + 1)

@@ -1,4 +1,4 @@
-"""Build the coarser levels of images that lack them, while they are shown."""
+"""Building of missing pyramid levels while their image is shown."""
 
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -15,12 +15,13 @@ STEPS = 1000
 
 
 class PyramidBuild(QObject):
-    """One image being filled; its layers are refreshed about once a second.
+    """Worker that builds the pyramid of one image and refreshes its layers.
 
-    Ends early where it was shown, and no longer is in any window.
+    The layers are refreshed about once per second. The build ends early if the image
+    was shown and is not in any window any more.
     """
 
-    progressed = Signal(float)  # share done, 0 to 1
+    progressed = Signal(float)  # progress, 0 to 1
     ended = Signal()
 
     def __init__(self, image: Image) -> None:
@@ -30,7 +31,7 @@ class PyramidBuild(QObject):
         self.share = 0.0
         self.running = True
         self._image = image
-        self._viewers: WeakSet[Any] = WeakSet()  # where it is, or may be, shown
+        self._viewers: WeakSet[Any] = WeakSet()  # that show or may show it
         self._shown = False
         self._workers = Workers(self)
         self._refresh = qthrottled(self.refresh_layers, timeout=1000, parent=self)
@@ -58,7 +59,7 @@ class PyramidBuild(QObject):
     def refresh_layers(self) -> None:
         import napari
 
-        # napari does not tell a reader for which window it reads: maybe for this one
+        # napari does not pass the viewer to a reader; it may be the current one
         self.watch(napari.current_viewer())
         layers = [
             x for viewer in self._viewers for x in _layers_of(self._image, viewer)
@@ -75,9 +76,10 @@ _builds: "WeakKeyDictionary[Image, PyramidBuild]" = WeakKeyDictionary()
 
 
 def build_pyramid(image: Image, viewer: Any = None) -> PyramidBuild | None:
-    """Begin to fill what the image lacks, once; None where nothing is missing.
+    """Start to build the missing levels of an image, unless a build is running.
 
-    ``viewer``: where it will be shown, if that is known.
+    ``viewer`` is the viewer that will show the image, if it is known. Return None if
+    no level is missing.
     """
     build = _builds.get(image)
     if build is None or not build.running:
@@ -99,7 +101,7 @@ def _layers_of(image: Image, viewer: Any) -> list[Any]:
 
 
 class PyramidProgressBar(QWidget):
-    """The progress of filling the image chosen, and a button to stop it."""
+    """Progress bar of the chosen image's pyramid build, and a button to stop it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class PyramidProgressBar(QWidget):
         self.hide()
 
     def set_image(self, image: Image | None) -> None:
-        """Show how far this image is, if it is being filled."""
+        """Show the progress of an image's pyramid build, if one is running."""
         if self._build is not None:
             self._build.progressed.disconnect(self._progress)
             self._build.ended.disconnect(self.hide)

@@ -12,7 +12,7 @@ from napari_uhrseg.types import Polygon, Region, Roi
 
 
 def view_rectangle(viewer: Any, layer: Any) -> Roi | None:
-    """What of the layer is in the window; ``None`` where none of it is."""
+    """Return the visible rectangle of a layer, or None if it is out of view."""
     camera, (height, width) = viewer.scene.camera, viewer.canvas.size
     center = np.asarray(camera.center[-2:], float)
     half = np.array([height, width]) / 2 / max(camera.zoom, 1e-12)
@@ -23,14 +23,29 @@ def view_rectangle(viewer: Any, layer: Any) -> Roi | None:
 
 
 def image_size(layer: Any) -> tuple[int, int]:
-    """Height and width of an image layer at full resolution."""
+    """Return height and width of an image layer at full resolution."""
     shape = layer.data[0].shape if layer.multiscale else layer.data.shape
     height, width = shape[-3:-1] if getattr(layer, "rgb", False) else shape[-2:]
     return int(height), int(width)
 
 
 def shown_plane(viewer: Any, layer: Any, image: Image) -> dict[str, int]:
-    """Which plane of the image napari's sliders show: axis to index."""
+    """Return the plane that napari's sliders show.
+
+    Parameters
+    ----------
+    viewer
+        napari viewer.
+    layer
+        Layer of the image.
+    image
+        Image with the axes of its planes.
+
+    Returns
+    -------
+    dict of str to int
+        Index in each axis of the planes.
+    """
     at = layer.world_to_data(viewer.dims.point[-layer.ndim :])
     return {
         axis: min(max(0, round(float(at[i]))), size - 1)
@@ -39,7 +54,17 @@ def shown_plane(viewer: Any, layer: Any, image: Image) -> dict[str, int]:
 
 
 def show_plane(viewer: Any, layer: Any, image: Image) -> None:
-    """Move napari's sliders to the plane that is read of the image."""
+    """Move napari's sliders to the chosen plane of an image.
+
+    Parameters
+    ----------
+    viewer
+        napari viewer.
+    layer
+        Layer of the image.
+    image
+        Image with the chosen plane.
+    """
     at = layer.world_to_data(viewer.dims.point[-layer.ndim :])
     indices = [image.plane[axis] for axis in image.planes]
     world = layer.data_to_world([*indices, *at[len(indices) :]])
@@ -49,12 +74,21 @@ def show_plane(viewer: Any, layer: Any, image: Image) -> None:
 
 
 def drawn_region(viewer: Any, shapes: Any, layer: Any) -> Region:
-    """The shape chosen in a Shapes layer, else the one drawn last.
+    """Return the selected shape of a Shapes layer, or the last one if none is selected.
+
+    Parameters
+    ----------
+    viewer
+        napari viewer.
+    shapes
+        Shapes layer.
+    layer
+        Image or labels layer whose level-0 pixels the region refers to.
 
     Raises
     ------
     PlanError
-        The layer holds no shape with an area.
+        If the Shapes layer has no shape with an area.
     """
     areas = [i for i, kind in enumerate(shapes.shape_type) if kind != "line"]
     chosen = [i for i in areas if i in shapes.selected_data] or areas[-1:]
@@ -62,7 +96,22 @@ def drawn_region(viewer: Any, shapes: Any, layer: Any) -> Region:
 
 
 def drawn_regions(viewer: Any, shapes: Any, layer: Any) -> list[Region]:
-    """The shapes chosen in a Shapes layer, else all. Raises as `drawn_region`."""
+    """Return the selected shapes of a Shapes layer, or all if none is selected.
+
+    Parameters
+    ----------
+    viewer
+        napari viewer.
+    shapes
+        Shapes layer.
+    layer
+        Image or labels layer whose level-0 pixels the regions refer to.
+
+    Raises
+    ------
+    PlanError
+        If the Shapes layer has no shape with an area.
+    """
     areas = [i for i, kind in enumerate(shapes.shape_type) if kind != "line"]
     chosen = [i for i in areas if i in shapes.selected_data] or areas
     return _regions(viewer, shapes, layer, chosen)
@@ -74,7 +123,7 @@ def selected_shapes(viewer: Any, layer: Any) -> list[Region]:
     Raises
     ------
     PlanError
-        If there is no Shapes layer, or no shape with an area in it.
+        If there is no Shapes layer, or if it has no shape with an area.
     """
     layers = [x for x in viewer.layers if type(x).__name__ == "Shapes"]
     layers.sort(key=lambda x: x is viewer.layers.selection.active)
@@ -87,9 +136,17 @@ def selected_shapes(viewer: Any, layer: Any) -> list[Region]:
 
 
 def look_at(viewer: Any, layer: Any, roi: Roi) -> None:
-    """Bring a rectangle of the layer (level-0 pixels) to the middle of the window.
+    """Move the view to a rectangle of a layer, and zoom in until it fills the window.
 
-    As large as the window allows, up to two screen pixels a pixel.
+    Parameters
+    ----------
+    viewer
+        napari viewer.
+    layer
+        Image or labels layer.
+    roi
+        Rectangle in level-0 pixels of the layer. One of these pixels covers at most
+        two screen pixels per side.
     """
     low, high = (
         np.asarray(layer.data_to_world([y - 0.5, x - 0.5]))[-2:]
@@ -133,9 +190,9 @@ def _region(viewer: Any, kind: str, data: Any, shapes: Any, layer: Any) -> Regio
 
 
 class Focus(QObject):
-    """The rectangle in view of one layer, kept up to date on the Qt thread.
+    """Visible rectangle of one layer, updated on the Qt thread.
 
-    Calling it only reads an attribute, so that any thread may.
+    A call only reads an attribute, so any thread may call it.
     """
 
     def __init__(self, viewer: Any, layer: Any, parent: QObject | None = None) -> None:
@@ -164,14 +221,14 @@ class Focus(QObject):
 
 
 def _to_pixels(viewer: Any, layer: Any, world: np.ndarray) -> np.ndarray:
-    """A place in the world (y, x) as level-0 pixels, 0 at the image's corner."""
+    """Convert world coordinates (y, x) to level-0 pixels from the image's corner."""
     point = [*viewer.dims.point[: viewer.dims.ndim - 2], *world]
     spatial: np.ndarray = np.asarray(layer.world_to_data(point))[-2:] + 0.5
     return spatial
 
 
 def _ellipse(corners: np.ndarray) -> np.ndarray:
-    """64 points of the ellipse whose bounding box has these corners."""
+    """Return 64 points of the ellipse whose bounding box has these corners."""
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
     center = corners.mean(0)
     down, across = (corners[3] - corners[0]) / 2, (corners[1] - corners[0]) / 2

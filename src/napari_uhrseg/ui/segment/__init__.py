@@ -1,6 +1,6 @@
 """Segment panel: choose a model and settings, run it, follow the run.
 
-Must not import ``ui.correct`` and ``ui.finetune``.
+The package must not import ``ui.correct`` and ``ui.finetune``.
 """
 
 __all__ = ["hardware", "output", "panel", "worker"]

@@ -19,7 +19,7 @@ WORKER_DEFAULT = "worker default"
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """A device to choose, with its memory in bytes; needs no torch."""
+    """Device to choose, with its memory in bytes; this class does not need torch."""
 
     id: str
     name: str
@@ -55,7 +55,7 @@ class HardwareForm(QWidget):
         self.memory.valueChanged.connect(lambda _: self.changed.emit())
 
     def find(self) -> None:
-        """List the devices in a worker; importing torch takes seconds."""
+        """List the devices in a worker, because importing torch takes seconds."""
         self._workers.call(find_devices, returned=self.set_choices)
 
     @property
@@ -120,7 +120,7 @@ class HardwareForm(QWidget):
 
 
 def find_devices() -> list[DeviceChoice]:
-    """Return the devices with their default budgets; imports torch."""
+    """Return the devices with their default budgets. This imports torch."""
     load_torch()
     from napari_uhrseg.engine.network.device import MemoryBudget, devices
 

@@ -43,7 +43,7 @@ class ImportRequest:
 
 
 class CheckpointImport(QObject):
-    """Asks how to import a file, imports it in a worker, and emits the new path.
+    """Import that asks for the method and classes, and emits the path of the result.
 
     ``busy`` is emitted when an import begins (True) and has ended or failed (False).
     """
@@ -166,7 +166,13 @@ def default_target(source: Path) -> Path:
 
 
 def run_import(request: ImportRequest, target: Path) -> Path:
-    """Import and save a checkpoint; raises CheckpointError."""
+    """Import and save a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the source cannot be imported.
+    """
     from napari_uhrseg.models.checkpoint import save_checkpoint
     from napari_uhrseg.models.importers import import_checkpoint
 

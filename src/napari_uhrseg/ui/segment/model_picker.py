@@ -85,7 +85,7 @@ class ModelPicker(QWidget):
         return tuple(dict.fromkeys(path.parent for path in self._cards))
 
     def use(self, path: Path, then: Callable[[], None] | None = None) -> None:
-        """Choose this checkpoint file once its card has been read.
+        """Choose a checkpoint file after its card has been read.
 
         A file or folder of another program is imported first.
 
@@ -94,7 +94,7 @@ class ModelPicker(QWidget):
         path
             The file or folder.
         then
-            Called when the checkpoint has been chosen.
+            Function that is called after the checkpoint has been chosen.
         """
         if self.importing.offer(path):
             return

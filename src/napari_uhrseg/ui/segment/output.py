@@ -57,7 +57,7 @@ class RegionPicker(QComboBox):
         Raises
         ------
         PlanError
-            The image is out of view, or the Shapes layer has no shape.
+            If the image is out of view, or if the Shapes layer has no shape.
         """
         choice = self.currentData()
         if choice == WHOLE:
@@ -130,7 +130,13 @@ class OutputPicker(QWidget):
 
     @property
     def path(self) -> Address | None:
-        """Return the path, None if the line is empty; PlanError if it is not valid."""
+        """Return the path, or None if the line is empty.
+
+        Raises
+        ------
+        PlanError
+            If the path is not valid.
+        """
         text = self.line.text().strip()
         try:
             return to_path(text) if text else None
@@ -138,7 +144,7 @@ class OutputPicker(QWidget):
             raise PlanError(error.message) from error
 
     def set_image(self, image: Image | None) -> None:
-        """Propose a store beside the image; none for an image without a file."""
+        """Propose a store beside the image, or none if the image is not a file."""
         text = ""
         if image is not None and image.path is not None:
             text = str(default_output(image.path, image.series_number))
@@ -195,7 +201,7 @@ class OutputPicker(QWidget):
 def default_output(path: Address, series: int = 0) -> Path:
     """Return ``<name>_labels.zarr``, or ``<name>_2_labels.zarr`` for series 2.
 
-    It lies beside the image, or in the home folder for an image at a URL.
+    The path is beside the image, or in the home folder for an image at a URL.
     """
     stem = path.name
     for ending in (".ome.zarr", ".ome.tif", ".ome.tiff", path.suffix):

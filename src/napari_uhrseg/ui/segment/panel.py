@@ -52,7 +52,7 @@ PREPARING = "Preparing the run…"
 
 
 class SegmentState(Enum):
-    """State of the Segment panel; the module's docstring has the transitions."""
+    """State of the Segment panel; the module docstring has the transitions."""
 
     BLOCKED = "another task runs"
     INCOMPLETE = "no plan is possible with the form as it is"
@@ -77,15 +77,15 @@ class SegmentPanel(QWidget):
         self._layer: Any = None
         self._image: Image | None = None
         self._state = SegmentState.PLANNING
-        self._outcome = ""  # of the last run, until the form changes after it
+        self._outcome = ""  # result of the last run, until the form changes
         self._plan_number = 0  # a plan with another number is out of date
         self._plan_is_current = False
         self._preparation: Worker | None = None
         self._prepared: work.PreparedRun | None = None
         self._run: RunController | None = None
-        self._views: list[LabelsView] = []  # the one shown last comes last
+        self._views: list[LabelsView] = []  # the last one is the latest shown
         self._view: LabelsView | None = None
-        self._blocked = ""  # the other task that runs
+        self._blocked = ""  # reason why no run can start
         self.form = SegmentForm(viewer, workers)
         self.model, self.output = self.form.model, self.form.output
         self.plan = note()
@@ -113,7 +113,7 @@ class SegmentPanel(QWidget):
 
     @property
     def state(self) -> SegmentState:
-        """The state of the panel."""
+        """State of the panel."""
         return self._state
 
     def set_image(self, layer: Any, image: Image | None) -> None:
@@ -127,18 +127,18 @@ class SegmentPanel(QWidget):
 
     @property
     def view(self) -> LabelsView | None:
-        """The labels shown of the image, if any."""
+        """Displayed labels of the image, or None."""
         return self._view
 
     def segment_again(self, path: Path, only_likely: bool) -> None:
-        """Segment again with this checkpoint, and replace the labels shown.
+        """Segment again with a checkpoint, and replace the displayed labels.
 
         Corrections are kept.
 
         Parameters
         ----------
         path
-            The checkpoint.
+            File of the checkpoint.
         only_likely
             If True, run only the current view and the regions whose labels will most
             likely change.
@@ -146,15 +146,15 @@ class SegmentPanel(QWidget):
         self.model.use(path, partial(self._segment_again, only_likely))
 
     def set_blocked(self, why: str) -> None:
-        """Allow no run, for this reason; an empty text allows runs again."""
+        """Block runs for a reason; an empty text allows runs again."""
         self._blocked = why
         self.replan()
 
     def replan(self) -> None:
-        """Plan again, a moment after the last change of the form."""
+        """Plan again, after a short delay."""
         self._plan_is_current = False
         if self._state in BUSY:
-            return  # planned when the run ends
+            return  # the plan is made when the run ends
         self._plan_number += 1
         self._outcome = ""
         if self._blocked:
@@ -163,7 +163,7 @@ class SegmentPanel(QWidget):
             self._later()
 
     def start(self) -> None:
-        """Prepare a run of the form as it is, then run it."""
+        """Prepare the run that the form describes, then run it."""
         try:
             request = self.form.request(self._image, self._layer)
         except PlanError as error:
@@ -252,7 +252,7 @@ class SegmentPanel(QWidget):
         self._prepared = prepared
 
     def _preparation_ended(self, layer: Any, view: LabelsView | None) -> None:
-        """Run, after a question if other labels are there; or end, if it failed."""
+        """Run, after asking whether to replace other labels; end if that failed."""
         self._preparation = None
         prepared, self._prepared = self._prepared, None
         if prepared is None:
@@ -318,9 +318,9 @@ class SegmentPanel(QWidget):
             view.hide()
 
     def _show_view(self, view: LabelsView | None) -> None:
-        """Make these the labels that the panel shows and others correct."""
+        """Set the labels that this panel shows and the other panels correct."""
         self._view = view
-        # first: a comparison with other labels shows those labels when it ends
+        # Emit first: a comparison with other labels shows those labels when it ends.
         self.viewChanged.emit(view)
         if view is None:
             self.legend.set_legend(())
@@ -366,7 +366,7 @@ class SegmentPanel(QWidget):
             self._show_view(self._view_of(self._image))
 
     def show_labels(self, store: "LabelStore", image: Image) -> None:
-        """Show labels from disk; the next run then continues them."""
+        """Show labels from disk, which the next run then continues."""
         known = next(
             (v for v in self._views if v.alive and v.store.path == store.path), None
         )
@@ -375,7 +375,7 @@ class SegmentPanel(QWidget):
         self._opened(known or LabelsView(self._viewer, store, image))
 
     def adopt(self) -> None:
-        """Take over the labels of a closed panel; visible ones come last."""
+        """Use the labels of a closed panel again; visible ones come last."""
         layers = [x for x in self._viewer.layers if type(x).__name__ == "Labels"]
         for layer in sorted(layers, key=lambda x: bool(x.visible)):
             store, image = (layer.metadata.get(key) for key in (STORE, KEY))
@@ -393,7 +393,7 @@ class SegmentPanel(QWidget):
         self.busyChanged.emit(True)
 
     def _end(self, outcome: str) -> None:
-        """Leave a busy state."""
+        """Leave a busy state, and show the outcome."""
         if self._run is not None:
             self._run.deleteLater()
         self._run, self._outcome = None, outcome

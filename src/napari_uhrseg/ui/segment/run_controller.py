@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 
-WRITE_DELAY_MS = 1000  # after a pause begins, until all blocks are on the disk
+WRITE_DELAY_MS = 1000  # from the start of a pause until all blocks are on the disk
 
 
 class RunController(JobController):
-    """Runs a request and shows its events; ``ended`` carries the outcome as text."""
+    """Controller that runs a request and shows its events.
+
+    ``ended`` emits the outcome as text.
+    """
 
     opened = Signal(object)  # LabelsView
     counted = Signal(object, object, bool)  # LabelsView, shares, whether new classes
@@ -37,11 +40,11 @@ class RunController(JobController):
         self._viewer = viewer
         self._focus = Focus(viewer, layer, self)
         self.view: LabelsView | None = (
-            None  # set before start(): that of an earlier run
+            None  # set before start() to the view of an earlier run
         )
         self._failed: list[events.BlockFailed] = []
         self._outcome = "Cancelled. Segment continues where this run stopped."
-        # no child: it is stopped after Qt has deleted the window and its children
+        # This has no parent: it is stopped after Qt has deleted the window's children.
         self._settled = QTimer(singleShot=True, interval=WRITE_DELAY_MS)
         self._settled.timeout.connect(self._settle)
 
@@ -60,7 +63,7 @@ class RunController(JobController):
         self._worker.paused.connect(self._paused)
 
     def stop(self) -> None:
-        """Disconnect from the viewer; the owner ends the worker."""
+        """Disconnect from the viewer. The owner ends the worker."""
         self._focus.stop()
         self._settled.stop()
 
@@ -87,7 +90,7 @@ class RunController(JobController):
                 self._outcome = _outcome(event)
 
     def _paused(self) -> None:
-        """Show the pause, and soon after it what was still being written."""
+        """Show the pause, and after a delay the blocks that were being written."""
         self._bar.paused(True)
         self._settled.start()
 

@@ -49,7 +49,7 @@ class ClusterForm(QWidget):
 
 
 class SegmentForm(QWidget):
-    """Form of everything in a request but the image."""
+    """Form of all parts of a request except the image."""
 
     changed = Signal()
 
@@ -96,7 +96,7 @@ class SegmentForm(QWidget):
         Raises
         ------
         PlanError
-            An entry is missing or not valid; the message names it.
+            If an entry is missing or not valid. The message names it.
         """
         if image is None:
             raise PlanError("Open an image or choose an image layer first.")

@@ -1,4 +1,4 @@
-"""Work of the worker threads for a run: plan, check the output, run."""
+"""Functions of the worker threads for a run: plan, check the output, run."""
 
 import os
 import time
@@ -32,16 +32,16 @@ class SegmentRequest:
     Parameters
     ----------
     image
-        The image to segment.
+        Image to segment.
     checkpoint
-        The checkpoint file.
+        Checkpoint file.
     settings
-        The settings of the run.
+        Settings of the run.
     budget_bytes
-        Memory budget on the device, in bytes. On a cluster that of each worker; 0
-        means the worker's default.
+        Memory budget on the device, in bytes. On a cluster, the budget of each worker;
+        0 means the worker's default.
     output
-        The label store. None: a temporary store, removed when the window closes.
+        Label store. None: a temporary store, removed when the window closes.
     only_likely
         If True, run only the current view and the regions whose labels will most
         likely change.
@@ -71,8 +71,8 @@ class PreparedRun:
 class StoreReady:
     """Event: the store is open and its coarsest levels are read.
 
-    The run waits until the store is shown: otherwise it would compete with the Qt
-    thread for Python's lock while that adds the layers.
+    The run waits until the store is shown. Otherwise, it would compete for Python's
+    lock with the Qt thread, which adds the layers.
     """
 
     store: "LabelStore"
@@ -82,21 +82,21 @@ class StoreReady:
 
 @dataclass(frozen=True, slots=True)
 class ClassShares:
-    """Event: fraction of the pixels labelled so far, by class id."""
+    """Event: fraction of the labelled pixels by class id, 0 to 1."""
 
     shares: dict[int, float]
     legend: Legend
 
 
 def free_threads() -> int:
-    """Return one core fewer than this process may use; Qt needs one."""
+    """Return one core fewer than this process may use, because Qt needs one."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, cores - 1)
 
 
 def plan(request: SegmentRequest) -> "Plan":
-    """Return the plan of a request; loads the checkpoint: not for the Qt thread."""
+    """Return the plan of a request. It loads the checkpoint, so call it in a worker."""
     from napari_uhrseg.engine.planning.plan import make_plan
 
     if request.scheduler:
@@ -131,7 +131,7 @@ def prepare(request: SegmentRequest, shown: "LabelStore | None" = None) -> Prepa
     Raises
     ------
     StoreError
-        The output exists and is not a label store of this image.
+        If the output exists and is not a label store of this image.
     """
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -205,12 +205,12 @@ def run(
         opened = StoreReady(store, request.image)
         yield opened
         while not opened.shown.wait(0.02):
-            yield None  # a chance to cancel the run
+            yield None  # the run can be cancelled here
         run_events = _start(request, store, replacing, focus, stop, fall_back)
         yield from _with_shares(run_events, store)
     finally:
         if store is shown or not store.temporary:
-            store.release()  # can still be read
+            store.release()  # the store can still be read
 
 
 def _start(
@@ -299,13 +299,13 @@ def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
 
 
 def checkpoint_of(path: Path) -> "Checkpoint":
-    """Return the checkpoint; the last one stays loaded."""
+    """Return a checkpoint. The last one stays loaded."""
     return _loaded(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @lru_cache(maxsize=1)
 def _loaded(path: Path, changed: int) -> "Checkpoint":
-    """Load a checkpoint; cached, because each change of the form makes a new plan."""
+    """Load a checkpoint, cached because each change of the form makes a new plan."""
     from napari_uhrseg.models.checkpoint import load_checkpoint
 
     return load_checkpoint(path)

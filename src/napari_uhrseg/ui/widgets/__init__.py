@@ -1,8 +1,8 @@
-"""Qt widgets without knowledge of images and labels.
+"""Qt widgets that do not depend on images and labels.
 
-Holds forms, layouts, run controls, progress bars, lists and dialogs.
+The package contains forms, layouts, run controls, progress bars, lists and dialogs.
 
-Must not import any other package of the window.
+It must not import any other package of the window.
 """
 
 __all__ = [

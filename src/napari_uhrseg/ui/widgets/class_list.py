@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
 from napari_uhrseg.types import LabelClass
 
 ID = Qt.ItemDataRole.UserRole
-ROWS = 12  # classes seen without scrolling
-CORRECTED = 2  # the column, hidden until something is corrected
+ROWS = 12  # classes that are visible without scrolling
+CORRECTED = 2  # column that is hidden until pixels are corrected
 
 
 class ClassList(QTreeWidget):
@@ -71,12 +71,12 @@ class ClassList(QTreeWidget):
 
     @property
     def chosen(self) -> int:
-        """The id of the class in the current row; 0 if there is none."""
+        """Id of the class in the current row, or 0 if there is none."""
         item = self.currentItem()
         return int(item.data(0, ID)) if item is not None else 0
 
     def choose(self, class_id: int) -> None:
-        """Make a class the current one without a signal."""
+        """Select the row of a class without a signal."""
         self.blockSignals(True)
         for i in range(self.topLevelItemCount()):
             if self.topLevelItem(i).data(0, ID) == class_id:
@@ -119,7 +119,7 @@ def _percent(share: float) -> str:
 
 
 def swatch(color: str) -> QIcon:
-    """Return an icon: a square of the colour."""
+    """Return an icon that is a square of a colour."""
     pixmap = QPixmap(14, 14)
     pixmap.fill(QColor(color))
     return QIcon(pixmap)

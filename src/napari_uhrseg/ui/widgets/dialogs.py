@@ -10,8 +10,8 @@ CHECKPOINT = ".safetensors"
 def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
     """Ask where to save a checkpoint; return None if cancelled.
 
-    Qt's dialog asks before it replaces a file only for the name as typed. This
-    function asks for the name with its suffix.
+    Qt's dialog asks before it replaces the file with the typed name. This function
+    also asks for the name with the appended suffix.
 
     Parameters
     ----------

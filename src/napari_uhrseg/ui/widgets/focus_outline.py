@@ -11,7 +11,7 @@ QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
 
 
 class FocusOutline(QObject):
-    """Outlines the widget below ``top`` that has keyboard focus.
+    """Outline around the widget below ``top`` that has keyboard focus.
 
     A style sheet of ``top`` would have the same effect, but Qt would apply it to every
     widget below ``top``, which delays the panel by 0.05 s.

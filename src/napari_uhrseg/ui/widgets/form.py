@@ -1,6 +1,6 @@
 """Forms built from dataclass fields by magicgui.
 
-The type of a field decides on its widget. Its metadata give the title, the tooltip,
+The type of a field determines its widget. Its metadata give the title, the tooltip,
 the bounds and the names of choices.
 """
 
@@ -53,7 +53,7 @@ class Form(QWidget):
         Raises
         ------
         ValueError
-            A line of text is not a list of numbers.
+            If a line of text is not a list of numbers.
         """
         return {name: value() for name, value in self._values.items()}
 

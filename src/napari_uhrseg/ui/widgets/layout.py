@@ -1,4 +1,4 @@
-"""Rows of forms that line up from panel to panel and stay narrow."""
+"""Layouts of forms whose rows are aligned across panels and stay narrow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-LABEL_WIDTH = 113  # of "Trainable layers"
+LABEL_WIDTH = 113  # width of "Trainable layers" in pixels
 HEADING = "QPushButton { text-align: left; padding: 3px 6px; }"
 
 
@@ -37,11 +37,11 @@ def add_row(form: QFormLayout, title: str, *fields: QWidget) -> None:
     Parameters
     ----------
     form
-        The form layout.
+        Form layout.
     title
         Text of the label.
-    fields
-        Widgets of the row; the first one gets the spare width.
+    *fields
+        Widgets of the row. The first one gets the spare width.
     """
     label = QLabel(title)
     label.setMinimumWidth(LABEL_WIDTH)
@@ -125,7 +125,7 @@ class CollapsibleSection(QWidget):
 
 
 def on_edited(line: QLineEdit, act: Callable[[], None]) -> None:
-    """Call ``act`` when the user has changed the text and leaves the line."""
+    """Call ``act`` when the user leaves a line after changing its text."""
 
     def finished() -> None:
         if line.isModified():
@@ -136,16 +136,16 @@ def on_edited(line: QLineEdit, act: Callable[[], None]) -> None:
 
 
 def push_button(title: str, tooltip: str = "", clicked: Any = None) -> QPushButton:
-    """Return a button that Enter presses as well as Space.
+    """Return a button that both Enter and Space press.
 
     Parameters
     ----------
     title
         Text of the button.
     tooltip
-        Its tooltip.
+        Tooltip of the button.
     clicked
-        Called without arguments when the button is pressed.
+        Function without arguments that is called when the button is pressed.
     """
     made = QPushButton(title)
     made.setAutoDefault(True)

@@ -12,22 +12,24 @@ from napari_uhrseg.ui.widgets.layout import note, push_button
 from napari_uhrseg.units import format_seconds
 
 STEPS = 1000
-PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C are taken
+PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C have other uses
 
 
 class RunControls(QWidget):
-    """Buttons Start, Pause or Continue, and Cancel; progress bar; status line.
+    """Buttons, progress bar and status line of a run.
+
+    The buttons are Start, Pause or Continue, and Cancel.
 
     The tooltip of a disabled button gives the reason.
 
     Parameters
     ----------
     start
-        Title of the first button. Buttons have Alt letters only if it has one.
+        Title of the first button. The others have Alt letters only if it has one.
     what
         Noun for the task, for example "run".
     cancelling
-        Sentence on what Cancel leaves, for its tooltip.
+        Tooltip of Cancel, a sentence that describes its effect.
     """
 
     started = Signal()
@@ -64,7 +66,10 @@ class RunControls(QWidget):
         self.idle("")
 
     def idle(self, why_not: str, status: str = "") -> None:
-        """Show that no run is in progress; ``why_not`` is why none can start, or ""."""
+        """Show that no run is in progress.
+
+        ``why_not`` is the reason why none can start, or an empty text.
+        """
         self.start.setEnabled(not why_not)
         self.start.setToolTip(why_not or f"Start the {self._what} as planned.")
         for button, verb in ((self.pause, "pause"), (self.cancel, "cancel")):
@@ -88,13 +93,13 @@ class RunControls(QWidget):
         self._say(status)
 
     def preparing(self, status: str) -> None:
-        """Show that a run is being prepared: it can be cancelled, but not paused."""
+        """Show that a run is being prepared. It can be cancelled, but not paused."""
         self.running(status)
         self.pause.setEnabled(False)
         self.pause.setToolTip(f"The {self._what} has not started yet.")
 
     def paused(self, really: bool) -> None:
-        """Show that the run is paused (True), or will be after this batch (False)."""
+        """Show that the run is paused (True) or will pause after this batch (False)."""
         self.pause.setText(self._title(CONTINUE))
         self.pause.setToolTip(f"Continue the {self._what}.")
         self._say("Paused." if really else "Pausing after this batch…")

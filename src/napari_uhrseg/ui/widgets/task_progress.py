@@ -14,7 +14,7 @@ REVERT_TIP = "Stop and revert the changes made so far."
 
 
 class TaskProgress(QWidget):
-    """Progress bar and Stop button; visible only while a change is made."""
+    """Progress bar and Stop button that are visible only during a change."""
 
     stopped = Signal()
 

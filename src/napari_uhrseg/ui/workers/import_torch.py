@@ -12,26 +12,26 @@ from typing import Any
 
 import numpy as np
 
-# needed for a plan and a run; tracing a network imports torch._dynamo
+# A plan and a run need these modules; tracing a network imports torch._dynamo.
 MODULES = (
     "torch",
     "torch._dynamo",
     "segmentation_models_pytorch",
     "napari_uhrseg.engine.inference.segment",
 )
-LARGE = 64 * 1024 * 1024  # bytes that are worth a full collection
+LARGE = 64 * 1024 * 1024  # bytes that justify a full collection
 _LIBRARIES = ("libc10.so", "libtorch_cpu.so", "libtorch.so")
 _MAPS = Path("/proc/self/maps")
 _loading = threading.Lock()
 
 
 def load_torch() -> None:
-    """Import the modules that a run needs. For a worker thread.
+    """Import the modules that a run needs, on a worker thread.
 
     An import takes the interpreter's lock, and thus blocks the window, when a library
     is mapped (libtorch: 0.7 s) and when the garbage collector scans all imported
-    objects (0.2 s, several times). So the libraries are mapped first by a call that
-    releases the lock, and the collector is off during the import.
+    objects (0.2 s, several times). Therefore, a call that releases the lock maps the
+    libraries first, and the collector is off during the import.
     """
     with _loading:
         if all(name in sys.modules for name in MODULES):
@@ -48,7 +48,7 @@ def load_torch() -> None:
 
 
 def thaw() -> None:
-    """Let the collector scan all objects again; this takes about 0.2 s."""
+    """Let the collector scan all objects again, which takes about 0.2 s."""
     gc.unfreeze()
 
 
@@ -61,7 +61,7 @@ def thaw_for(layer: Any) -> None:
 
 
 def _map_libraries() -> None:
-    """Map torch's libraries as its import does, which maps missing ones itself."""
+    """Map torch's libraries like its import, which maps missing ones itself."""
     found = find_spec("torch")
     if sys.platform != "linux" or found is None or found.origin is None:
         return

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class JobController(QObject):
-    """Pauses and cancels a worker; ``_status`` is its status line while it runs."""
+    """Controller that pauses and cancels a worker.
+
+    ``_status`` is the status line while the worker runs.
+    """
 
     def __init__(self, bar: RunControls, status: str, parent: QObject) -> None:
         super().__init__(parent)
@@ -35,5 +38,5 @@ class JobController(QObject):
             self._bar.ending()
 
     def _stopping(self) -> bool:
-        """Return True if cancelled; called by the worker between network layers."""
+        """Return True if cancelled. The worker calls this between network layers."""
         return self._worker is not None and bool(self._worker.abort_requested)

@@ -1,4 +1,4 @@
-"""Worker threads: one worker class, and the set of a panel's workers."""
+"""Worker threads: the class of one worker, and the set of a panel's workers."""
 
 import logging
 from collections.abc import Callable, Generator, Iterator
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def report(error: BaseException) -> None:
     """Show an error in one notification; log it too if it is unexpected.
 
-    Safe to call from any thread.
+    Any thread may call this function.
     """
     if isinstance(error, UhrSegError):
         text = f"{error.message}\n{error.hint}".strip()
@@ -40,7 +40,7 @@ class Worker(GeneratorWorker):
 
     def run(self) -> None:
         pool = QThreadPool.globalInstance()
-        pool.releaseThread()  # lets others start during a long run
+        pool.releaseThread()  # other workers can start during a long run
         self._running = True
         self._emit("started")
         try:
@@ -57,7 +57,7 @@ class Worker(GeneratorWorker):
             self._emit("_finished", self)
 
     def _emit(self, signal: str, *values: object) -> None:
-        """Emit, unless Qt has deleted the signals: the program is ending."""
+        """Emit, unless Qt has deleted the signals at the program's end."""
         with suppress(RuntimeError):
             getattr(self, signal).emit(*values)
 
@@ -76,7 +76,7 @@ class Worker(GeneratorWorker):
         return bool(self._pause_requested)
 
     def resume(self) -> None:
-        """Continue; also withdraws a pause that has not begun."""
+        """Continue, or withdraw a pause that has not begun."""
         self._pause_requested = False
         super().resume()
 
@@ -87,7 +87,7 @@ def _once(function: Callable[..., Any], *args: Any) -> Generator[None, None, Any
 
 
 class Workers(QObject):
-    """The workers of one panel. After ``close()`` no callback runs."""
+    """Workers of one panel. No callback runs after ``close()``."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -109,16 +109,16 @@ class Workers(QObject):
         ----------
         generator
             Generator function.
-        args
-            Its arguments.
+        *args
+            Arguments of the generator function.
         yielded
-            Called with each value that the generator yields.
+            Function that takes each yielded value.
         returned
-            Called with its return value, unless it was cancelled.
+            Function that takes the return value. It is not called after a cancel.
         errored
-            Called with its exception; the default shows it to the user.
+            Function that takes the exception. The default shows it to the user.
         finished
-            Called last: after return, error or cancel.
+            Function that is called last, after the return, error or cancel.
         """
         worker = Worker(generator, *args)
         for name, callback in (
@@ -146,11 +146,11 @@ class Workers(QObject):
         Parameters
         ----------
         function
-            The function.
-        args
-            Its arguments.
+            Function to run.
+        *args
+            Arguments of the function.
         returned, errored, finished
-            Callbacks as for `start`.
+            Callbacks with the same meaning as in `start`.
         """
         return self.start(
             _once,
@@ -162,7 +162,7 @@ class Workers(QObject):
         )
 
     def close(self) -> None:
-        """Ask every worker to end; none of their callbacks runs after this."""
+        """Request the end of every worker; afterwards none of their callbacks runs."""
         self._closed = True
         for worker in self._workers:
             worker.quit()
