@@ -1,4 +1,4 @@
-"""Opening of image files of any supported format."""
+"""Function that opens image files of any supported format."""
 
 from contextlib import suppress
 
@@ -17,8 +17,8 @@ def open_image(path: str | Address, *, series: int | None = None) -> Image:
     Parameters
     ----------
     path
-        A file, or the folder of an OME-Zarr or DICOM image. For OME-Zarr and TIFF
-        also a URL that fsspec supports.
+        File, or the folder of an OME-Zarr or DICOM image. OME-Zarr and
+        TIFF can also be a URL that fsspec supports.
     series
         Index of the image in a file with several images. The default is the largest.
 

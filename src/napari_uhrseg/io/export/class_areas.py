@@ -1,4 +1,4 @@
-"""Area of each class, and number and size of its connected objects."""
+"""Measurement of the area of each class and of the size of its objects."""
 
 import csv
 from collections import Counter
@@ -48,7 +48,7 @@ class ObjectSizes:
 
 @dataclass(frozen=True, slots=True)
 class ClassArea:
-    """Area of one class: ``area`` in the unit of the table, ``share`` of all labels."""
+    """Area of one class: ``area`` in the unit of the table, ``share`` from 0 to 1."""
 
     label: LabelClass
     pixels: int
@@ -84,9 +84,9 @@ def areas(
     Parameters
     ----------
     store
-        The displayed labels are counted: corrections override predictions.
+        Label store. The displayed labels are counted: corrections override predictions.
     region
-        In level-0 pixels; None: the full image. Objects end at its border.
+        Region in level-0 pixels; None: the full image. Objects end at its border.
     name
         Name of the region in the table.
     limits
@@ -129,9 +129,9 @@ def estimated_areas(
     Parameters
     ----------
     store
-        The displayed labels are counted.
+        Label store, of which the displayed labels are counted.
     region
-        In level-0 pixels; None: the full image.
+        Region in level-0 pixels; None: the full image.
     name
         Name of the region in the table.
     """

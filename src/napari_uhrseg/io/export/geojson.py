@@ -1,4 +1,4 @@
-"""GeoJSON in three variants.
+"""Exporters of GeoJSON in three variants.
 
 ``geojson``: RFC 7946, with longitude and latitude on WGS 84 to 1e-9 degrees, outer
 rings counter-clockwise, no ``crs`` member. Polygons are not cut at the antimeridian.
@@ -43,7 +43,27 @@ TEXT_CORNERS = 10_000  # corners formatted as text at once
 def write_lon_lat(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons as RFC 7946."""
+    """Write polygons as GeoJSON with longitude and latitude (RFC 7946).
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        File to create.
+    options
+        Tolerance of the simplification, and the limits of tracing.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+
+    Raises
+    ------
+    ExportError
+        If part of the labels is outside the projection.
+    """
     place = to_lon_lat(store)
     found = polygon_features(store, options, place, bends=True)
     yield from _write(path, {}, found, _class, partial(_on_the_map, digits=9))
@@ -52,7 +72,22 @@ def write_lon_lat(
 def write_projected(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons in the image's CRS."""
+    """Write polygons as GeoJSON in the CRS of the image.
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        File to create.
+    options
+        Tolerance of the simplification, and the limits of tracing.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    """
     name, digits = _crs_name(store)
     crs = {"type": "name", "properties": {"name": name}}
     found = polygon_features(store, options, to_crs(store))
@@ -63,7 +98,22 @@ def write_projected(
 def write_qupath(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons as annotations of QuPath."""
+    """Write polygons as GeoJSON annotations for QuPath, in level-0 pixels.
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        File to create.
+    options
+        Tolerance of the simplification, and the limits of tracing.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    """
     found = polygon_features(store, options, lambda corners: corners)
     yield from _write(path, {}, found, _annotation)
 

@@ -1,4 +1,6 @@
-"""GeoPackage: polygons in the image's CRS, for GIS. Needs the extra ``geopackage``.
+"""Exporter of polygons as a GeoPackage (extra ``geopackage``).
+
+The coordinates are in the CRS of the image, for GIS programs.
 
 Without a CRS, coordinates are pixels with y negative downwards, as GIS programs show
 rasters without coordinates. Objects with over a million corners are divided: their
@@ -39,7 +41,27 @@ def _check(store: "LabelStore", path: Path) -> None:
 def write_geopackage(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons to a layer ``labels``."""
+    """Write polygons to the layer ``labels`` of a GeoPackage.
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        File to create.
+    options
+        Tolerance of the simplification, and the limits of tracing and of batches.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
     from pyogrio.errors import DataLayerError, DataSourceError
 
     there = False

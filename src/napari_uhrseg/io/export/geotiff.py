@@ -1,4 +1,4 @@
-"""Cloud Optimized GeoTIFF (COG), for QGIS and other programs that use GDAL.
+"""Exporters of Cloud Optimized GeoTIFF (COG), for QGIS and other GDAL programs.
 
 ``cog``: class ids, 0 as nodata, with a colour table. Band metadata ``CLASS_3`` names
 class 3. ``confidence``: 1 (undecided) to 255 (certain), 0 as nodata. Overviews are
@@ -37,14 +37,44 @@ KEYS = {34735, 34736, 34737, 42112}  # the CRS; GDAL's metadata
 def write_cog(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write the labels as a COG."""
+    """Write the displayed labels as a COG with a colour table.
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        File to create.
+    options
+        Limit of a plain TIFF file in bytes; the tolerance is ignored.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    """
     return _write(store, path, options, shown_legend(store))
 
 
 def write_confidence(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write the confidence as a COG."""
+    """Write the confidence as a COG.
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        File to create.
+    options
+        Limit of a plain TIFF file in bytes; the tolerance is ignored.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    """
     return _write(store, path, options, None)
 
 

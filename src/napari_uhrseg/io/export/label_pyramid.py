@@ -1,4 +1,4 @@
-"""Levels of a store as rasters to write, read in squares."""
+"""Pyramids of labels and confidence, read in squares for the raster exporters."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,14 +11,19 @@ from napari_uhrseg.types import Labels, Roi
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
-SMALLEST = 512  # pixels a side, of the last level
+SMALLEST = 512  # px, largest side of the last level
 
 
 @dataclass(frozen=True, slots=True)
 class Pyramid:
-    """Levels of uint8, level 0 first; each next one has half the size, rounded up.
+    """Levels of uint8, level 0 first; each has half the size of the previous one.
 
-    ``read(roi, level)`` returns a rectangle inside the level.
+    Attributes
+    ----------
+    shapes
+        (height, width) of each level in pixels; halves are rounded up.
+    read
+        ``read(roi, level)`` returns a rectangle of a level, in pixels of the level.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -26,10 +31,11 @@ class Pyramid:
 
     @property
     def pixels(self) -> int:
+        """Number of pixels of all levels."""
         return sum(height * width for height, width in self.shapes)
 
     def squares(self, level: int) -> Iterator[tuple[Roi, Labels]]:
-        """Yield the level in squares of at most 1024 pixels a side, row by row."""
+        """Yield a level in squares of at most 1024 px per side, row by row."""
         height, width = self.shapes[level]
         for y in range(0, height, STORE_CHUNK):
             for x in range(0, width, STORE_CHUNK):
@@ -40,9 +46,9 @@ class Pyramid:
 
 
 def shown_pyramid(store: "LabelStore", count: int | None = None) -> Pyramid:
-    """The labels as shown: a coarser pixel is the majority of its children.
+    """Return the displayed labels; a coarser pixel is the majority of its children.
 
-    ``count`` levels, or as many as it takes to 512 pixels a side.
+    The pyramid has ``count`` levels, by default down to at most 512 px per side.
     """
 
     def read(roi: Roi, level: int) -> Labels:
@@ -55,7 +61,7 @@ def shown_pyramid(store: "LabelStore", count: int | None = None) -> Pyramid:
 
 
 def confidence_pyramid(store: "LabelStore") -> Pyramid:
-    """The confidence: 1 to 255, 0 where there is no answer."""
+    """Return the confidence: 1 to 255, or 0 without a prediction."""
     from napari_uhrseg.io.labels import pyramid
 
     def read(roi: Roi, level: int) -> Labels:
@@ -70,7 +76,7 @@ def _extended(
     coarser: Callable[[Labels], Labels],
     count: int | None,
 ) -> Pyramid:
-    """The store's levels, and from its coarsest those that it does not keep."""
+    """Return the levels of the store, with coarser ones computed from its last."""
     shapes = [(int(a.shape[0]), int(a.shape[1])) for a in store.prediction]
     kept = len(shapes)
     last = read(Roi(0, 0, *shapes[-1]), kept - 1)

@@ -1,4 +1,4 @@
-"""OME-TIFF with a pyramid in SubIFDs, for QuPath, Fiji and OMERO.
+"""Exporter of OME-TIFF with a pyramid in SubIFDs, for QuPath, Fiji and OMERO.
 
 Pixels are class ids. A map annotation contains the names of the ids.
 """
@@ -25,7 +25,22 @@ UNITS = {"micrometer": "µm", "metre": "m"}
 def write_ome_tiff(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write the labels as an OME-TIFF."""
+    """Write the displayed labels as an OME-TIFF.
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        File to create.
+    options
+        Limit of a plain TIFF file in bytes; the tolerance is ignored.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    """
     grey = {262: short(1), 284: short(1)}
     first = {
         **grey,

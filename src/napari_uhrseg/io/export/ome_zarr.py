@@ -1,4 +1,4 @@
-"""OME-Zarr label images, beside an image or inside it.
+"""Exporter of OME-Zarr label images, beside an image or inside it.
 
 A target ``image.zarr/labels/NAME`` becomes a label image of that OME-Zarr image, in
 its version (0.4 or 0.5) and with the same number of levels. Any other folder becomes
@@ -64,7 +64,22 @@ def _register(path: Path) -> None:
 def write_ome_zarr(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write the labels as an OME-Zarr label image."""
+    """Write the displayed labels as an OME-Zarr label image.
+
+    Parameters
+    ----------
+    store
+        Label store to export.
+    path
+        Folder to create.
+    options
+        Not used; the format has neither outlines nor limits.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    """
     import zarr
 
     image = _image_around(path)
@@ -170,7 +185,7 @@ def _multiscale(store: "LabelStore", pyramid: Pyramid) -> dict[str, Any]:
 
 
 def _source(store: "LabelStore", path: Path) -> str | None:
-    """Return the relative path to the image, if it is OME-Zarr, too."""
+    """Return the relative path to the image if it is a folder (OME-Zarr)."""
     if _image_around(path) is not None:
         return "../../"
     image = store.image_path

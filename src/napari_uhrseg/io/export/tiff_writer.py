@@ -19,14 +19,14 @@ from napari_uhrseg.io.export.label_pyramid import Pyramid
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import Labels, Roi
 
-TILE = 512  # pixels a side
+TILE = 512  # px, side of a tile
 SHORT, LONG, LONG8 = 3, 4, 16  # TIFF's types
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag's type, count and value, little-endian."""
+    """TIFF tag: data type, number of values, and little-endian bytes."""
 
     kind: int
     count: int
@@ -37,10 +37,12 @@ Tags = Mapping[int, Tag]
 
 
 def short(*values: int) -> Tag:
+    """Return a tag of 16-bit integers."""
     return Tag(SHORT, len(values), struct.pack(f"<{len(values)}H", *values))
 
 
 def text(value: str) -> Tag:
+    """Return a tag of text."""
     data = value.encode() + b"\0"
     return Tag(2, len(data), data)
 
@@ -107,7 +109,7 @@ def write_tiff(path: Path, pyramid: Pyramid, layout: TiffLayout) -> Iterator[flo
 
 @dataclass(slots=True)
 class _Page:
-    """A level: its tags, and the positions of its tiles."""
+    """Level with its tags and the positions of its tiles."""
 
     shape: tuple[int, int]
     extra: Tags
@@ -150,7 +152,7 @@ class _Page:
         return place
 
     def tags(self, big: bool) -> dict[int, Tag]:
-        """All tags; the tiles' places as far as they are known."""
+        """Return all tags, with the positions of the tiles written so far."""
         kind, letter = (LONG8, "Q") if big else (LONG, "I")
         count = len(self.offsets)
         places = struct.pack(f"<{count}{letter}", *self.offsets)
@@ -172,7 +174,7 @@ class _Page:
 
 
 def _head(pages: list[_Page], big: bool, nested: bool) -> bytes:
-    """The file's header and its directories: as long whatever the tiles' places."""
+    """Return the header and the directories; the length is always the same."""
     tables = [page.tags(big) for page in pages]
     if nested and len(pages) > 1:
         size = 8 if big else 4
@@ -194,7 +196,7 @@ def _head(pages: list[_Page], big: bool, nested: bool) -> bytes:
 
 
 def _directory(tags: Tags, start: int, following: int, big: bool) -> bytes:
-    """A directory at an offset, and the values that do not fit into it."""
+    """Return a directory at an offset, and the values that do not fit into it."""
     word, inline, entry = ("Q", 8, 20) if big else ("I", 4, 12)
     count = struct.pack("<Q" if big else "<H", len(tags))
     after = start + len(count) + entry * len(tags) + inline

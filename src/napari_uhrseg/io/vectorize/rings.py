@@ -1,4 +1,4 @@
-"""Rings of an object's outline, of which there may be millions."""
+"""Rings of the outline of an object, which may have millions of holes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +21,12 @@ class HoleRings:
         self.number = 0
 
     def add(self, ring: Ring) -> None:
+        """Append a ring."""
         self.rows.append(np.concatenate([[[len(ring), 0, 0]], ring]).astype(np.int32))
         self.number += 1
 
     def join(self, other: "HoleRings") -> None:
+        """Append the rings of another object, which must not be used afterwards."""
         self.rows = self.rows.followed_by(other.rows)
         self.number += other.number
 

@@ -33,6 +33,7 @@ class SpillableArray:
         self.memory = table.nbytes + OVERHEAD
 
     def append(self, table: Table) -> None:
+        """Add rows at the end."""
         self._parts.append(table)
         self.count += len(table)
         self.memory += table.nbytes + OVERHEAD
@@ -110,7 +111,21 @@ class SpillFile:
             row.spill(self._file)
 
     def read(self, start: int, first: int, count: int) -> Table:
-        """Read rows of a table that starts at a byte of the file."""
+        """Read rows of a table in the file.
+
+        Parameters
+        ----------
+        start
+            Offset of the table in bytes.
+        first
+            Index of the first row.
+        count
+            Number of rows.
+
+        Returns
+        -------
+        Rows (count, 3), int32.
+        """
         assert self._file is not None
         each = COLUMNS * np.dtype(np.int32).itemsize
         self._file.seek(start + first * each)
@@ -118,6 +133,7 @@ class SpillFile:
         return np.frombuffer(data, np.int32).reshape(count, COLUMNS)
 
     def close(self) -> None:
+        """Close and remove the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
