@@ -157,14 +157,8 @@ def best_so_far(
 ) -> "FineTuneFinished | None":
     """Return the best model of a training that ended early, if there is one.
 
-    Parameters
-    ----------
-    output
-        File of the trained checkpoint.
-    lesson
-        Summary of the training data.
-    before
-        Validation scores of the start, 0 to 1 by name. Empty without validation.
+    ``output`` is the file of the trained checkpoint. ``before`` contains the validation
+    scores of the start, 0 to 1 by name. It is empty without validation.
 
     Returns
     -------
