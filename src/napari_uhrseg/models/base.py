@@ -1,4 +1,4 @@
-"""Interface of the methods: a Segmenter, and the Batch that it takes."""
+"""Interface of the methods: `Segmenter`, and its input `Batch`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,17 +20,18 @@ class Batch:
     Parameters
     ----------
     views
-        View name to (N, C, size, size) float32, normalised; views of a frame to
-        (N, C, height, width), multiples of the spec's divisor and at least its
-        minimum.
+        Normalised (N, C, size, size) float32 pixels by view name. A view of a frame
+        is (N, C, height, width); its sides are multiples of the spec's ``divisor``
+        and at least ``min_side``.
     boxes
-        View name to (N, 4) float32: where each window lies in that view's
-        pixels, as y0, x0, y1, x1.
+        (N, 4) float32 corners y0, x0, y1, x1 of each window by view name, in pixels
+        of the view.
     target
-        (N, window, window) int64 class indices, 255 ignored; only in training.
-        Where there are frames, of the size of the view that is one.
+        (N, window, window) int64 class indices, 255 ignored; only in training. For
+        frames: (N, height, width).
     surrounding_target
-        The same for all the ground that a view off the window's centre covers.
+        Class indices of the whole area of the view that may be off centre; ``None``:
+        unknown.
     """
 
     views: dict[str, Tensor]
@@ -39,15 +40,15 @@ class Batch:
     surrounding_target: Tensor | None = None
 
     def __getitem__(self, index: Tensor | slice) -> "Batch":
-        """The samples of those numbers, (n,) int64: a copy; of a slice, no copy."""
+        """Return a copy of samples by (n,) int64 numbers; a slice gives a view."""
         return self._each(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
-        """Of its samples, the number N."""
+        """Return the number N of samples."""
         return len(next(iter(self.views.values())))
 
     def to(self, device: torch.device) -> "Batch":
-        """There, the views' channels last in memory: so convolutions are quickest."""
+        """Return the batch on a device, with the views channels last in memory."""
         there = self._each(lambda tensor: tensor.to(device, non_blocking=True))
         last = torch.channels_last
         views = {k: v.contiguous(memory_format=last) for k, v in there.views.items()}
@@ -63,7 +64,7 @@ class Batch:
 
 
 def concatenate_batches(batches: Sequence[Batch]) -> Batch:
-    """One batch of all the samples, without targets; as it is where there is one."""
+    """Return one batch of all samples, without targets; a single batch unchanged."""
     if len(batches) == 1:
         return batches[0]
     views = {k: torch.cat([b.views[k] for b in batches]) for k in batches[0].views}
@@ -72,10 +73,10 @@ def concatenate_batches(batches: Sequence[Batch]) -> Batch:
 
 
 class Segmenter(nn.Module, ABC):
-    """Base of the methods: input, forward pass and loss.
+    """Base class of the methods: input, forward pass and loss.
 
-    ``spec`` and ``recipe`` are set by ``__init__``. A new method is one file with
-    one subclass, and one line in ``registry.py``.
+    ``__init__`` sets ``spec`` and ``recipe``. A new method is one file with one
+    subclass, and one entry in ``registry.py``.
     """
 
     spec: InputSpec
@@ -89,13 +90,13 @@ class Segmenter(nn.Module, ABC):
     def forward(self, batch: Batch) -> Outputs:
         """Return outputs by name.
 
-        ``"logits"``: (N, K, window, window) float, or of the frame's height and
-        width; in training mode also whatever the loss needs beside them.
+        ``"logits"`` is (N, K, window, window) float, or (N, K, height, width) for
+        frames. In training mode the loss may need further outputs.
         """
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return scalar terms by name; the term ``"loss"`` is minimised."""
+        """Return scalar loss terms by name; training minimises ``"loss"``."""
 
     supports_banded: ClassVar[bool] = False
     """Whether :meth:`forward_banded` is implemented."""
@@ -106,16 +107,16 @@ class Segmenter(nn.Module, ABC):
         Parameters
         ----------
         batch
-            In main memory, where feature maps are stored too. The weights' device
-            computes.
+            One frame in main memory, where feature maps are stored too. The device of
+            the weights computes.
         rows
-            Rows of the frame in a block.
+            Rows of the frame in a block, at least 1.
 
         Returns
         -------
         Tensor
-            (N, K, h, w), which bilinear resizing (align_corners False) makes
-            ``forward``'s logits.
+            (N, K, h, w) logits. Bilinear resizing (align_corners False) to the frame's
+            size gives the logits of ``forward``.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not support banded forward passes"
@@ -127,7 +128,7 @@ class Segmenter(nn.Module, ABC):
         Parameters
         ----------
         stage
-            One of ``recipe.stages``, with the numbers that the user chose.
+            One of ``recipe.stages``, with the values that the user chose.
         first
-            True before the first step of the stage; only then may weights change.
+            True before the first step of the stage. Only then may weights change.
         """

@@ -1,7 +1,7 @@
 """The card of a checkpoint file, read without torch.
 
-A safetensors file is 8 bytes (the header's length, little-endian), the header as
-JSON, and the tensors' bytes one after the other.
+A safetensors file consists of 8 bytes (the header's length, little-endian), the header
+as JSON, and the bytes of all tensors.
 """
 
 import json
@@ -12,18 +12,18 @@ from typing import Any
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.types import Card
 
-MAX_HEADER = 100_000_000  # bytes; the format's own bound
+MAX_HEADER = 100_000_000  # bytes; the format's own limit
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def read_card(path: Path | str) -> Card:
-    """What the checkpoint says of itself; reads only the file's header.
+    """Return the card of a checkpoint; reads only the file's header.
 
     Raises
     ------
     CheckpointError
-        The file is missing, is not a safetensors file, is cut off, or has no
-        card or a damaged one.
+        If the file is missing, is not a safetensors file, is cut off, or has no card or
+        a damaged one.
     """
     path = Path(path)
     text = _header(path).get("__metadata__", {}).get("card")

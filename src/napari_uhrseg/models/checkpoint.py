@@ -1,9 +1,9 @@
-"""Checkpoints: one safetensors file, the card as JSON in its header.
+"""Checkpoints: one safetensors file with the card as JSON in its header.
 
-Weights of two and more dimensions are stored as float16 unless asked otherwise;
-vectors (normalisation, biases) stay float32: small, and their range matters. What
-only training needs (``Segmenter.training_only_modules``) is left out: an interrupted
-training resumes from its own state file, not from a checkpoint.
+Weights of two and more dimensions are stored as float16 by default. Vectors
+(normalisation, biases) stay float32: they are small, and their range matters. Modules
+that only training needs (``Segmenter.training_only_modules``) are left out. An
+interrupted training resumes from its own state file, not from a checkpoint.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ __all__ = [
 ]
 
 UNSAVED_HASH = ""
-"""The hash of a checkpoint that is in no file: an untrained network."""
+"""Hash of a checkpoint without a file: an untrained network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A network ready to run (in eval mode), and where it is from.
+    """A network in eval mode, with its card and its file.
 
     ``hash`` is the SHA-256 of the file, in hexadecimal.
     """
@@ -54,12 +54,28 @@ class Checkpoint:
 def save_checkpoint(
     path: Path | str, model: Segmenter, card: Card, half: bool = True
 ) -> Path:
-    """Write the file whole or not at all; replaces one that is there.
+    """Write a checkpoint file atomically; an existing file is replaced.
+
+    Parameters
+    ----------
+    path
+        Path of the file; missing folders are created.
+    model
+        The network.
+    card
+        The card for the file's header.
+    half
+        Store weights of two and more dimensions as float16 if their range allows it.
+
+    Returns
+    -------
+    Path
+        Path of the file.
 
     Raises
     ------
     CheckpointError
-        The folder cannot be written, or weights are not finite.
+        If the folder cannot be written, or weights are not finite.
     """
     path = Path(path)
     tensors = {
@@ -81,19 +97,21 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
-    """The network of the file, in eval mode on the CPU, in float32, channels last.
+    """Load a checkpoint: float32, channels last, in eval mode on the CPU.
 
     Parameters
     ----------
+    path
+        Path of the checkpoint file.
     training
-        Keep the parts that only training needs; they start new, as no file has them.
+        Keep the modules that only training needs. They have initial weights, because
+        no file contains them.
 
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, of another kind, or its card, its model and
-        its weights do not fit together; every key that is missing or unknown is
-        listed.
+        If the file is missing, damaged or of another type, or its card, model and
+        weights do not match. The message lists every missing or unknown key.
     """
     path = Path(path)
     card = read_card(path)
@@ -162,7 +180,7 @@ def _within(name: str, parts: Iterable[str]) -> bool:
 
 
 def _take_spec(model: Segmenter, card: Card, path: Path) -> None:
-    """The card's input spec, if it agrees with what the arguments make."""
+    """Set the card's input spec after checking it against the arguments."""
     for what in ("views", "window", "channels", "divisor", "frame"):
         made, said = getattr(model.spec, what), getattr(card.spec, what)
         if made != said:
@@ -175,7 +193,7 @@ def _take_spec(model: Segmenter, card: Card, path: Path) -> None:
 
 
 def _load(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
-    """Every key accounted for, in number and shape."""
+    """Load the weights after checking every key, shape and value."""
     own = model.state_dict()
     expected = {
         k: v for k, v in own.items() if not _within(k, model.training_only_modules)
@@ -196,6 +214,6 @@ def _load(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal: what a checkpoint is known by."""
+    """Return the SHA-256 of a file in hexadecimal; it identifies a checkpoint."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,44 +1,44 @@
-"""EHSNet: a frame as a whole, with long-range convolutions and hard-pixel attention.
+"""EHSNet: whole frames with long-range convolutions and hard-pixel attention.
 
 Chen, Li, Dang, Zhang: "EHSNet: End-to-End Holistic Learning Network for Large-Size
 Remote Sensing Image Semantic Segmentation", arXiv 2211.11316 (its first version was
 called ElegantSeg). Equations by its numbers. The authors' code is not public.
 
-HRNet at output stride 8, then LRD (parallel kernels of up to 31 x 31), then ECR
-(attention for the tenth of the pixels that an auxiliary head is least sure of), then
-the classifier. So the auxiliary head is kept in checkpoints. Class borders weigh
-twice in the loss (BAE).
+The network is HRNet at output stride 8, LRD (parallel kernels of up to 31 x 31), ECR
+(attention for the 10 % of the pixels with the least certain auxiliary prediction) and
+the classifier. Checkpoints therefore contain the auxiliary head. Class borders have
+twice the weight in the loss (BAE).
 
 Published: mIoU 59.48 on FBP (6800 x 7200, 24 classes; HRNet alone 53.83), 78.51 on
-Inria (the building class alone), whole images in one pass: 4.8 s and 24 GB for one of
-FBP. Its ablation on FBP ends at 52.42, which the paper does not explain.
+Inria (the building class alone). A whole image of FBP takes 4.8 s and 24 GB in one
+pass. The ablation on FBP ends at 52.42, which the paper does not explain.
 
-What the paper leaves open, with the reason:
+Decisions that the paper leaves open, with the reason:
 
 [choice] Output stride 8 by stride 2 in the first bottleneck: every branch is halved,
 and pretrained weights still fit.
-[choice] HRNet-W48, as SGNet's table says; its branches are resized to the finest one
+[choice] HRNet-W48, as in SGNet's table; its branches are resized to the finest one
 and concatenated, as its authors do for segmentation.
 [choice] A 1 x 1 convolution from there to ``width`` channels, d of the paper; k, the
 channels within LRD, is the same (the paper has 256 for both).
 [choice] Every convolution of LRD has batch norm and ReLU; the 5 x 5 is a full one; the
 three large kernels read its output (figure 4); the concatenation takes LRD's input.
-[choice] "Hard" are the pixels with the smallest margin between the two best logits,
-at the features' resolution: the text's "maximum of the difference" would be the most
-certain ones, which contradicts "with low confidence". With a single class the margin
+[choice] Hard pixels have the smallest margin between the two highest logits, at the
+features' resolution. The text's "maximum of the difference" would select the most
+certain pixels, which contradicts "with low confidence". With a single class, the margin
 is the logit's distance from 0. No gradient flows through the selection.
-[choice] One attention head, as many keys and values as ``width``; the residual is part
-of it, as in Shen et al.'s own code.
+[choice] One attention head with ``width`` keys and values; the residual is part of it,
+as in Shen et al.'s code.
 [choice] The auxiliary head reads the joined branches: 3 x 3 convolution, batch norm,
 ReLU, dropout 0.1, 1 x 1. The main one is a 1 x 1 convolution.
 [choice] The border of eq. 6 is any change of class within Sobel's 5 x 5 support: the
-signed sum over class numbers could cancel. Ignored pixels are no class.
-[choice] Training on crops of 1024 pixels: the paper trains on whole images, with the
-activations in a terabyte of the host's memory.
+signed sum over class numbers could cancel. Ignored pixels are not a class.
+[choice] Training uses crops of 1024 pixels. The paper trains on whole images, with the
+activations in a terabyte of main memory.
 [choice] Polynomial decay, momentum 0.9, weight decay 5e-4, the rate of the heads like
 that of the rest. The paper gives SGD, 0.01 to 0.0001 in steps after 1500 iterations at
 5e-5, ten times that for the heads, 10,000 iterations of 3 images (6 for Inria).
-[choice] Ordinary batch norm, as batches here have more than one image a device.
+[choice] Ordinary batch norm, as batches have more than one image per device here.
 """
 
 import math
@@ -67,37 +67,39 @@ DIVISOR = 64  # the coarsest branch
 KERNELS = (7, 15, 31)
 SOBEL = 5
 EIGHTH = 8
-# rows that a result depends on, in rows of the step's first input
+# rows on which a result depends, in rows of the step's first input
 STEM = 64  # HRNet to its second branch: 39
 JOINED = 16  # a row of the coarsest branch (8) and a convolution
 LONG = 17  # 5 x 5 and 31 x 31
 
 
 class EHSNet(Segmenter):
-    """One frame as it is, (N, C, h, w), h and w multiples of 64.
+    """Network for whole frames (Chen et al., arXiv 2211.11316, eq. 1 to 9).
+
+    Frames are (N, C, h, w) with h and w multiples of 64.
 
     Parameters
     ----------
     classes, channels
-        Outputs and inputs of the network. With ImageNet weights the fourth and
-        further bands start as the mean of the first three.
+        Channels of the logits and of the input, at least 1. With ImageNet weights, the
+        kernels of the fourth and further bands start as the mean of the first three.
     encoder
-        One of timm's HRNets.
+        Name of an HRNet of timm.
     width
-        d and k of the paper: channels after the encoder.
+        d and k of section 3.2 (eq. 1): channels after the encoder.
     share
-        Of the pixels that attention is for, the paper's a; above 0, at most 1.
+        a of section 3.3 (eq. 2): fraction of hard pixels, above 0 and at most 1.
     window
-        Side of a training crop in pixels; a multiple of 64.
+        Side of a training crop in pixels, a multiple of 64.
     frame
         Side of the largest frame in pixels; rounded up to a multiple of 64.
     pretrained
-        Start from ImageNet weights of the encoder.
+        Load ImageNet weights of the encoder.
 
     Raises
     ------
     CheckpointError
-        An argument cannot be, or the weights cannot be fetched.
+        If an argument is invalid, or the weights are not available.
     """
 
     supports_banded: ClassVar[bool] = True
@@ -197,7 +199,11 @@ class EHSNet(Segmenter):
         return logits
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Eq. 9: cross entropy + 0.4 of the auxiliary head's, borders twice."""
+        """Return the loss terms; ``"loss"`` is eq. 9.
+
+        It is the cross entropy (eq. 8) + 0.4 that of the auxiliary head (eq. 7), both
+        weighted by `border_weight`.
+        """
         if batch.target is None:
             raise ValueError("a loss needs a target")
         weight = border_weight(batch.target)
@@ -213,7 +219,7 @@ class EHSNet(Segmenter):
 
 
 class LongRangeDependency(nn.Module):
-    """LRD, eq. 1: (N, width, h, w) to the same, kernels of 5, 7, 15 and 31 pixels."""
+    """LRD module (eq. 1): kernels of 5, 7, 15 and 31 pixels on (N, width, h, w)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -236,7 +242,7 @@ class LongRangeDependency(nn.Module):
 
 
 class CrossCorrelation(nn.Module):
-    """ECR, eq. 2 to 5: the hard pixels look at all pixels; the others stay."""
+    """ECR module (eq. 2 to 5): hard pixels attend to all; the others stay unchanged."""
 
     def __init__(self, width: int, share: float) -> None:
         super().__init__()
@@ -244,7 +250,7 @@ class CrossCorrelation(nn.Module):
         self.attention = EfficientAttention(width, width, width)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
-        """(N, width, h, w) features and (N, K, h, w) logits to features."""
+        """Return (N, width, h, w) features, from features and (N, K, h, w) logits."""
         where = hardest(logits.detach(), self.share)[:, None]
         where = where.expand(-1, features.shape[1], -1)  # N, width, n
         flat = features.flatten(2)
@@ -255,7 +261,21 @@ class CrossCorrelation(nn.Module):
     def forward_banded(
         self, features: Tensor, logits: Tensor, rows: int, device: torch.device
     ) -> None:
-        """Apply ``forward`` in place, band by band: all pixels' context comes first."""
+        """Apply ``forward`` in place, in blocks of rows.
+
+        A first loop computes the context of all pixels, a second one the hard pixels.
+
+        Parameters
+        ----------
+        features
+            (N, width, h, w) float in main memory; changed in place.
+        logits
+            (N, K, h, w) float logits of the auxiliary head.
+        rows
+            Rows of a block, at least 1.
+        device
+            Device that computes each block.
+        """
         attention = self.attention
         # weights of one in a million pixels are too small for 16 bits
         highest = total = context = torch.zeros(())
@@ -292,23 +312,23 @@ class CrossCorrelation(nn.Module):
 
 
 def hardest(logits: Tensor, share: float) -> Tensor:
-    """Eq. 2: where the margin between the two best logits is smallest.
+    """Return the pixels with the smallest margin between the two best logits (eq. 2).
 
     Parameters
     ----------
     logits
-        (N, K, h, w).
+        (N, K, h, w) float.
     share
-        Of the pixels; their number is rounded up.
+        Fraction of the pixels, above 0 and at most 1; their number is rounded up.
 
     Returns
     -------
     Tensor
-        (N, n) int64 places in the flattened h x w, in no order.
+        (N, n) int64 indices into the flattened h x w, unordered.
     """
     flat = logits.float().flatten(2)
     count = max(1, math.ceil(round(share * flat.shape[2], 6)))  # 0.1 * 30 is above 3
-    if flat.shape[1] == 1:  # one class: how far it is from being undecided
+    if flat.shape[1] == 1:  # one class: distance from the decision threshold
         margin = flat[:, 0].abs()
     else:
         best = flat.topk(2, dim=1).values
@@ -317,17 +337,19 @@ def hardest(logits: Tensor, share: float) -> Tensor:
 
 
 def border_weight(target: Tensor) -> Tensor:
-    """Eq. 6: 2 where the class changes within two pixels, else 1.
+    """Return the pixel weights of eq. 6: 2 near a class border, otherwise 1.
+
+    A pixel is near a border if the class changes within two pixels.
 
     Parameters
     ----------
     target
-        (N, H, W) int64 class indices, 255 ignored: no class, and no border.
+        (N, H, W) int64 class indices. 255 is ignored: not a class, without a border.
 
     Returns
     -------
     Tensor
-        (N, H, W) float32. Beyond the frame nothing changes.
+        (N, H, W) float32. The border of the frame is not a class border.
     """
     known = target != IGNORED
     values = target.float()

@@ -1,4 +1,4 @@
-"""GLNet: an overview of a frame and its patches, with features shared both ways.
+"""GLNet: an overview of a frame and its patches that share their feature maps.
 
 Chen, Jiang, Wang, Cui, Qian: "Collaborative Global-Local Networks for Memory-Efficient
 Segmentation of Ultra-High Resolution Images", CVPR 2019. Where paper and published
@@ -67,8 +67,8 @@ from napari_uhrseg.models.blocks.losses import focal
 from napari_uhrseg.models.blocks.timm_features import make_encoder
 from napari_uhrseg.types import InputSpec, Recipe, Roi, Stage, View
 
-CERTAIN = 20.0  # logit of what lies outside of the foreground's box
-ROUND = 454 / 6  # steps through DeepGlobe's training images
+CERTAIN = 20.0  # background logit outside the foreground's box
+ROUND = 454 / 6  # steps of an epoch of DeepGlobe's training images
 GLOBAL, LOCAL = ("resnet_global.", "fpn_global."), ("resnet_local.", "fpn_local.")
 STAGES = (
     Stage(int(120 * ROUND), 5e-5, GLOBAL, "global"),
@@ -78,40 +78,40 @@ STAGES = (
 
 
 class GLNet(Segmenter):
-    """Labels a frame by its overview and its patches.
+    """Network with a global and a local branch (Chen et al., CVPR 2019, section 3.2).
 
     Parameters
     ----------
     classes, channels
-        Outputs and inputs of the network.
+        Channels of the logits and of the input, at least 1.
     encoder
-        A name of timm; the paper's is ResNet-50.
+        Name of a timm encoder; the paper has ResNet-50.
     width
-        Channels of the pyramids; the paper has 256.
+        Channels of the feature pyramids; the paper has 256.
     patch, overview
-        Sides in pixels of the patches and of the overview.
+        Sides of the patches and of the overview in pixels, at least 32.
     frame
-        Side of the largest frame.
+        Side of the largest frame in pixels.
     window
-        Side of a training crop; ``None``: the frame. Another side than the frame's
-        changes the scale of the overview.
+        Side of a training crop in pixels; ``None``: ``frame``. Another side changes the
+        scale of the overview.
     mode
-        1, 2 or 3: how far the branches share.
+        Direction of sharing (section 3.2.2): 1 none, 2 global to local, 3 both.
     coarse_to_fine, background
-        See :mod:`~napari_uhrseg.models.blocks.coarse_to_fine`.
+        See :mod:`~napari_uhrseg.models.blocks.coarse_to_fine` (section 3.3).
     gamma
-        Of the focal loss.
+        Focusing parameter of the focal loss (section 4.1), at least 0.
     sub_batch
-        Patches run at once.
+        Patches of a forward pass, at least 1.
     patches_per_step
-        Patches of each frame that a training step learns from.
+        Random patches of each frame in a training step.
     pretrained
-        Start from ImageNet weights of the encoder.
+        Load ImageNet weights of the encoder.
 
     Raises
     ------
     CheckpointError
-        Mode or sizes are invalid, or the encoder or its weights are not available.
+        If mode or sizes are invalid, or the encoder or its weights are not available.
     """
 
     encoder_prefixes: ClassVar[tuple[str, ...]] = (
@@ -186,14 +186,14 @@ class GLNet(Segmenter):
         return {"logits": self.label(frames, self.look(frames))}
 
     def look(self, frames: Tensor) -> Tensor:
-        """The overviews of frames, (N, C, overview, overview)."""
+        """Return the overviews of frames, (N, C, overview, overview)."""
         size = (self.overview, self.overview)
         return F.interpolate(
             frames.float(), size=size, mode="bilinear", antialias=True
         )  # align_corners=False
 
     def label(self, frames: Tensor, overviews: Tensor) -> Tensor:
-        """Logits (N, K, h, w) of frames (N, C, h, w) with their overviews."""
+        """Return logits (N, K, h, w) of frames (N, C, h, w) and their overviews."""
         height, width = frames.shape[-2:]
         first = self._globally(overviews)
         if self.mode == 1:
@@ -211,7 +211,7 @@ class GLNet(Segmenter):
         return torch.stack(found)
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """The stage's terms: focal losses, and the features' regularisation."""
+        """Return the stage's terms: focal losses, and regularisation (3.2.3)."""
         if batch.target is None:
             raise ValueError("a loss needs a target")
         target = batch.target
@@ -237,7 +237,7 @@ class GLNet(Segmenter):
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     def begin_stage(self, stage: Stage, first: bool) -> None:
-        """``"both"`` starts with what ``"global"`` learned as the fixed branch."""
+        """Begin a stage; ``"both"`` copies the global branch to ``fixed``."""
         self.stage = stage.name
         if first and stage.name == "both" and self.fixed is not None:
             own = self.state_dict()
@@ -246,7 +246,7 @@ class GLNet(Segmenter):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "GLNet":
-        """Branches that a stage does not train keep their running statistics."""
+        """Set the mode; branches that are not trained keep running statistics."""
         super().train(mode)
         trained = {s.name: s.trainable for s in STAGES}[self.stage]
         for name, part in self.named_children():
@@ -255,7 +255,7 @@ class GLNet(Segmenter):
         return self
 
     def _globally(self, overviews: Tensor) -> Seen:
-        """The global branch alone; in mode 3 as the first stage left it."""
+        """Run the global branch alone; in mode 3 with first-stage weights."""
         if self.fixed is not None and self.stage == "both":
             with torch.no_grad():
                 kept: Seen = self.fixed(overviews)
@@ -266,7 +266,7 @@ class GLNet(Segmenter):
     def _locally(
         self, frames: Tensor, given: Maps, patches: Patches, places: Sequence[Place]
     ) -> Seen:
-        """The local branch on some patches, with their crops of the global maps."""
+        """Run the local branch on patches, with their crops of the global maps."""
         crops = given.each(lambda m: patches.crop(m, places))
         seen: Seen = self.fpn_local(
             self.resnet_local(patches.cut(frames, places)), crops
@@ -276,7 +276,7 @@ class GLNet(Segmenter):
     def _together(
         self, local: Tensor, given: Tensor, patches: Patches, places: Sequence[Place]
     ) -> Tensor:
-        """The ensemble's logits of patches, from the last maps of both branches."""
+        """Return the ensemble's logits, from the last maps of both branches."""
         crop = resized(patches.crop(given, places), local)
         logits: Tensor = self.ensemble_conv(torch.cat([local, crop], dim=1))
         return logits
@@ -289,10 +289,10 @@ class GLNet(Segmenter):
     def _merged(
         self, frame: Tensor, given: Maps, patches: Patches
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The first pass over a frame's patches.
+        """Run the first pass over a frame's patches.
 
-        In mode 3 their maps put together as the overview's, flat; and for each group
-        the local half of the ensemble, (P, K, h, w) float32.
+        Return the merged maps at the overview's size, flat (mode 3 only), and for each
+        group the local half of the ensemble, (P, K, h, w) float32.
         """
         merged = [Merged(patches, like) for like in given.flat() if self.mode == 3]
         halves = []
@@ -304,7 +304,7 @@ class GLNet(Segmenter):
         return [sums.finish()[None] for sums in merged], halves
 
     def _half(self, last: Tensor, side: int) -> Tensor:
-        """What the ensemble adds for the last maps of the local branch, 0, or 1."""
+        """Return one branch's part of the ensemble: 0 local, 1 global."""
         weight = self.ensemble_conv.weight.chunk(2, dim=1)[side]
         bias = self.ensemble_conv.bias if side else None
         return F.conv2d(last, weight, bias, padding=1).float()
@@ -312,7 +312,7 @@ class GLNet(Segmenter):
     def _labelled(
         self, last: Tensor, patches: Patches, halves: Sequence[Tensor]
     ) -> Tensor:
-        """The second pass: the frame's logits (K, h, w), the mean of its patches'."""
+        """Run the second pass: return mean logits of the patches, (K, h, w)."""
         size, (tall, wide) = (patches.height, patches.width), patches.size
         total = halves[0].new_zeros((halves[0].shape[1], *size))
         for places, half in zip(self._groups(patches), halves, strict=True):
@@ -323,7 +323,7 @@ class GLNet(Segmenter):
         return total / patches.counts(size).to(total)
 
     def _refined(self, frame: Tensor) -> Tensor:
-        """Coarse to fine: (1, K, h, w) of one frame."""
+        """Return coarse-to-fine logits (1, K, h, w) of one frame."""
         box = self._box(frame)
         height, width = frame.shape[-2:]
         classes = self.ensemble_conv.out_channels
@@ -336,16 +336,16 @@ class GLNet(Segmenter):
         return logits
 
     def _box(self, frame: Tensor) -> Roi | None:
-        """Where a frame (1, C, h, w) deserves a closer look, if anywhere."""
+        """Return the foreground's box in a frame (1, C, h, w), if there is any."""
         height, width = frame.shape[-2:]
-        if frame.is_meta:  # the most there can be
+        if frame.is_meta:  # the largest possible box
             return Roi(0, 0, height, width)
         coarse = self._globally(self.look(frame)).logits
         found = (coarse[0].argmax(0) != self.background).cpu()
         return foreground_box(found, (height, width), self.patch)
 
     def _learn(self, frames: Tensor) -> Outputs:
-        """What the stage's loss compares, from some patches of each frame."""
+        """Return the outputs for the stage's loss, from some patches per frame."""
         outputs: Outputs = {}
         if self.coarse_to_fine and self.stage != "global":
             frames, outputs["boxes"] = self._cut_boxes(frames)
@@ -390,7 +390,7 @@ class GLNet(Segmenter):
         return {"global": seen.logits, "ensemble": together}
 
     def _cut_boxes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The frames' foregrounds, all of a size, and where they are: (N, 4) int64."""
+        """Return the frames' foregrounds, all of one size, and (N, 4) corners."""
         size = (frames.shape[-2], frames.shape[-1])
         with torch.no_grad():
             boxes = [self._box(f[None]) or Roi(0, 0, *size) for f in frames]

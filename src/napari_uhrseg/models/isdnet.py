@@ -1,9 +1,9 @@
-"""ISDNet: a light branch at full resolution beside a deep one at a quarter.
+"""ISDNet: a light branch at full resolution and a deep one at a quarter.
 
 Guo et al., "ISDNet: Integrating Shallow and Deep Networks for Efficient
 Ultra-high Resolution Segmentation", CVPR 2022. Equations by its numbers. Where
-paper and published code (Apache-2.0) differ, this follows the code, since its
-checkpoints and its logits are the reference; each such place is marked [code].
+paper and published code (Apache-2.0) differ, this module follows the code, whose
+checkpoints and logits are the reference; such points are marked [code].
 
 ::
 
@@ -11,38 +11,38 @@ checkpoints and its logits are the reference; each such place is marked [code].
       +------ Laplacian pyramid: H_0, H_1 -> STDC -> S8, S16           1/8, 1/16
     F16 = RAF(S16, D),  F8 = RAF(S8, F16),  F8 -> logits -> the frame's size
 
-What it needs: the frame alone; any sides of 64 and more. Pooling over the frame
-(ASPP, RAF) makes a pixel's answer depend on where the frame ends. Batch norm after
-that pooling asks for two crops a batch in training.
+The input is the frame alone, with any sides of 64 pixels and more. Because of pooling
+over the frame (ASPP, RAF), a prediction depends on the borders of the frame. Batch norm
+after that pooling requires two crops per batch in training.
 
-Published (whole image, RTX 2080 Ti, ResNet-18): mIoU 73.30 DeepGlobe (27.70 images a
+Published (whole image, RTX 2080 Ti, ResNet-18): mIoU 73.30 DeepGlobe (27.70 images per
 second, 1948 MB), 74.23 Inria (by the authors' notes the building class alone; 6.90,
 4680 MB), 76.02 Cityscapes (50.79, 1510 MB). Users report 72.3 on DeepGlobe with the
-published script, and the speed script by default scales the images by 0.8.
+published script. The speed script scales images by 0.8 by default.
 
-Names of weights are the published checkpoint's, so that an importer only has to drop
-the STDC's second names, ``refine_head.stdc_net.x2``, ``x4``, ``x8`` and ``x16``: for
-ResNet-18, ``backbone.*``, ``decode_head.*``, ``refine_head.*`` and
-``auxiliary_head.*`` are otherwise the same keys.
+Weights have the names of the published checkpoint, so that an importer only has to drop
+the STDC's second names, ``refine_head.stdc_net.x2``, ``x4``, ``x8`` and ``x16``. For
+ResNet-18, the keys ``backbone.*``, ``decode_head.*``, ``refine_head.*`` and
+``auxiliary_head.*`` are otherwise the same.
 
-[code] The deep branch's picture is made by taking the nearest pixel.
-[code] Two levels of residuals, of the normalised picture; six channels, H_0 first,
-then H_1 resize_rows (eq. 1 leaves the number open).
+[code] The deep branch's input is resized to the nearest pixel.
+[code] Two levels of residuals of the normalised image: six channels, H_0 first, then
+the resized H_1 (eq. 1 leaves the number open).
 [code] RAF (eq. 2 to 5): batch norm after the pooled 1 x 1 convolution, a ReLU after
 both fully connected layers, one factor for each branch, a convolution after the
-resize_rows context and one after the sum.
-[code] Five segmentation terms, where eq. 8 has two: the logits, the ASPP head, each
-RAF's context (the two heads' names are crossed), and 0.4 of a head on layer3.
-[code] The target of super-resolution is H_0 + H_1, where eq. 6 says the image.
-[code] Eq. 7 on maps whose channels have unit length over space, no gradient through
-the super-resolution's side.
-[code] Rate 0.01 (the paper's 0.001 is a slip, say the authors).
+resized context and one after the sum.
+[code] There are five segmentation terms, eq. 8 has two: the logits, the ASPP head, each
+RAF's context (the names of the two heads are swapped), and 0.4 of a head on layer3.
+[code] The target of super-resolution is H_0 + H_1; in eq. 6 it is the image.
+[code] Eq. 7 applies to maps whose channels have unit length over space. No gradient
+flows through the super-resolution features.
+[code] Rate 0.01 (the paper's 0.001 is an error according to the authors).
 [choice] Cross entropy is the mean over the labelled pixels, as everywhere here; the
-published code's is over all, so that sparse labels would have little effect.
-[choice] The published rate ends at 1e-4; here at 0 as every schedule does.
+published code averages over all pixels, so that sparse labels have little effect.
+[choice] The published rate ends at 1e-4, here at 0 as in every schedule.
 [choice] The STDC starts from random weights: its ImageNet file has no stable address.
-[choice] ``width`` narrower than 128, and other encoders, for small networks: the
-fusion's widths follow; RAF asks for 2 width = r^2 with r groups that divide it.
+[choice] ``width`` below 128 and other encoders allow small networks. The fusion's
+widths follow. RAF requires 2 width = r^2 with r groups that divide it.
 """
 
 from math import isqrt
@@ -70,14 +70,14 @@ from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
 from napari_uhrseg.models.blocks.timm_features import make_encoder
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
-MINIMUM = 64  # below, the maps are too small to be reflected at their borders
+MINIMUM = 64  # smaller maps cannot be reflected at their borders
 EIGHTH = 8
 # rows that a result depends on, in rows of the step's first input
 SHALLOW = 208  # pyramid, STDC to a sixteenth and one convolution there: 191
 FUSED = 4  # three 3 x 3 convolutions
-AFFINITIES = 2**22  # entries of the affinity matrix made at a time: 16 MB
+AFFINITIES = 2**22  # entries of the affinity matrix computed at a time: 16 MB
 
-# the loss terms by the published names, the outputs they are of, their weights
+# loss terms by the published names, with their outputs and weights
 SEGMENTATION = {
     "refine.loss_seg": ("logits", 1.0),
     "decode.loss_seg": ("deep_logits", 1.0),
@@ -88,30 +88,32 @@ SEGMENTATION = {
 
 
 class ISDNet(Segmenter):
-    """Whole frames, (N, C, H, W) with any sides of 64 and more.
+    """Network for whole frames (Guo et al., CVPR 2022, section 3, eq. 1 to 8).
+
+    Frames are (N, C, H, W) with any sides of 64 pixels and more.
 
     Parameters
     ----------
     classes, channels
-        Outputs and inputs of the network.
+        Channels of the logits and of the input, at least 1.
     encoder
-        Of the deep branch, as in
+        Encoder of the deep branch, as in
         :func:`~napari_uhrseg.models.blocks.timm_features.make_encoder`;
-        ``resnet50c`` for the ResNet-50 of mmsegmentation.
+        ``resnet50c`` is the ResNet-50 of mmsegmentation.
     width
-        Channels of the fused maps; 8, 32, 72 or 128 (the paper's).
+        C, the channels of the fused maps (eq. 2): 8, 32, 72 or 128. The paper has 128.
     window
-        Side of a training crop in pixels.
+        Side of a training crop in pixels, at least 64.
     frame
-        Side of the largest frame in pixels.
+        Side of the largest frame in pixels, at least 64.
     pretrained
-        Start from ImageNet weights of the encoder.
+        Load ImageNet weights of the encoder.
 
     Raises
     ------
     CheckpointError
-        The width or a side cannot be, the encoder is unknown, or its weights cannot
-        be fetched.
+        If the width or a side is invalid, or the encoder or its weights are not
+        available.
     """
 
     supports_banded: ClassVar[bool] = True
@@ -221,7 +223,7 @@ class ISDNet(Segmenter):
         return logits
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Eq. 8 with the code's terms, weighted, by their published names."""
+        """Return the weighted terms of eq. 8 by their published names, and the sum."""
         image = batch.views["local"]
         terms = {
             name: weight * cross_entropy(resized(outputs[output], image), batch.target)
@@ -238,7 +240,7 @@ class ISDNet(Segmenter):
 
 
 class RefineHead(nn.Module):
-    """The shallow branch, both fusions, and what hangs on them."""
+    """Shallow branch (eq. 1), both fusions (eq. 2 to 5), and their heads."""
 
     def __init__(self, classes: int, channels: int, width: int) -> None:
         super().__init__()
@@ -254,7 +256,17 @@ class RefineHead(nn.Module):
         self.sr_decoder: SuperResolution | None = SuperResolution(width, channels)
 
     def forward(self, image: Tensor, deep: Tensor, training: bool) -> Outputs:
-        """``"logits"`` at an eighth; in training, what the other terms are of."""
+        """Return ``"logits"`` at an eighth of the frame's sides.
+
+        Parameters
+        ----------
+        image
+            (N, C, H, W) float, the normalised frames.
+        deep
+            (N, width, H / 32, W / 32) float, D of the deep branch.
+        training
+            Also return the outputs of the other loss terms.
+        """
         fine, coarse = self.pyramid(image)
         coarse = resized(coarse, fine)
         eighth, sixteenth = self.stdc_net(torch.cat((fine, coarse), dim=1))
@@ -272,7 +284,7 @@ class RefineHead(nn.Module):
 
 
 class Head(nn.Module):
-    """A 3 x 3 convolution to half the width, a 1 x 1 to the outputs."""
+    """Segmentation head: a 3 x 3 convolution to half the width, and a 1 x 1."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -285,7 +297,7 @@ class Head(nn.Module):
 
 
 class FCNHead(nn.Module):
-    """The auxiliary head on the encoder's last map but one."""
+    """Auxiliary head on the encoder's last map but one."""
 
     def __init__(self, inputs: int, width: int, classes: int) -> None:
         super().__init__()
@@ -299,7 +311,7 @@ class FCNHead(nn.Module):
 
 
 class SuperResolution(nn.Module):
-    """From D to the picture's detail, at sixteen times its sides (eq. 6)."""
+    """Super-resolution head (eq. 6): from D to image detail at 16 times its sides."""
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -309,7 +321,7 @@ class SuperResolution(nn.Module):
         self.conv_sr = Head(width, channels)
 
     def forward(self, deep: Tensor) -> tuple[Tensor, Tensor]:
-        """The picture, and the features it is made of."""
+        """Return the image detail, and the features from which it is computed."""
         x = self.conv1(F.interpolate(deep, scale_factor=4))
         x = self.conv2(F.interpolate(x, scale_factor=2))
         x = self.conv3(F.interpolate(x, scale_factor=2))
@@ -319,16 +331,25 @@ class SuperResolution(nn.Module):
 def structure_distillation(
     features: Tensor, guide: Tensor, affinities: int = AFFINITIES
 ) -> Tensor:
-    """Eq. 7: mean difference of the affinities of all pairs of places, in float32.
+    """Return the structure distillation loss (eq. 7), in float32.
+
+    It is the mean absolute difference of the affinities of all pairs of pixels.
 
     Parameters
     ----------
-    features, guide
-        (N, C, h, w) and (N, C', h, w); no gradient goes through the guide.
+    features
+        (N, C, h, w) float, features of the deep branch.
+    guide
+        (N, C', h, w) float, features of super-resolution. They get no gradient.
     affinities
-        The N (h w)^2 entries are made in groups of rows, at most so many at a time
-        (but a row at least) and again in the backward pass: about five times 4
-        bytes of each exist at once, 84 MB at the default, whatever the size.
+        Entries of the N (h w)^2 affinities that are computed at a time, but at least
+        one row. The backward pass computes them again. About five times 4 bytes per
+        entry exist at once: 84 MB by default, for any size.
+
+    Returns
+    -------
+    Tensor
+        A scalar, at least 0.
     """
     with no_autocast(features):
         x, y = _unit(features), _unit(guide.detach())
@@ -350,7 +371,7 @@ def _difference(x: Tensor, y: Tensor, rows: slice) -> Tensor:
 
 
 def _unit(maps: Tensor) -> Tensor:
-    """(N, C, places); each channel of unit length over the places."""
+    """Return (N, C, pixels); each channel has unit length over the pixels."""
     maps = maps.float().flatten(2)
     unit: Tensor = maps / (maps.norm(dim=2, keepdim=True) + 1e-6)
     return unit

@@ -1,8 +1,8 @@
-"""A plain segmentation network, one window at a time: every paper's baseline.
+"""Plain segmentation network, one window at a time: the baseline of every paper.
 
-Any architecture of segmentation-models-pytorch around any of its encoders or
-timm's. [choice] The network is that library's own, its last upsampling included,
-so that its checkpoints work here with the same arithmetic.
+The network is an architecture of segmentation-models-pytorch with an encoder of that
+library or of timm. [choice] It includes the library's last upsampling, so that its
+checkpoints give the same results here.
 [choice] The recipe is that of SCPSeg's paper, so that the two can be compared.
 """
 
@@ -19,23 +19,23 @@ from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 
 class Plain(Segmenter):
-    """One local view of the window, (N, C, window, window).
+    """Segmentation network on one local view, (N, C, window, window).
 
     Parameters
     ----------
     classes, channels
-        Outputs and inputs of the network.
+        Channels of the logits and of the input, at least 1.
     architecture, encoder, options
         As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`.
     window
-        Side of the window in pixels; a multiple of the encoder's stride.
+        Side of the window in pixels, a multiple of the encoder's stride.
     pretrained
-        Start from ImageNet weights of the encoder.
+        Load ImageNet weights of the encoder.
 
     Raises
     ------
     CheckpointError
-        The parts do not fit together, or the weights cannot be fetched.
+        If the parts do not match, or the weights are not available.
     """
 
     encoder_prefixes: ClassVar[tuple[str, ...]] = ("net.encoder.",)

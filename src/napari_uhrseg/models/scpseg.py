@@ -1,30 +1,30 @@
-"""SCPSeg: the surroundings squeezed into the window's own border.
+"""SCPSeg: surrounding context squeezed into the border of the window.
 
 Liu, Duan, Kang, Li: "Squeezing Context into Patches: Towards Memory-Efficient
 Ultra-High Resolution Semantic Segmentation", IJCAI 2025. Equations by its numbers.
 
-G is the side of the patch read, L of the window at its centre, D what the window
-is squeezed to; the paper has (512, 256, 192), for DeepGlobe (1024, 512, 384).
+G is the side of the patch that is read, L that of the window at its centre, and D that
+of the squeezed window. The paper has (512, 256, 192), for DeepGlobe (1024, 512, 384).
 Published (test sets, DeepLabv3+ ResNet-18 at stride 8): mIoU 87.6 Potsdam, 71.9
 BLU, 74.0 DeepGlobe, 78.6 Inria (which by its F1 is the building class alone).
 
-The authors' code is not public. What the paper leaves open, with the reason:
+The authors' code is not public. Decisions that the paper leaves open, with the reason:
 
 [choice] Cells are resized bilinearly without antialiasing, torch's default for
-"resize"; ``antialias=True`` changes that. Each cell by itself (eq. 1 to 3).
-[choice] Beyond the image: reflection, which invents no edges.
+"resize"; ``antialias=True`` changes that. Each cell is resized on its own (eq. 1 to 3).
+[choice] Padding beyond the image is reflection, which creates no edges.
 [choice] Logits are cropped to the centre first and then resized to L: L * L / D is
-no whole number, so the whole squeezed map cannot be resized to put its centre right.
-Where the crop would fall between two pixels of the map, it is resized to L first.
-[choice] Cross entropy on the window only, as the paper names no label for the rim.
+not an integer, so the whole squeezed map cannot be resized to align its centre.
+If the crop would lie between two pixels of the map, the map is resized to L first.
+[choice] Cross entropy on the window only, as the paper names no label for the border.
 [choice] The super-resolution decoder (eq. 5), "several convolutions and
-de-convolutions": a 3 x 3 convolution, one 4 x 4 stride-2 transposed convolution for
-every halving of the encoder, a 3 x 3, a 1 x 1. It works in normalised values.
+de-convolutions", has a 3 x 3 convolution, one 4 x 4 stride-2 transposed convolution for
+each halving of the encoder, a 3 x 3 and a 1 x 1. It predicts normalised values.
 [choice] Eq. 8 is read as the mean over the k^2 x k^2 similarities of all windows;
 windows do not overlap (``lfa_stride``), the last one is moved inward. Features of
 the decoder are those of the same scale as the segmentation features.
-[choice] No gradient through the decoder's similarities: the text's "transfer", and
-what ISDNet's authors do; ``mutual=True`` lets it through.
+[choice] No gradient flows through the decoder's similarities, as in ISDNet's code; the
+text says "transfer". ``mutual=True`` enables the gradient.
 [choice] SGD with momentum 0.9 and weight decay 5e-4; the paper gives rate 0.01,
 cosine, 40,000 steps of 16, ImageNet weights.
 """
@@ -46,28 +46,33 @@ from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 
 class SCPSeg(Segmenter):
-    """Any segmenter, on squeezed patches.
+    """Segmentation network with context squeezing (Liu et al., IJCAI 2025, eq. 1 to 9).
 
     Parameters
     ----------
     classes, channels
-        Outputs and inputs of the network.
+        Channels of the logits and of the input, at least 1.
     architecture, encoder, options
         As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`.
     patch, window, inner
-        G, L and D of the paper, in pixels.
+        G, L and D of section 3.2, in pixels. G >= L >= D; differences are even.
     sr_width
-        Channels of the super-resolution decoder at a quarter of the resolution and
-        below; half of it above.
-    antialias, lfa_window, lfa_stride, mutual
-        See the module's docstring.
+        Channels of the super-resolution decoder (eq. 5) at a quarter of the resolution
+        and below; half as many above.
+    antialias
+        Antialias the resizing of the cells (eq. 1 to 3).
+    lfa_window, lfa_stride
+        Side and stride of the windows of local feature alignment (eq. 7 and 8), in
+        pixels of the feature map. The paper has windows of 7.
+    mutual
+        Let the gradient of eq. 8 flow through the super-resolution decoder too.
     pretrained
-        Start from ImageNet weights of the encoder.
+        Load ImageNet weights of the encoder.
 
     Raises
     ------
     CheckpointError
-        The sizes or parts do not fit together, or weights cannot be fetched.
+        If sizes or parts do not match, or the weights are not available.
     """
 
     training_only_modules: ClassVar[tuple[str, ...]] = ("sr",)
@@ -129,7 +134,11 @@ class SCPSeg(Segmenter):
         return outputs
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Eq. 9: cross entropy + 0.5 super-resolution + 0.5 feature alignment."""
+        """Return the loss terms; ``"loss"`` is eq. 9.
+
+        It is the cross entropy + 0.5 super-resolution (eq. 6) + 0.5 feature alignment
+        (eq. 8).
+        """
         segmentation = cross_entropy(outputs["logits"], batch.target)
         if "sr_image" not in outputs:
             return {"loss": segmentation}
@@ -150,13 +159,13 @@ class SCPSeg(Segmenter):
         }
 
     def _window(self, patch: Tensor) -> Tensor:
-        """The window within the patch, at full resolution."""
+        """Return the window within the patch, at full resolution."""
         side = self.spec.window
         margin = (patch.shape[-1] - side) // 2
         return patch[..., margin : margin + side, margin : margin + side]
 
     def _centre(self, squeezed: Tensor, resize: bool = False) -> Tensor:
-        """The part of a squeezed map that shows the window; of side L if resized."""
+        """Return the window's part of a squeezed map; of side L if resized."""
         side = self.spec.window
         if squeezed.shape[-1] * (side - self.inner) % (2 * side):
             squeezed = _resized(squeezed, side)
@@ -167,7 +176,7 @@ class SCPSeg(Segmenter):
 
 
 class SuperResolution(nn.Module):
-    """h_SR of eq. 5: from the encoder's last features back to the image."""
+    """Super-resolution decoder h_SR (eq. 5): from encoder features to an image."""
 
     def __init__(self, inputs: int, channels: int, stride: int, width: int) -> None:
         super().__init__()
@@ -185,7 +194,7 @@ class SuperResolution(nn.Module):
         self.image = nn.Conv2d(narrow, channels, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The image (N, C, L, L), and the features of every scale on the way."""
+        """Return the image (N, C, L, L), and the features of each scale."""
         maps = [self.first(features)]
         for step in self.steps:
             maps.append(step(maps[-1]))
@@ -196,12 +205,26 @@ class SuperResolution(nn.Module):
 def local_feature_alignment(
     guide: Tensor, features: Tensor, window: int = 7, stride: int = 7
 ) -> Tensor:
-    """Eq. 7 and 8: mean difference of the pixels' similarities within windows.
+    """Return the local feature alignment loss, eq. 7 and 8, in float32.
+
+    It is the mean absolute difference of the cosine similarities of pixels within
+    windows.
 
     Parameters
     ----------
-    guide, features
-        (N, C, s, s) and (N, C', s, s); computed in float32.
+    guide
+        (N, C, s, s) features of the super-resolution decoder.
+    features
+        (N, C', s, s) features of the segmentation decoder.
+    window
+        k, the side of a window in pixels of the map.
+    stride
+        Distance of two windows in pixels of the map. The last window is moved inward.
+
+    Returns
+    -------
+    Tensor
+        A scalar, at least 0.
     """
     with no_autocast(features):
         return (_similar(guide, window, stride) - _similar(features, window, stride)
@@ -209,7 +232,7 @@ def local_feature_alignment(
 
 
 def _similar(features: Tensor, window: int, stride: int) -> Tensor:
-    """(N, windows, k^2, k^2) cosine similarities of a window's pixels."""
+    """Return (N, windows, k^2, k^2) cosine similarities of a window's pixels."""
     side = features.shape[-1]
     window = min(window, side)
     starts = [*range(0, side - window, stride), side - window]

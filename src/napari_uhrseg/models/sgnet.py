@@ -1,46 +1,48 @@
-"""SGNet: the surroundings at full resolution, in a second and lighter branch.
+"""SGNet: a second, lighter branch for the surroundings at full resolution.
 
 Wang, Lin, Wu, Du: "Toward Real Ultra Image Segmentation: Leveraging Surrounding
 Context to Cultivate General Segmentation Model", NeurIPS 2024. Equations by its
 numbers. The authors' code is not available.
 
-Any segmenter labels the window (512 pixels). A truncated STDC looks at twice the
-ground at the same scale, and attention integrates it (blocks/surrounding_branch.py).
-Its features of the window join the segmenter's before the classifier.
+A segmentation network labels the window (512 pixels). A truncated STDC processes twice
+the field of view at the same scale, and attention integrates its features
+(blocks/surrounding_branch.py). The part of the window is concatenated with the
+network's features before the classifier.
 
 Published (mIoU DeepGlobe / FBP / Inria / Gleason / Cityscapes): DeepLabv3+ ResNet-50
 alone 73.22 / 61.85 / 80.88 / 55.45 / 75.24, with SGNet 75.44 / 63.18 / 81.21 / 61.21 /
 76.72; on DeepGlobe 0.66 images a second for 1.14, 2187 MB for 1279 (V100, batch 1).
 The fast variant: 74.28 on DeepGlobe, 25.59 a second, 2043 MB.
 
-What the paper leaves open, with the reason:
+Decisions that the paper leaves open, with the reason:
 
 [choice] Windows of 8 x 8 cells and one region over the whole map: both readings of the
 paper's regions then agree.
 [choice] Two blocks (the fast variant's "single" one means there are more), 256
 channels after a 1 x 1 convolution, 8 heads, a feed-forward layer of four times the
 width with layer norm before it, Swin's relative position bias.
-[choice] The map is padded to whole windows, which attention and means leave out.
+[choice] The map is padded to whole windows. Attention and means ignore the padding.
 [choice] Alignment samples once a cell at half-pixel centres, as RoI align does.
 [choice] The auxiliary head, for training alone, is a 3 x 3 convolution with batch norm,
 ReLU and dropout 0.1, and a 1 x 1; the widened classifier is a 1 x 1 convolution.
 [choice] Eq. 6: mean difference of softmax probabilities at the window's resolution,
 with gradients to both sides.
-[choice] Where nobody gives the label of all the surroundings, the auxiliary head learns
-from the window's part.
+[choice] Without labels of the whole surroundings, the auxiliary head is trained on the
+window's part.
 [choice] Poly decay, weight decay 0.01; the paper gives AdamW, 2e-4, 30,000 steps of 8
 (10,000 for Inria and Gleason).
-[choice] Beyond the image: the mean colour.
-[choice] The light branch starts from random weights, as no library has STDC's; the
-paper starts it from ImageNet.
+[choice] Padding beyond the image is the mean colour.
+[choice] The light branch starts from random weights, as no library has STDC's weights;
+the paper starts it from ImageNet.
 
-The fast variant ("ISDNet-style"), of which the paper says that the local patch is
-ISDNet's whole frame and that a single block follows STDC's last stage:
+For the fast variant ("ISDNet-style"), the paper states that the local patch is ISDNet's
+whole frame and that a single block follows STDC's last stage:
 
-[choice] The segmenter sees a quarter of the resolution, as in ISDNet; bilinear, so that
-both branches stay aligned (ISDNet's nearest pixel is off by one and a half).
-[choice] The features are concatenated one to one, at the finer one's size; losses are
-the same, the surroundings being the frame itself.
+[choice] The segmenter's input has a quarter of the resolution, as in ISDNet. It is
+resized bilinearly, so that both branches stay aligned (ISDNet's nearest pixel is off by
+1.5 pixels).
+[choice] The features are concatenated at the size of the finer ones. Losses are the
+same; the surroundings are the frame itself.
 """
 
 import math
@@ -64,37 +66,40 @@ from napari_uhrseg.models.blocks.surrounding_branch import (
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 QUARTER = 4
-# mmsegmentation's DeepLabv3+ with ResNet-50, which the paper's numbers are of
+# mmsegmentation's DeepLabv3+ with ResNet-50, which the paper evaluates
 PAPERS = {"encoder_output_stride": 8, "decoder_channels": 512}
 
 
 class SGNet(Segmenter):
-    """Any segmenter on the window, and a light branch on twice its side.
+    """Segmentation network with a surrounding branch (Wang et al., NeurIPS 2024).
+
+    Section 3.3, eq. 1 to 5, defines the context integration; eq. 7 is the loss.
 
     Parameters
     ----------
     classes, channels
-        Outputs and inputs of the network.
+        Channels of the logits and of the input, at least 1.
     architecture, encoder, options
-        As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`; without
-        options DeepLabV3Plus is the paper's.
+        As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`. Without
+        options, DeepLabV3Plus has the sizes of the paper.
     window
-        Side of the window in pixels; if fast, of a training crop.
+        Side of the window in pixels; for the fast variant, side of a training crop.
     width, blocks, heads
-        Of the blocks that integrate context; the fast variant has one block.
+        Channels, number and attention heads of the context integration blocks (eq. 1
+        to 5). ``heads`` divides ``width``. The fast variant has one block.
     shallow_width
-        Of the light branch's first convolution; 32 is STDC1.
+        Channels of the light branch's first convolution; 32 is STDC1.
     fast
-        Label frames instead: the segmenter at a quarter, the light branch in full.
+        Label frames: the segmenter at a quarter, the light branch at full resolution.
     frame
-        Side of the fast variant's largest frame, rounded up to what fits.
+        Side in pixels of the fast variant's largest frame, rounded up to the divisor.
     pretrained
-        Start from ImageNet weights of the encoder.
+        Load ImageNet weights of the encoder.
 
     Raises
     ------
     CheckpointError
-        The sizes or parts do not fit together, or weights cannot be fetched.
+        If sizes or parts do not match, or the weights are not available.
     """
 
     training_only_modules: ClassVar[tuple[str, ...]] = ("auxiliary",)
@@ -169,7 +174,11 @@ class SGNet(Segmenter):
         return outputs
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Eq. 7: cross entropy + 0.4 the surroundings' + 0.1 consistency."""
+        """Return the loss terms; ``"loss"`` is eq. 7.
+
+        It is the cross entropy + 0.4 that of the surroundings + 0.1 boundary
+        consistency (eq. 6).
+        """
         segmentation = cross_entropy(outputs["logits"], batch.target)
         if "surrounding" not in outputs:
             return {"loss": segmentation}
@@ -210,7 +219,7 @@ def _windows(window: int, channels: int) -> InputSpec:
 
 
 def _frames(stride: int, window: int, frame: int, channels: int) -> InputSpec:
-    """A quarter must fit the encoder, and the whole the light branch."""
+    """Return the spec of the fast variant; sides fit both branches."""
     divisor = math.lcm(QUARTER * stride, STRIDE)
     if window % divisor:
         near = max(1, round(window / divisor)) * divisor

@@ -1,17 +1,17 @@
-"""Forward passes of a network in blocks of rows, each with the context that it needs.
+"""Forward passes of a network in blocks of rows, with the required context.
 
 ::
 
     maps in main memory               a block on the device
     ----------------------            --------------------
                         low  ->  +....................+   ``reach`` rows more, so that
-      first  +-----------+       |  rows that count   |   padding at the band's borders
-             |           |       |                    |   changes no row that counts
+      first  +-----------+       |  result rows       |   padding at the block's
+             |           |       |                    |   borders changes no result row
       last   +-----------+       +....................+
                         high ->
 
-Exact where ``local`` is: convolutions, pooling and resizing whose result depends on
-no more than ``reach`` rows around. Rows begin at multiples of all strides.
+The result is exact for convolutions, pooling and resizing that depend on at most
+``reach`` rows on each side. Blocks begin at multiples of all strides.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class RowBlock:
-    """Rows ``first`` to ``last`` count, ``low`` to ``high`` are seen."""
+    """Block of rows: results are ``first`` to ``last``, inputs ``low`` to ``high``."""
 
     first: int
     last: int
@@ -33,7 +33,24 @@ class RowBlock:
 
 
 def row_blocks(height: int, rows: int, reach: int, step: int) -> Iterator[RowBlock]:
-    """Bands of about ``rows`` rows; all but the last end at multiples of ``step``."""
+    """Yield blocks of about ``rows`` rows that cover maps from top to bottom.
+
+    Parameters
+    ----------
+    height
+        Rows of the maps.
+    rows
+        Rows of a block; rounded down to a multiple of ``step``, at least ``step``.
+    reach
+        Rows of context on each side; rounded up to a multiple of ``step``.
+    step
+        Number of rows of which each block's first row is a multiple.
+
+    Yields
+    ------
+    RowBlock
+        Blocks that follow each other without a gap. Context ends at the borders.
+    """
     rows, reach = max(1, rows // step) * step, -(-reach // step) * step
     for first in range(0, height, rows):
         last = min(height, first + rows)
@@ -49,19 +66,27 @@ def apply_banded(
     reach: int,
     device: torch.device,
 ) -> list[Tensor]:
-    """What ``local(band, *inputs)`` gives for whole maps, worked band by band.
+    """Return the results of ``local(block, *inputs)`` for whole maps, block by block.
 
     Parameters
     ----------
+    local
+        Computes maps from a `RowBlock` and the parts of all inputs on the device.
     inputs
-        (N, C, h, w) and how many rows of the first one each of its rows covers.
+        (N, C, h, w) maps, each with its stride: rows of the first input per row.
     strides
-        The same of each result.
-    rows, reach
-        In rows of the first input: how many are worked at a time, and how far a row
-        of a result looks.
+        Stride of each result.
+    rows
+        Rows of the first input in a block.
+    reach
+        Rows of the first input on each side that a result row depends on.
     device
-        The device that computes each block. Results stay where the first input is.
+        Device that computes each block.
+
+    Returns
+    -------
+    list of Tensor
+        (N, C', h', w') maps on the device of the first input.
     """
     height, home = inputs[0][0].shape[-2], inputs[0][0].device
     step = max(*strides, *(stride for _, stride in inputs))
@@ -90,19 +115,30 @@ def resize_rows(
     above: int = 0,
     height: int | None = None,
 ) -> Tensor:
-    """A part of bilinearly resized maps (align_corners False), without the rest.
+    """Return a part of bilinearly resized maps (align_corners False).
+
+    Only the requested part is computed.
 
     Parameters
     ----------
     maps
-        (N, C, h, w).
+        (N, C, h, w) float.
     size
-        Height and width of all of the result.
-    rows, columns
-        First, and after the last, of the result's rows and columns to make.
-    above, height
-        Where ``maps`` are rows of taller ones: how many lie above, and how many there
-        are; rows beyond count as the nearest that is there.
+        Height and width of the whole resized maps.
+    rows
+        First row of the part, and the row after its last.
+    columns
+        First column of the part, and the column after its last; ``None``: all.
+    above
+        Rows that precede ``maps``, if these are rows of taller maps.
+    height
+        Rows of the taller maps; ``None``: h. A missing row counts as the nearest row of
+        ``maps``.
+
+    Returns
+    -------
+    Tensor
+        (N, C, rows, columns).
     """
     height = maps.shape[-2] if height is None else height
     at = torch.arange(*rows, device=maps.device, dtype=torch.float32)

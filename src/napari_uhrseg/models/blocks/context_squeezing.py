@@ -1,4 +1,6 @@
-"""Context squeezing: twice the ground in a picture of the same size.
+"""Context squeezing of SCPSeg (section 3.2, eq. 1 to 4).
+
+Liu et al., "Squeezing Context into Patches", IJCAI 2025.
 
 ::
 
@@ -14,21 +16,24 @@ from torch.nn import functional as F
 
 
 def squeeze(patch: Tensor, local: int, inner: int, antialias: bool = False) -> Tensor:
-    """Resize each of the nine cells by itself and put them together again.
+    """Resize each of the nine cells on its own and join them.
 
     Parameters
     ----------
     patch
         (N, C, G, G) float, the window and its surroundings.
     local
-        L, the side of the window at the centre, and of the result.
+        L, the side in pixels of the window at the centre, and of the result.
     inner
-        D, the side the window is squeezed to.
+        D, the side in pixels to which the window is squeezed, 1 to L.
+    antialias
+        Antialias the bilinear resizing.
 
     Returns
     -------
     Tensor
-        (N, C, L, L). Bilinear, align_corners False: no cell sees its neighbours.
+        (N, C, L, L). Resizing is bilinear with align_corners False. A cell does not
+        depend on its neighbours.
     """
     margin, target = (patch.shape[-1] - local) // 2, (local - inner) // 2
     sources, targets = [margin, local, margin], [target, inner, target]

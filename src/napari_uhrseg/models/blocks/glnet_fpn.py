@@ -1,7 +1,7 @@
-"""GLNet's feature pyramids, which take the other branch's maps beside their own.
+"""GLNet's feature pyramids with feature-map sharing between branches (section 3.2.2).
 
-Convolutions with bias, no norm, no activation; interpolation is bilinear. Keys are the
-authors'. Maps go by their place in the pyramid:
+Chen et al., CVPR 2019. Convolutions have a bias, no normalisation and no activation;
+interpolation is bilinear. Keys are the authors'. Names of maps in the pyramid:
 
 =====  =============================================  ========================
 c      the encoder's, c2 to c5                        a quarter to a 32nd
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """The maps that one branch gives the other: four of each."""
+    """Feature maps that one branch shares with the other: four of each kind."""
 
     c: tuple[Tensor, ...]
     ps0: tuple[Tensor, ...]
@@ -38,7 +38,7 @@ class Maps:
         )
 
     def frame(self, n: int) -> "Maps":
-        """Those of one frame of the batch, still with a batch's axis."""
+        """Return the maps of frame ``n`` of the batch, (1, C, h, w) each."""
         return self.each(lambda maps: maps[n : n + 1])
 
     def flat(self) -> list[Tensor]:
@@ -51,7 +51,7 @@ class Maps:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a pyramid found: its maps, ``ps3`` and the logits, at a quarter."""
+    """Results of a pyramid: its maps, ``ps3``, and the logits at a quarter."""
 
     maps: Maps
     ps3: Tensor
@@ -59,18 +59,21 @@ class Seen:
 
 
 class SharingPyramid(nn.Module):
-    """One or two sets of weights around one classifier.
+    """Feature pyramid network with one or two sets of weights and one classifier.
 
     Parameters
     ----------
     inputs
         Channels of c2, c3, c4 and c5.
     width
-        Of ps0 and ps1; the second smoothing halves it.
+        Channels of ps0 and ps1; the second smoothing halves them.
+    classes
+        Channels of the logits.
     alone
-        Have weights for the branch's own maps alone.
+        If True, there are weights for the branch's own maps alone.
     guest
-        Suffix of the weights that take the other branch's maps too; ``None``: none.
+        Suffix of the weights that also take the other branch's maps; ``None``: there
+        are no such weights.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class SharingPyramid(nn.Module):
                 self.add_module(f"smooth{level}_{step}{end}", layer)
 
     def forward(self, c: Sequence[Tensor], guest: Maps | None = None) -> Seen:
-        """From the encoder's maps, and the other branch's of any size."""
+        """Return the results for the encoder's maps and the other branch's maps."""
         end = "" if guest is None or self._guest is None else self._guest
 
         def layer(name: str, x: Tensor) -> Tensor:
@@ -145,7 +148,7 @@ class SharingPyramid(nn.Module):
 
 
 class GlobalBranch(nn.Module):
-    """The overview's branch by itself, under the authors' names."""
+    """Global branch on its own, with the authors' parameter names."""
 
     def __init__(
         self, encoder: nn.Module, inputs: Sequence[int], width: int, classes: int
@@ -160,7 +163,7 @@ class GlobalBranch(nn.Module):
 
 
 def resized(x: Tensor, like: Tensor) -> Tensor:
-    """``x`` at the height and width of ``like``, bilinear."""
+    """Resize ``x`` bilinearly to the height and width of ``like``."""
     size = like.shape[-2:]
     if x.shape[-2:] == size:
         return x

@@ -1,6 +1,7 @@
-"""Where GLNet's patches lie in a frame, and how maps go to and from the frame's.
+"""Positions of GLNet's patches in a frame, and conversion of maps (section 3.2.2).
 
-Rounding follows the authors' code (half to even), as its checkpoints were trained so.
+Rounding follows the authors' code (half to even), with which the published checkpoints
+were trained.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-OVERLAP = 50  # pixels that neighbouring patches share at least, or half of a small one
+OVERLAP = 50  # least overlap of neighbouring patches in pixels; half of a small patch
 
 Place = tuple[int, int, int]
 """Number of the frame in the batch, top and left of the patch in pixels."""
@@ -19,7 +20,7 @@ Place = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """The patches over a frame of ``height`` x ``width``, evenly spread.
+    """Evenly spaced patches over a frame of ``height`` x ``width`` pixels.
 
     A side shorter than ``patch`` has one patch of that length.
     """
@@ -42,16 +43,16 @@ class Patches:
         return _starts(self.width, self.patch)
 
     def places(self, frame: int) -> list[Place]:
-        """Row by row."""
+        """Return the positions of all patches of a frame, row by row."""
         return [(frame, top, left) for top in self.tops for left in self.lefts]
 
     def cut(self, frames: Tensor, places: Sequence[Place]) -> Tensor:
-        """(N, C, height, width) frames (or targets without C) to stacked patches."""
+        """Return the stacked patches of (N, C, height, width) or (N, h, w) frames."""
         h, w = self.size
         return torch.stack([frames[n, ..., y : y + h, x : x + w] for n, y, x in places])
 
     def crop(self, maps: Tensor, places: Sequence[Place]) -> Tensor:
-        """The parts of the frames' (N, C, h, w) maps that show the patches."""
+        """Return the parts of the frames' (N, C, h, w) maps that show the patches."""
         rows, columns = self._within(maps.shape[-2:])
         parts = []
         for n, y, x in places:
@@ -60,7 +61,7 @@ class Patches:
         return torch.stack(parts)
 
     def counts(self, size: tuple[int, int]) -> Tensor:
-        """How many patches cover each pixel, resized bilinearly; (h, w) float32."""
+        """Return the patches per pixel, resized bilinearly; (h, w) float32."""
         axes = []
         for length, starts, side, wanted in (
             (self.height, self.tops, self.size[0], size[0]),
@@ -76,7 +77,7 @@ class Patches:
     def _within(
         self, size: Sequence[int]
     ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
-        """For each top and left: where the patch lies in a map, and how long it is."""
+        """Return start and length in a map of size (h, w) for each top and left."""
         found = []
         for length, starts, side, wanted in (
             (self.height, self.tops, self.size[0], size[0]),
@@ -94,13 +95,15 @@ class Patches:
 
 
 class Merged:
-    """Maps of patches put together to one of the whole frame, (C, h, w).
+    """Map of a whole frame, (C, h, w) float32, merged from maps of its patches.
 
-    Each patch's map is resized to its place and added; in the end the sums are
-    divided by how many patches cover a pixel, resized also. All in float32.
+    Each patch's map is resized to its position and added. At the end the sums are
+    divided by the number of patches that cover a pixel, which is resized too.
 
     Parameters
     ----------
+    patches
+        The patches of the frame.
     like
         The frame's own map (1, C, h, w).
     """
@@ -112,7 +115,7 @@ class Merged:
         self._sum = torch.zeros_like(like[0], dtype=torch.float32)
 
     def add(self, maps: Tensor, places: Sequence[Place]) -> None:
-        """(n, C, h', w') of n patches."""
+        """Add the (n, C, h', w') maps of n patches."""
         tall = next(iter(self._rows.values()))[1]
         wide = next(iter(self._columns.values()))[1]
         small = F.interpolate(

@@ -1,4 +1,4 @@
-"""Relation-aware fusion of ISDNet.
+"""Relation-aware feature fusion (RAF) of ISDNet.
 
 Guo et al., "ISDNet: Integrating Shallow and Deep Networks for Efficient
 Ultra-high Resolution Segmentation", CVPR 2022. Equations by its numbers.
@@ -14,14 +14,14 @@ from napari_uhrseg.models.blocks.common import ConvBn, ConvBnReLU
 
 
 class RAF(nn.Module):
-    """Relation-aware fusion (eq. 2 to 5) of fine and of coarse maps.
+    """Relation-aware feature fusion (section 3.3, eq. 2 to 5) of fine and coarse maps.
 
     Parameters
     ----------
     inputs
         Channels of the fine maps.
     width
-        C, of the coarse maps and of the outcome; 2 C = r^2.
+        C, the channels of the coarse and the fused maps; 2 C = r^2.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -37,20 +37,20 @@ class RAF(nn.Module):
         self.smooth = ConvBn(width, width)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
-        """The context as it was added, and the fused maps; of the fine maps' size."""
+        """Return the added context and the fused maps, both of the fine maps' size."""
         return self.fuse(self.spatial_att(fine), self.context_att(coarse))
 
     def fuse(
         self, fine: tuple[Tensor, Tensor], coarse: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The same of what ``Attention`` gives of both."""
+        """Return the same as ``forward``, from the results of both ``Attention``s."""
         s_factor, c_factor = self.factors(fine[1], coarse[1])
-        spatial, context = fine[0] * s_factor, coarse[0] * c_factor  # eq. 4
+        spatial, context = fine[0] * s_factor, coarse[0] * c_factor  # eq. 5
         context = self.context_head(resized(context, spatial))
         return context, self.smooth(spatial + context)
 
     def factors(self, s_vector: Tensor, c_vector: Tensor) -> tuple[Tensor, Tensor]:
-        """What the channels of fine and coarse maps are multiplied by."""
+        """Return the factors of the fine and coarse channels, (N, C, 1, 1) each."""
         s_groups = s_vector.view(len(s_vector), self.r, -1)
         c_groups = c_vector.view(len(c_vector), self.r, -1)
         relation = (s_groups @ c_groups.transpose(1, 2)).flatten(1)  # eq. 3
@@ -60,7 +60,7 @@ class RAF(nn.Module):
 
 
 class Attention(nn.Module):
-    """Eq. 2: maps of ``width`` channels, and a value for each channel."""
+    """Channel attention (eq. 2): (N, width, h, w) maps and (N, width) values."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         return x, self.vector(x)
 
     def vector(self, maps: Tensor) -> Tensor:
-        """The value of each channel, of the maps or of their mean over space."""
+        """Return the (N, width) values of the maps, or of their mean over space."""
         value: Tensor = self.conv_1x1(F.adaptive_avg_pool2d(maps, 1))
         return value.flatten(1)
 

@@ -1,4 +1,4 @@
-"""Any segmentation-models-pytorch network, made from plain arguments."""
+"""Networks of segmentation-models-pytorch, built from plain arguments."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ ARCHITECTURES: Mapping[str, type[nn.Module]] = {
     if hasattr(smp, name)
 }  # fmt: skip
 
-# mmsegmentation's sizes for ResNet-18 at output stride 8, which papers mean by
+# mmsegmentation's sizes for ResNet-18 at output stride 8, which papers call
 # "DeepLabv3+ R18-d8"
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "DeepLabV3Plus": {"encoder_output_stride": 8, "decoder_channels": 128},
@@ -34,10 +34,15 @@ NOT_OPTIONS = frozenset(
 
 
 def check_encoder(name: object) -> None:
-    """Whether it can be an encoder's name, as a file from elsewhere may hold anything.
+    """Check that a value from a file can be the name of an encoder.
 
-    timm also takes ``hf-hub:owner/name`` and folders, and asks the hub for the first:
-    opening a file must not. Raises CheckpointError.
+    timm also accepts folders and ``hf-hub:owner/name``, for which it contacts the hub.
+    Opening a file must not do that.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be a name.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
         raise CheckpointError(
@@ -56,26 +61,30 @@ def make_segmenter(
     options: Mapping[str, Any] | None = None,
     pretrained: bool = False,
 ) -> Any:
-    """The network, as the library builds it.
+    """Build a network of segmentation-models-pytorch.
 
     Parameters
     ----------
     architecture
-        A class of segmentation_models_pytorch.
+        Name in `ARCHITECTURES`.
     encoder
-        Its name there, or ``tu-`` and a name of timm.
+        Name of an encoder of the library, or ``tu-`` and the name of a timm model.
+    classes
+        Channels of the logits, at least 1.
+    channels
+        Bands of the input, at least 1.
     window
-        Side of the input; must be a multiple of the encoder's stride.
+        Side of the input in pixels, a multiple of the encoder's stride; 0: unchecked.
     options
-        More arguments of the architecture; they replace ``DEFAULTS``.
+        Further arguments of the architecture; they replace `DEFAULTS`.
     pretrained
-        Fetch the encoder's ImageNet weights (through timm, or the cache).
+        Load ImageNet weights of the encoder, from the cache or the hub.
 
     Raises
     ------
     CheckpointError
-        The architecture, the encoder, an option or the window cannot be, or the
-        weights cannot be fetched.
+        If the architecture, the encoder, an option or the window is invalid, or the
+        weights are not available.
     """
     check_encoder(encoder)
     if architecture not in ARCHITECTURES:
@@ -117,7 +126,26 @@ def fitting_window(
     options: Mapping[str, Any] | None = None,
     near: int = 512,
 ) -> int:
-    """The side closest to ``near`` that the network takes; raises as make_segmenter."""
+    """Return the window side closest to ``near`` that a network accepts.
+
+    Parameters
+    ----------
+    architecture
+        Name in `ARCHITECTURES`.
+    encoder
+        Name of the encoder, as in `make_segmenter`.
+    channels
+        Bands of the input, at least 1.
+    options
+        Further arguments of the architecture; they replace `DEFAULTS`.
+    near
+        Requested side in pixels.
+
+    Raises
+    ------
+    CheckpointError
+        If the network cannot be built.
+    """
     # every stride divides 0
     net = make_segmenter(architecture, encoder, 1, channels, 0, options)
     stride = int(net.encoder.output_stride)
@@ -127,10 +155,19 @@ def fitting_window(
 def separable(net: Any, architecture: str, method: str) -> nn.Conv2d:
     """Return the classifier of a network whose features are separate from it.
 
+    Parameters
+    ----------
+    net
+        A network of `make_segmenter`.
+    architecture
+        Its architecture, for the error message.
+    method
+        Name of the method that needs the features, for the error message.
+
     Raises
     ------
     CheckpointError
-        They cannot be separated. ``method`` names the method that needs them.
+        If features and classifier cannot be separated.
     """
     head = net.segmentation_head
     if not isinstance(head, SegmentationHead):
@@ -146,7 +183,7 @@ def separable(net: Any, architecture: str, method: str) -> nn.Conv2d:
 def _built(made: type[nn.Module], arguments: dict[str, Any]) -> Any:
     try:
         return made(**arguments)
-    except Exception as error:  # whatever the parts make of what they are given
+    except Exception as error:  # the libraries raise many types for bad arguments
         raise CheckpointError(
             f"{made.__name__} with the encoder {arguments['encoder_name']!r} cannot "
             f"be built: {error}",

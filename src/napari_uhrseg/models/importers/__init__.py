@@ -1,8 +1,8 @@
-"""Checkpoints of other programs, made into ours: once, and without running their code.
+"""Import of checkpoints of other programs, without running their code.
 
-Official ISDNet (mmcv) and GLNet files, and folders saved by
-segmentation-models-pytorch. Every key of a file is accounted for: it is loaded, it is
-known to be of no use here, or the file is refused.
+Supports official ISDNet (mmcv) and GLNet files, and folders saved by
+segmentation-models-pytorch. Each key of a file is loaded or known to be unused;
+otherwise the file is refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ def import_checkpoint(
     mode: int | None = None,
     window: int | None = None,
 ) -> Imported:
-    """The network with the file's weights (in eval mode), and a card for it.
+    """Return a network with the file's weights, in eval mode, and its card.
 
     Parameters
     ----------
@@ -71,20 +71,23 @@ def import_checkpoint(
         segmentation-models-pytorch, or the name of one on the Hugging Face hub.
     model
         ``isdnet``, ``glnet`` or ``plain``.
-    second, mode
-        Only GLNet, see :func:`~napari_uhrseg.models.importers.glnet.import_glnet`.
+    second
+        Second file, only for GLNet; see
+        :func:`~napari_uhrseg.models.importers.glnet.import_glnet`.
     legend
-        The classes in the order of the network's outputs. ``None``: those of
-        DeepGlobe where a file of ISDNet or GLNet has seven, else numbered ones.
+        Classes in the order of the network's outputs. ``None``: those of DeepGlobe for
+        an ISDNet or GLNet file with seven classes, otherwise numbered classes.
+    mode
+        Mode of GLNet, 1 to 3; only for GLNet.
     window
-        Only ``plain``: the side of its windows in pixels.
+        Side of the windows in pixels; only for ``plain``.
 
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, of another network, would have to run code to be
-        read, or does not have as many classes as the legend; or an option does not
-        belong to the method.
+        If the file is missing, damaged, of another network, would have to run code to
+        be read, or has another number of classes than the legend; or if an option does
+        not belong to the method.
     """
     if model not in IMPORTERS:
         raise CheckpointError(

@@ -1,11 +1,10 @@
 """Official checkpoints of GLNet: bare state_dicts, saved through DataParallel.
 
-The authors train in three steps and save a file after each; all three hold every key.
-The first (``global``) has trained the overview's branch, the second
-(``global2local``) the windows' branch, the third (``local2global``) the overview's
-again, now with what the windows saw. The method as published needs the third, and of
-the first the overview's branch as it was before: that goes into our checkpoint as
-``fixed``, so that one file is enough.
+The authors train in three steps and save a file after each; all three contain every
+key. The first step (``global``) trains the global branch, the second (``global2local``)
+the local branch, and the third (``local2global``) the global branch again with the maps
+of the local branch. The published method needs the third file, and the global branch of
+the first file. The imported checkpoint contains the latter as ``fixed``.
 """
 
 from pathlib import Path
@@ -33,24 +32,29 @@ def import_glnet(
     legend: Legend | None = None,
     mode: int | None = None,
 ) -> tuple[Segmenter, Card]:
-    """GLNet with the weights of one or two official files.
+    """Return a GLNet with the weights of one or two official files, and its card.
 
     Parameters
     ----------
     source
-        The file of the last step that was trained: ``global`` for mode 1,
-        ``global2local`` for mode 2, ``local2global`` for mode 3.
+        File of the last training step: ``global`` for mode 1, ``global2local`` for
+        mode 2, ``local2global`` for mode 3.
     second
-        The file of the first step, ``global``; only for mode 3.
+        File of the first step, ``global``; only for mode 3.
+    legend
+        Classes in the order of the network's outputs; ``None``: those of DeepGlobe for
+        seven classes, otherwise numbered classes.
     mode
-        1: only the overview; 2: overview to windows; 3: both ways. ``None``: 3 with
-        two files; with one, 1 where it has not learned windows yet, else 2.
+        1: only the overview; 2: the overview's maps are shared with the patches; 3:
+        maps are shared in both directions. ``None``: 3 for two files; for one file 1 if
+        its local branch is untrained, otherwise 2.
 
     Raises
     ------
     CheckpointError
-        A file cannot be read or is not GLNet's: unknown and missing keys are listed;
-        mode and files do not go together; or the legend has another number of classes.
+        If a file cannot be read or is not of GLNet (the message lists unknown and
+        missing keys), the mode does not fit the files, or the legend has another number
+        of classes.
     """
     source = Path(source)
     state = read_state(source)
@@ -108,7 +112,7 @@ def _mode(
 
 
 def _knows_windows(state: State) -> bool:
-    """Whether the windows' branch was trained: its biases start at zero."""
+    """Return whether the local branch was trained: its biases start at zero."""
     biases = [
         v for k, v in state.items() if k.startswith("fpn_local.") and k.endswith("bias")
     ]

@@ -1,7 +1,7 @@
 """Official checkpoints of ISDNet: files of mmcv, ``{"meta": ..., "state_dict": ...}``.
 
-Its code registers the layers of the light branch twice, as ``features`` and as ``x2``
-to ``x16``: the same tensors under two names.
+The authors' code registers the layers of the light branch twice, as ``features`` and as
+``x2`` to ``x16``, so that each tensor has two names.
 """
 
 import re
@@ -30,15 +30,15 @@ FUSED = 128  # channels of the fused maps, as published
 def import_isdnet(
     source: Path | str, legend: Legend | None = None
 ) -> tuple[Segmenter, Card]:
-    """ISDNet with the weights of an official file: ResNet-18, any number of classes.
+    """Return an ISDNet (ResNet-18) with the weights of an official file, and its card.
 
-    The heads that only training needs are checked too, and left out of checkpoints.
+    The heads that only training needs are checked too, but left out of checkpoints.
 
     Raises
     ------
     CheckpointError
-        The file cannot be read or is not ISDNet's: unknown and missing keys are
-        listed; or the legend has another number of classes.
+        If the file cannot be read or is not of ISDNet (the message lists unknown and
+        missing keys), or the legend has another number of classes.
     """
     source = Path(source)
     state = _without_aliases(read_state(source))
@@ -66,7 +66,7 @@ def import_isdnet(
 
 
 def _without_aliases(state: State) -> State:
-    """Each tensor of the light branch once, as ``features``."""
+    """Return the state with each tensor of the light branch once, as ``features``."""
     found, aliases = {}, {}
     for key, value in state.items():
         match = re.fullmatch(re.escape(STDC) + r"x(?:2|4|8|16)\.0\.(.+)", key)

@@ -1,12 +1,12 @@
-"""Folders and hub names of segmentation-models-pytorch, as ``plain`` checkpoints.
+"""Import of segmentation-models-pytorch folders and hub names as ``plain`` checkpoints.
 
 ``model.save_pretrained(folder)`` writes ``config.json``, the arguments of the network's
-class, and ``model.safetensors``; a name on the Hugging Face hub is such a folder.
+class, and ``model.safetensors``. A name on the Hugging Face hub is such a folder.
 
-A model of one channel says how likely the foreground is, as the sigmoid of its output
-z. It becomes a model of two classes whose outputs are 0 and z, by a last convolution
-with a first channel of zeros: softmax([0, z])[1] is sigmoid(z), and the larger output
-wins where the sigmoid passes one half.
+A model with one channel estimates the probability of the foreground as the sigmoid of
+its output z. The import makes it a model of two classes with the outputs 0 and z: the
+last convolution gets a first channel of zeros. softmax([0, z])[1] is sigmoid(z), so the
+label is the same as with a threshold of one half.
 """
 
 import json
@@ -41,14 +41,14 @@ BINARY = Legend(
     )
 )
 LINEAR = (None, "identity", "softmax", "softmax2d", "logsoftmax")
-# all other encoders of the library itself were trained on ImageNet's mean and deviation
+# the library's other own encoders were trained with ImageNet's mean and deviation
 OTHERWISE_NORMALISED = ("dpn", "inception", "xception")
 
 
 def import_smp(
     source: Path | str, legend: Legend | None = None, window: int | None = None
 ) -> tuple[Segmenter, Card]:
-    """A ``plain`` model with the weights of a folder or of a hub's name.
+    """Return a ``plain`` model with the weights of a folder or hub name, and its card.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def import_smp(
         The folder, a file in it, or ``owner/name`` on the Hugging Face hub, which is
         downloaded unless it is in the hub's cache.
     legend
-        Two classes for a model of one channel; ``None``: background and foreground
-        for that, else numbered.
+        Classes in the order of the outputs, two for a model with one channel. ``None``:
+        background and foreground for one channel, otherwise numbered classes.
     window
         Side of the windows in pixels; ``None``: about 512.
 
     Raises
     ------
     CheckpointError
-        The folder, its configuration or its weights are missing, damaged or of a
-        network that cannot be run here, or the hub cannot be reached.
+        If the folder, its configuration or its weights are missing, damaged or of an
+        unsupported network, or the hub cannot be reached.
     """
     config_path, weights_path, name, origin = _find(source)
     config = _read_config(config_path)
@@ -102,7 +102,7 @@ def import_smp(
     state = {f"net.{k}": v for k, v in _read_weights(weights_path).items()}
     if count == 1:
         state = _two_channels(state, model.state_dict())
-    # a second head labels whole images, which nobody asks for here
+    # the second head classifies whole images and is not used
     fill(model, state, TITLE, "net.classification_head." if with_labels else "")
     model.spec = _normalised(model.spec, encoder, pretrained)
     card = Card(
@@ -119,7 +119,7 @@ def import_smp(
 
 
 def _find(source: Path | str) -> tuple[Path, Path, str, str]:
-    """Configuration, weights, name and origin."""
+    """Return the configuration file, the weights file, the name and the origin."""
     path = Path(source)
     folder = path.parent if path.is_file() else path
     if folder.is_dir():
@@ -195,7 +195,7 @@ def _read_weights(path: Path) -> State:
 
 
 def _check_activation(activation: object, count: int) -> None:
-    """Whether the outputs before it mean the same to a softmax over the classes."""
+    """Raise unless a softmax over the outputs gives the network's classes."""
     fits = activation in (None, "identity", "sigmoid") if count == 1 else (
         activation in LINEAR
     )  # fmt: skip
@@ -215,7 +215,7 @@ def _check_activation(activation: object, count: int) -> None:
 
 
 def _two_channels(state: State, expected: dict[str, Tensor]) -> State:
-    """The last convolution with a channel of zeros in front."""
+    """Return the state with a channel of zeros in front of the last convolution."""
     return {
         k: torch.cat((torch.zeros_like(v), v))
         if k.startswith("net.segmentation_head.")
@@ -227,11 +227,11 @@ def _two_channels(state: State, expected: dict[str, Tensor]) -> State:
 
 
 def _normalised(spec: InputSpec, encoder: str, pretrained: object) -> InputSpec:
-    """With the mean and deviation the encoder was pretrained with.
+    """Return the spec with the mean and deviation of the encoder's pretraining.
 
-    People train on with those. They are not in the configuration: they are ImageNet's
-    for the library's encoders but for a few, which are asked from the hub, and stand
-    in timm for its own.
+    Trainings usually keep those values. The configuration does not contain them. They
+    are ImageNet's for most of the library's encoders. For the others the library
+    reads them from the hub or from timm.
     """
     asks = encoder.startswith(("tu-", *OTHERWISE_NORMALISED)) or pretrained == "advprop"
     if spec.channels != 3 or pretrained is None or not asks:
@@ -252,7 +252,7 @@ def _normalised(spec: InputSpec, encoder: str, pretrained: object) -> InputSpec:
             f"{encoder!r} wants its bands in the order {found['input_space']}.",
             "Only networks for RGB can be imported.",
         )
-    # the numbers are of pixels from 0 to the range's end, ours from 0 to 1
+    # these values apply to pixels from 0 to the range's end, ours to 0 to 1
     end = float(found["input_range"][1])
     mean, std = (tuple(float(x) / end for x in found[k]) for k in ("mean", "std"))
     return replace(spec, mean=mean, std=std)

@@ -1,8 +1,7 @@
-"""Reading other programs' weights without running their code; whose classes they are.
+"""Reading of other programs' weights without running their code, and their classes.
 
 torch's files are pickles, which may call any function when they are opened. They are
-read with ``weights_only``, which knows tensors and plain containers and refuses the
-rest.
+read with ``weights_only``, which accepts only tensors and plain containers.
 """
 
 import pickle
@@ -24,14 +23,14 @@ PREFIX = "module."  # of DataParallel
 
 
 def read_state(path: Path | str) -> State:
-    """The state_dict of a torch file: bare, or as ``state_dict`` in a dictionary.
+    """Read the state_dict of a torch file: bare, or as ``state_dict`` in a dictionary.
 
-    The prefix ``module.`` is taken off.
+    The prefix ``module.`` is removed.
 
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, would run code, or holds no state_dict.
+        If the file is missing, damaged, would run code, or contains no state_dict.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,19 +67,30 @@ def read_state(path: Path | str) -> State:
 def fill(
     model: Segmenter, state: Mapping[str, Tensor], title: str, without: str = ""
 ) -> Segmenter:
-    """Load a state_dict that has the model's keys, and put the model in eval mode.
+    """Load a state_dict with the model's keys and set the model to eval mode.
 
-    What only training needs may be missing: no checkpoint of ours holds it.
+    Modules that only training needs may be missing, because checkpoints omit them.
 
     Parameters
     ----------
+    model
+        The network; it is changed.
+    state
+        Weights by key.
+    title
+        Name of the network, for the error message.
     without
-        Prefix of keys that the original has and we have no use for.
+        Prefix of keys that are not used; empty: all keys are used.
+
+    Returns
+    -------
+    Segmenter
+        The same network.
 
     Raises
     ------
     CheckpointError
-        Keys are missing, unknown or of another shape: all are listed.
+        If keys are missing, unknown or of another shape; the message lists all.
     """
     found = {k: v for k, v in state.items() if not without or not k.startswith(without)}
     training = tuple(f"{part}." for part in model.training_only_modules)
@@ -91,15 +101,27 @@ def fill(
 def complete(
     found: State, expected: State, title: str, spare: tuple[str, ...] = ()
 ) -> State:
-    """The state_dict, each of whose keys is expected and each expected one there.
+    """Return a state_dict with exactly the expected keys.
 
-    Counts of batches, which old torch did not save and nothing here reads, and keys
-    with a prefix of ``spare`` are taken from ``expected`` where they are missing.
+    Missing keys of two kinds are copied from ``expected``: counts of batches, which old
+    versions of torch did not save and which are not read, and keys with a prefix of
+    ``spare``.
+
+    Parameters
+    ----------
+    found
+        Weights of the file by key.
+    expected
+        Weights of the network by key.
+    title
+        Name of the network, for the error message.
+    spare
+        Prefixes of keys that may be missing.
 
     Raises
     ------
     CheckpointError
-        Keys are missing, unknown or of another shape, or values are not finite.
+        If keys are missing, unknown or of another shape, or values are not finite.
     """
     kept = {
         k: v
@@ -123,7 +145,22 @@ def complete(
 
 
 def count_classes(state: Mapping[str, Tensor], key: str, title: str) -> int:
-    """Outputs of the last convolution, whose weight is ``key``."""
+    """Return the number of outputs of the last convolution.
+
+    Parameters
+    ----------
+    state
+        Weights by key.
+    key
+        Key of the convolution's weight.
+    title
+        Name of the network, for the error message.
+
+    Raises
+    ------
+    CheckpointError
+        If the key is missing or is not the weight of a convolution.
+    """
     if key not in state or state[key].ndim != 4:
         raise CheckpointError(
             f"The file is not of {title}: it has no {key}. It has {listed(state)}.",
@@ -133,12 +170,22 @@ def count_classes(state: Mapping[str, Tensor], key: str, title: str) -> int:
 
 
 def chosen_legend(legend: Legend | None, count: int, deepglobe: bool = True) -> Legend:
-    """The legend asked for, if it fits; else DeepGlobe's for seven classes, or numbers.
+    """Return the requested legend or a default one.
+
+    Parameters
+    ----------
+    legend
+        The requested legend; ``None``: the default.
+    count
+        Number of classes of the network.
+    deepglobe
+        If True, the default for seven classes is DeepGlobe's legend. Other defaults
+        are numbered classes.
 
     Raises
     ------
     CheckpointError
-        The legend has another number of classes.
+        If the requested legend has another number of classes.
     """
     if legend is None:
         known = LEGENDS["deepglobe"]
@@ -153,7 +200,7 @@ def chosen_legend(legend: Legend | None, count: int, deepglobe: bool = True) -> 
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:
-    """The first names, and how many more there are."""
+    """Return the first ``most`` names, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
