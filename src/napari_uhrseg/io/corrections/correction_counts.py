@@ -14,7 +14,7 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import CorrectedRegion, Labels, Roi
 
-MAX_CELLS = 512  # cells a side
+MAX_CELLS = 512  # cells per side of the grid
 
 Counts = npt.NDArray[np.uint32]
 

@@ -30,7 +30,7 @@ Direction = Literal["undo", "redo"]
 
 
 class Corrections:
-    """The corrections of a store, which one process at a time may change.
+    """Corrections of a store, which one process at a time may change.
 
     They have a write lock of their own, so a run may write predictions at the same
     time. A change is on disk, completely or not at all, before its call returns, and
@@ -266,15 +266,17 @@ class Corrections:
 
     @property
     def can_undo(self) -> bool:
+        """True if there is a step to undo."""
         return bool(self._replay.journal.undoable)
 
     @property
     def can_redo(self) -> bool:
+        """True if there is a step to redo."""
         return bool(self._replay.journal.redoable)
 
     @property
     def version(self) -> int:
-        """A number that grows with each change."""
+        """Number that grows with each change."""
         return self._replay.done
 
     def counts(self) -> dict[int, int]:
@@ -360,7 +362,7 @@ class Corrections:
 
 @dataclass(slots=True)
 class _Change:
-    """A change while it is written: its pixels, its journal step and its bounds."""
+    """Change that is being written: its pixels, its journal step and its bounds."""
 
     make: MakeTile
     level: int = 0

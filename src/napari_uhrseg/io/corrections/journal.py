@@ -34,7 +34,7 @@ _MAGIC = b"uhr1"
 
 @dataclass(frozen=True, slots=True)
 class JournalPatch:
-    """A rectangle of a change, with its previous and its new labels.
+    """Rectangle of a change, with its previous and its new labels.
 
     Parameters
     ----------
@@ -87,11 +87,12 @@ class UndoStep:
 
     @property
     def bounds(self) -> Roi:
+        """Bounding box of all records, in level-0 pixels."""
         return reduce(Roi.union, (p.roi for p in self.parts))
 
 
 class Journal:
-    """The recorded steps of a store, oldest first.
+    """Recorded steps of a store, oldest first.
 
     Parameters
     ----------
@@ -240,7 +241,7 @@ class Journal:
         steps = (*self.undoable[::-1], *self.redoable[::-1], *self._replaced)
         return next((s for s in steps if s.id == entry.step), None)
 
-    # -- what is there ----------------------------------------------------------
+    # -- loading ----------------------------------------------------------------
 
     def _scan(self, segment: int, *, write: bool, newest: bool) -> None:
         """Read the records of a segment up to the first incomplete one."""

@@ -14,7 +14,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Labels, Legend, Mask, Roi
 
-TILE = 2048  # pixels a side of what is read at once
+TILE = 2048  # px, side of a tile that is read at once
 MAX_VALUES = 255  # a store has no more classes
 
 Values = npt.NDArray[np.int64]
@@ -22,7 +22,7 @@ Values = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class MaskClass:
-    """A value of a mask, and the class that it probably means.
+    """Value of a mask, and the class that it probably represents.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class MaskClass:
 
 
 class MaskReader:
-    """A mask that is registered to an image. It is read in tiles.
+    """Reader, in tiles, of a mask that is registered to an image.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ FOLDER = ".corrections"
 
 
 class JournalReplay:
-    """The journal of a store, its arrays, and the counts that follow from it.
+    """Journal of a store, with the arrays and the counts that follow from it.
 
     Its user serialises all calls.
 

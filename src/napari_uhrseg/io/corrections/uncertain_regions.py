@@ -13,10 +13,10 @@ import numpy.typing as npt
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi, UncertainRegion
 
-MAX_CELLS = 512  # cells a side
-MIN_CELL = 16  # level-0 pixels a side of a cell
+MAX_CELLS = 512  # cells per side of the grid
+MIN_CELL = 16  # level-0 pixels, side of a cell
 UNCERTAIN_FRACTION = 0.05  # of the candidate cells
-MAX_REGION = 1024  # level-0 pixels a side (or 16 cells); larger regions are divided
+MAX_REGION = 1024  # level-0 pixels per side (or 16 cells); larger regions are divided
 
 Cells = npt.NDArray[np.float64]
 

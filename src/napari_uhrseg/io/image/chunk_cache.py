@@ -90,6 +90,7 @@ class ChunkCache:
             self.limit = before
 
     def clear(self) -> None:
+        """Remove all chunks."""
         with self._lock:
             self._chunks.clear()
             self.size = 0
@@ -306,6 +307,7 @@ class PendingLevel:
 
     @property
     def complete(self) -> bool:
+        """True if all chunks are filled."""
         return self.data is not None and bool(self.ready.all())
 
     def __getitem__(self, key: Slices) -> Array:

@@ -133,6 +133,7 @@ class Image:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Data type of the pixels."""
         return self.sources[0].dtype
 
     @property
@@ -142,6 +143,7 @@ class Image:
 
     @property
     def rgb(self) -> bool:
+        """True for a colour image."""
         return bool(self.rgb_bands)
 
     @property
@@ -313,6 +315,7 @@ class Image:
     # contrast
 
     def estimate_range(self) -> tuple[float, float]:
+        """Return `contrast_limits`."""
         return self.contrast_limits
 
     @cached_property

@@ -49,7 +49,17 @@ class ChannelMap:
 
 
 class ValueMap:
-    """Source that applies a function to each pixel of another source."""
+    """Source that applies a function to each pixel of another source.
+
+    Parameters
+    ----------
+    source
+        Source of the pixels.
+    function
+        Function of an array that keeps its shape.
+    dtype
+        Data type of the result.
+    """
 
     def __init__(
         self, source: LevelSource, function: Callable[[Array], Array], dtype: Any
@@ -63,7 +73,17 @@ class ValueMap:
 
 
 class HalfResolution:
-    """Source of half the size of another one, averaged on each read."""
+    """Source of half the size of another one, averaged on each read.
+
+    Parameters
+    ----------
+    source
+        Source of the pixels.
+    axes
+        One letter per axis; y and x are halved and rounded up.
+    nodata
+        Value of invalid pixels, which the means ignore; None without one.
+    """
 
     def __init__(self, source: LevelSource, axes: str, nodata: float | None) -> None:
         self._source, self._axes, self._nodata = source, axes, nodata

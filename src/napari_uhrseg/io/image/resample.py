@@ -34,6 +34,7 @@ class ResampleAxis:
         return abs(self.step - 1) < 1e-9 and abs(self.start - round(self.start)) < 1e-6
 
     def halves(self) -> tuple["ResampleAxis", "ResampleAxis"]:
+        """Return the first and the second half of the output pixels."""
         half = self.count // 2
         return (
             ResampleAxis(self.start, self.step, self.first, half),

@@ -1,4 +1,4 @@
-"""The label store: an OME-Zarr folder of predictions and corrections.
+"""Label store: an OME-Zarr folder of predictions and corrections.
 
 `store` contains `LabelStore`; `run_ledger` and `legend_editor` are its members for
 runs and classes. The other modules contain the layout on disk, the pyramid, the

@@ -1,4 +1,4 @@
-"""Status of chunks: which run wrote each chunk, and what a run still has to do.
+"""Status of chunks: the run that wrote each chunk, and the chunks left for a run.
 
 A status is one uint32 per chunk: the number of the run times four, plus a code; 0 if
 no run wrote the chunk. All arrays here are (chunk rows, chunk columns) and small: 98 x
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi, Run
 
-STORE_CHUNK = 1024  # pixels a side; part of the store's format
+STORE_CHUNK = 1024  # px, side of a chunk; part of the store's format
 
 Status = Literal["done", "empty", "failed", "unfinished"]
 States = npt.NDArray[np.uint32]

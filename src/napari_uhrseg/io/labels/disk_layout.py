@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class StoreContents:
-    """The arrays and the metadata of an open store.
+    """Arrays and metadata of an open store.
 
     Attributes
     ----------
@@ -269,7 +269,7 @@ def _translated(own: dict[str, Any]) -> dict[str, Any]:
 
 def _recover(path: Address, contents: StoreContents) -> None:
     """Remove what a killed writer left, and complete what it had begun."""
-    revoke_write_token(path)  # its workers write no more
+    revoke_write_token(path)  # its workers stop writing
     # an object of an object store exists completely or not at all
     for left in () if is_url(path) else path.rglob("*.partial"):
         # another process may be writing corrections at this moment

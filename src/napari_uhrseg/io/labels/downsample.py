@@ -1,4 +1,4 @@
-"""Downsampling of labels and confidence by two: one pixel from each 2 x 2 pixels."""
+"""Downsampling of labels and confidence by two along each axis."""
 
 import numpy as np
 

@@ -10,7 +10,7 @@ from napari_uhrseg.types import Legend
 
 
 class LegendEditor:
-    """Adds, renames, recolours and merges the classes of a store.
+    """Editor that adds, renames, recolours and merges the classes of a store.
 
     Parameters
     ----------

@@ -27,11 +27,11 @@ from napari_uhrseg.types import Limits
 
 
 class LockHeldError(Exception):
-    """Another process has the lock. The text names it if it is known."""
+    """Error for a lock of another process, which the message names if it is known."""
 
 
 class ObjectStoreLock:
-    """The lock of one folder; see the module.
+    """Write lock of one folder in an object store (see the module).
 
     Parameters
     ----------

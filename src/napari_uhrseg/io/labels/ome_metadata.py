@@ -60,7 +60,7 @@ class ImageLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """Metadata of the source image of a store. They never change."""
+    """Metadata of the source image of a store, which never change."""
 
     name: str
     path: str
@@ -73,6 +73,7 @@ class StoreInfo:
 
     @classmethod
     def of(cls, image: ImageLike) -> Self:
+        """Return the metadata of an image."""
         height, width = image.shape
         size, path = image.pixel_size, image.path
         if isinstance(path, Path):  # valid in any working folder
@@ -100,6 +101,7 @@ class StoreInfo:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the metadata from the attributes of a store."""
         values = dict(data)
         for key in ("shape", "pixel_size", "affine"):
             values[key] = None if values[key] is None else tuple(values[key])

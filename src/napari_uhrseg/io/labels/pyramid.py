@@ -12,7 +12,7 @@ from napari_uhrseg.types import Labels, Roi
 
 
 class DisplayedLevel:
-    """One level of the displayed labels, read from disk at each indexing.
+    """Level of the displayed labels, which each indexing reads from disk.
 
     It has the part of the array interface that napari uses: ``shape``, ``dtype``,
     ``ndim``, ``size``, ``chunks`` and indexing by integers, slices and an ellipsis.
@@ -46,6 +46,7 @@ class DisplayedLevel:
 
     @property
     def size(self) -> int:
+        """Number of pixels."""
         return self.shape[0] * self.shape[1]
 
     def __len__(self) -> int:

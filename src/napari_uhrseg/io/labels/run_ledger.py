@@ -14,7 +14,7 @@ from napari_uhrseg.types import Run
 
 
 class RunLedger:
-    """The recorded runs of a store; a record is never changed.
+    """Recorded runs of a store, which are never changed.
 
     Parameters
     ----------

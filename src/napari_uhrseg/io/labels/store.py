@@ -1,4 +1,4 @@
-"""The label store: predictions and corrections of one image, and its runs."""
+"""Label store: predictions and corrections of one image, and its runs."""
 
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from napari_uhrseg.types import Block, Labels, Legend, Limits, Mask, Roi, Run
 
 
 class LabelStore:
-    """The labels of one image, in a folder that is a valid OME-Zarr 0.5 image.
+    """Labels of one image, in a folder that is a valid OME-Zarr 0.5 image.
 
     The folder may be a URL of an object store; see `object_store_lock` for its lock.
 
@@ -44,21 +44,21 @@ class LabelStore:
     info
         Metadata of the source image, including its path.
     name, shape, pixel_size, unit, crs, affine
-        Of the source image: name; height and width in pixels; height and width of a
+        Name of the source image; height and width in pixels; height and width of a
         pixel in the unit; CRS as WKT; affine transform from pixels (x, y) to the CRS
         in the order a, b, c, d, e, f.
     legend, aliases
         All classes, including merged ones; merged class id to the id of the displayed
         class.
     legend_editor
-        Adds, renames, recolours and merges classes.
+        Editor of the classes.
     runs
         Records of all runs, numbered from 1.
     run_ledger
-        Records and finds runs.
+        Recorder of the runs.
     prediction, correction, confidence
         The levels as uint8 arrays, level 0 first. Each further level has half the
-        size; the last has at most 2048 pixels a side.
+        size; the last has at most 2048 px per side.
     """
 
     def __init__(self, path: Address, *, write: bool, limits: Limits) -> None:
@@ -301,7 +301,7 @@ class LabelStore:
         return self._coarsest.get("confidence")
 
     def refresh_coarsest(self, roi: Roi) -> None:
-        """Read a rectangle of the coarsest levels again, given in their pixels."""
+        """Read a rectangle of the coarsest levels again, in pixels of these levels."""
         self._coarsest.refresh(roi)
 
     def _refresh_all(self) -> None:

@@ -1,4 +1,6 @@
-"""Writing of one store by several processes: workers write chunks, the client status.
+"""Writing of one store by several processes.
+
+Workers write chunks, and the client writes the status.
 
 ::
 
@@ -33,7 +35,7 @@ from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
 
 
 class LabelSink(Protocol):
-    """The part of a store that a run writes to: `LabelStore` or `WorkerStore`."""
+    """Interface of a store that a run writes to: `LabelStore` or `WorkerStore`."""
 
     @property
     def path(self) -> Address: ...
@@ -47,7 +49,7 @@ class LabelSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerResult:
-    """What a worker returns to the client for a block it has written.
+    """Result that a worker returns to the client for a written block.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class WorkerResult:
 
 
 class TokenRevoked(Exception):
-    """The write token is no longer valid: another process may write the store."""
+    """Error for a write token that is invalid, since another process may write."""
 
 
 def owned_levels(roi: Roi, shape: tuple[int, int], most: int) -> int:
@@ -99,7 +101,7 @@ def owned_levels(roi: Roi, shape: tuple[int, int], most: int) -> int:
 
 
 class WorkerStore:
-    """A store as a worker sees it: it writes chunks, but neither status nor runs.
+    """Store of a worker, which writes chunks, but neither status nor runs.
 
     It implements `LabelSink` for one block at a time.
 
@@ -144,11 +146,11 @@ class WorkerStore:
         self._results.clear()
 
     def results(self) -> tuple[WorkerResult, ...]:
-        """Return what was written since `set_block`, to be committed in this order."""
+        """Return the results since `set_block`, to be committed in this order."""
         return tuple(self._results)
 
     def pending(self, run: Run) -> Mask:
-        """Return the chunks of the block; the run does not matter."""
+        """Return the chunks of the block, which do not depend on the run."""
         return chunk_status.chunks_touching(self._block, self.shape)
 
     def write(self, block: Block, run_id: int, status: Status) -> None:

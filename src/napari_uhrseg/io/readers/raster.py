@@ -216,7 +216,17 @@ class DatasetPool:
 class RasterLevel:
     """Source of a level of a raster.
 
-    With at most `MAX_BANDS_PER_CHUNK` bands, a chunk contains all bands, else one.
+    Parameters
+    ----------
+    files
+        Datasets of the file.
+    dataset
+        Dataset of the full size.
+    level
+        Index of the overview; -1 is the full size.
+    together
+        True if a chunk contains all bands, and the axes are y, x, bands. Otherwise it
+        contains one, and the axes are bands, y, x.
     """
 
     def __init__(

@@ -199,7 +199,17 @@ class PagesSource:
 
 
 class TileMask:
-    """Mask (y, x) of a level that is 1 where the file contains a tile."""
+    """Mask (y, x) of a level that is 1 where the file contains a tile.
+
+    Parameters
+    ----------
+    there
+        bool (tile rows, tile columns), True for tiles in the file.
+    tile
+        Height and width of a tile in pixels.
+    shape
+        Height and width of the level in pixels.
+    """
 
     dtype = np.dtype(np.uint8)
 
@@ -221,7 +231,21 @@ class TileMask:
 
 
 class MappedFile:
-    """Source of an uncompressed, contiguous series, read by memory mapping."""
+    """Source of an uncompressed, contiguous series, read by memory mapping.
+
+    Parameters
+    ----------
+    path
+        File to map.
+    offset
+        Offset of the first pixel in bytes.
+    shape
+        Size of each axis.
+    dtype
+        Data type in the file, with its byte order.
+    axes
+        One letter per axis.
+    """
 
     def __init__(
         self, path: Path, offset: int, shape: tuple[int, ...], dtype: Any, axes: str
