@@ -1,4 +1,4 @@
-"""Labels panel: classes, areas and exports.
+"""Areas panel, Export panel, and class editor.
 
 The package must not import ``ui.correct`` and ``ui.finetune``.
 """
