@@ -77,6 +77,10 @@ class CorrectionCounts:
             Folder of that array.
         cell
             Smallest side of a cell in level-0 pixels.
+
+        Returns
+        -------
+        Counts of all classes in the array.
         """
         made = cls((level.shape[0], level.shape[1]), cell)
         side = level.chunks[0]
@@ -141,7 +145,7 @@ class CorrectionCounts:
     def load(
         cls, path: Address, shape: tuple[int, int], cell: int
     ) -> tuple[Self, int] | None:
-        """Return the saved counts and record number; None if missing or damaged.
+        """Load saved counts.
 
         Parameters
         ----------
@@ -151,6 +155,11 @@ class CorrectionCounts:
             Height and width of the image in pixels.
         cell
             Smallest side of a cell in level-0 pixels.
+
+        Returns
+        -------
+        The counts and the number of the last record in them; None if the file is
+        missing or damaged.
         """
         made = cls(shape, cell)
         try:

@@ -192,7 +192,7 @@ class Corrections:
         return self._write_tiles(region.roi, make)
 
     def confirm(self, region: Region) -> Iterator[float]:
-        """Make the displayed labels of a region corrections, as one undo step.
+        """Save the displayed labels of a region as corrections, as one undo step.
 
         Yields the completed share after each tile.
         """
@@ -210,7 +210,7 @@ class Corrections:
     def import_labels(
         self, mask: MaskReader, table: Mapping[int, int]
     ) -> Iterator[float]:
-        """Make the pixels of a mask corrections, as one undo step.
+        """Save the pixels of a mask as corrections, as one undo step.
 
         Yields the completed share after each tile.
 
@@ -228,12 +228,14 @@ class Corrections:
     def undo(self) -> Roi | None:
         """Undo the last step, including those of earlier sessions.
 
-        Returns the level-0 rectangle that may have changed; None if there is no step.
+        Returns
+        -------
+        The level-0 rectangle that may have changed; None if there is no step.
         """
         return self._undo_or_redo("undo")
 
     def redo(self) -> Roi | None:
-        """Redo the step that was undone last; see `undo`."""
+        """Redo the step that was undone last, and return as `undo` does."""
         return self._undo_or_redo("redo")
 
     def undo_or_redo(self, direction: Direction) -> Iterator[float]:
@@ -241,7 +243,7 @@ class Corrections:
 
         Yields the completed share. Use the generator in one thread; other changes
         wait until it ends. Closing it early restores what it had changed. After a
-        kill the rest is done at the next opening.
+        kill, the rest is executed at the next opening.
         """
         with self._lock.thread_lock, self._writing():
             step = self._next_step(direction)
@@ -288,7 +290,7 @@ class Corrections:
         """Return the connected corrected regions, the largest first.
 
         The resolution is a cell of 256 pixels (1024 pixels in an image of 500,000
-        pixels a side): corrections in neighbouring cells belong to one region.
+        pixels per side): corrections in neighbouring cells belong to one region.
         """
         with self._lock.thread_lock:
             return self._replay.counts().regions(self.store.aliases)

@@ -150,6 +150,11 @@ class MaskReader:
         Call `scan` first. The proposal is the class that was trained from this value,
         or has the value as its id, or has its colour; otherwise a new class. 0 and
         black mean unlabelled.
+
+        Raises
+        ------
+        ValueError
+            If the mask has not been scanned.
         """
         if self._counts is None:
             raise ValueError("the mask has not been scanned")

@@ -14,7 +14,14 @@ def rasterize(region: Region, roi: Roi) -> Mask:
     its right or below. The result for a pixel does not depend on the rectangle, so
     adjacent rectangles agree.
 
-    Retoggles
+    Parameters
+    ----------
+    region
+        Rectangle or polygon in level-0 pixels.
+    roi
+        Rectangle of the result, in the same pixels.
+
+    Returns
     -------
     bool of the roi's shape.
     """

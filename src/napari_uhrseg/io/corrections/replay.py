@@ -126,9 +126,13 @@ class JournalReplay:
     def undo_or_redo(
         self, direction: Literal["undo", "redo"], step: UndoStep
     ) -> Iterator[float]:
-        """Journal and execute an undo or redo, patch by patch; yield the share.
+        """Journal and execute an undo or redo, patch by patch.
 
         Closing the generator journals and executes the opposite.
+
+        Yields
+        ------
+        Completed share, from 0 to 1.
         """
         entry = self.journal.append(direction, step.id)
         done = 0
@@ -175,7 +179,7 @@ class JournalReplay:
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
-        """Raise StoreError for an OSError, and say if the change is kept."""
+        """Convert an OSError to a StoreError that reports if the change is kept."""
         try:
             yield
         except OSError as error:

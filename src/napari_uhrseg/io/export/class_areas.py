@@ -134,6 +134,10 @@ def estimated_areas(
         Region in level-0 pixels; None: the full image.
     name
         Name of the region in the table.
+
+    Returns
+    -------
+    Estimated areas, in the unit of the pixel size.
     """
     level = len(store.prediction) - 1
     box, scale = _box(store, region), 2**level

@@ -63,7 +63,7 @@ def polygon_features(
     *,
     bends: bool = False,
 ) -> Iterator[tuple[list[PolygonFeature], float]]:
-    """Yield all polygons in batches, with the finished fraction (0 to 1).
+    """Yield all polygons in batches.
 
     Parameters
     ----------
@@ -76,10 +76,20 @@ def polygon_features(
     bends
         True if the transform is not affine. Long sides are then divided.
 
+    Yields
+    ------
+    batch, fraction
+        Polygons, of which there may be none, and the finished fraction (0 to 1).
+
+    Raises
+    ------
+    OSError
+        If the disk of temporary files is full.
+
     Notes
     -----
-    Memory: that of `trace_outlines`, and about 150 bytes per corner of a batch or of
-    one polygon. Raises OSError if the disk is full.
+    The memory is that of `trace_outlines`, and about 150 bytes per corner of a batch
+    or of one polygon.
     """
     height, width = store.shape
     by_id = {c.id: c for c in store.legend}
@@ -180,7 +190,20 @@ def _placed(
 
 
 def check_georeferenced(store: "LabelStore", title: str) -> None:
-    """Raise ExportError if the image has no coordinate system."""
+    """Check that the image has a coordinate system.
+
+    Parameters
+    ----------
+    store
+        Label store of the image.
+    title
+        Name of the format in the message.
+
+    Raises
+    ------
+    ExportError
+        If it has none.
+    """
     if store.crs is None or store.affine is None:
         raise ExportError(
             f"{title} needs a coordinate system, and the image has no coordinate "

@@ -52,7 +52,10 @@ class ChunkCache:
         self._lock = threading.Lock()
 
     def get(self, key: object, decode: Callable[[], Array]) -> Array:
-        """Return a chunk, read-only; decode it if it is not in the cache."""
+        """Return a chunk, read-only; decode it if it is not in the cache.
+
+        Errors of ``decode`` are raised in each thread that requests the chunk.
+        """
         with self._lock:
             if (found := self._chunks.get(key)) is not None:
                 self._chunks.move_to_end(key)

@@ -47,6 +47,10 @@ def image_from_array(
         Value of invalid pixels in all bands.
     is_slide
         True if the image is a slide with a bright background.
+
+    Returns
+    -------
+    Image without a path.
     """
     levels = list(array) if isinstance(array, list | tuple) else [array]
     image = image_of_arrays(levels, name=name, rgb=rgb, axes=axes, nodata=nodata)
@@ -81,6 +85,10 @@ def image_of_arrays(
         Value of invalid pixels in all bands.
     fill
         True if missing coarser levels are added as pending levels.
+
+    Returns
+    -------
+    Image without a path and without a pixel size.
     """
     axes = axes or _axes(len(levels[0].shape), rgb)
     samples = levels[0].shape[-1] if rgb else 0

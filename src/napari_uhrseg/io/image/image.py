@@ -183,7 +183,13 @@ class Image:
         return metres(self.pixel_size, self.unit, self.shape, self.affine)
 
     def with_plane(self, **plane: int) -> Self:
-        """Return the image at another plane, as in ``image.with_plane(z=3)``."""
+        """Return the image at another plane, as in ``image.with_plane(z=3)``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such plane.
+        """
         for axis, index in plane.items():
             if not 0 <= index < self.planes.get(axis, 0):
                 raise ValueError(f"no plane {axis}={index}: there are {self.planes}")

@@ -166,6 +166,10 @@ def runs_with_other_settings(
         The new run.
     shape
         Height and width of the image in pixels.
+
+    Returns
+    -------
+    Recorded runs, in the order of their numbers.
     """
     mask = chunks_touching(run.region, shape) & has_status(states, "done")
     ids = set(np.unique(run_ids(states)[mask]).tolist())

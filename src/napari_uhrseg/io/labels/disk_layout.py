@@ -64,14 +64,14 @@ class StoreContents:
         runs: tuple[Run, ...] | None = None,
         aliases: dict[int, int] | None = None,
     ) -> None:
-        """Write the metadata with the given changes, then take them over.
+        """Write the metadata with changes, then apply the changes to this object.
 
         One file is replaced atomically. The OME metadata of the label images follow.
 
         Parameters
         ----------
         legend, runs, aliases
-            The new values. None keeps the present ones.
+            New values; None keeps the present values.
         """
         legend = self.legend if legend is None else legend
         runs = self.runs if runs is None else runs
@@ -184,7 +184,13 @@ def _upload(
 
 
 def check_exists(path: Address) -> None:
-    """Raise StoreError if there is no Zarr folder at the path."""
+    """Check that there is a Zarr folder at the path.
+
+    Raises
+    ------
+    StoreError
+        If the path does not exist, or is not a Zarr folder, or cannot be read.
+    """
     try:
         (path / "zarr.json").stat()
     except (FileNotFoundError, NotADirectoryError):

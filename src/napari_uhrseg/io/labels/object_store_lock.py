@@ -90,7 +90,13 @@ class ObjectStoreLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise StoreError if the lock was lost, or may have been."""
+        """Check that this process still has the lock.
+
+        Raises
+        ------
+        StoreError
+            If the lock was lost, or may have been.
+        """
         if time.monotonic() > self._written + self._stale_s / 2:
             with suppress(Exception):  # the state that follows decides
                 self._write()

@@ -109,7 +109,13 @@ class StoreInfo:
 
 
 def level_shapes(shape: tuple[int, int], count: int) -> tuple[tuple[int, int], ...]:
-    """Return the shapes of ``count`` levels, each half the one before, rounded up."""
+    """Return the shapes of ``count`` levels, each half the one before, rounded up.
+
+    Raises
+    ------
+    ValueError
+        If the image has no pixels.
+    """
     height, width = shape
     if height < 1 or width < 1:
         raise ValueError(f"an image of {height} x {width} pixels has no labels")
@@ -120,7 +126,7 @@ def level_shapes(shape: tuple[int, int], count: int) -> tuple[tuple[int, int], .
 
 
 def count_levels(shape: tuple[int, int], coarsest: int) -> int:
-    """Return the number of levels of a new store; the last has ``coarsest`` pixels."""
+    """Return the number of levels down to at most ``coarsest`` pixels per side."""
     count = 1
     while max(level_shapes(shape, count)[-1]) > coarsest:
         count += 1
@@ -201,6 +207,10 @@ def own_attributes(
         Records of all runs, as dicts.
     aliases
         Merged class id to the id of the displayed class.
+
+    Returns
+    -------
+    JSON object, whose version is `FORMAT_VERSION`.
     """
     merged = {"aliases": {str(k): v for k, v in aliases.items()}} if aliases else {}
     return {
@@ -240,6 +250,10 @@ def label_attributes(
         Merged class id to the id of the displayed class.
     count
         Number of levels.
+
+    Returns
+    -------
+    JSON object with the multiscale and the ``image-label`` metadata.
     """
     by_id = {c.id: c for c in legend}
     shown = {c.id: by_id[aliases.get(c.id, c.id)] for c in legend}

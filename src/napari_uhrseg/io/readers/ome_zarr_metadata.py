@@ -194,6 +194,10 @@ def filled_list(value: Any, what: str, path: Address) -> list[Any]:
     path
         Path of the image in the message.
 
+    Returns
+    -------
+    The value.
+
     Raises
     ------
     OpenError

@@ -58,6 +58,10 @@ def band_names(tif: Any, number: int, count: int) -> tuple[Band, ...]:
         Index of the series in the file.
     count
         Number of bands of the image.
+
+    Returns
+    -------
+    One band for each name; empty if the names do not match the bands.
     """
     names: list[str] = []
     if tif.is_ome:

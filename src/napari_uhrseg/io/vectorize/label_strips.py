@@ -128,6 +128,10 @@ class ObjectTracker:
         most
             Maximum size of an object. Larger ones are divided at the upper edge of
             this strip.
+
+        Returns
+        -------
+        The strip with the number of the object of each pixel.
         """
         from skimage.measure import label
 
