@@ -1,6 +1,6 @@
-"""The Fine-tune part of the panel: train on corrections, compare, keep or discard.
+"""Fine-tune panel: train on corrections, compare, keep or discard.
 
-Must not import ``ui.correct``.
+The package must not import ``ui.correct``.
 """
 
 __all__ = ["panel"]

@@ -27,7 +27,7 @@ SHARES_EVERY = 1.0  # seconds between two counts of the class areas
 
 @dataclass(frozen=True, slots=True)
 class SegmentRequest:
-    """Run as chosen in the form.
+    """Run that the form describes.
 
     Parameters
     ----------
@@ -271,6 +271,17 @@ def _with_shares(
 def open_store(
     request: SegmentRequest, checkpoint: "Checkpoint", shown: "LabelStore | None"
 ) -> "LabelStore":
+    """Open or create the label store of a run, with its write lock.
+
+    Parameters
+    ----------
+    request
+        Run with the output and the image.
+    checkpoint
+        Checkpoint whose legend a new store gets.
+    shown
+        Store of the view that shows the output already, if any. It is reused.
+    """
     from napari_uhrseg.io.labels.store import LabelStore
 
     if shown is not None and exists(shown.path):

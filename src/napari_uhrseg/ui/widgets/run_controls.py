@@ -112,6 +112,17 @@ class RunControls(QWidget):
         self._say("Stopping after this batch…")
 
     def progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """Show the progress of a run.
+
+        Parameters
+        ----------
+        done
+            Number of finished windows, frames or steps.
+        total
+            Number of all windows, frames or steps.
+        seconds_left
+            Estimated time to the end in seconds. None: it is not known yet.
+        """
         self.bar.setValue(round(STEPS * done / max(1, total)))
         left = "" if seconds_left is None else f" – {format_seconds(seconds_left)} left"
         self.bar.setFormat(f"{100 * done / max(1, total):.0f} %{left}")
