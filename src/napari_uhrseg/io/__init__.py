@@ -2,7 +2,7 @@
 
 `open` opens images; `paths` handles local paths and URLs.
 
-The package must not import torch, Qt, napari, ``engine``, ``models`` and ``ui``.
+Must not import torch, Qt, napari, ``engine``, ``models`` and ``ui``.
 """
 
 __all__ = ["corrections", "export", "image", "labels", "open", "paths", "readers"]

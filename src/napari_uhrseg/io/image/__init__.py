@@ -3,7 +3,7 @@
 The package contains the image type, the cache of decoded chunks, resampling, pixel
 conversions and the pyramid builder.
 
-It must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
+Must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
 ``io.export``.
 """
 

@@ -210,7 +210,7 @@ class CachedSource:
         box = self._box(index)
         try:
             return CHUNK_CACHE.get((self._number, index), lambda: self._decode(box))
-        # codecs raise arbitrary errors, which become a single kind
+        # codecs raise arbitrary errors, which are converted to ReadError
         except Exception as error:
             if on_error is None:
                 raise ReadError(

@@ -183,7 +183,7 @@ def _axes(ndim: int, rgb: bool) -> str:
 
 
 def _fingerprint(array: Any, name: str) -> str:
-    """Return a hash of the shape, dtype and name, and of 64 px in the middle."""
+    """Return a hash of the shape, dtype and name, and of a central 64 px square."""
     middle = tuple(
         slice(max(0, n // 2 - 32), n // 2 + 32) if n > 64 else slice(0, n)
         for n in array.shape

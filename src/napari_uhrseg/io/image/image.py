@@ -36,7 +36,7 @@ __all__ = ["Affine", "Band", "Image", "Pixels"]
 
 @dataclass(eq=False, kw_only=True)
 class Image:
-    """Opened image, which readers make and which loads pixels on request.
+    """Opened image that loads its pixels on request.
 
     Parameters
     ----------

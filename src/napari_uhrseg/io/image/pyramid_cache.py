@@ -25,7 +25,7 @@ FORMAT = 1
 DEFAULT_CACHE_LIMIT = "50GB"
 RESERVED_DISK_BYTES = 1024**3  # bytes of the disk that stay free
 MAX_USER_FILES = (
-    16  # lock files of processes, beyond which those of ended ones are removed
+    16  # lock files of processes; above it, those of ended processes are removed
 )
 _in_use: dict[Path, filelock.BaseFileLock] = {}
 

@@ -192,7 +192,7 @@ class _Opened:
         path, offset = self.path, level.dataoffset
         if isinstance(path, Path) and offset is not None and key.is_memmappable:
             dtype = np.dtype(f"{self.tif.byteorder}{level.dtype.char}")
-            with contextlib.suppress(ValueError, OSError):  # file is truncated
+            with contextlib.suppress(ValueError, OSError):  # the file is truncated
                 return MappedFile(path, offset, level.shape, dtype, self.axes)
         own = len(key.shape)
         with contextlib.suppress(ValueError):
@@ -308,7 +308,7 @@ def _unchanged(source: LevelSource) -> LevelSource:
 
 
 def _any_source(level: Any) -> LevelSource:
-    """Return a level as tifffile's zarr store, which is slow but reads each layout."""
+    """Return a level as tifffile's zarr store, which is slower but reads any layout."""
     import zarr
 
     from napari_uhrseg.io.image.chunk_cache import ArraySource

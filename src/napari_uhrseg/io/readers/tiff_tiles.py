@@ -28,7 +28,13 @@ class RangeReader:
         self._lock = threading.Lock()
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return ``count`` bytes from an offset; raise ValueError at the end."""
+        """Return ``count`` bytes from an offset.
+
+        Raises
+        ------
+        ValueError
+            If the file has fewer bytes, or if a server does not support ranges.
+        """
         data = self._read(offset, count)
         if len(data) < count:
             raise ValueError(

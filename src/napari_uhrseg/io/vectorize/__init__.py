@@ -3,7 +3,7 @@
 The package contains strips of displayed labels, boundary tracing, and buffers that
 spill to disk.
 
-It must not import ``io.readers``, ``io.corrections`` and ``io.export``.
+Must not import ``io.readers``, ``io.corrections`` and ``io.export``.
 """
 
 __all__ = ["label_strips", "limits", "rings", "trace"]
