@@ -1,15 +1,15 @@
-"""Errors for users: a message, and a hint what to do."""
+"""Errors for users, each with a message and a hint."""
 
 
 class UhrSegError(Exception):
-    """Base of the errors that this package raises.
+    """Base class of the errors that this package raises.
 
     Parameters
     ----------
     message
-        What happened, with the wrong value.
+        Problem, with the wrong value.
     hint
-        What the user can do.
+        Solution, as an imperative sentence.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -22,36 +22,36 @@ class UhrSegError(Exception):
 
 
 class OpenError(UhrSegError):
-    """A file cannot be opened as an image."""
+    """Error: a file cannot be opened as an image."""
 
 
 class ReadError(UhrSegError):
-    """Pixels of an image that did open cannot be read."""
+    """Error: pixels of an open image cannot be read."""
 
 
 class StoreError(UhrSegError):
-    """A label store is missing, locked, damaged or made with other settings."""
+    """Error: a label store is missing, locked, damaged or has other settings."""
 
 
 class CheckpointError(UhrSegError):
-    """A checkpoint cannot be read or does not fit its use."""
+    """Error: a checkpoint cannot be read or does not fit its use."""
 
 
 class PlanError(UhrSegError):
-    """A run cannot be planned with these settings."""
+    """Error: a run cannot be planned with these settings."""
 
 
 class DeviceError(UhrSegError):
-    """A device is missing or has too little memory."""
+    """Error: a device is missing or has too little memory."""
 
 
 class TrainingError(UhrSegError):
-    """Training cannot start or went wrong (no data, loss became NaN)."""
+    """Error: training cannot start or failed (no data, loss became NaN)."""
 
 
 class ExportError(UhrSegError):
-    """Labels cannot be exported to this target."""
+    """Error: labels cannot be exported to this target."""
 
 
 class ClusterError(UhrSegError):
-    """A scheduler or its workers are missing, incompatible or failed."""
+    """Error: a scheduler or its workers are missing, incompatible or failed."""

@@ -1,4 +1,4 @@
-"""Amounts as people write and read them."""
+"""Formatting and parsing of amounts: bytes, times, lengths, areas and counts."""
 
 from napari_uhrseg.errors import UhrSegError
 
@@ -6,10 +6,14 @@ MB = 1024 * 1024
 
 
 def parse_bytes(text: str) -> int:
-    """``"2GB"``, ``"1.5 GiB"``, ``"800MB"`` or ``"800"`` (MB) in bytes.
+    """Return an amount such as ``"2GB"``, ``"1.5 GiB"`` or ``"800"`` (MB) in bytes.
 
-    One GB is 1024 MB here, as a GPU driver's tool counts. Raises UhrSegError
-    where the text is no amount.
+    One GB is 1024 MB, as in the tools of GPU drivers.
+
+    Raises
+    ------
+    UhrSegError
+        If the text is not an amount.
     """
     number = text.strip().upper().removesuffix("B").removesuffix("I")
     unit = {"K": 1024, "M": MB, "G": 1024 * MB, "T": MB * MB}.get(number[-1:], 0)
@@ -25,7 +29,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(amount: float) -> str:
-    """``"1.7 GB"``, ``"640 MB"``, ``"12 KB"``."""
+    """Return bytes as a text: ``"1.7 GB"``, ``"640 MB"``, ``"12 KB"``."""
     if amount >= 1000 * MB:
         return f"{amount / 1024 / MB:.1f} GB"
     if amount >= MB:
@@ -34,7 +38,7 @@ def format_bytes(amount: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """``"4 s"``, ``"6 min"``, ``"2 h 10 min"``, ``"3 days"``."""
+    """Return a time as a text: ``"4 s"``, ``"6 min"``, ``"2 h 10 min"`` or days."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -47,7 +51,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_length(metres: float) -> str:
-    """``"0.5 µm"``, ``"30 cm"``, ``"10 m"``."""
+    """Return a length as a text: ``"0.5 µm"``, ``"30 cm"``, ``"10 m"``."""
     for factor, name in ((1.0, "m"), (1e-2, "cm"), (1e-3, "mm")):
         if metres >= factor:
             return f"{metres / factor:.3g} {name}"
@@ -55,7 +59,7 @@ def format_length(metres: float) -> str:
 
 
 def format_area(area: float, unit: str) -> str:
-    """``"12.4 ha"``, ``"3.1 mm²"``, ``"85 m²"``; an area in m², µm² or px."""
+    """Return an area in m², µm² or px as a text: ``"12.4 ha"``, ``"85 m²"``."""
     scaled = {
         "m²": ((1e6, 1e6, "km²"), (1e4, 1e4, "ha")),
         "µm²": ((1e12, 1e12, "m²"), (1e8, 1e8, "cm²"), (1e4, 1e6, "mm²")),
@@ -68,5 +72,5 @@ def format_area(area: float, unit: str) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """``1 window``, ``2 windows``."""
+    """Return a number with its noun: ``1 window``, ``2 windows``."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")

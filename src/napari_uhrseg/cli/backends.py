@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """A checkpoint and settings, ready for one image after the other."""
+    """Checkpoint and settings, ready for one image after the other."""
 
     @property
     def legend(self) -> Legend:
@@ -35,7 +35,17 @@ class Backend(Protocol):
     def events(
         self, image: "Image", store: "LabelStore", replace: bool
     ) -> Iterator["SegmentEvent"]:
-        """Segment the image; ``replace`` overwrites labels of other settings."""
+        """Segment an image into a store; yield the events of the run.
+
+        Parameters
+        ----------
+        image
+            The image to label.
+        store
+            The label store, opened for writing.
+        replace
+            Replace labels that were computed with other settings.
+        """
 
 
 @contextmanager

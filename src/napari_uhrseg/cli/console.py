@@ -135,7 +135,7 @@ def run_events(
         called for ``Progress``, nor with ``json``.
     json
         Print JSON: the event's name as ``event``, and its fields.
-    record
+    **record
         Further fields of each JSON object.
 
     Returns
@@ -174,7 +174,7 @@ def event_fields(event: Any) -> dict[str, object]:
 
 
 def plan_record(plan: Any) -> dict[str, object]:
-    """Return what JSON contains of a plan."""
+    """Return the fields of a plan for JSON."""
     names = (
         "windows", "computed_twice", "device", "estimate", "warnings", "run"
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""The networks, one file a method.
+"""Networks, with one file per method.
 
-Holds the registry, checkpoints and their cards, and the six methods.
+Contains the registry, checkpoints and their cards, and the six methods.
 
 Must not import ``io``, ``engine``, ``ui`` and ``cli``.
 """

@@ -1,4 +1,4 @@
-"""The card of a checkpoint file, read without torch.
+"""Reading of the card of a checkpoint file, without torch.
 
 A safetensors file consists of 8 bytes (the header's length, little-endian), the header
 as JSON, and the bytes of all tensors.

@@ -1,8 +1,8 @@
-"""The classes and colours of known data sets, ready to use: plain data, no torch.
+"""Classes and colours of known data sets, as plain data without torch.
 
 The order is that of the networks' outputs. ``source_value`` is the value in the masks
-as the data set ships them; where those are pictures in colour, the colour as one
-number, 0xRRGGBB. They are then trained from, and compared with, as they are.
+of the data set. For masks in colour, it is the colour as one number, 0xRRGGBB. The
+masks can be used for training and evaluation without conversion.
 """
 
 import colorsys
@@ -19,7 +19,7 @@ def distinct_color(index: int) -> str:
 
 
 def numbered_legend(count: int) -> Legend:
-    """``class 1`` to ``class K``, for networks that do not say what they label."""
+    """Return ``class 1`` to ``class K``, for networks without class names."""
     return Legend(
         tuple(
             LabelClass(k + 1, f"class {k + 1}", distinct_color(k), k)
@@ -29,7 +29,7 @@ def numbered_legend(count: int) -> Legend:
 
 
 def _by_color(*classes: tuple[str, str]) -> Legend:
-    """Masks are pictures in the classes' colours."""
+    """Return a legend for masks in the classes' colours."""
     return Legend(
         tuple(
             LabelClass(k + 1, name, color, int(color[1:], 16))
@@ -39,7 +39,7 @@ def _by_color(*classes: tuple[str, str]) -> Legend:
 
 
 def _by_value(*classes: tuple[int, str, str]) -> Legend:
-    """Masks are numbers."""
+    """Return a legend for masks of numbers."""
     return Legend(
         tuple(
             LabelClass(k + 1, name, color, value)
@@ -51,8 +51,8 @@ def _by_value(*classes: tuple[int, str, str]) -> Legend:
 LEGENDS: Mapping[str, Legend] = MappingProxyType(
     {
         # Demir et al., "DeepGlobe 2018", CVPR workshops: the land cover track's own
-        # class_dict. The order is that of GLNet's and ISDNet's code, which learn the
-        # unknown like any other class, and leave it out of their means.
+        # class_dict. The order is that of GLNet's and ISDNet's code, which train on
+        # "unknown" like on any other class, and leave it out of their means.
         "deepglobe": _by_color(
             ("unknown", "#000000"),
             ("urban", "#00ffff"),

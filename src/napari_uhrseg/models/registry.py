@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """A method: its class, its description and its defaults.
+    """Entry of a method: its class, description and defaults.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ class ModelEntry:
     steps, batch_size, learning_rate
         Defaults of a training run: the numbers of the class's recipe.
     default
-        The window selects this method first. One entry has it.
+        True for the method that the window selects first; only one entry.
     needs_second_file
-        An import of this method may need a second file of weights.
+        True if an import of this method may need a second file of weights.
     encoder_family
         Encoders of the method: ``"hrnet"``, or ``"any"`` convolutional one.
     first_arguments

@@ -1,4 +1,4 @@
-"""Sample images: a landscape of any size, a slide, and where the files of them lie."""
+"""Sample images: a landscape of any size, a slide, and the folder of their files."""
 
 from pathlib import Path
 

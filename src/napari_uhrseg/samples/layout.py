@@ -99,8 +99,8 @@ def _kinds(seed: int, bands: I64, cells: I64) -> NDArray[np.uint8]:
     kinds = np.where(draw > np.where(settled, 0.86, 0.78), WOOD, kinds)
     rare = settled & (hash01(seed, 23, b, block) < 0.5)
     kinds = np.where(orchard & ~rare, ORCHARD, kinds)
-    # Tracts of forest and of bare fields, some ten kilometres wide, so that the whole
-    # country does not look like a weave.
+    # Tracts of forest and of bare fields, about ten kilometres wide, avoid a regular
+    # pattern.
     p = hash01(seed, 24, np.arange(4)) * 2 * np.pi
     tract = np.sin(0.21 * j + p[0] + 1.6 * np.sin(0.55 * b + p[1])) + np.sin(
         0.8 * b + 0.3 * r - 0.13 * j + p[2] + np.sin(0.09 * j + p[3])
@@ -146,7 +146,7 @@ def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
         Noise of about [-1, 1] that roughens the outlines.
     """
     f32 = np.float32
-    # Valleys: where the axis meanders, and how far away it is.
+    # Valleys: position of the meandering axis, and distance from it.
     near = np.rint(t / f32(BAND)).astype(np.int32)
     low, bands = _span(near)
     phase = (hash01(seed, 10, bands[:, None], np.arange(3)) * 2 * np.pi).astype(f32)
@@ -200,7 +200,7 @@ def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
 
 @dataclass(slots=True)
 class Houses:
-    """The lot under each pixel, and its house if it has one."""
+    """Lots under the pixels, with their houses if there are any."""
 
     wall: F32
     """Distance to the nearest wall of the lot's house: negative inside."""

@@ -94,7 +94,7 @@ def _fade(period: float, downsample: float) -> float:
 
 
 class Painter:
-    """Paints tiles of one world; keeps nothing but the seed."""
+    """Painter of the tiles of one world, without state beyond the seed."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -165,7 +165,7 @@ class Painter:
         else:
             mat[village] = MATERIAL["town"]
 
-        # What lies in the commons.
+        # Objects in the commons.
         body = (here.body > 0) & (here.axis > RING)
         soil = body & ((here.kind == VILLAGE) | (here.kind == FALLOW))
         trees = body & (here.kind == ORCHARD)
@@ -278,7 +278,7 @@ class Painter:
         shade: F32,
         canopy: F32,
     ) -> Bool:
-        """Scatter single trees over all grass alike, so that they tell nothing."""
+        """Scatter single trees evenly over all grass, so that they mark no class."""
         pitch = 46.0
         i, j = (np.floor(a / pitch).astype(np.int64) for a in (ys, xs))
         ii, jj = (np.arange(a[0], a[-1] + 1) for a in (i, j))
@@ -327,7 +327,7 @@ class Painter:
         shade[crown] = (0.05 * lit + 0.05 * fine)[crown]
 
     def _forest(self, ys: F64, xs: F64, here: Place, wobble: F32) -> Bool:
-        # Copses in the fields, away from all that has a name to tell.
+        # Copses in the fields, away from all objects with a class of their own.
         field = lattice_noise(self.seed, 70, ys, xs, 210) + np.float32(0.1) * wobble
         shore = (here.axis > BELT) & (here.axis < RING + 60 * field) & here.lakes
         edge = np.where(here.kind == DEEP, np.float32(9e9), 290 + 50 * field)

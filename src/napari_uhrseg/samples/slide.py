@@ -1,4 +1,4 @@
-"""A procedural slide: stained tissue (pink and violet) on much clear glass."""
+"""Procedural slide: stained tissue (pink and violet) on clear glass."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def render(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
     ys = np.arange(y, y + height).astype(np.float64)
     xs = np.arange(x, x + width).astype(np.float64)
     rgb = np.empty((height, width, 3), np.float32)
-    # The lamp lights the glass a little unevenly; there is next to no grain on it.
+    # The illumination of the glass is slightly uneven, with almost no grain.
     rgb[:] = np.array(GLASS, np.float32)
     rgb += 1.5 * lattice_noise(SEED, 4, ys, xs, 2500)[..., None]
     depth = _tissue(ys, xs)
@@ -208,7 +208,7 @@ def write_slide(path: Path | str, shape: tuple[int, int] = SHAPE) -> None:
     path : Path or str
         A TIFF, overwritten if it exists.
     shape : (int, int)
-        How much of the slide, from its upper left corner, in pixels.
+        Height and width in pixels of the written part, from the upper left corner.
     """
     height, width = shape
     level = np.concatenate(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TILE = 512
-"""Tiles of one global grid are what is computed; regions are cut out of them."""
+"""Side in pixels of the tiles of the global grid; regions are cut out of tiles."""
 
 CLASSES = Legend(
     tuple(
@@ -53,7 +53,7 @@ def _tile(
         rgb, labels = painter.tile(row * TILE, col * TILE, TILE, TILE, 1)
         out = rgb.astype(np.uint8)
     else:
-        # Four samples to a pixel: cheap antialiasing; in quarters, for the cache.
+        # Four samples per pixel are cheap antialiasing; quarters fit the cache.
         out = np.empty((TILE, TILE, 3), np.uint8)
         labels = np.empty((TILE, TILE), np.uint8)
         half = TILE // 2
@@ -68,12 +68,12 @@ def _tile(
 
 
 class World:
-    """An endless landscape of which `shape` is shown.
+    """Endless landscape with a visible part of size `shape`.
 
     Parameters
     ----------
     seed : int
-        Worlds of different seeds have nothing in common.
+        Seed of the world; different seeds give unrelated worlds.
     shape : (int, int)
         Height and width in level-0 pixels.
     """
@@ -92,7 +92,7 @@ class World:
         y, x, height, width : int
             The region in pixels of the level.
         downsample : int
-            A power of two: how many level-0 pixels lie along a level's pixel.
+            Level-0 pixels per pixel of the level, a power of two.
 
         Returns
         -------
@@ -129,16 +129,17 @@ class World:
 
 
 class WorldLevel:
-    """One level of a world as an array that is computed where it is read.
+    """Level of a world, as an array that is computed when it is read.
 
-    Has what ``dask.array.from_array`` asks for; indices are integers and slices of
-    step 1 (others are applied to what was computed).
+    It has the interface that ``dask.array.from_array`` requires. Indices are integers
+    and slices. Slices with another step than 1 are applied to the computed pixels.
 
     Parameters
     ----------
     world : World
+        The world.
     downsample : int
-        A power of two.
+        Level-0 pixels per pixel of the level, a power of two.
     """
 
     dtype = np.dtype(np.uint8)
@@ -152,17 +153,17 @@ class WorldLevel:
         self.shape = (height, width, 3)
 
     def __getitem__(self, index: Any) -> NDArray[np.uint8]:
-        """Compute what is asked for, no more.
+        """Compute the indexed pixels.
 
         Returns
         -------
         uint8 array
-            Of the shape that numpy would give.
+            Pixels in the shape that numpy indexing gives.
 
         Raises
         ------
         IndexError
-            If an index lies outside or there are too many of them.
+            If an index lies outside or there are too many indices.
         """
         index = index if isinstance(index, tuple) else (index,)
         if Ellipsis in index:
@@ -207,13 +208,14 @@ def virtual_levels(seed: int, size: int = 100_000) -> list[WorldLevel]:
     Parameters
     ----------
     seed : int
+        Seed of the world.
     size : int
-        Side in pixels of the finest level.
+        Side in pixels of the finest level, at least 1.
 
     Returns
     -------
     list of WorldLevel
-        The last is at most 1024 pixels a side. Making them computes nothing.
+        The last one has at most 1024 pixels a side. No pixel is computed.
 
     Raises
     ------

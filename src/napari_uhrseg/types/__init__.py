@@ -1,4 +1,4 @@
-"""The values that pass between the layers: frozen, without torch, Qt or files.
+"""Values that pass between the layers: frozen, without torch, Qt or files.
 
 Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 "run pixels" are those of the scale a run works at (level-0 pixels times 1/scale).

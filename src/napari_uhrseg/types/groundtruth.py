@@ -1,4 +1,4 @@
-"""Values of a ground truth that are no class."""
+"""Values of a ground truth that do not represent a class."""
 
 IGNORED = 255
 """A pixel whose class is unknown, or which lies outside the scene."""

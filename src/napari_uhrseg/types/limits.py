@@ -10,8 +10,8 @@ OPEN_BLOCKS = 2  # blocks whose logits are in memory: one being read, one before
 class Limits:
     """Upper bounds of a run that its settings pass on to every part.
 
-    The defaults suit all images. Smaller ones make a small image behave as a large
-    one does, which is how the tests use them.
+    The defaults suit all images. With smaller values, a small image behaves like a
+    large one, for example in tests.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Roi:
-    """A rectangle of pixels; may reach outside the image."""
+    """Rectangle of pixels, which may reach outside the image."""
 
     y: int
     x: int
@@ -34,7 +34,7 @@ class Roi:
 
     @property
     def bounds(self) -> "Roi":
-        """Itself, as a region's."""
+        """The rectangle itself."""
         return self
 
     @property
@@ -46,19 +46,19 @@ class Roi:
         return slice(self.y, self.bottom), slice(self.x, self.right)
 
     def intersect(self, other: "Roi") -> "Roi":
-        """The common rectangle; of area 0 where there is none."""
+        """Return the common rectangle; its area is 0 if there is none."""
         y, x = max(self.y, other.y), max(self.x, other.x)
         bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
         return Roi(y, x, max(0, bottom - y), max(0, right - x))
 
     def union(self, other: "Roi") -> "Roi":
-        """The smallest rectangle that holds both."""
+        """Return the smallest rectangle that contains both."""
         y, x = min(self.y, other.y), min(self.x, other.x)
         bottom, right = max(self.bottom, other.bottom), max(self.right, other.right)
         return Roi(y, x, bottom - y, right - x)
 
     def tiles(self, side: int) -> Iterator["Roi"]:
-        """Its parts between multiples of ``side``, row by row; of area 0, none."""
+        """Yield its parts between multiples of ``side``, row by row."""
         if not self.area:
             return
         grid = self.align(side)
@@ -86,13 +86,13 @@ class Roi:
         )
 
     def align(self, step: int) -> "Roi":
-        """The smallest rectangle on multiples of ``step`` that holds this one."""
+        """Return the smallest rectangle on multiples of ``step`` that contains it."""
         y, x = self.y // step * step, self.x // step * step
         bottom, right = -(-self.bottom // step) * step, -(-self.right // step) * step
         return Roi(y, x, bottom - y, right - x)
 
     def at_scale(self, step: int) -> "Roi":
-        """Return the pixels, each of ``step`` by ``step``, that this one touches."""
+        """Return the touched pixels of a level whose pixels have side ``step``."""
         wide = self.align(step)
         return Roi(
             wide.y // step, wide.x // step, wide.height // step, wide.width // step
@@ -100,7 +100,7 @@ class Roi:
 
     @classmethod
     def around(cls, mask: npt.NDArray[np.bool_]) -> "Roi | None":
-        """Return the smallest rectangle that holds all that is True; None if none is.
+        """Return the smallest rectangle around all True pixels; None if there are none.
 
         The mask is of shape (height, width).
         """
@@ -116,7 +116,7 @@ Ring = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """A drawn shape: its corners (y, x) in level-0 pixels, and those of its holes."""
+    """Polygon: its corners (y, x) in level-0 pixels, and those of its holes."""
 
     corners: Ring
     holes: tuple[Ring, ...] = ()

@@ -1,4 +1,4 @@
-"""DeepLabv3's head: one map seen at several rates at once.
+"""Atrous spatial pyramid pooling (ASPP): the head of DeepLabv3.
 
 Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017,
 with mmsegmentation's names, rates and order.
@@ -12,15 +12,21 @@ from napari_uhrseg.models.blocks.common import ConvBnReLU
 
 
 class ASPPHead(nn.Module):
-    """(N, inputs, h, w) to (N, width, h, w); ``classify`` makes logits of that.
+    """ASPP head: (N, inputs, h, w) to (N, width, h, w) maps, with a classifier.
 
     Parameters
     ----------
+    inputs
+        Channels of the input.
+    width
+        Channels of the output.
+    classes
+        Channels of the logits.
     dilations
-        Of the branches; the first one is a 1 x 1 convolution. For maps of an eighth
-        of the resolution.
+        Dilation of each branch; 1 is a 1 x 1 convolution. The defaults suit maps at an
+        eighth of the resolution.
     dropout
-        Share of channels dropped before the classifier, in training.
+        Fraction of channels dropped before the classifier in training, 0 to 1.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class ASPPHead(nn.Module):
         return out
 
     def classify(self, features: Tensor) -> Tensor | None:
-        """Logits (N, classes, h, w), or ``None`` where the classifier is stripped."""
+        """Return logits (N, classes, h, w); ``None`` if the classifier is removed."""
         if self.conv_seg is None:
             return None
         logits: Tensor = self.conv_seg(self.dropout(features))

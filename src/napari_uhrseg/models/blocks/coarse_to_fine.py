@@ -1,12 +1,12 @@
 """Coarse-to-fine inference of GLNet: the box around the foreground.
 
 Chen et al., CVPR 2019, section 3.3 (the code was never released): the global branch
-finds the foreground, GLNet labels its bounding box, the rest is background.
+finds the foreground, GLNet labels its bounding box, and the rest is background.
 [choice] The box is enlarged until foreground and background are about equal (footnote
 1), by a margin of a sixteenth of the frame, and to a patch at least. Outside of it the
 probability of class ``background`` is about one.
-[choice] The second and third stages train on the boxes too (section 4.3.1), in a step
-all as large as the largest; without foreground, on the frame.
+[choice] The second and third stages train on the boxes too (section 4.3.1). In a step,
+all boxes are as large as the largest. Without foreground, they train on the frame.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_uhrseg.types import Roi
 
-MARGIN = 1 / 16  # of the frame, on each side of the box
+MARGIN = 1 / 16  # margin on each side of the box, as a fraction of the frame
 
 
 def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | None:
@@ -26,7 +26,7 @@ def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | No
     Parameters
     ----------
     found
-        (h, w) bool, of the whole frame.
+        (h, w) bool foreground of the whole frame.
     size
         The frame's height and width.
     least
@@ -42,7 +42,7 @@ def foreground_box(found: Tensor, size: tuple[int, int], least: int) -> Roi | No
         return None
     cells = [(int(at[0]), int(at[-1]) + 1) for at in (rows, columns)]
     area = math.prod(end - first for first, end in cells)
-    # sides that hold as much background as foreground, if the box is tighter
+    # sides for as much background as foreground, if the box is tighter
     grown = max(1.0, math.sqrt(2 * float(found.sum()) / area))
     ends, wanted = [], []
     for (first, end), count, length in zip(cells, found.shape, size, strict=True):

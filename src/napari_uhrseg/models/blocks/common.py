@@ -18,7 +18,7 @@ class ConvBn(nn.Module):
     kernel
         Side of the kernel in pixels, odd.
     stride, dilation
-        Of the convolution, in pixels.
+        Stride and dilation of the convolution in pixels, at least 1.
     """
 
     def __init__(

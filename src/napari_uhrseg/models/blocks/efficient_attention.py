@@ -6,7 +6,7 @@ from napari_uhrseg.models.blocks.common import no_autocast
 
 
 class EfficientAttention(nn.Module):
-    """Attention at a cost that grows with the pixels, not with their square.
+    """Attention whose cost grows linearly with the number of pixels.
 
     Shen et al., "Efficient Attention: Attention with Linear Complexities", WACV 2021,
     with one head, and with queries that may be fewer than the keys. Keys of the
@@ -21,7 +21,11 @@ class EfficientAttention(nn.Module):
         self.reprojection = nn.Conv2d(values, inputs, 1)
 
     def forward(self, source: Tensor, asking: Tensor) -> Tensor:
-        """(N, C, h, w) looked at and (N, C, h', w') asking; as large as the latter."""
+        """Return (N, C, h', w') attended features.
+
+        ``source``, (N, C, h, w), gives keys and values; ``asking``, (N, C, h', w'),
+        gives the queries and the residual.
+        """
         keys = self.keys(source).flatten(2)
         values = self.values(source).flatten(2)
         queries = self.queries(asking).flatten(2)

@@ -1,4 +1,4 @@
-"""The Laplacian pyramid: what an image loses where it is halved, level by level."""
+"""Laplacian pyramid: the residuals that an image loses at each halving."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,10 @@ from napari_uhrseg.models.blocks.common import no_autocast
 
 
 class LaplacianPyramid(nn.Module):
-    """Burt and Adelson's pyramid with the binomial kernel 1 4 6 4 1, no parameters.
+    """Laplacian pyramid with the binomial kernel 1 4 6 4 1, without parameters.
+
+    Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983; ISDNet's
+    eq. 1.
 
     Halving blurs and keeps every second pixel; doubling puts zeros between the
     pixels and blurs with four times the kernel. Both reflect at the borders.
@@ -24,10 +27,10 @@ class LaplacianPyramid(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """The residuals H_0, H_1, ...: (N, C, H, W), then half of that, rounded up.
+        """Return the residuals H_0, H_1, ...: (N, C, H, W), then half, rounded up.
 
-        In float32 also under autocast: a residual is a small difference of large
-        numbers.
+        Computed in float32 also under autocast: a residual is a small difference of
+        large numbers.
         """
         residuals = []
         with no_autocast(image):
@@ -46,10 +49,10 @@ class LaplacianPyramid(nn.Module):
         return F.conv2d(padded, kernel, stride=2, groups=self.channels)
 
     def _doubled(self, image: Tensor, kernel: Tensor) -> Tensor:
-        """Without making the picture of zeros, which is four times as large.
+        """Double an image without creating the image with zeros between pixels.
 
-        Reflecting that picture by two brings in the second pixel in front, and the
-        last one behind; everything else it brings in is zeros.
+        That image is four times as large. Its reflection by two pixels contains the
+        second pixel at the front, the last pixel at the end, and otherwise zeros.
         """
         padded = F.pad(image, (1, 0, 1, 0), mode="reflect")
         padded = F.pad(padded, (0, 1, 0, 1), mode="replicate")

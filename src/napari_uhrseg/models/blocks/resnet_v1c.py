@@ -1,4 +1,4 @@
-"""ResNet-18 as mmsegmentation dilates it ("ResNetV1c", output stride 8).
+"""ResNet-18 with the dilation of mmsegmentation ("ResNetV1c", output stride 8).
 
 He et al., "Bag of Tricks for Image Classification", CVPR 2019, for the stem of three
 3 x 3 convolutions. It differs from timm's dilated ResNet-18: a block's second
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from napari_uhrseg.errors import CheckpointError
 
 # ImageNet weights that every mmsegmentation recipe with this network starts from;
-# the name holds the start of the file's SHA-256
+# the name contains the start of the file's SHA-256
 WEIGHTS = (
     "https://download.openmmlab.com/pretrain/third_party/resnet18_v1c-b5776b93.pth"
 )
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside the identity; only the first is dilated."""
+    """Residual block of two 3 x 3 convolutions; only the first is dilated."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int) -> None:
         super().__init__()
@@ -47,21 +47,21 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18V1c(nn.Module):
-    """(N, C, H, W) to the maps of its four stages, at 1/4, 1/8, 1/8, 1/8, rounded up.
+    """ResNet-18 encoder: maps at 1/4, 1/8, 1/8 and 1/8 of (N, C, H, W), rounded up.
 
     Parameters
     ----------
     channels
-        Of the image.
+        Bands of the image, at least 1.
     pretrained
-        Start from the ImageNet weights of mmsegmentation's model zoo, fetched once
-        (45 MB) and kept in torch's hub folder. Those of the first convolution are
-        repeated or summed to fit the channels.
+        Load the ImageNet weights of mmsegmentation's model zoo. They are downloaded
+        once (45 MB) to torch's hub folder. The weights of the first convolution are
+        repeated or summed for other numbers of channels than three.
 
     Raises
     ------
     CheckpointError
-        The weights cannot be fetched.
+        If the weights are not available.
     """
 
     out_channels = (64, 128, 256, 512)
@@ -101,9 +101,7 @@ class ResNet18V1c(nn.Module):
 
     def _take(self, weights: dict[str, Tensor]) -> None:
         fit = self.load_state_dict(weights, strict=False)
-        counters = (
-            "num_batches_tracked"  # older files lack them, and nothing reads them
-        )
+        counters = "num_batches_tracked"  # older files lack them, and they are not read
         missing = [k for k in fit.missing_keys if not k.endswith(counters)]
         if missing or fit.unexpected_keys:
             raise CheckpointError(

@@ -1,7 +1,8 @@
-"""The first four stages of STDC1 ("813M"), which ISDNet and SGNet look through.
+"""First four stages of STDC1 ("813M"), the light encoder of ISDNet and SGNet.
 
-Fan et al., "Rethinking BiSeNet for Real-time Semantic Segmentation", CVPR 2021, as
-ISDNet's authors cut it: nothing after a sixteenth of the resolution. Keys are theirs.
+Fan et al., "Rethinking BiSeNet for Real-time Semantic Segmentation", CVPR 2021. As in
+ISDNet's code, there is no layer after a sixteenth of the resolution. Keys are those of
+ISDNet's code.
 """
 
 import torch
@@ -11,10 +12,10 @@ from napari_uhrseg.models.blocks.common import ConvBnReLU
 
 
 class CatBottleneck(nn.Module):
-    """Four convolutions, each on the last one's output, all of them concatenated.
+    """Short-term dense concatenate module: four successive convolutions, concatenated.
 
-    With stride 2 the first one's output is halved before the second (depth-wise,
-    without activation), and average-pooled where it is concatenated.
+    With stride 2, a depth-wise convolution without activation halves the first output
+    before the second convolution. The concatenated copy is average-pooled.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -48,12 +49,12 @@ class CatBottleneck(nn.Module):
 
 
 class TruncatedSTDC(nn.Module):
-    """(N, C, H, W) to features at an eighth and a sixteenth, rounded up.
+    """Encoder of (N, C, H, W) to features at 1/8 and 1/16 of the sides, rounded up.
 
     Parameters
     ----------
     channels
-        Of the input: 3 for an image, 6 for ISDNet's residuals.
+        Bands of the input: 3 for an image, 6 for ISDNet's residuals.
     width
         Channels of the first convolution. 32 is STDC1; the outputs have 8 and 16
         times as many.

@@ -1,7 +1,7 @@
-"""SGNet's surrounding branch: a light encoder, context across it, and its alignment.
+"""SGNet's surrounding branch: light encoder, context integration, and alignment.
 
-Wang, Lin, Wu, Du, NeurIPS 2024; equations by its numbers. Attention within windows is
-Swin's, by timm, with its relative position bias.
+Wang, Lin, Wu, Du, NeurIPS 2024, section 3.3; equations by its numbers. Attention within
+windows is that of Swin Transformer in timm, with its relative position bias.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,22 @@ from torch.nn import functional as F
 
 from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
 
-STRIDE = 16  # of the light encoder
-SIDE = 8  # of a window of attention, in its cells
+STRIDE = 16  # output stride of the light encoder
+SIDE = 8  # side of a window of attention, in cells of the feature map
 
 
 class SurroundingBranch(nn.Module):
-    """(N, channels, H, W) to features (N, width, H / 16, W / 16), rounded up.
+    """Branch of (N, channels, H, W) to (N, width, H / 16, W / 16), rounded up.
 
     Parameters
     ----------
+    channels
+        Bands of the input.
     width, blocks, heads
-        Of the blocks that integrate context; ``heads`` divides ``width``.
+        Channels, number and attention heads of the context integration blocks;
+        ``heads`` divides ``width``.
     shallow_width
-        Of the light encoder's first convolution; 32 is STDC1.
+        Channels of the light encoder's first convolution; 32 is STDC1.
     """
 
     def __init__(
@@ -49,10 +52,10 @@ class SurroundingBranch(nn.Module):
 
 
 class ContextIntegration(nn.Module):
-    """SCI: attention within windows, then among the windows' means (eq. 1 to 5).
+    """SCI module (eq. 1 to 5): attention within windows, then among their means.
 
-    (N, width, H, W) to the same, any H and W: maps are padded to whole windows, and
-    what is padded is neither attended to nor part of a mean.
+    Input and output are (N, width, H, W) with any H and W. Maps are padded to whole
+    windows. Attention and means ignore the padding.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -84,22 +87,24 @@ class ContextIntegration(nn.Module):
 
 
 def align(maps: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """RoI align, one sample a cell: what a map shows in each one's box.
+    """Return the part of each map in its box: RoI align with one sample per cell.
+
+    RoI align: He et al., "Mask R-CNN", ICCV 2017.
 
     Parameters
     ----------
     maps
-        (N, C, H, W), each cell standing for ``STRIDE`` x ``STRIDE`` pixels.
+        (N, C, H, W) features; each cell covers ``STRIDE`` x ``STRIDE`` pixels.
     boxes
-        (N, 4) y0, x0, y1, x1 in those pixels, borders and not centres: a box of a
-        cell's own borders gives that cell exactly.
+        (N, 4) borders y0, x0, y1, x1 in pixels. A box with the borders of a cell gives
+        that cell exactly.
     size
-        Height and width of the result.
+        Height and width of the result in cells.
 
     Returns
     -------
     Tensor
-        (N, C, *size). Bilinear; at the box's border the cells beyond it count, at the
+        (N, C, *size), bilinear. Cells beyond the box are used at its border. At the
         map's border the last cell is repeated.
     """
     y0, x0, y1, x1 = boxes.to(maps.device).unbind(-1)
@@ -113,7 +118,7 @@ def align(maps: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _samples(first: Tensor, last: Tensor, count: int, cells: int) -> Tensor:
-    """(N, count) places in a map from -1 to 1, which are its outer borders."""
+    """Return (N, count) positions in a map whose outer borders are -1 and 1."""
     steps = (torch.arange(count, device=first.device) + 0.5) / count
     pixels = first[:, None] + steps * (last - first)[:, None]
     places = 2 * pixels / (STRIDE * cells) - 1
@@ -121,7 +126,7 @@ def _samples(first: Tensor, last: Tensor, count: int, cells: int) -> Tensor:
 
 
 def _windows(maps: Tensor) -> Tensor:
-    """(N, C, H, W) to (N * windows, SIDE * SIDE, C), zeros where there is no cell."""
+    """Return (N, C, H, W) maps as (N * windows, SIDE * SIDE, C), padded with zeros."""
     height, width = maps.shape[-2:]
     padded = F.pad(maps, (0, -width % SIDE, 0, -height % SIDE))
     cut: Tensor = window_partition(padded.permute(0, 2, 3, 1), (SIDE, SIDE))

@@ -1,4 +1,4 @@
-"""Encoders of timm by name, each as a list of maps from fine to coarse.
+"""Encoders of timm by name; each returns a list of maps from fine to coarse.
 
 HRNet is as in its papers' code: Wang et al., "Deep High-Resolution Representation
 Learning for Visual Recognition", TPAMI 2020. timm builds the network and its ImageNet
@@ -24,25 +24,26 @@ RGB = 3
 def make_encoder(
     name: str, channels: int, pretrained: bool = False, dense: bool = True
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """The encoder at output stride 8, or the nearest it can, and its maps' channels.
+    """Return an encoder and the channels of its maps.
 
     Parameters
     ----------
     name
-        ``"resnet18_v1c"``, mmsegmentation's, or any name of timm that it can make a
-        list of maps of; a leading ``tu-`` is left out.
+        ``"resnet18_v1c"`` (mmsegmentation's), or the name of a timm model with feature
+        maps; a leading ``tu-`` is removed.
     channels
-        Of the image.
+        Bands of the image, at least 1.
     pretrained
-        Fetch ImageNet weights.
+        Load ImageNet weights.
     dense
-        ``False``: not dilated; maps at a quarter, an eighth, a 16th and a 32nd.
+        If True, output stride 8, or the smallest one that the model supports. If False,
+        without dilation: maps at a quarter, an eighth, a 16th and a 32nd.
 
     Raises
     ------
     CheckpointError
-        There is no such encoder, it has no such maps, or its weights cannot be
-        fetched.
+        If there is no such encoder, it has no such maps, or its weights are not
+        available.
     """
     check_encoder(name)
     if name == "resnet18_v1c" and dense:
@@ -81,29 +82,29 @@ def make_encoder(
 def make_hrnet(
     encoder: str, channels: int, stride: int = 8, pretrained: bool = False
 ) -> Any:
-    """The four branches, finest first.
+    """Build an HRNet that returns its four branches, finest first.
 
-    Input (N, C, H, W), H and W multiples of 8 times ``stride``; the output is a list
-    of maps at ``stride``, 2, 4 and 8 times ``stride``. Its
-    ``feature_info.channels()`` are their numbers of channels.
+    The input is (N, C, H, W) with H and W multiples of 8 times ``stride``. The output
+    is a list of maps at ``stride`` and 2, 4 and 8 times ``stride``.
+    ``feature_info.channels()`` returns their numbers of channels.
 
     Parameters
     ----------
     encoder
         One of timm's HRNets, such as ``hrnet_w48`` or ``hrnet_w18_small``.
     channels
-        Of the input. With ImageNet weights the fourth and further ones start as the
-        mean of the three trained ones.
+        Bands of the input, at least 1. With ImageNet weights, the kernels of the fourth
+        and further bands start as the mean of the three trained ones.
     stride
-        4, or 8: then the second convolution of the first bottleneck, and the short
-        cut past it, step by two. No weight changes its shape.
+        Output stride, 4 or 8. For 8, the second convolution of the first bottleneck and
+        its shortcut have stride 2. No weight changes its shape.
     pretrained
-        Fetch ImageNet weights (or take them from the cache).
+        Load ImageNet weights, from the cache or the hub.
 
     Raises
     ------
     CheckpointError
-        The encoder is no HRNet, or its weights cannot be fetched.
+        If the encoder is not an HRNet, or its weights are not available.
     """
     _check_hrnet(encoder)
     wanted = {
@@ -131,7 +132,7 @@ def make_hrnet(
 
 
 def widened(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """The convolution with more inputs: the new kernels are the mean of the old."""
+    """Return a convolution with more inputs; new kernels are the mean of the others."""
     weight = conv.weight.detach()
     extra = weight.mean(dim=1, keepdim=True)
     extra = extra.expand(-1, channels - conv.in_channels, -1, -1)
@@ -141,7 +142,7 @@ def widened(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
 
 
 def concatenate_maps(maps: list[Tensor]) -> Tensor:
-    """All branches at the finest one's size, bilinear: (N, sum of channels, h, w)."""
+    """Concatenate maps at the first one's size, bilinear: (N, channels, h, w)."""
     size = maps[0].shape[-2:]
     rest = [
         F.interpolate(m, size=size, mode="bilinear", align_corners=False)
