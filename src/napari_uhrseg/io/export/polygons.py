@@ -1,9 +1,10 @@
 """Polygons of the displayed labels, for the vector formats.
 
 A polygon is one 4-connected object. Its first ring is the outer one, the others are
-holes. Neighbours have the same corners on their shared border, also after
-simplification: nodes where more than two boundaries meet are kept, and each arc
-between two nodes is simplified in one direction.
+holes. Neighbours have the same corners on their shared border. Simplification keeps
+the nodes where more than two boundaries meet, and simplifies each arc between two
+nodes in one direction, so both neighbours get the same arc. Objects that would
+disappear are not simplified and can then overlap their neighbours.
 
 An object with over a million corners is divided (see `io.vectorize.trace`): few
 programs can open larger polygons.
