@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The plan of a run. Nothing has been computed yet."""
+    """Event with the plan of a run, before any computation."""
 
     plan: "Plan"
 
@@ -30,7 +30,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BlockDone:
-    """A block was written. ``empty``: it has no data or only background."""
+    """Event: a block was written. ``empty``: it has no data or only background."""
 
     roi: Roi
     done: int
@@ -47,7 +47,7 @@ class PreviewWritten:
 
 @dataclass(frozen=True, slots=True)
 class BlockFailed:
-    """A block could not be read. The run continued without it."""
+    """Event: a block could not be read. The run continued without it."""
 
     roi: Roi
     reason: str
@@ -68,7 +68,7 @@ class RetriedWithLess:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The run ended: every block is done or failed."""
+    """Event: the run ended. Every block is done or failed."""
 
     run: Run
     done: int
@@ -97,7 +97,7 @@ class MemoryPlanned:
 
 @dataclass(frozen=True, slots=True)
 class StepLogged:
-    """A logged training step: mean loss terms since the previous logged step."""
+    """Event of a logged step: mean loss terms since the previous logged step."""
 
     step: int
     losses: Mapping[str, float]
@@ -118,7 +118,7 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint file is complete."""
+    """Event: a checkpoint file is complete."""
 
     path: Path
     step: int
@@ -126,11 +126,11 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class FineTuneFinished:
-    """The end of a fine-tuning: the new checkpoint compared with the original one.
+    """Event at the end of a fine-tuning: comparison with the original checkpoint.
 
-    ``before`` and ``after`` hold ``miou`` and ``iou/<class>`` on the validation
+    ``before`` and ``after`` contain ``miou`` and ``iou/<class>`` on the validation
     regions, 0 to 1. Both are empty where no validation score is available.
-    ``comparison`` is a message that says the same.
+    ``comparison`` is the same information as a message.
     """
 
     before: Mapping[str, float]

@@ -117,7 +117,7 @@ class Rotation(Transform):
 
 @dataclass(frozen=True, slots=True)
 class ColorJitter(Transform):
-    """Factors of brightness, contrast and (three bands) saturation."""
+    """Random factors of brightness, contrast and, for three bands, saturation."""
 
     brightness: float
     contrast: float
@@ -129,7 +129,7 @@ class ColorJitter(Transform):
         return cls(float(brightness), float(contrast), float(saturation))
 
     def view(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
-        """Change a normalised view as if its image values had been changed.
+        """Apply the colour change of the image values to a normalised view.
 
         Pixels that are 0 in every band mark missing data and stay 0.
         """
@@ -139,7 +139,7 @@ class ColorJitter(Transform):
         centre = np.float32(self.brightness * (1 - self.contrast) * average)
         gain = np.float32(self.brightness * self.contrast)
         blend = np.float32(self.saturation if spec.channels == 3 else 1)
-        # value' = gain (blend value + (1 - blend) grey) + centre, in terms of the view
+        # value' = gain (blend value + (1 - blend) grey) + centre, normalised
         grey = np.zeros_like(view[0])
         if blend != 1:
             for band, spread in zip(view, std, strict=True):

@@ -1,7 +1,7 @@
 """Augmented training batches.
 
-Sample ``i`` of step ``s`` depends on the seed, ``s`` and ``i`` alone. So a training
-that was interrupted continues with the same samples.
+Sample ``i`` of step ``s`` depends on the seed, ``s`` and ``i`` alone. An interrupted
+training therefore continues with the same samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,12 @@ def batches(
     steps
         Numbers of the steps, from 0.
     augmentations
-        Random changes of each sample, in the order in which they are drawn.
+        Augmentations of each sample, in the order in which they are drawn.
+
+    Yields
+    ------
+    Batch
+        ``size`` samples with targets, in main memory.
     """
     for step in steps:
         rngs = [np.random.default_rng((seed, step, i)) for i in range(size)]
@@ -56,7 +61,7 @@ def augmented(
     rng: np.random.Generator,
     augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS,
 ) -> Batch:
-    """Return a batch of one window: its views and target, augmented.
+    """Return one augmented window as a batch: its views and target.
 
     Parameters
     ----------
@@ -65,9 +70,9 @@ def augmented(
     spec
         Inputs of the model.
     rng
-        Decides the window and its changes.
+        Random number generator; it decides the window and its transforms.
     augmentations
-        Random changes, in the order in which they are drawn.
+        Augmentations of the window, in the order in which they are drawn.
 
     Returns
     -------

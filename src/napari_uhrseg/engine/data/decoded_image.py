@@ -1,4 +1,4 @@
-"""Images decoded once and kept in memory during a training."""
+"""Images that are decoded once and stay in memory during a training."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from napari_uhrseg.types import Roi
 
 
 class DecodedImage:
-    """Pixels of an image in memory; coarser reads still go to the file."""
+    """Image with decoded level-0 pixels in memory; coarser reads use the file."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
@@ -36,9 +36,9 @@ class DecodedImage:
         roi
             Rectangle of level-0 pixels.
         size
-            Height and width to read at; ``None``: those of ``roi``.
+            Height and width of the result; ``None``: those of ``roi``.
         bands
-            Band numbers in the order wanted; ``None``: all.
+            Band numbers in the requested order; ``None``: all.
         """
         whole = Roi(0, 0, *self.shape)
         if size not in (None, (roi.height, roi.width)) or not whole.contains(roi):
@@ -51,7 +51,13 @@ class DecodedImage:
 
 
 def decode_images(images: Sequence[Image], limit: int) -> list[DecodedImage | None]:
-    """Decode images as long as they fit into ``limit`` bytes; None for the others."""
+    """Decode images into memory up to a limit.
+
+    Returns
+    -------
+    list
+        A decoded image while the sum stays within ``limit`` bytes; None for the others.
+    """
     found = []
     for image in images:
         height, width = image.shape

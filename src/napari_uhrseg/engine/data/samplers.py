@@ -1,4 +1,4 @@
-"""Samplers: how training windows are drawn from labelled scenes.
+"""Samplers, which draw training windows from labelled scenes.
 
 A new sampler is a class with the methods of `Sampler` and one line in `SAMPLERS`. The
 names and shares of a data set's samplers belong to the identity of a training.
@@ -13,22 +13,22 @@ import numpy.typing as npt
 from napari_uhrseg.engine.data.scene import Scene
 from napari_uhrseg.types import IGNORED, Roi
 
-CLASS_PIXEL_STEP = 8  # distance in pixels of the grid on which classes are looked up
-MAX_DRAWS = 10  # windows drawn before one without any label is accepted
+CLASS_PIXEL_STEP = 8  # grid spacing in pixels at which class pixels are collected
+MAX_DRAWS = 10  # draws after which a window without labels is accepted
 
 PixelIndex = npt.NDArray[np.int64]
 """(n, 3) scene number, y and x in run pixels."""
 
 
 class Sample(NamedTuple):
-    """A training window and the scene that it lies in."""
+    """Training window and its scene."""
 
     scene: Scene
     window: Roi
 
 
 class Sampler(Protocol):
-    """Draws training windows from scenes."""
+    """Interface of the samplers of training windows."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None: ...
 
@@ -37,7 +37,7 @@ class Sampler(Protocol):
 
 
 class UniformSampler:
-    """Windows uniform over the area of all scenes."""
+    """Sampler of windows uniform over the area of all scenes."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self._scenes = scenes
@@ -45,7 +45,7 @@ class UniformSampler:
         self._shares = areas / areas.sum()
 
     def sample(self, rng: np.random.Generator, window: int) -> Sample:
-        """Draw a window; draw again where it has no label."""
+        """Draw a window; draw again if it has no label, up to `MAX_DRAWS` times."""
         for _ in range(MAX_DRAWS):
             scene = self._scenes[rng.choice(len(self._scenes), p=self._shares)]
             y, x = (int(rng.integers(0, max(0, n - window) + 1)) for n in scene.shape)
@@ -56,7 +56,7 @@ class UniformSampler:
 
 
 class ClassBalancedSampler:
-    """Windows around a pixel of a class; all classes are equally likely."""
+    """Sampler of windows around pixels of equally likely classes."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self._scenes = scenes
@@ -78,7 +78,7 @@ class ClassBalancedSampler:
 
 
 SAMPLERS: Mapping[str, type[Sampler]] = {"class_balanced": ClassBalancedSampler}
-"""Samplers by name that may replace the uniform one for a share of the windows."""
+"""Samplers by name that may draw a share of the windows; others are uniform."""
 
 
 def find_class_pixels(scenes: Sequence[Scene]) -> tuple[PixelIndex, ...]:

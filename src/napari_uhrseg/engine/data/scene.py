@@ -1,4 +1,4 @@
-"""An image with its ground truth."""
+"""Scene: an image with its ground truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from napari_uhrseg.types import InputSpec, Labels, Roi
 
 
 class GroundTruth(Protocol):
-    """The known labels of a scene."""
+    """Interface of the known labels of a scene."""
 
     def read(self, roi: Roi) -> Labels:
         """Return (h, w) uint8 class indices from 0; 255: unknown or outside."""
@@ -24,22 +24,22 @@ class GroundTruth(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """An image and its ground truth.
+    """Image with its ground truth.
 
     Parameters
     ----------
     name
-        Name of the scene, unique in a data set.
+        Name of the scene, unique within a data set.
     image
         The image: its size, bands and pixels.
     target
         The ground truth in level-0 pixels.
     bands, value_range
-        As in `read_views`. :meth:`fitted` chooses those that are not given.
+        Bands and value range as in `read_views`; :meth:`fitted` chooses missing ones.
     scale
         Level-0 pixels per run pixel.
     decoded
-        The image's pixels in memory; ``None``: read from the file as needed.
+        Decoded pixels in memory; ``None``: pixels are read from the file as needed.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Scene:
         return height, width
 
     def fitted(self, spec: InputSpec) -> "Scene":
-        """Return the scene with the bands, values and scale that a model needs."""
+        """Return the scene with bands, value range and scale fitted to a model."""
         bands = fit_bands(self.image, spec.channels, self.bands or None)
         scale = fit_scale(self.image, spec)[0] if self.scale == 1 else self.scale
         values = fit_values(self.image, spec, self.value_range)

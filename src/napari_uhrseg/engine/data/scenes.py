@@ -19,11 +19,11 @@ from napari_uhrseg.units import MB
 
 __all__ = ["SCENE_CACHE", "Dataset", "GroundTruth", "Sample", "Scene", "SceneDataset"]
 
-SCENE_CACHE = 1024 * MB  # decoded scenes in memory; the others are read as needed
+SCENE_CACHE = 1024 * MB  # for decoded scenes; the others are read as needed
 
 
 class Dataset(Protocol):
-    """Training windows, and validation scenes at other locations."""
+    """Interface of data sets: training windows and separate validation scenes."""
 
     @property
     def legend(self) -> Legend:
@@ -31,7 +31,7 @@ class Dataset(Protocol):
 
     @property
     def held_out(self) -> Sequence[Scene]:
-        """Scenes for validation, never sampled from; may be empty."""
+        """Scenes for validation, which training never samples; may be empty."""
 
     def fitted(self, spec: InputSpec) -> "Dataset":
         """Return the data set with its scenes fitted to a model."""
@@ -42,14 +42,14 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class SceneDataset:
-    """Whole scenes for training, and whole scenes for validation.
+    """Data set of whole scenes for training and whole scenes for validation.
 
     Parameters
     ----------
     legend
         Classes; class k of the network is the k-th.
     training, held_out
-        Scenes to train on, and scenes for validation.
+        Scenes for training and scenes for validation.
     sampling
         Share of the windows that each sampler of `SAMPLERS` draws, 0 to 1. The
         remaining windows are uniform over the scenes.
@@ -105,9 +105,9 @@ class SceneDataset:
     def crop_size(self, spec: InputSpec) -> int:
         """Return the side in run pixels of training windows; for fitted scenes.
 
-        For a model that works on frames it is no more than most scenes contain. An
-        image smaller than a frame is labelled without padding, so an overview of a
-        padded frame would show another scale than inference does.
+        For a model that works on frames, the side is at most the median of the scenes'
+        shorter sides. Inference labels an image that is smaller than a frame without
+        padding, so the overview of a padded frame would have another scale.
         """
         if spec.frame is None:
             return spec.window

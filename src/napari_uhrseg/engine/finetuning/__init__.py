@@ -1,7 +1,7 @@
 """Fine-tuning from user corrections.
 
-Holds the data set of corrected pixels, knowledge distillation, model
-selection, class mapping, and the lineage of checkpoints.
+Contains the data set of corrected pixels, knowledge distillation, model selection,
+class mapping, and the lineage of checkpoints.
 
 Must not import ``engine.cluster``.
 """

@@ -20,9 +20,9 @@ class ClassMapping:
     legend
         Classes of the network as the store names them, then the classes it lacked.
     channels
-        (256,) uint8: channel of each class id, 255 where there is none.
+        (256,) uint8 channel of each class id; 255: there is none.
     merged
-        (K,) uint8: channel that each channel counts as, after merging classes.
+        (K,) uint8 channel to which each channel is merged; itself without a merge.
     """
 
     legend: Legend
@@ -33,10 +33,11 @@ class ClassMapping:
 def map_classes(
     checkpoint: Checkpoint, store: LabelStore, corrected: Collection[int]
 ) -> ClassMapping:
-    """Map by the ids that a run of this checkpoint has in the store, else by name.
+    """Map the channels of a checkpoint to the classes of a store.
 
-    A class that was renamed since that run is still found. Other classes of the store
-    are added if they are corrected.
+    The ids of the checkpoint's last run in the store decide, so that a renamed class is
+    found; without a run, the names do. Other classes of the store are added if they are
+    corrected.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def map_classes(
 
 
 def _distinct(classes: Sequence[LabelClass]) -> Legend:
-    """Return a legend; classes that the store lacks get ids that are free in it."""
+    """Return a legend in which repeated ids are replaced by free ones."""
     taken: set[int] = set()
     found = []
     for c in classes:

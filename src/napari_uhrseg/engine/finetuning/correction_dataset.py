@@ -2,13 +2,13 @@
 
 ::
 
-    coarse correction level    shows where corrections are; nothing else is read
+    coarse correction level    gives the locations of corrections
     points                     corrected pixels of a finer level, limited in number;
                                windows are drawn around them
-    sites                      groups of points whose windows see no pixel in common
-    validation                 a fifth of the sites; the others are trained on
+    sites                      groups of points whose windows have no pixel in common
+    validation                 a fifth of the sites; the others are for training
     replay                     a third of the windows lies anywhere in the labelled
-                               area, so that it is not forgotten
+                               area, to preserve previous predictions
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import HELD_OUT, IGNORED, InputSpec, Labels, Legend, Roi
 
-REPLAY_FRACTION = 1 / 3  # of the training windows lie anywhere in the labelled area
-REPLAY_PIXELS = 1 << 20  # run pixels that show how much changes elsewhere
+REPLAY_FRACTION = 1 / 3  # of the training windows, anywhere in the labelled area
+REPLAY_PIXELS = 1 << 20  # run pixels that measure the changes elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class CorrectionTargets:
     sites
         Sites of the corrections.
     asked, hidden
-        For each site number, whether its pixels are returned, and whether they are
-        returned as `HELD_OUT`.
+        (sites + 1,) bool by site number: True if its pixels are returned, and True if
+        they are returned as `HELD_OUT`.
     chosen
-        Level-0 rectangles outside of which nothing is returned; ``None``: all is.
+        Level-0 rectangles to which corrections are limited; ``None``: the whole image.
     """
 
     store: LabelStore
@@ -82,7 +82,7 @@ class CorrectionTargets:
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """Bands, values and scale with which a network reads an image; as in a run."""
+    """Bands, value range and scale with which a network reads an image."""
 
     bands: tuple[int, ...]
     value_range: tuple[float, float]
@@ -94,18 +94,22 @@ class CorrectionDataset:
 
     Parameters
     ----------
-    image, how
-        The image, and the bands, values and scale with which it is read.
-    store, match
-        The corrections, and the channels of their classes.
+    image
+        The image that was corrected.
+    how
+        Bands, value range and scale with which it is read.
+    store
+        The labels with the corrections.
+    match
+        Channels of the classes.
     spec
         Inputs of the model.
     seed
-        Decides which sites are held out where there is a choice.
+        Seed of the choice of held-out sites.
     chosen
-        Level-0 rectangles to train on; ``None``: all.
+        Level-0 rectangles to train on; ``None``: all corrections.
     splits
-        If True, hold out sites for validation where there are enough.
+        If True, hold out sites for validation if there are enough.
 
     Attributes
     ----------
@@ -114,7 +118,7 @@ class CorrectionDataset:
     replay_windows
         Windows of the labelled area, corrected or not, in run pixels.
     has_validation
-        Whether sites are held out for validation.
+        True if sites are held out for validation.
     """
 
     def __init__(
@@ -169,13 +173,13 @@ class CorrectionDataset:
         return len(np.unique(np.r_[self.training.site, self.tested.site]))
 
     def fitted(self, spec: InputSpec) -> "CorrectionDataset":
-        """Return itself: it was made for a model."""
+        """Return itself, as it is created for a model."""
         return self
 
     def sample(self, rng: np.random.Generator, window: int) -> Sample:
         """Draw a window around a correction, or anywhere in the labelled area (replay).
 
-        A replay window may see pixels of validation sites, but not their labels.
+        A replay window may contain pixels of validation sites, but not their labels.
         """
         if self.splits and rng.random() < REPLAY_FRACTION:
             corner = self._labelled[rng.integers(len(self._labelled))]
@@ -185,7 +189,7 @@ class CorrectionDataset:
         return self.sample_corrected(rng, window)
 
     def sample_corrected(self, rng: np.random.Generator, window: int) -> Sample:
-        """Draw a window around a corrected pixel: first its class, then its site."""
+        """Draw a window around a corrected pixel; class and site are drawn first."""
         of_class = self._classes[rng.integers(len(self._classes))]
         point = of_class.sample(rng) / self.scale
         y, x = (int(p - rng.integers(window)) for p in point)
@@ -221,7 +225,7 @@ class CorrectionDataset:
         ]
 
     def _inside(self, window: Roi) -> Roi:
-        """Return the window moved into the image as far as it fits."""
+        """Return the window moved into the image as far as possible."""
         height, width = self.scene.shape
         y = min(max(0, window.y), max(0, height - window.height))
         x = min(max(0, window.x), max(0, width - window.width))

@@ -1,4 +1,4 @@
-"""Corrected pixels and the separate sites in which they lie."""
+"""Corrected pixels, and the separate sites that contain them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import IGNORED, Roi
 
-MAX_PIXELS_READ = 1 << 26  # pixels of the corrections that are read to find points
+MAX_PIXELS_READ = 1 << 26  # correction pixels that are read to find points
 MAX_POINTS_PER_CLASS = 20_000  # points kept for each class
-MIN_SITES = 4  # sites; fewer do not allow validation
+MIN_SITES = 4  # for validation
 HELD_OUT_FRACTION = 0.2  # of the sites are held out
 MIN_TRAINING_FRACTION = (
-    0.5  # of a class's points at least are trained on, where possible
+    0.5  # least fraction of a class's points that is used for training, if possible
 )
 MIN_SITE_DISTANCE = 32  # pixels between two sites
-SITE_GRID = 128  # pixels that the centre of a site may move and keep its side
+SITE_GRID = 128  # pixels; a site whose centre stays in a cell keeps its split
 
 Ints = npt.NDArray[np.int64]
 
@@ -52,7 +52,7 @@ class SiteGrid:
         (rows, columns) int32 number of the site of each cell; 0: no site. There is at
         least one cell between two sites.
     disjoint
-        Whether no window of one site sees pixels of another site.
+        True if no window of one site contains pixels of another site.
     """
 
     side: int
@@ -73,8 +73,8 @@ class SiteGrid:
 def find_sites(store: LabelStore, wanted: float) -> SiteGrid:
     """Return the sites of a store's corrections, ``wanted`` pixels apart if possible.
 
-    Where that leaves fewer than `MIN_SITES` of them, they may be closer. Reads the
-    coarsest level only.
+    They may be closer if there are fewer than `MIN_SITES` otherwise. Only the coarsest
+    level is read.
     """
     top = read_array(store.correction[-1], ...) != 0
     pixel = 2 ** (len(store.correction) - 1)
@@ -97,10 +97,10 @@ def find_sites(store: LabelStore, wanted: float) -> SiteGrid:
 def find_points(
     store: LabelStore, channels: npt.NDArray[np.uint8], sites: SiteGrid
 ) -> Points:
-    """Return corrected pixels that a window can be drawn around.
+    """Return corrected pixels around which windows can be drawn.
 
     They are read from the finest level with at most `MAX_PIXELS_READ` pixels. Memory is
-    bounded by `MAX_POINTS_PER_CLASS`, whatever the size of the image.
+    bounded by `MAX_POINTS_PER_CLASS` for every image size.
 
     Parameters
     ----------
@@ -144,13 +144,13 @@ def find_points(
 
 
 def labelled_squares(store: LabelStore) -> tuple[Ints, int]:
-    """Return squares of the labelled area, or of the whole image without labels.
+    """Return squares of the labelled area; of the whole image without labels.
 
     Returns
     -------
     tuple
         (n, 2) int64 y and x of the corners, and the side, in level-0 pixels. A square
-        is a pixel of the coarsest level, which is all that is read.
+        is a pixel of the coarsest level, the only one that is read.
     """
     side = 2 ** (len(store.prediction) - 1)
     there = read_array(store.prediction[-1], ...) != 0
@@ -158,11 +158,11 @@ def labelled_squares(store: LabelStore) -> tuple[Ints, int]:
 
 
 def choose_held_out(points: Points, count: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Choose the validation sites; none where there are too few sites.
+    """Choose the validation sites; none if there are too few sites.
 
-    No class is held out completely, nor more than half of its points if there is a
-    choice. Sites with classes not held out yet come first. Otherwise the order is a
-    hash of the position, so that a site stays on its side while others are added.
+    No class is held out completely, and if possible at most half of its points. Sites
+    with classes that are not held out yet come first. Otherwise a hash of the position
+    decides the order, so that a site keeps its split when others are added.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def choose_held_out(points: Points, count: int, seed: int) -> npt.NDArray[np.boo
     Returns
     -------
     (count + 1,) bool
-        Whether each site is held out.
+        True for held-out sites.
     """
     held = np.zeros(count + 1, bool)
     there = np.unique(points.site)
@@ -204,12 +204,12 @@ def choose_held_out(points: Points, count: int, seed: int) -> npt.NDArray[np.boo
 
 
 def _chunks(top: tuple[Ints, ...], level: int, at: int) -> Ints:
-    """Return the (n, 2) chunks of level ``at`` under the pixels of a coarser level."""
+    """Return the (n, 2) chunks of level ``at`` for pixels of a coarser level."""
     return np.unique(np.c_[top] * 2 ** (level - at) // STORE_CHUNK, axis=0)
 
 
 def _thinned(points: Ints, most: int) -> Ints:
-    """Return at most ``most`` points, evenly chosen."""
+    """Return at most ``most`` evenly spaced points."""
     if len(points) <= most:
         return points
     return points[np.linspace(0, len(points) - 1, most).astype(np.int64)]

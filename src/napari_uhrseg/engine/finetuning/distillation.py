@@ -1,11 +1,12 @@
-"""Fine-tuning loss and weight interpolation: learn corrections, keep the rest.
+"""Fine-tuning loss and weight interpolation.
 
-Three standard techniques keep a model from forgetting what it could do before:
+Three standard techniques preserve the previous predictions of a model (they reduce
+catastrophic forgetting):
 
 - Knowledge distillation (Hinton et al. 2015, Distilling the knowledge in a neural
   network, arXiv 1503.02531), used as in Learning without Forgetting (Li and Hoiem
-  2016, arXiv 1606.09282): where nothing is corrected, the original model's prediction
-  is the target. Targets are hard classes, not probabilities.
+  2016, arXiv 1606.09282): for uncorrected pixels, the original model's prediction is
+  the target. Targets are hard classes, not probabilities.
 - Replay: a share of the training windows lies anywhere in the labelled area, see
   `correction_dataset`.
 - WiSE-FT (Wortsman et al. 2022, Robust fine-tuning of zero-shot models, CVPR): the
@@ -24,20 +25,20 @@ from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED
 
 TEACHER_CONFIDENCE = 0.5  # least probability of a prediction that becomes a target
-ERROR_CELL = 8  # pixels; side of a cell in which an error is noted
-ERROR_MARGIN = 8  # cells around an error in which its class is no target
+ERROR_CELL = 8  # side in pixels of the cells in which errors are marked
+ERROR_MARGIN = 8  # cells around an error in which its class is not a target
 MIN_WEIGHT, MAX_WEIGHT = 0.25, 2.0  # bounds of the distillation weight
-FULL_WEIGHT_ACCURACY = 0.25  # accuracy from which on the weight is 1 at least
-WISE_FT_ALPHA = 0.7  # from the original weights to the fine-tuned ones; measured, see
+FULL_WEIGHT_ACCURACY = 0.25  # accuracy above which the weight is at least 1
+WISE_FT_ALPHA = 0.7  # share of the fine-tuned weights; measured, see
 # docs/finetuning.md
 
 
 def distillation_weight(accuracy: float) -> float:
     """Return the weight of distillation for a model's accuracy on the corrections.
 
-    The weight is the odds that a prediction is right, within bounds. A model that is
-    wrong on all corrections may change everywhere. Users paint over mistakes, so a
-    model that has some corrections right is better elsewhere than where they painted.
+    The weight is the odds of a correct prediction, within bounds. A model that is wrong
+    on all corrections may change everywhere. Users paint over mistakes, so a model is
+    more accurate elsewhere than on the corrections.
     """
     odds = accuracy / max(1 - accuracy, 1e-6)
     least = max(min(accuracy / FULL_WEIGHT_ACCURACY, 1), MIN_WEIGHT)
@@ -47,12 +48,12 @@ def distillation_weight(accuracy: float) -> float:
 def interpolate_weights(old: Segmenter, new: Segmenter) -> Segmenter:
     """Return a copy of ``new`` with weights interpolated towards ``old`` (WiSE-FT).
 
-    Fine-tuned weights fit the corrections better than the rest of the image. The line
-    to the original weights leads past weights that fit both. Running statistics of
-    normalisation are interpolated too.
+    Fine-tuned weights fit the corrections better than the rest of the image. Weights
+    between them and the original ones fit both. Running statistics of normalisation are
+    interpolated too.
     """
     found, before = copy.deepcopy(new), old.state_dict()
-    for name, tensor in found.state_dict().items():  # they share its memory
+    for name, tensor in found.state_dict().items():  # tensors share its memory
         if tensor.is_floating_point():
             tensor.copy_(before[name].lerp(tensor, WISE_FT_ALPHA))
     return found
@@ -60,10 +61,10 @@ def interpolate_weights(old: Segmenter, new: Segmenter) -> Segmenter:
 
 @dataclass(frozen=True)
 class DistillationLoss:
-    """The model's own loss on the corrections plus the same loss as distillation.
+    """Loss on the corrections, plus the same loss for knowledge distillation.
 
-    The original model's prediction is a target where nothing is corrected, where the
-    model was confident, and where the same class was not found wrong nearby. Most
+    The original model's prediction is the target of a pixel if the pixel is not
+    corrected, the model was confident, and the same class is not corrected nearby. Most
     pixels around a corrected mistake are mistakes too.
 
     Parameters
@@ -90,7 +91,7 @@ class DistillationLoss:
         batch
             A micro-batch with targets, on the network's device.
         weights
-            Share of the step's pixels in this micro-batch.
+            Shares of the step's pixels in this micro-batch.
         """
         assert batch.target is not None
         around = batch.surrounding_target
@@ -112,7 +113,7 @@ class DistillationLoss:
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
-        """Return the teacher's classes where they are targets, else 255.
+        """Return the teacher's classes that are targets; 255 for other pixels.
 
         Shape and dtype are those of the batch's target, (N, h, w) int64.
         """

@@ -1,4 +1,4 @@
-"""``fine_tune()``: continue the training of a checkpoint with user corrections.
+"""Fine-tuning of a checkpoint on user corrections: ``fine_tune()``.
 
 ::
 
@@ -87,20 +87,19 @@ def fine_tune(
     store
         The labels with the corrections; opened for reading is enough.
     output
-        Path of the checkpoint to write, at each of five validations. With enough
-        validation windows it is written only if it is better than all before,
-        including the original one, or at the end if none is better.
+        Path of the checkpoint. It is written at each of five validations. With enough
+        validation windows, it is written only if it is better than all previous ones
+        and the original, or at the end if none is better.
     settings
-        Hyperparameters; ``None``: all chosen automatically.
+        Hyperparameters; ``None``: all are chosen automatically.
     budget
-        Device and memory; decides the micro-batches of a step.
+        Device and memory budget, which decides the micro-batches of a step.
     stop
-        Polled between layers; returning True ends the run as if the generator were
-        closed.
+        Polled between layers. If it returns True, the run ends like a closed generator.
     resume
-        Keep ``<output>.state`` of an unfinished run, and continue from it.
+        If True, keep ``<output>.state`` of an unfinished run, and continue from it.
     overwrite
-        Replace an existing checkpoint at ``output``.
+        If True, replace an existing checkpoint at ``output``.
 
     Yields
     ------
@@ -118,8 +117,8 @@ def fine_tune(
     Notes
     -----
     On the CPU in float32 with the same number of threads, the weights are the same bit
-    for bit, however often the run was interrupted. The card's ``command`` ends with a
-    hash of everything that decides them.
+    for bit after any number of interruptions. The card's ``command`` ends with a hash
+    of everything that determines the weights.
     """
     settings, output = settings or FineTuneSettings(), Path(output)
     source = build_dataset(image, checkpoint, store, settings.regions)
@@ -138,7 +137,7 @@ def fine_tune(
     except Cancelled:
         return
     finally:
-        checkpoint.model.to("cpu")  # a run has its own copy on the device
+        checkpoint.model.to("cpu")  # the run has its own copy on the device
     if trainer.finished:
         before, after = trainer.before, trainer.after
         text = comparison_text(summary, before, after)

@@ -10,7 +10,7 @@ from napari_uhrseg.models.checkpoint import file_hash
 
 
 def ancestors(path: Path | str, folders: Iterable[Path | str] = ()) -> tuple[Path, ...]:
-    """Return the files of a checkpoint's ancestors that are found, nearest first.
+    """Return the files of a checkpoint's known ancestors, nearest first.
 
     Parameters
     ----------

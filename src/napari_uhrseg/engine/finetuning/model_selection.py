@@ -1,4 +1,4 @@
-"""Validate a fine-tuned model and select the weights to keep.
+"""Validation of a fine-tuned model, and selection of its weights.
 
 Validation data are corrections in regions that are held out from training.
 """
@@ -24,27 +24,27 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
 from napari_uhrseg.units import counted
 
-MAX_SCORED_WINDOWS = 128  # validation windows that are run
+MAX_SCORED_WINDOWS = 128  # validation windows that are scored
 MAX_PROBE_WINDOWS = (
-    16  # windows that tell how much of the corrections a model has right
+    16  # windows for the accuracy of a model on the training corrections
 )
 MIN_GAIN_KEPT = (
-    0.5  # of the corrections gained, the share that nearer weights must gain
+    0.5  # least share of the accuracy gain that interpolated weights must keep
 )
-EQUAL_MIOU = 0.005  # smaller differences of the mIoU count as none
-MIN_RELIABLE_WINDOWS = 5  # held-out windows; a figure of fewer says little
+EQUAL_MIOU = 0.005  # smaller differences of the mIoU count as equal
+MIN_RELIABLE_WINDOWS = 5  # validation windows for a reliable score
 MIN_WINDOWS_TO_SELECT = (
-    50  # held-out windows; the best of several looks at fewer is luck
+    50  # validation windows; with fewer, the best of several scores is random
 )
 CHANGED_ELSEWHERE = "changed elsewhere"
 
 
 @dataclass
 class Validator:
-    """Runs models over windows of a data set, a batch at a time.
+    """Validator, which runs models over windows of a data set in batches.
 
-    Memory is that of a batch and of the original model's labels of the replay windows:
-    a million pixels or four windows.
+    Its memory is that of a batch and of the original model's labels of the replay
+    windows: a million pixels or four windows.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ class Validator:
     old
         The original model, in eval mode on the device.
     batch_size
-        Windows of a batch.
+        Windows of a batch, at least 1.
     device, precision
-        As in a run.
+        Device and precision of the forward passes, as in a run.
     """
 
     source: CorrectionDataset
@@ -68,7 +68,7 @@ class Validator:
     def accuracy_on_corrections(self, model: Segmenter) -> float:
         """Return the accuracy of a model in eval mode on the training corrections.
 
-        The accuracy is a mean over classes, on at most `MAX_PROBE_WINDOWS` windows.
+        It is the mean recall of the classes, on at most `MAX_PROBE_WINDOWS` windows.
         """
         windows = _some(self.source.training_windows, MAX_PROBE_WINDOWS)
         scores = self._nothing
@@ -79,8 +79,8 @@ class Validator:
     def select_weights(self, model: Segmenter) -> Segmenter:
         """Return the weights to save: interpolated to the original model (WiSE-FT).
 
-        If interpolation loses most of the gain, the fine-tuned model itself is
-        returned. An original model that does not fit at all has nothing to preserve.
+        If interpolation loses most of the accuracy gain, the fine-tuned model itself is
+        returned. The predictions of a wrong original model need not be preserved.
         """
         nearer = interpolate_weights(self.old, model)
         gained, most = (
@@ -97,10 +97,10 @@ class Validator:
     def score(self, model: Segmenter) -> Iterator[Metrics | None]:
         """Yield None after each batch, and the metrics of a model in eval mode.
 
-        ``miou`` and ``iou/CLASS`` on the validation corrections, over the classes that
-        occur in them, if there are any. ``changed elsewhere`` is the share of the
-        uncorrected pixels of the replay windows whose label differs from the original
-        model's, 0 to 1.
+        ``miou`` and ``iou/CLASS`` apply to the validation corrections and the classes
+        in them, if there are any. ``changed elsewhere`` is the share of uncorrected
+        pixels of the replay windows whose label differs from the original model's, 0
+        to 1.
         """
         scores, source = self._nothing, self.source
         if source.has_validation:
@@ -194,5 +194,5 @@ def _ious(scores: Scores) -> dict[str, float]:
 
 
 def _some(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
-    """Return about ``most`` windows at most, evenly chosen."""
+    """Return about ``most`` windows at most, evenly spaced."""
     return windows[:: max(1, -(-len(windows) // most))]

@@ -1,4 +1,4 @@
-"""Build a model without trained weights, to be trained from corrections alone."""
+"""New model without trained weights, for training from corrections alone."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.models.base import Segmenter
 
 DOWNLOAD_TIMEOUT_S = (
-    30.0  # seconds for the weights to come; a connection may hang for minutes
+    30.0  # limit of the download in seconds; a connection may hang for minutes
 )
 RANDOM_INIT = "from random weights"
 
@@ -41,29 +41,29 @@ def new_checkpoint(
     Parameters
     ----------
     method, arguments
-        Name in the registry, and arguments of its constructor; ``None``:
-        the registry's ``first_arguments``.
+        Name in the registry, and arguments of its constructor; ``None``: the registry's
+        ``first_arguments``.
     legend
-        Classes of the model; usually those of a store.
+        Classes of the model, usually those of a store.
     image
-        Decides the number of bands and the pixel size.
+        Image that decides the number of bands and the pixel size.
     encoder
-        Encoder; replaces that of the arguments.
+        Name of the encoder; ``None``: that of the arguments.
     pretrained
-        Start from ImageNet weights where they can be had within half a minute; the
-        card's ``trained_on`` says which, `RANDOM_INIT` where not.
+        Load ImageNet weights if they are available within half a minute. Otherwise the
+        card's ``trained_on`` is `RANDOM_INIT`.
     seed
         Seed of the random weights.
     stop
-        Polled several times a second while the weights are downloaded; returning True
-        ends the work.
+        Polled several times per second during the download. If it returns True, the
+        work ends.
 
     Raises
     ------
     CheckpointError
         If there is no class, or the model cannot be built.
     Cancelled
-        Because of ``stop``.
+        If ``stop`` returned True.
     """
     if not len(legend):
         raise CheckpointError(
@@ -83,7 +83,7 @@ def new_checkpoint(
             model, started = taught, "from ImageNet weights"
     for (
         part
-    ) in model.training_only_modules:  # random heads would teach the encoder noise
+    ) in model.training_only_modules:  # random heads would train the encoder on noise
         owner, _, name = part.rpartition(".")
         setattr(model.get_submodule(owner), name, None)
     model.spec = replace(model.spec, pixel_size=image.meters_per_pixel)
@@ -99,8 +99,8 @@ def _pretrained(
 ) -> "Segmenter | None":
     """Return the model with ImageNet weights; None if they cannot be downloaded.
 
-    Libraries download them without a time limit and cannot be interrupted. So a thread
-    does it. A thread that hangs ends with its connection.
+    The libraries' downloads have no time limit and cannot be interrupted. They
+    therefore run in a thread. A thread that hangs ends with its connection.
     """
     made: list[Segmenter] = []
     failed: list[Exception] = []

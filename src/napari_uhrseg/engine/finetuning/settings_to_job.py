@@ -1,4 +1,4 @@
-"""Turn the settings of a fine-tuning into a training job."""
+"""Conversion of the settings of a fine-tuning into a training job."""
 
 import copy
 import hashlib
@@ -46,7 +46,7 @@ from napari_uhrseg.units import counted
 
 LEARNING_RATE = 5e-4
 FIRST_LEARNING_RATE = 2e-3  # of a network without trained weights
-VALIDATIONS = 5  # in a training
+VALIDATIONS = 5  # per training
 
 
 def make_job(
@@ -64,13 +64,13 @@ def make_job(
     source
         The corrections.
     checkpoint
-        The checkpoint to start from. Its model is moved to the device, not changed.
+        The original checkpoint. Its model is moved to the device, but not changed.
     output
         Path of the checkpoint to write.
     settings, budget
-        As in ``fine_tune()``.
+        Hyperparameters, and device with memory, as in ``fine_tune()``.
     stop
-        Polled while the original model is run; returns True to end.
+        Polled while the original model runs. If it returns True, the work ends.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def make_job(
     DeviceError
         If the device is missing or its memory is too small for two samples.
     Cancelled
-        Because of ``stop``.
+        If ``stop`` returned True.
     """
     found = find_device(budget.device if budget else settings.device)
     precision = training_precision(settings.precision, found)
@@ -127,7 +127,7 @@ def make_job(
 
 
 def _from_scratch(recipe: Recipe) -> TrainingPolicy:
-    """Return the policy for a new network: no validation, the last weights are kept."""
+    """Return the policy for a new network: no validation, last weights are saved."""
     return TrainingPolicy.from_scratch(
         validate_fn=None, keep_best=False, **_intervals(recipe)
     )
@@ -170,7 +170,7 @@ def _recipe(
 ) -> Recipe:
     """Return the last stage of the method with a small learning rate.
 
-    A network without trained weights goes through all stages, at a larger rate.
+    A network without trained weights uses all stages and a larger rate.
     """
     new = checkpoint.hash == UNSAVED_HASH
     stages = model.recipe.stages if new else model.recipe.stages[-1:]

@@ -17,8 +17,8 @@ from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import Roi, TrainingSummary
 from napari_uhrseg.units import counted
 
-FEW_WINDOWS = 5  # fewer windows of a class cause a warning
-SPLIT_SEED = 0  # decides the validation sites, whatever the seed of a training
+FEW_WINDOWS = 5  # of a class; fewer cause a warning
+SPLIT_SEED = 0  # of the validation sites, independent of the training's seed
 
 
 def build_dataset(
@@ -29,9 +29,9 @@ def build_dataset(
 ) -> CorrectionDataset:
     """Return the corrections as a data set for the checkpoint's model.
 
-    Corrected classes that the model lacks are added. Bands, values and scale are those
-    of the checkpoint's last run in the store; without one they are fitted. A network
-    without trained weights trains on every site.
+    Corrected classes that the model lacks are added. Bands, value range and scale are
+    those of the checkpoint's last run in the store; without a run they are fitted. A
+    network without trained weights is trained on all sites.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def build_dataset(
             "Choose the image that was corrected.",
         )
     spec = checkpoint.card.spec
-    # a class too rare for a coarse pixel would have no effect either
+    # a class that is too rare for a coarse pixel has no effect
     ids = np.unique(read_array(store.correction[-1], ...))
     match = map_classes(checkpoint, store, [int(i) for i in ids if i])
     runs = [r for r in store.runs if r.checkpoint_hash == checkpoint.hash]

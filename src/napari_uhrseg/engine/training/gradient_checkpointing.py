@@ -1,11 +1,11 @@
-"""Gradient checkpointing: recompute activations instead of keeping them.
+"""Gradient checkpointing: activations are computed again instead of stored.
 
-A training step keeps the output of every layer until its gradient is computed. With
+A training step stores the output of each layer until its gradient is computed. With
 gradient checkpointing (Chen et al. 2016, Training deep nets with sublinear memory cost,
-arXiv 1604.06174) only the input of each block is kept. The block runs again when its
-gradient is due, which takes about a third more time. On a GPU, the kept inputs can be
-moved to main memory besides (activation offloading, see `step_memory`). Neither changes
-a gradient.
+arXiv 1604.06174) only the input of each block is stored. The block runs again for its
+gradient, which takes about a third more time. On a GPU, the stored inputs can also be
+moved to main memory (activation offloading, see `step_memory`). Neither technique
+changes a gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def checkpoint_blocks(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for block, forward in own:
-            del block.forward  # the class's own again
+            del block.forward  # restores the method of the class
             if forward is not None:
                 block.forward = forward
 
@@ -59,7 +59,7 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _on_copies(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """Call a block with copies of its lists: HRNet's blocks write into their input."""
+    """Call a block with copies of its lists, as HRNet's blocks modify their input."""
     args, named = tree_map(lambda leaf: leaf, (args, named))
     return forward(*args, **named)
 
@@ -70,7 +70,7 @@ def _contexts_of(block: nn.Module) -> Callable[[], Contexts]:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Keep running statistics, which the first forward pass has updated already."""
+    """Freeze running statistics, which the first forward pass has updated already."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
     counts = [(n, n.clone()) for m in norms if (n := m.num_batches_tracked) is not None]
     momenta = [(m, m.momentum) for m in norms]

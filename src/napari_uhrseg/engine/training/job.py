@@ -1,4 +1,4 @@
-"""A training job: model, data, computation and policy."""
+"""Training job: model, data, computation and policy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ from napari_uhrseg.types import Card
 
 Metrics = Mapping[str, float]
 ValidateFn = Callable[[Segmenter], Iterator[Metrics | None]]
-"""Yield None after each batch and the metrics at the end. The model is in eval mode."""
+"""Function that yields None after each batch and the metrics at the end.
+
+The model is in eval mode.
+"""
 
 
 def unchanged(model: Segmenter) -> Segmenter:
@@ -42,8 +45,8 @@ class TrainingPolicy:
     Parameters
     ----------
     validate_fn
-        Computes validation metrics. ``None``: there is no validation data, and the
-        latest weights count as the best.
+        Function that computes validation metrics. ``None``: there is no validation
+        data, and the latest weights count as the best.
     validate_every, log_every
         Steps between validations, and between ``StepLogged`` events; at least 1.
     loss_fn
@@ -51,19 +54,20 @@ class TrainingPolicy:
     augmentations
         Random changes of the samples.
     score_initial
-        Whether the initial weights are validated first and must be surpassed.
+        If True, the initial weights are validated first and must be surpassed.
     keep_best
-        Whether the weights with the best ``miou`` are saved; else the latest are.
+        If True, the weights with the best ``miou`` are saved, otherwise the latest.
     resume_stage
-        Whether the first stage continues from weights that were trained in it.
+        If True, the first stage continues from weights that were trained in it.
     freeze_batch_norm
-        Whether normalisation layers keep their running statistics.
+        If True, normalisation layers keep their running statistics.
     weights_to_save
-        Returns the network to validate and save, given the trained one.
+        Function that returns the network to validate and save for the trained one.
     keep_state
-        Whether an unfinished training leaves a state file to continue from.
+        If True, an unfinished training leaves a state file from which it can continue.
     save_interval_s
-        Seconds between state files. A killed training loses about that much.
+        Seconds between state files, which is about the time that a killed training
+        loses.
     """
 
     validate_fn: ValidateFn | None
@@ -92,12 +96,12 @@ class TrainingPolicy:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything that defines a training.
+    """Complete definition of a training.
 
     Parameters
     ----------
     model
-        The network with its initial weights; it is changed.
+        The network with its initial weights; training changes it.
     source
         The data set, fitted to the model.
     schedule
@@ -105,13 +109,13 @@ class TrainingJob:
     compute
         Device, precision and memory.
     policy
-        Loss, augmentation, validation and selection.
+        Loss, augmentation, validation and selection of the weights.
     seed
         Seed of samples and dropout.
     card
-        Returns the card of a checkpoint with such metrics.
+        Function that returns the card of a checkpoint for its metrics.
     identity
-        JSON value of everything that decides the resulting weights.
+        JSON value of everything that determines the resulting weights.
     """
 
     model: Segmenter

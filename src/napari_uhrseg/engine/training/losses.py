@@ -1,4 +1,4 @@
-"""Losses of a training, by name.
+"""Losses by name.
 
 A new loss is a function of the type `LossFn` and one line in `LOSSES`. Its name belongs
 to the identity of a training. The memory of a step is planned with the model's own
@@ -14,8 +14,11 @@ from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.models.base import Batch, Segmenter
 
 LossFn = Callable[[Segmenter, Batch, LossWeights], dict[str, Tensor]]
-"""Return the loss terms of a micro-batch, ``"loss"`` among them. The terms of all
-micro-batches of a step add up to those of the step. The model is in training mode."""
+"""Function that returns the loss terms of a micro-batch, ``"loss"`` among them.
+
+The terms of all micro-batches of a step add up to those of the step. The model is in
+training mode.
+"""
 
 
 def model_loss(
@@ -30,7 +33,12 @@ def model_loss(
     batch
         A micro-batch with targets, on the network's device.
     weights
-        Share of the step's pixels in this micro-batch.
+        Shares of the step's pixels in this micro-batch.
+
+    Returns
+    -------
+    dict
+        Scalar tensors by name; ``"loss"`` is minimised.
     """
     terms = model.loss(model(batch), batch)
     return {name: weights.labelled * term for name, term in terms.items()}
@@ -46,7 +54,7 @@ def find_loss(name: str) -> LossFn:
     Raises
     ------
     TrainingError
-        If there is none.
+        If there is no loss of this name.
     """
     if name not in LOSSES:
         raise TrainingError(

@@ -13,7 +13,7 @@ from napari_uhrseg.engine.data.augmentation import AUGMENTATIONS
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import Limits, Recipe, Stage
 
-MOMENTUM = 0.9  # of SGD
+MOMENTUM = 0.9  # momentum of SGD
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ class CardMetadata:
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Model and hyperparameters; ``None`` selects the value of the method's recipe.
+    """Model and hyperparameters of a training.
+
+    ``None`` selects the value of the method's recipe.
 
     Parameters
     ----------
@@ -42,16 +44,15 @@ class TrainSettings:
     batch_size
         Samples of a step, at least 2.
     optimizer, schedule, weight_decay, clip
-        Optimizer, learning-rate schedule, weight decay, and largest norm of the
-        gradient.
+        Optimizer, learning-rate schedule, weight decay, and maximum gradient norm.
     seed
         Seed of initial weights, samples and dropout.
     device, precision
         Device id or ``"auto"``, and arithmetic of the forward pass.
     pretrained
-        Whether the encoder starts from ImageNet weights.
+        If True, the encoder starts from ImageNet weights.
     value_range, pixel_size
-        Written on the card; see ``InputSpec``.
+        Values for the card; see ``InputSpec``.
     loss
         Name in `losses.LOSSES`.
     augmentations
@@ -129,7 +130,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Stage, learning rate and optimizer of each step; steps count from 0."""
+    """Learning-rate schedule: stage, rate and optimizer of each step, from 0."""
 
     recipe: Recipe
 
@@ -139,7 +140,7 @@ class Schedule:
         return sum(stage.steps for stage in self.recipe.stages)
 
     def starts_stage(self, step: int) -> bool:
-        """Return whether a stage starts with this step."""
+        """Return True if a stage starts with this step."""
         return any(step == first for first, _ in self._stages())
 
     def stage(self, step: int) -> tuple[int, Stage]:
@@ -147,7 +148,11 @@ class Schedule:
         return [found for found in self._stages() if found[0] <= step][-1]
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: cosine or polynomial decay."""
+        """Return the learning rate of a step: cosine or polynomial decay.
+
+        Cosine: Loshchilov and Hutter 2017, SGDR, arXiv 1608.03983, without restarts.
+        Polynomial: Chen et al. 2018, DeepLab, arXiv 1606.00915, with power 0.9.
+        """
         first, stage = self.stage(step)
         done = (step - first) / stage.steps
         if self.recipe.schedule == "poly":

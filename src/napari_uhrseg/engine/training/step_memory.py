@@ -1,6 +1,6 @@
-"""Memory of a training step, and the plan by which it keeps to a budget.
+"""Memory of a training step, and the plan that keeps it within the budget.
 
-Techniques in the order in which they are tried: a smaller chunk cache (CPU), gradient
+The techniques are tried in this order: a smaller chunk cache (CPU), gradient
 checkpointing (Chen et al. 2016), offloading of activations to main memory (GPU), and
 gradient accumulation over micro-batches.
 """
@@ -34,10 +34,10 @@ from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Recipe, Stage
 from napari_uhrseg.units import format_bytes
 
-MIN_SAMPLES = 2  # in a micro-batch: batch normalisation needs them
+MIN_SAMPLES = 2  # of a micro-batch, for batch normalisation
 KERNEL_OVERHEAD = 1.5  # factor for the workspace of convolutions, over live tensors
 WEIGHT_COPIES = 4  # weights, gradients and two moments of the optimizer
-TEACHER_COPIES = 2  # more with distillation: the teacher, and the weights to save
+TEACHER_COPIES = 2  # further copies for distillation: teacher, and weights to save
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ FULL_BATCH = LossWeights(1.0, 1.0)
 
 @dataclass(frozen=True)
 class StepMemoryPlan:
-    """Techniques by which a training step keeps to its memory budget.
+    """Plan of the techniques that keep a training step within its memory budget.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ class StepMemoryPlan:
         Largest number of samples in one forward and backward pass, at least 2.
         Gradients accumulate over the batch of a step.
     recompute
-        Whether gradient checkpointing is used.
+        If True, gradient checkpointing is used.
     offload
-        Whether saved activations are moved to main memory (GPU only).
+        If True, saved activations are moved to main memory (GPU only).
     cache
         Largest size in bytes of the cache of decoded image chunks.
     """
@@ -89,11 +89,11 @@ class StepMemoryPlan:
         return ", ".join(said)
 
     def limited(self, batch: int) -> bool:
-        """Return whether more memory would let a step run in one pass."""
+        """Return True if more memory would allow a step in one pass."""
         return self.recompute or self.micro_batch_size < batch
 
     def identity(self, batch: int) -> list[int]:
-        """Return what of the plan decides the weights of a training."""
+        """Return the values of the plan that affect the trained weights."""
         return [self.micro_batch_size] if self.micro_batch_size < batch else []
 
     @contextmanager
@@ -143,8 +143,8 @@ def plan_step_memory(
 
     The first of these that fits is chosen: the whole batch; a smaller chunk cache
     (CPU); gradient checkpointing; offloading to main memory (GPU); gradient
-    accumulation over micro-batches of two samples or more, whose batch normalisation
-    sees fewer samples. An odd batch loses one sample where only two fit at a time.
+    accumulation over micro-batches of two samples or more. Their batch normalisation
+    uses fewer samples. An odd batch loses one sample if only two fit at a time.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def plan_step_memory(
     teacher
         The original network, for knowledge distillation; ``None``: no distillation.
     estimate
-        Memory of a sample; ``None``: `sample_memory`.
+        Function that estimates the memory of a sample; ``None``: `sample_memory`.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def plan_step_memory(
     Raises
     ------
     DeviceError
-        If not even two samples fit.
+        If fewer than two samples fit.
     """
     wanted, cuda = recipe.batch_size, budget.device.startswith("cuda")
     held = fixed_training_memory(
@@ -220,7 +220,7 @@ def fixed_training_memory(
 ) -> int:
     """Return the fixed memory of a training in bytes, without activations.
 
-    That is weights, gradients, optimizer state, prefetched batches and the program.
+    It contains weights, gradients, optimizer state, prefetched batches and the program.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def fixed_training_memory(
     device
         Device id, for example ``"cpu"`` or ``"cuda:0"``.
     distills
-        Whether a teacher network is in memory too.
+        True if a teacher network is in memory too.
     """
     weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
     held = (WEIGHT_COPIES + TEACHER_COPIES * distills) * weights
@@ -251,7 +251,7 @@ def _fed(model: Segmenter) -> int:
 
 
 class SampleMemory(NamedTuple):
-    """Bytes that one sample takes during a step, on the device and in main memory."""
+    """Memory of one sample during a step in bytes, on the device and in main memory."""
 
     device: int
     host: int
@@ -276,7 +276,7 @@ def sample_memory(
     stages
         Stages of the recipe; the largest estimate counts.
     distills
-        Whether the loss is computed twice, for knowledge distillation.
+        True if the loss is computed twice, for knowledge distillation.
     """
     found = [
         _traced(model, way or StepMemoryPlan(MIN_SAMPLES), s, distills)
@@ -312,7 +312,7 @@ def _traced(
 
 
 class _MainMemory(saved_tensors_hooks):
-    """Count the bytes that torch's ``save_on_cpu`` would move to main memory."""
+    """Counter of the bytes that torch's ``save_on_cpu`` would move to main memory."""
 
     def __init__(self) -> None:
         self.peak = self._now = 0
@@ -339,6 +339,6 @@ class _Packed:
 
 
 def _frame(model: Segmenter) -> tuple[int, int] | None:
-    """Return the frame size of a sample, that of a window; None without frames."""
+    """Return the frame size of a sample, which is a window; None without frames."""
     side = model.spec.window
     return None if model.spec.frame is None else (side, side)

@@ -1,4 +1,4 @@
-"""``train()``: train a network from labelled scenes with its own loss and recipe."""
+"""Training of a network on labelled scenes: ``train()``."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -35,7 +35,7 @@ from napari_uhrseg.types import Card, InputSpec, Legend
 
 __all__ = ["CardMetadata", "TrainSettings", "train"]
 
-DEFAULT_MEMORY_FRACTION = 0.9  # of a device's free memory, where no budget is given
+DEFAULT_MEMORY_FRACTION = 0.9  # of a device's free memory, without a budget
 
 
 def train(
@@ -47,24 +47,25 @@ def train(
     resume: bool = True,
     overwrite: bool = False,
 ) -> Iterator[TrainEvent]:
-    """Train a network, keep the best checkpoint, and yield events.
+    """Train a network on labelled scenes; write the best checkpoint; yield events.
 
     Parameters
     ----------
     source
-        Training and validation scenes. Without validation scenes the last weights are
-        kept.
+        Training and validation scenes. Without validation scenes, the last weights are
+        saved.
     output
         Path of the checkpoint to write. ``<output>.state`` exists until the training
         is finished.
     settings
         Model and hyperparameters.
     budget
-        Memory of the training device; ``None``: nearly all of its free memory.
+        Device and memory budget; ``None``: the device of the settings and 90 % of its
+        free memory.
     resume
-        Continue from the state file if there is one; else start again.
+        If True, continue from the state file if it exists.
     overwrite
-        Replace an existing checkpoint.
+        If True, replace an existing checkpoint.
 
     Yields
     ------
@@ -103,7 +104,7 @@ def _training_job(
     precision = training_precision(settings.precision, found)
     model = _build_model(settings, source.legend)
     fitted = source.fitted(model.spec)
-    declared = model.spec  # for the card, whatever the training windows are
+    declared = model.spec  # for the card; training windows may be smaller
     model.spec = replace(declared, window=fitted.crop_size(declared))
     recipe = settings.recipe(model.recipe)
     limit = budget or replace(
@@ -189,7 +190,7 @@ def _card(
 
 
 def _identity(settings: TrainSettings, source: SceneDataset) -> list[object]:
-    """Return everything that decides the weights; loss and augmentations included."""
+    """Return everything that determines the weights, with loss and augmentations."""
     chosen = asdict(settings)
     for irrelevant in ("card", "limits", "log_every", "validate_every"):
         del chosen[irrelevant]

@@ -1,4 +1,4 @@
-"""The training loop, shared by training from scenes and fine-tuning.
+"""Training loop, shared by training from scenes and fine-tuning.
 
 ::
 
@@ -8,9 +8,9 @@
     (function of seed, s)         at intervals: validation            -> Validated
                                   better than before: checkpoint      -> Saved
 
-A state file lies beside the checkpoint until the training is finished. Dropout and
-samples depend on the seed and the step alone. So a training that was stopped and
-continued ends with the same weights, bit for bit on the CPU.
+A state file exists next to the checkpoint until the training is finished. Dropout and
+samples depend on the seed and the step alone. A training that was stopped and continued
+therefore ends with the same weights, bit for bit on the CPU.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ from napari_uhrseg.models.checkpoint import save_checkpoint
 
 
 class Trainer:
-    """A training with its changing state.
+    """Training loop with its changing state.
 
     Parameters
     ----------
@@ -60,10 +60,10 @@ class Trainer:
     Attributes
     ----------
     before, after
-        Metrics of the initial weights (if the policy validates them) and of those in
-        the checkpoint.
+        Metrics of the initial weights (if the policy validates them) and of the saved
+        checkpoint.
     saved
-        Whether a checkpoint of this training exists.
+        True if a checkpoint of this training exists.
     """
 
     def __init__(self, job: TrainingJob, output: Path) -> None:
@@ -85,7 +85,7 @@ class Trainer:
         self.optimizer = self.schedule.optimizer(self.model, 0)
 
     def prepare(self, resume: bool, overwrite: bool) -> None:
-        """Load the state file, or check that no checkpoint would be lost.
+        """Load the state file, or check that no checkpoint would be overwritten.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class Trainer:
     # -- training loop ----------------------------------------------------------
 
     def run(self, stop: Stop | None = None) -> Iterator[TrainEvent]:
-        """Train to the end; where ``stop()`` is true, end as if closed."""
+        """Train to the end, or until ``stop()`` returns True; yield events."""
         with (
             interruptible(self.model, stop),
             CHUNK_CACHE.limited(self.job.compute.memory.cache),
@@ -233,7 +233,7 @@ class Trainer:
             for found in self.job.policy.validate_fn(model):
                 metrics = found or metrics
                 yield Progress(self.step, self.total, None)
-        score = float(self.step)  # the latest counts as the best
+        score = float(self.step)  # the latest weights count as the best
         if self.job.policy.keep_best:
             score = metrics.get("miou", score)
         better = score > self.best
