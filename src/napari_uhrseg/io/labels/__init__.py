@@ -12,6 +12,7 @@ __all__ = [
     "disk_layout",
     "downsample",
     "layer_levels",
+    "legend_editor",
     "ome_metadata",
     "pyramid",
     "store",
