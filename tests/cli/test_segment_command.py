@@ -149,7 +149,6 @@ def test_segment_other_settings_need_replace(segment):
 # each block takes a while to write, so that there is a run to interrupt
 SLOW_WRITES = """
 from time import sleep
-from helpers.dask_client import connect_quickly
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.labels.store import LabelStore
 
