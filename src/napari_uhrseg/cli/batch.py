@@ -14,7 +14,7 @@ from napari_uhrseg.io.paths import Address, error_text, to_path
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that is not or not completely labelled, and the reason."""
+    """Image that is not or not completely labelled, with the reason."""
 
     image: Address
     reason: str

@@ -1,6 +1,6 @@
 """Segmentation, training and fine-tuning, without a window.
 
-Holds the generators that the window, the command line and Python scripts run.
+Contains the generators that the window, the command line and Python scripts run.
 
 Must not import Qt, napari, ``ui`` and ``cli``.
 """

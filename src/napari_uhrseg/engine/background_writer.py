@@ -41,5 +41,5 @@ class BackgroundWriter(Generic[T]):
             yield then
 
     def close(self) -> None:
-        """Wait for the writes that are under way."""
+        """Wait for the running writes."""
         self._pool.shutdown()

@@ -10,11 +10,14 @@ from napari_uhrseg.types import Roi
 Viewport = Callable[[], Roi | None]
 """The part of the image to compute first, in level-0 pixels; None: no part."""
 Stop = Callable[[], bool]
-"""Return True to end the work. All threads of a network call it before each layer."""
+"""Function that returns True to end the work.
+
+All threads of a network call it before each layer.
+"""
 
 
 class Cancelled(Exception):
-    """The user asked to stop while work was under way."""
+    """Exception: the user asked to stop running work."""
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def interruptible(model: nn.Module, stop: Stop | None) -> Iterator[None]:
     Raises
     ------
     Cancelled
-        Out of the model's forward, where ``stop()`` is true.
+        By the model's forward pass, if ``stop()`` returns True.
     """
 
     def ask(*_: object) -> None:

@@ -21,7 +21,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The number of windows, frames or training steps done, and the total."""
+    """Event of progress: finished windows, frames or training steps, and the total."""
 
     done: int
     total: int
@@ -40,7 +40,7 @@ class BlockDone:
 
 @dataclass(frozen=True, slots=True)
 class PreviewWritten:
-    """Preliminary labels were written: a part of a block, or seams not blended."""
+    """Event: preliminary labels were written (partial block, or unblended seams)."""
 
     roi: Roi
 
@@ -55,10 +55,10 @@ class BlockFailed:
 
 @dataclass(frozen=True, slots=True)
 class RetriedWithLess:
-    """Memory ran out, and the same block or frame is computed with less memory.
+    """Event: memory ran out. The same block or frame is computed with less memory.
 
-    Finished blocks are kept. ``change`` says how the run continues, such as "with
-    batches of 2" or "on the CPU".
+    Finished blocks are kept. ``change`` describes how the run continues, for example
+    "with batches of 2" or "on the CPU".
     """
 
     batch_size: int
@@ -78,17 +78,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class DatasetReady:
-    """The training data of a fine-tuning run. No step has run yet."""
+    """Event with the training data of a fine-tuning, before its first step."""
 
     summary: "TrainingSummary"
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlanned:
-    """The way in which training steps keep to the memory budget.
+    """Event with the plan that keeps training steps within the memory budget.
 
     ``description`` gives the samples of a step and the techniques that save memory.
-    ``limited`` is true if more memory would let a step run at once.
+    ``limited`` is true if more memory would allow a step in one pass.
     """
 
     description: str
@@ -106,7 +106,7 @@ class StepLogged:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """Metrics on the validation data: ``miou``, ``iou/<class>`` and others.
+    """Event with metrics on the validation data: ``miou``, ``iou/<class>`` and others.
 
     Step 0 is the checkpoint that a fine-tuning starts from.
     """

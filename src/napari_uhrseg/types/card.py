@@ -28,13 +28,13 @@ class Card:
     name
         Name for users.
     source
-        URL or file that the weights are from.
+        URL or file of the weights.
     licence, citation
         Licence of the weights, and publication to cite.
     trained_on
         Training data.
     limitations
-        Data that the checkpoint is not suited to.
+        Data for which the checkpoint is not suited.
     command
         Command that made the checkpoint.
     metrics
@@ -71,7 +71,7 @@ class Card:
         Raises
         ------
         CheckpointError
-            A field is missing or wrong, or the version is another one.
+            If a field is missing or wrong, or the version is another one.
         """
         try:
             version = data.get("format_version")

@@ -26,9 +26,9 @@ class FineTuneSettings:
     trainable
         Layers to train: all, all but the encoder, or the last layer.
     distillation_weight
-        Weight of the original model's predictions where nothing is corrected, against
-        1 for the corrections; at least 0. ``None``: the higher, the more corrections
-        the original model predicts correctly.
+        Weight of the original model's predictions for uncorrected pixels, against 1
+        for the corrections; at least 0. ``None``: chosen by the accuracy of the
+        original model on the corrections.
     batch_size
         Windows of a step, at least 2.
     seed
@@ -38,7 +38,7 @@ class FineTuneSettings:
     regions
         Level-0 rectangles to train on; ``None``: every correction.
     freeze_batch_norm
-        Whether batch normalisation keeps its running statistics.
+        If True, batch normalisation keeps its running statistics.
     """
 
     steps: int | None = field(
@@ -130,7 +130,7 @@ class TrainingSummary:
     warnings
         Warnings to show to the user.
     has_validation
-        Whether there are enough regions to hold some out, so that the accuracy can be
+        True if there are enough regions for validation, so that the accuracy can be
         estimated.
     """
 

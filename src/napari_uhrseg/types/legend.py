@@ -97,7 +97,7 @@ class Legend:
         Raises
         ------
         ValueError
-            The name is empty or used, or the class does not exist.
+            If the name is empty or used, or the class does not exist.
         """
         if not name.strip():
             raise ValueError("a class needs a name")
@@ -126,7 +126,7 @@ class Legend:
         Raises
         ------
         ValueError
-            The union has more than 255 ids.
+            If the union has more than 255 ids.
         """
         free = max((c.id for c in self.classes), default=0) + 1
         new = [c for c in other if self.named(c.name) is None]

@@ -96,8 +96,8 @@ class Block:
 class Run:
     """Record of one run in a store; never changed once written.
 
-    It has everything that the labels depend on. Another process can thus finish the
-    run, and the origin of each chunk is known.
+    It contains everything on which the labels depend. Another process can thus finish
+    the run, and the origin of each chunk is known.
     """
 
     id: int

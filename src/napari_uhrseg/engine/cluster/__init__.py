@@ -1,6 +1,6 @@
 """Segmentation on a Dask cluster.
 
-Holds the client, its tasks and their queue, and the functions of the workers.
+Contains the client, its tasks and their queue, and the functions of the workers.
 
 Must not import ``engine.training`` and ``engine.finetuning``.
 """

@@ -1,8 +1,8 @@
 """Segmentation on a cluster of dask.distributed, with the labels of one machine.
 
-A worker makes the plan. The client submits blocks (or frames) and marks the results;
-see `io.labels.worker_store` for who writes what. Client and workers have image,
-checkpoint and store at the same paths.
+A worker makes the plan. The client submits blocks (or frames) and marks the results.
+`io.labels.worker_store` describes which process writes which data. Client and workers
+have image, checkpoint and store at the same paths.
 """
 
 import time

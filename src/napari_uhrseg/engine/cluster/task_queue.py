@@ -31,12 +31,12 @@ SCHEDULER_LOST = (
 
 
 class WorkersDied(ClusterError):
-    """All workers that ran a task died."""
+    """Exception: all workers that ran a task died."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """A task that has ended. ``lost`` says why if its workers died."""
+    """Outcome of an ended task. ``lost`` is the reason if its workers died."""
 
     key: Any
     result: TaskResult | None

@@ -1,6 +1,6 @@
 """Accuracy of a model on labelled images.
 
-Holds the confusion matrix, its scores, and the evaluation of scenes.
+Contains the confusion matrix, its scores, and the evaluation of scenes.
 
 Must not import ``engine.training``, ``engine.finetuning`` and
 ``engine.cluster``.

@@ -1,6 +1,6 @@
 """Context-aware sliding inference.
 
-Holds the segmentation generator, the runners for windows and frames, the
+Contains the segmentation generator, the runners for windows and frames, the
 background mask, the preview, and the priority of chunks.
 
 Must not import ``engine.training``, ``engine.finetuning`` and

@@ -68,18 +68,18 @@ class _Item:
 
 
 class _FrameTooLarge(Exception):
-    """Memory ran out in a frame."""
+    """Exception: memory ran out in a frame."""
 
 
 class FrameRunner(Runner):
-    """Runs the frames of a plan.
+    """Runner of the frames of a plan.
 
     Memory is that of one frame and its logits, K x height x width float32.
 
     Parameters
     ----------
     context
-        The run and what it works with.
+        The context of the run.
     grid
         The frames of the whole image.
     """
@@ -148,7 +148,7 @@ class FrameRunner(Runner):
                 yield _Item(frames[index], error=str(error))
 
     def read_frame(self, frame: Frame, background: BackgroundMask | None) -> _Item:
-        """Read the view of a frame, if there is anything to label.
+        """Read the view of a frame, if it has pixels to label.
 
         Parameters
         ----------

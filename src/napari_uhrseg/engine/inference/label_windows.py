@@ -91,7 +91,7 @@ def label_windows(
     Parameters
     ----------
     model
-        In eval mode, on the device of the settings.
+        The network in eval mode, on the device of the settings.
     grid
         The windows of the whole image.
     regions
@@ -144,7 +144,7 @@ def read_batches(
     Parameters
     ----------
     windows
-        In run pixels.
+        Windows in run pixels.
     read
         Returns the network inputs of windows.
     batch_size
@@ -161,7 +161,7 @@ def forward_padded(model: Segmenter, batch: Batch, settings: TilingSettings) -> 
     Parameters
     ----------
     model
-        In eval mode, on the device of the settings.
+        The network in eval mode, on the device of the settings.
     batch
         N samples, at most ``settings.batch_size``.
     settings

@@ -37,12 +37,12 @@ CpuFallback = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """A run as the store recorded it, and what it works with.
+    """Context of a run: its record, plan, image, checkpoint and store.
 
     Attributes
     ----------
     image, checkpoint, store
-        What is read, what labels it, and where the labels go.
+        Image to read, network that labels it, and store of the labels.
     plan
         The plan of the run.
     run
@@ -50,7 +50,7 @@ class RunContext:
     threads
         CPU threads of torch. None: as many as the caller has.
     stop
-        Polled between the layers of the network.
+        Polled between the layers of the network. If it returns True, the run ends.
     only
         (chunk rows, columns) bool: pending chunks to be done now. None: all.
     cpu_fallback
@@ -194,7 +194,7 @@ class Runner(ABC):
         Parameters
         ----------
         what
-            What the device has too little memory for, such as "one window".
+            Work for which the device has too little memory, such as "one window".
         error
             The error that the device raised.
 
@@ -230,9 +230,9 @@ class Runner(ABC):
         Parameters
         ----------
         error
-            Why it is repeated.
+            Reason of the repetition.
         change
-            How the run continues, such as "on the CPU".
+            Way in which the run continues, such as "on the CPU".
         batch_size
             Windows of a batch from now on.
         """
@@ -265,7 +265,7 @@ class Runner(ABC):
         self.write(roi, nothing, nothing, "empty")
 
     def write_failed(self, roi: Roi, before: Block | None = None) -> None:
-        """Mark a block that could not be read; its labels are those of before."""
+        """Mark a block that could not be read; it keeps its previous labels."""
         before = before or self.stored(roi)
         self.write(roi, before.labels, before.confidence, "failed")
 

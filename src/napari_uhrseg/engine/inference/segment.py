@@ -64,13 +64,13 @@ def segment(
         Called with a message if the device has too little memory for a single window
         or the smallest frame. It returns whether to continue on the CPU.
     replace_other
-        Whether to overwrite the labels of a run with other settings.
+        If True, overwrite the labels of a run with other settings.
     order
-        ``"near"``: the nearest to the viewport first. ``"likely"``: what is in sight
+        ``"near"``: the nearest to the viewport first. ``"likely"``: visible chunks
         first, then chunks whose labels are uncertain or corrected, so that a
         fine-tuned checkpoint shows early where it differs.
     only_likely
-        Whether to end after these chunks. The others stay pending.
+        If True, end after these chunks. The others stay pending.
 
     Yields
     ------
@@ -131,7 +131,7 @@ def begin(
     store
         Open for writing.
     replace_other
-        Whether to overwrite the labels of a run with other settings.
+        If True, overwrite the labels of a run with other settings.
 
     Returns
     -------

@@ -5,7 +5,7 @@
     prefetch thread                       caller's thread
     ---------------                       ---------------
     SharedWindowCache: decides which  ->  BlockAssembler: stores and frees the
-    windows are kept, for which           logits as each WindowTask says
+    windows are kept, for which           logits of each WindowTask
     blocks, and which are removed
 
 The first thread knows which block comes next, and the second one has the logits.
@@ -27,7 +27,7 @@ class SharedWindowCache:
     regions
         The run pixels of each block.
     room
-        Number of windows that may be kept at once. If there are more, those that are
+        Number of windows that may be kept at a time. If there are more, those that are
         needed last are removed.
     """
 
@@ -48,7 +48,7 @@ class SharedWindowCache:
         return window in self._users
 
     def begin(self, block: int, reach: Roi, rank: np.ndarray) -> None:
-        """Note that a block is the next one.
+        """Register a block as the next one.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class SharedWindowCache:
         return True, instead
 
     def leave(self, block: int) -> tuple[Roi, ...]:
-        """Note that a block is complete; return the windows that no block needs."""
+        """Register a block as complete; return the windows that no block needs."""
         self._near.pop(block, None)
         for others in (*self._near.values(), *self._users.values()):
             others.discard(block)

@@ -18,7 +18,7 @@ from napari_uhrseg.types import OPEN_BLOCKS, Block, Mask, Roi
 
 @dataclass(slots=True)
 class BlockState:
-    """A block that is being computed.
+    """State of a block that is being computed.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class BlockState:
     skipped
         Number of windows that need no network.
     error
-        Why the block could not be read; empty if it could.
+        Reason why the block could not be read; empty if it was read.
     before
         Content of the store before the first preview of the block.
     """
@@ -53,7 +53,7 @@ class BlockState:
 
 @dataclass(frozen=True, slots=True)
 class WindowTask:
-    """A window of a block.
+    """Task for a window of a block.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class WindowTask:
     window
         The window in run pixels.
     kept
-        Whether the logits were kept from another block. Otherwise the window runs.
+        True if the logits were kept from another block. Otherwise the window runs.
     keep
-        Whether to keep the logits for other blocks.
+        True if the logits are kept for other blocks.
     instead
         The kept window whose logits are removed to make room.
     """
@@ -99,7 +99,7 @@ class WindowBatch:
 
 
 class WindowLoader:
-    """Reads the windows of a run's blocks, the nearest to the viewport first.
+    """Loader of the windows of a run's blocks, the nearest to the viewport first.
 
     For one thread. Memory is that of a batch of views, and of a mask for each of
     ``OPEN_BLOCKS`` blocks.

@@ -65,14 +65,14 @@ _Writer = BackgroundWriter[BlockDone | BlockFailed | PreviewWritten]
 
 @dataclass(frozen=True, slots=True)
 class _PendingForward:
-    """A forward pass under way, and the batch size that it was started with."""
+    """Running forward pass, with the batch size with which it was started."""
 
     batch_size: int
     result: ForwardFuture
 
 
 class WindowRunner(Runner):
-    """Runs the windows of a plan.
+    """Runner of the windows of a plan.
 
     Memory is that of the logits of at most two blocks, of a few batches of views, and
     of the logits of ``plan.sized.kept`` windows that lie across blocks.
@@ -80,7 +80,7 @@ class WindowRunner(Runner):
     Parameters
     ----------
     context
-        The run and what it works with.
+        The context of the run.
     grid
         The windows of the whole image.
     """

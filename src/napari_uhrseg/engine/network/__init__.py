@@ -1,6 +1,6 @@
 """Running a network on a device.
 
-Holds devices and memory budgets, network inputs, inference optimisation,
+Contains devices and memory budgets, network inputs, inference optimisation,
 profiling, and parallel forward passes.
 
 Must not import any other package of the engine.

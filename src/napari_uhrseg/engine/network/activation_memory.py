@@ -1,4 +1,4 @@
-"""Estimate the peak activation memory of a network by tracing it on the meta device."""
+"""Peak activation memory of a network, estimated by tracing it on the meta device."""
 
 import copy
 import weakref

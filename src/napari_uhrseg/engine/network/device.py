@@ -33,8 +33,8 @@ class MemoryBudget:
     device
         Id of the device, such as ``"cpu"`` or ``"cuda:0"``.
     device_bytes
-        On a GPU, what the driver's tool shows for this process. On the CPU, what the
-        run adds to the process.
+        On a GPU, the memory of this process in the driver's tool. On the CPU, the
+        memory that the run adds to the process.
     host_bytes
         Main memory for read-ahead and finished blocks.
     """
@@ -207,7 +207,7 @@ def _cpu_has_bf16() -> bool:
     """Return whether the CPU multiplies in bf16, rather than emulating it slowly."""
     known: Callable[[], dict[str, object]]
     known = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.6 has none
-    return bool(known().get("avx512_bf16"))  # and with it AMX, where there is that
+    return bool(known().get("avx512_bf16"))  # and AMX, if the CPU has it
 
 
 def _cpu_name() -> str:

@@ -1,4 +1,4 @@
-"""Build the inputs of a network, for inference and for training.
+"""Inputs of a network, for inference and for training.
 
 A view covers more than its window, in run pixels::
 
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class PixelSource(Protocol):
-    """An image, or its pixels in memory."""
+    """Interface of an image, or of its pixels in memory."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -78,7 +78,7 @@ def read_views(
     value_range
         Image values that become 0 and 1 before mean and std.
     scale
-        Level-0 pixels per run pixel.
+        Level-0 pixels per run pixel, above 0.
     shift
         Run pixels by which views that may be off centre are moved, y and x.
 
@@ -86,7 +86,7 @@ def read_views(
     -------
     Batch
         One (N, C, height, width) float32 tensor per view, channels last in memory.
-        ``spec.padding`` fills what lies outside the image. Invalid pixels are 0 after
+        ``spec.padding`` fills pixels outside the image. Invalid pixels are 0 after
         normalisation, which is the mean. A window's input does not depend on the other
         windows of the batch.
 
@@ -138,7 +138,7 @@ def window_box(
     window
         The window, in run pixels.
     place
-        What the view covers, in run pixels.
+        Area that the view covers, in run pixels.
     size
         Height and width of the view's input.
     """
@@ -202,7 +202,7 @@ def read_view(
         out[:top] = out[rows.stop :] = 0
         out[:, :left] = out[:, columns.stop :] = 0
         return
-    # columns first, then whole rows: what numpy.pad does, without its copy
+    # columns first, then whole rows, like numpy.pad, but without its copy
     across = left + np.pad(np.arange(inner[1]), (left, right), mode=spec.padding)
     down = top + np.pad(np.arange(inner[0]), (top, bottom), mode=spec.padding)
     for beyond in (slice(0, left), slice(columns.stop, None)):
@@ -227,7 +227,7 @@ def normalize_into(
     valid
         (h, w) bool. Invalid pixels become 0, which is the mean.
     spec
-        For mean and standard deviation per channel.
+        Input specification, with mean and standard deviation of each channel.
     value_range
         Image values that become 0 and 1 before mean and std.
     out

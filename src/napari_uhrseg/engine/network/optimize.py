@@ -1,7 +1,7 @@
-"""Optimise a network for inference.
+"""Optimisation of a network for inference.
 
 Batch normalisation is folded into the convolution before it. Weights are rounded to
-the run's precision once, where autocast rounds them in every forward pass. Together
+the run's precision once; autocast would round them in every forward pass. Together
 this saves 10 to 20 % of a pass (``docs/benchmarks.md``).
 """
 
@@ -94,7 +94,7 @@ def _pairs(model: Segmenter) -> dict[str, str]:
         sources.setdefault(module, set()).add(source)
 
     for module in shadow.modules():
-        if type(module) is nn.Conv2d:  # others may make something of their weights
+        if type(module) is nn.Conv2d:  # subclasses may change the weights
             module.register_forward_hook(left)
         elif _plain_norm(module) and len(names[module]) == 1:
             module.register_forward_pre_hook(entered)

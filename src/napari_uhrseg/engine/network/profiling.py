@@ -1,4 +1,4 @@
-"""Profile time and peak memory of a forward pass on a device.
+"""Profiles of the time and peak memory of a forward pass on a device.
 
 Results are cached on disk in the user's cache folder, one small file each. They are
 valid until the network, the device, torch or this package changes.
@@ -67,7 +67,7 @@ class Profiler:
     threads: int
 
     def batch(self, size: int) -> ForwardProfile:
-        """Return the profile of a batch of so many windows.
+        """Return the profile of a batch of ``size`` windows.
 
         Raises
         ------
@@ -173,7 +173,7 @@ def _probe(spec: InputSpec, frame: Size) -> Size:
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
     """Measure the peak memory that the body of the ``with`` statement adds, in bytes.
 
-    On a GPU it is what torch reserves from the driver, on the CPU the growth of the
+    On a GPU it is the memory that torch reserves, on the CPU the growth of the
     process. The list that is yielded has its value after the body.
     """
     most = [0]

@@ -1,9 +1,9 @@
-"""From image, model and memory budget to a run plan.
+"""Planning of a run for an image, a model and a memory budget.
 
-Holds the plan, the match of image bands to the network, the memory estimate,
+Contains the plan, the match of image bands to the network, the memory estimate,
 and the batch size.
 
-Must not import ``engine.inference`` and what lies above.
+Must not import ``engine.inference`` and the packages above it.
 """
 
 __all__ = ["batch_size", "image_fit", "memory_estimate", "plan"]

@@ -1,4 +1,4 @@
-"""Choose the largest batch, block, frame and read-ahead within the memory budget."""
+"""Choice of the largest batch, block, frame and read-ahead within the budget."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -66,7 +66,7 @@ class RunSize:
 
 @dataclass(frozen=True, slots=True)
 class RunSizer:
-    """Divides a run of one checkpoint on one device so that it keeps the budget.
+    """Sizer, which divides a run on one device so that it keeps the budget.
 
     ``warning`` is for the user, and empty if the whole budget is free.
     """

@@ -1,4 +1,4 @@
-"""Match an image's bands, pixel size and values to what a network was trained on."""
+"""Adaptation of an image's bands, pixel size and values to those of the training."""
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image

@@ -1,4 +1,4 @@
-"""Estimate the memory of a run from its parts, and compare it with the budget."""
+"""Estimate of the memory of a run from its parts, and comparison with the budget."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ CHUNK_CACHE_BYTES = 256 * MB, 32 * MB  # decoded chunks of the image: most and l
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Bytes on the device and in main memory. On the CPU they are the same memory."""
+    """Memory need in bytes, on the device and in main memory (the same on the CPU)."""
 
     device: int
     host: int
@@ -34,7 +34,7 @@ class MemoryNeed:
 
 @dataclass(frozen=True, slots=True)
 class RunShape:
-    """Division of a run, as far as memory depends on it.
+    """Division of a run, limited to values that affect memory.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def estimate_memory(
     forward
         Bytes of one forward pass beyond weights and inputs, as profiled.
     shape
-        How the run is divided.
+        Division of the run.
     device
         Id of the device, such as ``"cpu"`` or ``"cuda:0"``.
     """
@@ -133,7 +133,7 @@ def budget_too_small_error(
     Parameters
     ----------
     what
-        What needs the memory, such as ``"One window"``.
+        Subject that needs the memory, such as ``"One window"``.
     name
         Name of the device.
     least

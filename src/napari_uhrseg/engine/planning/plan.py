@@ -1,4 +1,4 @@
-"""Plan a run: its windows or frames, its blocks, and its cost."""
+"""Plan of a run: its windows or frames, its blocks, and its cost."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run before it starts, as plain values.
+    """Plan of a run as plain values.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ class Plan:
     block_chunks
         Side of a block in chunks of the store. 1 for frames, whose cells are blocks.
     device, budget
-        Where the run happens, and the memory it may use there.
+        Device of the run, and the memory that it may use there.
     sized
-        How the run is divided to keep the budget.
+        Division of the run that keeps the budget.
     estimate
         Cost of the run.
     windows
         Windows or frames that are expected to run. A window across the border of
-        blocks counts once if its logits can wait for the next block. This holds for
+        blocks counts once if its logits can wait for the next block. This applies to
         blocks that come row by row or around one point.
     at_most
         Windows that run if no logits can wait.

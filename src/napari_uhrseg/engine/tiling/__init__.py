@@ -1,8 +1,8 @@
-"""Windows and frames, and how their results are merged.
+"""Windows and frames, and merging of their results.
 
-Holds the window and frame grids, weighted merging, and seam blending.
+Contains the window and frame grids, weighted merging, and seam blending.
 
-Must not import ``engine.planning``, ``engine.inference`` and what lies above.
+Must not import ``engine.planning``, ``engine.inference`` and the packages above it.
 """
 
 __all__ = ["frame_grid", "frame_logits", "merge", "seam_blending", "window_grid"]

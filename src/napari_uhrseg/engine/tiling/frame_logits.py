@@ -1,4 +1,4 @@
-"""Logits of a frame, at its full size or enlarged where they are read."""
+"""Logits of a frame, at its full size or enlarged when they are read."""
 
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class LogitMaps(Protocol):
 
 
 class FrameLogits:
-    """A rectangle of a frame's logits.
+    """Rectangle of a frame's logits.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class FrameLogits:
         self.shape = (len(maps), part.height, part.width)
 
     def crop(self, height: int, width: int) -> "FrameLogits":
-        """Return the upper left part of that size."""
+        """Return the upper left part of the given size."""
         part = Roi(self._part.y, self._part.x, height, width)
         return FrameLogits(self._maps, self._size, part)
 

@@ -43,7 +43,7 @@ def window_weights(
 def make_merger(
     grid: WindowGrid, region: Roi, classes: int, weights: Tensor, device: torch.device
 ) -> "TiledLabels | Merger":
-    """Return what merges the windows of a grid over a region.
+    """Return an empty merger for the windows of a grid over a region.
 
     Parameters
     ----------
