@@ -392,9 +392,7 @@ def test_cluster_worker_with_two_threads_runs_one_block_at_a_time(
 def test_cluster_replaces_other_run_only_on_request(cluster, files, image, store):
     checkpoint = files / "quick.safetensors"
     list(segment_on_cluster(cluster, image, checkpoint, store, SETTINGS, BUDGET))
-    other = SegmentSettings(
-        device="cpu", precision="fp32", batch_size=4, threads=1, overlap=64
-    )
+    other = replace(SETTINGS, overlap=64)
     with pytest.raises(StoreError, match="other settings"):
         list(segment_on_cluster(cluster, image, checkpoint, store, other, BUDGET))
     again = list(

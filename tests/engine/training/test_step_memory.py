@@ -257,9 +257,11 @@ def test_fine_tune_with_less_memory_gives_the_same_weights(corrected, tmp_path):
         )
     ]
     assert [fitted.limited for _, fitted in made] == [False, True, True]
-    assert made[0][1].how == "6 samples a step"
-    assert made[1][1].how == "6 samples a step, layers computed twice"
-    assert made[2][1].how == "6 samples a step, 2 at a time, layers computed twice"
+    assert made[0][1].description == "6 samples a step"
+    assert made[1][1].description == "6 samples a step, layers computed twice"
+    assert (
+        made[2][1].description == "6 samples a step, 2 at a time, layers computed twice"
+    )
     first, second, third = (m.model.state_dict() for m, _ in made)
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert not all(torch.equal(first[k], third[k]) for k in first)
