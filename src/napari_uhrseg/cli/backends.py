@@ -82,9 +82,9 @@ def open_backend(
     Raises
     ------
     ClusterError
-        No scheduler answers at the address.
+        If no scheduler answers at the address.
     CheckpointError
-        The file is not a checkpoint.
+        If the file is not a checkpoint.
     """
     with ExitStack() as stack:
         with err.status("Loading torch and the checkpoint"):

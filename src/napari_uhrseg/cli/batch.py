@@ -64,7 +64,7 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
     Raises
     ------
     OpenError
-        A pattern matches no image.
+        If a pattern matches no image.
     """
     from napari_uhrseg.io.labels.ome_metadata import is_store
 
@@ -91,7 +91,7 @@ def check_image(path: Address) -> None:
     Raises
     ------
     OpenError
-        The path is a label store.
+        If the path is a label store.
     """
     from napari_uhrseg.io.labels.ome_metadata import is_store
     from napari_uhrseg.io.labels.store import LabelStore
@@ -129,7 +129,7 @@ def store_paths(images: Iterable[Address], folder: Address) -> dict[Address, Add
     Raises
     ------
     StoreError
-        Two images have the same name, or the folder is a store or a file.
+        If two images have the same name, or the folder is a store or a file.
     """
     if (folder / "zarr.json").exists() or folder.is_file():
         raise StoreError(

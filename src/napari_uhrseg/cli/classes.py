@@ -87,7 +87,7 @@ def _changes(
     Raises
     ------
     StoreError
-        A class does not exist, or exists already.
+        If a class does not exist, or exists already.
     """
     found: list[Callable[[], object]] = []
     legend = store.legend

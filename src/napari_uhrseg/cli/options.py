@@ -69,7 +69,7 @@ class Hardware:
         Raises
         ------
         UhrSegError
-            The text is not an amount of memory.
+            If the text is not an amount of memory.
         """
         from dataclasses import replace
 
@@ -152,7 +152,7 @@ def parse_rectangle(text: str) -> Roi:
     Raises
     ------
     typer.BadParameter
-        The text is not a rectangle, or the rectangle is empty.
+        If the text is not a rectangle, or the rectangle is empty.
     """
     try:
         y, x, height, width = (int(part) for part in text.split(","))
@@ -178,7 +178,7 @@ def parse_numbers(text: str) -> tuple[int, ...]:
     Raises
     ------
     typer.BadParameter
-        A part of the text is not a whole number.
+        If a part of the text is not a whole number.
     """
     try:
         return tuple(int(part) for part in text.split(","))

@@ -281,7 +281,7 @@ def open_store(path: Address, image: "Image", legend: Legend) -> "Iterator[Label
     Raises
     ------
     StoreError
-        The path is not a label store of this image, or the store is in use.
+        If the path is not a label store of this image, or the store is in use.
     """
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -348,7 +348,7 @@ def _show(event: "SegmentEvent") -> str | None:
 
 
 def _show_shares(store: "LabelStore") -> None:
-    """Print the fraction of each class in what is labelled."""
+    """Print the fraction of each class in the labelled area."""
     shares = store.area_shares()
     for label in store.legend:
         if label.id in shares:

@@ -280,7 +280,7 @@ def parse_arguments(
     Raises
     ------
     typer.BadParameter
-        A text has no equals sign.
+        If a text has no equals sign.
     """
     found: dict[str, Any] = {}
     for pair in pairs:

@@ -31,9 +31,9 @@ def with_more_classes(model: Segmenter, card: Card, legend: Legend) -> Segmenter
     Raises
     ------
     ValueError
-        The legend has fewer classes than the card.
+        If the legend has fewer classes than the card.
     CheckpointError
-        The model cannot be built from the card.
+        If the model cannot be built from the card.
     """
     if len(legend) < len(card.legend):
         raise ValueError(f"{len(legend)} classes are fewer than {len(card.legend)}")

@@ -99,7 +99,7 @@ class Segmenter(nn.Module, ABC):
         """Return scalar loss terms by name; training minimises ``"loss"``."""
 
     supports_banded: ClassVar[bool] = False
-    """Whether :meth:`forward_banded` is implemented."""
+    """True if :meth:`forward_banded` is implemented."""
 
     def forward_banded(self, batch: Batch, rows: int) -> Tensor:
         """Return the logits of a frame before enlargement, in blocks of rows.
@@ -117,6 +117,11 @@ class Segmenter(nn.Module, ABC):
         Tensor
             (N, K, h, w) logits. Bilinear resizing (align_corners False) to the frame's
             size gives the logits of ``forward``.
+
+        Raises
+        ------
+        NotImplementedError
+            If `supports_banded` is False.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not support banded forward passes"

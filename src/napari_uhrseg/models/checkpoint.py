@@ -107,6 +107,11 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
         Keep the modules that only training needs. They have initial weights, because
         no file contains them.
 
+    Returns
+    -------
+    Checkpoint
+        The network with its card, hash and path.
+
     Raises
     ------
     CheckpointError

@@ -203,6 +203,11 @@ class EHSNet(Segmenter):
 
         It is the cross entropy (eq. 8) + 0.4 that of the auxiliary head (eq. 7), both
         weighted by `border_weight`.
+
+        Raises
+        ------
+        ValueError
+            If the batch has no target.
         """
         if batch.target is None:
             raise ValueError("a loss needs a target")

@@ -147,7 +147,7 @@ def model_class(name: str) -> "type[Segmenter]":
     Raises
     ------
     CheckpointError
-        The name is unknown.
+        If the name is unknown.
     """
     entry = REGISTRY.get(name)
     if entry is None:
@@ -184,7 +184,7 @@ def build(model: str, arguments: Mapping[str, Any], legend: Legend) -> "Segmente
     Raises
     ------
     CheckpointError
-        The model is unknown, or the arguments do not fit it.
+        If the model is unknown, or the arguments do not fit it.
     """
     made = model_class(model)
     try:

@@ -29,13 +29,13 @@ ROWS = (835.0, 1585.0)
 BELT = 205.0
 """Half width of the grass with the water in it."""
 COMMON = 215.0
-"""Half side of a common, less at its corners: a 512 patch just sees beyond it."""
+"""Half side of a common, less at its corners; a 512 patch extends just beyond it."""
 RING = 394.0
 """Outer radius of the identifying ring: a village, or the forest of a lake."""
 
 EMPTY, VILLAGE, FALLOW, WOOD, ORCHARD, DEEP = range(6)
-"""Kinds of cell; what lies in a village's common is a building site; `DEEP` is
-forest without end, `EMPTY` nothing but fields."""
+"""Kinds of cell. The object in a village's common is a building site. `DEEP` is
+continuous forest, `EMPTY` contains only fields."""
 
 LOT = (48.0, 46.0)
 """Size of a lot along s and t."""

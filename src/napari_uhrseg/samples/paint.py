@@ -42,10 +42,10 @@ FARMLAND, FOREST, LAKE, RIVER, ROAD, BUILDING = 1, 2, 3, 4, 5, 6
 GARDEN, FALLOW_SOIL, BUILDING_SITE, ORCHARDS, ALLOTMENTS = 7, 8, 9, 10, 11
 
 HALO = 24
-"""Pixels computed around a tile, from where shadows may fall into it."""
+"""Pixels computed around a tile, whose shadows may fall into it."""
 
 TINY = 16
-"""Where pixels are larger than this, houses and trees are left to a mean colour."""
+"""Downsample above which houses and trees are drawn in a mean colour."""
 
 CROPS = [
     (142, 148, 84), (168, 160, 98), (112, 134, 70), (186, 172, 116), (128, 142, 82),
@@ -77,7 +77,7 @@ def _shift(mask: Bool, dy: int, dx: int) -> Bool:
 
 
 def _shadow(tall: Bool, length: float) -> Bool:
-    """Return where something tall stands between the ground and the sun."""
+    """Return a mask of the ground in the shadow of tall objects."""
     steps = {
         (-round(SUN[0] * r), -round(SUN[1] * r))
         for r in np.linspace(1, length, max(1, round(length / 1.5)))
@@ -89,7 +89,7 @@ def _shadow(tall: Bool, length: float) -> Bool:
 
 
 def _fade(period: float, downsample: float) -> float:
-    """Return how much of a pattern is left when pixels get as large as its period."""
+    """Return the contrast, 0 to 1, of a pattern at a downsample near its period."""
     return float(np.clip(1.5 - downsample / (period / 3), 0, 1))
 
 

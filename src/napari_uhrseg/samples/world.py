@@ -1,7 +1,7 @@
-"""A procedural orthophoto: a function of seed and pixel, at any size and level.
+"""Procedural orthophoto: a function of seed and pixel, at any size and level.
 
-Nothing is stored: any region at any power-of-two downsample is computed by itself and
-agrees with every other region that overlaps it.
+Nothing is stored. Each region at each power-of-two downsample is computed on its own.
+It agrees with every other region that overlaps it.
 """
 
 from __future__ import annotations

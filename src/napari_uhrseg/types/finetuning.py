@@ -8,7 +8,7 @@ from napari_uhrseg.types.regions import Roi
 from napari_uhrseg.units import counted
 
 QUICK_STEPS, THOROUGH_STEPS = 100, 400
-FIRST_STEPS = 220  # of a network trained from scratch: some five minutes on two cores
+FIRST_STEPS = 220  # of a network trained from scratch: about five minutes on two cores
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,13 @@ class View:
 
     @property
     def side(self) -> int:
-        """Side of the network's input in pixels, for views of a window."""
+        """Side of the network's input in pixels, for views of a window.
+
+        Raises
+        ------
+        ValueError
+            If the view is a whole frame.
+        """
         if self.extent == "frame":
             raise ValueError("a frame has no fixed size")
         return self.extent if self.size is None else self.size

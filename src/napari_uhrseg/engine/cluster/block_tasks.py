@@ -90,6 +90,11 @@ class WindowClient:
             Level-0 pixels of the task.
         total
             Number of blocks of the run.
+
+        Yields
+        ------
+        SegmentEvent
+            Events of the task, or ``BlockFailed`` if its workers died.
         """
         if outcome.lost:
             yield self.fail(block, outcome.lost)

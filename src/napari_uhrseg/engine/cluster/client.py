@@ -69,18 +69,18 @@ def segment_on_cluster(
     checkpoint
         Path of the checkpoint.
     store
-        Open for writing here.
+        Label store, open for writing here.
     settings
-        As for ``segment()``. The device is that of each worker.
+        Settings as for ``segment()``. The device is that of each worker.
     budget
         Memory that a run may use on one worker. None: the default of the device.
     viewport
-        As for ``segment()``. Each worker has two blocks, so other blocks may come
-        before one that has just come into sight.
+        Function as for ``segment()``. Each worker has two blocks, so other blocks may
+        come before one that has just come into sight.
     stop
-        As for ``segment()``.
+        Polled while tasks run. If it returns True, the run ends.
     replace_other
-        As for ``segment()``.
+        If True, overwrite the labels of a run with other settings.
 
     Yields
     ------
@@ -134,7 +134,7 @@ def plan_on_cluster(
     checkpoint
         Path of the checkpoint.
     settings
-        As for ``segment()``.
+        Settings as for ``segment()``.
     budget
         Memory that a run may use on one worker. None: the default of the device.
     """
@@ -252,6 +252,11 @@ def local_cluster(workers: int) -> Iterator["Client"]:
     """Start worker processes on this machine, with a GPU each if there are GPUs.
 
     On the CPU, workers share the cores by ``OMP_NUM_THREADS``.
+
+    Raises
+    ------
+    ClusterError
+        If dask.distributed is not installed.
     """
     import torch
 

@@ -105,7 +105,7 @@ class TaskQueue:
         *arguments
             Arguments of the function after the run.
         first
-            Whether it runs before the tasks that wait on the cluster.
+            If True, the task runs before those that wait on the cluster.
         """
         self._futures[key] = future = self._client.submit(
             task,

@@ -70,7 +70,7 @@ class RunSpec:
     store
         Path of the label store. None if only a plan is needed.
     settings, budget
-        As for ``segment()``.
+        Settings and memory budget as for ``segment()``.
     plan
         The plan of the run as the store recorded it. None until there is one.
     """
@@ -176,7 +176,7 @@ def label_frame(
     frame
         Row and column of the frame.
     shown
-        Whether to write the labels of the cell as well.
+        If True, also write the labels of the cell.
     """
     return _result(
         spec, roi, lambda runner: runner.only(_FrameRunner.label, frame, shown)

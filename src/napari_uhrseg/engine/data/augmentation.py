@@ -28,7 +28,13 @@ class Transform:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Self:
-        """Draw the parameters."""
+        """Draw the parameters.
+
+        Raises
+        ------
+        NotImplementedError
+            By the base class.
+        """
         raise NotImplementedError
 
     def view(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:

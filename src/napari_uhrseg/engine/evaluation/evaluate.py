@@ -120,9 +120,14 @@ def evaluate(
     checkpoint
         The network and its card.
     settings
-        As for ``segment()``.
+        Settings as for ``segment()``.
     budget
         Memory that the run may use. None: the default of the device.
+
+    Returns
+    -------
+    Scores
+        Confusion matrix and the metrics that follow from it.
 
     Raises
     ------

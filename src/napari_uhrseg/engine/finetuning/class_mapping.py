@@ -47,6 +47,11 @@ def map_classes(
         The labels.
     corrected
         Class ids that occur in the corrections.
+
+    Returns
+    -------
+    ClassMapping
+        Classes of the network, followed by added ones.
     """
     network = list(checkpoint.card.legend)
     known = {c.id: c for c in store.legend}

@@ -55,6 +55,11 @@ def summarize_corrections(
     settings
         Only ``regions`` is used; ``None``: every correction.
 
+    Returns
+    -------
+    TrainingSummary
+        Numbers of windows and regions, and warnings.
+
     Raises
     ------
     TrainingError

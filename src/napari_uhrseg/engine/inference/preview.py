@@ -45,7 +45,7 @@ def segment_region(
     roi
         Level-0 pixels, at most 4096 a side. Labels outside the image are 0.
     settings
-        As for ``segment()``. The region is ignored.
+        Settings as for ``segment()``. The region is ignored.
     budget
         Memory that the run may use. None: the default of the device.
     stop

@@ -198,6 +198,11 @@ class Runner(ABC):
         error
             The error that the device raised.
 
+        Returns
+        -------
+        RetriedWithLess
+            The event for the user.
+
         Raises
         ------
         DeviceError

@@ -49,9 +49,9 @@ def segment(
     checkpoint
         The network and its card.
     store
-        Open for writing, with the image's shape.
+        Label store of the image's shape, open for writing.
     settings
-        What the user chose. None: the defaults.
+        Settings of the user. None: the defaults.
     budget
         Memory that the run may use. None: the default of the device.
     viewport
@@ -167,7 +167,7 @@ def as_begun(
     Parameters
     ----------
     settings
-        What the user chose. A precision other than ``"auto"`` is kept.
+        Settings of the user. A precision other than ``"auto"`` is kept.
     run
         The run as planned for these settings.
     network

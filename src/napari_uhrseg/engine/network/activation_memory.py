@@ -78,7 +78,7 @@ def zero_batch(
     frame
         Height and width of a frame, for models that work on frames.
     device
-        Where the tensors are created. None: torch's default.
+        Device of the tensors. None: torch's default.
     """
     views = {}
     for name, view in spec.views.items():

@@ -141,8 +141,8 @@ def training_precision(
 ) -> Literal["fp32", "bf16"]:
     """Return the precision of a training.
 
-    As `choose_precision`, but ``auto`` is fp32 on every CPU. With bf16 units, the
-    weights of a DeepLabV3+ became NaN in two of three trainings (torch 2.15, AMX).
+    It is that of `choose_precision`, but ``auto`` is fp32 on each CPU. With bf16 units,
+    the weights of a DeepLabV3+ became NaN in two of three trainings (torch 2.15, AMX).
 
     Raises
     ------

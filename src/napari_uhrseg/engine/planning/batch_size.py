@@ -43,7 +43,7 @@ class RunSize:
     block_chunks
         Side of a block in chunks of the store. 1 for frames.
     ahead, cache
-        As in `RunShape`.
+        Batches or frames that are read ahead, and bytes of cached image chunks.
     seconds
         Seconds per window or frame.
     need
@@ -190,7 +190,7 @@ class RunSizer:
         return threads * max(1, min(PIXELS_PER_THREAD // window**2, most // threads))
 
     def _waiting_windows(self, taken: MemoryNeed) -> int:
-        """Return how many windows may wait in half of the main memory that is left."""
+        """Return the number of windows that fit half of the remaining main memory."""
         if self.limits.waiting_windows is not None:
             return self.limits.waiting_windows
         if self.budget.device == "cpu":
@@ -213,7 +213,7 @@ class RunSizer:
         return None
 
     def _rows(self, grid: FrameGrid) -> list[int | None]:
-        """Return how many rows may be processed at a time, None (all) first."""
+        """Return the possible numbers of rows at a time; None (all) is the first."""
         if not self.how.checkpoint.model.supports_banded:
             return [None]
         return [None, *(n for n in BAND_ROWS if n < grid.fed[0])]

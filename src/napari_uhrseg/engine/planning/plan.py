@@ -140,12 +140,17 @@ def make_plan(
     checkpoint
         The network and its card.
     settings
-        What the user chose. None: the defaults.
+        Settings of the user. None: the defaults.
     budget
         Memory that the run may use. None: the default of the device.
     shared
-        Whether several processes share the blocks. Then no window waits for the next
+        If True, several processes share the blocks, and no window waits for the next
         block.
+
+    Returns
+    -------
+    Plan
+        The plan with its estimated cost.
 
     Raises
     ------

@@ -277,6 +277,11 @@ def sample_memory(
         Stages of the recipe; the largest estimate counts.
     distills
         True if the loss is computed twice, for knowledge distillation.
+
+    Returns
+    -------
+    SampleMemory
+        Bytes on the device and in main memory.
     """
     found = [
         _traced(model, way or StepMemoryPlan(MIN_SAMPLES), s, distills)

@@ -80,6 +80,12 @@ def make_segmenter(
     pretrained
         Load ImageNet weights of the encoder, from the cache or the hub.
 
+    Returns
+    -------
+    nn.Module
+        The network of the library, which maps (N, channels, H, W) to logits
+        (N, classes, H, W).
+
     Raises
     ------
     CheckpointError

@@ -101,6 +101,11 @@ def make_hrnet(
     pretrained
         Load ImageNet weights, from the cache or the hub.
 
+    Returns
+    -------
+    nn.Module
+        timm's network with bilinear fuse layers.
+
     Raises
     ------
     CheckpointError
