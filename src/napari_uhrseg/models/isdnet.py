@@ -240,7 +240,13 @@ class ISDNet(Segmenter):
 
 
 class RefineHead(nn.Module):
-    """Shallow branch (eq. 1), both fusions (eq. 2 to 5), and their heads."""
+    """Shallow branch (eq. 1), both fusions (eq. 2 to 5), and their heads.
+
+    Parameters
+    ----------
+    classes, channels, width
+        Channels of the logits, of the image, and of the fused maps.
+    """
 
     def __init__(self, classes: int, channels: int, width: int) -> None:
         super().__init__()

@@ -25,10 +25,12 @@ class Plain(Segmenter):
     ----------
     classes, channels
         Channels of the logits and of the input, at least 1.
-    architecture, encoder, options
+    architecture, encoder
         As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`.
     window
         Side of the window in pixels, a multiple of the encoder's stride.
+    options
+        Further arguments of the architecture, as in ``make_segmenter``.
     pretrained
         Load ImageNet weights of the encoder.
 

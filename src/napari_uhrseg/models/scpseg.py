@@ -52,10 +52,12 @@ class SCPSeg(Segmenter):
     ----------
     classes, channels
         Channels of the logits and of the input, at least 1.
-    architecture, encoder, options
+    architecture, encoder
         As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`.
     patch, window, inner
         G, L and D of section 3.2, in pixels. G >= L >= D; differences are even.
+    options
+        Further arguments of the architecture, as in ``make_segmenter``.
     sr_width
         Channels of the super-resolution decoder (eq. 5) at a quarter of the resolution
         and below; half as many above.
@@ -176,7 +178,19 @@ class SCPSeg(Segmenter):
 
 
 class SuperResolution(nn.Module):
-    """Super-resolution decoder h_SR (eq. 5): from encoder features to an image."""
+    """Super-resolution decoder h_SR (eq. 5): from encoder features to an image.
+
+    Parameters
+    ----------
+    inputs
+        Channels of the encoder's last features.
+    channels
+        Bands of the image.
+    stride
+        Output stride of the encoder, a power of two.
+    width
+        Channels at a quarter of the resolution and below; half as many above.
+    """
 
     def __init__(self, inputs: int, channels: int, stride: int, width: int) -> None:
         super().__init__()

@@ -79,11 +79,13 @@ class SGNet(Segmenter):
     ----------
     classes, channels
         Channels of the logits and of the input, at least 1.
-    architecture, encoder, options
-        As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`. Without
-        options, DeepLabV3Plus has the sizes of the paper.
+    architecture, encoder
+        As in :func:`~napari_uhrseg.models.blocks.smp_network.make_segmenter`.
     window
         Side of the window in pixels; for the fast variant, side of a training crop.
+    options
+        Further arguments of the architecture, as in ``make_segmenter``. ``None``: for
+        DeepLabV3Plus the sizes of the paper.
     width, blocks, heads
         Channels, number and attention heads of the context integration blocks (eq. 1
         to 5). ``heads`` divides ``width``. The fast variant has one block.

@@ -24,7 +24,19 @@ MAX_VALUES = 64  # a mask with more distinct values does not contain classes
 
 
 class LabelRaster:
-    """Class indices of a mask, in memory if it is small, otherwise read as needed."""
+    """Class indices of a mask, in memory if it is small, otherwise read as needed.
+
+    Parameters
+    ----------
+    image
+        The mask.
+    legend
+        Classes with ``source_value``, the mask values of the classes.
+    ignore
+        Mask values that represent no class.
+    limit
+        Largest number of pixels of a mask in memory.
+    """
 
     def __init__(
         self,

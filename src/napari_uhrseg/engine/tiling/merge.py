@@ -103,6 +103,17 @@ class Merger:
     Memory is (K + 1) x height x width float32 on the device. Windows must be added
     in grid order. Each pixel's sum then has the same order of terms, and the same
     bits, for every region.
+
+    Parameters
+    ----------
+    region
+        Run pixels to be labelled.
+    classes
+        Number of classes K.
+    weights
+        (window, window) float32 weight of each pixel of a window.
+    device
+        Device of the logits.
     """
 
     def __init__(

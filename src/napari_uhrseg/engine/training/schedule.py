@@ -38,11 +38,12 @@ class TrainSettings:
     ----------
     model, arguments
         Name in the model registry, and arguments of the constructor.
-    steps, learning_rate
-        Optimizer steps of the whole training, and its initial learning rate. Stages
-        keep their shares and ratios.
+    steps
+        Optimizer steps of the whole training, at least 1. Stages keep their shares.
     batch_size
         Samples of a step, at least 2.
+    learning_rate
+        Initial learning rate, above 0. Stages keep their ratios.
     optimizer, schedule, weight_decay, clip
         Optimizer, learning-rate schedule, weight decay, and maximum gradient norm.
     seed

@@ -11,6 +11,13 @@ class EfficientAttention(nn.Module):
     Shen et al., "Efficient Attention: Attention with Linear Complexities", WACV 2021,
     with one head, and with queries that may be fewer than the keys. Keys of the
     state are the authors'. The residual is included.
+
+    Parameters
+    ----------
+    inputs
+        C, the channels of the features.
+    keys, values
+        Channels of the keys and queries, and of the values.
     """
 
     def __init__(self, inputs: int, keys: int, values: int) -> None:

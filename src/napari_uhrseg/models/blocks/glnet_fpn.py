@@ -148,7 +148,19 @@ class SharingPyramid(nn.Module):
 
 
 class GlobalBranch(nn.Module):
-    """Global branch on its own, with the authors' parameter names."""
+    """Global branch on its own, with the authors' parameter names.
+
+    Parameters
+    ----------
+    encoder
+        Encoder that returns c2, c3, c4 and c5.
+    inputs
+        Channels of these maps.
+    width
+        Channels of ps0 and ps1.
+    classes
+        Channels of the logits.
+    """
 
     def __init__(
         self, encoder: nn.Module, inputs: Sequence[int], width: int, classes: int

@@ -22,7 +22,15 @@ WEIGHTS = (
 
 
 class BasicBlock(nn.Module):
-    """Residual block of two 3 x 3 convolutions; only the first is dilated."""
+    """Residual block of two 3 x 3 convolutions; only the first is dilated.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Numbers of channels.
+    stride, dilation
+        Stride and dilation of the first convolution in pixels, at least 1.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int) -> None:
         super().__init__()

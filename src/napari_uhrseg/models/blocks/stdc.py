@@ -16,6 +16,13 @@ class CatBottleneck(nn.Module):
 
     With stride 2, a depth-wise convolution without activation halves the first output
     before the second convolution. The concatenated copy is average-pooled.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Numbers of channels; ``outputs`` is a multiple of 8.
+    stride
+        1 or 2.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
