@@ -153,12 +153,18 @@ def train(
 
 
 def best_so_far(
-    output: Path, lesson: "TrainingSummary", before: Mapping[str, float]
+    output: Path, summary: "TrainingSummary", before: Mapping[str, float]
 ) -> "FineTuneFinished | None":
     """Return the best model of a training that ended early, if there is one.
 
-    ``output`` is the file of the trained checkpoint. ``before`` contains the validation
-    scores of the start, 0 to 1 by name. It is empty without validation.
+    Parameters
+    ----------
+    output
+        File of the trained checkpoint.
+    summary
+        Summary of the training data.
+    before
+        Validation scores of the start, 0 to 1 by name. Empty without validation.
 
     Returns
     -------
@@ -173,7 +179,7 @@ def best_so_far(
         return None
     after = read_card(output).metrics if before else {}
     return FineTuneFinished(
-        before, after, comparison_text(lesson, before, after), output
+        before, after, comparison_text(summary, before, after), output
     )
 
 
