@@ -186,16 +186,16 @@ def test_undo_and_redo_are_ours_by_key_and_by_the_layer(bench, qtbot):
         Qt.KeyboardModifier.ControlModifier,
         Qt.KeyboardModifier.ShiftModifier,
     )
+    qtbot.waitUntil(canvas.isVisible)
     qtbot.keyClick(canvas, Qt.Key.Key_Z, control)
+    qtbot.waitUntil(lambda: bench.seen(3000, 3025) == (0, 2), timeout=20_000)
     bench.settle()
-    assert bench.seen(3000, 3025) == (0, 2)
     bench.layer.undo()
     bench.settle()
     assert bench.seen(3000, 3025) == (0, 1)
     assert bench.corrections.counts() == {}
     qtbot.keyClick(canvas, Qt.Key.Key_Z, control | shift)
-    bench.settle()
-    assert bench.seen(3000, 3025) == (0, 2)
+    qtbot.waitUntil(lambda: bench.seen(3000, 3025) == (0, 2), timeout=20_000)
 
 
 def test_number_keys_choose_classes_of_the_legend_and_0_the_eraser(bench, qtbot):
