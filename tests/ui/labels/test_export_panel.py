@@ -241,7 +241,7 @@ def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
     part.start.click()
     qtbot.waitUntil(lambda: part.bar.value() > 0, timeout=20_000)
     part.cancel.click()
-    qtbot.waitUntil(lambda: part.status.text().startswith("Cancelled"), timeout=20_000)
+    qtbot.waitUntil(lambda: part.status.text().startswith("Stopped"), timeout=20_000)
     assert [p.name for p in tmp_path.iterdir()] == ["slide_labels.zarr"]
 
 
