@@ -130,7 +130,7 @@ def _store(size: Size) -> Table:
                     worker.set_block(block.roi)
                     written.append(_timed(worker.write, block, record.id, "done"))
                     part = worker.results()[0]
-                    adopted.append(_timed(store.adopt, part, record.id))
+                    adopted.append(_timed(store.commit, part, record.id))
             sizes = [f.stat().st_size for f in path.rglob("c/*/*") if f.is_file()]
             disk = sum(sizes) / (2 * size.rounds)
         pixels = 2 * (chunks * STORE_CHUNK) ** 2
