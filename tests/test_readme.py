@@ -34,6 +34,7 @@ def code_with(word: str) -> str:
     return next(text for text in PYTHON if word in text)
 
 
+@pytest.mark.slow
 def test_the_python_api_in_ten_lines(capsys, tmp_path):
     code = code_with("plan(")
     exec(code, {})
@@ -59,6 +60,7 @@ def test_napari_remembers_the_reader(tmp_path):
         get_settings().save()
 
 
+@pytest.mark.slow
 def test_commands_on_the_samples_work():
     assert len(ON_SAMPLES) >= 3
     for line in ON_SAMPLES:

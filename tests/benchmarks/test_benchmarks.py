@@ -39,6 +39,7 @@ def measured(name):
     return found.renderables if isinstance(found, Group) else [found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*cases()])
 def test_a_benchmark_prints_tables(name):
     for table in measured(name):

@@ -100,6 +100,7 @@ def test_scores_of_a_training_become_rows(tmp_path, monkeypatch):
     assert list(row) == list(read_rows(TABLES / make_checkpoints.CLASS_SCORES)[0])
 
 
+@pytest.mark.slow
 def test_speed_becomes_a_row(tmp_path):
     import methods_table
     from common import sample, tiled

@@ -121,6 +121,7 @@ def test_correct_confirms_rectangle_and_polygons(store, tmp_path):
         np.testing.assert_array_equal(opened.correction[0][:], truth)
 
 
+@pytest.mark.slow
 def test_correct_reverts_rectangle_and_polygons(store, tmp_path):
     file = squares(tmp_path / "a.geojson", "road", "road")
     correct(store, file)
@@ -134,6 +135,7 @@ def test_correct_reverts_rectangle_and_polygons(store, tmp_path):
     assert "no pixel changed" in correct(store, "--revert", file).stdout
 
 
+@pytest.mark.slow
 def test_correct_undo_and_redo_single_changes(store, tmp_path):
     correct(store, squares(tmp_path / "a.geojson", "road", "road"))
     correct(store, "--confirm", "0,0,10,60")
@@ -151,6 +153,7 @@ def test_correct_undo_and_redo_single_changes(store, tmp_path):
     assert as_json(store)["counts"] == {"road": 2500}
 
 
+@pytest.mark.slow
 def test_correct_interrupted_undo_has_no_effect(store, monkeypatch):
     """Ctrl-C between its tiles restores the tiles that were undone."""
     import os

@@ -63,6 +63,7 @@ app()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["info", "train", "segment", "evaluate", "demo"])
 def test_help_imports_neither_torch_nor_qt(command):
     done = subprocess.run(

@@ -37,6 +37,7 @@ def lines(result) -> list[dict]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_segment_labels_image_and_prints_shares(segment, tmp_path):
     result = segment()
     assert result.exit_code == 0, result.output
@@ -49,6 +50,7 @@ def test_segment_labels_image_and_prints_shares(segment, tmp_path):
     assert set(np.unique(labels)) <= {1, 2}
 
 
+@pytest.mark.slow
 def test_segment_json_prints_only_json(segment):
     events = lines(segment("--json"))
     names = [event["event"] for event in events]
@@ -59,6 +61,7 @@ def test_segment_json_prints_only_json(segment):
     assert events[-1]["failed"] == 0
 
 
+@pytest.mark.slow
 def test_segment_finished_run_computes_nothing(segment):
     segment()
     names = [event["event"] for event in lines(segment("--json"))]
@@ -107,6 +110,7 @@ def test_segment_invalid_settings_print_message(segment, options, said, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_segment_refused_run_leaves_store_unchanged(
     segment, segment_all, files, tmp_path
 ):
@@ -130,6 +134,7 @@ def test_segment_refused_run_leaves_store_unchanged(
     assert not list((tmp_path / "all").iterdir())
 
 
+@pytest.mark.slow
 def test_segment_refuses_store_of_another_image(segment, files, tmp_path):
     segment()
     tifffile.imwrite(tmp_path / "other.tif", np.zeros((90, 80, 3), np.uint8))
@@ -138,6 +143,7 @@ def test_segment_refuses_store_of_another_image(segment, files, tmp_path):
     assert "80 x 90" in result.stderr
 
 
+@pytest.mark.slow
 def test_segment_other_settings_need_replace(segment):
     segment()
     result = segment("--overlap", "32")
@@ -211,6 +217,7 @@ def segment_all(files, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_segment_many_images_skips_finished_ones(segment_all, files, tmp_path):
     first = segment_all(files / "images" / "1.tif", files / "picture.tif")
     assert first.exit_code == 0, first.output
@@ -229,6 +236,7 @@ def test_segment_many_images_skips_finished_ones(segment_all, files, tmp_path):
             assert store.prediction[0][:].all()
 
 
+@pytest.mark.slow
 def test_segment_failed_images_do_not_stop_others(segment_all, files, tmp_path):
     (tmp_path / "empty.tif").touch()
     names = (tmp_path / "empty.tif", files / "picture.tif", tmp_path / "none.tif")
@@ -243,6 +251,7 @@ def test_segment_failed_images_do_not_stop_others(segment_all, files, tmp_path):
     assert report["skipped"] == [str(names[1])]
 
 
+@pytest.mark.slow
 def test_segment_pattern_skips_label_stores(files, tmp_path):
     shutil.copy(files / "images" / "0.tif", tmp_path / "a.tif")
 
@@ -289,6 +298,7 @@ def test_segment_many_images_refuse_store_as_folder(segment, segment_all, files)
     assert "not a plain folder" in result.stderr
 
 
+@pytest.mark.slow
 def test_segment_workers_give_labels_of_one_process(segment, tmp_path):
     result = segment("--workers", "2", "--json", output="two.zarr")
     assert result.exit_code == 0, result.output
@@ -320,6 +330,7 @@ def test_segment_refuses_scheduler_with_workers(segment):
     assert result.exit_code == 2
 
 
+@pytest.mark.slow
 def test_segment_interrupted_workers_are_resumed_by_one_process(
     segment, files, tmp_path
 ):
@@ -357,6 +368,7 @@ def test_segment_interrupted_workers_are_resumed_by_one_process(
         assert len(store.runs) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fallback", [True, False])
 def test_segment_continues_on_cpu_only_with_cpu_fallback(
     segment, monkeypatch, fallback

@@ -31,6 +31,7 @@ def train(files, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_train_checkpoint_evaluates_well_on_training_images(train, files, tmp_path):
     result = train("--steps", 25, "--learning-rate", 0.003, "--optimizer", "adamw")
     assert result.exit_code == 0, result.output
@@ -50,6 +51,7 @@ def test_train_checkpoint_evaluates_well_on_training_images(train, files, tmp_pa
     assert {"iou/class 0", "f1/class 1", "accuracy"} <= set(total["metrics"])
 
 
+@pytest.mark.slow
 def test_train_writes_card_options_to_card(train, tmp_path):
     said = {
         "name": "Squares, small", "licence": "CC0-1.0",
@@ -68,6 +70,7 @@ def test_train_writes_card_options_to_card(train, tmp_path):
     assert read_card(path).name == "net"  # unless said otherwise: the file's
 
 
+@pytest.mark.slow
 def test_train_json_prints_events(train):
     result = train("--steps", 2, "--json")
     assert result.exit_code == 0, result.output
@@ -77,6 +80,7 @@ def test_train_json_prints_events(train):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_train_existing_checkpoint_needs_overwrite(train):
     assert train("--steps", 1).exit_code == 0
     result = train("--steps", 1)
@@ -108,6 +112,7 @@ def test_evaluate_refuses_unknown_mask_values(files):
     assert "9" in result.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_prints_row_for_each_class(files):
     result = invoke(
         "evaluate", files / "picture.tif", files / "masks" / "0.tif", "--ignore", 9,

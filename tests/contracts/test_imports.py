@@ -18,6 +18,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_layers_import_one_way():
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
@@ -33,6 +34,7 @@ def test_layers_import_one_way():
 QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyqtgraph"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "not_loaded"),
     [

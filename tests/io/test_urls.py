@@ -49,6 +49,7 @@ def url(request, bucket) -> str:
 QUICK = Limits(heartbeat_s=0.1, stale_lock_s=1.0)
 
 
+@pytest.mark.slow
 def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
     image = FakeImage(SHAPE)
     with (
@@ -72,6 +73,7 @@ def test_a_store_at_a_url_is_one_like_on_a_disk(url, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_made_anew(url):
     LabelStore.create(url, FakeImage(SHAPE), LEGEND).close()
     with pytest.raises(StoreError, match="exists already"):
@@ -87,6 +89,7 @@ def test_what_is_there_is_not_made_anew(url):
         LabelStore.open(url.replace(".zarr", "_none.zarr"))
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_and_the_lock_is_released(url):
     limits = Limits(heartbeat_s=0.1, stale_lock_s=60.0)
     with LabelStore.create(url, FakeImage(SHAPE), LEGEND, limits):
@@ -98,6 +101,7 @@ def test_a_second_writer_is_refused_and_the_lock_is_released(url):
     assert time.monotonic() < before + limits.stale_lock_s
 
 
+@pytest.mark.slow
 def test_a_writer_without_heartbeat_loses_the_lock_and_writes_no_more(url):
     suspended = Limits(heartbeat_s=3600, stale_lock_s=1.0)
     silent = LabelStore.create(url, FakeImage(SHAPE), LEGEND, suspended)
@@ -115,6 +119,7 @@ def test_a_writer_without_heartbeat_loses_the_lock_and_writes_no_more(url):
     LabelStore.open(url, write=True, limits=QUICK).close()
 
 
+@pytest.mark.slow
 def test_one_of_many_concurrent_writers_gets_the_lock(url):
     LabelStore.create(url, FakeImage(SHAPE), LEGEND, QUICK).close()
     opened, refused = [], []
@@ -149,6 +154,7 @@ def test_a_server_that_lets_two_make_one_object_is_refused(monkeypatch):
         LabelStore.open(url, write=True)
 
 
+@pytest.mark.slow
 def test_corrections_are_seen_there_but_made_on_a_disk(tmp_path, bucket):
     path = tmp_path / "painted.zarr"
     stroke = Stroke(Roi(900, 900, 300, 300), np.ones((300, 300), bool),
@@ -236,6 +242,7 @@ def files(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scene.zarr", "plain.tif", "geo.tif"])
 @pytest.mark.parametrize("server", ["s3", "web"])
 def test_an_image_at_a_url_is_the_one_on_disk(files, bucket, web, name, server):

@@ -44,6 +44,7 @@ def compare(model, height, width, rows):
     assert ((banded - whole).abs().max() / whole.std()).item() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(640, 128), (701, 99), (515, 67), (65, 513)])
 @pytest.mark.parametrize("rows", [16, 128])
 def test_isdnet_in_bands(size, rows):

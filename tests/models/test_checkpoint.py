@@ -38,6 +38,7 @@ def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module, Card]:
     return save_checkpoint(tmp_path / "c.safetensors", model, card), model, card
 
 
+@pytest.mark.slow
 def test_saved_checkpoint_has_same_card_and_weights(saved):
     path, model, card = saved
     found = load_checkpoint(path)

@@ -264,6 +264,7 @@ def answers(model: Segmenter, precision: str) -> torch.Tensor:
         return model(batch)["logits"].float()
 
 
+@pytest.mark.slow
 def test_made_ready_to_run_it_answers_as_before_without_its_batch_norms(name):
     model = trained(name)
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -277,6 +278,7 @@ def test_made_ready_to_run_it_answers_as_before_without_its_batch_norms(name):
     assert all(torch.equal(v, after[k]) for k, v in before.items())
 
 
+@pytest.mark.slow
 def test_in_half_precision_it_is_no_further_from_the_truth_and_takes_half(name):
     model = trained(name)
     truth = answers(model, "fp32")

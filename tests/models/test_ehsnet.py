@@ -45,6 +45,7 @@ def hr48():
     return maps, weights
 
 
+@pytest.mark.slow
 def test_the_backbone_is_that_of_the_reference(hr48):
     theirs = arrays("hrnet", "output")
     for i, found in enumerate(hr48[0]):
@@ -231,6 +232,7 @@ def test_the_auxiliary_head_is_kept():
     assert EHSNet.training_only_modules == ()
 
 
+@pytest.mark.slow
 def test_it_can_be_traced_and_run_in_16_bits():
     model = EHSNet(3, **SMALL)
     batch = batch_of(model)
@@ -242,6 +244,7 @@ def test_it_can_be_traced_and_run_in_16_bits():
     assert model.to(meta)(batch.to(meta))["logits"].shape == (2, 3, 128, 192)
 
 
+@pytest.mark.slow
 def test_the_papers_sizes_are_the_default():
     with torch.device("meta"):
         model = EHSNet(24, 4)

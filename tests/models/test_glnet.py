@@ -60,6 +60,7 @@ def _no_gradients():
         yield
 
 
+@pytest.mark.slow
 def test_overview_equals_pillow_without_rounding(net, frame, overview):
     assert float((net.look(frame) - overview).abs().max()) < 1.01 / 255
 
@@ -79,6 +80,7 @@ def test_mode_1_equals_published_logits(net, overview):
     assert difference(seen.logits, THEIRS["mode1_logits"]) < LIMIT
 
 
+@pytest.mark.slow
 def test_mode_2_equals_published_logits(two, frame, overview):
     seen = two._globally(overview)
     assert difference(seen.logits, THEIRS["mode2_global_logits"]) < LIMIT
@@ -95,6 +97,7 @@ def test_mode_2_equals_published_logits(two, frame, overview):
     assert agree.mean() > 0.999
 
 
+@pytest.mark.slow
 def test_regularisation_equals_published_value(two, frame, overview):
     seen = two._globally(overview)
     patches = Patches(320, 290, 128)
@@ -107,6 +110,7 @@ def test_regularisation_equals_published_value(two, frame, overview):
     assert found == pytest.approx(float(THEIRS["mode2_fmreg_first"]), rel=LIMIT)
 
 
+@pytest.mark.slow
 def test_mode_3_equals_published_logits(net, frame, overview):
     given = net._globally(overview)
     patches = Patches(320, 290, 128)

@@ -192,6 +192,7 @@ def test_stripped_of_what_only_training_needs_it_answers_the_same():
     assert set(terms) == {"loss", "refine.loss_seg"}
 
 
+@pytest.mark.slow
 def test_a_small_one_learns():
     """Left half one class, right half another, distinguished by brightness."""
     torch.manual_seed(0)
@@ -271,6 +272,7 @@ def test_encoders_stop_at_an_eighth(encoder, channels):
     assert maps[-1].shape[-2:] == maps[-2].shape[-2:] == (9, 9)
 
 
+@pytest.mark.slow
 def test_imagenet_weights_fit_any_number_of_bands(monkeypatch):
     kept = make_encoder("resnet18_v1c", 3)[0].state_dict()
     counters = [k for k in kept if k.endswith("num_batches_tracked")]

@@ -16,6 +16,7 @@ from napari_uhrseg.samples.world import CLASSES, World, WorldLevel, virtual_leve
 IDS = {c.id for c in CLASSES}
 
 
+@pytest.mark.slow
 def test_same_seed_same_world() -> None:
     first = World(5, (300, 400)).render(10, 20, 120, 90)
     world._tile.cache_clear()
@@ -26,6 +27,7 @@ def test_same_seed_same_world() -> None:
     assert (first[0] != other[0]).any()
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     y=st.integers(-600, 600),
@@ -63,6 +65,7 @@ def test_every_pixel_has_a_class(downsample: int) -> None:
     assert set(np.unique(labels)) <= IDS
 
 
+@pytest.mark.slow
 def test_levels_show_the_same_ground() -> None:
     fine, _ = World(4, (1024, 1024)).render(0, 0, 1024, 1024)
     coarse, _ = World(4, (1024, 1024)).render(0, 0, 128, 128, 8)
@@ -151,6 +154,7 @@ def test_sample_scene_is_a_georeferenced_cog() -> None:
             assert set(np.unique(labels.read(1))) == IDS
 
 
+@pytest.mark.slow
 def test_sample_scene_is_what_the_script_makes() -> None:
     seed = _script().SAMPLE_SEED
     rgb, labels = World(seed, (4096, 4096)).render(1024, 512, 300, 300)
@@ -163,6 +167,7 @@ def test_sample_scene_is_what_the_script_makes() -> None:
     assert np.abs(pixels.astype(int) - rgb).mean() < 8
 
 
+@pytest.mark.slow
 def test_training_scenes(tmp_path: Path) -> None:
     script = _script()
     script.make_scenes(tmp_path, [11, 12], 600)
@@ -176,6 +181,7 @@ def test_training_scenes(tmp_path: Path) -> None:
         script.make_scenes(tmp_path, [script.SAMPLE_SEED], 600)
 
 
+@pytest.mark.slow
 def test_pairs_look_the_same() -> None:
     """Mean and spread of colours tell nothing about which of a pair it is."""
     scene = World(31, (8192, 4096))

@@ -60,6 +60,7 @@ def expanded(viewer, ready, qtbot):
     return ready
 
 
+@pytest.mark.slow
 def test_tab_order_is_top_to_bottom(expanded, qtbot):
     first = expanded.findChildren(CollapsibleSection)[0].heading
     first.setFocus()
@@ -73,6 +74,7 @@ def test_tab_order_is_top_to_bottom(expanded, qtbot):
     assert visited == ORDER
 
 
+@pytest.mark.slow
 def test_focus_outline_marks_only_focused_widget(expanded, qtbot):
     def framed(widget):
         picture = widget.grab().toImage()
@@ -94,6 +96,7 @@ def test_focus_outline_marks_only_focused_widget(expanded, qtbot):
     assert not any(framed(w) for w in chain)
 
 
+@pytest.mark.slow
 def test_leaving_unedited_line_does_not_replan(ready, qtbot):
     line = ready.segment.output.line
     line.setFocus()
@@ -266,6 +269,7 @@ def test_output_dialog_chooses_existing_labels(panel, monkeypatch, tmp_path):
 # what is folded away
 
 
+@pytest.mark.slow
 def test_more_settings_reach_plan_and_run(ready, qtbot, tmp_path):
     part = ready.segment
     more = part.form.more.widgets
@@ -284,6 +288,7 @@ def test_more_settings_reach_plan_and_run(ready, qtbot, tmp_path):
     assert (run.bands, run.scale, run.value_range) == ((2, 1, 0), 2, (0, 200))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [("bands", "red", "Channels: 'red'"), ("bands", "7", "Bands"),

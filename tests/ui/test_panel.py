@@ -51,6 +51,7 @@ def use_small_blocks(monkeypatch):
     monkeypatch.setattr(module, "segment", segment)
 
 
+@pytest.mark.slow
 def test_segment_writes_labels_and_shows_classes(viewer, ready, qtbot, tmp_path):
     assert "windows" in ready.segment.plan.text()
     ready.segment.bar.start.click()
@@ -86,6 +87,7 @@ def test_small_image_gets_single_level_labels(
     assert (np.asarray(layer.data) > 0).all()
 
 
+@pytest.mark.slow
 def test_class_list_hides_class(viewer, ready, qtbot):
     ready.segment.bar.start.click()
     wait_for_end(ready, qtbot)
@@ -96,6 +98,7 @@ def test_class_list_hides_class(viewer, ready, qtbot):
     assert layer.colormap.color_dict[2][3] == 1
 
 
+@pytest.mark.slow
 def test_run_pauses_continues_cancels_and_resumes(viewer, ready, qtbot, monkeypatch):
     slow_down(monkeypatch)
     bar = ready.segment.bar
@@ -118,6 +121,7 @@ def test_run_pauses_continues_cancels_and_resumes(viewer, ready, qtbot, monkeypa
     assert len(labels_in(viewer)) == 1
 
 
+@pytest.mark.slow
 def test_block_written_during_pause_is_shown_and_counted(
     viewer, ready, qtbot, monkeypatch
 ):
@@ -166,6 +170,7 @@ def test_closing_dock_ends_run_and_unlocks_store(
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 
+@pytest.mark.slow
 def test_closing_window_ends_run(viewer, ready, qtbot, monkeypatch, tmp_path):
     slow_down(monkeypatch)
     ready.segment.bar.start.click()
@@ -194,6 +199,7 @@ def test_model_shows_sentence_and_published_results(panel):
         assert entry.published in model.sentence.toolTip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["other", "replace", None])
 def test_labels_of_another_checkpoint_raise_question(
     viewer, ready, checkpoints, qtbot, monkeypatch, tmp_path, answer
@@ -217,6 +223,7 @@ def test_labels_of_another_checkpoint_raise_question(
         assert len(store.runs) == (2 if answer == "replace" else 1)
 
 
+@pytest.mark.slow
 def test_empty_output_gives_temporary_labels(viewer, ready, qtbot):
     ready.segment.output.use(None)
     assert "No output folder" in ready.segment.output.note.text()
@@ -252,6 +259,7 @@ def test_any_image_layer_can_be_chosen(viewer, panel, qtbot):
     assert not panel.image.box.isEnabled()
 
 
+@pytest.mark.slow
 def test_current_view_follows_camera(viewer, ready, qtbot):
     where = ready.segment.form.where
     where.setCurrentIndex(where.findData("view"))
@@ -261,6 +269,7 @@ def test_current_view_follows_camera(viewer, ready, qtbot):
     assert region.center == pytest.approx((600, 150), abs=2)
 
 
+@pytest.mark.slow
 def test_region_choice_survives_new_layers(viewer, ready):
     where = ready.segment.form.where
     where.setCurrentIndex(where.findText("Current view"))
@@ -268,6 +277,7 @@ def test_region_choice_survives_new_layers(viewer, ready):
     assert where.currentText() == "Current view"
 
 
+@pytest.mark.slow
 def test_new_run_hides_labels_of_earlier_run(viewer, ready, qtbot, tmp_path):
     for name in ("one", "two"):
         ready.segment.output.use(tmp_path / f"{name}.zarr")
@@ -281,6 +291,7 @@ def test_new_run_hides_labels_of_earlier_run(viewer, ready, qtbot, tmp_path):
     qtbot.waitUntil(lambda: wanted in viewer.layers, timeout=5_000)
 
 
+@pytest.mark.slow
 def test_region_list_follows_shapes_layers(viewer, ready):
     where = ready.segment.form.where
     box = np.array([[10, 10], [10, 50], [40, 50], [40, 10]])
@@ -299,6 +310,7 @@ def test_panel_is_narrow_and_scrolls(panel):
     assert panel.minimumWidth() <= 340
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", REGISTRY)
 def test_model_sentence_is_not_cut_off(ready, qtbot, method):
     form = ready.segment.model

@@ -86,6 +86,7 @@ def test_reader_opens_stack_with_pixel_size(make_napari_viewer, tmp_path):
     assert [str(u) for u in layer.units] == ["pixel", "micrometer", "micrometer"]
 
 
+@pytest.mark.slow
 def test_reader_opens_label_store_in_panel(make_napari_viewer, tmp_path, qtbot):
     """Not as the image of confidences that it also is: dropped, or chosen in Open."""
     viewer = make_napari_viewer(show=True)
@@ -126,6 +127,7 @@ def quick_world(monkeypatch):
     return read
 
 
+@pytest.mark.slow
 def test_virtual_sample_opens_without_reading_pixels(
     make_napari_viewer, quick_world, monkeypatch, qtbot
 ):
@@ -164,6 +166,7 @@ def test_virtual_sample_reads_pixels_in_background(quick_world, monkeypatch):
     assert tuple(options["units"]) == ("metre", "metre")
 
 
+@pytest.mark.slow
 def test_reader_refuses_slide_beside_kilometre_image(make_napari_viewer, quick_world):
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")

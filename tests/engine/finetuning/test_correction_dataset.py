@@ -47,6 +47,7 @@ strokes = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(strokes)
 def test_what_is_held_out_is_never_taught(plain, drawn):
@@ -200,6 +201,7 @@ class Huge:
     pixel_size = crs = affine = None
 
 
+@pytest.mark.slow
 def test_a_few_strokes_in_a_huge_image_take_no_time_and_memory(tmp_path):
     with LabelStore.create(tmp_path / "huge.zarr", Huge(), LEGEND) as store:
         at = [(5, 5), (50_000, 50_000), (50_300, 50_000), (99_000, 3), (7, 99_000)]
@@ -239,6 +241,7 @@ def test_choose_held_out_picks_a_site_even_if_each_has_most_of_a_class():
     assert held.sum() == 1
 
 
+@pytest.mark.slow
 def test_sight_reaches_as_far_as_two_windows(tmp_path):
     assert min_separation(checkpoint(tmp_path, "plain").card.spec) == 128
     assert min_separation(checkpoint(tmp_path, "scpseg").card.spec) == 128 + 64

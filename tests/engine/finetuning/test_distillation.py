@@ -61,6 +61,7 @@ def test_distillation_weight_grows_with_accuracy(right, weight):
     assert distillation_weight(right) == pytest.approx(weight)
 
 
+@pytest.mark.slow
 def test_interpolate_weights_changes_neither_network(tmp_path):
     old, new = (checkpoint(tmp_path, seed=seed).model for seed in (0, 1))
     before = {k: v.clone() for k, v in new.state_dict().items()}

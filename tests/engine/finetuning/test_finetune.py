@@ -72,6 +72,7 @@ def last(events) -> FineTuneFinished:
     return found
 
 
+@pytest.mark.slow
 def test_fine_tune_improves_uncorrected_pixels_too(corrected, tmp_path):
     truth, image, store = corrected
     net, output = checkpoint(tmp_path), tmp_path / "better.safetensors"
@@ -100,6 +101,7 @@ def test_fine_tune_improves_uncorrected_pixels_too(corrected, tmp_path):
     assert after > max(0.75, before + 0.1)
 
 
+@pytest.mark.slow
 def test_fine_tune_does_not_modify_the_original_checkpoint(corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
@@ -110,6 +112,7 @@ def test_fine_tune_does_not_modify_the_original_checkpoint(corrected, tmp_path):
     assert not net.model.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_fine_tune_trains_every_method_and_freezes_the_encoder(method, tmp_path):
     truth, image = squares((320, 320))
@@ -133,6 +136,7 @@ def test_fine_tune_trains_every_method_and_freezes_the_encoder(method, tmp_path)
     assert changed & names - frozen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(1, 3), (2, 5)])
 def test_fine_tune_resumes_bit_for_bit(stops, corrected, tmp_path):
     _, image, store = corrected
@@ -153,6 +157,7 @@ def test_fine_tune_resumes_bit_for_bit(stops, corrected, tmp_path):
     assert not parts.with_name("parts.safetensors.state").exists()
 
 
+@pytest.mark.slow
 def test_fine_tune_closed_early_leaves_the_best_checkpoint_only(corrected, tmp_path):
     _, image, store = corrected
     net, output = checkpoint(tmp_path), tmp_path / "new.safetensors"
@@ -171,6 +176,7 @@ def test_fine_tune_closed_early_leaves_the_best_checkpoint_only(corrected, tmp_p
         last(fine_tune(image, net, store, output, FEW))
 
 
+@pytest.mark.slow
 def test_fine_tune_stops_at_once(corrected, tmp_path):
     _, image, store = corrected
     net, asked = checkpoint(tmp_path), Event()
@@ -193,6 +199,7 @@ def test_comparison_warns_of_few_validation_windows(held_out, few):
     assert ("too few to be reliable" in said) == few
 
 
+@pytest.mark.slow
 def test_fine_tune_keeps_the_last_weights_with_few_validation_windows(tmp_path):
     """The best of several validations on few windows would be chance."""
     truth, image = squares()
@@ -207,6 +214,7 @@ def test_fine_tune_keeps_the_last_weights_with_few_validation_windows(tmp_path):
     assert load_checkpoint(output).card.metrics["step"] == FEW.steps
 
 
+@pytest.mark.slow
 def test_fine_tune_does_not_forget_uncorrected_classes(tmp_path):
     """Strokes of one class over dark ground; the light ground far away stays light."""
     truth, image = squares()
@@ -253,6 +261,7 @@ def test_comparison_text_compares_the_miou(before, after, text):
     assert found.startswith(text)
 
 
+@pytest.mark.slow
 def test_comparison_of_a_worse_model_says_so(corrected, tmp_path):
     """A good network, trained with a far too large learning rate."""
     _, image, store = corrected
@@ -267,6 +276,7 @@ def test_comparison_of_a_worse_model_says_so(corrected, tmp_path):
     assert compared.comparison.startswith("worse by")
 
 
+@pytest.mark.slow
 def test_fine_tune_with_too_few_regions_has_no_validation(tmp_path):
     truth, image = squares()
     net = checkpoint(tmp_path)
@@ -283,6 +293,7 @@ def test_fine_tune_with_too_few_regions_has_no_validation(tmp_path):
     assert load_checkpoint(events[-1].path).card.parent == net.hash
 
 
+@pytest.mark.slow
 def test_fine_tune_adds_a_new_class(tmp_path):
     truth, image = squares()
     truth[:, 384:] = np.where(truth[:, 384:] == 2, 3, truth[:, 384:])

@@ -68,6 +68,7 @@ def test_small_image_is_one_frame(run, picture):
     ]
 
 
+@pytest.mark.slow
 def test_frames_that_agree_have_no_seam(run, picture):
     image = picture(2100, 2300)
     checkpoint = make_checkpoint(FrameNet())
@@ -82,6 +83,7 @@ def test_frames_that_agree_have_no_seam(run, picture):
     assert plan.summary().startswith("6 frames of")
 
 
+@pytest.mark.slow
 def test_frames_of_constant_network_are_constant(run, picture):
     checkpoint = make_checkpoint(FrameNet())
     with torch.no_grad():
@@ -91,6 +93,7 @@ def test_frames_of_constant_network_are_constant(run, picture):
     assert len(np.unique(store.confidence[0][:])) == 1
 
 
+@pytest.mark.slow
 def test_frame_labels_do_not_depend_on_order(run, picture):
     image = picture(2200, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
@@ -101,6 +104,7 @@ def test_frame_labels_do_not_depend_on_order(run, picture):
     assert of_kind(events, PreviewWritten)[0].roi.contains(Roi(2150, 3250, 10, 10))
 
 
+@pytest.mark.slow
 def test_resumed_run_of_frames_repeats_no_frame(tmp_path, picture):
     image = picture(2200, 3300)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
@@ -127,6 +131,7 @@ def test_resumed_run_of_frames_repeats_no_frame(tmp_path, picture):
         assert not of_kind(again, PreviewWritten, BlockDone)
 
 
+@pytest.mark.slow
 def test_full_disk_raises_and_run_of_frames_resumes(run, tmp_path, picture):
     resource = pytest.importorskip("resource")
     image = picture(2048, 2048)
@@ -214,6 +219,7 @@ def test_frames_at_other_scale(run, picture):
     assert (labels_of(one) == found).mean() > 0.97  # resampled from another start
 
 
+@pytest.mark.slow
 def test_unreadable_frame_is_retried_by_next_run(run, picture, monkeypatch):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
@@ -236,6 +242,7 @@ def test_unreadable_frame_is_retried_by_next_run(run, picture, monkeypatch):
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
+@pytest.mark.slow
 def test_frames_leave_nodata_unlabelled(run):
 
     data = np.random.default_rng(0).integers(1, 255, (2200, 2200, 3)).astype(np.uint8)
@@ -267,6 +274,7 @@ def test_stop_interrupts_a_frame(picture):
     assert isinstance(again[-1], Finished)  # the network answers no one any more
 
 
+@pytest.mark.slow
 def test_frames_fit_memory_budget_or_plan_raises(picture, monkeypatch):
     def frame(self, size, rows=None):  # 100 bytes a pixel
         return ForwardProfile(1, 100 * size[0] * size[1])

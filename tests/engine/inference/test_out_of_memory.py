@@ -97,6 +97,7 @@ def limited(image, limit, cpu_fallback=None, on=None, stop=None):
     return store, seen
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_batch_of_windows(picture):
     image = picture(1024, 2048)
     whole, _ = limited(image, 4)
@@ -138,6 +139,7 @@ def leave_the_device(job, model):
     job.passes = ParallelForward(logits, job.batch_size, 1)
 
 
+@pytest.mark.slow
 def test_out_of_memory_falls_back_to_cpu_last(picture):
     image, asked = picture(1024, 2048), []
 
@@ -189,6 +191,7 @@ class Banded(FrameNet):
         return super().forward(batch)["logits"]
 
 
+@pytest.mark.slow
 def test_out_of_memory_uses_thinner_bands_first(picture):
     checkpoint = make_checkpoint(Banded())
     store, events = run_with_limits(picture(1024, 1024), checkpoint, {})
@@ -199,6 +202,7 @@ def test_out_of_memory_uses_thinner_bands_first(picture):
     np.testing.assert_array_equal(labels_of(store), labels_of(whole))
 
 
+@pytest.mark.slow
 def test_out_of_memory_uses_smaller_frames_and_keeps_done_cells(picture):
     image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
     whole, _ = run_with_limits(image, checkpoint, {})
@@ -215,6 +219,7 @@ def test_out_of_memory_uses_smaller_frames_and_keeps_done_cells(picture):
     assert not (store.path / "frames" / "1").exists()
 
 
+@pytest.mark.slow
 def test_smaller_frames_remove_borders_of_larger_ones(picture):
     image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
     with (

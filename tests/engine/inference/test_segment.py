@@ -60,6 +60,7 @@ def at_once(image, checkpoint, settings, weights_kind="uniform"):
     return labels + 1, confidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 24])
 def test_blocks_equal_merging_of_whole_image(run, picture, overlap):
     image = picture(1500, 2300)
@@ -74,6 +75,7 @@ def test_blocks_equal_merging_of_whole_image(run, picture, overlap):
     assert len(set(np.unique(labels))) > 1
 
 
+@pytest.mark.slow
 def test_window_labels_do_not_depend_on_block_size_or_order(run, picture):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet(extent=128))
@@ -98,6 +100,7 @@ class SlowNet(ToyNet):
         return super().forward(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overlap", "same"), [(0, 1), (24, 0.95)])
 def test_slow_block_is_previewed(tmp_path, picture, overlap, same):
     image, checkpoint = picture(1024, 1024), make_checkpoint(SlowNet())
@@ -124,6 +127,7 @@ def test_slow_block_is_previewed(tmp_path, picture, overlap, same):
         events.close()
 
 
+@pytest.mark.slow
 def test_batch_sizes_agree_in_99_999_percent(run, picture):
     image = picture(1100, 1100)
     checkpoint = make_checkpoint(ToyNet())
@@ -132,6 +136,7 @@ def test_batch_sizes_agree_in_99_999_percent(run, picture):
     assert (labels_of(four) == labels_of(three)).mean() >= 0.99999
 
 
+@pytest.mark.slow
 def test_windows_of_constant_network_are_constant(run, picture):
     store, _ = run(
         picture(700, 1300),
@@ -150,6 +155,7 @@ def test_image_smaller_than_window(run, picture):
     assert labels_of(store).all()
 
 
+@pytest.mark.slow
 def test_closed_run_resumes_with_same_labels(tmp_path, picture):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet())
@@ -186,6 +192,7 @@ def test_other_checkpoint_overwrites_only_on_request(run, picture, tmp_path):
     assert len(store.runs) == 2
 
 
+@pytest.mark.slow
 def test_region_in_view_runs_only_its_blocks(tmp_path, picture):
     image = picture(2100, 2100)
     checkpoint = make_checkpoint(ToyNet())
@@ -231,6 +238,7 @@ def test_nodata_is_skipped_and_unlabelled(run):
     assert sorted(empty) == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_unreadable_block_fails_and_run_continues(run, picture, monkeypatch):
     image = picture(2048, 2048)
     read = type(image).read
@@ -313,6 +321,7 @@ def test_scale_two_equals_image_of_half_size(run):
     )
 
 
+@pytest.mark.slow
 def test_background_is_skipped(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)

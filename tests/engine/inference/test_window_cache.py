@@ -95,6 +95,7 @@ def same(one: LabelStore, other: LabelStore) -> None:
     np.testing.assert_array_equal(one.confidence[0][:], other.confidence[0][:])
 
 
+@pytest.mark.slow
 def test_window_cache_runs_each_window_once(picture, room):
     image, model = picture(1500, 2300), Exact()
     kept, events = run(image, model)
@@ -111,6 +112,7 @@ def test_window_cache_runs_each_window_once(picture, room):
     same(kept, without)
 
 
+@pytest.mark.slow
 def test_window_cache_without_overlap(picture, room):
     image = picture(1500, 2300)
     scaled = {"overlap": 0, "scale": 1.7}
@@ -143,6 +145,7 @@ def test_window_cache_does_not_change_labels(picture, room, seed):
     assert len(events[0].plan.grid) <= run_windows(events) < run_windows(at_most)
 
 
+@pytest.mark.slow
 def test_window_cache_survives_out_of_memory(picture, room, monkeypatch):
     image = picture(1500, 2100)
     whole, _ = run(image)
@@ -163,6 +166,7 @@ def test_window_cache_survives_out_of_memory(picture, room, monkeypatch):
     same(store, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [(1010, 1010), (1300, 1300)])
 def test_window_cache_survives_unreadable_blocks(picture, room, monkeypatch, broken):
     image = picture(1500, 2100)
@@ -186,6 +190,7 @@ def test_window_cache_survives_unreadable_blocks(picture, room, monkeypatch, bro
         assert not kept.prediction[0][roi.slices].any()
 
 
+@pytest.mark.slow
 def test_window_cache_skips_background_and_nodata(room):
     slide = np.full((2400, 2400, 3), (240, 238, 242), np.uint8)
     slide[700:1300, 200:1900] = (180, 90, 160)
@@ -199,6 +204,7 @@ def test_window_cache_skips_background_and_nodata(room):
     assert 0 < run_windows(events) < run_windows(other)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),

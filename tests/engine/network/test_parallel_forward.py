@@ -112,6 +112,7 @@ def test_what_a_part_raises_is_raised_once_all_have_ended():
         assert len(ended) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 16])
 def test_labels_do_not_depend_on_the_threads(overlap):
     rng = np.random.default_rng(0)

@@ -72,6 +72,7 @@ def gradients(
     return found | dict(model.named_buffers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fit", [StepMemoryPlan(2, True), StepMemoryPlan(2, True, True)], ids=str
 )
@@ -114,6 +115,7 @@ def test_checkpoint_blocks_handles_shared_blocks_and_own_forward():
     assert shared.forward == shared.plainly
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["plain", "scpseg", "sgnet"])
 def test_gradient_checkpointing_and_offloading_need_less_memory(method):
     model = network(method)
@@ -129,6 +131,7 @@ def test_gradient_checkpointing_and_offloading_need_less_memory(method):
     assert whole.host == twice.host == 0 < elsewhere.host
 
 
+@pytest.mark.slow
 @given(
     wanted=st.integers(2, 40),
     sizes=st.lists(st.integers(1, 100), min_size=3, max_size=3),
@@ -206,6 +209,7 @@ def test_micro_batches_have_the_gradient_of_the_batch():
         assert difference <= 1e-4 * value.norm() + 1e-7, name
 
 
+@pytest.mark.slow
 def test_sample_memory_is_that_of_the_largest_stage():
     model = network("glnet")
     each = [
@@ -233,6 +237,7 @@ def tuned(net, corrected, output, budget, how=FEW):
     return load_checkpoint(output), fitted
 
 
+@pytest.mark.slow
 def test_fine_tune_with_less_memory_gives_the_same_weights(corrected, tmp_path):
     net = checkpoint(tmp_path)
     held = (
@@ -268,6 +273,7 @@ def test_fine_tune_with_less_memory_gives_the_same_weights(corrected, tmp_path):
     assert "6 windows" in made[2][0].card.command  # the step is what it was
 
 
+@pytest.mark.slow
 def test_fine_tune_with_a_chosen_batch_size_keeps_to_the_budget(corrected, tmp_path):
     net = checkpoint(tmp_path)
     held = (
@@ -283,6 +289,7 @@ def test_fine_tune_with_a_chosen_batch_size_keeps_to_the_budget(corrected, tmp_p
     assert fitted.limited
 
 
+@pytest.mark.slow
 def test_fine_tune_refuses_a_budget_too_small(corrected, tmp_path):
     net, output = checkpoint(tmp_path), tmp_path / "c.safetensors"
     with pytest.raises(DeviceError, match="budget is"):
@@ -290,6 +297,7 @@ def test_fine_tune_refuses_a_budget_too_small(corrected, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["scpseg", "isdnet"])
 def test_fine_tune_trains_a_new_network_with_the_papers_losses(method, tmp_path):
     """Their losses turn autocast off, which does not exist where memory is traced."""
@@ -303,6 +311,7 @@ def test_fine_tune_trains_a_new_network_with_the_papers_losses(method, tmp_path)
     assert load_checkpoint(output).card.parent is None
 
 
+@pytest.mark.slow
 def test_plan_step_memory_counts_decoded_scenes_and_shrinks_the_cache_first(tmp_path):
     model = network("plain")
     each = KERNEL_OVERHEAD * sample_memory(model, StepMemoryPlan(4)).device

@@ -34,6 +34,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
 def test_train_yields_events_and_leaves_the_best_checkpoint(settings, tmp_path):
     output = tmp_path / "new" / "c.safetensors"
@@ -56,6 +57,7 @@ def test_train_yields_events_and_leaves_the_best_checkpoint(settings, tmp_path):
     assert list(output.parent.iterdir()) == [output]
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path):
     settings = replace(PLAIN, steps=60, batch_size=4, validate_every=60, seed=1)
     events = list(train(make_source(), tmp_path / "c.safetensors", settings))
@@ -74,6 +76,7 @@ def run(settings: TrainSettings, output: Path, stop_after: int = 1000) -> None:
     events.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [PLAIN, SCPSEG, SGNET, GLNET], ids=lambda s: s.model
 )
@@ -96,6 +99,7 @@ def test_train_resumes_bit_for_bit(settings, tmp_path):
     assert cards[0].metrics == cards[1].metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [ISDNET, GLNET], ids=lambda s: s.model)
 def test_train_frame_methods_through_all_stages(settings, tmp_path):
     output = tmp_path / "c.safetensors"
@@ -124,6 +128,7 @@ for event in train(make_source(), sys.argv[1], settings):
 """
 
 
+@pytest.mark.slow
 def test_train_resumes_after_a_kill(tmp_path):
     run(PLAIN, tmp_path / "whole.safetensors")
     output = tmp_path / "killed.safetensors"
@@ -137,6 +142,7 @@ def test_train_resumes_after_a_kill(tmp_path):
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
 
 
+@pytest.mark.slow
 def test_train_without_validation_keeps_the_last_weights(tmp_path):
     output = tmp_path / "c.safetensors"
     events = list(train(make_source(0), output, PLAIN))
@@ -144,12 +150,14 @@ def test_train_without_validation_keeps_the_last_weights(tmp_path):
     assert load_checkpoint(output).card.metrics == {"step": 6}
 
 
+@pytest.mark.slow
 def test_train_in_bf16(tmp_path):
     settings = replace(PLAIN, precision="bf16", steps=3)
     events = list(train(make_source(0), tmp_path / "c.safetensors", settings))
     assert any(isinstance(e, Saved) for e in events)
 
 
+@pytest.mark.slow
 def test_train_leaves_the_callers_random_state(tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(2)
@@ -158,6 +166,7 @@ def test_train_leaves_the_callers_random_state(tmp_path):
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.slow
 def test_train_does_not_overwrite_a_checkpoint(tmp_path):
     output = tmp_path / "c.safetensors"
     run(replace(PLAIN, steps=1), output)
@@ -176,6 +185,7 @@ def test_train_does_not_overwrite_a_checkpoint(tmp_path):
     anew.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
     settings = replace(PLAIN, optimizer="sgd", learning_rate=1e30, clip=None)
     with pytest.raises(TrainingError, match=r"The loss became (nan|inf)") as error:
@@ -209,6 +219,7 @@ def test_train_refuses_unusable_settings(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_train_starts_each_stage_with_a_new_optimizer(tmp_path, monkeypatch):
     """Frozen parts stay; the optimiser is new; stopping between them is safe."""
     from napari_uhrseg.models.plain import Plain
@@ -255,6 +266,7 @@ def fed(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_train_crops_frames_larger_than_the_images(tmp_path, fed):
     """GLNet's overview of a padded frame would be at another scale than at work."""
     settings = replace(GLNET, steps=3, arguments={**GLNET.arguments, "frame": 1024})
@@ -263,6 +275,7 @@ def test_train_crops_frames_larger_than_the_images(tmp_path, fed):
     assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 1024
 
 
+@pytest.mark.slow
 def test_train_keeps_windows_larger_than_the_images(tmp_path, fed):
     settings = replace(PLAIN, steps=1, arguments={**SMALL, "window": 256})
     list(train(make_source(), tmp_path / "c.safetensors", settings))

@@ -87,6 +87,7 @@ def test_stroke_at_coarser_level_covers_pixels_up_to_border(store, corrections, 
     assert_levels_consistent(store)
 
 
+@pytest.mark.slow
 def test_undo_and_redo_follow_order_of_steps(store, corrections):
     seen = [store.correction[0][:]]
     for seed in range(4):
@@ -133,6 +134,7 @@ def test_erasing_restores_prediction(store, corrections):
     assert corrections.counts() == {2: 10_000}
 
 
+@pytest.mark.slow
 def test_fill_of_many_tiles_is_one_undo_step(store, corrections):
     corrections.apply(stroke(1200, 600, 40, 40, 1))
     before = store.correction[0][:]
@@ -157,6 +159,7 @@ def test_fill_closed_early_can_be_undone(store, corrections):
     assert corrections.counts() == {}
 
 
+@pytest.mark.slow
 def test_stroke_during_fill_keeps_order_of_steps(store, corrections):
     filling = corrections.fill(Roi(0, 0, *SHAPE), 1)
     next(filling)
@@ -247,6 +250,7 @@ def filled_over(corrections):
     return corrections.next_part_count("undo")
 
 
+@pytest.mark.slow
 def test_large_change_is_undone_and_redone_tile_by_tile(store):
     with Corrections.open(store, limits=SMALL_TILES) as corrections:
         parts = filled_over(corrections)
@@ -262,6 +266,7 @@ def test_large_change_is_undone_and_redone_tile_by_tile(store):
         assert run_out(corrections.undo_or_redo("redo")) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["undo", "redo"])
 def test_stopped_undo_restores_what_it_had_changed(store, way):
     with Corrections.open(store, limits=SMALL_TILES) as corrections:
@@ -301,6 +306,7 @@ def test_corrections_survive_reopening(store):
         assert_levels_consistent(store)
 
 
+@pytest.mark.slow
 def test_closed_corrections_open_without_replay_or_counting(store):
     with Corrections.open(store) as first:
         for number in range(40):

@@ -32,6 +32,7 @@ def size_of(store):
     return sum(f.stat().st_size for f in store.path.glob(".corrections/*.log"))
 
 
+@pytest.mark.slow
 def test_full_journal_removes_oldest_steps(store):
     limits = Limits(
         journal_bytes=30_000, journal_segment_bytes=5_000, snapshot_interval=4
@@ -59,6 +60,7 @@ def test_full_journal_removes_oldest_steps(store):
         np.testing.assert_array_equal(store.correction[0][:], states[60])
 
 
+@pytest.mark.slow
 def test_journal_keeps_last_step_of_any_size(store):
     limits = Limits(
         journal_bytes=10_000,

@@ -43,6 +43,7 @@ def slide(tmp_path_factory):
         yield made
 
 
+@pytest.mark.slow
 def test_every_pixel_and_every_object_counts(slide):
     table = counted(slide)
     labels = truth(slide)
@@ -91,6 +92,7 @@ def test_objects_are_followed_from_strip_to_strip(labels, height):
     assert sorted(found + sizes.tolist()) == expected
 
 
+@pytest.mark.slow
 def test_areas_do_not_depend_on_the_size_of_the_strips(slide):
     narrow = VectorLimits(band_bytes=1, strip_pixels=1, read_columns=100)
     assert counted(slide, None, "image", narrow) == counted(slide)

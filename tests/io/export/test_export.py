@@ -56,6 +56,7 @@ def test_stopping_leaves_nothing_behind(store, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @every_format
 def test_what_is_there_stays_unless_one_says_otherwise(store, tmp_path, name):
     target = named(tmp_path, name)
@@ -73,6 +74,7 @@ def test_what_is_there_stays_unless_one_says_otherwise(store, tmp_path, name):
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "geopackage"])
 def test_a_full_disk_is_told_and_leaves_nothing(store, tmp_path, name):
     with (
@@ -97,6 +99,7 @@ def test_a_url_is_no_target(store, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @every_format
 def test_a_damaged_store_is_told_and_nothing_written(tmp_path, name):
     with make_store(tmp_path / "s.zarr", fake_image(32632)) as store:
@@ -112,6 +115,7 @@ def test_a_store_half_written_says_so(store):
     assert said.startswith("1 of 6 blocks are not segmented yet")
 
 
+@pytest.mark.slow
 def test_what_lacks_is_said_beforehand(tmp_path):
     about = fake_image(pixel_size=None, unit="pixel")
     with make_store(tmp_path / "s.zarr", about) as store:

@@ -31,6 +31,7 @@ def shapes_of(collection):
     return [shapely.from_geojson(json.dumps(f["geometry"])) for f in features]
 
 
+@pytest.mark.slow
 def test_qupath_gets_pixels_classes_and_colours(store, tmp_path):
     found = written(store, tmp_path / "q.geojson", "qupath")
     ids = {"road": 1, "lake": 2}
@@ -49,6 +50,7 @@ def test_qupath_gets_pixels_classes_and_colours(store, tmp_path):
     assert any(len(s.interiors) for s in shapes)
 
 
+@pytest.mark.slow
 def test_polygons_in_the_images_crs(store, tmp_path):
     written(store, tmp_path / "p.geojson", "geojson-projected")
     meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "p.geojson")
@@ -66,6 +68,7 @@ def test_polygons_in_the_images_crs(store, tmp_path):
     assert data["pixels"].sum() == np.count_nonzero(truth(store))
 
 
+@pytest.mark.slow
 def test_longitude_and_latitude_by_rfc_7946(store, tmp_path):
     found = written(store, tmp_path / "g.geojson", "geojson")
     assert "crs" not in found
@@ -83,6 +86,7 @@ def test_longitude_and_latitude_by_rfc_7946(store, tmp_path):
     assert area == pytest.approx(flat / 0.9996**2, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_our_own_import_finds_the_same_pixels(store, tmp_path):
     """What leaves as longitude and latitude comes back as corners of pixels."""
     written(store, tmp_path / "g.geojson", "geojson")
@@ -92,6 +96,7 @@ def test_our_own_import_finds_the_same_pixels(store, tmp_path):
         np.testing.assert_allclose(corners, np.round(corners), atol=0.02)
 
 
+@pytest.mark.slow
 def test_long_sides_are_divided_where_they_bend(tmp_path):
     """A side of 20 km is no straight line in degrees: it gets points in between."""
     affine = (20.0, 0.0, 400_000.0, 0.0, -20.0, 6_700_000.0)
@@ -107,6 +112,7 @@ def test_long_sides_are_divided_where_they_bend(tmp_path):
         assert len(shape.exterior.coords) > 20
 
 
+@pytest.mark.slow
 def test_the_geopackage(store, tmp_path):
     list(export(store, tmp_path / "a.gpkg", "geopackage"))
     meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "a.gpkg", layer="labels")
@@ -123,6 +129,7 @@ def test_the_geopackage(store, tmp_path):
     assert set(data["class"]) == {"road", "lake"}
 
 
+@pytest.mark.slow
 def test_a_geopackage_without_a_crs_lies_in_pixels(tmp_path):
     with make_store(tmp_path / "s.zarr") as store:
         list(export(store, tmp_path / "a.gpkg", "geopackage"))
@@ -130,6 +137,7 @@ def test_a_geopackage_without_a_crs_lies_in_pixels(tmp_path):
         assert info["total_bounds"] == (0, -2500, 1100, 0)
 
 
+@pytest.mark.slow
 def test_simplified_polygons_have_fewer_corners(store, tmp_path):
     plain = written(store, tmp_path / "a.geojson", "qupath")
     fewer = written(store, tmp_path / "b.geojson", "qupath", simplify=6.0)
@@ -142,6 +150,7 @@ def test_simplified_polygons_have_fewer_corners(store, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", ["geojson", "geojson-projected"])
 def test_without_a_crs_there_are_no_places_on_the_map(tmp_path, format_name):
     with make_store(tmp_path / "s.zarr") as store:
@@ -151,6 +160,7 @@ def test_without_a_crs_there_are_no_places_on_the_map(tmp_path, format_name):
         assert not (tmp_path / "a.geojson").exists()
 
 
+@pytest.mark.slow
 def test_an_empty_store_gives_an_empty_file(tmp_path):
     everywhere = [(row, column) for row in range(3) for column in range(2)]
     with make_store(tmp_path / "s.zarr", image(UTM32), missing=everywhere) as store:

@@ -48,6 +48,7 @@ def finish(parts):
     assert done[-1] == 1.0
 
 
+@pytest.mark.slow
 def test_the_cog_has_what_is_shown_where_it_lies(store, tmp_path):
     finish(export(store, tmp_path / "a.tif", "cog"))
     with rasterio.open(tmp_path / "a.tif") as raster:

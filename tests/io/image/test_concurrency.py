@@ -126,6 +126,7 @@ def _together(image: Image, wanted: list[Request]) -> list[Pixels]:
     return [parts[i % THREADS][i // THREADS] for i in range(len(wanted))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_files_made_here(tmp_path: Path, kind: str) -> None:
     check(MAKERS[kind](tmp_path))
@@ -144,6 +145,7 @@ def test_all_threads_want_the_same_chunk(tmp_path: Path) -> None:
     assert all((f.data == found[0].data).all() for f in found)
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_too_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_cache_that_is_too_small(
     check(MAKERS["deflate"](tmp_path))
 
 
+@pytest.mark.slow
 def test_reading_while_levels_are_filled(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     large = np.resize(picture(), (4500, 4400, 3))

@@ -56,6 +56,7 @@ def check(image: Image, data: np.ndarray) -> None:
         np.testing.assert_array_equal(pixels(level), expected)
 
 
+@pytest.mark.slow
 def test_levels_are_what_they_are_at_once_in_memory(tmp_path: Path) -> None:
     data = scene()
     image = tiled(data)
@@ -68,6 +69,7 @@ def test_levels_are_what_they_are_at_once_in_memory(tmp_path: Path) -> None:
     check(image, data)
 
 
+@pytest.mark.slow
 def test_untiled_files_are_converted_once(tmp_path: Path) -> None:
     data = scene(3000, 2500)
     image = untiled(data)
@@ -81,6 +83,7 @@ def test_untiled_files_are_converted_once(tmp_path: Path) -> None:
     assert pending(again)[0].untiled_source.read == 0  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiled, untiled])
 def test_a_second_opening_reads_no_pixels(tmp_path: Path, make: object) -> None:
     data = scene(3000, 2500)
@@ -95,6 +98,7 @@ def test_a_second_opening_reads_no_pixels(tmp_path: Path, make: object) -> None:
     check(image, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiled, untiled])
 @pytest.mark.parametrize("at", [0.0, 0.2, 0.7])
 def test_stopped_and_continued(tmp_path: Path, make: object, at: float) -> None:
@@ -157,6 +161,7 @@ def shares_of(process: Popen[str]) -> Iterator[float]:
     return map(float, process.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0.1, 0.5])
 def test_killed_and_continued(tmp_path: Path, at: float) -> None:
     with start(tmp_path, at) as process:
@@ -169,6 +174,7 @@ def test_killed_and_continued(tmp_path: Path, at: float) -> None:
     check(image, data)
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_image(tmp_path: Path) -> None:
     data = scene(3000, 2500)
     with start(tmp_path) as process:
@@ -210,6 +216,7 @@ class Sparse:
         return out
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     image = image_of(Sparse(200_000))
     filling = fill_levels(image, tmp_path)
@@ -253,6 +260,7 @@ def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
     check(image, data)
 
 
+@pytest.mark.slow
 def test_untiled_tiff_of_over_100_megapixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

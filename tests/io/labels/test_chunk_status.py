@@ -25,6 +25,7 @@ def chunk_roi(row, column):
     return Roi(row * 1024, column * 1024, 1024, 1024).intersect(Roi(0, 0, *SHAPE))
 
 
+@pytest.mark.slow
 @given(rois)
 def test_chunk_status_of_rectangles_touching_and_inside(roi):
     touched, covered = (
@@ -38,6 +39,7 @@ def test_chunk_status_of_rectangles_touching_and_inside(roi):
         assert covered[index] == roi.contains(chunk)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(polygons)
 def test_chunks_touching_polygon_contain_its_pixels_and_edges(polygon):

@@ -94,6 +94,7 @@ def test_store_keeps_everything_after_reopening(tmp_path):
         assert_levels_consistent(again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_levels_stay_consistent_after_random_writes(store, seed):
     rng = np.random.default_rng(seed)
@@ -128,6 +129,7 @@ def test_levels_stay_consistent_after_random_writes(store, seed):
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_write_levels_updates_all_levels_for_any_rectangle(data):
@@ -197,6 +199,7 @@ def test_displayed_level_overlays_correction_on_prediction(store):
         level[5000, 0]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(
     roi=st.builds(
@@ -240,6 +243,7 @@ def test_area_shares_of_labelled_pixels(store):
     assert LabelStore.open(store.path).area_shares() == {1: 0.75, 2: 0.25}
 
 
+@pytest.mark.slow
 def test_napari_layers_display_writes(store):
     labels = LabelsLayer(displayed_levels(store), multiscale=True, cache=False)
     confidence = ImageLayer(
@@ -260,6 +264,7 @@ def test_napari_layers_display_writes(store):
 # -- OME-Zarr -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "unit", "named"),
     [
@@ -412,6 +417,7 @@ def test_store_rejects_second_writer_and_allows_readers(store):
     LabelStore.open(store.path, write=True).close()
 
 
+@pytest.mark.slow
 def test_threads_read_and_write_concurrently(store):
     """Readers see a chunk as it was or as it is, never a mixture."""
     run = store.run_ledger.start_run(RUN)
@@ -651,6 +657,7 @@ def test_write_rejects_unknown_runs_and_wrong_blocks(store):
     assert not store.chunk_status().any()
 
 
+@pytest.mark.slow
 def test_store_module_imports_neither_torch_nor_napari():
     code = (
         "import sys, napari_uhrseg.io.labels.store\n"

@@ -38,6 +38,7 @@ def everything(store: LabelStore) -> list[np.ndarray]:
     return [*(level[:] for level in levels), store.chunk_status()]
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     shape=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),

@@ -104,6 +104,7 @@ def test_complex_numbers_cannot_be_shown(tmp_path):
     refused(path, "complex64")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "setuid"), reason="this system has no users")
 def test_no_permission(tiled):
     readable = tiled.with_name("readable.tif")

@@ -321,6 +321,7 @@ def scene(path: Path, value: int, *, chunks: int = 512, shards: int | None = Non
     return path
 
 
+@pytest.mark.slow
 def test_overviews_are_not_those_of_an_image_with_equal_borders(tmp_path: Path) -> None:
     for value in (50, 200):
         image = open_image(scene(tmp_path / f"{value}.zarr", value))
@@ -329,6 +330,7 @@ def test_overviews_are_not_those_of_an_image_with_equal_borders(tmp_path: Path) 
         assert coarsest.max() == value
 
 
+@pytest.mark.slow
 def test_overviews_are_made_anew_of_what_was_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     for value in (50, 200):  # in one chunk of many: too little to tell them apart

@@ -173,6 +173,7 @@ print((used().rss - before) >> 20)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [None, "1000"])
 def test_gdal_keeps_no_large_cache_of_its_own(tmp_path, own):
     path = tmp_path / "large.tif"  # 400 MB

@@ -43,6 +43,7 @@ def everything():
     return sorted(p for p in found if p.suffix != ".md" and p.name not in BROKEN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", everything(), ids=lambda p: p.name)
 def test_it_opens_and_all_of_it_reads(path):
     image = open_image(path)
@@ -55,6 +56,7 @@ def test_it_opens_and_all_of_it_reads(path):
     assert low < high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", there(RASTERS), ids=lambda p: p.name)
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_pixels_are_rasterios(path):

@@ -172,6 +172,7 @@ def test_a_large_file_in_strips_is_grey_until_it_is_tiled(tmp_path, monkeypatch)
     np.testing.assert_array_equal(whole(image), pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [75_000, 100_000])
 def test_wide_strips_become_tiles_not_slivers(tmp_path, monkeypatch, width):
     monkeypatch.setattr("napari_uhrseg.io.readers.tiff.UNTILED_PIXELS", 10_000)

@@ -33,6 +33,7 @@ def assert_same_map(labels, found):
     np.testing.assert_array_equal(again, labels)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(MAPS, HEIGHTS)
 def test_any_map_comes_back_pixel_for_pixel(labels, heights):
@@ -41,6 +42,7 @@ def test_any_map_comes_back_pixel_for_pixel(labels, heights):
     assert_same_map(labels, found)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(MAPS, HEIGHTS)
 def test_outlines_do_not_depend_on_the_strips(labels, heights):
@@ -50,6 +52,7 @@ def test_outlines_do_not_depend_on_the_strips(labels, heights):
     assert as_set(outlines(labels, heights)) == as_set(outlines(labels, [100]))
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(MAPS, HEIGHTS, st.integers(0, 40))
 def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
@@ -102,6 +105,7 @@ def test_two_objects_that_touch_at_a_corner_stay_two():
     assert len(outlines(labels, [1])) == 2
 
 
+@pytest.mark.slow
 def test_a_wide_map_with_large_objects():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, (30, 40), np.uint8).repeat(17, 0).repeat(13, 1)
@@ -111,6 +115,7 @@ def test_a_wide_map_with_large_objects():
     assert max(len(ring) for o in found for ring in o.rings) < 200
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(MAPS, HEIGHTS, st.floats(0.1, 3))
 def test_simplified_polygons_are_valid_and_stay_near(labels, heights, tolerance):

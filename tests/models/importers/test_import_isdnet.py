@@ -49,6 +49,7 @@ def small() -> dict[str, Tensor]:
         return doubled(build("isdnet", {"width": 8}, legend).state_dict())
 
 
+@pytest.mark.slow
 def test_outputs_are_those_of_the_authors_code(tmp_path):
     shapes = keys("isdnet")
     names = {alias(k) for k in shapes}
@@ -68,6 +69,7 @@ def test_outputs_are_those_of_the_authors_code(tmp_path):
         assert difference(logits, theirs[f"logits_{name}"]) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["mmcv", "bare", "DataParallel", "old torch"])
 def test_layouts_people_have(tmp_path, small, layout):
     path = tmp_path / "net.pth"
@@ -88,6 +90,7 @@ def test_layouts_people_have(tmp_path, small, layout):
     assert "net.pth" in card.source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["features", "x"])
 def test_one_copy_of_the_light_branch_is_enough(tmp_path, small, kept):
     state = {
@@ -107,6 +110,7 @@ def test_differing_aliases_are_refused(tmp_path, small):
     assert "features.5.conv_list.0.bn.bias" in str(error.value)
 
 
+@pytest.mark.slow
 def test_heads_for_training_may_be_missing_and_are_not_kept(tmp_path, small):
     heads = ("auxiliary_head.", "decode_head.conv_seg.", "refine_head.sr_decoder.")
     state = {k: v for k, v in small.items() if not k.startswith(heads)}

@@ -139,6 +139,7 @@ def both(net, folder: Path, tmp_path: Path, **options):
         return net(x), ours.model(Batch({"local": x}))["logits"], ours.card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "options"),
     [
@@ -202,6 +203,7 @@ def test_the_window_is_about_512_unless_chosen(tmp_path):
         import_checkpoint(tmp_path / "theirs", "plain", window=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "mean"),
     [

@@ -105,6 +105,7 @@ def desk(make_napari_viewer, image, qtbot):
     assert QThreadPool.globalInstance().waitForDone(20_000)
 
 
+@pytest.mark.slow
 def test_open_correct_paint_count_and_find_it_again_tomorrow(desk, path, qtbot):
     desk.open(path)
     assert not desk.part.undo.isEnabled()
@@ -147,6 +148,7 @@ def test_the_class_of_the_legend_the_keys_and_the_layer_are_one(desk, path, qtbo
     assert legend.currentItem().text(0) == "lake"
 
 
+@pytest.mark.slow
 def test_correct_off_shows_the_labels_as_before(desk, path):
     desk.open(path)
     desk.start()
@@ -160,6 +162,7 @@ def test_correct_off_shows_the_labels_as_before(desk, path):
     desk.until(lambda: desk.part.area is not None)
 
 
+@pytest.mark.slow
 def test_removing_the_painted_layer_ends_correcting(desk, path):
     desk.open(path)
     desk.start()
@@ -176,6 +179,7 @@ def test_removing_the_painted_layer_ends_correcting(desk, path):
         Corrections.open(store).close()  # the lock is free
 
 
+@pytest.mark.slow
 def test_confirm_view_and_shape(desk, path):
     desk.open(path)
     look_at(desk.viewer, desk.ground, 1500, 1500, 4)
@@ -192,6 +196,7 @@ def test_confirm_view_and_shape(desk, path):
     assert int((desk.corrected(Roi(0, 0, 100, 100)) == 1).sum()) == 30 * 50
 
 
+@pytest.mark.slow
 def test_shapes_are_filled_with_the_chosen_class(desk, path):
     desk.open(path)
     boxes = [np.array([[0.0, 0], [0, 20], [10, 20], [10, 0]]) + n for n in (50, 200)]
@@ -256,6 +261,7 @@ def test_where_all_is_alike_no_place_is_uncertain(desk, path):
     desk.until(lambda: "No uncertain region is left" in desk.part.status.text())
 
 
+@pytest.mark.slow
 def test_a_mask_is_imported_by_a_table_that_can_be_mended(desk, path, tmp_path):
     desk.open(path)
     colors = np.zeros((*SHAPE, 3), np.uint8)
@@ -306,6 +312,7 @@ def _dialog(desk):
     return found[0]
 
 
+@pytest.mark.slow
 def test_classes_are_added_renamed_recoloured_and_merged(desk, path, monkeypatch):
     desk.open(path)
     desk.start()
@@ -404,6 +411,7 @@ def test_legend_is_what_the_store_says(desk, path):
     assert list(desk.legend_rows()) == [c.name for c in CLASSES]
 
 
+@pytest.mark.slow
 def test_a_large_undo_shows_progress_and_stopped_puts_back(desk, path):
     desk.open(path)
     limits = Limits(correction_tile=512)

@@ -17,6 +17,7 @@ def every_undo_is_long(monkeypatch):
     monkeypatch.setattr("napari_uhrseg.ui.correct.write_queue.MAX_SHORT_PARTS", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_undo_is_long")
 @pytest.mark.parametrize("painting", [False, True])
 def test_a_large_undo_leaves_other_labels_alone(two, painting):

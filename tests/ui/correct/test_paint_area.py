@@ -86,6 +86,7 @@ def bench(viewer, image, tmp_path, qtbot):
         made.close()
 
 
+@pytest.mark.slow
 def test_a_stroke_of_the_mouse_is_in_the_store_and_in_view(bench):
     bench.paint(2, (3000, 3000), (3000, 3100))
     found = bench.corrected(Roi(2900, 2900, 200, 400))
@@ -96,6 +97,7 @@ def test_a_stroke_of_the_mouse_is_in_the_store_and_in_view(bench):
     assert bench.seen(3100, 3050) == (0, 1)
 
 
+@pytest.mark.slow
 def test_painting_a_class_where_it_was_right_already_counts(bench):
     bench.paint(1, (3000, 3000), (3000, 3050))
     assert (bench.corrected(Roi(2995, 3000, 10, 50)) == 1).all()
@@ -113,6 +115,7 @@ def test_the_pyramid_shows_nothing_under_the_work_area_and_all_around_it(bench):
     assert (shown[~inside] == 1).all()
 
 
+@pytest.mark.slow
 def test_the_area_follows_the_view_and_strokes_stay(bench):
     bench.paint(2, (3000, 3000), (3000, 3020))
     before = bench.area.area
@@ -128,6 +131,7 @@ def test_the_area_follows_the_view_and_strokes_stay(bench):
     assert (bench.corrected(Roi(500, 6495, 20, 10)) == 3).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zoom", [1 / 3, 1 / 5])
 def test_zoomed_out_a_pixel_of_the_brush_is_a_square_in_its_place(bench, zoom):
     said = []
@@ -146,6 +150,7 @@ def test_zoomed_out_a_pixel_of_the_brush_is_a_square_in_its_place(bench, zoom):
     assert (np.abs((low + high) / 2 - 3000) <= max(step, 1 / zoom)).all()
 
 
+@pytest.mark.slow
 def test_too_far_out_it_says_so_and_shows_all_labels(viewer, tmp_path, qtbot):
     image = make_image(40_000, 40_000)
     with LabelStore.create(tmp_path / "large.zarr", image, CLASSES) as store:
@@ -165,6 +170,7 @@ def test_too_far_out_it_says_so_and_shows_all_labels(viewer, tmp_path, qtbot):
         bench.close()
 
 
+@pytest.mark.slow
 def test_erasing_brings_the_prediction_back_at_once(bench):
     bench.paint(2, (3000, 3000), (3000, 3050))
     bench.layer.mode, bench.layer.brush_size = "erase", 41
@@ -175,6 +181,7 @@ def test_erasing_brings_the_prediction_back_at_once(bench):
     assert bench.seen(3000, 3025) == (0, 1)
 
 
+@pytest.mark.slow
 def test_undo_and_redo_are_ours_by_key_and_by_the_layer(bench, qtbot):
     bench.paint(2, (3000, 3000), (3000, 3050))
     bench.paint(3, (3000, 3000), (3000, 3050))
@@ -198,6 +205,7 @@ def test_undo_and_redo_are_ours_by_key_and_by_the_layer(bench, qtbot):
     qtbot.waitUntil(lambda: bench.seen(3000, 3025) == (0, 2), timeout=20_000)
 
 
+@pytest.mark.slow
 def test_number_keys_choose_classes_of_the_legend_and_0_the_eraser(bench, qtbot):
     told = []
     bench.area.chosen.connect(told.append)
@@ -215,6 +223,7 @@ def test_number_keys_choose_classes_of_the_legend_and_0_the_eraser(bench, qtbot)
     assert bench.layer.mode == "erase"
 
 
+@pytest.mark.slow
 def test_the_picker_takes_the_class_under_the_mouse(bench):
     bench.paint(3, (3000, 3000), (3000, 3020))
     bench.layer.selected_label = 2
@@ -223,6 +232,7 @@ def test_the_picker_takes_the_class_under_the_mouse(bench):
     assert bench.layer.selected_label == 3
 
 
+@pytest.mark.slow
 def test_fill_covers_what_it_filled_and_says_that_it_stopped_at_the_border(
     bench, monkeypatch
 ):
@@ -243,6 +253,7 @@ def test_fill_covers_what_it_filled_and_says_that_it_stopped_at_the_border(
     assert (bench.corrected(Roi(hole.bottom, hole.x, 50, 50)) == 0).all()
 
 
+@pytest.mark.slow
 def test_a_polygon_confirms_and_corrects(bench):
     bench.layer.mode, bench.layer.selected_label = "polygon", 1
     for point in ((2900, 2900), (2900, 3100), (3100, 3100)):
@@ -295,6 +306,7 @@ def test_a_stroke_is_not_disturbed_by_what_a_run_writes(bench):
     assert bench.seen(2900, 2900) == (0, 3)
 
 
+@pytest.mark.slow
 def test_a_merged_view_of_both_layers_has_no_border(bench):
     """The work area shows what the pyramid would: same place, same colours."""
     bench.layer.mode = "pan_zoom"  # the brush draws a circle where the mouse is
@@ -305,6 +317,7 @@ def test_a_merged_view_of_both_layers_has_no_border(bench):
     assert np.abs(picture.astype(int) - alone).max() <= 2
 
 
+@pytest.mark.slow
 def test_ended_while_reading_it_leaves_no_hole(bench):
     bench.area.refresh()
     bench.area.stop()
@@ -313,6 +326,7 @@ def test_ended_while_reading_it_leaves_no_hole(bench):
     assert bench.view.pyramid.levels[0][3000, 3000] == 1
 
 
+@pytest.mark.slow
 def test_corrections_alone(bench):
     bench.paint(2, (3000, 3000), (3000, 3050))
     bench.view.show_only_corrections(True)
@@ -326,6 +340,7 @@ def test_corrections_alone(bench):
     assert bench.seen(2900, 2900) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_stroke_that_cannot_be_written_is_told_and_not_shown(bench, monkeypatch):
     told = []
     monkeypatch.setattr("napari_uhrseg.ui.correct.paint_area.report", told.append)

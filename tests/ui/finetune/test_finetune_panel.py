@@ -98,6 +98,7 @@ def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
     assert not part.new_model.model_button.isEnabled()
 
 
+@pytest.mark.slow
 def test_without_corrections_it_says_so(segmented, qtbot):
     part = segmented.finetune
     qtbot.waitUntil(
@@ -120,6 +121,7 @@ def test_it_says_what_it_will_learn_from_and_warns(segmented, scene, qtbot):
     assert " 0 for validation" not in said
 
 
+@pytest.mark.slow
 def test_corrections_in_view_alone_can_teach(viewer, corrected, qtbot):
     part = corrected.finetune
     everything = wait_for_summary(part, qtbot)
@@ -133,6 +135,7 @@ def test_corrections_in_view_alone_can_teach(viewer, corrected, qtbot):
     assert part.summary.text() != everything
 
 
+@pytest.mark.slow
 def test_it_follows_the_checkpoint_of_the_segment_part_until_told(
     segmented, tmp_path, qtbot
 ):
@@ -149,6 +152,7 @@ def test_it_follows_the_checkpoint_of_the_segment_part_until_told(
 # while it goes on
 
 
+@pytest.mark.slow
 def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, parent):
     part = corrected.finetune
     before = parent.read_bytes()
@@ -175,6 +179,7 @@ def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, pare
     assert "Keep or discard" in part.bar.start.toolTip()
 
 
+@pytest.mark.slow
 def test_worker_pauses_and_continues(corrected, qtbot):
     part = corrected.finetune
     set_custom(part, steps=400)
@@ -195,6 +200,7 @@ def test_worker_pauses_and_continues(corrected, qtbot):
     assert part.bar.status.text().startswith("Cancelled after")
 
 
+@pytest.mark.slow
 def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     part = corrected.finetune
     set_custom(part, steps=300)
@@ -224,6 +230,7 @@ def test_cancel_before_anything_is_better_leaves_nothing(corrected, qtbot):
     qtbot.waitUntil(part.bar.start.isEnabled, timeout=20_000)
 
 
+@pytest.mark.slow
 def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
     part = corrected.finetune
     wait_for_summary(part, qtbot)
@@ -242,6 +249,7 @@ def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
     assert part.bar.status.text().startswith("Ended with an error")
 
 
+@pytest.mark.slow
 def test_without_held_out_places_no_figure_is_shown(segmented, scene, qtbot):
     part = segmented.finetune
     paint(segmented.segment.view.store, scene[0], Roi(64, 64, 60, 60))
@@ -280,6 +288,7 @@ def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
 # afterwards
 
 
+@pytest.mark.slow
 def test_keep_asks_for_a_name_and_uses_it(learnt, qtbot, parent, monkeypatch):
     from qtpy.QtWidgets import QFileDialog
 
@@ -304,6 +313,7 @@ def test_keep_asks_for_a_name_and_uses_it(learnt, qtbot, parent, monkeypatch):
     assert parent.exists()
 
 
+@pytest.mark.slow
 def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
     part = learnt.finetune
     draft = part.trained.result.path
@@ -315,6 +325,7 @@ def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
     wait_for_summary(part, qtbot)  # another one can be trained
 
 
+@pytest.mark.slow
 def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
     from napari_uhrseg.engine.inference.preview import segment_region
     from napari_uhrseg.models.checkpoint import load_checkpoint
@@ -346,6 +357,7 @@ def test_the_map_of_changes_is_right_to_the_pixel(viewer, learnt, scene, qtbot):
     assert learnt.segment.view.layer.visible
 
 
+@pytest.mark.slow
 def test_segment_again_and_go_back_say_what_they_replace(
     viewer, learnt, scene, qtbot, parent, tmp_path
 ):
@@ -378,6 +390,7 @@ def test_segment_again_and_go_back_say_what_they_replace(
     ]
 
 
+@pytest.mark.slow
 def test_everything_has_a_name_and_a_tooltip_and_takes_no_letter(learnt):
     part = learnt.finetune
     seen = 0
@@ -393,6 +406,7 @@ def test_everything_has_a_name_and_a_tooltip_and_takes_no_letter(learnt):
     assert seen > 15
 
 
+@pytest.mark.slow
 def test_closing_the_dock_ends_the_training(viewer, corrected, qtbot):
     part = corrected.finetune
     set_custom(part, steps=2000)
@@ -411,6 +425,7 @@ def open_again(viewer, panel, qtbot, path):
     qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=30_000)
 
 
+@pytest.mark.slow
 def test_what_was_learnt_is_offered_again_until_it_is_decided_on(
     viewer, learnt, qtbot, tmp_path
 ):
@@ -432,6 +447,7 @@ def test_what_was_learnt_is_offered_again_until_it_is_decided_on(
     assert part.result.isHidden()
 
 
+@pytest.mark.slow
 def test_closing_the_window_loses_nothing_that_was_learnt(
     viewer, learnt, scene, qtbot, tmp_path
 ):
@@ -453,6 +469,7 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
     assert QThreadPool.globalInstance().waitForDone(20_000)
 
 
+@pytest.mark.slow
 def test_worse_is_said_in_words_and_nothing_is_replaced(
     learnt, scene, qtbot, parent, tmp_path
 ):

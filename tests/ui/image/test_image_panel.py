@@ -51,6 +51,7 @@ def choose(box, row):
     box.activated.emit(row)
 
 
+@pytest.mark.slow
 def test_series_list_is_hidden_for_single_image(panel, qtbot, tmp_path):
     path = tmp_path / "one.tif"
     tifffile.imwrite(path, np.zeros((300, 200, 3), np.uint8), photometric="rgb")
@@ -58,6 +59,7 @@ def test_series_list_is_hidden_for_single_image(panel, qtbot, tmp_path):
     assert row_of(panel.image.layout(), "Series") is None
 
 
+@pytest.mark.slow
 def test_choosing_series_replaces_image(viewer, panel, qtbot, two_images):
     above = viewer.add_points(np.zeros((1, 2)), name="above")
     open_in(panel, two_images, qtbot)
@@ -152,6 +154,7 @@ def test_slice_boxes_and_napari_sliders_agree(viewer, panel, qtbot, stack):
     assert panel.image.image.plane == {"t": 0, "z": 2}
 
 
+@pytest.mark.slow
 def test_run_segments_shown_slice_and_records_it(
     viewer, panel, qtbot, stack, tmp_path, checkpoints, monkeypatch
 ):
@@ -236,6 +239,7 @@ def slow_filling(monkeypatch):
     return monkeypatch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["panel", "napari"])
 def test_missing_pyramid_is_built_in_background(
     viewer, panel, qtbot, no_overviews, slow_filling, way
@@ -256,6 +260,7 @@ def test_missing_pyramid_is_built_in_background(
     assert coarsest[middle, middle] == 0
 
 
+@pytest.mark.slow
 def test_stopped_pyramid_is_continued_on_reopening(
     viewer, panel, qtbot, no_overviews, slow_filling
 ):
@@ -274,6 +279,7 @@ def test_stopped_pyramid_is_continued_on_reopening(
     assert not panel.image.image.missing_levels
 
 
+@pytest.mark.slow
 def test_pyramid_building_survives_closing_panel(
     viewer, panel, qtbot, no_overviews, slow_filling
 ):
@@ -311,6 +317,7 @@ def being_filled(panel, path, qtbot):
     return pyramid_progress.build_of(panel.image.image)
 
 
+@pytest.mark.slow
 def test_pyramid_building_survives_second_window(
     panel, qtbot, no_overviews, make_napari_viewer, held_filling
 ):
@@ -323,6 +330,7 @@ def test_pyramid_building_survives_second_window(
     assert not image.missing_levels
 
 
+@pytest.mark.slow
 def test_removing_image_ends_pyramid_building(
     viewer, panel, qtbot, no_overviews, held_filling
 ):

@@ -58,6 +58,7 @@ def rows(table):
     return [of(table.topLevelItem(i)) for i in range(table.topLevelItemCount())]
 
 
+@pytest.mark.slow
 def test_areas_are_there_at_once_and_follow_what_is_written(panel, shown, qtbot):
     table = panel.areas.table
     qtbot.waitUntil(lambda: table.topLevelItemCount() == 2, timeout=10_000)
@@ -68,6 +69,7 @@ def test_areas_are_there_at_once_and_follow_what_is_written(panel, shown, qtbot)
     qtbot.waitUntil(lambda: rows(table)[0][0][2] == "100.0%", timeout=10_000)
 
 
+@pytest.mark.slow
 def test_what_is_in_view_has_its_own_numbers(viewer, panel, shown, qtbot):
     where, table = panel.areas.where, panel.areas.table
     viewer.scene.camera.zoom = 10  # screen pixels a µm: some 100 µm are seen
@@ -82,6 +84,7 @@ def test_what_is_in_view_has_its_own_numbers(viewer, panel, shown, qtbot):
     qtbot.waitUntil(lambda: shares() == ["0.0%", "100.0%"], timeout=10_000)
 
 
+@pytest.mark.slow
 def test_counting_gives_objects(panel, shown, qtbot):
     table = panel.areas.table
     qtbot.waitUntil(lambda: table.topLevelItemCount() == 2, timeout=10_000)
@@ -91,6 +94,7 @@ def test_counting_gives_objects(panel, shown, qtbot):
     qtbot.waitUntil(lambda: "Counted" in panel.areas.status.text(), timeout=10_000)
 
 
+@pytest.mark.slow
 def test_each_drawn_region_has_its_own_lines(viewer, panel, shown, qtbot):
     squares = [
         np.array([[0, 0], [0, 1000], [1000, 1000], [1000, 0]]) - 0.5,
@@ -187,6 +191,7 @@ def choose(part, name, qtbot):
     part.format.setCurrentIndex(part.format.findData(name))
 
 
+@pytest.mark.slow
 def test_export_writes_what_is_shown(panel, shown, qtbot, tmp_path):
     part = panel.export
     choose(part, "cog", qtbot)
@@ -201,6 +206,7 @@ def test_export_writes_what_is_shown(panel, shown, qtbot, tmp_path):
     assert not part.cancel.isEnabled()
 
 
+@pytest.mark.slow
 def test_a_target_that_exists_is_asked_about(
     panel, shown, qtbot, tmp_path, monkeypatch
 ):
@@ -223,6 +229,7 @@ def test_a_target_that_exists_is_asked_about(
     assert len(json.loads(target.read_text())["features"]) == 2
 
 
+@pytest.mark.slow
 def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
     import time
 
@@ -245,6 +252,7 @@ def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["slide_labels.zarr"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_said(panel, shown, qtbot, tmp_path):
     part = panel.export
     choose(part, "geojson", qtbot)
@@ -262,6 +270,7 @@ def test_without_labels_nothing_can_be_pressed(panel):
     assert "no labels" in panel.export.what.text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.cog.tif", "a.ome.tif", "a.zarr", "a.geojson"])
 def test_naparis_save_writes_the_same(viewer, shown, tmp_path, name):
     manager = PluginManager.instance()
@@ -281,6 +290,7 @@ def test_naparis_save_writes_the_same(viewer, shown, tmp_path, name):
         assert sorted(names) == ["lake", "road"]
 
 
+@pytest.mark.slow
 def test_naparis_save_knows_the_kind_where_the_name_does_not(shown, tmp_path):
     """Save's dialog lets one choose a kind of file and type a name without ending."""
     data = shown.layer.as_layer_data_tuple()[:2]

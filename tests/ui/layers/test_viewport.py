@@ -28,6 +28,7 @@ def layer(viewer):
     )
 
 
+@pytest.mark.slow
 def test_size_of_layers(viewer, layer):
     assert image_size(layer) == (1000, 2000)
     assert image_size(viewer.add_image(np.zeros((3, 40, 50)))) == (40, 50)
