@@ -1,13 +1,12 @@
 """Editor of the classes of a label store: add, rename, recolour, merge."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QInputDialog, QMenu, QVBoxLayout, QWidget
 
-from napari_uhrseg.io.labels.legend_editor import LegendEditor
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.class_list import ClassList, swatch
@@ -15,6 +14,7 @@ from napari_uhrseg.ui.widgets.layout import push_button
 from napari_uhrseg.ui.workers.worker import Workers
 
 if TYPE_CHECKING:
+    from napari_uhrseg.io.labels.legend_editor import LegendEditor
     from napari_uhrseg.io.labels.store import LabelStore
 
 
@@ -69,24 +69,26 @@ class ClassEditor(QWidget):
         if agreed and name.strip() and self._view is not None:
             color = self._view.legend.spare_color()
             new = Legend((LabelClass(1, name.strip(), color),))
-            self._change(LegendEditor.add_classes, new)
+            self._change(lambda editor: editor.add_classes(new))
 
     def _rename(self, chosen: LabelClass) -> None:
         name, agreed = QInputDialog.getText(
             self, "Rename a class", f"New name of {chosen.name}:", text=chosen.name
         )
         if agreed and name.strip() not in ("", chosen.name):
-            self._change(LegendEditor.rename_class, chosen.id, name.strip())
+            self._change(lambda editor: editor.rename_class(chosen.id, name.strip()))
 
     def _recolor(self, chosen: LabelClass) -> None:
         color = QColorDialog.getColor(QColor(chosen.color), self, chosen.name)
         if color.isValid():
-            self._change(LegendEditor.recolor_class, chosen.id, color.name())
+            self._change(lambda editor: editor.recolor_class(chosen.id, color.name()))
 
     def _merger(self, chosen: LabelClass, other: LabelClass) -> Callable[[], None]:
-        return lambda: self._change(LegendEditor.merge_class, chosen.id, other.id)
+        return lambda: self._change(
+            lambda editor: editor.merge_class(chosen.id, other.id)
+        )
 
-    def _change(self, method: Callable[..., Legend], *values: Any) -> None:
+    def _change(self, change: Callable[["LegendEditor"], Legend]) -> None:
         view = self._view
         if view is None:
             return
@@ -98,17 +100,15 @@ class ClassEditor(QWidget):
                 self.legend.set_legend(view.classes, view.hidden)
                 self.legend.set_shares(view.store.area_shares())
 
-        self._workers.call(
-            _change_locked, view.store, method, *values, returned=changed
-        )
+        self._workers.call(_change_locked, view.store, change, returned=changed)
 
 
 def _change_locked(
-    store: "LabelStore", method: Callable[..., Legend], *values: Any
+    store: "LabelStore", change: Callable[["LegendEditor"], Legend]
 ) -> Legend:
     """Change the store under its lock, which a run of this process may share."""
     store.acquire()
     try:
-        return method(store.legend_editor, *values)
+        return change(store.legend_editor)
     finally:
         store.release()
