@@ -4,7 +4,6 @@ from contextlib import suppress
 
 from napari_uhrseg.errors import OpenError, ReadError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.image.pyramid_builder import attach_levels
 from napari_uhrseg.io.paths import Address, to_path
 from napari_uhrseg.io.readers import read_any
 
@@ -27,6 +26,9 @@ def open_image(path: str | Address, *, series: int | None = None) -> Image:
     OpenError
         If the file cannot be opened. The hint proposes a solution.
     """
+    # zarr takes long to import, and the panel opens before it is needed
+    from napari_uhrseg.io.image.pyramid_builder import attach_levels
+
     try:
         image = read_any(to_path(path), series)
         with suppress(ReadError):  # the image is usable without its cached pyramid
