@@ -12,9 +12,13 @@ import run as benchmarks
 from rich.console import Group
 from rich.table import Table
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the benchmarks measure memory in Linux's /proc"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="the benchmarks measure memory in Linux's /proc"
+    ),
+    # a viewer that a benchmark opens has napari's commands to itself
+    pytest.mark.usefixtures("mock_app_model"),
+]
 
 WINDOWS = ("panel", "window", "painting", "opening")  # these open a napari window
 PROCESSES = ("memory", "cluster", "growth", "frame", "learnmemory", "monai")

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
@@ -57,6 +59,17 @@ def install() -> None:
         for name in ("windows", "frames")
     }
     registry.REGISTRY = MappingProxyType({**registry.REGISTRY, **toys})
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Add the networks to the registry until the end of the context."""
+    before = registry.REGISTRY
+    install()
+    try:
+        yield
+    finally:
+        registry.REGISTRY = before
 
 
 class InstallNetworks(WorkerPlugin):

@@ -26,7 +26,12 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.gui,
+    pytest.mark.slow,
+    # the viewer of the demo has napari's commands to itself
+    pytest.mark.usefixtures("mock_app_model"),
+]
 
 KILLED = """
 import os, signal, sys

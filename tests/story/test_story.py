@@ -26,7 +26,12 @@ from napari_uhrseg.ui.demo import (
 
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.gui,
+    pytest.mark.slow,
+    # the viewer of the demo has napari's commands to itself
+    pytest.mark.usefixtures("mock_app_model"),
+]
 
 
 @pytest.fixture

@@ -44,9 +44,14 @@ def bucket():
         yield url
 
 
+@pytest.fixture(scope="module", autouse=True)
+def networks():
+    with cluster_networks.installed():
+        yield
+
+
 @pytest.fixture(scope="module")
 def cluster(bucket):  # whose server the workers find by their environment
-    cluster_networks.install()
     with local_cluster(2) as client:
         client.register_plugin(cluster_networks.InstallNetworks())
         yield client
@@ -55,7 +60,6 @@ def cluster(bucket):  # whose server the workers find by their environment
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """``noise.tif`` of 2 x 3 chunks, and checkpoints of toys, quick and slow."""
-    cluster_networks.install()
     folder = tmp_path_factory.mktemp("cluster")
     cluster_networks.save_picture(folder / "noise.tif", 1900, 2900)
     cluster_networks.save_picture(folder / "strip.tif", 500, 8000)
