@@ -145,26 +145,8 @@ def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
     wobble : float32 array or float
         Noise of about [-1, 1] that roughens the outlines.
     """
+    axis, water, lakes, along = _valleys(seed, s, t, wobble)
     f32 = np.float32
-    # Valleys: position of the meandering axis, and distance from it.
-    near = np.rint(t / f32(BAND)).astype(np.int32)
-    low, bands = _span(near)
-    phase = (hash01(seed, 10, bands[:, None], np.arange(3)) * 2 * np.pi).astype(f32)
-    at = near - low
-    u = s * f32(2 * np.pi / 1150) + phase[at, 0]
-    v = s * f32(2 * np.pi / 610) + phase[at, 1]
-    slope = f32(0.30) * np.cos(u) + f32(0.23) * np.cos(v)
-    off = t - near.astype(f32) * f32(BAND) - f32(55) * np.sin(u) - f32(22) * np.sin(v)
-    axis = np.abs(off) / np.sqrt(1 + slope * slope)
-    lakes = (near + (int(hash01(seed, 11, 0) * 2))) % 2 == 0
-    # Lakes end on either side of each crossing road; rivers do not end.
-    segment = np.rint(s / f32(SEGMENT)).astype(np.int32)
-    along = s - segment.astype(f32) * f32(SEGMENT)
-    low, segments = _span(segment)
-    gap = (150 + 130 * hash01(seed, 12, bands[:, None], segments)).astype(f32)
-    beyond = np.maximum(gap[at, segment - low] - np.abs(along), 0) * lakes
-    width = f32(63) + f32(6) * np.sin(s * f32(2 * np.pi / 430) + phase[at, 2])
-    water = width + f32(3.5) * wobble - np.hypot(axis, beyond)
     # Cells: two rows of them between two valleys.
     band = np.floor(t / f32(BAND)).astype(np.int32)
     across = t - band.astype(f32) * f32(BAND) - f32(MIDDLE)
@@ -196,6 +178,36 @@ def place(seed: int, s: F32, t: F32, wobble: F32 | float = 0.0) -> Place:
         valley, water, lakes, kind, centre, outskirts, body, turns[key], along,
         across, s, t,
     )  # fmt: skip
+
+
+def _valleys(
+    seed: int, s: F32, t: F32, wobble: F32 | float
+) -> tuple[F32, F32, Bool, F32]:
+    """Return the distance from the valley's axis, and its water.
+
+    The water is the distance to the shore (positive in water), whether it is a lake,
+    and the position along the segment between two crossing roads.
+    """
+    f32 = np.float32
+    near = np.rint(t / f32(BAND)).astype(np.int32)
+    low, bands = _span(near)
+    phase = (hash01(seed, 10, bands[:, None], np.arange(3)) * 2 * np.pi).astype(f32)
+    at = near - low
+    u = s * f32(2 * np.pi / 1150) + phase[at, 0]
+    v = s * f32(2 * np.pi / 610) + phase[at, 1]
+    slope = f32(0.30) * np.cos(u) + f32(0.23) * np.cos(v)
+    off = t - near.astype(f32) * f32(BAND) - f32(55) * np.sin(u) - f32(22) * np.sin(v)
+    axis = np.abs(off) / np.sqrt(1 + slope * slope)
+    lakes = (near + (int(hash01(seed, 11, 0) * 2))) % 2 == 0
+    # Lakes end on either side of each crossing road; rivers do not end.
+    segment = np.rint(s / f32(SEGMENT)).astype(np.int32)
+    along = s - segment.astype(f32) * f32(SEGMENT)
+    low, segments = _span(segment)
+    gap = (150 + 130 * hash01(seed, 12, bands[:, None], segments)).astype(f32)
+    beyond = np.maximum(gap[at, segment - low] - np.abs(along), 0) * lakes
+    width = f32(63) + f32(6) * np.sin(s * f32(2 * np.pi / 430) + phase[at, 2])
+    water = width + f32(3.5) * wobble - np.hypot(axis, beyond)
+    return axis, water, lakes, along
 
 
 @dataclass(slots=True)

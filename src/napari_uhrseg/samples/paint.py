@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_uhrseg.samples.layout import (
     VILLAGE,
     WOOD,
     Bool,
+    Houses,
     Place,
     block_settled,
     houses,
@@ -93,6 +95,25 @@ def _fade(period: float, downsample: float) -> float:
     return float(np.clip(1.5 - downsample / (period / 3), 0, 1))
 
 
+@dataclass(slots=True)
+class _Canvas:
+    """Labels, materials and brightness of a tile with its halo, and its noise."""
+
+    ys: F64
+    xs: F64
+    d: int
+    """Level-0 pixels per pixel of the level."""
+    labels: NDArray[np.uint8]
+    mat: NDArray[np.uint8]
+    """Row of `PALETTE` of each pixel."""
+    shade: F32
+    fine: F32
+    mottle: F32
+    wobble: F32
+    canopy: F32
+    crown: F32
+
+
 class Painter:
     """Painter of the tiles of one world, without state beyond the seed."""
 
@@ -130,84 +151,99 @@ class Painter:
         tuple
             (height, width, 3) float32 colours and (height, width) uint8 class ids.
         """
-        d = downsample
-        rows, cols = height + 2 * HALO, width + 2 * HALO
-        y0, x0 = top - HALO, left - HALO
-        ys: F64 = (np.arange(y0, y0 + rows, dtype=np.float64) + 0.5) * d - 0.5
-        xs: F64 = (np.arange(x0, x0 + cols, dtype=np.float64) + 0.5) * d - 0.5
-        tex = textures(self.seed, d)
-        fine, mottle, wobble, canopy, crown = (
-            tiled(getattr(tex, k), y0, x0, rows, cols)
-            for k in ("fine", "mottle", "wobble", "canopy", "crown")
-        )
-        s, t = self.bend(ys, xs)
-        here = place(self.seed, s, t, wobble)
-        village = here.village
-
-        labels = np.full((rows, cols), FARMLAND, np.uint8)
-        labels[village] = GARDEN
-        mat = np.full((rows, cols), MATERIAL["grass"], np.uint8)
-        shade = np.float32(0.07) * mottle + np.float32(0.035) * fine
-
-        crops = self._crops(here, village)
-        self._paint_crops(here, crops, mat, shade, mottle, d)
-        forest = self._forest(ys, xs, here, wobble)
+        canvas = self._canvas(top - HALO, left - HALO, height, width, downsample)
+        here = place(self.seed, *self.bend(canvas.ys, canvas.xs), canvas.wobble)
+        canvas.labels[here.village] = GARDEN
+        crops = self._crops(here, here.village)
+        self._paint_crops(here, crops, canvas)
+        forest = self._forest(canvas, here)
         lots = None
-        if village.any() and d <= TINY:
+        if here.village.any() and downsample <= TINY:
             lots = houses(self.seed, here)
         free = ~(crops | forest) & (here.water < -16) & (here.body < -26)
         free &= np.minimum(np.abs(here.along), np.abs(here.across)) > 28
         if lots is not None:
             free &= (lots.street > 15) & (lots.wall > 10)
         soft = np.zeros_like(free)
-        if d <= TINY:
-            soft = self._trees(ys, xs, free, mat, shade, canopy)
+        if downsample <= TINY:
+            soft = self._trees(free, canvas)
         else:
-            mat[village] = MATERIAL["town"]
+            canvas.mat[here.village] = MATERIAL["town"]
+        self._paint_commons(here, canvas)
+        canvas.labels[forest] = FOREST
+        canvas.mat[forest] = (FOREST0 + (canvas.crown * 3.999).astype(np.uint8))[forest]
+        canvas.shade[forest] = (canvas.canopy + 0.06 * canvas.mottle)[forest]
+        self._paint_water(here, canvas)
+        tall = forest | soft
+        self._paint_built(here, lots, canvas, tall)
+        if downsample <= 8:
+            shadow = _shadow(tall, 10 / downsample) & ~tall
+            canvas.shade[shadow] -= np.float32(0.42)
+        rgb = self._finish(canvas)
+        inner = (slice(HALO, HALO + height), slice(HALO, HALO + width))
+        return rgb[inner], np.ascontiguousarray(canvas.labels[inner])
 
-        # Objects in the commons.
+    def _canvas(
+        self, y0: int, x0: int, height: int, width: int, downsample: int
+    ) -> _Canvas:
+        """Return farmland with grass at a corner, for a tile and its halo."""
+        d = downsample
+        rows, cols = height + 2 * HALO, width + 2 * HALO
+        tex = textures(self.seed, d)
+        names = ("fine", "mottle", "wobble", "canopy", "crown")
+        noise = {k: tiled(getattr(tex, k), y0, x0, rows, cols) for k in names}
+        shade = np.float32(0.07) * noise["mottle"] + np.float32(0.035) * noise["fine"]
+        return _Canvas(
+            ys=(np.arange(y0, y0 + rows, dtype=np.float64) + 0.5) * d - 0.5,
+            xs=(np.arange(x0, x0 + cols, dtype=np.float64) + 0.5) * d - 0.5,
+            d=d,
+            labels=np.full((rows, cols), FARMLAND, np.uint8),
+            mat=np.full((rows, cols), MATERIAL["grass"], np.uint8),
+            shade=shade,
+            **noise,
+        )
+
+    def _paint_commons(self, here: Place, canvas: _Canvas) -> None:
+        """Paint building sites, fallow soil, orchards and allotments."""
         body = (here.body > 0) & (here.axis > RING)
         soil = body & ((here.kind == VILLAGE) | (here.kind == FALLOW))
         trees = body & (here.kind == ORCHARD)
-        labels[soil] = np.where(here.kind == VILLAGE, BUILDING_SITE, FALLOW_SOIL)[soil]
-        labels[trees] = np.where(self._settled(here), ALLOTMENTS, ORCHARDS)[trees]
-        mat[soil] = MATERIAL["soil"]
-        shade[soil] = (0.10 * mottle + 0.06 * fine)[soil]
-        self._orchard(here, trees, mat, shade, fine, d)
+        sites = np.where(here.kind == VILLAGE, BUILDING_SITE, FALLOW_SOIL)
+        canvas.labels[soil] = sites[soil]
+        gardens = np.where(self._settled(here), ALLOTMENTS, ORCHARDS)
+        canvas.labels[trees] = gardens[trees]
+        canvas.mat[soil] = MATERIAL["soil"]
+        canvas.shade[soil] = (0.10 * canvas.mottle + 0.06 * canvas.fine)[soil]
+        self._orchard(here, trees, canvas)
 
-        labels[forest] = FOREST
-        mat[forest] = (FOREST0 + (crown * 3.999).astype(np.uint8))[forest]
-        shade[forest] = (canopy + 0.06 * mottle)[forest]
-
+    def _paint_water(self, here: Place, canvas: _Canvas) -> None:
         water = here.water > 0
-        labels[water] = np.where(here.lakes, LAKE, RIVER)[water]
+        canvas.labels[water] = np.where(here.lakes, LAKE, RIVER)[water]
         bank = (here.water > -7) & ~water
-        mat[bank] = MATERIAL["bank"]
-        mat[water] = MATERIAL["water"]
+        canvas.mat[bank] = MATERIAL["bank"]
+        canvas.mat[water] = MATERIAL["water"]
         deep = np.minimum(here.water, 40) * np.float32(-0.0045) + np.float32(0.1)
-        shade[water] = (deep + 0.03 * mottle + 0.015 * fine)[water]
+        canvas.shade[water] = (deep + 0.03 * canvas.mottle + 0.015 * canvas.fine)[water]
 
-        tall = forest | soft
+    def _paint_built(
+        self, here: Place, lots: Houses | None, canvas: _Canvas, tall: Bool
+    ) -> None:
+        """Paint streets, roads and houses; add houses to the tall objects."""
         if lots is not None:
             street = lots.street < 6
-            labels[street] = ROAD
-            mat[street] = MATERIAL["asphalt"]
-            shade[street] = (0.03 * fine + 0.03 * mottle)[street]
-        self._roads(here, labels, mat, shade, fine, mottle, tall, d)
+            canvas.labels[street] = ROAD
+            canvas.mat[street] = MATERIAL["asphalt"]
+            canvas.shade[street] = (0.03 * canvas.fine + 0.03 * canvas.mottle)[street]
+        self._roads(here, canvas, tall)
         if lots is not None:
             house = lots.wall < 0
-            labels[house] = BUILDING
-            mat[house] = (lots.colour + ROOF0)[house]
+            canvas.labels[house] = BUILDING
+            canvas.mat[house] = (lots.colour + ROOF0)[house]
             facing = lots.facing + np.float32(self.angle)
             sun = np.cos(facing) * SUN[1] + np.sin(facing) * SUN[0]
-            roof = 0.2 * np.sign(lots.ridge) * sun + 0.03 * fine
-            shade[house] = roof[house]
+            roof = 0.2 * np.sign(lots.ridge) * sun + 0.03 * canvas.fine
+            canvas.shade[house] = roof[house]
             tall |= house
-        shadow = _shadow(tall, 10 / d) & ~tall if d <= 8 else np.zeros_like(tall)
-        shade[shadow] -= np.float32(0.42)
-        rgb = self._finish(mat, shade, ys, xs)
-        inner = (slice(HALO, HALO + height), slice(HALO, HALO + width))
-        return rgb[inner], np.ascontiguousarray(labels[inner])
 
     def _settled(self, here: Place) -> Bool:
         band = np.floor(here.t / np.float32(BAND)).astype(np.int64)
@@ -223,16 +259,8 @@ class Painter:
         out: Bool = ~(village | common | (here.axis < BELT))
         return out
 
-    def _paint_crops(
-        self,
-        here: Place,
-        crops: Bool,
-        mat: NDArray[np.uint8],
-        shade: F32,
-        mottle: F32,
-        d: int,
-    ) -> None:
-        f32 = np.float32
+    def _paint_crops(self, here: Place, crops: Bool, canvas: _Canvas) -> None:
+        f32, mat, shade = np.float32, canvas.mat, canvas.shade
         # Strips of 110 to 200 pixels.
         bent = here.t + f32(60) * np.sin(here.t * f32(1 / 215))
         strip = np.floor(bent * f32(1 / 155)).astype(np.int32)
@@ -255,30 +283,23 @@ class Painter:
         across = (draw(54) < 0.6).astype(f32)[key]
         q = here.t * across + here.s * (1 - across)
         rate = (2 * np.pi / (5 + 4 * draw(55))).astype(f32)[key]
-        amount = (0.03 + 0.05 * draw(56)).astype(f32)[key] * f32(_fade(7, d))
+        amount = (0.03 + 0.05 * draw(56)).astype(f32)[key] * f32(_fade(7, canvas.d))
         rows = amount * np.sin(q * rate)
         # The wheel tracks of tractors, every 44 pixels, and bare margins.
         wheel = np.abs(q - np.rint(q * f32(1 / 44)) * f32(44))
-        tracks = f32(-0.09 * _fade(12, d)) * ((wheel > 2.2) & (wheel < 4.4))
+        tracks = f32(-0.09 * _fade(12, canvas.d)) * ((wheel > 2.2) & (wheel < 4.4))
         edge_t = np.abs(bent - np.rint(bent * f32(1 / 155)) * f32(155))
         edge_s = np.abs(pos - np.rint(pos)) * length[strip - k0]
         edge = np.minimum(edge_t, edge_s)
         margin = crops & (edge < 2.5)
-        value = shade + f32(0.5) * light + rows + tracks + f32(0.03) * mottle
+        value = shade + f32(0.5) * light + rows + tracks + f32(0.03) * canvas.mottle
         shade[crops] = value[crops]
         mat[margin] = MATERIAL["verge"]
         shade[margin] -= f32(0.08)
 
-    def _trees(
-        self,
-        ys: F64,
-        xs: F64,
-        free: Bool,
-        mat: NDArray[np.uint8],
-        shade: F32,
-        canopy: F32,
-    ) -> Bool:
+    def _trees(self, free: Bool, canvas: _Canvas) -> Bool:
         """Scatter single trees evenly over all grass, so that they mark no class."""
+        ys, xs = canvas.ys, canvas.xs
         pitch = 46.0
         i, j = (np.floor(a / pitch).astype(np.int64) for a in (ys, xs))
         ii, jj = (np.arange(a[0], a[-1] + 1) for a in (i, j))
@@ -297,21 +318,14 @@ class Painter:
         r2 = (r * r).astype(np.float32)[pick]
         tree: Bool = dy * dy + dx * dx < r2
         lit = (dy * np.float32(SUN[0]) + dx * np.float32(SUN[1])) * np.float32(0.03)
-        mat[tree] = FOREST0 + 1
-        shade[tree] = (lit + 0.5 * canopy)[tree]
+        canvas.mat[tree] = FOREST0 + 1
+        canvas.shade[tree] = (lit + 0.5 * canvas.canopy)[tree]
         return tree
 
-    def _orchard(
-        self,
-        here: Place,
-        where: Bool,
-        mat: NDArray[np.uint8],
-        shade: F32,
-        fine: F32,
-        d: int,
-    ) -> None:
+    def _orchard(self, here: Place, where: Bool, canvas: _Canvas) -> None:
         if not where.any():
             return
+        mat, shade, fine = canvas.mat, canvas.shade, canvas.fine
         c, n = np.cos(here.turn), np.sin(here.turn)
         p, q = here.s * c + here.t * n, here.t * c - here.s * n
         p -= np.rint(p / 13) * 13
@@ -323,12 +337,13 @@ class Painter:
         ang = np.float32(self.angle)
         lit = (p * np.cos(ang) - q * np.sin(ang)) * SUN[1]
         lit += (p * np.sin(ang) + q * np.cos(ang)) * SUN[0]
-        shade[where] = (0.04 * fine - 0.25 * _fade(17, d) * (dist < 50))[where]
+        shade[where] = (0.04 * fine - 0.25 * _fade(17, canvas.d) * (dist < 50))[where]
         shade[crown] = (0.05 * lit + 0.05 * fine)[crown]
 
-    def _forest(self, ys: F64, xs: F64, here: Place, wobble: F32) -> Bool:
+    def _forest(self, canvas: _Canvas, here: Place) -> Bool:
         # Copses in the fields, away from all objects with a class of their own.
-        field = lattice_noise(self.seed, 70, ys, xs, 210) + np.float32(0.1) * wobble
+        field = lattice_noise(self.seed, 70, canvas.ys, canvas.xs, 210)
+        field = field + np.float32(0.1) * canvas.wobble
         shore = (here.axis > BELT) & (here.axis < RING + 60 * field) & here.lakes
         edge = np.where(here.kind == DEEP, np.float32(9e9), 290 + 50 * field)
         wood = ((here.kind == WOOD) | (here.kind == DEEP)) & (here.centre < edge)
@@ -339,17 +354,9 @@ class Painter:
         ) & ~here.village
         return out
 
-    def _roads(
-        self,
-        here: Place,
-        labels: NDArray[np.uint8],
-        mat: NDArray[np.uint8],
-        shade: F32,
-        fine: F32,
-        mottle: F32,
-        tall: Bool,
-        d: int,
-    ) -> None:
+    def _roads(self, here: Place, canvas: _Canvas, tall: Bool) -> None:
+        labels, mat, shade = canvas.labels, canvas.mat, canvas.shade
+        fine, mottle = canvas.fine, canvas.mottle
         off = np.minimum(np.abs(here.along), np.abs(here.across))
         clear = off < 17
         tall &= ~clear
@@ -361,20 +368,20 @@ class Painter:
         labels[road] = ROAD
         mat[road] = MATERIAL["asphalt"]
         shade[road] = (0.03 * fine + 0.03 * mottle)[road]
-        if d == 1:
+        if canvas.d == 1:
             position = np.where(np.abs(here.along) < 9, here.t, here.s)
             dash = position - np.floor(position / 24) * 24 < 12
             line = ((off < 0.6) & dash) | (np.abs(off - 7.6) < 0.45)
             mat[line] = MATERIAL["line"]
 
-    def _finish(self, mat: NDArray[np.uint8], shade: F32, ys: F64, xs: F64) -> F32:
-        f32 = np.float32
+    def _finish(self, canvas: _Canvas) -> F32:
+        f32, ys, xs = np.float32, canvas.ys, canvas.xs
         slow = f32(0.035) * lattice_noise(self.seed, 80, ys, xs, 500)
         slow += f32(0.07) * lattice_noise(self.seed, 81, ys, xs, 9000)
         warm = f32(0.035) * lattice_noise(self.seed, 82, ys, xs, 6500)
-        light = (1 + shade) * (1 + slow)
+        light = (1 + canvas.shade) * (1 + slow)
         np.maximum(light, f32(0.12), out=light)
-        rgb = PALETTE[mat]
+        rgb = PALETTE[canvas.mat]
         rgb[..., 0] *= light * (1 + warm)
         rgb[..., 1] *= light
         rgb[..., 2] *= light * (1 - warm)
