@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import tifffile
+import torch
 import typer
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
 from napari_uhrseg.cli.train import parse_arguments, parse_validate
 from napari_uhrseg.models.card_header import read_card
+from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 
 
 def invoke(*arguments: object):
@@ -32,23 +35,75 @@ def train(files, tmp_path):
 
 
 @pytest.mark.slow
-def test_train_checkpoint_evaluates_well_on_training_images(train, files, tmp_path):
-    result = train("--steps", 25, "--learning-rate", 0.003, "--optimizer", "adamw")
+def test_train_writes_the_checkpoint_of_the_best_validation(train, tmp_path):
+    result = train("--steps", 2)
     assert result.exit_code == 0, result.output
     assert "mIoU" in result.stdout
     card = read_card(tmp_path / "net.safetensors")
     assert card.trained_on == "images: 0, 1"
     assert [c.source_value for c in card.legend] == [0, 1]
+    assert 0 <= card.metrics["miou"] <= 1
     assert not list(tmp_path.glob("*.state"))
+    for line in ("Training scenes: 2. Validation scenes: 2.", "2 steps on cpu"):
+        assert line in result.stdout
+
+
+@pytest.fixture
+def light(files, tmp_path):
+    """Return a checkpoint that says light everywhere."""
+    found = load_checkpoint(files / "net.safetensors")
+    with torch.no_grad():
+        head = found.model.net.segmentation_head[0]
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([-1.0, 1.0]))
+    return save_checkpoint(tmp_path / "light.safetensors", found.model, found.card)
+
+
+@pytest.mark.slow
+def test_evaluate_compares_labels_with_masks(files, light):
     result = invoke(
         "evaluate", files / "images", files / "masks", "--ignore", 9, "--json",
-        "--checkpoint", tmp_path / "net.safetensors", "--device", "cpu",
+        "--checkpoint", light, "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     *each, total = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["name"] for one in each] == ["0", "1", "2"]
-    assert total["metrics"]["miou"] > 0.7
-    assert {"iou/class 0", "f1/class 1", "accuracy"} <= set(total["metrics"])
+    masks = [tifffile.imread(files / f"masks/{name}.tif") for name in range(3)]
+    counts = [sum(int((m == v).sum()) for m in masks) for v in (0, 1)]
+    share = counts[1] / sum(counts)
+    metrics = total["metrics"]
+    assert metrics["miou"] == pytest.approx(share / 2)
+    assert metrics["iou/dark"] == 0
+    assert metrics["iou/light"] == pytest.approx(share)
+    assert metrics["accuracy"] == pytest.approx(share)
+    assert "f1/light" in metrics
+
+
+@pytest.mark.slow
+def test_train_dry_run_prints_the_plan_and_writes_nothing(train, tmp_path):
+    result = train("--steps", 5, "--dry-run")
+    assert result.exit_code == 0, result.output
+    for text in (
+        "Training scenes: 2. Validation scenes: 2.", "Classes: class 0, class 1.",
+        "5 steps on cpu", "Memory: 4 samples a step", "for 5 steps",
+        "Nothing was written",
+    ):  # fmt: skip
+        assert text in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_train_prints_warnings_about_the_masks(files, tmp_path):
+    (tmp_path / "classes.txt").write_text("0 dark\n1 light\n2 ice\n")
+    result = invoke(
+        "train", "--images", files / "images", "--masks", files / "masks", "--model",
+        "plain", "--output", tmp_path / "net.safetensors", "--encoder",
+        "tu-test_efficientnet", "--architecture", "Unet", "--argument", "window=64",
+        "--classes", tmp_path / "classes.txt", "--ignore", 9, "--device", "cpu",
+        "--batch-size", 2, "--steps", 1, "--dry-run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "The class 'ice' occurs in no mask and cannot be learned." in result.stderr
 
 
 @pytest.mark.slow
@@ -76,7 +131,8 @@ def test_train_json_prints_events(train):
     assert result.exit_code == 0, result.output
     events = [json.loads(line)["event"] for line in result.stdout.splitlines()]
     assert set(events) == {
-        "memory_planned", "progress", "step_logged", "validated", "saved",
+        "training_planned", "memory_planned", "progress", "step_logged", "validated",
+        "saved",
     }  # fmt: skip
 
 

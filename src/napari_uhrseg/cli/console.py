@@ -3,9 +3,10 @@
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -146,6 +147,7 @@ def run_events(
     from napari_uhrseg.engine.events import Progress as Done
 
     last: E | None = None
+    log = ProgressLog(_log_line(json))
     with progress_bar(disable=json) as bar:
         task = bar.add_task(title, total=None, left="")
         for last in events:
@@ -154,7 +156,9 @@ def run_events(
             elif isinstance(last, Done):
                 left = time_left(last.seconds_left)
                 bar.update(task, completed=last.done, total=last.total, left=left)
+                log.report(title, f"{last.done:,} of {last.total:,}", left)
             elif (text := show(last)) is not None:
+                title = text
                 bar.update(task, description=text)
     assert last is not None  # the engine yields at least one event
     return last
@@ -193,6 +197,53 @@ def progress_bar(*, disable: bool = False) -> Progress:
     )
 
 
+@dataclass
+class ProgressLog:
+    """Progress as lines of a log, which replace the bar outside of a terminal.
+
+    Parameters
+    ----------
+    write
+        Function that writes a line.
+    interval_s
+        Seconds between two lines, at least 0.
+    clock
+        Function that returns the time in seconds.
+    """
+
+    write: Callable[[str], None]
+    interval_s: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    _last: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._last = self.clock()
+
+    def report(self, title: str, done: str, left: str) -> None:
+        """Write a line if the interval has passed since the last line.
+
+        Parameters
+        ----------
+        title
+            Text at the start of the line.
+        done
+            Finished part.
+        left
+            Remaining time; empty if it is unknown.
+        """
+        now = self.clock()
+        if now - self._last >= self.interval_s:
+            self._last = now
+            self.write(": ".join((title, ", ".join(filter(None, (done, left))))))
+
+
+def _log_line(json: bool) -> Callable[[str], None]:
+    """Return the function that writes a line of progress; it may write nothing."""
+    if json or err.is_terminal:
+        return lambda _: None
+    return lambda line: err.print(Text(line), soft_wrap=True)
+
+
 def time_left(seconds: float | None) -> str:
     """Return the remaining time as a text; empty if it is unknown."""
     return "" if seconds is None else f"{format_seconds(seconds)} left"
@@ -216,12 +267,14 @@ def run_steps(steps: Iterator[Any], title: str, json: bool) -> Any:
         The last item.
     """
     printed, step = 0, None
+    log = ProgressLog(_log_line(json))
     with progress_bar(disable=json) as bar:
         task = bar.add_task(title, total=1.0, left="")
         for step in steps:
             if not isinstance(step, float):
                 continue
             bar.update(task, completed=step)
+            log.report(title, f"{step:.0%}", "")
             if json and int(100 * step) > printed:
                 printed = int(100 * step)
                 json_line(event="progress", done=round(step, 2))

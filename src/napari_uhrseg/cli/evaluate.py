@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from napari_uhrseg.cli.console import err, interruptible, json_line, out
+from napari_uhrseg.cli.console import err, interruptible, json_line, out, warn
 from napari_uhrseg.cli.options import (
     CheckpointOption,
     IgnoreOption,
@@ -51,9 +51,12 @@ def evaluate(
         device=hardware.device, precision=hardware.precision, overlap=overlap
     )
     with err.status("Reading the masks"):
-        scenes = FolderDataset(
+        data = FolderDataset(
             images, masks, loaded.card.legend, ignore or None, held_out=0, cache=0
-        ).training
+        )
+    for text in data.warnings:
+        warn(f"{text[0].upper()}{text[1:]}.")
+    scenes = data.training
     total: Scores | None = None
     with interruptible("Nothing was saved."):
         for number, scene in enumerate(scenes, 1):

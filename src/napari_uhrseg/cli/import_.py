@@ -66,15 +66,7 @@ def import_(
     Only weights are read. Files that would run code are refused. A file with unknown or
     missing keys is refused, and the keys are listed.
     """
-    if output.exists() and not overwrite:
-        raise CheckpointError(
-            f"{output} exists.", "Choose another name, or give --overwrite."
-        )
-    if output.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{output} does not end in .safetensors.",
-            "Checkpoints are safetensors files. Change the suffix.",
-        )
+    _check_output(output, overwrite)
     chosen = _legend(legend, classes)
     with err.status("Reading the weights"):
         from napari_uhrseg.models.checkpoint import save_checkpoint
@@ -91,6 +83,19 @@ def import_(
     out.print(f"Checkpoint: {output}", highlight=False, soft_wrap=True)
 
 
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Raise CheckpointError if the output exists or has another suffix."""
+    if output.exists() and not overwrite:
+        raise CheckpointError(
+            f"{output} exists.", "Choose another name, or give --overwrite."
+        )
+    if output.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{output} does not end in .safetensors.",
+            "Checkpoints are safetensors files. Change the suffix.",
+        )
+
+
 def _legend(name: str | None, file: Path | None) -> Legend | None:
     if name is not None and file is not None:
         raise CheckpointError(
@@ -105,6 +110,6 @@ def _legend(name: str | None, file: Path | None) -> Legend | None:
         return LEGENDS[name.lower()]
     if file is None:
         return None
-    from napari_uhrseg.engine.data.folder_dataset import read_classes
+    from napari_uhrseg.engine.data.mask_legend import read_classes
 
     return read_classes(file)

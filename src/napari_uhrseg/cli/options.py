@@ -36,7 +36,10 @@ ClassesFileOption = Annotated[
 ]
 IgnoreOption = Annotated[
     list[int] | None,
-    typer.Option(help="Mask value without a class. May be repeated. Default: 255."),
+    typer.Option(
+        help="Mask value without a class. May be repeated. Default: 255, but not in "
+        "masks in colour, in masks of only 0 and 255, and if a class has this value."
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per line on stdout.")

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from napari_uhrseg.cli.console import err, interruptible, out, run_events
+from napari_uhrseg.cli.console import (
+    err,
+    event_fields,
+    event_name,
+    interruptible,
+    json_line,
+    out,
+    run_events,
+    warn,
+)
 from napari_uhrseg.cli.options import (
     ClassesFileOption,
     IgnoreOption,
@@ -22,10 +31,13 @@ from napari_uhrseg.cli.options import (
     expand_options,
 )
 from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_uhrseg.engine.data.scenes import SceneDataset
-    from napari_uhrseg.engine.events import TrainEvent
+    from napari_uhrseg.engine.events import TrainEvent, TrainingPlanned
     from napari_uhrseg.engine.training.train import CardMetadata, TrainSettings
 
 CARD = "Checkpoint card"
@@ -70,7 +82,8 @@ class DatasetOptions:
 
     def read(self, seed: int, cache: int | None) -> "SceneDataset":
         """Return the dataset; ``cache`` are bytes, ``None`` the dataset's default."""
-        from napari_uhrseg.engine.data.folder_dataset import FolderDataset, read_classes
+        from napari_uhrseg.engine.data.folder_dataset import FolderDataset
+        from napari_uhrseg.engine.data.mask_legend import read_classes
         from napari_uhrseg.engine.data.scenes import SCENE_CACHE
 
         legend = None if self.classes is None else read_classes(self.classes)
@@ -195,6 +208,14 @@ def train(
         bool, typer.Option(help="Resume an interrupted training run.")
     ] = True,
     overwrite: OverwriteOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the plan and the time of the training, and end. Nothing is "
+            "written.",
+        ),
+    ] = False,
     json: JsonOption = False,
     *,
     card: CardOptions,
@@ -205,7 +226,7 @@ def train(
     not used for training. Ctrl-C stops the training; the same command resumes it.
     """
     with err.status("Loading torch and reading the masks"):
-        from napari_uhrseg.engine.training.train import train as run_training
+        from napari_uhrseg.engine.training import train as engine
 
         budget = hardware.budget() if hardware.memory_budget else None
         on_cpu = budget is not None and budget.device == "cpu"
@@ -219,10 +240,13 @@ def train(
             card.metadata(f"{dataset.images.name}: {scenes}"),
             data.training[0].image.meters_per_pixel,
         )
+    if dry_run:
+        _show_plan(engine.plan_training(data, output, settings, budget), json=json)
+        return
     with (
         interruptible("The same command resumes it.") as watch,
         closing(
-            run_training(
+            engine.train(
                 data, output, settings, budget, resume=resume, overwrite=overwrite
             )
         ) as events,  # type: ignore[type-var] # a generator, annotated as an iterator
@@ -297,11 +321,39 @@ def parse_arguments(
     return found | {k: v for k, v in chosen.items() if v is not None}
 
 
+def _show_plan(events: "Iterator[TrainEvent]", *, json: bool) -> None:
+    """Print the events of a plan."""
+    from napari_uhrseg.engine.events import MemoryPlanned, Progress
+
+    for event in events:
+        if json:
+            json_line(event=event_name(event), **event_fields(event))
+        elif isinstance(event, Progress):
+            out.print(
+                f"Time: about {format_seconds(event.seconds_left or 0)} for "
+                f"{event.total:,} steps, without validation. Nothing was written.",
+                highlight=False,
+            )
+        elif isinstance(event, MemoryPlanned):
+            out.print(f"Memory: {event.description}", highlight=False)
+        else:
+            _show(event)
+
+
 def _show(event: "TrainEvent") -> str | None:
     """Print an event; return the text beside the progress bar."""
-    from napari_uhrseg.engine.events import MemoryPlanned, StepLogged, Validated
+    from napari_uhrseg.engine.events import (
+        MemoryPlanned,
+        StepLogged,
+        TrainingPlanned,
+        Validated,
+    )
 
     match event:
+        case TrainingPlanned():
+            out.print(Text(_plan_text(event)), soft_wrap=True)
+            for text in event.warnings:
+                warn(f"{text[0].upper()}{text[1:]}.")
         case MemoryPlanned(description, True):
             out.print(Text(f"To keep to the memory budget: {description}"))
         case StepLogged(_, losses, _):
@@ -313,3 +365,13 @@ def _show(event: "TrainEvent") -> str | None:
         case _:
             pass
     return None
+
+
+def _plan_text(plan: "TrainingPlanned") -> str:
+    """Return the plan of a training as lines."""
+    validation = ", ".join(plan.validation) or "none, the last weights are saved"
+    return (
+        f"Training scenes: {len(plan.training)}. Validation scenes: {validation}.\n"
+        f"Classes: {', '.join(plan.classes)}.\n"
+        f"{plan.steps:,} steps on {plan.device} in {plan.precision}."
+    )

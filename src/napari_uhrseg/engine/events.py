@@ -84,6 +84,33 @@ class DatasetReady:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingPlanned:
+    """Event with the plan of a training, before its first step.
+
+    Parameters
+    ----------
+    training, validation
+        Names of the scenes.
+    classes
+        Class names in the order of the network's outputs.
+    steps
+        Optimizer steps.
+    device, precision
+        Device id and arithmetic of the forward pass.
+    warnings
+        Messages about the data.
+    """
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    classes: tuple[str, ...]
+    steps: int
+    device: str
+    precision: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryPlanned:
     """Event with the plan that keeps training steps within the memory budget.
 
@@ -151,6 +178,7 @@ SegmentEvent = (
 TrainEvent = (
     Progress
     | DatasetReady
+    | TrainingPlanned
     | MemoryPlanned
     | StepLogged
     | Validated

@@ -18,7 +18,8 @@ from napari_uhrseg.engine.data.augmentation import (
 )
 from napari_uhrseg.engine.data.batches import batches
 from napari_uhrseg.engine.data.decoded_image import DecodedImage, decode_images
-from napari_uhrseg.engine.data.folder_dataset import FolderDataset, read_classes
+from napari_uhrseg.engine.data.folder_dataset import FolderDataset
+from napari_uhrseg.engine.data.mask_legend import read_classes
 from napari_uhrseg.engine.data.scenes import Scene, SceneDataset
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -250,12 +251,9 @@ def test_mask_values_become_class_indices(folders, cache):
     assert np.array_equal(found, expected)
 
 
-def test_mask_values_can_be_ignored_and_named(folders):
-    source = FolderDataset(*folders, ignore=(5, 255), names=["grass", "water"])
-    assert [(c.name, c.source_value) for c in source.legend] == [
-        ("grass", 2),
-        ("water", 9),
-    ]
+def test_mask_values_can_be_ignored(folders):
+    source = FolderDataset(*folders, ignore=(5, 255))
+    assert [c.source_value for c in source.legend] == [2, 9]
 
 
 def test_mask_value_255_is_a_class_if_the_legend_has_it(tmp_path):
@@ -309,8 +307,7 @@ def test_folder_dataset_refuses_unusable_folders(folders, tmp_path):
         ({"held_out": ["s9"]}, "no scene named s9"),
         ({"held_out": [f"s{i}" for i in range(5)]}, "no training scene"),
         ({"legend": LEGEND}, "values that no class has: 5, 9"),
-        ({"names": ["a"]}, "1 class names are given"),
-        ({"ignore": (2, 5, 9, 255)}, "0 different values"),
+        ({"ignore": (2, 5, 9, 255)}, "fewer than two classes"),
         ({"masks": images}, "different values"),
     ]
     for arguments, message in cases:

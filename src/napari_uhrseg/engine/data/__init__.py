@@ -6,4 +6,4 @@ folders. To add an augmentation or a sampler, see `augmentation` and `samplers`.
 Must not import ``engine.inference``, ``engine.training`` and the packages above them.
 """
 
-__all__ = ["augmentation", "batches", "folder_dataset", "scenes"]
+__all__ = ["augmentation", "batches", "folder_dataset", "mask_legend", "scenes"]

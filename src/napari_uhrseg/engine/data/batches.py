@@ -5,6 +5,7 @@ training therefore continues with the same samples.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +13,13 @@ import torch
 from napari_uhrseg.engine.data.augmentation import (
     DEFAULT_AUGMENTATIONS,
     Augmentation,
+    Transform,
     draw_transforms,
 )
 from napari_uhrseg.engine.data.scenes import Dataset
 from napari_uhrseg.engine.network.inputs import covered_region
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import InputSpec, Roi
+from napari_uhrseg.types import InputSpec, Labels
 
 
 def batches(
@@ -88,36 +90,44 @@ def augmented(
     if moved:  # its centre may be anywhere in the window
         shift = int(rng.integers(-half, half + 1)), int(rng.integers(-half, half + 1))
     batch = scene.inputs([window], spec, shift)
-    transforms = draw_transforms(augmentations, rng)
+    around = covered_region(window, views[moved[0]]).shift(*shift) if moved else None
+    change = _Change(draw_transforms(augmentations, rng), spec)
+    return Batch(
+        views={name: change.view(tensor) for name, tensor in batch.views.items()},
+        boxes={
+            name: change.boxes(found, batch.views[name].shape[-1])
+            for name, found in batch.boxes.items()
+        },
+        target=change.labels(scene.labels(window)),
+        surrounding_target=None
+        if around is None
+        else change.labels(scene.labels(around)),
+    )
 
-    def view(tensor: torch.Tensor) -> torch.Tensor:
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Transforms of one window, applied to tensors with a first axis of one sample."""
+
+    transforms: Sequence[Transform]
+    spec: InputSpec
+
+    def view(self, tensor: torch.Tensor) -> torch.Tensor:
         bands = np.array(tensor[0].numpy(), order="C")  # arithmetic on rows of pixels
-        for transform in transforms:
-            bands = transform.view(bands, spec)
+        for transform in self.transforms:
+            bands = transform.view(bands, self.spec)
         bands_last = np.array(np.moveaxis(bands, 0, -1), order="C")
         return torch.from_numpy(bands_last).permute(2, 0, 1)[None]
 
-    def target(roi: Roi) -> torch.Tensor:
-        labels = scene.labels(roi)
-        for transform in transforms:
+    def labels(self, labels: Labels) -> torch.Tensor:
+        for transform in self.transforms:
             labels = transform.labels(labels)
         return torch.from_numpy(labels.astype(np.int64)[None])
 
-    def boxes(boxes: torch.Tensor, size: int) -> torch.Tensor:
-        for transform in transforms:
+    def boxes(self, boxes: torch.Tensor, size: int) -> torch.Tensor:
+        for transform in self.transforms:
             boxes = transform.boxes(boxes, size)
         return boxes
-
-    around = covered_region(window, views[moved[0]]).shift(*shift) if moved else None
-    return Batch(
-        views={name: view(tensor) for name, tensor in batch.views.items()},
-        boxes={
-            name: boxes(found, batch.views[name].shape[-1])
-            for name, found in batch.boxes.items()
-        },
-        target=target(window),
-        surrounding_target=None if around is None else target(around),
-    )
 
 
 def collate(parts: Sequence[Batch]) -> Batch:

@@ -1,8 +1,8 @@
 """Data sets of labelled scenes, split into training and validation scenes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +55,10 @@ class SceneDataset:
         remaining windows are uniform over the scenes.
     cached_bytes
         Bytes of images and masks that are decoded in memory.
+    pixel_counts
+        Labelled level-0 pixels of each class by scene name; empty: not counted.
+    warnings
+        Messages for the user about the data.
 
     Raises
     ------
@@ -67,6 +71,8 @@ class SceneDataset:
     held_out: tuple[Scene, ...] = ()
     sampling: Mapping[str, float] = field(default_factory=dict)
     cached_bytes: int = 0
+    pixel_counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     _uniform: UniformSampler = field(init=False, repr=False, compare=False)
     _samplers: Mapping[str, Sampler] = field(init=False, repr=False, compare=False)
 
@@ -87,20 +93,19 @@ class SceneDataset:
 
     def with_class_balance(self, share: float) -> "SceneDataset":
         """Return the same scenes with a share of the windows drawn class by class."""
-        sampling = {"class_balanced": share}
-        return SceneDataset(
-            self.legend, self.training, self.held_out, sampling, self.cached_bytes
-        )
+        return self._with(sampling={"class_balanced": share})
 
     def fitted(self, spec: InputSpec) -> "SceneDataset":
         """Return the data set with its scenes fitted to a model."""
-        return SceneDataset(  # not replace(): subclasses have other constructors
-            self.legend,
-            tuple(s.fitted(spec) for s in self.training),
-            tuple(s.fitted(spec) for s in self.held_out),
-            self.sampling,
-            self.cached_bytes,
+        return self._with(
+            training=tuple(s.fitted(spec) for s in self.training),
+            held_out=tuple(s.fitted(spec) for s in self.held_out),
         )
+
+    def _with(self, **changes: Any) -> "SceneDataset":
+        """Return a changed copy; subclasses have other constructors."""
+        known = {f.name: getattr(self, f.name) for f in fields(SceneDataset) if f.init}
+        return SceneDataset(**{**known, **changes})
 
     def crop_size(self, spec: InputSpec) -> int:
         """Return the side in run pixels of training windows; for fitted scenes.

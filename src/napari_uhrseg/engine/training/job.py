@@ -1,7 +1,7 @@
 """Training job: model, data, computation and policy."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -56,7 +56,9 @@ class TrainingPolicy:
     score_initial
         If True, the initial weights are validated first and must be surpassed.
     keep_best
-        If True, the weights with the best ``miou`` are saved, otherwise the latest.
+        If True, the weights with the best ``miou`` are saved. Otherwise the latest
+        weights are saved whose ``miou`` is at least that of the initial weights. If
+        there are none, the last weights are saved.
     resume_stage
         If True, the first stage continues from weights that were trained in it.
     freeze_batch_norm
@@ -126,3 +128,7 @@ class TrainingJob:
     seed: int
     card: Callable[[Metrics], Card]
     identity: object
+
+    def with_policy(self, **changes: Any) -> Self:
+        """Return the job with changed fields of its policy."""
+        return replace(self, policy=replace(self.policy, **changes))

@@ -1,6 +1,8 @@
 """Training of a network on labelled scenes: ``train()``."""
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -8,10 +10,11 @@ from pathlib import Path
 import torch
 
 from napari_uhrseg.engine.data.augmentation import find_augmentations
+from napari_uhrseg.engine.data.class_coverage import check_classes
 from napari_uhrseg.engine.data.scenes import Dataset, SceneDataset
 from napari_uhrseg.engine.evaluation.evaluate import label_scene
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
-from napari_uhrseg.engine.events import TrainEvent
+from napari_uhrseg.engine.events import Progress, TrainEvent, TrainingPlanned
 from napari_uhrseg.engine.inference.label_windows import TilingSettings
 from napari_uhrseg.engine.network.device import (
     MemoryBudget,
@@ -33,8 +36,9 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, Legend
 
-__all__ = ["CardMetadata", "TrainSettings", "train"]
+__all__ = ["CardMetadata", "TrainSettings", "plan_training", "train"]
 
+MEASURED_STEPS = 2  # from which the time of a training is estimated
 DEFAULT_MEMORY_FRACTION = 0.9  # of a device's free memory, without a budget
 
 
@@ -70,28 +74,87 @@ def train(
     Yields
     ------
     TrainEvent
-        ``MemoryPlanned``; ``Progress`` for each step and each batch of a validation;
-        ``StepLogged`` every ``log_every`` steps; ``Validated``; ``Saved``. ``close()``
-        stops the training and keeps the state file.
+        ``TrainingPlanned``; ``MemoryPlanned``; ``Progress`` for each step and each
+        batch of a validation; ``StepLogged`` every ``log_every`` steps; ``Validated``;
+        ``Saved``. ``close()`` stops the training and keeps the state file.
 
     Raises
     ------
     TrainingError
         If the output exists, the state file belongs to another training, a setting is
-        out of range, or the loss is not finite.
+        out of range, the training scenes have labels of fewer than two classes, or
+        the loss is not finite.
     CheckpointError
         If the model cannot be built.
     DeviceError
         If the device is missing or its memory is too small for two samples.
     """
+    warnings = (*source.warnings, *check_classes(source))
     output = Path(output)
     trainer = Trainer(_training_job(source, output, settings, budget), output)
     trainer.prepare(resume, overwrite)
+    yield _planned(trainer, warnings)
     yield trainer.memory_planned
     try:
         yield from trainer.run()
     finally:
         trainer.close()
+
+
+def plan_training(
+    source: SceneDataset,
+    output: Path | str,
+    settings: TrainSettings,
+    budget: MemoryBudget | None = None,
+) -> Iterator[TrainEvent]:
+    """Yield the plan of a training and its time; write nothing.
+
+    The time is that of two steps, without validation.
+
+    Parameters
+    ----------
+    source, output, settings, budget
+        As for `train`.
+
+    Yields
+    ------
+    TrainEvent
+        ``TrainingPlanned``; ``MemoryPlanned``; ``Progress`` with the seconds of all
+        steps.
+
+    Raises
+    ------
+    UhrSegError
+        As `train` does.
+    """
+    warnings = (*source.warnings, *check_classes(source))
+    job = _training_job(source, Path(output), settings, budget)
+    total = job.schedule.total
+    job = job.with_policy(validate_fn=None, validate_every=total + 1, keep_state=False)
+    trainer = Trainer(job, Path(output))
+    yield _planned(trainer, warnings)
+    yield trainer.memory_planned
+    steps, started = min(MEASURED_STEPS, total), time.monotonic()
+    with closing(trainer.run()) as events:  # type: ignore[type-var] # a generator
+        for event in events:
+            if isinstance(event, Progress) and event.done == steps:
+                break
+    each = (time.monotonic() - started) / steps
+    yield Progress(0, total, each * total)
+
+
+def _planned(trainer: Trainer, warnings: tuple[str, ...]) -> TrainingPlanned:
+    source = trainer.job.source
+    assert isinstance(source, SceneDataset)
+    return TrainingPlanned(
+        training=tuple(s.name for s in source.training),
+        validation=tuple(s.name for s in source.held_out),
+        classes=tuple(c.name for c in source.legend),
+        steps=trainer.total,
+        device=str(trainer.job.compute.device),
+        precision=trainer.job.compute.precision,
+        warnings=warnings,
+    )
 
 
 def _training_job(

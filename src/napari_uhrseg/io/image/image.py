@@ -72,6 +72,9 @@ class Image:
         Transform from pixels to the CRS, in rasterio's order a, b, c, d, e, f.
     colormap
         RGBA colour (0 to 255) of each value of a palette image.
+    indices
+        Level 0 (y, x) of a palette image as indices into ``colormap``; None for other
+        images.
     plane
         Index along each axis other than y, x and the bands; default: z in the
         middle, others 0.
@@ -102,6 +105,7 @@ class Image:
     crs: str | None = None
     affine: Affine | None = None
     colormap: dict[int, tuple[int, int, int, int]] | None = None
+    indices: LevelSource | None = None
     plane: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
@@ -113,6 +117,8 @@ class Image:
     def __post_init__(self) -> None:
         self.sources = tuple(wrapped(s, self.parallel) for s in self.sources)
         self.masks = tuple(wrapped(s, self.parallel) for s in self.masks)
+        if self.indices is not None:
+            self.indices = wrapped(self.indices, self.parallel)
         axes, shape = self.source_axes, self.sources[0].shape
         if not {"y", "x"} <= set(axes) or len(shape) != len(axes):
             raise ValueError(f"axes {axes!r} do not fit the shape {shape}")

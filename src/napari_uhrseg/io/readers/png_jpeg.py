@@ -2,11 +2,12 @@
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.image.chunk_cache import ArraySource
 from napari_uhrseg.io.image.from_array import image_of_arrays
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.readers import fingerprint_file, register_reader
@@ -27,18 +28,27 @@ def open_plain(path: Path, series: int | None = None) -> Image:
     OpenError
         If the picture cannot be decoded, or has more than 1,000 megapixels.
     """
-    array, alpha = _decoded(path)
+    array, alpha, palette = _decoded(path)
     rgb = array.ndim == 3 and array.shape[-1] >= 3
     axes = "yxs" if array.ndim == 3 else "yx"
     image = image_of_arrays([array], name=path.name, rgb=rgb, axes=axes)
     image.path, image.fingerprint = path, fingerprint_file(path)
     image.alpha = array.shape[-1] - 1 if alpha else None
     image.bands = image.bands[: array.shape[-1] - alpha if array.ndim == 3 else 1]
+    if palette is not None:
+        image.indices, image.colormap = ArraySource(palette.indices), palette.table
     return image
 
 
-def _decoded(path: Path) -> tuple[Any, bool]:
-    """Return (y, x) or (y, x, samples), and whether the last sample is alpha."""
+class _Palette(NamedTuple):
+    """Indices (y, x) of a picture with a colour table, and the table as RGBA."""
+
+    indices: Any
+    table: dict[int, tuple[int, int, int, int]]
+
+
+def _decoded(path: Path) -> tuple[Any, bool, _Palette | None]:
+    """Return (y, x) or (y, x, samples), whether the last is alpha, and the palette."""
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
@@ -52,10 +62,11 @@ def _decoded(path: Path) -> tuple[Any, bool]:
                     "vips tiffsave --tile --pyramid.",
                 )
             file.load()
-            picture = _plain_mode(ImageOps.exif_transpose(file))
+            upright = ImageOps.exif_transpose(file)
+            picture, palette = _plain_mode(upright), _palette(upright)
             if path.suffix.lower() == ".png" and picture.mode in ("RGB", "RGBA"):
-                return _sixteen_bits(path, picture)
-            return np.asarray(picture), picture.mode in ("LA", "RGBA")
+                return *_sixteen_bits(path, picture), palette
+            return np.asarray(picture), picture.mode in ("LA", "RGBA"), palette
     except UnidentifiedImageError as error:
         raise OpenError(
             f"{path.name} is not a picture of a known format.",
@@ -78,6 +89,17 @@ def _open(path: Path) -> Any:
             return Pillow.open(path)
         finally:
             Pillow.MAX_IMAGE_PIXELS = limit
+
+
+def _palette(picture: Any) -> _Palette | None:
+    """Return the indices and the colour table of a picture, if it has a table."""
+    if picture.mode != "P":
+        return None
+    copy = picture.copy()
+    copy.apply_transparency()  # into the alpha of the table
+    flat = copy.getpalette("RGBA")
+    colors = [tuple(flat[i : i + 4]) for i in range(0, len(flat), 4)]
+    return _Palette(np.asarray(picture), dict(enumerate(colors)))
 
 
 def _plain_mode(picture: Any) -> Any:

@@ -157,6 +157,7 @@ def _image(path: Path, dataset: Any) -> Image:
         crs=crs,
         affine=None if dataset.transform.is_identity else _affine(dataset),
         colormap=table,
+        indices=None if table is None else _Single(levels[0]),
         warnings=tuple(_warnings(dataset, strips)),
     )
 

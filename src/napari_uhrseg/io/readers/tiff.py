@@ -107,6 +107,8 @@ class _Colours:
         Indices of red, green and blue; empty if the image is not a colour image.
     alpha
         Sample that is opacity, if any.
+    table
+        RGBA colour of each value of a palette image.
     """
 
     convert: Convert
@@ -114,6 +116,7 @@ class _Colours:
     bands: int
     rgb_bands: tuple[int, ...]
     alpha: int | None = None
+    table: dict[int, tuple[int, int, int, int]] | None = None
 
 
 class _Opened:
@@ -141,12 +144,15 @@ class _Opened:
         colours = self._colours()
         axes = colours.axes
         levels = [colours.convert(source) for source in raw]
+        indices = None if colours.table is None else raw[0]
         orientation = int(self.key.tags.valueof(274, 1) or 1)
         if 2 <= orientation <= 8 and not self._is_slide_file():
             levels = [pixel_transforms.Reoriented(s, axes, orientation) for s in levels]
             masks = [
                 m and pixel_transforms.Reoriented(m, "yx", orientation) for m in masks
             ]
+            if indices is not None:
+                indices = pixel_transforms.Reoriented(indices, "yx", orientation)
         size, unit = pixel_size(self.tif, self.key, self.number)
         if size is not None and orientation in (5, 6, 7, 8):
             size = (size[1], size[0])
@@ -163,6 +169,8 @@ class _Opened:
             rgb_bands=colours.rgb_bands,
             alpha=colours.alpha,
             masks=self._masks(masks, levels, axes),
+            colormap=colours.table,
+            indices=indices,
             pixel_size=size,
             unit=unit,
             is_slide=bool(colours.rgb_bands) and unit == "micrometer",
@@ -212,7 +220,8 @@ class _Opened:
         table = self._palette()
         if table is not None:
             convert = partial(pixel_transforms.palette, table=table)
-            return _Colours(convert, "yxs", 3, (0, 1, 2))
+            known = {i: (r, g, b, 255) for i, (r, g, b) in enumerate(table.tolist())}
+            return _Colours(convert, "yxs", 3, (0, 1, 2), table=known)
         if photometric == SEPARATED and samples >= 4 and axes.endswith("yxs"):
             return self._inks(samples > 4 and has_alpha)
         plain: Convert = _unchanged
