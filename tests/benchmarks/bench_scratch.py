@@ -196,7 +196,7 @@ def network(
         The command line.
     """
     start = new_checkpoint(args.method, args.arguments, ground.legend, ground.image,
-                  args.encoder, pretrained=args.pretrained, seed=seed)  # fmt: skip
+                  args.encoder, pretrained=args.pretrained)  # fmt: skip
     output = args.work / f"scratch-{ground.image.name.replace(' ', '-')}.safetensors"
     settings = FineTuneSettings(steps=args.steps, seed=seed, device="cpu")
     with LabelStore.create(None, ground.image, ground.legend) as store:

@@ -1,11 +1,15 @@
 """An image of dark and light squares, small untrained networks, and corrections."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
+from helpers.networks import LinearNet
 from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import write_levels
 from napari_uhrseg.io.labels.store import LabelStore
@@ -64,3 +68,45 @@ def stroke_everywhere(store: LabelStore, truth: np.ndarray, side: int = 24,
         for x in range(8, truth.shape[1] - side, step):
             roi = Roi(y, x, side, side)
             correct(store, roi, truth[roi.slices])
+
+
+def two_tone(side: tuple[int, int] = (320, 320)) -> tuple:
+    """Return the ground truth, dark left and light right, and its image."""
+    truth = np.ones(side, np.uint8)
+    truth[:, side[1] // 2 :] = 2
+    data = np.repeat(np.where(truth == 2, 230, 20)[..., None], 3, -1).astype(np.uint8)
+    return truth, image_from_array(data, name="two tones", rgb=True)
+
+
+def linear_checkpoint(
+    slopes: Sequence[float],
+    offsets: Sequence[float],
+    legend: Legend = LEGEND,
+    file_hash: str = "linear",
+) -> Checkpoint:
+    """Return a linear classifier of brightness, whose training is a convex problem."""
+    model = LinearNet(slopes, offsets).eval()
+    card = Card("linear", {}, legend, model.spec, trained_on="nothing")
+    return Checkpoint(model, card, file_hash, Path("linear.safetensors"))
+
+
+def linear_labels(path: Path, image: Image) -> np.ndarray:
+    """Return the class ids that a saved linear classifier gives an image."""
+    weights = load_file(path)
+    brightness = image.read(Roi(0, 0, *image.shape)).data.mean(-1) / 255
+    slopes, offsets = (weights[k].numpy() for k in ("slopes", "offsets"))
+    return (brightness[..., None] * slopes + offsets).argmax(-1) + 1
+
+
+def dark_checkpoint(folder: Path) -> Checkpoint:
+    """Save and load a network that says dark everywhere, by a small margin.
+
+    The weights of its last layer are 0, and its last features are not negative. If all
+    corrections say light, each step makes each pixel lighter, on every machine.
+    """
+    made = checkpoint(folder)
+    with torch.no_grad():
+        head = made.model.net.segmentation_head[0]
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([0.01, -0.01]))
+    return load_checkpoint(save_checkpoint(made.path, made.model, made.card))

@@ -1,11 +1,13 @@
 """A one-convolution network: real arithmetic for tests, in microseconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
+from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import (
     Card,
@@ -90,3 +92,33 @@ def make_checkpoint(model: Segmenter, **card: object) -> Checkpoint:
         hash=f"{type(model).__name__}-{spec.window}",
         path=Path("toy.safetensors"),
     )
+
+
+class LinearNet(Segmenter):
+    """A linear classifier of the mean of three bands, from 0 to 1.
+
+    Its training is a convex problem. Class k has the logit ``slope * mean + offset``
+    with the k-th slope and offset.
+    """
+
+    def __init__(
+        self, slopes: Sequence[float], offsets: Sequence[float], window: int = 64
+    ) -> None:
+        super().__init__()
+        self.spec = InputSpec(
+            views={"local": View(window, window)},
+            window=window,
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+        )
+        self.recipe = Recipe(stages=(Stage(1, 0.1),), batch_size=2)
+        self.slopes = nn.Parameter(torch.tensor(slopes))
+        self.offsets = nn.Parameter(torch.tensor(offsets))
+
+    def forward(self, batch: Batch) -> Outputs:
+        mean = batch.views["local"].mean(1, keepdim=True)
+        slopes, offsets = (v[None, :, None, None] for v in (self.slopes, self.offsets))
+        return {"logits": slopes * mean + offsets}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": cross_entropy(outputs["logits"], batch.target)}

@@ -59,9 +59,10 @@ class ArrayTarget:
         return found
 
 
-def make_scene(seed: int) -> Scene:
+def make_scene(seed: int, side: tuple[int, int] = (160, 192)) -> Scene:
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, (5, 6)).astype(np.uint8).repeat(32, 0).repeat(32, 1)
+    cells = rng.integers(0, 2, (side[0] // 32, side[1] // 32)).astype(np.uint8)
+    labels = cells.repeat(32, 0).repeat(32, 1)
     data = labels[..., None] * 120 + rng.integers(0, 100, (*labels.shape, 3))
     image = image_from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
     return Scene(f"s{seed}", image, ArrayTarget(labels))

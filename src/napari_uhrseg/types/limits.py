@@ -48,6 +48,9 @@ class Limits:
     state_interval_s
         Seconds between state files of a training. A killed training loses about that
         much.
+    download_s
+        Seconds after which a download of ImageNet weights is given up; a connection
+        may hang for minutes.
     """
 
     block_seconds: float = 1.0
@@ -64,3 +67,4 @@ class Limits:
     worker_poll_s: float = 1.0
     no_worker_s: float = 120.0
     state_interval_s: float = 60.0
+    download_s: float = 30.0

@@ -8,8 +8,8 @@ import torch
 
 from helpers.corrections import LEGEND, squares
 from napari_uhrseg.engine.cancellation import Cancelled
-from napari_uhrseg.engine.finetuning import new_model as module
 from napari_uhrseg.engine.finetuning.new_model import RANDOM_INIT, new_checkpoint
+from napari_uhrseg.types import Limits
 
 
 @pytest.fixture
@@ -33,10 +33,9 @@ def hanging(monkeypatch, tmp_path):
             thread.join(60)
 
 
-def test_a_hub_that_does_not_answer_is_not_waited_for(hanging, monkeypatch):
-    monkeypatch.setattr(module, "DOWNLOAD_TIMEOUT_S", 5.0)
-    image = squares((64, 64))[1]
-    made = new_checkpoint("plain", {}, LEGEND, image, "resnet18")
+def test_a_hub_that_does_not_answer_is_not_waited_for(hanging):
+    image, limits = squares((64, 64))[1], Limits(download_s=5.0)
+    made = new_checkpoint("plain", {}, LEGEND, image, "resnet18", limits=limits)
     assert hanging.is_set()
     assert made.card.trained_on == RANDOM_INIT
     alone = new_checkpoint("plain", {}, LEGEND, image, "resnet18", pretrained=False)

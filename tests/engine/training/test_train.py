@@ -9,21 +9,34 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.processes import python_process
-from helpers.training import GLNET, ISDNET, PLAIN, SCPSEG, SGNET, SMALL, make_source
-from napari_uhrseg.engine.data import batches
+from helpers.training import (
+    GLNET,
+    ISDNET,
+    PLAIN,
+    SCPSEG,
+    SGNET,
+    SMALL,
+    make_source,
+)
 from napari_uhrseg.engine.events import (
     MemoryPlanned,
     Progress,
     Saved,
     StepLogged,
+    TrainingPlanned,
     Validated,
 )
-from napari_uhrseg.engine.training.train import CardMetadata, TrainSettings, train
+from napari_uhrseg.engine.training.losses import LOSSES, model_loss
+from napari_uhrseg.engine.training.step_memory import LossWeights
+from napari_uhrseg.engine.training.train import (
+    CardMetadata,
+    TrainSettings,
+    plan_training,
+    train,
+)
 from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError
-from napari_uhrseg.models.base import Batch, Outputs
+from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint
-from napari_uhrseg.models.plain import Plain
-from napari_uhrseg.types import Recipe, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -55,16 +68,6 @@ def test_train_yields_events_and_leaves_the_best_checkpoint(settings, tmp_path):
     assert card.metrics == {**best.metrics, "step": best.step}
     assert (card.name, card.licence, card.command) == ("Test", "CC0", "make")
     assert list(output.parent.iterdir()) == [output]
-
-
-@pytest.mark.slow
-def test_it_learns(tmp_path):
-    settings = replace(PLAIN, steps=60, batch_size=4, validate_every=60, seed=1)
-    events = list(train(make_source(), tmp_path / "c.safetensors", settings))
-    (validated,) = [e for e in events if isinstance(e, Validated)]
-    losses = [e.losses["loss"] for e in events if isinstance(e, StepLogged)]
-    assert losses[-1] < 0.5 * losses[0]
-    assert validated.metrics["miou"] > 0.75
 
 
 def run(settings: TrainSettings, output: Path, stop_after: int = 1000) -> None:
@@ -180,9 +183,9 @@ def test_train_does_not_overwrite_a_checkpoint(tmp_path):
     (tmp_path / "d.safetensors.state").write_bytes(b"no state")
     with pytest.raises(TrainingError, match="cannot be read"):
         run(PLAIN, tmp_path / "d.safetensors")
-    anew = train(make_source(), tmp_path / "d.safetensors", PLAIN, resume=False)
-    assert isinstance(next(anew), MemoryPlanned)
-    anew.close()  # type: ignore[attr-defined]
+    again = train(make_source(), tmp_path / "d.safetensors", PLAIN, resume=False)
+    assert isinstance(next(again), TrainingPlanned)
+    again.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
@@ -194,16 +197,12 @@ def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
 
 
 def test_train_reports_memory_that_runs_out(tmp_path, monkeypatch):
-    planned = Plain.loss
-
-    def fail(self: Plain, outputs: Outputs, batch: Batch) -> Outputs:
-        if outputs["logits"].is_meta:  # traced beforehand
-            return planned(self, outputs, batch)
+    def fail(model: Segmenter, batch: Batch, weights: LossWeights) -> dict:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(Plain, "loss", fail)
+    monkeypatch.setitem(LOSSES, "fails", fail)
     with pytest.raises(DeviceError, match="2 samples at a time"):
-        run(PLAIN, tmp_path / "c.safetensors")
+        run(replace(PLAIN, loss="fails"), tmp_path / "c.safetensors")
 
 
 def test_train_refuses_unusable_settings(tmp_path):
@@ -219,57 +218,24 @@ def test_train_refuses_unusable_settings(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_train_starts_each_stage_with_a_new_optimizer(tmp_path, monkeypatch):
-    """Frozen parts stay; the optimiser is new; stopping between them is safe."""
-    from napari_uhrseg.models.plain import Plain
-
-    made = Plain.__init__
-
-    def staged(self: Plain, *args: object, **kwargs: object) -> None:
-        made(self, *args, **kwargs)
-        stages = (Stage(2, 0.1, trainable=("net.segmentation_head",)), Stage(2, 0.01))
-        self.recipe = Recipe(stages=stages, batch_size=2)
-
-    monkeypatch.setattr(Plain, "__init__", staged)
-    settings = replace(PLAIN, steps=None, learning_rate=None, optimizer=None)
-    for stop in (2, 1000):
-        run(settings, tmp_path / "parts.safetensors", stop)
-        if stop == 2:
-            state = torch.load(tmp_path / "parts.safetensors.state", weights_only=True)
-    run(settings, tmp_path / "whole.safetensors")
-    whole, parts = (
-        load_file(tmp_path / f"{n}.safetensors") for n in ("whole", "parts")
-    )
-    assert all(torch.equal(whole[k], parts[k]) for k in whole)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        start = Plain(2, **settings.arguments).state_dict()
-    frozen = "net.encoder.model.conv_stem.weight"
-    head = "net.segmentation_head.0.weight"
-    assert torch.equal(state["model"][frozen], start[frozen])
-    assert not torch.equal(state["model"][head], start[head])
-
-
 @pytest.fixture
 def fed(monkeypatch):
-    """The sizes of the local views that networks learnt from."""
+    """Return the sizes of the local views that the loss ``"watched"`` has seen."""
     found = set()
 
-    def watched(parts):
-        batch = collate(parts)
+    def watched(model: Segmenter, batch: Batch, weights: LossWeights) -> dict:
         found.add(tuple(batch.views["local"].shape[-2:]))
-        return batch
+        return model_loss(model, batch, weights)
 
-    collate = batches.collate
-    monkeypatch.setattr(batches, "collate", watched)
+    monkeypatch.setitem(LOSSES, "watched", watched)
     return found
 
 
 @pytest.mark.slow
 def test_train_crops_frames_larger_than_the_images(tmp_path, fed):
     """GLNet's overview of a padded frame would be at another scale than at work."""
-    settings = replace(GLNET, steps=3, arguments={**GLNET.arguments, "frame": 1024})
+    frame = {**GLNET.arguments, "frame": 1024}
+    settings = replace(GLNET, steps=3, loss="watched", arguments=frame)
     list(train(make_source(), tmp_path / "c.safetensors", settings))
     assert fed == {(160, 160)}  # of scenes of 160 x 192
     assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 1024
@@ -277,6 +243,21 @@ def test_train_crops_frames_larger_than_the_images(tmp_path, fed):
 
 @pytest.mark.slow
 def test_train_keeps_windows_larger_than_the_images(tmp_path, fed):
-    settings = replace(PLAIN, steps=1, arguments={**SMALL, "window": 256})
+    window = {**SMALL, "window": 256}
+    settings = replace(PLAIN, steps=1, loss="watched", arguments=window)
     list(train(make_source(), tmp_path / "c.safetensors", settings))
     assert fed == {(256, 256)}
+
+
+def test_plan_training_measures_two_steps_and_writes_nothing(tmp_path):
+    source = replace(make_source(), warnings=("a warning",))
+    events = list(plan_training(source, tmp_path / "c.safetensors", PLAIN))
+    plan, memory, progress = events
+    assert isinstance(memory, MemoryPlanned)
+    assert (plan.training, plan.validation) == (("s0", "s1"), ("s9",))
+    assert plan.classes == ("dark", "light")
+    assert (plan.steps, plan.device, plan.precision) == (6, "cpu", "fp32")
+    assert plan.warnings == ("a warning",)
+    assert (progress.done, progress.total) == (0, 6)
+    assert progress.seconds_left > 0
+    assert not list(tmp_path.iterdir())

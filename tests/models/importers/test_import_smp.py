@@ -223,6 +223,14 @@ def test_input_is_normalised_as_the_encoder_was_pretrained(tmp_path, encoder, me
     assert card.spec.mean == mean
 
 
+def test_a_network_that_was_saved_again_is_normalised_as_before(tmp_path):
+    """Then the configuration says ``encoder_weights: null``."""
+    name = "tu-tf_mobilenetv3_small_minimal_100.in1k"
+    saved(tmp_path / "theirs", classes=2, encoder_name=name)
+    _, card = import_checkpoint(tmp_path / "theirs", "plain", window=64)
+    assert card.spec.mean == card.spec.std == (0.5, 0.5, 0.5)
+
+
 def _change(folder: Path, **values: object) -> None:
     config = json.loads((folder / "config.json").read_text())
     config.update(values)

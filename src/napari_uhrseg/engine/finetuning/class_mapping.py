@@ -55,10 +55,7 @@ def map_classes(
     """
     network = list(checkpoint.card.legend)
     known = {c.id: c for c in store.legend}
-    runs = [r for r in store.runs if checkpoint.hash and
-            r.checkpoint_hash == checkpoint.hash]  # fmt: skip
-    named = (store.legend.named(c.name) for c in network)
-    ids = list(runs[-1].class_map) if runs else [c.id if c else 0 for c in named]
+    ids = _store_ids(checkpoint, store)
     into = store.aliases
     classes = [known.get(i, c) for i, c in zip(ids, network, strict=True)]
     added = sorted({into.get(i, i) for i in corrected} & known.keys() - set(ids))
@@ -70,6 +67,22 @@ def map_classes(
         channels[i] = of.get(into.get(i, i), IGNORED)
     merged = [of.get(into.get(i, i), k) for k, i in enumerate(ids)]
     return ClassMapping(_distinct(classes), channels, np.array(merged, np.uint8))
+
+
+def _store_ids(checkpoint: Checkpoint, store: LabelStore) -> list[int]:
+    """Return the class id of each channel in a store; 0: the store has no such class.
+
+    They are those of the checkpoint's last run, otherwise those of the same names.
+    """
+    runs = [
+        run
+        for run in store.runs
+        if checkpoint.hash and run.checkpoint_hash == checkpoint.hash
+    ]
+    if runs:
+        return list(runs[-1].class_map)
+    named = (store.legend.named(c.name) for c in checkpoint.card.legend)
+    return [c.id if c else 0 for c in named]
 
 
 def _distinct(classes: Sequence[LabelClass]) -> Legend:

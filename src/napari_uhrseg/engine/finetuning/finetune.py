@@ -8,10 +8,13 @@
     steps: loss on corrected pixels, distillation of the  yields Progress, StepLogged,
     original model's predictions elsewhere                Validated, Saved
     comparison with the original model                    yields FineTuneFinished
+
+On the CPU in float32 with the same number of threads, the weights are the same bit for
+bit after any number of interruptions. The card's ``command`` ends with a hash of
+everything that determines the weights.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop
@@ -22,9 +25,10 @@ from napari_uhrseg.engine.finetuning.settings_to_job import make_job
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.training.trainer import Trainer
+from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.models.checkpoint import Checkpoint
+from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import FineTuneSettings, TrainingSummary
 
 __all__ = [
@@ -85,26 +89,20 @@ def fine_tune(
 
     Parameters
     ----------
-    image
-        The image that was corrected.
-    checkpoint
-        The checkpoint to fine-tune. It is not modified.
-    store
-        The labels with the corrections; opened for reading is enough.
+    image, checkpoint, store
+        The image that was corrected; the checkpoint to fine-tune, which is not
+        modified; the labels with the corrections, at least open for reading.
     output
-        Path of the checkpoint. It is written at each of five validations. With enough
-        validation windows, it is written only if it is better than all previous ones
-        and the original, or at the end if none is better.
+        Path of the checkpoint to write; see ``TrainingPolicy.keep_best``.
     settings
         Hyperparameters; ``None``: all are chosen automatically.
     budget
-        Device and memory budget, which decides the micro-batches of a step.
+        Device and memory budget, which decides the micro-batches.
     stop
         Polled between layers. If it returns True, the run ends like a closed generator.
-    resume
-        If True, keep ``<output>.state`` of an unfinished run, and continue from it.
-    overwrite
-        If True, replace an existing checkpoint at ``output``.
+    resume, overwrite
+        If True, keep ``<output>.state`` of an unfinished run and continue from it; if
+        True, replace an existing checkpoint at ``output``.
 
     Yields
     ------
@@ -115,35 +113,51 @@ def fine_tune(
     Raises
     ------
     TrainingError
-        If nothing is corrected, the output exists, or a setting is out of range.
+        If nothing is corrected, the output exists or is the original checkpoint, or a
+        setting is out of range.
     DeviceError
         If the device is missing or its memory is too small for two samples.
-
-    Notes
-    -----
-    On the CPU in float32 with the same number of threads, the weights are the same bit
-    for bit after any number of interruptions. The card's ``command`` ends with a hash
-    of everything that determines the weights.
     """
-    settings, output = settings or FineTuneSettings(), Path(output)
+    settings, output = settings or FineTuneSettings(), _checked(output, checkpoint)
     source = build_dataset(image, checkpoint, store, settings.regions)
     summary = summarize(source)
     yield DatasetReady(summary)
     try:
         job = make_job(source, checkpoint, output, settings, budget, stop)
-        policy = replace(job.policy, keep_state=resume)
-        trainer = Trainer(replace(job, policy=policy), output)
+        trainer = Trainer(job.with_policy(keep_state=resume), output)
         trainer.prepare(resume, overwrite)
-        yield trainer.memory_planned
-        try:
-            yield from trainer.run(stop)
-        finally:
-            trainer.close()
+        yield from _trained(trainer, stop)
     except Cancelled:
         return
     finally:
         checkpoint.model.to("cpu")  # the run has its own copy on the device
     if trainer.finished:
-        before, after = trainer.before, trainer.after
-        text = comparison_text(summary, before, after)
-        yield FineTuneFinished(before, after, text, output)
+        yield _finished(trainer, summary)
+
+
+def _finished(trainer: Trainer, summary: TrainingSummary) -> FineTuneFinished:
+    before, after = trainer.before, trainer.after
+    text = comparison_text(summary, before, after)
+    return FineTuneFinished(before, after, text, trainer.output)
+
+
+def _trained(trainer: Trainer, stop: Stop | None) -> Iterator[TrainEvent]:
+    """Train to the end, or until ``stop()`` returns True; yield the events."""
+    yield trainer.memory_planned
+    try:
+        yield from trainer.run(stop)
+    finally:
+        trainer.close()
+
+
+def _checked(output: Path | str, checkpoint: Checkpoint) -> Path:
+    """Return the path. Raises TrainingError if it is that of the checkpoint."""
+    path = Path(output)
+    if checkpoint.hash == UNSAVED_HASH or not path.exists():
+        return path
+    if checkpoint.path.exists() and path.samefile(checkpoint.path):
+        raise TrainingError(
+            f"{path} is the checkpoint to fine-tune, which must not be replaced.",
+            "Choose another output.",
+        )
+    return path

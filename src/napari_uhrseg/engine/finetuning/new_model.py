@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,13 @@ from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.models.registry import REGISTRY, build
-from napari_uhrseg.types import Card, Legend
+from napari_uhrseg.types import Card, Legend, Limits
 
 if TYPE_CHECKING:
     from napari_uhrseg.models.base import Segmenter
 
-DOWNLOAD_TIMEOUT_S = (
-    30.0  # limit of the download in seconds; a connection may hang for minutes
-)
 RANDOM_INIT = "from random weights"
+SEED = 0  # of the random weights
 
 
 def new_checkpoint(
@@ -33,7 +31,7 @@ def new_checkpoint(
     encoder: str | None = None,
     *,
     pretrained: bool = True,
-    seed: int = 0,
+    limits: Limits | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
     """Return an untrained checkpoint without a file, for `fine_tune`.
@@ -50,10 +48,10 @@ def new_checkpoint(
     encoder
         Name of the encoder; ``None``: that of the arguments.
     pretrained
-        Load ImageNet weights if they are available within half a minute. Otherwise the
-        card's ``trained_on`` is `RANDOM_INIT`.
-    seed
-        Seed of the random weights.
+        Load ImageNet weights if they are available in time. Otherwise the card's
+        ``trained_on`` is `RANDOM_INIT`.
+    limits
+        Time limit of the download; ``None``: the default.
     stop
         Polled several times per second during the download. If it returns True, the
         work ends.
@@ -66,24 +64,15 @@ def new_checkpoint(
         If ``stop`` returned True.
     """
     if not len(legend):
-        raise CheckpointError(
-            "There is no class to train.", "Name at least two classes."
-        )
-    if arguments is None:
-        entry = REGISTRY.get(method)
-        arguments = {} if entry is None else entry.first_arguments
-    known = {**arguments, **({"encoder": encoder} if encoder else {})}
+        raise CheckpointError("There is no class to train.", "Name two classes.")
+    if arguments is None and (entry := REGISTRY.get(method)) is not None:
+        arguments = entry.first_arguments
+    known = {**(arguments or {}), **({"encoder": encoder} if encoder else {})}
     known.setdefault("channels", 1 if len(image.bands) == 1 else 3)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model, started = build(method, known, legend), RANDOM_INIT
-        torch.manual_seed(seed)
-        taught = _pretrained(method, known, legend, stop) if pretrained else None
-        if taught is not None:
-            model, started = taught, "from ImageNet weights"
-    for (
-        part
-    ) in model.training_only_modules:  # random heads would train the encoder on noise
+    download = _Download((limits or Limits()).download_s, stop) if pretrained else None
+    model, started = _initial(method, known, legend, download)
+    # random heads would train the encoder on noise
+    for part in model.training_only_modules:
         owner, _, name = part.rpartition(".")
         setattr(model.get_submodule(owner), name, None)
     model.spec = replace(model.spec, pixel_size=image.meters_per_pixel)
@@ -91,33 +80,61 @@ def new_checkpoint(
     return Checkpoint(model.eval(), card, UNSAVED_HASH, Path(f"{method}.safetensors"))
 
 
-def _pretrained(
+def _initial(
     method: str,
-    known: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     legend: Legend,
-    stop: Callable[[], bool],
-) -> "Segmenter | None":
-    """Return the model with ImageNet weights; None if they cannot be downloaded.
+    download: "_Download | None",
+) -> "tuple[Segmenter, str]":
+    """Return a network that is always the same, and a description of its weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = build(method, arguments, legend)
+        if download is not None:
+            torch.manual_seed(SEED)
+            known = {**arguments, "pretrained": True}
+            loaded = download.run(lambda: build(method, known, legend))
+            if loaded is not None:
+                return loaded, "from ImageNet weights"
+    return model, RANDOM_INIT
+
+
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """Wait for a model with ImageNet weights.
 
     The libraries' downloads have no time limit and cannot be interrupted. They
     therefore run in a thread. A thread that hangs ends with its connection.
+
+    Parameters
+    ----------
+    limit_s
+        Time limit in seconds.
+    stop
+        Polled several times per second. If it returns True, the work ends.
     """
-    made: list[Segmenter] = []
-    failed: list[Exception] = []
 
-    def fetch() -> None:
-        try:
-            made.append(build(method, {**known, "pretrained": True}, legend))
-        except Exception as error:  # noqa: BLE001 - raised below, unless it is too late
-            failed.append(error)
+    limit_s: float
+    stop: Callable[[], bool]
 
-    thread = threading.Thread(target=fetch, name="uhrseg-weights", daemon=True)
-    thread.start()
-    until = time.monotonic() + DOWNLOAD_TIMEOUT_S
-    while thread.is_alive() and time.monotonic() < until:
-        if stop():
-            raise Cancelled
-        thread.join(0.1)
-    if failed and not isinstance(failed[0], CheckpointError):
-        raise failed[0]
-    return made[0] if made else None  # no network, or no such weights
+    def run(self, build_model: "Callable[[], Segmenter]") -> "Segmenter | None":
+        """Return the model; None if its weights cannot be downloaded in time."""
+        made: list[Segmenter] = []
+        failed: list[Exception] = []
+
+        def fetch() -> None:
+            try:
+                made.append(build_model())
+            except Exception as error:  # noqa: BLE001 - raised below, unless too late
+                failed.append(error)
+
+        thread = threading.Thread(target=fetch, name="uhrseg-weights", daemon=True)
+        thread.start()
+        until = time.monotonic() + self.limit_s
+        while thread.is_alive() and time.monotonic() < until:
+            if self.stop():
+                raise Cancelled
+            thread.join(0.1)
+        if failed and not isinstance(failed[0], CheckpointError):
+            raise failed[0]
+        return made[0] if made else None  # no network, or no such weights

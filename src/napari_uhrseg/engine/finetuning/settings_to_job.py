@@ -61,14 +61,11 @@ def make_job(
 
     Parameters
     ----------
-    source
-        The corrections.
-    checkpoint
-        The original checkpoint. Its model is moved to the device, but not changed.
-    output
-        Path of the checkpoint to write.
-    settings, budget
-        Hyperparameters, and device with memory, as in ``fine_tune()``.
+    source, checkpoint
+        The corrections, and the original checkpoint. Its model is moved to the device,
+        but not changed.
+    output, settings, budget
+        As in ``fine_tune()``.
     stop
         Polled while the original model runs. If it returns True, the work ends.
 
@@ -82,21 +79,53 @@ def make_job(
         If ``stop`` returned True.
     """
     found = find_device(budget.device if budget else settings.device)
-    precision = training_precision(settings.precision, found)
     device = torch.device(found.id)
+    precision = training_precision(settings.precision, found)
     old = checkpoint.model.to(device).eval()
-    extends = len(source.legend) > len(checkpoint.card.legend)
-    model = (
-        with_more_classes(old, checkpoint.card, source.legend)
-        if extends
-        else copy.deepcopy(old)
-    )
+    model, extends = _extended(old, checkpoint.card, source)
     new = checkpoint.hash == UNSAVED_HASH
     recipe = _recipe(model, checkpoint, settings)
     limit = budget or MemoryBudget.default(found.id)
     size, memory = plan_step_memory(model, recipe, limit, None if new else old)
     recipe = replace(recipe, batch_size=size)
     identity = [
+        *_identity(source, checkpoint, settings, recipe, precision),
+        *memory.identity(size),
+    ]
+    policy = _from_scratch(recipe)
+    if not new:
+        check = Validator(source, old, memory.micro_batch_size, device, precision)
+        policy = _from_checkpoint(recipe, check, settings, stop, extends=extends)
+    return TrainingJob(
+        model=model,
+        source=source,
+        schedule=Schedule(recipe),
+        compute=Compute(device, precision, memory),
+        policy=policy,
+        seed=settings.seed,
+        card=partial(_card, checkpoint, source, output, _command(recipe, identity)),
+        identity=identity,
+    )
+
+
+def _extended(
+    old: Segmenter, card: Card, source: CorrectionDataset
+) -> tuple[Segmenter, bool]:
+    """Return a copy with the classes of a data set, and True if some are new."""
+    if len(source.legend) > len(card.legend):
+        return with_more_classes(old, card, source.legend), True
+    return copy.deepcopy(old), False
+
+
+def _identity(
+    source: CorrectionDataset,
+    checkpoint: Checkpoint,
+    settings: FineTuneSettings,
+    recipe: Recipe,
+    precision: str,
+) -> list[object]:
+    """Return the data and settings that determine the weights, as JSON values."""
+    return [
         checkpoint.hash,
         asdict(recipe),
         settings.seed,
@@ -108,22 +137,7 @@ def make_job(
         WISE_FT_ALPHA,
         MIN_GAIN_KEPT,
         list(AUGMENTATIONS),
-        *memory.identity(size),
     ]
-    validator = Validator(source, old, memory.micro_batch_size, device, precision)
-    policy = _from_scratch(recipe) if new else _from_checkpoint(
-        recipe, validator, settings, stop, extends=extends
-    )  # fmt: skip
-    return TrainingJob(
-        model=model,
-        source=source,
-        schedule=Schedule(recipe),
-        compute=Compute(device, precision, memory),
-        policy=policy,
-        seed=settings.seed,
-        card=partial(_card, checkpoint, source, output, _command(recipe, identity)),
-        identity=identity,
-    )
 
 
 def _from_scratch(recipe: Recipe) -> TrainingPolicy:

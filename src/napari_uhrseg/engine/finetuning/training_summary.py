@@ -51,19 +51,7 @@ def build_dataset(
     PlanError
         If the image has too few bands.
     """
-    if store.shape != image.shape:
-        raise TrainingError(
-            f"{image.name} has {image.shape[0]} rows and {image.shape[1]} columns, "
-            f"the labels {store.shape[0]} and {store.shape[1]}.",
-            "Choose the image that was corrected.",
-        )
-    was, now = store.info.fingerprint, image.fingerprint
-    if was and now and was != now:
-        raise TrainingError(
-            f"{image.name} differs from the image that was corrected, "
-            f"{store.info.path or store.name}.",
-            "Choose the image that was corrected.",
-        )
+    _check_image(image, store)
     spec = checkpoint.card.spec
     # a class that is too rare for a coarse pixel has no effect
     ids = np.unique(read_array(store.correction[-1], ...))
@@ -90,6 +78,23 @@ def build_dataset(
             "Paint over some mistakes (and confirm correct labels), then fine-tune.",
         )
     return source
+
+
+def _check_image(image: Image, store: LabelStore) -> None:
+    """Raise TrainingError if a store does not belong to an image."""
+    if store.shape != image.shape:
+        raise TrainingError(
+            f"{image.name} has {image.shape[0]} rows and {image.shape[1]} columns, "
+            f"the labels {store.shape[0]} and {store.shape[1]}.",
+            "Choose the image that was corrected.",
+        )
+    was, now = store.info.fingerprint, image.fingerprint
+    if was and now and was != now:
+        raise TrainingError(
+            f"{image.name} differs from the image that was corrected, "
+            f"{store.info.path or store.name}.",
+            "Choose the image that was corrected.",
+        )
 
 
 def summarize(source: CorrectionDataset) -> TrainingSummary:

@@ -100,19 +100,28 @@ class TrainSettings:
         """
         named = ("batch_size", "optimizer", "schedule", "weight_decay", "clip")
         chosen = {k: getattr(self, k) for k in named if getattr(self, k) is not None}
-        total, first = sum(s.steps for s in own.stages), own.stages[0].learning_rate
+        recipe = replace(own, stages=self._stages(own.stages), **chosen)
+        self._check(recipe)
+        return recipe
+
+    def _stages(self, own: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """Return stages with the chosen total of steps and initial learning rate."""
+        total, first = sum(s.steps for s in own), own[0].learning_rate
         longer = 1.0 if self.steps is None else self.steps / total
         faster = 1.0 if self.learning_rate is None else self.learning_rate / first
-        ends = [round(n * longer) for n in accumulate(s.steps for s in own.stages)]
-        stages = tuple(
+        ends = [round(n * longer) for n in accumulate(s.steps for s in own)]
+        return tuple(
             replace(
                 stage,
                 steps=end - begin,
                 learning_rate=stage.learning_rate * faster,
             )
-            for stage, begin, end in zip(own.stages, [0, *ends], ends, strict=False)
+            for stage, begin, end in zip(own, [0, *ends], ends, strict=False)
         )
-        recipe = replace(own, stages=stages, **chosen)
+
+    def _check(self, recipe: Recipe) -> None:
+        """Raise TrainingError if a value is out of range."""
+        stages = recipe.stages
         usable = (
             recipe.batch_size >= 2
             and min(s.steps for s in stages) >= 1
@@ -126,7 +135,6 @@ class TrainSettings:
                 "Choose at least 1 step, at least 2 samples (batch normalisation needs "
                 "them) and a learning rate above 0.",
             )
-        return recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,27 +169,16 @@ def plan_step_memory(
     DeviceError
         If fewer than two samples fit.
     """
-    wanted, cuda = recipe.batch_size, budget.device.startswith("cuda")
-    held = fixed_training_memory(
-        model, wanted, budget.device, distills=teacher is not None
-    )
+    wanted = recipe.batch_size
+    fixed = fixed_training_memory(model, wanted, budget.device, distills=bool(teacher))
     caches = CHUNK_CACHE_BYTES if budget.device == "cpu" else (0,)
-    teacher_bytes = 0
-    if teacher is not None:
-        teacher_bytes = activation_bytes(teacher, _frame(teacher))
-    ways = [StepMemoryPlan(wanted)]
-    if budget.device != "mps":  # it cannot restore random number generators
-        ways += [StepMemoryPlan(wanted, True)] + [
-            StepMemoryPlan(wanted, True, True)
-        ] * cuda
+    teacher_bytes = activation_bytes(teacher, _frame(teacher)) if teacher else 0
     tried = []
-    for way in ways:
-        cost = (estimate or sample_memory)(
-            model, way, recipe.stages, teacher is not None
-        )
+    for way in _techniques(wanted, budget.device):
+        cost = (estimate or sample_memory)(model, way, recipe.stages, bool(teacher))
         each = KERNEL_OVERHEAD * (cost.device + teacher_bytes)
         for cache in caches:
-            room = int((budget.device_bytes - held - cache) / each)
+            room = int((budget.device_bytes - fixed - cache) / each)
             if way.offload:
                 room = min(room, budget.host_bytes // max(1, cost.host))
             found = replace(way, cache=cache or CHUNK_CACHE_BYTES[0])
@@ -199,20 +188,41 @@ def plan_step_memory(
     room, way, _ = max(tried, key=lambda found: found[0])
     if room < MIN_SAMPLES:
         least = min(each for _, _, each in tried)
-        needed = int(held + caches[-1] + MIN_SAMPLES * least)
-        names = {d.id: d.name for d in devices()}
-        raise DeviceError(
-            f"A training step needs at least two samples, which take "
-            f"{format_bytes(needed)} on {names.get(budget.device, budget.device)}; "
-            f"the budget is {format_bytes(budget.device_bytes)}.",
-            f"Raise the budget to {format_bytes(needed)}, or choose a checkpoint with "
-            "a smaller window or a smaller network.",
-        )
-    parts = -(-wanted // room)
-    if wanted // parts < MIN_SAMPLES:
-        wanted -= 1
-        parts = wanted // MIN_SAMPLES
-    return wanted, replace(way, micro_batch_size=-(-wanted // parts))
+        raise _too_little(int(fixed + caches[-1] + MIN_SAMPLES * least), budget)
+    return _accumulated(way, wanted, room)
+
+
+def _accumulated(
+    way: StepMemoryPlan, batch: int, room: int
+) -> tuple[int, StepMemoryPlan]:
+    """Return the batch and a plan of micro-batches of at most ``room`` samples."""
+    parts = -(-batch // room)
+    if batch // parts < MIN_SAMPLES:
+        batch -= 1
+        parts = batch // MIN_SAMPLES
+    return batch, replace(way, micro_batch_size=-(-batch // parts))
+
+
+def _techniques(batch: int, device: str) -> list[StepMemoryPlan]:
+    """Return plans for a whole batch, those that cost the least time first."""
+    ways = [StepMemoryPlan(batch)]
+    if device != "mps":  # it cannot restore random number generators
+        ways.append(StepMemoryPlan(batch, recompute=True))
+    if device.startswith("cuda"):
+        ways.append(StepMemoryPlan(batch, recompute=True, offload=True))
+    return ways
+
+
+def _too_little(needed: int, budget: MemoryBudget) -> DeviceError:
+    """Return the error that two samples, ``needed`` bytes, exceed the budget."""
+    names = {d.id: d.name for d in devices()}
+    return DeviceError(
+        f"A training step needs at least two samples, which take "
+        f"{format_bytes(needed)} on {names.get(budget.device, budget.device)}; "
+        f"the budget is {format_bytes(budget.device_bytes)}.",
+        f"Raise the budget to {format_bytes(needed)}, or choose a checkpoint with "
+        "a smaller window or a smaller network.",
+    )
 
 
 def fixed_training_memory(

@@ -236,6 +236,8 @@ class Trainer:
         score = float(self.step)  # the latest weights count as the best
         if self.job.policy.keep_best:
             score = metrics.get("miou", score)
+        elif metrics.get("miou", 0) < self.before.get("miou", 0):
+            score = -1.0  # never preferred to weights that are no worse than the start
         better = score > self.best
         if better:
             self.best = score

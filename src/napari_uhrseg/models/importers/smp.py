@@ -11,7 +11,7 @@ label is the same as with a threshold of one half.
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,43 +68,19 @@ def import_smp(
         unsupported network, or the hub cannot be reached.
     """
     config_path, weights_path, name, origin = _find(source)
-    config = _read_config(config_path)
-    architecture = config.pop("_model_class", None)
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        raise CheckpointError(
-            f"{name} is no network of segmentation-models-pytorch that is known here: "
-            f"its class is {architecture!r}.",
-            f"Known: {', '.join(ARCHITECTURES)}.",
-        )
-    encoder, channels, count = (
-        config.pop(key, default)
-        for key, default in (
-            ("encoder_name", "resnet34"),
-            ("in_channels", 3),
-            ("classes", 1),
-        )
-    )
-    pretrained = config.pop("encoder_weights", None)
-    _check_activation(config.pop("activation", None), count)
-    with_labels = config.pop("aux_params", None) is not None
-    options = {k: v for k, v in config.items() if not k.startswith("_")}
-    if legend is None:
-        legend = BINARY if count == 1 else None
-    legend = chosen_legend(legend, max(2, count), deepglobe=False)
-    arguments: dict[str, Any] = {
-        "architecture": architecture,
-        "encoder": encoder,
-        "channels": channels,
-        "options": options,
-        "window": window or fitting_window(architecture, encoder, channels, options),
-    }
+    network = _parse_config(_read_config(config_path), name)
+    if legend is None and network.classes == 1:
+        legend = BINARY
+    legend = chosen_legend(legend, max(2, network.classes), deepglobe=False)
+    arguments = network.arguments(window)
     model = build("plain", arguments, legend)
     state = {f"net.{k}": v for k, v in _read_weights(weights_path).items()}
-    if count == 1:
+    if network.classes == 1:
         state = _two_channels(state, model.state_dict())
     # the second head classifies whole images and is not used
-    fill(model, state, TITLE, "net.classification_head." if with_labels else "")
-    model.spec = _normalised(model.spec, encoder, pretrained)
+    unused = "net.classification_head." if network.with_labels else ""
+    fill(model, state, TITLE, unused)
+    model.spec = _normalised(model.spec, network.encoder, network.pretrained)
     card = Card(
         model="plain",
         arguments=arguments,
@@ -116,6 +92,56 @@ def import_smp(
         citation="P. Iakubovskii, Segmentation Models Pytorch, GitHub, 2019",
     )
     return model, card
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """Network that a configuration describes.
+
+    ``classes`` is the number of output channels. ``pretrained`` names the weights that
+    the encoder started from. ``with_labels`` is True if there is a second head.
+    """
+
+    architecture: str
+    encoder: str
+    channels: int
+    classes: int
+    pretrained: object
+    with_labels: bool
+    options: dict[str, Any]
+
+    def arguments(self, window: int | None) -> dict[str, Any]:
+        """Return the arguments of ``plain``; ``window`` is in pixels, or ``None``."""
+        parts = (self.architecture, self.encoder, self.channels, self.options)
+        return {
+            "architecture": self.architecture,
+            "encoder": self.encoder,
+            "channels": self.channels,
+            "options": self.options,
+            "window": window or fitting_window(*parts),
+        }
+
+
+def _parse_config(config: dict[str, Any], name: str) -> _Network:
+    """Return the network of a configuration. Raises CheckpointError if unsupported."""
+    architecture = config.pop("_model_class", None)
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{name} is no network of segmentation-models-pytorch that is known here: "
+            f"its class is {architecture!r}.",
+            f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    classes = config.pop("classes", 1)
+    _check_activation(config.pop("activation", None), classes)
+    return _Network(
+        architecture=architecture,
+        encoder=config.pop("encoder_name", "resnet34"),
+        channels=config.pop("in_channels", 3),
+        classes=classes,
+        pretrained=config.pop("encoder_weights", None),
+        with_labels=config.pop("aux_params", None) is not None,
+        options={k: v for k, v in config.items() if not k.startswith("_")},
+    )
 
 
 def _find(source: Path | str) -> tuple[Path, Path, str, str]:
@@ -231,13 +257,16 @@ def _normalised(spec: InputSpec, encoder: str, pretrained: object) -> InputSpec:
 
     Trainings usually keep those values. The configuration does not contain them. They
     are ImageNet's for most of the library's encoders. For the others the library
-    reads them from the hub or from timm.
+    reads them from the hub or from timm. A network that was loaded and saved again has
+    no ``pretrained`` in its configuration, but was normalised in the same way.
     """
     asks = encoder.startswith(("tu-", *OTHERWISE_NORMALISED)) or pretrained == "advprop"
-    if spec.channels != 3 or pretrained is None or not asks:
+    if spec.channels != 3 or not asks:
         return spec
-    weights = pretrained if isinstance(pretrained, str) else "imagenet"
     try:
+        known = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
+        usual = "imagenet" if "imagenet" in known else next(iter(known), "imagenet")
+        weights = pretrained if isinstance(pretrained, str) else usual
         found = smp.encoders.get_preprocessing_params(encoder, weights)
     except (ValueError, KeyError, RuntimeError):
         return spec  # no such pretraining

@@ -1,0 +1,120 @@
+"""The weights that the training loop saves, for given validation scores."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from helpers.networks import LinearNet
+from helpers.training import LEGEND, make_scene, make_source
+from napari_uhrseg.engine.data.scenes import SceneDataset
+from napari_uhrseg.engine.events import Progress, Saved, StepLogged
+from napari_uhrseg.engine.training.job import (
+    Compute,
+    Metrics,
+    TrainingJob,
+    TrainingPolicy,
+)
+from napari_uhrseg.engine.training.schedule import Schedule
+from napari_uhrseg.engine.training.step_memory import StepMemoryPlan
+from napari_uhrseg.engine.training.trainer import Trainer
+from napari_uhrseg.models.base import Segmenter
+from napari_uhrseg.models.card_header import read_card
+from napari_uhrseg.types import Card, Recipe, Stage
+
+
+def make_trainer(output, stages, policy: TrainingPolicy, source=None) -> Trainer:
+    """Return a trainer of a linear classifier."""
+    model = LinearNet((0.0, 1.0), (0.0, 0.0))
+    card = Card("linear", {}, LEGEND, model.spec)
+    return Trainer(
+        TrainingJob(
+            model=model,
+            source=(source or make_source(0)).fitted(model.spec),
+            schedule=Schedule(Recipe(stages, batch_size=2)),
+            compute=Compute(torch.device("cpu"), "fp32", StepMemoryPlan(2)),
+            policy=policy,
+            seed=0,
+            card=lambda metrics: replace(card, metrics=metrics),
+            identity=[],
+        ),
+        output,
+    )
+
+
+def scored(scores, *, keep_best: bool) -> TrainingPolicy:
+    """Return a policy that validates each step, with these scores."""
+    left = iter(scores)
+
+    def validate(model: Segmenter) -> Iterator[Metrics | None]:
+        yield {"miou": next(left)}
+
+    return TrainingPolicy.from_checkpoint(
+        validate_fn=validate, validate_every=1, keep_best=keep_best
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "keep_best", "step"),
+    [
+        ((0.5, 0.6, 0.9, 0.55), False, 3),  # the latest
+        ((0.5, 0.6, 0.9, 0.4), False, 2),  # the latest that is no worse than the start
+        ((0.5, 0.6, 0.4, 0.3), False, 1),
+        ((0.5, 0.5, 0.4, 0.3), False, 1),
+        ((0.5, 0.4, 0.3, 0.2), False, 3),  # all are worse
+        ((0.5, 0.6, 0.9, 0.55), True, 2),  # the best
+        ((0.5, 0.6, 0.4, 0.55), True, 1),
+        ((0.5, 0.4, 0.3, 0.2), True, 3),
+    ],
+)
+def test_saved_weights_are_no_worse_than_the_start(scores, keep_best, step, tmp_path):
+    output = tmp_path / "n.safetensors"
+    stages = (Stage(len(scores) - 1, 0.1),)
+    trainer = make_trainer(output, stages, scored(scores, keep_best=keep_best))
+    events = list(trainer.run())
+    assert read_card(output).metrics == {"miou": scores[step], "step": step}
+    assert (trainer.before, trainer.after) == (
+        {"miou": scores[0]},
+        {"miou": scores[step]},
+    )
+    saved = [e.step for e in events if isinstance(e, Saved)]
+    assert not saved or saved[-1] == step
+
+
+def test_steps_on_the_same_batch_lower_the_loss(tmp_path):
+    """Each sample is the whole scene, and the problem is convex."""
+    policy = TrainingPolicy.from_scratch(
+        validate_fn=None, validate_every=6, log_every=1, augmentations=()
+    )
+    source = SceneDataset(LEGEND, (make_scene(0, (64, 64)),))
+    stages = (Stage(6, 0.1),)
+    trainer = make_trainer(tmp_path / "n.safetensors", stages, policy, source)
+    losses = [e.losses["loss"] for e in trainer.run() if isinstance(e, StepLogged)]
+    assert len(losses) == 6
+    assert all(after < before for before, after in pairwise(losses))
+
+
+def test_each_stage_starts_with_a_new_optimizer(tmp_path):
+    """Frozen parameters stay. Stopping between the stages changes nothing."""
+    stages = (Stage(2, 0.1, trainable=("offsets",)), Stage(2, 0.01))
+    policy = TrainingPolicy.from_scratch(validate_fn=None, validate_every=4)
+    whole = make_trainer(tmp_path / "whole.safetensors", stages, policy)
+    list(whole.run())
+    parts = make_trainer(tmp_path / "parts.safetensors", stages, policy)
+    with closing(parts.run()) as events:
+        next(e for e in events if isinstance(e, Progress) and e.done == 2)
+    parts.close()
+    state = torch.load(parts.state_path, weights_only=True)
+    assert state["step"] == 2
+    assert state["model"]["slopes"].tolist() == [0, 1]
+    assert state["model"]["offsets"].abs().min() > 0
+    assert [len(g["params"]) for g in state["optimizer"]["param_groups"]] == [1]
+    parts = make_trainer(tmp_path / "parts.safetensors", stages, policy)
+    parts.prepare(resume=True, overwrite=False)
+    list(parts.run())
+    first, second = whole.model.state_dict(), parts.model.state_dict()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert (first["slopes"] != torch.tensor([0.0, 1.0])).all()
