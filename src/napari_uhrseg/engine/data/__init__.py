@@ -6,4 +6,11 @@ folders. To add an augmentation or a sampler, see `augmentation` and `samplers`.
 Must not import ``engine.inference``, ``engine.training`` and the packages above them.
 """
 
-__all__ = ["augmentation", "batches", "folder_dataset", "mask_legend", "scenes"]
+__all__ = [
+    "augmentation",
+    "batches",
+    "class_coverage",
+    "folder_dataset",
+    "mask_legend",
+    "scenes",
+]
