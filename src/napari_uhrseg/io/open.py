@@ -6,9 +6,12 @@ from napari_uhrseg.errors import OpenError, ReadError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address, to_path
 from napari_uhrseg.io.readers import read_any
+from napari_uhrseg.types import Limits
 
 
-def open_image(path: str | Address, *, series: int | None = None) -> Image:
+def open_image(
+    path: str | Address, *, series: int | None = None, limits: Limits = Limits()
+) -> Image:
     """Open an image file of any supported format without reading all of it.
 
     One tile is decoded to check that the file is readable.
@@ -20,6 +23,12 @@ def open_image(path: str | Address, *, series: int | None = None) -> Image:
         TIFF can also be a URL that fsspec supports.
     series
         Index of the image in a file with several images. The default is the largest.
+    limits
+        Bounds of the reader.
+
+    Returns
+    -------
+    The image, with the levels that earlier sessions computed.
 
     Raises
     ------
@@ -30,7 +39,7 @@ def open_image(path: str | Address, *, series: int | None = None) -> Image:
     from napari_uhrseg.io.image.pyramid_builder import attach_levels
 
     try:
-        image = read_any(to_path(path), series)
+        image = read_any(to_path(path), series, limits)
         with suppress(ReadError):  # the image is usable without its cached pyramid
             attach_levels(image)
         return image

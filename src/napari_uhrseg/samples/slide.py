@@ -43,7 +43,7 @@ CLASSES = Legend(
 )
 
 
-def _tissue(ys: NDArray[np.float64], xs: NDArray[np.float64]) -> F32:
+def tissue_depth(ys: NDArray[np.float64], xs: NDArray[np.float64]) -> F32:
     """Return the depth into the tissue, positive inside, in relative units."""
     y, x = ys[:, None].astype(np.float32), xs[None, :].astype(np.float32)
     depth = np.full((len(ys), len(xs)), -1, np.float32)
@@ -131,7 +131,7 @@ def labels(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
     """
     ys = np.arange(y, y + height).astype(np.float64)
     xs = np.arange(x, x + width).astype(np.float64)
-    depth = _tissue(ys, xs)
+    depth = tissue_depth(ys, xs)
     found = np.where(depth > 0, np.uint8(2), np.uint8(1))
     if (depth > 0).any():
         parts = _Parts.of(y, x, depth)
@@ -159,7 +159,7 @@ def render(y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
     # The illumination of the glass is slightly uneven, with almost no grain.
     rgb[:] = np.array(GLASS, np.float32)
     rgb += 1.5 * lattice_noise(SEED, 4, ys, xs, 2500)[..., None]
-    depth = _tissue(ys, xs)
+    depth = tissue_depth(ys, xs)
     inside = depth > 0
     if not inside.any():
         return np.clip(rgb, 0, 255).astype(np.uint8)

@@ -51,6 +51,17 @@ class Limits:
     download_s
         Seconds after which a download of ImageNet weights is given up; a connection
         may hang for minutes.
+    untiled_pixels
+        Pixels above which a file in strips is converted to tiles.
+    picture_bytes
+        Bytes of main memory for decoding a picture without tiles, such as a PNG file.
+        None: half of the free main memory.
+    read_pixels
+        Source pixels that are resampled at a time.
+    read_bytes
+        Bytes that are read at a time to compute missing levels.
+    reserved_disk_bytes
+        Bytes of the disk of computed levels that stay free.
     """
 
     block_seconds: float = 1.0
@@ -68,3 +79,8 @@ class Limits:
     no_worker_s: float = 120.0
     state_interval_s: float = 60.0
     download_s: float = 30.0
+    untiled_pixels: int = 100_000_000
+    picture_bytes: int | None = None
+    read_pixels: int = 2**24
+    read_bytes: int = 8 * 2**20
+    reserved_disk_bytes: int = 2**30

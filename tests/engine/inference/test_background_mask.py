@@ -23,7 +23,7 @@ def tissue():
     xs = np.arange(width, dtype=float)
     return np.concatenate(
         [
-            slide._tissue(np.arange(y, y + 512, dtype=float), xs) > 0
+            slide.tissue_depth(np.arange(y, y + 512, dtype=float), xs) > 0
             for y in range(0, height, 512)
         ]
     )

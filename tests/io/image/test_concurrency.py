@@ -146,11 +146,9 @@ def test_all_threads_want_the_same_chunk(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cache_that_is_too_small(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(CHUNK_CACHE, "limit", 2**20)
-    check(MAKERS["deflate"](tmp_path))
+def test_a_cache_that_is_too_small(tmp_path: Path) -> None:
+    with CHUNK_CACHE.limited(2**20):
+        check(MAKERS["deflate"](tmp_path))
 
 
 @pytest.mark.slow

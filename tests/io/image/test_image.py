@@ -1,5 +1,5 @@
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import dask.array as da
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.image.chunk_cache import ChunkCache, PendingLevel
+from napari_uhrseg.io.image.chunk_cache import ArraySource, ChunkCache, PendingLevel
 from napari_uhrseg.io.image.from_array import image_from_array, image_from_layer
 from napari_uhrseg.io.image.image import Band, Image
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 
 RNG = np.random.default_rng(0)
 
@@ -92,10 +92,10 @@ def test_the_cheapest_sufficient_level_is_read():
     assert image.downsamples == (1, 2, 4, 8, 16, 32)
 
 
-def test_a_large_rectangle_is_resampled_piece_by_piece(monkeypatch):
+def test_a_large_rectangle_is_resampled_piece_by_piece():
     image = virtual(6000)
     whole = image.read(Roi(3, 5, 3000, 2500), (300, 333))
-    monkeypatch.setattr("napari_uhrseg.io.image.pixel_reader.READ_PIXELS", 40_000)
+    image = replace(image, limits=Limits(read_pixels=40_000))
     pieces = image.read(Roi(3, 5, 3000, 2500), (300, 333))
     np.testing.assert_array_equal(whole.data, pieces.data)
 
@@ -278,3 +278,13 @@ class _Array:
 
     def __getitem__(self, key):
         return self.array[key]
+
+
+def test_colours_of_few_bits_are_displayed_over_their_range():
+    pixels = np.array([[[0, 5, 15], [15, 15, 15]]], np.uint8)
+    image = Image(
+        name="n", sources=[ArraySource(pixels)], source_axes="yxs",
+        rgb_bands=(0, 1, 2), value_range=(0, 15),
+    )  # fmt: skip
+    assert np.asarray(image.levels[0]).tolist() == [[[0, 85, 255], [255] * 3]]
+    np.testing.assert_array_equal(image.read(Roi(0, 0, 1, 2)).data, pixels)

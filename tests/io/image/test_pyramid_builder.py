@@ -18,18 +18,28 @@ import tifffile
 from helpers.processes import start_python
 from helpers.pyramids import Lazy, image_of, scene, tiled
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.image import chunk_cache, pyramid_builder, pyramid_cache
+from napari_uhrseg.io.image import pyramid_builder
 from napari_uhrseg.io.image.box_mean import box_mean
-from napari_uhrseg.io.image.chunk_cache import LevelSource, PendingLevel, Slices
+from napari_uhrseg.io.image.chunk_cache import (
+    CHUNK_CACHE,
+    LevelSource,
+    PendingLevel,
+    Slices,
+)
 from napari_uhrseg.io.image.image import Band, Image
-from napari_uhrseg.io.image.pyramid_builder import attach_levels, fill_levels
+from napari_uhrseg.io.image.pyramid_builder import attach_levels
+from napari_uhrseg.io.image.pyramid_cache import release_entries
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
+
+SMALL_STEPS = Limits(read_bytes=2**20)
 
 
-@pytest.fixture(autouse=True)
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyramid_builder, "READ_BYTES", 2**20)
+def fill_levels(
+    image: Image, cache_dir: Path | None = None, limits: Limits = SMALL_STEPS
+) -> Iterator[float]:
+    """Fill the levels in small steps."""
+    return pyramid_builder.fill_levels(image, cache_dir, limits)
 
 
 def untiled(data: np.ndarray, rows: int = 64) -> Image:
@@ -237,13 +247,11 @@ def memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def test_a_strip_too_large_to_keep_is_read_few_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chunk_cache.CHUNK_CACHE, "limit", 2**20)
+def test_a_strip_too_large_to_keep_is_read_few_times(tmp_path: Path) -> None:
     data = scene(3000, 2500)
     image = untiled(data, rows=len(data))
-    list(fill_levels(image, tmp_path))
+    with CHUNK_CACHE.limited(2**20):
+        list(fill_levels(image, tmp_path))
     check(image, data)
     assert pending(image)[0].untiled_source.read == 1  # type: ignore[union-attr]
 
@@ -261,17 +269,14 @@ def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_untiled_tiff_of_over_100_megapixels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pyramid_builder, "READ_BYTES", 2**24)
+def test_untiled_tiff_of_over_100_megapixels(tmp_path: Path) -> None:
     data = np.zeros((10_100, 10_000), np.uint8)
     data[::97] = np.arange(10_000) % 256
     path = tmp_path / "untiled.tif"
     tifffile.imwrite(path, data, compression="zlib", rowsperstrip=3)
     image = open_image(path)
     assert image.needs_tiling
-    shares = list(fill_levels(image, tmp_path / "cache"))
+    shares = list(fill_levels(image, tmp_path / "cache", Limits(read_bytes=2**24)))
     assert np.diff(shares).max() < 0.2  # it answers often enough to be cancelled
     again = open_image(path)
     assert attach_levels(again, tmp_path / "cache")
@@ -344,12 +349,10 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert "NAPARI_UHRSEG_CACHE" in caught.value.hint
 
 
-def test_full_disk_is_said_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pyramid_cache, "RESERVED_DISK_BYTES", 2**62)
+def test_full_disk_is_reported_before_anything_is_written(tmp_path: Path) -> None:
+    limits = Limits(reserved_disk_bytes=2**62)
     with pytest.raises(ReadError, match="are needed"):
-        list(fill_levels(tiled(scene(2100, 2100)), tmp_path))
+        list(fill_levels(tiled(scene(2100, 2100)), tmp_path, limits))
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
@@ -360,9 +363,9 @@ def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in "abcd":  # 4 MB each
         list(fill_levels(tiled(data, name)))
         time.sleep(0.02)
-        _forget()
+        release_entries()
     assert attach_levels(tiled(data, "a"))  # used now: b is the oldest one
-    _forget()
+    release_entries()
     list(fill_levels(tiled(data, "e")))
     there = {name for name in "abcde" if attach_levels(tiled(data, name))}
     assert {"a", "e"} <= there
@@ -380,17 +383,10 @@ def test_what_is_in_use_is_not_removed(
     list(fill_levels(first, tmp_path))
     list(fill_levels(tiled(data, "b"), tmp_path))
     check(first, data)
-    _forget()
+    release_entries()
     list(fill_levels(tiled(data, "c"), tmp_path))
     assert not attach_levels(tiled(data, "a"), tmp_path)
     assert attach_levels(tiled(data, "c"), tmp_path)
-
-
-def _forget() -> None:
-    """As if the processes that used the cache had ended."""
-    for lock in pyramid_cache._in_use.values():
-        lock.release()
-    pyramid_cache._in_use.clear()
 
 
 def test_opening_again_shows_the_cached_levels_at_once(tmp_path, monkeypatch):
@@ -406,3 +402,18 @@ def test_opening_again_shows_the_cached_levels_at_once(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         np.asarray(again.levels[-1]), np.asarray(first.levels[-1])
     )
+
+
+def test_files_that_differ_only_in_the_middle_share_no_levels(tmp_path: Path) -> None:
+    one, two = scene(2100, 2100), scene(2100, 2100)[::-1].copy()
+    for name in ("a.raw", "b.raw"):
+        (tmp_path / name).write_bytes(b"1")
+        os.utime(tmp_path / name, (1000, 1000))
+    first = tiled(one, path=tmp_path / "a.raw")
+    other = tiled(two, path=tmp_path / "b.raw")
+    assert first.fingerprint == other.fingerprint
+    list(fill_levels(first, tmp_path / "cache"))
+    assert not attach_levels(other, tmp_path / "cache")
+    list(fill_levels(other, tmp_path / "cache"))
+    check(other, two)
+    check(first, one)

@@ -104,6 +104,43 @@ def test_complex_numbers_cannot_be_shown(tmp_path):
     refused(path, "complex64")
 
 
+def test_an_incomplete_file_states_its_bytes(tmp_path):
+    path = tmp_path / "raw.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb")
+    data = path.read_bytes()
+    path.write_bytes(data[:1_000_000])
+    refused(path, f"it has 1,000,000 of {len(data):,} bytes", "Copy")
+
+
+@pytest.mark.parametrize("name", ["scan", "scan.gtiff", "scan.geotiff"])
+def test_a_tiff_opens_by_its_content(tiled, name):
+    image = open_image(tiled.rename(tiled.with_name(name)))
+    found = image.read(Roi(9, 9, 50, 50)).data
+    np.testing.assert_array_equal(found, PIXELS[9:59, 9:59])
+    assert not image.warnings
+
+
+def test_a_picture_without_a_suffix_opens_by_its_content(tmp_path):
+    path = tmp_path / "picture"
+    Pillow.fromarray(PIXELS[:40, :40]).save(path, format="png")
+    assert open_image(path).shape == (40, 40)
+
+
+def test_a_tiff_with_another_suffix_is_not_guessed(tiled):
+    refused(tiled.rename(tiled.with_name("camera.raw")), "camera.tif")
+
+
+def test_another_reader_opens_a_file_only_with_a_warning(tmp_path):
+    path = tmp_path / "a.tif"  # a GeoTIFF with a codec that GDAL lacks in TIFF files
+    tifffile.imwrite(
+        path, PIXELS[:64, :64], photometric="rgb", tile=(64, 64), metadata=None,
+        compression="jpeg2000", extratags=[(33550, 12, 3, (2.0, 2.0, 0.0), True)],
+    )  # fmt: skip
+    image = open_image(path)
+    assert "opened as TIFF, because as a raster it cannot" in image.warnings[0]
+    assert "coordinates" in image.warnings[0]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "setuid"), reason="this system has no users")
 def test_no_permission(tiled):

@@ -1,11 +1,15 @@
+import struct
+import zlib
+
 import imagecodecs
 import numpy as np
+import psutil
 import pytest
 from PIL import Image as Pillow
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 
 RNG = np.random.default_rng(2)
 
@@ -64,12 +68,86 @@ def test_coarser_levels_are_made_at_once(tmp_path):
     assert (image.levels[-1].compute() == 77).all()
 
 
-def test_too_large_a_picture_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.io.readers.png_jpeg.MAX_PIXELS", 100)
+def test_too_large_a_picture_is_refused(tmp_path):
     path = tmp_path / "a.png"
     Pillow.new("L", (50, 50)).save(path)
-    with pytest.raises(OpenError, match="megapixels"):
+    with pytest.raises(OpenError, match="12 KB of main memory"):
+        open_image(path, limits=Limits(picture_bytes=12_000))
+    assert open_image(path, limits=Limits(picture_bytes=13_000)).shape == (50, 50)
+
+
+def test_a_picture_is_refused_by_the_free_main_memory(tmp_path, monkeypatch):
+    few = psutil.virtual_memory()._replace(available=2**20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: few)
+    path = tmp_path / "a.png"
+    Pillow.new("L", (1000, 1000)).save(path)
+    with pytest.raises(OpenError, match="1,000 x 1,000 pixels") as error:
         open_image(path)
+    assert "tiled TIFF" in error.value.hint
+
+
+def png(depth, colour, row, transparent):
+    """Return a PNG file of one row of pixels with one transparent colour."""
+    width = {0: 1, 2: 3}[colour]
+    samples = len(row) * 8 // depth // width
+
+    def chunk(name, data):
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
+
+    header = struct.pack(">IIBBBBB", samples, 1, depth, colour, 0, 0, 0)
+    key = struct.pack(f">{width}H", *transparent)
+    pixels = zlib.compress(b"\0" + row)
+    parts = (b"IHDR", header), (b"tRNS", key), (b"IDAT", pixels), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "transparent", "values"),
+    [(8, 2, bytes([1, 2, 3, 9, 2, 3]), (1, 2, 3), [1, 2, 3]),
+     (8, 0, bytes([7, 8]), (7,), [7]),
+     (2, 0, bytes([0b01101100]), (1,), [85]),
+     (1, 0, bytes([0b01111111]), (0,), [0]),
+     (16, 0, bytes([1, 0, 1, 1]), (256,), [256]),
+     (16, 2, bytes([1, 0, 2, 0, 3, 0, 1, 1, 2, 0, 3, 0]), (256, 512, 768),
+      [256, 512, 768])],
+)  # fmt: skip
+def test_the_transparent_colour_of_a_png_is_not_valid(
+    tmp_path, depth, colour, row, transparent, values
+):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(depth, colour, row, transparent))
+    image = open_image(path)
+    data, valid = image.read(Roi(0, 0, *image.shape))
+    assert not valid[0, 0]
+    assert valid[0, 1]
+    assert data[0, 0].tolist() == values
+
+
+def test_grey_and_alpha_of_sixteen_bits(tmp_path):
+    path = tmp_path / "a.png"
+    pixels = RNG.integers(1, 65535, (40, 50, 2), np.uint16)
+    pixels[:10, :, 1] = 0
+    path.write_bytes(imagecodecs.png_encode(pixels))
+    image = open_image(path)
+    data, valid = image.read(Roi(0, 0, 40, 50))
+    assert len(image.bands) == 1
+    np.testing.assert_array_equal(data[..., 0], pixels[..., 0])
+    np.testing.assert_array_equal(valid, pixels[..., 1] > 0)
+
+
+def test_exif_turns_a_picture_of_sixteen_bits(tmp_path):
+    deep = RNG.integers(0, 65535, (40, 80, 3), np.uint16)
+    plain, turned = tmp_path / "plain.png", tmp_path / "turned.png"
+    plain.write_bytes(imagecodecs.png_encode(deep))
+    exif = Pillow.Exif()
+    exif[274] = 6
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    data = plain.read_bytes()
+    name = b"eXIf" + body
+    part = struct.pack(">I", len(body)) + name + struct.pack(">I", zlib.crc32(name))
+    turned.write_bytes(data[:33] + part + data[33:])  # after the header
+    np.testing.assert_array_equal(whole(open_image(turned)), np.rot90(deep, -1))
 
 
 def test_pillows_own_limit_does_not_count_and_stays(tmp_path, monkeypatch):

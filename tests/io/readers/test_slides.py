@@ -13,7 +13,7 @@ import tifffile
 from napari_uhrseg.errors import OpenError, ReadError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.readers.slides import _on_background, _pixel_size, open_slide
+from napari_uhrseg.io.readers.slides import on_background, open_slide, pixel_size
 from napari_uhrseg.types import Roi
 
 REAL = Path(__file__).parents[3] / "../shared/data/files"
@@ -79,12 +79,12 @@ def test_without_a_pixel_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "much"])
 def test_senseless_pixel_size(value: str) -> None:
     about = {"openslide.mpp-x": value, "openslide.mpp-y": "0.5"}
-    assert _pixel_size(about)[0] is None
+    assert pixel_size(about)[0] is None
 
 
 def test_nothing_there_is_background() -> None:
     rgba = np.array([[[10, 20, 30, 255], [0, 0, 0, 0], [100, 0, 0, 51]]], np.uint8)
-    mixed = _on_background(rgba, (255, 255, 255))
+    mixed = on_background(rgba, (255, 255, 255))
     assert mixed.tolist() == [[[10, 20, 30], [255, 255, 255], [224, 204, 204]]]
 
 

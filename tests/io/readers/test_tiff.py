@@ -5,7 +5,7 @@ from PIL import Image as Pillow
 
 from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 
 RNG = np.random.default_rng(1)
 
@@ -159,13 +159,12 @@ def test_series_can_be_chosen(tmp_path):
     assert image.series_number == 1  # the largest
 
 
-def test_a_large_file_in_strips_is_grey_until_it_is_tiled(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.io.readers.tiff.UNTILED_PIXELS", 10_000)
+def test_a_large_file_in_strips_is_grey_until_it_is_tiled(tmp_path):
     path, pixels = tmp_path / "strips.tif", photo(5000, 100)
     tifffile.imwrite(
         path, pixels, photometric="rgb", compression="zstd", rowsperstrip=10
     )
-    image = open_image(path)
+    image = open_image(path, limits=Limits(untiled_pixels=10_000))
     assert image.needs_tiling
     assert "not tiled" in image.warnings[0]
     assert (image.levels[0][:700].compute() == 128).all()
@@ -174,12 +173,12 @@ def test_a_large_file_in_strips_is_grey_until_it_is_tiled(tmp_path, monkeypatch)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [75_000, 100_000])
-def test_wide_strips_become_tiles_not_slivers(tmp_path, monkeypatch, width):
-    monkeypatch.setattr("napari_uhrseg.io.readers.tiff.UNTILED_PIXELS", 10_000)
+def test_wide_strips_become_tiles_not_slivers(tmp_path, width):
     path, pixels = tmp_path / "wide.tif", np.full((24, width, 3), 7, np.uint8)
     tifffile.imwrite(path, pixels, photometric="rgb", compression="zlib",
                      rowsperstrip=1)  # fmt: skip
-    list(fill_levels(open_image(path), tmp_path / "cache"))
+    image = open_image(path, limits=Limits(untiled_pixels=10_000))
+    list(fill_levels(image, tmp_path / "cache"))
     files = list((tmp_path / "cache").glob("*/0/c/*/*/*"))
     assert len(files) == -(-width // 512)
 

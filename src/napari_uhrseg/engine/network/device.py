@@ -1,9 +1,8 @@
 """Devices, numeric precision, and memory budgets."""
 
 import platform
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ import psutil
 import torch
 
 from napari_uhrseg.errors import DeviceError, TrainingError
+from napari_uhrseg.main_memory import free_main_memory
 from napari_uhrseg.units import MB
 
 
@@ -91,20 +91,7 @@ def free_memory(device: Device) -> int:
     if device.id.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device.id)
         return int(free + torch.cuda.memory_reserved(device.id))
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")  # a container's own limit
-    with suppress(OSError, ValueError):  # "max" if there is no limit
-        most = int((group / "memory.max").read_text())
-        stat = dict(x.split() for x in (group / "memory.stat").open())
-        used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
-        free = min(free, most - used)
-    if sys.platform != "win32":
-        import resource
-
-        most = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if most != resource.RLIM_INFINITY:
-            free = min(free, most - psutil.Process().memory_info().vms)
-    return max(0, free)
+    return free_main_memory()
 
 
 def choose_precision(

@@ -15,4 +15,5 @@ __all__ = [
     "pixel_transforms",
     "pyramid_builder",
     "pyramid_cache",
+    "resample",
 ]

@@ -213,8 +213,9 @@ class CachedSource:
         # codecs raise arbitrary errors, which are converted to ReadError
         except Exception as error:
             if on_error is None:
+                reason = str(error) or type(error).__name__
                 raise ReadError(
-                    f"Pixels at {_where(box)} cannot be decoded: {error}.",
+                    f"Pixels at {_where(box)} cannot be decoded: {reason}.",
                     "The file may be damaged or incomplete: copy it again.",
                 ) from error
             on_error(error)

@@ -117,9 +117,11 @@ class DisplayArray:
 
     def _bytes(self, colour: Array) -> Array:
         """Convert colours to uint8, and alpha to 0 or 255."""
-        if colour.dtype == np.uint8 or self.limits is None:
+        if self.limits is None:
             return colour
         low, high = self.limits
+        if colour.dtype == np.uint8 and (low, high) == (0, 255):
+            return colour
         scaled = (colour.astype(np.float32) - low) * (255 / (high - low))
         out: Array = np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
         if out.shape[-1] == 4:

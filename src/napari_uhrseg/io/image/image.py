@@ -29,7 +29,7 @@ from napari_uhrseg.io.image.pixel_reader import (
 )
 from napari_uhrseg.io.image.resample import ResampleAxis
 from napari_uhrseg.io.paths import Address
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 
 __all__ = ["Affine", "Band", "Image", "Pixels"]
 
@@ -58,6 +58,8 @@ class Image:
         Indices of the red, green and blue band; empty if it is not a colour image.
     alpha
         Index of the sample that is opacity and not a band.
+    value_range
+        Lowest and highest value that the file can contain; default: by the bands.
     masks
         One mask (y, x) per level, which is 0 at invalid pixels.
     is_slide
@@ -88,6 +90,8 @@ class Image:
         True if missing coarser levels are added.
     on_read_error
         Function that receives a message after the first error of decoding.
+    limits
+        Its ``read_pixels`` bound the memory of resampling.
     """
 
     name: str
@@ -98,6 +102,7 @@ class Image:
     bands: tuple[Band, ...] = ()
     rgb_bands: tuple[int, ...] = ()
     alpha: int | None = None
+    value_range: tuple[float, float] | None = None
     masks: Sequence[LevelSource] = ()
     is_slide: bool = False
     pixel_size: tuple[float, float] | None = None
@@ -113,6 +118,7 @@ class Image:
     parallel: bool = True
     fill: bool = True
     on_read_error: Callable[[str], None] | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         self.sources = tuple(wrapped(s, self.parallel) for s in self.sources)
@@ -322,7 +328,8 @@ class Image:
         down, across = self._scales[level]
         rows = ResampleAxis(roi.y / down, roi.height / down / size[0], 0, size[0])
         columns = ResampleAxis(roi.x / across, roi.width / across / size[1], 0, size[1])
-        return self._reader.resampled(level, rows, columns, chosen)
+        most_pixels = self.limits.read_pixels
+        return self._reader.resampled(level, rows, columns, chosen, most_pixels)
 
     # contrast
 
@@ -337,7 +344,7 @@ class Image:
         If the bands state no range, they are the 0.5th and 99.5th percentile of at
         most nine windows of 256² pixels of the coarsest level of the file.
         """
-        stated = stated_range(self.dtype, self.bands)
+        stated = self.value_range or stated_range(self.dtype, self.bands)
         return stated or sampled_range(self._reader, self._real[-1], len(self.bands))
 
     @cached_property

@@ -12,8 +12,6 @@ from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel,
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import Mask, Roi
 
-READ_PIXELS = 2**24  # source pixels resampled at a time
-
 
 @dataclass(frozen=True, slots=True)
 class Band:
@@ -81,6 +79,7 @@ class PixelReader:
         rows: ResampleAxis,
         columns: ResampleAxis,
         bands: tuple[int, ...],
+        read_pixels: int,
     ) -> Pixels:
         """Read and resample a rectangle of a level.
 
@@ -94,6 +93,8 @@ class PixelReader:
             Output pixels along y and x, in pixels of the level.
         bands
             Indices of the bands.
+        read_pixels
+            Source pixels that are resampled at a time.
 
         Returns
         -------
@@ -109,15 +110,15 @@ class PixelReader:
             return self.pixels(level, Roi(y, x, rows.count, columns.count), bands)
         (top, bottom), (left, right) = rows.span(), columns.span()
         roi = Roi(top, left, bottom - top, right - left)
-        if roi.area > READ_PIXELS and max(rows.count, columns.count) > 1:
+        if roi.area > read_pixels and max(rows.count, columns.count) > 1:
             axis = 0 if rows.count * rows.step >= columns.count * columns.step else 1
             if (rows, columns)[axis].count == 1:
                 axis = 1 - axis
             halves = (rows, columns)[axis].halves()
             parts = [
-                self.resampled(level, half, columns, bands)
+                self.resampled(level, half, columns, bands, read_pixels)
                 if axis == 0
-                else self.resampled(level, rows, half, bands)
+                else self.resampled(level, rows, half, bands, read_pixels)
                 for half in halves
             ]
             data, valid = (

@@ -1,4 +1,4 @@
-"""Sources that convert pixels: palettes, CMYK, orientation, polarity, half size."""
+"""Sources that convert pixels: colours, alpha, orientation, polarity, half size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -182,10 +182,99 @@ def cmyk(source: LevelSource, alpha: bool) -> ChannelMap:
     )
 
 
-def inverted(source: LevelSource) -> ValueMap:
-    """Invert integers or booleans, for TIFF's photometric MINISWHITE (0 is white)."""
+def inverted(source: LevelSource, bits: int) -> ValueMap:
+    """Invert integers or booleans, for TIFF's photometric MINISWHITE (0 is white).
+
+    Parameters
+    ----------
+    source
+        Source of unsigned integers or booleans.
+    bits
+        Bits of a sample in the file; the inverse of 0 is ``2**bits - 1``.
+    """
     dtype = np.dtype(source.dtype)
     if dtype.kind == "b":
         return ValueMap(source, np.logical_not, dtype)
-    top = np.iinfo(dtype).max
+    top = dtype.type(2**bits - 1)
     return ValueMap(source, lambda values: top - values, dtype)
+
+
+def ycbcr(
+    source: LevelSource,
+    weights: tuple[float, ...],
+    reference: tuple[float, ...] | None,
+) -> ChannelMap:
+    """Convert YCbCr to RGB; further samples are unchanged.
+
+    Parameters
+    ----------
+    source
+        Source of unsigned integers with axes y, x, samples.
+    weights
+        Shares of red, green and blue in Y, which sum to 1.
+    reference
+        Values of black and white of Y, Cb and Cr; default: the full range, with Cb
+        and Cr centred.
+    """
+    top = float(np.iinfo(source.dtype).max)
+    middle = (top + 1) / 2
+    if reference is None or not np.all(np.diff(reference)[::2]):
+        reference = (0.0, top, middle, top, middle, top)
+    red, green, blue = weights
+
+    def convert(samples: Array) -> Array:
+        y, cb, cr = (
+            (samples[..., i].astype(np.float32) - reference[2 * i])
+            * (scale / (reference[2 * i + 1] - reference[2 * i]))
+            for i, scale in enumerate((top, top - middle, top - middle))
+        )
+        r = y + (2 - 2 * red) * cr
+        b = y + (2 - 2 * blue) * cb
+        rgb = np.stack([r, (y - red * r - blue * b) / green, b], axis=-1)
+        out: Array = np.clip(np.rint(rgb), 0, top).astype(source.dtype)
+        return np.concatenate([out, samples[..., 3:]], axis=-1)
+
+    samples = source.shape[-1]
+    return ChannelMap(source, convert, source.dtype, samples=samples, taken=samples)
+
+
+def unassociated(source: LevelSource, alpha: int) -> ChannelMap:
+    """Divide the other samples by alpha, with which they are multiplied in the file.
+
+    Parameters
+    ----------
+    source
+        Source with axes y, x, samples.
+    alpha
+        Index of the sample that is opacity.
+    """
+    dtype = np.dtype(source.dtype)
+    top = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+
+    def convert(samples: Array) -> Array:
+        opacity = samples[..., alpha : alpha + 1].astype(np.float64)
+        factor = np.divide(top, opacity, out=np.zeros_like(opacity), where=opacity > 0)
+        values = samples * factor
+        if dtype.kind != "f":
+            values = np.clip(np.rint(values), 0, top)
+        out: Array = values.astype(dtype)
+        out[..., alpha] = samples[..., alpha]
+        return out
+
+    samples = source.shape[-1]
+    return ChannelMap(source, convert, dtype, samples=samples, taken=samples)
+
+
+class SamplesLast:
+    """Source with axes (…, y, x, samples) of another one with (…, samples, y, x)."""
+
+    def __init__(self, source: LevelSource) -> None:
+        self._source = source
+        self._count = source.shape[-3]
+        self.shape = (*source.shape[:-3], *source.shape[-2:], self._count)
+        self.chunks = (*source.chunks[:-3], *source.chunks[-2:], self._count)
+        self.dtype = np.dtype(source.dtype)
+
+    def __getitem__(self, key: Slices) -> Array:
+        inner = (*key[:-3], key[-1], *key[-3:-1])
+        return np.moveaxis(self._source[inner], -3, -1)

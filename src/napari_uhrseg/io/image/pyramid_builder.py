@@ -32,12 +32,14 @@ from napari_uhrseg.io.image.chunk_cache import (
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pyramid_cache import CacheEntry, cache_folder, make_room
 from napari_uhrseg.io.paths import ZARR_MARKS
+from napari_uhrseg.types import Limits
 
-READ_BYTES = 8 * 1024**2  # bytes read at a time
 BAND_BYTES = 96 * 1024**2  # bytes of the finest missing level filled at a time
 
 
-def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
+def fill_levels(
+    image: Image, cache_dir: Path | None = None, limits: Limits = Limits()
+) -> Iterator[float]:
     """Compute the missing levels of an image, or load them from the cache.
 
     The generator is meant for a background thread. Closing it stops the computation;
@@ -54,6 +56,9 @@ def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
     cache_dir
         Folder of the computed levels; default: the cache folder of the user (see
         `napari_uhrseg.io.image.pyramid_cache`).
+    limits
+        Its ``read_bytes`` are read at a time, and its ``reserved_disk_bytes`` stay
+        free.
 
     Yields
     ------
@@ -64,7 +69,7 @@ def fill_levels(image: Image, cache_dir: Path | None = None) -> Iterator[float]:
     ReadError
         If the disk is full or not writable.
     """
-    builders = _builders(image, cache_dir)
+    builders = _builders(image, cache_dir, limits)
     if not builders:
         yield 1.0
     try:
@@ -89,28 +94,33 @@ def attach_levels(image: Image, cache_dir: Path | None = None) -> bool:
     -------
     True if all levels are complete.
     """
-    missing = [f for f in _builders(image, cache_dir) if not f.attach()]
+    missing = [f for f in _builders(image, cache_dir, Limits()) if not f.attach()]
     return not missing
 
 
-def _builders(image: Image, cache_dir: Path | None) -> "list[PyramidBuilder]":
+def _builders(
+    image: Image, cache_dir: Path | None, limits: Limits
+) -> "list[PyramidBuilder]":
     """Return one builder per run of missing levels, that of the coarsest first."""
-    nodata = {band.nodata for band in image.bands}
-    changed = _modification_time(image.path) if isinstance(image.path, Path) else 0
     numbered = enumerate(image.sources)
     runs = itertools.groupby(numbered, lambda pair: isinstance(pair[1], PendingLevel))
     return [
-        PyramidBuilder(
-            image.sources,
-            [number for number, _ in run],
-            image.source_axes,
-            f"{image.fingerprint}:{changed}",
-            next(iter(nodata)) if len(nodata) == 1 else None,
-            cache_dir,
-        )
+        PyramidBuilder(image, [number for number, _ in run], cache_dir, limits)
         for missing, run in runs
         if missing
     ][::-1]
+
+
+def _content_key(image: Image) -> str:
+    """Return an identifier of the content of an image on this machine.
+
+    The fingerprint covers only a part of a file. Therefore, the path and the
+    modification time are added.
+    """
+    if not isinstance(image.path, Path):
+        return f"{image.fingerprint}:0"
+    changed = _modification_time(image.path)
+    return f"{image.fingerprint}:{changed}:{image.path.resolve()}"
 
 
 def _modification_time(path: Path) -> int:
@@ -134,41 +144,36 @@ class PyramidBuilder:
 
     Parameters
     ----------
-    levels
-        Levels of the image, from fine to coarse. Missing levels are pending levels.
-        A pending level with an untiled source is a copy of it; others are the mean
-        of the previous level.
+    image
+        Image with pending levels. A pending level with an untiled source is a copy
+        of it; others are the mean of the previous level.
     missing
         Indices of the levels to fill.
-    axes
-        One letter per axis of the levels.
-    key
-        Identifier of the content of the image.
-    nodata
-        Value of invalid pixels, which the means ignore.
     cache_dir
         Folder of the computed levels; default: the cache folder of the user.
+    limits
+        Bounds of the memory and of the disk.
     """
 
     def __init__(
         self,
-        levels: Sequence[LevelSource | PendingLevel],
+        image: Image,
         missing: Sequence[int],
-        axes: str,
-        key: str,
-        nodata: float | None = None,
-        cache_dir: Path | None = None,
+        cache_dir: Path | None,
+        limits: Limits,
     ) -> None:
-        self.axes, self.nodata = axes, nodata
-        self.y, self.x = axes.index("y"), axes.index("x")
-        self.steps = [self._level_job(levels, number) for number in missing]
+        self.axes, self.limits = image.source_axes, limits
+        nodata = {band.nodata for band in image.bands}
+        self.nodata = next(iter(nodata)) if len(nodata) == 1 else None
+        self.y, self.x = self.axes.index("y"), self.axes.index("x")
+        self.steps = [self._level_job(image.sources, number) for number in missing]
         self.arrays: dict[str, zarr.Array] = {}
         self.height = self.steps[0].level.shape[self.y]
         layout = [
             (s.name, s.level.shape, s.level.dtype.str, s.level.chunks, s.factor)
             for s in self.steps
         ]
-        text = f"{key}:{layout}:{nodata}:{axes}"
+        text = f"{_content_key(image)}:{layout}:{self.nodata}:{self.axes}"
         folder = cache_folder() if cache_dir is None else cache_dir
         self.entry = CacheEntry(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
 
@@ -219,7 +224,8 @@ class PyramidBuilder:
                 return rows
         self.entry.clear()
         needed = sum(_bytes(s.level.shape, s.level.dtype) for s in self.steps)
-        make_room(self.entry.path.parent, needed, self.entry)
+        reserved = self.limits.reserved_disk_bytes
+        make_room(self.entry.path.parent, needed, self.entry, reserved)
         self.entry.path.mkdir()
         for step in self.steps:
             zarr.create_array(
@@ -301,10 +307,15 @@ class PyramidBuilder:
         if level.untiled_source is not None and step.parent is level.untiled_source:
             sizes[self.x] = level.shape[self.x]
             each = _bytes(tuple(sizes), level.dtype)
-            rows = max(1, sizes[self.y] * READ_BYTES // max(each, READ_BYTES))
+            rows = max(
+                1,
+                sizes[self.y]
+                * self.limits.read_bytes
+                // max(each, self.limits.read_bytes),
+            )
             sizes[self.y] = max(rows, self._uncached_strip_rows(level))
         else:
-            sizes[self.x] *= max(1, READ_BYTES // max(each, 1))
+            sizes[self.x] *= max(1, self.limits.read_bytes // max(each, 1))
         ranges = [
             range(first, last, size) if i == self.y else range(0, n, size)
             for i, (n, size) in enumerate(zip(level.shape, sizes, strict=True))

@@ -23,7 +23,6 @@ from napari_uhrseg.units import format_bytes, parse_bytes
 
 FORMAT = 1
 DEFAULT_CACHE_LIMIT = "50GB"
-RESERVED_DISK_BYTES = 1024**3  # bytes of the disk that stay free
 MAX_USER_FILES = (
     16  # lock files of processes; above it, those of ended processes are removed
 )
@@ -99,15 +98,22 @@ class CacheEntry:
 
     def clear(self) -> None:
         """Remove the entry; it disappears at once for all processes."""
-        if held := _in_use.pop(self.path, None):
-            held.release()
+        if lock := _in_use.pop(self.path, None):
+            lock.release()
         if self.path.exists():
             trash = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:8]}.old")
             self.path.rename(trash)
             shutil.rmtree(trash, ignore_errors=True)
 
 
-def make_room(folder: Path, needed: int, keep: CacheEntry) -> None:
+def release_entries() -> None:
+    """Release all entries that this process uses, as the end of the process does."""
+    for lock in _in_use.values():
+        lock.release()
+    _in_use.clear()
+
+
+def make_room(folder: Path, needed: int, keep: CacheEntry, reserved: int) -> None:
     """Remove the least recently used entries until there is room for a new one.
 
     Entries that a running process uses are kept.
@@ -120,6 +126,8 @@ def make_room(folder: Path, needed: int, keep: CacheEntry) -> None:
         Size of the new entry in bytes.
     keep
         Entry that is not removed.
+    reserved
+        Bytes of the disk that stay free.
 
     Raises
     ------
@@ -130,7 +138,7 @@ def make_room(folder: Path, needed: int, keep: CacheEntry) -> None:
         shutil.rmtree(left, ignore_errors=True)
     sizes = {path: _size(path) for path in _by_age(folder)}
     over = sum(sizes.values()) + needed - sizes.get(keep.path, 0) - cache_limit()
-    short = needed + RESERVED_DISK_BYTES - shutil.disk_usage(folder).free
+    short = needed + reserved - shutil.disk_usage(folder).free
     for path, size in sizes.items():
         if max(over, short) <= 0:
             break

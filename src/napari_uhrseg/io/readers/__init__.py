@@ -11,21 +11,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import ZARR_MARKS, Address, error_text, is_url
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 
-# takes a path, or a URL if the reader supports URLs
-OpenFunction = Callable[[Any, int | None], Image]
-UNTILED_PIXELS = 100_000_000  # larger files in strips are converted to tiles
+# takes a path, or a URL if the reader supports URLs; the series; and the limits
+OpenFunction = Callable[[Any, int | None, Limits], Image]
+F = TypeVar("F", bound=OpenFunction)
 NOT_TILED = (
     "This file is not tiled: it is converted once, in the background. "
     "Until then what is not converted shows as grey."
 )
+MAGIC = {
+    b"II*\0": ".tif", b"MM\0*": ".tif", b"II+\0": ".tif", b"MM\0+": ".tif",
+    b"\x89PNG\r\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif",
+    b"\0\0\0\x0cjP  ": ".jp2", b"\xffO\xffQ": ".j2k",
+}  # fmt: skip
+"""First bytes of formats, and a suffix of each."""
 DIRECTORY = "/"  # the suffix of readers that accept any folder
+
+
+class RefusedError(OpenError):
+    """Error: a file is refused, and no other reader is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ def register_reader(
     title: str = "",
     priority: Callable[[Any], float] = lambda _: 1.0,
     urls: bool = False,
-) -> Callable[[OpenFunction], OpenFunction]:
+) -> Callable[[F], F]:
     """Register a function as the reader of files with these suffixes.
 
     Parameters
@@ -68,7 +78,7 @@ def register_reader(
     Decorator that registers a function and returns it unchanged.
     """
 
-    def register(function: OpenFunction) -> OpenFunction:
+    def register(function: F) -> F:
         name = title or function.__name__
         _readers.append(Reader(function, suffixes, priority, name, urls))
         return function
@@ -90,23 +100,42 @@ def suffixes() -> tuple[str, ...]:
     return tuple(sorted(every))
 
 
-def read_any(path: Address, series: int | None) -> Image:
+def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Image:
     """Open an image with the first reader that can open and decode it.
+
+    If that is not the reader with the highest priority, the image has a warning with
+    the error of that reader.
+
+    Parameters
+    ----------
+    path
+        File, folder or URL.
+    series
+        Index of the image in a file with several images; None for the largest.
+    limits
+        Bounds of the reader.
+
+    Returns
+    -------
+    The image, of which one tile is decoded.
 
     Raises
     ------
     OpenError
-        If no reader can open the file. The message is that of the reader with the
-        highest priority.
+        If no reader can open the file, or if a reader refuses it. The message is that
+        of the reader with the highest priority.
     """
     if isinstance(path, Path):
         _check_path(path)
     errors: list[UhrSegError] = []
-    for candidate in _candidates(path):
+    candidates = _candidates(path)
+    for candidate in candidates:
         try:
-            image = candidate.open(path, series)
+            image = candidate.open(path, series, limits)
             _check_dtype(image)
             probe(image)
+        except RefusedError:
+            raise
         except UhrSegError as error:
             errors.append(error)
         # libraries raise arbitrary errors; the user sees a single kind
@@ -118,6 +147,15 @@ def read_any(path: Address, series: int | None) -> Image:
                 )
             )
         else:
+            if errors:
+                first = _sentence(errors[0].message)
+                image.warnings = (
+                    f"This file was opened as {candidate.title}, because as "
+                    f"{candidates[0].title} it cannot be opened: {first} Further "
+                    "images, planes, channel names, coordinates and the pixel size may "
+                    "be missing.",
+                    *image.warnings,
+                )
             return image
     raise _first_error(path, errors)
 
@@ -202,7 +240,15 @@ def is_zarr(path: Address) -> bool:
 def _candidates(path: Address) -> list[Reader]:
     """Return the readers of a path by priority. Raises OpenError if there is none."""
     is_dir = _is_directory(path)
-    found = [r for r in readers() if _matches(r, path.name.lower(), is_dir)]
+    name = path.name.lower()
+    found = [r for r in readers() if _matches(r, name, is_dir)]
+    if not found and not is_dir and (suffix := _suffix_by_content(path)):
+        if path.suffix:
+            raise OpenError(
+                f"{path.name} is of no known format, but begins like a {suffix} file.",
+                f"If it is one, rename it to {path.stem}{suffix}.",
+            )
+        found = [r for r in readers() if _matches(r, name + suffix, is_dir)]
     if not found:
         known = ", ".join(suffixes())
         what = "is a folder, not an image" if is_dir else "is of no known format"
@@ -219,6 +265,17 @@ def _candidates(path: Address) -> list[Reader]:
         )
     rated = sorted(((r.priority(path), r) for r in found), key=lambda pair: -pair[0])
     return [r for value, r in rated if value > 0]
+
+
+def _suffix_by_content(path: Address) -> str:
+    """Return the suffix of the format that the first bytes name; empty if unknown."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    # the packages that read URLs raise arbitrary errors
+    except Exception:  # noqa: BLE001
+        return ""
+    return next((s for magic, s in MAGIC.items() if start.startswith(magic)), "")
 
 
 def _matches(entry: Reader, name: str, is_dir: bool) -> bool:
@@ -248,10 +305,16 @@ def _is_directory(path: Address) -> bool:
     return is_dir
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
 def _first_error(path: Address, errors: list[UhrSegError]) -> OpenError:
     """Return the error of the reader with the highest priority."""
     if not errors:
-        return OpenError(f"{path.name} cannot be opened.", "No reader takes it.")
+        return OpenError(
+            f"{path.name} cannot be opened.", "The file format is not supported."
+        )
     first = errors[0]
     return OpenError(
         first.message

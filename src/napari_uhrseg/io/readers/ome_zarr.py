@@ -25,6 +25,7 @@ from napari_uhrseg.io.readers import (
     ome_zarr_metadata,
     register_reader,
 )
+from napari_uhrseg.types import Limits
 
 SAMPLED_CHUNKS = 32  # chunks that the fingerprint reads
 SAMPLE_BYTES = 16384  # bytes of each chunk that it reads
@@ -43,8 +44,21 @@ def _priority(path: Address) -> float:
 
 
 @register_reader(".zarr", DIRECTORY, title="OME-Zarr", priority=_priority, urls=True)
-def open_ome_zarr(path: Address, series: int | None) -> Image:
+def open_ome_zarr(
+    path: Address,
+    series: int | None,
+    limits: Limits = Limits(),
+) -> Image:
     """Open the image of an OME-Zarr folder: number ``series``, else the first.
+
+    Parameters
+    ----------
+    path
+        Folder or URL.
+    series
+        Index of the image.
+    limits
+        Ignored.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def axes(where: str, meta: Any, ndim: int) -> tuple[str, list[str]]:
     letters = ["c" if channels == [i] else n[0] for i, n in enumerate(names)]
     if len(set(letters)) != len(letters):
         raise OpenError(
-            f"The axes {', '.join(names)} of {where} cannot be told apart.",
+            f"The axes {', '.join(names)} of {where} cannot be distinguished.",
             "Name them t, c, z, y and x.",
         )
     units = [str(a.get("unit") or "") for a in described]

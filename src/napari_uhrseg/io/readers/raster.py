@@ -23,16 +23,17 @@ from napari_uhrseg.io.image.pixel_transforms import palette
 from napari_uhrseg.io.paths import Address, is_url
 from napari_uhrseg.io.readers import (
     NOT_TILED,
-    UNTILED_PIXELS,
     fingerprint_file,
     register_reader,
 )
 from napari_uhrseg.io.readers.tiff import open_tiff
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
+from napari_uhrseg.types import Limits
 
 # tags of GeoTIFF and GDAL; EVERY_GEO_TAG adds the two with their values
 GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
 EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
+OTHER_SUFFIXES = (".jp2", ".j2k", ".vrt", ".img")
 MAX_BANDS_PER_CHUNK = 4  # rasters with more bands have one chunk per band
 GDAL_CACHE_BYTES = 64 * 1024**2  # limit of GDAL's cache of decoded blocks
 _CACHEMAX = "GDAL_CACHEMAX"
@@ -40,7 +41,7 @@ _CACHEMAX = "GDAL_CACHEMAX"
 
 def priority(path: Address) -> float:
     """Return a priority that exceeds tifffile's for files with GDAL's tags."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if path.suffix.lower() in OTHER_SUFFIXES:
         return 0.0 if is_url(path) else 3.0
     import tifffile
 
@@ -53,10 +54,21 @@ def priority(path: Address) -> float:
         return 0.5
 
 
-@register_reader(".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img", title="a raster",
-        priority=priority, urls=True)  # fmt: skip
-def open_raster(path: Address, series: int | None = None) -> Image:
+@register_reader(".tif", ".tiff", ".gtiff", ".geotiff", *OTHER_SUFFIXES,
+        title="a raster", priority=priority, urls=True)  # fmt: skip
+def open_raster(
+    path: Address, series: int | None = None, limits: Limits = Limits()
+) -> Image:
     """Open a raster with its overviews as levels; a URL must be that of a GeoTIFF.
+
+    Parameters
+    ----------
+    path
+        File or URL.
+    series
+        Index of the image in the file.
+    limits
+        Its ``untiled_pixels`` bound rasters in strips.
 
     Raises
     ------
@@ -71,12 +83,11 @@ def open_raster(path: Address, series: int | None = None) -> Image:
     _bound_blocks()
     try:
         with _quiet(), rasterio.open(path) as dataset:
-            return _image(path, dataset)
+            return _image(path, dataset, limits.untiled_pixels)
     except RasterioIOError as error:
         raise OpenError(
             f"{path.name} cannot be opened as a raster: {error}.",
-            "The file may be damaged, or of a format this GDAL lacks: "
-            "convert it to a tiled GeoTIFF.",
+            "It may be damaged, or of a format this GDAL lacks: convert it to GeoTIFF.",
         ) from error
 
 
@@ -120,10 +131,10 @@ def _at_url(path: Address) -> Image:
     return image
 
 
-def _image(path: Path, dataset: Any) -> Image:
+def _image(path: Path, dataset: Any, untiled_pixels: int) -> Image:
     if not dataset.count:
         raise OpenError(
-            f"{path.name} holds no bands, but {len(dataset.subdatasets)} rasters.",
+            f"{path.name} contains no bands, but {len(dataset.subdatasets)} rasters.",
             "Open one of them: extract it with gdal_translate.",
         )
     files, table = DatasetPool(path), _table(dataset)
@@ -131,7 +142,8 @@ def _image(path: Path, dataset: Any) -> Image:
     alpha = kinds.index("alpha") if "alpha" in kinds and len(kinds) > 1 else None
     bands = [i for i in range(dataset.count) if i != alpha]
     together = dataset.count <= MAX_BANDS_PER_CHUNK
-    strips = _is_large_untiled(dataset)
+    large = dataset.width * dataset.height > untiled_pixels
+    strips = bool(large and dataset.block_shapes[0][1] == dataset.width)
     count = 0 if strips else len(dataset.overviews(1))
     levels = [
         RasterLevel(files, dataset, level, together) for level in range(-1, count)
@@ -160,11 +172,6 @@ def _image(path: Path, dataset: Any) -> Image:
         indices=None if table is None else _Single(levels[0]),
         warnings=tuple(_warnings(dataset, strips)),
     )
-
-
-def _is_large_untiled(dataset: Any) -> bool:
-    strips = dataset.block_shapes[0][1] == dataset.width
-    return bool(strips and dataset.width * dataset.height > UNTILED_PIXELS)
 
 
 def _to_tile(source: LevelSource) -> PendingLevel:

@@ -15,6 +15,7 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
 from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.readers import DIRECTORY, fingerprint_file, register_reader
+from napari_uhrseg.types import Limits
 
 SLIDE_SUFFIXES = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
 TIFF_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff")  # formats that tifffile opens first
@@ -27,14 +28,27 @@ GENERIC = "generic-tiff"
 def _priority(path: Path) -> float:
     if path.is_dir():
         return 5.0 if _dicom_in(path) else 0.0
-    return 0.5 if path.suffix.lower() in TIFF_SUFFIXES else 5.0
+    return 5.0 if path.suffix.lower() in SLIDE_SUFFIXES else 0.5
 
 
 @register_reader(
     *SLIDE_SUFFIXES, *TIFF_SUFFIXES, DIRECTORY, title="a slide", priority=_priority
 )
-def open_slide(path: Path, series: int | None) -> Image:
+def open_slide(
+    path: Path,
+    series: int | None,
+    limits: Limits = Limits(),
+) -> Image:
     """Open the slide in a file or in a folder of DICOM files.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    series
+        0 or None, since a slide is one image.
+    limits
+        Ignored.
 
     Raises
     ------
@@ -64,8 +78,13 @@ def open_slide(path: Path, series: int | None) -> Image:
             f"{path.name} cannot be opened by OpenSlide: {error}.",
             "The file may be damaged or incomplete: copy it again.",
         ) from error
+    return _image(path, file, handle)
+
+
+def _image(path: Path, file: Path, handle: "SlideHandle") -> Image:
+    """Return the image of an open slide, whose file may be in the folder ``path``."""
     about = handle.slide.properties
-    pixel_size, said = _pixel_size(about)
+    size, warnings = pixel_size(about)
     return Image(
         name=path.stem,
         sources=[
@@ -77,9 +96,9 @@ def open_slide(path: Path, series: int | None) -> Image:
         bands=tuple(Band(name, (0.0, 255.0)) for name in ("red", "green", "blue")),
         rgb_bands=(0, 1, 2),
         is_slide=about.get("openslide.vendor") != GENERIC,
-        pixel_size=pixel_size,
-        unit="pixel" if pixel_size is None else "micrometer",
-        warnings=said,
+        pixel_size=size,
+        unit="pixel" if size is None else "micrometer",
+        warnings=warnings,
     )
 
 
@@ -126,7 +145,7 @@ class SlideHandle:
                 if self.slide is slide:
                     self.slide = self._openslide.OpenSlide(self._path)
             raise
-        return _on_background(np.asarray(region), self.background)
+        return on_background(np.asarray(region), self.background)
 
 
 class SlideLevel:
@@ -161,7 +180,7 @@ def _near_chunk(tile: str | None) -> int:
     return side * max(1, round(CHUNK_SIDE / side))
 
 
-def _on_background(rgba: Array, background: tuple[int, int, int]) -> Array:
+def on_background(rgba: Array, background: tuple[int, int, int]) -> Array:
     """Blend RGBA pixels with a background colour."""
     alpha = rgba[..., 3:]
     if alpha.min() == 255:
@@ -180,7 +199,7 @@ def _background(about: Any) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _pixel_size(about: Any) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+def pixel_size(about: Any) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
     """Return the (height, width) of a pixel in µm, or None and a warning."""
     try:
         y, x = (float(about[f"openslide.mpp-{axis}"]) for axis in "yx")

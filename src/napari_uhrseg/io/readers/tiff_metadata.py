@@ -1,83 +1,80 @@
 """Functions that read pixel sizes and channel names from TIFF metadata."""
 
-import math
 import re
 from typing import Any
-from xml.etree import ElementTree
 
 from napari_uhrseg.io.image.image import Band
+from napari_uhrseg.io.readers.tiff_document import TiffDocument
+from napari_uhrseg.io.readers.tiff_ome import (
+    channel_names,
+    micrometres,
+    physical_size,
+    states_size,
+)
 
 PixelSize = tuple[tuple[float, float] | None, str]
 
-_MICRONS = {
-    "nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
-    "micrometer": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25_400.0, "in": 25_400.0,
-}  # fmt: skip
 UNKNOWN: PixelSize = (None, "pixel")
 
 
-def pixel_size(tif: Any, page: Any, number: int) -> PixelSize:
+def pixel_size(document: TiffDocument, series: Any) -> PixelSize:
     """Return the size of a pixel and its unit from the most reliable metadata.
 
     The order is OME-XML, the description of SVS files, ImageJ metadata, and the
-    resolution tags.
-
-    Parameters
-    ----------
-    tif
-        Open file (``tifffile.TiffFile``).
-    page
-        Page that describes the series (its keyframe).
-    number
-        Index of the series in the file.
+    resolution tags. A warning is added to the document if the OME-XML states a size
+    that is not a length.
 
     Returns
     -------
     (height, width) in the unit, and ``micrometer``; or None and ``pixel``.
     """
-    if tif.is_ome and (found := _ome_size(_ome_image(tif, number))):
-        return found, "micrometer"
-    if tif.is_svs:
-        match = re.search(r"MPP\s*=\s*([\d.]+)", page.description or "")
-        match = match or re.search(r"MPP\s*=\s*([\d.]+)", tif.pages.first.description)
-        if match and 0 < (size := float(match[1])) < 50:
-            return (size, size), "micrometer"
+    tif, page = document.tif, series.keyframe
+    if (image := document.ome_image(series)) is not None and states_size(image):
+        found, warning = physical_size(image)
+        document.warnings += [warning] if warning else []
+        return (found, "micrometer") if found else UNKNOWN
+    if series.kind == "svs":
+        return _svs_size(document.series[0], series)
     if tif.is_imagej:
         return _imagej_size(tif, page)
     return _resolution_size(page)
 
 
-def band_names(tif: Any, number: int, count: int) -> tuple[Band, ...]:
+def band_names(
+    document: TiffDocument, series: Any, count: int, kept: tuple[int, ...] | None
+) -> tuple[Band, ...]:
     """Return the bands as named by OME, Vectra or ImageJ; empty without names.
 
     Parameters
     ----------
-    tif
-        Open file (``tifffile.TiffFile``).
-    number
-        Index of the series in the file.
+    document
+        Open file.
+    series
+        Series of the image (``tifffile.TiffPageSeries``).
     count
         Number of bands of the image.
+    kept
+        Indices of the channels that are in the files; None for all.
 
     Returns
     -------
     One band for each name; empty if the names do not match the bands.
     """
     names: list[str] = []
-    if tif.is_ome:
-        names = _ome_names(_ome_image(tif, number))
+    tif = document.tif
+    if (image := document.ome_image(series)) is not None:
+        names = channel_names(image)
     elif tif.is_qpi:
-        names = _vectra_names(tif.series[number].pages)
+        names = _vectra_names(series.pages)
     elif tif.is_imagej:
         names = [str(v) for v in (tif.imagej_metadata or {}).get("Labels") or []]
-    if count < 2 or len(names) != count or not any(names):
+    if kept is not None and len(names) > max(kept):
+        names = [names[i] for i in kept]
+    elif count < 2:
+        return ()
+    if len(names) != count or not any(names):
         return ()
     return tuple(Band(n or f"channel {i + 1}") for i, n in enumerate(names))
-
-
-def _ome_names(image: Any) -> list[str]:
-    channels = (e for e in _children(image, "Pixels") if _local(e) == "Channel")
-    return [c.get("Name") or c.get("Fluor") or "" for c in channels]
 
 
 def _vectra_names(pages: Any) -> list[str]:
@@ -86,38 +83,36 @@ def _vectra_names(pages: Any) -> list[str]:
     return [m[1] for m in found if m]
 
 
-def _ome_image(tif: Any, number: int) -> Any:
-    """Return the ``Image`` element of a series, or None if the XML is invalid."""
+def _svs_size(baseline: Any, series: Any) -> PixelSize:
+    """Return the size by the MPP of an SVS file, which applies to its baseline.
+
+    The thumbnail shows the same area with fewer pixels. The scale of the label and of
+    the macro image is not known.
+    """
+    match = re.search(r"MPP\s*=\s*([\d.]+)", baseline.keyframe.description or "")
     try:
-        root = ElementTree.fromstring(tif.ome_metadata or "")
-    except ElementTree.ParseError:
-        return None
-    images = [e for e in root if _local(e) == "Image"]
-    return images[number] if number < len(images) else None
-
-
-def _ome_size(image: Any) -> tuple[float, float] | None:
-    pixels = _child(image, "Pixels")
-    if pixels is None:
-        return None
-    sizes = []
-    for axis in "YX":
-        unit = pixels.get(f"PhysicalSize{axis}Unit", "µm")
-        try:
-            size = float(pixels.get(f"PhysicalSize{axis}", "nan")) * _MICRONS[unit]
-        except (KeyError, ValueError):
-            return None
-        sizes.append(size)
-    good = all(math.isfinite(s) and s > 0 for s in sizes)
-    return (sizes[0], sizes[1]) if good else None
+        size = float(match[1]) if match else 0.0
+    except ValueError:
+        return UNKNOWN
+    if not 0 < size < 50:
+        return UNKNOWN if series is not baseline else _resolution_size(series.keyframe)
+    if series is baseline:
+        return (size, size), "micrometer"
+    if series.name != "Thumbnail":
+        return UNKNOWN
+    full, small = baseline.keyframe, series.keyframe
+    return (
+        size * full.imagelength / small.imagelength,
+        size * full.imagewidth / small.imagewidth,
+    ), "micrometer"
 
 
 def _imagej_size(tif: Any, page: Any) -> PixelSize:
     unit = str((tif.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
     found = _per_unit(page)
-    if unit.lower() not in _MICRONS or found is None:
+    factor = micrometres(unit)
+    if factor is None or found is None:
         return UNKNOWN
-    factor = _MICRONS[unit.lower()]
     return (found[0] * factor, found[1] * factor), "micrometer"
 
 
@@ -141,19 +136,3 @@ def _per_unit(page: Any) -> tuple[float, float] | None:
             return None
         sizes.append(value[1] / value[0])
     return sizes[0], sizes[1]
-
-
-def _local(element: Any) -> str:
-    return str(element.tag).rpartition("}")[2]
-
-
-def _children(element: Any, name: str) -> list[Any]:
-    """Return the elements inside the child with a name."""
-    child = _child(element, name)
-    return [] if child is None else list(child)
-
-
-def _child(element: Any, name: str) -> Any:
-    if element is None:
-        return None
-    return next((e for e in element if _local(e) == name), None)

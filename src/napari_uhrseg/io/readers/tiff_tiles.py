@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class RangeReader:
     """
 
     def __init__(self, path: Address) -> None:
+        self.path = path
         self.size = path.stat().st_size
         self._url = None if isinstance(path, Path) else path
         self._file = path.open("rb") if isinstance(path, Path) else None
@@ -70,8 +71,13 @@ class PagesSource:
         pages.
     keyframe
         Page that describes all pages.
-    file
-        Reader of the file.
+    reader
+        Function that returns the reader of the file that contains a page.
+
+    Raises
+    ------
+    ValueError
+        If the pages are volumes, or differ in size or type.
     """
 
     def __init__(
@@ -79,14 +85,20 @@ class PagesSource:
         pages: Sequence[Any],
         leading: tuple[int, ...],
         keyframe: Any,
-        file: RangeReader,
+        reader: Callable[[Any], RangeReader],
     ) -> None:
-        self._pages, self._leading, self._key, self._file = (
-            pages, leading, keyframe, file,
-        )  # fmt: skip
+        self._pages, self._leading, self._reader = pages, leading, reader
         separate, depth, self._height, self._width, self._samples = keyframe.shaped
         if depth != 1 or math.prod(leading) != len(pages):
             raise ValueError("pages of volumes are not read one by one")
+        keys = {id(p.keyframe): p.keyframe for p in pages if p is not None}
+        if any(_pixels(key) != _pixels(keyframe) for key in keys.values()):
+            raise ValueError("the pages of the files differ in size or type")
+        for key in keys.values():
+            _load_decoder(key)
+        # pages of other files of a set may have other tiles
+        own = _tiles(keyframe)
+        self._unlike = {i for i, key in keys.items() if _tiles(key) != own}
         self._separate = separate
         self.is_tiled = bool(keyframe.is_tiled)
         if self.is_tiled:
@@ -103,7 +115,6 @@ class PagesSource:
         self.shape = (*leading, *first, self._height, self._width, *last)
         ones = (1,) * (len(leading) + len(first))
         self.chunks = (*ones, *self._decoded_together(), *last)
-        self._decode = keyframe.decode
 
     def _decoded_together(self) -> tuple[int, int]:
         height, width = self._tile
@@ -123,8 +134,14 @@ class PagesSource:
             self._leading,
         ) if self._leading else np.zeros(1, int)  # fmt: skip
         for number, target in zip(np.ravel(chosen), flat, strict=True):
-            if self._pages[number] is not None:
-                self._fill(self._pages[number], target, key[len(self._leading) :])
+            page, inside = self._pages[number], key[len(self._leading) :]
+            if page is None:
+                continue
+            if id(page.keyframe) in self._unlike:
+                alone = PagesSource([page], (), page.keyframe, self._reader)
+                target[...] = alone[inside]
+            else:
+                self._fill(page, target, inside)
         return out
 
     def _page_shape(self, key: Slices) -> tuple[int, ...]:
@@ -167,8 +184,8 @@ class PagesSource:
         offset, count = page.dataoffsets[index], page.databytecounts[index]
         if not offset or not count:
             return None
-        data, _, _ = self._decode(
-            self._file.read(offset, count),
+        data, _, _ = page.keyframe.decode(
+            self._reader(page).read(offset, count),
             index,
             jpegtables=page.jpegtables,
             jpegheader=self._header(page),
@@ -194,14 +211,34 @@ class PagesSource:
             there.reshape(self._grid), self._tile, (self._height, self._width)
         )
 
-    def end(self) -> int:
-        """Return the offset of the byte after the last tile of the pages."""
-        ends = [0]
+    def ends(self) -> Iterator[tuple[Any, int]]:
+        """Yield each page and the offset of the byte after its last tile."""
         for page in self._pages:
             if page is not None and len(page.dataoffsets):
                 sizes = np.asarray(page.dataoffsets, np.int64)
-                ends.append(int((sizes + np.asarray(page.databytecounts)).max()))
-        return max(ends)
+                yield page, int((sizes + np.asarray(page.databytecounts)).max())
+
+
+def _load_decoder(key: Any) -> None:
+    """Load what decoding needs from a file of a set, which tifffile has closed."""
+    file = key.parent.filehandle
+    if not file.closed:
+        return
+    file.open()
+    try:
+        _ = key.decode, key.jpegtables, key.is_jfif
+    finally:
+        file.close()
+
+
+def _pixels(key: Any) -> tuple[Any, ...]:
+    """Return the size and type of pages, which all pages of a source share."""
+    return key.shaped, np.dtype(key.dtype)
+
+
+def _tiles(key: Any) -> tuple[int, ...]:
+    """Return the size of the tiles, or the rows of a strip."""
+    return (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip,)
 
 
 class TileMask:
@@ -223,6 +260,7 @@ class TileMask:
         self, there: Array, tile: tuple[int, int], shape: tuple[int, int]
     ) -> None:
         self._there, self._tile, self.shape = there, tile, shape
+        self.count, self.missing = int(there.size), int((~there).sum())
         self.chunks = (
             tile[0] * max(1, 1024 // tile[0]),
             tile[1] * max(1, 1024 // tile[1]),

@@ -1,0 +1,29 @@
+"""Main memory that the process can use."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+
+def free_main_memory() -> int:
+    """Return the bytes of main memory that this process can still use.
+
+    Memory of other programs and the limits of the process and of its container are
+    subtracted.
+    """
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")  # a container's own limit
+    with suppress(OSError, ValueError):  # "max" if there is no limit
+        most = int((group / "memory.max").read_text())
+        stat = dict(x.split() for x in (group / "memory.stat").open())
+        used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
+        free = min(free, most - used)
+    if sys.platform != "win32":
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            free = min(free, most - psutil.Process().memory_info().vms)
+    return max(0, free)
