@@ -12,7 +12,14 @@ from napari_uhrseg.types.legend import COLORS, LabelClass, Legend
 from napari_uhrseg.types.limits import OPEN_BLOCKS, SOFTMAX_ROWS, Limits
 from napari_uhrseg.types.model_spec import InputSpec, Recipe, Stage, View
 from napari_uhrseg.types.regions import Polygon, Region, Roi
-from napari_uhrseg.types.segmentation import Block, Labels, Mask, Run, SegmentSettings
+from napari_uhrseg.types.segmentation import (
+    Block,
+    Labels,
+    Mask,
+    Precision,
+    Run,
+    SegmentSettings,
+)
 
 __all__ = [
     "COLORS",
@@ -31,6 +38,7 @@ __all__ = [
     "Limits",
     "Mask",
     "Polygon",
+    "Precision",
     "Recipe",
     "Region",
     "Roi",

@@ -186,6 +186,11 @@ class InputSpec:
             check_whole("frame", self.frame)
         self._check_values()
 
+    @property
+    def overlap(self) -> int:
+        """Return the default overlap of the windows, or of the frames."""
+        return self.window_overlap if self.frame is None else self.frame_overlap
+
     def _check_values(self) -> None:
         """Raise ValueError for an impossible value range, deviation or choice."""
         check_numbers("mean", self.mean, self.channels)

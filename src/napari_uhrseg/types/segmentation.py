@@ -12,6 +12,7 @@ from napari_uhrseg.types.regions import Polygon, Region, Ring, Roi
 
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,18 @@ class Run:
     region: Region | None
     skip_background: bool
     batch_size: int
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
     plane: Mapping[str, int] = field(default_factory=dict)
     created: str = ""
     version: str = ""
 
     _FREE = ("id", "batch_size", "created", "version", "region", "image_path",
              "checkpoint")  # fmt: skip
+
+    @property
+    def frame(self) -> int | None:
+        """Return the largest side of a frame in run pixels; None for windows."""
+        return self.window if self.placement == "frame" else None
 
     def same_settings(self, other: "Run") -> bool:
         """Return True if both runs give a shared chunk the same labels."""

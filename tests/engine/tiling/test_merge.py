@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def merge_all(grid, region, logits, merge, overlap):
-    weights = window_weights(grid.window, overlap, merge)
+    weights = window_weights(grid.side, overlap, merge)
     classes = next(iter(logits.values())).shape[0]
     merger = make_merger(grid, region, classes, weights, CPU)
     windows = list(grid.touching(region))

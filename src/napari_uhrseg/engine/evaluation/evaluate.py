@@ -139,9 +139,8 @@ def evaluate(
     plan = make_plan(image, checkpoint, settings, budget)
     run = plan.run
     scene = Scene(image.name, image, target, run.bands, run.value_range, run.scale)
-    frame = run.window if isinstance(plan.grid, FrameGrid) else None
     device = torch.device(plan.device.id)
-    how = TilingSettings(run.overlap, run.batch_size, device, run.precision, frame)
+    how = TilingSettings(run.overlap, run.batch_size, device, run.precision, run.frame)
     model = optimized(checkpoint.model, run.precision).to(how.device)
     counter = ConfusionMatrix([c.name for c in checkpoint.card.legend])
     for roi, labels in label_scene(model, scene, how):

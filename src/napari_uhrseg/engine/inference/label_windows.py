@@ -72,8 +72,7 @@ class TilingSettings:
         precision
             ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         """
-        overlap = spec.window_overlap if spec.frame is None else spec.frame_overlap
-        return cls(overlap, batch_size, device, precision, spec.frame)
+        return cls(spec.overlap, batch_size, device, precision, spec.frame)
 
 
 def label_windows(
@@ -111,7 +110,7 @@ def label_windows(
         Class indices (from 0) and confidence after the last batch of a region. None
         after each batch before, so that a caller can stop or report progress.
     """
-    weights = window_weights(grid.window, settings.overlap, model.spec.merge)
+    weights = window_weights(grid.side, settings.overlap, model.spec.merge)
 
     def batches() -> Iterator[tuple[Roi, Sequence[Roi], Batch, bool]]:
         for region in regions:

@@ -12,6 +12,7 @@ import torch
 
 from napari_uhrseg.errors import DeviceError, TrainingError
 from napari_uhrseg.main_memory import free_main_memory
+from napari_uhrseg.types import Precision
 from napari_uhrseg.units import MB
 
 
@@ -96,7 +97,7 @@ def free_memory(device: Device) -> int:
 
 def choose_precision(
     wanted: Literal["auto", "fp32", "bf16", "fp16"], device: Device
-) -> Literal["fp32", "bf16", "fp16"]:
+) -> Precision:
     """Return the precision of a run. ``auto`` is bf16 where it is supported, else fp32.
 
     GPUs since Ampere and CPUs with AMX or AVX512-BF16 support bf16. Networks of the

@@ -36,7 +36,7 @@ from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.pyramid_cache import cache_folder
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import InputSpec
+from napari_uhrseg.types import InputSpec, Precision
 
 MAX_PROBE = 768  # side in pixels of the largest frame that is run for a profile
 
@@ -63,7 +63,7 @@ class Profiler:
 
     checkpoint: Checkpoint
     device: Device
-    precision: str
+    precision: Precision
     threads: int
 
     def batch(self, size: int) -> ForwardProfile:

@@ -22,7 +22,7 @@ from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Limits, SegmentSettings
+from napari_uhrseg.types import Limits, Precision, SegmentSettings
 from napari_uhrseg.units import format_bytes
 
 MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 16}
@@ -82,7 +82,7 @@ class RunSizer:
         checkpoint: Checkpoint,
         device: Device,
         budget: MemoryBudget,
-        precision: str,
+        precision: Precision,
         settings: SegmentSettings,
     ) -> Self:
         """Return a sizer whose budget is at most the free memory of the device.

@@ -16,12 +16,15 @@ left of it have run. Each frame runs once, in any order.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.engine.tiling.tiling import WindowCount, run_region
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi
+from napari_uhrseg.units import counted
 
 Frame = tuple[int, int]
 """Row and column of a frame, and of its cell."""
@@ -115,11 +118,22 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class FrameGrid:
-    """All frames over an image."""
+    """All frames over an image; a `Tiling`.
+
+    Attributes
+    ----------
+    rows, columns
+        The frames along the two axes.
+    overlap
+        Width of a seam in run pixels.
+    side
+        Largest side of a frame in run pixels that was asked for.
+    """
 
     rows: Axis
     columns: Axis
     overlap: int
+    side: int
 
     @classmethod
     def make(
@@ -153,7 +167,12 @@ class FrameGrid:
             Axis.make(p, n, scale, largest, overlap, spec)
             for p, n in zip(pixels, shape, strict=True)
         )
-        return cls(rows, columns, overlap)
+        return cls(rows, columns, overlap, largest)
+
+    @property
+    def placement(self) -> Literal["frame"]:
+        """Return ``"frame"``."""
+        return "frame"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -228,6 +247,28 @@ class FrameGrid:
                 ]
             )
         )
+
+    def count_run(self, area: Roi, scale: float, block: int, kept: int) -> WindowCount:
+        """Return how many frames a run over an area computes: each of them once.
+
+        Parameters
+        ----------
+        area
+            Level-0 pixels to be labelled.
+        scale
+            Level-0 pixels for each run pixel, above 0.
+        block, kept
+            Not used: cells are blocks, and borders of frames wait in files.
+        """
+        region = run_region(area, scale, self.shape)
+        total, (height, width) = self.count(region), self.fed
+        twice = max(0.0, total * height * width / region.area - 1)
+        return WindowCount(total, total, twice)
+
+    def describe(self, count: int) -> str:
+        """Return a number of frames as text, with their size."""
+        height, width = self.fed
+        return f"{counted(count, 'frame')} of {width:,} x {height:,} pixels"
 
     def _axes(self, frame: Frame) -> tuple[tuple[Axis, int], tuple[Axis, int]]:
         return (self.rows, frame[0]), (self.columns, frame[1])
