@@ -92,18 +92,7 @@ def make_segmenter(
         If the architecture, the encoder, an option or the window is invalid, or the
         weights are not available.
     """
-    check_encoder(encoder)
-    if architecture not in ARCHITECTURES:
-        raise CheckpointError(
-            f"There is no architecture named {architecture!r}.",
-            f"Known: {', '.join(ARCHITECTURES)}.",
-        )
-    taken = sorted(NOT_OPTIONS.intersection(options or ()))
-    if taken:
-        raise CheckpointError(
-            f"The options of {architecture} must not set {', '.join(taken)}.",
-            "Leave those out.",
-        )
+    _check_arguments(architecture, encoder, options)
     made = ARCHITECTURES[architecture]
     arguments = {
         "encoder_name": encoder,
@@ -123,6 +112,23 @@ def make_segmenter(
     if pretrained:
         net = _with_weights(made, arguments)
     return net
+
+
+def _check_arguments(
+    architecture: str, encoder: str, options: Mapping[str, Any] | None
+) -> None:
+    check_encoder(encoder)
+    if architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"There is no architecture named {architecture!r}.",
+            f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    taken = sorted(NOT_OPTIONS.intersection(options or ()))
+    if taken:
+        raise CheckpointError(
+            f"The options of {architecture} must not set {', '.join(taken)}.",
+            "Leave those out.",
+        )
 
 
 def fitting_window(
