@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from helpers.networks import LEGEND
-from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.engine.inference.runner import RunContext
+from napari_uhrseg.engine.inference.segment import begin, segment
 from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
@@ -47,6 +49,28 @@ def segmenter(
         return store, list(events)
 
     return run
+
+
+def begin_run(
+    image: Image,
+    checkpoint: Checkpoint,
+    store: LabelStore,
+    settings: SegmentSettings = SETTINGS,
+    **options: object,
+) -> RunContext:
+    """Plan a run and record it in the store; return the context of its runner.
+
+    Parameters
+    ----------
+    image, checkpoint, store, settings
+        As for `segment`.
+    **options
+        Further fields of the context.
+    """
+    plan = make_plan(image, checkpoint, settings, BUDGET)
+    plan, run = begin(plan, checkpoint.card.legend, store, replace_other=False)
+    options = {"threads": settings.threads, "stop": None} | options
+    return RunContext(image, checkpoint, store, plan, run, **options)
 
 
 def labels_of(store: LabelStore) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
-from helpers.segmentation import BUDGET, SETTINGS, labels_of, of_kind
+from helpers.segmentation import BUDGET, SETTINGS, begin_run, labels_of, of_kind
 from napari_uhrseg.engine.events import (
     BlockDone,
     Finished,
@@ -19,8 +19,9 @@ from napari_uhrseg.engine.events import (
     RetriedWithLess,
 )
 from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.activation_memory import LivePeakCounter
-from napari_uhrseg.engine.network.parallel_forward import ParallelForward
+from napari_uhrseg.engine.tiling.merge import make_merger
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
 
@@ -28,7 +29,7 @@ MB = 1 << 20
 
 
 class Refusing(LivePeakCounter):
-    """Tensors made on this thread may not hold more than ``limit`` bytes at once."""
+    """Limit on the bytes of all tensors that this thread has at once."""
 
     limit = 1 << 60
 
@@ -72,29 +73,36 @@ class Limited(ToyNet):
         return super().forward(batch)
 
 
-def limited(image, limit, cpu_fallback=None, on=None, stop=None):
-    """After the first block only ``limit`` windows fit; ``on(job)`` is called then."""
+def limited(image, limit, kind=WindowRunner, **options):
+    """Run; after the first block ``limit`` windows fit, and an `OnGpu` is filled."""
     checkpoint = make_checkpoint(Limited(window=256))
     store = LabelStore.create(None, image, LEGEND)
-    events = segment(
-        image,
-        checkpoint,
-        store,
-        SETTINGS,
-        BUDGET,
-        None,
-        stop,
-        cpu_fallback=cpu_fallback,
-    )
+    context = begin_run(image, checkpoint, store, **options)
+    runner = kind(context, context.plan.grid)
     seen = []
-    for event in events:
+    for event in runner.events(None):
         seen.append(event)
         if isinstance(event, Progress) and event.done == 16:
-            job = events.gi_yieldfrom.gi_frame.f_locals["self"]
-            job.model.limit = limit
-            if on is not None:
-                on(job, job.model)
+            runner.model.limit = limit
+            if isinstance(runner, OnGpu):
+                runner.fill()
     return store, seen
+
+
+class OnGpu(WindowRunner):
+    """Runner whose device is no longer the CPU, and has no free memory, once filled."""
+
+    def fill(self) -> None:
+        self.device = torch.device("meta")
+
+    def logits(self, batch):
+        if self.device.type != "cpu":
+            raise torch.OutOfMemoryError("fake device: out of memory")
+        return super().logits(batch)
+
+    def make_merger(self, roi):
+        region, cpu = self.plan.run_region(roi), torch.device("cpu")
+        return make_merger(self.grid, region, len(self.ids), self.weights, cpu)
 
 
 @pytest.mark.slow
@@ -116,29 +124,6 @@ def test_out_of_memory_of_one_window_raises_with_hint(picture):
     assert "Finished blocks are kept" in error.value.hint
 
 
-def leave_the_device(job, model):
-    """From here on the device is not the CPU, as far as the job can tell."""
-    made = job.assembler.make_merger
-    job.device = torch.device("meta")
-
-    def merger(roi):
-        device, job.device = job.device, torch.device("cpu")
-        try:
-            return made(roi)
-        finally:
-            job.device = device
-
-    real = job.logits
-
-    def logits(batch):
-        if job.device.type != "cpu":
-            raise torch.OutOfMemoryError("fake device: out of memory")
-        return real(batch)
-
-    job.assembler.make_merger = merger
-    job.passes = ParallelForward(logits, job.batch_size, 1)
-
-
 @pytest.mark.slow
 def test_out_of_memory_falls_back_to_cpu_last(picture):
     image, asked = picture(1024, 2048), []
@@ -148,7 +133,7 @@ def test_out_of_memory_falls_back_to_cpu_last(picture):
         return True
 
     whole, _ = limited(image, 4)
-    store, events = limited(image, 4, agree, leave_the_device)
+    store, events = limited(image, 4, OnGpu, cpu_fallback=agree)
     assert len(asked) == 1
     assert "one window" in asked[0]
     assert retries_of(events) == [
@@ -167,11 +152,15 @@ def test_stop_during_cpu_fallback_question_raises_nothing(picture):
         return False
 
     store, events = limited(
-        picture(1024, 2048), 4, cancelled, leave_the_device, lambda: bool(stopped)
+        picture(1024, 2048),
+        4,
+        OnGpu,
+        cpu_fallback=cancelled,
+        stop=lambda: bool(stopped),
     )
     assert len(stopped) == 1
     assert not isinstance(events[-1], Finished)
-    assert labels_of(store)[:, :1024].all()  # what was done stays
+    assert labels_of(store)[:, :1024].all()  # finished blocks are kept
 
 
 class Banded(FrameNet):

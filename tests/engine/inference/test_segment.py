@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from helpers.networks import LEGEND, ConstantNet, ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, labels_of, segmenter
@@ -21,7 +22,6 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.tiling import merge
 from napari_uhrseg.engine.tiling.merge import Merger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -262,9 +262,11 @@ def test_unreadable_block_fails_and_run_continues(run, picture, monkeypatch):
 
 
 class Hungry(ToyNet):
-    """Runs out of memory above a batch of two."""
+    """Runs out of memory above ``limit`` windows."""
 
-    limit = 2
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
 
     def forward(self, batch):
         views = batch.views["local"]
@@ -276,7 +278,7 @@ class Hungry(ToyNet):
 
 def test_out_of_memory_halves_batch_and_keeps_block(run, picture):
     image = picture(700, 700)
-    store, events = run(image, make_checkpoint(Hungry()))
+    store, events = run(image, make_checkpoint(Hungry(2)))
     retried = [e for e in events if isinstance(e, RetriedWithLess)]
     assert [r.batch_size for r in retried] == [2]
     assert labels_of(store).all()
@@ -289,14 +291,13 @@ def test_out_of_memory_in_planning_reduces_batch(run, picture):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().forward(batch)
 
-    _, events = run(picture(300, 300), make_checkpoint(AlwaysHungry()))
+    _, events = run(picture(300, 300), make_checkpoint(AlwaysHungry(2)))
     assert events[0].plan.run.batch_size == 1
 
 
-def test_too_little_memory_for_one_window_raises(run, picture, monkeypatch):
-    monkeypatch.setattr(Hungry, "limit", 0)
+def test_too_little_memory_for_one_window_raises(run, picture):
     with pytest.raises(DeviceError, match="too little memory"):
-        run(picture(100, 100), make_checkpoint(Hungry()))
+        run(picture(100, 100), make_checkpoint(Hungry(0)))
 
 
 def test_scale_two_equals_image_of_half_size(run):
@@ -325,8 +326,7 @@ def test_scale_two_equals_image_of_half_size(run):
 def test_background_is_skipped(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)
-    image = image_from_array(slide, name="slide", rgb=True)
-    object.__setattr__(image, "is_slide", True)
+    image = image_from_array(slide, name="slide", rgb=True, is_slide=True)
     store, events = run(image, make_checkpoint(ToyNet()))
     assert [e.empty for e in events if isinstance(e, BlockDone)].count(True) == 3
     assert labels_of(store)[300, 300]
@@ -386,18 +386,27 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+class ThreadsOfComparisons(TorchFunctionMode):
+    """Records torch's number of threads whenever logits are compared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.maximum:
+            self.seen.append(torch.get_num_threads())
+        return function(*args, **(kwargs or {}))
+
+
 @pytest.mark.usefixtures("two_threads")
-def test_labels_are_computed_with_threads_of_run(tmp_path, picture, monkeypatch):
+def test_labels_are_computed_with_threads_of_run(picture):
     """On a busy machine the window's core was taken for them, and they took minutes."""
-    seen, top2_margin = [], merge.top2_margin
-
-    def watched(logits):
-        seen.append(torch.get_num_threads())
-        return top2_margin(logits)
-
-    monkeypatch.setattr(merge, "top2_margin", watched)
-    image, checkpoint = picture(1100, 1100), make_checkpoint(ToyNet())
-    with LabelStore.create(tmp_path / "a.zarr", image, LEGEND) as store:
+    image, checkpoint = picture(300, 300), make_checkpoint(ToyNet())
+    with (
+        LabelStore.create(None, image, LEGEND) as store,
+        ThreadsOfComparisons() as comparisons,
+    ):
         for _ in segment(image, checkpoint, store, SETTINGS, BUDGET):
             assert torch.get_num_threads() == 2  # the caller's, between two events
-    assert set(seen) == {1}
+    assert set(comparisons.seen) == {1}

@@ -1,5 +1,6 @@
 """Windows across the borders of blocks run once, and labels are as if they had not."""
 
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
-from helpers.segmentation import BUDGET, SETTINGS
+from helpers.segmentation import SETTINGS, begin_run
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -19,9 +21,8 @@ from napari_uhrseg.engine.events import (
     Progress,
     RetriedWithLess,
 )
-from napari_uhrseg.engine.inference.block_assembler import BlockAssembler
-from napari_uhrseg.engine.inference.runner import ranks
-from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.engine.inference.nearest_first import ranks
+from napari_uhrseg.engine.inference.segment import make_runner
 from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
@@ -51,34 +52,26 @@ class Exact(ToyNet):
 
 
 @pytest.fixture
-def room(monkeypatch):
-    """Blocks of a chunk; sets how many windows may be kept, and holds the run to it."""
-    keep = BlockAssembler.keep_shared
+def room():
+    """Sets how many windows may be kept."""
     WAITING[:] = [ROOM]
-
-    def watched(self, tasks, logits):
-        keep(self, tasks, logits)
-        assert self.kept <= WAITING[0]
-
-    monkeypatch.setattr(BlockAssembler, "keep_shared", watched)
     return lambda windows: WAITING.__setitem__(0, windows)
 
 
-def run(image, model=None, change=None, store=None, blocks=None, **kwargs):
+def run(image, model=None, change=None, store=None, blocks=None, viewport=None):
     """Segment, or only until so many blocks are done; the store and the events."""
     store = store or LabelStore.create(None, image, LEGEND)
     limits = Limits(block_chunks=1, waiting_windows=WAITING[0])
     chosen = replace(OVERLAPPING, limits=limits, **change or {})
-    events, seen = (
-        segment(
-            image, make_checkpoint(model or Exact()), store, chosen, BUDGET, **kwargs
-        ),
-        [],
-    )
-    for event in events:
-        seen.append(event)
-        if isinstance(event, BlockDone) and event.done == blocks:
-            events.close()
+    context = begin_run(image, make_checkpoint(model or Exact()), store, chosen)
+    runner = make_runner(context)
+    seen = [Planned(context.plan)]
+    with closing(runner.events(viewport)) as events:
+        for event in events:
+            seen.append(event)
+            assert runner.assembler.kept <= WAITING[0]
+            if isinstance(event, BlockDone) and event.done == blocks:
+                break
     ran = [e for e in seen if isinstance(e, Progress)]
     assert all(a.done <= b.done for a, b in pairwise(ran))
     assert all(e.done <= e.total for e in ran)
@@ -145,21 +138,29 @@ def test_window_cache_does_not_change_labels(picture, room, seed):
     assert len(events[0].plan.grid) <= run_windows(events) < run_windows(at_most)
 
 
+class FailingCopy(TorchDispatchMode):
+    """Runs out of memory once, at a copy of the logits of one window."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.copies = at, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._to_copy.default and args[0].ndim == 3:
+            self.copies += 1
+            if self.copies == self.at:
+                raise torch.OutOfMemoryError("fake device: out of memory")
+        return function(*args, **(kwargs or {}))
+
+
 @pytest.mark.slow
-def test_window_cache_survives_out_of_memory(picture, room, monkeypatch):
+def test_window_cache_survives_out_of_memory(picture, room):
     image = picture(1500, 2100)
     whole, _ = run(image)
-    keep, fails = BlockAssembler.keep_shared, iter([False] * 6 + [True])
-
-    def failing(self, tasks, logits):
-        if next(fails, False):  # in the middle of it
-            keep(self, tasks[: len(tasks) // 2], logits.flip(0))
-            raise torch.OutOfMemoryError("fake device: out of memory")
-        keep(self, tasks, logits)
-
-    monkeypatch.setattr(BlockAssembler, "keep_shared", failing)
-    # the first call measures
-    store, events = run(image, Exact(short=(17,)))
+    # the first call measures; the copy is in the midst of a batch
+    with FailingCopy(at=10) as copies:
+        store, events = run(image, Exact(short=(17,)))
+    assert copies.copies > copies.at
     retried = [e.batch_size for e in events if isinstance(e, RetriedWithLess)]
     assert retried == [2, 1]
     assert run_windows(events) == len(events[0].plan.grid)

@@ -1,17 +1,24 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.events import BlockDone, Finished
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.network import device
+from napari_uhrseg.engine.network.device import find_device, training_precision
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import SegmentSettings
 
-CPU = device.find_device("cpu")
+CPU = find_device("cpu")
+
+
+def support_bf16(monkeypatch, supported):
+    """Have torch report a CPU with or without bf16 units."""
+    found = {"avx512_bf16": supported}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
 
 
 def test_a_cpu_made_for_bf16_runs_in_it_and_learns_in_float32(monkeypatch, picture):
@@ -21,23 +28,23 @@ def test_a_cpu_made_for_bf16_runs_in_it_and_learns_in_float32(monkeypatch, pictu
         settings = SegmentSettings("cpu", precision=precision)
         return make_plan(image, checkpoint, settings).run.precision
 
-    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    support_bf16(monkeypatch, True)
     assert planned("auto") == "bf16"
     assert planned("fp32") == "fp32"
-    assert device.training_precision("auto", CPU) == "fp32"
-    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
+    assert training_precision("auto", CPU) == "fp32"
+    support_bf16(monkeypatch, False)
     assert planned("auto") == "fp32"
 
 
 def test_prepare_keeps_precision_of_run_to_continue(monkeypatch, tmp_path, picture):
     image, checkpoint = picture(1024, 2048), make_checkpoint(ToyNet())
     path, settings = tmp_path / "s.zarr", SegmentSettings("cpu", batch_size=4)
-    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    support_bf16(monkeypatch, True)
     with LabelStore.create(path, image, LEGEND) as store:
         events = segment(image, checkpoint, store, settings, stop=lambda: False)
         assert any(isinstance(e, BlockDone) for e in events)  # and no further
         events.close()
-    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)  # another machine
+    support_bf16(monkeypatch, False)  # another machine
     with LabelStore.open(path, write=True) as store:
         planned, *_, last = segment(image, checkpoint, store, settings)
         assert planned.plan.run.precision == "bf16"

@@ -2,6 +2,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,6 @@ from helpers.networks import ToyNet, make_checkpoint
 from helpers.segmentation import ONE_CHUNK
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
-from napari_uhrseg.engine.planning import batch_size
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import DeviceError, PlanError
@@ -141,7 +141,8 @@ def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):
 
 
 def test_what_others_have_taken_is_not_promised(monkeypatch):
-    monkeypatch.setattr(batch_size, "free_memory", lambda _: 700 * MB)
+    memory = psutil.virtual_memory()._replace(available=700 * MB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     plan = make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET)
     assert plan.budget.device_bytes == 700 * MB
     assert "free" in plan.warnings[0]

@@ -6,11 +6,8 @@
     -> events
 """
 
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import suppress
-
-import numpy as np
 
 from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.cluster import worker
@@ -19,22 +16,22 @@ from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
     Finished,
-    Progress,
     SegmentEvent,
 )
-from napari_uhrseg.engine.inference.background_mask import region_mask
-from napari_uhrseg.engine.inference.runner import nearest
+from napari_uhrseg.engine.inference.background_mask import is_outside
+from napari_uhrseg.engine.inference.nearest_first import NearestFirst
+from napari_uhrseg.engine.inference.runner import RunTimer, read_block
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
+from napari_uhrseg.engine.tiling.frame_schedule import FrameSchedule
 from napari_uhrseg.engine.tiling.seam_blending import border_store
 from napari_uhrseg.io.labels.chunk_status import Status
-from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Block, Roi
+from napari_uhrseg.types import Roi
 
 
-class WindowClient:
-    """Runs the blocks of a plan of windows on the cluster.
+class BlockClient(ABC):
+    """Base class of the clients that run a plan on the cluster.
 
     Parameters
     ----------
@@ -53,29 +50,12 @@ class WindowClient:
     ) -> None:
         self.tasks, self.plan, self.store, self.viewport = tasks, plan, store, viewport
         self.run = plan.run
-        self.started = time.monotonic()
+        self.timer = RunTimer()
         self.done = self.failed = 0
 
+    @abstractmethod
     def events(self) -> Iterator[SegmentEvent]:
         """Run all pending blocks, the nearest to the viewport first."""
-        blocks = self.plan.blocks(self.store.pending(self.run))
-        total, seen = sum(self._count(b) for b in blocks), 0
-        choose = NearestFirst([b.center for b in blocks], self.viewport)
-        while choose or len(self.tasks):
-            while choose and self.tasks.room():
-                block = blocks[choose.next()]
-                self.store.clear_status(block)
-                self.tasks.submit(block, worker.label_block, block)
-            outcome = self.tasks.next_outcome()
-            if outcome is None:
-                continue
-            yield from self.adopted(outcome, outcome.key, len(blocks))
-            if any(isinstance(e, BlockDone) and not e.empty for e in _events(outcome)):
-                seen += self._count(outcome.key)
-                yield self.progress(seen, total)
-            else:  # blocks that did not run do not count in the estimate
-                total -= self._count(outcome.key)
-        yield Finished(self.run, self.done, self.failed, self.seconds())
 
     def adopted(
         self, outcome: TaskOutcome, block: Roi, total: int
@@ -121,52 +101,65 @@ class WindowClient:
 
     def keep(self, block: Roi, status: Status) -> None:
         """Set the status of a block that keeps its labels."""
-        labels = read_array(self.store.prediction[0], block.slices)
-        confidence = read_array(self.store.confidence[0], block.slices)
-        self.store.write(Block(block, labels, confidence), self.run.id, status)
+        self.store.write(read_block(self.store, block), self.run.id, status)
 
-    def seconds(self) -> float:
-        """Return the seconds since the run started."""
-        return time.monotonic() - self.started
 
-    def progress(self, seen: int, total: int) -> Progress:
-        """Return the progress of the run, with the time left."""
-        left = self.seconds() * (total - seen) / max(1, seen)
-        return Progress(seen, max(total, seen), left)
+class WindowClient(BlockClient):
+    """Client that runs the blocks of a plan of windows."""
+
+    def events(self) -> Iterator[SegmentEvent]:
+        """Run all pending blocks, the nearest to the viewport first."""
+        blocks = self.plan.blocks(self.store.pending(self.run))
+        total, seen = sum(self._count(b) for b in blocks), 0
+        choose = NearestFirst(blocks, self.viewport)
+        while choose or len(self.tasks):
+            while choose and self.tasks.room():
+                block = blocks[choose.next()]
+                self.store.clear_status(block)
+                self.tasks.submit(block, worker.label_block, block)
+            outcome = self.tasks.next_outcome()
+            if outcome is None:
+                continue
+            yield from self.adopted(outcome, outcome.key, len(blocks))
+            if any(isinstance(e, BlockDone) and not e.empty for e in _events(outcome)):
+                seen += self._count(outcome.key)
+                yield self.timer.progress(seen, total)
+            else:  # blocks that did not run do not count in the estimate
+                total -= self._count(outcome.key)
+        yield Finished(self.run, self.done, self.failed, self.timer.seconds())
 
     def _count(self, block: Roi) -> int:
         return self.plan.grid.count(self.plan.run_region(block))
 
 
-class FrameClient(WindowClient):
-    """Runs the frames of a plan on the cluster, and finishes their cells."""
+class FrameClient(BlockClient):
+    """Client that runs the frames of a plan, and finishes their cells."""
 
     def events(self) -> Iterator[SegmentEvent]:
         """Run all pending frames, the nearest to the viewport first."""
         grid = self.plan.grid
         assert isinstance(grid, FrameGrid)
         self.grid = grid
-        self.borders = border_store(self.store.path, self.run.id, grid)
+        borders = border_store(self.store.path, self.run.id, grid)
         pending = grid.cells(self.store.pending(self.run))
         self.total = len(pending)
-        self.open = set(pending)
-        self.sent: set[Frame] = set()  # cells that are being finished
-        self.ran = set(self.borders)
-        self.lost: dict[Frame, str] = {}
-        for cell in pending:
-            block = grid.block(cell)
-            inside = region_mask(self.run.region, block)
-            if inside is not None and not inside.any():
-                self.open.discard(cell)
-                self.keep(block, "empty")
-                self.done += 1
-                yield BlockDone(block, self.done, self.total, empty=True)
-        needed = {f for cell in self.open for f in grid.frames_of(cell)}
-        frames = sorted(needed - self.ran)
-        choose = NearestFirst([grid.block(f).center for f in frames], self.viewport)
-        seen, total = 0, len(frames)
+        cells = {c for c in pending if not is_outside(self.run.region, grid.block(c))}
+        for cell in sorted(set(pending) - cells):
+            self.keep(grid.block(cell), "empty")
+            self.done += 1
+            yield BlockDone(grid.block(cell), self.done, self.total, empty=True)
+        self.schedule = FrameSchedule(grid, cells, borders)
         # an earlier process may have ended between a frame and its cells
-        yield from self._settle(self.open)
+        yield from self._finish_cells()
+        yield from self._run_frames(self.schedule.frames)
+        if not self.schedule.failed:
+            border_store(self.store.path, self.run.id).clear()
+        yield Finished(self.run, self.done, self.failed, self.timer.seconds())
+
+    def _run_frames(self, frames: list[Frame]) -> Iterator[SegmentEvent]:
+        """Run frames, and the cells that they complete."""
+        choose = NearestFirst([self.grid.block(f) for f in frames], self.viewport)
+        seen = 0
         while choose or len(self.tasks):
             while choose and self.tasks.room():
                 self._send(frames[choose.next()])
@@ -175,81 +168,40 @@ class FrameClient(WindowClient):
                 continue
             kind, frame = outcome.key
             if kind == "cell":
-                yield from self._finished(outcome, frame)
+                yield from self.adopted(outcome, self.grid.block(frame), self.total)
+                self.schedule.close(frame)
                 continue
             yield from self._labelled(outcome, frame)
             seen += 1
-            yield self.progress(seen, total)
-            yield from self._settle(set(grid.cells_of(frame)))
-        if not self.lost:
-            border_store(self.store.path, self.run.id).clear()
-        yield Finished(self.run, self.done, self.failed, self.seconds())
+            yield self.timer.progress(seen, len(frames))
+            yield from self._finish_cells(frame)
 
     def _send(self, frame: Frame) -> None:
-        block, shown = self.grid.block(frame), frame in self.open
+        block, shown = self.grid.block(frame), self.schedule.is_open(frame)
         if shown:
             self.store.clear_status(block)
         self.tasks.submit(("frame", frame), worker.label_frame, block, frame, shown)
 
     def _labelled(self, outcome: TaskOutcome, frame: Frame) -> Iterator[SegmentEvent]:
-        """Note that a frame has run. One that could not be read fails its cells."""
-        if outcome.lost:
-            self.lost[frame] = outcome.lost
+        """Record that a frame has run, or why it failed."""
+        unread = [e.reason for e in _events(outcome) if isinstance(e, BlockFailed)]
+        if outcome.lost or unread:
+            self.schedule.set_failed(frame, outcome.lost or unread[0])
             return
-        for event in _events(outcome):
-            if isinstance(event, BlockFailed):
-                self.lost[frame] = event.reason
-                return
-        self.ran.add(frame)
+        self.schedule.set_ran(frame)
         yield from self.adopted(outcome, self.grid.block(frame), self.total)
 
-    def _settle(self, cells: set[Frame]) -> Iterator[SegmentEvent]:
-        """Finish the open cells whose frames have all run or failed."""
-        for cell in sorted(cells & self.open - self.sent):
-            frames = list(self.grid.frames_of(cell))
-            if not all(f in self.ran or f in self.lost for f in frames):
-                continue
-            errors = [self.lost[f] for f in frames if f in self.lost]
-            if errors:
-                self.open.discard(cell)
-                yield self.fail(self.grid.block(cell), errors[0])
-                continue
-            self.sent.add(cell)
+    def _finish_cells(self, frame: Frame | None = None) -> Iterator[SegmentEvent]:
+        """Send the cells whose frames have all run; mark those with failed frames."""
+        for cell, error in self.schedule.complete_cells(frame):
             block = self.grid.block(cell)
+            if error:
+                yield self.fail(block, error)
+                continue
             self.store.clear_status(block)
             self.tasks.submit(
                 ("cell", cell), worker.finish_cell, block, cell, first=True
             )
-
-    def _finished(self, outcome: TaskOutcome, cell: Frame) -> Iterator[SegmentEvent]:
-        self.open.discard(cell)
-        yield from self.adopted(outcome, self.grid.block(cell), self.total)
-        for frame in self.grid.frames_of(cell):
-            # no open cell needs its borders any more
-            if not self.open.intersection(self.grid.cells_of(frame)):
-                with suppress(KeyError, FileNotFoundError):
-                    del self.borders[frame]
-
-
-class NearestFirst:
-    """Indices in order of distance to the viewport. True while some are left."""
-
-    def __init__(
-        self, centers: list[tuple[float, float]], viewport: Viewport | None
-    ) -> None:
-        self._centers = np.array(centers).reshape(-1, 2)
-        self._waiting = np.ones(len(centers), bool)
-        self._focus = viewport
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting.any())
-
-    def next(self) -> int:
-        """Return the index nearest to the viewport, and remove it."""
-        view = self._focus() if self._focus else None
-        index = nearest(self._centers, self._waiting, view)
-        self._waiting[index] = False
-        return index
 
 
 def _events(outcome: TaskOutcome) -> tuple[SegmentEvent, ...]:

@@ -3,6 +3,10 @@
 A worker makes the plan. The client submits blocks (or frames) and marks the results.
 `io.labels.worker_store` describes which process writes which data. Client and workers
 have image, checkpoint and store at the same paths.
+
+Labels are those of one machine with the same batch size and threads, bit for bit on the
+CPU. If a worker dies, other workers run its blocks. The client's memory is at most half
+a megabyte for each of two blocks a worker.
 """
 
 import time
@@ -51,14 +55,15 @@ def segment_on_cluster(
     store: LabelStore,
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
+    *,
     viewport: Viewport | None = None,
     stop: Stop | None = None,
-    *,
     replace_other: bool = False,
 ) -> Iterator[SegmentEvent]:
     """Segment the image into the store as ``segment()`` does, on many machines.
 
-    Image, checkpoint and store must have the same absolute paths on all workers.
+    Image, checkpoint and store must have the same absolute paths on all workers. Each
+    function can continue a run of the other.
 
     Parameters
     ----------
@@ -85,23 +90,13 @@ def segment_on_cluster(
     Yields
     ------
     SegmentEvent
-        The events of ``segment()``; ``Planned`` has a worker's plan. Closing the
-        generator cancels the tasks that are not done. ``segment()`` can continue a
-        run that started here, and the other way round.
+        As for ``segment()``. Closing the generator cancels the tasks that wait.
 
     Raises
     ------
     ClusterError
         If there is no scheduler or no worker, or if workers have other versions or
-        cannot access the files.
-    PlanError, DeviceError, StoreError, OpenError, CheckpointError
-        As for ``segment()``, including errors raised on workers.
-
-    Notes
-    -----
-    Labels are those of one machine with the same batch size and threads, bit for bit
-    on the CPU. If a worker dies, other workers run its blocks. The client's memory is
-    at most half a megabyte for each of two blocks a worker.
+        cannot access the files. Other errors are those of ``segment()``.
     """
     spec = _order(image, checkpoint, settings, budget)
     spec = replace(spec, token=store.issue_write_token(), store=store.path)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_uhrseg._version import __version__
-from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
@@ -25,14 +24,14 @@ from napari_uhrseg.engine.events import (
     Progress,
     SegmentEvent,
 )
-from napari_uhrseg.engine.inference.background_mask import BackgroundMask
 from napari_uhrseg.engine.inference.frame_runner import FrameRunner
 from napari_uhrseg.engine.inference.runner import RunContext
+from napari_uhrseg.engine.inference.segment import make_runner
 from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.planning.plan import Plan, make_plan, with_estimate
-from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
-from napari_uhrseg.errors import ClusterError, ReadError
+from napari_uhrseg.engine.tiling.frame_grid import Frame
+from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.worker_store import TokenRevoked, WorkerResult, WorkerStore
 from napari_uhrseg.io.labels.write_lock import read_write_token
@@ -179,7 +178,7 @@ def label_frame(
         If True, also write the labels of the cell.
     """
     return _result(
-        spec, roi, lambda runner: runner.only(_FrameRunner.label, frame, shown)
+        spec, roi, lambda runner: runner.on_device(_run_frame(runner, frame, shown))
     )
 
 
@@ -200,53 +199,24 @@ def finish_cell(spec: RunSpec, roi: Roi, cell: Frame) -> TaskResult | None:
     TaskResult or None
         None if the task was stopped.
     """
-    return _result(spec, roi, lambda runner: runner.only(_FrameRunner.finish, cell))
+    return _result(
+        spec, roi, lambda runner: runner.on_device(_finish_cell(runner, cell))
+    )
 
 
-class _WindowRunner(WindowRunner):
-    """Runs the windows of one block after another."""
-
-    def background(self) -> BackgroundMask | None:
-        """Return the background mask, which is computed once for an image."""
-        return _background(self.image) if self.run.skip_background else None
-
-    def is_preview_due(self) -> bool:
-        """Return False: the client shows whole blocks."""
-        return False
+def _run_frame(
+    runner: FrameRunner, frame: Frame, shown: bool
+) -> Iterator[SegmentEvent]:
+    item = runner.read_frame(frame)
+    if item.error:
+        yield BlockFailed(runner.grid.block(frame), item.error)
+    else:
+        yield from runner.run_frame(item, shown)
 
 
-class _FrameRunner(FrameRunner):
-    """Runs single frames and finishes single cells."""
-
-    def background(self) -> BackgroundMask | None:
-        """Return the background mask, which is computed once for an image."""
-        return _background(self.image) if self.run.skip_background else None
-
-    def only(
-        self, part: Callable[..., Iterator[SegmentEvent]], *arguments: object
-    ) -> Iterator[SegmentEvent]:
-        """Return the events of ``label`` or ``finish``, set up as ``events`` does."""
-        self._part = part(self, *arguments)
-        return self.events(None)
-
-    def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
-        """Yield the events of the current task."""
-        yield from self._part
-
-    def label(self, frame: Frame, shown: bool) -> Iterator[SegmentEvent]:
-        """Run a frame; ``shown``: write the labels of its cell as well."""
-        self.open = {frame} if shown else set()
-        try:
-            item = self.read_frame(frame, self.background())
-        except ReadError as error:
-            yield BlockFailed(self.grid.block(frame), str(error))
-            return
-        yield from self.run_frame(item)
-
-    def finish(self, cell: Frame) -> Iterator[SegmentEvent]:
-        """Blend the seams into a cell."""
-        empty = self.finish_cell(cell)
-        yield BlockDone(self.grid.block(cell), 0, 0, empty)
+def _finish_cell(runner: FrameRunner, cell: Frame) -> Iterator[SegmentEvent]:
+    empty = runner.finish_cell(cell)
+    yield BlockDone(runner.grid.block(cell), 0, 0, empty)
 
 
 def _result(
@@ -266,10 +236,10 @@ def _result(
         return TaskResult(store.results(), tuple(events))
 
 
-_runners: dict[str, tuple[_WindowRunner | _FrameRunner, WorkerStore]] = {}
+_runners: dict[str, tuple[FrameRunner | WindowRunner, WorkerStore]] = {}
 
 
-def _runner(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
+def _runner(spec: RunSpec) -> tuple[FrameRunner | WindowRunner, WorkerStore]:
     """Return the runner of a run. It replaces that of any other run."""
     if spec.token not in _runners:
         if spec.version != __version__:
@@ -283,7 +253,7 @@ def _runner(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
     return _runners[spec.token]
 
 
-def _make_runner(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerStore]:
+def _make_runner(spec: RunSpec) -> tuple[FrameRunner | WindowRunner, WorkerStore]:
     assert spec.plan is not None
     assert spec.store is not None
     run, checkpoint = spec.plan.run, _checkpoint(spec.checkpoint)
@@ -303,10 +273,9 @@ def _make_runner(spec: RunSpec) -> tuple[_WindowRunner | _FrameRunner, WorkerSto
         run,
         spec.settings.threads,
         lambda: spec.token in _stopped,
+        previews=False,  # the client shows whole blocks
     )
-    if isinstance(plan.grid, FrameGrid):
-        return _FrameRunner(context, plan.grid), store
-    return _WindowRunner(context, plan.grid), store
+    return make_runner(context), store
 
 
 @lru_cache(maxsize=4)
@@ -333,8 +302,3 @@ def _checkpoint(path: Path) -> Checkpoint:
 @lru_cache(maxsize=1)
 def _loaded(path: Path, changed: int) -> Checkpoint:
     return load_checkpoint(path)
-
-
-@lru_cache(maxsize=4)
-def _background(image: Image) -> BackgroundMask | None:
-    return BackgroundMask.of(image)

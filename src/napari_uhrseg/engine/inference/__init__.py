@@ -11,6 +11,7 @@ __all__ = [
     "background_mask",
     "frame_runner",
     "label_windows",
+    "nearest_first",
     "preview",
     "runner",
     "segment",

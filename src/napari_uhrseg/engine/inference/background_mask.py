@@ -96,3 +96,9 @@ def region_mask(region: Region | None, roi: Roi) -> Mask | None:
         return None
     mask = rasterize(region, roi)
     return None if mask.all() else mask
+
+
+def is_outside(region: Region | None, roi: Roi) -> bool:
+    """Return whether no pixel of a rectangle lies in a region (None: all do)."""
+    inside = region_mask(region, roi)
+    return inside is not None and not inside.any()

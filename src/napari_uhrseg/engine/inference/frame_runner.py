@@ -14,7 +14,7 @@ A frame whose file is there has run, also in an earlier process. The files are
 removed with the last cell that needs them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -31,12 +31,12 @@ from napari_uhrseg.engine.events import (
     RetriedWithLess,
     SegmentEvent,
 )
-from napari_uhrseg.engine.inference.background_mask import BackgroundMask
+from napari_uhrseg.engine.inference.nearest_first import NearestFirst
 from napari_uhrseg.engine.inference.runner import (
     RunContext,
     Runner,
-    nearest,
     nearest_run_pixels,
+    read_block,
 )
 from napari_uhrseg.engine.network.device import inference_mode, is_out_of_memory
 from napari_uhrseg.engine.network.profiling import release_memory
@@ -44,6 +44,7 @@ from napari_uhrseg.engine.planning.batch_size import BAND_ROWS
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.frame_logits import FrameLogits
+from napari_uhrseg.engine.tiling.frame_schedule import FrameSchedule
 from napari_uhrseg.engine.tiling.merge import labels_and_confidence
 from napari_uhrseg.engine.tiling.seam_blending import (
     BorderStore,
@@ -58,8 +59,20 @@ from napari_uhrseg.types import Labels, Mask, Roi
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    """A frame, its view, and which run pixels of its cell have data."""
+class FrameInput:
+    """Input of a frame.
+
+    Attributes
+    ----------
+    frame
+        Row and column of the frame.
+    batch
+        View of the frame. None if it has no pixels to label, or could not be read.
+    valid
+        (h, w) bool: run pixels of the cell that have data. None: all.
+    error
+        Reason why the frame could not be read; empty if it was read.
+    """
 
     frame: Frame
     batch: Batch | None = None
@@ -90,101 +103,99 @@ class FrameRunner(Runner):
         self.rows = context.plan.sized.rows  # None: a frame at once
         self.borders = self._open_borders()
         self.kept: Mask | None = None  # chunks done while frames were larger
-        self.failed: dict[Frame, str] = {}  # why a frame could not be read
-        self.open: set[Frame] = set()  # cells still to be done
         self.done = self.lost = self.total = 0  # cells
 
     def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         """Yield the events of the run, from the first frame to ``Finished``."""
         while True:
             try:
-                yield from self._run_all(viewport)
+                failed = yield from self._run_all(viewport)
             except _FrameTooLarge as error:
                 yield self._use_less(error)
                 continue
             break
-        if not self.failed:
+        if not failed:
             border_store(self.store.path, self.run.id).clear()
-        yield Finished(self.run, self.done, self.lost, self.seconds())
+        yield Finished(self.run, self.done, self.lost, self.timer.seconds())
 
     def _open_borders(self) -> BorderStore:
         return border_store(self.store.path, self.run.id, self.grid)
 
-    def _run_all(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
+    def _run_all(
+        self, viewport: Viewport | None
+    ) -> Generator[SegmentEvent, None, bool]:
+        """Run all frames and finish their cells; return whether a frame failed."""
         pending = self.grid.cells(self.pending())
         self.total = len(pending)
-        self.open = {c for c in pending if not self.outside(self.grid.block(c))}
-        for cell in sorted(set(pending) - self.open):
+        cells = {c for c in pending if not self.outside(self.grid.block(c))}
+        for cell in sorted(set(pending) - cells):
             self.write_empty(self.grid.block(cell))
             yield self._block_done(cell, empty=True)
-        needed = {frame for cell in self.open for frame in self.grid.frames_of(cell)}
-        frames = sorted(needed - set(self.borders))
-        seen, total = 0, len(frames)
+        schedule = FrameSchedule(self.grid, cells, self.borders)
+        seen, total = 0, len(schedule.frames)
         # an earlier process may have ended between a frame and its cells
-        yield from self._finish_cells(self.open)
-        items = Prefetcher(self._read(frames, viewport), self.plan.sized.ahead)
-        with closing(items):
-            for item in items:
-                yield from self.run_frame(item)
+        yield from self._finish_cells(schedule)
+        inputs = Prefetcher(
+            self._read(schedule.frames, viewport), self.plan.sized.ahead
+        )
+        with closing(inputs):
+            for item in inputs:
+                if item.error:
+                    schedule.set_failed(item.frame, item.error)
+                else:
+                    yield from self.run_frame(item, schedule.is_open(item.frame))
+                    schedule.set_ran(item.frame)
                 if item.batch is None:  # no part of the estimate
                     total -= 1
                 else:
                     seen += 1
-                    yield self.progress(seen, total)
-                yield from self._finish_cells(set(self.grid.cells_of(item.frame)))
+                    yield self.timer.progress(seen, total)
+                yield from self._finish_cells(schedule, item.frame)
+        return schedule.failed
 
     # -- on the prefetch thread ---------------------------------------------
 
-    def _read(self, frames: list[Frame], viewport: Viewport | None) -> Iterator[_Item]:
-        background = self.background()
-        waiting = np.ones(len(frames), bool)
-        centers = np.array([self.grid.block(f).center for f in frames]).reshape(-1, 2)
-        for _ in frames:
-            index = nearest(centers, waiting, viewport() if viewport else None)
-            waiting[index] = False
-            try:
-                yield self.read_frame(frames[index], background)
-            except ReadError as error:
-                yield _Item(frames[index], error=str(error))
+    def _read(
+        self, frames: list[Frame], viewport: Viewport | None
+    ) -> Iterator[FrameInput]:
+        order = NearestFirst([self.grid.block(f) for f in frames], viewport)
+        while order:
+            yield self.read_frame(frames[order.next()])
 
-    def read_frame(self, frame: Frame, background: BackgroundMask | None) -> _Item:
-        """Read the view of a frame, if it has pixels to label.
-
-        Parameters
-        ----------
-        frame
-            Row and column of the frame.
-        background
-            Mask of the background that is skipped. None: nothing is skipped.
-
-        Raises
-        ------
-        ReadError
-            If the image cannot be read there.
-        """
+    def read_frame(self, frame: Frame) -> FrameInput:
+        """Read the view of a frame, if it has pixels to label."""
         input_roi, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
-        if background and background.is_background(self.level0(input_roi)):
-            return _Item(frame)
-        valid = self.valid(labelled)
-        if valid is not None:
-            if not valid.any():
-                return _Item(frame)
-            cell = self.grid.cell(frame)
-            valid = valid[: cell.height, : cell.width]
-        return _Item(frame, self.views([input_roi]), valid)
+        background = self.background
+        try:
+            if background and background.is_background(self.level0(input_roi)):
+                return FrameInput(frame)
+            valid = self.valid(labelled)
+            if valid is not None:
+                if not valid.any():
+                    return FrameInput(frame)
+                cell = self.grid.cell(frame)
+                valid = valid[: cell.height, : cell.width]
+            return FrameInput(frame, self.views([input_roi]), valid)
+        except ReadError as error:
+            return FrameInput(frame, error=str(error))
 
     # -- on the caller's thread ---------------------------------------------
 
-    def run_frame(self, item: _Item) -> Iterator[SegmentEvent]:
-        """Run a frame, preview the labels of its cell and store its borders."""
-        if item.error:
-            self.failed[item.frame] = item.error
-            return
+    def run_frame(self, item: FrameInput, preview: bool) -> Iterator[SegmentEvent]:
+        """Run a frame and store its borders.
+
+        Parameters
+        ----------
+        item
+            The frame, which could be read.
+        preview
+            If True, write the labels of its cell as the frame alone gives them.
+        """
         if item.batch is None:
             self.borders[item.frame] = None
             return
         logits = self._logits_of(item.frame, item.batch)
-        if item.frame in self.open:
+        if preview:
             yield self._preview(item, logits)
         self.borders[item.frame] = FrameBorders.cut(logits, self.grid.overlap)
 
@@ -225,7 +236,7 @@ class FrameRunner(Runner):
         self.grid = smaller
         self.borders = self._open_borders()
         self.kept = ~self.store.pending(self.run)
-        self.failed, self.done, self.lost = {}, 0, 0
+        self.done = self.lost = 0
         height, width = smaller.fed
         return self.retried(error, f"with frames of {height:,} x {width:,} pixels")
 
@@ -263,7 +274,7 @@ class FrameRunner(Runner):
                 at = part.shift(-roi.y, -roi.x).slices
                 super().write(part, labels[at], confidence[at], status)
 
-    def _preview(self, item: _Item, logits: FrameLogits) -> PreviewWritten:
+    def _preview(self, item: FrameInput, logits: FrameLogits) -> PreviewWritten:
         """Write a cell as its own frame labels it; its chunks stay pending."""
         cell, block = self.grid.cell(item.frame), self.grid.block(item.frame)
         with torch.inference_mode():
@@ -280,24 +291,19 @@ class FrameRunner(Runner):
         self.write(block, labels, confidence, "unfinished")
         return PreviewWritten(block)
 
-    def _finish_cells(self, cells: set[Frame]) -> Iterator[SegmentEvent]:
-        """Finish the open cells whose frames have all run or failed."""
-        for cell in sorted(cells & self.open):
-            frames = list(self.grid.frames_of(cell))
-            if not all(f in self.failed or f in self.borders for f in frames):
-                continue
-            self.open.discard(cell)
+    def _finish_cells(
+        self, schedule: FrameSchedule, frame: Frame | None = None
+    ) -> Iterator[SegmentEvent]:
+        """Finish the cells whose frames have all run or failed."""
+        for cell, error in schedule.complete_cells(frame):
             block = self.grid.block(cell)
-            errors = [self.failed[f] for f in frames if f in self.failed]
-            if errors:
+            if error:
                 self.lost += 1
                 self.write_failed(block)
-                yield BlockFailed(block, errors[0])
+                yield BlockFailed(block, error)
                 continue
             empty = self.finish_cell(cell)
-            for frame in frames:  # no open cell needs its borders any more
-                if not self.open.intersection(self.grid.cells_of(frame)):
-                    del self.borders[frame]
+            schedule.close(cell)
             yield self._block_done(cell, empty)
 
     def finish_cell(self, cell: Frame) -> bool:
@@ -316,7 +322,7 @@ class FrameRunner(Runner):
     def _blend(self, cell: Frame) -> None:
         """Write the seams into a cell that its own frame has labelled."""
         block = self.grid.block(cell)
-        before = self.stored(block)
+        before = read_block(self.store, block)
         labels, confidence = before.labels.copy(), before.confidence.copy()
         for piece in blend(self.grid, cell, self.borders):
             rows, columns = nearest_run_pixels(

@@ -14,7 +14,6 @@ from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
-from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
@@ -75,9 +74,11 @@ def segment_region(
         raise PlanError("The rectangle lies outside the image.", "Move back to it.")
     asked = replace(settings or SegmentSettings(), region=inside)
     plan = make_plan(image, checkpoint, asked, budget)
-    by = _by_frames if isinstance(plan.grid, FrameGrid) else _by_windows
     with cpu_threads(asked.threads), interruptible(checkpoint.model, stop):
-        labels = by(image, checkpoint, asked, plan)
+        if isinstance(plan.grid, WindowGrid):
+            labels = _by_windows(image, checkpoint, plan, plan.grid)
+        else:
+            labels = _by_frames(image, checkpoint, asked, plan.budget)
     if stop is not None and stop():
         raise Cancelled
     found = np.zeros((roi.height, roi.width), np.uint8)
@@ -86,12 +87,11 @@ def segment_region(
 
 
 def _by_windows(
-    image: Image, checkpoint: Checkpoint, settings: SegmentSettings, plan: Plan
+    image: Image, checkpoint: Checkpoint, plan: Plan, grid: WindowGrid
 ) -> Labels:
     """Label the rectangle by the windows of a run's grid that touch it."""
-    run, grid = plan.run, plan.grid
+    run = plan.run
     assert isinstance(run.region, Roi)
-    assert isinstance(grid, WindowGrid)
     device = torch.device(plan.device.id)
     model = optimized(checkpoint.model, run.precision).to(device)
     region = plan.run_region(run.region)
@@ -115,15 +115,18 @@ def _by_windows(
 
 
 def _by_frames(
-    image: Image, checkpoint: Checkpoint, settings: SegmentSettings, plan: Plan
+    image: Image,
+    checkpoint: Checkpoint,
+    settings: SegmentSettings,
+    budget: MemoryBudget,
 ) -> Labels:
     """Label the rectangle in a temporary store: frames need their neighbours."""
     legend = checkpoint.card.legend
     numbered = Legend(
         tuple(replace(c, id=k) for k, c in enumerate(legend, 1))  # indices as ids
     )
-    assert isinstance(plan.run.region, Roi)
+    assert isinstance(settings.region, Roi)
     with LabelStore.create(None, image, numbered) as store:
-        for _ in segment(image, checkpoint, store, settings, plan.budget):
+        for _ in segment(image, checkpoint, store, settings, budget):
             pass
-        return read_array(store.prediction[0], plan.run.region.slices)
+        return read_array(store.prediction[0], settings.region.slices)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,11 @@ from torch import Tensor
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport, interruptible
 from napari_uhrseg.engine.events import Progress, RetriedWithLess, SegmentEvent
-from napari_uhrseg.engine.inference.background_mask import BackgroundMask, region_mask
+from napari_uhrseg.engine.inference.background_mask import (
+    BackgroundMask,
+    is_outside,
+    region_mask,
+)
 from napari_uhrseg.engine.network.device import cpu_threads, inference_mode
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
 from napari_uhrseg.engine.network.optimize import optimized
@@ -55,6 +60,8 @@ class RunContext:
         (chunk rows, columns) bool: pending chunks to be done now. None: all.
     cpu_fallback
         Asks the user whether to continue on the CPU, given a message.
+    previews
+        If True, blocks that take long are shown before they are finished.
     """
 
     image: Image
@@ -66,6 +73,31 @@ class RunContext:
     stop: Stop | None
     only: Mask | None = None
     cpu_fallback: CpuFallback | None = None
+    previews: bool = True
+
+
+class RunTimer:
+    """Time since the start of a run, and the time left."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds since the run started."""
+        return time.monotonic() - self._started
+
+    def progress(self, seen: int, total: int) -> Progress:
+        """Return the progress of a run, with the time left.
+
+        Parameters
+        ----------
+        seen
+            Windows or frames that have run.
+        total
+            Windows or frames of the whole run.
+        """
+        left = self.seconds() * (total - seen) / max(1, seen)
+        return Progress(seen, max(total, seen), left)
 
 
 class Runner(ABC):
@@ -87,14 +119,18 @@ class Runner(ABC):
         self._stop = context.stop
         self._only = context.only
         self._cpu_fallback = context.cpu_fallback
-        self._started = time.monotonic()
+        self.timer = RunTimer()
 
     def events(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
-        """Run all pending chunks, the nearest to the viewport first.
+        """Run all pending chunks, the nearest to the viewport first."""
+        return self.on_device(self.run_pending(viewport))
+
+    def on_device(self, work: Iterator[SegmentEvent]) -> Iterator[SegmentEvent]:
+        """Yield the events of a part of the run, with the network on its device.
 
         Torch has the run's threads during the work, and the caller's in between.
         """
-        with closing(self._events(viewport)) as steps:
+        with closing(self._limited(work)) as steps:
             while True:
                 with cpu_threads(self._threads):
                     event = next(steps, None)
@@ -102,7 +138,10 @@ class Runner(ABC):
                     return
                 yield event
 
-    def _events(self, viewport: Viewport | None) -> Generator[SegmentEvent, None, None]:
+    def _limited(
+        self, work: Iterator[SegmentEvent]
+    ) -> Generator[SegmentEvent, None, None]:
+        """Keep to the budget; end without an error if the user stops the run."""
         self.model.to(self.device)
         if self.device.type == "cuda":
             most = self.plan.budget.device_bytes - CUDA_CONTEXT_BYTES
@@ -113,7 +152,7 @@ class Runner(ABC):
             CHUNK_CACHE.limited(self.plan.sized.cache),
         ):
             try:
-                yield from self.run_pending(viewport)
+                yield from work
             except Cancelled:
                 return
             except MemoryError as error:  # where the network is not the cause
@@ -132,25 +171,9 @@ class Runner(ABC):
         waiting = self.store.pending(self.run)
         return waiting if self._only is None else waiting & self._only
 
-    def seconds(self) -> float:
-        """Return the seconds since the run started."""
-        return time.monotonic() - self._started
-
-    def progress(self, seen: int, total: int) -> Progress:
-        """Return the progress of a run, with the time left.
-
-        Parameters
-        ----------
-        seen
-            Windows or frames that have run.
-        total
-            Windows or frames of the whole run.
-        """
-        left = self.seconds() * (total - seen) / max(1, seen)
-        return Progress(seen, max(total, seen), left)
-
     # -- on the prefetch thread ---------------------------------------------
 
+    @cached_property
     def background(self) -> BackgroundMask | None:
         """Return the background mask of the image, if background is skipped."""
         return BackgroundMask.of(self.image) if self.run.skip_background else None
@@ -259,7 +282,7 @@ class Runner(ABC):
         """
         inside = region_mask(self.run.region, roi)
         if inside is not None:
-            before = self.stored(roi)
+            before = read_block(self.store, roi)
             labels = np.where(inside, labels, before.labels)
             confidence = np.where(inside, confidence, before.confidence)
         self.store.write(Block(roi, labels, confidence), self.run.id, status)
@@ -271,18 +294,12 @@ class Runner(ABC):
 
     def write_failed(self, roi: Roi, before: Block | None = None) -> None:
         """Mark a block that could not be read; it keeps its previous labels."""
-        before = before or self.stored(roi)
+        before = before or read_block(self.store, roi)
         self.write(roi, before.labels, before.confidence, "failed")
-
-    def stored(self, roi: Roi) -> Block:
-        """Return the labels and confidence that the store has for a rectangle."""
-        labels = read_array(self.store.prediction[0], roi.slices)
-        return Block(roi, labels, read_array(self.store.confidence[0], roi.slices))
 
     def outside(self, roi: Roi) -> bool:
         """Return whether no pixel of a block lies in the region of the run."""
-        inside = region_mask(self.run.region, roi)
-        return inside is not None and not inside.any()
+        return is_outside(self.run.region, roi)
 
     def at_level0(self, values: Labels, roi: Roi, region: Roi) -> Labels:
         """Return run pixels of a region, (h, w), as the level-0 pixels of a rectangle.
@@ -301,6 +318,12 @@ class Runner(ABC):
         rows, columns = nearest_run_pixels(roi, region, self.run.scale)
         found: Labels = values[np.ix_(rows, columns)]
         return found
+
+
+def read_block(store: LabelSink, roi: Roi) -> Block:
+    """Return the labels and confidence that a store has for a rectangle."""
+    labels = read_array(store.prediction[0], roi.slices)
+    return Block(roi, labels, read_array(store.confidence[0], roi.slices))
 
 
 def nearest_run_pixels(
@@ -333,27 +356,3 @@ def nearest_run_pixels(
         )
     )
     return rows, columns
-
-
-def nearest(centers: np.ndarray, waiting: np.ndarray, view: Roi | None) -> int:
-    """Return the index of the waiting item nearest to the viewport, else the first.
-
-    Parameters
-    ----------
-    centers
-        (n, 2) float, y and x.
-    waiting
-        (n,) bool, at least one of them true.
-    view
-        The part of the image in sight. None: unknown.
-    """
-    indices = np.nonzero(waiting)[0]
-    return int(indices[ranks(centers[indices], view).argmin()])
-
-
-def ranks(centers: np.ndarray, view: Roi | None) -> np.ndarray:
-    """Return the order in which items come, (n,) float, the lowest first."""
-    if view is None:
-        return np.arange(len(centers), dtype=float)
-    found: np.ndarray = ((centers - np.array(view.center)) ** 2).sum(axis=1)
-    return found

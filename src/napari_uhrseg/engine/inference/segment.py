@@ -1,9 +1,13 @@
-"""Segmentation of an image into a label store, block by block."""
+"""Segmentation of an image into a label store, block by block.
+
+Memory is bounded by ``plan.estimate`` and does not grow with the image. On the CPU in
+float32, at one batch size and thread count, labels are the same bit for bit for every
+block size and order of blocks.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 from napari_uhrseg.engine.cancellation import Stop, Viewport
 from napari_uhrseg.engine.events import Planned, SegmentEvent
@@ -13,17 +17,18 @@ from napari_uhrseg.engine.inference.change_priority import (
     chunks_to_rerun,
 )
 from napari_uhrseg.engine.inference.frame_runner import FrameRunner
-from napari_uhrseg.engine.inference.runner import CpuFallback, RunContext, Runner
+from napari_uhrseg.engine.inference.runner import CpuFallback, RunContext
 from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.seam_blending import remove_stale_borders
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Legend, Run, SegmentSettings
+from napari_uhrseg.types import Legend, Mask, Run, SegmentSettings
 
 
 def segment(
@@ -32,12 +37,11 @@ def segment(
     store: LabelStore,
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
+    *,
     viewport: Viewport | None = None,
     stop: Stop | None = None,
     cpu_fallback: CpuFallback | None = None,
-    *,
     replace_other: bool = False,
-    order: Literal["near", "likely"] = "near",
     only_likely: bool = False,
 ) -> Iterator[SegmentEvent]:
     """Segment the image into the store; yield events during the run.
@@ -55,66 +59,72 @@ def segment(
     budget
         Memory that the run may use. None: the default of the device.
     viewport
-        Called before each block. It returns the level-0 rectangle in sight, and the
-        nearest pending block comes next. None: row by row.
+        Returns the level-0 rectangle in sight, before each block. None: row by row.
     stop
-        Polled between the layers of the network, since a frame may take minutes. When
-        it returns True, the run ends as if the generator were closed.
+        Polled between the layers of the network. If it returns True, the run ends.
     cpu_fallback
-        Called with a message if the device has too little memory for a single window
-        or the smallest frame. It returns whether to continue on the CPU.
+        Returns whether to continue on the CPU if one window or frame does not fit.
     replace_other
         If True, overwrite the labels of a run with other settings.
-    order
-        ``"near"``: the nearest to the viewport first. ``"likely"``: visible chunks
-        first, then chunks whose labels are uncertain or corrected, so that a
-        fine-tuned checkpoint shows early where it differs.
     only_likely
-        If True, end after these chunks. The others stay pending.
+        If True, run only visible chunks and those whose labels probably change.
 
     Yields
     ------
     SegmentEvent
-        ``Planned`` before anything is written; then at least one event for each
-        batch. ``RetriedWithLess`` if memory ran out. Closing the generator stops the
-        run. Finished blocks are kept, and the same call continues the run and ends
-        with the same labels.
+        ``Planned`` before anything is written; then at least one event per batch.
+        Closing the generator stops the run, and the same call continues it.
 
     Raises
     ------
-    PlanError, DeviceError
-        If the settings are invalid, or a single window does not fit the memory.
-    StoreError
-        If the store has labels of another run and ``replace_other`` is not set.
-
-    Notes
-    -----
-    Memory is bounded by ``plan.estimate`` and does not grow with the image. On the
-    CPU in float32, at one batch size and thread count, labels are the same bit for
-    bit for every block size and order of blocks.
+    PlanError, DeviceError, StoreError
+        If the settings, the memory, or labels of another run prevent this run.
     """
     settings = settings or SegmentSettings()
-    plan = make_plan(image, checkpoint, settings, budget)
-    begun = as_begun(settings, plan.run, checkpoint.card.legend, store)
-    if begun != settings:
-        plan = make_plan(image, checkpoint, begun, budget)
+    plan = _plan_as_begun(image, checkpoint, store, settings, budget)
     yield Planned(plan)
     plan, run = begin(plan, checkpoint.card.legend, store, replace_other)
     only = None
-    if order == "likely" or only_likely:
-        scores = change_priority(store)
-        if only_likely:
-            only = chunks_to_rerun(scores, viewport() if viewport else None)
-        viewport = PriorityViewport(scores, partial(store.pending, run), viewport)
-    work = RunContext(
+    if only_likely:
+        viewport, only = _likely_first(store, run, viewport)
+    context = RunContext(
         image, checkpoint, store, plan, run, settings.threads, stop, only, cpu_fallback
     )
-    job: Runner = (
-        FrameRunner(work, plan.grid)
-        if isinstance(plan.grid, FrameGrid)
-        else WindowRunner(work, plan.grid)
-    )
-    yield from job.events(viewport)
+    yield from make_runner(context).events(viewport)
+
+
+def _plan_as_begun(
+    image: Image,
+    checkpoint: Checkpoint,
+    store: LabelStore,
+    settings: SegmentSettings,
+    budget: MemoryBudget | None,
+) -> Plan:
+    """Return the plan, with the frames and precision of a run to be continued."""
+    plan = make_plan(image, checkpoint, settings, budget)
+    begun = as_begun(settings, plan.run, checkpoint.card.legend, store)
+    return plan if begun == settings else make_plan(image, checkpoint, begun, budget)
+
+
+def _likely_first(
+    store: LabelStore, run: Run, viewport: Viewport | None
+) -> tuple[Viewport, Mask]:
+    """Return a viewport that prefers likely changes, and the chunks to run.
+
+    A fine-tuned checkpoint then shows early where its labels differ.
+    """
+    scores = change_priority(store)
+    only = chunks_to_rerun(scores, viewport() if viewport else None)
+    return PriorityViewport(scores, partial(store.pending, run), viewport), only
+
+
+def make_runner(context: RunContext) -> FrameRunner | WindowRunner:
+    """Return the runner of the windows or frames of a plan."""
+    grid = context.plan.grid
+    if isinstance(grid, FrameGrid):
+        return FrameRunner(context, grid)
+    assert isinstance(grid, WindowGrid)
+    return WindowRunner(context, grid)
 
 
 def begin(
@@ -184,8 +194,7 @@ def as_begun(
         run.window,
     ):
         return settings
-    frame = earlier.window if earlier.placement == "frame" else None
-    return replace(settings, precision=earlier.precision, frame=frame)
+    return replace(settings, precision=earlier.precision, frame=earlier.frame)
 
 
 def _class_map_in(store: LabelStore, network: Legend) -> tuple[int, ...]:

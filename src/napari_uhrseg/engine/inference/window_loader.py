@@ -8,7 +8,8 @@ import numpy as np
 
 from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.inference.background_mask import BackgroundMask
-from napari_uhrseg.engine.inference.runner import Runner, nearest, ranks
+from napari_uhrseg.engine.inference.nearest_first import NearestFirst
+from napari_uhrseg.engine.inference.runner import Runner
 from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
@@ -125,17 +126,14 @@ class WindowLoader:
 
     def batches(self, viewport: Viewport | None) -> Iterator[WindowBatch]:
         """Yield the windows of all blocks in full batches; the last may be smaller."""
-        background, shared = self._runner.background(), self._shared
-        waiting = np.ones(len(self._blocks), bool)
-        centers = np.array([b.center for b in self._blocks]).reshape(-1, 2)
+        shared = self._shared
+        order = NearestFirst(self._blocks, viewport)
         opened: list[BlockState] = []  # blocks whose windows are not all read
-        for _ in self._blocks:
-            view = viewport() if viewport else None
-            index = nearest(centers, waiting, view)
-            waiting[index] = False
+        while order:
+            index = order.next()
             reach = self._regions[index].grow(self._runner.run.window - 1)
-            shared.begin(index, reach, ranks(centers, view))
-            block = self._find_windows(self._blocks[index], index, background)
+            shared.begin(index, reach, order.ranks)
+            block = self._find_windows(self._blocks[index], index)
             if not block.windows:
                 yield WindowBatch(ended=(block,), gone=shared.leave(index))
                 continue
@@ -150,15 +148,13 @@ class WindowLoader:
         windows = [w for block in opened for w in block.windows]
         return self._shared.to_run(windows) >= self._runner.plan.run.batch_size
 
-    def _find_windows(
-        self, roi: Roi, index: int, background: BackgroundMask | None
-    ) -> BlockState:
+    def _find_windows(self, roi: Roi, index: int) -> BlockState:
         """Return a block with those of its windows that show data to be labelled."""
         block = BlockState(roi, index)
         if self._runner.outside(roi):
             block.skipped = self.count(roi)
             return block
-        region = self._regions[index]
+        region, background = self._regions[index], self._runner.background
         windows = list(self._grid.touching(region))
         try:
             valid = self._runner.valid(region)

@@ -38,7 +38,7 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.inference.block_assembler import BlockAssembler
 from napari_uhrseg.engine.inference.label_windows import pad_batch
-from napari_uhrseg.engine.inference.runner import RunContext, Runner
+from napari_uhrseg.engine.inference.runner import RunContext, Runner, read_block
 from napari_uhrseg.engine.inference.window_loader import (
     BlockState,
     WindowBatch,
@@ -92,6 +92,7 @@ class WindowRunner(Runner):
         threads = 1
         if self.device.type == "cpu":
             threads = context.threads or torch.get_num_threads()
+        self._previews = context.previews
         self._previewed = -math.inf  # when labels were last written
         self._done = self._failed = 0  # blocks
         self.passes = ParallelForward(self.logits, self.batch_size, threads)
@@ -121,18 +122,14 @@ class WindowRunner(Runner):
                 if item.tasks:
                     yield from self._forward(item, pending)
                     seen += sum(not task.kept for task in item.tasks)
-                    yield self.progress(seen, seen + math.ceil(left * share))
+                    yield self.timer.progress(seen, seen + math.ceil(left * share))
                 self.assembler.drop_shared(item.gone)
                 for block in item.ended:
                     self._end(block, len(blocks), writer)
                 self._preview(item, writer)
                 yield from writer.written(most=1)
             yield from writer.written()
-        yield Finished(self.run, self._done, self._failed, self.seconds())
-
-    def is_preview_due(self) -> bool:
-        """Return whether the user has waited long for labels."""
-        return time.monotonic() - self._previewed > PREVIEW_INTERVAL_S
+        yield Finished(self.run, self._done, self._failed, self.timer.seconds())
 
     def make_merger(self, roi: Roi) -> Merger | TiledLabels:
         """Return an empty merger for a block, which is given in level-0 pixels."""
@@ -231,7 +228,9 @@ class WindowRunner(Runner):
 
     def _preview(self, item: WindowBatch, writer: _Writer) -> None:
         """Have the labels of an unfinished block written, if a preview is due."""
-        if not item.tasks or not self.is_preview_due():
+        if not item.tasks or not self._previews:
+            return
+        if time.monotonic() - self._previewed <= PREVIEW_INTERVAL_S:
             return
         block = item.tasks[-1].block
         merger = self.assembler.find(block.roi)
@@ -269,7 +268,7 @@ class WindowRunner(Runner):
         )
 
         def write() -> None:
-            before = self.stored(block.roi)
+            before = read_block(self.store, block.roi)
             block.before = block.before or before
             self.write(
                 block.roi,

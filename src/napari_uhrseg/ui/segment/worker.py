@@ -232,8 +232,8 @@ def _start(
             store,
             request.settings,
             _worker_budget(request),
-            focus,
-            stop,
+            viewport=focus,
+            stop=stop,
             replace_other=replacing,
         )
     from napari_uhrseg.engine.inference.segment import segment
@@ -244,11 +244,10 @@ def _start(
         store,
         replace(request.settings, threads=free_threads()),
         budget_of(request.settings.device, request.budget_bytes),
-        focus,
-        stop,
-        fall_back,
+        viewport=focus,
+        stop=stop,
+        cpu_fallback=fall_back,
         replace_other=replacing,
-        order="likely" if request.only_likely else "near",
         only_likely=request.only_likely,
     )
 
