@@ -24,7 +24,7 @@ from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.io.labels.store import LabelStore
 
 store = LabelStore.open(sys.argv[1], write=True)
-image, checkpoint = noise_image(3100, 3100, 9), make_checkpoint(ToyNet(window=128))
+image, checkpoint = noise_image(2100, 2100, 9), make_checkpoint(ToyNet(window=256))
 for event in segment(image, checkpoint, store, SETTINGS, BUDGET):
     if isinstance(event, BlockDone):
         print(event.done, flush=True)
@@ -32,8 +32,8 @@ for event in segment(image, checkpoint, store, SETTINGS, BUDGET):
 
 
 def test_run_killed_by_sigkill_resumes_with_same_labels(tmp_path):
-    image = noise_image(3100, 3100, 9)
-    checkpoint = make_checkpoint(ToyNet(window=128))
+    image = noise_image(2100, 2100, 9)
+    checkpoint = make_checkpoint(ToyNet(window=256))
     with LabelStore.create(tmp_path / "whole.zarr", image, LEGEND) as store:
         list(segment(image, checkpoint, store, SETTINGS, BUDGET))
         expected = store.prediction[0][:]
@@ -43,7 +43,7 @@ def test_run_killed_by_sigkill_resumes_with_same_labels(tmp_path):
     LabelStore.create(path, image, LEGEND).close()
     with python_process(CHILD, path) as child:
         for line in child.stdout:
-            if int(line) == 5:
+            if int(line) == 3:
                 break
         child.send_signal(signal.SIGKILL)
 
@@ -53,6 +53,6 @@ def test_run_killed_by_sigkill_resumes_with_same_labels(tmp_path):
             for event in segment(image, checkpoint, store, SETTINGS, BUDGET)
             if isinstance(event, BlockDone)
         ]
-        assert 0 < len(rest) <= 16 - 5
+        assert 0 < len(rest) <= 9 - 3
         np.testing.assert_array_equal(store.prediction[0][:], expected)
         np.testing.assert_array_equal(store.prediction[-1][:], coarse)

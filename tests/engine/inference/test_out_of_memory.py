@@ -26,6 +26,7 @@ from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
 
 MB = 1 << 20
+SMALL_FRAME = 38 * MB  # fits frames of 1,088 pixels, not those of 2,112
 
 
 class Refusing(LivePeakCounter):
@@ -193,11 +194,10 @@ def test_out_of_memory_uses_thinner_bands_first(picture):
 
 @pytest.mark.slow
 def test_out_of_memory_uses_smaller_frames_and_keeps_done_cells(picture):
-    image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
+    image, checkpoint = picture(1024, 3072), make_checkpoint(FrameNet(frame=2112))
     whole, _ = run_with_limits(image, checkpoint, {})
-    pixels = 2112 * 2112 * 4
-    store, events = run_with_limits(image, checkpoint, {1: 3 * pixels})
-    assert retries_of(events) == ["with frames of 1,088 x 1,088 pixels"]
+    store, events = run_with_limits(image, checkpoint, {1: SMALL_FRAME})
+    assert retries_of(events) == ["with frames of 1,024 x 1,088 pixels"]
     assert isinstance(events[-1], Finished)
     assert labels_of(store).all()
     assert (labels_of(store) == labels_of(whole)).mean() > 0.99
@@ -210,7 +210,7 @@ def test_out_of_memory_uses_smaller_frames_and_keeps_done_cells(picture):
 
 @pytest.mark.slow
 def test_smaller_frames_remove_borders_of_larger_ones(picture):
-    image, checkpoint = picture(2048, 3072), make_checkpoint(FrameNet(frame=2112))
+    image, checkpoint = picture(1024, 3072), make_checkpoint(FrameNet(frame=2112))
     with (
         LabelStore.create(None, image, LEGEND) as store,
         Refusing(checkpoint.model) as device,
@@ -218,7 +218,7 @@ def test_smaller_frames_remove_borders_of_larger_ones(picture):
     ):
         for event in events:
             if isinstance(event, BlockDone):
-                device.limit = 3 * 2112 * 2112 * 4
+                device.limit = SMALL_FRAME
                 assert list(store.path.glob("frames/1/*/*.npz"))
             if isinstance(event, RetriedWithLess):
                 break

@@ -90,7 +90,7 @@ def same(one: LabelStore, other: LabelStore) -> None:
 
 @pytest.mark.slow
 def test_window_cache_runs_each_window_once(picture, room):
-    image, model = picture(1500, 2300), Exact()
+    image, model = picture(1200, 2100), Exact()
     kept, events = run(image, model)
     plan, last = events[0].plan, [e for e in events if isinstance(e, Progress)][-1]
     assert last.done == last.total
@@ -107,7 +107,7 @@ def test_window_cache_runs_each_window_once(picture, room):
 
 @pytest.mark.slow
 def test_window_cache_without_overlap(picture, room):
-    image = picture(1500, 2300)
+    image = picture(1200, 2100)
     scaled = {"overlap": 0, "scale": 1.7}
     kept, events = run(image, change=scaled)
     assert run_windows(events) == len(events[0].plan.grid) < events[0].plan.at_most
@@ -120,11 +120,11 @@ def test_window_cache_without_overlap(picture, room):
 @pytest.mark.parametrize("seed", range(3))
 def test_window_cache_does_not_change_labels(picture, room, seed):
     random = np.random.default_rng(seed)
-    image = picture(1500, 3300, seed)
+    image = picture(1200, 3100, seed)
     change = {"overlap": int(random.integers(0, 200)), "batch_size": seed + 2}
 
-    def focus():  # the person pans
-        y, x = random.integers(0, 1500, 2)
+    def focus():  # the user pans
+        y, x = random.integers(0, 1200, 2)
         return Roi(int(y), int(x), 10, 10) if seed % 3 else None
 
     room(0)
@@ -155,7 +155,7 @@ class FailingCopy(TorchDispatchMode):
 
 @pytest.mark.slow
 def test_window_cache_survives_out_of_memory(picture, room):
-    image = picture(1500, 2100)
+    image = picture(1200, 2100)
     whole, _ = run(image)
     # the first call measures; the copy is in the midst of a batch
     with FailingCopy(at=10) as copies:
@@ -170,7 +170,7 @@ def test_window_cache_survives_out_of_memory(picture, room):
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", [(1010, 1010), (1300, 1300)])
 def test_window_cache_survives_unreadable_blocks(picture, room, monkeypatch, broken):
-    image = picture(1500, 2100)
+    image = picture(1400, 2100)
     read = type(image).read
 
     def fragile(self, roi, size=None, bands=None):
@@ -193,7 +193,7 @@ def test_window_cache_survives_unreadable_blocks(picture, room, monkeypatch, bro
 
 @pytest.mark.slow
 def test_window_cache_skips_background_and_nodata(room):
-    slide = np.full((2400, 2400, 3), (240, 238, 242), np.uint8)
+    slide = np.full((1900, 2000, 3), (240, 238, 242), np.uint8)
     slide[700:1300, 200:1900] = (180, 90, 160)
     slide[700:1300:3, 200:1900:5] = (120, 60, 130)
     slide[1100:1700, 800:1200] = 0

@@ -116,7 +116,7 @@ def test_what_a_part_raises_is_raised_once_all_have_ended():
 @pytest.mark.parametrize("overlap", [0, 16])
 def test_labels_do_not_depend_on_the_threads(overlap):
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (1500, 1300, 3), np.uint8)
+    pixels = rng.integers(0, 255, (1100, 700, 3), np.uint8)
     image = image_from_array(pixels, name="noise", rgb=True)
     checkpoint = make_checkpoint(ToyNet())
     found = []
@@ -132,7 +132,7 @@ def test_labels_do_not_depend_on_the_threads(overlap):
                     assert torch.get_num_threads() == before
             assert isinstance(event, Finished)
             assert event.failed == 0
-            found.append(read_array(store.prediction[0], Roi(0, 0, 1500, 1300).slices))
+            found.append(read_array(store.prediction[0], Roi(0, 0, 1100, 700).slices))
     assert found[0].all()
     for other in found[1:]:
         assert (other == found[0]).mean() > 0.9999

@@ -25,7 +25,7 @@ def run(schedule, borders, frame):
     return list(schedule.complete_cells(frame))
 
 
-@pytest.mark.parametrize("order", itertools.permutations(CELLS))
+@pytest.mark.parametrize("order", list(itertools.permutations(CELLS)))
 def test_schedule_completes_each_cell_after_its_frames(grid, order):
     borders = {}
     schedule = FrameSchedule(grid, CELLS, borders)
