@@ -1,8 +1,11 @@
 """A file is replaced whole, or stays as it was."""
 
+from pathlib import Path
+
 import pytest
 
-from napari_uhrseg.atomic import replacing
+from helpers.processes import python_process
+from napari_uhrseg.atomic import remove_abandoned, replacing
 
 
 def test_replacing_writes_new_content(tmp_path):
@@ -40,3 +43,54 @@ def test_replacing_replaces_folder(tmp_path):
             (part / name).write_text(name)
     assert [p.name for p in path.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def killed_while_writing(path: Path) -> None:
+    """Leave what a process leaves that is killed while it writes to the path."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from napari_uhrseg.atomic import replacing\n"
+        "with replacing(Path(sys.argv[1])) as part:\n"
+        "    part.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with python_process(code, path) as process:
+        process.wait(60)
+
+
+def test_next_writer_removes_what_a_killed_process_left(tmp_path):
+    path, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    killed_while_writing(path)
+    (left,) = tmp_path.iterdir()
+    with replacing(other) as part:
+        part.write_text("b")
+    assert left.exists()  # of another file
+    with replacing(path) as first:
+        first.write_text("a")
+        assert not left.exists()
+        with replacing(path) as second:  # a writer of this process is in use
+            second.write_text("c")
+        assert first.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.txt"]
+    assert path.read_text() == "a"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_folder_that_a_killed_process_was_replacing_is_put_back(tmp_path, there):
+    path = tmp_path / "a.zarr"
+    killed_while_writing(path)
+    (part,) = tmp_path.iterdir()
+    old = tmp_path / f"{part.name}.old"
+    old.mkdir()
+    (old / "content").write_text("old")
+    if there:
+        path.mkdir()
+    remove_abandoned(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+    assert (path / "content").exists() != there
+
+
+def test_missing_folder_has_nothing_to_remove(tmp_path):
+    remove_abandoned(tmp_path / "missing" / "a.txt")
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,16 @@
 """Atomic replacement of files and folders.
 
-Readers see either the previous content or the new one, never a part of it.
+Readers see either the previous content or the new one, never a part of it. Temporary
+names contain the machine and the process, so that the next writer of the same path can
+remove what a killed process left.
 """
 
 import os
+import platform
+import re
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,9 +31,9 @@ def replacing(
         The file or folder to write. Its parent folder must exist when the block
         ends.
     part
-        The temporary path, on the same file system. The default is a hidden name
-        beside ``path`` that no other writer uses. Give a fixed name for a file with
-        one writer: the next write then replaces the rest of a killed process.
+        The temporary path, on the same file system. The default is `temporary_path`,
+        after the rest of killed processes has been removed. Give a fixed name for a
+        file with one writer: the next write then replaces the rest of a killed process.
     sync
         If True, force the content of a file to the disk before the renaming, so that
         a power failure does not leave an empty file. Folders are not synchronised.
@@ -44,7 +49,8 @@ def replacing(
         If the file cannot be written or renamed.
     """
     if part is None:
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        remove_abandoned(path)
+        part = temporary_path(path)
     foreign = part.is_dir()
     try:
         yield part
@@ -57,6 +63,44 @@ def replacing(
             with suppress(OSError):
                 _remove(part)
         raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a hidden name beside a path that no other writer uses."""
+    own = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return path.with_name(f".{path.stem}.{own}.partial{path.suffix}")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed processes of this machine left beside a path.
+
+    If a process was killed while it replaced a folder, the previous folder is put
+    back. Errors are ignored.
+    """
+    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    name = re.compile(
+        rf"\.{stem}\.{_machine()}-(\d+)-[0-9a-f]{{8}}\.partial{suffix}(\.old)?"
+    )
+    with suppress(OSError):
+        for left in sorted(path.parent.iterdir(), reverse=True):  # .old first
+            found = name.fullmatch(left.name)
+            if found is None or _is_running(int(found[1])):
+                continue
+            if found[2] and not os.path.lexists(path):
+                left.rename(path)
+            else:
+                _remove(left)
+
+
+def _machine() -> str:
+    """Return a short text that differs between machines."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _is_running(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
 
 
 def _rename(part: Path, path: Path) -> None:

@@ -123,8 +123,13 @@ def write_error(problem: str, error: Exception) -> StoreError:
     ``problem`` is a clause without a full stop, such as "labels.zarr cannot be
     written".
     """
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        hint = "The folder was moved, renamed or deleted: put it back"
+    elif isinstance(error, PermissionError):
+        hint = "Ask for write permission"
+    else:
+        hint = "Free some space or check the disk"
     return StoreError(
         f"{problem}: {error_text(error)}.",
-        "Free some space or check the disk, then segment again. Finished blocks are "
-        "kept.",
+        f"{hint}, then segment again. Finished blocks are kept.",
     )

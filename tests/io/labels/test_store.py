@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from ome_zarr_models import open_ome_zarr
 from ome_zarr_models.v05.image import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
+from helpers.full_disk import file_size_limit
 from helpers.label_stores import (
     LEGEND,
     OTHER,
@@ -474,17 +474,6 @@ def test_create_reports_unwritable_folder(tmp_path):
     with pytest.raises(StoreError, match="cannot be made"), file_size_limit(100):
         LabelStore.create(tmp_path / "full.zarr", IMAGE, LEGEND)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-@contextmanager
-def file_size_limit(size):
-    """Limit the size of files, so that the operating system raises its own error."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def test_full_disk_leaves_chunk_pending(store):

@@ -5,6 +5,7 @@ float32, at one batch size and thread count, labels are the same bit for bit for
 block size and order of blocks.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,9 +27,12 @@ from napari_uhrseg.engine.tiling.seam_blending import remove_stale_borders
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.labels.repair import repair
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import Legend, Mask, Run, SegmentSettings
+
+logger = logging.getLogger(__name__)
 
 
 def segment(
@@ -157,6 +161,14 @@ def begin(
     store.run_ledger.check_run(
         wanted, replace=replace_other
     )  # before its classes are added
+    lost = repair(store)
+    if lost:
+        # their frames have to run again
+        remove_stale_borders(store.path, run_id=0)
+        logger.warning(
+            "%d blocks of %s have damaged files. Their labels are computed again.",
+            lost, store.path,
+        )  # fmt: skip
     store.legend_editor.add_classes(network)
     run = store.run_ledger.start_run(wanted, replace=replace_other)
     remove_stale_borders(store.path, run.id)

@@ -104,7 +104,9 @@ class BorderStore(BorderMap):
         target = self._file(frame)
         try:
             if isinstance(target, Path):
-                target.parent.mkdir(parents=True, exist_ok=True)
+                # not the store itself, which may have been moved
+                for folder in (*self._path.parents[1::-1], self._path):
+                    folder.mkdir(exist_ok=True)
                 with replacing(target, target.with_suffix(".part")) as part:
                     part.write_bytes(memory.getbuffer())
             else:  # object stores write atomically

@@ -11,6 +11,7 @@ import zarr
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.io.labels.pyramid import read_array
+from napari_uhrseg.io.labels.store_files import chunk_files
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import CorrectedRegion, Labels, Roi
 
@@ -52,6 +53,11 @@ class CorrectionCounts:
             uint8 of the roi's shape.
         sign
             1 adds, -1 subtracts.
+
+        Raises
+        ------
+        ValueError
+            If a cell would have fewer than 0 pixels, or more than it can have.
         """
         for cell in roi.tiles(self.cell):
             part = labels[cell.shift(-roi.y, -roi.x).slices]
@@ -63,18 +69,20 @@ class CorrectionCounts:
                 if value not in self._grids:
                     self._grids[value] = np.zeros(self._cells, np.uint32)
                 count = int(self._grids[value][at]) + sign * int(counts[value])
+                if not 0 <= count <= self.cell**2:
+                    raise ValueError(f"{count} pixels in a cell of side {self.cell}")
                 self._grids[value][at] = count
 
     @classmethod
-    def from_array(cls, level: zarr.Array, folder: Address, cell: int) -> Self:
+    def from_array(cls, level: zarr.Array, root: Address, cell: int) -> Self:
         """Count an array of labels on disk. Only chunks with a file are read.
 
         Parameters
         ----------
         level
             Level 0 of the corrections.
-        folder
-            Folder of that array.
+        root
+            Folder of the corrections.
         cell
             Smallest side of a cell in level-0 pixels.
 
@@ -84,8 +92,8 @@ class CorrectionCounts:
         """
         made = cls((level.shape[0], level.shape[1]), cell)
         side = level.chunks[0]
-        for file in (folder / "c").glob("*/*"):
-            roi = Roi(int(file.parent.name) * side, int(file.name) * side, side, side)
+        for (row, column), _ in chunk_files(root, level):
+            roi = Roi(row * side, column * side, side, side)
             roi = roi.intersect(Roi(0, 0, *made._shape))
             made.add(roi, read_array(level, roi.slices))
         return made

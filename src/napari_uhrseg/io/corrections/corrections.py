@@ -8,7 +8,8 @@ from typing import Literal, Self
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections.journal import JournalPatch, UndoStep
+from napari_uhrseg.io.corrections.journal import UndoStep
+from napari_uhrseg.io.corrections.journal_record import JournalPatch
 from napari_uhrseg.io.corrections.mask_import import MaskReader
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.corrections.replay import JournalReplay
@@ -37,10 +38,11 @@ class Corrections:
     then displayed at every level. Changes from several threads are serialised.
 
     A change is written in tiles of at most 2048 x 2048 pixels, so memory (some 100
-    MB) does not grow with it. The journal keeps the last 64 MB of changes, and the
-    last change whatever its size; older changes cannot be undone. A killed process
-    loses nothing. A power failure may lose array data that the operating system had
-    not written yet.
+    MB) does not grow with it. A stroke is on disk completely or not at all; a kill
+    during a longer change keeps its finished tiles. The journal keeps the last 64 MB
+    of changes, and the last change whatever its size; older changes cannot be undone.
+    A killed process loses nothing. A power failure may lose array data that the
+    operating system had not written yet.
 
     Attributes
     ----------
@@ -142,10 +144,11 @@ class Corrections:
 
         self._check_classes(stroke.ids[stroke.mask])
         change = _Change(make, stroke.level)
-        with self._lock.thread_lock:
-            for tile in stroke.roi.intersect(self._image).tiles(self._tile):
-                self._write_tile(change, tile)
-        return change.bounds or Roi(stroke.roi.y, stroke.roi.x, 0, 0)
+        tiles = stroke.roi.intersect(self._image).tiles(self._tile)
+        with self._writing():
+            patches = (self._make_patch(change, tile) for tile in tiles)
+            bounds = self._replay.append_step(p for p in patches if p is not None)
+        return bounds or Roi(stroke.roi.y, stroke.roi.x, 0, 0)
 
     def fill(self, region: Region, class_id: int) -> Iterator[float]:
         """Set a region to a class, or to 0 to erase, as one undo step.
@@ -357,9 +360,11 @@ class Corrections:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Check the lock, complete what an earlier error left, translate errors."""
-        with self._lock.writing(), self._replay.translated_errors():
-            self._replay.catch_up()
-            yield
+        with self._lock.writing():
+            with self._replay.translated_errors():
+                self._replay.catch_up()
+            with self._replay.translated_errors():
+                yield
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """Journal of corrections on disk: each change is recorded completely or not at all.
 
-The journal is a folder of segments, ``00000001.log`` and so on. A record is a header
-with a checksum, and its data. An incomplete record at the end of the last segment is
-the rest of a killed process; opening for writing removes it. Undo and redo are records
-too, so the newest records alone show which changes the arrays may lack.
+The journal is a folder of segments, ``00000001.log`` and so on, with records (see
+`journal_record`). A change of several records is valid only with its last record. An
+incomplete change at the end of the last segment is the rest of a killed process;
+opening for writing removes it. Undo and redo are records too, so the newest records
+alone show which changes the arrays may lack.
 
 Records form steps, which are undone and redone as one. The size of the journal is
 bounded: if it is larger, the oldest segments are removed, and their steps cannot be
@@ -12,59 +13,25 @@ some 40,000 strokes.
 """
 
 import os
-import struct
-import zlib
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
-import imagecodecs
-import numpy as np
-
+from napari_uhrseg.io.corrections.journal_record import (
+    JournalPatch,
+    Kind,
+    pack_record,
+    read_patch,
+    scan_records,
+)
 from napari_uhrseg.io.paths import Address
-from napari_uhrseg.types import Labels, Limits, Mask, Roi
+from napari_uhrseg.types import Limits, Roi
 
-Kind = Literal["begin", "part", "undo", "redo"]
-_KINDS: tuple[Kind, ...] = ("begin", "part", "undo", "redo")
-# magic, checksum of the rest; number, step, kind, level, roi, sizes of the data
-_HEADER = struct.Struct("<4sIQQBBqqqq3I")
-_MAGIC = b"uhr1"
-
-
-@dataclass(frozen=True, slots=True)
-class JournalPatch:
-    """Rectangle of a change, with its previous and its new labels.
-
-    Parameters
-    ----------
-    roi
-        Level-0 rectangle inside the image, its corner on multiples of ``2**level``.
-    level
-        Pyramid level of ``mask`` and ``ids``, at least 0.
-    mask
-        bool at that level: the pixels to change.
-    ids
-        uint8 at that level: their new class ids.
-    old
-        uint8 of the roi's shape: the previous corrections, 0 outside the mask.
-    """
-
-    roi: Roi
-    level: int
-    mask: Mask
-    ids: Labels
-    old: Labels
-
-    def enlarged(self) -> tuple[Mask, Labels]:
-        """Return mask and ids at level 0, of the roi's shape."""
-        height, width = self.old.shape
-        mask, ids = self.mask, self.ids
-        if self.level:
-            scale = 1 << self.level
-            mask = mask.repeat(scale, 0).repeat(scale, 1)
-            ids = ids.repeat(scale, 0).repeat(scale, 1)
-        return mask[:height, :width], ids[:height, :width]
+T = TypeVar("T")
 
 
 class JournalEntry(NamedTuple):
@@ -98,6 +65,8 @@ class Journal:
     ----------
     folder
         The journal's folder; `load` creates it for writing.
+    shape
+        Height and width of the image in pixels.
     limits
         ``journal_bytes`` and ``journal_segment_bytes`` are used.
 
@@ -108,17 +77,24 @@ class Journal:
     last
         Number of the newest record; 0 if there is none.
     tail
-        The newest records, at most `TAIL`, to be executed again after a kill.
+        The newest records, to be executed again after a kill: at least `TAIL`, if
+        there are as many.
+    incomplete
+        True if `load` found bytes that are no complete change.
+    damaged
+        True if older records are missing or damaged, so that the steps before them
+        cannot be undone.
     """
 
     TAIL = 64
 
-    def __init__(self, folder: Address, limits: Limits) -> None:
-        self._folder, self._limits = folder, limits
+    def __init__(self, folder: Address, shape: tuple[int, int], limits: Limits) -> None:
+        self._folder, self._shape, self._limits = folder, shape, limits
         self.undoable: list[UndoStep] = []
         self.redoable: list[UndoStep] = []
         self.tail: list[JournalEntry] = []
         self.last = 0
+        self.incomplete = self.damaged = False
         self._replaced: list[UndoStep] = []
         self._sizes: dict[int, int] = {}
 
@@ -129,15 +105,16 @@ class Journal:
         """
         if write:
             self._folder.mkdir(exist_ok=True)
-        segments = sorted(int(f.stem) for f in self._folder.glob("*.log"))
+        names = (f.name for f in self._folder.glob("*.log"))
+        segments = sorted(
+            int(n[:8]) for n in names if re.fullmatch(r"[0-9]{8}\.log", n)
+        )
         for segment in segments:
             self._scan(segment, write=write, newest=segment == segments[-1])
 
     # -- writing --------------------------------------------------------------
 
-    def append(
-        self, kind: Kind, step: int, part: JournalPatch | None = None
-    ) -> JournalEntry:
+    def append(self, kind: Kind, step: int, part: JournalPatch | None = None) -> None:
         """Write a record to disk.
 
         Parameters
@@ -156,46 +133,59 @@ class Journal:
             If the disk is full or cannot be written. The record is then not in the
             journal.
         """
-        blobs = (b"", b"", b"")
-        roi, level = Roi(0, 0, 0, 0), 0
-        if part is not None:
-            roi, level = part.roi, part.level
-            blobs = (
-                _compress(np.packbits(part.mask)),
-                _compress(part.ids),
-                _compress(part.old) if part.old.any() else b"",
-            )
-        number, code = self.last + 1, _KINDS.index(kind)
-        sizes = [len(b) for b in blobs]
-        sides = (roi.y, roi.x, roi.height, roi.width)
-        header = _HEADER.pack(_MAGIC, 0, number, step, code, level, *sides, *sizes)
-        record = header[8:] + b"".join(blobs)
-        record = _MAGIC + zlib.crc32(record).to_bytes(4, "little") + record
+        self._append([(kind, part)], step)
+
+    def append_step(self, patches: Iterable[JournalPatch]) -> int:
+        """Write the records of a new step, all of them or none.
+
+        Returns
+        -------
+        Number of records; 0 if there are no patches.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or cannot be written. No record is then in the
+            journal.
+        """
+        remaining = iter(patches)
+        first = next(remaining, None)
+        if first is None:
+            return 0
+        parts: Iterator[tuple[Kind, JournalPatch]] = (("part", p) for p in remaining)
+        return self._append(chain([("begin", first)], parts), self.last + 1)
+
+    def _append(
+        self, records: Iterable[tuple[Kind, JournalPatch | None]], step: int
+    ) -> int:
         segment = max(self._sizes, default=0)
         if not segment or self._sizes[segment] > self._limits.journal_segment_bytes:
             segment += 1
-        entry = JournalEntry(
-            number, step, kind, segment, self._sizes.get(segment, 0), roi
-        )
-        self._write(entry, record)
-        self._update(entry)
-        return entry
-
-    def _write(self, entry: JournalEntry, record: bytes) -> None:
-        path = self._path(entry.segment)
+        path, start = self._path(segment), self._sizes.get(segment, 0)
         assert isinstance(path, Path)  # corrections in an object store are read-only
+        entries: list[JournalEntry] = []
+        offset = start
         with path.open("ab", buffering=0) as file:
             try:
-                view = memoryview(record)
-                while view:
-                    view = view[file.write(view) :]
+                file.truncate(start)  # an earlier error may have left bytes
+                for (kind, patch), more in _with_next(records):
+                    number = self.last + 1 + len(entries)
+                    data = pack_record(number, step, kind, patch, more=more)
+                    roi = Roi(0, 0, 0, 0) if patch is None else patch.roi
+                    entries.append(
+                        JournalEntry(number, step, kind, segment, offset, roi)
+                    )
+                    _write_all(file, data)
+                    offset += len(data)
                 os.fsync(file.fileno())
-            except OSError:
-                file.truncate(entry.offset)
+            except BaseException:
+                file.truncate(start)
                 raise
-        if entry.segment not in self._sizes:
+        if segment not in self._sizes:
             _sync_folder(path.parent)
-        self._sizes[entry.segment] = entry.offset + len(record)
+        self._sizes[segment] = offset
+        self._update(entries)
+        return len(entries)
 
     def trim(self) -> None:
         """Remove the oldest segments while the journal is larger than its limit.
@@ -219,22 +209,7 @@ class Journal:
         """Return the data of a record."""
         with self._path(entry.segment).open("rb") as file:
             file.seek(entry.offset)
-            header = _HEADER.unpack(file.read(_HEADER.size))
-            level, sizes = header[5], header[10:]
-            mask, ids, old = (file.read(n) for n in sizes)
-        roi = entry.roi
-        shape = tuple(-(-n // (1 << level)) for n in (roi.height, roi.width))
-        bits = np.frombuffer(_decompress(mask), np.uint8)
-        count = shape[0] * shape[1]
-        return JournalPatch(
-            roi,
-            level,
-            np.unpackbits(bits, count=count).reshape(shape).astype(bool),
-            np.frombuffer(_decompress(ids), np.uint8).reshape(shape),
-            np.frombuffer(_decompress(old), np.uint8).reshape(roi.height, roi.width)
-            if old
-            else np.zeros((roi.height, roi.width), np.uint8),
-        )
+            return read_patch(file)
 
     def step(self, entry: JournalEntry) -> UndoStep | None:
         """Return the step of one of the newest records; None if its data is removed."""
@@ -244,30 +219,48 @@ class Journal:
     # -- loading ----------------------------------------------------------------
 
     def _scan(self, segment: int, *, write: bool, newest: bool) -> None:
-        """Read the records of a segment up to the first incomplete one."""
+        """Read the changes of a segment up to the first incomplete one."""
         path = self._path(segment)
-        data = path.read_bytes()
-        offset = 0
-        while (end := _end(data, offset)) is not None:
-            header = _HEADER.unpack_from(data, offset)
-            number, step, code = header[2:5]
-            entry = JournalEntry(
-                number, step, _KINDS[code], segment, offset, Roi(*header[6:10])
-            )
-            self._update(entry)
-            offset = end
-        self._sizes[segment] = offset
-        if offset < len(data) and write and isinstance(path, Path):
-            os.truncate(path, offset)
-        if offset < len(data) and not newest:
+        size, whole, offset = path.stat().st_size, 0, 0
+        change: list[JournalEntry] = []
+        with path.open("rb") as file:
+            for header, end in scan_records(file, size, self._shape):
+                expected = change[-1].number if change else self.last
+                if header.number <= expected:
+                    break
+                if expected and header.number > expected + 1:
+                    self._lose_history()
+                change.append(
+                    JournalEntry(header.number, header.step, header.kind, segment,
+                                 offset, header.roi)
+                )  # fmt: skip
+                offset = end
+                if not header.more:
+                    self._update(change)
+                    change, whole = [], end
+        self._sizes[segment] = whole
+        if whole == size:
+            return
+        self.incomplete = True
+        if write and isinstance(path, Path):
+            os.truncate(path, whole)
+        if not newest:
             # damaged by another program: earlier steps cannot be undone in order
-            self.undoable.clear()
-            self.redoable.clear()
+            self._lose_history()
 
-    def _update(self, entry: JournalEntry) -> None:
-        """Update the steps for a record."""
-        self.last = entry.number
-        self.tail = [*self.tail[1 - self.TAIL :], entry]
+    def _lose_history(self) -> None:
+        self.damaged = True
+        self.undoable.clear()
+        self.redoable.clear()
+
+    def _update(self, change: list[JournalEntry]) -> None:
+        """Update the steps for the records of a change."""
+        self.tail = [*self.tail[-self.TAIL :], *change]
+        for entry in change:
+            self.last = entry.number
+            self._update_steps(entry)
+
+    def _update_steps(self, entry: JournalEntry) -> None:
         match entry.kind:
             case "begin":
                 # their records may have to be executed again
@@ -295,24 +288,20 @@ class Journal:
         return self._folder / f"{segment:08d}.log"
 
 
-def _end(data: bytes, offset: int) -> int | None:
-    """Return the end of the record at an offset; None if it is incomplete."""
-    start = offset + _HEADER.size
-    if start > len(data):
-        return None
-    header = _HEADER.unpack_from(data, offset)
-    end = start + int(sum(header[10:]))
-    if header[0] != _MAGIC or end > len(data):
-        return None
-    return end if zlib.crc32(data[offset + 8 : end]) == header[1] else None
+def _with_next(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Yield each item, and True if another one follows."""
+    iterator = iter(items)
+    for item in iterator:
+        for following in iterator:
+            yield item, True
+            item = following
+        yield item, False
 
 
-def _compress(array: Labels) -> bytes:
-    return bytes(imagecodecs.zstd_encode(np.ascontiguousarray(array).tobytes(), 1))
-
-
-def _decompress(data: bytes) -> bytes:
-    return bytes(imagecodecs.zstd_decode(data))
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,7 +6,8 @@ Executing a record twice has no further effect. See Mohan et al., "ARIES: A tran
 recovery method", ACM TODS 1992, for the technique in databases.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -15,20 +16,19 @@ import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.correction_counts import CorrectionCounts
-from napari_uhrseg.io.corrections.journal import (
-    Journal,
-    JournalEntry,
-    JournalPatch,
-    UndoStep,
-)
+from napari_uhrseg.io.corrections.journal import Journal, JournalEntry, UndoStep
+from napari_uhrseg.io.corrections.journal_record import JournalPatch
 from napari_uhrseg.io.labels.disk_layout import CORRECTION, Levels, open_corrections
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import read_array, write_levels
+from napari_uhrseg.io.labels.repair import rebuild_coarser
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.paths import error_text
 from napari_uhrseg.types import Labels, Limits, Roi
 
 FOLDER = ".corrections"
+
+logger = logging.getLogger(__name__)
 
 
 class JournalReplay:
@@ -55,7 +55,7 @@ class JournalReplay:
         self._store = store
         self._folder = store.path / FOLDER
         self._limits = limits
-        self.journal = Journal(self._folder, limits)
+        self.journal = Journal(self._folder, store.shape, limits)
         self.done = 0
         self._loaded = False
         self._saved = 0  # the last record in the saved counts
@@ -80,20 +80,43 @@ class JournalReplay:
             self._levels = open_corrections(
                 store.path, store.shape, len(store.correction), write=write
             )
+            if write:
+                rebuild_coarser(store.path / CORRECTION, self._levels, coarser_labels)
             self.journal.load(write=write)
             if not write:
                 self.done = self.journal.last
                 self._loaded = True
                 return
-            saved = CorrectionCounts.load(
-                self._folder / "counts.npz", store.shape, self._limits.correction_cell
-            )
-            if saved is not None:
-                self._counts, self.done = saved
-                self._saved = self.done
-                self.journal.last = max(self.journal.last, self.done)
+            self._load_counts()
             self._loaded = True
             self.catch_up()
+
+    def _load_counts(self) -> None:
+        """Load the saved counts if they belong to the journal.
+
+        If records after the counts are missing, another program has changed the
+        journal. The arrays have these changes, so they are kept and counted again.
+        """
+        file = self._folder / "counts.npz"
+        journal, shape = self.journal, self._store.shape
+        saved = CorrectionCounts.load(file, shape, self._limits.correction_cell)
+        if saved is not None:
+            self._counts, self.done = saved
+        lost = max(0, self.done - journal.last)
+        if lost or journal.incomplete or journal.damaged:
+            self._counts = None
+        self.done = self._saved = min(self.done, journal.last)
+        if not lost and not journal.damaged:
+            return
+        logger.warning(
+            "The undo history of %s is damaged: %s cannot be undone any more. All "
+            "labels are kept.",
+            self._store.path,
+            f"{lost} changes" if lost else "its older changes",
+        )
+        file.unlink(missing_ok=True)  # so that the next opening does not report again
+        with suppress(OSError):
+            self.save_counts()
 
     def read(self, roi: Roi) -> Labels:
         """Return the corrections in a level-0 rectangle."""
@@ -102,9 +125,10 @@ class JournalReplay:
     def counts(self) -> CorrectionCounts:
         """Return the counts; read from the arrays if they are not known."""
         if self._counts is None:
-            folder = self._store.path / CORRECTION / "0"
             self._counts = CorrectionCounts.from_array(
-                self._levels[0], folder, self._limits.correction_cell
+                self._levels[0],
+                self._store.path / CORRECTION,
+                self._limits.correction_cell,
             )
         return self._counts
 
@@ -118,10 +142,25 @@ class JournalReplay:
         continues = bool(steps) and steps[-1].id == step
         if not continues:
             step = self.journal.last + 1
-        entry = self.journal.append("part" if continues else "begin", step, patch)
+        self.journal.append("part" if continues else "begin", step, patch)
         self._write(patch, "redo")
-        self._finish(entry)
+        self._finish()
         return step
+
+    def append_step(self, patches: Iterable[JournalPatch]) -> Roi | None:
+        """Journal all patches of a new step, or none, and then execute them.
+
+        Returns
+        -------
+        Bounding box of the patches; None if there are none.
+        """
+        if not self.journal.append_step(patches):
+            return None
+        step = self.journal.undoable[-1]
+        for part in step.parts:
+            self._write(self._read(part), "redo")
+        self._finish()
+        return step.bounds
 
     def undo_or_redo(
         self, direction: Literal["undo", "redo"], step: UndoStep
@@ -134,23 +173,23 @@ class JournalReplay:
         ------
         Completed share, from 0 to 1.
         """
-        entry = self.journal.append(direction, step.id)
+        self.journal.append(direction, step.id)
         done = 0
         try:
             for done, part in enumerate(step.parts):
                 if done:
                     yield done / len(step.parts)
-                self._write(self.journal.read(part), direction)
+                self._write(self._read(part), direction)
         except GeneratorExit:
             opposite: Literal["undo", "redo"] = (
                 "redo" if direction == "undo" else "undo"
             )
-            entry = self.journal.append(opposite, step.id)
+            self.journal.append(opposite, step.id)
             for part in step.parts[:done]:
-                self._write(self.journal.read(part), opposite)
-            self._finish(entry)
+                self._write(self._read(part), opposite)
+            self._finish()
             raise
-        self._finish(entry)
+        self._finish()
 
     def catch_up(self) -> None:
         """Execute the records that were not executed; usually there are none."""
@@ -162,7 +201,7 @@ class JournalReplay:
             self.done = entry.number
         # not in between: the arrays may already have the changes of later records
         if left:
-            self._finish(left[-1])
+            self._finish()
 
     def save_counts(self) -> None:
         """Save the counts with the number of the last executed record.
@@ -179,14 +218,19 @@ class JournalReplay:
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
-        """Convert an OSError to a StoreError that reports if the change is kept."""
+        """Convert an OSError to a StoreError that reports if the change is kept.
+
+        A change is kept if the journal received it in this block.
+        """
+        before = self.journal.last
         try:
             yield
         except OSError as error:
             self._counts = None
             kept = (
-                "The change is kept, and shown with the next one or on opening."
-                if self.unfinished
+                "The change is kept: it is displayed with the next one, or at the next "
+                "opening."
+                if self._loaded and self.journal.last > before
                 else "This change was not kept, all earlier ones are."
             )
             raise StoreError(
@@ -196,30 +240,60 @@ class JournalReplay:
             ) from error
 
     def _execute(self, entry: JournalEntry) -> None:
-        """Execute a record."""
-        if entry.kind in ("begin", "part"):
-            self._write(self.journal.read(entry), "redo")
-            return
-        step = self.journal.step(entry)
-        for part in () if step is None else step.parts:
-            self._write(self.journal.read(part), entry.kind)
+        """Execute a record, which may have been executed before."""
+        parts, direction = [entry], "redo"
+        if entry.kind in ("undo", "redo"):
+            step, direction = self.journal.step(entry), entry.kind
+            parts = [] if step is None else step.parts
+        for part in parts:
+            try:
+                patch = self.journal.read(part)
+            except ValueError as error:  # it cannot block all later changes
+                self._counts = None
+                logger.warning(
+                    "A change of %s is damaged and left out: %s.",
+                    self._store.path, error,
+                )  # fmt: skip
+            else:
+                self._write(patch, direction, again=True)
 
-    def _write(self, patch: JournalPatch, direction: str) -> None:
+    def _read(self, part: JournalEntry) -> JournalPatch:
+        try:
+            return self.journal.read(part)
+        except ValueError as error:
+            raise StoreError(
+                f"The journal of {self._store.path} is damaged: {error}.",
+                "All labels are kept, but this step cannot be undone.",
+            ) from error
+
+    def _write(
+        self, patch: JournalPatch, direction: str, *, again: bool = False
+    ) -> None:
+        """Write the labels after a change where the labels before it are present.
+
+        Other labels come from changes that the journal has lost; they stay. If
+        ``again`` is True, the arrays may be ahead of this change, and all of its
+        pixels are written.
+        """
         mask, new = patch.enlarged()
-        removed, added = (patch.old, np.where(mask, new, 0))
-        if direction == "undo":
-            removed, added = added, removed
+        before, after = (patch.old, new) if direction == "redo" else (new, patch.old)
         present = self.read(patch.roi)
-        data = np.where(mask, added, present)
+        if not again:
+            mask = mask & (present == before)
+        removed, added = np.where(mask, before, 0), np.where(mask, after, 0)
+        data = np.where(mask, after, present)
         top = write_levels(self._levels, patch.roi, data, coarser_labels)
         self._store.refresh_coarsest(top)
         if self._counts is not None:
-            self._counts.add(patch.roi, removed, -1)
-            self._counts.add(patch.roi, added)
+            try:
+                self._counts.add(patch.roi, removed, -1)
+                self._counts.add(patch.roi, added)
+            except ValueError:  # they belong to another journal
+                self._counts = None
 
-    def _finish(self, entry: JournalEntry) -> None:
-        self.done = entry.number
-        if entry.number - self._saved < self._limits.snapshot_interval:
+    def _finish(self) -> None:
+        self.done = self.journal.last
+        if self.done - self._saved < self._limits.snapshot_interval:
             return
         # the change is complete; a failure here is retried after the next change
         with suppress(OSError):

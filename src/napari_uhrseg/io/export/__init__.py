@@ -12,7 +12,6 @@ import importlib
 import os
 import pkgutil
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -212,11 +211,9 @@ def atomic_target(target: Path, *, overwrite: bool) -> Iterator[Path]:
             "Export to a local folder, and copy the file from there.",
         )
     _check_free(target, overwrite)
-    name = f".{target.stem}.{uuid.uuid4().hex[:8]}.partial{target.suffix}"
-    building = target.with_name(name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target, building, sync=False):
+        with replacing(target, sync=False) as building:
             yield building
     except OSError as error:
         raise ExportError(

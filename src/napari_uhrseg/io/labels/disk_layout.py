@@ -3,7 +3,6 @@
 import logging
 import shutil
 import tempfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import numpy as np
 import zarr
 from upath import UPath
 
+from napari_uhrseg.atomic import remove_abandoned, temporary_path
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
+from napari_uhrseg.io.labels.store_files import check_links
 from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.io.paths import Address, error_text, for_zarr, io_errors, is_url
 from napari_uhrseg.types import Legend, Run
@@ -148,7 +149,12 @@ def create_store(
         ) from error
 
 
-def _exists_error(path: Address) -> StoreError:
+def _exists_error(path: Address, *, just_now: bool = False) -> StoreError:
+    if just_now:
+        return StoreError(
+            f"Another run is making {path} at this moment; nothing was written.",
+            "Wait until it has finished, or choose another name.",
+        )
     return StoreError(
         f"{path} exists already; nothing was written.",
         "Open it to continue it, or choose another name.",
@@ -158,10 +164,15 @@ def _exists_error(path: Address) -> StoreError:
 def _create_folder(
     path: Path, info: ome_metadata.StoreInfo, legend: Legend, coarsest: int
 ) -> None:
-    building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    remove_abandoned(path)
+    building = temporary_path(path)
     try:
         ome_metadata.write_empty_store(building, info, legend, coarsest)
         building.rename(path)
+    except OSError as error:
+        if path.exists():
+            raise _exists_error(path, just_now=True) from error
+        raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -179,25 +190,29 @@ def _upload(
     path.fs.pipe({(path / name).path: data for name, data in files.items()})
     try:
         path.fs.pipe_file((path / "zarr.json").path, root, mode="create")
-    except FileExistsError as error:  # another process was faster
-        raise _exists_error(path) from error
+    except FileExistsError as error:
+        raise _exists_error(path, just_now=True) from error
 
 
 def check_exists(path: Address) -> None:
-    """Check that there is a Zarr folder at the path.
+    """Check that there is a Zarr folder at the path, and that no link leaves it.
 
     Raises
     ------
     StoreError
-        If the path does not exist, or is not a Zarr folder, or cannot be read.
+        If the path does not exist, or is not a Zarr folder, or cannot be read, or
+        contains a link that leaves it.
     """
     try:
         (path / "zarr.json").stat()
+        check_links(path)
     except (FileNotFoundError, NotADirectoryError):
         what = "is not a label store" if path.exists() else "does not exist"
         raise StoreError(
             f"{path} {what}.", "Choose the folder of a label store."
         ) from None
+    except StoreError:
+        raise
     except io_errors(path) as error:
         raise StoreError(
             f"{path} cannot be opened: {error_text(error)}.",

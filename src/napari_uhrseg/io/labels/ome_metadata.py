@@ -7,21 +7,23 @@ the array ``states`` contains the status of the chunks.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import zarr
-from zarr.codecs import BloscCodec
 
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunk_grid
 from napari_uhrseg.io.paths import Address, io_errors, is_url, to_path
+from napari_uhrseg.io.zarr_setup import CheckedBloscCodec
 from napari_uhrseg.types import LabelClass, Legend
 
 FORMAT_VERSION = 2  # version 1 has other names of keys
 KEY = "napari-uhrseg"
 LABELS = ("prediction", "correction")
+MAX_SIDE = 2**24  # pixels; the status of the chunks is then 1 GB
 
 # OME-Zarr uses the names of UDUNITS-2, which has none for pixels
 _UNITS = {"metre": "meter", "pixel": None}
@@ -101,11 +103,37 @@ class StoreInfo:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the metadata from the attributes of a store."""
+        """Return the metadata from the attributes of a store.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            If a value is missing, or is not what this program writes.
+        """
         values = dict(data)
-        for key in ("shape", "pixel_size", "affine"):
-            values[key] = None if values[key] is None else tuple(values[key])
+        for key, count in (("shape", 2), ("pixel_size", 2), ("affine", 6)):
+            if values[key] is not None:
+                values[key] = _numbers(f"image.{key}", values[key], count)
+        for key in ("name", "path", "fingerprint", "unit", "crs"):
+            if not isinstance(values[key] or "", str):
+                raise ValueError(f"image.{key} is {values[key]!r}, not a text")
+        if not all(isinstance(n, int) and 0 < n <= MAX_SIDE for n in values["shape"]):
+            raise ValueError(f"image.shape is {values['shape']}")
+        if values["pixel_size"] is not None and min(values["pixel_size"]) <= 0:
+            raise ValueError(f"image.pixel_size is {values['pixel_size']}")
         return cls(**values)
+
+
+def _numbers(name: str, values: Any, count: int) -> tuple[Any, ...]:
+    """Return finite numbers as a tuple. Raises ValueError for anything else."""
+    if (
+        not isinstance(values, list | tuple)
+        or len(values) != count
+        or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values)
+        or not all(map(math.isfinite, values))
+    ):
+        raise ValueError(f"{name} is {values!r}, not {count} numbers")
+    return tuple(values)
 
 
 def level_shapes(shape: tuple[int, int], count: int) -> tuple[tuple[int, int], ...]:
@@ -166,7 +194,9 @@ def write_empty_store(
                 chunks=(STORE_CHUNK, STORE_CHUNK),
                 dtype="uint8",
                 fill_value=0,
-                compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")],
+                compressors=[
+                    CheckedBloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
+                ],
                 dimension_names=("y", "x"),
             )
     # one chunk for up to a million pixels a side: a new status is a single file

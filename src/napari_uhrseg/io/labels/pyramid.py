@@ -139,8 +139,8 @@ def read_array(level: zarr.Array, key: Any) -> Labels:
     except Exception as error:
         raise StoreError(
             f"Labels cannot be read from {level.store_path}: {error}.",
-            "Another program has damaged a part of the store. Copy it again from its "
-            "source, or segment into a new store.",
+            "A part of the store is damaged. Segment the image into this store again: "
+            "damaged parts are computed again. Or copy the store from its source.",
         ) from error
 
 

@@ -55,6 +55,7 @@ class WriteLock:
         self._lock: filelock.BaseFileLock | ObjectStoreLock | None = None
         self._closed = False
         self._count = 0
+        self._folder: tuple[int, int] | None = None  # identity of the locked folder
 
     def acquire(self) -> bool:
         """Add one reference to the lock. Return True if it was not acquired before.
@@ -68,6 +69,8 @@ class WriteLock:
             first = not self.acquired
             if first:
                 self._lock = self._acquired_lock()
+                if isinstance(self._path, Path):
+                    self._folder = self._identity()
                 self.acquired, self._closed, self._count = True, False, 0
             self._count += 1
             return first
@@ -87,7 +90,13 @@ class WriteLock:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Serialise one change. Raises StoreError if this process may not write."""
+        """Serialise one change.
+
+        Raises
+        ------
+        StoreError
+            If this process may not write, or the folder of the store is gone.
+        """
         with self.thread_lock:
             if not self.acquired:
                 state = "closed" if self._closed else "open for reading only"
@@ -96,11 +105,34 @@ class WriteLock:
                 )
             if isinstance(self._lock, ObjectStoreLock):
                 self._lock.check()
+            elif self._identity() != self._folder:
+                raise self._gone_error("This change was not kept.")
             yield
+
+    def _gone_error(self, consequence: str) -> StoreError:
+        return StoreError(
+            f"The label folder {self._path} is gone: it was moved, renamed or deleted. "
+            f"{consequence}",
+            "Put the folder back, or open it at its new place.",
+        )
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return device and number of the store's folder; None if there is no store.
+
+        zarr would create missing folders again, and write stray chunks into them.
+        """
+        try:
+            (self._path / "zarr.json").stat()
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _acquired_lock(self) -> filelock.BaseFileLock | ObjectStoreLock:
         lock: filelock.BaseFileLock | ObjectStoreLock
         if isinstance(self._path, Path):
+            if self._identity() is None:  # the lock's file would create the folder
+                raise self._gone_error("Nothing was opened for writing.")
             lock = filelock.FileLock(
                 self._path / self._name, timeout=0, thread_local=False
             )

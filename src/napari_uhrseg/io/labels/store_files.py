@@ -1,0 +1,114 @@
+"""Files of a store in a folder, which may come from anyone: links and chunk files."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.zarr_setup import (
+    HEADER_BYTES,
+    CheckedBloscCodec,
+    chunk_size_in,
+)
+from napari_uhrseg.types import Mask
+
+Chunk = tuple[int, int]
+
+
+def check_links(path: Address) -> None:
+    """Check that no link in a store leaves it; reading or writing would follow it.
+
+    Raises
+    ------
+    StoreError
+        If there is such a link.
+    """
+    if not isinstance(path, Path):
+        return
+    real = Path(os.path.realpath(path))
+    for link in _links(path):
+        target = Path(os.path.realpath(link))
+        if target != real and real not in target.parents:
+            raise StoreError(
+                f"{path} contains a link that leaves it: "
+                f"{Path(link).relative_to(path)} points to {target}.",
+                "Remove the link, or copy the store again with its files.",
+            )
+
+
+def _links(folder: Path) -> Iterator[str]:
+    """Yield the symbolic links below a folder, without following them."""
+    waiting = [os.fspath(folder)]
+    while waiting:
+        # another process may remove a folder at this moment
+        with suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    yield entry.path
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+
+
+def written_chunks(root: Address, array: zarr.Array) -> Mask:
+    """Return which chunks of an array have a file; all others are 0.
+
+    Parameters
+    ----------
+    root
+        Folder of the store, or of the group that was opened.
+    array
+        An array of it.
+
+    Returns
+    -------
+    bool, (chunk rows, chunk columns).
+    """
+    there = np.zeros(array.cdata_shape, bool)
+    for chunk, _ in chunk_files(root, array):
+        there[chunk] = True
+    return there
+
+
+def damaged_chunks(root: Address, array: zarr.Array) -> Iterator[tuple[Chunk, Path]]:
+    """Yield the chunks whose file is empty or cut, with the file.
+
+    Only the size in the header of each file is read. Nothing is yielded for an object
+    store, where an object exists completely or not at all.
+    """
+    codecs = array.metadata.codecs  # type: ignore[union-attr]  # of format 3
+    checked = isinstance(codecs[-1], CheckedBloscCodec)
+    for chunk, file in chunk_files(root, array):
+        if not isinstance(file, Path):
+            return
+        size = file.stat().st_size
+        if size == 0 or (checked and _expected_size(file) != size):
+            yield chunk, file
+
+
+def _expected_size(file: Path) -> int:
+    with file.open("rb") as opened:
+        return chunk_size_in(opened.read(HEADER_BYTES))
+
+
+def chunk_files(root: Address, array: zarr.Array) -> Iterator[tuple[Chunk, Address]]:
+    """Yield row and column of each chunk of an array that has a file, and the file."""
+    rows, columns = array.cdata_shape
+    for row, folder in _numbered(root / array.path / "c", rows):
+        for column, file in _numbered(folder, columns):
+            yield (row, column), file
+
+
+def _numbered(folder: Address, count: int) -> Iterator[tuple[int, Address]]:
+    """Yield the entries of a folder that have a number below ``count`` as name."""
+    try:
+        entries: list[Address] = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.name.isdecimal() and int(entry.name) < count:
+            yield int(entry.name), entry
