@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from subprocess import Popen
@@ -313,6 +314,42 @@ def test_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     image = tiled(data)
     assert not attach_levels(image, tmp_path)
     list(fill_levels(image, tmp_path))
+    check(image, data)
+
+
+@pytest.mark.parametrize("make", [tiled, untiled])
+@pytest.mark.parametrize("keep", [0, 20, -1])
+def test_damaged_computed_chunk_is_computed_again(
+    tmp_path: Path, make: object, keep: int
+) -> None:
+    data = scene(1100, 1100)
+    list(fill_levels(make(data), tmp_path))  # type: ignore[operator]
+    for file in tmp_path.glob("*/*/c/0/0/0"):
+        file.write_bytes(file.read_bytes()[:keep])
+    image = make(data)  # type: ignore[operator]
+    attach_levels(image, tmp_path)
+    shown = pixels(image.sources[0])
+    assert shown.shape == data.shape
+    again = make(data)  # type: ignore[operator]
+    assert not attach_levels(again, tmp_path)
+    list(fill_levels(again, tmp_path))
+    check(again, data)
+
+
+def test_damaged_rows_of_a_stopped_computation_are_found(tmp_path: Path) -> None:
+    data = scene(2100, 600)
+    filling = fill_levels(untiled(data), tmp_path)
+    for share in filling:
+        if share > 0.3:
+            break
+    filling.close()
+    for file in tmp_path.glob("*/0/c/*/0/0"):
+        file.write_bytes(b"")
+    for _ in range(2):  # the display finds the damage, and the next opening mends it
+        image = untiled(data)
+        with suppress(ReadError):
+            list(fill_levels(image, tmp_path))
+        pixels(image.sources[0])
     check(image, data)
 
 

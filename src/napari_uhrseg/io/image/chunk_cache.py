@@ -296,6 +296,7 @@ class PendingLevel:
         self.ready: npt.NDArray[np.bool_] = np.zeros(grid, bool)
         self.fill_value = 0.0
         self.untiled_source = untiled_source
+        self.discard: Callable[[], None] = lambda: None  # forgets a damaged copy
         self.data: Any = None
         if (
             untiled_source is None
@@ -328,7 +329,9 @@ class PendingLevel:
             )
         ]
         if self.data is not None and touched.all():
-            return np.asarray(self.data[key])
+            found = self._stored(key)
+            if found is not None:
+                return found
         out = np.full([s.stop - s.start for s in key], self.fill_value, self.dtype)
         if self.data is not None and touched.any():
             self._copy_ready(key, out)
@@ -343,10 +346,25 @@ class PendingLevel:
             If the level is not complete and has no untiled source.
         """
         if self.complete:
-            return np.asarray(self.data[key])
+            found = self._stored(key)
+            if found is not None:
+                return found
         if self.untiled_source is None:
             raise ReadError("This level of the image has not been computed yet.")
         return self.untiled_source[key]
+
+    def _stored(self, key: Slices) -> Array | None:
+        """Return filled pixels; None if they are damaged on disk.
+
+        The level then counts as not filled, and the next opening computes it again.
+        """
+        try:
+            return np.asarray(self.data[key])
+        # codecs and disks raise arbitrary errors
+        except Exception:  # noqa: BLE001
+            self.ready[...] = False
+            self.discard()
+            return None
 
     def _copy_ready(self, key: Slices, out: Array) -> None:
         first = [s.start // c for s, c in zip(key, self.chunks, strict=True)]
@@ -361,7 +379,9 @@ class PendingLevel:
                     slice(p.start - s.start, p.stop - s.start)
                     for p, s in zip(part, key, strict=True)
                 )
-                out[at] = np.asarray(self.data[part])
+                found = self._stored(part)
+                if found is not None:
+                    out[at] = found
 
 
 def wrapped(source: LevelSource, parallel: bool = True) -> LevelSource:

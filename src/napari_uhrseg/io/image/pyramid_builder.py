@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import Crc32cCodec
 
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.box_mean import Array, box_mean
@@ -32,9 +32,11 @@ from napari_uhrseg.io.image.chunk_cache import (
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pyramid_cache import CacheEntry, cache_folder, make_room
 from napari_uhrseg.io.paths import ZARR_MARKS
+from napari_uhrseg.io.zarr_setup import CheckedBloscCodec
 from napari_uhrseg.types import Limits
 
 BAND_BYTES = 96 * 1024**2  # bytes of the finest missing level filled at a time
+DAMAGE = (OSError, ValueError, KeyError, RuntimeError)  # what a damaged entry raises
 
 
 def fill_levels(
@@ -184,10 +186,11 @@ class PyramidBuilder:
             return False
         try:
             self._open()
-        except (OSError, ValueError, KeyError):
-            return False  # damaged: run() recreates it
+            self._publish_rows(rows, load=True)
+        except DAMAGE:
+            self._forget()
+            return False  # run() recreates it
         self.entry.use()
-        self._publish_rows(rows, load=True)
         return rows >= self.height
 
     def run(self) -> Iterator[float]:
@@ -218,10 +221,11 @@ class PyramidBuilder:
         """Open or create the cache entry; return the number of finished rows."""
         rows = self.entry.rows()
         if rows is not None:
-            with suppress(OSError, ValueError, KeyError):
+            with suppress(*DAMAGE):
                 self._open()
                 self._publish_rows(rows, load=True)
                 return rows
+        self._forget()
         self.entry.clear()
         needed = sum(_bytes(s.level.shape, s.level.dtype) for s in self.steps)
         reserved = self.limits.reserved_disk_bytes
@@ -233,7 +237,7 @@ class PyramidBuilder:
                 shape=step.level.shape,
                 dtype=step.level.dtype,
                 chunks=step.level.chunks,
-                compressors=BloscCodec(cname="lz4", clevel=5),
+                compressors=[CheckedBloscCodec(cname="lz4", clevel=5), Crc32cCodec()],
                 fill_value=0,
             )
         self.entry.save(0)
@@ -248,6 +252,12 @@ class PyramidBuilder:
             if array.shape != step.level.shape or array.dtype != step.level.dtype:
                 raise ValueError(f"{self.entry.path / step.name} is another array")
             self.arrays[step.name] = array
+            step.level.discard = self.entry.invalidate
+
+    def _forget(self) -> None:
+        """Mark all rows as missing, after some of them were found to be damaged."""
+        for step in self.steps:
+            step.level.ready[...] = False
 
     def _publish_rows(self, rows: int, *, load: bool = False) -> None:
         """Mark rows as ready: ``rows`` of the finest level, and those that follow."""
@@ -293,10 +303,20 @@ class PyramidBuilder:
             data = step.parent.read(wanted, on_error=lambda error: None)
         elif isinstance(step.parent, PendingLevel):
             index = self.steps.index(step) - 1
-            data = np.asarray(self.arrays[self.steps[index].name][wanted])
+            data = self._computed(self.steps[index], wanted)
         else:
             data = _or_zeros(step.parent, wanted)
         return box_mean(data, f, self.axes, self.nodata)
+
+    def _computed(self, step: LevelJob, key: Slices) -> Array:
+        try:
+            return np.asarray(self.arrays[step.name][key])
+        except DAMAGE as error:
+            self.entry.invalidate()
+            raise ReadError(
+                f"A computed level in {self.entry.path} is damaged: {error}.",
+                "Open the image again: the level is then computed again.",
+            ) from error
 
     def _pieces(self, step: LevelJob, first: int, last: int) -> Iterator[Slices]:
         """Yield boxes of whole chunks, or of whole rows if the source has strips."""

@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.units import format_bytes, parse_bytes
 
-FORMAT = 1
+FORMAT = 2  # with checksums
 DEFAULT_CACHE_LIMIT = "50GB"
 MAX_USER_FILES = (
     16  # lock files of processes; above it, those of ended processes are removed
@@ -77,7 +78,8 @@ class CacheEntry:
     def save(self, rows: int) -> None:
         """Record the progress after the rows are written."""
         text = json.dumps({"format": FORMAT, "rows": rows})
-        with replacing(self.path / "state.json", sync=False) as part:
+        state = self.path / "state.json"
+        with replacing(state, state.with_suffix(".new"), sync=False) as part:
             part.write_text(text, "utf-8")
 
     def use(self) -> None:
@@ -95,6 +97,11 @@ class CacheEntry:
             lock = filelock.FileLock(users / uuid.uuid4().hex, thread_local=False)
             lock.acquire()
             _in_use[self.path] = lock
+
+    def invalidate(self) -> None:
+        """Forget the progress, so that the next opening removes a damaged entry."""
+        with suppress(OSError):
+            (self.path / "state.json").unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove the entry; it disappears at once for all processes."""
