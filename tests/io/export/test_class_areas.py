@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import label, regionprops
 
 from helpers.export_stores import LEGEND, UTM32, image, make_store, truth
-from helpers.label_stores import FakeImage
+from helpers.label_stores import RUN, FakeImage, chunk_block
+from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.export.class_areas import areas, estimated_areas, to_csv
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.vectorize.label_strips import track_objects
@@ -202,3 +203,57 @@ def test_the_table_as_csv(slide):
     assert int(road["objects"]) > 1
     assert float(road["object_max_um2"]) >= float(road["object_median_um2"]) > 0
     assert lines[2]["objects"] == ""
+
+
+def sparse_store(path, shape, chunks):
+    """Return a store with labels in some chunks only, and their pixels."""
+    store = LabelStore.create(path, FakeImage(shape), LEGEND)
+    run = store.run_ledger.start_run(RUN)
+    for row, column in chunks:
+        store.write(chunk_block(row, column, 3, shape), run.id, "done")
+    return store
+
+
+@pytest.mark.parametrize(
+    "chunks", [[], [(1, 1)], [(0, 2), (2, 0)], [(0, 0), (1, 0), (3, 2)]], ids=str
+)
+@pytest.mark.parametrize(
+    "region",
+    [
+        None,
+        Roi(700, 500, 2900, 2000),
+        Roi(0, 0, 100, 100),
+        Polygon(((100.0, 50.0), (3900.0, 400.0), (1500.0, 2900.0))),
+    ],
+    ids=str,
+)
+def test_areas_of_sparse_labels_count_every_pixel(tmp_path, chunks, region):
+    shape = (4000, 2900)
+    with sparse_store(tmp_path / "a.zarr", shape, chunks) as store:
+        table = counted(store, region)
+        labels = store.prediction[0][:]
+    inside = np.ones(shape, bool)
+    if region is not None:
+        inside = rasterize(region, Roi(0, 0, *shape))
+    labels = np.where(inside, labels, 0)
+    for row in table.rows:
+        wanted = sizes_of(labels, row.label.id)
+        assert row.pixels == sum(wanted)
+        assert row.objects.count == len(wanted)
+        if wanted:
+            assert row.objects.largest == wanted[-1] * 0.125
+    assert table.unlabelled == (inside.sum() - np.count_nonzero(labels)) * 0.125
+
+
+def test_areas_of_few_labels_in_a_large_image_read_only_these(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        LabelStore, "read_labels",
+        lambda self, roi, level=0: read.append(roi.area) or np.zeros(
+            (roi.height, roi.width), np.uint8),
+    )  # fmt: skip
+    shape = (100_000, 100_000)
+    with sparse_store(tmp_path / "a.zarr", shape, [(70, 3), (71, 3)]) as store:
+        table = counted(store)
+    assert sum(read) <= 2050 * 1024
+    assert table.unlabelled == 1e10 * 0.125

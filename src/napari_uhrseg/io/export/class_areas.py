@@ -18,6 +18,7 @@ from napari_uhrseg.io.vectorize.label_strips import (
     Strip,
     read_strips,
     track_objects,
+    written_parts,
 )
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import LabelClass, Labels, Mask, Polygon, Region, Roi
@@ -109,8 +110,11 @@ def areas(
     pixels, covered = np.zeros(256, np.int64), np.zeros(256)
     sizes = _SizeCounter(pixel_sizes)
     if box.area:
-        for strip in track_objects(_inside_only(store, region, box, limits)):
-            rows = pixel_sizes.rows(strip.roi)
+        written, empty = written_parts(store, box)
+        for part in empty:
+            covered[0] += _total(region, part, box, pixel_sizes, limits)
+        for strip in track_objects(_inside_only(store, region, written, limits)):
+            rows = _row_areas(pixel_sizes, strip.roi, box)
             counts, sums = _sums(strip.labels, _mask(region, strip.roi), rows)
             pixels += counts
             covered += sums
@@ -194,11 +198,37 @@ def _box(store: "LabelStore", region: Region | None) -> Roi:
 
 
 def _inside_only(
-    store: "LabelStore", region: Region | None, box: Roi, limits: VectorLimits
+    store: "LabelStore", region: Region | None, parts: list[Roi], limits: VectorLimits
 ) -> Iterable[tuple[Roi, Labels]]:
-    for roi, labels in read_strips(store, box, limits):
-        mask = _mask(region, roi)
-        yield roi, labels if mask is None else labels * mask
+    for part in parts:
+        for roi, labels in read_strips(store, part, limits):
+            mask = _mask(region, roi)
+            yield roi, labels if mask is None else labels * mask
+
+
+def _total(
+    region: Region | None,
+    part: Roi,
+    box: Roi,
+    pixel_sizes: PixelArea,
+    limits: VectorLimits,
+) -> float:
+    """Return the area of the pixels of a region in a part of its bounding box."""
+    if not isinstance(region, Polygon):
+        return float(_row_areas(pixel_sizes, part, box).sum() * part.width)
+    total = 0.0
+    height = max(1, limits.strip_pixels // part.width)
+    for y in range(part.y, part.bottom, height):
+        strip = Roi(y, part.x, height, part.width).intersect(part)
+        mask = _mask(region, strip)
+        counts = strip.width if mask is None else mask.sum(1)
+        total += float((_row_areas(pixel_sizes, strip, box) * counts).sum())
+    return total
+
+
+def _row_areas(pixel_sizes: PixelArea, roi: Roi, box: Roi) -> npt.NDArray[np.float64]:
+    """Return the area of a pixel in each row, in the middle column of the box."""
+    return pixel_sizes.rows(Roi(roi.y, box.x, roi.height, box.width))
 
 
 def _mask(region: Region | None, roi: Roi) -> Mask | None:

@@ -7,6 +7,7 @@ rasters without coordinates. Objects with over a million corners are divided: th
 pieces have ``divided`` set, and ``pixels`` of their own.
 """
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 PIXELS = 'LOCAL_CS["pixels of the image",UNIT["pixel",1]]'
+PROBE_BYTES = 2**20
 FIELDS = ("class", "class_id", "color", "pixels", "divided")
 
 
@@ -62,7 +64,13 @@ def write_geopackage(
     OSError
         If the file cannot be written.
     """
-    from pyogrio.errors import DataLayerError, DataSourceError
+    from pyogrio.errors import (
+        DataLayerError,
+        DataSourceError,
+        FeatureError,
+        FieldError,
+        GeometryError,
+    )
 
     there = False
     waiting: list[PolygonFeature] = []
@@ -77,8 +85,26 @@ def write_geopackage(
                 _append(store, path, waiting, append=there)
                 there, waiting, corners = True, [], 0
             yield done
-    except (DataSourceError, DataLayerError) as error:
-        raise OSError(str(error)) from error
+    except (
+        DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError
+    ) as error:  # fmt: skip
+        raise _cause(path, error) from error
+
+
+def _cause(path: Path, error: Exception) -> OSError:
+    """Return the operating system's error, which GDAL does not report.
+
+    A full disk lets a small write fail, too.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as cause:
+        return cause
+    # GDAL's message may contain whole SQL statements
+    return OSError(str(error)[-200:])
 
 
 def _append(

@@ -85,7 +85,10 @@ def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], FloatArray] | Non
     if store.affine is None:
         return None
     a, b, c, d, e, f = store.affine
-    crs: Any = rasterio.CRS.from_wkt(store.crs)
+    try:
+        crs: Any = rasterio.CRS.from_wkt(store.crs)
+    except RasterioError:
+        return None
 
     def moved(to: Any, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         xs, ys = transform(crs, to, a * x + b * y + c, d * x + e * y + f)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
+from napari_uhrseg.io.labels.store_files import written_chunks
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import Labels, Roi
 
@@ -60,6 +61,49 @@ def read_strips(
         for y in range(0, band.height, rows):
             some = labels[y : y + rows]
             yield Roi(band.y + y, roi.x, some.shape[0], roi.width), some
+
+
+def written_parts(store: "LabelStore", roi: Roi) -> tuple[list[Roi], list[Roi]]:
+    """Divide a rectangle into parts that may have labels, and parts without any.
+
+    Parameters
+    ----------
+    store
+        A label store.
+    roi
+        Rectangle in level-0 pixels, inside the image.
+
+    Returns
+    -------
+    written
+        Parts of equal width from top to bottom. The last row of a part that another
+        part follows has no labels, so no object reaches from one into the next.
+    empty
+        The rest of the rectangle: only chunks without a file.
+    """
+    there = written_chunks(store.path, store.prediction[0])
+    there |= written_chunks(store.path, store.correction[0])
+    chunks = roi.at_scale(STORE_CHUNK)
+    there = there[chunks.slices]
+    if not there.any():
+        return [], [roi]
+    columns = np.flatnonzero(there.any(0)) + chunks.x
+    left = max(roi.x, int(columns[0]) * STORE_CHUNK)
+    right = min(roi.right, int(columns[-1] + 1) * STORE_CHUNK)
+    written, empty, done = [], [], roi.y
+    edges = np.flatnonzero(np.diff(np.pad(there.any(1).astype(int), 1))) + chunks.y
+    for first, end in edges.reshape(-1, 2).tolist():
+        top = max(roi.y, first * STORE_CHUNK)
+        bottom = min(roi.bottom, end * STORE_CHUNK + 1)
+        written.append(Roi(top, left, bottom - top, right - left))
+        empty += [
+            Roi(done, roi.x, top - done, roi.width),
+            Roi(top, roi.x, bottom - top, left - roi.x),
+            Roi(top, right, bottom - top, roi.right - right),
+        ]
+        done = bottom
+    empty.append(Roi(done, roi.x, roi.bottom - done, roi.width))
+    return written, [part for part in empty if part.area]
 
 
 @dataclass(frozen=True, slots=True)

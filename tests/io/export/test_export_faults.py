@@ -1,0 +1,63 @@
+"""Tests of exports on a full disk and after kills."""
+
+import numpy as np
+import pytest
+
+from helpers.full_disk import file_size_limit
+from helpers.label_stores import LEGEND, RUN, FakeImage
+from helpers.processes import python_process
+from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.types import Block, Roi
+
+SUFFIXES = {
+    "qupath": ".geojson",
+    "geopackage": ".gpkg",
+    "cog": ".tif",
+    "ome-tiff": ".ome.tif",
+    "ome-zarr": ".ome.zarr",
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("exports") / "labels.zarr"
+    with LabelStore.create(path, FakeImage((100, 100)), LEGEND) as made:
+        run = made.run_ledger.start_run(RUN)
+        labels = np.random.default_rng(0).integers(0, 3, (100, 100), np.uint8)
+        made.write(Block(Roi(0, 0, 100, 100), labels, labels), run.id, "done")
+        yield made
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5])
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_full_disk_is_the_reported_cause(store, tmp_path, name, share):
+    target = tmp_path / f"a{SUFFIXES[name]}"
+    list(export(store, target, name))
+    files = [target] if target.is_file() else target.rglob("*")
+    size = int(share * max(f.stat().st_size for f in files))
+    other = tmp_path / f"b{SUFFIXES[name]}"
+    with pytest.raises(ExportError, match="File too large"), file_size_limit(size):
+        list(export(store, other, name))
+    assert list(tmp_path.iterdir()) == [target]
+
+
+KILLED = """
+import os, signal, sys
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.labels.store import LabelStore
+for _ in export(LabelStore.open(sys.argv[1]), sys.argv[2], sys.argv[3]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_export_after_a_kill_leaves_no_other_file(store, tmp_path, name):
+    target = tmp_path / f"a{SUFFIXES[name]}"
+    with python_process(KILLED, store.path, target, name) as process:
+        process.wait(60)
+    assert not target.exists()
+    list(export(store, target, name))
+    assert list(tmp_path.iterdir()) == [target]
