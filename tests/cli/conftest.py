@@ -1,5 +1,6 @@
 """Real files for the command line: a picture, masks, a small checkpoint."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ LEGEND = Legend(
         LabelClass(2, "light", "#f0f0f0", 1),
     )
 )
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """Restore the handlers, which an interrupted command leaves for its process."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(n) for n in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 def picture(seed: int, side: tuple[int, int] = (300, 420)) -> np.ndarray:

@@ -28,25 +28,54 @@ P = ParamSpec("P")
 E = TypeVar("E")
 
 INTERRUPTED = 130  # exit status that a shell reports after Ctrl-C
+NO_THREAD = "can't start new thread"  # Python's error if memory for its stack is short
 
 out = Console()
 err = Console(stderr=True)
 
 
 def report_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Wrap a command: print errors as a message and a hint, and exit with 1."""
+    """Wrap a command: print errors as a message and a hint, and exit with 1.
+
+    An interrupted command exits with 130, whatever it was doing.
+    """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except UhrSegError as error:
-            err.print(Text(error.message, "bold red"), soft_wrap=True)
-            if error.hint:
-                err.print(Text(error.hint), soft_wrap=True)
+            _print_error(error.message, error.hint)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            _ignore_interrupts()
+            err.print(Text("Stopped.", "yellow"))
+            raise typer.Exit(INTERRUPTED) from None
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and NO_THREAD not in str(error):
+                raise
+            _print_error(
+                "There is too little main memory.",
+                "Close other programs, or allow this one more memory (ulimit -v).",
+            )
             raise typer.Exit(1) from error
 
     return run
+
+
+def _print_error(message: str, hint: str) -> None:
+    err.print(Text(message, "bold red"), soft_wrap=True)
+    if hint:
+        err.print(Text(hint), soft_wrap=True)
+
+
+def _ignore_interrupts() -> None:
+    """Ignore further interrupts until the process ends, so that its status is right.
+
+    At the end of the process, Python restores the default action, which would kill it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _print_version(requested: bool) -> None:
@@ -75,7 +104,8 @@ def interruptible(
 ) -> Iterator[Callable[[Iterator[Any]], Iterator[Any]]]:
     """End the block cleanly at Ctrl-C or a termination signal; exits with 130.
 
-    Python drops an interrupt that arrives while it runs a finaliser. The yielded
+    Further signals are ignored, so that they do not interrupt the cleaning up. Python
+    drops an interrupt that arrives while it runs a finaliser. The yielded
     function passes events through and raises such an interrupt at the next event.
 
     Parameters
@@ -94,6 +124,8 @@ def interruptible(
 
     def request(number: int, frame: FrameType | None) -> None:
         nonlocal requested
+        if requested:
+            return
         requested = True
         if not between_events:
             raise KeyboardInterrupt
@@ -108,11 +140,15 @@ def interruptible(
     try:
         yield watch
     except KeyboardInterrupt:
+        requested = True
         err.print(Text(f"Stopped. {how_to_continue}", "yellow"), soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if requested:
+            _ignore_interrupts()
+        else:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 def run_events(

@@ -16,3 +16,12 @@ def data_dir() -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError("the sample files were not installed with the package")
+
+
+def is_sample(path: object) -> bool:
+    """Return True for a path in the folder of the sample files."""
+    try:
+        folder = data_dir()
+    except FileNotFoundError:
+        return False
+    return isinstance(path, Path) and folder in path.resolve().parents

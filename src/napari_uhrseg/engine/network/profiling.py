@@ -150,10 +150,11 @@ class Profiler:
             if not is_out_of_memory(error):
                 raise
             what = "window" if frame is None else "frame"
+            other = "" if self.device.id == "cpu" else ", or choose the CPU"
             raise DeviceError(
                 f"{self.device.name} has too little memory left for "
                 f"{f'{size} {what}s' if size > 1 else f'one {what}'}.",
-                "Close other programs that use it, or choose the CPU.",
+                f"Close other programs that use it{other}.",
             ) from error
         # a process that ran the network before shows less growth
         live = activation_bytes(model, frame) * size

@@ -30,8 +30,12 @@ from napari_uhrseg.io.image.chunk_cache import (
     Slices,
 )
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.image.pyramid_cache import CacheEntry, cache_folder, make_room
-from napari_uhrseg.io.paths import ZARR_MARKS
+from napari_uhrseg.io.image.pyramid_cache import (
+    CacheEntry,
+    cache_folder,
+    content_key,
+    make_room,
+)
 from napari_uhrseg.io.zarr_setup import CheckedBloscCodec
 from napari_uhrseg.types import Limits
 
@@ -113,24 +117,6 @@ def _builders(
     ][::-1]
 
 
-def _content_key(image: Image) -> str:
-    """Return an identifier of the content of an image on this machine.
-
-    The fingerprint covers only a part of a file. Therefore, the path and the
-    modification time are added.
-    """
-    if not isinstance(image.path, Path):
-        return f"{image.fingerprint}:0"
-    changed = _modification_time(image.path)
-    return f"{image.fingerprint}:{changed}:{image.path.resolve()}"
-
-
-def _modification_time(path: Path) -> int:
-    """Return the modification time of a file or of zarr metadata in ns, else 0."""
-    files = [path, *(path / mark for mark in ZARR_MARKS)]
-    return max((f.stat().st_mtime_ns for f in files if f.is_file()), default=0)
-
-
 @dataclass(frozen=True, slots=True)
 class LevelJob:
     """Missing level, with the source of its pixels and the downsampling factor."""
@@ -175,7 +161,8 @@ class PyramidBuilder:
             (s.name, s.level.shape, s.level.dtype.str, s.level.chunks, s.factor)
             for s in self.steps
         ]
-        text = f"{_content_key(image)}:{layout}:{self.nodata}:{self.axes}"
+        content = content_key(image.fingerprint, image.path)
+        text = f"{content}:{layout}:{self.nodata}:{self.axes}"
         folder = cache_folder() if cache_dir is None else cache_dir
         self.entry = CacheEntry(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
 

@@ -20,6 +20,7 @@ import platformdirs
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import ReadError
+from napari_uhrseg.io.paths import ZARR_MARKS, Address
 from napari_uhrseg.units import format_bytes, parse_bytes
 
 FORMAT = 2  # with checksums
@@ -47,6 +48,23 @@ def cache_limit() -> int:
     return parse_bytes(
         os.environ.get("NAPARI_UHRSEG_CACHE_LIMIT") or DEFAULT_CACHE_LIMIT
     )
+
+
+def content_key(fingerprint: str, path: Address | None) -> str:
+    """Return an identifier of the content of an image on this machine.
+
+    The fingerprint covers only a part of a file. Therefore, the path and the
+    modification time are added.
+    """
+    if not isinstance(path, Path):
+        return f"{fingerprint}:0"
+    return f"{fingerprint}:{_modification_time(path)}:{path.resolve()}"
+
+
+def _modification_time(path: Path) -> int:
+    """Return the modification time of a file or of zarr metadata in ns, else 0."""
+    files = [path, *(path / mark for mark in ZARR_MARKS)]
+    return max((f.stat().st_mtime_ns for f in files if f.is_file()), default=0)
 
 
 class CacheEntry:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.errors import OpenError, PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address, is_url, parent_or_home, to_path
+from napari_uhrseg.samples import is_sample
 from napari_uhrseg.types import Region
 from napari_uhrseg.ui.layers.viewport import drawn_region, view_rectangle
 from napari_uhrseg.ui.widgets.layout import (
@@ -201,7 +202,8 @@ class OutputPicker(QWidget):
 def default_output(path: Address, series: int = 0) -> Path:
     """Return ``<name>_labels.zarr``, or ``<name>_2_labels.zarr`` for series 2.
 
-    The path is beside the image, or in the home folder for an image at a URL.
+    The path is beside the image. It is in the home folder for an image at a URL, and
+    for a sample image, which is in the folder of this program.
     """
     stem = path.name
     for ending in (".ome.zarr", ".ome.tif", ".ome.tiff", path.suffix):
@@ -209,4 +211,5 @@ def default_output(path: Address, series: int = 0) -> Path:
             stem = stem[: -len(ending)]
             break
     number = f"_{series}" if series else ""
-    return parent_or_home(path) / f"{stem}{number}_labels.zarr"
+    folder = Path.home() if is_sample(path) else parent_or_home(path)
+    return folder / f"{stem}{number}_labels.zarr"
