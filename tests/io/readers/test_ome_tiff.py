@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tifffile
+from upath import UPath
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.open import open_image
@@ -144,6 +145,17 @@ def test_each_image_has_its_own_metadata(tmp_path, first):
     assert image.pixel_size == (0.25, 0.25)
     assert image.series == ("B",)
     assert bool(image.warnings) == ("TiffData" in first)
+
+
+def test_a_url_opens_the_planes_of_its_own_file(tmp_path):
+    write_set(tmp_path)
+    url = UPath("memory://sets/c1.ome.tif")
+    url.parent.mkdir(parents=True, exist_ok=True)
+    url.write_bytes((tmp_path / "c1.ome.tif").read_bytes())
+    image = open_image(url)
+    assert first_pixel(image) == [1000]
+    assert [b.name for b in image.bands] == ["ch1"]
+    assert "2 of 3 planes" in image.warnings[0]
 
 
 def test_files_outside_the_folder_are_not_read(tmp_path):

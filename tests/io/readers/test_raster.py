@@ -164,11 +164,11 @@ import psutil
 from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
-CHUNK_CACHE.limit = 16 << 20
 image, used = open_image(sys.argv[1]), psutil.Process().memory_info
 before = used().rss
-for tile in Roi(0, 0, *image.shape).tiles(1024):
-    image.read(tile)
+with CHUNK_CACHE.limited(16 << 20):
+    for tile in Roi(0, 0, *image.shape).tiles(1024):
+        image.read(tile)
 print((used().rss - before) >> 20)
 """
 

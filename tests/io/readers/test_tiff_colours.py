@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Pillow
+from upath import UPath
 
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
@@ -176,6 +177,16 @@ def test_internal_mask_without_coordinates(tmp_path):
     assert len(image.series) == 1
 
 
+def test_internal_mask_at_a_url():
+    mask = RNG.integers(0, 2, (64, 96)).astype(bool)
+    url = UPath("memory://masks/a.tif")
+    url.parent.mkdir(parents=True, exist_ok=True)
+    with url.open("wb") as target, tifffile.TiffWriter(target) as file:
+        file.write(smooth(), photometric="rgb", metadata=None, tile=(16, 16))
+        file.write(mask, photometric="mask", subfiletype=4, metadata=None)
+    np.testing.assert_array_equal(whole(open_image(url)).valid, mask)
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_mask_of_a_pyramid(tmp_path, own):
     path, mask = tmp_path / "a.tif", np.zeros((64, 96), bool)
@@ -238,3 +249,32 @@ def test_images_of_an_svs_file_have_their_own_pixel_sizes(tmp_path):
         file.write(full[:40, :40], subfiletype=9, description="macro 40x40", **options)
     sizes = [open_image(path, series=i).pixel_size for i in range(4)]
     assert sizes == [(0.499, 0.499), pytest.approx((1.996, 1.996)), None, None]
+
+
+def test_missing_tiles_of_planes_are_counted(tmp_path):
+    path, planes = tmp_path / "a.tif", RNG.integers(1, 9, (3, 32, 32), np.uint8)
+    with tifffile.TiffWriter(path) as file:
+        for plane in planes:
+            file.write(plane, tile=(16, 16), compression="zlib", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[1].tags["TileByteCounts"]
+        tag.overwrite([0, *tag.value[1:]])
+    image = open_image(path).with_plane(i=1)
+    assert "lack 1 of 12 tiles" in image.warnings[0]
+    data = whole(image).data[..., 0]
+    assert not data[:16, :16].any()
+    np.testing.assert_array_equal(data[16:], planes[1][16:])
+
+
+def test_a_tile_that_one_of_the_separate_planes_lacks_is_not_valid(tmp_path):
+    path, samples = tmp_path / "a.tif", RNG.integers(1, 9, (3, 32, 32), np.uint8)
+    tifffile.imwrite(path, samples, photometric="rgb", planarconfig="separate",
+                     tile=(16, 16), compression="zlib", metadata=None)  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages.first.tags["TileByteCounts"]
+        tag.overwrite([0 if i == 5 else n for i, n in enumerate(tag.value)])
+    image = open_image(path)
+    expected = np.ones((32, 32), bool)
+    expected[:16, 16:] = False
+    np.testing.assert_array_equal(whole(image).valid, expected)
+    assert "1 of 4 tiles" in image.warnings[0]

@@ -121,7 +121,8 @@ def open_document(path: Address) -> TiffDocument:
     try:
         tif = tifffile.TiffFile(for_tifffile(source))
         if text is not None or tif.is_ome:
-            found = _open_ome(path, source, tif, text)
+            with tif:
+                found = _open_ome(path, source, tif, text)
         else:
             found = TiffDocument(path, tif, FilePool(source, tif), list(tif.series))
     except (tifffile.TiffFileError, ValueError, KeyError, IndexError) as error:

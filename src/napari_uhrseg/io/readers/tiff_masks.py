@@ -61,6 +61,13 @@ def without_missing_tiles(
         mask = source.missing_tiles() if isinstance(source, PagesSource) else None
         if mask is None:
             found.append(source)
+            if isinstance(source, PagesSource):
+                missing, count = source.missing_in_planes()
+                if missing:
+                    warnings.append(
+                        f"The planes of level {number} lack {missing:,} of {count:,} "
+                        "tiles: they show as 0."
+                    )
             continue
         text = f"Level {number} lacks {mask.missing:,} of {mask.count:,} tiles: "
         if number and _resamples(axes):

@@ -201,15 +201,26 @@ class PagesSource:
         """Return the mask of a single page with missing tiles, else None."""
         if len(self._pages) != 1 or self._pages[0] is None:
             return None
-        page, count = self._pages[0], math.prod(self._grid)
-        there = (np.asarray(page.dataoffsets[:count]) > 0) & (
-            np.asarray(page.databytecounts[:count]) > 0
-        )
+        there = self._tiles_there(self._pages[0])
         if there.all():
             return None
-        return TileMask(
-            there.reshape(self._grid), self._tile, (self._height, self._width)
-        )
+        return TileMask(there, self._tile, (self._height, self._width))
+
+    def missing_in_planes(self) -> tuple[int, int]:
+        """Return the numbers of missing tiles and of all tiles of several pages."""
+        pages = [p for p in self._pages if p is not None]
+        like = [p for p in pages if id(p.keyframe) not in self._unlike]
+        missing = sum(int((~self._tiles_there(page)).sum()) for page in like)
+        return missing, len(pages) * math.prod(self._grid)
+
+    def _tiles_there(self, page: Any) -> Array:
+        """Return bool (tile rows, tile columns): tiles that the file contains."""
+        there = np.zeros(self._separate * math.prod(self._grid), bool)
+        offsets, counts = page.dataoffsets, page.databytecounts
+        listed = min(len(there), len(offsets), len(counts))
+        there[:listed] = np.asarray(offsets[:listed]) > 0
+        there[:listed] &= np.asarray(counts[:listed]) > 0
+        return np.asarray(there.reshape(self._separate, *self._grid).all(axis=0))
 
     def ends(self) -> Iterator[tuple[Any, int]]:
         """Yield each page and the offset of the byte after its last tile."""
