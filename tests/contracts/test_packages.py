@@ -7,6 +7,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from napari_uhrseg.models.registry import REGISTRY
+
 ROOT = Path(__file__).parents[2] / "src"
 # these offer what their own file defines
 FACADES = {"cli", "io.export", "io.readers", "models.importers", "samples", "types"}
@@ -58,3 +60,19 @@ def test_other_packages_import_only_what_a_package_offers(package, graph):
         if imported.startswith(inside)
     }
     assert used <= offered
+
+
+def test_methods_import_only_the_interface_and_blocks(graph):
+    """A method knows no other method. Only its importer knows a method by name."""
+    models = "napari_uhrseg.models"
+    methods = {f"{models}.{e.module.partition(':')[0]}" for e in REGISTRY.values()}
+    for method in methods:
+        used = {
+            imported
+            for imported in graph.find_modules_directly_imported_by(method)
+            if imported.startswith(models)
+        }
+        allowed = (f"{models}.base", f"{models}.blocks")
+        assert [name for name in used if not name.startswith(allowed)] == []
+    layers = {f"{models}.{name}" for name in importlib.import_module(models).__all__}
+    assert graph.find_children(models) == layers | methods

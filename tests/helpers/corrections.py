@@ -18,20 +18,11 @@ from napari_uhrseg.models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from napari_uhrseg.models.registry import build
+from napari_uhrseg.models.registry import REGISTRY, build
 from napari_uhrseg.types import Card, LabelClass, Legend, Roi
 
 LEGEND = Legend((LabelClass(1, "dark", "#000000"), LabelClass(2, "light", "#ffffff")))
-SMALL = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16}}
-TIMM = {"encoder": "test_efficientnet", "width": 8}
-METHODS = {
-    "plain": {**SMALL, "window": 64},
-    "scpseg": {**SMALL, "patch": 128, "window": 64, "inner": 48, "sr_width": 8},
-    "sgnet": {**SMALL, "window": 64, "width": 8, "heads": 2, "shallow_width": 8},
-    "isdnet": {**TIMM, "window": 64, "frame": 128},
-    "glnet": {**TIMM, "patch": 64, "overview": 64, "frame": 128},
-    "ehsnet": {"encoder": "hrnet_w18_small", "width": 8, "window": 64, "frame": 128},
-}
+METHODS = {name: dict(entry.small_arguments) for name, entry in REGISTRY.items()}
 
 
 def squares(side: tuple[int, int] = (640, 768), seed: int = 0) -> tuple:

@@ -43,6 +43,8 @@ class ModelEntry:
     first_arguments
         Arguments of a new model that is trained on corrections alone. Fine decoders
         and small windows need the fewest of them.
+    small_arguments
+        Arguments of a network that is small enough for tests and quick trials.
     """
 
     name: str
@@ -57,8 +59,11 @@ class ModelEntry:
     needs_second_file: bool = False
     encoder_family: Literal["any", "hrnet"] = "any"
     first_arguments: Mapping[str, Any] = field(default_factory=dict)
+    small_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
+SMALL_SMP = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16}}
+SMALL_TIMM = {"encoder": "test_efficientnet", "width": 8}
 ENTRIES = (
     ModelEntry(
         name="plain",
@@ -72,6 +77,7 @@ ENTRIES = (
         batch_size=16,
         learning_rate=0.01,
         first_arguments={"architecture": "Unet", "window": 256},
+        small_arguments={**SMALL_SMP, "window": 64},
     ),
     ModelEntry(
         name="scpseg",
@@ -85,6 +91,13 @@ ENTRIES = (
         batch_size=16,
         learning_rate=0.01,
         default=True,
+        small_arguments={
+            **SMALL_SMP,
+            "patch": 128,
+            "window": 64,
+            "inner": 48,
+            "sr_width": 8,
+        },
     ),
     ModelEntry(
         name="sgnet",
@@ -98,6 +111,13 @@ ENTRIES = (
         steps=30_000,
         batch_size=8,
         learning_rate=2e-4,
+        small_arguments={
+            **SMALL_SMP,
+            "window": 64,
+            "width": 8,
+            "heads": 2,
+            "shallow_width": 8,
+        },
     ),
     ModelEntry(
         name="isdnet",
@@ -110,6 +130,7 @@ ENTRIES = (
         steps=80_000,
         batch_size=8,
         learning_rate=0.01,
+        small_arguments={**SMALL_TIMM, "window": 64, "frame": 128},
     ),
     ModelEntry(
         name="glnet",
@@ -123,6 +144,7 @@ ENTRIES = (
         batch_size=6,
         learning_rate=5e-5,
         needs_second_file=True,
+        small_arguments={**SMALL_TIMM, "patch": 64, "overview": 64, "frame": 128},
     ),
     ModelEntry(
         name="ehsnet",
@@ -135,6 +157,12 @@ ENTRIES = (
         batch_size=3,
         learning_rate=0.01,
         encoder_family="hrnet",
+        small_arguments={
+            "encoder": "hrnet_w18_small",
+            "width": 8,
+            "window": 64,
+            "frame": 128,
+        },
     ),
 )
 REGISTRY: Mapping[str, ModelEntry] = MappingProxyType({e.name: e for e in ENTRIES})
