@@ -23,7 +23,7 @@ class SegmentDock(QWidget):
 
     title = "Segment"
 
-    def __new__(cls, napari_viewer: Any) -> QWidget:
+    def __new__(cls, napari_viewer: Any) -> Any:
         viewer = plain_viewer(napari_viewer)
         there = docked_panel(viewer)
         if there is not None:

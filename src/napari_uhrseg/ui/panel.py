@@ -17,6 +17,7 @@ from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.segment.panel import SegmentPanel
 from napari_uhrseg.ui.widgets.focus_outline import FocusOutline
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out, thaw, thaw_for
 from napari_uhrseg.ui.workers.worker import Workers, report
 
@@ -108,7 +109,7 @@ class Panel(QWidget):
     def _find(self) -> None:
         """Find devices and formats, which imports large packages."""
         if not self._stopped:
-            self.segment.form.hardware.find()
+            self.segment.form.hardware.list_devices()
             self.export.find_formats()
 
     def expand(self, title: str) -> None:
@@ -123,7 +124,8 @@ class Panel(QWidget):
 
     def _scroll(self) -> None:
         if self._sought is not None:
-            self.scroll_area.verticalScrollBar().setValue(self._sought.y())
+            bar = required(self.scroll_area.verticalScrollBar())
+            bar.setValue(self._sought.y())
 
     def _wire(self) -> None:
         """Connect the sections."""
@@ -189,9 +191,10 @@ class Panel(QWidget):
         self._removed.disconnect(self._layer_removed)
         thaw()
 
-    def event(self, event: QEvent) -> bool:
+    def event(self, event: QEvent | None) -> bool:
         # napari removes the widget from a dock that is closed
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        moved = event is not None and event.type() == QEvent.Type.ParentChange
+        if moved and self.parent() is None:
             self.stop()
         return bool(super().event(event))
 

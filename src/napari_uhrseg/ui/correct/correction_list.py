@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
-    QHeaderView,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.types import CorrectedRegion, LabelClass
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import push_button
+from napari_uhrseg.ui.widgets.table import fit_height, set_columns
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -66,15 +66,10 @@ class CorrectionList(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.tree = QTreeWidget()
-        self.tree.setColumnCount(2)
-        self.tree.setHeaderLabels(["Corrected region", "Pixels"])
+        set_columns(self.tree, ["Corrected region", "Pixels"])
         self.tree.setRootIsDecorated(False)
         self.tree.setAccessibleName("Corrected regions")
         self.tree.setToolTip("Corrected regions, largest first.")
-        header = self.tree.header()
-        header.setStretchLastSection(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         self.tree.itemActivated.connect(lambda item: self._tell(self.jumped, item))
         jump = "Go to the selected region (or press Enter)."
         self.jump = push_button("Go there", jump, lambda: self._tell(self.jumped))
@@ -116,9 +111,7 @@ class CorrectionList(QWidget):
         if shown:
             row = min(max(row, 0), len(shown) - 1)
             self.tree.setCurrentItem(self.tree.topLevelItem(row))
-        lines = max(self.tree.sizeHintForRow(0), 18) * max(2, min(len(shown), ROWS))
-        frame = 2 * self.tree.frameWidth() + 4
-        self.tree.setFixedHeight(self.tree.header().sizeHint().height() + lines + frame)
+        fit_height(self.tree, max(2, min(len(shown), ROWS)))
         self.setVisible(bool(shown))
 
     def _tell(self, signal: Signal, item: QTreeWidgetItem | None = None) -> None:

@@ -21,6 +21,7 @@ from napari_uhrseg.types import COLORS, LabelClass, Legend, Polygon
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import combo, note
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Worker, Workers
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ClassTable(QDialog):
         self.table.setRootIsDecorated(False)
         self.table.setAccessibleName("Classes of the file")
         self.table.setToolTip("Values in the file and the classes they become.")
-        header = self.table.header()
+        header = required(self.table.header())
         for column in (0, 1):
             mode = QHeaderView.ResizeMode.ResizeToContents
             header.setSectionResizeMode(column, mode)
@@ -81,14 +82,17 @@ class ClassTable(QDialog):
             box.setAccessibleName(f"Class of {row.text}")
             box.addItems([SKIP, *names])
             box.setCurrentText(row.name or SKIP)
-            box.lineEdit().setCursorPosition(0)  # show the start of a long name
+            required(box.lineEdit()).setCursorPosition(
+                0
+            )  # show the start of a long name
             self.table.addTopLevelItem(item)
             self.table.setItemWidget(item, 2, box)
             self.boxes.append(box)
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
         )
-        buttons.button(QDialogButtonBox.StandardButton.Ok).setText("&Import")
+        ok = required(buttons.button(QDialogButtonBox.StandardButton.Ok))
+        ok.setText("&Import")
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)

@@ -5,6 +5,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
 from napari_uhrseg.ui.correct.correction_list import CorrectionList
 from napari_uhrseg.ui.widgets.layout import note, push_button
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.task_progress import TaskProgress
 
 
@@ -45,7 +46,7 @@ class CorrectWidgets(QWidget):
             ("&Polygons (GeoJSON)…", "polygons"),
             ("&Mask (PNG, GeoTIFF)…", "mask"),
         ):
-            action = menu.addAction(title)
+            action = required(menu.addAction(title))
             action.triggered.connect(lambda _, k=kind: self.importWanted.emit(k))
         self.import_button.setMenu(menu)
         self.next_uncertain = push_button(

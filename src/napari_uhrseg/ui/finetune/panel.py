@@ -194,7 +194,7 @@ class FineTunePanel(FineTuneWidgets):
             store = self._view.store.path if self._view is not None else None
             self.rerun.set_state(self._checkpoint, store, self._folders)
 
-    def showEvent(self, event: QShowEvent) -> None:
+    def showEvent(self, event: QShowEvent | None) -> None:
         super().showEvent(event)
         self.refresh()
         self.refresh_provenance()

@@ -2,7 +2,6 @@
 
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
-    QHeaderView,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -13,6 +12,8 @@ from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of, scroll_to
+from napari_uhrseg.ui.widgets.required import required
+from napari_uhrseg.ui.widgets.table import fit_height, set_columns
 
 MEAN = "mean (mIoU)"
 SHOW, STOP = "Show changes in view", "Stop comparing"
@@ -37,20 +38,14 @@ class ResultPanel(QWidget):
             Qt.TextInteractionFlag.TextSelectableByMouse
         )
         self.table = QTreeWidget()
-        self.table.setColumnCount(4)
-        self.table.setHeaderLabels(["IoU (%)", "Before", "After", "Change"])
+        set_columns(self.table, ["IoU (%)", "Before", "After", "Change"])
+        required(self.table.header()).setMinimumSectionSize(30)
         self.table.setRootIsDecorated(False)
         self.table.setAccessibleName("Before and after")
         self.table.setToolTip(
             "Intersection over union (IoU) in the validation regions, which were not "
             "trained on. 100 is perfect."
         )
-        header = self.table.header()
-        header.setStretchLastSection(False)
-        header.setMinimumSectionSize(30)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in (1, 2, 3):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.changes = push_button(SHOW, SHOW_TIP, self.changesWanted.emit)
         self.keep = push_button(
             "Keep…", "Save the model as a new checkpoint and use it.", self.kept.emit
@@ -98,7 +93,7 @@ class ResultPanel(QWidget):
             if known is not None:
                 item.setIcon(0, swatch(known.color))
             self.table.addTopLevelItem(item)
-        self._fit(len(names))
+        fit_height(self.table, min(len(names), ROWS))
         self.table.setVisible(bool(compared.before) and bool(names))
         self.show()
         if into_sight:
@@ -121,11 +116,6 @@ class ResultPanel(QWidget):
 
     def _into_sight(self) -> None:
         scroll_to(self)
-
-    def _fit(self, rows: int) -> None:
-        row = max(self.table.sizeHintForRow(0), 18) if rows else 18
-        height = self.table.header().sizeHint().height() + row * min(rows, ROWS)
-        self.table.setFixedHeight(height + 2 * self.table.frameWidth() + 4)
 
 
 def _item(name: str, before: float | None, after: float) -> QTreeWidgetItem:

@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 
 EVERY = 400  # ms between two updates
@@ -79,7 +80,7 @@ class TrainingPlot(QWidget):
         self.canvas = pg.GraphicsLayoutWidget()
         for widget in (self.canvas, self.canvas.viewport()):  # not interactive
             widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.layout().addWidget(self.canvas)
+        required(self.layout()).addWidget(self.canvas)
         self.loss = self.canvas.addPlot(0, 0, enableMenu=False)
         self.miou = self.canvas.addPlot(1, 0, enableMenu=False)
         self.loss.setXLink(self.miou)

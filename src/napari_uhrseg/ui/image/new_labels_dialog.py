@@ -8,13 +8,13 @@ from qtpy.QtWidgets import (
     QDialogButtonBox,
     QHBoxLayout,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_uhrseg.types import COLORS, LabelClass, Legend
 from napari_uhrseg.ui.widgets.layout import note, push_button
+from napari_uhrseg.ui.widgets.required import required
 
 INITIAL_ROWS = 3
 MAX_CLASSES = 255
@@ -35,7 +35,7 @@ class NewLabelsDialog(QDialog):
         self.add = push_button("Add a class", "Add a class.", self.add_row)
         self.note = note()
         buttons = ok_or_cancel(self)
-        self.ok: QPushButton = buttons.button(QDialogButtonBox.StandardButton.Ok)
+        self.ok = required(buttons.button(QDialogButtonBox.StandardButton.Ok))
         layout = QVBoxLayout(self)
         intro = note()
         intro.setText(

@@ -11,7 +11,6 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
-    QHeaderView,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -25,6 +24,7 @@ from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
 from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, note, push_button
+from napari_uhrseg.ui.widgets.table import header_height, set_columns
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 from napari_uhrseg.units import format_area
 
@@ -289,15 +289,10 @@ class AreasPanel(QWidget):
 
 def _table() -> QTreeWidget:
     table = QTreeWidget()
-    table.setHeaderLabels(["Class", "Area", "Share", "Objects"])
+    set_columns(table, ["Class", "Area", "Share", "Objects"])
     table.setAccessibleName("Areas")
     table.setToolTip("Share of the labelled pixels in the region.")
-    header = table.header()
-    header.setStretchLastSection(False)
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-    for column in (1, 2, 3):
-        header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-    table.setMinimumHeight(header.sizeHint().height() + ROWS * 20)
+    table.setMinimumHeight(header_height(table) + ROWS * 20)
     return table
 
 

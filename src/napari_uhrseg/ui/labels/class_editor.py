@@ -11,6 +11,7 @@ from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.class_list import ClassList, swatch
 from napari_uhrseg.ui.widgets.layout import push_button
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class ClassEditor(QWidget):
 
     def _asked(self, at: QPoint) -> None:
         if self._view is not None:
-            self.menu.popup(self.legend.viewport().mapToGlobal(at))
+            self.menu.popup(required(self.legend.viewport()).mapToGlobal(at))
 
     def _fill_menu(self) -> None:
         self.menu.clear()
@@ -59,7 +60,7 @@ class ClassEditor(QWidget):
         self.menu.addAction(f"&Rename {chosen.name}…", lambda: self._rename(chosen))
         self.menu.addAction(f"&Colour of {chosen.name}…", lambda: self._recolor(chosen))
         others = [c for c in view.classes if c.id != chosen.id]
-        into = self.menu.addMenu(f"&Merge {chosen.name} into")
+        into = required(self.menu.addMenu(f"&Merge {chosen.name} into"))
         into.setEnabled(bool(others))
         for other in others:
             into.addAction(swatch(other.color), other.name, self._merger(chosen, other))

@@ -54,7 +54,7 @@ class HardwareForm(QWidget):
         self.box.currentIndexChanged.connect(self._chosen)
         self.memory.valueChanged.connect(lambda _: self.changed.emit())
 
-    def find(self) -> None:
+    def list_devices(self) -> None:
         """List the devices in a worker, because importing torch takes seconds."""
         self._workers.call(find_devices, returned=self.set_choices)
 

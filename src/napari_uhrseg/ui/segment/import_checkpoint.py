@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QDialogButtonBox,
     QFileDialog,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -26,7 +25,8 @@ from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import PICKLES, checkpoint_folder, methods_for
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.widgets.dialogs import ask_checkpoint
-from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note
+from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 
 TORCH_FILES = f"Files of PyTorch ({' '.join(f'*{e}' for e in PICKLES)})"
@@ -100,9 +100,8 @@ class ImportDialog(QDialog):
             "The published model has two files: choose local2global as the first and "
             "global as the second."
         )
-        browse = QPushButton("…", clicked=self._browse)
+        browse = push_button("…", "Choose the second file (global).", self._browse)
         browse.setAccessibleName("Choose second file")
-        browse.setToolTip("Choose the second file (global).")
         browse.setMaximumWidth(32)
         self.legend = combo("Data set whose class names and colours are used.")
         self.legend.addItem("Numbered classes", None)
@@ -116,7 +115,8 @@ class ImportDialog(QDialog):
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
         )
-        buttons.button(QDialogButtonBox.StandardButton.Ok).setText("&Import")
+        ok = required(buttons.button(QDialogButtonBox.StandardButton.Ok))
+        ok.setText("&Import")
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         fields = QWidget()

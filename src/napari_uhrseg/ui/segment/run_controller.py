@@ -45,7 +45,9 @@ class RunController(JobController):
         self._failed: list[events.BlockFailed] = []
         self._outcome = "Cancelled. Segment continues where this run stopped."
         # This has no parent: it is stopped after Qt has deleted the window's children.
-        self._settled = QTimer(singleShot=True, interval=WRITE_DELAY_MS)
+        self._settled = QTimer()
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(WRITE_DELAY_MS)
         self._settled.timeout.connect(self._settle)
 
     def start(self, workers: Workers, *arguments: Any) -> None:

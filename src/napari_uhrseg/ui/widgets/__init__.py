@@ -1,6 +1,7 @@
 """Qt widgets that do not depend on images and labels.
 
-The package contains forms, layouts, run controls, progress bars, lists and dialogs.
+The package contains forms, layouts, run controls, progress bars, lists, tables and
+dialogs.
 
 It must not import any other package of the window.
 """
@@ -11,6 +12,8 @@ __all__ = [
     "focus_outline",
     "form",
     "layout",
+    "required",
     "run_controls",
+    "table",
     "task_progress",
 ]

@@ -1,12 +1,14 @@
 """List of classes: names, colours, visibility, shares and corrected pixels."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
+from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_uhrseg.types import LabelClass
+from napari_uhrseg.ui.widgets.required import required
+from napari_uhrseg.ui.widgets.table import fit_height, set_columns
 
 ID = Qt.ItemDataRole.UserRole
 ROWS = 12  # classes that are visible without scrolling
@@ -22,8 +24,7 @@ class ClassList(QTreeWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._counts: dict[int, int] = {}
-        self.setColumnCount(3)
-        self.setHeaderLabels(["Class", "Share", "Corrected"])
+        set_columns(self, ["Class", "Share", "Corrected"])
         self.setColumnHidden(CORRECTED, True)
         self.setRootIsDecorated(False)
         self.setAccessibleName("Legend")
@@ -32,12 +33,6 @@ class ClassList(QTreeWidget):
             "far. When correcting, the chosen class is painted; keys 1 to 9 choose a "
             "class."
         )
-        header = self.header()
-        header.setStretchLastSection(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in (1, CORRECTED):
-            mode = QHeaderView.ResizeMode.ResizeToContents
-            header.setSectionResizeMode(column, mode)
         self.itemChanged.connect(self._changed)
         self.currentItemChanged.connect(self._current_changed)
         self.hide()
@@ -64,9 +59,7 @@ class ClassList(QTreeWidget):
         self.choose(chosen)
         self.set_corrected(counts)
         rows = self.topLevelItemCount()
-        row = max(self.sizeHintForRow(0), 18) if rows else 18
-        height = self.header().sizeHint().height() + row * min(rows, ROWS)
-        self.setFixedHeight(height + 2 * self.frameWidth() + 4)
+        fit_height(self, min(rows, ROWS))
         self.setVisible(rows > 0)
 
     @property
@@ -78,17 +71,16 @@ class ClassList(QTreeWidget):
     def choose(self, class_id: int) -> None:
         """Select the row of a class without a signal."""
         self.blockSignals(True)
-        for i in range(self.topLevelItemCount()):
-            if self.topLevelItem(i).data(0, ID) == class_id:
-                self.setCurrentItem(self.topLevelItem(i))
+        for item in self._items():
+            if item.data(0, ID) == class_id:
+                self.setCurrentItem(item)
         self.blockSignals(False)
 
     def set_corrected(self, counts: Mapping[int, int]) -> None:
         """Show the number of corrected pixels by class id."""
         self._counts = dict(counts)
         self.blockSignals(True)
-        for i in range(self.topLevelItemCount()):
-            item = self.topLevelItem(i)
+        for item in self._items():
             count = counts.get(item.data(0, ID), 0)
             item.setText(CORRECTED, f"{count:,}" if count else "–")
             item.setToolTip(CORRECTED, f"{count:,} pixels corrected")
@@ -98,11 +90,14 @@ class ClassList(QTreeWidget):
     def set_shares(self, shares: Mapping[int, float]) -> None:
         """Show the fraction of the labelled pixels by class id."""
         self.blockSignals(True)
-        for i in range(self.topLevelItemCount()):
-            item = self.topLevelItem(i)
+        for item in self._items():
             share = shares.get(item.data(0, ID), 0.0)
             item.setText(1, _percent(share) if shares else "–")
         self.blockSignals(False)
+
+    def _items(self) -> Iterator[QTreeWidgetItem]:
+        for row in range(self.topLevelItemCount()):
+            yield required(self.topLevelItem(row))
 
     def _current_changed(self, item: QTreeWidgetItem | None) -> None:
         if item is not None:

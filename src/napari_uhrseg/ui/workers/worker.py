@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, QThreadPool
 from superqt.utils import GeneratorWorker
 
 from napari_uhrseg.errors import UhrSegError
+from napari_uhrseg.ui.widgets.required import required
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,12 @@ class Worker(GeneratorWorker):
     A long worker occupies one of the few threads of the pool.
     """
 
+    # superqt's types give these signals an argument that they do not have
+    paused: Any
+    finished: Any
+
     def run(self) -> None:
-        pool = QThreadPool.globalInstance()
+        pool = required(QThreadPool.globalInstance())
         pool.releaseThread()  # other workers can start during a long run
         self._running = True
         self._emit("started")
@@ -81,6 +86,12 @@ class Worker(GeneratorWorker):
         super().resume()
 
 
+def _generate(
+    function: Callable[..., Iterator[Any]], *args: Any
+) -> Generator[Any, Any, Any]:
+    return (yield from function(*args))
+
+
 def _once(function: Callable[..., Any], *args: Any) -> Generator[None, None, Any]:
     yield
     return function(*args)
@@ -120,7 +131,7 @@ class Workers(QObject):
         finished
             Function that is called last, after the return, error or cancel.
         """
-        worker = Worker(generator, *args)
+        worker = Worker(_generate, generator, *args)
         for name, callback in (
             ("yielded", yielded),
             ("returned", returned),
