@@ -65,7 +65,7 @@ class Panel(QWidget):
         correct = self.correct  # self.correct.flush would be a slot of a deleted object
         self.destroyed.connect(lambda: correct.flush())
         self._sought: CollapsibleSection | None = None
-        self.segment.adopt()
+        self.segment.views.adopt()
         self._image_changed()
         QTimer.singleShot(DRAW_DELAY_MS, self._find)
 
@@ -132,6 +132,7 @@ class Panel(QWidget):
         segment, correct, legend = self.segment, self.correct, self.segment.legend
         self.image.labelsWanted.connect(self.labels.ask)
         self.image.labelsAt.connect(self.labels.open)
+        segment.output.labelsWanted.connect(self.labels.open)
         segment.viewChanged.connect(correct.set_view)
         segment.viewChanged.connect(self.classes.set_view)
         legend.classChosen.connect(correct.choose)

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
+    QHBoxLayout,
     QLineEdit,
     QMenu,
     QWidget,
@@ -107,9 +108,13 @@ class RegionPicker(QComboBox):
 
 
 class OutputPicker(QWidget):
-    """Line for the path of the label store; empty: a temporary store."""
+    """Line for the path of the label store; empty: a temporary store.
+
+    A button opens labels that exist there, unless they are shown already.
+    """
 
     changed = Signal()
+    labelsWanted = Signal(object)  # path of labels to open
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,9 +128,16 @@ class OutputPicker(QWidget):
         browse.setAccessibleName("Choose output")
         browse.setMaximumWidth(32)
         self.note = note()
+        tip = "Open and show the labels in the output folder."
+        self.open = push_button("Open them", tip, self._open)
+        self._existing_path: Address | None = None
+        self._shown: Address | None = None
         form = form_of(self)
         add_row(form, "Outpu&t", self.line, browse)
-        form.addRow(self.note)
+        found = QHBoxLayout()
+        found.addWidget(self.note, 1)
+        found.addWidget(self.open, 0, Qt.AlignmentFlag.AlignTop)
+        form.addRow(found)
         on_edited(self.line, self._edited)
         self.set_image(None)
 
@@ -159,7 +171,22 @@ class OutputPicker(QWidget):
             self.line.setText(text)
             self._edited()
 
+    def set_shown(self, path: Address | None) -> None:
+        """Set the path of the labels that are shown; None: no labels of a path."""
+        self._shown = path
+        self._offer_to_open()
+
+    def _offer_to_open(self) -> None:
+        existing = self._existing_path
+        self.open.setVisible(
+            existing is not None and existing.absolute() != self._shown
+        )
+
+    def _open(self) -> None:
+        self.labelsWanted.emit(self._existing_path)
+
     def _edited(self) -> None:
+        self._existing_path = None
         try:
             path = self.path
         except PlanError:
@@ -169,6 +196,7 @@ class OutputPicker(QWidget):
         elif is_url(path):
             text = "Labels at a URL can be shown but not corrected."
         elif path.exists():
+            self._existing_path = path
             text = (
                 "Labels exist here: a run continues them, or asks before it replaces "
                 "them."
@@ -177,6 +205,7 @@ class OutputPicker(QWidget):
             text = ""
         self.note.setText(text)
         self.note.setVisible(bool(text))
+        self._offer_to_open()
         self.changed.emit()
 
     def _new(self) -> None:

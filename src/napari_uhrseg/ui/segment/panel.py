@@ -27,17 +27,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import unused_path
-from napari_uhrseg.ui.layers.label_layers import KEY, STORE, LabelsView, same_image
+from napari_uhrseg.ui.layers.label_layers import LabelsView, same_image
 from napari_uhrseg.ui.segment import worker as work
 from napari_uhrseg.ui.segment.run_controller import RunController
 from napari_uhrseg.ui.segment.settings import SegmentForm
+from napari_uhrseg.ui.segment.view_history import ViewHistory
 from napari_uhrseg.ui.widgets.class_list import ClassList
 from napari_uhrseg.ui.widgets.dialogs import ask_replace_labels
 from napari_uhrseg.ui.widgets.layout import note
@@ -83,7 +84,7 @@ class SegmentPanel(QWidget):
         self._preparation: Worker | None = None
         self._prepared: work.PreparedRun | None = None
         self._run: RunController | None = None
-        self._views: list[LabelsView] = []  # the last one is the latest shown
+        self.views = ViewHistory(viewer)
         self._view: LabelsView | None = None
         self._blocked = ""  # reason why no run can start
         self.form = SegmentForm(viewer, workers)
@@ -122,7 +123,7 @@ class SegmentPanel(QWidget):
         self._layer, self._image = layer, image
         if other:
             self.output.set_image(image)
-            self._show_view(self._view_of(image))
+            self._show_view(self.views.of_image(image))
         self.replan()
 
     @property
@@ -170,7 +171,7 @@ class SegmentPanel(QWidget):
             report(error)
             return
         self._begin(SegmentState.PREPARING)
-        view = self._view_at(request)
+        view = self.views.at_output(request)
         self._preparation = self._workers.call(
             work.prepare,
             request,
@@ -311,7 +312,7 @@ class SegmentPanel(QWidget):
 
     def _opened(self, view: LabelsView) -> None:
         """Show labels that were added to the viewer, if their image is chosen."""
-        self._views = [other for other in self._views if other is not view] + [view]
+        self.views.put_last(view)
         if same_image(view.image, self._image):
             self._show_view(view)
         else:
@@ -323,14 +324,14 @@ class SegmentPanel(QWidget):
         # Emit first: a comparison with other labels shows those labels when it ends.
         self.viewChanged.emit(view)
         if view is None:
+            self.output.set_shown(None)
             self.legend.set_legend(())
             return
-        self._views = [other for other in self._views if other is not view] + [view]
-        for other in self._views[:-1]:  # two label layers would mix their colours
-            other.hide()
-        view.show()
+        self.views.show_only(view)
         self.show_legend(view)
-        self.output.use(None if view.store.temporary else view.store.path)
+        path = None if view.store.temporary else view.store.path
+        self.output.set_shown(path)
+        self.output.use(path)
 
     def _counted(self, view: LabelsView, shares: dict[int, float], new: bool) -> None:
         if view is not self._view:
@@ -339,48 +340,17 @@ class SegmentPanel(QWidget):
             self.legend.set_legend(view.classes, view.hidden)
         self.legend.set_shares(shares)
 
-    def _view_of(self, image: Image | None) -> LabelsView | None:
-        """Return the labels of the image in the viewer that were shown last, if any."""
-        found = (
-            view
-            for view in reversed(self._views)
-            if view.alive and same_image(view.image, image)
-        )
-        return next(found, None)
-
-    def _view_at(self, request: work.SegmentRequest) -> LabelsView | None:
-        """Return the labels in the viewer that lie at the request's output, if any."""
-
-        def there(view: LabelsView) -> bool:
-            if request.output is None:
-                return view.store.temporary and same_image(view.image, request.image)
-            return str(view.store.path) == str(request.output.absolute())
-
-        return next((v for v in reversed(self._views) if v.alive and there(v)), None)
-
     def _layer_removed(self) -> None:
-        for view in self._views:
-            if not view.alive:  # also remove its confidence, once napari has removed it
-                QTimer.singleShot(0, view.remove)
+        self.views.remove_confidence()
         if self._view is not None and not self._view.alive:
-            self._show_view(self._view_of(self._image))
+            self._show_view(self.views.of_image(self._image))
 
     def show_labels(self, store: "LabelStore", image: Image) -> None:
         """Show labels from disk, which the next run then continues."""
-        known = next(
-            (v for v in self._views if v.alive and v.store.path == store.path), None
-        )
+        known = self.views.of_store(store.path)
         if known is not None:
             store.close()
         self._opened(known or LabelsView(self._viewer, store, image))
-
-    def adopt(self) -> None:
-        """Use the labels of a closed panel again; visible ones come last."""
-        layers = [x for x in self._viewer.layers if type(x).__name__ == "Labels"]
-        for layer in sorted(layers, key=lambda x: bool(x.visible)):
-            store, image = (layer.metadata.get(key) for key in (STORE, KEY))
-            if store is not None and image is not None:
-                self._views.append(LabelsView(self._viewer, store, image, layer))
 
     def show_legend(self, view: LabelsView) -> None:
         """Show the classes of these labels and their shares of the area."""
