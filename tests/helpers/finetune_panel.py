@@ -3,13 +3,13 @@
 import numpy as np
 
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.types import Roi, Stroke
+from napari_uhrseg.types import Limits, Roi, Stroke
 from napari_uhrseg.ui.finetune.state import FineTuneState
 
 
-def paint(store, ids, *rois):
+def paint(store, ids, *rois, limits=Limits()):
     """Strokes over all of some rectangles; ids of the whole image, or one for all."""
-    with Corrections.open(store) as corrections:
+    with Corrections.open(store, limits=limits) as corrections:
         for roi in rois:
             part = np.broadcast_to(ids, store.shape)[roi.slices].astype(np.uint8)
             corrections.apply(Stroke(roi, np.ones(part.shape, bool), part))

@@ -7,7 +7,7 @@ from helpers.canvas import make_image, make_store
 from helpers.finetune_panel import paint
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 from napari_uhrseg.ui.finetune import drafts
 from napari_uhrseg.ui.layers.label_layers import add_image
 
@@ -17,7 +17,7 @@ WAIT = 20  # seconds that a held step waits at most
 class TwoImages:
     """Labels of two images in one window, the first's shown; 400 pixels corrected."""
 
-    def __init__(self, viewer, panel, qtbot, folder):
+    def __init__(self, viewer, panel, qtbot, folder, limits=Limits()):
         self.viewer, self.panel, self.qtbot = viewer, panel, qtbot
         self.part = panel.correct
         self.grounds, self.views = [], []
@@ -26,7 +26,7 @@ class TwoImages:
             self.grounds.append(add_image(viewer, image)[0])
             store = make_store(folder / f"{name}.zarr", image)
             store.release()
-            paint(store, 2, Roi(0, 0, 20, 20))
+            paint(store, 2, Roi(0, 0, 20, 20), limits=limits)
             self.choose(-1)
             panel.segment.show_labels(store, image)
             self.views.append(panel.segment.view)

@@ -8,20 +8,13 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 
+from helpers.gated_network import open_gates, save_networks
 from helpers.two_images import TwoImages
 from helpers.wait import wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.types import Card, LabelClass, Legend
 from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.workers.import_torch import MODULES, keep_triton_out
-
-LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
-ARGUMENTS = {
-    "encoder": "tu-test_efficientnet",
-    "window": 256,
-    "options": {"decoder_channels": 16},
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,27 +26,15 @@ def collect_only_what_tests_make():
     gc.collect()
     gc.freeze()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_uhrseg.ui.panel.thaw", lambda: None)
+        patch.setattr(gc, "unfreeze", lambda: None)
         yield
     gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> list[Path]:
-    keep_triton_out()
-    import torch
-
-    from napari_uhrseg.models.checkpoint import save_checkpoint
-    from napari_uhrseg.models.registry import build
-
-    paths = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        model = build("plain", ARGUMENTS, LEGEND)
-        card = Card("plain", ARGUMENTS, LEGEND, model.spec, name=f"number {seed}")
-        paths.append(tmp_path_factory.mktemp("ckpt") / f"{seed}.safetensors")
-        save_checkpoint(paths[-1], model, card)
-    return paths
+    """Return two checkpoints whose network waits at the gates of `gated_network`."""
+    return save_networks(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture
@@ -66,6 +47,7 @@ def panel(viewer):
     panel = Panel(viewer)
     viewer.window.add_dock_widget(panel)
     yield panel
+    open_gates()
     panel.stop()
     assert QThreadPool.globalInstance().waitForDone(20_000)
 

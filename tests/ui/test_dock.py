@@ -93,7 +93,7 @@ def test_new_panel_adopts_labels_of_closed_panel(
     rows = panel.segment.legend
     assert [rows.topLevelItem(i).text(0) for i in range(2)] == ["dark", "light"]
     assert rows.topLevelItem(0).text(1) != "–"
-    assert panel.areas._shown.store is layer.metadata[STORE]
+    assert panel.shown.store is layer.metadata[STORE]
     # corrected there
     look_at(viewer, viewer.layers[0], 1050, 150)
     panel.correct.correct.click()

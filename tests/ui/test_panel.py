@@ -1,54 +1,24 @@
 """Tests of the panel in a real viewer with a small network."""
 
-import threading
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
 
+from helpers.gate import zarr_gate
+from helpers.gated_network import FORWARD
+from helpers.message_boxes import answer_boxes
 from helpers.wait import wait_for_end, wait_for_plan
-from napari_uhrseg.engine.background_writer import BackgroundWriter
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
-from napari_uhrseg.types import Limits
+from napari_uhrseg.ui.segment.worker import plan
 
 pytestmark = pytest.mark.gui
 
 
 def labels_in(viewer):
     return [layer for layer in viewer.layers if isinstance(layer, Labels)]
-
-
-def slow_down(monkeypatch, seconds=0.15):
-    """Delay each event, so that there is time to press buttons."""
-    import time
-
-    from napari_uhrseg.engine.inference import segment as module
-
-    real = module.segment
-
-    def slow(*args, **kwargs):
-        for event in real(*args, **kwargs):
-            time.sleep(seconds)
-            yield event
-
-    monkeypatch.setattr(module, "segment", slow)
-
-
-def use_small_blocks(monkeypatch):
-    """Give each run blocks of one chunk."""
-    from napari_uhrseg.engine.inference import segment as module
-
-    real = module.segment
-
-    def segment(image, checkpoint, store, settings, *args, **kwargs):
-        small = replace(settings, limits=Limits(block_chunks=1))
-        return real(image, checkpoint, store, small, *args, **kwargs)
-
-    monkeypatch.setattr(module, "segment", segment)
 
 
 @pytest.mark.slow
@@ -70,6 +40,10 @@ def test_segment_writes_labels_and_shows_classes(viewer, ready, qtbot, tmp_path)
     assert float(items[0].text(1).strip("<% ")) == pytest.approx(
         100 * shares[1], abs=0.1
     )
+    assert layer.colormap.color_dict[1][3] == 1
+    items[0].setCheckState(0, Qt.CheckState.Unchecked)  # hides the class
+    assert layer.colormap.color_dict[1][3] == 0
+    assert layer.colormap.color_dict[2][3] == 1
 
 
 def test_small_image_gets_single_level_labels(
@@ -88,19 +62,8 @@ def test_small_image_gets_single_level_labels(
 
 
 @pytest.mark.slow
-def test_class_list_hides_class(viewer, ready, qtbot):
-    ready.segment.bar.start.click()
-    wait_for_end(ready, qtbot)
-    (layer,) = labels_in(viewer)
-    assert layer.colormap.color_dict[1][3] == 1
-    ready.segment.legend.topLevelItem(0).setCheckState(0, Qt.CheckState.Unchecked)
-    assert layer.colormap.color_dict[1][3] == 0
-    assert layer.colormap.color_dict[2][3] == 1
-
-
-@pytest.mark.slow
-def test_run_pauses_continues_cancels_and_resumes(viewer, ready, qtbot, monkeypatch):
-    slow_down(monkeypatch)
+def test_run_pauses_continues_cancels_and_resumes(viewer, ready, qtbot):
+    FORWARD.delay = 0.15
     bar = ready.segment.bar
     bar.start.click()
     qtbot.waitUntil(lambda: bar.bar.value() > 0, timeout=30_000)
@@ -115,7 +78,7 @@ def test_run_pauses_continues_cancels_and_resumes(viewer, ready, qtbot, monkeypa
     bar.cancel.click()
     assert wait_for_end(ready, qtbot).startswith("Cancelled")
     assert ready.segment.form.isEnabled()
-    monkeypatch.undo()
+    FORWARD.open()
     bar.start.click()
     assert wait_for_end(ready, qtbot).startswith("Done")
     assert len(labels_in(viewer)) == 1
@@ -125,44 +88,32 @@ def test_run_pauses_continues_cancels_and_resumes(viewer, ready, qtbot, monkeypa
 def test_block_written_during_pause_is_shown_and_counted(
     viewer, ready, qtbot, monkeypatch
 ):
-    begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
-    pressed, submit = threading.Event(), BackgroundWriter.submit
-
-    def write(*args):
-        begun.set()
-        assert go_on.wait(60)
-        real(*args)
-
-    def submit_and_wait(*args):  # the run would wait for the write before it pauses
-        submit(*args)
-        assert pressed.wait(60)
-
-    monkeypatch.setattr(LabelStore, "write", write)
-    monkeypatch.setattr(BackgroundWriter, "submit", submit_and_wait)
-    use_small_blocks(monkeypatch)
-    bar = ready.segment.bar
+    part, bar = ready.segment, ready.segment.bar
+    request = part.form.request(ready.image.image, ready.image.layer)
+    batch = plan(request).run.batch_size
+    disk = zarr_gate(monkeypatch, "__setitem__", "labels/prediction")
+    disk.close()
+    FORWARD.close(admitted=batch)
     bar.start.click()
-    qtbot.waitUntil(begun.is_set, timeout=30_000)
+    qtbot.waitUntil(disk.reached.is_set, timeout=30_000)
     bar.pause.click()
-    pressed.set()
+    FORWARD.open()
     try:
         qtbot.waitUntil(lambda: bar.status.text() == "Paused.")
         (layer,) = labels_in(viewer)
         assert not np.any(layer._slice.image.raw)
     finally:
-        go_on.set()
+        disk.open()
     qtbot.waitUntil(lambda: np.any(layer._slice.image.raw), timeout=10_000)
-    first = ready.segment.legend.topLevelItem(0)
+    first = part.legend.topLevelItem(0)
     qtbot.waitUntil(lambda: first.text(1).endswith("%"), timeout=10_000)
     assert bar.status.text() == "Paused."
     bar.cancel.click()
     wait_for_end(ready, qtbot)
 
 
-def test_closing_dock_ends_run_and_unlocks_store(
-    viewer, ready, qtbot, monkeypatch, tmp_path
-):
-    slow_down(monkeypatch)
+def test_closing_dock_ends_run_and_unlocks_store(viewer, ready, qtbot, tmp_path):
+    FORWARD.delay = 0.15
     ready.segment.bar.start.click()
     qtbot.waitUntil(lambda: bool(labels_in(viewer)), timeout=30_000)
     viewer.window.remove_dock_widget(ready)
@@ -171,8 +122,8 @@ def test_closing_dock_ends_run_and_unlocks_store(
 
 
 @pytest.mark.slow
-def test_closing_window_ends_run(viewer, ready, qtbot, monkeypatch, tmp_path):
-    slow_down(monkeypatch)
+def test_closing_window_ends_run(viewer, ready, qtbot, tmp_path):
+    FORWARD.delay = 0.15
     ready.segment.bar.start.click()
     qtbot.waitUntil(lambda: bool(labels_in(viewer)), timeout=30_000)
     viewer.close()
@@ -181,7 +132,9 @@ def test_closing_window_ends_run(viewer, ready, qtbot, monkeypatch, tmp_path):
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 
-def test_disabled_buttons_give_reason(panel, qtbot):
+def test_new_panel_is_narrow_and_gives_reasons(panel, qtbot):
+    assert panel.minimumSizeHint().height() < 400
+    assert panel.minimumWidth() <= 340
     bar = panel.segment.bar
     qtbot.waitUntil(lambda: "image" in bar.status.text())
     assert not bar.start.isEnabled()
@@ -189,38 +142,41 @@ def test_disabled_buttons_give_reason(panel, qtbot):
     assert "no run" in bar.pause.toolTip()
 
 
-def test_model_shows_sentence_and_published_results(panel):
-    model = panel.segment.model
-    assert model.model.count() == len(REGISTRY)
-    for row in range(model.model.count()):
-        model.model.setCurrentIndex(row)
-        entry = REGISTRY[model.model.currentData()]
-        assert model.sentence.text().startswith(entry.sentence)
-        assert entry.published in model.sentence.toolTip()
+@pytest.mark.slow
+def test_model_shows_whole_sentence_and_published_results(panel, qtbot):
+    form = panel.segment.model
+    words = form.sentence
+    assert form.model.count() == len(REGISTRY)
+    for row in range(form.model.count()):
+        form.model.setCurrentIndex(row)
+        entry = REGISTRY[form.model.currentData()]
+        qtbot.waitUntil(lambda: words.height() >= words.heightForWidth(words.width()))
+        assert words.text() == entry.sentence
+        assert entry.published in words.toolTip()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("answer", ["other", "replace", None])
 def test_labels_of_another_checkpoint_raise_question(
-    viewer, ready, checkpoints, qtbot, monkeypatch, tmp_path, answer
+    viewer, ready, checkpoints, qtbot, monkeypatch, tmp_path
 ):
     ready.segment.bar.start.click()
     wait_for_end(ready, qtbot)
-    asked = []
-    monkeypatch.setattr(
-        "napari_uhrseg.ui.segment.panel.ask_replace_labels",
-        lambda parent, path, made_by: asked.append(made_by) or answer,
-    )
     ready.segment.model.use(checkpoints[1])
     qtbot.waitUntil(lambda: ready.segment.model.path == checkpoints[1])
-    wait_for_plan(ready, qtbot)
-    ready.segment.bar.start.click()
-    status = wait_for_end(ready, qtbot)
-    assert asked == [("number 0",)]
-    assert status.startswith("Done") == (answer is not None)
-    assert (tmp_path / "labels_2.zarr").exists() == (answer == "other")
-    with LabelStore.open(tmp_path / "labels.zarr") as store:
-        assert len(store.runs) == (2 if answer == "replace" else 1)
+    for answer, count, other in (
+        ("Cancel", 1, False), ("Other folder", 1, True), ("Replace", 2, True)
+    ):  # fmt: skip
+        asked = answer_boxes(monkeypatch, answer)
+        ready.segment.output.use(tmp_path / "labels.zarr")
+        wait_for_plan(ready, qtbot)
+        ready.segment.bar.start.click()
+        status = wait_for_end(ready, qtbot)
+        (text,) = asked
+        assert text.endswith("contains labels made with other settings: number 0.")
+        assert status.startswith("Done") == (answer != "Cancel")
+        assert (tmp_path / "labels_2.zarr").exists() == other
+        with LabelStore.open(tmp_path / "labels.zarr") as store:
+            assert len(store.runs) == count
 
 
 @pytest.mark.slow
@@ -260,24 +216,6 @@ def test_any_image_layer_can_be_chosen(viewer, panel, qtbot):
 
 
 @pytest.mark.slow
-def test_current_view_follows_camera(viewer, ready, qtbot):
-    where = ready.segment.form.where
-    where.setCurrentIndex(where.findData("view"))
-    viewer.scene.camera.zoom = 30
-    viewer.scene.camera.center = (300, 75)
-    region = where.region(ready.image.layer)
-    assert region.center == pytest.approx((600, 150), abs=2)
-
-
-@pytest.mark.slow
-def test_region_choice_survives_new_layers(viewer, ready):
-    where = ready.segment.form.where
-    where.setCurrentIndex(where.findText("Current view"))
-    viewer.add_points([[1, 1]])
-    assert where.currentText() == "Current view"
-
-
-@pytest.mark.slow
 def test_new_run_hides_labels_of_earlier_run(viewer, ready, qtbot, tmp_path):
     for name in ("one", "two"):
         ready.segment.output.use(tmp_path / f"{name}.zarr")
@@ -292,8 +230,15 @@ def test_new_run_hides_labels_of_earlier_run(viewer, ready, qtbot, tmp_path):
 
 
 @pytest.mark.slow
-def test_region_list_follows_shapes_layers(viewer, ready):
+def test_region_list_follows_camera_and_layers(viewer, ready):
     where = ready.segment.form.where
+    where.setCurrentIndex(where.findData("view"))
+    viewer.scene.camera.zoom = 30
+    viewer.scene.camera.center = (300, 75)
+    region = where.region(ready.image.layer)
+    assert region.center == pytest.approx((600, 150), abs=2)
+    viewer.add_points([[1, 1]])
+    assert where.currentText() == "Current view"
     box = np.array([[10, 10], [10, 50], [40, 50], [40, 10]])
     shapes = viewer.add_shapes([box], shape_type="rectangle", name="here")
     assert where.itemText(2) == "Shape in here"
@@ -305,29 +250,14 @@ def test_region_list_follows_shapes_layers(viewer, ready):
     assert where.currentData() == "whole"
 
 
-def test_panel_is_narrow_and_scrolls(panel):
-    assert panel.minimumSizeHint().height() < 400
-    assert panel.minimumWidth() <= 340
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", REGISTRY)
-def test_model_sentence_is_not_cut_off(ready, qtbot, method):
-    form = ready.segment.model
-    form.model.setCurrentIndex([*REGISTRY].index(method))
-    words = form.sentence
-    qtbot.waitUntil(lambda: words.height() >= words.heightForWidth(words.width()))
-    assert words.text() == REGISTRY[method].sentence
-
-
-@pytest.mark.parametrize("way", ["correct", "new labels"])
-def test_invalid_output_url_is_reported_once(ready, way):
+def test_invalid_output_url_is_reported_once(ready):
     ready.segment.output.use("foo://bucket/labels.zarr")
-    before = len(notification_manager.records)
-    if way == "correct":
-        ready.correct.correct.click()
-    else:
-        ready.finetune.new_model.labels_button.click()
-    (record,) = notification_manager.records[before:]
-    assert "foo://bucket" in record.message
-    assert not hasattr(record, "exception")  # would offer a traceback
+    for button in (
+        ready.correct.correct,
+        ready.finetune.new_model.labels_button,
+    ):
+        before = len(notification_manager.records)
+        button.click()
+        (record,) = notification_manager.records[before:]
+        assert "foo://bucket" in record.message
+        assert not hasattr(record, "exception")  # would offer a traceback

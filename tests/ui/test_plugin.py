@@ -1,6 +1,5 @@
 """Tests of the manifest, the reader and the sample data."""
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,23 @@ from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 
 import napari_uhrseg
+from helpers.gate import zarr_gate
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE, ArraySource, PendingLevel
 from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.samples.world import WorldLevel
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers.label_layers import check_scales
 from napari_uhrseg.ui.panel import Panel
-from napari_uhrseg.ui.plugin import HANDLED, get_reader, sample_virtual
+from napari_uhrseg.ui.plugin import (
+    HANDLED,
+    get_reader,
+    sample_virtual,
+    virtual_image,
+)
 
 HOME = Path(napari_uhrseg.__file__).parent
 
@@ -117,57 +124,55 @@ def test_reader_leaves_stacks_to_napari():
 
 
 @pytest.fixture
-def quick_world(monkeypatch):
-    """The virtual world costs nothing to compute: it is grey."""
-
-    def read(level, index):
-        return np.broadcast_to(np.uint8(90), level.shape)[index]
-
-    monkeypatch.setattr(WorldLevel, "__getitem__", read)
-    return read
+def cached_world(monkeypatch, tmp_path):
+    """Put the coarsest level of the virtual sample, grey, in the cache on disk."""
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path))
+    world = virtual_image()
+    *finer, last = world.sources
+    grey = [np.broadcast_to(np.uint8(90), level.shape) for level in finer]
+    image = Image(
+        name="grey",
+        sources=[
+            *(ArraySource(level, (512, 512, 3)) for level in grey),
+            PendingLevel(last.shape, last.dtype, last.chunks),
+        ],
+        source_axes="yxs",
+        rgb_bands=(0, 1, 2),
+        fingerprint=world.fingerprint,
+    )
+    list(fill_levels(image))
+    CHUNK_CACHE.clear()
+    return tmp_path
 
 
 @pytest.mark.slow
 def test_virtual_sample_opens_without_reading_pixels(
-    make_napari_viewer, quick_world, monkeypatch, qtbot
+    make_napari_viewer, cached_world, monkeypatch, qtbot
 ):
-    opened, waited_for = threading.Event(), []
-
-    def read(level, index):
-        if not opened.wait(60):
-            waited_for.append(level.shape)
-        return quick_world(level, index)
-
-    monkeypatch.setattr(WorldLevel, "__getitem__", read)
+    disk = zarr_gate(monkeypatch, "__getitem__", str(cached_world))
+    disk.close()
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")
-    opened.set()
-    assert not waited_for
     (layer,) = viewer.layers
     filled = np.asarray(layer.data[-1])
+    assert (filled == 128).all()  # nothing is known yet
+    assert not CHUNK_CACHE.size
+    disk.open()
     qtbot.waitUntil(lambda: (filled == 90).all(), timeout=20_000)
     assert (np.asarray(layer._slice.image.raw) == 90).all()
 
 
-def test_virtual_sample_reads_pixels_in_background(quick_world, monkeypatch):
-    made, waited_for = threading.Event(), []
-
-    def read(level, index):
-        if not made.wait(60):
-            waited_for.append(level.shape)
-        return quick_world(level, index)
-
-    monkeypatch.setattr(WorldLevel, "__getitem__", read)
+def test_virtual_sample_reads_pixels_in_background(cached_world):
     ((levels, options, _),) = sample_virtual()
-    made.set()
-    assert not waited_for
+    assert not CHUNK_CACHE.size
     assert levels[0].shape == (100_000, 100_000, 3)
     assert max(levels[-1].shape) <= 2048
     assert tuple(options["units"]) == ("metre", "metre")
 
 
 @pytest.mark.slow
-def test_reader_refuses_slide_beside_kilometre_image(make_napari_viewer, quick_world):
+@pytest.mark.usefixtures("cached_world")
+def test_reader_refuses_slide_beside_kilometre_image(make_napari_viewer):
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")
     assert len(viewer.layers) == 1

@@ -1,12 +1,11 @@
 """Correcting while runs come and go: one store, one view."""
 
-import time
-
 import numpy as np
 import pytest
 from napari.layers import Labels
 
 from helpers.canvas import Mouse, look_at
+from helpers.gated_network import FORWARD
 from helpers.wait import wait_for_end
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
@@ -32,18 +31,9 @@ def written(panel, qtbot):
 
 
 def test_a_stroke_made_while_a_run_writes_is_kept_and_shown_over_it(
-    viewer, ready, qtbot, monkeypatch, tmp_path
+    viewer, ready, qtbot, tmp_path
 ):
-    from napari_uhrseg.engine.inference import segment as module
-
-    real = module.segment
-
-    def slow(*args, **kwargs):
-        for event in real(*args, **kwargs):
-            time.sleep(0.3)
-            yield event
-
-    monkeypatch.setattr(module, "segment", slow)
+    FORWARD.close()
     bar = ready.segment.bar
     bar.start.click()
     qtbot.waitUntil(lambda: ready.segment.view is not None, timeout=30_000)
@@ -51,7 +41,7 @@ def test_a_stroke_made_while_a_run_writes_is_kept_and_shown_over_it(
     Mouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
     written(ready, qtbot)
     assert bar.cancel.isEnabled()  # the run still goes on
-    monkeypatch.undo()
+    FORWARD.open()
     assert wait_for_end(ready, qtbot).startswith("Done")
     view = ready.segment.view
     found = view.store.read_labels(Roi(1048, 100, 5, 100))

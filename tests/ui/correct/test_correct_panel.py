@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 from PIL import Image as PilImage
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QColorDialog, QInputDialog
@@ -390,14 +391,14 @@ def test_correct_without_labels_begins_with_empty_ones(desk, tmp_path):
     assert (desk.corrected(Roi(1498, 1500, 5, 100)) == 2).all()
 
 
-def test_what_is_corrected_elsewhere_is_told(desk, path, monkeypatch):
-    told = []
-    monkeypatch.setattr("napari_uhrseg.ui.correct.panel.report", told.append)
+def test_what_is_corrected_elsewhere_is_told(desk, path):
     desk.open(path)
+    notification_manager.records.clear()
     with LabelStore.open(path) as store, Corrections.open(store):
         desk.part.correct.click()
-        desk.until(lambda: bool(told))
-    assert "another window or process" in str(told[0])
+        desk.until(lambda: bool(notification_manager.records))
+    (record,) = notification_manager.records
+    assert "another window or process" in record.message
     assert not desk.part.correct.isChecked()
 
 

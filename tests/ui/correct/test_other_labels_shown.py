@@ -1,26 +1,25 @@
 """Answers that come when other labels are shown than those they were asked for."""
 
-from threading import Event
-
 import pytest
 
-from helpers.two_images import WAIT, correct, leave_draft
+from helpers.gated_network import LOADING
+from helpers.two_images import TwoImages, correct, leave_draft
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.finetune import worker
+from napari_uhrseg.types import Limits, Roi
 
 pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def every_undo_is_long(monkeypatch):
-    monkeypatch.setattr("napari_uhrseg.ui.correct.write_queue.MAX_SHORT_PARTS", 0)
+def many_parts(viewer, panel, qtbot, tmp_path):
+    """Return labels whose corrections have so many parts that undo takes long."""
+    return TwoImages(viewer, panel, qtbot, tmp_path, Limits(correction_tile=4))
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("every_undo_is_long")
 @pytest.mark.parametrize("painting", [False, True])
-def test_a_large_undo_leaves_other_labels_alone(two, painting):
+def test_a_large_undo_leaves_other_labels_alone(many_parts, painting):
+    two = many_parts
     correct(two)
     if not painting:
         two.part.correct.click()
@@ -35,12 +34,12 @@ def test_a_large_undo_leaves_other_labels_alone(two, painting):
     two.show(0)  # and is still possible where it was asked for
     two.until(two.part.undo.isEnabled)
     two.part.undo.click()
-    two.until(lambda: two.corrected(0) == {})
+    two.until(lambda: two.part.idle and two.corrected(0) == {})
     assert two.corrected(1) == {2: 400}
 
 
-@pytest.mark.usefixtures("every_undo_is_long")
-def test_labels_removed_before_a_large_undo_leave_correct_usable(two):
+def test_labels_removed_before_a_large_undo_leave_correct_usable(many_parts):
+    two = many_parts
     correct(two)
     two.until(two.part.undo.isEnabled)
     held = two.block_writes()
@@ -95,31 +94,26 @@ def test_what_is_imported_goes_to_the_labels_it_was_read_for(two):
     assert two.corrected(1) == {2: 400}
 
 
-def test_keep_leaves_what_was_learnt_from_other_labels(
-    two, checkpoints, tmp_path, monkeypatch
-):
-    part, held, real = two.panel.finetune, Event(), worker.save_as
+def test_keep_leaves_what_was_learnt_from_other_labels(two, checkpoints, tmp_path):
+    part = two.panel.finetune
     paths = [
         leave_draft(view, said, checkpoints[0])
         for view, said in zip(two.views, ("one", "two"), strict=True)
     ]
-
-    def slow(*args):
-        held.wait(WAIT)
-        return real(*args)
 
     def offered(number):
         two.show(number)
         two.until(lambda: part.trained is not None)
         assert part.trained.result.path == paths[number]
 
-    monkeypatch.setattr(worker, "save_as", slow)
     offered(1)
     offered(0)
     target = tmp_path / "kept.safetensors"
+    LOADING.close()
     part.keep(target)
+    two.until(LOADING.reached.is_set)
     offered(1)
-    held.set()
+    LOADING.open()
     two.until(lambda: two.panel.segment.model.path == target)
     assert not paths[0].exists()
     assert paths[1].exists()

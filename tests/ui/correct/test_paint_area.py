@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
@@ -233,11 +234,9 @@ def test_the_picker_takes_the_class_under_the_mouse(bench):
 
 
 @pytest.mark.slow
-def test_fill_covers_what_it_filled_and_says_that_it_stopped_at_the_border(
-    bench, monkeypatch
-):
-    told = []
-    monkeypatch.setattr("napari_uhrseg.ui.correct.paint_area.show_info", told.append)
+def test_fill_covers_what_it_filled_and_says_that_it_stopped_at_the_border(bench):
+    told = notification_manager.records
+    told.clear()
     bench.paint(2, (2950, 2950), (2950, 3050), (3050, 3050), (3050, 2950), (2950, 2950),
                 size=9)  # fmt: skip
     bench.paint(3, (3000, 3000), mode="fill")
@@ -341,9 +340,9 @@ def test_corrections_alone(bench):
 
 
 @pytest.mark.slow
-def test_a_stroke_that_cannot_be_written_is_told_and_not_shown(bench, monkeypatch):
-    told = []
-    monkeypatch.setattr("napari_uhrseg.ui.correct.paint_area.report", told.append)
+def test_a_stroke_that_cannot_be_written_is_told_and_not_shown(bench):
+    told = notification_manager.records
+    told.clear()
     bench.corrections.close()
     bench.paint(2, (3000, 3000), (3000, 3050))
     bench.settle()

@@ -1,16 +1,15 @@
 """Fine-tuning while the person goes on to another image."""
 
 import shutil
-from threading import Event
 
-import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QApplication
 
-from helpers.two_images import WAIT, leave_draft
-from napari_uhrseg.engine.events import FineTuneFinished
-from napari_uhrseg.ui.finetune import comparison_layer, drafts, worker
+from helpers.finetune_panel import set_custom
+from helpers.gated_network import FORWARD
+from helpers.two_images import leave_draft
+from napari_uhrseg.ui.finetune.drafts import FOLDER
 from napari_uhrseg.ui.finetune.result import SHOW
 from napari_uhrseg.ui.finetune.state import FineTuneState
 
@@ -18,23 +17,23 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def training(two, checkpoints, monkeypatch):
-    """One that goes on, on the first labels, until this event is set."""
-    part, held = two.panel.finetune, Event()
-
-    def train(stop, request, output):
-        held.wait(WAIT)
-        shutil.copy(checkpoints[1], output)
-        yield FineTuneFinished({}, {}, "learnt from the first", output)
-
-    monkeypatch.setattr(worker, "train", train)
+def training(two, checkpoints):
+    """Start a training on the first labels, which waits in its first step."""
+    part = two.panel.finetune
     part.form.use(checkpoints[0])
+    set_custom(part, steps=1, batch_size=1)
     two.until(lambda: two.panel.segment.form.hardware.device is not None)
-    return held
+
+    def start():
+        FORWARD.close()
+        part.start()
+        two.until(FORWARD.reached.is_set)
+
+    return start
 
 
-def end(two, held):
-    held.set()
+def end(two):
+    FORWARD.open()
     two.until(lambda: two.panel.finetune.state is not FineTuneState.TRAINING)
 
 
@@ -45,28 +44,28 @@ def offered(two):
 def test_what_was_learnt_is_offered_with_its_own_labels(two, training, checkpoints):
     part = two.panel.finetune
     other = leave_draft(two.views[1], "learnt from the second", checkpoints[1])
-    part.start()
+    training()
     two.show(1)
-    end(two, training)
+    end(two)
     assert "show the labels of first" in part.bar.status.text()
     offered(two)
     assert part.trained.result.path == other
     two.show(0)
     offered(two)
-    assert part.result.message.text() == "Learnt from the first."
+    assert part.trained.request.store == two.views[0].store.path
+    assert part.trained.result.path != other
+    text = part.trained.result.comparison
+    assert part.result.message.text() == f"{text[:1].upper()}{text[1:]}."
     assert part.result.changes.isEnabled()
 
 
-def test_what_is_kept_nowhere_else_stays_but_is_not_compared(
-    two, training, tmp_path, monkeypatch
-):
-    """As with labels that can only be read."""
+def test_what_is_kept_nowhere_else_stays_but_is_not_compared(two, training):
     part = two.panel.finetune
-    draft = tmp_path / "draft.safetensors"
-    monkeypatch.setattr(drafts, "new_draft", lambda *_: draft)
-    part.start()
+    # the folder of drafts cannot be made, as in labels that are read-only
+    (two.views[0].store.path / FOLDER).touch()
+    training()
     two.show(1)
-    end(two, training)
+    end(two)
     assert not part.result.isHidden()
     assert not part.result.changes.isEnabled()
     part.result.changesWanted.emit()
@@ -76,25 +75,20 @@ def test_what_is_kept_nowhere_else_stays_but_is_not_compared(
     part.discard()
 
 
-def test_a_comparison_is_given_up_where_other_labels_are_shown(
-    two, checkpoints, monkeypatch
-):
-    part, view, held = two.panel.finetune, two.views[0], Event()
-
-    def changed(stop, request, roi, new, legend):
-        held.wait(WAIT)
-        labels = np.ones((roi.height, roi.width), np.uint8)
-        return worker.PredictionDifference(roi, labels, legend, 1.0)
-
-    monkeypatch.setattr(comparison_layer, "compare_predictions", changed)
-    leave_draft(view, "learnt from the first", checkpoints[1])
+def test_a_comparison_is_given_up_where_other_labels_are_shown(two, checkpoints):
+    part, view = two.panel.finetune, two.views[0]
+    two.until(lambda: two.panel.segment.form.hardware.device is not None)
+    draft = leave_draft(view, "learnt from the first", checkpoints[0])
+    shutil.copy(checkpoints[1], draft)
     two.show(1)
     two.show(0)
     offered(two)
+    FORWARD.close()
     part.result.changes.click()
+    two.until(FORWARD.reached.is_set)
     two.show(1)
     assert not part.comparison.running
-    held.set()
+    FORWARD.open()
     assert QThreadPool.globalInstance().waitForDone(20_000)
     QApplication.processEvents()
     assert part.comparison.layer is None

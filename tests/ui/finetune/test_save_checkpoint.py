@@ -1,5 +1,6 @@
 """Keep and Import ask before they replace a checkpoint."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.types import FineTuneSettings
 from napari_uhrseg.ui.finetune.worker import FineTuneRequest
-from napari_uhrseg.ui.segment import import_checkpoint
-from napari_uhrseg.ui.segment.import_checkpoint import ImportRequest
+from napari_uhrseg.ui.segment.import_checkpoint import ImportDialog
 
 pytestmark = pytest.mark.gui
 
@@ -81,14 +81,14 @@ def test_keep_replaces_what_it_was_told_to(
 
 
 def test_import_asks_about_the_name_with_its_ending(panel, mine, answer, monkeypatch):
-    taken = []
-    monkeypatch.setattr(import_checkpoint.os, "access", lambda *_: False)
-    monkeypatch.setattr(
-        import_checkpoint, "run_import", lambda *args: taken.append(args)
-    )
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    before = mine.read_bytes()
     asked = answer([mine.with_suffix(""), ""], NO)
-    part = panel.segment.model
-    part.importing._start(ImportRequest(mine.with_name("net.pth"), "isdnet"))
+    part, other = panel.segment.model, mine.with_name("net.pth")
+    other.touch()
+    part.use(other)
+    (dialog,) = part.findChildren(ImportDialog)
+    dialog.accept()
     assert len(asked) == 1
     assert part.browse.isEnabled()
-    assert not taken
+    assert mine.read_bytes() == before

@@ -1,17 +1,25 @@
 """Tests of the Image panel: series, slices and pyramids."""
 
-from pathlib import Path
-from threading import Event
-
 import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout
 
+from helpers.gate import zarr_gate
+from helpers.gated_network import LEGEND
+from helpers.message_boxes import answer_boxes
+from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
+from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.types import Roi, SegmentSettings
 from napari_uhrseg.ui.layers.label_layers import KEY, STORE
+from napari_uhrseg.ui.layers.pyramid_progress import build_of
+from napari_uhrseg.ui.segment.worker import free_threads
 
 pytestmark = pytest.mark.gui
 
@@ -94,23 +102,16 @@ def test_labels_follow_series(viewer, panel, qtbot, two_images):
     assert viewer.layers.index(labels) > viewer.layers.index(panel.image.layer)
 
 
-def test_series_that_cannot_be_opened_changes_nothing(
-    viewer, panel, qtbot, two_images, monkeypatch
-):
-    from napari_uhrseg.errors import OpenError
-
-    messages = []
-    monkeypatch.setattr("napari_uhrseg.ui.workers.worker.show_error", messages.append)
+def test_series_that_cannot_be_opened_changes_nothing(viewer, panel, qtbot, two_images):
     open_in(panel, two_images, qtbot)
-
-    def fail(path, series=None):
-        raise OpenError("It is damaged.", "Get it again.")
-
-    monkeypatch.setattr("napari_uhrseg.ui.image.panel.open_image", fail)
+    two_images.write_bytes(b"just words, no image")
+    notification_manager.records.clear()
     choose(panel.image.series, 1)
-    qtbot.waitUntil(lambda: bool(messages), timeout=10_000)
+    records = notification_manager.records
+    qtbot.waitUntil(lambda: bool(records), timeout=10_000)
     qtbot.waitUntil(lambda: panel.image.series.currentIndex() == 0, timeout=10_000)
-    assert messages == ["It is damaged.\nGet it again."]
+    (record,) = records
+    assert "two.tif" in record.message
     assert [layer.name for layer in viewer.layers] == ["two.tif"]
     assert "300 x 300" in panel.image.facts.text()
 
@@ -158,45 +159,42 @@ def test_slice_boxes_and_napari_sliders_agree(viewer, panel, qtbot, stack):
 def test_run_segments_shown_slice_and_records_it(
     viewer, panel, qtbot, stack, tmp_path, checkpoints, monkeypatch
 ):
-    from napari_uhrseg.io.labels.store import LabelStore
-
     open_in(panel, stack, qtbot)
     part = panel.segment
     part.model.use(checkpoints[0])
     part.output.use(tmp_path / "labels.zarr")
-    asked = []
-    monkeypatch.setattr(
-        "napari_uhrseg.ui.segment.panel.ask_replace_labels",
-        lambda parent, store, made_by: asked.append(Path(store).name) or "other",
-    )
-    seen = []
-    read = type(open_image(stack)).read
-    monkeypatch.setattr(
-        "napari_uhrseg.io.image.image.Image.read",
-        lambda image, roi, *args, **kwargs: (
-            seen.append(int((out := read(image, roi, *args, **kwargs)).data.max()))
-            or out
-        ),
-    )
+    asked = answer_boxes(monkeypatch, "Other folder")
     for t, z in ((1, 3), (0, 4)):
         viewer.dims.set_current_step(1, z)
         viewer.dims.set_current_step(0, t)
         qtbot.wait(400)  # longer than the form waits before it plans
         qtbot.waitUntil(part.bar.start.isEnabled, timeout=30_000)
-        seen.clear()
         part.bar.start.click()
         qtbot.waitUntil(
             lambda: part.bar.status.text().startswith("Done"), timeout=30_000
         )
         qtbot.waitUntil(part.bar.start.isEnabled, timeout=10_000)
-        assert max(seen) == 100 * t + 20 * z
-    assert asked == ["labels.zarr"]  # labels of another plane are not overwritten
+    (text,) = asked  # labels of another plane are not overwritten
+    assert "labels.zarr contains labels made with other settings" in text
+    found = []
     for name, plane in (
         ("labels.zarr", {"t": 1, "z": 3}), ("labels_2.zarr", {"t": 0, "z": 4})
     ):  # fmt: skip
         with LabelStore.open(tmp_path / name) as store:
             (run,) = store.runs
             assert run.plane == plane
+            found.append(store.confidence[0][:])
+            settings = SegmentSettings(
+                device="cpu", precision=run.precision, batch_size=run.batch_size,
+                threads=free_threads(),
+            )  # fmt: skip
+        shown = open_image(stack).with_plane(**plane)
+        pixels = shown.read(Roi(0, 0, 300, 260)).data[..., 0]
+        grey = image_from_array(pixels, name="one plane")
+        with LabelStore.create(tmp_path / f"own_{name}", grey, LEGEND) as store:
+            list(segment(grey, load_checkpoint(checkpoints[0]), store, settings))
+            np.testing.assert_array_equal(found[-1], store.confidence[0][:])
+    assert (found[0] != found[1]).any()
     assert sum(isinstance(x, Labels) for x in viewer.layers) == 2
 
 
@@ -205,46 +203,40 @@ def test_run_segments_shown_slice_and_records_it(
 
 @pytest.fixture
 def no_overviews(tmp_path, monkeypatch):
-    """A tiled TIFF of one level, 12,288 pixels a side, white with a black square."""
+    """A tiled TIFF of one level, 6,144 pixels a side, white with a black square."""
     monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "large.tif"
     white, black = (np.full((512, 512), v, np.uint8) for v in (255, 0))
     tiles = (
-        black if 8 <= y < 16 and 8 <= x < 16 else white
-        for y in range(24)
-        for x in range(24)
+        black if 4 <= y < 8 and 4 <= x < 8 else white
+        for y in range(12)
+        for x in range(12)
     )  # fmt: skip
     tifffile.imwrite(
-        path, tiles, shape=(12_288, 12_288), dtype=np.uint8, tile=(512, 512),
+        path, tiles, shape=(6144, 6144), dtype=np.uint8, tile=(512, 512),
         compression="zlib",
     )  # fmt: skip
     return path
 
 
 @pytest.fixture
-def slow_filling(monkeypatch):
-    """Each step of filling takes a while, so that there is time to look and press."""
-    import time
+def filling(monkeypatch, tmp_path):
+    """Return the gate before each write to the cache of the overviews.
 
-    from napari_uhrseg.io.image import pyramid_builder
-
-    real = pyramid_builder.fill_levels
-
-    def slow(image):
-        for share in real(image):
-            time.sleep(0.05)
-            yield share
-
-    monkeypatch.setattr(pyramid_builder, "fill_levels", slow)
-    return monkeypatch
+    Two writes fill one of six bands.
+    """
+    gate = zarr_gate(monkeypatch, "__setitem__", str(tmp_path / "cache"))
+    yield gate
+    gate.open()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["panel", "napari"])
 def test_missing_pyramid_is_built_in_background(
-    viewer, panel, qtbot, no_overviews, slow_filling, way
+    viewer, panel, qtbot, no_overviews, filling, way
 ):
     bar = panel.image.overviews
+    filling.close(admitted=3)
     if way == "panel":
         open_in(panel, no_overviews, qtbot)
     else:
@@ -253,6 +245,7 @@ def test_missing_pyramid_is_built_in_background(
     assert "overviews" in bar.bar.text()
     coarsest = panel.image.layer.data[-1]
     assert set(np.unique(coarsest)) & {128}  # grey where nothing is known yet
+    filling.open()
     qtbot.waitUntil(bar.isHidden, timeout=60_000)
     assert not panel.image.image.missing_levels
     assert coarsest[0, 0] == 255
@@ -262,82 +255,72 @@ def test_missing_pyramid_is_built_in_background(
 
 @pytest.mark.slow
 def test_stopped_pyramid_is_continued_on_reopening(
-    viewer, panel, qtbot, no_overviews, slow_filling
+    viewer, panel, qtbot, no_overviews, filling
 ):
     bar = panel.image.overviews
+    filling.close(admitted=5)
     open_in(panel, no_overviews, qtbot)
     qtbot.waitUntil(lambda: bar.bar.value() > 300, timeout=30_000)
     bar.stop.setFocus()
     qtbot.keyClick(bar.stop, Qt.Key.Key_Space)
+    filling.open()
     qtbot.waitUntil(bar.isHidden, timeout=10_000)
     assert panel.image.image.missing_levels
     viewer.layers.clear()
+    filling.close(admitted=1)
     open_in(panel, no_overviews, qtbot)
     qtbot.waitUntil(lambda: bar.isVisible() and bar.bar.value() > 0)
     assert bar.bar.value() > 250  # not from the beginning
+    filling.open()
     qtbot.waitUntil(bar.isHidden, timeout=60_000)
     assert not panel.image.image.missing_levels
 
 
 @pytest.mark.slow
 def test_pyramid_building_survives_closing_panel(
-    viewer, panel, qtbot, no_overviews, slow_filling
+    viewer, panel, qtbot, no_overviews, filling
 ):
+    filling.close(admitted=1)
     open_in(panel, no_overviews, qtbot)
     bar = panel.image.overviews
     qtbot.waitUntil(lambda: bar.isVisible() and bar.bar.value() > 0)
     image = panel.image.image
     viewer.window.remove_dock_widget(panel)
+    filling.open()
     qtbot.waitUntil(lambda: not image.missing_levels, timeout=60_000)
 
 
-@pytest.fixture
-def held_filling(monkeypatch):
-    """Block the filling of the pyramid until this event is set."""
-    from napari_uhrseg.io.image import pyramid_builder
-
-    real, released = pyramid_builder.fill_levels, Event()
-
-    def slow(image):
-        for share in real(image):
-            yield share
-            if share > 0.01:  # seen in the bar
-                released.wait(20)
-
-    monkeypatch.setattr(pyramid_builder, "fill_levels", slow)
-    return released
-
-
-def being_filled(panel, path, qtbot):
-    from napari_uhrseg.ui.layers import pyramid_progress
-
+def being_filled(panel, path, filling, qtbot):
+    filling.close(admitted=1)
     open_in(panel, path, qtbot)
     bar = panel.image.overviews.bar
     qtbot.waitUntil(lambda: bar.isVisible() and bar.value() > 0, timeout=20_000)
-    return pyramid_progress.build_of(panel.image.image)
+    return build_of(panel.image.image)
 
 
 @pytest.mark.slow
 def test_pyramid_building_survives_second_window(
-    panel, qtbot, no_overviews, make_napari_viewer, held_filling
+    panel, qtbot, no_overviews, make_napari_viewer, filling
 ):
-    filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image
+    build = being_filled(panel, no_overviews, filling, qtbot)
+    image = panel.image.image
     make_napari_viewer(show=True)
     for _ in range(2):  # it is time to draw what was filled
-        filling.refresh_layers()
-    held_filling.set()
-    qtbot.waitUntil(lambda: not filling.running, timeout=60_000)
+        build.refresh_layers()
+    filling.open()
+    qtbot.waitUntil(lambda: not build.running, timeout=60_000)
     assert not image.missing_levels
 
 
 @pytest.mark.slow
 def test_removing_image_ends_pyramid_building(
-    viewer, panel, qtbot, no_overviews, held_filling
+    viewer, panel, qtbot, no_overviews, filling
 ):
-    filling, image = being_filled(panel, no_overviews, qtbot), panel.image.image
-    filling.refresh_layers()
+    build = being_filled(panel, no_overviews, filling, qtbot)
+    image = panel.image.image
+    build.refresh_layers()
     viewer.layers.clear()
-    filling.refresh_layers()
-    held_filling.set()
-    qtbot.waitUntil(lambda: not filling.running, timeout=20_000)
+    build.refresh_layers()
+    filling.open()
+    qtbot.waitUntil(lambda: not build.running, timeout=20_000)
     assert image.missing_levels

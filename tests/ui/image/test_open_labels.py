@@ -67,3 +67,24 @@ def test_open_labels_follow_another_process(viewer, panel, tmp_path, qtbot):
     finally:
         child.kill()
         child.communicate()
+
+
+def test_output_offers_to_open_labels_that_exist(viewer, panel, tmp_path, qtbot):
+    scene, path = tmp_path / "a.tif", tmp_path / "a_labels.zarr"
+    tifffile.imwrite(scene, np.zeros((300, 200, 3), np.uint8), tile=(128, 128))
+    panel.image.open_paths([scene])
+    qtbot.waitUntil(lambda: panel.image.image is not None, timeout=20_000)
+    output = panel.segment.output
+    assert output.path == path
+    assert output.open.isHidden()
+    LabelStore.create(path, panel.image.image, LEGEND).close()
+    output.set_image(panel.image.image)
+    assert "Labels exist here" in output.note.text()
+    assert not output.open.isHidden()
+    output.open.click()
+    qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=20_000)
+    assert panel.segment.view.store.path == path
+    assert output.path == path
+    assert output.open.isHidden()  # these are shown already
+    viewer.layers.remove(panel.segment.view.layer)
+    assert not output.open.isHidden()

@@ -1,18 +1,16 @@
 """Tests of several images in one window."""
 
-import threading
-
 import numpy as np
 import pytest
 from napari.layers import Labels
 
 from helpers.finetune_panel import paint
+from helpers.gated_network import FORWARD, LOADING, touch
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import STORE, add_image
-from napari_uhrseg.ui.segment import worker as work
 from napari_uhrseg.ui.segment.panel import SegmentState
 
 pytestmark = pytest.mark.gui
@@ -109,7 +107,7 @@ def test_new_labels_belong_to_chosen_layer(viewer, panel, qtbot, tmp_path):
 
 
 def test_choosing_image_during_run_keeps_its_classes(
-    viewer, ready, two, qtbot, monkeypatch, tmp_path
+    viewer, ready, two, qtbot, tmp_path
 ):
     first, second = two
     choose(ready, second)
@@ -118,22 +116,13 @@ def test_choosing_image_during_run_keeps_its_classes(
     choose(ready, first)
     ready.segment.output.use(tmp_path / "labels.zarr")
     wait_for_plan(ready, qtbot)
-    begun, go_on, real = threading.Event(), threading.Event(), LabelStore.write
-
-    def write(*args):
-        begun.set()
-        assert go_on.wait(60)
-        real(*args)
-
-    monkeypatch.setattr(LabelStore, "write", write)
+    FORWARD.close()
     ready.segment.bar.start.click()
-    try:
-        qtbot.waitUntil(begun.is_set, timeout=30_000)
-        assert names_of(ready) == ["dark", "light"]
-        choose(ready, second)
-        assert (names_of(ready), shares_of(ready)) == before
-    finally:
-        go_on.set()
+    qtbot.waitUntil(FORWARD.reached.is_set, timeout=30_000)
+    assert names_of(ready) == ["dark", "light"]
+    choose(ready, second)
+    assert (names_of(ready), shares_of(ready)) == before
+    FORWARD.open()
     assert wait_for_end(ready, qtbot).startswith("Done")
     assert (names_of(ready), shares_of(ready)) == before
     choose(ready, first)
@@ -142,28 +131,30 @@ def test_choosing_image_during_run_keeps_its_classes(
     assert ready.segment.output.path == tmp_path / "labels.zarr"
 
 
-@pytest.fixture
-def opening(monkeypatch):
-    """Set to let a run open its store."""
-    go_on, real = threading.Event(), work.open_store
+def start_before_store(panel, checkpoint, qtbot):
+    """Start a run, which waits for its checkpoint before it opens its store."""
+    touch(checkpoint)
+    LOADING.close()
+    panel.segment.bar.start.click()
+    qtbot.waitUntil(LOADING.reached.is_set, timeout=30_000)  # by the preparation
+    touch(checkpoint)
 
-    def open_store(*args):
-        assert go_on.wait(60)
-        return real(*args)
+    def waits() -> bool:
+        waiting = LOADING.reached.is_set()
+        if waiting and panel.segment.state is SegmentState.PREPARING:
+            LOADING.admit()
+        return waiting and panel.segment.state is SegmentState.RUNNING
 
-    monkeypatch.setattr(work, "open_store", open_store)
-    yield go_on
-    go_on.set()
+    qtbot.waitUntil(waits, timeout=30_000)
 
 
 def test_labels_of_run_are_hidden_until_image_is_chosen(
-    viewer, ready, two, qtbot, opening, tmp_path
+    viewer, ready, two, checkpoints, qtbot, tmp_path
 ):
     first, second = two
-    ready.segment.bar.start.click()
-    qtbot.waitUntil(lambda: ready.segment.state is SegmentState.RUNNING, timeout=30_000)
+    start_before_store(ready, checkpoints[0], qtbot)
     open_labels(ready, tmp_path / "second.zarr", qtbot)
-    opening.set()
+    LOADING.open()
     assert wait_for_end(ready, qtbot).startswith("Done")
     assert ready.image.layer is second
     assert ready.segment.view.store.path == tmp_path / "second.zarr"
@@ -173,14 +164,13 @@ def test_labels_of_run_are_hidden_until_image_is_chosen(
 
 
 def test_labels_opened_during_run_are_not_its_output(
-    viewer, ready, two, qtbot, opening, tmp_path
+    viewer, ready, two, checkpoints, qtbot, tmp_path
 ):
     part = ready.segment
-    part.bar.start.click()
-    qtbot.waitUntil(lambda: part.state is SegmentState.RUNNING, timeout=30_000)
+    start_before_store(ready, checkpoints[0], qtbot)
     open_labels(ready, tmp_path / "first.zarr", qtbot)
     opened = part.view
-    opening.set()
+    LOADING.open()
     assert wait_for_end(ready, qtbot).startswith("Done")
     assert shown_in(viewer) == ["labels.zarr"]
     assert part.output.path == part.view.store.path == tmp_path / "labels.zarr"

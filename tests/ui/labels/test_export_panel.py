@@ -8,8 +8,9 @@ import pytest
 import rasterio
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager, PluginManifest
-from qtpy.QtWidgets import QMessageBox
 
+from helpers.gate import zarr_gate
+from helpers.message_boxes import answer_boxes
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
@@ -215,15 +216,10 @@ def test_a_target_that_exists_is_asked_about(
     part = panel.export
     choose(part, "qupath", qtbot)
     part.line.setText(str(target))
-    monkeypatch.setattr(QMessageBox, "exec", lambda box: 0)
-    monkeypatch.setattr(QMessageBox, "clickedButton", lambda box: None)
+    answer_boxes(monkeypatch, "Cancel")
     part.start.click()
     assert target.read_text() == "mine"
-    monkeypatch.setattr(
-        QMessageBox,
-        "clickedButton",
-        lambda box: next(b for b in box.buttons() if b.text() == "Replace"),
-    )
+    answer_boxes(monkeypatch, "Replace")
     part.start.click()
     qtbot.waitUntil(lambda: part.status.text().startswith("Exported"), timeout=20_000)
     assert len(json.loads(target.read_text())["features"]) == 2
@@ -231,18 +227,8 @@ def test_a_target_that_exists_is_asked_about(
 
 @pytest.mark.slow
 def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
-    import time
-
-    from napari_uhrseg.io.export import label_pyramid
-
-    real = label_pyramid.Pyramid.squares
-
-    def slow(self, level):
-        for square in real(self, level):
-            time.sleep(0.3)
-            yield square
-
-    monkeypatch.setattr(label_pyramid.Pyramid, "squares", slow)
+    disk = zarr_gate(monkeypatch, "__getitem__", "labels/prediction")
+    disk.delay = 0.3
     part = panel.export
     choose(part, "ome-tiff", qtbot)
     part.start.click()
@@ -271,23 +257,21 @@ def test_without_labels_nothing_can_be_pressed(panel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["a.cog.tif", "a.ome.tif", "a.zarr", "a.geojson"])
-def test_naparis_save_writes_the_same(viewer, shown, tmp_path, name):
+def test_naparis_save_writes_the_same(viewer, shown, tmp_path):
     manager = PluginManager.instance()
     if "napari-uhrseg" not in manager:
         manager.register(PluginManifest.from_distribution("napari-uhrseg"))
-    written = shown.layer.save(str(tmp_path / name))
-    assert written == [str(tmp_path / name)]
-    if name.endswith(".tif"):
+    for name in ("a.cog.tif", "a.ome.tif", "a.zarr", "a.geojson"):
+        written = shown.layer.save(str(tmp_path / name))
+        assert written == [str(tmp_path / name)]
+    for name in ("a.cog.tif", "a.ome.tif"):
         with rasterio.open(tmp_path / name) as raster:
             assert np.count_nonzero(raster.read(1) == 1) == 3000 * 500
-    elif name.endswith(".zarr"):
-        found = open_image(tmp_path / name).read(Roi(0, 499, 1, 2)).data
-        assert found.ravel().tolist() == [1, 2]
-    else:
-        features = json.loads((tmp_path / name).read_text())["features"]
-        names = [f["properties"]["classification"]["name"] for f in features]
-        assert sorted(names) == ["lake", "road"]
+    found = open_image(tmp_path / "a.zarr").read(Roi(0, 499, 1, 2)).data
+    assert found.ravel().tolist() == [1, 2]
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    names = [f["properties"]["classification"]["name"] for f in features]
+    assert sorted(names) == ["lake", "road"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Tests of importing checkpoints of other programs in the panel."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,21 +56,23 @@ def choose(box, data) -> None:
     assert box.currentData() == data
 
 
-@pytest.mark.parametrize("chosen", ["", "config.json", "model.safetensors"])
-def test_checkpoint_import_of_smp_folder(part, folder, qtbot, chosen):
-    dialog = asked(part, folder / chosen)
-    assert dialog.method.count() == 1
-    assert not dialog.second.isVisibleTo(dialog)
-    choose(dialog.legend, "inria")
-    press(dialog)
-    assert not part.browse.isEnabled()
-    made = folder.with_name("unet.safetensors")
-    qtbot.waitUntil(lambda: part.path == made, timeout=30_000)
-    qtbot.waitUntil(part.browse.isEnabled)
-    assert part.model.currentData() == "plain"
-    assert [c.name for c in part.card.legend] == ["background", "building"]
-    assert read_card(made).name == "unet"
-    assert default_target(folder) == folder.with_name("unet_2.safetensors")
+def test_checkpoint_import_of_smp_folder(part, folder, qtbot):
+    for chosen, name in (("", "unet"), ("config.json", "unet_2"),
+                         ("model.safetensors", "unet_3")):  # fmt: skip
+        dialog = asked(part, folder / chosen)
+        assert dialog.method.count() == 1
+        assert not dialog.second.isVisibleTo(dialog)
+        choose(dialog.legend, "inria")
+        press(dialog)
+        assert not part.browse.isEnabled()
+        made = folder.with_name(f"{name}.safetensors")
+        qtbot.waitUntil(lambda made=made: part.path == made, timeout=30_000)
+        qtbot.waitUntil(part.browse.isEnabled)
+        qtbot.waitUntil(lambda: not part.findChildren(ImportDialog))
+        assert part.model.currentData() == "plain"
+        assert [c.name for c in part.card.legend] == ["background", "building"]
+        assert read_card(made).name == "unet"
+    assert default_target(folder) == folder.with_name("unet_4.safetensors")
 
 
 def test_checkpoint_import_asks_only_glnet_for_second_file(part, tmp_path):
@@ -104,9 +107,7 @@ def test_checkpoint_import_asks_for_path_if_folder_is_read_only(
 ):
     other = tmp_path / "elsewhere" / "mine"
     answers = [str(other), ""]
-    monkeypatch.setattr(
-        "napari_uhrseg.ui.segment.import_checkpoint.os.access", lambda *args: False
-    )
+    monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(
         QFileDialog, "getSaveFileName", lambda *args: (answers.pop(0), "")
     )

@@ -7,12 +7,19 @@ import pytest
 import tifffile
 
 from helpers.dask_client import connect_quickly
+from helpers.gated_network import save_networks
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.ui.layers.label_layers import add_image
 
 pytestmark = pytest.mark.gui
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Return checkpoints of a network that other processes can build."""
+    return save_networks(tmp_path_factory.mktemp("checkpoints"), "tu-test_efficientnet")
 
 
 @pytest.fixture

@@ -3,27 +3,24 @@
 import pytest
 from qtpy.QtWidgets import QApplication, QMessageBox
 
+from helpers.fake_gpu import fake_gpu
 from helpers.wait import wait_for_end
-from napari_uhrseg.engine.events import Planned
-from napari_uhrseg.engine.inference import segment as module
-from napari_uhrseg.errors import DeviceError
 
 pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def too_small(monkeypatch):
-    """A run whose device has too little memory from the beginning."""
-    real = module.segment
+def gpu(monkeypatch):
+    """Let torch find a GPU; return the event that fills its memory."""
+    return fake_gpu(monkeypatch)
 
-    def segment(*args, **kwargs):
-        (fall_back,) = [a for a in args if hasattr(a, "_over")]
-        for event in real(*args, **kwargs):
-            yield event
-            if isinstance(event, Planned) and not fall_back("Fake GPU is too small."):
-                raise DeviceError("Fake GPU is too small.", "Use the CPU.")
 
-    monkeypatch.setattr(module, "segment", segment)
+@pytest.fixture
+def full_gpu(gpu, ready):
+    """Return the panel with a plan for a GPU whose memory is full by now."""
+    assert ready.segment.form.hardware.device == "mps"
+    gpu.set()
+    return ready
 
 
 def asked() -> list[QMessageBox]:
@@ -41,24 +38,24 @@ def press(box, text):
     button.click()
 
 
-def test_cpu_fallback_accepted_writes_labels(ready, too_small, qtbot):
-    ready.segment.bar.start.click()
+def test_cpu_fallback_accepted_writes_labels(full_gpu, qtbot):
+    full_gpu.segment.bar.start.click()
     box = question(qtbot)
-    assert "Fake GPU is too small" in box.text()
+    assert "Apple GPU has too little memory for one window" in box.text()
     assert not box.isModal()  # one can look around meanwhile
     press(box, "Continue on the CPU")
-    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert wait_for_end(full_gpu, qtbot).startswith("Done")
 
 
-def test_cpu_fallback_declined_ends_run(ready, too_small, qtbot):
-    ready.segment.bar.start.click()
+def test_cpu_fallback_declined_ends_run(full_gpu, qtbot):
+    full_gpu.segment.bar.start.click()
     press(question(qtbot), "End the run")
-    assert "failed" in wait_for_end(ready, qtbot)
+    assert "failed" in wait_for_end(full_gpu, qtbot)
 
 
-def test_cpu_fallback_dialog_closes_on_cancel(ready, too_small, qtbot):
-    ready.segment.bar.start.click()
+def test_cpu_fallback_dialog_closes_on_cancel(full_gpu, qtbot):
+    full_gpu.segment.bar.start.click()
     question(qtbot)
-    ready.segment.bar.cancel.click()
-    wait_for_end(ready, qtbot)
+    full_gpu.segment.bar.cancel.click()
+    wait_for_end(full_gpu, qtbot)
     qtbot.waitUntil(lambda: not asked())

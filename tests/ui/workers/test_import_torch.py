@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+from importlib.abc import MetaPathFinder
 
 import dask.array as da
 import numpy as np
@@ -10,6 +11,11 @@ import pytest
 from napari.layers import Image, Shapes
 
 from napari_uhrseg.ui.workers import import_torch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collect_only_what_tests_make():
+    """Leave the garbage collector as it is, unlike in the tests of windows."""
 
 
 def in_a_fresh_process(code: str) -> str:
@@ -36,7 +42,13 @@ def test_imported_objects_are_frozen_until_large_layer_is_removed():
 
 
 def test_garbage_collector_is_restored_after_failed_import(monkeypatch):
-    monkeypatch.setattr(import_torch, "MODULES", ("no_such_module_at_all",))
+    class Missing(MetaPathFinder):
+        def find_spec(self, name, path, target=None):
+            if name == "segmentation_models_pytorch":
+                raise ModuleNotFoundError(name)
+
+    monkeypatch.delitem(sys.modules, "segmentation_models_pytorch", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     before = gc.get_threshold()
     with pytest.raises(ModuleNotFoundError):
         import_torch.load_torch()
