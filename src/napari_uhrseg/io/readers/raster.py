@@ -1,10 +1,7 @@
 """Reader of georeferenced rasters by rasterio: GeoTIFF, COG, JP2, VRT."""
 
 import io
-import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ from napari_uhrseg.io.image.chunk_cache import (
     CachedSource,
     LevelSource,
     PendingLevel,
-    Slices,
 )
 from napari_uhrseg.io.image.image import Affine, Band, Image
 from napari_uhrseg.io.image.pixel_transforms import palette
@@ -26,6 +22,15 @@ from napari_uhrseg.io.readers import (
     fingerprint_file,
     register_reader,
 )
+from napari_uhrseg.io.readers.raster_levels import (
+    DatasetPool,
+    GdalMask,
+    RasterLevel,
+    SingleBand,
+    bound_blocks,
+    quiet,
+)
+from napari_uhrseg.io.readers.raster_safety import checked_driver
 from napari_uhrseg.io.readers.tiff import open_tiff
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
 from napari_uhrseg.types import Limits
@@ -35,8 +40,6 @@ GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
 EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
 OTHER_SUFFIXES = (".jp2", ".j2k", ".vrt", ".img")
 MAX_BANDS_PER_CHUNK = 4  # rasters with more bands have one chunk per band
-GDAL_CACHE_BYTES = 64 * 1024**2  # limit of GDAL's cache of decoded blocks
-_CACHEMAX = "GDAL_CACHEMAX"
 
 
 def priority(path: Address) -> float:
@@ -80,9 +83,10 @@ def open_raster(
     import rasterio
     from rasterio.errors import RasterioIOError
 
-    _bound_blocks()
+    bound_blocks()
     try:
-        with _quiet(), rasterio.open(path) as dataset:
+        driver = checked_driver(path)
+        with quiet(), rasterio.open(path, driver=driver) as dataset:
             return _image(path, dataset, limits.untiled_pixels)
     except RasterioIOError as error:
         raise OpenError(
@@ -112,9 +116,9 @@ def _at_url(path: Address) -> Image:
             planarconfig="contig", metadata=None, extratags=tags,
         )  # fmt: skip
     with (
-        _quiet(),
+        quiet(),
         rasterio.MemoryFile(small.getvalue()) as memory,
-        memory.open() as dataset,
+        memory.open(driver="GTiff") as dataset,
     ):
         image.crs, image.pixel_size, image.unit = _georeference(dataset)
         image.affine = None if dataset.transform.is_identity else _affine(dataset)
@@ -137,7 +141,7 @@ def _image(path: Path, dataset: Any, untiled_pixels: int) -> Image:
             f"{path.name} contains no bands, but {len(dataset.subdatasets)} rasters.",
             "Open one of them: extract it with gdal_translate.",
         )
-    files, table = DatasetPool(path), _table(dataset)
+    files, table = DatasetPool(path, dataset.driver), _table(dataset)
     kinds = [str(c.name) for c in dataset.colorinterp]
     alpha = kinds.index("alpha") if "alpha" in kinds and len(kinds) > 1 else None
     bands = [i for i in range(dataset.count) if i != alpha]
@@ -150,7 +154,7 @@ def _image(path: Path, dataset: Any, untiled_pixels: int) -> Image:
     ]
     sources: list[LevelSource] = list(levels)
     if table is not None:
-        sources = [palette(_Single(level), _lut(table)) for level in levels]
+        sources = [palette(SingleBand(level), _lut(table)) for level in levels]
     crs, size, unit = _georeference(dataset)
     return Image(
         name=path.name,
@@ -191,113 +195,6 @@ def _warnings(dataset: Any, strips: bool) -> Iterator[str]:
             "This image is placed by ground control points, which are not used: it "
             "has no pixel size. Warp it with gdalwarp to get one."
         )
-
-
-class DatasetPool:
-    """Pool of open datasets of one file, since GDAL requires one for each thread."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._free: dict[int, list[Any]] = {}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def at(self, level: int) -> Iterator[Any]:
-        """Yield a dataset of a level (-1: full size) that no other thread uses."""
-        import rasterio
-
-        with self._lock:
-            waiting = self._free.setdefault(level, [])
-            dataset = waiting.pop() if waiting else None
-        if dataset is None:
-            options = {} if level < 0 else {"overview_level": level}
-            _bound_blocks()
-            with _quiet():
-                dataset = rasterio.open(self._path, **options)
-        try:
-            yield dataset
-        finally:
-            with self._lock:
-                self._free[level].append(dataset)
-
-
-class RasterLevel:
-    """Source of a level of a raster.
-
-    Parameters
-    ----------
-    files
-        Datasets of the file.
-    dataset
-        Dataset of the full size.
-    level
-        Index of the overview; -1 is the full size.
-    together
-        True if a chunk contains all bands, and the axes are y, x, bands. Otherwise it
-        contains one, and the axes are bands, y, x.
-    """
-
-    def __init__(
-        self, files: DatasetPool, dataset: Any, level: int, together: bool
-    ) -> None:
-        self._files, self.level, self._together = files, level, together
-        with files.at(level) as own:
-            self.size = (own.height, own.width)
-            chunk = tuple(
-                min(n, block * max(1, 512 // block))
-                for n, block in zip(self.size, own.block_shapes[0], strict=True)
-            )
-        if own.block_shapes[0][1] == self.size[1]:  # strips: as wide as the image
-            row = self.size[1] * dataset.count * np.dtype(dataset.dtypes[0]).itemsize
-            rows = max(own.block_shapes[0][0], min(512, (8 << 20) // row))
-            chunk = (min(self.size[0], rows), self.size[1])
-        self.count = dataset.count
-        self.dtype = np.result_type(*dataset.dtypes)
-        self.shape: tuple[int, ...] = (*self.size, self.count)
-        self.chunks: tuple[int, ...] = (*chunk, self.count)
-        if not together:
-            self.shape, self.chunks = (self.count, *self.size), (1, *chunk)
-
-    def __getitem__(self, key: Slices) -> Array:
-        from rasterio.windows import Window as Part
-
-        bands, rows, columns = (key[2], key[0], key[1]) if self._together else key
-        part = Part.from_slices(rows, columns)
-        with self._files.at(self.level) as dataset:
-            data = dataset.read(
-                list(range(bands.start + 1, bands.stop + 1)), window=part
-            )
-        data = data.astype(self.dtype, copy=False)
-        return np.ascontiguousarray(data.transpose(1, 2, 0)) if self._together else data
-
-
-class _Single:
-    """Source of a level with one band, without the axis of bands."""
-
-    def __init__(self, level: RasterLevel) -> None:
-        self._level = level
-        self.shape, self.dtype = level.size, level.dtype
-        self.chunks = level.chunks[:2]
-
-    def __getitem__(self, key: Slices) -> Array:
-        return self._level[(*key, slice(0, 1))][..., 0]
-
-
-class GdalMask:
-    """GDAL's mask of a level, which is 0 at invalid pixels."""
-
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, files: DatasetPool, level: RasterLevel) -> None:
-        self._files, self._level, self.shape = files, level.level, level.size
-        at = 0 if level.shape[:2] == level.size else 1
-        self.chunks = level.chunks[at : at + 2]
-
-    def __getitem__(self, key: Slices) -> Array:
-        from rasterio.windows import Window as Part
-
-        with self._files.at(self._level) as dataset:
-            return np.asarray(dataset.read_masks(1, window=Part.from_slices(*key)))
 
 
 def _masks(
@@ -374,28 +271,3 @@ def _georeference(dataset: Any) -> tuple[str | None, tuple[float, float] | None,
     except Exception:  # noqa: BLE001  CRSs without a unit raise several kinds
         return crs.to_wkt(), None, "pixel"
     return crs.to_wkt(), (size[0] * factor, size[1] * factor), "metre"
-
-
-def _bound_blocks() -> None:
-    """Limit GDAL's cache of blocks, which by default is 5 % of the memory.
-
-    The limit applies to the whole process, unless ``GDAL_CACHEMAX`` is set in the
-    environment. It is set whenever a file is opened, since the ``Env`` of other code
-    may reset it.
-    """
-    from rasterio.env import get_gdal_config, set_gdal_config
-
-    if _CACHEMAX not in os.environ and get_gdal_config(_CACHEMAX) > GDAL_CACHE_BYTES:
-        set_gdal_config(_CACHEMAX, GDAL_CACHE_BYTES)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress rasterio's warning about images without coordinates."""
-    import warnings
-
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
