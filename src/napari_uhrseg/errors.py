@@ -1,4 +1,24 @@
-"""Errors for users, each with a message and a hint."""
+"""Errors for users, each with a message and a hint, which contain no credentials."""
+
+import re
+
+_SECRET = re.compile(
+    r"x-(amz|goog)-.*|sig|auth.*|policy|pass(word|wd)?|pwd"
+    r"|.*(signature|token|key|secret|credential).*",
+    re.IGNORECASE,
+)
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without the user names, passwords and signatures of URLs in it."""
+
+    def public(query: re.Match[str]) -> str:
+        parts = query[1].split("&")
+        kept = [p for p in parts if not _SECRET.fullmatch(p.partition("=")[0])]
+        return f"?{'&'.join(kept)}" if kept else ""
+
+    text = re.sub(r"(\w://)[^/?#\s]*@", r"\1", text)
+    return re.sub(r"\?([^?#\s'\"]*=[^?#\s'\"]*)", public, text)
 
 
 class UhrSegError(Exception):
@@ -13,9 +33,9 @@ class UhrSegError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
+        self.message = without_credentials(message)
+        self.hint = without_credentials(hint)
+        super().__init__(self.message, self.hint)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

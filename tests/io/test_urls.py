@@ -279,3 +279,14 @@ def test_urls_that_lead_nowhere_are_told(bucket, web, files):
 
 def test_file_urls_are_paths(files):
     assert open_image(f"file://{files}/plain.tif").path == files / "plain.tif"
+
+
+def test_credentials_in_a_url_are_neither_stored_nor_shown(files, web, tmp_path):
+    image = open_image(web.replace("//", "//user:word@") + "/plain.tif")
+    store = tmp_path / "labels.zarr"
+    with LabelStore.create(store, image, LEGEND) as labels:
+        assert labels.info.path == f"{web}/plain.tif"
+    assert "word" not in (store / "zarr.json").read_text()
+    with pytest.raises(OpenError, match="does not exist") as error:
+        open_image(web.replace("//", "//user:word@") + "/none.tif")
+    assert "word" not in str(error.value)

@@ -66,7 +66,10 @@ def finetune(
     output: OutputCheckpointOption,
     image: Annotated[
         str | None,
-        typer.Option(help="Image file or URL. Default: the path in the label store."),
+        typer.Option(
+            help="Image file or URL. Default: the path in the label store. A URL in "
+            "the store must be given, unless the store is on the same server."
+        ),
     ] = None,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Train four times as long.")
@@ -118,12 +121,21 @@ def _settings(
 
 
 def _image_path(labels: "LabelStore", store: str) -> "Address":
-    if labels.image_path is None:
+    """Return the stored path of the image; a URL on another server is refused."""
+    from napari_uhrseg.io.paths import on_another_server
+
+    path = labels.image_path
+    if path is None:
         raise StoreError(
             f"{store} does not contain the path of its image.",
             "Give the path with --image.",
         )
-    return labels.image_path
+    if on_another_server(path, labels.path):
+        raise StoreError(
+            f"{store} names its image by a URL, which is not opened unasked: {path}.",
+            f"If you trust the labels, give the image: --image {path}",
+        )
+    return path
 
 
 def _show(event: "TrainEvent") -> str | None:

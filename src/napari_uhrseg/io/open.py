@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from napari_uhrseg.errors import OpenError, ReadError
+from napari_uhrseg.errors import OpenError, ReadError, without_credentials
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import Address, to_path
 from napari_uhrseg.io.readers import read_any
@@ -40,6 +40,8 @@ def open_image(
 
     try:
         image = read_any(to_path(path), series, limits)
+        image.name = without_credentials(image.name)
+        image.warnings = tuple(map(without_credentials, image.warnings))
         with suppress(ReadError):  # the image is usable without its cached pyramid
             attach_levels(image)
         return image

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from fsspec import get_filesystem_class
 from upath import UPath
@@ -57,6 +58,16 @@ def to_path(name: str | Address) -> Address:
 def is_url(where: Address) -> bool:
     """Return True for an object store or a web server, which cannot lock or rename."""
     return not isinstance(where, Path)
+
+
+def on_another_server(where: Address, base: Address) -> bool:
+    """Return True for a URL on another server or bucket than that of ``base``."""
+    if not is_url(where):
+        return False
+    first, second = urlsplit(str(where)), urlsplit(str(base))
+    chained = "::" in str(where)
+    same = (first.scheme, first.netloc) == (second.scheme, second.netloc)
+    return chained or not is_url(base) or not same
 
 
 def exists(where: Address) -> bool:

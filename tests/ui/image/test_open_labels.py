@@ -1,9 +1,11 @@
-"""Tests of following labels that another process writes."""
+"""Tests of opening labels, and of following those that another process writes."""
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
+from qtpy.QtWidgets import QMessageBox
 
 from helpers.processes import start_python
 from napari_uhrseg.io.labels.store import LabelStore
@@ -88,3 +90,30 @@ def test_output_offers_to_open_labels_that_exist(viewer, panel, tmp_path, qtbot)
     assert output.open.isHidden()  # these are shown already
     viewer.layers.remove(panel.segment.view.layer)
     assert not output.open.isHidden()
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_image_at_a_url_is_opened_after_a_question(
+    viewer, panel, tmp_path, qtbot, monkeypatch, agreed
+):
+    with fsspec.open("memory://elsewhere/a.tif", "wb") as file:
+        tifffile.imwrite(file, np.zeros((64, 64, 3), np.uint8))
+    image = open_image("memory://elsewhere/a.tif")
+    path = tmp_path / "labels.zarr"
+    LabelStore.create(path, image, LEGEND).close()
+    asked = []
+
+    def question(parent, title, text):
+        asked.append(text)
+        buttons = QMessageBox.StandardButton
+        return buttons.Yes if agreed else buttons.No
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    panel.labels.open(path)
+    qtbot.waitUntil(lambda: bool(asked), timeout=10_000)
+    assert "memory://elsewhere/a.tif" in asked[0]
+    if agreed:
+        qtbot.waitUntil(lambda: len(viewer.layers) > 1, timeout=10_000)
+    else:
+        assert not viewer.layers
+    assert len(asked) == 1

@@ -17,7 +17,7 @@ from napari_uhrseg.engine.planning.batch_size import RunSize, RunSizer
 from napari_uhrseg.engine.planning.division import divide, labelled_area
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.engine.tiling.tiling import Tiling, run_region
-from napari_uhrseg.errors import PlanError
+from napari_uhrseg.errors import PlanError, without_credentials
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
@@ -188,7 +188,7 @@ def _new_run(
     spec = checkpoint.card.spec
     return Run(
         id=0,
-        image_path="" if image.path is None else str(image.path),
+        image_path=without_credentials(str(image.path or "")),
         image_fingerprint=image.fingerprint,
         model=checkpoint.card.model,
         checkpoint=checkpoint.card.name or checkpoint.path.name,

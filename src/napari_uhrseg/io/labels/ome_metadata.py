@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 import zarr
 
+from napari_uhrseg.errors import without_credentials
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunk_grid
 from napari_uhrseg.io.paths import Address, io_errors, is_url, to_path
 from napari_uhrseg.io.zarr_setup import CheckedBloscCodec
@@ -75,14 +76,14 @@ class StoreInfo:
 
     @classmethod
     def of(cls, image: ImageLike) -> Self:
-        """Return the metadata of an image."""
+        """Return the metadata of an image; its URL is stored without credentials."""
         height, width = image.shape
         size, path = image.pixel_size, image.path
         if isinstance(path, Path):  # valid in any working folder
             path = path.absolute()
         return cls(
             image.name,
-            str(path or ""),
+            without_credentials(str(path or "")),
             image.fingerprint,
             (int(height), int(width)),
             None if size is None else (float(size[0]), float(size[1])),

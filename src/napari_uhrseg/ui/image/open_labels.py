@@ -9,12 +9,19 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.paths import Address, exists, is_url, unused_path
+from napari_uhrseg.io.paths import (
+    Address,
+    exists,
+    is_url,
+    on_another_server,
+    unused_path,
+)
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.image.panel import ImagePanel
 from napari_uhrseg.ui.layers.label_layers import KEY, add_image, images_in
 from napari_uhrseg.ui.segment.panel import SegmentPanel
+from napari_uhrseg.ui.widgets.dialogs import ask_image_at_url
 from napari_uhrseg.ui.workers.worker import Workers, report
 
 if TYPE_CHECKING:
@@ -51,12 +58,24 @@ class LabelOpener(QObject):
         if name:
             self.open(Path(name))
 
-    def open(self, path: Address) -> None:
-        """Open a label store in a worker and show it with its image."""
+    def open(self, path: Address, trusted: bool = False) -> None:
+        """Open a label store in a worker and show it with its image.
+
+        An image at a URL on another server is opened only after a question, unless
+        the store is ``trusted``.
+        """
         images = [x.metadata.get(KEY) for x in images_in(self._viewer)]
+
+        def errored(error: Exception) -> None:
+            if not isinstance(error, _ImageElsewhereError):
+                report(error)
+            elif ask_image_at_url(self._window, path.name, str(error)):
+                self.open(path, trusted=True)
+
         self._workers.call(
-            _open, path, [i for i in images if i is not None], returned=self._opened
-        )
+            _open, path, [i for i in images if i is not None], trusted,
+            returned=self._opened, errored=errored,
+        )  # fmt: skip
 
     def begin(self, image: Image, output: Address | None) -> None:
         """Ask for classes and show empty labels of the image."""
@@ -120,8 +139,17 @@ class LabelOpener(QObject):
         )  # fmt: skip
 
 
-def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
-    """Return a store and its image, which is opened unless it is in ``images``."""
+class _ImageElsewhereError(Exception):
+    """Error: the image of a store is at a URL, and the user was not asked."""
+
+
+def _open(
+    path: Address, images: list[Image], trusted: bool
+) -> "tuple[LabelStore, Image]":
+    """Return a store and its image, which is opened unless it is in ``images``.
+
+    Raises _ImageElsewhereError for an image on another server if not ``trusted``.
+    """
     from napari_uhrseg.io.labels.store import LabelStore
 
     store = LabelStore.open(path)
@@ -140,6 +168,9 @@ def _open(path: Address, images: list[Image]) -> "tuple[LabelStore, Image]":
             + (f" and was not found at {source}." if source else "."),
             "Open the image first, then its labels.",
         )
+    if not trusted and on_another_server(source, path):
+        store.close()
+        raise _ImageElsewhereError(str(source))
     image = open_image(source)
     if image.shape != store.shape:
         raise OpenError(

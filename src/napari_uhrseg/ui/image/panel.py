@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.errors import OpenError
+from napari_uhrseg.errors import OpenError, without_credentials
 from napari_uhrseg.io.image.from_array import image_from_layer
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
@@ -225,7 +225,8 @@ class ImagePanel(QWidget):
         else:
             self._list_series(self.image)
             self.facts.setText(facts(self.image))
-            self.facts.setToolTip(str(self.image.path or "This image has no file."))
+            path = without_credentials(str(self.image.path or ""))
+            self.facts.setToolTip(path or "This image has no file.")
 
     def _list_series(self, image: Image) -> None:
         self.series.clear()

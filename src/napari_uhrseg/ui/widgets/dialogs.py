@@ -34,6 +34,30 @@ def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
     return path
 
 
+def ask_image_at_url(parent: QWidget, labels: str, url: str) -> bool:
+    """Ask whether to open the image that a label store names by a URL.
+
+    Parameters
+    ----------
+    parent
+        Widget that the dialog belongs to.
+    labels
+        Name of the label store.
+    url
+        URL of the image.
+
+    Returns
+    -------
+    True if the user agrees.
+    """
+    text = (
+        f"{labels} contains the labels of an image at another address:\n{url}\n\n"
+        "Opening it sends requests to that server. Do you want to open it?"
+    )
+    answer = QMessageBox.question(parent, "Image at another address", text)
+    return bool(answer == QMessageBox.StandardButton.Yes)
+
+
 def ask_replace_labels(
     parent: QWidget, store: str | None, made_by: tuple[str, ...]
 ) -> str | None:
