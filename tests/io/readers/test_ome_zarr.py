@@ -108,7 +108,13 @@ def test_eight_bit_red_green_blue_is_a_colour_image(tmp_path: Path) -> None:
         ("nanometer", 5e-4, "micrometer"),
         ("millimeter", 500.0, "micrometer"),
         ("meter", 0.5, "metre"),
-        ("parsec", 0.5, "pixel"),
+        ("parsec", 0.5 * 3.0856775814913673e16, "metre"),
+        ("picometer", 5e-7, "micrometer"),
+        ("Micrometer", 0.5, "micrometer"),
+        ("micrometre", 0.5, "micrometer"),
+        ("microns", 0.5, "micrometer"),
+        ("inch", 12_700.0, "micrometer"),
+        ("Feet", 0.1524, "metre"),
     ],
 )
 def test_units(tmp_path: Path, unit: str, size: float, name: str) -> None:
@@ -373,3 +379,78 @@ def test_what_is_far_from_the_borders_tells_images_of_many_chunks_apart(
         array[2, 450:510, 450:510] = value
         found.add(open_image(tmp_path / f"{value}.zarr").fingerprint)
     assert len(found) == 2
+
+
+def edit(path: Path, change) -> Path:
+    """Change the metadata of a multiscale of version 0.5."""
+    group = zarr.open_group(path, mode="a")
+    ome = dict(group.attrs["ome"])
+    change(ome["multiscales"][0])
+    group.attrs["ome"] = ome
+    return path
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ([0.5, 0.5], "not 3 numbers"),
+        (["1", "0.5", "0.5"], "not 3 numbers"),
+        ([1, [0.5], 0.5], "not 3 numbers"),
+        (None, "has no scale"),
+    ],
+)
+def test_pixel_size_of_a_wrong_scale_is_unknown(tmp_path: Path, scale, words) -> None:
+    def change(meta: dict) -> None:
+        steps = [] if scale is None else [{"type": "scale", "scale": scale}]
+        meta["datasets"][0]["coordinateTransformations"] = steps
+
+    image = open_image(edit(write(tmp_path / "a.zarr"), change))
+    assert (image.pixel_size, image.unit) == (None, "pixel")
+    assert words in image.warnings[0]
+
+
+@pytest.mark.parametrize("units", [("furlong", "furlong"), ("micrometer", "")])
+def test_pixel_size_of_an_unknown_unit_is_unknown(tmp_path: Path, units) -> None:
+    named = [{**a, "unit": u} for a, u in zip(AXES[1:], units, strict=True)]
+    image = open_image(write(tmp_path / "a.zarr", axes=[AXES[0], *named]))
+    assert image.pixel_size is None
+    assert units[0] in image.warnings[0]
+
+
+def test_units_of_the_two_axes_may_differ(tmp_path: Path) -> None:
+    named = [{**a, "unit": u} for a, u in zip(AXES[1:], ("mm", "m"), strict=True)]
+    image = open_image(write(tmp_path / "a.zarr", axes=[AXES[0], *named]))
+    assert image.pixel_size == (500.0, 500_000.0)
+    assert image.unit == "micrometer"
+
+
+@pytest.mark.parametrize("level", [FULL[1:, ::2, ::2], FULL[:, ::2, ::2].astype("i4")])
+def test_levels_that_do_not_fit_are_left_out(tmp_path: Path, level) -> None:
+    path = write(tmp_path / "a.zarr")
+    group = zarr.open_group(path, mode="a")
+    group.create_array("1", data=level, chunks=(1, 32, 32), overwrite=True)
+    image = open_image(path)
+    assert image.downsamples == (1,)
+    assert "Level 1 of a.zarr is left out" in image.warnings[0]
+    np.testing.assert_array_equal(whole(image), FULL.transpose(1, 2, 0))
+
+
+def test_paths_of_levels_may_begin_with_a_dot(tmp_path: Path) -> None:
+    def change(meta: dict) -> None:
+        meta["datasets"][0]["path"] = "./0"
+
+    image = open_image(edit(write(tmp_path / "a.zarr"), change))
+    np.testing.assert_array_equal(whole(image), FULL.transpose(1, 2, 0))
+
+
+def test_warning_if_no_chunk_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    zarr.create_array(
+        path, data=FULL[0], chunks=(32, 32), zarr_format=2,
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )  # fmt: skip
+    assert len(open_image(path).warnings) == 1
+    meta = json.loads((path / ".zarray").read_text())
+    del meta["dimension_separator"]
+    (path / ".zarray").write_text(json.dumps(meta))
+    assert "No chunk of a.zarr was found" in open_image(path).warnings[1]

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.io.image.nodata import differs_from_nodata
+
 Array = npt.NDArray[Any]
 
 
@@ -52,7 +54,7 @@ def _valid(data: Array, axes: str, nodata: float | None) -> Array | None:
     """Return the mask of valid samples, or None if all are valid."""
     valid: Array | None = None
     if nodata is not None and _holds(data.dtype, nodata):
-        valid = data != data.dtype.type(nodata)
+        valid = differs_from_nodata(data, nodata)
         bands = [i for i, a in enumerate(axes) if a in "cs"]
         if bands:
             valid = np.broadcast_to(valid.any(tuple(bands), keepdims=True), data.shape)

@@ -1,6 +1,7 @@
 """Pixel sizes on the ground, and scales between the levels of an image."""
 
 import math
+from functools import lru_cache
 from typing import Protocol
 
 from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
@@ -10,6 +11,7 @@ MAX_COARSEST_SIDE = 2048  # px per side; napari reads the coarsest level whole
 ON_THE_FLY_PIXELS = 4096**2  # pixels of a source that is averaged on each read
 UNIT_METRES = {"micrometer": 1e-6, "metre": 1.0}
 DEGREE_METRES = 111_320.0  # length of one degree of latitude
+MAX_MAP_ERROR = 0.01  # share of a length by which map and ground may differ
 
 Affine = tuple[float, float, float, float, float, float]
 
@@ -32,10 +34,12 @@ def metres(
     unit: str,
     shape: tuple[int, int],
     affine: Affine | None,
+    crs: str | None = None,
 ) -> float | None:
-    """Return the side of a pixel in metres, or None for the unit ``pixel``.
+    """Return the side of a pixel on the ground in metres; None if it is not known.
 
-    Degrees are converted at the latitude of the centre of the image.
+    Degrees, and the metres of a map projection that changes lengths (Web Mercator),
+    are converted at the centre of the image.
 
     Parameters
     ----------
@@ -46,7 +50,9 @@ def metres(
     shape
         (height, width) of the image in pixels.
     affine
-        Transform from pixels to degrees, as in `Image`; None for the equator.
+        Transform from pixels to the CRS, as in `Image`; None for the equator.
+    crs
+        Coordinate reference system as WKT.
 
     Returns
     -------
@@ -62,7 +68,45 @@ def metres(
         return DEGREE_METRES * math.sqrt(height * width * narrower)
     if unit not in UNIT_METRES:
         return None
-    return math.sqrt(height * width) * UNIT_METRES[unit]
+    side = math.sqrt(height * width) * UNIT_METRES[unit]
+    if unit == "metre" and crs is not None and affine is not None:
+        side *= _ground_scale(crs, affine, shape)
+    return side
+
+
+@lru_cache(maxsize=256)
+def _ground_scale(crs: str, affine: Affine, shape: tuple[int, int]) -> float:
+    """Return the length on the ground per length on the map, at the image's centre.
+
+    It is 1 if the two differ by at most one percent, as in UTM, and if the place is
+    not on the Earth.
+    """
+    import rasterio
+    from rasterio.warp import transform
+
+    a, b, c, d, e, f = affine
+    row, column = shape[0] / 2, shape[1] / 2
+    rows, columns = (row, row, row + 1), (column, column + 1, column)
+    xs = [a * k + b * r + c for r, k in zip(rows, columns, strict=True)]
+    ys = [d * k + e * r + f for r, k in zip(rows, columns, strict=True)]
+    try:
+        source = rasterio.CRS.from_wkt(crs)
+        factor = source.linear_units_factor[1]
+        wgs84 = rasterio.CRS.from_epsg(4326)
+        longitudes, latitudes = transform(source, wgs84, xs, ys)
+    # PROJ raises many kinds of error, and the map scale is a refinement
+    except Exception:  # noqa: BLE001
+        return 1.0
+    narrower = math.cos(math.radians(latitudes[0]))
+    turns = [(k - longitudes[0] + 180) % 360 - 180 for k in longitudes[1:]]
+    east = [narrower * turn for turn in turns]
+    north = [latitude - latitudes[0] for latitude in latitudes[1:]]
+    ground = abs(east[0] * north[1] - east[1] * north[0]) * DEGREE_METRES**2
+    pixel = abs(a * e - b * d) * factor**2
+    if not pixel or not math.isfinite(ground) or not ground:
+        return 1.0
+    scale = math.sqrt(ground / pixel)
+    return scale if abs(scale - 1) > MAX_MAP_ERROR else 1.0
 
 
 def scale_of(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:

@@ -189,10 +189,10 @@ class Image:
 
     @property
     def meters_per_pixel(self) -> float | None:
-        """Side of a level-0 pixel in metres (geometric mean of height and width)."""
+        """Side of a level-0 pixel on the ground in metres (geometric mean)."""
         if self.pixel_size is None:
             return None
-        return metres(self.pixel_size, self.unit, self.shape, self.affine)
+        return metres(self.pixel_size, self.unit, self.shape, self.affine, self.crs)
 
     def with_plane(self, **plane: int) -> Self:
         """Return the image at another plane, as in ``image.with_plane(z=3)``.

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel, Slices
+from napari_uhrseg.io.image.nodata import differs_from_nodata
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import Mask, Roi
 
@@ -214,7 +215,10 @@ class PixelReader:
             valid &= found[..., -1] > 0
         nodata = [self.nodata[band] for band in bands]
         if nodata and all(value is not None for value in nodata):
-            valid &= (data != np.array(nodata, np.float64)).any(axis=-1)
+            different = np.zeros(valid.shape, bool)
+            for i, value in enumerate(nodata):
+                different |= differs_from_nodata(data[..., i], value)
+            valid &= different
         if self.dtype.kind == "f":
             valid &= np.isfinite(data).all(axis=-1)
         return valid

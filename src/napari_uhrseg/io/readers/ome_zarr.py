@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import math
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,8 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
     meta = every[series.number]
     levels = _levels(where, group, meta, said)
     axes, units = ome_zarr_metadata.axes(where, meta, levels[0].ndim)
-    _check(where, levels, axes)
+    _check(where, levels[0])
+    levels = _fitting(where, levels, axes, said)
     omero = attributes.get("omero")
     omero = omero if isinstance(omero, dict) else {}
     bands, rgb = ome_zarr_metadata.bands(omero, axes, levels[0])
@@ -210,7 +212,7 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
         sources=[ArraySource(level) for level in levels],
         source_axes=axes,
         path=path,
-        fingerprint=_fingerprint(path, series, meta, levels[0]),
+        fingerprint=_fingerprint(path, series, meta, levels[0], said),
         bands=bands,
         rgb_bands=(0, 1, 2) if rgb else (),
         pixel_size=pixel_size,
@@ -235,16 +237,17 @@ def _bare(path: Address, array: zarr.Array) -> Image:
             f"{path.name} has {array.ndim} axes; an image has 2 to 5.",
             "Choose an array of an image.",
         )
-    _check(path.name, [array], axes)
+    _check(path.name, array)
+    said = [f"{path.name} is a bare zarr array: its pixel size is not known."]
     return Image(
         name=path.name.removesuffix(".zarr"),
         sources=[ArraySource(array)],
         source_axes=axes,
         path=path,
-        fingerprint=_fingerprint(path, _Series(""), None, array),
+        fingerprint=_fingerprint(path, _Series(""), None, array, said),
         rgb_bands=(0, 1, 2) if colour else (),
         alpha=3 if colour and samples == 4 else None,
-        warnings=(f"{path.name} is a bare zarr array: its pixel size is not known.",),
+        warnings=tuple(said),
     )
 
 
@@ -261,7 +264,7 @@ def _levels(
     for dataset in datasets:
         name = str(dataset.get("path")) if isinstance(dataset, dict) else "?"
         try:
-            array = group[name]
+            array = group[posixpath.normpath(name).lstrip("/")]
         # the metadata of an array may be missing, truncated or name an unknown codec
         except Exception as error:
             if not found:
@@ -282,8 +285,8 @@ def _levels(
     return found
 
 
-def _check(where: str, levels: Sequence[zarr.Array], axes: str) -> None:
-    first = levels[0]
+def _check(where: str, first: zarr.Array) -> None:
+    """Raise OpenError if level 0 cannot be displayed."""
     if first.dtype.kind not in "buif":
         raise OpenError(
             f"{where} holds {first.dtype} values, which cannot be shown.",
@@ -291,22 +294,40 @@ def _check(where: str, levels: Sequence[zarr.Array], axes: str) -> None:
         )
     if 0 in first.shape:
         raise OpenError(f"{where} has no pixels: {first.shape}.", "Export it again.")
+
+
+def _fitting(
+    where: str, levels: Sequence[zarr.Array], axes: str, said: list[str]
+) -> list[zarr.Array]:
+    """Return level 0 and the levels that differ from it only in height and width.
+
+    A warning is added for the others.
+
+    Raises
+    ------
+    OpenError
+        If the levels are not sorted from fine to coarse.
+    """
+    kept: list[zarr.Array] = []
+    others = [i for i, a in enumerate(axes) if a not in "yx"]
+    for level in levels:
+        same = len(level.shape) == len(axes) and level.dtype == levels[0].dtype
+        if same and all(level.shape[i] == levels[0].shape[i] for i in others):
+            kept.append(level)
+            continue
+        said.append(
+            f"Level {level.path} of {where} is left out: its shape {level.shape} and "
+            f"type {level.dtype} do not fit those of level 0, {levels[0].shape} "
+            f"{levels[0].dtype}."
+        )
     y, x = axes.index("y"), axes.index("x")
-    others = [i for i in range(first.ndim) if i not in (y, x)]
-    for level in levels[1:]:
-        same = len(level.shape) == first.ndim and level.dtype == first.dtype
-        if not same or any(level.shape[i] != first.shape[i] for i in others):
-            raise OpenError(
-                f"The levels of {where} do not fit each other: {first.shape} "
-                f"{first.dtype} and {level.shape} {level.dtype}.",
-                "Export the image again.",
-            )
-    areas = [level.shape[y] * level.shape[x] for level in levels]
+    areas = [level.shape[y] * level.shape[x] for level in kept]
     if sorted(areas, reverse=True) != areas:
         raise OpenError(
             f"The levels of {where} are not sorted from fine to coarse.",
             "Export the image again.",
         )
+    return kept
 
 
 # name and fingerprint
@@ -320,8 +341,12 @@ def _name(path: Address, series: _Series) -> str:
     return f"{name} {inner}".strip()
 
 
-def _fingerprint(path: Address, series: _Series, meta: Any, array: zarr.Array) -> str:
+def _fingerprint(
+    path: Address, series: _Series, meta: Any, array: zarr.Array, said: list[str]
+) -> str:
     """Return a hash of the metadata and of chunks spread over the array.
+
+    A warning is added to ``said`` if none of these chunks exists.
 
     At most 32 pieces of 16 KiB are read; those of a URL are requested at once. The
     hash depends neither on the location of the folder nor on modification times.
@@ -332,7 +357,15 @@ def _fingerprint(path: Address, series: _Series, meta: Any, array: zarr.Array) -
     grid = [-(-n // c) for n, c in zip(array.shape, sizes, strict=True)]
     folder = path / array.path if array.path else path
     names = [array.metadata.encode_chunk_key(index) for index in _spread(grid)]
-    for piece in _pieces(folder, names, ends=array.shards is not None):
+    pieces = _pieces(folder, names, ends=array.shards is not None)
+    if all(piece is None for piece in pieces):
+        said.append(
+            f"No chunk of {array.path or path.name} was found, of {len(names)} that "
+            f"were looked for, such as {names[-1]}. Pixels without a chunk show as "
+            f"{array.fill_value}. If the folder contains chunks, its metadata may name "
+            "another dimension_separator."
+        )
+    for piece in pieces:
         # empty chunks have no file
         digest.update(b"none" if piece is None else b"%d:" % len(piece) + piece)
     return digest.hexdigest()[:32]

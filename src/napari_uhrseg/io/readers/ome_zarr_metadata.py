@@ -11,15 +11,45 @@ from napari_uhrseg.io.image.image import Band
 from napari_uhrseg.io.paths import Address
 
 MICROMETRES = {
+    "yoctometer": 1e-18,
+    "zeptometer": 1e-15,
+    "attometer": 1e-12,
+    "femtometer": 1e-9,
+    "picometer": 1e-6,
     "angstrom": 1e-4,
     "nanometer": 1e-3,
     "micrometer": 1.0,
     "millimeter": 1e3,
     "centimeter": 1e4,
+    "inch": 25_400.0,
 }
-METRES = {"meter": 1.0, "decimeter": 0.1, "kilometer": 1e3, "foot": 0.3048}
-NAMES = {"micron": "micrometer", "µm": "micrometer", "um": "micrometer"}
-NAMES |= {"nm": "nanometer", "mm": "millimeter", "m": "meter", "metre": "meter"}
+METRES = {
+    "decimeter": 0.1,
+    "foot": 0.3048,
+    "yard": 0.9144,
+    "meter": 1.0,
+    "decameter": 10.0,
+    "hectometer": 100.0,
+    "kilometer": 1e3,
+    "mile": 1609.344,
+    "megameter": 1e6,
+    "gigameter": 1e9,
+    "terameter": 1e12,
+    "petameter": 1e15,
+    "parsec": 3.0856775814913673e16,
+    "exameter": 1e18,
+    "zettameter": 1e21,
+    "yottameter": 1e24,
+}
+SYMBOLS = {
+    "pm": "picometer", "Å": "angstrom", "nm": "nanometer", "µm": "micrometer",
+    "μm": "micrometer", "um": "micrometer", "mm": "millimeter", "cm": "centimeter",
+    "dm": "decimeter", "m": "meter", "km": "kilometer", "in": "inch", "ft": "foot",
+}  # fmt: skip
+NAMES = {
+    "micron": "micrometer", "inches": "inch", "feet": "foot", "ångström": "angstrom",
+    "ångstrom": "angstrom",
+}  # fmt: skip
 RGB = ("FF0000", "00FF00", "0000FF")
 
 
@@ -62,8 +92,20 @@ def axes(where: str, meta: Any, ndim: int) -> tuple[str, list[str]]:
             f"The axes {', '.join(names)} of {where} cannot be distinguished.",
             "Name them t, c, z, y and x.",
         )
-    units = [str(a.get("unit") or "") for a in described]
-    return "".join(letters), [NAMES.get(u, u) for u in units]
+    units = [_unit(str(a.get("unit") or "").strip()) for a in described]
+    return "".join(letters), units
+
+
+def _unit(text: str) -> str:
+    """Return the name of a unit in the specification, or the text if it has none."""
+    if text in SYMBOLS:
+        return SYMBOLS[text]
+    name = text.lower().replace("metre", "meter")
+    for one in (name, name.removesuffix("s")):
+        found = NAMES.get(one, one)
+        if found in MICROMETRES or found in METRES:
+            return found
+    return text
 
 
 def bands(
@@ -129,31 +171,69 @@ def pixel_size(
     Returns
     -------
     (height, width), and the unit of both: ``micrometer``, ``metre`` or ``pixel``. The
-    size is None if it is invalid, or if it is 1 without a unit.
+    size is None if it is invalid, has no known unit of length, or is 1 without a unit.
     """
-    first = meta["datasets"][0]
-    scales = [_scale(place, len(axes)) for place in (first, meta)]
-    at = [axes.index("y"), axes.index("x")]
-    y, x = (float(scales[0][i] * scales[1][i]) for i in at)
-    unit = units[at[0]]
-    if not (np.isfinite([y, x]).all() and y > 0 and x > 0) or unit != units[at[1]]:
+    lengths = [_length(units[axes.index(a)]) for a in "yx"]
+    try:
+        scales = _scales(meta, len(axes))
+    except ValueError as error:
+        said.append(f"The pixel size of {where} is not known: {error}.")
+        return None, "pixel"
+    y, x = (float(scales[axes.index(a)]) for a in "yx")
+    stated = [units[axes.index(a)] for a in "yx"]
+    if not (np.isfinite([y, x]).all() and y > 0 and x > 0):
         said.append(f"The pixel size of {where} ({y}, {x}) makes no sense: left out.")
         return None, "pixel"
+    if not any(stated):
+        return (None, "pixel") if (y, x) == (1, 1) else ((y, x), "pixel")
+    (down, unit), (across, other) = lengths
+    if not unit or not other:
+        said.append(
+            f"The pixel size of {where} is not known: it is ({y:g}, {x:g}), and its "
+            f"units ({stated[0] or 'none'}, {stated[1] or 'none'}) are no known "
+            "lengths."
+        )
+        return None, "pixel"
+    if unit != other:
+        across *= 1e6 if unit == "micrometer" else 1e-6
+    return (y * down, x * across), unit
+
+
+def _length(unit: str) -> tuple[float, str]:
+    """Return a unit as a multiple of ``micrometer`` or ``metre``; else 0 and empty."""
     if unit in MICROMETRES:
-        return (y * MICROMETRES[unit], x * MICROMETRES[unit]), "micrometer"
-    if unit in METRES:
-        return (y * METRES[unit], x * METRES[unit]), "metre"
-    return (None, "pixel") if (y, x) == (1, 1) else ((y, x), "pixel")
+        return MICROMETRES[unit], "micrometer"
+    return (METRES[unit], "metre") if unit in METRES else (0.0, "")
 
 
-def _scale(place: Any, ndim: int) -> np.ndarray:
-    """Return the scale of the coordinate transformations, or 1 for each axis."""
+def _scales(meta: Any, ndim: int) -> np.ndarray:
+    """Return the scale of level 0 along each axis.
+
+    Raises ValueError if a scale is not a number for each axis, or if there is none
+    although the axes are described (since OME-Zarr 0.4).
+    """
+    described = any(isinstance(a, dict) for a in meta.get("axes") or ())
+    own = _scale(meta["datasets"][0], ndim)
+    if own is None and described:
+        raise ValueError("its level 0 has no scale")
+    whole = _scale(meta, ndim)
+    ones = np.ones(ndim)
+    return (ones if own is None else own) * (ones if whole is None else whole)
+
+
+def _scale(place: Any, ndim: int) -> np.ndarray | None:
+    """Return the scale of the coordinate transformations; None without one."""
     for step in place.get("coordinateTransformations") or ():
         if isinstance(step, dict) and step.get("type") == "scale":
-            scale = np.asarray(step.get("scale", ()))
-            if scale.shape == (ndim,) and scale.dtype.kind in "iuf":
-                return scale
-    return np.ones(ndim)
+            stated = step.get("scale")
+            try:
+                scale = np.asarray(() if stated is None else stated)
+            except ValueError:  # lists of different lengths
+                scale = np.zeros(0)
+            if scale.shape != (ndim,) or scale.dtype.kind not in "iuf":
+                raise ValueError(f"its scale is {stated}, not {ndim} numbers")
+            return scale
+    return None
 
 
 def plane(omero: Mapping[str, Any], axes: str, array: zarr.Array) -> dict[str, int]:

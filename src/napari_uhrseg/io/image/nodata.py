@@ -1,0 +1,58 @@
+"""Comparison of pixels with a nodata value."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.types import Mask
+
+NEAR_LIMIT = 0.99  # share of the largest value of a type
+
+
+def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> Mask:
+    """Return the mask of the pixels that are not nodata.
+
+    Integers are compared exactly. The text of a nodata value in a file may be rounded:
+    of floating-point pixels, those that differ from it by four units of the last place
+    are nodata too. If it is close to the limit of the type (such as -3.4e38), all
+    pixels that are as close to that limit are nodata.
+
+    Parameters
+    ----------
+    data
+        Pixels of any shape.
+    nodata
+        The value; None if all pixels are valid. A value that the type does not contain
+        marks no pixel.
+
+    Returns
+    -------
+    Mask of the shape of the data.
+    """
+    everywhere = np.ones(data.shape, bool)
+    if nodata is None:
+        return everywhere
+    if data.dtype.kind == "f":
+        return _differs_from_real(data, float(nodata))
+    if data.dtype.kind == "b":
+        return np.not_equal(data, bool(nodata)) if nodata in (0, 1) else everywhere
+    info = np.iinfo(data.dtype)
+    if not np.isfinite(nodata) or nodata != int(nodata):
+        return everywhere
+    if not info.min <= int(nodata) <= info.max:
+        return everywhere
+    return np.not_equal(data, data.dtype.type(int(nodata)))
+
+
+def _differs_from_real(data: npt.NDArray[Any], nodata: float) -> Mask:
+    info = np.finfo(data.dtype)
+    limit = NEAR_LIMIT * float(info.max)
+    if np.isnan(nodata):
+        return ~np.isnan(data)
+    if nodata >= limit:
+        return ~(data >= limit)
+    if nodata <= -limit:
+        return ~(data <= -limit)
+    margin = 4 * float(info.eps) * abs(nodata)
+    return ~((data >= nodata - margin) & (data <= nodata + margin))
