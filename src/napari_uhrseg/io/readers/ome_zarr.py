@@ -3,10 +3,6 @@
 It opens single images, collections, plates and wells.
 """
 
-import hashlib
-import itertools
-import json
-import math
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +22,8 @@ from napari_uhrseg.io.readers import (
     ome_zarr_metadata,
     register_reader,
 )
+from napari_uhrseg.io.readers.ome_zarr_fingerprint import fingerprint_array
 from napari_uhrseg.types import Limits
-
-SAMPLED_CHUNKS = 32  # chunks that the fingerprint reads
-SAMPLE_BYTES = 16384  # bytes of each chunk that it reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +206,9 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
         sources=[ArraySource(level) for level in levels],
         source_axes=axes,
         path=path,
-        fingerprint=_fingerprint(path, series, meta, levels[0], said),
+        fingerprint=fingerprint_array(
+            path, [series.path, series.number, meta], levels[0], said
+        ),
         bands=bands,
         rgb_bands=(0, 1, 2) if rgb else (),
         pixel_size=pixel_size,
@@ -244,7 +240,7 @@ def _bare(path: Address, array: zarr.Array) -> Image:
         sources=[ArraySource(array)],
         source_axes=axes,
         path=path,
-        fingerprint=_fingerprint(path, _Series(""), None, array, said),
+        fingerprint=fingerprint_array(path, ["", 0, None], array, said),
         rgb_bands=(0, 1, 2) if colour else (),
         alpha=3 if colour and samples == 4 else None,
         warnings=tuple(said),
@@ -330,88 +326,9 @@ def _fitting(
     return kept
 
 
-# name and fingerprint
-
-
 def _name(path: Address, series: _Series) -> str:
     name = path.name
     for suffix in (".zarr", ".ome"):
         name = name.removesuffix(suffix)
     inner = series.path or (str(series.number) if series.number else "")
     return f"{name} {inner}".strip()
-
-
-def _fingerprint(
-    path: Address, series: _Series, meta: Any, array: zarr.Array, said: list[str]
-) -> str:
-    """Return a hash of the metadata and of chunks spread over the array.
-
-    A warning is added to ``said`` if none of these chunks exists.
-
-    At most 32 pieces of 16 KiB are read; those of a URL are requested at once. The
-    hash depends neither on the location of the folder nor on modification times.
-    """
-    about = [series.path, series.number, meta, array.shape, str(array.dtype)]
-    digest = hashlib.sha256(json.dumps(about, default=str).encode())
-    sizes = array.shards or array.chunks
-    grid = [-(-n // c) for n, c in zip(array.shape, sizes, strict=True)]
-    folder = path / array.path if array.path else path
-    names = [array.metadata.encode_chunk_key(index) for index in _spread(grid)]
-    pieces = _pieces(folder, names, ends=array.shards is not None)
-    if all(piece is None for piece in pieces):
-        said.append(
-            f"No chunk of {array.path or path.name} was found, of {len(names)} that "
-            f"were looked for, such as {names[-1]}. Pixels without a chunk show as "
-            f"{array.fill_value}. If the folder contains chunks, its metadata may name "
-            "another dimension_separator."
-        )
-    for piece in pieces:
-        # empty chunks have no file
-        digest.update(b"none" if piece is None else b"%d:" % len(piece) + piece)
-    return digest.hexdigest()[:32]
-
-
-def _spread(grid: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the indices of at most 32 chunks, spread over the grid.
-
-    They are all chunks of a small grid, else the first, the last and points of an
-    additive recurrence (Kronecker sequence).
-    """
-    if math.prod(grid) <= SAMPLED_CHUNKS:
-        return list(itertools.product(*map(range, grid)))
-    found = [(0,) * len(grid), tuple(n - 1 for n in grid)]
-    # multiples of these fill any box evenly; the first point is the centre
-    steps = [math.sqrt(prime) for prime in (2, 3, 5, 7, 11)]
-    for number in range(SAMPLED_CHUNKS - len(found)):
-        at = [(0.5 + number * step) % 1 for step in steps]
-        found.append(tuple(int(a * n) for a, n in zip(at, grid, strict=False)))
-    return found
-
-
-def _pieces(folder: Address, names: list[str], *, ends: bool) -> list[bytes | None]:
-    """Return the first 16 KiB of files; of shards the last, which are their index."""
-    if isinstance(folder, Path):
-        return [_piece(folder / name, ends) for name in names]
-    start, stop = (-SAMPLE_BYTES, None) if ends else (0, SAMPLE_BYTES)
-    paths = [(folder / name).path for name in names]
-    found: list[bytes | Exception] = folder.fs.cat_ranges(paths, start, stop)
-    pieces: list[bytes | None] = []
-    for got in found:
-        # servers that do not permit listing report missing files as forbidden
-        if isinstance(got, FileNotFoundError | PermissionError):
-            pieces.append(None)
-        elif isinstance(got, Exception):
-            raise got
-        else:
-            pieces.append(got[start:stop])  # servers without ranges send the whole file
-    return pieces
-
-
-def _piece(file: Path, end: bool) -> bytes | None:
-    try:
-        with file.open("rb") as opened:
-            if end:
-                opened.seek(max(0, file.stat().st_size - SAMPLE_BYTES))
-            return opened.read(SAMPLE_BYTES)
-    except OSError:  # the error is reported when the chunk is read
-        return None
