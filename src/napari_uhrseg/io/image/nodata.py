@@ -36,13 +36,13 @@ def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> Mask:
     if data.dtype.kind == "f":
         return _differs_from_real(data, float(nodata))
     if data.dtype.kind == "b":
-        return np.not_equal(data, bool(nodata)) if nodata in (0, 1) else everywhere
+        return everywhere & (data != bool(nodata)) if nodata in (0, 1) else everywhere
     info = np.iinfo(data.dtype)
     if not np.isfinite(nodata) or nodata != int(nodata):
         return everywhere
     if not info.min <= int(nodata) <= info.max:
         return everywhere
-    return np.not_equal(data, data.dtype.type(int(nodata)))
+    return everywhere & (data != data.dtype.type(int(nodata)))
 
 
 def _differs_from_real(data: npt.NDArray[Any], nodata: float) -> Mask:

@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.readers import RefusedError
-from napari_uhrseg.io.readers.vrt_sources import VrtSource, vrt_sources
+from napari_uhrseg.io.readers.raster.vrt_sources import VrtSource, vrt_sources
 
 MAX_NAMED = 3  # missing files that a message names
 _MAGIC = (
@@ -170,7 +170,7 @@ def _named_overviews(path: Path, driver: str) -> str:
     """Return the overview file that a raster names in its metadata; or empty."""
     import rasterio
 
-    from napari_uhrseg.io.readers.raster_levels import quiet
+    from napari_uhrseg.io.readers.raster.levels import quiet
 
     with quiet(), rasterio.open(path, driver=driver, sharing=False) as dataset:
         tags: dict[str, Any] = dataset.tags(ns="OVERVIEWS")

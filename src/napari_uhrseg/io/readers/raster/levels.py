@@ -18,7 +18,7 @@ _CACHEMAX = "GDAL_CACHEMAX"
 class DatasetPool:
     """Pool of open datasets of one file, since GDAL requires one for each thread."""
 
-    def __init__(self, path: Path, driver: str) -> None:
+    def __init__(self, path: Path | str, driver: str) -> None:
         self._path, self._driver = path, driver
         self._free: dict[int, list[Any]] = {}
         self._lock = threading.Lock()
@@ -85,11 +85,13 @@ class RasterLevel:
 
         bands, rows, columns = (key[2], key[0], key[1]) if self._together else key
         part = Part.from_slices(rows, columns)
+        numbers = list(range(bands.start + 1, bands.stop + 1))
         with self._files.at(self.level) as dataset:
-            data = dataset.read(
-                list(range(bands.start + 1, bands.stop + 1)), window=part
-            )
-        data = data.astype(self.dtype, copy=False)
+            if len(set(dataset.dtypes)) == 1:
+                data = dataset.read(numbers, window=part)
+            else:  # rasterio reads bands of different types one by one
+                each = [dataset.read(n, window=part) for n in numbers]
+                data = np.stack([band.astype(self.dtype) for band in each])
         return np.ascontiguousarray(data.transpose(1, 2, 0)) if self._together else data
 
 

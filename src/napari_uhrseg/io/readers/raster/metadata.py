@@ -1,0 +1,227 @@
+"""Metadata of rasters: georeference, bands, colours and the files beside a raster."""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from napari_uhrseg.io.image.chunk_cache import Array
+from napari_uhrseg.io.image.geometry import UNIT_METRES
+from napari_uhrseg.io.image.image import Affine, Band, Image
+from napari_uhrseg.units import format_length
+
+# tags of GeoTIFF and GDAL; EVERY_GEO_TAG adds the two with their values
+GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
+EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
+NODATA_TAG = 42113
+MAX_STATISTIC = 1e38  # statistics near the limit of float32 are of nodata
+ColorTable = dict[int, tuple[int, int, int, int]]
+
+
+class GeoReference(NamedTuple):
+    """Position of a raster: CRS as WKT, transform, and the size of a pixel."""
+
+    crs: str | None
+    affine: Affine | None
+    pixel_size: tuple[float, float] | None
+    unit: str
+
+
+class Colors(NamedTuple):
+    """Use of the bands of a raster.
+
+    Attributes
+    ----------
+    table
+        Colour table of the only band, if any.
+    kinds
+        Colour interpretation of each band of the file.
+    alpha
+        Index of the band that is opacity, if any.
+    """
+
+    table: ColorTable | None
+    kinds: tuple[str, ...]
+    alpha: int | None
+
+    @property
+    def bands(self) -> list[int]:
+        """Indices of the bands without alpha."""
+        return [i for i in range(len(self.kinds)) if i != self.alpha]
+
+    @property
+    def rgb_bands(self) -> tuple[int, ...]:
+        """Indices among `bands` of red, green and blue; empty without them."""
+        own = [self.kinds[i] for i in self.bands]
+        wanted = ("red", "green", "blue")
+        return tuple(own.index(k) for k in wanted) if set(wanted) <= set(own) else ()
+
+
+def georeference(dataset: Any) -> GeoReference:
+    """Return the position of an open dataset, and the unit of its pixels."""
+    identity = dataset.transform.is_identity
+    a, b, c, d, e, f = (float(v) for v in tuple(dataset.transform)[:6])
+    affine = None if identity else (a, b, c, d, e, f)
+    crs = dataset.crs
+    if not crs:
+        return GeoReference(None, affine, None, "pixel")
+    text, size = crs.to_wkt(), (float(np.hypot(b, e)), float(np.hypot(a, d)))
+    if identity:
+        return GeoReference(text, None, None, "pixel")
+    if crs.is_geographic:
+        return GeoReference(text, affine, size, "degree")
+    try:
+        _, factor = crs.linear_units_factor
+    except Exception:  # noqa: BLE001  CRSs without a unit raise several kinds
+        return GeoReference(text, affine, None, "pixel")
+    return GeoReference(text, affine, (size[0] * factor, size[1] * factor), "metre")
+
+
+def place(image: Image, dataset: Any) -> None:
+    """Give an image of another reader the position and nodata that GDAL knows."""
+    found = georeference(dataset)
+    image.crs, image.affine = found.crs, found.affine
+    if found.crs is not None:
+        image.pixel_size, image.unit = found.pixel_size, found.unit
+    kinds = ("red", "green", "blue") if image.rgb else ()
+    if len(image.bands) + (image.alpha is not None) == dataset.count:
+        image.bands = tuple(
+            replace(
+                band_of(dataset, i, kinds[i] if i < len(kinds) else ""),
+                name=dataset.descriptions[i] or own.name,
+            )
+            for i, own in enumerate(image.bands)
+        )
+
+
+def position_warnings(image: Image, dataset: Any) -> Iterator[str]:
+    """Yield warnings about the position and the pixel size of an image."""
+    if dataset.gcps[0] and dataset.crs is None:
+        yield (
+            f"This image is placed by {len(dataset.gcps[0])} ground control points, "
+            "which are not used: it has no pixel size. Warp it with gdalwarp to get "
+            "one."
+        )
+    elif image.crs is None and image.affine is not None:
+        a, _, _, _, e, _ = image.affine
+        yield (
+            f"This image has a position, but its coordinate system is not known: a "
+            f"pixel of {abs(a):g} x {abs(e):g} has no unit. Assign the system with "
+            "gdal_edit -a_srs."
+        )
+    ground = image.meters_per_pixel
+    if image.unit == "metre" and image.pixel_size is not None and ground is not None:
+        on_map = math.sqrt(math.prod(image.pixel_size)) * UNIT_METRES["metre"]
+        if not math.isclose(on_map, ground, rel_tol=1e-6):
+            yield (
+                f"A pixel of {format_length(on_map)} on the map is "
+                f"{format_length(ground)} on the ground, because the map projection "
+                "changes lengths. The size on the ground is used."
+            )
+
+
+def colors(dataset: Any) -> Colors:
+    """Return the use of the bands of an open dataset."""
+    kinds = tuple(str(c.name) for c in dataset.colorinterp)
+    alpha = kinds.index("alpha") if "alpha" in kinds and len(kinds) > 1 else None
+    return Colors(_table(dataset), kinds, alpha)
+
+
+def _table(dataset: Any) -> ColorTable | None:
+    """Return the colour table of a raster with a single 8 or 16-bit band."""
+    if dataset.count != 1 or dataset.dtypes[0] not in ("uint8", "uint16"):
+        return None
+    try:
+        table = dataset.colormap(1)
+    except ValueError:
+        return None
+    return {
+        int(k): (int(r), int(g), int(b), int(a)) for k, (r, g, b, a) in table.items()
+    }
+
+
+def lookup_table(table: ColorTable) -> Array:
+    """Return a colour table as an array (values, 4) of uint8."""
+    out = np.zeros((max(table) + 1, 4), np.uint8)
+    for index, colour in table.items():
+        out[index] = colour
+    return out
+
+
+def band_of(dataset: Any, index: int, kind: str) -> Band:
+    """Return the name, range and nodata of a band from the metadata.
+
+    Parameters
+    ----------
+    dataset
+        The open dataset.
+    index
+        Index of the band, from 0.
+    kind
+        Its colour interpretation, such as "red"; may be empty.
+
+    Returns
+    -------
+    The band. Its range is None if the stated statistics are not plausible.
+    """
+    colour = kind if kind in ("red", "green", "blue") else ""
+    name = dataset.descriptions[index] or colour or f"band {index + 1}"
+    if dataset.count == 1 and not dataset.descriptions[index]:
+        name = "value"
+    nodata = _nodata(dataset, index)
+    return Band(str(name), _stated_range(dataset, index, nodata), nodata)
+
+
+def _nodata(dataset: Any, index: int) -> float | None:
+    """Return the nodata value of a band; rasterio rounds integers of 64 bits."""
+    found = dataset.nodatavals[index]
+    if dataset.dtypes[index] not in ("int64", "uint64"):
+        return None if found is None else float(found)
+    if dataset.driver == "GTiff" and Path(dataset.name).is_file():
+        import tifffile
+
+        with tifffile.TiffFile(dataset.name) as tif:
+            text = str(tif.pages.first.tags.valueof(NODATA_TAG, "")).strip("\0 ")
+        with suppress(ValueError):
+            return int(text)
+    return found if found is None or found != int(found) else int(found)
+
+
+def _stated_range(
+    dataset: Any, index: int, nodata: float | None
+) -> tuple[float, float] | None:
+    """Return the range of a band's statistics; None if they include nodata."""
+    tags = dataset.tags(index + 1)
+    try:
+        low, high = (float(tags[f"STATISTICS_{k}"]) for k in ("MINIMUM", "MAXIMUM"))
+    except (KeyError, ValueError):
+        return None
+    plausible = high > low and max(abs(low), abs(high)) < MAX_STATISTIC
+    return (low, high) if plausible and nodata not in (low, high) else None
+
+
+def pages(dataset: Any) -> list[str]:
+    """Return GDAL's names of the images of a TIFF file with several images."""
+    names = [str(name) for name in dataset.subdatasets]
+    return [name for name in names if name.startswith("GTIFF_DIR:")]
+
+
+def is_placed_beside(path: Path) -> bool:
+    """Return whether files beside a picture give its position or its overviews."""
+    suffix = path.suffix
+    endings = [f"{suffix[:2]}{suffix[-1:]}w", f"{suffix}w", ".wld", ".tab"]
+    world = [path.with_suffix(s) for e in endings for s in (e.lower(), e.upper())]
+    if any(file.is_file() for file in world):
+        return True
+    if any(path.with_name(path.name + s).is_file() for s in (".ovr", ".OVR")):
+        return True
+    auxiliary = path.with_name(f"{path.name}.aux.xml")
+    try:
+        text = auxiliary.read_bytes() if auxiliary.is_file() else b""
+    except OSError:
+        return False
+    return any(mark in text for mark in (b"<SRS", b"<GeoTransform", b"<GCPList"))
