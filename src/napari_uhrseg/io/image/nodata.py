@@ -36,13 +36,15 @@ def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> Mask:
     if data.dtype.kind == "f":
         return _differs_from_real(data, float(nodata))
     if data.dtype.kind == "b":
-        return everywhere & (data != bool(nodata)) if nodata in (0, 1) else everywhere
+        everywhere &= data != bool(nodata) if nodata in (0, 1) else True
+        return everywhere
     info = np.iinfo(data.dtype)
     if not np.isfinite(nodata) or nodata != int(nodata):
         return everywhere
     if not info.min <= int(nodata) <= info.max:
         return everywhere
-    return everywhere & (data != data.dtype.type(int(nodata)))
+    everywhere &= data != data.dtype.type(int(nodata))
+    return everywhere
 
 
 def _differs_from_real(data: npt.NDArray[Any], nodata: float) -> Mask:
