@@ -10,7 +10,8 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.samples import data_dir, world
+from napari_uhrseg.samples import data_dir
+from napari_uhrseg.samples.paint import Painter
 from napari_uhrseg.samples.world import CLASSES, World, WorldLevel, virtual_levels
 
 IDS = {c.id for c in CLASSES}
@@ -18,13 +19,14 @@ IDS = {c.id for c in CLASSES}
 
 @pytest.mark.slow
 def test_same_seed_same_world() -> None:
-    first = World(5, (300, 400)).render(10, 20, 120, 90)
-    world._tile.cache_clear()
-    second = World(5, (999, 999)).render(10, 20, 120, 90)
+    first, second = (Painter(5).tile(10, 20, 120, 90, 1) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
-    other = World(6, (300, 400)).render(10, 20, 120, 90)
+    other = Painter(6).tile(10, 20, 120, 90, 1)
     assert (first[0] != other[0]).any()
+    small, large = (World(5, n).render(10, 20, 120, 90) for n in ((300, 400), (999, 9)))
+    for a, b in zip(small, large, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow
@@ -50,8 +52,6 @@ def test_overlapping_regions_agree(
 
 def test_tiles_meet_without_seams() -> None:
     """Two tiles, and what one painter makes of the ground under both, are the same."""
-    from napari_uhrseg.samples.paint import Painter
-
     _, labels = World(9, (1024, 1024)).render(0, 0, 512, 1024)
     _, whole = Painter(9).tile(0, 0, 512, 1024, 1)
     assert (labels == whole).mean() > 0.9999
@@ -84,29 +84,35 @@ def test_bad_requests_are_refused() -> None:
         virtual_levels(1, 0)
 
 
-def test_virtual_world_computes_only_what_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tiles: list[tuple[int, int, int]] = []
+class Watched(World):
+    """World that records the regions that are computed."""
 
-    def painted(
-        seed: int, row: int, col: int, downsample: int
+    def __init__(self, seed: int, shape: tuple[int, int]) -> None:
+        super().__init__(seed, shape)
+        self.computed: list[tuple[int, ...]] = []
+
+    def render(
+        self, y: int, x: int, height: int, width: int, downsample: int = 1
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        tiles.append((row, col, downsample))
-        return np.zeros((512, 512, 3), np.uint8), np.ones((512, 512), np.uint8)
+        if height and width:
+            self.computed.append((y, x, height, width, downsample))
+        shape = (height, width)
+        return np.zeros((*shape, 3), np.uint8), np.ones(shape, np.uint8)
 
-    monkeypatch.setattr(world, "_tile", painted)
+
+def test_virtual_world_computes_only_what_is_read() -> None:
     levels = virtual_levels(2)
     assert levels[0].shape == (100_000, 100_000, 3)
     assert max(levels[-1].shape[:2]) <= 1024
-    assert not tiles
-    lazy = [da.from_array(level, chunks=level.chunks) for level in levels]
-    assert not tiles
+    world = Watched(2, (100_000, 100_000))
+    fine, coarse = WorldLevel(world, 1), WorldLevel(world, 128)
+    lazy = [da.from_array(level, chunks=level.chunks) for level in (fine, coarse)]
+    assert not world.computed
     assert lazy[0][51_200:51_300, 99_990:].compute().shape == (100, 10, 3)
-    assert tiles == [(100, 195, 1)]
-    tiles.clear()
-    assert lazy[-1].compute().shape == levels[-1].shape
-    assert len(tiles) == 4
+    assert world.computed == [(51_200, 99_990, 100, 10, 1)]
+    world.computed.clear()
+    assert lazy[-1].compute().shape == coarse.shape
+    assert len(world.computed) == 4
 
 
 def test_level_is_indexed_like_an_array() -> None:
