@@ -77,3 +77,85 @@ def test_help_imports_neither_torch_nor_qt(command):
     *text, loaded = done.stdout.splitlines()
     assert any("--help" in line for line in text)
     assert not {"torch", "napari", "qtpy", "zarr"} & set(loaded.split())
+
+
+def geotiff(path, **profile):
+    import numpy as np
+    import rasterio
+
+    pixels = np.ones((2, 600, 800), np.float32)
+    options = {"driver": "GTiff", "count": 2, "height": 600, "width": 800,
+               "dtype": "float32", "crs": "EPSG:32633", "nodata": -9999,
+               "transform": rasterio.Affine(2, 0, 5e5, 0, -2, 5e6)}  # fmt: skip
+    with rasterio.open(path, "w", **options | profile) as file:
+        file.write(pixels)
+    return path
+
+
+def test_info_position_tiles_and_nodata(tmp_path):
+    path = geotiff(tmp_path / "a.tif")
+    text = " ".join(invoke("info", path).stdout.split())
+    assert "(EPSG:32633)" in text
+    assert "x 500000 to 501600, y 4998800 to 5000000" in text
+    assert "not tiled" in text
+    assert text.count("nodata -9999") == 2
+    assert "Rotation" not in text
+    facts = json.loads(invoke("info", path, "--json").stdout)
+    assert facts["epsg"] == 32633
+    assert facts["extent"] == [500_000, 4_998_800, 501_600, 5_000_000]
+    assert facts["tiled"] is False
+    assert [band["nodata"] for band in facts["bands"]] == [-9999, -9999]
+    assert facts["overviews"] == []
+
+
+def test_info_rotation_and_tiles(tmp_path):
+    import rasterio
+
+    turned = rasterio.Affine.rotation(30) * rasterio.Affine.scale(2, -2)
+    path = geotiff(
+        tmp_path / "a.tif", transform=turned, tiled=True, blockxsize=256, blockysize=256
+    )
+    text = invoke("info", path).stdout
+    assert "30° counterclockwise" in text
+    assert "not tiled" not in text
+
+
+def test_info_overviews_that_are_not_in_the_file(tmp_path):
+    import numpy as np
+    import tifffile
+
+    path = tmp_path / "large.tif"
+    data = np.zeros((4200, 4200), np.uint8)
+    tifffile.imwrite(path, data, tile=(512, 512), compression="zlib")
+    text = " ".join(invoke("info", path).stdout.split())
+    assert "1/2, 1/4 (not in the file: not computed yet)" in text
+    facts = json.loads(invoke("info", path, "--json").stdout)
+    assert facts["overviews"] == ["not computed yet", "not computed yet"]
+
+
+def test_info_series_and_warnings(tmp_path):
+    import numpy as np
+    import tifffile
+
+    path = geotiff(tmp_path / "pages.tif", count=2)
+    with tifffile.TiffWriter(path, append=True) as file:
+        file.write(np.zeros((30, 40), np.uint8), photometric="minisblack")
+    result = invoke("info", path)
+    assert "0: image 0, 1: image 1 (shown: 0)" in " ".join(result.stdout.split())
+    assert "contains 2 images" in result.stderr
+    facts = json.loads(invoke("info", path, "--json", "--series", "1").stdout)
+    assert facts["shape"] == [30, 40]
+    assert facts["series_number"] == 1
+    assert "contains 2 images" in json.loads(invoke("info", path, "--json").stdout)[
+        "warnings"
+    ][0]  # fmt: skip
+    assert invoke("info", path, "--series", "2").exit_code == 1
+
+
+def test_info_prints_nothing_of_libraries(tmp_path):
+    import tifffile
+
+    path = geotiff(tmp_path / "a.tif")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags[42113].overwrite("-3.402823e+38")
+    assert invoke("info", path).stderr == ""

@@ -290,3 +290,42 @@ def test_credentials_in_a_url_are_neither_stored_nor_shown(files, web, tmp_path)
     with pytest.raises(OpenError, match="does not exist") as error:
         open_image(web.replace("//", "//user:word@") + "/none.tif")
     assert "word" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["plain.tif", "geo.tif"])
+def test_url_with_a_query(files, web, name):
+    image = open_image(f"{web}/{name}?sig=abc&page=1")
+    assert image.name == f"{name}?page=1"
+    assert image.fingerprint == open_image(files / name).fingerprint
+    assert image.pixel_size == open_image(files / name).pixel_size
+
+
+def test_one_band_geotiff_at_a_url(web, tmp_path):
+    import rasterio
+
+    data = np.full((1, 64, 48), -9999.9, np.float32)
+    data[:, :32] = 1
+    with rasterio.open(
+        tmp_path / "dem.tif", "w", driver="GTiff", width=48, height=64, count=1,
+        dtype="float32", crs="EPSG:32633", nodata=-9999.9,
+        transform=rasterio.Affine(2, 0, 691000, 0, -2, 5336000),
+    ) as file:  # fmt: skip
+        file.write(data)
+    image = open_image(f"{web}/dem.tif")
+    assert image.pixel_size == (2, 2)
+    assert "33N" in image.crs
+    assert image.read(Roi(0, 0, 64, 48)).valid.mean() == 0.5
+
+
+def test_server_without_parts_of_files_is_reported(files):
+    handler = partial(SimpleHTTPRequestHandler, directory=files)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(OpenError, match="does not give parts") as error:
+            open_image(f"http://127.0.0.1:{server.server_port}/plain.tif")
+        assert "range requests" in error.value.hint
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,9 +1,11 @@
 """Output that all commands share: consoles, errors, interruption, progress and JSON."""
 
 import json
+import logging
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -315,6 +317,22 @@ def run_steps(steps: Iterator[Any], title: str, json: bool) -> Any:
                 printed = int(100 * step)
                 json_line(event="progress", done=round(step, 2))
     return step
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Suppress the messages of file libraries, which the readers report in words."""
+    loggers = [logging.getLogger(n) for n in ("tifffile", "zarr", "rasterio", "pyproj")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def warn(text: str) -> None:

@@ -1,5 +1,7 @@
 """``napari-uhrseg info``: show the facts of an image or a checkpoint."""
 
+import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,8 +10,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from napari_uhrseg.cli.console import json_line, out
+from napari_uhrseg.cli.console import json_line, out, quiet_libraries, warn
 from napari_uhrseg.cli.options import JsonOption
+from napari_uhrseg.errors import without_credentials
 from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.units import format_bytes, format_length
 
@@ -17,12 +20,18 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.types import Card
 
+SMALL_SIDE = 512  # pixels; a smaller image needs no tiles
+
 
 def info(
     file: Annotated[
         str,
         typer.Argument(help="Image or its URL, or a checkpoint (.safetensors)."),
     ],
+    series: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number of the image in a file of several images."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show information about an image or a checkpoint without reading it all."""
@@ -37,11 +46,15 @@ def info(
         return
     from napari_uhrseg.io.open import open_image
 
-    image = open_image(file)
+    with quiet_libraries():
+        image = open_image(file, series=series)
+        facts = image_record(image) if json else image_facts(image)
     if json:
-        json_line(file=file, **image_record(image))
-    else:
-        _show(image_facts(image))
+        json_line(file=without_credentials(file), **facts)
+        return
+    _show(facts)
+    for text in image.warnings:
+        warn(text)
 
 
 def image_record(image: "Image") -> dict[str, Any]:
@@ -55,13 +68,21 @@ def image_record(image: "Image") -> dict[str, Any]:
         "bands": image.bands,
         "levels": [level.shape for level in image.levels],
         "downsamples": image.downsamples,
+        "overviews": [_origin(source) for source in image.sources[1:]],
+        "tiled": _is_tiled(image),
         "axes": image.axes,
         "planes": image.planes,
         "pixel_size": image.pixel_size,
         "unit": image.unit,
         "meters_per_pixel": image.meters_per_pixel,
         "crs": image.crs,
+        "epsg": epsg_code(image.crs),
         "affine": image.affine,
+        "extent": extent(image),
+        "rotation": rotation(image),
+        "series": image.series,
+        "series_number": image.series_number,
+        "warnings": image.warnings,
         "color_table": image.colormap is not None,
         "fingerprint": image.fingerprint,
     }
@@ -77,18 +98,109 @@ def image_facts(image: "Image") -> dict[str, str]:
         "Size": f"{width:,} x {height:,} pixels, {image.dtype}, "
         f"{format_bytes(values * image.dtype.itemsize)} uncompressed",
         "Bands": _bands(image),
-        "Overviews": ", ".join(f"1/{d:g}" for d in image.downsamples[1:]) or "none",
+        "Overviews": _overviews(image),
         "Pixel size": "unknown" if size is None else format_length(size),
     }
+    if not _is_tiled(image):
+        facts["Tiles"] = "none: the file is not tiled"
+    if len(image.series) > 1:
+        names = ", ".join(f"{i}: {name}" for i, name in enumerate(image.series))
+        facts["Images"] = f"{names} (shown: {image.series_number})"
     if image.is_slide:
         facts["Kind"] = "slide: blocks without tissue are skipped"
     if image.planes:
         facts["Planes"] = ", ".join(f"{k}: {n}" for k, n in image.planes.items())
-    if image.crs:
-        facts["Coordinates"] = image.crs.split('"')[1] if '"' in image.crs else "yes"
+    facts |= _position_facts(image)
     if image.colormap is not None:
         facts["Colour table"] = f"{len(image.colormap)} values"
     return facts
+
+
+def _position_facts(image: "Image") -> dict[str, str]:
+    facts = {}
+    if image.crs:
+        code, name = epsg_code(image.crs), image.crs.split('"')
+        known = name[1] if len(name) > 1 else "yes"
+        facts["Coordinates"] = f"{known} (EPSG:{code})" if code else known
+    box = extent(image)
+    if box is not None:
+        left, bottom, right, top = (f"{v:.10g}" for v in box)
+        facts["Extent"] = f"x {left} to {right}, y {bottom} to {top}"
+    angle = rotation(image)
+    if angle:
+        facts["Rotation"] = f"{angle:.4g}° counterclockwise"
+    return facts
+
+
+def epsg_code(crs: str | None) -> int | None:
+    """Return the EPSG code of a CRS; None if it has none."""
+    if crs is None:
+        return None
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        code = CRS.from_wkt(crs).to_epsg()
+    except CRSError:
+        return None
+    return None if code is None else int(code)
+
+
+def extent(image: "Image") -> tuple[float, float, float, float] | None:
+    """Return left, bottom, right and top in the CRS; None without a transform."""
+    if image.affine is None:
+        return None
+    a, b, c, d, e, f = image.affine
+    height, width = image.shape
+    corners = [(0, 0), (width, 0), (0, height), (width, height)]
+    xs = [a * x + b * y + c for x, y in corners]
+    ys = [d * x + e * y + f for x, y in corners]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def rotation(image: "Image") -> float:
+    """Return the angle from the x axis of the CRS to the rows, in degrees."""
+    if image.affine is None:
+        return 0.0
+    a, _, _, d, _, _ = image.affine
+    return math.degrees(math.atan2(d, a)) if d else 0.0
+
+
+def _origin(source: Any) -> str:
+    """Return where the pixels of an overview come from."""
+    from napari_uhrseg.io.image.chunk_cache import PendingLevel
+    from napari_uhrseg.io.image.geometry import is_real
+
+    if is_real(source):
+        return "file"
+    if isinstance(source, PendingLevel):
+        return "cache" if source.complete else "not computed yet"
+    return "computed when displayed"
+
+
+def _overviews(image: "Image") -> str:
+    pairs = zip(image.downsamples[1:], image.sources[1:], strict=True)
+    texts = [(f"1/{d:g}", _origin(source)) for d, source in pairs]
+    groups = itertools.groupby(texts, lambda pair: pair[1])
+    return (
+        "; ".join(
+            ", ".join(scale for scale, _ in group)
+            + ("" if origin == "file" else f" (not in the file: {origin})")
+            for origin, group in groups
+        )
+        or "none"
+    )
+
+
+def _is_tiled(image: "Image") -> bool:
+    """Return False for a file in strips as wide as the image, or decoded as a whole."""
+    from napari_uhrseg.io.image.chunk_cache import PendingLevel
+
+    first = image.sources[0]
+    if isinstance(first, PendingLevel):
+        return first.untiled_source is None
+    chunk = [first.chunks[image.source_axes.index(a)] for a in "yx"]
+    return chunk[1] < image.shape[1] or max(image.shape) <= SMALL_SIDE
 
 
 def _bands(image: "Image") -> str:
@@ -96,7 +208,9 @@ def _bands(image: "Image") -> str:
     if not image.rgb:
         return "; ".join(_band(b) for b in image.bands)
     if len(image.bands) <= 3:
-        return "RGB"
+        values = {b.nodata for b in image.bands if b.nodata is not None}
+        known = ", ".join(f"{v:g}" for v in sorted(values))
+        return f"RGB (nodata {known})" if known else "RGB"
     names = ", ".join(_band(b) for b in image.bands)
     return f"{len(image.bands)} bands: {names} (displayed as RGB)"
 

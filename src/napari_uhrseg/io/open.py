@@ -1,6 +1,7 @@
 """Function that opens image files of any supported format."""
 
 from contextlib import suppress
+from pathlib import PurePath
 
 from napari_uhrseg.errors import OpenError, ReadError, without_credentials
 from napari_uhrseg.io.image.image import Image
@@ -40,7 +41,8 @@ def open_image(
 
     try:
         image = read_any(to_path(path), series, limits)
-        image.name = without_credentials(image.name)
+        name = image.name or PurePath(str(path)).name  # a zip file has no inner name
+        image.name = without_credentials(name)
         image.warnings = tuple(map(without_credentials, image.warnings))
         with suppress(ReadError):  # the image is usable without its cached pyramid
             attach_levels(image)

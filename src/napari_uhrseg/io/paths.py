@@ -62,12 +62,12 @@ def is_url(where: Address) -> bool:
 
 def on_another_server(where: Address, base: Address) -> bool:
     """Return True for a URL on another server or bucket than that of ``base``."""
-    if not is_url(where):
+    text = str(where).rpartition("::")[2]  # of a chain, such as zip://a::https://b
+    if not is_url(where) or "://" not in text:
         return False
-    first, second = urlsplit(str(where)), urlsplit(str(base))
-    chained = "::" in str(where)
+    first, second = urlsplit(text), urlsplit(str(base))
     same = (first.scheme, first.netloc) == (second.scheme, second.netloc)
-    return chained or not is_url(base) or not same
+    return not is_url(base) or not same
 
 
 def exists(where: Address) -> bool:

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import ZARR_MARKS, Address, error_text, is_url
+from napari_uhrseg.io.paths import ZARR_MARKS, Address, error_text, is_url, to_path
+from napari_uhrseg.io.readers.unsupported import conversion_of
 from napari_uhrseg.types import Limits, Roi
 
 # takes a path, or a URL if the reader supports URLs; the series; and the limits
@@ -31,6 +32,8 @@ MAGIC = {
     b"\0\0\0\x0cjP  ": ".jp2", b"\xffO\xffQ": ".j2k",
 }  # fmt: skip
 """First bytes of formats, and a suffix of each."""
+ARCHIVES = (".zarr.zip", ".ozx")  # OME-Zarr in a zip file
+NO_RANGES = "the server does not give parts of files"
 DIRECTORY = "/"  # the suffix of readers that accept any folder
 
 
@@ -127,6 +130,8 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
     """
     if isinstance(path, Path):
         _check_path(path)
+        if path.name.lower().endswith(ARCHIVES):
+            path = to_path(f"zip://::{path.absolute()}")
     errors: list[UhrSegError] = []
     candidates = _candidates(path)
     for candidate in candidates:
@@ -172,10 +177,18 @@ def probe(image: Image) -> None:
     try:
         image.read(Roi(height // 2, width // 2, 1, 1))
     except ReadError as error:
+        hint = (
+            "The file may be damaged, or compressed in a way that is not supported: "
+            "copy it again, or convert it to a tiled TIFF."
+        )
+        if NO_RANGES in error.message:
+            hint = (
+                "Download the file, or use a server that supports range requests "
+                "(HTTP status 206)."
+            )
         raise OpenError(
             f"{image.name} opens, but its pixels cannot be decoded: {error.message}",
-            "The file may be damaged, or compressed in a way that is not supported: "
-            "copy it again, or convert it to a tiled TIFF.",
+            hint,
         ) from error
 
 
@@ -229,6 +242,8 @@ def is_zarr(path: Address) -> bool:
     OSError
         If a URL cannot be reached.
     """
+    if is_url(path) and "?" in str(path):  # a file, to which nothing can be added
+        return False
     try:
         return any((path / mark).exists() for mark in ZARR_MARKS)
     except OSError:
@@ -241,6 +256,8 @@ def _candidates(path: Address) -> list[Reader]:
     """Return the readers of a path by priority. Raises OpenError if there is none."""
     is_dir = _is_directory(path)
     name = path.name.lower()
+    if is_url(path) and not any(_matches(r, name, is_dir) for r in readers()):
+        name = name.partition("?")[0]
     found = [r for r in readers() if _matches(r, name, is_dir)]
     if not found and not is_dir and (suffix := _suffix_by_content(path)):
         if path.suffix:
@@ -250,12 +267,7 @@ def _candidates(path: Address) -> list[Reader]:
             )
         found = [r for r in readers() if _matches(r, name + suffix, is_dir)]
     if not found:
-        known = ", ".join(suffixes())
-        what = "is a folder, not an image" if is_dir else "is of no known format"
-        raise OpenError(
-            f"{path.name} {what}.",
-            f"Supported formats: {known}, and OME-Zarr folders.",
-        )
+        raise _no_format(path, name, is_dir)
     if is_url(path):
         found = [r for r in found if r.urls]
     if not found:
@@ -264,7 +276,28 @@ def _candidates(path: Address) -> list[Reader]:
             "Copy the file to this machine, or mount its file system.",
         )
     rated = sorted(((r.priority(path), r) for r in found), key=lambda pair: -pair[0])
-    return [r for value, r in rated if value > 0]
+    chosen = [r for value, r in rated if value > 0]
+    if not chosen and is_dir:
+        raise _no_format(path, name, is_dir)
+    return chosen
+
+
+def _no_format(path: Address, name: str, is_dir: bool) -> OpenError:
+    """Return the error for a file or folder that no reader opens."""
+    if is_dir:
+        return OpenError(
+            f"{path.name} is a folder without an image: neither OME-Zarr nor DICOM.",
+            "Choose a file in it, or the folder of an OME-Zarr image.",
+        )
+    conversion = conversion_of(name)
+    if conversion is not None:
+        title, hint = conversion
+        return OpenError(f"{path.name} is of the format {title}, not supported.", hint)
+    known = ", ".join(suffixes())
+    return OpenError(
+        f"{path.name} is of no known format.",
+        f"Supported formats: {known}, and OME-Zarr folders.",
+    )
 
 
 def _suffix_by_content(path: Address) -> str:

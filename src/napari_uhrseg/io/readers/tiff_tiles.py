@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
 from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.readers import NO_RANGES
 
 MIN_TILE_SIDE = 256  # px: smaller tiles are decoded several at a time
 STRIP_BYTES = 1 << 20  # bytes of strips decoded at a time
@@ -48,7 +49,7 @@ class RangeReader:
             end = min(offset + count, self.size)
             data = bytes(self._url.fs.cat_file(self._url.path, start=offset, end=end))
             if len(data) > count:
-                raise ValueError("the server does not give parts of files")
+                raise ValueError(NO_RANGES)
             return data
         assert self._file is not None
         with self._lock:
