@@ -213,7 +213,9 @@ def pages(dataset: Any) -> list[str]:
 def is_placed_beside(path: Path) -> bool:
     """Return whether files beside a picture give its position or its overviews."""
     suffix = path.suffix
-    endings = [f"{suffix[:2]}{suffix[-1:]}w", f"{suffix}w", ".wld", ".tab"]
+    endings = [".wld", ".tab"]
+    if len(suffix) > 1:
+        endings += [f"{suffix[:2]}{suffix[-1]}w", f"{suffix}w"]
     world = [path.with_suffix(s) for e in endings for s in (e.lower(), e.upper())]
     if any(file.is_file() for file in world):
         return True
