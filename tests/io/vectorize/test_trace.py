@@ -10,7 +10,6 @@ from rasterio.features import rasterize
 from skimage.measure import label
 
 from helpers.outlines import outlines, polygon
-from napari_uhrseg.io.export.polygons import simplified
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 
 # few values on few pixels: holes, holes in holes, and corners that touch
@@ -71,17 +70,6 @@ def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
             assert shapely.union_all(mine).equals(shape)
 
 
-def test_a_divided_object_and_its_neighbours_are_simplified_alike():
-    """Cut across a wavy border, both sides still cover all, once."""
-    y, x = np.mgrid[:400, :200]
-    labels = np.where(x < 100 + 12 * np.sin(y / 9), 1, 2).astype(np.uint8)
-    found = outlines(labels, [50], VectorLimits(max_corners=40))
-    assert [o.divided for o in found] == [True] * 16
-    shapes = [shapely.Polygon(simplified(o, 2.0)[0]) for o in found]
-    assert sum(s.area for s in shapes) == pytest.approx(400 * 200)
-    assert shapely.union_all(shapes).equals(shapely.box(0, 0, 200, 400))
-
-
 def test_a_region_closed_at_a_corner_has_a_hole_there():
     """Two arms that meet only diagonally, on a border of strips."""
     labels = np.array(
@@ -113,38 +101,3 @@ def test_a_wide_map_with_large_objects():
     assert_same_map(labels, found)
     # a straight side has corners only where something else meets it
     assert max(len(ring) for o in found for ring in o.rings) < 200
-
-
-@pytest.mark.slow
-@settings(max_examples=100)
-@given(MAPS, HEIGHTS, st.floats(0.1, 3))
-def test_simplified_polygons_are_valid_and_stay_near(labels, heights, tolerance):
-    for outline in outlines(labels, heights):
-        outer, *holes = simplified(outline, tolerance)
-        shape = shapely.Polygon(outer, holes)
-        assert shape.is_valid
-        assert len(holes) == len(outline.rings) - 1
-        assert polygon(outline).hausdorff_distance(shape) <= tolerance + 1e-9
-
-
-def test_neighbours_are_simplified_alike():
-    """Four districts around wavy borders: after it they still cover all, once."""
-    y, x = np.mgrid[:200, :200]
-    wave = 100 + 12 * np.sin(x / 9)
-    labels = np.where(y < wave, 1, 2) + 2 * (x > 90 + 10 * np.cos(y / 7))
-    found = outlines(labels.astype(np.uint8), [64])
-    rings = [list(simplified(o, 2.0)) for o in found]
-    assert sum(map(len, (r[0] for r in rings))) < 0.2 * sum(
-        len(o.rings[0]) for o in found
-    )
-    shapes = [shapely.Polygon(r[0], r[1:]) for r in rings]
-    assert sum(s.area for s in shapes) == pytest.approx(200 * 200)
-    assert shapely.union_all(shapes).equals(shapely.box(0, 0, 200, 200))
-
-
-def test_an_island_smaller_than_the_tolerance_stays_with_its_hole():
-    labels = np.ones((40, 40), np.uint8)
-    labels[20, 20] = 2
-    shapes = [shapely.Polygon(r[0], r[1:]) for r in
-              (simplified(o, 5.0) for o in outlines(labels, [16]))]  # fmt: skip
-    assert sorted(s.area for s in shapes) == [1, 1599]

@@ -1,10 +1,8 @@
 """Polygons of the displayed labels, for the vector formats.
 
 A polygon is one 4-connected object. Its first ring is the outer one, the others are
-holes. Neighbours have the same corners on their shared border. Simplification keeps
-the nodes where more than two boundaries meet, and simplifies each arc between two
-nodes in one direction, so both neighbours get the same arc. Objects that would
-disappear are not simplified and can then overlap their neighbours.
+holes. Neighbours have the same corners on their shared border, also after
+simplification (see `io.vectorize.simplify`).
 
 An object with over a million corners is divided (see `io.vectorize.trace`): few
 programs can open larger polygons.
@@ -12,7 +10,6 @@ programs can open larger polygons.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +18,14 @@ import numpy.typing as npt
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import WriteOptions
 from napari_uhrseg.io.vectorize.label_strips import read_strips
-from napari_uhrseg.io.vectorize.rings import Outline, Ring
-from napari_uhrseg.io.vectorize.trace import trace_outlines
+from napari_uhrseg.io.vectorize.simplify import trace_polygons
 from napari_uhrseg.types import LabelClass, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 BATCH_CORNERS = 50_000  # corners transformed together
+ALMOST_DONE = 0.99  # fraction before the last polygons are simplified and written
 MAX_SIDE = 256.0  # pixels; longer sides get more corners if the transform is not affine
 
 Points = npt.NDArray[np.float64]
@@ -90,79 +87,28 @@ def polygon_features(
     Notes
     -----
     The memory is that of `trace_outlines`, and about 150 bytes per corner of a batch
-    or of one polygon.
+    or of one polygon. Simplification needs the corners of a coverage as well.
     """
     height, width = store.shape
     by_id = {c.id: c for c in store.legend}
     batch: list[PolygonFeature] = []
     waiting, done = 0, 0.0
     strips = read_strips(store, Roi(0, 0, height, width), options.limits)
-    for found in trace_outlines(strips, options.limits):
+    unused = next((i for i in range(255, 0, -1) if i not in by_id), 0)
+    for found in trace_polygons(strips, options.simplify, options.limits, unused):
         if isinstance(found, Roi):
-            done = found.bottom / height
+            done = min(found.bottom / height, ALMOST_DONE)
             yield [], done
             continue
-        rings = [_closed(ring, bends) for ring in simplified(found, options.simplify)]
-        batch.append(
-            PolygonFeature(by_id[found.class_id], found.pixels, rings, found.divided)
-        )
-        waiting += found.corners
+        outline, rings = found
+        closed = [_closed(ring, bends) for ring in rings]
+        label = by_id[outline.class_id]
+        batch.append(PolygonFeature(label, outline.pixels, closed, outline.divided))
+        waiting += outline.corners
         if waiting > BATCH_CORNERS:
             yield _placed(batch, place), done
             batch, waiting = [], 0
     yield _placed(batch, place), 1.0
-
-
-def simplified(outline: Outline, tolerance: float) -> list[Points]:
-    """Simplify the rings of an outline (Douglas-Peucker).
-
-    A ring that would have fewer than three corners is unchanged, and so is a polygon
-    that would become invalid.
-
-    Returns
-    -------
-    float64 (corners, 2) each, not closed, at most ``tolerance`` pixels away.
-    """
-    as_is = [ring[:, :2].astype(np.float64) for ring in outline.rings]
-    if tolerance <= 0:
-        return as_is
-    import shapely
-
-    rings = [_simplified_ring(ring, tolerance) for ring in outline.rings]
-    return rings if shapely.Polygon(rings[0], rings[1:]).is_valid else as_is
-
-
-def _simplified_ring(ring: Ring, tolerance: float) -> Points:
-    import shapely
-
-    corners = ring[:, :2].astype(np.float64)
-    meeting = np.flatnonzero(ring[:, 2])
-    # a ring without nodes is cut at a corner that both neighbours choose
-    first = meeting[0] if len(meeting) else np.lexsort(corners.T)[0]
-    corners = np.roll(corners, -first, 0)
-    cuts = [*(meeting - first), len(corners)] if len(meeting) else [0, len(corners)]
-    closed = np.concatenate([corners, corners[:1]])
-    arcs = []
-    for start, end in pairwise(cuts):
-        arc = closed[start : end + 1]
-        if len(arc) > 2:
-            turned = _is_turned(arc)
-            line = shapely.LineString(arc[::-1] if turned else arc)
-            line = shapely.simplify(line, tolerance, preserve_topology=False)
-            fewer = shapely.get_coordinates(line)
-            too_few = len(fewer) < 4 and start == 0 and end == len(corners)
-            arc = arc if too_few else fewer[::-1] if turned else fewer
-        arcs.append(arc[:-1])
-    found = np.concatenate(arcs)
-    return found if len(found) > 2 else corners
-
-
-def _is_turned(arc: Points) -> bool:
-    """Return whether the arc runs against the direction that neighbours agree on."""
-    ends = tuple(arc[0]), tuple(arc[-1])
-    if ends[0] == ends[1]:
-        return tuple(arc[1]) > tuple(arc[-2])
-    return ends[0] > ends[1]
 
 
 def _closed(ring: Points, bends: bool) -> Points:

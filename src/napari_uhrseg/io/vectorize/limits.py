@@ -28,6 +28,9 @@ class VectorLimits:
         Rows that are read from the temporary file at once.
     max_corners
         Corners of an object that is not divided.
+    coverage_corners
+        Corners of the objects that are simplified together; the borders to others keep
+        theirs.
     """
 
     band_bytes: int = 1 << 26
@@ -36,3 +39,4 @@ class VectorLimits:
     spill_bytes: int = 1 << 25
     spill_rows: int = 1 << 16
     max_corners: int = 1_000_000
+    coverage_corners: int = 2_000_000

@@ -56,8 +56,8 @@ class ExportPanel(QWidget):
         self.simplify.setSpecialValueText("Off")
         narrow(self.simplify)
         self.simplify.setToolTip(
-            "Largest distance by which outlines may move to have fewer corners. "
-            "Neighbours keep their shared borders."
+            "Removes corners whose triangle with their neighbours is smaller than the "
+            "square of this length. Neighbours keep their shared borders."
         )
         self.start = push_button("E&xport", clicked=self._start)
         self.cancel = push_button("Stop", clicked=self._stop_job)
