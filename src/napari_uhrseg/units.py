@@ -1,5 +1,7 @@
 """Formatting and parsing of amounts: bytes, times, lengths, areas and counts."""
 
+from collections.abc import Iterable
+
 from napari_uhrseg.errors import UhrSegError
 
 MB = 1024 * 1024
@@ -74,3 +76,8 @@ def format_area(area: float, unit: str) -> str:
 def counted(number: int, what: str) -> str:
     """Return a number with its noun: ``1 window``, ``2 windows``."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Return names of a user in quotes, since they may contain commas."""
+    return ", ".join(repr(str(name)) for name in names)

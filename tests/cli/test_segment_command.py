@@ -92,10 +92,16 @@ def test_segment_invalid_roi_is_usage_error(segment, roi):
     assert "Y,X,HEIGHT,WIDTH" in result.stderr
 
 
+def test_segment_refuses_amount_that_is_none(segment, tmp_path):
+    result = segment("--memory-budget", "5 apples")
+    assert result.exit_code == 2
+    assert "'5 apples' is not an amount" in result.stderr
+    assert not (tmp_path / "labels.zarr").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--memory-budget", "lots"), "2GB"),
         (("--overlap", "64"), "overlap"),
         (("--roi", "5000,5000,9,9"), "outside"),
         (("--device", "cuda:9"), "no device"),

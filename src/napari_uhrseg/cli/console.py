@@ -80,6 +80,15 @@ def _ignore_interrupts() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@contextmanager
+def bad_parameter(option: str) -> Iterator[None]:
+    """Report an error of the block as a wrong value of an option, and exit with 2."""
+    try:
+        yield
+    except UhrSegError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
 def _print_version(requested: bool) -> None:
     if requested:
         out.print(f"napari-uhrseg {__version__}", highlight=False)

@@ -14,11 +14,13 @@ from napari_uhrseg.cli.options import (
     JsonOption,
     OutputCheckpointOption,
     OverwriteOption,
+    one_of,
 )
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import IMPORTERS
 from napari_uhrseg.types import Legend
+from napari_uhrseg.units import quoted
 
 
 def import_(
@@ -29,7 +31,12 @@ def import_(
             "segmentation-models-pytorch, or its name on the Hugging Face hub."
         ),
     ],
-    model: Annotated[str, typer.Option(help=f"Method: {', '.join(IMPORTERS)}.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help=f"Method: {', '.join(IMPORTERS)}.", callback=one_of(IMPORTERS)
+        ),
+    ],
     output: OutputCheckpointOption,
     second: Annotated[
         Path | None,
@@ -55,7 +62,10 @@ def import_(
     ] = None,
     legend: Annotated[
         str | None,
-        typer.Option(help=f"Classes of a known dataset: {', '.join(LEGENDS)}."),
+        typer.Option(
+            help=f"Classes of a known dataset: {', '.join(LEGENDS)}.",
+            callback=one_of(LEGENDS),
+        ),
     ] = None,
     classes: ClassesFileOption = None,
     overwrite: OverwriteOption = False,
@@ -79,7 +89,7 @@ def import_(
     if json:
         json_line(event="saved", path=output, model=card.model, classes=names)
         return
-    out.print(f"Classes: {', '.join(names)}", highlight=False, soft_wrap=True)
+    out.print(f"Classes: {quoted(names)}", highlight=False, soft_wrap=True)
     out.print(f"Checkpoint: {output}", highlight=False, soft_wrap=True)
 
 
@@ -102,12 +112,7 @@ def _legend(name: str | None, file: Path | None) -> Legend | None:
             "Both --legend and --classes are given.", "Give one of them."
         )
     if name is not None:
-        if name.lower() not in LEGENDS:
-            raise CheckpointError(
-                f"There is no legend named {name!r}.",
-                f"Legends: {', '.join(LEGENDS)}.",
-            )
-        return LEGENDS[name.lower()]
+        return LEGENDS[name]
     if file is None:
         return None
     from napari_uhrseg.engine.data.mask_legend import read_classes

@@ -5,7 +5,7 @@ decorator :func:`expand_options` replaces it by one option for each of its field
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from napari_uhrseg.errors import UhrSegError
 from napari_uhrseg.types import Roi
-from napari_uhrseg.units import parse_bytes
+from napari_uhrseg.units import parse_bytes, quoted
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.network.device import MemoryBudget
@@ -30,6 +31,7 @@ OutputCheckpointOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing output.")
 ]
+
 ClassesFileOption = Annotated[
     Path | None,
     typer.Option(help="Text file with one line for each class: VALUE NAME #rrggbb."),
@@ -54,26 +56,48 @@ StoreArgument = Annotated[
 ]
 
 
+def one_of(names: Iterable[str]) -> Callable[[str | None], str | None]:
+    """Return a callback of an option that accepts only these names, in any case."""
+    known = tuple(names)
+
+    def check(name: str | None) -> str | None:
+        if name is None:
+            return None
+        found = next((k for k in known if k.lower() == name.lower()), None)
+        if found is None:
+            raise typer.BadParameter(f"{name!r} is not one of {quoted(known)}.")
+        return found
+
+    return check
+
+
+def check_memory(text: str | None) -> str | None:
+    """Return an amount of memory as it is, if it is one."""
+    if text is not None:
+        try:
+            parse_bytes(text)
+        except UhrSegError as error:
+            raise typer.BadParameter(str(error)) from error
+    return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """Device and memory of a command that runs a network."""
 
     memory_budget: Annotated[
         str | None,
-        typer.Option(help="Memory limit on the device, for example 2GB or 800MB."),
+        typer.Option(
+            help="Memory limit on the device, for example 2GB or 800MB.",
+            callback=check_memory,
+        ),
     ] = None
     device: Annotated[
         str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")
     ] = "auto"
 
     def budget(self) -> "MemoryBudget":
-        """Return the memory budget of the device, limited to ``memory_budget``.
-
-        Raises
-        ------
-        UhrSegError
-            If the text is not an amount of memory.
-        """
+        """Return the memory budget of the device, limited to ``memory_budget``."""
         from dataclasses import replace
 
         from napari_uhrseg.engine.network.device import MemoryBudget

@@ -29,6 +29,7 @@ from napari_uhrseg.cli.options import (
     OverwriteOption,
     TrainingHardware,
     expand_options,
+    one_of,
 )
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.units import format_seconds
@@ -102,7 +103,10 @@ class DatasetOptions:
 class ModelOptions:
     """Method and arguments of its network."""
 
-    model: Annotated[str, typer.Option(help=f"Method: {', '.join(REGISTRY)}.")]
+    model: Annotated[
+        str,
+        typer.Option(help=f"Method: {', '.join(REGISTRY)}.", callback=one_of(REGISTRY)),
+    ]
     architecture: Annotated[
         str | None,
         typer.Option(

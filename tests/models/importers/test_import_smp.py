@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_uhrseg.models.dataset_legends import LEGENDS
 from napari_uhrseg.models.importers import import_checkpoint, methods_for
-from napari_uhrseg.models.importers.weights_file import read_state
+from napari_uhrseg.models.importers.weights_file import read_state, strip_prefix
 
 SMALL = {"encoder_name": "tu-test_efficientnet", "encoder_weights": None}
 UNET = {**SMALL, "decoder_channels": (16, 8, 8, 8, 8)}
@@ -60,6 +61,19 @@ def test_files_of_old_and_new_torch_are_read(tmp_path, new):
         assert torch.equal(value, state["module.a.weight"])
 
 
+def _cut_legacy(path: Path) -> None:
+    state = {f"layer{i}.weight": torch.zeros(300) for i in range(20)}
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-4000])
+
+
+def _torchscript(path: Path) -> None:
+    """Write the parts of a TorchScript archive that tell it from other files."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("net/data.pkl", "net/constants.pkl", "net/code/__torch__.py"):
+            archive.writestr(name, "")
+
+
 def _cut(path: Path) -> None:
     torch.save({"a": torch.zeros(20_000)}, path)
     path.write_bytes(path.read_bytes()[:9000])
@@ -69,6 +83,8 @@ def _cut(path: Path) -> None:
     ("write", "message"),
     [
         (_cut, "cannot be read"),
+        (_cut_legacy, "cannot be read"),
+        (_torchscript, "is TorchScript, which contains code"),
         (lambda path: path.write_text("no weights, but words"), "cannot be read"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (lambda path: torch.save([1, 2], path), "no state_dict"),
@@ -82,6 +98,66 @@ def test_files_of_another_kind(tmp_path, write, message):
     write(path)
     with pytest.raises(CheckpointError, match=message) as error:
         read_state(path)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("size", range(0, 3000, 97))
+def test_legacy_file_cut_anywhere_is_an_error(tmp_path, size):
+    path = tmp_path / "w.pth"
+    state = {f"layer{i}.weight": torch.zeros(9) for i in range(20)}
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError):
+        read_state(path)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_whole_network_is_refused_with_its_own_advice(tmp_path, new):
+    path = tmp_path / "w.pth"
+    net = torch.nn.Conv2d(1, 1, 1)
+    torch.save(net, path, _use_new_zipfile_serialization=new)
+    with pytest.raises(CheckpointError, match="is a whole network") as error:
+        read_state(path)
+    assert "weights_only=False).state_dict()" in error.value.hint
+    whole = {"state_dict": net.state_dict(), "model": net}
+    torch.save(whole, path, _use_new_zipfile_serialization=new)
+    with pytest.raises(CheckpointError, match="holds more than weights") as error:
+        read_state(path)
+    assert "weights_only=False)['state_dict']" in error.value.hint
+
+
+@pytest.mark.parametrize("prefix", ["module.module.", "_orig_mod.module."])
+def test_prefixes_of_wrappers_are_removed(tmp_path, prefix):
+    torch.save({f"{prefix}a.weight": torch.zeros(2)}, tmp_path / "w.pth")
+    assert list(read_state(tmp_path / "w.pth")) == ["a.weight"]
+
+
+def test_prefix_of_a_module_is_removed_or_named():
+    tensor = torch.zeros(1)
+    state = {"net.head.weight": tensor, "net.a.bias": tensor}
+    assert list(strip_prefix(state, "head.weight")) == ["head.weight", "a.bias"]
+    assert strip_prefix(state, "other.weight") == state
+    with pytest.raises(
+        CheckpointError, match=r"prefix 'net\.', but not all.*loss\.w"
+    ) as e:
+        strip_prefix({**state, "loss.w": tensor}, "head.weight")
+    assert "removeprefix('net.')" in e.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "message"),
+    [
+        ("a.onnx", "plain", "is an ONNX file.*config.json with model.safetensors"),
+        ("a.onnx", "isdnet", "is an ONNX file, which cannot be imported"),
+        ("a.pt", "plain", "is a file of torch.*config.json with model.safetensors"),
+        ("a.ckpt", "plain", "is a file of torch.*config.json with model.safetensors"),
+    ],
+)
+def test_other_formats_are_named(tmp_path, name, model, message):
+    (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "config.json").write_text("{}")  # of another network
+    with pytest.raises(CheckpointError, match=message) as error:
+        import_checkpoint(tmp_path / name, model)
     assert error.value.hint
 
 
@@ -247,6 +323,7 @@ def _change(folder: Path, **values: object) -> None:
         ({"decoder_nonsense": 3}, "cannot be built"),
         ({"classes": "many"}, "does not describe"),
         ({"classes": 0}, "does not describe"),
+        ({"classes": 256}, "has 256 classes; 255 at most"),
         ({"classes": 5}, "of another shape: net.segmentation_head.0.bias"),
         ({"decoder_use_norm": False}, "missing.*unknown"),
     ],
@@ -270,6 +347,16 @@ def test_unknown_and_missing_weights_are_listed(tmp_path):
         import_checkpoint(folder, "plain", window=64)
     assert f"1 missing: net.{gone}" in str(error.value)
     assert "1 unknown: net.head.of.another" in str(error.value)
+
+
+def test_weights_of_a_lightning_module_are_read(tmp_path):
+    folder = tmp_path / "theirs"
+    net = saved(folder, classes=3)
+    (folder / "model.safetensors").unlink()
+    state = {f"model.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"state_dict": state}, folder / "pytorch_model.bin")
+    theirs, ours, _ = both(net, folder, tmp_path, window=64)
+    assert torch.equal(theirs, ours)
 
 
 def test_a_legend_must_have_as_many_classes(tmp_path):
@@ -306,16 +393,27 @@ def test_a_hub_name_without_internet(monkeypatch, tmp_path):
     assert "internet" in error.value.hint
 
 
-def test_a_hub_name_in_the_cache(monkeypatch, tmp_path):
+def test_a_hub_name_is_pinned_to_a_commit(monkeypatch, tmp_path):
+    """Both files are of one commit, which the card contains."""
     import huggingface_hub
 
-    net = saved(tmp_path / "theirs", classes=3)
+    net = saved(tmp_path / "0123abc", classes=3)
+    asked = []
+
+    def download(name, file, *, revision):
+        asked.append((name, file, revision))
+        return str(tmp_path / "0123abc" / file)
+
     monkeypatch.setattr(
         huggingface_hub,
         "hf_hub_download",
-        lambda name, file: str(tmp_path / "theirs" / file),
+        download,
     )
-    theirs, ours, card = both(net, "somebody/unet", tmp_path, window=64)
+    theirs, ours, card = both(net, "somebody/unet@v1", tmp_path, window=64)
     assert torch.equal(theirs, ours)
-    assert card.source == "https://huggingface.co/somebody/unet"
+    assert card.source == "https://huggingface.co/somebody/unet/tree/0123abc"
     assert card.name == "unet"
+    assert asked == [
+        ("somebody/unet", "config.json", "v1"),
+        ("somebody/unet", "model.safetensors", "0123abc"),
+    ]

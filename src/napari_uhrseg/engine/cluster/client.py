@@ -9,12 +9,13 @@ CPU. If a worker dies, other workers run its blocks. The client's memory is at m
 a megabyte for each of two blocks a worker.
 """
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from logging import ERROR
+from logging import CRITICAL, ERROR, getLogger
 from os import environ
 from pathlib import Path
 from platform import python_version_tuple
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_TIMEOUT_S = 10.0  # seconds to find a scheduler
+CLOSE_TIMEOUT_S = 2.0  # seconds to say goodbye to a scheduler that may be dead
 FIRST_WORKER_TIMEOUT_S = 60.0  # seconds until one must be there
 
 
@@ -226,6 +228,7 @@ def connected(cluster: "Client | str") -> Iterator["Client"]:
         yield cluster
         return
     try:
+        _check_reachable(cluster)
         client = Client(
             cluster,
             timeout=CONNECT_TIMEOUT_S,
@@ -238,8 +241,30 @@ def connected(cluster: "Client | str") -> Iterator["Client"]:
             "Give the address that `dask scheduler` prints, such as "
             "tcp://192.168.1.5:8786, and see that this machine can reach it.",
         ) from error
-    with client:
+    try:
         yield client
+    finally:
+        # the attempt to reach a scheduler that died would be printed as a traceback
+        logger = getLogger("distributed.client")
+        level = logger.level
+        logger.setLevel(CRITICAL)
+        client.close(timeout=CLOSE_TIMEOUT_S)
+        logger.setLevel(level)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError or ValueError if there is no such protocol, or no TCP server.
+
+    A client that cannot connect waits, and prints a traceback when it is deleted.
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    scheme, location = parse_address(address)
+    get_backend(scheme)  # raises ValueError for an unknown one
+    if scheme in ("tcp", "tls"):
+        host_and_port = parse_host_port(location)
+        socket.create_connection(host_and_port, CONNECT_TIMEOUT_S).close()
 
 
 @contextmanager

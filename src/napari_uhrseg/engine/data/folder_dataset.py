@@ -20,7 +20,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.readers import suffixes
 from napari_uhrseg.types import IGNORED, Legend
-from napari_uhrseg.units import counted
+from napari_uhrseg.units import counted, quoted
 
 MAX_NAMES_SHOWN = 5  # in a warning
 
@@ -327,8 +327,8 @@ def _held_out(stems: list[str], wanted: float | Collection[str], seed: int) -> s
         unknown = sorted(set(wanted) - set(stems))
         if unknown:
             raise TrainingError(
-                f"There is no scene named {', '.join(unknown)} to hold out.",
-                f"There are: {', '.join(stems)}.",
+                f"There is no scene named {quoted(unknown)} to hold out.",
+                f"There are: {quoted(stems)}.",
             )
         return set(wanted)
     if wanted <= 0 or len(stems) < 2:

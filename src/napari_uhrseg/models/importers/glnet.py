@@ -18,11 +18,13 @@ from napari_uhrseg.models.importers.weights_file import (
     count_classes,
     fill,
     read_state,
+    strip_prefix,
 )
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend
 
 TITLE = "GLNet"
+LAST = "ensemble_conv.weight"  # key of the last convolution
 FIXED = "fixed."
 
 
@@ -57,8 +59,8 @@ def import_glnet(
         of classes.
     """
     source = Path(source)
-    state = read_state(source)
-    count = count_classes(state, "ensemble_conv.weight", TITLE)
+    state = strip_prefix(read_state(source), LAST)
+    count = count_classes(state, LAST, TITLE)
     mode = _mode(state, source, second, mode)
     legend = chosen_legend(legend, count)
     arguments = {"mode": mode}
@@ -67,7 +69,7 @@ def import_glnet(
     files = source.name
     if second is not None:
         second = Path(second)
-        other = read_state(second)
+        other = strip_prefix(read_state(second), LAST)
         official = {k: v for k, v in own.items() if not k.startswith(FIXED)}
         other = complete(other, official, f"the second file of {TITLE}")
         state |= {FIXED + k: v for k, v in other.items() if FIXED + k in own}

@@ -18,6 +18,7 @@ from napari_uhrseg.models.importers.weights_file import (
     fill,
     listed,
     read_state,
+    strip_prefix,
 )
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, Legend
@@ -41,8 +42,9 @@ def import_isdnet(
         missing keys), or the legend has another number of classes.
     """
     source = Path(source)
-    state = _without_aliases(read_state(source))
-    count = count_classes(state, f"{HEAD}conv_out.weight", "ISDNet")
+    last = f"{HEAD}conv_out.weight"
+    state = _without_aliases(strip_prefix(read_state(source), last))
+    count = count_classes(state, last, "ISDNet")
     legend = chosen_legend(legend, count)
     arguments: dict[str, int] = {}
     narrow = state.get(f"{HEAD}conv_bn_relu.conv.weight")

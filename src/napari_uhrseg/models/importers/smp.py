@@ -29,11 +29,16 @@ from napari_uhrseg.models.importers.weights_file import (
     chosen_legend,
     fill,
     read_state,
+    strip_prefix,
 )
+from napari_uhrseg.models.importers.weights_kind import kind_of
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, LabelClass, Legend
 
 TITLE = "segmentation-models-pytorch's network"
+LAST = "segmentation_head.0.weight"  # key of the last convolution
+MAX_CLASSES = 255  # of a label store
+FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 BINARY = Legend(
     (
         LabelClass(1, "background", "#404040", 0),
@@ -54,7 +59,8 @@ def import_smp(
     ----------
     source
         The folder, a file in it, or ``owner/name`` on the Hugging Face hub, which is
-        downloaded unless it is in the hub's cache.
+        downloaded unless it is in the hub's cache. ``owner/name@revision`` selects a
+        revision (a commit, tag or branch); the card contains the commit.
     legend
         Classes in the order of the outputs, two for a model with one channel. ``None``:
         background and foreground for one channel, otherwise numbered classes.
@@ -74,7 +80,8 @@ def import_smp(
     legend = chosen_legend(legend, max(2, network.classes), deepglobe=False)
     arguments = network.arguments(window)
     model = build("plain", arguments, legend)
-    state = {f"net.{k}": v for k, v in _read_weights(weights_path).items()}
+    weights = strip_prefix(_read_weights(weights_path), LAST)
+    state = {f"net.{k}": v for k, v in weights.items()}
     if network.classes == 1:
         state = _two_channels(state, model.state_dict())
     # the second head classifies whole images and is not used
@@ -147,6 +154,14 @@ def _parse_config(config: dict[str, Any], name: str) -> _Network:
 def _find(source: Path | str) -> tuple[Path, Path, str, str]:
     """Return the configuration file, the weights file, the name and the origin."""
     path = Path(source)
+    if path.is_file() and path.name not in FILES:
+        raise CheckpointError(
+            f"{path.name} is {kind_of(path).title}. The method 'plain' imports folders "
+            "that segmentation-models-pytorch saved: config.json with "
+            "model.safetensors.",
+            "Save the network with model.save_pretrained(FOLDER) and import FOLDER. "
+            "Files of torch (.pth) can be imported for 'isdnet' and 'glnet'.",
+        )
     folder = path.parent if path.is_file() else path
     if folder.is_dir():
         files = [folder / n for n in ("model.safetensors", "pytorch_model.bin")]
@@ -161,21 +176,26 @@ def _find(source: Path | str) -> tuple[Path, Path, str, str]:
         name = folder.resolve().name
         return folder / "config.json", weights, name, f"the folder {name}"
     name = str(source)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    match = re.fullmatch(r"([\w.-]+/([\w.-]+))(?:@([\w./-]+))?", name)
+    if match is None:
         raise CheckpointError(
             f"There is no {name}.",
             "Give a folder, or owner/name of a model on the Hugging Face hub.",
         )
-    config, weights = (_download(name, f) for f in ("config.json", "model.safetensors"))
-    return config, weights, name.partition("/")[2], f"https://huggingface.co/{name}"
+    name, short, wanted = match.groups()
+    config = _download(name, "config.json", wanted)
+    # the cache has a folder for each commit: both files are of the same one
+    commit = config.parent.name
+    weights = _download(name, "model.safetensors", commit)
+    return config, weights, short, f"https://huggingface.co/{name}/tree/{commit}"
 
 
-def _download(name: str, file: str) -> Path:
+def _download(name: str, file: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, file))
+        return Path(hf_hub_download(name, file, revision=revision))
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
             f"{name} is neither a folder here nor in the Hugging Face cache, and the "
@@ -201,11 +221,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     numbers = [config.get(k, 1) for k in ("in_channels", "classes")] if isinstance(
         config, dict
     ) else [0]  # fmt: skip
-    if not all(isinstance(n, int) and 1 <= n <= 255 for n in numbers):
+    if not all(isinstance(n, int) and n >= 1 for n in numbers):
         raise CheckpointError(
             f"{path} does not describe a network of segmentation-models-pytorch.",
             "Choose a folder written by its save_pretrained.",
         )
+    for number, what in zip(numbers, ("channels", "classes"), strict=True):
+        if number > MAX_CLASSES:
+            raise CheckpointError(
+                f"The network of {path} has {number:,} {what}; {MAX_CLASSES} at most "
+                "are supported.",
+                f"Choose a network with fewer {what}.",
+            )
     return dict(config)
 
 

@@ -6,6 +6,7 @@ read with ``weights_only``, which accepts only tensors and plain containers.
 
 import pickle
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,16 +17,19 @@ from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import state_mismatches
 from napari_uhrseg.models.dataset_legends import LEGENDS, numbered_legend
+from napari_uhrseg.models.importers.weights_kind import Kind, kind_of
 from napari_uhrseg.types import Legend
+from napari_uhrseg.units import quoted
 
 State = dict[str, Tensor]
-PREFIX = "module."  # of DataParallel
+# of DataParallel and torch.compile
+PREFIXES = ("module.", "_orig_mod.")
 
 
 def read_state(path: Path | str) -> State:
     """Read the state_dict of a torch file: bare, or as ``state_dict`` in a dictionary.
 
-    The prefix ``module.`` is removed.
+    The prefixes of DataParallel and torch.compile are removed.
 
     Raises
     ------
@@ -35,20 +39,18 @@ def read_state(path: Path | str) -> State:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist.", "Check the path.")
+    kind = kind_of(path)
+    if kind.is_other:
+        raise CheckpointError(
+            f"{path.name} is {kind.title}, which cannot be imported.", kind.advice
+        )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        asked_for = re.search(r"GLOBAL ([\w.]*\w)", str(error))
-        if asked_for is None:
-            raise _damaged(path) from error
-        raise CheckpointError(
-            f"{path.name} holds more than weights and would have to run code to be "
-            f"opened, so it is refused: it asks for {asked_for[1]}.",
-            "If you trust it, save its weights alone, in Python: torch.save("
-            "torch.load(FILE, weights_only=False)['state_dict'], NEW).",
-        ) from error
+        raise _refused(path, kind, error) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError,
-            TypeError, AttributeError, AssertionError) as error:  # fmt: skip
+            TypeError, AttributeError, AssertionError, struct.error, OverflowError,
+            MemoryError) as error:  # fmt: skip
         raise _damaged(path, error) from error
     state = found.get("state_dict", found) if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping) or not state:
@@ -61,7 +63,67 @@ def read_state(path: Path | str) -> State:
             f"{path.name} holds no state_dict: not tensors are {listed(odd)}.",
             "Choose a file of a network's weights.",
         )
-    return {str(k).removeprefix(PREFIX): v for k, v in state.items()}
+    return _without_wrappers({str(k): v for k, v in state.items()})
+
+
+def _without_wrappers(state: State) -> State:
+    """Remove prefixes that all keys have."""
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            shorter = {key.removeprefix(prefix): v for key, v in state.items()}
+            return _without_wrappers(shorter)
+    return state
+
+
+def _refused(path: Path, kind: Kind, error: Exception) -> CheckpointError:
+    """Return the error of a pickle that asks for more than weights."""
+    asked_for = re.search(r"GLOBAL ([\w.]*\w)", str(error))
+    if asked_for is None:
+        return _damaged(path)
+    weights = ".state_dict()" if kind.is_whole_network else "['state_dict']"
+    what = "is a whole network" if kind.is_whole_network else "holds more than weights"
+    return CheckpointError(
+        f"{path.name} {what} and would have to run code to be opened, so it is "
+        f"refused: it asks for {asked_for[1]}.",
+        "If you trust it, save its weights alone, in Python: torch.save("
+        f"torch.load(FILE, weights_only=False){weights}, NEW).",
+    )
+
+
+def strip_prefix(state: State, key: str) -> State:
+    """Remove a prefix, such as that of a Lightning module, from all keys.
+
+    Parameters
+    ----------
+    state
+        Weights by key.
+    key
+        Key that every network of the kind has. The prefix is what precedes it.
+
+    Returns
+    -------
+    The weights without the prefix; unchanged if the key is there, or is not found
+    exactly once.
+
+    Raises
+    ------
+    CheckpointError
+        If some keys do not have the prefix.
+    """
+    ends = [found for found in state if found.endswith(f".{key}")]
+    if key in state or len(ends) != 1:
+        return state
+    prefix = ends[0].removesuffix(key)
+    others = [found for found in state if not found.startswith(prefix)]
+    if others:
+        raise CheckpointError(
+            f"The network's keys have the prefix {prefix!r}, but not all keys: "
+            f"{listed(others)}.",
+            f"Save only the weights with the prefix {prefix!r}, without it, in Python: "
+            f"{{k.removeprefix({prefix!r}): v for k, v in state.items() if "
+            f"k.startswith({prefix!r})}}.",
+        )
+    return {found.removeprefix(prefix): v for found, v in state.items()}
 
 
 def fill(
@@ -193,7 +255,7 @@ def chosen_legend(legend: Legend | None, count: int, deepglobe: bool = True) -> 
     if len(legend) != count:
         raise CheckpointError(
             f"The network labels {count} classes, the legend has {len(legend)}: "
-            f"{', '.join(c.name for c in legend)}.",
+            f"{quoted(c.name for c in legend)}.",
             "Give the classes in the order of the network's outputs.",
         )
     return legend
