@@ -76,7 +76,11 @@ def test_classes_adds_renames_recolours_and_merges(store):
     ("options", "code", "said"),
     [
         (("--add", "road"), 1, "The class 'road' exists"),
-        (("--rename", "sea=water"), 1, "no class 'sea'. Classes: road, lake, new"),
+        (
+            ("--rename", "sea=water"),
+            1,
+            "no class 'sea'. Classes: 'road', 'lake'",
+        ),
         (("--rename", "road=lake"), 1, "are not changed"),
         (("--color", "road=red"), 2, "'red' is not a colour"),
         (("--merge", "road"), 2, "with = between"),

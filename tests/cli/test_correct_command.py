@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.corrections.corrections import Corrections
+from napari_uhrseg.io.export import export
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Limits, Roi
@@ -52,7 +53,10 @@ def test_correct_imports_polygons(store, tmp_path):
     file = squares(tmp_path / "a.geojson", "road", "pond", None)
     result = correct(store, file)
     assert result.exit_code == 0, result.output
-    assert "pond (1)" in " ".join(result.stderr.split())
+    said = " ".join(result.stderr.split())
+    assert "1 polygon of 'pond'" in said
+    assert "1 polygon of '(none)'" in said
+    assert "road +2,500 px" in result.stdout
     truth = np.full(SHAPE, 2)
     truth[:50, :50] = 1
     np.testing.assert_array_equal(shown(store), truth)
@@ -68,8 +72,102 @@ def test_correct_imports_mask(store, tmp_path):
     tifffile.imwrite(tmp_path / "mask.tif", mask)
     result = correct(store, tmp_path / "mask.tif")
     assert result.exit_code == 0, result.output
-    assert "7 (4000)" in " ".join(result.stderr.split())
+    assert "4,000 px of value 7" in " ".join(result.stderr.split())
+    assert "road +4,000 px" in result.stdout
     np.testing.assert_array_equal(shown(store), np.where(mask == 1, 1, 2))
+
+
+TRAINED = Legend(
+    (LabelClass(1, "road", "#ff8000", 0), LabelClass(2, "pond, deep", "#0000ff", 1))
+)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A store whose classes have training values that differ from their ids."""
+    picture = image_from_array(np.zeros(SHAPE, np.uint8), name="slide")
+    path = tmp_path / "trained.zarr"
+    with LabelStore.create(path, picture, TRAINED) as made:
+        made.prediction[0][:] = 2
+        made.prediction[0][:100] = 1
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("format_name", "name"),
+    [("ome-tiff", "a.ome.tif"), ("ome-zarr", "a.zarr"), ("cog", "a.tif")],
+)
+def test_correct_with_own_export_gives_same_classes(
+    trained, tmp_path, format_name, name
+):
+    with LabelStore.open(trained) as opened:
+        list(export(opened, tmp_path / name, format_name))
+        wanted = opened.prediction[0][:]
+    result = correct(trained, tmp_path / name)
+    assert result.exit_code == 0, result.output
+    with LabelStore.open(trained) as opened:
+        np.testing.assert_array_equal(opened.correction[0][:], wanted)
+
+
+def test_correct_asks_what_values_of_mask_mean(trained, tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:10] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    result = correct(trained, tmp_path / "mask.tif")
+    assert result.exit_code == 1
+    assert "--values training" in " ".join(result.stderr.split())
+    assert as_json(trained)["counts"] == {}
+    found = as_json(trained, tmp_path / "mask.tif", "--values", "ids")
+    assert found["changed"] == {"road": 4000}
+    found = as_json(trained, tmp_path / "mask.tif", "--values", "training")
+    assert found["changed"] == {"road": 112_000, "pond, deep": 4000}
+    names = tmp_path / "classes.txt"
+    names.write_text("0 sea\n1 road\n")
+    found = as_json(trained, tmp_path / "mask.tif", "--classes", names)
+    assert found["changed"] == {"road": 4000, "pond, deep": -4000}
+    assert found["skipped"] == {"0": 116_000}
+
+
+def test_correct_that_changes_nothing_says_so(store, tmp_path):
+    file = squares(tmp_path / "a.geojson", "road")
+    assert correct(store, file).exit_code == 0
+    for arguments in ((file,), ("--confirm", file), ("--revert", "200,200,9,9")):
+        result = correct(store, *arguments)
+        assert result.exit_code == 1
+        assert "No pixel was changed" in result.stderr
+    assert correct(store, "--redo").exit_code == 1
+    assert as_json(store)["counts"] == {"road": 2500}
+
+
+def test_correct_counts_polygons_beside_image_and_without_geometry(store, tmp_path):
+    file = squares(tmp_path / "a.geojson", "road", None, "road", "road", "road")
+    data = json.loads(file.read_text())
+    data["features"][1] = {"type": "Feature", "properties": {}}
+    file.write_text(json.dumps(data))
+    result = correct(store, file)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "1 feature without a geometry" in said
+    assert "1 of 4 features lies beside slide" in said
+    assert "road +7,500 px" in result.stdout
+    beside = [
+        [[x + 900, y] for x, y in data["features"][0]["geometry"]["coordinates"][0]]
+    ]
+    data["features"] = data["features"][:1]
+    data["features"][0]["geometry"]["coordinates"] = beside
+    file.write_text(json.dumps(data))
+    for arguments in ((file,), ("--revert", file)):
+        result = correct(store, *arguments)
+        assert result.exit_code == 1
+        assert "lies beside slide" in " ".join(result.stderr.split())
+
+
+def test_correct_names_classes_in_quotes(trained, tmp_path):
+    result = correct(trained, squares(tmp_path / "a.geojson", "sea"))
+    assert result.exit_code == 1
+    said = " ".join(result.stderr.split())
+    assert "The file has: 'sea'. Classes: 'road', 'pond, deep'." in said
 
 
 def test_correct_invalid_file_changes_nothing(store, tmp_path):
@@ -188,6 +286,8 @@ def test_correct_interrupted_undo_has_no_effect(store, monkeypatch):
     [
         (("--confirm", "1,2,3,4", "--undo"), "Give only one of"),
         (("--class", "road"), "needs a file of polygons"),
+        (("a.geojson", "--values", "ids"), "need a mask"),
+        (("a.tif", "--values", "colours"), "'colours' is not one of"),
         (("--revert", "1,2,3"), "is not a valid rectangle"),
         (("--confirm", "1,2,0,4"), "is not a valid rectangle"),
     ],

@@ -70,9 +70,30 @@ def test_export_invalid_input_prints_message(store, tmp_path):
     assert result.exit_code == 1
     assert "exists already" in result.stderr
     assert target.read_text() == "mine"
-    result = invoke("export", tmp_path / "none", "--format", "cog", "--output", target)
+    tif = tmp_path / "a.tif"
+    result = invoke("export", tmp_path / "none", "--format", "cog", "--output", tif)
     assert result.exit_code == 1
     assert "does not exist" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("shp", "a.shp"), "There is no format 'shp'"),
+        (("geojson", "b.gpkg"), "or the format geopackage"),
+        (("cog", "a.geojson"), "Choose a name that ends in .tif"),
+        (("qupath", "a.shp"), "Choose a name that ends in .geojson"),
+        (("cog", "a.tif", "--simplify", "1"), "Only outlines can be simplified"),
+    ],
+)
+def test_export_refuses_options_that_do_not_fit(store, tmp_path, options, said):
+    name, target, *more = options
+    target = tmp_path / target
+    result = invoke("export", store, "--format", name, "--output", target, *more)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert not target.exists()
+    assert "Exporting" not in result.stderr
 
 
 def test_export_overwrite_replaces_output(store, tmp_path):
@@ -119,6 +140,42 @@ def test_areas_of_regions_as_csv_and_json(store, tmp_path):
     assert result.exit_code == 1
     assert "exists already" in result.stderr
     assert not result.stdout  # nothing was counted
+
+
+def test_areas_has_one_row_for_each_parcel(store, tmp_path):
+    far = [[[x + 999, y] for x, y in SQUARE[0]]]
+    half = [[[x + 350, y] for x, y in SQUARE[0]]]
+    right = [[[x + 200, y] for x, y in SQUARE[0]]]
+    kinds = {
+        "two, parted": ("MultiPolygon", [SQUARE, right]),
+        "half": ("Polygon", half),
+        "far": ("Polygon", far),
+    }
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": kind, "coordinates": coordinates},
+            "properties": {"name": name},
+        }
+        for name, (kind, coordinates) in kinds.items()
+    ]
+    regions = tmp_path / "regions.geojson"
+    regions.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    target = tmp_path / "areas.csv"
+    result = invoke("areas", store, "--regions", regions, "--output", target)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "1 of 3 features lies beside slide" in said
+    assert "Without a table: 'far'" in said
+    assert "50.0% of 'half' lies beside the image" in said
+    lines = list(csv.DictReader(target.open()))
+    assert [line["region"] for line in lines] == ["two, parted"] * 2 + ["half"] * 2
+    assert [int(line["pixels"]) for line in lines] == [20_000, 20_000, 0, 10_000]
+    features = features[2:]
+    regions.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    result = invoke("areas", store, "--regions", regions)
+    assert result.exit_code == 1
+    assert "beside slide" in " ".join(result.stderr.split())
 
 
 def test_export_interrupted_leaves_no_file(tmp_path):

@@ -13,6 +13,7 @@ from napari_uhrseg.cli.console import json_line, out
 from napari_uhrseg.cli.options import JsonOption, StoreArgument
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import LabelClass, Legend
+from napari_uhrseg.units import quoted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -152,7 +153,7 @@ def _legend(change: Any, *values: Any) -> Legend:
 
 def list_classes(legend: Legend) -> str:
     """Return a sentence with the names of the classes."""
-    return f"Classes: {', '.join(c.name for c in legend)}."
+    return f"Classes: {quoted(c.name for c in legend)}."
 
 
 def _rows(store: "LabelStore") -> list[dict[str, Any]]:
@@ -187,7 +188,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             str(row["id"]),
             Text(row["name"] + (f" (displayed as {into})" if into else "")),
             Text("■ ", row["color"]) + Text(row["color"], "none"),
-            "" if into else f"{row['share']:.1%}",
+            "" if into else f"≈ {row['share']:.1%}",
             "" if into else f"{row['corrected']:,}",
         )
     out.print(shown)

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from napari_uhrseg.cli.console import (
+    bad_parameter,
     interruptible,
     json_line,
     out,
@@ -16,12 +17,13 @@ from napari_uhrseg.cli.console import (
     warn,
 )
 from napari_uhrseg.cli.options import JsonOption, OverwriteOption, StoreArgument
-from napari_uhrseg.units import format_area
+from napari_uhrseg.units import format_area, quoted
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.export.class_areas import AreaTable
+    from napari_uhrseg.io.export.class_areas import AreaTable, MeasuredRegion
     from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.types import Region
+
+LEAST_OUTSIDE = 0.0005  # share of a region beside the image that is reported
 
 
 def export(
@@ -38,7 +40,9 @@ def export(
     simplify: Annotated[
         float,
         typer.Option(
-            min=0, help="Polygons: maximum shift of simplified outlines in pixels."
+            min=0,
+            help="Polygons: remove corners whose triangle with their neighbours is "
+            "smaller than the square of this number of pixels.",
         ),
     ] = 0.0,
     overwrite: OverwriteOption = False,
@@ -49,9 +53,11 @@ def export(
     The output is written completely or not at all, also after Ctrl-C. Polygons with
     more than a million corners are divided along straight lines.
     """
-    from napari_uhrseg.io.export import export, warnings
+    from napari_uhrseg.io.export import check_request, export, warnings
     from napari_uhrseg.io.labels.store import LabelStore
 
+    with bad_parameter("--format"):
+        check_request(format_name, output, simplify)
     with (
         interruptible("Nothing was written.") as watch,
         LabelStore.open(store) as opened,
@@ -75,7 +81,8 @@ def areas(
     regions: Annotated[
         Path | None,
         typer.Option(
-            help="Polygons (GeoJSON): one table for each instead of the whole image."
+            help="Polygons (GeoJSON, GeoPackage, shapefile): one table for each "
+            "feature instead of the whole image."
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
@@ -85,7 +92,8 @@ def areas(
     """Measure the area, the share and the objects of each class.
 
     Areas are in m² and ha, or µm² and mm², from the image's pixel size. If coordinates
-    are degrees, areas are computed on the ellipsoid.
+    are degrees, areas are computed on the ellipsoid. A region is a feature of the file
+    with all its polygons. Its name is the feature's name, identifier or number.
     """
     from napari_uhrseg.io.export import atomic_target
     from napari_uhrseg.io.export.class_areas import areas, to_csv
@@ -100,33 +108,41 @@ def areas(
         if output is None
         else atomic_target(output.absolute(), overwrite=overwrite) as building,
     ):
-        for region, name in _regions(opened, regions):
+        named, notes = _regions(opened, regions)
+        for region, name in named:
             title = f"Counting {name}"
             table = run_steps(watch(areas(opened, region, name)), title, json)
             tables.append(table)
+            if table.outside >= LEAST_OUTSIDE:
+                notes.append(f"{table.outside:.1%} of {name!r} lies beside the image.")
             if json:
                 json_line(event="areas", **_fields(table))
             elif output is None:
                 _show(table)
         if building is not None:
             building.write_text(to_csv(tables), encoding="utf-8")
-    if output is not None and not json:
+    if json:
+        json_line(event="measured", regions=len(tables), notes=notes)
+        return
+    for note in notes:
+        warn(note)
+    if output is not None:
         out.print(f"Areas: {output}", highlight=False, soft_wrap=True)
 
 
 def _regions(
     store: "LabelStore", path: Path | None
-) -> "list[tuple[Region | None, str]]":
-    """Return the regions to measure, and their numbers with the class of each."""
+) -> "tuple[list[tuple[MeasuredRegion | None, str]], list[str]]":
+    """Return the regions to measure with their names, and notes about the file."""
     if path is None:
-        return [(None, "image")]
-    from napari_uhrseg.io.corrections.geojson_import import read_polygons
+        return [(None, "image")], []
+    from napari_uhrseg.io.corrections.polygon_import import read_polygon_file
 
-    found = read_polygons(path, store)
-    return [
-        (region, f"{i} {name}" if name else str(i))
-        for i, (region, name) in enumerate(found, 1)
-    ]
+    found = read_polygon_file(path, store)
+    notes = found.notes(store.name)
+    if found.outside:
+        notes.append(f"Without a table: {quoted(found.outside)}.")
+    return [(f.region, f.title) for f in found.features], notes
 
 
 def _fields(table: "AreaTable") -> dict[str, object]:

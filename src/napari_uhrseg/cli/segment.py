@@ -348,8 +348,8 @@ def _show(event: "SegmentEvent") -> str | None:
 
 
 def _show_shares(store: "LabelStore") -> None:
-    """Print the fraction of each class in the labelled area."""
+    """Print the estimated fraction of each class in the labelled area."""
     shares = store.area_shares()
     for label in store.legend:
         if label.id in shares:
-            out.print(swatch(label, f"{shares[label.id]:7.1%}  {label.name}"))
+            out.print(swatch(label, f"≈ {shares[label.id]:6.1%}  {label.name}"))

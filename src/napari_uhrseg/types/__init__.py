@@ -5,13 +5,18 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 """
 
 from napari_uhrseg.types.card import Card
-from napari_uhrseg.types.corrections import CorrectedRegion, Stroke, UncertainRegion
+from napari_uhrseg.types.corrections import (
+    CorrectedRegion,
+    Numbering,
+    Stroke,
+    UncertainRegion,
+)
 from napari_uhrseg.types.finetuning import FineTuneSettings, TrainingSummary
 from napari_uhrseg.types.groundtruth import HELD_OUT, IGNORED
 from napari_uhrseg.types.legend import COLORS, LabelClass, Legend
 from napari_uhrseg.types.limits import OPEN_BLOCKS, SOFTMAX_ROWS, Limits
 from napari_uhrseg.types.model_spec import InputSpec, Recipe, Stage, View
-from napari_uhrseg.types.regions import Polygon, Region, Roi
+from napari_uhrseg.types.regions import MultiPolygon, Polygon, Region, Roi
 from napari_uhrseg.types.segmentation import (
     Block,
     Labels,
@@ -37,6 +42,8 @@ __all__ = [
     "Legend",
     "Limits",
     "Mask",
+    "MultiPolygon",
+    "Numbering",
     "Polygon",
     "Precision",
     "Recipe",

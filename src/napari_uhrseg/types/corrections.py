@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from napari_uhrseg.types.regions import Roi
 from napari_uhrseg.types.segmentation import Labels, Mask
+
+# meaning of the values of a mask: ids of the label store's classes, or values of the
+# masks of the training
+Numbering = Literal["ids", "training"]
 
 
 @dataclass(frozen=True, slots=True)

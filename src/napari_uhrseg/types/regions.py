@@ -133,4 +133,22 @@ class Polygon:
         return Roi(y, x, int(np.ceil(max(ys))) - y, int(np.ceil(max(xs))) - x)
 
 
+@dataclass(frozen=True, slots=True)
+class MultiPolygon:
+    """Region of one or more polygons."""
+
+    polygons: tuple[Polygon, ...]
+
+    def __post_init__(self) -> None:
+        if not self.polygons:
+            raise ValueError("a region needs at least one polygon")
+
+    @property
+    def bounds(self) -> Roi:
+        found = self.polygons[0].bounds
+        for polygon in self.polygons[1:]:
+            found = found.union(polygon.bounds)
+        return found
+
+
 Region = Roi | Polygon

@@ -3,11 +3,16 @@
 import json
 
 import numpy as np
+import pyogrio
 import pytest
+import shapely
 
 from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.corrections.geojson_import import read_polygons
+from napari_uhrseg.io.corrections.polygon_import import (
+    read_polygon_file,
+    read_polygons,
+)
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Polygon, Roi
@@ -184,3 +189,142 @@ def test_unreadable_geojson_is_reported(tmp_path):
     (tmp_path / "binary.geojson").write_bytes(b"\xff\xfe\x00\x80" * 9)
     with pytest.raises(OpenError, match="is not GeoJSON"):
         read_polygons(tmp_path / "binary.geojson", PIXELS)
+
+
+def test_derived_class_of_slide_viewer_has_all_its_names(tmp_path):
+    derived = feature([SQUARE], classification={"names": ["Tumor", "Positive"]})
+    ((_, name),) = read_polygons(write(tmp_path, derived), PIXELS)
+    assert name == "Tumor: Positive"
+
+
+def test_features_without_area_are_counted(tmp_path):
+    data = collection(
+        {"type": "Feature", "properties": {}},
+        {"type": "Feature", "geometry": None, "properties": None},
+        feature([5, 5], "Point"),
+        feature([SQUARE]),
+        feature([box(900, 0, 950, 9)], name="far"),
+    )
+    found = read_polygon_file(write(tmp_path, data), PIXELS)
+    assert list(found.skipped.values()) == [2, 1]
+    assert (len(found.features), found.outside) == (1, ("far",))
+    first, second, third = found.notes("scene")
+    assert first == "Skipped: 2 features without a geometry."
+    assert second.startswith("Skipped: 1 feature without an area")
+    assert third == "Skipped: 1 of 2 features lies beside scene."
+
+
+def test_feature_keeps_its_name_or_identifier(tmp_path):
+    two = {"type": "MultiPolygon", "coordinates": [[SQUARE], [HOLE]]}
+    data = collection(
+        feature([SQUARE], NAME="north", id=7),
+        feature([SQUARE], name="north", id=8),
+        {**feature([SQUARE], **{"class": "wheat"}), "id": "P-17"},
+        {"type": "Feature", "geometry": two, "properties": {"parcel_id": 4.0}},
+    )
+    found = read_polygon_file(write(tmp_path, data), PIXELS)
+    titles = [f.title for f in found.features]
+    assert titles == ["north", "north (2)", "P-17 wheat", "4.0"]
+    assert [len(f.region.polygons) for f in found.features] == [1, 1, 1, 2]
+    same = collection(*({**feature([SQUARE]), "id": "annotation"} for _ in range(2)))
+    found = read_polygon_file(write(tmp_path, same), PIXELS)
+    assert [f.title for f in found.features] == ["1", "2"]
+
+
+def test_latitude_first_is_named_as_the_cause(ortho, tmp_path):
+    turned = [[y, x] for x, y in box(15.001, 52.343, 15.002, 52.344)]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4326"}}
+    path = write(tmp_path, collection(feature([turned]), crs=crs))
+    with pytest.raises(OpenError, match=r"1 feature .* lies beside ortho.tif") as said:
+        read_polygons(path, ortho)
+    assert "latitude first" in said.value.hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://127.0.0.1:9/crs",
+        "/etc/hostname",
+        "+proj=utm +zone=33 +nadgrids=http://127.0.0.1:9/grid",
+        "EPSG:999999",
+        "nonsense",
+    ],
+)
+def test_coordinate_system_that_is_no_code_is_refused(ortho, tmp_path, name):
+    crs = {"type": "name", "properties": {"name": name}}
+    with pytest.raises(OpenError, match="is unknown"):
+        read_polygons(write(tmp_path, collection(feature([SQUARE]), crs=crs)), ortho)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EPSG:4326",
+        "urn:ogc:def:crs:OGC:1.3:CRS84",
+        "http://www.opengis.net/def/crs/EPSG/0/4326",
+    ],
+)
+def test_coordinate_system_is_named_by_code_or_uri(ortho, tmp_path, name):
+    ring = box(15.001, 52.343, 15.002, 52.344)
+    crs = {"type": "name", "properties": {"name": name}}
+    found = read_polygon_file(
+        write(tmp_path, collection(feature([ring]), crs=crs)), ortho
+    )
+    assert (len(found.features), found.guess) == (1, "")
+
+
+def test_guessed_coordinates_are_reported(ortho, tmp_path):
+    ring = box(-20, 400, 300, 1200)  # no degrees
+    found = read_polygon_file(write(tmp_path, feature([ring])), ortho)
+    assert "are read as pixels" in found.notes("ortho.tif")[-1]
+    ring = box(15.001, 52.343, 15.002, 52.344)  # no pixels
+    assert not read_polygon_file(write(tmp_path, feature([ring])), ortho).notes("x")
+
+
+def vector_file(path, crs, shapes, layer="plots", **more):
+    pyogrio.raw.write(
+        path,
+        np.array(shapely.to_wkb(shapes), object),
+        [np.array([f"plot {i}" for i in range(len(shapes))], object)],
+        np.array(["NAME"]),
+        geometry_type="Unknown" if path.suffix == ".gpkg" else "Polygon",
+        crs=crs,
+        layer=layer,
+        **more,
+    )
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+@pytest.mark.parametrize("name", ["a.gpkg", "a.shp"])
+def test_geopackage_and_shapefile_are_read(ortho, tmp_path, name):
+    plot = shapely.box(500_100, 5_799_800, 500_300, 5_799_900)
+    far = shapely.box(0, 0, 1, 1)
+    path = vector_file(tmp_path / name, "EPSG:32633", [plot, far, None])
+    found = read_polygon_file(path, ortho)
+    (kept,) = found.features
+    assert (kept.title, found.outside) == ("plot 0", ("plot 1",))
+    assert dict(found.skipped) == {"without a geometry": 1}
+    assert kept.region.bounds == Roi(100, 100, 100, 200)
+    assert found.guess == ""
+    path.unlink()
+    path = vector_file(tmp_path / name, None, [plot])
+    (tmp_path / "a.prj").unlink(missing_ok=True)
+    found = read_polygon_file(path, ortho)
+    assert found.features[0].region.bounds == Roi(100, 100, 100, 200)
+    assert "system of the image" in found.guess
+
+
+def test_geopackage_with_two_layers_or_other_content_is_refused(ortho, tmp_path):
+    plot = [shapely.box(500_100, 5_799_800, 500_300, 5_799_900)]
+    path = vector_file(tmp_path / "a.gpkg", "EPSG:32633", plot)
+    vector_file(path, "EPSG:32633", plot, "more, of it", append=True)
+    with pytest.raises(OpenError, match="2 layers of geometries: 'plots', 'more, of"):
+        read_polygons(path, ortho)
+    for name in ("b.gpkg", "b.shp"):
+        (tmp_path / name).write_text("<OGRVRTDataSource/>")
+        with pytest.raises(OpenError, match="is not a"):
+            read_polygons(tmp_path / name, ortho)
+        (tmp_path / name).unlink()
+        with pytest.raises(OpenError, match="cannot be read: No such file"):
+            read_polygons(tmp_path / name, ortho)

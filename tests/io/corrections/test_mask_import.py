@@ -1,5 +1,7 @@
 """Tests of mask import with real files."""
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
@@ -7,6 +9,7 @@ from PIL import Image as Pillow
 
 from helpers.label_stores import LEGEND, FakeImage
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.corrections.class_table import read_class_table
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.corrections.mask_import import MaskReader
 from napari_uhrseg.io.labels.store import LabelStore
@@ -73,12 +76,70 @@ def test_mask_values_match_class_ids(tmp_path):
     )
 
 
-def test_mask_values_match_source_values_first(tmp_path):
+def test_mask_values_that_are_ids_and_training_values_are_unclear(tmp_path):
+    """Neither reading is chosen unless it is named."""
     legend = Legend(
         (LabelClass(1, "road", "#ff8000", 2), LabelClass(2, "w", "#0000ff", 1))
     )
     reader = opened(png(tmp_path, labels()))
-    assert [c.name for c in reader.classes(legend)] == [None, "w", "road"]
+    assert reader.is_ambiguous(legend)
+    assert not reader.is_ambiguous(LEGEND)  # has no training values
+    assert [c.name for c in reader.classes(legend)] == [None, None, None]
+    named = [c.name for c in reader.classes(legend, numbering="ids")]
+    assert named == [None, "road", "w"]
+    named = [c.name for c in reader.classes(legend, numbering="training")]
+    assert named == [None, "w", "road"]
+    table = {0: "w", 1: "heath", 2: "road"}
+    assert not reader.is_ambiguous(legend, table)
+    assert [c.name for c in reader.classes(legend, table)] == ["w", "heath", "road"]
+
+
+def test_readings_that_agree_are_not_ambiguous(tmp_path):
+    legend = Legend(
+        (LabelClass(1, "road", "#ff8000", 1), LabelClass(2, "w", "#0000ff", 2))
+    )
+    reader = opened(png(tmp_path, labels()))
+    assert not reader.is_ambiguous(legend)
+    assert [c.name for c in reader.classes(legend)] == [None, "road", "w"]
+
+
+def test_table_of_geotiff_names_its_values(tmp_path):
+    path = geotiff(tmp_path, labels(), nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(1, CLASS_1="lake", CLASS_2="road", OTHER="x")
+    reader = opened(path)
+    assert reader.class_table == {1: "lake", 2: "road"}
+    assert [c.name for c in reader.classes(LEGEND)] == ["lake", "road"]
+
+
+def test_table_with_one_colour_for_two_classes_is_refused(tmp_path):
+    path = geotiff(tmp_path, labels())
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {1: (9, 9, 9, 255), 2: (9, 9, 9, 255)})
+        file.update_tags(1, CLASS_1="lake", CLASS_2="road")
+    with pytest.raises(OpenError, match="one colour, #090909, for two classes"):
+        opened(path).classes(LEGEND)
+
+
+def test_table_of_ome_zarr_names_its_values(tmp_path):
+    for version, file in ((3, "zarr.json"), (2, ".zattrs")):
+        folder = tmp_path / f"{version}.zarr"
+        folder.mkdir()
+        label = {
+            "properties": [{"label-value": 1, "class": "lake"}, {"label-value": 2}]
+        }
+        own = {"image-label": label}
+        data = {"attributes": {"ome": own}} if version == 3 else own
+        (folder / file).write_text(json.dumps(data))
+        assert read_class_table(folder) == {1: "lake"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"attributes": {"ome": 3}}'])
+def test_invalid_table_is_no_table(tmp_path, text):
+    (tmp_path / "zarr.json").write_text(text)
+    assert read_class_table(tmp_path) == {}
+    (tmp_path / "a.tif").write_bytes(text.encode())
+    assert read_class_table(tmp_path / "a.tif") == {}
 
 
 def test_colour_mask_has_class_for_each_colour(tmp_path):

@@ -133,6 +133,21 @@ def test_an_unknown_format_names_those_there_are(store, tmp_path):
     assert "geojson" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("geojson", "b.gpkg"),
+        ("cog", "b.zarr"),
+        ("ome-zarr", "b.tif"),
+        ("qupath", "b.x"),
+    ],
+)
+def test_a_suffix_of_another_format_is_refused(store, tmp_path, name, target):
+    with pytest.raises(ExportError, match="does not have a suffix of"):
+        list(export(store, tmp_path / target, name))
+    assert not any(tmp_path.iterdir())
+
+
 def test_rasters_have_no_outlines_to_simplify(store, tmp_path):
     with pytest.raises(ExportError, match="Only outlines"):
         list(export(store, tmp_path / "out", "cog", simplify=1.0))

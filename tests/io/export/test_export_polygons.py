@@ -11,7 +11,7 @@ from rasterio.features import rasterize
 
 from helpers.export_stores import UTM32, image, make_store, truth
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.corrections.geojson_import import read_polygons
+from napari_uhrseg.io.corrections.polygon_import import read_polygons
 from napari_uhrseg.io.export import export
 
 

@@ -7,7 +7,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from PIL import Image as PilImage
 from qtpy.QtCore import Qt, QThreadPool
-from qtpy.QtWidgets import QColorDialog, QInputDialog
+from qtpy.QtWidgets import QColorDialog, QInputDialog, QWidget
 
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
 from napari_uhrseg.io.corrections.corrections import Corrections
@@ -260,6 +260,22 @@ def test_where_all_is_alike_no_place_is_uncertain(desk, path):
     desk.open(path)
     desk.part.next_uncertain.click()
     desk.until(lambda: "No uncertain region is left" in desk.part.status.text())
+
+
+def test_values_of_a_mask_are_asked_about(qtbot):
+    """A mask without names gets the classes of the reading that the user chooses."""
+    from napari_uhrseg.ui.correct.import_annotations import ClassTable, Row
+
+    rows = [Row(0, "0", "9 px", None), Row(1, "1", "5 px", None)]
+    readings = {"class ids": [None, "lake"], "training values": ["lake", "wood"]}
+    window = QWidget()
+    qtbot.addWidget(window)
+    table = ClassTable("mask.png", rows, ["lake", "wood"], window, readings)
+    assert table.chosen() == {}
+    table.reading.setCurrentIndex(1)
+    assert table.chosen() == {1: "lake"}
+    table.reading.setCurrentIndex(2)
+    assert table.chosen() == {0: "lake", 1: "wood"}
 
 
 @pytest.mark.slow

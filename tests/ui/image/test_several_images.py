@@ -81,7 +81,7 @@ def test_labels_are_shown_with_their_image(viewer, ready, two, qtbot, tmp_path):
     assert shown_in(viewer) == ["second.zarr"]
     choose(ready, first)
     assert names_of(ready) == ["water", "land"]
-    assert shares_of(ready) == ["0.0 %", "100.0 %"]
+    assert shares_of(ready) == ["≈ 0.0 %", "≈ 100.0 %"]
     assert shown_in(viewer) == ["first.zarr"]
     assert ready.segment.output.path == tmp_path / "first.zarr"
     viewer.layers.remove(ready.segment.view.layer)

@@ -8,8 +8,9 @@ Must not import ``io.readers`` and ``io.export``.
 
 __all__ = [
     "corrections",
-    "geojson_import",
     "mask_import",
+    "polygon_features",
+    "polygon_import",
     "rasterize",
     "uncertain_regions",
 ]

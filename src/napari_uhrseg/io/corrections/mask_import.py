@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.corrections.class_table import read_class_table
 from napari_uhrseg.io.image.geometry import Affine, Georeferenced
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Labels, Legend, Mask, Roi
+from napari_uhrseg.types import Labels, Legend, Mask, Numbering, Roi
 
 TILE = 2048  # px, side of a tile that is read at once
 MAX_VALUES = 255  # a store has no more classes
 
 Values = npt.NDArray[np.int64]
+NUMBERINGS: tuple[Numbering, ...] = ("ids", "training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class MaskReader:
         Level-0 rectangle of the image that the mask covers.
     side
         Best side of a tile, in level-0 pixels.
+    class_table
+        Class name of each value, from the metadata of the file; may be empty.
     """
 
     def __init__(self, mask: Image, shape: tuple[int, int], to_mask: Affine) -> None:
@@ -71,6 +75,7 @@ class MaskReader:
         self._bands = mask.rgb_bands if mask.rgb else (0,)
         self._counts: dict[int, int] | None = None
         self._to_mask = to_mask
+        self.class_table: Mapping[int, str] = {}
         a, _, c, _, e, f = to_mask
         height, width = mask.shape
         ys, xs = sorted((-f / e, (height - f) / e)), sorted((-c / a, (width - c) / a))
@@ -111,6 +116,7 @@ class MaskReader:
                 "Save only the band with the classes.",
             )
         reader = cls(mask, image.shape, _image_to_mask(mask, image, at))
+        reader.class_table = read_class_table(path)
         if not reader.at.area:
             raise OpenError(
                 f"{mask.name} does not overlap {image.name}.",
@@ -144,12 +150,54 @@ class MaskReader:
             yield number / len(tiles)
         self._counts = found
 
-    def classes(self, legend: Legend) -> tuple[MaskClass, ...]:
+    def is_ambiguous(
+        self, legend: Legend, table: Mapping[int, str] | None = None
+    ) -> bool:
+        """Return whether class ids and training values give other classes.
+
+        Call `scan` first. A mask whose values have names in a table is not ambiguous,
+        nor one of colours.
+
+        Parameters
+        ----------
+        legend
+            Classes of the label store.
+        table
+            Class name of each value; None: that of the file.
+        """
+        ids, training = (
+            [c.name for c in self.classes(legend, table, numbering)]
+            for numbering in NUMBERINGS
+        )
+        return ids != training
+
+    def classes(
+        self,
+        legend: Legend,
+        table: Mapping[int, str] | None = None,
+        numbering: Numbering | None = None,
+    ) -> tuple[MaskClass, ...]:
         """Return the proposed class of each value, for the user to correct.
 
-        Call `scan` first. The proposal is the class that was trained from this value,
-        or has the value as its id, or has its colour; otherwise a new class. 0 and
-        black mean unlabelled.
+        Call `scan` first. The table decides. Without one, the proposal is the class
+        that has the value's colour, or the value as its id or as its training value.
+        Other values are proposed as new classes. 0 and black mean unlabelled unless
+        they are named.
+
+        Parameters
+        ----------
+        legend
+            Classes of the label store.
+        table
+            Class name of each value; None: that of the file.
+        numbering
+            Meaning of the values without a table: ``ids`` of the label store, or
+            values of the ``training`` masks. None: no class is proposed for a value
+            that has another class by its id than as a training value.
+
+        Returns
+        -------
+        One entry for each value of the mask, in ascending order.
 
         Raises
         ------
@@ -159,17 +207,31 @@ class MaskReader:
         if self._counts is None:
             raise ValueError("the mask has not been scanned")
         gray = self._colored and all(v == (v & 255) * 0x010101 for v in self._counts)
-        names = _known_names(legend)
+        table = self.class_table if table is None else table
+        names = _Names(legend, table, self._names_of_colors(table), numbering)
         out = []
         for value, pixels in sorted(self._counts.items()):
             color = f"#{value:06x}" if self._colored else None
-            number = value & 255 if gray else value
-            keys = (color, *((number,) if gray or color is None else ()))
-            name = next((names[k] for k in keys if k in names), None)
-            if name is None and number:
-                name = f"class {keys[-1]}"
+            number = value & 255 if gray else value if color is None else None
+            name = names.propose(color, number)
             out.append(MaskClass(value, pixels, color, name))
         return tuple(out)
+
+    def _names_of_colors(self, table: Mapping[int, str]) -> dict[str, str]:
+        """Return the names of a table by the colours of the mask's colour table.
+
+        Raises OpenError if two classes have one colour.
+        """
+        found: dict[str, str] = {}
+        for value, (red, green, blue, *_) in (self._mask.colormap or {}).items():
+            color, name = f"#{red:02x}{green:02x}{blue:02x}", table.get(value)
+            if name is not None and found.setdefault(color, name) != name:
+                raise OpenError(
+                    f"{self._mask.name} has one colour, {color}, for two classes: "
+                    f"{found[color]!r} and {name!r}.",
+                    "Give the classes other colours and export them again.",
+                )
+        return found
 
     # -- pixels -------------------------------------------------------------------
 
@@ -224,14 +286,41 @@ class MaskReader:
         return values[..., 0], valid
 
 
-def _known_names(legend: Legend) -> dict[int | str | None, str]:
-    """Return the class names by colour and by mask value, or by id without values."""
-    colors: dict[int | str | None, str] = {c.color.lower(): c.name for c in legend}
-    ids: dict[int | str | None, str] = {c.id: c.name for c in legend}
-    values: dict[int | str | None, str] = {
-        c.source_value: c.name for c in legend if c.source_value is not None
-    }
-    return colors | (values or ids)
+class _Names:
+    """Names of colours and values, by a table or by a legend."""
+
+    def __init__(
+        self,
+        legend: Legend,
+        table: Mapping[int, str],
+        colors: Mapping[str, str],
+        numbering: Numbering | None,
+    ) -> None:
+        self._table = table
+        self._colors = {c.color.lower(): c.name for c in legend} | dict(colors)
+        ids: dict[int, str] = {c.id: c.name for c in legend}
+        values = {c.source_value: c.name for c in legend if c.source_value is not None}
+        training = values or ids
+        self._numbers = training if numbering == "training" else ids
+        self._unclear = set[int]()
+        if numbering is None:
+            both = ids.keys() | training.keys()
+            self._unclear = {v for v in both if ids.get(v) != training.get(v)}
+
+    def propose(self, color: str | None, number: int | None) -> str | None:
+        """Return the name of a colour or a value; None for unlabelled or unclear."""
+        if color is not None and color in self._colors:
+            return self._colors[color]
+        if number is None:
+            return None if color == "#000000" else f"class {color}"
+        if number in self._table:
+            return self._table[number]
+        if not self._table:
+            if number in self._unclear:
+                return None
+            if number in self._numbers:
+                return self._numbers[number]
+        return f"class {number}" if number else None
 
 
 def _image_to_mask(mask: Image, image: Georeferenced, at: Roi | None) -> Affine:

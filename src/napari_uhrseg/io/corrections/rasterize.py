@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types import Mask, Region, Roi
+from napari_uhrseg.types import Mask, MultiPolygon, Region, Roi
 from napari_uhrseg.types.regions import Ring
 
 
-def rasterize(region: Region, roi: Roi) -> Mask:
+def rasterize(region: Region | MultiPolygon, roi: Roi) -> Mask:
     """Return the pixels of a rectangle whose centre is inside a region.
 
     Each ring follows the even-odd rule. A centre on an edge belongs to the polygon on
@@ -17,7 +17,7 @@ def rasterize(region: Region, roi: Roi) -> Mask:
     Parameters
     ----------
     region
-        Rectangle or polygon in level-0 pixels.
+        Rectangle, polygon or polygons in level-0 pixels. Polygons are united.
     roi
         Rectangle of the result, in the same pixels.
 
@@ -29,6 +29,11 @@ def rasterize(region: Region, roi: Roi) -> Mask:
         mask = np.zeros((roi.height, roi.width), bool)
         common = region.intersect(roi)
         mask[common.shift(-roi.y, -roi.x).slices] = common.area > 0
+        return mask
+    if isinstance(region, MultiPolygon):
+        mask = np.zeros((roi.height, roi.width), bool)
+        for polygon in region.polygons:
+            mask |= rasterize(polygon, roi)
         return mask
     mask = _ring(region.corners, roi)
     for hole in region.holes:

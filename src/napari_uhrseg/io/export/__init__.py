@@ -56,7 +56,7 @@ class WriteOptions:
     Attributes
     ----------
     simplify
-        Tolerance in pixels by which outlines are simplified, 0 or more. Rasters
+        Tolerance of the simplification of outlines in pixels, 0 or more. Rasters
         ignore it.
     limits
         Upper bounds of memory and sizes.
@@ -84,6 +84,8 @@ class Format:
     write
         ``write(store, path, options)`` writes everything to a new path and yields
         the finished fraction, from 0 to 1.
+    is_folder
+        True if the target is a folder, which needs no suffix.
     is_vector
         True for polygons, which can be simplified; False for rasters.
     stores_crs
@@ -99,6 +101,8 @@ class Format:
     check
         ``check(store, path)`` raises ExportError if the store cannot be written to
         the target in this format.
+    other_suffixes
+        Further suffixes of targets, with the dot.
     finish
         ``finish(path)`` is called after the target has been moved to its final path.
     """
@@ -107,12 +111,14 @@ class Format:
     title: str
     suffix: str
     write: WriteFunction
+    is_folder: bool = False
     is_vector: bool = False
     stores_crs: bool = False
     stores_pixel_size: bool = False
     save_suffix: str = ""
     without_crs: str = ""
     check: CheckFunction = lambda _store, _path: None
+    other_suffixes: tuple[str, ...] = ()
     finish: Callable[[Path], None] = lambda _path: None
 
 
@@ -143,6 +149,47 @@ def format_named(name: str) -> Format:
     return found
 
 
+def check_request(format_name: str, target: Path, simplify: float) -> Format:
+    """Return the format of an export, if the options fit together.
+
+    Parameters
+    ----------
+    format_name
+        Name of one of `formats`.
+    target
+        File or folder to create.
+    simplify
+        Tolerance of the simplification in pixels, 0 or more.
+
+    Raises
+    ------
+    ExportError
+        If there is no such format, the target has the suffix of another kind of file,
+        or a raster is to be simplified.
+    """
+    chosen = format_named(format_name)
+    if simplify and not chosen.is_vector:
+        raise ExportError(
+            f"Only outlines can be simplified; {chosen.title} is a raster.",
+            "Omit the simplification, or choose a polygon format.",
+        )
+    suffix = target.suffix.lower()
+    of = [f.name for f in formats() if suffix in _suffixes(f)]
+    if suffix and chosen.name not in of and (of or not chosen.is_folder):
+        fits = f", or the format {' or '.join(of)}" if of else ""
+        raise ExportError(
+            f"{target.name} does not have a suffix of {chosen.title}; nothing was "
+            "written.",
+            f"Choose a name that ends in {chosen.suffix}{fits}.",
+        )
+    return chosen
+
+
+def _suffixes(entry: Format) -> set[str]:
+    """Return the last suffixes of a format's targets."""
+    return {Path(f"a{s}").suffix for s in (entry.suffix, *entry.other_suffixes)}
+
+
 def export(
     store: "LabelStore",
     path: Path | str,
@@ -163,8 +210,8 @@ def export(
     format_name
         Name of one of `formats`.
     simplify
-        Polygons only: tolerance of the simplification in pixels, 0 or more. 0 keeps
-        the sides of pixels.
+        Polygons only: tolerance of the simplification in pixels, 0 or more; see
+        `io.vectorize.simplify`. 0 keeps the sides of pixels.
     overwrite
         If True, an existing target is replaced once the new one is complete.
     limits
@@ -184,12 +231,8 @@ def export(
     StoreError
         If part of the store is damaged.
     """
-    chosen, target = format_named(format_name), Path(path).absolute()
-    if simplify and not chosen.is_vector:
-        raise ExportError(
-            f"Only outlines can be simplified; {chosen.title} is a raster.",
-            "Omit the simplification, or choose a polygon format.",
-        )
+    target = Path(path).absolute()
+    chosen = check_request(format_name, target, simplify)
     _check_not_own(store, target)
     with atomic_target(target, overwrite=overwrite) as building:
         chosen.check(store, target)

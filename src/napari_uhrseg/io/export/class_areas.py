@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,21 @@ from napari_uhrseg.io.vectorize.label_strips import (
     written_parts,
 )
 from napari_uhrseg.io.vectorize.limits import VectorLimits
-from napari_uhrseg.types import LabelClass, Labels, Mask, Polygon, Region, Roi
+from napari_uhrseg.types import (
+    LabelClass,
+    Labels,
+    Mask,
+    MultiPolygon,
+    Polygon,
+    Region,
+    Roi,
+)
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 WHOLE_IMAGE = "image"
+MeasuredRegion = Region | MultiPolygon
 AREA_COLUMNS: dict[Unit, dict[str, float]] = {
     "px": {},
     "µm²": {"area_um2": 1.0, "area_mm2": 1e-6},
@@ -63,7 +72,8 @@ class AreaTable:
     """Areas of all classes in a region, including classes without a pixel.
 
     ``unlabelled`` is the area without a label. ``estimated`` tables come from a
-    coarse level and have no objects.
+    coarse level and have no objects. ``outside`` is the share of the region beside
+    the image, from 0 to 1.
     """
 
     region: str
@@ -72,11 +82,12 @@ class AreaTable:
     rows: tuple[ClassArea, ...]
     unlabelled: float
     estimated: bool
+    outside: float = 0.0
 
 
 def areas(
     store: "LabelStore",
-    region: Region | None = None,
+    region: MeasuredRegion | None = None,
     name: str = WHOLE_IMAGE,
     limits: VectorLimits = VectorLimits(),
 ) -> Iterator[float | AreaTable]:
@@ -120,11 +131,14 @@ def areas(
             covered += sums
             sizes.add(strip, rows)
             yield (strip.roi.bottom - box.y) / box.height
-    yield _table(store, name, pixel_sizes, pixels, covered, sizes)
+    table = _table(store, name, pixel_sizes, pixels, covered, sizes)
+    yield replace(table, outside=_outside(store, region))
 
 
 def estimated_areas(
-    store: "LabelStore", region: Region | None = None, name: str = WHOLE_IMAGE
+    store: "LabelStore",
+    region: MeasuredRegion | None = None,
+    name: str = WHOLE_IMAGE,
 ) -> AreaTable:
     """Estimate the areas from the coarsest level, without objects.
 
@@ -150,7 +164,8 @@ def estimated_areas(
     pixel_sizes = pixel_area(store)
     mask = _mask(_scaled(region, scale), roi)
     counts, covered = _sums(labels, mask, pixel_sizes.rows(roi, level))
-    return _table(store, name, pixel_sizes, counts * scale**2, covered, None)
+    table = _table(store, name, pixel_sizes, counts * scale**2, covered, None)
+    return replace(table, outside=_outside(store, region))
 
 
 def to_csv(tables: Iterable[AreaTable]) -> str:
@@ -190,15 +205,38 @@ def _number(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _box(store: "LabelStore", region: Region | None) -> Roi:
+def _box(store: "LabelStore", region: MeasuredRegion | None) -> Roi:
     image = Roi(0, 0, *store.shape)
-    if region is None:
-        return image
-    return (region if isinstance(region, Roi) else region.bounds).intersect(image)
+    return image if region is None else region.bounds.intersect(image)
+
+
+def _outside(store: "LabelStore", region: MeasuredRegion | None) -> float:
+    """Return the share of a region that lies beside the image."""
+    if region is None or Roi(0, 0, *store.shape).contains(region.bounds):
+        return 0.0
+    import shapely
+
+    polygons = region.polygons if isinstance(region, MultiPolygon) else (region,)
+    shapes = [
+        shapely.box(p.x, p.y, p.right, p.bottom)
+        if isinstance(p, Roi)
+        else shapely.make_valid(
+            shapely.Polygon(np.array(p.corners)[:, ::-1],
+                            [np.array(h)[:, ::-1] for h in p.holes])
+        )
+        for p in polygons
+    ]  # fmt: skip
+    whole = shapely.union_all(shapes)
+    height, width = store.shape
+    inside = shapely.intersection(whole, shapely.box(0, 0, width, height))
+    return 1.0 - float(inside.area / whole.area) if whole.area else 0.0
 
 
 def _inside_only(
-    store: "LabelStore", region: Region | None, parts: list[Roi], limits: VectorLimits
+    store: "LabelStore",
+    region: MeasuredRegion | None,
+    parts: list[Roi],
+    limits: VectorLimits,
 ) -> Iterable[tuple[Roi, Labels]]:
     for part in parts:
         for roi, labels in read_strips(store, part, limits):
@@ -207,14 +245,14 @@ def _inside_only(
 
 
 def _total(
-    region: Region | None,
+    region: MeasuredRegion | None,
     part: Roi,
     box: Roi,
     pixel_sizes: PixelArea,
     limits: VectorLimits,
 ) -> float:
     """Return the area of the pixels of a region in a part of its bounding box."""
-    if not isinstance(region, Polygon):
+    if region is None or isinstance(region, Roi):
         return float(_row_areas(pixel_sizes, part, box).sum() * part.width)
     total = 0.0
     height = max(1, limits.strip_pixels // part.width)
@@ -231,24 +269,31 @@ def _row_areas(pixel_sizes: PixelArea, roi: Roi, box: Roi) -> npt.NDArray[np.flo
     return pixel_sizes.rows(Roi(roi.y, box.x, roi.height, box.width))
 
 
-def _mask(region: Region | None, roi: Roi) -> Mask | None:
+def _mask(region: MeasuredRegion | None, roi: Roi) -> Mask | None:
     """Return the pixels with their centre in the region; None if all have."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
     return rasterize(region, roi)
 
 
-def _scaled(region: Region | None, scale: int) -> Region | None:
+def _scaled(region: MeasuredRegion | None, scale: int) -> MeasuredRegion | None:
     match region:
+        case MultiPolygon():
+            parts = tuple(_scaled_polygon(p, scale) for p in region.polygons)
+            return MultiPolygon(parts)
         case Polygon():
-            rings = [
-                tuple((y / scale, x / scale) for y, x in ring)
-                for ring in (region.corners, *region.holes)
-            ]
-            return Polygon(rings[0], tuple(rings[1:]))
+            return _scaled_polygon(region, scale)
         case Roi():
             return region.at_scale(scale)
     return None
+
+
+def _scaled_polygon(polygon: Polygon, scale: int) -> Polygon:
+    outer, *holes = (
+        tuple((y / scale, x / scale) for y, x in ring)
+        for ring in (polygon.corners, *polygon.holes)
+    )
+    return Polygon(outer, tuple(holes))
 
 
 def _sums(

@@ -40,54 +40,19 @@ PROJECTED = "GeoJSON (image's CRS)"
 TEXT_CORNERS = 10_000  # corners formatted as text at once
 
 
-def write_lon_lat(
+def _write_lon_lat(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons as GeoJSON with longitude and latitude (RFC 7946).
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        File to create.
-    options
-        Tolerance of the simplification, and the limits of tracing.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-
-    Raises
-    ------
-    ExportError
-        If part of the labels is outside the projection.
-    """
-    place = to_lon_lat(store)
+    """Write polygons as GeoJSON with longitude and latitude (RFC 7946)."""
+    place = _to_lon_lat(store)
     found = polygon_features(store, options, place, bends=True)
     yield from _write(path, {}, found, _class, partial(_on_the_map, digits=9))
 
 
-def write_projected(
+def _write_projected(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons as GeoJSON in the CRS of the image.
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        File to create.
-    options
-        Tolerance of the simplification, and the limits of tracing.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-    """
+    """Write polygons as GeoJSON in the CRS of the image."""
     name, digits = _crs_name(store)
     crs = {"type": "name", "properties": {"name": name}}
     found = polygon_features(store, options, to_crs(store))
@@ -95,30 +60,15 @@ def write_projected(
     yield from _write(path, {"crs": crs}, found, _class, prepared)
 
 
-def write_qupath(
+def _write_qupath(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons as GeoJSON annotations for QuPath, in level-0 pixels.
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        File to create.
-    options
-        Tolerance of the simplification, and the limits of tracing.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-    """
+    """Write polygons as GeoJSON annotations for QuPath, in level-0 pixels."""
     found = polygon_features(store, options, lambda corners: corners)
     yield from _write(path, {}, found, _annotation)
 
 
-def to_lon_lat(store: "LabelStore") -> CoordinateTransform:
+def _to_lon_lat(store: "LabelStore") -> CoordinateTransform:
     """Return a transform from pixels to longitude and latitude.
 
     The transform raises ExportError for points outside the projection.
@@ -219,28 +169,23 @@ def _annotation(shape: PolygonFeature) -> dict[str, Any]:
     }
 
 
+_GeoJson = partial(Format, suffix=".geojson", other_suffixes=(".json",), is_vector=True)
 register_exporter(
-    Format(
+    _GeoJson(
         "geojson",
         LON_LAT,
-        ".geojson",
-        write_lon_lat,
-        is_vector=True,
+        write=_write_lon_lat,
         save_suffix=".geojson",
         without_crs="qupath",
         check=lambda store, _: check_georeferenced(store, LON_LAT),
     )
 )
 register_exporter(
-    Format(
+    _GeoJson(
         "geojson-projected",
         PROJECTED,
-        ".geojson",
-        write_projected,
-        is_vector=True,
+        write=_write_projected,
         check=lambda store, _: check_georeferenced(store, PROJECTED),
     )
 )
-register_exporter(
-    Format("qupath", "GeoJSON for QuPath", ".geojson", write_qupath, is_vector=True)
-)
+register_exporter(_GeoJson("qupath", "GeoJSON for QuPath", write=_write_qupath))

@@ -33,37 +33,17 @@ def _check(store: "LabelStore", path: Path) -> None:
             "GeoPackage is written with pyogrio, which is not installed.",
             'Install it with: pip install "napari-uhrseg[geopackage]".',
         )
-    if path.suffix != ".gpkg":
+    if path.suffix.lower() != ".gpkg":
         raise ExportError(
             f"{path.name} does not end in .gpkg, as a GeoPackage must.",
             "Add the suffix .gpkg to the name.",
         )
 
 
-def write_geopackage(
+def _write_geopackage(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write polygons to the layer ``labels`` of a GeoPackage.
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        File to create.
-    options
-        Tolerance of the simplification, and the limits of tracing and of batches.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
+    """Write polygons to the layer ``labels`` of a GeoPackage."""
     from pyogrio.errors import (
         DataLayerError,
         DataSourceError,
@@ -139,7 +119,7 @@ register_exporter(
         "geopackage",
         "GeoPackage",
         ".gpkg",
-        write_geopackage,
+        _write_geopackage,
         is_vector=True,
         stores_crs=True,
         save_suffix=".gpkg",

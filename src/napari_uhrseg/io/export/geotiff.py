@@ -9,6 +9,7 @@ the levels of the store (majority for labels, mean for confidence). Files with o
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,47 +35,17 @@ PLACE = {33550, 33922, 34264}  # pixel scale and tie points, or a matrix
 KEYS = {34735, 34736, 34737, 42112}  # the CRS; GDAL's metadata
 
 
-def write_cog(
+def _write_cog(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write the displayed labels as a COG with a colour table.
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        File to create.
-    options
-        Limit of a plain TIFF file in bytes; the tolerance is ignored.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-    """
+    """Write the displayed labels as a COG with a colour table."""
     return _write(store, path, options, shown_legend(store))
 
 
-def write_confidence(
+def _write_confidence(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write the confidence as a COG.
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        File to create.
-    options
-        Limit of a plain TIFF file in bytes; the tolerance is ignored.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-    """
+    """Write the confidence as a COG."""
     return _write(store, path, options, None)
 
 
@@ -142,18 +113,10 @@ def _resolution(store: "LabelStore") -> Tags:
     return {282: Tag(5, 1, width), 283: Tag(5, 1, height), 296: short(3)}
 
 
+_GeoTiff = partial(Format, suffix=".tif", other_suffixes=(".tiff",), stores_crs=True)
 register_exporter(
-    Format(
-        "cog",
-        "GeoTIFF (COG)",
-        ".tif",
-        write_cog,
-        stores_crs=True,
-        save_suffix=".cog.tif",
-    )
+    _GeoTiff("cog", "GeoTIFF (COG)", write=_write_cog, save_suffix=".cog.tif")
 )
 register_exporter(
-    Format(
-        "confidence", "Confidence (GeoTIFF)", ".tif", write_confidence, stores_crs=True
-    )
+    _GeoTiff("confidence", "Confidence (GeoTIFF)", write=_write_confidence)
 )

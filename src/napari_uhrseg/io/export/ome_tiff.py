@@ -22,25 +22,10 @@ if TYPE_CHECKING:
 UNITS = {"micrometer": "µm", "metre": "m"}
 
 
-def write_ome_tiff(
+def _write_ome_tiff(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
-    """Write the displayed labels as an OME-TIFF.
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        File to create.
-    options
-        Limit of a plain TIFF file in bytes; the tolerance is ignored.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-    """
+    """Write the displayed labels as an OME-TIFF."""
     grey = {262: short(1), 284: short(1)}
     first = {
         **grey,
@@ -76,8 +61,9 @@ register_exporter(
         "ome-tiff",
         "OME-TIFF",
         ".ome.tif",
-        write_ome_tiff,
+        _write_ome_tiff,
         stores_pixel_size=True,
         save_suffix=".ome.tif",
+        other_suffixes=(".tiff",),
     )
 )

@@ -61,25 +61,10 @@ def _register(path: Path) -> None:
         group.update_attributes({"ome": own} if holder is own else attributes)
 
 
-def write_ome_zarr(
-    store: "LabelStore", path: Path, options: WriteOptions
+def _write_ome_zarr(
+    store: "LabelStore", path: Path, _options: WriteOptions
 ) -> Iterator[float]:
-    """Write the displayed labels as an OME-Zarr label image.
-
-    Parameters
-    ----------
-    store
-        Label store to export.
-    path
-        Folder to create.
-    options
-        Not used; the format has neither outlines nor limits.
-
-    Yields
-    ------
-    float
-        Finished fraction, from 0 to 1.
-    """
+    """Write the displayed labels as an OME-Zarr label image."""
     import zarr
 
     image = _image_around(path)
@@ -199,9 +184,10 @@ register_exporter(
         "ome-zarr",
         "OME-Zarr labels",
         ".zarr",
-        write_ome_zarr,
+        _write_ome_zarr,
         stores_pixel_size=True,
         save_suffix=".zarr",
+        is_folder=True,
         check=_check,
         finish=_register,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QDialog,
@@ -17,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.types import COLORS, LabelClass, Legend, Polygon
+from napari_uhrseg.types import COLORS, LabelClass, Legend, Numbering
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import combo, note
@@ -26,11 +27,18 @@ from napari_uhrseg.ui.workers.worker import Worker, Workers
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.mask_import import MaskClass, MaskReader
+    from napari_uhrseg.io.corrections.polygon_features import ImportedPolygons
     from napari_uhrseg.io.labels.store import LabelStore
 
 SKIP = "– skip –"
-POLYGONS = "Polygons (*.geojson *.json)"
+POLYGONS = "Polygons (*.geojson *.json *.gpkg *.shp)"
 MASKS = "Masks (*.png *.tif *.tiff *.jp2 *.vrt);;All files (*)"
+
+# readings of the values of a mask that names no classes
+NUMBERINGS: dict[Numbering, str] = {
+    "ids": "class ids",
+    "training": "values of the training masks",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +56,19 @@ class Row:
 
 
 class ClassTable(QDialog):
-    """Dialog that chooses the class of each value in a file."""
+    """Dialog that chooses the class of each value in a file.
+
+    ``readings`` has the proposed class of each row by reading, of which the user
+    chooses one. Without readings, the rows have the proposals.
+    """
 
     def __init__(
-        self, title: str, rows: list[Row], names: list[str], parent: QWidget
+        self,
+        title: str,
+        rows: list[Row],
+        names: list[str],
+        parent: QWidget,
+        readings: Mapping[str, list[str | None]] | None = None,
     ) -> None:
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -96,9 +113,32 @@ class ClassTable(QDialog):
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
-        for part in (words, self.table, buttons):
+        layout.addWidget(words)
+        if readings:
+            words.setText(
+                "The file does not name its classes. Choose the meaning of its values, "
+                "or the class of each value."
+            )
+            layout.addWidget(self._reading_box(readings))
+        for part in (self.table, buttons):
             layout.addWidget(part)
         self.resize(460, min(480, 190 + 30 * len(rows)))
+
+    def _reading_box(self, readings: Mapping[str, list[str | None]]) -> QWidget:
+        """Return a box whose readings fill the boxes of the rows."""
+        self.reading = combo("Meaning of the values in the file.")
+        self.reading.setAccessibleName("Meaning of the values")
+        self.reading.addItem("Values are…", [row.name for row in self.rows])
+        for text, proposed in readings.items():
+            self.reading.addItem(f"Values are {text}", proposed)
+
+        def propose() -> None:
+            proposed = self.reading.currentData()
+            for box, name in zip(self.boxes, proposed, strict=True):
+                box.setCurrentText(name or SKIP)
+
+        self.reading.currentIndexChanged.connect(lambda _: propose())
+        return self.reading
 
     def chosen(self) -> dict[Any, str]:
         """Return the class name of each row by the row's key, without skipped rows."""
@@ -167,7 +207,7 @@ class AnnotationImport(QObject):
         self._worker = self._workers.start(
             _scanned, path, view.store,
             yielded=self.progressed.emit,
-            returned=lambda found: self._ask_mask(path, found[0], found[1], view),
+            returned=lambda found: self._ask_mask(path, found, view),
             finished=self._ended,
         )  # fmt: skip
 
@@ -182,12 +222,14 @@ class AnnotationImport(QObject):
     def _ask_polygons(
         self,
         path: Path,
-        found: list[tuple[Polygon, str | None]],
+        found: "ImportedPolygons",
         view: LabelsView,
         class_id: int,
     ) -> None:
+        for text in found.notes(view.store.name):
+            show_warning(text)
         counts: dict[str | None, int] = {}
-        for _, name in found:
+        for _, name in found.polygons:
             counts[name] = counts.get(name, 0) + 1
         chosen = next((c.name for c in view.classes if c.id == class_id), None)
         rows = []
@@ -198,7 +240,7 @@ class AnnotationImport(QObject):
             rows.append(Row(name, name or "(no class)", amount, proposed))
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
-            pairs = [(p, ids[names[n]]) for p, n in found if n in names]
+            pairs = [(p, ids[names[n]]) for p, n in found.polygons if n in names]
             self.ready.emit(view, lambda corrections: corrections.fill_all(pairs))
 
         self._show(path, rows, view, begin)
@@ -206,10 +248,10 @@ class AnnotationImport(QObject):
     def _ask_mask(
         self,
         path: Path,
-        mask: "MaskReader",
-        classes: "tuple[MaskClass, ...]",
+        scanned: "Scanned",
         view: LabelsView,
     ) -> None:
+        mask, classes, readings = scanned
         rows = [
             Row(c.value, c.color or str(c.value), f"{c.pixels:,} px", c.name, c.color)
             for c in classes
@@ -219,7 +261,7 @@ class AnnotationImport(QObject):
             table = {value: ids[name] for value, name in names.items()}
             self.ready.emit(view, lambda c: c.import_labels(mask, table))
 
-        self._show(path, rows, view, begin)
+        self._show(path, rows, view, begin, readings)
 
     def _show(
         self,
@@ -227,9 +269,10 @@ class AnnotationImport(QObject):
         rows: list[Row],
         view: LabelsView,
         begin: Callable[[Mapping[Any, str], Mapping[str, int]], None],
+        readings: Mapping[str, list[str | None]] | None = None,
     ) -> None:
-        names = [c.name for c in view.classes]
-        dialog = ClassTable(f"Import {path.name}", rows, names, self._window)
+        names, title = [c.name for c in view.classes], f"Import {path.name}"
+        dialog = ClassTable(title, rows, names, self._window, readings)
 
         def accepted() -> None:
             chosen = dialog.chosen()
@@ -245,21 +288,27 @@ class AnnotationImport(QObject):
         dialog.open()
 
 
-def _polygons(path: Path, store: "LabelStore") -> list[tuple[Polygon, str | None]]:
-    from napari_uhrseg.io.corrections.geojson_import import read_polygons
+def _polygons(path: Path, store: "LabelStore") -> "ImportedPolygons":
+    from napari_uhrseg.io.corrections.polygon_import import read_polygon_file
 
-    return read_polygons(path, store)
+    return read_polygon_file(path, store)
 
 
-def _scanned(
-    path: Path, store: "LabelStore"
-) -> Generator[float, None, "tuple[MaskReader, tuple[MaskClass, ...]]"]:
-    """Yield the share that is read, and return the mask and its classes."""
+Scanned = tuple["MaskReader", "tuple[MaskClass, ...]", dict[str, list[str | None]]]
+
+
+def _scanned(path: Path, store: "LabelStore") -> Generator[float, None, Scanned]:
+    """Yield the share that is read; return the mask, its classes and readings."""
     from napari_uhrseg.io.corrections.mask_import import MaskReader
 
     mask = MaskReader.open(path, store)
     yield from mask.scan()
-    return mask, mask.classes(store.legend)
+    readings: dict[str, list[str | None]] = {}
+    if mask.is_ambiguous(store.legend):
+        for numbering in NUMBERINGS:
+            found = mask.classes(store.legend, numbering=numbering)
+            readings[NUMBERINGS[numbering]] = [c.name for c in found]
+    return mask, mask.classes(store.legend), readings
 
 
 def _class_ids(store: "LabelStore", colors: Mapping[str, str | None]) -> dict[str, int]:

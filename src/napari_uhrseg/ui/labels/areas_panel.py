@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -18,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.errors import ExportError, PlanError
-from napari_uhrseg.types import Region
+from napari_uhrseg.types import MultiPolygon, Region
 from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
 from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
@@ -29,6 +30,7 @@ from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections.polygon_features import ImportedPolygons
     from napari_uhrseg.io.export.class_areas import AreaTable, ClassArea
     from napari_uhrseg.io.labels.store import LabelStore
 
@@ -37,7 +39,7 @@ NO_LABELS = "There are no labels yet. Segment an image first."
 EVERY = 1000  # ms between two checks for changed labels
 ROWS = 8  # rows that are visible without scrolling
 
-Named = tuple[Region | None, str]
+Named = tuple[Region | MultiPolygon | None, str]
 Place = tuple["LabelStore", tuple[Named, ...]]
 
 
@@ -59,7 +61,7 @@ class AreasPanel(QWidget):
         self.save = push_button("Save CSV…", clicked=self._ask_for_csv)
         self.regions = push_button(
             "Regions…",
-            "Import polygons from a GeoJSON file. Each polygon gets its own rows.",
+            "Import regions from a file of polygons. Each feature gets its own rows.",
             self._ask_for_regions,
         )
         self.status = note()
@@ -213,29 +215,31 @@ class AreasPanel(QWidget):
 
     def _ask_for_regions(self) -> None:
         name, _ = QFileDialog.getOpenFileName(
-            self, "Regions", "", "GeoJSON (*.geojson *.json)"
+            self, "Regions", "", "Polygons (*.geojson *.json *.gpkg *.shp)"
         )
         if name:
             self.import_regions(Path(name))
 
     def import_regions(self, path: Path) -> None:
         """Show a file's polygons as a Shapes layer and use them as regions."""
-        from napari_uhrseg.io.corrections.geojson_import import read_polygons
+        from napari_uhrseg.io.corrections.polygon_import import read_polygon_file
 
         store = self._shown.store
         if store is not None:
             self._workers.call(
-                read_polygons,
+                read_polygon_file,
                 path,
                 store,
                 returned=lambda found: self._add_regions(path.stem, found),
             )
 
-    def _add_regions(self, name: str, found: list[tuple[Any, str | None]]) -> None:
+    def _add_regions(self, name: str, found: "ImportedPolygons") -> None:
         layer = self._shown.layer
+        for text in found.notes(layer.name):
+            show_warning(text)
         shapes = self._viewer.add_shapes(
             # napari's pixels have their centres at whole numbers
-            [np.asarray(polygon.corners) - 0.5 for polygon, _ in found],
+            [np.asarray(polygon.corners) - 0.5 for polygon, _ in found.polygons],
             shape_type="polygon",
             face_color="transparent",
             edge_color="#e08a00",
@@ -245,11 +249,7 @@ class AreasPanel(QWidget):
             translate=layer.translate[-2:],
             units=layer.units[-2:],
         )
-        named = [
-            (polygon, f"{i} {said}" if said else str(i))
-            for i, (polygon, said) in enumerate(found, 1)
-        ]
-        shapes.metadata[REGIONS] = tuple(named)
+        shapes.metadata[REGIONS] = tuple((f.region, f.title) for f in found.features)
         # after a change of the shapes, the regions are the drawn shapes
         shapes.events.data.connect(lambda _: shapes.metadata.pop(REGIONS, None))
         self.where.setCurrentIndex(self.where.findData(shapes))
@@ -300,7 +300,7 @@ def _texts(table: "AreaTable", row: "ClassArea") -> list[str]:
     about = "≈ " if table.estimated else ""
     objects = "–" if row.objects is None else f"{row.objects.count:,}"
     area = format_area(row.area, table.unit)
-    return [row.label.name, about + area, f"{row.share:.1%}", objects]
+    return [row.label.name, about + area, f"{about}{row.share:.1%}", objects]
 
 
 def _key(place: Place) -> object:

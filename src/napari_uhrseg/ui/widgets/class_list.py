@@ -30,8 +30,8 @@ class ClassList(QTreeWidget):
         self.setAccessibleName("Legend")
         self.setToolTip(
             "Untick a class to hide it. Shares are fractions of the pixels labelled so "
-            "far. When correcting, the chosen class is painted; keys 1 to 9 choose a "
-            "class."
+            "far, estimated from the coarsest level; Areas counts them. When "
+            "correcting, the chosen class is painted; keys 1 to 9 choose a class."
         )
         self.itemChanged.connect(self._changed)
         self.currentItemChanged.connect(self._current_changed)
@@ -88,7 +88,7 @@ class ClassList(QTreeWidget):
         self.setColumnHidden(CORRECTED, not counts)
 
     def set_shares(self, shares: Mapping[int, float]) -> None:
-        """Show the fraction of the labelled pixels by class id."""
+        """Show the estimated fraction of the labelled pixels by class id."""
         self.blockSignals(True)
         for item in self._items():
             share = shares.get(item.data(0, ID), 0.0)
@@ -110,7 +110,8 @@ class ClassList(QTreeWidget):
 
 
 def _percent(share: float) -> str:
-    return "< 0.1 %" if 0 < share < 0.001 else f"{share:.1%}".replace("%", " %")
+    """Return an estimated fraction as a text."""
+    return "< 0.1 %" if 0 < share < 0.001 else f"≈ {share:.1%}".replace("%", " %")
 
 
 def swatch(color: str) -> QIcon:

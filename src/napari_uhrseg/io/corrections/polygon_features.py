@@ -1,0 +1,232 @@
+"""Features of vector files: polygons with a class and a name."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_uhrseg.types import MultiPolygon, Polygon
+
+Points = npt.NDArray[np.float64]
+Rings = list[Points]  # rings (x, y) of a polygon, the outer one first
+
+# properties that may contain the class or the name, by priority
+CLASS_KEYS = ("classification", "class", "class_name", "label", "category")
+NAME_KEYS = ("name", "title")
+ID_KEYS = ("id", "fid", "gid", "objectid", "parcel_id", "parcel", "code")
+WITHOUT_GEOMETRY = "without a geometry"
+WITHOUT_AREA = "without an area (points, lines, fewer than three corners)"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFeature:
+    """Feature in the coordinates of its file.
+
+    Attributes
+    ----------
+    polygons
+        Its polygons, at least one.
+    class_name
+        Name of its class; None without one.
+    name
+        Its name; None without one.
+    identifier
+        Its identifier; None without one.
+    """
+
+    polygons: tuple[Rings, ...]
+    class_name: str | None = None
+    name: str | None = None
+    identifier: str | None = None
+
+
+@dataclass(slots=True)
+class ParsedFile:
+    """Features of a file.
+
+    Attributes
+    ----------
+    features
+        Features with a polygon.
+    skipped
+        Number of the other features, by reason.
+    crs
+        Coordinate system that the file names; None if it names none.
+    """
+
+    features: list[ParsedFeature] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    crs: str | None = None
+
+    def add(
+        self,
+        polygons: Iterable[Rings] | None,
+        properties: Mapping[str, Any],
+        identifier: object = None,
+    ) -> None:
+        """Add a feature, or count it if it has no area.
+
+        Parameters
+        ----------
+        polygons
+            Its polygons, which may be none; None without a geometry.
+        properties
+            Its properties.
+        identifier
+            Its identifier outside the properties; None without one.
+        """
+        parts = () if polygons is None else tuple(polygons)
+        if not parts:
+            reason = WITHOUT_GEOMETRY if polygons is None else WITHOUT_AREA
+            self.skipped[reason] += 1
+            return
+        known = {key.lower(): value for key, value in properties.items()}
+        own = _text(_first(known, ID_KEYS))
+        feature = ParsedFeature(
+            parts,
+            _class_name(known),
+            _text(_first(known, NAME_KEYS)),
+            _text(identifier) if own is None else own,
+        )
+        self.features.append(feature)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFeature:
+    """Feature in level-0 pixels of an image.
+
+    Attributes
+    ----------
+    region
+        Its polygons.
+    class_name
+        Name of its class; None without one.
+    title
+        Its name, otherwise its identifier, otherwise its number from 1.
+    """
+
+    region: MultiPolygon
+    class_name: str | None
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedPolygons:
+    """Polygons of a file that touch an image, and the number of the others.
+
+    Attributes
+    ----------
+    features
+        Features that touch the image, at least one.
+    outside
+        Titles of the features beside the image.
+    skipped
+        Number of features without an area, by reason.
+    guess
+        Sentence about coordinates whose system the file does not name; empty if it
+        names one.
+    """
+
+    features: tuple[ImportedFeature, ...]
+    outside: tuple[str, ...]
+    skipped: Mapping[str, int]
+    guess: str
+
+    @property
+    def polygons(self) -> list[tuple[Polygon, str | None]]:
+        """Single polygons, each with the class of its feature."""
+        return [(p, f.class_name) for f in self.features for p in f.region.polygons]
+
+    def notes(self, image: str) -> list[str]:
+        """Return sentences about what was left out or guessed.
+
+        Parameters
+        ----------
+        image
+            Name of the image.
+        """
+        found = [
+            f"Skipped: {count:,} {'feature' if count == 1 else 'features'} {reason}."
+            for reason, count in self.skipped.items()
+        ]
+        total = len(self.features) + len(self.outside)
+        if self.outside:
+            verb = "lies" if len(self.outside) == 1 else "lie"
+            found.append(
+                f"Skipped: {len(self.outside):,} of {total:,} features {verb} beside "
+                f"{image}."
+            )
+        return [*found, self.guess] if self.guess else found
+
+
+def clean_rings(rings: Iterable[Points]) -> Rings:
+    """Return rings without closing corners; without degenerate rings.
+
+    Returns
+    -------
+    Rings of at least three corners; none if the outer ring is degenerate.
+
+    Raises
+    ------
+    ValueError
+        If a coordinate is not finite.
+    """
+    found: Rings = []
+    for points in rings:
+        if not np.isfinite(points).all():
+            raise ValueError("a coordinate is not a number")
+        if len(points) > 1 and (points[0] == points[-1]).all():
+            points = points[:-1]
+        if len(points) >= 3:
+            found.append(points)
+        elif not found:
+            return []
+    return found
+
+
+def titles(features: Iterable[ParsedFeature]) -> list[str]:
+    """Return a distinct title for each feature.
+
+    It is the name; otherwise the identifier, if all features have different ones;
+    otherwise the number from 1. Features without a name have their class in it.
+    """
+    features = list(features)
+    ids = [f.identifier for f in features]
+    use_ids = len({i for i in ids if i is not None}) == len(ids)
+    found: list[str] = []
+    used: Counter[str] = Counter()
+    for number, feature in enumerate(features, 1):
+        title = feature.name
+        if title is None:
+            start = str(feature.identifier if use_ids else number)
+            title = f"{start} {feature.class_name}" if feature.class_name else start
+        used[title] += 1
+        found.append(title if used[title] == 1 else f"{title} ({used[title]})")
+    return found
+
+
+def _class_name(properties: Mapping[str, Any]) -> str | None:
+    value = _first(properties, CLASS_KEYS)
+    if isinstance(value, Mapping):
+        names = value.get("names")
+        if isinstance(names, list) and names:  # QuPath's derived classes
+            return ": ".join(str(name) for name in names)
+        value = value.get("name")
+    return _text(value)
+
+
+def _first(properties: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    """Return the first value that is neither missing nor empty."""
+    values = (properties.get(key) for key in keys)
+    return next((v for v in values if not _is_empty(v)), None)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and value != value)
+
+
+def _text(value: Any) -> str | None:
+    return None if _is_empty(value) else str(value)
