@@ -257,3 +257,13 @@ def test_areas_of_few_labels_in_a_large_image_read_only_these(tmp_path, monkeypa
         table = counted(store)
     assert sum(read) <= 2050 * 1024
     assert table.unlabelled == 1e10 * 0.125
+
+
+def test_areas_of_a_damaged_coordinate_system_are_those_of_the_pixel_size(tmp_path):
+    affine = (0.5, 0.0, 0.0, 0.0, -0.5, 0.0)
+    shown = FakeImage((100, 100), pixel_size=(0.5, 0.5), unit="metre", affine=affine,
+                      crs='PROJCS["cut')  # fmt: skip
+    with LabelStore.create(tmp_path / "a.zarr", shown, LEGEND) as store:
+        table = counted(store)
+    assert table.unlabelled == 100 * 100 * 0.25
+    assert table.basis == "the image's pixel size, on the plane of its projection"

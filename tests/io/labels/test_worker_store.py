@@ -1,13 +1,16 @@
 """Tests of stores that several workers write."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.full_disk import file_size_limit
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
@@ -156,3 +159,50 @@ def test_reader_cannot_issue_write_token(store):
         pytest.raises(StoreError, match="reading only"),
     ):
         reader.issue_write_token()
+
+
+def test_worker_has_the_chunks_of_its_block_pending(store):
+    worker = WorkerStore(store.path, store.issue_write_token())
+    worker.set_block(Roi(0, 1024, 2048, 1024))
+    pending = worker.pending(store.runs[0])
+    assert np.argwhere(pending).tolist() == [[0, 1], [1, 1]]
+
+
+def test_worker_on_a_full_disk_returns_no_result(store):
+    worker = WorkerStore(store.path, store.issue_write_token())
+    worker.set_block(ROI)
+    noise = np.random.default_rng(0).integers(1, 3, (1024, 1024), np.uint8)
+    message = r"cannot be written: File too large.*Free some space"
+    with pytest.raises(StoreError, match=message), file_size_limit(20_000):
+        worker.write(Block(ROI, noise, noise), 1, "done")
+    assert not worker.results()
+    worker.write(Block(ROI, noise, noise), 1, "done")
+    assert len(worker.results()) == 1
+
+
+def test_worker_reports_a_damaged_chunk_that_it_erases(store):
+    worker = WorkerStore(store.path, store.issue_write_token())
+    worker.set_block(ROI)
+    worker.write(filled(ROI), 1, "done")
+    (store.path / "labels/prediction/0/c/0/0").write_bytes(b"")
+    nothing = np.zeros((1024, 1024), np.uint8)
+    with pytest.raises(StoreError, match="A part of the store is damaged"):
+        worker.write(Block(ROI, nothing, nothing), 1, "empty")
+
+
+def test_worker_whose_store_was_moved_writes_nothing(store):
+    worker = WorkerStore(store.path, store.issue_write_token())
+    worker.set_block(ROI)
+    moved = store.path.rename(store.path.with_name("moved.zarr"))
+    with pytest.raises(TokenRevoked):
+        worker.write(filled(ROI), 1, "done")
+    assert not store.path.exists()
+    moved.rename(store.path)
+
+
+def test_worker_reports_arrays_of_another_kind(store):
+    folder = store.path / "labels/prediction/0"
+    shutil.rmtree(folder)
+    zarr.create_group(folder)
+    with pytest.raises(StoreError, match="is not an array of labels"):
+        WorkerStore(store.path, "token")

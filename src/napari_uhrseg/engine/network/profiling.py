@@ -102,8 +102,10 @@ class Profiler:
 
     def _measured(self, size: int, frame: Size | None) -> ForwardProfile:
         file = cache_folder() / f"{self._key(size, frame)}.calibration.json"
-        with suppress(OSError, ValueError, TypeError):
-            return ForwardProfile(**json.loads(file.read_text()))
+        with suppress(OSError, ValueError, TypeError):  # missing or damaged
+            stored = ForwardProfile(**json.loads(file.read_text()))
+            if stored.seconds > 0 and stored.bytes > 0:
+                return stored
         found = self._measure(size, frame)
         with suppress(OSError):  # the result is valid without the cache
             file.parent.mkdir(parents=True, exist_ok=True)
