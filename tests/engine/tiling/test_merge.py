@@ -3,7 +3,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.tiling.merge import Merger, make_merger, window_weights
+from napari_uhrseg.engine.tiling.merge import (
+    Merger,
+    labels_and_confidence,
+    make_merger,
+    window_weights,
+)
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import Roi
 
@@ -76,3 +81,19 @@ def test_confidence_of_single_class_is_maximum():
     labels, confidence = merger.finish()
     assert (labels == 0).all()
     assert (confidence == 255).all()
+
+
+def test_one_class_is_everywhere_with_full_confidence():
+    labels, confidence = labels_and_confidence(torch.randn(1, 5, 6))
+    assert labels.shape == confidence.shape == (5, 6)
+    assert (labels == 0).all()
+    assert (confidence == 255).all()
+
+
+def test_labels_of_many_rows_are_those_of_each_row():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 70, 50)
+    labels, confidence = labels_and_confidence(logits)
+    rows = [labels_and_confidence(logits[:, i : i + 1]) for i in range(70)]
+    np.testing.assert_array_equal(labels, np.concatenate([r[0] for r in rows]))
+    np.testing.assert_array_equal(confidence, np.concatenate([r[1] for r in rows]))

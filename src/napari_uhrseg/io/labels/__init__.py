@@ -15,7 +15,9 @@ __all__ = [
     "legend_editor",
     "ome_metadata",
     "pyramid",
+    "repair",
     "store",
+    "store_files",
     "worker_store",
     "write_lock",
 ]
