@@ -44,16 +44,16 @@ class TrainSettings:
         Samples of a step, at least 2.
     learning_rate
         Initial learning rate, above 0. Stages keep their ratios.
-    optimizer, schedule, weight_decay, clip
-        Optimizer, learning-rate schedule, weight decay, and maximum gradient norm.
+    optimizer, schedule, clip
+        Optimizer, learning-rate schedule, and maximum gradient norm.
     seed
         Seed of initial weights, samples and dropout.
     device, precision
         Device id or ``"auto"``, and arithmetic of the forward pass.
     pretrained
         If True, the encoder starts from ImageNet weights.
-    value_range, pixel_size
-        Values for the card; see ``InputSpec``.
+    pixel_size
+        Pixel size for the card; see ``InputSpec``.
     loss
         Name in `losses.LOSSES`.
     augmentations
@@ -75,13 +75,11 @@ class TrainSettings:
     learning_rate: float | None = None
     optimizer: Literal["sgd", "adamw"] | None = None
     schedule: Literal["cosine", "poly"] | None = None
-    weight_decay: float | None = None
     clip: float | None = None
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     pretrained: bool = False
-    value_range: tuple[float, float] | None = None
     pixel_size: float | None = None
     loss: str = "model"
     augmentations: tuple[str, ...] = tuple(AUGMENTATIONS)
@@ -98,7 +96,7 @@ class TrainSettings:
         TrainingError
             If a value is out of range.
         """
-        named = ("batch_size", "optimizer", "schedule", "weight_decay", "clip")
+        named = ("batch_size", "optimizer", "schedule", "clip")
         chosen = {k: getattr(self, k) for k in named if getattr(self, k) is not None}
         recipe = replace(own, stages=self._stages(own.stages), **chosen)
         self._check(recipe)

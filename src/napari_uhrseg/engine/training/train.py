@@ -208,11 +208,7 @@ def _build_model(settings: TrainSettings, legend: Legend) -> Segmenter:
         torch.manual_seed(settings.seed)
         extra = {"pretrained": True} if settings.pretrained else {}
         model = build(settings.model, {**settings.arguments, **extra}, legend)
-    model.spec = replace(
-        model.spec,
-        value_range=settings.value_range or model.spec.value_range,
-        pixel_size=settings.pixel_size,
-    )
+    model.spec = replace(model.spec, pixel_size=settings.pixel_size)
     return model
 
 
