@@ -1,4 +1,4 @@
-.PHONY: demo test bench check
+.PHONY: demo test bench campaign check
 
 demo:
 	sh demo.sh
@@ -9,6 +9,12 @@ test:
 # Prints the benchmark tables. make bench ONLY=opening prints one table.
 bench:
 	sh scripts/bench.sh $(ONLY)
+
+# Disturbs the program: kills, full disks, mutated files and others; takes an hour. The
+# variables ONLY, KIND, CASE and SEED repeat a failure; KILLS, INPUTS and MINUTES set the
+# size.
+campaign:
+	sh scripts/campaign.sh $(MAKEOVERRIDES)
 
 # Runs the checks of continuous integration.
 check:

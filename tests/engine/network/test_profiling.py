@@ -38,6 +38,8 @@ def test_profile_is_read_from_the_cache(profiler, tmp_path):
         '{"seconds": 1.0, "bytes": null}',
         '{"seconds": -1.0, "bytes": -5}',
         "\x00\x01",
+        '{"seconds": 1.0, "bytes": 1e400}',
+        "[" * 100_000,
     ],
 )
 def test_damaged_profile_is_measured_again(profiler, tmp_path, text):

@@ -38,6 +38,7 @@ from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Precision
 
+MOST = 2.0**50  # seconds and bytes of a pass; a damaged file may contain more
 MAX_PROBE = 768  # side in pixels of the largest frame that is run for a profile
 
 
@@ -102,9 +103,10 @@ class Profiler:
 
     def _measured(self, size: int, frame: Size | None) -> ForwardProfile:
         file = cache_folder() / f"{self._key(size, frame)}.calibration.json"
-        with suppress(OSError, ValueError, TypeError):  # missing or damaged
+        # missing or damaged; deeply nested JSON raises RecursionError
+        with suppress(OSError, ValueError, TypeError, RecursionError):
             stored = ForwardProfile(**json.loads(file.read_text()))
-            if stored.seconds > 0 and stored.bytes > 0:
+            if 0 < stored.seconds < MOST and 0 < stored.bytes < MOST:
                 return stored
         found = self._measure(size, frame)
         with suppress(OSError):  # the result is valid without the cache
