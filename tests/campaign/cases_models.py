@@ -283,7 +283,7 @@ def huge_configuration(folder: Path) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, limit[1]))
     try:
-        with pytest.raises(UhrSegError, match=r"config\.json"):
+        with pytest.raises(UhrSegError):
             import_checkpoint(path, "plain")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limit)

@@ -345,7 +345,7 @@ def make_classes(folder: Path, variant: int) -> Path:
 
 
 def use_classes(path: Path) -> object:
-    from napari_uhrseg.engine.data.folder_dataset import read_classes
+    from napari_uhrseg.engine.data.mask_legend import read_classes
 
     return read_classes(path)
 

@@ -104,7 +104,8 @@ class Opener:
             mutate_file(path, rng, kind.extra)
         before = _memory("VmRSS", reset=True)
         self._watch.found.clear()
-        result, text = _try(kind.open, path)
+        with fuse():
+            result, text = _try(kind.open, path)
         growth = _memory("VmHWM") - before
         if self._watch.found or self._victim.read_bytes() != b"v" * 4096:
             self._victim.write_bytes(b"v" * 4096)
@@ -144,6 +145,18 @@ def _try(function: Any, path: Path) -> tuple[str, str]:
     return "opened", ""
 
 
+@contextmanager
+def fuse() -> Iterator[None]:
+    """Limit the address space that the block adds."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    used = _memory("VmSize")
+    resource.setrlimit(resource.RLIMIT_AS, (used + FUSE, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def _memory(name: str, reset: bool = False) -> int:
     """Return a figure of this process's memory in bytes; reset the peak on request."""
     if reset:
@@ -163,8 +176,6 @@ def serve(folder: Path, connection: Connection, port: int) -> None:
     os.environ.update(
         GDAL_HTTP_TIMEOUT="2", CPL_DEBUG="OFF", TMPDIR=str(folder / "case")
     )
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
-    resource.setrlimit(resource.RLIMIT_AS, (used + FUSE, resource.RLIM_INFINITY))
     faulthandler.enable(os.fdopen(os.dup(log), "w"))
     with (folder / "stack").open("w") as stack:
         opener = Opener(folder)

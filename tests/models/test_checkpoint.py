@@ -52,6 +52,14 @@ def test_saved_checkpoint_has_same_card_and_weights(saved):
         torch.testing.assert_close(back, tensor, rtol=1e-3, atol=1e-6)
 
 
+def test_card_of_a_network_larger_than_its_file_is_refused(saved):
+    path, model, card = saved
+    large = {**ARGUMENTS, "options": {"decoder_channels": (10**9, 8, 8, 8, 8)}}
+    save_checkpoint(path, model, replace(card, arguments=large))
+    with pytest.raises(CheckpointError, match="larger than the file"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("length", [0x580, 0x480])
 def test_a_header_whose_length_begins_like_a_pickle_is_a_header(tmp_path, length):
     model = build("plain", ARGUMENTS, LEGEND)

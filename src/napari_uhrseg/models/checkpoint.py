@@ -19,6 +19,7 @@ from torch import Tensor
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.allocation_limit import AllocationLimit
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.registry import build
@@ -126,7 +127,8 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
             f"{dict(card.arguments)}.",
             "Get the file again from where it came from.",
         )
-    model = build(card.model, card.arguments, card.legend)
+    with AllocationLimit(path.stat().st_size):
+        model = build(card.model, card.arguments, card.legend)
     _take_spec(model, card, path)
     try:
         tensors = load_file(path)

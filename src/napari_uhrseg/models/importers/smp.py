@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.allocation_limit import AllocationLimit
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.blocks.smp_network import ARCHITECTURES, fitting_window
 from napari_uhrseg.models.importers.weights_file import (
@@ -78,8 +79,9 @@ def import_smp(
     if legend is None and network.classes == 1:
         legend = BINARY
     legend = chosen_legend(legend, max(2, network.classes), deepglobe=False)
-    arguments = network.arguments(window)
-    model = build("plain", arguments, legend)
+    with AllocationLimit(weights_path.stat().st_size):
+        arguments = network.arguments(window)
+        model = build("plain", arguments, legend)
     weights = strip_prefix(_read_weights(weights_path), LAST)
     state = {f"net.{k}": v for k, v in weights.items()}
     if network.classes == 1:
