@@ -7,6 +7,7 @@ Must not import ``io``, ``engine``, ``ui`` and ``cli``.
 
 __all__ = [
     "add_classes",
+    "allocation_limit",
     "base",
     "blocks",
     "card_header",
