@@ -172,7 +172,8 @@ def signed_raster(folder: Path) -> None:
 
 @case("GDAL", "CRS in US survey feet", "0.6096 m for 2 ft")
 def feet(folder: Path) -> None:
-    image = raster(folder / "a.tif", GREY[None], crs="EPSG:2263")
+    transform = rasterio.Affine(2, 0, 984_000, 0, -2, 200_000)
+    image = raster(folder / "a.tif", GREY[None], crs="EPSG:2263", transform=transform)
     assert image.meters_per_pixel == pytest.approx(0.6096, rel=0.01)
 
 

@@ -11,7 +11,7 @@ from campaign.report import case
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from napari_uhrseg.errors import UhrSegError
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.io.corrections.geojson_import import read_polygons
+from napari_uhrseg.io.corrections.polygon_import import read_polygons
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
@@ -100,12 +100,13 @@ def mixed_geometry(folder: Path) -> None:
     assert filled(folder, parts).sum() == 1500
 
 
-@case("QuPath", "polygon partly outside, or of no area", "clipped; nothing changed")
+@case("QuPath", "polygon partly outside, or of no area", "clipped; a sentence")
 def outside_polygon(folder: Path) -> None:
     large = [[-50, -50], [500, -50], [500, 50], [-50, 50], [-50, -50]]
     assert filled(folder, [feature("Polygon", [large])]).sum() == 50 * 120
     flat = [[10, 10], [60, 10], [10, 10], [10, 10]]
-    assert filled(folder, [feature("Polygon", [flat])]).sum() == 0
+    with pytest.raises(UhrSegError):
+        filled(folder, [feature("Polygon", [flat])])
 
 
 @case("QuPath", "no features, coordinates as text, NaN, UTF-16", "a sentence")

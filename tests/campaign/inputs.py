@@ -318,7 +318,7 @@ def make_geojson(folder: Path, variant: int) -> Path:
 
 
 def use_polygons(path: Path) -> object:
-    from napari_uhrseg.io.corrections.geojson_import import read_polygons
+    from napari_uhrseg.io.corrections.polygon_import import read_polygons
 
     image = FakeImage(SHAPE, crs=UTM32, affine=AFFINE, unit="metre")
     return read_polygons(path, image)
