@@ -330,13 +330,16 @@ def run_steps(steps: Iterator[Any], title: str, json: bool) -> Any:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Suppress the messages of file libraries, which the readers report in words."""
+    """Suppress the messages of file libraries, which the readers report."""
+    import rasterio
+
     loggers = [logging.getLogger(n) for n in ("tifffile", "zarr", "rasterio", "pyproj")]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings():
+        # in its environment, GDAL logs errors instead of printing them
+        with rasterio.Env(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

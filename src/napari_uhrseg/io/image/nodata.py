@@ -52,9 +52,11 @@ def _differs_from_real(data: npt.NDArray[Any], nodata: float) -> Mask:
     limit = NEAR_LIMIT * float(info.max)
     if np.isnan(nodata):
         return ~np.isnan(data)
-    if nodata >= limit:
-        return ~(data >= limit)
-    if nodata <= -limit:
-        return ~(data <= -limit)
     margin = 4 * float(info.eps) * abs(nodata)
-    return ~((data >= nodata - margin) & (data <= nodata + margin))
+    low, high = nodata - margin, nodata + margin
+    if nodata >= limit:
+        low, high = limit, np.inf
+    elif nodata <= -limit:
+        low, high = -np.inf, -limit
+    equal: Mask = (data >= low) & (data <= high)
+    return ~equal

@@ -34,6 +34,9 @@ MAGIC = {
 """First bytes of formats, and a suffix of each."""
 ARCHIVES = (".zarr.zip", ".ozx")  # OME-Zarr in a zip file
 NO_RANGES = "the server does not give parts of files"
+DOWNLOAD = (
+    "Download the file, or use a server that supports range requests (HTTP status 206)."
+)
 DIRECTORY = "/"  # the suffix of readers that accept any folder
 
 
@@ -145,12 +148,7 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
             errors.append(error)
         # libraries raise arbitrary errors; the user sees a single kind
         except Exception as error:  # noqa: BLE001
-            errors.append(
-                OpenError(
-                    f"{path.name} cannot be opened as {candidate.title}: {error}",
-                    "The file may be damaged or incomplete: copy or export it again.",
-                )
-            )
+            errors.append(_library_error(path, candidate.title, error))
         else:
             if errors:
                 first = _sentence(errors[0].message)
@@ -163,6 +161,16 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
                 )
             return image
     raise _first_error(path, errors)
+
+
+def _library_error(path: Address, title: str, error: Exception) -> OpenError:
+    """Return the error for an exception that a library raised."""
+    if is_url(path) and "range requests" in str(error):  # the message of fsspec
+        return OpenError(f"{path.name} cannot be opened: {NO_RANGES}.", DOWNLOAD)
+    return OpenError(
+        f"{path.name} cannot be opened as {title}: {error}",
+        "The file may be damaged or incomplete: copy or export it again.",
+    )
 
 
 def probe(image: Image) -> None:
@@ -182,10 +190,7 @@ def probe(image: Image) -> None:
             "copy it again, or convert it to a tiled TIFF."
         )
         if NO_RANGES in error.message:
-            hint = (
-                "Download the file, or use a server that supports range requests "
-                "(HTTP status 206)."
-            )
+            hint = DOWNLOAD
         raise OpenError(
             f"{image.name} opens, but its pixels cannot be decoded: {error.message}",
             hint,
@@ -270,15 +275,15 @@ def _candidates(path: Address) -> list[Reader]:
         raise _no_format(path, name, is_dir)
     if is_url(path):
         found = [r for r in found if r.urls]
-    if not found:
-        raise OpenError(
-            f"{path.name} cannot be opened by its URL: only OME-Zarr and TIFF can.",
-            "Copy the file to this machine, or mount its file system.",
-        )
     rated = sorted(((r.priority(path), r) for r in found), key=lambda pair: -pair[0])
     chosen = [r for value, r in rated if value > 0]
     if not chosen and is_dir:
         raise _no_format(path, name, is_dir)
+    if not chosen and is_url(path):
+        raise OpenError(
+            f"{path.name} cannot be opened by its URL: only OME-Zarr and TIFF can.",
+            "Copy the file to this machine, or mount its file system.",
+        )
     return chosen
 
 
