@@ -50,13 +50,15 @@ def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> Mask:
 def _differs_from_real(data: npt.NDArray[Any], nodata: float) -> Mask:
     info = np.finfo(data.dtype)
     limit = NEAR_LIMIT * float(info.max)
+    equal: Mask
     if np.isnan(nodata):
-        return ~np.isnan(data)
+        equal = np.isnan(data)
+        return ~equal
     margin = 4 * float(info.eps) * abs(nodata)
     low, high = nodata - margin, nodata + margin
     if nodata >= limit:
         low, high = limit, np.inf
     elif nodata <= -limit:
         low, high = -np.inf, -limit
-    equal: Mask = (data >= low) & (data <= high)
+    equal = (data >= low) & (data <= high)
     return ~equal
