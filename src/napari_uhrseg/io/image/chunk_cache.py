@@ -252,11 +252,11 @@ class ArraySource:
         return np.asarray(self.array[key])
 
     def _own_chunks(self) -> tuple[int, ...]:
-        """Return the chunks of the array; by default, 512 along each axis."""
+        """Return the largest chunk of the array; by default, 512 along each axis."""
         own = getattr(self.array, "chunks", None)
         if own is None or len(own) != len(self.shape):
             return tuple(min(n, 512) for n in self.shape)
-        return tuple(int(c if isinstance(c, int | np.integer) else c[0]) for c in own)
+        return tuple(int(c if isinstance(c, int | np.integer) else max(c)) for c in own)
 
 
 class PendingLevel:

@@ -51,6 +51,12 @@ def image_from_array(
     Returns
     -------
     Image without a path.
+
+    Raises
+    ------
+    OpenError
+        If the pixels are no real numbers, the size of an array is unknown, or its
+        pixels cannot be read.
     """
     levels = list(array) if isinstance(array, list | tuple) else [array]
     image = image_of_arrays(levels, name=name, rgb=rgb, axes=axes, nodata=nodata)
@@ -89,7 +95,15 @@ def image_of_arrays(
     Returns
     -------
     Image without a path and without a pixel size.
+
+    Raises
+    ------
+    OpenError
+        If the pixels are no real numbers, the size of an array is unknown, or its
+        pixels cannot be read.
     """
+    for level in levels:
+        _check_array(level, name)
     axes = axes or _axes(len(levels[0].shape), rgb)
     samples = levels[0].shape[-1] if rgb else 0
     if len(levels) == 1 and isinstance(levels[0], np.ndarray):
@@ -182,6 +196,20 @@ def _axes(ndim: int, rgb: bool) -> str:
     return (planes[-count:] if count else "") + "yx" + "s" * rgb
 
 
+def _check_array(array: Any, name: str) -> None:
+    """Raise OpenError if an array has no real numbers, or an unknown size."""
+    if np.dtype(array.dtype).kind not in "buif":
+        raise OpenError(
+            f"{name} has pixels of type {array.dtype}, which cannot be shown.",
+            "Convert it to whole or real numbers.",
+        )
+    if not all(math.isfinite(n) for n in array.shape):  # dask's unknown sizes are NaN
+        raise OpenError(
+            f"The size of {name} is unknown: {array.shape}.",
+            "Call compute_chunk_sizes() on the dask array first.",
+        )
+
+
 def _fingerprint(array: Any, name: str) -> str:
     """Return a hash of the shape, dtype and name, and of a central 64 px square."""
     middle = tuple(
@@ -191,5 +219,12 @@ def _fingerprint(array: Any, name: str) -> str:
     if math.prod(s.stop - s.start for s in middle) > 10**7:
         middle = tuple(slice(s.start, s.start + 8) for s in middle)
     digest = hashlib.sha256(f"{array.shape} {array.dtype} {name}".encode())
-    digest.update(np.ascontiguousarray(np.asarray(array[middle])).tobytes())
+    try:
+        pixels = np.asarray(array[middle])
+    except Exception as error:  # a lazy array may raise any error
+        raise OpenError(
+            f"The pixels of {name} cannot be read: {error}.",
+            "Check the array, for example by computing a part of it.",
+        ) from error
+    digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()[:32]

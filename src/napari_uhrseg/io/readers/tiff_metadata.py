@@ -119,7 +119,7 @@ def _imagej_size(tif: Any, page: Any) -> PixelSize:
 def _resolution_size(page: Any) -> PixelSize:
     """Return the size by the resolution tags if it is plausible for a microscope."""
     found = _per_unit(page)
-    unit = int(page.tags.valueof(296, 2) or 2)
+    unit = int(page.tags.valueof(296, 2))  # tifffile's NONE (1) is false
     if found is None or unit not in (2, 3):
         return UNKNOWN
     factor, limit = (10_000.0, 50.0) if unit == 3 else (25_400.0, 10.0)
