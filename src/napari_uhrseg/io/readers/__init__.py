@@ -259,32 +259,43 @@ def is_zarr(path: Address) -> bool:
 
 def _candidates(path: Address) -> list[Reader]:
     """Return the readers of a path by priority. Raises OpenError if there is none."""
-    is_dir = _is_directory(path)
+    is_dir, url = _is_directory(path), is_url(path)
     name = path.name.lower()
-    if is_url(path) and not any(_matches(r, name, is_dir) for r in readers()):
+    if url and not _readers_of(name, is_dir):
         name = name.partition("?")[0]
-    found = [r for r in readers() if _matches(r, name, is_dir)]
-    if not found and not is_dir and (suffix := _suffix_by_content(path)):
-        if path.suffix:
-            raise OpenError(
-                f"{path.name} is of no known format, but begins like a {suffix} file.",
-                f"If it is one, rename it to {path.stem}{suffix}.",
-            )
-        found = [r for r in readers() if _matches(r, name + suffix, is_dir)]
-    if not found:
-        raise _no_format(path, name, is_dir)
-    if is_url(path):
-        found = [r for r in found if r.urls]
-    rated = sorted(((r.priority(path), r) for r in found), key=lambda pair: -pair[0])
+    found = _readers_of(name, is_dir) or _readers_by_content(path, name, is_dir)
+    usable = [r for r in found if r.urls or not url]
+    rated = sorted(((r.priority(path), r) for r in usable), key=lambda pair: -pair[0])
     chosen = [r for value, r in rated if value > 0]
-    if not chosen and is_dir:
+    if not found or (is_dir and not chosen):
         raise _no_format(path, name, is_dir)
-    if not chosen and is_url(path):
+    if url and not chosen:
         raise OpenError(
             f"{path.name} cannot be opened by its URL: only OME-Zarr and TIFF can.",
             "Copy the file to this machine, or mount its file system.",
         )
     return chosen
+
+
+def _readers_of(name: str, is_dir: bool) -> list[Reader]:
+    """Return the readers of a lower-case name, or of folders."""
+    return [r for r in readers() if _matches(r, name, is_dir)]
+
+
+def _readers_by_content(path: Address, name: str, is_dir: bool) -> list[Reader]:
+    """Return the readers of a file without a suffix by its first bytes.
+
+    Raises OpenError if the file has a suffix, and the bytes are of a known format.
+    """
+    suffix = "" if is_dir else _suffix_by_content(path)
+    if not suffix:
+        return []
+    if path.suffix:
+        raise OpenError(
+            f"{path.name} is of no known format, but begins like a {suffix} file.",
+            f"If it is one, rename it to {path.stem}{suffix}.",
+        )
+    return _readers_of(name + suffix, is_dir)
 
 
 def _no_format(path: Address, name: str, is_dir: bool) -> OpenError:
