@@ -190,8 +190,7 @@ def pixel_size(
     if not unit or not other:
         said.append(
             f"The pixel size of {where} is not known: it is ({y:g}, {x:g}), and its "
-            f"units ({stated[0] or 'none'}, {stated[1] or 'none'}) are no known "
-            "lengths."
+            f"units {stated} are no known lengths."
         )
         return None, "pixel"
     if unit != other:

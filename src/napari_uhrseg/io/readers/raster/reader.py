@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
-from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.image.pixel_transforms import palette
 from napari_uhrseg.io.paths import Address, is_url
 from napari_uhrseg.io.readers import NOT_TILED, fingerprint_file, register_reader
@@ -24,6 +24,7 @@ from napari_uhrseg.io.readers.raster.levels import (
 from napari_uhrseg.io.readers.raster.metadata import (
     EVERY_GEO_TAG,
     GEO_TAGS,
+    Colors,
     band_of,
     colors,
     georeference,
@@ -231,9 +232,7 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
         name="",
         sources=[_to_tile(sources[0])] if strips else sources,
         source_axes="yxs" if table is not None or together else "cyx",
-        bands=tuple(band_of(dataset, i, found.kinds[i]) for i in found.bands)
-        if table is None
-        else (),
+        bands=_bands(dataset, found),
         rgb_bands=found.rgb_bands if table is None else (0, 1, 2),
         alpha=found.alpha if table is None else 3,
         masks=_masks(files, dataset, levels),
@@ -247,6 +246,13 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
     image.warnings = (NOT_TILED,) if strips else ()
     image.warnings += tuple(position_warnings(image, dataset))
     return image
+
+
+def _bands(dataset: Any, found: Colors) -> tuple[Band, ...]:
+    """Return the bands without alpha; default bands for a colour table."""
+    if found.table is not None:
+        return ()
+    return tuple(band_of(dataset, i, found.kinds[i]) for i in found.bands)
 
 
 def _to_tile(source: LevelSource) -> PendingLevel:
