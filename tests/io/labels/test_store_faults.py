@@ -264,3 +264,20 @@ def test_array_of_another_kind_is_reported(store):
     zarr.create_group(store.path / "states")
     with pytest.raises(StoreError, match="states is not an array"):
         LabelStore.open(store.path)
+
+
+def test_reader_loads_what_another_writer_wrote_and_then_writes(store):
+    with LabelStore.open(store.path) as reader:
+        assert not reader.reload_if_changed()
+        run = store.run_ledger.start_run(RUN)
+        store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
+        assert reader.reload_if_changed()
+        assert reader.runs == store.runs
+        store.close()
+        reader.acquire()
+        reader.acquire()
+        reader.release()
+        reader.write(chunk_block(1, 0, 1, SHAPE), run.id, "done")
+        assert_levels_consistent(reader)
+        reader.release()
+        assert not reader.writable
