@@ -17,14 +17,17 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from campaign.report import Outcome
 
-SECONDS = 10.0  # that one file may take
+SECONDS = 10.0  # of processor time that one file may take
+STUCK = 60.0  # seconds after which a case hangs, however busy the machine is
 GROWTH = 2**30  # bytes that one file may take
 FUSE = 4 * 2**30  # bytes of address space, so that a fault does not fill the machine
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -235,8 +238,7 @@ class Worker:
     def _ask(self, name: str, seed: int, case: int) -> tuple[str, str]:
         try:
             self._pipe.send((name, seed, case))
-            # the first file of a kind is made, and its packages are loaded
-            if self._pipe.poll(SECONDS + 60 * (self._fresh(name))):
+            if self._wait(name):
                 found: tuple[str, str] = self._pipe.recv()
                 return found
             text = (self._place / "stack").read_text()
@@ -247,10 +249,20 @@ class Worker:
             code = self._process.exitcode
             return self._end("crash", f"{log[-2000:]}\nexit code {code}")
 
-    def _fresh(self, name: str) -> bool:
-        fresh = name not in self._known
+    def _wait(self, name: str) -> bool:
+        """Return False if the case takes too long: by its own time, or altogether."""
+        # the first file of a kind is made, and its packages are loaded
+        more = 0.0 if name in self._known else 60.0
         self._known.add(name)
-        return fresh
+        process = psutil.Process(self._process.pid)
+        used, end = sum(process.cpu_times()[:2]), time.monotonic() + STUCK + more
+        while not self._pipe.poll(0.5):
+            with suppress(psutil.Error):
+                if sum(process.cpu_times()[:2]) - used > SECONDS + more:
+                    return False
+            if time.monotonic() > end:
+                return False
+        return True
 
     def _start(self) -> None:
         self._number += 1
