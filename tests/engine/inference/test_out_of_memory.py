@@ -21,7 +21,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.activation_memory import LivePeakCounter
-from napari_uhrseg.engine.tiling.merge import make_merger
+from napari_uhrseg.engine.tiling.window_merge import make_merger
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.store import LabelStore
 

@@ -22,7 +22,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.tiling.merge import Merger, window_weights
+from napari_uhrseg.engine.tiling.window_merge import Merger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK

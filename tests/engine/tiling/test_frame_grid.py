@@ -1,13 +1,10 @@
 """Frames cover an image once, on the chunks of the store."""
 
 import numpy as np
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
-from napari_uhrseg.engine.tiling.seam_blending import FrameBorders, blend
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi, View
 
@@ -83,38 +80,3 @@ def test_frames_of_is_inverse_of_cells_of(case, random):
     assert grid.count(grid.cell(cell)) >= len(list(grid.frames_of(cell))) - (
         0 if grid.overlap else 3
     )
-
-
-@pytest.mark.parametrize("scale", [1.0, 1.3])
-def test_blending_keeps_labels_of_frames_that_agree(scale):
-    shape = (3000, 2300)
-    run = tuple(round(n / scale) for n in shape)
-    grid = FrameGrid.make(shape, run, scale, 1200, 48, spec())
-    whole = torch.randn(4, *run, generator=torch.Generator().manual_seed(0)) * 3
-    cells = grid.cells(np.ones((9, 9), bool))
-    kept = {c: FrameBorders.cut(whole[(slice(None), *grid.labelled(c).slices)], 48)
-            for c in cells}  # fmt: skip
-    seams = 0
-    for cell in cells:
-        for piece in blend(grid, cell, kept):
-            expected = whole[(slice(None), *piece.roi.slices)].argmax(0).numpy()
-            assert (piece.labels == expected).mean() > 0.999  # float16's ties
-            seams += 1
-    assert seams > 4
-
-
-def test_seam_weights_change_linearly():
-    shape = (1024 + 512, 2048)
-    grid = FrameGrid.make(shape, shape, 1.0, 1024 + 63, 63, spec())
-    kept = {}
-    for cell in grid.cells(np.ones((9, 9), bool)):
-        logits = torch.zeros(2, *(grid.labelled(cell).slices[i].stop
-                                  - grid.labelled(cell).slices[i].start
-                                  for i in (0, 1)))  # fmt: skip
-        logits[cell[1]] = 1 if cell[1] else 3  # left frames: 0 by 3, right: 1 by 1
-        kept[cell] = FrameBorders.cut(logits, 63)
-    (piece,) = blend(grid, (0, 1), kept)
-    # the right one's share w wins where w > 3 (1 - w), after three quarters
-    assert (piece.labels[:, :47] == 0).all()
-    assert (piece.labels[:, 48:] == 1).all()
-    assert piece.roi == Roi(0, 1024, 1024, 63)

@@ -24,7 +24,7 @@ from napari_uhrseg.engine.inference.runner import RunTimer, read_block
 from napari_uhrseg.engine.planning.plan import Plan
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.frame_schedule import FrameSchedule
-from napari_uhrseg.engine.tiling.seam_blending import border_store
+from napari_uhrseg.engine.tiling.frame_seams import border_store
 from napari_uhrseg.io.labels.chunk_status import Status
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi

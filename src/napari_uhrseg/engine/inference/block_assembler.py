@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.inference.window_loader import WindowTask
-from napari_uhrseg.engine.tiling.merge import Merger, TiledLabels
+from napari_uhrseg.engine.tiling.window_merge import Merger, TiledLabels
 from napari_uhrseg.types import Roi
 
 

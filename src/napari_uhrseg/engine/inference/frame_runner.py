@@ -45,13 +45,13 @@ from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
 from napari_uhrseg.engine.tiling.frame_logits import FrameLogits
 from napari_uhrseg.engine.tiling.frame_schedule import FrameSchedule
-from napari_uhrseg.engine.tiling.merge import labels_and_confidence
-from napari_uhrseg.engine.tiling.seam_blending import (
+from napari_uhrseg.engine.tiling.frame_seams import (
     BorderStore,
     FrameBorders,
     blend,
     border_store,
 )
+from napari_uhrseg.engine.tiling.window_merge import labels_and_confidence
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.models.base import Batch

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from napari_uhrseg.engine.network.device import inference_mode
 from napari_uhrseg.engine.prefetch import DEPTH, Prefetcher
-from napari_uhrseg.engine.tiling.merge import (
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
+from napari_uhrseg.engine.tiling.window_merge import (
     Merger,
     TiledLabels,
     make_merger,
     window_weights,
 )
-from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import InputSpec, Labels, Roi
 

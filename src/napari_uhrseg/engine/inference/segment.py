@@ -23,7 +23,7 @@ from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
-from napari_uhrseg.engine.tiling.seam_blending import remove_stale_borders
+from napari_uhrseg.engine.tiling.frame_seams import remove_stale_borders
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image

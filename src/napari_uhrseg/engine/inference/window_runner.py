@@ -49,13 +49,13 @@ from napari_uhrseg.engine.network.device import is_out_of_memory
 from napari_uhrseg.engine.network.parallel_forward import ForwardFuture, ParallelForward
 from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
-from napari_uhrseg.engine.tiling.merge import (
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
+from napari_uhrseg.engine.tiling.window_merge import (
     Merger,
     TiledLabels,
     make_merger,
     window_weights,
 )
-from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import Labels, Roi
 
 PREVIEW_INTERVAL_S = 2.0  # seconds between two previews of unfinished blocks

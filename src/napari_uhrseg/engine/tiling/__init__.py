@@ -10,8 +10,8 @@ __all__ = [
     "frame_grid",
     "frame_logits",
     "frame_schedule",
-    "merge",
-    "seam_blending",
+    "frame_seams",
     "tiling",
     "window_grid",
+    "window_merge",
 ]

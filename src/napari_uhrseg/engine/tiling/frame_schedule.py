@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
-from napari_uhrseg.engine.tiling.seam_blending import BorderMap
+from napari_uhrseg.engine.tiling.frame_seams import BorderMap
 
 
 class FrameSchedule:

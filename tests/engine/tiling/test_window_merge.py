@@ -3,13 +3,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_uhrseg.engine.tiling.merge import (
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
+from napari_uhrseg.engine.tiling.window_merge import (
     Merger,
     labels_and_confidence,
     make_merger,
     window_weights,
 )
-from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import Roi
 
 CPU = torch.device("cpu")
