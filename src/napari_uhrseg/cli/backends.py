@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from napari_uhrseg.cli.console import err
-from napari_uhrseg.cli.options import Hardware
+from napari_uhrseg.cli.shared_options import Hardware
 from napari_uhrseg.types import Legend, SegmentSettings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_uhrseg.cli.console import json_line, out
-from napari_uhrseg.cli.options import JsonOption, StoreArgument
+from napari_uhrseg.cli.shared_options import JsonOption, StoreArgument
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.units import quoted

@@ -32,7 +32,7 @@ from napari_uhrseg.cli.correction_output import (
     pixel_text,
     pixels_by_name,
 )
-from napari_uhrseg.cli.options import (
+from napari_uhrseg.cli.shared_options import (
     RECTANGLE,
     JsonOption,
     StoreArgument,

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from napari_uhrseg.cli.console import err, interruptible, json_line, out, warn
-from napari_uhrseg.cli.options import (
+from napari_uhrseg.cli.shared_options import (
     CheckpointOption,
     IgnoreOption,
     InferenceHardware,

@@ -16,7 +16,7 @@ from napari_uhrseg.cli.console import (
     swatch,
     warn,
 )
-from napari_uhrseg.cli.options import JsonOption, OverwriteOption, StoreArgument
+from napari_uhrseg.cli.shared_options import JsonOption, OverwriteOption, StoreArgument
 from napari_uhrseg.units import format_area, quoted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from napari_uhrseg.cli.console import err, interruptible, out, run_events
-from napari_uhrseg.cli.options import (
+from napari_uhrseg.cli.shared_options import (
     CheckpointOption,
     JsonOption,
     OutputCheckpointOption,

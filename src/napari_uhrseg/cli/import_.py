@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from napari_uhrseg.cli.console import err, json_line, out
-from napari_uhrseg.cli.options import (
+from napari_uhrseg.cli.shared_options import (
     ClassesFileOption,
     JsonOption,
     OutputCheckpointOption,

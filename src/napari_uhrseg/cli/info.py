@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_uhrseg.cli.console import json_line, out, quiet_libraries, warn
-from napari_uhrseg.cli.options import JsonOption
+from napari_uhrseg.cli.shared_options import JsonOption
 from napari_uhrseg.errors import without_credentials
 from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.units import format_bytes, format_length

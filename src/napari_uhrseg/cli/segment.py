@@ -26,7 +26,7 @@ from napari_uhrseg.cli.console import (
     swatch,
     warn,
 )
-from napari_uhrseg.cli.options import (
+from napari_uhrseg.cli.shared_options import (
     RECTANGLE,
     CheckpointOption,
     InferenceHardware,

@@ -21,7 +21,7 @@ from napari_uhrseg.cli.console import (
     run_events,
     warn,
 )
-from napari_uhrseg.cli.options import (
+from napari_uhrseg.cli.shared_options import (
     ClassesFileOption,
     IgnoreOption,
     JsonOption,
