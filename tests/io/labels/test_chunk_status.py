@@ -1,6 +1,4 @@
-"""Tests of the chunks that regions touch, and of pending chunks."""
-
-from dataclasses import replace
+"""Tests of the status of chunks, and of the chunks that regions touch."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
-from helpers.label_stores import OTHER, RUN
 from napari_uhrseg.io.labels import chunk_status
 from napari_uhrseg.types import Block, Polygon, Roi
 
@@ -84,43 +81,6 @@ def test_chunk_status_encodes_run_and_code():
         False,
         True,
         False,
-    ]
-
-
-def test_pending_excludes_chunks_of_runs_with_same_settings():
-    whole = replace(RUN, id=1)
-    part = replace(RUN, id=2, region=Roi(0, 0, 1500, 5000))
-    shape = replace(RUN, id=3, region=Polygon(((0, 0), (0, 3000), (3000, 0))))
-    other = replace(OTHER, id=4)
-    states = np.zeros(GRID, np.uint32)
-    states[0] = chunk_status.encode(2, "done")
-    states[1, :2] = chunk_status.encode(2, "done")
-    states[2] = [chunk_status.encode(i, "done") for i in (1, 3, 4, 1)]
-    states[3] = [chunk_status.encode(1, s) for s in ("done", "empty", "failed", "done")]
-    records = (whole, part, shape, other)
-    todo = chunk_status.pending_chunks(states, records, whole, SHAPE)
-    assert todo.tolist() == [
-        [False] * 4,  # all of these chunks lies in the other run's region
-        [True] * 4,  # these do not
-        [False, True, True, False],  # a drawn shape, another model
-        [False, False, True, False],  # failed is to be done again
-        [True] * 4,
-    ]
-    assert chunk_status.pending_chunks(states, records, part, SHAPE)[:2].tolist() == [
-        [False] * 4, [False, False, True, True]
-    ]  # fmt: skip
-    assert [
-        r.id
-        for r in chunk_status.runs_with_other_settings(states, records, whole, SHAPE)
-    ] == [4]
-    assert chunk_status.runs_with_other_settings(states, records, part, SHAPE) == ()
-    assert [
-        r.id
-        for r in chunk_status.runs_with_other_settings(states, records, other, SHAPE)
-    ] == [
-        1,
-        2,
-        3,
     ]
 
 

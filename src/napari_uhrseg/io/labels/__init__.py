@@ -2,7 +2,8 @@
 
 `store` contains `LabelStore`; `run_ledger` and `legend_editor` are its members for
 runs and classes. The other modules contain the layout on disk, the pyramid, the
-status of the chunks, the write locks, and the store as a cluster worker sees it.
+status of the chunks and which are pending, the write locks, and the store as a
+cluster worker sees it.
 
 Must not import ``io.readers``, ``io.corrections`` and ``io.export``.
 """
@@ -14,6 +15,7 @@ __all__ = [
     "layer_levels",
     "legend_editor",
     "ome_metadata",
+    "pending_chunks",
     "pyramid",
     "repair",
     "store",

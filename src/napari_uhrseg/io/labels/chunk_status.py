@@ -1,17 +1,17 @@
-"""Status of chunks: the run that wrote each chunk, and the chunks left for a run.
+"""Status of chunks: the run that wrote each chunk, and the chunks of a region.
 
 A status is one uint32 per chunk: the number of the run times four, plus a code; 0 if
 no run wrote the chunk. All arrays here are (chunk rows, chunk columns) and small: 98 x
 98 for an image of 100,000 x 100,000 pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi, Run
+from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi
 
 STORE_CHUNK = 1024  # px, side of a chunk; part of the store's format
 
@@ -117,63 +117,6 @@ def chunks_inside(region: Region | None, shape: tuple[int, int]) -> Mask:
             (start >= first) & (np.minimum(start + STORE_CHUNK, size) <= last)
         )
     return np.asarray(np.logical_and.outer(*inside), bool)
-
-
-def pending_chunks(
-    states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
-) -> Mask:
-    """Return the chunks that a run still has to label, including failed ones.
-
-    A chunk is finished if this run wrote it, or a run with the same settings whose
-    region contains the whole chunk.
-
-    Parameters
-    ----------
-    states
-        Status of all chunks.
-    runs
-        All recorded runs.
-    run
-        The recorded run.
-    shape
-        Height and width of the image in pixels.
-
-    Returns
-    -------
-    bool, (chunk rows, chunk columns).
-    """
-    finished = has_status(states, "done", "empty")
-    by = run_ids(states)
-    done = by == run.id
-    for other in runs:
-        if other.id != run.id and other.same_settings(run):
-            done |= (by == other.id) & chunks_inside(other.region, shape)
-    return np.asarray(chunks_touching(run.region, shape) & ~(finished & done), bool)
-
-
-def runs_with_other_settings(
-    states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
-) -> tuple[Run, ...]:
-    """Return the runs with other settings that labelled chunks of a run's region.
-
-    Parameters
-    ----------
-    states
-        Status of all chunks.
-    runs
-        All recorded runs.
-    run
-        The new run.
-    shape
-        Height and width of the image in pixels.
-
-    Returns
-    -------
-    Recorded runs, in the order of their numbers.
-    """
-    mask = chunks_touching(run.region, shape) & has_status(states, "done")
-    ids = set(np.unique(run_ids(states)[mask]).tolist())
-    return tuple(r for r in runs if r.id in ids and not r.same_settings(run))
 
 
 def _touched_by_polygon(polygon: Polygon, rows: int, columns: int) -> Mask:

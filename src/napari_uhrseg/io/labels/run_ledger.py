@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.labels.chunk_status import States, runs_with_other_settings
+from napari_uhrseg.io.labels.chunk_status import States
 from napari_uhrseg.io.labels.disk_layout import StoreContents
+from napari_uhrseg.io.labels.pending_chunks import runs_with_other_settings
 from napari_uhrseg.io.paths import Address
 from napari_uhrseg.types import Run
 

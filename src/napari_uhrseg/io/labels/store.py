@@ -14,6 +14,7 @@ from napari_uhrseg.io.labels.chunk_status import Status
 from napari_uhrseg.io.labels.disk_layout import check_exists, create_store, load_store
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels.legend_editor import LegendEditor
+from napari_uhrseg.io.labels.pending_chunks import pending_chunks
 from napari_uhrseg.io.labels.pyramid import CoarsestLevels, DisplayedLevel, write_levels
 from napari_uhrseg.io.labels.run_ledger import RunLedger
 from napari_uhrseg.io.labels.worker_store import WorkerResult
@@ -254,8 +255,7 @@ class LabelStore:
         whose region contains the whole chunk. Failed chunks are pending again, so a
         run asks once, at its start.
         """
-        states = self.chunk_status()
-        return chunk_status.pending_chunks(states, self.runs, run, self.shape)
+        return pending_chunks(self.chunk_status(), self.runs, run, self.shape)
 
     def read_labels(self, roi: Roi, level: int = 0) -> Labels:
         """Return the displayed labels: corrections override predictions.
