@@ -24,7 +24,7 @@ from typing import Any
 
 from campaign.report import Outcome
 
-LONG = 120.0  # seconds after which an operation counts as hanging
+LONG = 600.0  # seconds after which an operation hangs, however busy the machine is
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["campaign.operations"])
 
