@@ -49,10 +49,9 @@ def test_equal_cases_give_equal_results():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["kills", "disk", "vanished"])
-def test_disturbed_class_edits_are_whole(part, tmp_path: Path):
+def test_killed_class_edits_are_whole(tmp_path):
     bench = Bench("classes", tmp_path)
-    found = list(disturb(part, bench, range(1), 1, time.monotonic() + 60))
+    found = list(disturb("kills", bench, range(1), 1, time.monotonic() + 600))
     assert [o.text for o in found if o.failed] == []
 
 

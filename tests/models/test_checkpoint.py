@@ -54,7 +54,7 @@ def test_saved_checkpoint_has_same_card_and_weights(saved):
 
 def test_card_of_a_network_larger_than_its_file_is_refused(saved):
     path, model, card = saved
-    large = {**ARGUMENTS, "options": {"decoder_channels": (10**9, 8, 8, 8, 8)}}
+    large = {**ARGUMENTS, "options": {"decoder_channels": 10**9}}
     save_checkpoint(path, model, replace(card, arguments=large))
     with pytest.raises(CheckpointError, match="larger than the file"):
         load_checkpoint(path)
