@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtCore import QThreadPool
 
 from helpers.gated_network import open_gates, save_networks
+from helpers.shared_viewer import clear, shared_viewer
 from helpers.two_images import TwoImages
 from helpers.wait import wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -37,9 +38,31 @@ def checkpoints(tmp_path_factory) -> list[Path]:
     return save_networks(tmp_path_factory.mktemp("checkpoints"))
 
 
+@pytest.fixture(scope="module")
+def module_viewer(qapp):
+    with shared_viewer() as viewer:
+        viewers = [viewer]
+        del viewer
+        yield viewers
+        viewers.clear()
+
+
 @pytest.fixture
 def viewer(make_napari_viewer):
     return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def cleared_viewer(module_viewer):
+    """Return the window of the module, as it is when it opens.
+
+    A module whose tests may share a window returns it from a fixture ``viewer``.
+    """
+    (viewer,) = module_viewer
+    size = viewer.window._qt_window.size()
+    yield viewer
+    clear(viewer)
+    viewer.window._qt_window.resize(size)
 
 
 @pytest.fixture
