@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 CONSOLE = Console(width=120, soft_wrap=True)
-SURVIVED = ("intact", "opened", "refused", "held", "fixed")
+SURVIVED = ("intact", "opened", "refused", "right", "fixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def run_cases(kind: str, name: str) -> Iterator[Outcome]:
         with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
             try:
                 found.check(Path(folder))
-                yield Outcome("cases", found.program, found.name, "held")
+                yield Outcome("cases", found.program, found.name, "right")
             # a missing error is no Exception for pytest
             except (Exception, pytest.fail.Exception):  # noqa: BLE001
                 text = traceback.format_exc()

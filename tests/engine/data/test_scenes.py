@@ -304,7 +304,7 @@ def test_folder_dataset_refuses_unusable_folders(folders, tmp_path):
     cases = [
         ({"images": tmp_path / "no"}, "There is no"),
         ({"masks": images.parent}, "has a mask of the same name"),
-        ({"held_out": ["s9"]}, "no scene named s9"),
+        ({"held_out": ["s9"]}, "no scene named 's9'"),
         ({"held_out": [f"s{i}" for i in range(5)]}, "no training scene"),
         ({"legend": LEGEND}, "values that no class has: 5, 9"),
         ({"ignore": (2, 5, 9, 255)}, "fewer than two classes"),

@@ -7,7 +7,7 @@ from helpers.full_disk import file_size_limit
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from helpers.processes import python_process
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export import export, format_named, formats
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
 
@@ -45,7 +45,7 @@ def test_full_disk_is_the_reported_cause(store, tmp_path, name, share):
 
 KILLED = """
 import os, signal, sys
-from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export import export, format_named, formats
 from napari_uhrseg.io.labels.store import LabelStore
 for _ in export(LabelStore.open(sys.argv[1]), sys.argv[2], sys.argv[3]):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -61,3 +61,15 @@ def test_export_after_a_kill_leaves_no_other_file(store, tmp_path, name):
     assert not target.exists()
     list(export(store, target, name))
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", [f.name for f in formats() if f.stores_crs])
+def test_damaged_coordinate_system_is_refused(tmp_path, name):
+    affine = (0.5, 0.0, 0.0, 0.0, -0.5, 0.0)
+    shown = FakeImage((100, 100), pixel_size=(0.5, 0.5), unit="metre", affine=affine,
+                      crs='PROJCS["cut')  # fmt: skip
+    with LabelStore.create(tmp_path / "a.zarr", shown, LEGEND) as store:
+        target = tmp_path / f"b{format_named(name).suffix}"
+        with pytest.raises(ExportError, match="The coordinate system of"):
+            list(export(store, target, name))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]

@@ -227,13 +227,15 @@ def export(
     ------
     ExportError
         If the target exists or cannot be written, the disk is full, or the store
-        lacks something that the format needs (a CRS).
+        lacks something that the format needs (a CRS), or its CRS is damaged.
     StoreError
         If part of the store is damaged.
     """
     target = Path(path).absolute()
     chosen = check_request(format_name, target, simplify)
     _check_not_own(store, target)
+    if chosen.stores_crs:
+        _check_crs(store)
     with atomic_target(target, overwrite=overwrite) as building:
         chosen.check(store, target)
         yield from chosen.write(store, building, WriteOptions(simplify, limits))
@@ -294,6 +296,23 @@ def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
 def shown_legend(store: "LabelStore") -> Legend:
     """Return the displayed classes, without those merged into others."""
     return Legend(tuple(c for c in store.legend if c.id not in store.aliases))
+
+
+def _check_crs(store: "LabelStore") -> None:
+    """Raise ExportError if the CRS of a store cannot be read."""
+    if store.crs is None:
+        return
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        CRS.from_wkt(store.crs)
+    except CRSError as error:
+        raise ExportError(
+            f"The coordinate system of {store.path.name} cannot be read: {error}",
+            "Export polygons in pixels (qupath), or assign a CRS to the image (for "
+            "example with gdal_edit -a_srs) and segment it again.",
+        ) from error
 
 
 def _check_not_own(store: "LabelStore", target: Path) -> None:

@@ -79,7 +79,7 @@ def pixel_area(store: "LabelStore") -> PixelArea:
 def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], FloatArray] | None:
     """Return areas in an equal-area projection; None if it cannot be reached."""
     import rasterio
-    from rasterio.errors import RasterioError
+    from rasterio.errors import CRSError, RasterioError
     from rasterio.warp import transform
 
     if store.affine is None:
@@ -87,7 +87,7 @@ def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], FloatArray] | Non
     a, b, c, d, e, f = store.affine
     try:
         crs: Any = rasterio.CRS.from_wkt(store.crs)
-    except RasterioError:
+    except CRSError:
         return None
 
     def moved(to: Any, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
