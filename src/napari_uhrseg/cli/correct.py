@@ -42,7 +42,8 @@ from napari_uhrseg.cli.shared_options import (
 from napari_uhrseg.types import Numbering
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
+    from napari_uhrseg.io.corrections.corrections import Corrections
+    from napari_uhrseg.io.corrections.undo import Direction
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Region
 

@@ -12,11 +12,12 @@ from helpers.label_stores import (
     assert_levels_consistent,
     chunk_block,
 )
+from helpers.strokes import run_out, stroke
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.layer_levels import correction_levels, displayed_levels
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Limits, Polygon, Roi, Stroke
+from napari_uhrseg.types import Polygon, Roi, Stroke
 
 IMAGE = FakeImage()
 SHAPE = IMAGE.shape
@@ -36,24 +37,6 @@ def store(tmp_path):
 def corrections(store):
     with Corrections.open(store) as opened:
         yield opened
-
-
-def stroke(y, x, height, width, class_id, level=0, seed=None):
-    """A rectangle at a level, whole or with holes."""
-    step = 2**level
-    mask = np.ones((height, width), bool)
-    if seed is not None:
-        mask = np.random.default_rng(seed).random(mask.shape) < 0.5
-    ids = np.full(mask.shape, class_id, np.uint8)
-    return Stroke(Roi(y * step, x * step, height * step, width * step),
-                  mask, ids, level)  # fmt: skip
-
-
-def run_out(progress):
-    shares = list(progress)
-    assert shares == sorted(shares)
-    assert not shares or shares[-1] == 1.0
-    return len(shares)
 
 
 def test_stroke_overrides_prediction_at_every_level(store, corrections):
@@ -85,28 +68,6 @@ def test_stroke_at_coarser_level_covers_pixels_up_to_border(store, corrections, 
     wanted[y * step :, x * step :] = 1
     np.testing.assert_array_equal(store.correction[0][:], wanted)
     assert_levels_consistent(store)
-
-
-@pytest.mark.slow
-def test_undo_and_redo_follow_order_of_steps(store, corrections):
-    seen = [store.correction[0][:]]
-    for seed in range(4):
-        corrections.apply(stroke(50 * seed, 10, 90, 90, 1 + seed % 2, seed=seed))
-        seen.append(store.correction[0][:])
-    for wanted in seen[-2::-1]:
-        assert corrections.undo() is not None
-        np.testing.assert_array_equal(store.correction[0][:], wanted)
-        assert_levels_consistent(store)
-    assert corrections.undo() is None
-    assert (corrections.can_undo, corrections.can_redo) == (False, True)
-    for wanted in seen[1:]:
-        corrections.redo()
-        np.testing.assert_array_equal(store.correction[0][:], wanted)
-    assert corrections.redo() is None
-    assert_levels_consistent(store)
-    corrections.undo()
-    corrections.apply(stroke(0, 0, 5, 5, 1))
-    assert not corrections.can_redo
 
 
 def test_stroke_confirming_prediction_counts_once(store, corrections):
@@ -238,55 +199,6 @@ def test_reverting_region_keeps_others_in_its_bounding_box(store, corrections):
     run_out(corrections.revert(other))
     np.testing.assert_array_equal(store.correction[0][:], before)
     assert_levels_consistent(store)
-
-
-SMALL_TILES = Limits(correction_tile=512)
-
-
-def filled_over(corrections):
-    """A fill of many parts over a stroke; how many."""
-    corrections.apply(stroke(500, 400, 700, 300, 1, seed=1))
-    run_out(corrections.fill(SHAPE_WITH_HOLE, 2))
-    return corrections.next_part_count("undo")
-
-
-@pytest.mark.slow
-def test_large_change_is_undone_and_redone_tile_by_tile(store):
-    with Corrections.open(store, limits=SMALL_TILES) as corrections:
-        parts = filled_over(corrections)
-        assert parts > 6
-        after = store.correction[0][:], corrections.counts()
-        assert run_out(corrections.undo_or_redo("undo")) == parts
-        assert not (store.correction[0][:] == 2).any()
-        assert_levels_consistent(store)
-        assert run_out(corrections.undo_or_redo("redo")) == parts
-        np.testing.assert_array_equal(store.correction[0][:], after[0])
-        assert corrections.counts() == after[1]
-        assert corrections.next_part_count("redo") == 0
-        assert run_out(corrections.undo_or_redo("redo")) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["undo", "redo"])
-def test_stopped_undo_restores_what_it_had_changed(store, way):
-    with Corrections.open(store, limits=SMALL_TILES) as corrections:
-        parts = filled_over(corrections)
-        if way == "redo":
-            corrections.undo()
-        before = store.correction[0][:], corrections.counts()
-        turning = corrections.undo_or_redo(way)
-        assert [next(turning) for _ in range(3)] == [n / parts for n in (1, 2, 3)]
-        assert (store.correction[0][:] != before[0]).any()
-        turning.close()
-        np.testing.assert_array_equal(store.correction[0][:], before[0])
-        assert corrections.counts() == before[1]
-        assert_levels_consistent(store)
-        assert corrections.next_part_count(way) == parts
-    with Corrections.open(store) as corrections:
-        assert corrections.counts() == before[1]
-        run_out(corrections.undo_or_redo(way))
-        assert (2 in corrections.counts()) == (way == "redo")
-        assert_levels_consistent(store)
 
 
 def test_corrections_survive_reopening(store):

@@ -1,7 +1,8 @@
 """User corrections of a label store.
 
-`corrections` contains strokes, fills, undo and redo; `replay` and `journal` execute
-and record them. The other modules import annotations and find uncertain regions.
+`corrections` contains strokes, fills, undo and redo; `undo`, `replay` and `journal`
+reverse, execute and record them. The other modules import annotations and find
+uncertain regions.
 
 Must not import ``io.readers`` and ``io.export``.
 """
@@ -13,4 +14,5 @@ __all__ = [
     "polygon_import",
     "rasterize",
     "uncertain_regions",
+    "undo",
 ]

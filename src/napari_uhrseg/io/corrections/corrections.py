@@ -3,16 +3,16 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections.journal import UndoStep
 from napari_uhrseg.io.corrections.journal_record import JournalPatch
 from napari_uhrseg.io.corrections.mask_import import MaskReader
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.corrections.replay import JournalReplay
+from napari_uhrseg.io.corrections.undo import Direction, next_step, undo_or_redo
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.write_lock import WriteLock
 from napari_uhrseg.io.paths import is_url
@@ -27,7 +27,6 @@ from napari_uhrseg.types import (
 )
 
 MakeTile = Callable[[Roi], tuple[Mask, Labels]]
-Direction = Literal["undo", "redo"]
 
 
 class Corrections:
@@ -249,22 +248,22 @@ class Corrections:
         kill, the rest is executed at the next opening.
         """
         with self._lock.thread_lock, self._writing():
-            step = self._next_step(direction)
+            step = next_step(self._replay.journal, direction)
             if step is None:
                 return
-            yield from self._replay.undo_or_redo(direction, step)
+            yield from undo_or_redo(self._replay, direction, step)
         yield 1.0
 
     def next_part_count(self, direction: Direction) -> int:
         """Return the number of tiles of the next undo or redo; 0 if there is none."""
         with self._lock.thread_lock:
-            step = self._next_step(direction)
+            step = next_step(self._replay.journal, direction)
             return 0 if step is None else len(step.parts)
 
     def next_bounds(self, direction: Direction) -> Roi | None:
         """Return the rectangle of the next undo or redo; None if there is none."""
         with self._lock.thread_lock:
-            step = self._next_step(direction)
+            step = next_step(self._replay.journal, direction)
             return None if step is None else step.bounds
 
     # -- reading ----------------------------------------------------------------
@@ -337,15 +336,10 @@ class Corrections:
             return None
         return JournalPatch(roi, patch.level, mask, ids, np.where(large, present, 0))
 
-    def _next_step(self, direction: Direction) -> UndoStep | None:
-        journal = self._replay.journal
-        steps = journal.undoable if direction == "undo" else journal.redoable
-        return steps[-1] if steps else None
-
     def _undo_or_redo(self, direction: Direction) -> Roi | None:
         with self._lock.thread_lock:
             with self._writing():
-                step = self._next_step(direction)
+                step = next_step(self._replay.journal, direction)
             for _ in self.undo_or_redo(direction):
                 pass
             return None if step is None else step.bounds

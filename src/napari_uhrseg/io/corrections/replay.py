@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.correction_counts import CorrectionCounts
-from napari_uhrseg.io.corrections.journal import Journal, JournalEntry, UndoStep
+from napari_uhrseg.io.corrections.journal import Journal, JournalEntry
 from napari_uhrseg.io.corrections.journal_record import JournalPatch
 from napari_uhrseg.io.labels.disk_layout import CORRECTION, Levels, open_corrections
 from napari_uhrseg.io.labels.downsample import coarser_labels
@@ -144,7 +144,7 @@ class JournalReplay:
             step = self.journal.last + 1
         self.journal.append("part" if continues else "begin", step, patch)
         self._write(patch, "redo")
-        self._finish()
+        self.finish()
         return step
 
     def append_step(self, patches: Iterable[JournalPatch]) -> Roi | None:
@@ -158,38 +158,36 @@ class JournalReplay:
             return None
         step = self.journal.undoable[-1]
         for part in step.parts:
-            self._write(self._read(part), "redo")
-        self._finish()
+            self.execute(part, "redo")
+        self.finish()
         return step.bounds
 
-    def undo_or_redo(
-        self, direction: Literal["undo", "redo"], step: UndoStep
-    ) -> Iterator[float]:
-        """Journal and execute an undo or redo, patch by patch.
+    def execute(self, part: JournalEntry, direction: Literal["undo", "redo"]) -> None:
+        """Write a patch of the journal to the arrays; see `finish`.
 
-        Closing the generator journals and executes the opposite.
-
-        Yields
+        Raises
         ------
-        Completed share, from 0 to 1.
+        StoreError
+            If the journal is damaged there.
         """
-        self.journal.append(direction, step.id)
-        done = 0
         try:
-            for done, part in enumerate(step.parts):
-                if done:
-                    yield done / len(step.parts)
-                self._write(self._read(part), direction)
-        except GeneratorExit:
-            opposite: Literal["undo", "redo"] = (
-                "redo" if direction == "undo" else "undo"
-            )
-            self.journal.append(opposite, step.id)
-            for part in step.parts[:done]:
-                self._write(self._read(part), opposite)
-            self._finish()
-            raise
-        self._finish()
+            patch = self.journal.read(part)
+        except ValueError as error:
+            raise StoreError(
+                f"The journal of {self._store.path} is damaged: {error}.",
+                "All labels are kept, but this step cannot be undone.",
+            ) from error
+        self._write(patch, direction)
+
+    def finish(self) -> None:
+        """Note that all records are executed; save the counts from time to time."""
+        self.done = self.journal.last
+        if self.done - self._saved < self._limits.snapshot_interval:
+            return
+        # the change is complete; a failure here is retried after the next change
+        with suppress(OSError):
+            self.save_counts()
+            self.journal.trim()
 
     def catch_up(self) -> None:
         """Execute the records that were not executed; usually there are none."""
@@ -197,11 +195,11 @@ class JournalReplay:
         if left and left[0].number > self.done + 1:
             self._counts = None  # counted again: records in between are missing
         for entry in left:
-            self._execute(entry)
+            self._recover(entry)
             self.done = entry.number
         # not in between: the arrays may already have the changes of later records
         if left:
-            self._finish()
+            self.finish()
 
     def save_counts(self) -> None:
         """Save the counts with the number of the last executed record.
@@ -239,7 +237,7 @@ class JournalReplay:
                 f"Free some space or check the disk. {kept}",
             ) from error
 
-    def _execute(self, entry: JournalEntry) -> None:
+    def _recover(self, entry: JournalEntry) -> None:
         """Execute a record, which may have been executed before."""
         parts, direction = [entry], "redo"
         if entry.kind in ("undo", "redo"):
@@ -256,15 +254,6 @@ class JournalReplay:
                 )  # fmt: skip
             else:
                 self._write(patch, direction, again=True)
-
-    def _read(self, part: JournalEntry) -> JournalPatch:
-        try:
-            return self.journal.read(part)
-        except ValueError as error:
-            raise StoreError(
-                f"The journal of {self._store.path} is damaged: {error}.",
-                "All labels are kept, but this step cannot be undone.",
-            ) from error
 
     def _write(
         self, patch: JournalPatch, direction: str, *, again: bool = False
@@ -290,12 +279,3 @@ class JournalReplay:
                 self._counts.add(patch.roi, added)
             except ValueError:  # they belong to another journal
                 self._counts = None
-
-    def _finish(self) -> None:
-        self.done = self.journal.last
-        if self.done - self._saved < self._limits.snapshot_interval:
-            return
-        # the change is complete; a failure here is retried after the next change
-        with suppress(OSError):
-            self.save_counts()
-            self.journal.trim()

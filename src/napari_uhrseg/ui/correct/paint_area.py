@@ -26,7 +26,8 @@ from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.worker import report
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
+    from napari_uhrseg.io.corrections.corrections import Corrections
+    from napari_uhrseg.io.corrections.undo import Direction
 
 BRUSH = 20  # pixels
 FILLED = (
@@ -100,8 +101,7 @@ class PaintArea(QObject):
         self.undo_or_redo("redo")
 
     def undo_or_redo(self, way: "Direction") -> None:
-        long = self.long.emit
-        undo_or_redo(self._writer, self._corrections, way, self._undone, long)
+        undo_or_redo(self._writer, self._corrections, way, self._undone, self.long.emit)
 
     def choose(self, class_id: int) -> None:
         """Paint with this class; 0 selects the eraser."""

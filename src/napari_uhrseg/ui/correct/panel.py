@@ -25,7 +25,8 @@ from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
+    from napari_uhrseg.io.corrections.corrections import Corrections
+    from napari_uhrseg.io.corrections.undo import Direction
 
 NO_LABELS = (
     "There are no labels to correct. Segment an image, open labels, or press Correct "

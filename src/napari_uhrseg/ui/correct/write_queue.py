@@ -10,7 +10,8 @@ from qtpy.QtCore import QObject, Signal
 from napari_uhrseg.ui.workers.worker import report
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.corrections.corrections import Corrections, Direction
+    from napari_uhrseg.io.corrections.corrections import Corrections
+    from napari_uhrseg.io.corrections.undo import Direction
     from napari_uhrseg.types import Roi
 
 MAX_SHORT_PARTS = 8  # parts of a change, about 50 ms each, that are undone at once
