@@ -37,8 +37,6 @@ class FineTuneSettings:
         Device id or ``"auto"``, and arithmetic of the forward pass.
     regions
         Level-0 rectangles to train on; ``None``: every correction.
-    freeze_batch_norm
-        If True, batch normalisation keeps its running statistics.
     """
 
     steps: int | None = field(
@@ -100,7 +98,6 @@ class FineTuneSettings:
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     regions: tuple[Roi, ...] | None = None
-    freeze_batch_norm: bool = False
 
     @classmethod
     def quick(cls, **chosen: Any) -> Self:

@@ -130,7 +130,6 @@ def _identity(
         asdict(recipe),
         settings.seed,
         settings.distillation_weight,
-        settings.freeze_batch_norm,
         asdict(source.legend),
         source.fingerprint(),
         precision,
@@ -165,7 +164,6 @@ def _from_checkpoint(
         validate_fn=validator.score,
         loss_fn=DistillationLoss(validator.old, weight),
         keep_best=enough,
-        freeze_batch_norm=settings.freeze_batch_norm,
         weights_to_save=unchanged if extends else validator.select_weights,
         **_intervals(recipe),
     )

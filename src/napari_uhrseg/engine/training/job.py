@@ -61,8 +61,6 @@ class TrainingPolicy:
         there are none, the last weights are saved.
     resume_stage
         If True, the first stage continues from weights that were trained in it.
-    freeze_batch_norm
-        If True, normalisation layers keep their running statistics.
     weights_to_save
         Function that returns the network to validate and save for the trained one.
     keep_state
@@ -80,7 +78,6 @@ class TrainingPolicy:
     score_initial: bool = False
     keep_best: bool = True
     resume_stage: bool = False
-    freeze_batch_norm: bool = False
     weights_to_save: Callable[[Segmenter], Segmenter] = unchanged
     keep_state: bool = True
     save_interval_s: float = 60.0

@@ -25,7 +25,6 @@ from statistics import mean
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
@@ -171,10 +170,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
         self.model.train()
-        if self.job.policy.freeze_batch_norm:
-            for module in self.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
         try:
             terms = self._backward(batch)
         except (RuntimeError, MemoryError) as error:
