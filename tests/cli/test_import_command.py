@@ -1,6 +1,7 @@
 """``napari-uhrseg import`` as people type it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def test_import_reads_classes_file(bring, tmp_path):
     assert (event["event"], event["classes"]) == ("saved", ["grass", "water"])
     legend = read_card(tmp_path / "c.safetensors").legend
     assert [c.source_value for c in legend] == [3, 9]
+
+
+def test_card_names_the_command_without_credentials(bring, monkeypatch, tmp_path):
+    url = "https://me:pw@example.org/net?version=2&X-Amz-Signature=abc"
+    monkeypatch.setattr(sys, "argv", ["program", "import", url, "two words"])
+    assert bring().exit_code == 0
+    assert read_card(tmp_path / "c.safetensors").command == (
+        "napari-uhrseg import 'https://example.org/net?version=2' 'two words'"
+    )
 
 
 def test_import_existing_checkpoint_needs_overwrite(bring, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from napari_uhrseg._version import __version__
-from napari_uhrseg.errors import UhrSegError
+from napari_uhrseg.errors import UhrSegError, without_credentials
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(1) from error
 
     return run
+
+
+def command_line() -> str:
+    """Return the command of this process for cards, without credentials of URLs."""
+    words = ["napari-uhrseg", *sys.argv[1:]]
+    return shlex.join(without_credentials(word) for word in words)
 
 
 def _print_error(message: str, hint: str) -> None:

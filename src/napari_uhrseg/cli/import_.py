@@ -1,14 +1,12 @@
 """``napari-uhrseg import``: convert a checkpoint of another program."""
 
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from napari_uhrseg.cli.console import err, json_line, out
+from napari_uhrseg.cli.console import command_line, err, json_line, out
 from napari_uhrseg.cli.shared_options import (
     ClassesFileOption,
     JsonOption,
@@ -83,7 +81,7 @@ def import_(
         from napari_uhrseg.models.importers import import_checkpoint
 
         made, card = import_checkpoint(file, model, second, chosen, mode, window)
-        card = replace(card, command=shlex.join(["napari-uhrseg", *sys.argv[1:]]))
+        card = replace(card, command=command_line())
         save_checkpoint(output, made, card, half=False)  # keeps the published values
     names = [c.name for c in card.legend]
     if json:

@@ -1,8 +1,6 @@
 """``napari-uhrseg train``: train a checkpoint from labelled images."""
 
 import json as json_module
-import shlex
-import sys
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import typer
 from rich.text import Text
 
 from napari_uhrseg.cli.console import (
+    command_line,
     err,
     event_fields,
     event_name,
@@ -197,8 +196,9 @@ class CardOptions:
         """Return the texts of the card, with the current command."""
         from napari_uhrseg.engine.training.train import CardMetadata
 
-        command = shlex.join(["napari-uhrseg", *sys.argv[1:]])
-        return CardMetadata(**asdict(self), trained_on=trained_on, command=command)
+        return CardMetadata(
+            **asdict(self), trained_on=trained_on, command=command_line()
+        )
 
 
 @expand_options

@@ -241,6 +241,30 @@ def test_latitude_first_is_named_as_the_cause(ortho, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("code", "ring", "reason"),
+    [
+        (4326, box(15, 91, 16, 92), "Invalid latitude"),
+        (4326, box(500_000, 5_800_000, 500_100, 5_800_100), "Invalid l"),
+        (3857, box(0, 0, 1e30, 9), r"a coordinate is 1e\+30"),  # PROJ never returns
+    ],
+)
+def test_coordinates_outside_their_system_are_rejected(
+    ortho, tmp_path, code, ring, reason
+):
+    crs = {"type": "name", "properties": {"name": f"EPSG:{code}"}}
+    path = write(tmp_path, collection(feature([ring]), crs=crs))
+    with pytest.raises(OpenError, match=rf"EPSG:{code}: .*{reason}"):
+        read_polygons(path, ortho)
+
+
+def test_exchanged_longitudes_above_ninety_are_beside_the_image(ortho, tmp_path):
+    crs = {"type": "name", "properties": {"name": "EPSG:4326"}}
+    data = collection(feature([box(120, 10, 121, 11)]), crs=crs)
+    with pytest.raises(OpenError, match=r"lies beside ortho.tif"):
+        read_polygons(write(tmp_path, data), ortho)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "http://127.0.0.1:9/crs",

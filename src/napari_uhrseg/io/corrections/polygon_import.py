@@ -34,6 +34,7 @@ ToPixels = Callable[[Points], Points]
 POLYGON_SUFFIXES = (".geojson", ".json", *MAGIC)
 WGS84 = "OGC:CRS84"
 LON_LAT = "longitude and latitude"
+MAX_COORDINATE = 1e9  # PROJ takes longitudes round by round, for ever beyond 1e16
 PIXELS_OF_THE_IMAGE = "pixels of the image"  # CRS of exported GeoPackages
 _AUTHORITIES = r"(EPSG|ESRI|OGC|IAU_\d+|IGNF)"
 _CODES = (
@@ -127,7 +128,11 @@ def _exchanged_hint(
     parsed: ParsedFile, image: Georeferenced, to_pixels: ToPixels
 ) -> str:
     corners, first = _outer_corners(parsed)
-    if _longest_side(to_pixels(corners[:, ::-1]), first, image):
+    try:
+        exchanged = to_pixels(corners[:, ::-1])
+    except OpenError:  # latitudes above 90 degrees
+        return ""
+    if _longest_side(exchanged, first, image):
         return (
             "With x and y exchanged they lie on it: the file probably has the "
             "latitude first. Export it again with the longitude first."
@@ -163,7 +168,10 @@ def _to_pixels(
         readings.append(("the coordinate system of the image", own))
     found: list[tuple[float, str, ToPixels]] = []
     for name, to_pixels in readings:
-        side = _longest_side(to_pixels(corners), first, image)
+        try:
+            side = _longest_side(to_pixels(corners), first, image)
+        except OpenError:  # outside the domain of the projection
+            continue
         # pixels below one pixel are degrees of another location
         if side >= 1 or (side and name != "pixels"):
             found.append((side, name, to_pixels))
@@ -239,7 +247,6 @@ def _unknown_crs(path: Path, name: str) -> OpenError:
 def _by_crs(path: Path, name: str, image: Georeferenced) -> ToPixels:
     from rasterio.crs import CRS
     from rasterio.transform import Affine
-    from rasterio.warp import transform
 
     source = _parse_crs(path, name)
     if image.crs is None or image.affine is None:
@@ -252,10 +259,35 @@ def _by_crs(path: Path, name: str, image: Georeferenced) -> ToPixels:
     inverse = ~Affine(*image.affine)
 
     def to_pixels(points: Points) -> Points:
-        x, y = points.T
         if source != target:
-            x, y = (np.array(v) for v in transform(source, target, x, y))
+            points = _transformed(path, name, (source, target), points)
+        x, y = points.T
         with np.errstate(invalid="ignore"):  # infinite outside the domain
             return np.stack(inverse * (x, y), 1)
 
     return to_pixels
+
+
+def _transformed(
+    path: Path, name: str, systems: "tuple[CRS, CRS]", points: Points
+) -> Points:
+    """Return coordinates in another system; infinite outside its domain.
+
+    Raises OpenError for coordinates that the file's system does not have.
+    """
+    from rasterio._err import CPLE_BaseError  # rasterio lets it through
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform
+
+    reason = f"a coordinate is {np.abs(points).max(initial=0):g}"
+    try:
+        if (np.abs(points) <= MAX_COORDINATE).all():
+            return np.stack([np.array(v) for v in transform(*systems, *points.T)], 1)
+    except (CPLE_BaseError, RasterioError) as error:
+        reason = str(error)
+    raise OpenError(
+        f"The coordinates of {path.name} do not fit its coordinate system "
+        f"{name[:80]}: {reason}.",
+        "Export the file again with the coordinate system of its coordinates. If they "
+        "are pixels, name no system.",
+    )
