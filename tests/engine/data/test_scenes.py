@@ -1,4 +1,4 @@
-"""Scenes, samplers, augmentation and batches."""
+"""Scenes, folders of scenes, and batches."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +8,9 @@ import pytest
 import torch
 from PIL import Image as Picture
 
+from helpers.scenes import LEGEND, SPEC, ArrayTarget, scene
 from napari_uhrseg.engine.data.augmentation import (
-    AUGMENTATIONS,
-    ColorJitter,
     Rotation,
-    find_augmentations,
-    rotate,
-    rotate_boxes,
 )
 from napari_uhrseg.engine.data.batches import batches
 from napari_uhrseg.engine.data.decoded_image import DecodedImage, decode_images
@@ -24,60 +20,7 @@ from napari_uhrseg.engine.data.scenes import Scene, SceneDataset
 from napari_uhrseg.errors import PlanError, TrainingError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.models.dataset_legends import LEGENDS
-from napari_uhrseg.types import InputSpec, LabelClass, Legend, Roi, View
-
-SPEC = InputSpec(
-    views={"local": View(32, 32), "surrounding": View(64, 64)},
-    window=32,
-    mean=(0, 0, 0),
-    std=(1, 1, 1),
-)
-LEGEND = Legend(tuple(LabelClass(i + 1, f"c{i}", "#112233", i) for i in range(4)))
-
-
-class ArrayTarget:
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-    def read(self, roi: Roi) -> np.ndarray:
-        found = np.full((roi.height, roi.width), 255, np.uint8)
-        inside = roi.intersect(Roi(0, 0, *self.array.shape))
-        found[inside.shift(-roi.y, -roi.x).slices] = self.array[inside.slices]
-        return found
-
-
-def scene(seed: int = 0, size: tuple[int, int] = (90, 120)) -> Scene:
-    """A picture whose first band is 60 times the class."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 4, (size[0] // 6 + 1, size[1] // 6 + 1)).astype(np.uint8)
-    labels = labels.repeat(6, 0).repeat(6, 1)[: size[0], : size[1]]
-    data = np.stack([labels * 60, labels * 30 + 10, 250 - labels * 60], -1)
-    image = image_from_array(data.astype(np.uint8), name=f"s{seed}", rgb=True)
-    return Scene(f"s{seed}", image, ArrayTarget(labels))
-
-
-def test_batches_depend_on_seed_and_step_alone():
-    source = SceneDataset(LEGEND, (scene(0), scene(1, (64, 300)))).fitted(SPEC)
-    whole = list(batches(source, SPEC, 3, 7, range(4)))
-    later = list(batches(source, SPEC, 3, 7, range(2, 4)))
-    for a, b in zip(whole[2:], later, strict=True):
-        assert torch.equal(a.target, b.target)
-        assert all(torch.equal(a.views[k], b.views[k]) for k in a.views)
-    other = next(batches(source, SPEC, 3, 8, range(1)))
-    assert not torch.equal(other.views["local"], whole[0].views["local"])
-    assert whole[0].target.shape == (3, 32, 32)
-    assert whole[0].target.dtype == torch.int64
-
-
-def test_rotation_turns_views_and_target_together():
-    source = SceneDataset(LEGEND, (scene(),)).fitted(SPEC)
-    for batch in batches(source, SPEC, 4, 0, range(8), (Rotation,)):
-        classes = (batch.views["local"][:, 0] * 255 / 60).round().long()
-        assert torch.equal(classes, batch.target)
-        centre = batch.views["surrounding"][..., 16:48, 16:48]
-        assert torch.equal(centre, batch.views["local"])
-        boxes = torch.tensor([[16.0, 16, 48, 48]] * 4)
-        assert torch.equal(batch.boxes["surrounding"], boxes)
+from napari_uhrseg.types import Roi, View
 
 
 def test_surrounding_view_lies_off_centre_with_its_labels():
@@ -105,58 +48,17 @@ def test_surrounding_view_lies_off_centre_with_its_labels():
     assert all(0 <= v <= 32 for corner in corners for v in corner)
 
 
-def test_find_augmentations_refuses_unknown_names():
-    assert find_augmentations(list(AUGMENTATIONS)) == (Rotation, ColorJitter)
-    with pytest.raises(TrainingError, match="no augmentation named sharpen"):
-        find_augmentations(["rotation", "sharpen"])
-
-
-def test_augmentations_decide_the_samples():
-    source = SceneDataset(LEGEND, (scene(),)).fitted(SPEC)
-    plain, rotated = (
-        next(batches(source, SPEC, 4, 0, range(1), chosen)).views["local"]
-        for chosen in ((), (Rotation,))
-    )
-    assert not torch.equal(plain, rotated)
-    values = [views.flatten(1).sort(1).values for views in (plain, rotated)]
-    assert torch.equal(*values)
-
-
-def test_rotate_boxes_follows_rotate():
-    view = np.zeros((20, 20))
-    view[2:5, 11:18] = 1
-    for turns in range(4):
-        for flip in (False, True):
-            box = rotate_boxes(torch.tensor([[2, 11, 5, 18]]), 20, turns, flip)[0]
-            y0, x0, y1, x1 = box.tolist()
-            after = rotate(view, turns, flip)
-            assert after[y0:y1, x0:x1].all()
-            assert after.sum() == (y1 - y0) * (x1 - x0)
-
-
-def test_color_jitter_works_on_image_values_and_keeps_missing_pixels():
-    spec = replace(SPEC, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
-    mean, std = (np.array(v)[:, None, None] for v in (spec.mean, spec.std))
-    values = np.random.default_rng(0).random((3, 8, 8))
-    view = ((values - mean) / std).astype(np.float32)
-    view[:, 2] = 0
-    jitter = ColorJitter(brightness=1.1, contrast=0.9, saturation=1.2)
-    values[:, 2:3] = mean
-    lit = values * 1.1
-    lit = (lit - lit.mean()) * 0.9 + lit.mean()
-    grey = lit.mean(0)
-    expected = (grey + (lit - grey) * 1.2 - mean) / std
-    expected[:, 2] = 0
-    jitter.view(view, spec)
-    np.testing.assert_allclose(view, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_sample_draws_again_where_a_window_has_no_label():
-    some = scene(0, (64, 640))
-    some.target.array[:, 40:] = 255  # type: ignore[attr-defined]
-    source = SceneDataset(LEGEND, (some,)).fitted(SPEC)
-    samples = [source.sample(np.random.default_rng(i), 32).window for i in range(40)]
-    assert sum(w.x < 40 for w in samples) > 15  # one in fourteen by chance alone
+def test_batches_depend_on_seed_and_step_alone():
+    source = SceneDataset(LEGEND, (scene(0), scene(1, (64, 300)))).fitted(SPEC)
+    whole = list(batches(source, SPEC, 3, 7, range(4)))
+    later = list(batches(source, SPEC, 3, 7, range(2, 4)))
+    for a, b in zip(whole[2:], later, strict=True):
+        assert torch.equal(a.target, b.target)
+        assert all(torch.equal(a.views[k], b.views[k]) for k in a.views)
+    other = next(batches(source, SPEC, 3, 8, range(1)))
+    assert not torch.equal(other.views["local"], whole[0].views["local"])
+    assert whole[0].target.shape == (3, 32, 32)
+    assert whole[0].target.dtype == torch.int64
 
 
 def test_scenes_smaller_than_a_window_are_padded_with_ignored_pixels():
@@ -322,21 +224,3 @@ def test_folder_dataset_refuses_unusable_folders(folders, tmp_path):
     (tmp_path / "twice.txt").write_text("a\na\n")
     with pytest.raises(TrainingError, match="twice"):
         read_classes(tmp_path / "twice.txt")
-
-
-def test_class_balance_samples_rare_classes_as_often_as_common_ones():
-    labels = np.zeros((400, 400), np.uint8)
-    labels[200:216, 300:316] = 1
-    image = image_from_array(np.zeros((400, 400, 3), np.uint8), name="r", rgb=True)
-    rare = Scene("rare", image, ArrayTarget(labels))
-    plain = SceneDataset(LEGEND, (rare,))
-    balanced = plain.with_class_balance(1.0).fitted(SPEC)
-
-    def share(source):
-        samples = [source.sample(np.random.default_rng(i), 32) for i in range(60)]
-        return np.mean([(d.scene.labels(d.window) == 1).any() for d in samples])
-
-    assert share(plain) < 0.1
-    assert 0.35 < share(balanced) < 0.65
-    with pytest.raises(TrainingError, match="share of 2"):
-        plain.with_class_balance(2)
