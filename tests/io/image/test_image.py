@@ -192,6 +192,8 @@ def test_ranges_come_from_the_bands_or_a_bounded_sample():
     image = image_from_array(values, name="f")
     image.bands = (Band("b", (0.0, 7.0)),)
     assert image.estimate_range() == (0, 7)
+    values[:, :100] = -3.4e38  # missing, which the file does not declare
+    assert image_from_array(values, name="f").estimate_range()[0] > 460
     constant = image_from_array(np.full((9, 9), 7, np.uint16), name="c")
     assert constant.estimate_range() == (0, 7)
 

@@ -454,3 +454,11 @@ def test_warning_if_no_chunk_is_found(tmp_path: Path) -> None:
     del meta["dimension_separator"]
     (path / ".zarray").write_text(json.dumps(meta))
     assert "No chunk of a.zarr was found" in open_image(path).warnings[1]
+
+
+def test_coarser_level_without_chunks_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr")
+    shutil.rmtree(path / "1" / "c")
+    image = open_image(path)
+    assert image.downsamples == (1,)
+    assert "Level 1 is left out: no chunk of it was found" in image.warnings[0]

@@ -162,7 +162,7 @@ def test_rounded_nodata_text(tmp_path):
 @pytest.mark.parametrize(
     ("low", "high", "stated"),
     [(-5, 700, True), (-3.4e38, 1000, False), ("-inf", "inf", False),
-     (-9999, 1000, False), ("nan", 1000, False)],
+     (-9999, 1000, False), ("nan", 1000, False), (0, 1e30, False)],
 )  # fmt: skip
 def test_statistics_that_include_nodata_are_not_used(tmp_path, low, high, stated):
     pixels = np.linspace(0, 900, 64 * 48, dtype=np.float32).reshape(1, 64, 48)
@@ -202,3 +202,62 @@ def test_control_points_are_reported(tmp_path):
     ) as file:  # fmt: skip
         file.write(GREY[None])
     assert "4 ground control points" in open_image(path).warnings[0]
+
+
+@pytest.mark.parametrize("bands", [4, 6])
+def test_associated_alpha_of_a_geotiff_is_divided_out(tmp_path, bands):
+    alpha = np.linspace(0, 255, GREY.size).astype(np.uint8).reshape(GREY.shape)
+    scaled = np.rint(GREY * (alpha / 255)).astype(np.uint8)
+    pixels = np.stack([scaled] * (bands - 1) + [alpha])
+    path = write(tmp_path / "a.tif", pixels, photometric="RGB", alpha="PREMULTIPLIED")
+    if bands > 4:  # GDAL writes alpha as the fourth sample
+        pixels = pixels[[0, 1, 2, -1, 3, 4]]
+        write(path, pixels, photometric="RGB", alpha="PREMULTIPLIED")
+    image = open_image(path)
+    data, valid = whole(image)
+    assert image.crs is not None
+    assert data.shape[-1] == bands - 1
+    np.testing.assert_array_equal(valid, alpha > 0)
+    opaque = alpha > 100
+    wrong = np.abs(data[opaque].astype(int) - GREY[opaque][:, None])
+    assert wrong.max() <= 2
+
+
+def test_few_bits_of_a_geotiff_are_displayed_over_their_range(tmp_path):
+    path = write(tmp_path / "a.tif", GREY[None] % 16, nbits=4)
+    assert open_image(path).contrast_limits == (0, 15)
+
+
+def write_mask_beside(path):
+    """Write a mask file beside a picture of the size of `GREY`."""
+    tiff = path.with_name("mask.tif")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False):
+        write(tiff, GREY[None], crs=None)
+        with rasterio.open(tiff, "r+") as file:
+            file.write_mask(GREY > 99)
+    tiff.with_name("mask.tif.msk").rename(path.with_name(path.name + ".msk"))
+
+
+def test_mask_file_beside_a_tiff_without_position(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GREY, photometric="minisblack", metadata=None)
+    write_mask_beside(path)
+    np.testing.assert_array_equal(whole(open_image(path)).valid, GREY > 99)
+
+
+def test_mask_file_beside_a_png_is_reported(tmp_path):
+    path = tmp_path / "a.png"
+    Pillow.fromarray(GREY).save(path)
+    write_mask_beside(path)
+    assert "mask in the file beside this image" in open_image(path).warnings[0]
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_nodata_in_the_file_beside_a_picture(tmp_path, name):
+    path = tmp_path / name
+    Pillow.fromarray(GREY).save(path)
+    path.with_name(path.name + ".aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><NoDataValue>5</NoDataValue>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+    np.testing.assert_array_equal(whole(open_image(path)).valid, GREY != 5)

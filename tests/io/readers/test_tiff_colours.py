@@ -278,3 +278,11 @@ def test_a_tile_that_one_of_the_separate_planes_lacks_is_not_valid(tmp_path):
     expected[:16, 16:] = False
     np.testing.assert_array_equal(whole(image).valid, expected)
     assert "1 of 4 tiles" in image.warnings[0]
+
+
+def test_other_color_spaces_are_reported(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((20, 30, 3), np.uint8), photometric="cielab")
+    image = open_image(path)
+    assert not image.rgb
+    assert "CIE L*a*b*, which is not converted" in image.warnings[0]

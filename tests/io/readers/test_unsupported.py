@@ -14,7 +14,12 @@ from napari_uhrseg.types import Roi
 
 @pytest.mark.parametrize(
     ("name", "title", "program"),
-    [("a.czi", "Zeiss CZI", "bioformats2raw"), ("a.ECW", "ECW", "gdal_translate")],
+    [
+        ("a.czi", "Zeiss CZI", "bioformats2raw"),
+        ("a.ECW", "ECW", "gdal_translate"),
+        ("a.zvi", "Zeiss ZVI", "bioformats2raw"),
+        ("a.hdf5", "HDF5", "gdal_translate"),
+    ],
 )
 def test_known_formats_are_named(tmp_path, name, title, program):
     (tmp_path / name).write_bytes(b"data")
@@ -54,3 +59,19 @@ def test_zarr_in_a_zip_file(tmp_path, suffix):
 )
 def test_servers_of_an_image_and_its_labels(where, base, other):
     assert on_another_server(to_path(where), to_path(base)) == other
+
+
+def test_zip_file_with_the_folder_of_a_zarr(tmp_path):
+    data = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
+    zarr.create_array(tmp_path / "in" / "store.zarr", data=data, chunks=(32, 32))
+    archive = shutil.make_archive(tmp_path / "a", "zip", tmp_path / "in")
+    path = shutil.move(archive, tmp_path / "a.zarr.zip")
+    image = open_image(path)
+    np.testing.assert_array_equal(image.read(Roi(0, 0, 64, 48)).data[..., 0], data)
+
+
+def test_damaged_zip_file_is_reported(tmp_path):
+    path = tmp_path / "a.zarr.zip"
+    path.write_bytes(b"PK" + b"0" * 100)
+    with pytest.raises(OpenError, match=r"a\.zarr\.zip is not a zip file"):
+        open_image(path)

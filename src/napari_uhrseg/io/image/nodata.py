@@ -8,6 +8,7 @@ import numpy.typing as npt
 from napari_uhrseg.types import Mask
 
 NEAR_LIMIT = 0.99  # share of the largest value of a type
+MAX_MEASURED = 1e15  # larger values of real numbers mark missing pixels
 
 
 def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> Mask:

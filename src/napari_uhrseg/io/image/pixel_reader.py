@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel, Slices
-from napari_uhrseg.io.image.nodata import differs_from_nodata
+from napari_uhrseg.io.image.nodata import MAX_MEASURED, differs_from_nodata
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import Mask, Roi
 
@@ -258,7 +258,8 @@ def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, f
     """Return the 0.5th and 99.5th percentile of windows of a level.
 
     At most nine windows of 256² pixels are read. Windows that cannot be decoded are
-    ignored.
+    ignored. Of real numbers, so are values beyond 1e15 (such as -3.4e38), which mark
+    missing pixels although the file does not declare them.
 
     Parameters
     ----------
@@ -281,6 +282,8 @@ def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, f
             continue
         values.append(data[valid].astype(np.float64).ravel())
     every = np.concatenate(values)
+    if reader.dtype.kind == "f" and (measured := np.abs(every) < MAX_MEASURED).any():
+        every = every[measured]
     if not every.size:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(every, (0.5, 99.5)))

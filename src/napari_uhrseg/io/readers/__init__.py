@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import os
 import pkgutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -134,7 +135,7 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
     if isinstance(path, Path):
         _check_path(path)
         if path.name.lower().endswith(ARCHIVES):
-            path = to_path(f"zip://::{path.absolute()}")
+            path = _in_archive(path)
     errors: list[UhrSegError] = []
     candidates = _candidates(path)
     for candidate in candidates:
@@ -161,6 +162,24 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
                 )
             return image
     raise _first_error(path, errors)
+
+
+def _in_archive(path: Path) -> Address:
+    """Return the address of the OME-Zarr folder in a zip file.
+
+    The folder is the root of the archive, or the only folder in it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise OpenError(
+            f"{path.name} is not a zip file that can be read: {error}.",
+            "Copy or download it again.",
+        ) from error
+    tops = {name.partition("/")[0] for name in names}
+    alone = len(tops) == 1 and all("/" in name for name in names)
+    return to_path(f"zip://{tops.pop() if alone else ''}::{path.absolute()}")
 
 
 def _library_error(path: Address, title: str, error: Exception) -> OpenError:

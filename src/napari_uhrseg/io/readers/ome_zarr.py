@@ -22,7 +22,7 @@ from napari_uhrseg.io.readers import (
     ome_zarr_metadata,
     register_reader,
 )
-from napari_uhrseg.io.readers.ome_zarr_fingerprint import fingerprint_array
+from napari_uhrseg.io.readers.ome_zarr_fingerprint import fingerprint_array, has_chunks
 from napari_uhrseg.types import Limits
 
 
@@ -192,7 +192,7 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
     levels = _levels(where, group, meta, said)
     axes, units = ome_zarr_metadata.axes(where, meta, levels[0].ndim)
     _check(where, levels[0])
-    levels = _fitting(where, levels, axes, said)
+    levels = _not_empty(path, _fitting(where, levels, axes, said), said)
     omero = attributes.get("omero")
     omero = omero if isinstance(omero, dict) else {}
     bands, rgb = ome_zarr_metadata.bands(omero, axes, levels[0])
@@ -323,6 +323,24 @@ def _fitting(
             f"The levels of {where} are not sorted from fine to coarse.",
             "Export the image again.",
         )
+    return kept
+
+
+def _not_empty(
+    path: Address, levels: list[zarr.Array], said: list[str]
+) -> list[zarr.Array]:
+    """Return the levels without coarser ones of which no chunk is found.
+
+    A warning is added for each of them. All are returned if level 0 has no chunk.
+    """
+    if len(levels) == 1 or not has_chunks(path, levels[0]):
+        return levels
+    kept = levels[:1]
+    for level in levels[1:]:
+        if has_chunks(path, level):
+            kept.append(level)
+        else:
+            said.append(f"Level {level.path} is left out: no chunk of it was found.")
     return kept
 
 

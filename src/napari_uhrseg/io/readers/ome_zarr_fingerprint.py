@@ -41,10 +41,7 @@ def fingerprint_array(
     """
     about = [*about, array.shape, str(array.dtype)]
     digest = hashlib.sha256(json.dumps(about, default=str).encode())
-    sizes = array.shards or array.chunks
-    grid = [-(-n // c) for n, c in zip(array.shape, sizes, strict=True)]
-    folder = path / array.path if array.path else path
-    names = [array.metadata.encode_chunk_key(index) for index in _spread(grid)]
+    folder, names = _sample(path, array)
     pieces = _pieces(folder, names, ends=array.shards is not None)
     if all(piece is None for piece in pieces):
         said.append(
@@ -57,6 +54,25 @@ def fingerprint_array(
         # empty chunks have no file
         digest.update(b"none" if piece is None else b"%d:" % len(piece) + piece)
     return digest.hexdigest()[:32]
+
+
+def has_chunks(path: Address, array: zarr.Array) -> bool:
+    """Return whether the store contains one of the chunks that are looked for.
+
+    At most 32 chunks, spread over the array, are looked for.
+    """
+    folder, names = _sample(path, array)
+    if isinstance(folder, Path):
+        return any((folder / name).is_file() for name in names)
+    return any(piece is not None for piece in _pieces(folder, names, ends=False))
+
+
+def _sample(path: Address, array: zarr.Array) -> tuple[Address, list[str]]:
+    """Return the folder of an array, and the names of at most 32 of its chunks."""
+    sizes = array.shards or array.chunks
+    grid = [-(-n // c) for n, c in zip(array.shape, sizes, strict=True)]
+    names = [array.metadata.encode_chunk_key(index) for index in _spread(grid)]
+    return path / array.path if array.path else path, names
 
 
 def _spread(grid: Sequence[int]) -> list[tuple[int, ...]]:

@@ -24,7 +24,7 @@ from napari_uhrseg.io.readers import (
     probe,
     register_reader,
 )
-from napari_uhrseg.io.readers.tiff_colours import colours_of
+from napari_uhrseg.io.readers.tiff_colours import colour_warning, colours_of
 from napari_uhrseg.io.readers.tiff_document import TiffDocument, open_document
 from napari_uhrseg.io.readers.tiff_masks import level_masks, without_missing_tiles
 from napari_uhrseg.io.readers.tiff_metadata import band_names, pixel_size
@@ -126,6 +126,7 @@ def _image(document: TiffDocument, number: int, untiled_pixels: int) -> Image:
     raw = [_source(document, layout, level) for level in layout.levels]
     incomplete = _check_end(document, raw)
     colours = colours_of(document.tif, layout.key, layout.axes, layout.shape(series))
+    document.warnings += filter(None, [colour_warning(layout.key)])
     masks = level_masks(document, layout.levels, raw)
     filled = without_missing_tiles(raw, layout.axes, document.warnings)
     levels = [colours.convert(source) for source in filled]

@@ -15,6 +15,10 @@ ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of alpha in the tag ExtraSamples
 APERIO_YCBCR = 33003  # JPEG 2000 in YCbCr, although the file states RGB
 # compressions whose codec returns RGB for YCbCr: JPEG, WebP, JPEG XR, JPEG XL
 RGB_CODECS = {6, 7, 33007, 34892, 34934, 22610, 34927, 50001, 50002, 52546}
+UNCONVERTED = {
+    8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "a colour filter array",
+    32844: "LogL", 32845: "LogLuv",
+}  # fmt: skip
 YCBCR_WEIGHTS = (0.299, 0.587, 0.114)
 
 Convert = Callable[[LevelSource], LevelSource]
@@ -101,6 +105,17 @@ def colours_of(tif: Any, key: Any, axes: str, shape: tuple[int, ...]) -> Colours
     bands = (samples or sizes.get("c", 1)) - (alpha is not None)
     return Colours(
         _all(steps), axes, bands, (0, 1, 2) if colour else (), alpha, value_range=top
+    )
+
+
+def colour_warning(key: Any) -> str:
+    """Return a warning for a colour space that is not converted; empty for others."""
+    name = UNCONVERTED.get(int(key.photometric))
+    if name is None:
+        return ""
+    return (
+        f"The colours of this file are {name}, which is not converted: its bands are "
+        "not red, green and blue. Convert it to RGB."
     )
 
 

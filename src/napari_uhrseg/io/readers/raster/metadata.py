@@ -12,13 +12,18 @@ import numpy as np
 from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.geometry import UNIT_METRES
 from napari_uhrseg.io.image.image import Affine, Band, Image
+from napari_uhrseg.io.image.nodata import MAX_MEASURED
+from napari_uhrseg.io.readers.tiff_colours import ASSOCIATED
 from napari_uhrseg.units import format_length
 
 # tags of GeoTIFF and GDAL; EVERY_GEO_TAG adds the two with their values
 GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
 EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
 NODATA_TAG = 42113
-MAX_STATISTIC = 1e38  # statistics near the limit of float32 are of nodata
+STRUCTURE = "IMAGE_STRUCTURE"  # GDAL's domain of facts about the file
+BESIDE = (".ovr", ".OVR", ".msk", ".MSK")  # suffixes of overviews and masks
+# elements of .aux.xml files that change how a picture is read
+AUXILIARY = (b"<SRS", b"<GeoTransform", b"<GCPList", b"<NoDataValue")
 ColorTable = dict[int, tuple[int, int, int, int]]
 
 
@@ -42,11 +47,17 @@ class Colors(NamedTuple):
         Colour interpretation of each band of the file.
     alpha
         Index of the band that is opacity, if any.
+    is_associated
+        True if the other bands are multiplied by alpha in the file.
+    value_range
+        Lowest and highest value by the bits per sample, if they are fewer than 8.
     """
 
     table: ColorTable | None
     kinds: tuple[str, ...]
     alpha: int | None
+    is_associated: bool
+    value_range: tuple[float, float] | None
 
     @property
     def bands(self) -> list[int]:
@@ -128,7 +139,33 @@ def colors(dataset: Any) -> Colors:
     """Return the use of the bands of an open dataset."""
     kinds = tuple(str(c.name) for c in dataset.colorinterp)
     alpha = kinds.index("alpha") if "alpha" in kinds and len(kinds) > 1 else None
-    return Colors(_table(dataset), kinds, alpha)
+    associated = alpha is not None and _is_associated(dataset, alpha)
+    return Colors(_table(dataset), kinds, alpha, associated, _bit_range(dataset))
+
+
+def _is_associated(dataset: Any, alpha: int) -> bool:
+    """Return whether the first image of a TIFF file has associated alpha.
+
+    GDAL does not tell the two kinds of alpha apart.
+    """
+    if dataset.driver != "GTiff" or not Path(dataset.name).is_file():
+        return False
+    import tifffile
+
+    with tifffile.TiffFile(dataset.name) as tif:
+        page = tif.pages.first
+        kinds = tuple(page.extrasamples or ())
+        place = alpha - (page.samplesperpixel - len(kinds))
+    return 0 <= place < len(kinds) and int(kinds[place]) == ASSOCIATED
+
+
+def _bit_range(dataset: Any) -> tuple[float, float] | None:
+    """Return the range of samples of fewer than 8 bits; None for others."""
+    bits = {dataset.tags(i, ns=STRUCTURE).get("NBITS", "") for i in dataset.indexes}
+    number = bits.pop() if len(bits) == 1 else ""
+    if not number.isdecimal() or not 0 < int(number) < 8:
+        return None
+    return 0.0, float(2 ** int(number) - 1)
 
 
 def _table(dataset: Any) -> ColorTable | None:
@@ -200,7 +237,7 @@ def _stated_range(
         low, high = (float(tags[f"STATISTICS_{k}"]) for k in ("MINIMUM", "MAXIMUM"))
     except (KeyError, ValueError):
         return None
-    plausible = high > low and max(abs(low), abs(high)) < MAX_STATISTIC
+    plausible = high > low and max(abs(low), abs(high)) < MAX_MEASURED
     return (low, high) if plausible and nodata not in (low, high) else None
 
 
@@ -211,7 +248,7 @@ def pages(dataset: Any) -> list[str]:
 
 
 def is_placed_beside(path: Path) -> bool:
-    """Return whether files beside a picture give its position or its overviews."""
+    """Return whether files beside a picture give its position, overviews or nodata."""
     suffix = path.suffix
     endings = [".wld", ".tab"]
     if len(suffix) > 1:
@@ -219,11 +256,11 @@ def is_placed_beside(path: Path) -> bool:
     world = [path.with_suffix(s) for e in endings for s in (e.lower(), e.upper())]
     if any(file.is_file() for file in world):
         return True
-    if any(path.with_name(path.name + s).is_file() for s in (".ovr", ".OVR")):
+    if any(path.with_name(path.name + s).is_file() for s in BESIDE):
         return True
     auxiliary = path.with_name(f"{path.name}.aux.xml")
     try:
         text = auxiliary.read_bytes() if auxiliary.is_file() else b""
     except OSError:
         return False
-    return any(mark in text for mark in (b"<SRS", b"<GeoTransform", b"<GCPList"))
+    return any(mark in text for mark in AUXILIARY)

@@ -9,7 +9,7 @@ import numpy as np
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
 from napari_uhrseg.io.image.image import Band, Image
-from napari_uhrseg.io.image.pixel_transforms import palette
+from napari_uhrseg.io.image.pixel_transforms import palette, unassociated
 from napari_uhrseg.io.paths import Address, is_url
 from napari_uhrseg.io.readers import NOT_TILED, fingerprint_file, register_reader
 from napari_uhrseg.io.readers.png_jpeg import open_plain
@@ -172,6 +172,11 @@ def _placed(image: Image, dataset: Any) -> Image:
         return image
     place(image, dataset)
     image.warnings += tuple(position_warnings(image, dataset))
+    if _has_mask(dataset) and not image.masks and image.alpha is None:
+        image.warnings += (
+            "The mask in the file beside this image is not used: what it hides shows. "
+            "Convert the image with gdal_translate -co TILED=YES.",
+        )
     return image
 
 
@@ -219,7 +224,7 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
             "Open one of them: extract it with gdal_translate.",
         )
     found, position = colors(dataset), georeference(dataset)
-    together = dataset.count <= MAX_BANDS_PER_CHUNK
+    together = dataset.count <= MAX_BANDS_PER_CHUNK or found.is_associated
     large = dataset.width * dataset.height > untiled_pixels
     strips = bool(large and dataset.block_shapes[0][1] == dataset.width)
     count = 0 if strips else len(dataset.overviews(1))
@@ -228,6 +233,8 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
     table = found.table
     if table is not None:
         sources = [palette(SingleBand(x), lookup_table(table)) for x in levels]
+    elif found.alpha is not None and found.is_associated:
+        sources = [unassociated(level, found.alpha) for level in levels]
     image = Image(
         name="",
         sources=[_to_tile(sources[0])] if strips else sources,
@@ -235,6 +242,7 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
         bands=_bands(dataset, found),
         rgb_bands=found.rgb_bands if table is None else (0, 1, 2),
         alpha=found.alpha if table is None else 3,
+        value_range=found.value_range if table is None else None,
         masks=_masks(files, dataset, levels),
         pixel_size=position.pixel_size,
         unit=position.unit,
@@ -268,7 +276,10 @@ def _masks(
     files: DatasetPool, dataset: Any, levels: list[RasterLevel]
 ) -> list[LevelSource]:
     """Return the masks of the levels if all bands share a mask that is not alpha."""
+    return [GdalMask(files, level) for level in levels] if _has_mask(dataset) else []
+
+
+def _has_mask(dataset: Any) -> bool:
+    """Return whether all bands share a mask that is not alpha."""
     flags = {flag.name for flag in dataset.mask_flag_enums[0]}
-    if "per_dataset" not in flags or "alpha" in flags:
-        return []
-    return [GdalMask(files, level) for level in levels]
+    return "per_dataset" in flags and "alpha" not in flags
