@@ -50,7 +50,11 @@ class CheckedBloscCodec(BloscCodec):
 def _check(data: Buffer, spec: ArraySpec) -> None:
     header = bytes(data.as_numpy_array()[:HEADER_BYTES])
     there, expected = len(data), chunk_size_in(header)
-    if there < HEADER_BYTES or there != expected:
+    if there < HEADER_BYTES:
+        raise ValueError(
+            f"a chunk is cut off after {there} bytes" if there else "a chunk is empty"
+        )
+    if there != expected:
         raise ValueError(f"a chunk has {there} bytes instead of {expected}")
     size = int(np.prod(spec.shape)) * np.dtype(spec.dtype.to_native_dtype()).itemsize
     if _HEADER.unpack(header)[4] > size + MAX_ADDED:

@@ -23,6 +23,7 @@ from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels import disk_layout
 from napari_uhrseg.io.labels.repair import repair
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.labels.write_lock import WriteLock
 from napari_uhrseg.types import Roi, Stroke
 
 IMAGE = FakeImage(shape=(2500, 2100))
@@ -87,6 +88,33 @@ def test_folder_that_is_gone_is_not_opened_for_writing(store):
             with pytest.raises(StoreError, match=r"The label folder .* is gone"):
                 opening()
     assert not store.path.exists()
+
+
+@pytest.mark.parametrize("part", ["labels", "labels/prediction/0"])
+def test_write_to_a_store_without_its_levels_is_an_error(store, part):
+    run = store.run_ledger.start_run(RUN)
+    shutil.rmtree(store.path / part)
+    with pytest.raises(StoreError, match=r"A part of the label folder .* is gone"):
+        store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")
+    assert not (store.path / part).exists()
+
+
+def test_store_that_is_moved_during_a_change_is_an_error(store):
+    lock = WriteLock(store.path, ".other", "The store is")
+    lock.acquire()
+    with (
+        pytest.raises(StoreError, match=r"The label folder .* is gone"),
+        lock.writing(),
+    ):
+        store.path.rename(store.path.with_name("moved.zarr"))
+    lock.close()
+
+
+def test_empty_chunk_is_reported_as_empty(filled):
+    chunk = next((filled.path / "labels/prediction/0/c").glob("*/*"))
+    chunk.write_bytes(b"")
+    with pytest.raises(StoreError, match="a chunk is empty"):
+        filled.read_labels(Roi(0, 0, *SHAPE))
 
 
 def test_store_that_is_moved_back_is_written_again(store):

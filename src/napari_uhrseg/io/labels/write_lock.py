@@ -18,6 +18,8 @@ from napari_uhrseg.io.paths import Address, error_text, io_errors
 from napari_uhrseg.types import Limits
 
 TOKEN = ".writer"
+# files without which zarr would write stray chunks
+LEVEL_FILES = ("labels/prediction/0/zarr.json", "labels/correction/0/zarr.json")
 
 
 class WriteLock:
@@ -56,6 +58,7 @@ class WriteLock:
         self._closed = False
         self._count = 0
         self._folder: tuple[int, int] | None = None  # identity of the locked folder
+        self._level_files: tuple[str, ...] = ()  # those that the locked folder has
 
     def acquire(self) -> bool:
         """Add one reference to the lock. Return True if it was not acquired before.
@@ -71,6 +74,9 @@ class WriteLock:
                 self._lock = self._acquired_lock()
                 if isinstance(self._path, Path):
                     self._folder = self._identity()
+                    self._level_files = tuple(
+                        name for name in LEVEL_FILES if (self._path / name).exists()
+                    )
                 self.acquired, self._closed, self._count = True, False, 0
             self._count += 1
             return first
@@ -95,7 +101,8 @@ class WriteLock:
         Raises
         ------
         StoreError
-            If this process may not write, or the folder of the store is gone.
+            If this process may not write, or the folder of the store is gone. It is
+            checked after the change, too, because it may be moved during the change.
         """
         with self.thread_lock:
             if not self.acquired:
@@ -105,9 +112,22 @@ class WriteLock:
                 )
             if isinstance(self._lock, ObjectStoreLock):
                 self._lock.check()
-            elif self._identity() != self._folder:
-                raise self._gone_error("This change was not kept.")
+            self._check_folder()
             yield
+            self._check_folder()
+
+    def _check_folder(self) -> None:
+        if isinstance(self._path, Path) and self._identity() != self._folder:
+            raise self._gone_error("This change was not kept.")
+        missing = [
+            name for name in self._level_files if not (self._path / name).exists()
+        ]
+        if missing:
+            raise StoreError(
+                f"A part of the label folder {self._path} is gone: {missing[0]} was "
+                "moved, renamed or deleted. This change was not kept.",
+                "Put it back, or use another output.",
+            )
 
     def _gone_error(self, consequence: str) -> StoreError:
         return StoreError(
