@@ -225,7 +225,10 @@ def test_closed_corrections_open_without_replay_or_counting(store):
             first.apply(stroke(30 * number, 0, 20, 20, 1 + number % 2))
         kept = first.counts(), first.corrected_regions(), first.version
     for chunk in store.path.glob("labels/correction/*/c/*/*"):
-        chunk.write_bytes(b"")  # reading any pixel would raise StoreError
+        header, body = chunk.read_bytes()[:16], chunk.read_bytes()[16:]
+        chunk.write_bytes(header + b"\xff" * len(body))  # pixels cannot be decoded
+    with pytest.raises(StoreError):
+        store.read_labels(Roi(0, 0, 10, 10))
     with Corrections.open(store) as again:
         assert (again.counts(), again.corrected_regions(), again.version) == kept
 
