@@ -1,9 +1,11 @@
 """Tests of the exit status: interrupts, memory, and a store that is gone."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from contextlib import closing
 
 import numpy as np
@@ -34,6 +36,21 @@ def test_errors_exit_with_1(capsys):
 
     assert status_of(fails) == 1
     assert capsys.readouterr().err == "It is damaged.\nCopy it.\n"
+
+
+def test_messages_of_libraries_are_not_printed(caplog, capfd, recwarn):
+    def command():
+        logging.getLogger("tifffile").error("tag 42113")
+        logging.getLogger("zarr.core").warning("not recognized")
+        warnings.warn("unknown object", stacklevel=1)
+        logging.getLogger("napari_uhrseg").warning("The undo history is damaged.")
+
+    report_errors(command)()
+    assert caplog.messages == ["The undo history is damaged."]
+    assert not recwarn.list
+    logging.getLogger("tifffile").error("afterwards")
+    assert caplog.messages[1:] == ["afterwards"]
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

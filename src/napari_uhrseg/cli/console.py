@@ -40,13 +40,15 @@ err = Console(stderr=True)
 def report_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command: print errors as a message and a hint, and exit with 1.
 
-    An interrupted command exits with 130, whatever it was doing.
+    An interrupted command exits with 130, whatever it was doing. Messages of file
+    libraries are not printed.
     """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with _quiet_libraries():
+                command(*args, **kwargs)
         except UhrSegError as error:
             _print_error(error.message, error.hint)
             raise typer.Exit(1) from error
@@ -336,7 +338,7 @@ def run_steps(steps: Iterator[Any], title: str, json: bool) -> Any:
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
+def _quiet_libraries() -> Iterator[None]:
     """Suppress the messages of file libraries, which the readers report."""
     import rasterio
 
@@ -347,7 +349,8 @@ def quiet_libraries() -> Iterator[None]:
             logger.setLevel(logging.CRITICAL + 1)
         # in its environment, GDAL logs errors instead of printing them
         with rasterio.Env(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            if not sys.warnoptions:  # options of the user
+                warnings.simplefilter("ignore")
             yield
     finally:
         for logger, level in zip(loggers, before, strict=True):

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from napari_uhrseg.cli.console import json_line, out, quiet_libraries, warn
+from napari_uhrseg.cli.console import json_line, out, warn
 from napari_uhrseg.cli.shared_options import JsonOption
 from napari_uhrseg.errors import without_credentials
 from napari_uhrseg.models.importers import PICKLES
@@ -46,9 +46,8 @@ def info(
         return
     from napari_uhrseg.io.open import open_image
 
-    with quiet_libraries():
-        image = open_image(file, series=series)
-        facts = image_record(image) if json else image_facts(image)
+    image = open_image(file, series=series)
+    facts = image_record(image) if json else image_facts(image)
     if json:
         json_line(file=without_credentials(file), **facts)
         return

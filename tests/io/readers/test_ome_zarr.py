@@ -443,7 +443,7 @@ def test_paths_of_levels_may_begin_with_a_dot(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(image), FULL.transpose(1, 2, 0))
 
 
-def test_warning_if_no_chunk_is_found(tmp_path: Path) -> None:
+def test_nested_chunks_without_a_separator_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     zarr.create_array(
         path, data=FULL[0], chunks=(32, 32), zarr_format=2,
@@ -453,6 +453,11 @@ def test_warning_if_no_chunk_is_found(tmp_path: Path) -> None:
     meta = json.loads((path / ".zarray").read_text())
     del meta["dimension_separator"]
     (path / ".zarray").write_text(json.dumps(meta))
+    image = open_image(path)
+    np.testing.assert_array_equal(whole(image)[..., 0], FULL[0])
+    assert "1 of 1 levels are in folders" in image.warnings[1]
+    for chunk in path.glob("*/*"):
+        chunk.unlink()
     assert "No chunk of a.zarr was found" in open_image(path).warnings[1]
 
 

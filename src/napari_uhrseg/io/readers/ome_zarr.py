@@ -23,6 +23,7 @@ from napari_uhrseg.io.readers import (
     register_reader,
 )
 from napari_uhrseg.io.readers.ome_zarr_fingerprint import fingerprint_array, has_chunks
+from napari_uhrseg.io.readers.ome_zarr_separator import with_separator
 from napari_uhrseg.types import Limits
 
 
@@ -192,7 +193,8 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
     levels = _levels(where, group, meta, said)
     axes, units = ome_zarr_metadata.axes(where, meta, levels[0].ndim)
     _check(where, levels[0])
-    levels = _not_empty(path, _fitting(where, levels, axes, said), said)
+    levels = with_separator(path, _fitting(where, levels, axes, said), said)
+    levels = _not_empty(path, levels, said)
     omero = attributes.get("omero")
     omero = omero if isinstance(omero, dict) else {}
     bands, rgb = ome_zarr_metadata.bands(omero, axes, levels[0])
@@ -235,6 +237,7 @@ def _bare(path: Address, array: zarr.Array) -> Image:
         )
     _check(path.name, array)
     said = [f"{path.name} is a bare zarr array: its pixel size is not known."]
+    (array,) = with_separator(path, [array], said)
     return Image(
         name=path.name.removesuffix(".zarr"),
         sources=[ArraySource(array)],
