@@ -231,6 +231,20 @@ def test_feature_keeps_its_name_or_identifier(tmp_path):
     assert [f.title for f in found.features] == ["1", "2"]
 
 
+def test_identifier_is_kept_if_other_features_have_none(tmp_path):
+    data = collection(
+        feature([SQUARE], name="north"), feature([SQUARE], id="B7"), feature([SQUARE])
+    )
+    found = read_polygon_file(write(tmp_path, data), PIXELS)
+    assert [f.title for f in found.features] == ["north", "B7", "3"]
+
+
+def test_entry_that_is_no_feature_is_an_error_in_words(tmp_path):
+    data = collection(feature([SQUARE]), 5)
+    with pytest.raises(OpenError, match="an entry that is not a feature"):
+        read_polygon_file(write(tmp_path, data), PIXELS)
+
+
 def test_latitude_first_is_named_as_the_cause(ortho, tmp_path):
     turned = [[y, x] for x, y in box(15.001, 52.343, 15.002, 52.344)]
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4326"}}

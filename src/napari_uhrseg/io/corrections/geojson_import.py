@@ -32,8 +32,9 @@ def parse_geojson(path: Path) -> ParsedFile:
     try:
         _add(found, data)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        cause = str(error) if isinstance(error, ValueError) else repr(error)
         raise OpenError(
-            f"{path.name} is not GeoJSON: {error!r}.",
+            f"{path.name} is not GeoJSON: {cause}.",
             "Export the annotations as GeoJSON again.",
         ) from error
     crs = data.get("crs") if isinstance(data, dict) else None
@@ -63,6 +64,8 @@ def _add(found: ParsedFile, data: Any) -> None:
         for part in data:
             _add(found, part)
         return
+    if not isinstance(data, dict) or "type" not in data:
+        raise ValueError("it contains an entry that is not a feature or a geometry")
     match data["type"]:
         case "FeatureCollection":
             _add(found, data["features"])

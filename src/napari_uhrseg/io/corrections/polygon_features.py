@@ -190,18 +190,19 @@ def clean_rings(rings: Iterable[Points]) -> Rings:
 def titles(features: Iterable[ParsedFeature]) -> list[str]:
     """Return a distinct title for each feature.
 
-    It is the name; otherwise the identifier, if all features have different ones;
+    It is the name; otherwise the identifier, if all identifiers in the file differ;
     otherwise the number from 1. Features without a name have their class in it.
     """
     features = list(features)
-    ids = [f.identifier for f in features]
-    use_ids = len({i for i in ids if i is not None}) == len(ids)
+    ids = [f.identifier for f in features if f.identifier is not None]
+    use_ids = len(set(ids)) == len(ids)
     found: list[str] = []
     used: Counter[str] = Counter()
     for number, feature in enumerate(features, 1):
         title = feature.name
         if title is None:
-            start = str(feature.identifier if use_ids else number)
+            known = use_ids and feature.identifier is not None
+            start = str(feature.identifier if known else number)
             title = f"{start} {feature.class_name}" if feature.class_name else start
         used[title] += 1
         found.append(title if used[title] == 1 else f"{title} ({used[title]})")

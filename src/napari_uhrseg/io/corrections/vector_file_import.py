@@ -50,7 +50,7 @@ def parse_vector_file(path: Path) -> ParsedFile:
         )
     except (DataSourceError, DataLayerError, UnicodeDecodeError) as error:
         raise OpenError(
-            f"{path.name} cannot be read: {error}.",
+            f"{path.name} cannot be read: {str(error).rstrip('.')}.",
             "Export the polygons again, for example as GeoJSON.",
         ) from error
     found = ParsedFile(crs=meta["crs"])
@@ -94,7 +94,7 @@ def _polygons(path: Path, blob: bytes) -> Iterator[Rings]:
                 )
             except ValueError as error:
                 raise OpenError(
-                    f"{path.name} cannot be read: {error}.",
+                    f"{path.name} cannot be read: {str(error).rstrip('.')}.",
                     "Export the polygons again.",
                 ) from error
             if rings:
