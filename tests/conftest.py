@@ -5,7 +5,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+from pytestqt.qtbot import QtBot
 
 _own = tempfile.TemporaryDirectory(prefix="uhrseg-tests-")
 os.environ["NAPARI_CONFIG"] = str(Path(_own.name) / "settings.yaml")
@@ -33,3 +35,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="take the screenshots of the README again (tests/story)",
     )
+
+
+@pytest.fixture
+def qtbot(qapp: object, request: pytest.FixtureRequest) -> QtBot:
+    """Return a bot that waits long, so that a busy machine fails no test."""
+    from helpers.patient_bot import PatientBot
+
+    return PatientBot(request)

@@ -7,7 +7,7 @@ from threading import Condition, Event
 import pytest
 import zarr
 
-WAIT = 60  # seconds that work waits at most
+WAIT = 300  # seconds that work waits at most
 
 
 class Gate:

@@ -72,7 +72,7 @@ def panel(viewer):
     yield panel
     open_gates()
     panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(120_000)
 
 
 @pytest.fixture

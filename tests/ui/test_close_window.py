@@ -25,5 +25,5 @@ def test_closing_window_ends_run(viewer, ready, qtbot, tmp_path):
     )
     viewer.close()
     qtbot.wait(100)
-    assert QThreadPool.globalInstance().waitForDone(10_000)
+    assert QThreadPool.globalInstance().waitForDone(120_000)
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()

@@ -262,7 +262,7 @@ def test_cancel_before_anything_is_better_leaves_nothing(viewer, corrected, qtbo
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     viewer.window.remove_dock_widget(corrected)  # ends the training too
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(120_000)
 
 
 @pytest.mark.slow
@@ -476,7 +476,7 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
 ):
     said = learnt.finetune.result.message.text()
     viewer.window.remove_dock_widget(learnt)
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(120_000)
     viewer.layers.clear()
     again = Panel(viewer)
     viewer.window.add_dock_widget(again)
@@ -489,7 +489,7 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
     again.finetune.result.discard.click()
     assert not list(tmp_path.rglob(".finetune"))
     again.stop()
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(120_000)
 
 
 def test_worse_result_is_described_in_words(panel):

@@ -36,7 +36,7 @@ def part(make_napari_viewer):
     viewer.window.add_dock_widget(panel)
     yield panel.segment.model
     panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(120_000)
 
 
 def asked(part, path: Path) -> ImportDialog:
