@@ -56,7 +56,7 @@ def test_correct_imports_polygons(store, tmp_path):
     said = " ".join(result.stderr.split())
     assert "1 polygon of 'pond'" in said
     assert "1 polygon of '(none)'" in said
-    assert "road +2,500 px" in result.stdout
+    assert "'road' +2,500 px" in result.stdout
     truth = np.full(SHAPE, 2)
     truth[:50, :50] = 1
     np.testing.assert_array_equal(shown(store), truth)
@@ -73,7 +73,7 @@ def test_correct_imports_mask(store, tmp_path):
     result = correct(store, tmp_path / "mask.tif")
     assert result.exit_code == 0, result.output
     assert "4,000 px of value 7" in " ".join(result.stderr.split())
-    assert "road +4,000 px" in result.stdout
+    assert "'road' +4,000 px" in result.stdout
     np.testing.assert_array_equal(shown(store), np.where(mask == 1, 1, 2))
 
 
@@ -150,7 +150,7 @@ def test_correct_counts_polygons_beside_image_and_without_geometry(store, tmp_pa
     said = " ".join(result.stderr.split())
     assert "1 feature without a geometry" in said
     assert "1 of 4 features lies beside slide" in said
-    assert "road +7,500 px" in result.stdout
+    assert "'road' +7,500 px" in result.stdout
     beside = [
         [[x + 900, y] for x, y in data["features"][0]["geometry"]["coordinates"][0]]
     ]
@@ -208,7 +208,7 @@ def test_correct_lists_corrections_by_class_and_region(store, tmp_path):
 def test_correct_confirms_rectangle_and_polygons(store, tmp_path):
     result = correct(store, "--confirm", "290,0,50,30")  # reaches outside the image
     assert result.exit_code == 0, result.output
-    assert "Confirmed: lake +300 px." in result.stdout
+    assert "Confirmed: 'lake' +300 px." in result.stdout
     file = squares(tmp_path / "a.geojson", None, "pond")
     found = as_json(store, "--confirm", file)
     assert (found["regions"], found["changed"]) == (2, {"lake": 5000})
@@ -224,7 +224,7 @@ def test_correct_reverts_rectangle_and_polygons(store, tmp_path):
     file = squares(tmp_path / "a.geojson", "road", "road")
     correct(store, file)
     result = correct(store, "--revert", "0,0,10,400")
-    assert "Reverted: road -1,000 px." in result.stdout
+    assert "Reverted: 'road' -1,000 px." in result.stdout
     truth = np.full(SHAPE, 2)
     truth[10:50, :50] = truth[10:50, 100:150] = 1
     np.testing.assert_array_equal(shown(store), truth)
@@ -238,12 +238,12 @@ def test_correct_undo_and_redo_single_changes(store, tmp_path):
     correct(store, squares(tmp_path / "a.geojson", "road", "road"))
     correct(store, "--confirm", "0,0,10,60")
     result = correct(store, "--undo")
-    assert "Undone at 0,50,10,10: lake -100 px." in result.stdout
+    assert "Undone at 0,50,10,10: 'lake' -100 px." in result.stdout
     found = as_json(store, "--undo")
     assert found["roi"] == {"y": 0, "x": 100, "height": 50, "width": 50}
     assert found["changed"] == {"road": -2500}
     result = correct(store, "--undo")
-    assert "Undone at 0,0,50,50: road -2,500 px." in result.stdout
+    assert "Undone at 0,0,50,50: 'road' -2,500 px." in result.stdout
     assert "no more to undo" in result.stdout
     assert (shown(store) == 2).all()
     assert "nothing to undo" in correct(store, "--undo").stderr

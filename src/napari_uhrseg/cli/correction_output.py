@@ -66,5 +66,5 @@ def changed_pixels(
 def pixel_text(pixels: Mapping[str, int], *, sign: bool = False) -> str:
     """Return numbers of pixels as a text, with a plus sign if ``sign`` is True."""
     form = "+," if sign else ","
-    parts = (f"{name} {count:{form}} px" for name, count in pixels.items())
+    parts = (f"{name!r} {count:{form}} px" for name, count in pixels.items())
     return ", ".join(parts) or "no pixel changed"

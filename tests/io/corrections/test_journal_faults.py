@@ -172,6 +172,7 @@ def test_journal_cut_below_the_counts_is_reported_once(store, caplog):
     with Corrections.open(store) as corrections:
         np.testing.assert_array_equal(store.correction[0][:], painted)
         assert corrections.counts() == pixel_counts(store)
+        assert "changes cannot be undone any more" in corrections.loss
         undone = len(list(iter(corrections.undo, None)))
         assert 0 < undone < 7
         # pixels of the lost stroke stay where an undone step had another class

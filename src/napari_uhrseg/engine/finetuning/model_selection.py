@@ -177,7 +177,12 @@ def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> s
     points = f"{abs(100 * change):.1f} points"
     if change > 0:
         return f"better by {points} {where}"
-    return f"worse by {points} {where}: the original checkpoint is better"
+    # only saved if every validation was worse; see TrainingPolicy.keep_best
+    return (
+        f"worse by {points} {where} (mIoU {before['miou']:.1%} before, "
+        f"{after['miou']:.1%} after), and no validated step was better than "
+        "before: the original checkpoint is better"
+    )
 
 
 def _ious(scores: Scores) -> dict[str, float]:

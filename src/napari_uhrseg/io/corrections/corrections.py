@@ -269,6 +269,11 @@ class Corrections:
     # -- reading ----------------------------------------------------------------
 
     @property
+    def loss(self) -> str:
+        """Sentence about changes that cannot be undone any more; empty without one."""
+        return self._replay.loss
+
+    @property
     def can_undo(self) -> bool:
         """True if there is a step to undo."""
         return bool(self._replay.journal.undoable)

@@ -49,6 +49,9 @@ class JournalReplay:
         The journal; `load` reads it.
     done
         Number of the last executed record.
+    loss
+        Sentence about changes that cannot be undone any more since another program has
+        changed the journal; empty without a loss. Only one opening reports a loss.
     """
 
     def __init__(self, store: LabelStore, limits: Limits) -> None:
@@ -57,6 +60,7 @@ class JournalReplay:
         self._limits = limits
         self.journal = Journal(self._folder, store.shape, limits)
         self.done = 0
+        self.loss = ""
         self._loaded = False
         self._saved = 0  # the last record in the saved counts
         self._counts: CorrectionCounts | None = None
@@ -108,12 +112,12 @@ class JournalReplay:
         self.done = self._saved = min(self.done, journal.last)
         if not lost and not journal.damaged:
             return
-        logger.warning(
-            "The undo history of %s is damaged: %s cannot be undone any more. All "
-            "labels are kept.",
-            self._store.path,
-            f"{lost} changes" if lost else "its older changes",
+        changes = f"{lost} changes" if lost else "its older changes"
+        self.loss = (
+            f"The undo history of {self._store.path} is damaged: {changes} cannot be "
+            "undone any more. All labels are kept."
         )
+        logger.warning("%s", self.loss)
         file.unlink(missing_ok=True)  # so that the next opening does not report again
         with suppress(OSError):
             self.save_counts()

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_warning
+
 from napari_uhrseg.ui.correct.write_queue import WriteQueue
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 
@@ -59,6 +61,8 @@ class CorrectionSessions:
                 self._writer.submit(corrections.close)
                 return
             view.corrections = corrections
+            if corrections.loss:
+                show_warning(corrections.loss)
             for each in waiting:
                 each(corrections)
 
