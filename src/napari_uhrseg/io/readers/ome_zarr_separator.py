@@ -58,5 +58,8 @@ def _may_be_nested(array: zarr.Array) -> bool:
 
 
 def _nested(array: zarr.Array) -> zarr.Array:
-    metadata = replace(array.metadata, dimension_separator="/")
-    return zarr.Array(zarr.AsyncArray(metadata, array.store_path, array.config))
+    metadata = array.metadata
+    if not isinstance(metadata, ArrayV2Metadata):
+        return array
+    nested = replace(metadata, dimension_separator="/")
+    return zarr.Array(zarr.AsyncArray(nested, array.store_path, array.config))
