@@ -287,6 +287,8 @@ def test_a_mask_is_imported_by_a_table_that_can_be_mended(desk, path, tmp_path):
     colors[600:605, 500:510] = (1, 250, 1)
     PilImage.fromarray(colors).save(tmp_path / "mask.png")
     bringing = desk.part.annotation_import
+    results: list[str] = []
+    bringing.imported.connect(results.append)
     bringing.read("mask", tmp_path / "mask.png", desk.view, 0)
     table = _dialog(desk)
     assert [b.currentText() for b in table.boxes].count("lake") == 1
@@ -296,6 +298,11 @@ def test_a_mask_is_imported_by_a_table_that_can_be_mended(desk, path, tmp_path):
     table.accept()
     desk.until(lambda: desk.legend_rows().get("pond") == "100")
     desk.settle()
+    desk.until(lambda: bool(results))
+    assert "Imported mask.png: " in results[0]
+    assert "'lake' +20,000 px" in results[0]
+    assert "'pond' +100 px" in results[0]
+    assert "'#01fa01' (50 px)" in results[0]
     assert desk.legend_rows()["lake"] == "20,000"
     assert (desk.corrected(Roi(600, 500, 5, 10)) == 0).all()
 

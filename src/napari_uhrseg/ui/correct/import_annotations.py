@@ -1,11 +1,11 @@
 """Import of corrections from files of polygons and masks."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QDialog,
@@ -26,6 +26,7 @@ from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Worker, Workers
 
 if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.corrections.mask_import import MaskClass, MaskReader
     from napari_uhrseg.io.corrections.polygon_features import ImportedPolygons
     from napari_uhrseg.io.labels.store import LabelStore
@@ -158,11 +159,13 @@ class AnnotationImport(QObject):
     began = Signal(str, str)  # title of the progress bar, and tooltip of Stop
     progressed = Signal(float)
     ended = Signal()
+    imported = Signal(str)  # result of a finished import; emitted by its thread
 
     def __init__(self, parent: QWidget, workers: Workers) -> None:
         super().__init__(parent)
         self._window, self._workers = parent, workers
         self._worker: Worker | None = None
+        self.imported.connect(self._show_result)
 
     def ask(self, what: str, view: LabelsView, class_id: int) -> None:
         """Ask for a file and import it.
@@ -215,6 +218,9 @@ class AnnotationImport(QObject):
         if self._worker is not None:
             self._worker.quit()
 
+    def _show_result(self, text: str) -> None:
+        show_info(text)
+
     def _ended(self) -> None:
         self._worker = None
         self.ended.emit()
@@ -241,7 +247,8 @@ class AnnotationImport(QObject):
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
             pairs = [(p, ids[names[n]]) for p, n in found.polygons if n in names]
-            self.ready.emit(view, lambda corrections: corrections.fill_all(pairs))
+            left = [r for r in rows if r.key not in names]
+            self._begin(path, view, lambda c: c.fill_all(pairs), left)
 
         self._show(path, rows, view, begin)
 
@@ -259,9 +266,33 @@ class AnnotationImport(QObject):
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
             table = {value: ids[name] for value, name in names.items()}
-            self.ready.emit(view, lambda c: c.import_labels(mask, table))
+            left = [r for r in rows if r.key not in names]
+            self._begin(path, view, lambda c: c.import_labels(mask, table), left)
 
         self._show(path, rows, view, begin, readings)
+
+    def _begin(
+        self,
+        path: Path,
+        view: LabelsView,
+        change: "Callable[[Corrections], Iterator[float]]",
+        left: list[Row],
+    ) -> None:
+        """Emit `ready` with a change that reports its pixels and what it left out."""
+
+        def counted(corrections: "Corrections") -> Iterator[float]:
+            before = corrections.counts()
+            yield from change(corrections)
+            after, legend = corrections.counts(), view.store.legend
+            changes = {c.name: after.get(c.id, 0) - before.get(c.id, 0) for c in legend}
+            parts = [f"{name!r} {n:+,} px" for name, n in changes.items() if n]
+            text = f"Imported {path.name}: {', '.join(parts) or 'no pixel changed'}."
+            if left:
+                skipped = ", ".join(f"{r.text!r} ({r.amount})" for r in left)
+                text += f" Left out: {skipped}."
+            self.imported.emit(text)
+
+        self.ready.emit(view, counted)
 
     def _show(
         self,
