@@ -12,6 +12,7 @@ __all__ = [
     "from_array",
     "geometry",
     "image",
+    "nodata",
     "pixel_transforms",
     "pyramid_builder",
     "pyramid_cache",
