@@ -335,6 +335,8 @@ def test_plan_step_memory_counts_decoded_scenes_and_shrinks_the_cache_first(tmp_
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     tifffile.imwrite(tmp_path / "images" / "a.tif", pixels, photometric="rgb")
-    tifffile.imwrite(tmp_path / "masks" / "a.tif", pixels[..., 0])
+    mask = pixels[..., 0].copy()
+    mask[:32] = 1
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", mask)
     source = FolderDataset(tmp_path / "images", tmp_path / "masks", held_out=0)
     assert source.cached_bytes == 64 * 96 * (3 + 1 + 1)  # bands, what is valid, classes
