@@ -148,13 +148,13 @@ def test_train_existing_checkpoint_needs_overwrite(train):
 def test_train_invalid_input_prints_message(files, tmp_path):
     common = ("--output", tmp_path / "n.safetensors", "--device", "cpu")
     folders = ("--images", files / "images", "--masks", files / "masks")
-    for options, said in (
-        (("--model", "magic", *folders), "magic"),
-        (("--model", "plain", *folders, "--validate", "no"), "no scene named no"),
-        (("--model", "plain", *folders[:2], "--masks", tmp_path / "no"), "no"),
+    for options, said, code in (
+        (("--model", "magic", *folders), "magic", 2),
+        (("--model", "plain", *folders, "--validate", "no"), "no scene named 'no'", 1),
+        (("--model", "plain", *folders[:2], "--masks", tmp_path / "no"), "no", 1),
     ):
         result = invoke("train", *options, *common)
-        assert result.exit_code == 1, result.output
+        assert result.exit_code == code, result.output
         assert said in result.stderr
         assert "Traceback" not in result.output
 
