@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
-from napari_uhrseg.io.labels.store_files import written_chunks
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import Labels, Roi
 
@@ -81,6 +80,8 @@ def written_parts(store: "LabelStore", roi: Roi) -> tuple[list[Roi], list[Roi]]:
     empty
         The rest of the rectangle: only chunks without a file.
     """
+    from napari_uhrseg.io.labels.store_files import written_chunks  # loads zarr
+
     there = written_chunks(store.path, store.prediction[0])
     there |= written_chunks(store.path, store.correction[0])
     chunks = roi.at_scale(STORE_CHUNK)
