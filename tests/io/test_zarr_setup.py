@@ -27,11 +27,21 @@ def test_opened_array_reads_what_was_written(array):
     np.testing.assert_array_equal(array[:], DATA)
 
 
-@pytest.mark.parametrize("keep", [0, 1, 15, 16, 100, -1])
-def test_cut_chunk_is_an_error(array, tmp_path, keep):
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (0, "empty"),
+        (1, "cut off after 1 bytes"),
+        (15, "cut off after 15 bytes"),
+        (16, "has 16 bytes"),
+        (100, "has 100 bytes"),
+        (-1, "a chunk has"),
+    ],
+)
+def test_cut_chunk_is_an_error(array, tmp_path, keep, message):
     file = tmp_path / "c" / "0" / "0"
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="a chunk has"):
+    with pytest.raises(ValueError, match=message):
         array[:10, :10]
     np.testing.assert_array_equal(array[50:], DATA[50:])
 
