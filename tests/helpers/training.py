@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from helpers.scenes import ArrayTarget
 from napari_uhrseg.engine.data.scenes import Scene, SceneDataset
 from napari_uhrseg.engine.training.train import TrainSettings
 from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.types import LabelClass, Legend, Roi
+from napari_uhrseg.types import LabelClass, Legend
 
 LEGEND = Legend(
     (LabelClass(1, "dark", "#000000", 0), LabelClass(2, "light", "#ffffff", 1))
@@ -46,17 +47,6 @@ GLNET = replace(
     arguments={**ENCODER, "patch": 64, "overview": 64, "frame": 128},
     log_every=3,  # so that two stages fall into one
 )
-
-
-class ArrayTarget:
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-    def read(self, roi: Roi) -> np.ndarray:
-        found = np.full((roi.height, roi.width), 255, np.uint8)
-        inside = roi.intersect(Roi(0, 0, *self.array.shape))
-        found[inside.shift(-roi.y, -roi.x).slices] = self.array[inside.slices]
-        return found
 
 
 def make_scene(seed: int, side: tuple[int, int] = (160, 192)) -> Scene:
