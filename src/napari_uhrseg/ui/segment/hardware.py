@@ -65,8 +65,13 @@ class HardwareForm(QWidget):
 
     @property
     def budget_bytes(self) -> int:
-        """Return the memory budget; 0 means the default of each cluster worker."""
-        return int(self.memory.value()) * MB
+        """Return the memory budget.
+
+        0 means the default of the device, or of each worker of a cluster. It is 0 until
+        the devices are found.
+        """
+        known = self._remote or self._choices
+        return int(self.memory.value()) * MB if known else 0
 
     def set_remote(self, remote: bool) -> None:
         """Choose the memory for the workers of a cluster (True) or for this machine."""

@@ -301,11 +301,14 @@ def _worker_budget(request: SegmentRequest) -> "MemoryBudget | None":
 
 
 def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
-    """Return a budget of ``device_bytes`` on the device and the default elsewhere."""
+    """Return a budget of ``device_bytes`` on the device and the default elsewhere.
+
+    0 means the default of the device.
+    """
     from napari_uhrseg.engine.network.device import MemoryBudget
 
     default = MemoryBudget.default(device)
-    return MemoryBudget(default.device, device_bytes, default.host_bytes)
+    return replace(default, device_bytes=device_bytes or default.device_bytes)
 
 
 def checkpoint_of(path: Path) -> "Checkpoint":
