@@ -13,6 +13,7 @@ __all__ = [
     "card_header",
     "checkpoint",
     "dataset_legends",
+    "encoder_weights",
     "importers",
     "registry",
 ]

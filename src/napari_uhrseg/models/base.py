@@ -85,6 +85,10 @@ class Segmenter(nn.Module, ABC):
     """Dotted names of submodules that only ``loss`` uses; checkpoints omit them."""
     encoder_prefixes: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the encoder's parameter names."""
+    pretrained_modules: ClassVar[tuple[str, ...]] = ("encoder",)
+    """Dotted names of the encoders that ImageNet weights are loaded into."""
+    light_encoders: ClassVar[tuple[str, ...]] = ()
+    """Dotted names of further encoders, whose weights can only come from a file."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:

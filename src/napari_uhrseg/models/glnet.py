@@ -115,10 +115,9 @@ class GLNet(Segmenter):
     """
 
     encoder_prefixes: ClassVar[tuple[str, ...]] = (
-        "resnet_global.",
-        "resnet_local.",
-        "fixed.",
-    )
+        "resnet_global.", "resnet_local.", "fixed."
+    )  # fmt: skip
+    pretrained_modules: ClassVar[tuple[str, ...]] = ("resnet_global", "resnet_local")
 
     def __init__(
         self,

@@ -126,6 +126,8 @@ class ISDNet(Segmenter):
     )
 
     encoder_prefixes: ClassVar[tuple[str, ...]] = ("backbone.",)
+    pretrained_modules: ClassVar[tuple[str, ...]] = ("backbone",)
+    light_encoders: ClassVar[tuple[str, ...]] = ("refine_head.stdc_net",)
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Plain(Segmenter):
     """
 
     encoder_prefixes: ClassVar[tuple[str, ...]] = ("net.encoder.",)
+    pretrained_modules: ClassVar[tuple[str, ...]] = ("net.encoder",)
 
     def __init__(
         self,

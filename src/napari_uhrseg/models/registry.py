@@ -62,6 +62,8 @@ class ModelEntry:
     small_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
+DEFAULT_ENCODER = "tu-tf_efficientnet_lite0"
+"""Encoder of new models. Its ImageNet weights are part of the package."""
 SMALL_SMP = {"encoder": "tu-test_efficientnet", "options": {"decoder_channels": 16}}
 SMALL_TIMM = {"encoder": "test_efficientnet", "width": 8}
 ENTRIES = (

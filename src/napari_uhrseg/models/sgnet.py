@@ -105,6 +105,7 @@ class SGNet(Segmenter):
     """
 
     training_only_modules: ClassVar[tuple[str, ...]] = ("auxiliary",)
+    light_encoders: ClassVar[tuple[str, ...]] = ("surrounding.backbone",)
 
     def __init__(
         self,
