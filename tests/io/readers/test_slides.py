@@ -134,6 +134,14 @@ def test_missing_package_names_the_extra(
     assert "napari-uhrseg[slides]" in caught.value.hint
 
 
+def test_huge_tile_is_refused_before_it_is_read(svs: Path) -> None:
+    with tifffile.TiffFile(svs, mode="r+") as file:
+        page = file.pages.first
+        page.tags["TileLength"].overwrite(2**31 - 1)
+    with pytest.raises(OpenError, match=r"tiles of \d+ x 2147483647 pixels"):
+        open_slide(svs, None)
+
+
 def test_no_slide(tmp_path: Path) -> None:
     path = tmp_path / "a.mrxs"
     path.write_text("this is no slide")

@@ -20,6 +20,7 @@ from napari_uhrseg.types import Limits
 SLIDE_SUFFIXES = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
 TIFF_SUFFIXES = (".svs", ".ndpi", ".tif", ".tiff")  # formats that tifffile opens first
 CHUNK_SIDE = 512  # px, approximate side of a chunk
+MAX_TILE_PIXELS = 2**26  # OpenSlide ends the process if it cannot allocate a tile
 MAX_FILES_SEARCHED = 100  # files of a folder that are checked for DICOM
 WHITE = (255, 255, 255)
 GENERIC = "generic-tiff"
@@ -53,8 +54,8 @@ def open_slide(
     Raises
     ------
     OpenError
-        If OpenSlide is not installed or cannot open the slide, or if ``series`` is
-        not 0.
+        If OpenSlide is not installed or cannot open the slide, if a tile has more than
+        2**26 pixels, or if ``series`` is not 0.
     """
     if series:
         raise OpenError(
@@ -78,7 +79,19 @@ def open_slide(
             f"{path.name} cannot be opened by OpenSlide: {error}.",
             "The file may be damaged or incomplete: copy it again.",
         ) from error
+    _check_tiles(path, handle.slide.properties)
     return _image(path, file, handle)
+
+
+def _check_tiles(path: Path, about: Any) -> None:
+    for name, height in about.items():
+        if name.endswith(".tile-height"):
+            width = about[name.replace("height", "width")]
+            if int(height) * int(width) > MAX_TILE_PIXELS:
+                raise OpenError(
+                    f"{path.name} says that it has tiles of {width} x {height} pixels.",
+                    "The file may be damaged or incomplete: copy it again.",
+                )
 
 
 def _image(path: Path, file: Path, handle: "SlideHandle") -> Image:
