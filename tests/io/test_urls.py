@@ -1,5 +1,6 @@
 """Images and label stores at URLs: a server of S3, and a plain web server."""
 
+import shutil
 import threading
 import time
 from functools import partial
@@ -315,6 +316,47 @@ def test_one_band_geotiff_at_a_url(web, tmp_path):
     assert image.pixel_size == (2, 2)
     assert "33N" in image.crs
     assert image.read(Roi(0, 0, 64, 48)).valid.mean() == 0.5
+
+
+def test_pages_of_a_geotiff_at_a_url_are_images(web, tmp_path):
+    import rasterio
+
+    data = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
+    with rasterio.open(
+        tmp_path / "pages.tif", "w", driver="GTiff", width=48, height=64, count=1,
+        dtype="uint16", crs="EPSG:32633",
+        transform=rasterio.Affine(2, 0, 691000, 0, -2, 5336000),
+    ) as file:  # fmt: skip
+        file.write(data[None])
+    with tifffile.TiffWriter(tmp_path / "pages.tif", append=True) as file:
+        file.write(data + 1000, photometric="minisblack", metadata=None)
+    for number in (None, 0, 1):
+        here, there = (
+            open_image(f"{where}/pages.tif", series=number) for where in (tmp_path, web)
+        )
+        np.testing.assert_array_equal(
+            there.read(Roi(0, 0, 64, 48)).data[..., 0], data + 1000 * (number or 0)
+        )
+        for what in ("planes", "fingerprint", "crs", "pixel_size", "warnings"):
+            assert getattr(there, what) == getattr(here, what), what
+    with pytest.raises(OpenError, match="no image number 2"):
+        open_image(f"{web}/pages.tif", series=2)
+
+
+@pytest.mark.parametrize("name", ["scene.zarr.zip", "scene.zarr.zip?sig=1"])
+def test_zip_file_of_ome_zarr_at_a_url(files, web, name):
+    shutil.make_archive(str(files / "scene.zarr"), "zip", files, "scene.zarr")
+    here, there = open_image(files / "scene.zarr"), open_image(f"{web}/{name}")
+    roi = Roi(1000, 0, 500, 1100)
+    np.testing.assert_array_equal(there.read(roi).data, here.read(roi).data)
+    assert there.pixel_size == here.pixel_size
+    with pytest.raises(OpenError, match="does not exist"):
+        open_image(f"{web}/none.zarr.zip")
+
+
+def test_number_sign_is_a_part_of_the_name_at_a_url(files, web):
+    shutil.copy(files / "plain.tif", files / "plain#1.tif")
+    assert open_image(f"{web}/plain#1.tif").shape == (1500, 1100)
 
 
 def test_server_without_parts_of_files_is_reported(files):

@@ -39,6 +39,7 @@ def to_path(name: str | Address) -> Address:
         return Path(rest)
     try:
         get_filesystem_class(protocol)
+        name = _with_number_signs(name)
         # other processes write there too, so a cached listing may be outdated
         return UPath(name, use_listings_cache=False)
     except ImportError as error:
@@ -53,6 +54,17 @@ def to_path(name: str | Address) -> Address:
             f"{name} cannot be reached: {error}.",
             "Give a path, or a URL that fsspec supports, such as s3:// or https://.",
         ) from error
+
+
+def _with_number_signs(url: str) -> str:
+    """Return the URL of a web server in which ``#`` is a part of names.
+
+    Files have no fragments, to which ``#`` refers in web pages.
+    """
+    head, chain, last = url.rpartition("::")
+    if last.startswith(("http://", "https://")):
+        last = last.replace("#", "%23")
+    return head + chain + last
 
 
 def is_url(where: Address) -> bool:

@@ -214,6 +214,19 @@ def test_features_without_area_are_counted(tmp_path):
     assert third == "Skipped: 1 of 2 features lies beside scene."
 
 
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [[10, 10], [60, 10], [10, 10], [10, 10]],
+        [[11.1, 48.1], [11.2, 48.2], [11.3, 48.3], [11.1, 48.1]],
+        [[5, 5], [5, 5], [5, 5], [5, 5]],
+    ],
+)
+def test_polygon_without_area_is_not_reported_as_beside_the_image(tmp_path, ring):
+    with pytest.raises(OpenError, match=r"no polygons \(1 without an area"):
+        read_polygons(write(tmp_path, collection(feature([ring]))), PIXELS)
+
+
 def test_feature_keeps_its_name_or_identifier(tmp_path):
     two = {"type": "MultiPolygon", "coordinates": [[SQUARE], [HOLE]]}
     data = collection(

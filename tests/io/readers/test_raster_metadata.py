@@ -261,3 +261,67 @@ def test_nodata_in_the_file_beside_a_picture(tmp_path, name):
         "</PAMRasterBand></PAMDataset>"
     )
     np.testing.assert_array_equal(whole(open_image(path)).valid, GREY != 5)
+
+
+def test_scale_and_offset_are_reported(tmp_path):
+    path = write(tmp_path / "a.tif", np.stack([GREY] * 3))
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.1, 1, 0.1), (5, 0, 5)
+    image = open_image(path)
+    np.testing.assert_array_equal(whole(image).data[..., 0], GREY)
+    (warning,) = image.warnings
+    assert "a scale of 0.1 and an offset of 5 for bands 1, 3 of 3" in warning
+
+
+def test_scale_in_the_file_beside_a_picture_is_reported(tmp_path):
+    path = tmp_path / "a.png"
+    Pillow.fromarray(GREY).save(path)
+    path.with_name("a.png.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><Offset>5</Offset><Scale>2</Scale>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+    assert any("a scale of 2" in warning for warning in open_image(path).warnings)
+
+
+def test_values_of_one_bit_are_not_colours(tmp_path):
+    bits = GREY % 2
+    image = open_image(write(tmp_path / "a.tif", bits[None], nbits=1))
+    assert [band.name for band in image.bands] == ["value"]
+    np.testing.assert_array_equal(whole(image).data[..., 0], bits)
+    assert image.contrast_limits == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.ome.tif", "a.gif"])
+def test_unused_files_beside_an_image_are_named(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.ome.tif":
+        tifffile.imwrite(path, GREY, ome=True)
+    else:
+        Pillow.fromarray(GREY).save(path)
+    world = path.with_suffix(f"{path.suffix[:2]}{path.suffix[-1]}w")
+    world.write_text("2\n0\n0\n-2\n500001\n4999999\n")
+    path.with_suffix(".tab").write_text("barcode\tclass\n")  # no MapInfo table
+    image = open_image(path)
+    assert image.affine is None
+    (warning,) = [w for w in image.warnings if "not used" in w]
+    assert warning.startswith(f"{world.name} beside {name} is not used")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.where(GREY < 64, np.float32(-9999), GREY)[None], "are -9999"),
+        (np.where(GREY < 64, np.float32(1e30), GREY)[None], "beyond"),
+        (np.where(GREY < 64, np.int16(-32768), GREY)[None], "are -32768"),
+        (np.zeros((3, 64, 48), np.uint8), "4 of the 4 corners of this image are black"),
+        (GREY[None].astype(np.float32), ""),
+        (np.stack([GREY] * 3), ""),
+    ],
+)
+def test_undeclared_nodata_is_reported(tmp_path, pixels, words):
+    path = write(tmp_path / "a.tif", pixels)
+    found = " ".join(open_image(path).warnings)
+    assert words in found
+    assert bool(words) == bool(found)
+    declared = write(tmp_path / "b.tif", pixels, nodata=0)
+    assert not open_image(declared).warnings

@@ -19,6 +19,8 @@ NAME_KEYS = ("name", "title")
 ID_KEYS = ("id", "fid", "gid", "objectid", "parcel_id", "parcel", "code")
 WITHOUT_GEOMETRY = "without a geometry"
 WITHOUT_AREA = "without an area (points, lines, fewer than three corners)"
+MAX_COORDINATE = 1e9  # PROJ takes longitudes round by round, for ever beyond 1e16
+FLATNESS = 1e-12  # of its length, the width below which a ring is a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,8 @@ def clean_rings(rings: Iterable[Points]) -> Rings:
 
     Returns
     -------
-    Rings of at least three corners; none if the outer ring is degenerate.
+    Rings of at least three corners that are not on one line; none if the outer ring
+    is degenerate.
 
     Raises
     ------
@@ -180,11 +183,26 @@ def clean_rings(rings: Iterable[Points]) -> Rings:
             raise ValueError("a coordinate is not a number")
         if len(points) > 1 and (points[0] == points[-1]).all():
             points = points[:-1]
-        if len(points) >= 3:
+        if len(points) >= 3 and not _is_line(points):
             found.append(points)
         elif not found:
             return []
     return found
+
+
+def _is_line(points: Points) -> bool:
+    """Return whether all corners are on one line, or are one point.
+
+    Coordinates that no coordinate system has are left to the transform, which names
+    them in its error.
+    """
+    if np.abs(points).max() > MAX_COORDINATE:
+        return False
+    x, y = (points - points[0]).T
+    lengths = x * x + y * y
+    far = int(np.argmax(lengths))
+    widths = np.abs(x * y[far] - y * x[far])
+    return bool(widths.max() <= FLATNESS * lengths[far])
 
 
 def titles(features: Iterable[ParsedFeature]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.corrections.geojson_import import parse_geojson
 from napari_uhrseg.io.corrections.polygon_features import (
+    MAX_COORDINATE,
     ImportedFeature,
     ImportedPolygons,
     ParsedFile,
@@ -34,7 +35,6 @@ ToPixels = Callable[[Points], Points]
 POLYGON_SUFFIXES = (".geojson", ".json", *MAGIC)
 WGS84 = "OGC:CRS84"
 LON_LAT = "longitude and latitude"
-MAX_COORDINATE = 1e9  # PROJ takes longitudes round by round, for ever beyond 1e16
 PIXELS_OF_THE_IMAGE = "pixels of the image"  # CRS of exported GeoPackages
 _AUTHORITIES = r"(EPSG|ESRI|OGC|IAU_\d+|IGNF)"
 _CODES = (

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import os
 import pkgutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,14 @@ from typing import Any, TypeVar
 
 from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import ZARR_MARKS, Address, error_text, is_url, to_path
+from napari_uhrseg.io.paths import (
+    ZARR_MARKS,
+    Address,
+    error_text,
+    is_url,
+)
+from napari_uhrseg.io.readers.archive import ARCHIVES, DOWNLOAD, folder_in_archive
+from napari_uhrseg.io.readers.beside import unused_files
 from napari_uhrseg.io.readers.unsupported import conversion_of
 from napari_uhrseg.types import Limits, Roi
 
@@ -33,11 +39,8 @@ MAGIC = {
     b"\0\0\0\x0cjP  ": ".jp2", b"\xffO\xffQ": ".j2k",
 }  # fmt: skip
 """First bytes of formats, and a suffix of each."""
-ARCHIVES = (".zarr.zip", ".ozx")  # OME-Zarr in a zip file
 NO_RANGES = "the server does not give parts of files"
-DOWNLOAD = (
-    "Download the file, or use a server that supports range requests (HTTP status 206)."
-)
+RASTER = "a raster"  # title of the reader that uses files beside an image
 DIRECTORY = "/"  # the suffix of readers that accept any folder
 
 
@@ -134,8 +137,9 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
     """
     if isinstance(path, Path):
         _check_path(path)
-        if path.name.lower().endswith(ARCHIVES):
-            path = _in_archive(path)
+    if path.name.lower().partition("?")[0].endswith(ARCHIVES):
+        _is_directory(path)  # raises OpenError for a URL that does not exist
+        path = folder_in_archive(path)
     errors: list[UhrSegError] = []
     candidates = _candidates(path)
     for candidate in candidates:
@@ -160,26 +164,10 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
                     "be missing.",
                     *image.warnings,
                 )
+            if candidate.title != RASTER:
+                image.warnings += unused_files(path)
             return image
     raise _first_error(path, errors)
-
-
-def _in_archive(path: Path) -> Address:
-    """Return the address of the OME-Zarr folder in a zip file.
-
-    The folder is the root of the archive, or the only folder in it.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise OpenError(
-            f"{path.name} is not a zip file that can be read: {error}.",
-            "Copy or download it again.",
-        ) from error
-    tops = {name.partition("/")[0] for name in names}
-    alone = len(tops) == 1 and all("/" in name for name in names)
-    return to_path(f"zip://{tops.pop() if alone else ''}::{path.absolute()}")
 
 
 def _library_error(path: Address, title: str, error: Exception) -> OpenError:
@@ -266,7 +254,10 @@ def is_zarr(path: Address) -> bool:
     OSError
         If a URL cannot be reached.
     """
-    if is_url(path) and "?" in str(path):  # a file, to which nothing can be added
+    # the address of a file in a chain, such as zip://a::https://b?c, may have a query
+    if (
+        is_url(path) and "?" in str(path).partition("::")[0]
+    ):  # a file, to which nothing can be added
         return False
     try:
         return any((path / mark).exists() for mark in ZARR_MARKS)

@@ -67,11 +67,17 @@ def open_tiff(
     OpenError
         If tifffile cannot read the file, or if it has no such series.
     """
-    document = open_document(path)
+    return image_of_document(open_document(path), series, limits)
+
+
+def image_of_document(
+    document: TiffDocument, series: int | None, limits: Limits
+) -> Image:
+    """Return an image of an open TIFF file. Parameters are those of `open_tiff`."""
     number = _largest(document.series) if series is None else series
     if not 0 <= number < len(document.series):
         raise OpenError(
-            f"{path.name} has no image number {number}.",
+            f"{document.path.name} has no image number {number}.",
             f"It has {len(document.series)}, counted from 0.",
         )
     return _image(document, number, limits.untiled_pixels)

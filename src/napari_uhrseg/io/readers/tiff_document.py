@@ -136,6 +136,39 @@ def open_document(path: Address) -> TiffDocument:
     return found
 
 
+def split_pages(document: TiffDocument) -> None:
+    """Make each page of a plain TIFF file an image with its own levels.
+
+    tifffile stacks pages of equal size and type. The pages of a GeoTIFF are images
+    with positions of their own.
+    """
+    import tifffile
+
+    found: list[tuple[int, Any]] = []
+    for series in document.series:
+        count = len(series.pages)
+        stacked = series.axes.startswith("I") and series.shape[0] == count > 1
+        if not stacked or any(len(level.pages) != count for level in series.levels):
+            found.append((_first_index(series), series))
+            continue
+        for number in range(count):
+            levels = [_of_page(tifffile, x.pages[number]) for x in series.levels]
+            levels[0].levels.extend(levels[1:])
+            found.append((_first_index(levels[0]), levels[0]))
+    found.sort(key=lambda pair: pair[0])
+    document.series = [series for _, series in found]
+
+
+def _of_page(tifffile: Any, page: Any) -> Any:
+    """Return a series of one page."""
+    return tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes)
+
+
+def _first_index(series: Any) -> int:
+    index = series.pages[0].index
+    return int(index[0] if isinstance(index, tuple) else index)
+
+
 def _open_ome(
     path: Address, source: Address, tif: Any, text: str | None
 ) -> TiffDocument:

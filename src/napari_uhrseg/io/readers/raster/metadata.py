@@ -21,9 +21,7 @@ GEO_TAGS = {33550, 33922, 34264, 34735, 42112, 42113}
 EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
 NODATA_TAG = 42113
 STRUCTURE = "IMAGE_STRUCTURE"  # GDAL's domain of facts about the file
-BESIDE = (".ovr", ".OVR", ".msk", ".MSK")  # suffixes of overviews and masks
-# elements of .aux.xml files that change how a picture is read
-AUXILIARY = (b"<SRS", b"<GeoTransform", b"<GCPList", b"<NoDataValue")
+BLACK, WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
 ColorTable = dict[int, tuple[int, int, int, int]]
 
 
@@ -109,8 +107,9 @@ def place(image: Image, dataset: Any) -> None:
         )
 
 
-def position_warnings(image: Image, dataset: Any) -> Iterator[str]:
-    """Yield warnings about the position and the pixel size of an image."""
+def raster_warnings(image: Image, dataset: Any) -> Iterator[str]:
+    """Yield warnings about the position, pixel size and scales of an image."""
+    yield from _scale_warnings(dataset)
     if dataset.gcps[0] and dataset.crs is None:
         yield (
             f"This image is placed by {len(dataset.gcps[0])} ground control points, "
@@ -133,6 +132,23 @@ def position_warnings(image: Image, dataset: Any) -> Iterator[str]:
                 f"{format_length(ground)} on the ground, because the map projection "
                 "changes lengths. The size on the ground is used."
             )
+
+
+def _scale_warnings(dataset: Any) -> Iterator[str]:
+    """Yield a warning for each scale and offset of bands, which are not applied."""
+    bands: dict[tuple[float, float], list[int]] = {}
+    stated = zip(dataset.scales, dataset.offsets, strict=True)
+    for number, (scale, offset) in enumerate(stated, 1):
+        if (scale, offset) != (1, 0):
+            bands.setdefault((scale, offset), []).append(number)
+    for (scale, offset), numbers in bands.items():
+        names = ", ".join(map(str, numbers))
+        yield (
+            f"The file states a scale of {scale:g} and an offset of {offset:g} for "
+            f"band{'s' if len(numbers) > 1 else ''} {names} of {dataset.count}. They "
+            "are not applied: the values are those in the file. gdal_translate "
+            "-unscale -ot Float32 applies them."
+        )
 
 
 def colors(dataset: Any) -> Colors:
@@ -169,16 +185,21 @@ def _bit_range(dataset: Any) -> tuple[float, float] | None:
 
 
 def _table(dataset: Any) -> ColorTable | None:
-    """Return the colour table of a raster with a single 8 or 16-bit band."""
+    """Return the colour table of a raster with a single 8 or 16-bit band.
+
+    GDAL adds one to a band of one bit, whose values are not colours.
+    """
     if dataset.count != 1 or dataset.dtypes[0] not in ("uint8", "uint16"):
         return None
     try:
         table = dataset.colormap(1)
     except ValueError:
         return None
-    return {
+    found = {
         int(k): (int(r), int(g), int(b), int(a)) for k, (r, g, b, a) in table.items()
     }
+    one_bit = dataset.tags(1, ns=STRUCTURE).get("NBITS") == "1"
+    return None if one_bit and found == {0: BLACK, 1: WHITE} else found
 
 
 def lookup_table(table: ColorTable) -> Array:
@@ -245,22 +266,3 @@ def pages(dataset: Any) -> list[str]:
     """Return GDAL's names of the images of a TIFF file with several images."""
     names = [str(name) for name in dataset.subdatasets]
     return [name for name in names if name.startswith("GTIFF_DIR:")]
-
-
-def is_placed_beside(path: Path) -> bool:
-    """Return whether files beside a picture give its position, overviews or nodata."""
-    suffix = path.suffix
-    endings = [".wld", ".tab"]
-    if len(suffix) > 1:
-        endings += [f"{suffix[:2]}{suffix[-1]}w", f"{suffix}w"]
-    world = [path.with_suffix(s) for e in endings for s in (e.lower(), e.upper())]
-    if any(file.is_file() for file in world):
-        return True
-    if any(path.with_name(path.name + s).is_file() for s in BESIDE):
-        return True
-    auxiliary = path.with_name(f"{path.name}.aux.xml")
-    try:
-        text = auxiliary.read_bytes() if auxiliary.is_file() else b""
-    except OSError:
-        return False
-    return any(mark in text for mark in AUXILIARY)

@@ -11,7 +11,13 @@ from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, Pendin
 from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.image.pixel_transforms import palette, unassociated
 from napari_uhrseg.io.paths import Address, is_url
-from napari_uhrseg.io.readers import NOT_TILED, fingerprint_file, register_reader
+from napari_uhrseg.io.readers import (
+    NOT_TILED,
+    RASTER,
+    fingerprint_file,
+    register_reader,
+)
+from napari_uhrseg.io.readers.beside import files_beside
 from napari_uhrseg.io.readers.png_jpeg import open_plain
 from napari_uhrseg.io.readers.raster.levels import (
     DatasetPool,
@@ -28,14 +34,15 @@ from napari_uhrseg.io.readers.raster.metadata import (
     band_of,
     colors,
     georeference,
-    is_placed_beside,
     lookup_table,
     pages,
     place,
-    position_warnings,
+    raster_warnings,
 )
 from napari_uhrseg.io.readers.raster.safety import checked_driver
-from napari_uhrseg.io.readers.tiff import open_tiff
+from napari_uhrseg.io.readers.raster.undeclared_nodata import undeclared_nodata
+from napari_uhrseg.io.readers.tiff import image_of_document, open_tiff
+from napari_uhrseg.io.readers.tiff_document import open_document, split_pages
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
 from napari_uhrseg.types import Limits
 
@@ -51,7 +58,7 @@ def priority(path: Address) -> float:
     suffix = path.suffix.lower()
     if suffix in OTHER_SUFFIXES:
         return 0.0 if is_url(path) else 3.0
-    placed = isinstance(path, Path) and is_placed_beside(path)
+    placed = isinstance(path, Path) and bool(files_beside(path))
     if suffix in PICTURES:
         return 3.0 if placed else 0.0
     import tifffile
@@ -66,7 +73,7 @@ def priority(path: Address) -> float:
 
 
 @register_reader(".tif", ".tiff", ".gtiff", ".geotiff", *OTHER_SUFFIXES, *PICTURES,
-        title="a raster", priority=priority, urls=True)  # fmt: skip
+        title=RASTER, priority=priority, urls=True)  # fmt: skip
 def open_raster(
     path: Address, series: int | None = None, limits: Limits = Limits()
 ) -> Image:
@@ -113,12 +120,20 @@ def open_raster(
     if driver == "GTiff" and image.crs is None:
         plain = open_tiff(path, None, limits)
         image.pixel_size, image.unit = plain.pixel_size, plain.unit
-    if len(names) > 1 and series is None:
-        image.warnings += (
-            f"{path.name} contains {len(names)} images; the first is shown. The others "
-            "are chosen as its series.",
-        )
+    image.warnings += undeclared_nodata(image)
+    if series is None:
+        image.warnings += _other_images(path, len(names))
     return image
+
+
+def _other_images(path: Address, count: int) -> tuple[str, ...]:
+    """Return the warning about the images of a file that are not shown."""
+    if count < 2:
+        return ()
+    return (
+        f"{path.name} contains {count} images; the first is shown. The others are "
+        "chosen as its series.",
+    )
 
 
 def _checked_number(path: Path, series: int | None, count: int) -> int:
@@ -171,7 +186,7 @@ def _placed(image: Image, dataset: Any) -> Image:
         )
         return image
     place(image, dataset)
-    image.warnings += tuple(position_warnings(image, dataset))
+    image.warnings += tuple(raster_warnings(image, dataset))
     if _has_mask(dataset) and not image.masks and image.alpha is None:
         image.warnings += (
             "The mask in the file beside this image is not used: what it hides shows. "
@@ -188,9 +203,11 @@ def _at_url(path: Address, series: int | None, limits: Limits) -> Image:
     import rasterio
     import tifffile
 
-    image = open_tiff(path, series, limits)
+    document = open_document(path)
+    split_pages(document)
+    image = image_of_document(document, 0 if series is None else series, limits)
     with tifffile.TiffFile(for_tifffile(path)) as tif:
-        page = tif.series[image.series_number].keyframe
+        page = tif.pages[document.series[image.series_number].pages[0].index]
         tags = [(t.code, t.dtype, t.count, t.value, True)
                 for t in page.tags if t.code in EVERY_GEO_TAG]  # fmt: skip
         masked = any(p.subfiletype & 4 for p in tif.pages)
@@ -207,11 +224,13 @@ def _at_url(path: Address, series: int | None, limits: Limits) -> Image:
         memory.open(driver="GTiff") as dataset,
     ):
         place(image, dataset)
-        image.warnings += tuple(position_warnings(image, dataset))
+        image.warnings += tuple(raster_warnings(image, dataset))
     if masked and not image.masks:
         image.warnings += (
             "The mask in this file is not read from its URL: what it hides shows.",
         )
+    if series is None:
+        image.warnings += _other_images(path, len(document.series))
     return image
 
 
@@ -252,7 +271,7 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
         indices=None if table is None else SingleBand(levels[0]),
     )
     image.warnings = (NOT_TILED,) if strips else ()
-    image.warnings += tuple(position_warnings(image, dataset))
+    image.warnings += tuple(raster_warnings(image, dataset))
     return image
 
 
