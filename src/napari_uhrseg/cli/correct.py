@@ -1,8 +1,9 @@
 """``napari-uhrseg correct``: import, list, confirm, revert and undo corrections."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,22 +37,91 @@ from napari_uhrseg.cli.shared_options import (
     RECTANGLE,
     JsonOption,
     StoreArgument,
+    expand_options,
     format_rectangle,
     parse_rectangle,
 )
-from napari_uhrseg.types import Numbering
+from napari_uhrseg.types import Legend, Numbering
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.corrections.undo import Direction
     from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.types import Region
+    from napari_uhrseg.types import CorrectedRegion, Region
 
 Action = Literal["confirm", "revert"]
 REGION = f"{RECTANGLE}|FILE"
 LISTED = 20  # regions in a table
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """Classes of an imported file."""
+
+    class_name: Annotated[
+        str | None,
+        typer.Option(
+            "--class", help="Class of polygons that have no class of the label store."
+        ),
+    ] = None
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask: text file with one line for each class: VALUE NAME #rrggbb."
+        ),
+    ] = None
+    values: Annotated[
+        Numbering | None,
+        typer.Option(
+            help="Mask without class names: its values are ids of the label store's "
+            "classes, or values of the masks of the training."
+        ),
+    ] = None
+
+    def check(self, file: Path | None) -> None:
+        """Raise BadParameter if the options do not fit the kind of the file."""
+        is_polygons = file is not None and is_polygon_file(file)
+        is_mask = file is not None and not is_polygons
+        if self.class_name is not None and not is_polygons:
+            raise typer.BadParameter("--class needs a file of polygons.")
+        if (self.classes is not None or self.values is not None) and not is_mask:
+            raise typer.BadParameter("--classes and --values need a mask.")
+        if self.classes is not None and self.values is not None:
+            raise typer.BadParameter("Give only one of --classes and --values.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeOptions:
+    """Change of corrections without a file to import."""
+
+    confirm: Annotated[
+        str | None,
+        typer.Option(
+            help="Accept the displayed labels in a region as correct.", metavar=REGION
+        ),
+    ] = None
+    revert: Annotated[
+        str | None,
+        typer.Option(
+            help="Remove the corrections in a region; predictions are displayed again.",
+            metavar=REGION,
+        ),
+    ] = None
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the last change.")] = False
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Redo the change that was undone last.")
+    ] = False
+
+    def check(self, file: Path | None) -> None:
+        """Raise BadParameter if more than one change is given."""
+        given = (file, self.confirm, self.revert, self.undo or None, self.redo or None)
+        if sum(each is not None for each in given) > 1:
+            raise typer.BadParameter(
+                "Give only one of a file, --confirm, --revert, --undo and --redo."
+            )
+
+
+@expand_options
 def correct(
     store: StoreArgument,
     file: Annotated[
@@ -61,42 +131,9 @@ def correct(
             "format)."
         ),
     ] = None,
-    class_name: Annotated[
-        str | None,
-        typer.Option(
-            "--class", help="Class of polygons that have no class of the label store."
-        ),
-    ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Mask: text file with one line for each class: VALUE NAME #rrggbb."
-        ),
-    ] = None,
-    values: Annotated[
-        Numbering | None,
-        typer.Option(
-            help="Mask without class names: its values are ids of the label store's "
-            "classes, or values of the masks of the training."
-        ),
-    ] = None,
-    confirm: Annotated[
-        str | None,
-        typer.Option(
-            help="Accept the displayed labels in a region as correct.", metavar=REGION
-        ),
-    ] = None,
-    revert: Annotated[
-        str | None,
-        typer.Option(
-            help="Remove the corrections in a region; predictions are displayed again.",
-            metavar=REGION,
-        ),
-    ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Undo the last change.")] = False,
-    redo: Annotated[
-        bool, typer.Option("--redo", help="Redo the change that was undone last.")
-    ] = False,
+    *,
+    options: ImportOptions,
+    change: ChangeOptions,
     json: JsonOption = False,
 ) -> None:
     """Correct a label store with polygons, a mask, or one of the options.
@@ -110,42 +147,20 @@ def correct(
     Ctrl-C keeps finished corrections. Each polygon, mask or region is one change that
     can be undone, here or in the window.
     """
-    given = (file, confirm, revert, undo or None, redo or None)
-    if sum(each is not None for each in given) > 1:
-        raise typer.BadParameter(
-            "Give only one of a file, --confirm, --revert, --undo and --redo."
-        )
-    is_mask = file is not None and not is_polygon_file(file)
-    _check_file_options(file, class_name, classes, values, is_mask=is_mask)
-    if file is not None and is_mask:
-        import_mask(store, file, classes, values, json=json)
+    change.check(file)
+    options.check(file)
+    if file is not None and is_polygon_file(file):
+        import_polygons(store, file, options.class_name, json=json)
     elif file is not None:
-        import_polygons(store, file, class_name, json=json)
-    elif confirm is not None:
-        _change_regions(store, "confirm", confirm, json)
-    elif revert is not None:
-        _change_regions(store, "revert", revert, json)
-    elif undo or redo:
-        _undo_or_redo(store, "undo" if undo else "redo", json)
+        import_mask(store, file, options.classes, options.values, json=json)
+    elif change.confirm is not None:
+        _change_regions(store, "confirm", change.confirm, json)
+    elif change.revert is not None:
+        _change_regions(store, "revert", change.revert, json)
+    elif change.undo or change.redo:
+        _undo_or_redo(store, "undo" if change.undo else "redo", json)
     else:
         _list_corrections(store, json)
-
-
-def _check_file_options(
-    file: Path | None,
-    class_name: str | None,
-    classes: Path | None,
-    values: str | None,
-    *,
-    is_mask: bool,
-) -> None:
-    """Raise BadParameter if the options do not fit the kind of the file."""
-    if class_name is not None and (file is None or is_mask):
-        raise typer.BadParameter("--class needs a file of polygons.")
-    if (classes is not None or values is not None) and not is_mask:
-        raise typer.BadParameter("--classes and --values need a mask.")
-    if classes is not None and values is not None:
-        raise typer.BadParameter("Give only one of --classes and --values.")
 
 
 # -- list -----------------------------------------------------------------------------
@@ -166,22 +181,30 @@ def _list_corrections(store: str, json: bool) -> None:
     if not counts:
         out.print("There are no corrections.")
         return
-    classes = Table(title="Corrected pixels", title_justify="left")
-    classes.add_column("Class")
-    classes.add_column("Pixels", justify="right")
+    out.print(_class_table(counts, legend))
+    out.print(_region_table(regions[:LISTED], legend))
+    if len(regions) > LISTED:
+        out.print(f"And {len(regions) - LISTED} smaller ones; --json lists all.")
+
+
+def _class_table(counts: Mapping[int, int], legend: Legend) -> Table:
+    table = Table(title="Corrected pixels", title_justify="left")
+    table.add_column("Class")
+    table.add_column("Pixels", justify="right")
     for label in legend:
         if counts.get(label.id):
-            classes.add_row(swatch(label), f"{counts[label.id]:,}")
-    out.print(classes)
+            table.add_row(swatch(label), f"{counts[label.id]:,}")
+    return table
+
+
+def _region_table(regions: "Sequence[CorrectedRegion]", legend: Legend) -> Table:
     table = Table(title=f"Corrected regions ({RECTANGLE})", title_justify="left")
     table.add_column("Region", no_wrap=True)
     table.add_column("Pixels")
-    for region in regions[:LISTED]:
+    for region in regions:
         pixels = pixel_text(pixels_by_name(region.pixels, legend))
         table.add_row(format_rectangle(region.roi), Text(pixels))
-    out.print(table)
-    if len(regions) > LISTED:
-        out.print(f"And {len(regions) - LISTED} smaller ones; --json lists all.")
+    return table
 
 
 # -- confirm, revert, undo, redo ------------------------------------------------------

@@ -1,6 +1,6 @@
 """``napari-uhrseg import``: convert a checkpoint of another program."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +12,7 @@ from napari_uhrseg.cli.shared_options import (
     JsonOption,
     OutputCheckpointOption,
     OverwriteOption,
+    expand_options,
     one_of,
 )
 from napari_uhrseg.errors import CheckpointError
@@ -21,6 +22,63 @@ from napari_uhrseg.types import Legend
 from napari_uhrseg.units import quoted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodOptions:
+    """Options of one method each."""
+
+    second: Annotated[
+        Path | None,
+        typer.Option(
+            help="GLNet: the file of the first training stage (global), if FILE is of "
+            "the last one (local2global)."
+        ),
+    ] = None
+    mode: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=3,
+            help="GLNet: 1 overview alone, 2 overview to patches, 3 both directions. "
+            "Default: the last stage that the files were trained in.",
+        ),
+    ] = None
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="plain: side of the windows in pixels. Default: about 512."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassOptions:
+    """Names and colours of the classes."""
+
+    legend: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Classes of a known dataset: {', '.join(LEGENDS)}.",
+            callback=one_of(LEGENDS),
+        ),
+    ] = None
+    classes: ClassesFileOption = None
+
+    def chosen(self) -> Legend | None:
+        """Return the chosen classes. None: those of the file."""
+        if self.legend is not None and self.classes is not None:
+            raise CheckpointError(
+                "Both --legend and --classes are given.", "Give one of them."
+            )
+        if self.legend is not None:
+            return LEGENDS[self.legend]
+        if self.classes is None:
+            return None
+        from napari_uhrseg.engine.data.mask_legend import read_classes
+
+        return read_classes(self.classes)
+
+
+@expand_options
 def import_(
     file: Annotated[
         str,
@@ -36,36 +94,9 @@ def import_(
         ),
     ],
     output: OutputCheckpointOption,
-    second: Annotated[
-        Path | None,
-        typer.Option(
-            help="GLNet: the file of the first training stage (global), if FILE is of "
-            "the last one (local2global)."
-        ),
-    ] = None,
-    mode: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=3,
-            help="GLNet: 1 overview alone, 2 overview to patches, 3 both directions. "
-            "Default: the last stage that the files were trained in.",
-        ),
-    ] = None,
-    window: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="plain: side of the windows in pixels. Default: about 512."
-        ),
-    ] = None,
-    legend: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Classes of a known dataset: {', '.join(LEGENDS)}.",
-            callback=one_of(LEGENDS),
-        ),
-    ] = None,
-    classes: ClassesFileOption = None,
+    *,
+    method: MethodOptions,
+    class_options: ClassOptions,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -75,12 +106,14 @@ def import_(
     missing keys is refused, and the keys are listed.
     """
     _check_output(output, overwrite)
-    chosen = _legend(legend, classes)
+    legend = class_options.chosen()
     with err.status("Reading the weights"):
         from napari_uhrseg.models.checkpoint import save_checkpoint
         from napari_uhrseg.models.importers import import_checkpoint
 
-        made, card = import_checkpoint(file, model, second, chosen, mode, window)
+        made, card = import_checkpoint(
+            file, model, method.second, legend, method.mode, method.window
+        )
         card = replace(card, command=command_line())
         save_checkpoint(output, made, card, half=False)  # keeps the published values
     names = [c.name for c in card.legend]
@@ -102,17 +135,3 @@ def _check_output(output: Path, overwrite: bool) -> None:
             f"{output} does not end in .safetensors.",
             "Checkpoints are safetensors files. Change the suffix.",
         )
-
-
-def _legend(name: str | None, file: Path | None) -> Legend | None:
-    if name is not None and file is not None:
-        raise CheckpointError(
-            "Both --legend and --classes are given.", "Give one of them."
-        )
-    if name is not None:
-        return LEGENDS[name]
-    if file is None:
-        return None
-    from napari_uhrseg.engine.data.mask_legend import read_classes
-
-    return read_classes(file)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import (
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QFileDialog,
@@ -74,46 +75,11 @@ class ClassTable(QDialog):
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle(title)
-        words = note()
-        words.setText(
-            "Choose the class of each value in the file, or type a new class name."
-        )
-        self.table = QTreeWidget()
-        self.table.setColumnCount(3)
-        self.table.setHeaderLabels(["In the file", "Amount", "Class"])
-        self.table.setRootIsDecorated(False)
-        self.table.setAccessibleName("Classes of the file")
-        self.table.setToolTip("Values in the file and the classes they become.")
-        header = required(self.table.header())
-        for column in (0, 1):
-            mode = QHeaderView.ResizeMode.ResizeToContents
-            header.setSectionResizeMode(column, mode)
         self.rows = rows
-        self.boxes = []
-        for row in rows:
-            item = QTreeWidgetItem([row.text, row.amount])
-            if row.color is not None:
-                item.setIcon(0, swatch(row.color))
-            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
-            box = combo()
-            box.setEditable(True)
-            box.setAccessibleName(f"Class of {row.text}")
-            box.addItems([SKIP, *names])
-            box.setCurrentText(row.name or SKIP)
-            required(box.lineEdit()).setCursorPosition(
-                0
-            )  # show the start of a long name
-            self.table.addTopLevelItem(item)
-            self.table.setItemWidget(item, 2, box)
-            self.boxes.append(box)
-        buttons = QDialogButtonBox(
-            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
-        )
-        ok = required(buttons.button(QDialogButtonBox.StandardButton.Ok))
-        ok.setText("&Import")
-        buttons.accepted.connect(self.accept)
-        buttons.rejected.connect(self.reject)
+        self.boxes = [_class_box(row, names) for row in rows]
+        self.table = self._class_table()
         layout = QVBoxLayout(self)
+        words = note()
         layout.addWidget(words)
         if readings:
             words.setText(
@@ -121,9 +87,43 @@ class ClassTable(QDialog):
                 "or the class of each value."
             )
             layout.addWidget(self._reading_box(readings))
-        for part in (self.table, buttons):
-            layout.addWidget(part)
+        else:
+            words.setText(
+                "Choose the class of each value in the file, or type a new class name."
+            )
+        layout.addWidget(self.table)
+        layout.addWidget(self._buttons())
         self.resize(460, min(480, 190 + 30 * len(rows)))
+
+    def _class_table(self) -> QTreeWidget:
+        """Return a table of the rows, with the box of each row in the last column."""
+        table = QTreeWidget()
+        table.setColumnCount(3)
+        table.setHeaderLabels(["In the file", "Amount", "Class"])
+        table.setRootIsDecorated(False)
+        table.setAccessibleName("Classes of the file")
+        table.setToolTip("Values in the file and the classes they become.")
+        header = required(table.header())
+        for column in (0, 1):
+            mode = QHeaderView.ResizeMode.ResizeToContents
+            header.setSectionResizeMode(column, mode)
+        for row, box in zip(self.rows, self.boxes, strict=True):
+            item = QTreeWidgetItem([row.text, row.amount])
+            if row.color is not None:
+                item.setIcon(0, swatch(row.color))
+            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
+            table.addTopLevelItem(item)
+            table.setItemWidget(item, 2, box)
+        return table
+
+    def _buttons(self) -> QDialogButtonBox:
+        """Return the buttons Import and Cancel."""
+        button = QDialogButtonBox.StandardButton
+        buttons = QDialogButtonBox(button.Ok | button.Cancel)
+        required(buttons.button(button.Ok)).setText("&Import")
+        buttons.accepted.connect(self.accept)
+        buttons.rejected.connect(self.reject)
+        return buttons
 
     def _reading_box(self, readings: Mapping[str, list[str | None]]) -> QWidget:
         """Return a box whose readings fill the boxes of the rows."""
@@ -146,6 +146,17 @@ class ClassTable(QDialog):
         texts = (box.currentText().strip() for box in self.boxes)
         pairs = zip(self.rows, texts, strict=True)
         return {row.key: text for row, text in pairs if text not in ("", SKIP)}
+
+
+def _class_box(row: Row, names: list[str]) -> QComboBox:
+    """Return an editable box with the class of a row."""
+    box = combo()
+    box.setEditable(True)
+    box.setAccessibleName(f"Class of {row.text}")
+    box.addItems([SKIP, *names])
+    box.setCurrentText(row.name or SKIP)
+    required(box.lineEdit()).setCursorPosition(0)  # show the start of a long name
+    return box
 
 
 class AnnotationImport(QObject):

@@ -91,13 +91,15 @@ def summarize(request: FineTuneRequest) -> "TrainingSummary":
         return summarize_corrections(request.image, start, store, request.settings)
 
 
-def describe(lesson: "TrainingSummary") -> str:
+def describe(summary: "TrainingSummary") -> str:
     """Describe the training data, with one line for each warning."""
     counts = (
-        f"Training data: {counted(lesson.windows, 'window')}, {lesson.held_out} for "
-        f"validation, {counted(lesson.regions, 'region')}."
+        f"Training data: {counted(summary.windows, 'window')}, {summary.held_out} for "
+        f"validation, {counted(summary.regions, 'region')}."
     )
-    return "\n".join([counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in lesson.warnings)])
+    return "\n".join(
+        [counts, *(f"⚠ {w[:1].upper()}{w[1:]}." for w in summary.warnings)]
+    )
 
 
 def train(
@@ -212,38 +214,50 @@ def compare_predictions(
         Pixels that differ. None if the comparison was stopped.
     """
     from napari_uhrseg.engine.cancellation import Cancelled
-    from napari_uhrseg.engine.inference.preview import LARGEST_SIDE, segment_region
+    from napari_uhrseg.engine.inference.preview import LARGEST_SIDE
+
+    roi = _middle(roi, LARGEST_SIDE)
+    predictions = []
+    for path in (request.start, new):
+        if not isinstance(path, Path):  # a new model predicts no class
+            predictions.append(np.zeros((roi.height, roi.width), np.uint8))
+            continue
+        try:
+            labels, legend = _predict(stop, request, roi, path, legend)
+        except Cancelled:
+            return None
+        predictions.append(labels)
+    before, after = predictions
+    differs = before != after
+    labelled = int(np.count_nonzero(before | after))
+    return PredictionDifference(
+        roi,
+        np.where(differs, after, 0).astype(np.uint8),
+        legend,
+        int(np.count_nonzero(differs)) / max(1, labelled),
+    )
+
+
+def _predict(
+    stop: Callable[[], bool],
+    request: FineTuneRequest,
+    roi: Roi,
+    path: Path,
+    legend: Legend,
+) -> tuple[Labels, Legend]:
+    """Return predicted class ids, and the legend with the classes of the checkpoint."""
+    from napari_uhrseg.engine.inference.preview import segment_region
     from napari_uhrseg.engine.inference.segment import class_map
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import SegmentSettings
 
+    checkpoint = load_checkpoint(path)
     settings = SegmentSettings(request.settings.device, threads=free_threads())
     budget = budget_of(request.settings.device, request.budget_bytes)
-    roi = _middle(roi, LARGEST_SIDE)
-    answers = []
-    for path in (request.start, new):
-        if not isinstance(path, Path):  # a new model predicts no class
-            answers.append(np.zeros((roi.height, roi.width), np.uint8))
-            continue
-        checkpoint = load_checkpoint(path)
-        try:
-            labels = segment_region(
-                request.image, checkpoint, roi, settings, budget, stop
-            )
-        except Cancelled:
-            return None
-        legend = legend.merged(checkpoint.card.legend)
-        ids = np.array([0, *class_map(checkpoint.card.legend, legend)], np.uint8)
-        answers.append(ids[labels])
-    old, fresh = answers
-    other = old != fresh
-    there = int(np.count_nonzero(old | fresh))
-    return PredictionDifference(
-        roi,
-        np.where(other, fresh, 0).astype(np.uint8),
-        legend,
-        int(np.count_nonzero(other)) / max(1, there),
-    )
+    labels = segment_region(request.image, checkpoint, roi, settings, budget, stop)
+    legend = legend.merged(checkpoint.card.legend)
+    ids = np.array([0, *class_map(checkpoint.card.legend, legend)], np.uint8)
+    return ids[labels], legend
 
 
 def _middle(roi: Roi, side: int) -> Roi:
