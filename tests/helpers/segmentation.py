@@ -11,6 +11,7 @@ from helpers.networks import LEGEND
 from napari_uhrseg.engine.inference.runner import RunContext
 from napari_uhrseg.engine.inference.segment import begin, segment
 from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
@@ -49,6 +50,30 @@ def segmenter(
         return store, list(events)
 
     return run
+
+
+def fixed_profiler(
+    *,
+    batch: Callable[[int], int] = lambda size: 0,
+    frame: Callable[[tuple[int, int], int | None], int] = lambda size, rows: 0,
+    seconds: float = 1,
+) -> type[Profiler]:
+    """Return a profiler that measures nothing.
+
+    ``batch`` and ``frame`` return the bytes of a batch of windows and of a frame.
+    ``seconds`` is the time of a window or frame.
+    """
+
+    class FixedProfiler(Profiler):
+        def batch(self, size: int) -> ForwardProfile:
+            return ForwardProfile(seconds * size, batch(size))
+
+        def frame(
+            self, size: tuple[int, int], rows: int | None = None
+        ) -> ForwardProfile:
+            return ForwardProfile(seconds, frame(size, rows))
+
+    return FixedProfiler
 
 
 def begin_run(

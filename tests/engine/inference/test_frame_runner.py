@@ -1,13 +1,22 @@
 """Runs of models that label frames, with real arithmetic and real stores."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from helpers.networks import LEGEND, FrameNet, make_checkpoint
-from helpers.segmentation import AUTO_BATCH, BUDGET, GB, labels_of, of_kind, segmenter
+from helpers.segmentation import (
+    AUTO_BATCH,
+    BUDGET,
+    GB,
+    fixed_profiler,
+    labels_of,
+    of_kind,
+    segmenter,
+)
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.evaluate import label_scene
 from napari_uhrseg.engine.events import (
@@ -24,7 +33,6 @@ from napari_uhrseg.engine.inference.runner import RunContext
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.network.inputs import read_views
-from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import DeviceError, PlanError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
@@ -275,36 +283,30 @@ def test_stop_interrupts_a_frame(picture):
 
 
 @pytest.mark.slow
-def test_frames_fit_memory_budget_or_plan_raises(picture, monkeypatch):
-    def frame(self, size, rows=None):  # 100 bytes a pixel
-        return ForwardProfile(1, 100 * size[0] * size[1])
-
-    monkeypatch.setattr(Profiler, "frame", frame)
+def test_frames_fit_memory_budget_or_plan_raises(picture):
+    profiler = fixed_profiler(frame=lambda size, rows: 100 * size[0] * size[1])
+    make = partial(make_plan, make_profiler=profiler)
     image = picture(4000, 4000)
     checkpoint = make_checkpoint(FrameNet(frame=5000))
-    large = make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", 3 * GB, GB))
+    large = make(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", 3 * GB, GB))
     assert large.windows == 1
-    small = make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", GB, GB))
+    small = make(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", GB, GB))
     assert small.windows > 1
     assert small.estimate.device_bytes <= GB
     with pytest.raises(DeviceError, match="A frame of") as error:
-        make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", GB // 8, GB))
+        make(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", GB // 8, GB))
     assert "at least" in error.value.hint
     settings = SegmentSettings(device="cpu", precision="fp32", overlap=600)
     with pytest.raises(PlanError, match="overlap of 600"):
-        make_plan(image, checkpoint, settings, BUDGET)
+        make(image, checkpoint, settings, BUDGET)
 
 
 @pytest.mark.slow
-def test_resumed_run_keeps_frame_size_with_other_free_memory(
-    tmp_path, picture, monkeypatch
-):
-    def frame(self, size, rows=None):  # 100 bytes a pixel
-        return ForwardProfile(1, 100 * size[0] * size[1])
-
-    monkeypatch.setattr(Profiler, "frame", frame)
+def test_resumed_run_keeps_frame_size_with_other_free_memory(tmp_path, picture):
     image, checkpoint = picture(1300, 2400), make_checkpoint(FrameNet(frame=3000))
-    much, little = (MemoryBudget("cpu", n, GB) for n in (2 * GB, GB // 2))
+    much = little = MemoryBudget("cpu", 2 * GB, GB)
+    while make_plan(image, checkpoint, AUTO_BATCH, little).run.window == 3000:
+        little = replace(little, device_bytes=little.device_bytes - GB // 32)
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
     list(segment(image, checkpoint, whole, AUTO_BATCH, little))
     store = LabelStore.create(tmp_path / "part.zarr", image, LEGEND)
@@ -325,15 +327,15 @@ def test_resumed_run_keeps_frame_size_with_other_free_memory(
     np.testing.assert_array_equal(labels_of(large), labels_of(whole))
 
 
-def test_plan_uses_bands_before_smaller_frames(picture, monkeypatch):
-    def frame(self, size, rows=None):  # bytes a pixel, at once and in bands
-        return ForwardProfile(1, (100 if rows is None else 20) * size[0] * size[1])
+def test_plan_uses_bands_before_smaller_frames(picture):
+    def frame(size, rows):  # bytes per pixel, at once and in bands
+        return (100 if rows is None else 20) * size[0] * size[1]
 
-    monkeypatch.setattr(Profiler, "frame", frame)
+    make = partial(make_plan, make_profiler=fixed_profiler(frame=frame))
     checkpoint = make_checkpoint(ISDNet(3, width=8, frame=2048, window=64))
     image = picture(2048, 2048)
     plans = [
-        make_plan(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", budget, GB))
+        make(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", budget, GB))
         for budget in (2 * GB, GB // 2)
     ]
     assert [p.grid.fed for p in plans] == [(2048, 2048)] * 2

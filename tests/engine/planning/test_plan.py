@@ -1,5 +1,6 @@
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import psutil
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.networks import ToyNet, make_checkpoint
-from helpers.segmentation import ONE_CHUNK
+from helpers.segmentation import ONE_CHUNK, fixed_profiler
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
-from napari_uhrseg.engine.network.profiling import ForwardProfile, Profiler
+from napari_uhrseg.engine.network.profiling import Profiler
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import DeviceError, PlanError
@@ -82,37 +83,33 @@ def test_windows_across_blocks_are_counted_once_where_they_can_be_kept():
 
 
 @pytest.mark.parametrize("extra", [0, 20, 60, 700])
-def test_windows_are_kept_within_the_budget_only(monkeypatch, extra):
+def test_windows_are_kept_within_the_budget_only(extra):
     wide = make_checkpoint(ToyNet(window=256))
     image = blank(2 * STORE_CHUNK, 9 * STORE_CHUNK, 1)
     overlapping = replace(SETTINGS, overlap=64, limits=ONE_CHUNK)
-    monkeypatch.setattr(
-        Profiler, "batch", lambda _, n: ForwardProfile(0.1 * n, 50 * MB * n)
-    )
+    profiler = fixed_profiler(batch=lambda size: 50 * MB * size, seconds=0.1)
     limit = MemoryBudget("cpu", (450 + extra) * MB, 64 * MB)
-    plan = make_plan(image, wide, overlapping, limit)
+    plan = make_plan(image, wide, overlapping, limit, make_profiler=profiler)
     assert plan.estimate.device_bytes <= limit.device_bytes
     assert len(plan.grid) <= plan.windows <= plan.at_most
     assert (plan.sized.kept == 0) == (plan.windows == plan.at_most)
 
 
-def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):
-    def batch(self, size):  # a network of 300 MB a window
-        return ForwardProfile(0.01 * size, 300 * MB * size)
-
-    monkeypatch.setattr(Profiler, "batch", batch)
+def test_a_smaller_budget_means_smaller_batches_and_stays_within():
+    profiler = fixed_profiler(batch=lambda size: 300 * MB * size, seconds=0.01)
+    make = partial(make_plan, make_profiler=profiler)
     plans = {}
     for budget in (600, 1000, 1700, 4000):
         limit = MemoryBudget("cpu", budget * MB, 64 * MB)
-        plans[budget] = make_plan(blank(), CHECKPOINT, SETTINGS, limit)
+        plans[budget] = make(blank(), CHECKPOINT, SETTINGS, limit)
         assert plans[budget].estimate.device_bytes <= budget * MB
     batches = [p.run.batch_size for p in plans.values()]
     assert batches == [1, 2, 4, 8]
     assert plans[4000].sized.cache > plans[600].sized.cache
-    # a worker of a cluster is told a budget for whatever device it has
+    # the budget of a cluster worker is for the device that it has
     auto, anywhere = SegmentSettings(threads=1), replace(BUDGET, device="auto")
-    told = make_plan(blank(), CHECKPOINT, auto, anywhere)
-    assert told.budget == replace(BUDGET, device=find_device("auto").id)
+    given = make(blank(), CHECKPOINT, auto, anywhere)
+    assert given.budget == replace(BUDGET, device=find_device("auto").id)
 
 
 @pytest.mark.parametrize(
@@ -120,23 +117,25 @@ def test_a_smaller_budget_means_smaller_batches_and_stays_within(monkeypatch):
     [(64, 1, 16), (256, 2, 8), (256, 16, 16), (512, 2, 2), (1024, 4, 4)],
 )
 def test_a_cpu_s_threads_have_as_many_windows_as_their_cache_holds(
-    window, threads, batch, monkeypatch
+    window, threads, batch
 ):
-    monkeypatch.setattr(Profiler, "batch", lambda _, n: ForwardProfile(1, MB * n))
+    profiler = fixed_profiler(batch=lambda size: MB * size)
     plenty = MemoryBudget("cpu", 4096 * MB, MB)
     settings = replace(SETTINGS, threads=threads)
-    plan = make_plan(blank(), make_checkpoint(ToyNet(window)), settings, plenty)
+    checkpoint = make_checkpoint(ToyNet(window))
+    plan = make_plan(blank(), checkpoint, settings, plenty, make_profiler=profiler)
     assert plan.run.batch_size == batch
 
 
-def test_too_small_a_budget_names_the_one_that_would_do(monkeypatch):
-    monkeypatch.setattr(Profiler, "batch", lambda _, n: ForwardProfile(1, 700 * MB * n))
+def test_too_small_a_budget_names_the_one_that_would_do():
+    profiler = fixed_profiler(batch=lambda size: 700 * MB * size)
+    make = partial(make_plan, make_profiler=profiler)
     with pytest.raises(DeviceError, match="One window needs") as error:
-        make_plan(blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", 300 * MB, MB))
+        make(blank(), CHECKPOINT, SETTINGS, MemoryBudget("cpu", 300 * MB, MB))
     assert "bf16" in error.value.hint
     named = error.value.hint.partition("at least ")[2].partition(",")[0]
     enough = MemoryBudget("cpu", parse_bytes(named.replace(" ", "")), MB)
-    plan = make_plan(blank(), CHECKPOINT, SETTINGS, enough)
+    plan = make(blank(), CHECKPOINT, SETTINGS, enough)
     assert plan.run.batch_size == 1
 
 

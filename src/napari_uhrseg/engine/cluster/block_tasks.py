@@ -135,11 +135,20 @@ class WindowClient(BlockClient):
 class FrameClient(BlockClient):
     """Client that runs the frames of a plan, and finishes their cells."""
 
+    def __init__(
+        self,
+        tasks: TaskQueue,
+        plan: Plan,
+        store: LabelStore,
+        viewport: Viewport | None,
+        grid: FrameGrid,
+    ) -> None:
+        super().__init__(tasks, plan, store, viewport)
+        self.grid = grid
+
     def events(self) -> Iterator[SegmentEvent]:
         """Run all pending frames, the nearest to the viewport first."""
-        grid = self.plan.grid
-        assert isinstance(grid, FrameGrid)
-        self.grid = grid
+        grid = self.grid
         borders = border_store(self.store.path, self.run.id, grid)
         pending = grid.cells(self.store.pending(self.run))
         self.total = len(pending)

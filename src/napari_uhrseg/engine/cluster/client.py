@@ -24,7 +24,11 @@ from typing import TYPE_CHECKING, Any
 from napari_uhrseg._version import __version__
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport
 from napari_uhrseg.engine.cluster import worker
-from napari_uhrseg.engine.cluster.block_tasks import FrameClient, WindowClient
+from napari_uhrseg.engine.cluster.block_tasks import (
+    BlockClient,
+    FrameClient,
+    WindowClient,
+)
 from napari_uhrseg.engine.cluster.task_queue import (
     STOP_POLL_S,
     TaskQueue,
@@ -35,7 +39,7 @@ from napari_uhrseg.engine.events import Planned, SegmentEvent
 from napari_uhrseg.engine.inference.segment import as_begun, begin
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan
-from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
+from napari_uhrseg.engine.tiling.tiling import by_tiling
 from napari_uhrseg.errors import ClusterError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
@@ -184,9 +188,13 @@ def _run(
     # the run as recorded, with the batch that the plan settled on
     plan = replace(plan, run=replace(run, batch_size=plan.run.batch_size))
     tasks = TaskQueue(client, replace(spec, plan=plan), stop)
-    kind = FrameClient if isinstance(plan.grid, FrameGrid) else WindowClient
+    blocks: BlockClient = by_tiling(
+        plan.grid,
+        windows=lambda _: WindowClient(tasks, plan, store, viewport),
+        frames=lambda grid: FrameClient(tasks, plan, store, viewport, grid),
+    )
     try:
-        yield from kind(tasks, plan, store, viewport).events()
+        yield from blocks.events()
     finally:
         tasks.close()
 

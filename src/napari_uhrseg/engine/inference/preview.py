@@ -14,6 +14,7 @@ from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
+from napari_uhrseg.engine.tiling.tiling import by_tiling
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
@@ -75,10 +76,11 @@ def segment_region(
     asked = replace(settings or SegmentSettings(), region=inside)
     plan = make_plan(image, checkpoint, asked, budget)
     with cpu_threads(asked.threads), interruptible(checkpoint.model, stop):
-        if isinstance(plan.grid, WindowGrid):
-            labels = _by_windows(image, checkpoint, plan, plan.grid)
-        else:
-            labels = _by_frames(image, checkpoint, asked, plan.budget)
+        labels = by_tiling(
+            plan.grid,
+            windows=partial(_by_windows, image, checkpoint, plan),
+            frames=lambda _: _by_frames(image, checkpoint, asked, plan.budget),
+        )
     if stop is not None and stop():
         raise Cancelled
     found = np.zeros((roi.height, roi.width), np.uint8)

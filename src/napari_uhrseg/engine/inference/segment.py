@@ -22,9 +22,8 @@ from napari_uhrseg.engine.inference.runner import CpuFallback, RunContext
 from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
-from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.frame_seams import remove_stale_borders
-from napari_uhrseg.engine.tiling.window_grid import WindowGrid
+from napari_uhrseg.engine.tiling.tiling import by_tiling
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.repair import repair
@@ -124,11 +123,11 @@ def _likely_first(
 
 def make_runner(context: RunContext) -> FrameRunner | WindowRunner:
     """Return the runner of the windows or frames of a plan."""
-    grid = context.plan.grid
-    if isinstance(grid, FrameGrid):
-        return FrameRunner(context, grid)
-    assert isinstance(grid, WindowGrid)
-    return WindowRunner(context, grid)
+    return by_tiling(
+        context.plan.grid,
+        windows=partial(WindowRunner, context),
+        frames=partial(FrameRunner, context),
+    )
 
 
 def begin(

@@ -22,13 +22,14 @@ from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Limits, Precision, SegmentSettings
+from napari_uhrseg.types import OPEN_BLOCKS, Limits, Precision, SegmentSettings
 from napari_uhrseg.units import format_bytes
 
 MAX_BATCH = {"cuda": 64, "mps": 16, "cpu": 16}
 PIXELS_PER_THREAD = 4 * 256**2  # fewer: overhead of calls; more: beyond the CPU cache
 READ_AHEAD = 2  # batches; of frames, one
 MOST, LEAST = CHUNK_CACHE_BYTES
+MakeProfiler = Callable[[Checkpoint, Device, Precision, int], Profiler]
 BAND_ROWS = (1024, 512, 256, 128)  # rows of a frame that is processed in bands
 
 
@@ -71,7 +72,7 @@ class RunSizer:
     ``warning`` is for the user, and empty if the whole budget is free.
     """
 
-    how: Profiler
+    profiler: Profiler
     budget: MemoryBudget
     warning: str
     limits: Limits = field(default_factory=Limits)
@@ -84,6 +85,7 @@ class RunSizer:
         budget: MemoryBudget,
         precision: Precision,
         settings: SegmentSettings,
+        make_profiler: MakeProfiler,
     ) -> Self:
         """Return a sizer whose budget is at most the free memory of the device.
 
@@ -99,6 +101,9 @@ class RunSizer:
             ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         settings
             For the number of threads and the limits.
+        make_profiler
+            Returns the profiler of a checkpoint, device, precision and number of
+            threads.
         """
         warning, free = "", free_memory(device)
         if free < budget.device_bytes:
@@ -108,8 +113,8 @@ class RunSizer:
             )
             budget = replace(budget, device_bytes=free)
         threads = settings.threads or torch.get_num_threads()
-        how = Profiler(checkpoint, device, precision, threads)
-        return cls(how, budget, warning, settings.limits)
+        profiler = make_profiler(checkpoint, device, precision, threads)
+        return cls(profiler, budget, warning, settings.limits)
 
     def windows(
         self,
@@ -159,7 +164,7 @@ class RunSizer:
         tight = self._shape(1, scale, 0, LEAST)
         while True:
             try:
-                found = self.how.batch(batch)
+                found = self.profiler.batch(batch)
             except DeviceError:
                 if batch == 1:
                     raise
@@ -171,8 +176,8 @@ class RunSizer:
             if batch == 1:
                 raise budget_too_small_error(
                     "One window",
-                    self.how.device.name,
-                    least.on(self.how.device.id),
+                    self.profiler.device.name,
+                    least.on(self.profiler.device.id),
                     self.budget,
                     [*self._hints(), "choose a smaller model"],
                 )
@@ -183,10 +188,11 @@ class RunSizer:
 
         The threads of a CPU share its windows evenly.
         """
-        most = MAX_BATCH[self.how.device.id.partition(":")[0]]
-        if self.how.device.id != "cpu":
+        most = MAX_BATCH[self.profiler.device.id.partition(":")[0]]
+        if self.profiler.device.id != "cpu":
             return most
-        threads, window = self.how.threads, self.how.checkpoint.card.spec.window
+        threads = self.profiler.threads
+        window = self.profiler.checkpoint.card.spec.window
         return threads * max(1, min(PIXELS_PER_THREAD // window**2, most // threads))
 
     def _waiting_windows(self, taken: MemoryNeed) -> int:
@@ -197,7 +203,7 @@ class RunSizer:
             left = self.budget.device_bytes - taken.device - taken.host
         else:
             left = self.budget.host_bytes - taken.host
-        card = self.how.checkpoint.card
+        card = self.profiler.checkpoint.card
         each = window_bytes(card.spec, len(card.legend))
         return int(left / 2 / ALLOCATOR_SLACK) // each
 
@@ -205,7 +211,7 @@ class RunSizer:
         """Return how frames of that grid are run. None if the budget is too small."""
         most = 1 if len(grid) > 1 else 0
         for rows in self._rows(grid):
-            found = self.how.frame(grid.fed, rows)
+            found = self.profiler.frame(grid.fed, rows)
             for ahead, cache in ((most, MOST), (most, LEAST), (0, LEAST)):
                 taken = self._need(found, self._frame_shape(grid, scale, ahead, cache))
                 if taken.within(self.budget):
@@ -214,44 +220,57 @@ class RunSizer:
 
     def _rows(self, grid: FrameGrid) -> list[int | None]:
         """Return the possible numbers of rows at a time; None (all) is the first."""
-        if not self.how.checkpoint.model.supports_banded:
+        if not self.profiler.checkpoint.model.supports_banded:
             return [None]
         return [None, *(n for n in BAND_ROWS if n < grid.fed[0])]
 
     def frame_too_large(self, grid: FrameGrid, scale: float) -> DeviceError:
         """Return the error for a budget below the smallest possible frame."""
-        found = self.how.frame(grid.fed, self._rows(grid)[-1])
+        found = self.profiler.frame(grid.fed, self._rows(grid)[-1])
         least = self._need(found, self._frame_shape(grid, scale, 0, LEAST))
         return budget_too_small_error(
             f"A frame of {grid.fed[0]} x {grid.fed[1]} pixels",
-            self.how.device.name,
-            least.on(self.how.device.id),
+            self.profiler.device.name,
+            least.on(self.profiler.device.id),
             self.budget,
             [*self._hints(), "choose a model that works on windows"],
         )
 
     def _need(self, found: ForwardProfile, shape: RunShape) -> MemoryNeed:
-        card = self.how.checkpoint.card
+        card = self.profiler.checkpoint.card
         return estimate_memory(
-            optimized_bytes(self.how.checkpoint.model, self.how.precision),
+            optimized_bytes(self.profiler.checkpoint.model, self.profiler.precision),
             card.spec,
             len(card.legend),
             found.bytes,
             shape,
-            self.how.device.id,
+            self.profiler.device.id,
         )
 
     def _shape(self, chunks: int, scale: float, ahead: int, cache: int) -> RunShape:
         side = chunks * STORE_CHUNK
-        return RunShape(ahead, cache, block=side / scale, stored=side)
+        block = side / scale
+        views = self.profiler.checkpoint.card.spec.views.values()
+        return RunShape(
+            ahead, cache,
+            input_pixels=sum(view.side**2 for view in views),
+            side=block, stored=side, merged=OPEN_BLOCKS * block**2, waiting_batches=2,
+        )  # fmt: skip
 
     def _frame_shape(
         self, grid: FrameGrid, scale: float, ahead: int, cache: int
     ) -> RunShape:
-        stored = max(grid.fed) * scale
-        return RunShape(ahead, cache, stored=stored, frame=grid.fed)
+        height, width = grid.fed
+        views = self.profiler.checkpoint.card.spec.views.values()
+        pixels = sum(
+            height * width if view.extent == "frame" else view.side**2 for view in views
+        )
+        side = max(grid.fed)
+        return RunShape(
+            ahead, cache, input_pixels=pixels, side=side, stored=side * scale
+        )
 
     def _hints(self) -> list[str]:
-        if self.how.precision != "fp32":
+        if self.profiler.precision != "fp32":
             return []
         return ["choose the precision bf16"]

@@ -43,7 +43,7 @@ def divide(
     DeviceError
         If a single window, or the smallest frame, exceeds the budget.
     """
-    if sizer.how.checkpoint.card.spec.frame is None:
+    if sizer.profiler.checkpoint.card.spec.frame is None:
         return _windows(sizer, pixels, scale, settings, shared)
     return _frames(sizer, pixels, scale, settings)
 
@@ -63,7 +63,7 @@ def _windows(
     settings: SegmentSettings,
     shared: bool,
 ) -> tuple[WindowGrid, RunSize]:
-    spec, limits = sizer.how.checkpoint.card.spec, settings.limits
+    spec, limits = sizer.profiler.checkpoint.card.spec, settings.limits
     wanted = spec.overlap if settings.overlap is None else settings.overlap
     overlap = _checked(wanted, spec.window - 1, "windows", spec.window)
     area = labelled_area(pixels, settings.region)
@@ -86,7 +86,7 @@ def _frames(
     sizer: RunSizer, pixels: Size, scale: float, settings: SegmentSettings
 ) -> tuple[FrameGrid, RunSize]:
     """Return the largest frames within card and budget; those of the settings first."""
-    spec = sizer.how.checkpoint.card.spec
+    spec = sizer.profiler.checkpoint.card.spec
     assert spec.frame is not None
     wanted = spec.overlap if settings.overlap is None else settings.overlap
     overlap = _checked(wanted, MAX_SEAM, "frames", spec.frame)

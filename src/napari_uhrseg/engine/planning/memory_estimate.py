@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from napari_uhrseg.engine.network.activation_memory import Size
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.errors import DeviceError
-from napari_uhrseg.types import OPEN_BLOCKS, SOFTMAX_ROWS, InputSpec
+from napari_uhrseg.types import SOFTMAX_ROWS, InputSpec
 from napari_uhrseg.units import MB, format_bytes
 
 CUDA_CONTEXT_BYTES = 600 * MB  # what the driver shows before the first tensor
@@ -42,24 +41,31 @@ class RunShape:
         Batches or frames that are read before they are needed.
     cache
         Bytes of decoded image chunks that are cached.
-    batch
-        Windows per forward pass.
-    block
-        Side of a block in run pixels. 0 for frames.
+    input_pixels
+        Pixels of the network's input for one window or frame, in all views.
+    side
+        Side of a block, or of a frame, in run pixels.
     stored
         Side of a block, or of a frame, in level-0 pixels.
-    frame
-        Height and width of a frame in run pixels. None for windows.
+    batch
+        Windows per forward pass.
+    merged
+        Run pixels whose logits are merged on the device. 0 for frames: their logits
+        belong to the forward pass, and their borders are on disk.
+    waiting_batches
+        On a CPU, batches whose logits and their parts exist while another one runs.
     kept
         Windows whose logits wait for their next block.
     """
 
     ahead: int
     cache: int
+    input_pixels: int
+    side: float
+    stored: float
     batch: int = 1
-    block: float = 0
-    stored: float = 0
-    frame: Size | None = None
+    merged: float = 0
+    waiting_batches: int = 0
     kept: int = 0
 
 
@@ -89,31 +95,21 @@ def estimate_memory(
         Id of the device, such as ``"cpu"`` or ``"cuda:0"``.
     """
     on_cpu = device == "cpu"
-    pixels = sum(
-        shape.frame[0] * shape.frame[1]
-        if shape.frame is not None and view.extent == "frame"
-        else view.side**2
-        for view in spec.views.values()
-    )
-    inputs = shape.batch * pixels * spec.channels * 4
+    inputs = shape.batch * shape.input_pixels * spec.channels * 4
     batches = shape.ahead + 2 if shape.ahead else 1
-    if shape.frame is None:
-        merged = OPEN_BLOCKS * shape.block**2 * (classes + 1) * 4
-        if on_cpu:  # the logits of a batch, and their parts, while the next one runs
-            merged += 2 * shape.batch * window_bytes(spec, classes)
-            batches += 1
-        side = shape.block
-    else:
-        merged = 0.0  # the logits belong to the forward pass; borders are on disk
-        side = max(shape.frame)
-    softmax = side * SOFTMAX_ROWS * (4 * classes + 4) * 4
+    merged = shape.merged * (classes + 1) * 4
+    if on_cpu and shape.waiting_batches:
+        merged += shape.waiting_batches * shape.batch * window_bytes(spec, classes)
+        batches += 1
+    softmax = shape.side * SOFTMAX_ROWS * (4 * classes + 4) * 4
     working = forward + merged + softmax
     # label and confidence, a byte each: of the block being merged, of one being
     # written, and as much again twice for copies: class ids, level-0 pixels, coarser
     # levels, chunks being encoded
     host = PROGRAM_BYTES + shape.cache + 12 * shape.stored**2
     host += shape.kept * window_bytes(spec, classes) * ALLOCATOR_SLACK
-    host += batches * inputs + pixels * spec.channels * 2  # and one being decoded
+    host += batches * inputs
+    host += shape.input_pixels * spec.channels * 2  # one that is being decoded
     if on_cpu:
         return MemoryNeed(int(weights + working * ALLOCATOR_SLACK), int(host))
     on_device = CUDA_CONTEXT_BYTES + weights + (working + inputs) * ALLOCATOR_SLACK

@@ -13,10 +13,11 @@ from napari_uhrseg.engine.network.device import (
     find_device,
 )
 from napari_uhrseg.engine.network.profiling import Profiler
-from napari_uhrseg.engine.planning.batch_size import RunSize, RunSizer
+from napari_uhrseg.engine.planning.batch_size import MakeProfiler, RunSize, RunSizer
 from napari_uhrseg.engine.planning.division import divide, labelled_area
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
-from napari_uhrseg.engine.tiling.tiling import Tiling, run_region
+from napari_uhrseg.engine.tiling.run_pixels import run_region
+from napari_uhrseg.engine.tiling.tiling import Tiling
 from napari_uhrseg.errors import PlanError, without_credentials
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
@@ -122,6 +123,7 @@ def make_plan(
     budget: MemoryBudget | None = None,
     *,
     shared: bool = False,
+    make_profiler: MakeProfiler = Profiler,
 ) -> Plan:
     """Plan a run of the checkpoint over the image.
 
@@ -141,6 +143,8 @@ def make_plan(
     shared
         If True, several processes share the blocks, and no window waits for the next
         block.
+    make_profiler
+        Returns the profiler of a checkpoint, device, precision and number of threads.
 
     Returns
     -------
@@ -160,11 +164,13 @@ def make_plan(
     scale, warning = _scale(image, checkpoint.card.spec, settings)
     _check_region(image, settings.region)
     precision = choose_precision(settings.precision, device)
-    sizer = RunSizer.make(checkpoint, device, budget, precision, settings)
+    sizer = RunSizer.make(
+        checkpoint, device, budget, precision, settings, make_profiler
+    )
     grid, sized = divide(sizer, image.shape, scale, settings, shared)
     plan = Plan(
         shape=image.shape,
-        run=_new_run(image, settings, sizer.how, grid, scale, sized.batch),
+        run=_new_run(image, settings, sizer.profiler, grid, scale, sized.batch),
         grid=grid,
         block_chunks=sized.block_chunks,
         device=device,
@@ -178,13 +184,13 @@ def make_plan(
 def _new_run(
     image: Image,
     settings: SegmentSettings,
-    how: Profiler,
+    profiler: Profiler,
     grid: Tiling,
     scale: float,
     batch_size: int,
 ) -> Run:
     """Return the record of a run that no store has yet."""
-    checkpoint, precision = how.checkpoint, how.precision
+    checkpoint, precision = profiler.checkpoint, profiler.precision
     spec = checkpoint.card.spec
     return Run(
         id=0,

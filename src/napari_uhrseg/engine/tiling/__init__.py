@@ -11,6 +11,7 @@ __all__ = [
     "frame_logits",
     "frame_schedule",
     "frame_seams",
+    "run_pixels",
     "tiling",
     "window_grid",
     "window_merge",

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.tiling.tiling import WindowCount, run_region
+from napari_uhrseg.engine.tiling.run_pixels import WindowCount, run_region
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi
 from napari_uhrseg.units import counted

@@ -1,33 +1,22 @@
-"""Protocol that windows and frames share."""
+"""Protocol that windows and frames share, and the choice between them."""
 
-from math import ceil
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
 
+from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
+from napari_uhrseg.engine.tiling.run_pixels import WindowCount
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import Roi
 
-
-class WindowCount(NamedTuple):
-    """Numbers of windows or frames of a run.
-
-    Attributes
-    ----------
-    expected
-        Windows or frames that are expected to run.
-    at_most
-        Windows or frames that run if no logits can wait for another block.
-    computed_twice
-        Share of the work that repeats other work, 0 or more.
-    """
-
-    expected: int
-    at_most: int
-    computed_twice: float
+W = TypeVar("W")
+F = TypeVar("F")
 
 
 class Tiling(Protocol):
     """Division of an image into windows (`WindowGrid`) or frames (`FrameGrid`).
 
-    Code that plans, counts and describes runs needs no other distinction.
+    Code that plans, counts and describes runs needs no other distinction. `by_tiling`
+    is the one place that distinguishes the two.
     """
 
     @property
@@ -70,19 +59,23 @@ class Tiling(Protocol):
         """Return a number of windows or frames as text."""
 
 
-def run_region(roi: Roi, scale: float, shape: tuple[int, int]) -> Roi:
-    """Return the run pixels that a level-0 rectangle gets its labels from.
+def by_tiling(
+    grid: Tiling,
+    windows: Callable[[WindowGrid], W],
+    frames: Callable[[FrameGrid], F],
+) -> W | F:
+    """Return the result of the function for this kind of tiling.
 
     Parameters
     ----------
-    roi
-        Level-0 pixels.
-    scale
-        Level-0 pixels for each run pixel, above 0.
-    shape
-        Height and width of the image in run pixels.
+    grid
+        Windows or frames.
+    windows
+        Function that is called with a grid of windows.
+    frames
+        Function that is called with a grid of frames.
     """
-    y, x = int(roi.y / scale), int(roi.x / scale)
-    bottom = min(shape[0], ceil(roi.bottom / scale))
-    right = min(shape[1], ceil(roi.right / scale))
-    return Roi(y, x, max(1, bottom - y), max(1, right - x))
+    if isinstance(grid, FrameGrid):
+        return frames(grid)
+    assert isinstance(grid, WindowGrid)
+    return windows(grid)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from napari_uhrseg.engine.tiling.tiling import WindowCount, run_region
+from napari_uhrseg.engine.tiling.run_pixels import WindowCount, run_region
 from napari_uhrseg.types import Roi
 from napari_uhrseg.types.model_spec import Placement
 from napari_uhrseg.units import counted
