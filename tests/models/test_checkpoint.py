@@ -226,7 +226,6 @@ def _rewrite(path: Path, change, tensors=None) -> None:
     ("changed", "message"),
     [
         ({"model": "nonsense"}, "no model named 'nonsense'"),
-        ({"format_version": 9}, "format version 9"),
         ({"legend": {"classes": []}}, "of another shape|cannot be built"),
         ({"arguments": {"pretrained": True}}, "must not have"),
         ({"arguments": {"nonsense": 1}}, "cannot be built"),
@@ -247,6 +246,21 @@ def test_cards_that_do_not_fit(saved, changed, message):
     with pytest.raises(CheckpointError, match=message) as error:
         load_checkpoint(saved[0])
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("version", "hint"),
+    [
+        (1, "Import the original file again"),
+        (9, "A later version of napari-uhrseg"),
+        (None, "Download or copy"),
+    ],
+)
+def test_card_of_another_version_says_what_to_do(saved, version, hint):
+    _rewrite(saved[0], lambda data: data.update(format_version=version))
+    with pytest.raises(CheckpointError, match=f"format version {version}") as error:
+        load_checkpoint(saved[0])
+    assert hint in error.value.hint
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ class Card:
                 raise CheckpointError(
                     f"The card has format version {version}; this program reads "
                     f"{FORMAT_VERSION}.",
-                    "Update napari-uhrseg, or save the checkpoint again.",
+                    _version_hint(version),
                 )
             legend = Legend(
                 tuple(LabelClass.from_dict(c) for c in data["legend"]["classes"])
@@ -92,6 +92,18 @@ class Card:
                 f"The checkpoint's card is damaged: {error}.",
                 "Download or copy the file again.",
             ) from error
+
+
+def _version_hint(version: object) -> str:
+    """Return what the user can do about a card of another format version."""
+    if not isinstance(version, int):
+        return "Download or copy the file again."
+    if version < FORMAT_VERSION:
+        return (
+            "An earlier version of napari-uhrseg wrote this checkpoint. Import the "
+            "original file again with `napari-uhrseg import`, or train the model again."
+        )
+    return "A later version of napari-uhrseg wrote this checkpoint. Install it."
 
 
 def _spec(data: Mapping[str, Any]) -> InputSpec:

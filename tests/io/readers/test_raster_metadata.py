@@ -192,6 +192,22 @@ def test_pixels_are_measured_on_the_ground(tmp_path, epsg, latitude, side):
         assert "on the ground" in image.warnings[0]
 
 
+@pytest.mark.parametrize("epsg", [32633, 3035, 2056])
+def test_position_that_is_not_on_earth_has_no_pixel_size(tmp_path, epsg):
+    far = from_origin(5e12, 5e12, 2, 2)
+    crs = rasterio.CRS.from_epsg(epsg)
+    image = open_image(write(tmp_path / "a.tif", GREY[None], crs=crs, transform=far))
+    assert image.meters_per_pixel is None
+    assert "the pixel size on the ground is not known" in image.warnings[0]
+
+
+def test_coordinates_of_a_building_site_have_no_pixel_size(tmp_path):
+    site = rasterio.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
+    image = open_image(write(tmp_path / "a.tif", GREY[None], crs=site))
+    assert image.meters_per_pixel is None
+    assert "neither longitudes and latitudes nor a map" in image.warnings[0]
+
+
 def test_control_points_are_reported(tmp_path):
     points = [rasterio.control.GroundControlPoint(r, c, 5e5 + c, 5e6 - r)
               for r, c in ((0, 0), (0, 48), (64, 0), (64, 48))]  # fmt: skip

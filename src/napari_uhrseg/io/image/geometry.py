@@ -70,16 +70,17 @@ def metres(
         return None
     side = math.sqrt(height * width) * UNIT_METRES[unit]
     if unit == "metre" and crs is not None and affine is not None:
-        side *= _ground_scale(crs, affine, shape)
+        scale = _ground_scale(crs, affine, shape)
+        return None if scale is None else side * scale
     return side
 
 
 @lru_cache(maxsize=256)
-def _ground_scale(crs: str, affine: Affine, shape: tuple[int, int]) -> float:
+def _ground_scale(crs: str, affine: Affine, shape: tuple[int, int]) -> float | None:
     """Return the length on the ground per length on the map, at the image's centre.
 
-    It is 1 if the two differ by at most one percent, as in UTM, and if the place is
-    not on the Earth.
+    It is 1 if the two differ by at most one percent, as in UTM. It is None if the
+    projection fails, or has no such point on the Earth.
     """
     import rasterio
     from rasterio.warp import transform
@@ -94,9 +95,8 @@ def _ground_scale(crs: str, affine: Affine, shape: tuple[int, int]) -> float:
         factor = source.linear_units_factor[1]
         wgs84 = rasterio.CRS.from_epsg(4326)
         longitudes, latitudes = transform(source, wgs84, xs, ys)
-    # PROJ raises many kinds of error, and the map scale is a refinement
-    except Exception:  # noqa: BLE001
-        return 1.0
+    except Exception:  # noqa: BLE001  PROJ raises many kinds of error
+        return None
     narrower = math.cos(math.radians(latitudes[0]))
     turns = [(k - longitudes[0] + 180) % 360 - 180 for k in longitudes[1:]]
     east = [narrower * turn for turn in turns]
@@ -104,7 +104,7 @@ def _ground_scale(crs: str, affine: Affine, shape: tuple[int, int]) -> float:
     ground = abs(east[0] * north[1] - east[1] * north[0]) * DEGREE_METRES**2
     pixel = abs(a * e - b * d) * factor**2
     if not pixel or not math.isfinite(ground) or not ground:
-        return 1.0
+        return None
     scale = math.sqrt(ground / pixel)
     return scale if abs(scale - 1) > MAX_MAP_ERROR else 1.0
 

@@ -123,8 +123,22 @@ def raster_warnings(image: Image, dataset: Any) -> Iterator[str]:
             f"pixel of {abs(a):g} x {abs(e):g} has no unit. Assign the system with "
             "gdal_edit -a_srs."
         )
+    elif image.affine is not None and image.pixel_size is None:
+        yield (
+            "The coordinate system of this image has neither longitudes and latitudes "
+            "nor a map projection, so the pixel size is not known. Assign a system "
+            "with gdal_edit -a_srs."
+        )
+    if image.unit != "metre" or image.pixel_size is None:
+        return
     ground = image.meters_per_pixel
-    if image.unit == "metre" and image.pixel_size is not None and ground is not None:
+    if ground is None:
+        yield (
+            "The coordinate system of this image has no point on the Earth at its "
+            "centre, so the pixel size on the ground is not known. Check the system "
+            "and the position with gdalinfo."
+        )
+    else:
         on_map = math.sqrt(math.prod(image.pixel_size)) * UNIT_METRES["metre"]
         if not math.isclose(on_map, ground, rel_tol=1e-6):
             yield (
