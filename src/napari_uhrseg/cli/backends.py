@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.planning.plan import Plan
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.io.paths import Address
+    from napari_uhrseg.io.paths import PathOrUrl
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 
@@ -29,7 +29,7 @@ class Backend(Protocol):
     def legend(self) -> Legend:
         """Classes of the checkpoint."""
 
-    def plan(self, path: "Address") -> "Plan":
+    def plan(self, path: "PathOrUrl") -> "Plan":
         """Return the plan of a run on the image."""
 
     def events(
@@ -130,7 +130,7 @@ class _ThisProcess:
     def legend(self) -> Legend:
         return self.checkpoint.card.legend
 
-    def plan(self, path: "Address") -> "Plan":
+    def plan(self, path: "PathOrUrl") -> "Plan":
         from napari_uhrseg.engine.planning.plan import make_plan
         from napari_uhrseg.io.open import open_image
 
@@ -160,7 +160,7 @@ class _Cluster:
     settings: SegmentSettings
     budget: "MemoryBudget | None"
 
-    def plan(self, path: "Address") -> "Plan":
+    def plan(self, path: "PathOrUrl") -> "Plan":
         from napari_uhrseg.engine.cluster.client import plan_on_cluster
         from napari_uhrseg.io.open import open_image
 

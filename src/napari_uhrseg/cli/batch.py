@@ -9,14 +9,14 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import err, json_line, out
 from napari_uhrseg.errors import OpenError, StoreError
-from napari_uhrseg.io.paths import Address, error_text, to_path
+from napari_uhrseg.io.paths import PathOrUrl, error_text, to_path
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Image that is not or not completely labelled, with the reason."""
 
-    image: Address
+    image: PathOrUrl
     reason: str
     hint: str = ""
 
@@ -25,10 +25,10 @@ class Failure:
 class Report:
     """Result of a command for each of its images."""
 
-    done: list[Address] = field(default_factory=list)
-    skipped: list[Address] = field(default_factory=list)
+    done: list[PathOrUrl] = field(default_factory=list)
+    skipped: list[PathOrUrl] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
-    untried: list[Address] = field(default_factory=list)
+    untried: list[PathOrUrl] = field(default_factory=list)
 
     def print(self, json: bool) -> None:
         """Print one JSON object, or a summary with the reason of each failure."""
@@ -54,7 +54,7 @@ class Report:
             err.print(line + Text(failure.hint, "none"), soft_wrap=True)
 
 
-def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
+def find_images(names: Sequence[str]) -> tuple[list[PathOrUrl], bool]:
     """Return the images without repetition, and whether they are a batch.
 
     A name with ``*``, ``?`` or ``[`` is a pattern unless a file has that name. ``**``
@@ -68,7 +68,7 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
     """
     from napari_uhrseg.io.labels.ome_metadata import is_store
 
-    found: dict[Address, None] = {}
+    found: dict[PathOrUrl, None] = {}
     patterns = False
     for name in names:
         path = to_path(name)
@@ -85,7 +85,7 @@ def find_images(names: Sequence[str]) -> tuple[list[Address], bool]:
     return list(found), patterns or len(found) > 1
 
 
-def check_image(path: Address) -> None:
+def check_image(path: PathOrUrl) -> None:
     """Check that a path is not a label store.
 
     Raises
@@ -104,7 +104,7 @@ def check_image(path: Address) -> None:
             )
 
 
-def _matches(path: Address) -> list[Address] | None:
+def _matches(path: PathOrUrl) -> list[PathOrUrl] | None:
     """Return the matches of a pattern; None for a name, as a URL with only ``?``."""
     if isinstance(path, Path):
         if path.exists() or not glob.has_magic(str(path)):
@@ -123,7 +123,9 @@ def _matches(path: Address) -> list[Address] | None:
     return [to_path(path.fs.unstrip_protocol(name)) for name in sorted(names)]
 
 
-def store_paths(images: Iterable[Address], folder: Address) -> dict[Address, Address]:
+def store_paths(
+    images: Iterable[PathOrUrl], folder: PathOrUrl
+) -> dict[PathOrUrl, PathOrUrl]:
     """Return the store of each image in a folder: IMAGE.labels.zarr.
 
     Raises
@@ -136,7 +138,7 @@ def store_paths(images: Iterable[Address], folder: Address) -> dict[Address, Add
             f"{folder} is not a plain folder.",
             "Choose a folder for the label stores of the images.",
         )
-    owners: dict[Address, Address] = {}
+    owners: dict[PathOrUrl, PathOrUrl] = {}
     for image in images:
         path = folder / f"{image.name}.labels.zarr"
         if path in owners:

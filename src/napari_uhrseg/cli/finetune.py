@@ -22,7 +22,7 @@ from napari_uhrseg.errors import StoreError
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import TrainEvent
     from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.io.paths import Address
+    from napari_uhrseg.io.paths import PathOrUrl
     from napari_uhrseg.types import FineTuneSettings
 
 
@@ -120,7 +120,7 @@ def _settings(
     return make(device=hardware.device, precision=hardware.precision, **chosen)
 
 
-def _image_path(labels: "LabelStore", store: str) -> "Address":
+def _image_path(labels: "LabelStore", store: str) -> "PathOrUrl":
     """Return the stored path of the image; a URL on another server is refused."""
     from napari_uhrseg.io.paths import on_another_server
 

@@ -38,7 +38,7 @@ from napari_uhrseg.cli.shared_options import (
 )
 from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
 from napari_uhrseg.io.paths import (
-    Address,
+    PathOrUrl,
     error_text,
     exists,
     io_errors,
@@ -201,7 +201,7 @@ class _Images:
     report: Report
     many: bool
 
-    def segment(self, stores: dict[Address, Address]) -> None:
+    def segment(self, stores: dict[PathOrUrl, PathOrUrl]) -> None:
         """Segment each image into its store; note failures if there are many."""
         for number, (path, store) in enumerate(stores.items(), start=1):
             if self.many and not self.run.json:
@@ -219,7 +219,7 @@ class _Images:
             finally:
                 self.report.untried.remove(path)
 
-    def _one(self, path: Address, output: Address) -> None:
+    def _one(self, path: PathOrUrl, output: PathOrUrl) -> None:
         check_image(path)
         if self.run.dry_run:
             with err.status("Planning"):
@@ -246,7 +246,7 @@ class _Images:
         assert isinstance(last, Finished)  # the last event of a run
         self._note(path, last.done, last.failed)
 
-    def _note(self, path: Address, done: int, failed: int) -> None:
+    def _note(self, path: PathOrUrl, done: int, failed: int) -> None:
         if failed:
             reason = f"{failed} blocks could not be read and have no labels."
             hint = "Run the same command to try them again."
@@ -258,7 +258,9 @@ class _Images:
 
 
 @contextmanager
-def open_store(path: Address, image: "Image", legend: Legend) -> "Iterator[LabelStore]":
+def open_store(
+    path: PathOrUrl, image: "Image", legend: Legend
+) -> "Iterator[LabelStore]":
     """Open the image's store for writing; create it if it does not exist.
 
     A new store is removed if no run began in it, so that a corrected command does not
@@ -306,7 +308,7 @@ def open_store(path: Address, image: "Image", legend: Legend) -> "Iterator[Label
                 _remove(path)
 
 
-def _remove(path: Address) -> None:
+def _remove(path: PathOrUrl) -> None:
     """Remove a store without labels; print a warning if that fails."""
     try:
         remove_folder(path)

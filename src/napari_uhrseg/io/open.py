@@ -5,13 +5,13 @@ from pathlib import PurePath
 
 from napari_uhrseg.errors import OpenError, ReadError, without_credentials
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, to_path
+from napari_uhrseg.io.paths import PathOrUrl, to_path
 from napari_uhrseg.io.readers import read_any
 from napari_uhrseg.types import Limits
 
 
 def open_image(
-    path: str | Address, *, series: int | None = None, limits: Limits = Limits()
+    path: str | PathOrUrl, *, series: int | None = None, limits: Limits = Limits()
 ) -> Image:
     """Open an image file of any supported format without reading all of it.
 

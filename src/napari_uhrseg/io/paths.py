@@ -15,12 +15,12 @@ from upath import UPath
 
 from napari_uhrseg.errors import OpenError, StoreError
 
-Address = Path | UPath
-A = TypeVar("A", bound=Address)
+PathOrUrl = Path | UPath
+A = TypeVar("A", bound=PathOrUrl)
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # files of a Zarr node
 
 
-def to_path(name: str | Address) -> Address:
+def to_path(name: str | PathOrUrl) -> PathOrUrl:
     """Return a local path, or a `UPath` for a URL. ``file://`` becomes a path.
 
     Raises
@@ -67,12 +67,12 @@ def _with_number_signs(url: str) -> str:
     return head + chain + last
 
 
-def is_url(where: Address) -> bool:
+def is_url(where: PathOrUrl) -> bool:
     """Return True for an object store or a web server, which cannot lock or rename."""
     return not isinstance(where, Path)
 
 
-def on_another_server(where: Address, base: Address) -> bool:
+def on_another_server(where: PathOrUrl, base: PathOrUrl) -> bool:
     """Return True for a URL on another server or bucket than that of ``base``."""
     text = str(where).rpartition("::")[2]  # of a chain, such as zip://a::https://b
     if not is_url(where) or "://" not in text:
@@ -82,7 +82,7 @@ def on_another_server(where: Address, base: Address) -> bool:
     return not is_url(base) or not same
 
 
-def exists(where: Address) -> bool:
+def exists(where: PathOrUrl) -> bool:
     """Return True if there is a file or folder at the path.
 
     Raises
@@ -99,7 +99,7 @@ def exists(where: Address) -> bool:
         ) from error
 
 
-def remove_folder(folder: Address) -> None:
+def remove_folder(folder: PathOrUrl) -> None:
     """Remove a folder with its contents. Raises one of `io_errors`."""
     if isinstance(folder, Path):
         shutil.rmtree(folder)
@@ -107,12 +107,14 @@ def remove_folder(folder: Address) -> None:
         folder.rmdir(recursive=True)
 
 
-def for_zarr(where: Address) -> Path | str:
+def for_zarr(where: PathOrUrl) -> Path | str:
     """Return the path in the form that zarr opens."""
     return where if isinstance(where, Path) else str(where)
 
 
-def io_errors(where: Address, *others: type[Exception]) -> tuple[type[Exception], ...]:
+def io_errors(
+    where: PathOrUrl, *others: type[Exception]
+) -> tuple[type[Exception], ...]:
     """Return the exception types that reading and writing at a path may raise.
 
     For a path these are OSError and ``others``. For a URL it is Exception, because
@@ -126,7 +128,7 @@ def error_text(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
-def parent_or_home(where: Address | None) -> Path:
+def parent_or_home(where: PathOrUrl | None) -> Path:
     """Return the folder of a local file; the home folder for a URL or None."""
     return where.parent if isinstance(where, Path) else Path.home()
 

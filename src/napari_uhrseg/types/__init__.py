@@ -19,8 +19,8 @@ from napari_uhrseg.types.model_spec import InputSpec, Recipe, Stage, View
 from napari_uhrseg.types.regions import MultiPolygon, Polygon, Region, Roi
 from napari_uhrseg.types.segmentation import (
     Block,
+    BoolMask,
     Labels,
-    Mask,
     Precision,
     Run,
     SegmentSettings,
@@ -33,6 +33,7 @@ __all__ = [
     "OPEN_BLOCKS",
     "SOFTMAX_ROWS",
     "Block",
+    "BoolMask",
     "Card",
     "CorrectedRegion",
     "FineTuneSettings",
@@ -41,7 +42,6 @@ __all__ = [
     "Labels",
     "Legend",
     "Limits",
-    "Mask",
     "MultiPolygon",
     "Numbering",
     "Polygon",

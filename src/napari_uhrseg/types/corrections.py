@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from napari_uhrseg.types.regions import Roi
-from napari_uhrseg.types.segmentation import Labels, Mask
+from napari_uhrseg.types.segmentation import BoolMask, Labels
 
 # meaning of the values of a mask: ids of the label store's classes, or values of the
 # masks of the training
@@ -34,7 +34,7 @@ class Stroke:
     """
 
     roi: Roi
-    mask: Mask
+    mask: BoolMask
     ids: Labels
     level: int = 0
 

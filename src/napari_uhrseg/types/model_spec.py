@@ -81,7 +81,7 @@ class View:
 
     def __post_init__(self) -> None:
         if self.extent == "frame" and self.size is not None:
-            raise ValueError("a frame is fed at its own size")
+            raise ValueError("a frame has its own size")
         if self.extent != "frame":
             check_whole("the extent of a view", self.extent)
         if self.size is not None:
@@ -103,8 +103,8 @@ class View:
     def __str__(self) -> str:
         if self.extent == "frame":
             return "the whole frame"
-        fed = "" if self.side == self.extent else f" → {self.side}"
-        return f"{self.extent}{fed} px"
+        side = "" if self.side == self.extent else f" → {self.side}"
+        return f"{self.extent}{side} px"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from napari_uhrseg.types.limits import Limits
 from napari_uhrseg.types.regions import Polygon, Region, Ring, Roi
 
 Labels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+BoolMask = npt.NDArray[np.bool_]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 

@@ -338,7 +338,7 @@ def test_plan_uses_bands_before_smaller_frames(picture):
         make(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", budget, GB))
         for budget in (2 * GB, GB // 2)
     ]
-    assert [p.grid.fed for p in plans] == [(2048, 2048)] * 2
+    assert [p.grid.input_shape for p in plans] == [(2048, 2048)] * 2
     assert plans[0].sized.rows is None
     assert plans[1].sized.rows == 1024
     assert plans[1].summary().startswith("1 frame of 2,048 x 2,048 pixels in bands of")

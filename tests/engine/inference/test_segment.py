@@ -22,7 +22,7 @@ from napari_uhrseg.engine.events import (
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.planning.plan import make_plan
-from napari_uhrseg.engine.tiling.window_merge import Merger, window_weights
+from napari_uhrseg.engine.tiling.window_merge import WindowMerger, window_weights
 from napari_uhrseg.errors import DeviceError, ReadError, StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
@@ -43,7 +43,7 @@ def at_once(image, checkpoint, settings, weights_kind="uniform"):
     plan = make_plan(image, checkpoint, settings, BUDGET)
     whole = Roi(0, 0, *plan.grid.shape)
     weights = window_weights(plan.run.window, plan.run.overlap, weights_kind)
-    merger = Merger(whole, len(LEGEND), weights, torch.device("cpu"))
+    merger = WindowMerger(whole, len(LEGEND), weights, torch.device("cpu"))
     for window in plan.grid.touching(whole):
         batch = read_views(
             image,

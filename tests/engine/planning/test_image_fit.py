@@ -1,4 +1,4 @@
-"""Which bands of a file a network is fed."""
+"""Choice of the bands, values and scale of a network's input."""
 
 from dataclasses import replace
 

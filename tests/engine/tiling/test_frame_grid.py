@@ -58,10 +58,10 @@ def test_cells_cover_image_once_in_whole_chunks(case):
 def test_frame_input_contains_labelled_pixels(case):
     _, scale, grid = case
     for cell in grid.cells(np.ones((99, 99), bool)):
-        fed, labelled = grid.input_roi(cell), grid.labelled(cell)
-        assert fed.contains(labelled)
+        whole, labelled = grid.input_roi(cell), grid.labelled(cell)
+        assert whole.contains(labelled)
         assert labelled.contains(grid.cell(cell))
-        assert (fed.height, fed.width) == grid.fed
+        assert (whole.height, whole.width) == grid.input_shape
         assert Roi(0, 0, *grid.shape).contains(labelled)
         block, inside = grid.block(cell), grid.cell(cell)
         # every level-0 pixel of the block has its run pixel within the cell

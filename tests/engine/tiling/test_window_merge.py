@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
-    Merger,
+    WindowMerger,
     labels_and_confidence,
     make_merger,
     window_weights,
@@ -76,7 +76,7 @@ def test_taper_weights_of_neighbours_sum_to_constant():
 
 
 def test_confidence_of_single_class_is_maximum():
-    merger = Merger(Roi(0, 0, 8, 8), 1, torch.ones(8, 8), CPU)
+    merger = WindowMerger(Roi(0, 0, 8, 8), 1, torch.ones(8, 8), CPU)
     merger.add([Roi(0, 0, 8, 8)], torch.zeros(1, 1, 8, 8))
     labels, confidence = merger.finish()
     assert (labels == 0).all()

@@ -219,7 +219,7 @@ def test_train_refuses_unusable_settings(tmp_path):
 
 
 @pytest.fixture
-def fed(monkeypatch):
+def input_sizes(monkeypatch):
     """Return the sizes of the local views that the loss ``"watched"`` has seen."""
     found = set()
 
@@ -232,21 +232,21 @@ def fed(monkeypatch):
 
 
 @pytest.mark.slow
-def test_train_crops_frames_larger_than_the_images(tmp_path, fed):
+def test_train_crops_frames_larger_than_the_images(tmp_path, input_sizes):
     """GLNet's overview of a padded frame would be at another scale than at work."""
     frame = {**GLNET.arguments, "frame": 1024}
     settings = replace(GLNET, steps=3, loss="watched", arguments=frame)
     list(train(make_source(), tmp_path / "c.safetensors", settings))
-    assert fed == {(160, 160)}  # of scenes of 160 x 192
+    assert input_sizes == {(160, 160)}  # of scenes of 160 x 192
     assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 1024
 
 
 @pytest.mark.slow
-def test_train_keeps_windows_larger_than_the_images(tmp_path, fed):
+def test_train_keeps_windows_larger_than_the_images(tmp_path, input_sizes):
     window = {**SMALL, "window": 256}
     settings = replace(PLAIN, steps=1, loss="watched", arguments=window)
     list(train(make_source(), tmp_path / "c.safetensors", settings))
-    assert fed == {(256, 256)}
+    assert input_sizes == {(256, 256)}
 
 
 def test_plan_training_measures_two_steps_and_writes_nothing(tmp_path):

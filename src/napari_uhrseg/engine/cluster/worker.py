@@ -36,7 +36,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.worker_store import TokenRevoked, WorkerResult, WorkerStore
 from napari_uhrseg.io.labels.write_lock import read_write_token
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers import is_zarr
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
@@ -46,7 +46,7 @@ from napari_uhrseg.types import Legend, Roi, SegmentSettings
 class ImageRef:
     """Reference to an image that a worker opens by its path."""
 
-    path: Address
+    path: PathOrUrl
     fingerprint: str
     series: int | None
     plane: tuple[tuple[str, int], ...]
@@ -78,7 +78,7 @@ class RunSpec:
     version: str
     source: ImageRef
     checkpoint: Path
-    store: Address | None
+    store: PathOrUrl | None
     settings: SegmentSettings
     budget: MemoryBudget | None
     plan: Plan | None = None
@@ -93,7 +93,7 @@ class WorkerInfo:
     python: str
     torch: str
     gpu: str
-    missing: tuple[Address, ...]
+    missing: tuple[PathOrUrl, ...]
     other_store: bool
 
 
@@ -125,7 +125,7 @@ def worker_info(spec: RunSpec) -> WorkerInfo:
     )
 
 
-def _is_seen(path: Address) -> bool:
+def _is_seen(path: PathOrUrl) -> bool:
     """Return whether this worker can access a path."""
     try:
         # a folder of an object store exists only by its contents

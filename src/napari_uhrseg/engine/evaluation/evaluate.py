@@ -80,8 +80,8 @@ def _by_frames(
 
     with closing(Prefetcher(read())) as work:
         for frame, batch in work:
-            fed, place = grid.input_roi(frame), grid.labelled(frame)
-            rows, columns = place.shift(-fed.y, -fed.x).slices
+            whole, place = grid.input_roi(frame), grid.labelled(frame)
+            rows, columns = place.shift(-whole.y, -whole.x).slices
             with inference_mode(how.device, how.precision):
                 logits = model(batch.to(how.device))["logits"][0].float()
                 logits = logits[:, rows, columns]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.types import Mask, Region, Roi
+from napari_uhrseg.types import BoolMask, Region, Roi
 
 BRIGHT = 200  # 8-bit value that background reaches in every channel
 STEP = 8  # level-0 pixels a side of a pixel of the mask
@@ -34,7 +34,7 @@ class BackgroundMask:
     def __init__(self, image: Image, color: npt.NDArray[np.float64]) -> None:
         self._image, self._color = image, color
         self._scale = _scale(image)
-        self._tiles: OrderedDict[tuple[int, int], Mask] = OrderedDict()
+        self._tiles: OrderedDict[tuple[int, int], BoolMask] = OrderedDict()
 
     @classmethod
     def of(cls, image: Image) -> "BackgroundMask | None":
@@ -72,7 +72,7 @@ class BackgroundMask:
                     return False
         return True
 
-    def _tissue(self, y: int, x: int) -> Mask:
+    def _tissue(self, y: int, x: int) -> BoolMask:
         """Return which pixels of a tile show tissue, (TILE, TILE) bool."""
         found = self._tiles.get((y, x))
         if found is None:
@@ -90,7 +90,7 @@ def _scale(image: Image) -> float:
     return np.iinfo(image.dtype).max / 255 if image.dtype.kind == "u" else 1.0
 
 
-def region_mask(region: Region | None, roi: Roi) -> Mask | None:
+def region_mask(region: Region | None, roi: Roi) -> BoolMask | None:
     """Return which pixels of a rectangle lie in a region, (h, w) bool. None: all."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.inference.window_loader import WindowTask
-from napari_uhrseg.engine.tiling.window_merge import Merger, TiledLabels
+from napari_uhrseg.engine.tiling.window_merge import TiledLabels, WindowMerger
 from napari_uhrseg.types import Roi
 
 
@@ -25,9 +25,11 @@ class BlockAssembler:
         Returns an empty merger for a block, which is given in level-0 pixels.
     """
 
-    def __init__(self, make_merger: Callable[[Roi], Merger | TiledLabels]) -> None:
+    def __init__(
+        self, make_merger: Callable[[Roi], WindowMerger | TiledLabels]
+    ) -> None:
         self.make_merger = make_merger
-        self._mergers: dict[Roi, Merger | TiledLabels] = {}
+        self._mergers: dict[Roi, WindowMerger | TiledLabels] = {}
         self._kept: dict[Roi, Tensor] = {}
 
     @property
@@ -95,11 +97,11 @@ class BlockAssembler:
         for window in windows:
             del self._kept[window]
 
-    def find(self, roi: Roi) -> Merger | TiledLabels | None:
+    def find(self, roi: Roi) -> WindowMerger | TiledLabels | None:
         """Return the merger of a block, or None if none of its windows has run."""
         return self._mergers.get(roi)
 
-    def take(self, roi: Roi) -> Merger | TiledLabels | None:
+    def take(self, roi: Roi) -> WindowMerger | TiledLabels | None:
         """Return the merger of a block and remove it here, which frees its memory."""
         return self._mergers.pop(roi, None)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Mask, Roi
+from napari_uhrseg.types import BoolMask, Roi
 
 Viewport = Callable[[], Roi | None]
 
@@ -58,9 +58,9 @@ class PriorityViewport:
     """
 
     scores: npt.NDArray[np.float64]
-    pending: Callable[[], Mask]
+    pending: Callable[[], BoolMask]
     viewport: Viewport | None
-    _given: Mask = field(init=False)
+    _given: BoolMask = field(init=False)
 
     def __post_init__(self) -> None:
         self._given = np.zeros(self.scores.shape, bool)
@@ -83,7 +83,7 @@ class PriorityViewport:
         )
 
 
-def nearest(chunks: Mask, view: Roi) -> Mask:
+def nearest(chunks: BoolMask, view: Roi) -> BoolMask:
     """Return a mask of the chunk whose centre is nearest to the centre of the view."""
     y, x = (v / STORE_CHUNK - 0.5 for v in view.center)
     at = np.argwhere(chunks)
@@ -92,13 +92,13 @@ def nearest(chunks: Mask, view: Roi) -> Mask:
     return one
 
 
-def chunks_to_rerun(scores: npt.NDArray[np.float64], view: Roi | None) -> Mask:
+def chunks_to_rerun(scores: npt.NDArray[np.float64], view: Roi | None) -> BoolMask:
     """Return the chunks that are in view or likely to change."""
-    likely: Mask = scores >= LIKELY
+    likely: BoolMask = scores >= LIKELY
     return likely if view is None else likely | in_view(view, scores.shape)
 
 
-def in_view(view: Roi, shape: tuple[int, ...]) -> Mask:
+def in_view(view: Roi, shape: tuple[int, ...]) -> BoolMask:
     """Return the chunks that a level-0 rectangle touches."""
     seen = np.zeros(shape, bool)
     around = view.align(STORE_CHUNK)

@@ -55,7 +55,7 @@ from napari_uhrseg.engine.tiling.window_merge import labels_and_confidence
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import Labels, Mask, Roi
+from napari_uhrseg.types import BoolMask, Labels, Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class FrameInput:
 
     frame: Frame
     batch: Batch | None = None
-    valid: Mask | None = None
+    valid: BoolMask | None = None
     error: str = ""
 
 
@@ -102,7 +102,7 @@ class FrameRunner(Runner):
         self.grid = grid
         self.rows = context.plan.sized.rows  # None: a frame at once
         self.borders = self._open_borders()
-        self.kept: Mask | None = None  # chunks done while frames were larger
+        self.kept: BoolMask | None = None  # chunks done while frames were larger
         self.done = self.lost = self.total = 0  # cells
 
     def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
@@ -209,7 +209,9 @@ class FrameRunner(Runner):
             if not is_out_of_memory(error):
                 raise
             raise _FrameTooLarge(str(error)) from error
-        return FrameLogits(maps[0], self.grid.fed, labelled.shift(-whole.y, -whole.x))
+        return FrameLogits(
+            maps[0], self.grid.input_shape, labelled.shift(-whole.y, -whole.x)
+        )
 
     def _in_bands(self, batch: Batch) -> Tensor:
         """Return logits computed in bands of rows, before they are enlarged."""
@@ -229,7 +231,7 @@ class FrameRunner(Runner):
             return self.retried(error, f"with frames in bands of {self.rows} rows")
         smaller = self._smaller()
         if smaller is None:
-            height, width = self.grid.fed
+            height, width = self.grid.input_shape
             return self.to_cpu(f"a frame of {height} x {width} pixels", error)
         # the smaller frames will replace the labels that these borders belong to
         border_store(self.store.path, self.run.id).clear()
@@ -237,18 +239,18 @@ class FrameRunner(Runner):
         self.borders = self._open_borders()
         self.kept = ~self.store.pending(self.run)
         self.done = self.lost = 0
-        height, width = smaller.fed
+        height, width = smaller.input_shape
         return self.retried(error, f"with frames of {height:,} x {width:,} pixels")
 
     def _smaller(self) -> FrameGrid | None:
         """Return the next smaller frames that are possible, or None."""
         grid, scale = self.grid, self.run.scale
-        most = max(grid.fed)
+        most = max(grid.input_shape)
         for side in frame_sides(most, grid.shape, grid.overlap, scale):
             found = FrameGrid.make(
                 self.plan.shape, grid.shape, scale, side, grid.overlap, self.spec
             )
-            if max(found.fed) < most:
+            if max(found.input_shape) < most:
                 return found
         return None
 

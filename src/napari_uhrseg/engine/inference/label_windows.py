@@ -16,8 +16,8 @@ from napari_uhrseg.engine.network.device import inference_mode
 from napari_uhrseg.engine.prefetch import DEPTH, Prefetcher
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
-    Merger,
     TiledLabels,
+    WindowMerger,
     make_merger,
     window_weights,
 )
@@ -121,7 +121,7 @@ def label_windows(
                 left -= len(windows)
                 yield region, windows, batch, left == 0
 
-    merger: Merger | TiledLabels | None = None
+    merger: WindowMerger | TiledLabels | None = None
     with closing(Prefetcher(batches(), depth)) as items:
         for region, windows, batch, last in items:
             logits = forward_padded(model, batch, settings)

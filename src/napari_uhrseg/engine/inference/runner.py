@@ -32,7 +32,7 @@ from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.worker_store import LabelSink
 from napari_uhrseg.models.base import Batch, Outputs
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
+from napari_uhrseg.types import Block, BoolMask, Labels, Roi, Run
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.chunk_status import Status
@@ -71,7 +71,7 @@ class RunContext:
     run: Run
     threads: int | None
     stop: Stop | None
-    only: Mask | None = None
+    only: BoolMask | None = None
     cpu_fallback: CpuFallback | None = None
     previews: bool = True
 
@@ -166,7 +166,7 @@ class Runner(ABC):
     def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
         """Yield the events of the run, from the first window to ``Finished``."""
 
-    def pending(self) -> Mask:
+    def pending(self) -> BoolMask:
         """Return the chunks to be done, (chunk rows, columns) bool."""
         waiting = self.store.pending(self.run)
         return waiting if self._only is None else waiting & self._only
@@ -178,7 +178,7 @@ class Runner(ABC):
         """Return the background mask of the image, if background is skipped."""
         return BackgroundMask.of(self.image) if self.run.skip_background else None
 
-    def valid(self, region: Roi) -> Mask | None:
+    def valid(self, region: Roi) -> BoolMask | None:
         """Return which run pixels have data, (h, w) bool. None: all."""
         if self.image.opaque:
             return None

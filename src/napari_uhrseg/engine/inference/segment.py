@@ -29,7 +29,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.repair import repair
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Legend, Mask, Run, SegmentSettings
+from napari_uhrseg.types import BoolMask, Legend, Run, SegmentSettings
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _plan_as_begun(
 
 def _likely_first(
     store: LabelStore, run: Run, viewport: Viewport | None
-) -> tuple[Viewport, Mask]:
+) -> tuple[Viewport, BoolMask]:
     """Return a viewport that prefers likely changes, and the chunks to run.
 
     A fine-tuned checkpoint then shows early where its labels differ.

@@ -14,7 +14,7 @@ from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, concatenate_batches
-from napari_uhrseg.types import OPEN_BLOCKS, Block, Mask, Roi
+from napari_uhrseg.types import OPEN_BLOCKS, Block, BoolMask, Roi
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class BlockState:
 
     roi: Roi
     index: int
-    valid: Mask | None = None
+    valid: BoolMask | None = None
     windows: deque[Roi] = field(default_factory=deque)
     labelled: list[Roi] = field(default_factory=list)
     skipped: int = 0
@@ -222,7 +222,7 @@ class WindowLoader:
         return WindowTask(block, window, keep=keep, instead=instead)
 
 
-def covered(region: Roi, windows: Iterable[Roi]) -> Mask:
+def covered(region: Roi, windows: Iterable[Roi]) -> BoolMask:
     """Return the pixels of a region that lie in one of the windows, (h, w) bool."""
     found = np.zeros((region.height, region.width), bool)
     for window in windows:

@@ -51,8 +51,8 @@ from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
-    Merger,
     TiledLabels,
+    WindowMerger,
     make_merger,
     window_weights,
 )
@@ -131,7 +131,7 @@ class WindowRunner(Runner):
             yield from writer.written()
         yield Finished(self.run, self._done, self._failed, self.timer.seconds())
 
-    def make_merger(self, roi: Roi) -> Merger | TiledLabels:
+    def make_merger(self, roi: Roi) -> WindowMerger | TiledLabels:
         """Return an empty merger for a block, which is given in level-0 pixels."""
         region = self.plan.run_region(roi)
         return make_merger(self.grid, region, len(self.ids), self.weights, self.device)
@@ -240,7 +240,7 @@ class WindowRunner(Runner):
             self._previewed = time.monotonic()
 
     def _finish(
-        self, block: BlockState, merger: Merger | TiledLabels | None
+        self, block: BlockState, merger: WindowMerger | TiledLabels | None
     ) -> Callable[[], None]:
         """Compute the labels of a finished block; return the call that writes them."""
         if merger is None:
@@ -250,7 +250,7 @@ class WindowRunner(Runner):
         return partial(self._write_block, block, merger.region, labels, confidence)
 
     def _labels_so_far(
-        self, block: BlockState, merger: Merger | TiledLabels
+        self, block: BlockState, merger: WindowMerger | TiledLabels
     ) -> Callable[[], None]:
         """Compute the labels of a block's windows up to now; its chunks stay pending.
 

@@ -5,7 +5,7 @@ A view covers more than its window, in run pixels::
     +---------------- extent ----------------+
     |                                        |
     |          +------ window ------+        |
-    |          |                    |        |      fed to the network
+    |          |                    |        |      network input
     |          |      labelled      |        |  ->  as size x size pixels
     |          |                    |        |
     |          +--------------------+        |

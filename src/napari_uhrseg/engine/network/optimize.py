@@ -82,7 +82,7 @@ def _pairs(model: Segmenter) -> dict[str, str]:
         names.setdefault(module, []).append(name)
     made: dict[int, tuple[nn.Module, Tensor]] = {}  # by id; alive, so none comes twice
     takers: dict[int, nn.Module] = {}  # the batch norms that such tensors went into
-    sources: dict[nn.Module, set[nn.Module | None]] = {}  # and what those were fed
+    sources: dict[nn.Module, set[nn.Module | None]] = {}  # of the batch norms
 
     def left(module: nn.Module, _: object, output: Tensor) -> None:
         made[id(output)] = (module, output)
@@ -103,13 +103,14 @@ def _pairs(model: Segmenter) -> dict[str, str]:
     batch = zero_batch(shadow.spec, 1, (frame, frame), torch.device("meta"))
     with torch.no_grad(), _Uses(made) as uses:
         shadow(batch)
-    fed: dict[nn.Module, set[nn.Module | None]] = {}  # by convolution, in all its calls
+    # the batch norms after each convolution, in all its calls
+    after: dict[nn.Module, set[nn.Module | None]] = {}
     for key, (convolution, _) in made.items():
         alone = uses.counts.get(key) == 1
-        fed.setdefault(convolution, set()).add(takers.get(key) if alone else None)
+        after.setdefault(convolution, set()).add(takers.get(key) if alone else None)
     return {
         names[norm][0]: names[convolution][0]
-        for convolution, norms in fed.items()
+        for convolution, norms in after.items()
         for norm in norms
         if norm is not None and norms == {norm} and sources[norm] == {convolution}
     }

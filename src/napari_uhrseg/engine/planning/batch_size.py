@@ -211,7 +211,7 @@ class RunSizer:
         """Return how frames of that grid are run. None if the budget is too small."""
         most = 1 if len(grid) > 1 else 0
         for rows in self._rows(grid):
-            found = self.profiler.frame(grid.fed, rows)
+            found = self.profiler.frame(grid.input_shape, rows)
             for ahead, cache in ((most, MOST), (most, LEAST), (0, LEAST)):
                 taken = self._need(found, self._frame_shape(grid, scale, ahead, cache))
                 if taken.within(self.budget):
@@ -222,14 +222,14 @@ class RunSizer:
         """Return the possible numbers of rows at a time; None (all) is the first."""
         if not self.profiler.checkpoint.model.supports_banded:
             return [None]
-        return [None, *(n for n in BAND_ROWS if n < grid.fed[0])]
+        return [None, *(n for n in BAND_ROWS if n < grid.input_shape[0])]
 
     def frame_too_large(self, grid: FrameGrid, scale: float) -> DeviceError:
         """Return the error for a budget below the smallest possible frame."""
-        found = self.profiler.frame(grid.fed, self._rows(grid)[-1])
+        found = self.profiler.frame(grid.input_shape, self._rows(grid)[-1])
         least = self._need(found, self._frame_shape(grid, scale, 0, LEAST))
         return budget_too_small_error(
-            f"A frame of {grid.fed[0]} x {grid.fed[1]} pixels",
+            f"A frame of {grid.input_shape[0]} x {grid.input_shape[1]} pixels",
             self.profiler.device.name,
             least.on(self.profiler.device.id),
             self.budget,
@@ -260,12 +260,12 @@ class RunSizer:
     def _frame_shape(
         self, grid: FrameGrid, scale: float, ahead: int, cache: int
     ) -> RunShape:
-        height, width = grid.fed
+        height, width = grid.input_shape
         views = self.profiler.checkpoint.card.spec.views.values()
         pixels = sum(
             height * width if view.extent == "frame" else view.side**2 for view in views
         )
-        side = max(grid.fed)
+        side = max(grid.input_shape)
         return RunShape(
             ahead, cache, input_pixels=pixels, side=side, stored=side * scale
         )

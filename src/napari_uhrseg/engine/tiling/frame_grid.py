@@ -43,7 +43,7 @@ class Axis:
     starts, ends
         First run pixel that each frame labels (cell and seam), and the one after the
         last.
-    fed
+    input_length
         Run pixels that the network gets for a frame, the same for all frames.
     """
 
@@ -51,7 +51,7 @@ class Axis:
     borders: tuple[int, ...]
     starts: tuple[int, ...]
     ends: tuple[int, ...]
-    fed: int
+    input_length: int
 
     @classmethod
     def make(
@@ -93,8 +93,8 @@ class Axis:
         )
         needed = max(e - s for s, e in zip(starts, ends, strict=True))
         step = spec.divisor
-        fed = -(-max(needed, spec.min_side) // step) * step
-        return cls(length, borders, starts, ends, fed)
+        input_length = -(-max(needed, spec.min_side) // step) * step
+        return cls(length, borders, starts, ends, input_length)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -104,7 +104,8 @@ class Axis:
 
         The last frame is moved inward.
         """
-        return min(self.starts[index], max(0, self.length - self.fed)), self.fed
+        last = max(0, self.length - self.input_length)
+        return min(self.starts[index], last), self.input_length
 
     def labelled(self, index: int) -> tuple[int, int]:
         """Return the first run pixel and the number of pixels of cell and seam."""
@@ -180,9 +181,9 @@ class FrameGrid:
         return self.rows.length, self.columns.length
 
     @property
-    def fed(self) -> tuple[int, int]:
+    def input_shape(self) -> tuple[int, int]:
         """Return height and width of the network's input for a frame."""
-        return self.rows.fed, self.columns.fed
+        return self.rows.input_length, self.columns.input_length
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
@@ -261,13 +262,13 @@ class FrameGrid:
             Not used: cells are blocks, and borders of frames wait in files.
         """
         region = run_region(area, scale, self.shape)
-        total, (height, width) = self.count(region), self.fed
+        total, (height, width) = self.count(region), self.input_shape
         twice = max(0.0, total * height * width / region.area - 1)
         return WindowCount(total, total, twice)
 
     def describe(self, count: int) -> str:
         """Return a number of frames as text, with their size."""
-        height, width = self.fed
+        height, width = self.input_shape
         return f"{counted(count, 'frame')} of {width:,} x {height:,} pixels"
 
     def _axes(self, frame: Frame) -> tuple[tuple[Axis, int], tuple[Axis, int]]:

@@ -25,7 +25,7 @@ from napari_uhrseg.engine.tiling.frame_logits import LogitMaps
 from napari_uhrseg.engine.tiling.window_merge import labels_and_confidence
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.paths import (
-    Address,
+    PathOrUrl,
     error_text,
     io_errors,
     remove_folder,
@@ -86,7 +86,7 @@ class BorderStore(BorderMap):
         Folder of the files.
     """
 
-    def __init__(self, path: Address) -> None:
+    def __init__(self, path: PathOrUrl) -> None:
         self._path = path
 
     def __getitem__(self, frame: Frame) -> FrameBorders | None:
@@ -136,12 +136,12 @@ class BorderStore(BorderMap):
         elif self._path.exists():
             self._path.rmdir(recursive=True)
 
-    def _file(self, frame: Frame) -> Address:
+    def _file(self, frame: Frame) -> PathOrUrl:
         return self._path / f"{frame[0]}-{frame[1]}.npz"
 
 
 def border_store(
-    store: Address, run_id: int, grid: FrameGrid | None = None
+    store: PathOrUrl, run_id: int, grid: FrameGrid | None = None
 ) -> BorderStore:
     """Return the store of the borders of a run's frames.
 
@@ -156,10 +156,12 @@ def border_store(
         folder of all sizes, to be removed.
     """
     every = store / "frames" / str(run_id)
-    return BorderStore(every if grid is None else every / "x".join(map(str, grid.fed)))
+    return BorderStore(
+        every if grid is None else every / "x".join(map(str, grid.input_shape))
+    )
 
 
-def remove_stale_borders(store: Address, run_id: int) -> None:
+def remove_stale_borders(store: PathOrUrl, run_id: int) -> None:
     """Remove the borders of all other runs, before a run writes its first labels.
 
     A stored border means that the labels of its frame are in the store. This is no
@@ -172,7 +174,7 @@ def remove_stale_borders(store: Address, run_id: int) -> None:
     """
     folder = store / "frames"
     try:
-        there: list[Address] = list(folder.iterdir()) if folder.exists() else []
+        there: list[PathOrUrl] = list(folder.iterdir()) if folder.exists() else []
         for other in there:
             if other.name != str(run_id):
                 remove_folder(other)

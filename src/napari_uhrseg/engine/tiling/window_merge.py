@@ -42,7 +42,7 @@ def window_weights(
 
 def make_merger(
     grid: WindowGrid, region: Roi, classes: int, weights: Tensor, device: torch.device
-) -> "TiledLabels | Merger":
+) -> "TiledLabels | WindowMerger":
     """Return an empty merger for the windows of a grid over a region.
 
     Parameters
@@ -60,7 +60,7 @@ def make_merger(
     """
     if grid.disjoint(region) and bool((weights == 1).all()):
         return TiledLabels(region)
-    return Merger(region, classes, weights, device)
+    return WindowMerger(region, classes, weights, device)
 
 
 class TiledLabels:
@@ -97,7 +97,7 @@ class TiledLabels:
         return self._results
 
 
-class Merger:
+class WindowMerger:
     """Weighted sum of the logits of windows over one region of run pixels.
 
     Memory is (K + 1) x height x width float32 on the device. Windows must be added

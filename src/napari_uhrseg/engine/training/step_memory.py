@@ -244,14 +244,14 @@ def fixed_training_memory(
         True if a teacher network is in memory too.
     """
     weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
-    held = (WEIGHT_COPIES + TEACHER_COPIES * distills) * weights
-    fed = batch * _fed(model)
+    fixed = (WEIGHT_COPIES + TEACHER_COPIES * distills) * weights
+    inputs = batch * _sample_bytes(model)
     if device == "cpu":
-        return held + PROGRAM_BYTES + (DEPTH + 2) * fed
-    return held + fed + (CUDA_CONTEXT_BYTES if device.startswith("cuda") else 0)
+        return fixed + PROGRAM_BYTES + (DEPTH + 2) * inputs
+    return fixed + inputs + (CUDA_CONTEXT_BYTES if device.startswith("cuda") else 0)
 
 
-def _fed(model: Segmenter) -> int:
+def _sample_bytes(model: Segmenter) -> int:
     """Return the bytes of a sample's views and targets."""
     spec, meta = model.spec, torch.device("meta")
     views = zero_batch(spec, 1, _frame(model), meta).views.values()

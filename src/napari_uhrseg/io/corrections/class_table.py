@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from napari_uhrseg.io.paths import Address, to_path
+from napari_uhrseg.io.paths import PathOrUrl, to_path
 
 NAME_KEYS = ("class", "name", "class_name", "label")  # of a label's properties
 GDAL_METADATA = 42112  # TIFF tag
@@ -72,7 +72,7 @@ def _of_gdal(xml: Any) -> ClassNames:
     return found
 
 
-def _of_zarr(folder: Address) -> ClassNames:
+def _of_zarr(folder: PathOrUrl) -> ClassNames:
     for name in ("zarr.json", ".zattrs"):
         file = folder / name
         if file.is_file() and file.stat().st_size <= MAX_JSON_BYTES:

@@ -12,7 +12,7 @@ import zarr
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store_files import chunk_files
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import CorrectedRegion, Labels, Roi
 
 MAX_CELLS = 512  # cells per side of the grid
@@ -74,7 +74,7 @@ class CorrectionCounts:
                 self._grids[value][at] = count
 
     @classmethod
-    def from_array(cls, level: zarr.Array, root: Address, cell: int) -> Self:
+    def from_array(cls, level: zarr.Array, root: PathOrUrl, cell: int) -> Self:
         """Count an array of labels on disk. Only chunks with a file are read.
 
         Parameters
@@ -151,7 +151,7 @@ class CorrectionCounts:
 
     @classmethod
     def load(
-        cls, path: Address, shape: tuple[int, int], cell: int
+        cls, path: PathOrUrl, shape: tuple[int, int], cell: int
     ) -> tuple[Self, int] | None:
         """Load saved counts.
 

@@ -17,16 +17,16 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.write_lock import WriteLock
 from napari_uhrseg.io.paths import is_url
 from napari_uhrseg.types import (
+    BoolMask,
     CorrectedRegion,
     Labels,
     Limits,
-    Mask,
     Region,
     Roi,
     Stroke,
 )
 
-MakeTile = Callable[[Roi], tuple[Mask, Labels]]
+MakeTile = Callable[[Roi], tuple[BoolMask, Labels]]
 
 
 class Corrections:
@@ -133,7 +133,7 @@ class Corrections:
         """
         step = 1 << stroke.level
 
-        def make(tile: Roi) -> tuple[Mask, Labels]:
+        def make(tile: Roi) -> tuple[BoolMask, Labels]:
             y, x = (tile.y - stroke.roi.y) // step, (tile.x - stroke.roi.x) // step
             key = (
                 slice(y, y + -(-tile.height // step)),
@@ -157,7 +157,7 @@ class Corrections:
         """
         self._check_classes(np.array([class_id], np.uint8))
 
-        def make(tile: Roi) -> tuple[Mask, Labels]:
+        def make(tile: Roi) -> tuple[BoolMask, Labels]:
             return rasterize(region, tile), np.full(
                 (tile.height, tile.width), class_id, np.uint8
             )
@@ -185,7 +185,7 @@ class Corrections:
             return self.fill(region, 0)
         parts = region.parts
 
-        def make(tile: Roi) -> tuple[Mask, Labels]:
+        def make(tile: Roi) -> tuple[BoolMask, Labels]:
             mask = np.zeros((tile.height, tile.width), bool)
             for part in parts:
                 mask |= rasterize(part, tile)
@@ -199,7 +199,7 @@ class Corrections:
         Yields the completed share after each tile.
         """
 
-        def make(tile: Roi) -> tuple[Mask, Labels]:
+        def make(tile: Roi) -> tuple[BoolMask, Labels]:
             mask = rasterize(region, tile)
             if not mask.any():
                 return mask, np.zeros(mask.shape, np.uint8)

@@ -28,7 +28,7 @@ from napari_uhrseg.io.corrections.journal_record import (
     read_patch,
     scan_records,
 )
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Limits, Roi
 
 T = TypeVar("T")
@@ -88,7 +88,9 @@ class Journal:
 
     TAIL = 64
 
-    def __init__(self, folder: Address, shape: tuple[int, int], limits: Limits) -> None:
+    def __init__(
+        self, folder: PathOrUrl, shape: tuple[int, int], limits: Limits
+    ) -> None:
         self._folder, self._shape, self._limits = folder, shape, limits
         self.undoable: list[UndoStep] = []
         self.redoable: list[UndoStep] = []
@@ -284,7 +286,7 @@ class Journal:
             steps[:] = [s for s in steps if all(p.segment != segment for p in s.parts)]
         self.tail = [e for e in self.tail if e.segment != segment]
 
-    def _path(self, segment: int) -> Address:
+    def _path(self, segment: int) -> PathOrUrl:
         return self._folder / f"{segment:08d}.log"
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal, NamedTuple
 import imagecodecs
 import numpy as np
 
-from napari_uhrseg.types import Labels, Mask, Roi
+from napari_uhrseg.types import BoolMask, Labels, Roi
 
 Kind = Literal["begin", "part", "undo", "redo"]
 _KINDS: tuple[Kind, ...] = ("begin", "part", "undo", "redo")
@@ -45,11 +45,11 @@ class JournalPatch:
 
     roi: Roi
     level: int
-    mask: Mask
+    mask: BoolMask
     ids: Labels
     old: Labels
 
-    def enlarged(self) -> tuple[Mask, Labels]:
+    def enlarged(self) -> tuple[BoolMask, Labels]:
         """Return mask and ids at level 0, of the roi's shape."""
         height, width = self.old.shape
         mask, ids = self.mask, self.ids

@@ -13,7 +13,7 @@ from napari_uhrseg.io.corrections.class_table import read_class_table
 from napari_uhrseg.io.image.geometry import Affine, Georeferenced
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Labels, Legend, Mask, Numbering, Roi
+from napari_uhrseg.types import BoolMask, Labels, Legend, Numbering, Roi
 
 TILE = 2048  # px, side of a tile that is read at once
 MAX_VALUES = 255  # a store has no more classes
@@ -235,7 +235,7 @@ class MaskReader:
 
     # -- pixels -------------------------------------------------------------------
 
-    def read(self, roi: Roi, table: Mapping[int, int]) -> tuple[Mask, Labels]:
+    def read(self, roi: Roi, table: Mapping[int, int]) -> tuple[BoolMask, Labels]:
         """Return the class ids of a rectangle of the image, by the nearest pixel.
 
         Parameters
@@ -267,7 +267,7 @@ class MaskReader:
         key = np.ix_(rows - y, columns - x)
         return valid[key], ids[key]
 
-    def _values(self, roi: Roi) -> tuple[Values, Mask]:
+    def _values(self, roi: Roi) -> tuple[Values, BoolMask]:
         """Return a rectangle of the mask as integers, and where it is valid."""
         pixels = self._mask.read(roi, bands=self._bands)
         data, valid = pixels.data, pixels.valid.copy()

@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types import Mask, MultiPolygon, Region, Roi
+from napari_uhrseg.types import BoolMask, MultiPolygon, Region, Roi
 from napari_uhrseg.types.regions import Ring
 
 
-def rasterize(region: Region | MultiPolygon, roi: Roi) -> Mask:
+def rasterize(region: Region | MultiPolygon, roi: Roi) -> BoolMask:
     """Return the pixels of a rectangle whose centre is inside a region.
 
     Each ring follows the even-odd rule. A centre on an edge belongs to the polygon on
@@ -44,7 +44,7 @@ def rasterize(region: Region | MultiPolygon, roi: Roi) -> Mask:
 Points = npt.NDArray[np.float64]
 
 
-def _ring(corners: Ring, roi: Roi) -> Mask:
+def _ring(corners: Ring, roi: Roi) -> BoolMask:
     """Return the pixels inside one ring."""
     start = np.asarray(corners, np.float64)
     end = np.roll(start, -1, 0)

@@ -22,9 +22,9 @@ from napari_uhrseg.io.vectorize.label_strips import (
 )
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import (
+    BoolMask,
     LabelClass,
     Labels,
-    Mask,
     MultiPolygon,
     Polygon,
     Region,
@@ -269,7 +269,7 @@ def _row_areas(pixel_sizes: PixelArea, roi: Roi, box: Roi) -> npt.NDArray[np.flo
     return pixel_sizes.rows(Roi(roi.y, box.x, roi.height, box.width))
 
 
-def _mask(region: MeasuredRegion | None, roi: Roi) -> Mask | None:
+def _mask(region: MeasuredRegion | None, roi: Roi) -> BoolMask | None:
     """Return the pixels with their centre in the region; None if all have."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
@@ -297,7 +297,7 @@ def _scaled_polygon(polygon: Polygon, scale: int) -> Polygon:
 
 
 def _sums(
-    labels: Labels, mask: Mask | None, rows: npt.NDArray[np.float64]
+    labels: Labels, mask: BoolMask | None, rows: npt.NDArray[np.float64]
 ) -> tuple[IntArray, npt.NDArray[np.float64]]:
     """Return number and area of the pixels per label; 0 is unlabelled."""
     each = np.zeros((len(labels), 256), np.int64)

@@ -28,7 +28,7 @@ from napari_uhrseg.io.image.pixel_reader import (
     stated_range,
 )
 from napari_uhrseg.io.image.resample import ResampleAxis
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Limits, Roi
 
 __all__ = ["Affine", "Band", "Image", "Pixels"]
@@ -97,7 +97,7 @@ class Image:
     name: str
     sources: Sequence[LevelSource]
     source_axes: str
-    path: Address | None = None
+    path: PathOrUrl | None = None
     fingerprint: str = ""
     bands: tuple[Band, ...] = ()
     rgb_bands: tuple[int, ...] = ()

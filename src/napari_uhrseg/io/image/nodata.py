@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types import Mask
+from napari_uhrseg.types import BoolMask
 
 NEAR_LIMIT = 0.99  # share of the largest value of a type
 MAX_MEASURED = 1e15  # larger values of real numbers mark missing pixels
 
 
-def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> Mask:
+def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> BoolMask:
     """Return the mask of the pixels that are not nodata.
 
     Integers are compared exactly. The text of a nodata value in a file may be rounded:
@@ -48,10 +48,10 @@ def differs_from_nodata(data: npt.NDArray[Any], nodata: float | None) -> Mask:
     return everywhere
 
 
-def _differs_from_real(data: npt.NDArray[Any], nodata: float) -> Mask:
+def _differs_from_real(data: npt.NDArray[Any], nodata: float) -> BoolMask:
     info = np.finfo(data.dtype)
     limit = NEAR_LIMIT * float(info.max)
-    equal: Mask
+    equal: BoolMask
     if np.isnan(nodata):
         equal = np.isnan(data)
         return ~equal

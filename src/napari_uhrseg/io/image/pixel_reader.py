@@ -11,7 +11,7 @@ from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel, Slices
 from napari_uhrseg.io.image.nodata import MAX_MEASURED, differs_from_nodata
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
-from napari_uhrseg.types import Mask, Roi
+from napari_uhrseg.types import BoolMask, Roi
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Pixels(NamedTuple):
     """
 
     data: Array
-    valid: Mask
+    valid: BoolMask
 
 
 class PixelReader:
@@ -207,7 +207,7 @@ class PixelReader:
         part = part.transpose(*planes, *order)[(0,) * len(planes)]
         return part if self._band else part[..., None]
 
-    def _valid(self, found: Array, bands: tuple[int, ...]) -> Mask:
+    def _valid(self, found: Array, bands: tuple[int, ...]) -> BoolMask:
         """Return the mask of valid pixels by alpha, nodata and NaN."""
         data = found[..., : len(bands)]
         valid = np.ones(found.shape[:2], bool)

@@ -20,7 +20,7 @@ import platformdirs
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import ReadError
-from napari_uhrseg.io.paths import ZARR_MARKS, Address
+from napari_uhrseg.io.paths import ZARR_MARKS, PathOrUrl
 from napari_uhrseg.units import format_bytes, parse_bytes
 
 FORMAT = 2  # with checksums
@@ -50,7 +50,7 @@ def cache_limit() -> int:
     )
 
 
-def content_key(fingerprint: str, path: Address | None) -> str:
+def content_key(fingerprint: str, path: PathOrUrl | None) -> str:
     """Return an identifier of the content of an image on this machine.
 
     The fingerprint covers only a part of a file. Therefore, the path and the

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.types import Block, Mask, Polygon, Region, Roi
+from napari_uhrseg.types import Block, BoolMask, Polygon, Region, Roi
 
 STORE_CHUNK = 1024  # px, side of a chunk; part of the store's format
 
@@ -36,7 +36,7 @@ def run_ids(states: States) -> npt.NDArray[np.int64]:
     return (states >> 2).astype(np.int64)
 
 
-def has_status(states: States, *statuses: Status) -> Mask:
+def has_status(states: States, *statuses: Status) -> BoolMask:
     """Return the chunks that have one of these statuses."""
     return np.isin(states & 3, [_CODES[s] for s in statuses])
 
@@ -82,7 +82,7 @@ def chunks_at(roi: Roi, shape: tuple[int, int]) -> tuple[slice, slice]:
     )
 
 
-def chunks_touching(region: Region | None, shape: tuple[int, int]) -> Mask:
+def chunks_touching(region: Region | None, shape: tuple[int, int]) -> BoolMask:
     """Return the chunks that overlap a region. None is the whole image."""
     rows, columns = chunk_grid(shape)
     if region is None:
@@ -100,7 +100,7 @@ def chunks_touching(region: Region | None, shape: tuple[int, int]) -> Mask:
     return _touched_by_polygon(region, rows, columns)
 
 
-def chunks_inside(region: Region | None, shape: tuple[int, int]) -> Mask:
+def chunks_inside(region: Region | None, shape: tuple[int, int]) -> BoolMask:
     """Return the chunks that lie inside a region; none for a polygon."""
     rows, columns = chunk_grid(shape)
     if region is None:
@@ -119,7 +119,7 @@ def chunks_inside(region: Region | None, shape: tuple[int, int]) -> Mask:
     return np.asarray(np.logical_and.outer(*inside), bool)
 
 
-def _touched_by_polygon(polygon: Polygon, rows: int, columns: int) -> Mask:
+def _touched_by_polygon(polygon: Polygon, rows: int, columns: int) -> BoolMask:
     """Return chunks that an edge crosses, or whose centre is inside (even-odd)."""
     mask = np.zeros((rows, columns), bool)
     y = np.arange(rows)[:, None] + 0.5

@@ -16,7 +16,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
 from napari_uhrseg.io.labels.store_files import check_links
 from napari_uhrseg.io.labels.write_lock import revoke_write_token
-from napari_uhrseg.io.paths import Address, error_text, for_zarr, io_errors, is_url
+from napari_uhrseg.io.paths import PathOrUrl, error_text, for_zarr, io_errors, is_url
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
@@ -96,7 +96,7 @@ class StoreContents:
             if group.attrs.get("ome") != wanted:
                 group.update_attributes({"ome": wanted})
 
-    def reload(self, path: Address, *, write: bool) -> None:
+    def reload(self, path: PathOrUrl, *, write: bool) -> None:
         """Load everything but the image's metadata again from disk."""
         new = load_store(path, write=write)
         self.root, self.legend, self.runs = new.root, new.legend, new.runs
@@ -112,7 +112,7 @@ class StoreContents:
 
 
 def create_store(
-    path: Address, info: ome_metadata.StoreInfo, legend: Legend, coarsest: int
+    path: PathOrUrl, info: ome_metadata.StoreInfo, legend: Legend, coarsest: int
 ) -> None:
     """Create an empty store, completely or not at all.
 
@@ -149,7 +149,7 @@ def create_store(
         ) from error
 
 
-def _exists_error(path: Address, *, just_now: bool = False) -> StoreError:
+def _exists_error(path: PathOrUrl, *, just_now: bool = False) -> StoreError:
     if just_now:
         return StoreError(
             f"Another run is making {path} at this moment; nothing was written.",
@@ -194,7 +194,7 @@ def _upload(
         raise _exists_error(path, just_now=True) from error
 
 
-def check_exists(path: Address) -> None:
+def check_exists(path: PathOrUrl) -> None:
     """Check that there is a Zarr folder at the path, and that no link leaves it.
 
     Raises
@@ -220,7 +220,7 @@ def check_exists(path: Address) -> None:
         ) from error
 
 
-def load_store(path: Address, *, write: bool) -> StoreContents:
+def load_store(path: PathOrUrl, *, write: bool) -> StoreContents:
     """Open an existing store.
 
     A store of format version 1 is translated in memory. Opened for writing, it is
@@ -288,7 +288,7 @@ def _translated(own: dict[str, Any]) -> dict[str, Any]:
     return {**own, **renamed}
 
 
-def _recover(path: Address, contents: StoreContents) -> None:
+def _recover(path: PathOrUrl, contents: StoreContents) -> None:
     """Remove what a killed writer left, and complete what it had begun."""
     revoke_write_token(path)  # its workers stop writing
     # an object of an object store exists completely or not at all
@@ -348,7 +348,7 @@ def _array(
 
 
 def open_corrections(
-    path: Address, shape: tuple[int, int], count: int, *, write: bool
+    path: PathOrUrl, shape: tuple[int, int], count: int, *, write: bool
 ) -> Levels:
     """Return the levels of the corrections, which have a write lock of their own.
 

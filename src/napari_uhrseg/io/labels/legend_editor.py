@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.disk_layout import StoreContents
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Legend
 
 
@@ -27,7 +27,7 @@ class LegendEditor:
 
     def __init__(
         self,
-        path: Address,
+        path: PathOrUrl,
         contents: StoreContents,
         writing: Callable[[], AbstractContextManager[None]],
         refresh: Callable[[], None],

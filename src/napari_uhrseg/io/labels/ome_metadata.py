@@ -17,7 +17,7 @@ import zarr
 
 from napari_uhrseg.errors import without_credentials
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunk_grid
-from napari_uhrseg.io.paths import Address, io_errors, is_url, to_path
+from napari_uhrseg.io.paths import PathOrUrl, io_errors, is_url, to_path
 from napari_uhrseg.io.zarr_setup import CheckedBloscCodec
 from napari_uhrseg.types import LabelClass, Legend
 
@@ -30,7 +30,7 @@ MAX_SIDE = 2**24  # pixels; the status of the chunks is then 1 GB
 _UNITS = {"metre": "meter", "pixel": None}
 
 
-def is_store(where: Address) -> bool:
+def is_store(where: PathOrUrl) -> bool:
     """Return True if there is a label store, complete or not; False if unreadable."""
     try:
         root = json.loads((where / "zarr.json").read_bytes())
@@ -46,7 +46,7 @@ class ImageLike(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def path(self) -> Address | None: ...
+    def path(self) -> PathOrUrl | None: ...
     @property
     def fingerprint(self) -> str: ...
     @property
@@ -92,7 +92,7 @@ class StoreInfo:
             None if image.affine is None else tuple(map(float, image.affine)),
         )
 
-    def find_image(self, store: Address) -> Address | None:
+    def find_image(self, store: PathOrUrl) -> PathOrUrl | None:
         """Return the image's path, or one beside the store; None if it has no path."""
         if not self.path:
             return None

@@ -14,12 +14,12 @@ from napari_uhrseg.io.labels.chunk_status import (
     has_status,
     run_ids,
 )
-from napari_uhrseg.types import Mask, Run
+from napari_uhrseg.types import BoolMask, Run
 
 
 def pending_chunks(
     states: States, runs: Sequence[Run], run: Run, shape: tuple[int, int]
-) -> Mask:
+) -> BoolMask:
     """Return the chunks that a run still has to label, including failed ones.
 
     A chunk is finished if this run wrote it, or a run with the same settings whose

@@ -9,7 +9,7 @@ import zarr
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels.pyramid import read_array, write_levels
 from napari_uhrseg.io.labels.store_files import damaged_chunks
-from napari_uhrseg.io.paths import Address, write_error
+from napari_uhrseg.io.paths import PathOrUrl, write_error
 from napari_uhrseg.types import Labels, Roi
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _rebuild(
 
 
 def rebuild_coarser(
-    root: Address, levels: Sequence[zarr.Array], coarser: Coarser
+    root: PathOrUrl, levels: Sequence[zarr.Array], coarser: Coarser
 ) -> None:
     """Compute damaged chunks of the coarser levels from the next finer level.
 

@@ -10,7 +10,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.chunk_status import States
 from napari_uhrseg.io.labels.disk_layout import StoreContents
 from napari_uhrseg.io.labels.pending_chunks import runs_with_other_settings
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Run
 
 
@@ -32,7 +32,7 @@ class RunLedger:
 
     def __init__(
         self,
-        path: Address,
+        path: PathOrUrl,
         contents: StoreContents,
         writing: Callable[[], AbstractContextManager[None]],
         read_status: Callable[[], States],

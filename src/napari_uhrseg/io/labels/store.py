@@ -19,8 +19,8 @@ from napari_uhrseg.io.labels.pyramid import CoarsestLevels, DisplayedLevel, writ
 from napari_uhrseg.io.labels.run_ledger import RunLedger
 from napari_uhrseg.io.labels.worker_store import WorkerResult
 from napari_uhrseg.io.labels.write_lock import WriteLock, issue_write_token
-from napari_uhrseg.io.paths import Address, io_errors, to_path, write_error
-from napari_uhrseg.types import Block, Labels, Legend, Limits, Mask, Roi, Run
+from napari_uhrseg.io.paths import PathOrUrl, io_errors, to_path, write_error
+from napari_uhrseg.types import Block, BoolMask, Labels, Legend, Limits, Roi, Run
 
 
 class LabelStore:
@@ -62,7 +62,7 @@ class LabelStore:
         size; the last has at most 2048 px per side.
     """
 
-    def __init__(self, path: Address, *, write: bool, limits: Limits) -> None:
+    def __init__(self, path: PathOrUrl, *, write: bool, limits: Limits) -> None:
         """Use `create` or `open`."""
         self.path = path
         self.temporary = False
@@ -107,7 +107,7 @@ class LabelStore:
         return self._contents.runs
 
     @property
-    def image_path(self) -> Address | None:
+    def image_path(self) -> PathOrUrl | None:
         """The last known path of the image; None if it was not a file.
 
         If the file has moved, it is looked for beside the store.
@@ -119,7 +119,7 @@ class LabelStore:
     @classmethod
     def create(
         cls,
-        path: Address | str | None,
+        path: PathOrUrl | str | None,
         image: ome_metadata.ImageLike,
         legend: Legend,
         limits: Limits = Limits(),
@@ -157,7 +157,7 @@ class LabelStore:
 
     @classmethod
     def open(
-        cls, path: Address | str, *, write: bool = False, limits: Limits = Limits()
+        cls, path: PathOrUrl | str, *, write: bool = False, limits: Limits = Limits()
     ) -> Self:
         """Open an existing store.
 
@@ -248,7 +248,7 @@ class LabelStore:
             return self._status.copy()
         return np.asarray(self._contents.states[:])
 
-    def pending(self, run: Run) -> Mask:
+    def pending(self, run: Run) -> BoolMask:
         """Return the chunks that a recorded run still has to label, (rows, columns).
 
         A chunk is finished if this run labelled it, or a run with the same settings

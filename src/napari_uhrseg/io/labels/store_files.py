@@ -9,18 +9,18 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.zarr_setup import (
     HEADER_BYTES,
     CheckedBloscCodec,
     chunk_size_in,
 )
-from napari_uhrseg.types import Mask
+from napari_uhrseg.types import BoolMask
 
 Chunk = tuple[int, int]
 
 
-def check_links(path: Address) -> None:
+def check_links(path: PathOrUrl) -> None:
     """Check that no link in a store leaves it; reading or writing would follow it.
 
     Raises
@@ -54,7 +54,7 @@ def _links(folder: Path) -> Iterator[str]:
                     waiting.append(entry.path)
 
 
-def written_chunks(root: Address, array: zarr.Array) -> Mask:
+def written_chunks(root: PathOrUrl, array: zarr.Array) -> BoolMask:
     """Return which chunks of an array have a file; all others are 0.
 
     Parameters
@@ -74,7 +74,7 @@ def written_chunks(root: Address, array: zarr.Array) -> Mask:
     return there
 
 
-def damaged_chunks(root: Address, array: zarr.Array) -> Iterator[tuple[Chunk, Path]]:
+def damaged_chunks(root: PathOrUrl, array: zarr.Array) -> Iterator[tuple[Chunk, Path]]:
     """Yield the chunks whose file is empty or cut, with the file.
 
     Only the size in the header of each file is read. Nothing is yielded for an object
@@ -95,7 +95,9 @@ def _expected_size(file: Path) -> int:
         return chunk_size_in(opened.read(HEADER_BYTES))
 
 
-def chunk_files(root: Address, array: zarr.Array) -> Iterator[tuple[Chunk, Address]]:
+def chunk_files(
+    root: PathOrUrl, array: zarr.Array
+) -> Iterator[tuple[Chunk, PathOrUrl]]:
     """Yield row and column of each chunk of an array that has a file, and the file."""
     rows, columns = array.cdata_shape
     for row, folder in _numbered(root / array.path / "c", rows):
@@ -103,10 +105,10 @@ def chunk_files(root: Address, array: zarr.Array) -> Iterator[tuple[Chunk, Addre
             yield (row, column), file
 
 
-def _numbered(folder: Address, count: int) -> Iterator[tuple[int, Address]]:
+def _numbered(folder: PathOrUrl, count: int) -> Iterator[tuple[int, PathOrUrl]]:
     """Yield the entries of a folder that have a number below ``count`` as name."""
     try:
-        entries: list[Address] = list(folder.iterdir())
+        entries: list[PathOrUrl] = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:

@@ -30,20 +30,20 @@ from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.write_lock import read_write_token
-from napari_uhrseg.io.paths import Address, for_zarr, io_errors, write_error
-from napari_uhrseg.types import Block, Labels, Mask, Roi, Run
+from napari_uhrseg.io.paths import PathOrUrl, for_zarr, io_errors, write_error
+from napari_uhrseg.types import Block, BoolMask, Labels, Roi, Run
 
 
 class LabelSink(Protocol):
     """Interface of a store that a run writes to: `LabelStore` or `WorkerStore`."""
 
     @property
-    def path(self) -> Address: ...
+    def path(self) -> PathOrUrl: ...
     @property
     def prediction(self) -> Sequence[zarr.Array]: ...
     @property
     def confidence(self) -> Sequence[zarr.Array]: ...
-    def pending(self, run: Run) -> Mask: ...
+    def pending(self, run: Run) -> BoolMask: ...
     def write(self, block: Block, run_id: int, status: Status) -> None: ...
 
 
@@ -118,7 +118,7 @@ class WorkerStore:
         If there is no such store on this machine.
     """
 
-    def __init__(self, path: Address, token: str) -> None:
+    def __init__(self, path: PathOrUrl, token: str) -> None:
         self.path = path
         self._token = token
         self._block = Roi(0, 0, 0, 0)
@@ -149,7 +149,7 @@ class WorkerStore:
         """Return the results since `set_block`, to be committed in this order."""
         return tuple(self._results)
 
-    def pending(self, run: Run) -> Mask:
+    def pending(self, run: Run) -> BoolMask:
         """Return the chunks of the block, which do not depend on the run."""
         return chunk_status.chunks_touching(self._block, self.shape)
 

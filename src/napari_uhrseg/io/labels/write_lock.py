@@ -14,7 +14,7 @@ import filelock
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.object_store_lock import LockHeldError, ObjectStoreLock
-from napari_uhrseg.io.paths import Address, error_text, io_errors
+from napari_uhrseg.io.paths import PathOrUrl, error_text, io_errors
 from napari_uhrseg.types import Limits
 
 TOKEN = ".writer"
@@ -48,7 +48,7 @@ class WriteLock:
     """
 
     def __init__(
-        self, path: Address, name: str, subject: str, limits: Limits = Limits()
+        self, path: PathOrUrl, name: str, subject: str, limits: Limits = Limits()
     ) -> None:
         self.acquired = False
         self.thread_lock = threading.RLock()
@@ -177,7 +177,7 @@ class WriteLock:
         return lock
 
 
-def issue_write_token(path: Address) -> str:
+def issue_write_token(path: PathOrUrl) -> str:
     """Write and return a new token of a store; the previous token becomes invalid.
 
     The caller must have the store's write lock.
@@ -187,12 +187,12 @@ def issue_write_token(path: Address) -> str:
     return token
 
 
-def revoke_write_token(path: Address) -> None:
+def revoke_write_token(path: PathOrUrl) -> None:
     """Remove the token, so that no worker writes chunks any more."""
     (path / TOKEN).unlink(missing_ok=True)
 
 
-def read_write_token(path: Address) -> str:
+def read_write_token(path: PathOrUrl) -> str:
     """Return the current token of a store; empty if there is none."""
     try:
         return (path / TOKEN).read_text()

@@ -17,7 +17,7 @@ from napari_uhrseg.errors import OpenError, ReadError, UhrSegError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import (
     ZARR_MARKS,
-    Address,
+    PathOrUrl,
     error_text,
     is_url,
 )
@@ -110,7 +110,7 @@ def suffixes() -> tuple[str, ...]:
     return tuple(sorted(every))
 
 
-def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Image:
+def read_any(path: PathOrUrl, series: int | None, limits: Limits = Limits()) -> Image:
     """Open an image with the first reader that can open and decode it.
 
     If that is not the reader with the highest priority, the image has a warning with
@@ -170,7 +170,7 @@ def read_any(path: Address, series: int | None, limits: Limits = Limits()) -> Im
     raise _first_error(path, errors)
 
 
-def _library_error(path: Address, title: str, error: Exception) -> OpenError:
+def _library_error(path: PathOrUrl, title: str, error: Exception) -> OpenError:
     """Return the error for an exception that a library raised."""
     if is_url(path) and "range requests" in str(error):  # the message of fsspec
         return OpenError(f"{path.name} cannot be opened: {NO_RANGES}.", DOWNLOAD)
@@ -212,7 +212,7 @@ def _check_dtype(image: Image) -> None:
         )
 
 
-def fingerprint_file(path: Address) -> str:
+def fingerprint_file(path: PathOrUrl) -> str:
     """Return a hash of a file's size and of its first and last 64 KiB."""
     size, piece = path.stat().st_size, 65536
     digest = hashlib.sha256(str(size).encode())
@@ -246,7 +246,7 @@ def _not_readable(path: Path) -> OpenError:
     )
 
 
-def is_zarr(path: Address) -> bool:
+def is_zarr(path: PathOrUrl) -> bool:
     """Return whether a folder is a zarr store.
 
     Raises
@@ -267,7 +267,7 @@ def is_zarr(path: Address) -> bool:
         return False
 
 
-def _candidates(path: Address) -> list[Reader]:
+def _candidates(path: PathOrUrl) -> list[Reader]:
     """Return the readers of a path by priority. Raises OpenError if there is none."""
     is_dir, url = _is_directory(path), is_url(path)
     name = path.name.lower()
@@ -292,7 +292,7 @@ def _readers_of(name: str, is_dir: bool) -> list[Reader]:
     return [r for r in readers() if _matches(r, name, is_dir)]
 
 
-def _readers_by_content(path: Address, name: str, is_dir: bool) -> list[Reader]:
+def _readers_by_content(path: PathOrUrl, name: str, is_dir: bool) -> list[Reader]:
     """Return the readers of a file without a suffix by its first bytes.
 
     Raises OpenError if the file has a suffix, and the bytes are of a known format.
@@ -308,7 +308,7 @@ def _readers_by_content(path: Address, name: str, is_dir: bool) -> list[Reader]:
     return _readers_of(name + suffix, is_dir)
 
 
-def _no_format(path: Address, name: str, is_dir: bool) -> OpenError:
+def _no_format(path: PathOrUrl, name: str, is_dir: bool) -> OpenError:
     """Return the error for a file or folder that no reader opens."""
     if is_dir:
         return OpenError(
@@ -326,7 +326,7 @@ def _no_format(path: Address, name: str, is_dir: bool) -> OpenError:
     )
 
 
-def _suffix_by_content(path: Address) -> str:
+def _suffix_by_content(path: PathOrUrl) -> str:
     """Return the suffix of the format that the first bytes name; empty if unknown."""
     try:
         with path.open("rb") as file:
@@ -344,7 +344,7 @@ def _matches(entry: Reader, name: str, is_dir: bool) -> bool:
     return any(s != DIRECTORY and name.endswith(s) for s in entry.suffixes)
 
 
-def _is_directory(path: Address) -> bool:
+def _is_directory(path: PathOrUrl) -> bool:
     """Return whether the path is a folder. Raises OpenError for unreachable URLs."""
     url = is_url(path)
     try:
@@ -368,7 +368,7 @@ def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _first_error(path: Address, errors: list[UhrSegError]) -> OpenError:
+def _first_error(path: PathOrUrl, errors: list[UhrSegError]) -> OpenError:
     """Return the error of the reader with the highest priority."""
     if not errors:
         return OpenError(

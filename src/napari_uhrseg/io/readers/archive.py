@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.paths import Address, error_text, io_errors, is_url, to_path
+from napari_uhrseg.io.paths import PathOrUrl, error_text, io_errors, is_url, to_path
 
 ARCHIVES = (".zarr.zip", ".ozx")
 DOWNLOAD = (
@@ -12,7 +12,7 @@ DOWNLOAD = (
 )
 
 
-def folder_in_archive(path: Address) -> Address:
+def folder_in_archive(path: PathOrUrl) -> PathOrUrl:
     """Return the address of the OME-Zarr folder in a zip file.
 
     The folder is the root of the archive, or the only folder in it.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 
 OVERVIEWS_AND_MASKS = (".ovr", ".OVR", ".msk", ".MSK")
 # elements of .aux.xml files that change how a picture is read
@@ -38,7 +38,7 @@ def files_beside(path: Path) -> list[Path]:
     return [file for file in dict.fromkeys(found) if file.is_file() and file != path]
 
 
-def unused_files(path: Address) -> tuple[str, ...]:
+def unused_files(path: PathOrUrl) -> tuple[str, ...]:
     """Return a warning about the files beside an image, which its reader ignores."""
     if not isinstance(path, Path) or not path.is_file():
         return ()

@@ -15,7 +15,7 @@ import zarr
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import ArraySource
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, for_zarr
+from napari_uhrseg.io.paths import PathOrUrl, for_zarr
 from napari_uhrseg.io.readers import (
     DIRECTORY,
     is_zarr,
@@ -35,13 +35,13 @@ class _Series:
     number: int = 0
 
 
-def _priority(path: Address) -> float:
+def _priority(path: PathOrUrl) -> float:
     return 10.0 if is_zarr(path) else 0.0
 
 
 @register_reader(".zarr", DIRECTORY, title="OME-Zarr", priority=_priority, urls=True)
 def open_ome_zarr(
-    path: Address,
+    path: PathOrUrl,
     series: int | None,
     limits: Limits = Limits(),
 ) -> Image:
@@ -77,7 +77,7 @@ def open_ome_zarr(
     return image
 
 
-def _open(path: Address) -> zarr.Array | zarr.Group:
+def _open(path: PathOrUrl) -> zarr.Array | zarr.Group:
     try:
         return zarr.open(for_zarr(path), mode="r")
     # zarr and its codecs raise many kinds of error for damaged files
@@ -108,7 +108,7 @@ def _group(parent: zarr.Group, name: str) -> zarr.Group | None:
 
 
 def _find(
-    path: Address, root: zarr.Group, series: int | None
+    path: PathOrUrl, root: zarr.Group, series: int | None
 ) -> tuple[list[_Series], list[str]]:
     """Return the images of a store, and warnings about the choice."""
     attributes = _attributes(root)
@@ -153,7 +153,7 @@ def _of_collection(root: zarr.Group) -> list[_Series]:
     return [_Series(n) for n, g in groups if g and "multiscales" in _attributes(g)]
 
 
-def _of_plate(path: Address, root: zarr.Group, plate: Any) -> list[_Series]:
+def _of_plate(path: PathOrUrl, root: zarr.Group, plate: Any) -> list[_Series]:
     """Return the fields of all wells of a plate."""
     wells = ome_zarr_metadata.filled_list(
         plate.get("wells") if isinstance(plate, dict) else None, "plate/wells", path
@@ -167,7 +167,7 @@ def _of_plate(path: Address, root: zarr.Group, plate: Any) -> list[_Series]:
     ]
 
 
-def _inside(path: Address, root: zarr.Group) -> str:
+def _inside(path: PathOrUrl, root: zarr.Group) -> str:
     names = sorted(map(str, root.keys()))[:8]
     if not names:
         return "The folder is empty; it may be incomplete: copy it again."
@@ -177,7 +177,9 @@ def _inside(path: Address, root: zarr.Group) -> str:
 # one image
 
 
-def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) -> Image:
+def _image(
+    path: PathOrUrl, root: zarr.Group, series: _Series, said: list[str]
+) -> Image:
     group = _group(root, series.path)
     where = f"{path.name}/{series.path}".rstrip("/")
     if group is None:
@@ -220,7 +222,7 @@ def _image(path: Address, root: zarr.Group, series: _Series, said: list[str]) ->
     )
 
 
-def _bare(path: Address, array: zarr.Array) -> Image:
+def _bare(path: PathOrUrl, array: zarr.Array) -> Image:
     """Return the image of an array without metadata.
 
     Its axes are (…, y, x), or (y, x, 3 or 4) for 8-bit colour.
@@ -330,7 +332,7 @@ def _fitting(
 
 
 def _not_empty(
-    path: Address, levels: list[zarr.Array], said: list[str]
+    path: PathOrUrl, levels: list[zarr.Array], said: list[str]
 ) -> list[zarr.Array]:
     """Return the levels without coarser ones of which no chunk is found.
 
@@ -347,7 +349,7 @@ def _not_empty(
     return kept
 
 
-def _name(path: Address, series: _Series) -> str:
+def _name(path: PathOrUrl, series: _Series) -> str:
     name = path.name
     for suffix in (".zarr", ".ome"):
         name = name.removesuffix(suffix)

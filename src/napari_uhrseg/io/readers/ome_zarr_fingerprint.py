@@ -10,14 +10,14 @@ from typing import Any
 
 import zarr
 
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 
 SAMPLED_CHUNKS = 32  # chunks that the fingerprint reads
 SAMPLE_BYTES = 16384  # bytes of each chunk that it reads
 
 
 def fingerprint_array(
-    path: Address, about: list[Any], array: zarr.Array, said: list[str]
+    path: PathOrUrl, about: list[Any], array: zarr.Array, said: list[str]
 ) -> str:
     """Return a hash of the metadata and of chunks spread over the array.
 
@@ -56,7 +56,7 @@ def fingerprint_array(
     return digest.hexdigest()[:32]
 
 
-def has_chunks(path: Address, array: zarr.Array) -> bool:
+def has_chunks(path: PathOrUrl, array: zarr.Array) -> bool:
     """Return whether the store contains one of the chunks that are looked for.
 
     At most 32 chunks, spread over the array, are looked for.
@@ -67,7 +67,7 @@ def has_chunks(path: Address, array: zarr.Array) -> bool:
     return any(piece is not None for piece in _pieces(folder, names, ends=False))
 
 
-def _sample(path: Address, array: zarr.Array) -> tuple[Address, list[str]]:
+def _sample(path: PathOrUrl, array: zarr.Array) -> tuple[PathOrUrl, list[str]]:
     """Return the folder of an array, and the names of at most 32 of its chunks."""
     sizes = array.shards or array.chunks
     grid = [-(-n // c) for n, c in zip(array.shape, sizes, strict=True)]
@@ -92,7 +92,7 @@ def _spread(grid: Sequence[int]) -> list[tuple[int, ...]]:
     return found
 
 
-def _pieces(folder: Address, names: list[str], *, ends: bool) -> list[bytes | None]:
+def _pieces(folder: PathOrUrl, names: list[str], *, ends: bool) -> list[bytes | None]:
     """Return the first 16 KiB of files; of shards the last, which are their index."""
     if isinstance(folder, Path):
         return [_piece(folder / name, ends) for name in names]

@@ -8,7 +8,7 @@ import zarr
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Band
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 
 MICROMETRES = {
     "yoctometer": 1e-18,
@@ -261,7 +261,7 @@ def plane(omero: Mapping[str, Any], axes: str, array: zarr.Array) -> dict[str, i
     }
 
 
-def filled_list(value: Any, what: str, path: Address) -> list[Any]:
+def filled_list(value: Any, what: str, path: PathOrUrl) -> list[Any]:
     """Return a metadata value if it is a non-empty list.
 
     Parameters

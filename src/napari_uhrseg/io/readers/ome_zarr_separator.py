@@ -6,12 +6,12 @@ from dataclasses import replace
 import zarr
 from zarr.core.metadata import ArrayV2Metadata
 
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers.ome_zarr_fingerprint import has_chunks
 
 
 def with_separator(
-    path: Address, levels: Sequence[zarr.Array], said: list[str]
+    path: PathOrUrl, levels: Sequence[zarr.Array], said: list[str]
 ) -> list[zarr.Array]:
     """Return arrays that read nested chunks if their metadata names no separator.
 

@@ -17,7 +17,7 @@ from napari_uhrseg.io.image.chunk_cache import (
     PendingLevel,
 )
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers import (
     NOT_TILED,
     RefusedError,
@@ -49,7 +49,7 @@ SUFFIXES = (
 @register_reader(*SUFFIXES, *SLIDES, COMPANION,
         title="TIFF", priority=lambda _: 2.0, urls=True)  # fmt: skip
 def open_tiff(
-    path: Address, series: int | None = None, limits: Limits = Limits()
+    path: PathOrUrl, series: int | None = None, limits: Limits = Limits()
 ) -> Image:
     """Open an image of a TIFF file.
 
@@ -176,7 +176,7 @@ def _image(document: TiffDocument, number: int, untiled_pixels: int) -> Image:
     return image
 
 
-def _name(path: Address, number: int) -> str:
+def _name(path: PathOrUrl, number: int) -> str:
     return path.name if number == 0 else f"{path.name} {number}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers import RefusedError, fingerprint_file, tiff_ome
 from napari_uhrseg.io.readers.tiff_ome import OmeXml
 from napari_uhrseg.io.readers.tiff_tiles import RangeReader, for_tifffile
@@ -27,7 +27,7 @@ class FilePool:
         The same file, open (``tifffile.TiffFile``).
     """
 
-    def __init__(self, path: Address, tif: Any) -> None:
+    def __init__(self, path: PathOrUrl, tif: Any) -> None:
         self.own = RangeReader(path)
         self._tif = tif
         self._open: OrderedDict[str, RangeReader] = OrderedDict()
@@ -69,7 +69,7 @@ class TiffDocument:
         Messages for the user.
     """
 
-    path: Address
+    path: PathOrUrl
     tif: Any
     files: FilePool
     series: list[Any]
@@ -100,7 +100,7 @@ class TiffDocument:
         return str(series.name if image is None else image.get("Name") or "")
 
 
-def open_document(path: Address) -> TiffDocument:
+def open_document(path: PathOrUrl) -> TiffDocument:
     """Open a TIFF file, or the TIFF files of a companion file.
 
     Raises
@@ -170,7 +170,7 @@ def _first_index(series: Any) -> int:
 
 
 def _open_ome(
-    path: Address, source: Address, tif: Any, text: str | None
+    path: PathOrUrl, source: PathOrUrl, tif: Any, text: str | None
 ) -> TiffDocument:
     """Open an OME-TIFF file, as a plain TIFF file if its OME-XML is not valid.
 
@@ -232,7 +232,7 @@ def _take_masks(document: TiffDocument) -> None:
     document.series = kept or document.series
 
 
-def _not_tiff(path: Address, error: Exception) -> OpenError:
+def _not_tiff(path: PathOrUrl, error: Exception) -> OpenError:
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] not in (b"II", b"MM", b"EP"):

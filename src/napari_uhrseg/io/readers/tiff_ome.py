@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers import RefusedError
 
 COMPANION = ".companion.ome"  # suffix of the OME-XML file of a set of TIFF files
@@ -90,7 +90,7 @@ class _Set:
         return None
 
 
-def parse(text: str, path: Address, tif: Any) -> OmeXml:
+def parse(text: str, path: PathOrUrl, tif: Any) -> OmeXml:
     """Check the OME-XML of a file and prepare it for tifffile.
 
     Parameters
@@ -221,7 +221,7 @@ def _parsed(text: str) -> tuple[Any, list[Any]]:
     return root, [e for e in root if _local(e) == "Image"]
 
 
-def _companion(reference: Any, path: Address) -> str:
+def _companion(reference: Any, path: PathOrUrl) -> str:
     """Return the OME-XML of the companion file beside a TIFF file."""
     name = reference.get("MetadataFile") or ""
     if not isinstance(path, Path):

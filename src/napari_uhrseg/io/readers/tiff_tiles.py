@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers import NO_RANGES
 
 MIN_TILE_SIDE = 256  # px: smaller tiles are decoded several at a time
@@ -22,7 +22,7 @@ class RangeReader:
     Each read of a URL is one request.
     """
 
-    def __init__(self, path: Address) -> None:
+    def __init__(self, path: PathOrUrl) -> None:
         self.path = path
         self.size = path.stat().st_size
         self._url = None if isinstance(path, Path) else path
@@ -318,6 +318,6 @@ class MappedFile:
         return np.array(self._array[key], self.dtype)
 
 
-def for_tifffile(path: Address) -> Any:
+def for_tifffile(path: PathOrUrl) -> Any:
     """Return the argument for tifffile: the path, or an open file for a URL."""
     return path if isinstance(path, Path) else path.open("rb")

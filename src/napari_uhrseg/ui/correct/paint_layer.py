@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels as LabelsLayer
 
-from napari_uhrseg.types import Labels, Mask, Roi
+from napari_uhrseg.types import BoolMask, Labels, Roi
 
-Painted = Callable[[Roi, Mask, Labels], None]
+Painted = Callable[[Roi, BoolMask, Labels], None]
 
 
 class PaintLayer(LabelsLayer):
@@ -52,7 +52,7 @@ class PaintLayer(LabelsLayer):
     ) -> None:
         self._depth = 0
         self._spanning = False
-        self._meant: Mask = np.zeros(data.shape, bool)
+        self._meant: BoolMask = np.zeros(data.shape, bool)
         self._box: Roi | None = None
         super().__init__(data, **options)
         self._painted, self._filled = painted, filled
@@ -147,12 +147,14 @@ class PaintLayer(LabelsLayer):
         self._forget()
 
     @property
-    def _meant_here(self) -> Mask:
+    def _meant_here(self) -> BoolMask:
         if self._meant.shape != self.data.shape:
             self._meant = np.zeros(self.data.shape, bool)
         return self._meant
 
-    def _mean(self, roi: Roi, mask: Mask, label: int, *, ended: bool = True) -> None:
+    def _mean(
+        self, roi: Roi, mask: BoolMask, label: int, *, ended: bool = True
+    ) -> None:
         """Add to the stroke the pixels of a mask that napari has painted."""
         there = roi.intersect(Roi(0, 0, *self.data.shape))
         if there.area:
@@ -165,7 +167,7 @@ class PaintLayer(LabelsLayer):
         if ended:
             self._end_if_over()
 
-    def _connected(self, y: int, x: int) -> Mask:
+    def _connected(self, y: int, x: int) -> BoolMask:
         if not self.contiguous:
             return np.asarray(self.data == self.data[y, x])
         from skimage.segmentation import flood
@@ -191,7 +193,7 @@ class PaintLayer(LabelsLayer):
 
 
 @lru_cache(maxsize=8)
-def _disk(size: int, ratio: float) -> Mask:
+def _disk(size: int, ratio: float) -> BoolMask:
     """Return napari's brush, a disk in world units; ``ratio`` is y by x scale."""
     scale = np.array([ratio, 1.0]) / min(ratio, 1.0)
     radius = size // 2 + 0.5

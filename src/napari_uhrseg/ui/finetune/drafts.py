@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.events import FineTuneFinished
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.ui.finetune.worker import NewModel
 
 Draft = tuple[FineTuneFinished, Path | NewModel]  # result and start of the training
@@ -17,7 +17,7 @@ FOLDER = ".finetune"  # in the store of the labels
 STALE = 7 * 24 * 3600  # seconds; older drafts without a result are removed
 
 
-def new_draft(store: Address, name: str, fallback: Path) -> Path:
+def new_draft(store: PathOrUrl, name: str, fallback: Path) -> Path:
     """Return the path of a new draft.
 
     Parameters
@@ -63,7 +63,7 @@ def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
         part.write_text(json.dumps(said), "utf-8")
 
 
-def find_draft(store: Address) -> Draft | None:
+def find_draft(store: PathOrUrl) -> Draft | None:
     """Return the newest draft of a store and its start; URLs have no drafts."""
     if not isinstance(store, Path):
         return None

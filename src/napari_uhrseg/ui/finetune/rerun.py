@@ -6,7 +6,7 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMenu, QVBoxLayout, QWidget
 
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui.finetune import worker as work
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
@@ -46,7 +46,7 @@ class RerunPanel(QWidget):
         self._show(work.LabelProvenance("", False), [])
 
     def set_state(
-        self, path: Path | None, store: Address | None, folders: tuple[Path, ...]
+        self, path: Path | None, store: PathOrUrl | None, folders: tuple[Path, ...]
     ) -> None:
         """Set the checkpoint, the labels, and the folders of earlier versions.
 

@@ -11,7 +11,7 @@ import numpy as np
 from napari.utils.notifications import show_warning
 
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, parent_or_home, unused_path
+from napari_uhrseg.io.paths import PathOrUrl, parent_or_home, unused_path
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
@@ -51,7 +51,7 @@ class FineTuneRequest:
     """
 
     image: Image
-    store: Address
+    store: PathOrUrl
     start: Path | NewModel
     settings: FineTuneSettings
     budget_bytes: int
@@ -286,7 +286,7 @@ class LabelProvenance:
 
 
 def label_provenance(
-    path: Path, store: Address | None, folders: tuple[Path, ...]
+    path: Path, store: PathOrUrl | None, folders: tuple[Path, ...]
 ) -> tuple[LabelProvenance, list[tuple[Path, Card]]]:
     """Return where the labels come from, and the earlier versions of a checkpoint.
 
@@ -315,7 +315,7 @@ def label_provenance(
     return _standing(path, name, store), older
 
 
-def _standing(path: Path, name: str, folder: Address | None) -> LabelProvenance:
+def _standing(path: Path, name: str, folder: PathOrUrl | None) -> LabelProvenance:
     """Describe how many chunks this checkpoint and others have labelled."""
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import file_hash

@@ -10,7 +10,7 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import (
-    Address,
+    PathOrUrl,
     exists,
     is_url,
     on_another_server,
@@ -58,7 +58,7 @@ class LabelOpener(QObject):
         if name:
             self.open(Path(name))
 
-    def open(self, path: Address, trusted: bool = False) -> None:
+    def open(self, path: PathOrUrl, trusted: bool = False) -> None:
         """Open a label store in a worker and show it with its image.
 
         An image at a URL on another server is opened only after a question, unless
@@ -77,13 +77,13 @@ class LabelOpener(QObject):
             returned=self._opened, errored=errored,
         )  # fmt: skip
 
-    def begin(self, image: Image, output: Address | None) -> None:
+    def begin(self, image: Image, output: PathOrUrl | None) -> None:
         """Ask for classes and show empty labels of the image."""
         dialog = NewLabelsDialog(self._window)
         dialog.chosen.connect(lambda legend: self.create(image, output, legend))
         dialog.open()
 
-    def create(self, image: Image, output: Address | None, legend: Legend) -> None:
+    def create(self, image: Image, output: PathOrUrl | None, legend: Legend) -> None:
         """Create empty labels and show them.
 
         Parameters
@@ -144,7 +144,7 @@ class _ImageElsewhereError(Exception):
 
 
 def _open(
-    path: Address, images: list[Image], trusted: bool
+    path: PathOrUrl, images: list[Image], trusted: bool
 ) -> "tuple[LabelStore, Image]":
     """Return a store and its image, which is opened unless it is in ``images``.
 
@@ -180,7 +180,7 @@ def _open(
     return store, image
 
 
-def _create(image: Image, output: Address | None, legend: Legend) -> "LabelStore":
+def _create(image: Image, output: PathOrUrl | None, legend: Legend) -> "LabelStore":
     from napari_uhrseg.io.labels.store import LabelStore
 
     path = unused_path(output) if output is not None and exists(output) else output

@@ -18,7 +18,7 @@ from napari_uhrseg.errors import OpenError, without_credentials
 from napari_uhrseg.io.image.from_array import image_from_layer
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.paths import Address, to_path
+from napari_uhrseg.io.paths import PathOrUrl, to_path
 from napari_uhrseg.ui.layers.label_layers import (
     KEY,
     add_image,
@@ -79,7 +79,7 @@ class ImagePanel(QWidget):
         viewer.dims.events.current_step.connect(self._step_changed)
         self._list_layers()
 
-    def open_paths(self, paths: Sequence[Address]) -> None:
+    def open_paths(self, paths: Sequence[PathOrUrl]) -> None:
         """Open images or labels in workers and show them."""
         for path in paths:
             self.facts.setText(f"Opening {path.name}…")
@@ -140,7 +140,7 @@ class ImagePanel(QWidget):
             _open_any, to_path(url), returned=self._found, finished=self._show_facts
         )
 
-    def _found(self, found: Image | Address) -> None:
+    def _found(self, found: Image | PathOrUrl) -> None:
         if isinstance(found, Image):
             self._opened(found)
         else:
@@ -295,14 +295,14 @@ def crs_name(wkt: str | None) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-def _open_any(where: Address) -> Image | Address:
+def _open_any(where: PathOrUrl) -> Image | PathOrUrl:
     """Open an image, or return the address unchanged if it is a label store."""
     from napari_uhrseg.io.labels.ome_metadata import is_store
 
     return where if is_store(where) else _open(where)
 
 
-def _open(path: Address, series: int | None = None) -> Image:
+def _open(path: PathOrUrl, series: int | None = None) -> Image:
     import_module("scipy.ndimage")  # else napari imports it on the Qt thread
     image = open_image(path, series=series)
     image_layers(image)  # contrast limits are estimated here, off the Qt thread

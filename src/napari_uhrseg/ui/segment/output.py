@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import OpenError, PlanError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, is_url, parent_or_home, to_path
+from napari_uhrseg.io.paths import PathOrUrl, is_url, parent_or_home, to_path
 from napari_uhrseg.samples import is_sample
 from napari_uhrseg.types import Region
 from napari_uhrseg.ui.layers.viewport import drawn_region, view_rectangle
@@ -130,8 +130,8 @@ class OutputPicker(QWidget):
         self.note = note()
         tip = "Open and show the labels in the output folder."
         self.open = push_button("Open them", tip, self._open)
-        self._existing_path: Address | None = None
-        self._shown: Address | None = None
+        self._existing_path: PathOrUrl | None = None
+        self._shown: PathOrUrl | None = None
         form = form_of(self)
         add_row(form, "Outpu&t", self.line, browse)
         found = QHBoxLayout()
@@ -142,7 +142,7 @@ class OutputPicker(QWidget):
         self.set_image(None)
 
     @property
-    def path(self) -> Address | None:
+    def path(self) -> PathOrUrl | None:
         """Return the path, or None if the line is empty.
 
         Raises
@@ -165,13 +165,13 @@ class OutputPicker(QWidget):
         self.line.setPlaceholderText("labels are not saved")
         self._edited()
 
-    def use(self, path: Address | None) -> None:
+    def use(self, path: PathOrUrl | None) -> None:
         text = "" if path is None else str(path)
         if text != self.line.text():
             self.line.setText(text)
             self._edited()
 
-    def set_shown(self, path: Address | None) -> None:
+    def set_shown(self, path: PathOrUrl | None) -> None:
         """Set the path of the labels that are shown; None: no labels of a path."""
         self._shown = path
         self._offer_to_open()
@@ -228,7 +228,7 @@ class OutputPicker(QWidget):
             self.use(Path(name))
 
 
-def default_output(path: Address, series: int = 0) -> Path:
+def default_output(path: PathOrUrl, series: int = 0) -> Path:
     """Return ``<name>_labels.zarr``, or ``<name>_2_labels.zarr`` for series 2.
 
     The path is beside the image. It is in the home folder for an image at a URL, and

@@ -5,7 +5,7 @@ from typing import Any
 from qtpy.QtCore import QTimer
 
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.ui.layers.label_layers import KEY, STORE, LabelsView, same_image
 from napari_uhrseg.ui.segment.worker import SegmentRequest
 
@@ -41,7 +41,7 @@ class ViewHistory:
         found = (v for v in self._alive() if same_image(v.image, image))
         return next(found, None)
 
-    def of_store(self, path: Address) -> LabelsView | None:
+    def of_store(self, path: PathOrUrl) -> LabelsView | None:
         """Return the view of the label store at this path, if any."""
         return next((v for v in self._alive() if v.store.path == path), None)
 

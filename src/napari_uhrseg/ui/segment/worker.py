@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import Address, exists
+from napari_uhrseg.io.paths import PathOrUrl, exists
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SegmentRequest:
     checkpoint: Path
     settings: SegmentSettings
     budget_bytes: int
-    output: Address | None
+    output: PathOrUrl | None
     only_likely: bool = False
     scheduler: str = ""
 

@@ -10,7 +10,7 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
 from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.image.pixel_transforms import palette, unassociated
-from napari_uhrseg.io.paths import Address, is_url
+from napari_uhrseg.io.paths import PathOrUrl, is_url
 from napari_uhrseg.io.readers import (
     NOT_TILED,
     RASTER,
@@ -53,7 +53,7 @@ ORIENTATION = 274  # TIFF tag
 GREY, RGB, PALETTE, YCBCR, JPEG = 1, 2, 3, 6, 7
 
 
-def priority(path: Address) -> float:
+def priority(path: PathOrUrl) -> float:
     """Return a priority that exceeds those of others for files with a position."""
     suffix = path.suffix.lower()
     if suffix in OTHER_SUFFIXES:
@@ -75,7 +75,7 @@ def priority(path: Address) -> float:
 @register_reader(".tif", ".tiff", ".gtiff", ".geotiff", *OTHER_SUFFIXES, *PICTURES,
         title=RASTER, priority=priority, urls=True)  # fmt: skip
 def open_raster(
-    path: Address, series: int | None = None, limits: Limits = Limits()
+    path: PathOrUrl, series: int | None = None, limits: Limits = Limits()
 ) -> Image:
     """Open a raster with its overviews as levels; a URL must be that of a GeoTIFF.
 
@@ -126,7 +126,7 @@ def open_raster(
     return image
 
 
-def _other_images(path: Address, count: int) -> tuple[str, ...]:
+def _other_images(path: PathOrUrl, count: int) -> tuple[str, ...]:
     """Return the warning about the images of a file that are not shown."""
     if count < 2:
         return ()
@@ -195,7 +195,7 @@ def _placed(image: Image, dataset: Any) -> Image:
     return image
 
 
-def _at_url(path: Address, series: int | None, limits: Limits) -> Image:
+def _at_url(path: PathOrUrl, series: int | None, limits: Limits) -> Image:
     """Open a GeoTIFF at a URL: tifffile reads its pixels, GDAL parses its tags.
 
     GDAL reads through fsspec too, but not yet from several threads.
