@@ -22,6 +22,44 @@ _bytes: weakref.WeakKeyDictionary[
 ] = weakref.WeakKeyDictionary()
 
 
+def _upsampled(x: Tensor, size: Size, *_: object) -> Tensor:
+    """Return the result of ``upsample_bilinear2d``, without values."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(
+        (*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=layout
+    )
+
+
+def _normalized(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the results of ``native_batch_norm``, without values."""
+    return torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+def _normalized_backward(
+    gradient: Tensor, x: Tensor, *options: Any
+) -> tuple[Tensor | None, ...]:
+    """Return the results of ``native_batch_norm_backward``, without values."""
+    made = torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+    return tuple(
+        t if wanted else None for t, wanted in zip(made, options[-1], strict=True)
+    )
+
+
+# torch computes the shapes of these in Python, from all steps of their definition.
+# It takes milliseconds each: most of the time of a trace.
+_aten = torch.ops.aten
+_QUICK: dict[object, Callable[..., Any]] = {
+    _aten.upsample_bilinear2d.default: _upsampled,
+    _aten.native_batch_norm.default: _normalized,
+    _aten.native_batch_norm_backward.default: _normalized_backward,
+}
+
+
+def _is_meta(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_meta
+
+
 class LivePeakCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Mode that counts the bytes of live tensors and records their peak.
 
@@ -42,7 +80,8 @@ class LivePeakCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        quick = _QUICK.get(func) if args and _is_meta(args[0]) else None
+        result = quick(*args) if quick else func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
