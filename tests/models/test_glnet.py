@@ -7,9 +7,10 @@ from parity.fill import arrays, difference, filled, keys
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.models.blocks.coarse_to_fine import common_boxes, foreground_box
+from napari_uhrseg.models.blocks.coarse_to_fine import common_corners, foreground_box
 from napari_uhrseg.models.blocks.glnet_fpn import Maps, Seen, resized
 from napari_uhrseg.models.blocks.glnet_patches import Merged, Patches
+from napari_uhrseg.models.blocks.glnet_patches import overview as make_overview
 from napari_uhrseg.models.glnet import GLNet
 from napari_uhrseg.types import Roi
 
@@ -60,9 +61,24 @@ def _no_gradients():
         yield
 
 
+def test_overview_equals_pillow(frame, overview):
+    torch.testing.assert_close(make_overview(frame, 128), overview)
+
+
+def test_overview_of_16_bit_image_is_not_rounded():
+    frame = picture(200, 150)
+    expected = torch.nn.functional.interpolate(
+        frame, size=(64, 64), mode="bilinear", antialias=True
+    )
+    torch.testing.assert_close(make_overview(frame, 64), expected)
+
+
 @pytest.mark.slow
-def test_overview_equals_pillow_without_rounding(net, frame, overview):
-    assert float((net.look(frame) - overview).abs().max()) < 1.01 / 255
+@pytest.mark.parametrize(("mode", "labels"), [(2, "mode2_argmax"), (3, "mode3_pred")])
+def test_image_gets_published_labels(mode, labels, frame, request):
+    network = request.getfixturevalue("net" if mode == 3 else "two")
+    found = network(Batch({"local": frame}))["logits"][0].argmax(0).numpy()
+    assert (found == THEIRS[labels]).mean() >= 0.999
 
 
 def test_patches_have_published_positions():
@@ -249,7 +265,7 @@ def test_coarse_to_fine_labels_only_foreground_box(mode, monkeypatch):
     find_first(fine, [spot])
     full(Batch({"local": frame}))
     logits = fine(Batch({"local": frame}))["logits"]
-    box = foreground_box(spot[0].argmax(0) != 1, (512, 512), 64)
+    box = foreground_box(spot[0].argmax(0) != 1, (512, 512), 32)
     assert box.contains(Roi(160, 320, 48, 64))
     outside = torch.ones(512, 512, dtype=torch.bool)
     outside[box.slices] = False
@@ -270,14 +286,30 @@ def test_coarse_to_fine_without_foreground_is_background():
     assert (logits.argmax(1) == 2).all()
 
 
-def test_foreground_box_has_equal_foreground_and_background():
+@pytest.mark.parametrize("radius", [1, 2, 5, 12, 24])
+@pytest.mark.parametrize("centre", [(32, 32), (20, 45), (2, 60)])
+@pytest.mark.parametrize("size", [(1024, 1024), (2448, 2448), (1000, 700)])
+def test_foreground_box_has_equal_foreground_and_background(radius, centre, size):
+    """Footnote 1 of the paper: a ratio of around 1, whatever the object's size."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    found = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+    box = foreground_box(found, size, 16)
+    assert Roi(0, 0, *size).contains(box)
+    cell = size[0] / 64 * size[1] / 64
+    fine = torch.nn.functional.interpolate(found[None, None].float(), size=size)[0, 0]
+    foreground = float(fine[box.slices].sum())
+    assert foreground == pytest.approx(float(found.sum()) * cell, rel=0.05)
+    assert 0.9 < foreground / (box.area - foreground) < 1.1
+
+
+def test_foreground_box_with_more_background_is_tight():
     found = torch.zeros(64, 64, dtype=torch.bool)
-    found[20:40, 20:40] = True
+    found[[10, 50], [20, 40]] = True
     box = foreground_box(found, (1024, 1024), 32)
-    inner = Roi(320, 320, 320, 320)
-    assert box.contains(inner)
-    assert box.area == pytest.approx(2 * inner.area, rel=0.05)
-    assert box.center == pytest.approx(inner.center, abs=1)
+    assert box == Roi(160, 320, 41 * 16, 21 * 16)
+
+
+def test_foreground_box_has_minimum_side_within_frame():
     edge = torch.zeros(64, 64, dtype=torch.bool)
     edge[0, 63] = True
     box = foreground_box(edge, (1000, 700), 508)
@@ -333,19 +365,18 @@ def test_coarse_to_fine_trains_on_foreground_boxes(stage):
         spot_logits(slice(0, 2), slice(2, 4)),
         spot_logits(slice(12, 14), slice(10, 12)),
     ]
-    boxes = [foreground_box(s[0].argmax(0) != 0, size, 64) for s in spots]
-    boxes = common_boxes(boxes, size)
+    boxes = [foreground_box(s[0].argmax(0) != 0, size, 32) for s in spots]
+    corners = common_corners(boxes, size)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
         net = learnt(GLNet(3, **SMALL, coarse_to_fine=True, patches_per_step=9), stage)
         find_first(net, spots)
         frames = picture(*size, 2).clone()
         target = torch.full((2, *size), 255)
-        for number, box in enumerate(boxes):
-            target[number][box.slices] = number + 1
+        for number, (y0, x0, y1, x1) in enumerate(corners.tolist()):
+            target[number, y0:y1, x0:x1] = number + 1
         outputs = net(Batch({"local": frames}))
-        corners = [[b.y, b.x, b.bottom, b.right] for b in boxes]
-        assert outputs["boxes"].tolist() == corners
+        assert torch.equal(outputs["boxes"], corners)
         inside = net.loss(outputs, Batch({"local": frames}, target=target))
         target[target == 255] = 0
         both = net.loss(outputs, Batch({"local": frames}, target=target))
@@ -356,9 +387,69 @@ def test_coarse_to_fine_trains_on_foreground_boxes(stage):
         assert whole == [[0, 0, *size]] * 2
 
 
-def test_common_boxes_have_one_size_within_frame():
-    found = common_boxes([Roi(0, 0, 10, 40), Roi(80, 50, 20, 10)], (100, 60))
-    assert found == [Roi(0, 0, 20, 40), Roi(80, 20, 20, 40)]
+def test_common_corners_have_one_size_within_frame():
+    boxes = [Roi(0, 0, 10, 40), Roi(80, 50, 20, 10)]
+    found = common_corners(boxes, (100, 60)).tolist()
+    assert found == [[0, 0, 20, 40], [80, 20, 100, 60]]
+    assert common_corners([*boxes, None], (100, 60)).tolist() == [[0, 0, 100, 60]] * 3
+
+
+@pytest.mark.parametrize(("side", "groups"), [(224, 6), (160, 3)])
+def test_last_stage_adds_losses_of_all_groups_of_published_step(side, groups):
+    """The published step has six frames, and groups of six patches."""
+    net = learnt(GLNet(3, **SMALL), 2)
+    patches = Patches(side, side, 64)
+    places = torch.tensor(patches.places(0))
+    outputs = {
+        "global": torch.randn(1, 3, 16, 16),
+        "ensemble": torch.randn(len(places), 3, 16, 16),
+        "places": places,
+    }
+    target = torch.randint(0, 3, (1, side, side))
+    terms = net.loss(outputs, Batch({"local": picture(side, side)}, target=target))
+    expected = terms["global"] + 6 * groups * terms["ensemble"]
+    torch.testing.assert_close(terms["loss"], expected)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_step_learns_from_all_patches_group_by_group(stage):
+    """Groups change neither the places nor, with fixed statistics, the gradients."""
+    gradients = []
+    with torch.inference_mode(False), torch.enable_grad():
+        frames = picture(128, 96, 2).clone()
+        target = torch.randint(0, 3, (2, 128, 96))
+        for sub_batch in (4, 100):
+            net = learnt(small(sub_batch=sub_batch), stage)
+            net.resnet_local.eval()
+            outputs = net(Batch({"local": frames}))
+            assert outputs["places"].tolist() == [
+                list(place)
+                for n in range(2)
+                for place in Patches(128, 96, 64).places(n)
+            ]
+            net.loss(outputs, Batch({"local": frames}, target=target))[
+                "loss"
+            ].backward()
+            gradients.append({n: p.grad for n, p in net.named_parameters()})
+    trained = [n for n, value in gradients[0].items() if value is not None]
+    assert trained
+    for name in trained:
+        torch.testing.assert_close(gradients[0][name], gradients[1][name])
+
+
+def test_groups_update_batch_norm_statistics_once():
+    with torch.inference_mode(False), torch.enable_grad():
+        net = learnt(small(sub_batch=4), 1)
+        frames, target = picture(128, 96, 2).clone(), torch.zeros(2, 128, 96).long()
+        outputs = net(Batch({"local": frames}))
+        net.loss(outputs, Batch({"local": frames}, target=target))["loss"].backward()
+        groups = -(-len(outputs["places"]) // 4)
+        counts = {
+            int(value)
+            for name, value in net.resnet_local.state_dict().items()
+            if name.endswith("num_batches_tracked")
+        }
+        assert counts == {groups}
 
 
 def test_last_stage_keeps_global_branch_of_first():

@@ -29,23 +29,25 @@ has all of them. Values are 0 to 1 without mean and deviation [code]. Device mem
 contains ``sub_batch`` patches, the overview's maps and the frame's logits.
 
 [code] Both sides are 508 pixels (paper: 500), overlaps at least 50, evenly spaced.
+[code] The overview is Pillow's, which rounds 8-bit images to grey levels.
 [code] Focal loss with gamma 3 (paper: 6), mean over pixels, at a quarter of the
 resolution, with nearest-pixel labels. Feature regularisation: 0.15 of the mean squared
 difference, only in the second stage (paper: Euclidean norm).
-[code] Rates 5e-5, 2e-5, 5e-5; 120, 50 and 120 epochs of DeepGlobe's 454 images by six.
+[code] 120, 50 and 120 epochs of DeepGlobe's 454 images by six.
 [choice] AdamW for Adam with the same weight decay, 5e-4. Ignored labels are left out.
-[choice] A step uses ``patches_per_step`` random patches of a frame, the code all of
-them: the expectation is the same. The maps that the third stage merges are of all
-patches, without gradients.
+[code] A step learns from all patches, group by group. In the third stage, the losses
+of all groups are added to that of the global branch: 36 to 1 for 2448 pixels.
+[choice] ``patches_per_step`` takes random patches instead, with the same weights. A
+step then learns from fewer pixels at the same rate, so it needs more steps.
 [choice] The ensemble convolution is the sum of one for each branch. The local half is
 computed in the first pass: K channels of a patch are stored, not 512.
 [choice] Overlapping logits are averaged; the code sums them, with the same labels.
 [choice] A side shorter than a patch has one patch of that length; a crop of a map has
-at least one pixel. The overview is antialiased bilinear, as Pillow's without rounding.
+at least one pixel.
 Coarse to fine (section 3.3): see ``blocks.coarse_to_fine``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -54,7 +56,12 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.coarse_to_fine import common_boxes, foreground_box
+from napari_uhrseg.models.blocks.coarse_to_fine import (
+    background_logits,
+    common_corners,
+    cut_corners,
+    foreground_box,
+)
 from napari_uhrseg.models.blocks.glnet_fpn import (
     GlobalBranch,
     Maps,
@@ -62,19 +69,16 @@ from napari_uhrseg.models.blocks.glnet_fpn import (
     SharingPyramid,
     resized,
 )
-from napari_uhrseg.models.blocks.glnet_patches import Merged, Patches, Place
+from napari_uhrseg.models.blocks.glnet_patches import Merged, Patches, Place, overview
+from napari_uhrseg.models.blocks.glnet_training import (
+    STAGES,
+    choose_places,
+    ensemble_weight,
+    in_groups,
+)
 from napari_uhrseg.models.blocks.losses import focal
 from napari_uhrseg.models.blocks.timm_features import make_encoder
 from napari_uhrseg.types import InputSpec, Recipe, Roi, Stage, View
-
-CERTAIN = 20.0  # background logit outside the foreground's box
-ROUND = 454 / 6  # steps of an epoch of DeepGlobe's training images
-GLOBAL, LOCAL = ("resnet_global.", "fpn_global."), ("resnet_local.", "fpn_local.")
-STAGES = (
-    Stage(int(120 * ROUND), 5e-5, GLOBAL, "global"),
-    Stage(int(50 * ROUND), 2e-5, (*LOCAL, "ensemble_conv."), "local"),
-    Stage(int(120 * ROUND), 5e-5, (*GLOBAL, "ensemble_conv."), "both"),
-)
 
 
 class GLNet(Segmenter):
@@ -104,7 +108,7 @@ class GLNet(Segmenter):
     sub_batch
         Patches of a forward pass, at least 1.
     patches_per_step
-        Random patches of each frame in a training step.
+        Random patches of each frame in a training step; ``None``: all, as in the code.
     pretrained
         Load ImageNet weights of the encoder.
 
@@ -134,7 +138,7 @@ class GLNet(Segmenter):
         background: int = 0,
         gamma: float = 3,
         sub_batch: int = 6,
-        patches_per_step: int = 2,
+        patches_per_step: int | None = None,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -186,10 +190,7 @@ class GLNet(Segmenter):
 
     def look(self, frames: Tensor) -> Tensor:
         """Return the overviews of frames, (N, C, overview, overview)."""
-        size = (self.overview, self.overview)
-        return F.interpolate(
-            frames.float(), size=size, mode="bilinear", antialias=True
-        )  # align_corners=False
+        return overview(frames, self.overview)
 
     def label(self, frames: Tensor, overviews: Tensor) -> Tensor:
         """Return logits (N, K, h, w) of frames (N, C, h, w) and their overviews."""
@@ -215,13 +216,10 @@ class GLNet(Segmenter):
             raise ValueError("a loss needs a target")
         target = batch.target
         if "boxes" in outputs:
-            corners = enumerate(outputs["boxes"].tolist())
-            target = torch.stack(
-                [target[n, y0:y1, x0:x1] for n, (y0, x0, y1, x1) in corners]
-            )
+            target = cut_corners(target, outputs["boxes"])
         if "logits" in outputs:  # in eval mode
             return {"loss": focal(outputs["logits"], target, self.gamma)}
-        terms = {}
+        terms, weights = {}, {}
         if "global" in outputs:
             terms["global"] = focal(outputs["global"], target, self.gamma)
         if "places" in outputs:
@@ -231,9 +229,12 @@ class GLNet(Segmenter):
             for name in ("local", "ensemble"):
                 if name in outputs:
                     terms[name] = focal(outputs[name], cut, self.gamma)
+            if "global" in outputs:
+                weights["ensemble"] = ensemble_weight(patches)
         if "regularisation" in outputs:
             terms["regularisation"] = 0.15 * outputs["regularisation"]
-        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+        total = torch.stack([weights.get(k, 1) * v for k, v in terms.items()]).sum()
+        return {"loss": total, **terms}
 
     def begin_stage(self, stage: Stage, first: bool) -> None:
         """Begin a stage; ``"both"`` copies the global branch to ``fixed``."""
@@ -280,11 +281,6 @@ class GLNet(Segmenter):
         logits: Tensor = self.ensemble_conv(torch.cat([local, crop], dim=1))
         return logits
 
-    def _groups(self, patches: Patches) -> Iterator[list[Place]]:
-        places = patches.places(0)
-        for start in range(0, len(places), self.sub_batch):
-            yield places[start : start + self.sub_batch]
-
     def _merged(
         self, frame: Tensor, given: Maps, patches: Patches
     ) -> tuple[list[Tensor], list[Tensor]]:
@@ -295,7 +291,7 @@ class GLNet(Segmenter):
         """
         merged = [Merged(patches, like) for like in given.flat() if self.mode == 3]
         halves = []
-        for places in self._groups(patches):
+        for places in patches.groups(self.sub_batch):
             seen = self._locally(frame, given, patches, places)
             for sums, maps in zip(merged, seen.maps.flat(), strict=False):
                 sums.add(maps, places)
@@ -314,7 +310,7 @@ class GLNet(Segmenter):
         """Run the second pass: return mean logits of the patches, (K, h, w)."""
         size, (tall, wide) = (patches.height, patches.width), patches.size
         total = halves[0].new_zeros((halves[0].shape[1], *size))
-        for places, half in zip(self._groups(patches), halves, strict=True):
+        for places, half in zip(patches.groups(self.sub_batch), halves, strict=True):
             crop = resized(patches.crop(last, places), half)
             large = F.interpolate(half + self._half(crop, 1), size=(tall, wide))
             for (_, y, x), one in zip(places, large, strict=True):
@@ -324,10 +320,8 @@ class GLNet(Segmenter):
     def _refined(self, frame: Tensor) -> Tensor:
         """Return coarse-to-fine logits (1, K, h, w) of one frame."""
         box = self._box(frame)
-        height, width = frame.shape[-2:]
         classes = self.ensemble_conv.out_channels
-        logits = frame.new_zeros((1, classes, height, width), dtype=torch.float32)
-        logits[:, self.background] = CERTAIN
+        logits = background_logits(frame, classes, self.background)
         if box is not None:
             part = frame[(..., *box.slices)]
             found = self.label(part, self.look(part))
@@ -341,7 +335,7 @@ class GLNet(Segmenter):
             return Roi(0, 0, height, width)
         coarse = self._globally(self.look(frame)).logits
         found = (coarse[0].argmax(0) != self.background).cpu()
-        return foreground_box(found, (height, width), self.patch)
+        return foreground_box(found, (height, width), self.spec.min_side)
 
     def _learn(self, frames: Tensor) -> Outputs:
         """Return the outputs for the stage's loss, from some patches per frame."""
@@ -352,11 +346,7 @@ class GLNet(Segmenter):
         if self.stage == "global":
             return {"global": self.fpn_global(self.resnet_global(overviews)).logits}
         patches = Patches(frames.shape[-2], frames.shape[-1], self.patch)
-        chosen: list[Place] = []
-        for n in range(len(frames)):
-            places = patches.places(n)
-            order = torch.randperm(len(places))[: self.patches_per_step]
-            chosen += [places[i] for i in order.tolist()]
+        chosen = choose_places(patches, len(frames), self.patches_per_step)
         outputs["places"] = torch.tensor(chosen)
         learn = self._learn_local if self.stage == "local" else self._learn_both
         return outputs | learn(frames, overviews, patches, chosen)
@@ -366,12 +356,19 @@ class GLNet(Segmenter):
     ) -> Outputs:
         with torch.no_grad():
             seen: Seen = self._globally(overviews)
-        local = self._locally(frames, seen.maps, patches, places)
-        crop = resized(patches.crop(seen.ps3, places), local.ps3)
+
+        def learn(group: list[Place]) -> tuple[Tensor, ...]:
+            local = self._locally(frames, seen.maps, patches, group)
+            crop = resized(patches.crop(seen.ps3, group), local.ps3)
+            together = self._together(local.ps3, seen.ps3, patches, group)
+            return local.logits, together, F.mse_loss(local.ps3.float(), crop.float())
+
+        found = in_groups(learn, places, self.sub_batch, self)
+        own, together, differences = zip(*found, strict=True)
         return {
-            "local": local.logits,
-            "ensemble": self._together(local.ps3, seen.ps3, patches, places),
-            "regularisation": F.mse_loss(local.ps3.float(), crop.float()),
+            "local": torch.cat(own),
+            "ensemble": torch.cat(together),
+            "regularisation": torch.stack(differences).mean(),
         }
 
     def _learn_both(
@@ -382,18 +379,21 @@ class GLNet(Segmenter):
             for n in range(len(frames)):
                 maps, _ = self._merged(frames[n : n + 1], given.frame(n), patches)
                 each.append(maps)
-            local = self._locally(frames, given, patches, places).ps3
             merged = Maps.unflat([torch.cat(maps) for maps in zip(*each, strict=True)])
         seen: Seen = self.fpn_global(self.resnet_global(overviews), merged)
-        together = self._together(local, seen.ps3, patches, places)
+
+        def learn(group: list[Place]) -> tuple[Tensor]:
+            with torch.no_grad():
+                local = self._locally(frames, given, patches, group).ps3
+            return (self._together(local, seen.ps3, patches, group),)
+
+        found = in_groups(learn, places, self.sub_batch, self)
+        together = torch.cat([group[0] for group in found])
         return {"global": seen.logits, "ensemble": together}
 
     def _cut_boxes(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return the frames' foregrounds, all of one size, and (N, 4) corners."""
-        size = (frames.shape[-2], frames.shape[-1])
         with torch.no_grad():
-            boxes = [self._box(f[None]) or Roi(0, 0, *size) for f in frames]
-        boxes = common_boxes(boxes, size)
-        parts = [f[(..., *b.slices)] for f, b in zip(frames, boxes, strict=True)]
-        corners = [(b.y, b.x, b.bottom, b.right) for b in boxes]
-        return torch.stack(parts), torch.tensor(corners)
+            boxes = [self._box(frame[None]) for frame in frames]
+        corners = common_corners(boxes, (frames.shape[-2], frames.shape[-1]))
+        return cut_corners(frames, corners), corners

@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
+
+from napari_uhrseg.models.blocks.common import statistics_kept
 
 LISTS = (nn.Sequential, nn.ModuleList)
 
@@ -65,21 +66,4 @@ def _on_copies(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
 
 
 def _contexts_of(block: nn.Module) -> Callable[[], Contexts]:
-    return lambda: (nullcontext(), _statistics_kept(block))
-
-
-@contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Freeze running statistics, which the first forward pass has updated already."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
-    counts = [(n, n.clone()) for m in norms if (n := m.num_batches_tracked) is not None]
-    momenta = [(m, m.momentum) for m in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in momenta:
-            norm.momentum = momentum
-        for count, before in counts:
-            count.copy_(before)
+    return lambda: (nullcontext(), statistics_kept(block))

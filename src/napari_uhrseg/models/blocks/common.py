@@ -3,9 +3,13 @@
 The parts of a convolution have the names that mmsegmentation and STDC use.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from timm.layers import ConvNormAct
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class ConvBn(nn.Module):
@@ -83,3 +87,23 @@ def no_autocast(tensor: Tensor) -> torch.autocast:
     """
     kind = "cpu" if tensor.is_meta else tensor.device.type
     return torch.autocast(kind, enabled=False)
+
+
+@contextmanager
+def statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Freeze running statistics during the second forward pass of a checkpoint.
+
+    The first pass has updated the statistics already.
+    """
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    counts = [(n, n.clone()) for m in norms if (n := m.num_batches_tracked) is not None]
+    momenta = [(m, m.momentum) for m in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in momenta:
+            norm.momentum = momentum
+        for count, before in counts:
+            count.copy_(before)

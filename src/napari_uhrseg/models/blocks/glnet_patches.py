@@ -1,10 +1,10 @@
-"""Positions of GLNet's patches in a frame, and conversion of maps (section 3.2.2).
+"""Overview and patches of GLNet's frames, and conversion of maps (section 3.2.2).
 
 Rounding follows the authors' code (half to even), with which the published checkpoints
 were trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,65 @@ from torch import Tensor
 from torch.nn import functional as F
 
 OVERLAP = 50  # least overlap of neighbouring patches in pixels; half of a small patch
+FRACTION_BITS = 22  # of Pillow's fixed-point weights for 8-bit images
+WHITE = 255  # highest grey level of 8-bit images
+SPACING = 8  # distance in pixels at which a frame is checked for grey levels
 
 Place = tuple[int, int, int]
 """Number of the frame in the batch, top and left of the patch in pixels."""
+
+
+def overview(frames: Tensor, side: int) -> Tensor:
+    """Return frames resized as Pillow resizes them, (N, C, side, side) float32.
+
+    Resizing is antialiased bilinear. Frames of 8-bit images get the same grey levels as
+    from Pillow. Frames of other images are not rounded.
+
+    Parameters
+    ----------
+    frames
+        (N, C, h, w) values; 0 to 1 for 8-bit images.
+    side
+        Side of the overview in pixels, at least 1.
+    """
+    size, found = (side, side), []
+    for frame in torch.split(frames.float(), 1):
+        levels = frame * WHITE
+        if _are_grey_levels(levels[..., ::SPACING, ::SPACING]):
+            rows = _resized_levels(levels.round().to(torch.int32), side)
+            found.append(_resized_levels(rows.mT, side).mT.float() / WHITE)
+        else:
+            found.append(
+                F.interpolate(frame, size=size, mode="bilinear", antialias=True)
+            )
+    return torch.cat(found)
+
+
+def _are_grey_levels(values: Tensor) -> bool:
+    if values.is_meta:
+        return False
+    return bool((values - values.round()).abs().max() < 1e-3)
+
+
+def _resized_levels(levels: Tensor, side: int) -> Tensor:
+    """Resize the last axis of int32 grey levels with Pillow's fixed-point weights."""
+    length = levels.shape[-1]
+    scale = length / side
+    reach = max(scale, 1.0)  # of the triangular filter
+    centres = (np.arange(side) + 0.5) * scale
+    first = np.maximum(0, (centres - reach + 0.5).astype(int))
+    last = np.minimum(length, (centres + reach + 0.5).astype(int))
+    taps = first[:, None] + np.arange((last - first).max())
+    weights = 1 - np.abs((taps - centres[:, None] + 0.5) * (1 / reach))
+    weights = np.where(taps < last[:, None], weights.clip(0), 0)
+    weights *= 1 / weights.sum(1, keepdims=True)
+    fixed = weights * 2**FRACTION_BITS + 0.5
+    at = torch.from_numpy(taps.clip(max=length - 1)).to(levels.device)
+    each = torch.from_numpy(fixed.astype(np.int32)).to(levels.device)
+    total = levels.new_full((*levels.shape[:-1], side), 2 ** (FRACTION_BITS - 1))
+    for tap in range(taps.shape[1]):
+        total += levels[..., at[:, tap]] * each[:, tap]
+    return total >> FRACTION_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +101,12 @@ class Patches:
     def places(self, frame: int) -> list[Place]:
         """Return the positions of all patches of a frame, row by row."""
         return [(frame, top, left) for top in self.tops for left in self.lefts]
+
+    def groups(self, most: int) -> Iterator[list[Place]]:
+        """Yield the positions in groups of at most ``most`` patches, for one frame."""
+        places = self.places(0)
+        for start in range(0, len(places), most):
+            yield places[start : start + most]
 
     def cut(self, frames: Tensor, places: Sequence[Place]) -> Tensor:
         """Return the stacked patches of (N, C, height, width) or (N, h, w) frames."""

@@ -26,6 +26,7 @@ from napari_uhrseg.types import Card, Legend
 TITLE = "GLNet"
 LAST = "ensemble_conv.weight"  # key of the last convolution
 FIXED = "fixed."
+PATCHES_PER_STEP = 2  # for fine-tuning; the authors' steps take all patches of a frame
 
 
 def import_glnet(
@@ -63,7 +64,7 @@ def import_glnet(
     count = count_classes(state, LAST, TITLE)
     mode = _mode(state, source, second, mode)
     legend = chosen_legend(legend, count)
-    arguments = {"mode": mode}
+    arguments = {"mode": mode, "patches_per_step": PATCHES_PER_STEP}
     model = build("glnet", arguments, legend)
     own = model.state_dict()
     files = source.name
