@@ -27,7 +27,8 @@ from napari_uhrseg.engine.finetuning.finetune import fine_tune
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.training.train import train
 from napari_uhrseg.io.corrections.corrections import Corrections
-from napari_uhrseg.io.export import export, formats
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export.registry import formats
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pyramid_builder import attach_levels, fill_levels
 from napari_uhrseg.io.labels.chunk_status import has_status

@@ -47,7 +47,7 @@ QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyq
             {"torch", *QT},
         ),
         (
-            "from napari_uhrseg.io.export import formats; formats()",
+            "from napari_uhrseg.io.export.registry import formats; formats()",
             {"zarr", "rasterio", "tifffile", "pyogrio", "shapely", "scipy"},
         ),
         ("import napari_uhrseg.models.registry", {"torch", "timm"}),

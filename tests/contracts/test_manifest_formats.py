@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 import napari_uhrseg
-from napari_uhrseg.io.export import formats
-from napari_uhrseg.io.readers import suffixes
+from napari_uhrseg.io.export.registry import formats
+from napari_uhrseg.io.readers.registry import suffixes
 
 MANIFEST = yaml.safe_load(
     (Path(napari_uhrseg.__file__).parent / "napari.yaml").read_text(encoding="utf-8")

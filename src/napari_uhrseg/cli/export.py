@@ -53,7 +53,8 @@ def export(
     The output is written completely or not at all, also after Ctrl-C. Polygons with
     more than a million corners are divided along straight lines.
     """
-    from napari_uhrseg.io.export import check_request, export, warnings
+    from napari_uhrseg.io.export import export, warnings
+    from napari_uhrseg.io.export.registry import check_request
     from napari_uhrseg.io.labels.store import LabelStore
 
     with bad_parameter("--format"):

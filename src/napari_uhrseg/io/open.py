@@ -6,7 +6,7 @@ from pathlib import PurePath
 from napari_uhrseg.errors import OpenError, ReadError, without_credentials
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import PathOrUrl, to_path
-from napari_uhrseg.io.readers import read_any
+from napari_uhrseg.io.readers.choice import read_any
 from napari_uhrseg.types import Limits
 
 

@@ -13,7 +13,8 @@ from qtpy.QtCore import QEventLoop, Qt
 from qtpy.QtWidgets import QApplication, QProgressDialog
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import export, format_named, formats
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export.registry import format_named, formats
 from napari_uhrseg.ui.layers.label_layers import STORE
 from napari_uhrseg.ui.workers.worker import Workers
 

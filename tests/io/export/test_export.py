@@ -8,7 +8,8 @@ import pytest
 from helpers.export_stores import image as fake_image
 from helpers.export_stores import make_store
 from napari_uhrseg.errors import ExportError, StoreError
-from napari_uhrseg.io.export import export, format_named, formats, warnings
+from napari_uhrseg.io.export import export, warnings
+from napari_uhrseg.io.export.registry import format_named, formats
 from napari_uhrseg.io.labels.store import LabelStore
 
 NAMES = [f.name for f in formats()]

@@ -7,7 +7,8 @@ from helpers.full_disk import file_size_limit
 from helpers.label_stores import LEGEND, RUN, FakeImage
 from helpers.processes import python_process
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import export, format_named, formats
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export.registry import format_named, formats
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Roi
 
@@ -45,7 +46,8 @@ def test_full_disk_is_the_reported_cause(store, tmp_path, name, share):
 
 KILLED = """
 import os, signal, sys
-from napari_uhrseg.io.export import export, format_named, formats
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export.registry import format_named, formats
 from napari_uhrseg.io.labels.store import LabelStore
 for _ in export(LabelStore.open(sys.argv[1]), sys.argv[2], sys.argv[3]):
     os.kill(os.getpid(), signal.SIGKILL)

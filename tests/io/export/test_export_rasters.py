@@ -10,7 +10,8 @@ import tifffile
 import zarr
 
 from helpers.export_stores import SHAPE, UTM32, image, make_store, truth
-from napari_uhrseg.io.export import ExportLimits, export
+from napari_uhrseg.io.export import export
+from napari_uhrseg.io.export.registry import ExportLimits
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Roi
 

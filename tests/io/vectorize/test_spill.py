@@ -11,7 +11,7 @@ from shapely.geometry import shape
 
 from helpers.outlines import GeneratedLabels, outlines, polygon
 from helpers.processes import run_python
-from napari_uhrseg.io.export import ExportLimits, WriteOptions, format_named
+from napari_uhrseg.io.export.registry import ExportLimits, WriteOptions, format_named
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.io.vectorize.rings import Outline
 from napari_uhrseg.io.vectorize.spill import SpillableArray, SpillFile
@@ -121,7 +121,7 @@ CHILD = """
 import resource, sys
 from helpers.outlines import GeneratedLabels
 from pathlib import Path
-from napari_uhrseg.io.export import ExportLimits, WriteOptions, format_named
+from napari_uhrseg.io.export.registry import ExportLimits, WriteOptions, format_named
 options = WriteOptions(limits=ExportLimits(
     spill_bytes=1 << 20, band_bytes=1 << 20, strip_pixels=1 << 14,
     max_corners=30_000, batch_corners=30_000,

@@ -37,7 +37,7 @@ from napari_uhrseg.io.labels.worker_store import TokenRevoked, WorkerResult, Wor
 from napari_uhrseg.io.labels.write_lock import read_write_token
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import PathOrUrl
-from napari_uhrseg.io.readers import is_zarr
+from napari_uhrseg.io.readers.common import is_zarr
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
 

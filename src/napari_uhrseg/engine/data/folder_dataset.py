@@ -18,7 +18,7 @@ from napari_uhrseg.engine.data.scenes import SCENE_CACHE, Scene, SceneDataset
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.readers import suffixes
+from napari_uhrseg.io.readers.registry import suffixes
 from napari_uhrseg.types import IGNORED, Legend
 from napari_uhrseg.units import counted, quoted
 

@@ -1,7 +1,8 @@
 """Context-aware sliding inference.
 
 Contains the segmentation generator, the runners for windows and frames, the
-background mask, the preview, and the priority of chunks.
+background mask, the preview, the priority of chunks, and the handling of a lack of
+memory.
 
 Must not import ``engine.training``, ``engine.finetuning`` and
 ``engine.cluster``.

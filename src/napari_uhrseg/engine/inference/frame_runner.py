@@ -32,6 +32,12 @@ from napari_uhrseg.engine.events import (
     SegmentEvent,
 )
 from napari_uhrseg.engine.inference.nearest_first import NearestFirst
+from napari_uhrseg.engine.inference.out_of_memory import (
+    FrameTooLargeError,
+    fewer_rows,
+    retried,
+    smaller_frames,
+)
 from napari_uhrseg.engine.inference.runner import (
     RunContext,
     Runner,
@@ -40,9 +46,8 @@ from napari_uhrseg.engine.inference.runner import (
 )
 from napari_uhrseg.engine.network.device import inference_mode, is_out_of_memory
 from napari_uhrseg.engine.network.profiling import release_memory
-from napari_uhrseg.engine.planning.batch_size import BAND_ROWS
 from napari_uhrseg.engine.prefetch import Prefetcher
-from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid, frame_sides
+from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.frame_logits import FrameLogits
 from napari_uhrseg.engine.tiling.frame_schedule import FrameSchedule
 from napari_uhrseg.engine.tiling.frame_seams import (
@@ -80,10 +85,6 @@ class FrameInput:
     error: str = ""
 
 
-class _FrameTooLarge(Exception):
-    """Exception: memory ran out in a frame."""
-
-
 class FrameRunner(Runner):
     """Runner of the frames of a plan.
 
@@ -110,7 +111,7 @@ class FrameRunner(Runner):
         while True:
             try:
                 failed = yield from self._run_all(viewport)
-            except _FrameTooLarge as error:
+            except FrameTooLargeError as error:
                 yield self._use_less(error)
                 continue
             break
@@ -208,7 +209,7 @@ class FrameRunner(Runner):
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise _FrameTooLarge(str(error)) from error
+            raise FrameTooLargeError(str(error)) from error
         return FrameLogits(
             maps[0], self.grid.input_shape, labelled.shift(-whole.y, -whole.x)
         )
@@ -223,13 +224,11 @@ class FrameRunner(Runner):
     def _use_less(self, error: BaseException) -> RetriedWithLess:
         """Use bands, thinner bands, smaller frames or the CPU, in that order."""
         release_memory()
-        if self.rows is None and self.model.supports_banded:
-            self.rows = BAND_ROWS[0]
-            return self.retried(error, f"with frames in bands of {self.rows} rows")
-        if self.rows is not None and self.rows > BAND_ROWS[-1]:
-            self.rows = max(n for n in BAND_ROWS if n < self.rows)
-            return self.retried(error, f"with frames in bands of {self.rows} rows")
-        smaller = self._smaller()
+        rows = fewer_rows(self.rows) if self.model.supports_banded else None
+        if rows is not None:
+            self.rows = rows
+            return retried(error, f"with frames in bands of {rows} rows")
+        smaller = smaller_frames(self.grid, self.plan.shape, self.run.scale, self.spec)
         if smaller is None:
             height, width = self.grid.input_shape
             return self.to_cpu(f"a frame of {height} x {width} pixels", error)
@@ -240,19 +239,7 @@ class FrameRunner(Runner):
         self.kept = ~self.store.pending(self.run)
         self.done = self.lost = 0
         height, width = smaller.input_shape
-        return self.retried(error, f"with frames of {height:,} x {width:,} pixels")
-
-    def _smaller(self) -> FrameGrid | None:
-        """Return the next smaller frames that are possible, or None."""
-        grid, scale = self.grid, self.run.scale
-        most = max(grid.input_shape)
-        for side in frame_sides(most, grid.shape, grid.overlap, scale):
-            found = FrameGrid.make(
-                self.plan.shape, grid.shape, scale, side, grid.overlap, self.spec
-            )
-            if max(found.input_shape) < most:
-                return found
-        return None
+        return retried(error, f"with frames of {height:,} x {width:,} pixels")
 
     def write(
         self, roi: Roi, labels: Labels, confidence: Labels, status: Status

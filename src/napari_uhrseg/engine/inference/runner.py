@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,11 @@ from napari_uhrseg.engine.inference.background_mask import (
     BackgroundMask,
     is_outside,
     region_mask,
+)
+from napari_uhrseg.engine.inference.out_of_memory import (
+    CpuFallback,
+    confirm_cpu,
+    retried,
 )
 from napari_uhrseg.engine.network.device import cpu_threads, inference_mode
 from napari_uhrseg.engine.network.inputs import read_views, to_level0
@@ -36,8 +41,6 @@ from napari_uhrseg.types import Block, BoolMask, Labels, Roi, Run
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.chunk_status import Status
-
-CpuFallback = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,38 +236,17 @@ class Runner(ABC):
         Cancelled
             If the user ended the run instead of answering.
         """
-        message = f"{self.plan.device.name} has too little memory for {what}."
-        there = self.device.type == "cpu"
-        asked = self._cpu_fallback
-        if there or asked is None or not asked(message):
-            if self._stop is not None and self._stop():
-                raise Cancelled from error
-            help_ = "lower the memory budget" if there else "continue on the CPU"
-            raise DeviceError(
-                message,
-                f"Close other programs that use it, or {help_}. Finished blocks are "
-                "kept, and the run continues from there.",
-            ) from error
+        confirm_cpu(
+            f"{self.plan.device.name} has too little memory for {what}.",
+            error,
+            on_cpu=self.device.type == "cpu",
+            ask=self._cpu_fallback,
+            stop=self._stop,
+        )
         self.device = torch.device("cpu")
         self.model.to(self.device)
         release_memory()
-        return self.retried(error, "on the CPU")
-
-    def retried(
-        self, error: BaseException, change: str, batch_size: int = 1
-    ) -> RetriedWithLess:
-        """Return the event for work that is repeated with less memory.
-
-        Parameters
-        ----------
-        error
-            Reason of the repetition.
-        change
-            Way in which the run continues, such as "on the CPU".
-        batch_size
-            Windows of a batch from now on.
-        """
-        return RetriedWithLess(batch_size, str(error).partition("\n")[0], change)
+        return retried(error, "on the CPU")
 
     def write(
         self, roi: Roi, labels: Labels, confidence: Labels, status: "Status"

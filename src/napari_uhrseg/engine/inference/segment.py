@@ -18,7 +18,8 @@ from napari_uhrseg.engine.inference.change_priority import (
     chunks_to_rerun,
 )
 from napari_uhrseg.engine.inference.frame_runner import FrameRunner
-from napari_uhrseg.engine.inference.runner import CpuFallback, RunContext
+from napari_uhrseg.engine.inference.out_of_memory import CpuFallback
+from napari_uhrseg.engine.inference.runner import RunContext
 from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan, make_plan

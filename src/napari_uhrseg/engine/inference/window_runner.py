@@ -38,6 +38,7 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.inference.block_assembler import BlockAssembler
 from napari_uhrseg.engine.inference.label_windows import pad_batch
+from napari_uhrseg.engine.inference.out_of_memory import retried
 from napari_uhrseg.engine.inference.runner import RunContext, Runner, read_block
 from napari_uhrseg.engine.inference.window_loader import (
     BlockState,
@@ -207,10 +208,10 @@ class WindowRunner(Runner):
             self.batch_size //= 2
             release_memory()
             change = f"with batches of {self.batch_size}"
-            return self.retried(error, change, self.batch_size)
-        retried = self.to_cpu("one window", error)
+            return retried(error, change, self.batch_size)
+        event = self.to_cpu("one window", error)
         self.assembler.to(self.device)
-        return retried
+        return event
 
     def _end(self, block: BlockState, total: int, writer: _Writer) -> None:
         """Have the labels of a block without further windows written."""

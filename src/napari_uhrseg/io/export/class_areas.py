@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.io.corrections.rasterize import rasterize
-from napari_uhrseg.io.export import shown_legend
 from napari_uhrseg.io.export.pixel_area import PixelArea, Unit, pixel_area
+from napari_uhrseg.io.export.registry import shown_legend
 from napari_uhrseg.io.vectorize.label_strips import (
     IntArray,
     Strip,

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import Format, WriteOptions, register_exporter
 from napari_uhrseg.io.export.polygons import (
     CoordinateTransform,
     Points,
@@ -31,6 +30,7 @@ from napari_uhrseg.io.export.polygons import (
     polygon_features,
     to_crs,
 )
+from napari_uhrseg.io.export.registry import Format, WriteOptions, register_exporter
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore

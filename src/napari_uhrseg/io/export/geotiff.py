@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_uhrseg.io.export import (
+from napari_uhrseg.io.export.label_pyramid import confidence_pyramid, shown_pyramid
+from napari_uhrseg.io.export.registry import (
     Format,
     WriteOptions,
     register_exporter,
     shown_legend,
 )
-from napari_uhrseg.io.export.label_pyramid import confidence_pyramid, shown_pyramid
 from napari_uhrseg.io.export.tiff_writer import Tag, Tags, TiffLayout, short, write_tiff
 from napari_uhrseg.types import Legend
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_uhrseg.io.export import (
+from napari_uhrseg.io.export.label_pyramid import shown_pyramid
+from napari_uhrseg.io.export.registry import (
     Format,
     WriteOptions,
     register_exporter,
     shown_legend,
 )
-from napari_uhrseg.io.export.label_pyramid import shown_pyramid
 from napari_uhrseg.io.export.tiff_writer import Tag, TiffLayout, short, text, write_tiff
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import (
+from napari_uhrseg.io.export.label_pyramid import Pyramid, shown_pyramid
+from napari_uhrseg.io.export.registry import (
     Format,
     WriteOptions,
     register_exporter,
     shown_legend,
 )
-from napari_uhrseg.io.export.label_pyramid import Pyramid, shown_pyramid
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export import WriteOptions
+from napari_uhrseg.io.export.registry import WriteOptions
 from napari_uhrseg.io.vectorize.label_strips import read_strips
 from napari_uhrseg.io.vectorize.simplify import trace_polygons
 from napari_uhrseg.types import LabelClass, Roi

@@ -11,7 +11,8 @@ from napari_uhrseg.io.image.chunk_cache import Array, ArraySource
 from napari_uhrseg.io.image.from_array import image_of_arrays
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.pixel_transforms import Reoriented
-from napari_uhrseg.io.readers import RefusedError, fingerprint_file, register_reader
+from napari_uhrseg.io.readers.common import fingerprint_file
+from napari_uhrseg.io.readers.registry import RefusedError, register_reader
 from napari_uhrseg.main_memory import free_main_memory
 from napari_uhrseg.types import Limits
 from napari_uhrseg.units import format_bytes

@@ -14,7 +14,8 @@ import numpy as np
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
 from napari_uhrseg.io.image.image import Band, Image
-from napari_uhrseg.io.readers import DIRECTORY, fingerprint_file, register_reader
+from napari_uhrseg.io.readers.common import fingerprint_file
+from napari_uhrseg.io.readers.registry import DIRECTORY, register_reader
 from napari_uhrseg.types import Limits
 
 SLIDE_SUFFIXES = (".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")

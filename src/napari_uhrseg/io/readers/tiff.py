@@ -18,12 +18,8 @@ from napari_uhrseg.io.image.chunk_cache import (
 )
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import PathOrUrl
-from napari_uhrseg.io.readers import (
-    NOT_TILED,
-    RefusedError,
-    probe,
-    register_reader,
-)
+from napari_uhrseg.io.readers.common import NOT_TILED, probe
+from napari_uhrseg.io.readers.registry import RefusedError, register_reader
 from napari_uhrseg.io.readers.tiff_colours import colour_warning, colours_of
 from napari_uhrseg.io.readers.tiff_document import TiffDocument, open_document
 from napari_uhrseg.io.readers.tiff_masks import level_masks, without_missing_tiles

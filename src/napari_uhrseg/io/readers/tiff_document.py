@@ -8,7 +8,9 @@ from typing import Any
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.paths import PathOrUrl
-from napari_uhrseg.io.readers import RefusedError, fingerprint_file, tiff_ome
+from napari_uhrseg.io.readers import tiff_ome
+from napari_uhrseg.io.readers.common import fingerprint_file
+from napari_uhrseg.io.readers.registry import RefusedError
 from napari_uhrseg.io.readers.tiff_ome import OmeXml
 from napari_uhrseg.io.readers.tiff_tiles import RangeReader, for_tifffile
 

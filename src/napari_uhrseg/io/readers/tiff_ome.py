@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.paths import PathOrUrl
-from napari_uhrseg.io.readers import RefusedError
+from napari_uhrseg.io.readers.registry import RefusedError
 
 COMPANION = ".companion.ome"  # suffix of the OME-XML file of a set of TIFF files
 MAX_COMPANION_BYTES = 256 * 1024**2

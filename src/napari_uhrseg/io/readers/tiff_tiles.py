@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_uhrseg.io.image.chunk_cache import Array, Slices
 from napari_uhrseg.io.paths import PathOrUrl
-from napari_uhrseg.io.readers import NO_RANGES
+from napari_uhrseg.io.readers.common import NO_RANGES
 
 MIN_TILE_SIDE = 256  # px: smaller tiles are decoded several at a time
 STRIP_BYTES = 1 << 20  # bytes of strips decoded at a time

@@ -15,7 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.io.export import Format, export, format_named, formats, warnings
+from napari_uhrseg.io.export import export, warnings
+from napari_uhrseg.io.export.registry import Format, format_named, formats
 from napari_uhrseg.io.paths import parent_or_home, unused_path
 from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.widgets.layout import (

@@ -11,13 +11,8 @@ from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, Pendin
 from napari_uhrseg.io.image.image import Band, Image
 from napari_uhrseg.io.image.pixel_transforms import palette, unassociated
 from napari_uhrseg.io.paths import PathOrUrl, is_url
-from napari_uhrseg.io.readers import (
-    NOT_TILED,
-    RASTER,
-    fingerprint_file,
-    register_reader,
-)
 from napari_uhrseg.io.readers.beside import files_beside
+from napari_uhrseg.io.readers.common import NOT_TILED, RASTER, fingerprint_file
 from napari_uhrseg.io.readers.png_jpeg import open_plain
 from napari_uhrseg.io.readers.raster.levels import (
     DatasetPool,
@@ -41,6 +36,7 @@ from napari_uhrseg.io.readers.raster.metadata import (
 )
 from napari_uhrseg.io.readers.raster.safety import checked_driver
 from napari_uhrseg.io.readers.raster.undeclared_nodata import undeclared_nodata
+from napari_uhrseg.io.readers.registry import register_reader
 from napari_uhrseg.io.readers.tiff import image_of_document, open_tiff
 from napari_uhrseg.io.readers.tiff_document import open_document, split_pages
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile

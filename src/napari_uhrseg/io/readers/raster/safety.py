@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.readers import RefusedError
 from napari_uhrseg.io.readers.raster.vrt_sources import VrtSource, vrt_sources
+from napari_uhrseg.io.readers.registry import RefusedError
 
 MAX_NAMED = 3  # missing files that a message names
 _MAGIC = (

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from napari_uhrseg.errors import OpenError
-from napari_uhrseg.io.readers import RefusedError
+from napari_uhrseg.io.readers.registry import RefusedError
 
 MAX_BYTES = 64 * 1024**2  # largest VRT that is parsed
 

@@ -7,7 +7,7 @@ import zarr
 from zarr.core.metadata import ArrayV2Metadata
 
 from napari_uhrseg.io.paths import PathOrUrl
-from napari_uhrseg.io.readers.ome_zarr_fingerprint import has_chunks
+from napari_uhrseg.io.readers.ome_zarr.fingerprint import has_chunks
 
 
 def with_separator(

@@ -16,14 +16,11 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import ArraySource
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import PathOrUrl, for_zarr
-from napari_uhrseg.io.readers import (
-    DIRECTORY,
-    is_zarr,
-    ome_zarr_metadata,
-    register_reader,
-)
-from napari_uhrseg.io.readers.ome_zarr_fingerprint import fingerprint_array, has_chunks
-from napari_uhrseg.io.readers.ome_zarr_separator import with_separator
+from napari_uhrseg.io.readers.common import is_zarr
+from napari_uhrseg.io.readers.ome_zarr import metadata
+from napari_uhrseg.io.readers.ome_zarr.fingerprint import fingerprint_array, has_chunks
+from napari_uhrseg.io.readers.ome_zarr.separator import with_separator
+from napari_uhrseg.io.readers.registry import DIRECTORY, register_reader
 from napari_uhrseg.types import Limits
 
 
@@ -114,15 +111,13 @@ def _find(
     attributes = _attributes(root)
     if "multiscales" in attributes:
         count = len(
-            ome_zarr_metadata.filled_list(
-                attributes["multiscales"], "multiscales", path
-            )
+            metadata.filled_list(attributes["multiscales"], "multiscales", path)
         )
         found, what = [_Series("", i) for i in range(count)], "images"
     elif "plate" in attributes:
         found, what = _of_plate(path, root, attributes["plate"]), "fields"
     elif "well" in attributes:
-        fields = ome_zarr_metadata.filled_list(
+        fields = metadata.filled_list(
             attributes["well"].get("images"), "well/images", path
         )
         found, what = [_Series(str(f["path"])) for f in fields], "fields"
@@ -155,7 +150,7 @@ def _of_collection(root: zarr.Group) -> list[_Series]:
 
 def _of_plate(path: PathOrUrl, root: zarr.Group, plate: Any) -> list[_Series]:
     """Return the fields of all wells of a plate."""
-    wells = ome_zarr_metadata.filled_list(
+    wells = metadata.filled_list(
         plate.get("wells") if isinstance(plate, dict) else None, "plate/wells", path
     )
     groups = ((str(w.get("path")), _group(root, str(w.get("path")))) for w in wells)
@@ -188,19 +183,17 @@ def _image(
             "The folder may be incomplete: copy it again.",
         )
     attributes = _attributes(group)
-    every = ome_zarr_metadata.filled_list(
-        attributes.get("multiscales"), "multiscales", path
-    )
+    every = metadata.filled_list(attributes.get("multiscales"), "multiscales", path)
     meta = every[series.number]
     levels = _levels(where, group, meta, said)
-    axes, units = ome_zarr_metadata.axes(where, meta, levels[0].ndim)
+    axes, units = metadata.axes(where, meta, levels[0].ndim)
     _check(where, levels[0])
     levels = with_separator(path, _fitting(where, levels, axes, said), said)
     levels = _not_empty(path, levels, said)
     omero = attributes.get("omero")
     omero = omero if isinstance(omero, dict) else {}
-    bands, rgb = ome_zarr_metadata.bands(omero, axes, levels[0])
-    pixel_size, unit = ome_zarr_metadata.pixel_size(where, meta, axes, units, said)
+    bands, rgb = metadata.bands(omero, axes, levels[0])
+    pixel_size, unit = metadata.pixel_size(where, meta, axes, units, said)
     labels = _group(group, "labels")
     if labels is not None and _attributes(labels).get("labels"):
         names = ", ".join(map(str, _attributes(labels)["labels"]))
@@ -217,7 +210,7 @@ def _image(
         rgb_bands=(0, 1, 2) if rgb else (),
         pixel_size=pixel_size,
         unit=unit,
-        plane=ome_zarr_metadata.plane(omero, axes, levels[0]),
+        plane=metadata.plane(omero, axes, levels[0]),
         warnings=tuple(said),
     )
 
@@ -256,7 +249,7 @@ def _levels(
     where: str, group: zarr.Group, meta: Any, said: list[str]
 ) -> list[zarr.Array]:
     """Return the arrays of a multiscale, from fine to coarse."""
-    datasets = ome_zarr_metadata.filled_list(
+    datasets = metadata.filled_list(
         meta.get("datasets") if isinstance(meta, dict) else None,
         "multiscales/datasets",
         Path(where),
