@@ -46,7 +46,7 @@ NOT_SAVED = (
 )
 EARLIER = "A model was trained earlier on these labels: keep or discard it."
 DECIDE = "Keep or discard the trained model first."
-DECIDE_THERE = "To keep or discard the model, show the labels of "
+DECIDE_THERE = "To keep or discard the model trained on {0}, show the labels of {0}."
 SEGMENTING = "A segmentation is running."
 TRAINING = "A training is running."
 
@@ -70,6 +70,7 @@ class FineTunePanel(FineTuneWidgets):
         self._status = ""  # result of the last training
         self._training: TrainingController | None = None
         self._trained: TrainedModel | None = None
+        self._elsewhere: work.FineTuneRequest | None = None  # see `_status_text`
         self._drafts = tempfile.TemporaryDirectory(
             prefix="napari-uhrseg-", ignore_cleanup_errors=True
         )
@@ -126,19 +127,32 @@ class FineTunePanel(FineTuneWidgets):
         if training or state is FineTuneState.OUTDATED:
             return  # the controls show the training or the last summary
         if state is FineTuneState.SUMMARIZING:
-            self.bar.idle(READING, self._status)
+            self.bar.idle(READING, self._status_text())
             return
         if state is FineTuneState.UNDECIDED:
             why_not = self._blocked or DECIDE
         self.summary.setText(data)
         self.summary.setVisible(bool(data))
-        self.bar.idle(why_not, self._status)
+        self.bar.idle(why_not, self._status_text())
+
+    def _status_text(self) -> str:
+        """Return the result of the last training, and what awaits a decision.
+
+        A model that was trained on labels that are not displayed is named until they
+        are displayed or another training starts.
+        """
+        texts = [self._status]
+        if self._elsewhere is not None:
+            texts.append(DECIDE_THERE.format(self._elsewhere.image.name))
+        return " ".join(filter(None, texts))
 
     # -- input from the other panels ----------------------------------------------
 
     def set_view(self, view: LabelsView | None) -> None:
         """Set the labels whose corrections are trained on."""
         another, self._view = view is not self._view, view
+        if self._elsewhere is not None and self._elsewhere.is_of(view):
+            self._elsewhere = None
         if another and self._state is not FineTuneState.TRAINING:
             self._put_away()
             self._find_draft()
@@ -258,7 +272,7 @@ class FineTunePanel(FineTuneWidgets):
         except PlanError as error:
             report(error)
             return
-        self._status = ""
+        self._status, self._elsewhere = "", None
         self._training = TrainingController(self.bar, self.plot, request, self)
         self._training.ended.connect(self._ended)
         self._render(FineTuneState.TRAINING)
@@ -287,13 +301,13 @@ class FineTunePanel(FineTuneWidgets):
         self._state = FineTuneState.OUTDATED
         if not request.is_of(self._view):  # other labels are shown now
             if self._put_away():
-                self._status = f"{status} {DECIDE_THERE}{request.image.name}."
+                self._status, self._elsewhere = status, request
             self._find_draft()
         if self._trained is not None:
             self._show_result()
         else:
             self._render(FineTuneState.OUTDATED)
-            self.bar.idle("", self._status)
+            self.bar.idle("", self._status_text())
             self.refresh()
         self.busyChanged.emit(False)
 
@@ -336,9 +350,7 @@ class FineTunePanel(FineTuneWidgets):
     def offer(self, result: FineTuneFinished, request: work.FineTuneRequest) -> None:
         """Offer a model of an earlier session to be kept or discarded."""
         self._trained = TrainedModel(result, request)
-        self._status = (
-            "A model was trained earlier on these labels: keep or discard it."
-        )
+        self._status = EARLIER
         self._show_result(into_sight=False)
 
     def _show_result(self, *, into_sight: bool = True) -> None:
@@ -389,7 +401,7 @@ class FineTunePanel(FineTuneWidgets):
         self._trained, self._status = None, status
         self.comparison.remove()
         self._render(FineTuneState.OUTDATED)
-        self.bar.idle(READING, status)
+        self.bar.idle(READING, self._status_text())
         self.refresh()
         self.scroll_to_rerun()
 
