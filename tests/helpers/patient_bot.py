@@ -15,7 +15,9 @@ class PatientBot(QtBot):
         super().waitUntil(callback, timeout=max(timeout, WAIT_MS))
 
     def waitSignal(self, signal: Any, *, timeout: int = 0, **options: Any) -> Any:
-        return super().waitSignal(signal, timeout=max(timeout, WAIT_MS), **options)
+        if options.get("raising", True):  # not where no signal is expected
+            timeout = max(timeout, WAIT_MS)
+        return super().waitSignal(signal, timeout=timeout, **options)
 
     def waitSignals(self, signals: Any, *, timeout: int = 0, **options: Any) -> Any:
         return super().waitSignals(signals, timeout=max(timeout, WAIT_MS), **options)
