@@ -28,7 +28,7 @@ def train(files, tmp_path):
             "--model", "plain", "--output", tmp_path / "net.safetensors",
             "--architecture", "Unet", "--encoder", "tu-mobilenetv4_conv_small_050",
             "--argument", "window=64", "--device", "cpu", "--ignore", 9,
-            "--batch-size", 4, "--validate", "2", *options,
+            "--batch-size", 4, "--validate", "2", "--no-pretrained", *options,
         )  # fmt: skip
 
     return run
@@ -93,6 +93,32 @@ def test_train_dry_run_prints_the_plan_and_writes_nothing(train, tmp_path):
 
 
 @pytest.mark.slow
+def test_train_starts_from_the_shipped_encoder(files, tmp_path):
+    output = tmp_path / "net.safetensors"
+    result = invoke(
+        "train", "--images", files / "images", "--masks", files / "masks", "--model",
+        "plain", "--output", output, "--architecture", "Unet", "--argument",
+        "window=64", "--ignore", 9, "--device", "cpu", "--batch-size", 2, "--steps", 1,
+        "--validate", "0", "--weight-decay", 0.1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    text = "ImageNet weights of tf_efficientnet_lite0"
+    assert f"Encoder: starts from {text}" in result.stdout
+    card = read_card(output)
+    assert card.encoder_weights.startswith(text)
+    assert card.arguments["encoder"] == "tu-tf_efficientnet_lite0"
+    assert text in invoke("info", output).stdout
+
+
+@pytest.mark.slow
+def test_train_refuses_encoder_weights_of_another_network(train, files):
+    options = ("--encoder", "tu-test_efficientnet", "--steps", 1)
+    result = train(*options, "--encoder-weights", files / "net.safetensors")
+    assert result.exit_code == 1
+    assert "fits no encoder" in result.stderr
+
+
+@pytest.mark.slow
 def test_train_prints_warnings_about_the_masks(files, tmp_path):
     (tmp_path / "classes.txt").write_text("0 dark\n1 light\n2 ice\n")
     result = invoke(
@@ -100,7 +126,7 @@ def test_train_prints_warnings_about_the_masks(files, tmp_path):
         "plain", "--output", tmp_path / "net.safetensors", "--encoder",
         "tu-test_efficientnet", "--architecture", "Unet", "--argument", "window=64",
         "--classes", tmp_path / "classes.txt", "--ignore", 9, "--device", "cpu",
-        "--batch-size", 2, "--steps", 1, "--dry-run",
+        "--batch-size", 2, "--steps", 1, "--dry-run", "--no-pretrained",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "The class 'ice' occurs in no mask and cannot be learned." in result.stderr

@@ -229,7 +229,7 @@ def test_weights_that_cannot_be_fetched(encoder, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(CheckpointError, match="ImageNet weights") as error:
         make("plain", encoder=encoder, pretrained=True)
-    assert "leave --pretrained out" in error.value.hint
+    assert "add --no-pretrained" in error.value.hint
 
 
 def trained(name: str) -> Segmenter:

@@ -301,4 +301,4 @@ def test_weights_that_cannot_be_fetched(encoder, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
     with pytest.raises(CheckpointError, match="ImageNet weights") as error:
         make_encoder(encoder, 3, pretrained=True)
-    assert "leave --pretrained out" in error.value.hint
+    assert "add --no-pretrained" in error.value.hint

@@ -239,6 +239,7 @@ def card_facts(card: "Card") -> dict[str, str]:
         "Classes": ", ".join(c.name for c in card.legend),
         "Metrics": _pairs(card.metrics),
         "Trained on": card.trained_on,
+        "Encoder weights": card.encoder_weights,
         "Limitations": card.limitations,
         "Parent": card.parent or "",
         "Source": card.source,

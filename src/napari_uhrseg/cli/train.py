@@ -30,7 +30,11 @@ from napari_uhrseg.cli.shared_options import (
     expand_options,
     one_of,
 )
-from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.models.registry import (
+    DEFAULT_ENCODER,
+    REGISTRY,
+    default_arguments,
+)
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
@@ -114,7 +118,10 @@ class ModelOptions:
     ] = None
     encoder: Annotated[
         str | None,
-        typer.Option(help="Encoder: for example resnet18, or tu- and a timm model."),
+        typer.Option(
+            help="Encoder: for example resnet18, or tu- and a timm model. Default: "
+            f"{DEFAULT_ENCODER}; for ehsnet hrnet_w48."
+        ),
     ] = None
     argument: Annotated[
         list[str] | None,
@@ -127,14 +134,25 @@ class ModelOptions:
     pretrained: Annotated[
         bool,
         typer.Option(
-            "--pretrained",
-            help="Download the encoder's ImageNet weights to start from.",
+            help="Start from the encoder's ImageNet weights. Those of the default "
+            "encoder are part of the program, others are downloaded. If they are not "
+            "available, the default encoder is trained.",
         ),
-    ] = False
+    ] = True
+    encoder_weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of encoder weights to start from (safetensors or a torch "
+            "state_dict), instead of ImageNet weights. May be repeated, for a light "
+            "encoder (STDC).",
+        ),
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the model's constructor."""
-        return parse_arguments(self.argument or [], self.architecture, self.encoder)
+        given = parse_arguments(self.argument or [], self.architecture, self.encoder)
+        return {**default_arguments(self.model), **given}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +183,10 @@ class ScheduleOptions:
     clip: Annotated[
         float | None,
         typer.Option(help="Gradient clipping: maximum norm. Default: none."),
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(min=0, help="Weight decay. Default: that of the method's paper."),
     ] = None
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
 
@@ -276,6 +298,7 @@ def _settings(
         device=hardware.device,
         precision=hardware.precision,
         pretrained=model.pretrained,
+        encoder_weights=tuple(model.encoder_weights or ()),
         pixel_size=pixel_size,
         card=card,
     )
@@ -377,5 +400,6 @@ def _plan_text(plan: "TrainingPlanned") -> str:
     return (
         f"Training scenes: {len(plan.training)}. Validation scenes: {validation}.\n"
         f"Classes: {', '.join(plan.classes)}.\n"
+        f"Encoder: starts from {plan.encoder_weights}.\n"
         f"{plan.steps:,} steps on {plan.device} in {plan.precision}."
     )

@@ -98,7 +98,9 @@ class TrainingPlanned:
     device, precision
         Device id and arithmetic of the forward pass.
     warnings
-        Messages about the data.
+        Messages about the data and the weights.
+    encoder_weights
+        Weights that the encoder starts from.
     """
 
     training: tuple[str, ...]
@@ -108,6 +110,7 @@ class TrainingPlanned:
     device: str
     precision: str
     warnings: tuple[str, ...]
+    encoder_weights: str
 
 
 @dataclass(frozen=True, slots=True)

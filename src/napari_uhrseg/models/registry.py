@@ -172,6 +172,12 @@ REGISTRY: Mapping[str, ModelEntry] = MappingProxyType({e.name: e for e in ENTRIE
 DEFAULT_MODEL = next(entry.name for entry in ENTRIES if entry.default)
 
 
+def default_arguments(name: str) -> dict[str, Any]:
+    """Return the arguments of a new network that are not those of its constructor."""
+    accepts_any = name in REGISTRY and REGISTRY[name].encoder_family == "any"
+    return {"encoder": DEFAULT_ENCODER} if accepts_any else {}
+
+
 def model_class(name: str) -> "type[Segmenter]":
     """Return the class of a method; imports torch.
 

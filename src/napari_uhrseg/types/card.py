@@ -41,6 +41,8 @@ class Card:
         Validation metrics: ``miou``, ``iou/<class>`` and others, 0 to 1.
     parent
         Hash of the checkpoint that this one was fine-tuned from.
+    encoder_weights
+        Weights that the encoder of the first network started from.
     format_version
         Version of the card's keys.
     """
@@ -58,6 +60,7 @@ class Card:
     command: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     parent: str | None = None
+    encoder_weights: str = ""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,13 +18,19 @@ def test_recipe_without_choices_is_the_methods_own():
 
 def test_recipe_keeps_shares_and_ratios_of_stages():
     settings = TrainSettings(
-        "plain", steps=80, learning_rate=0.2, optimizer="adamw", clip=1.0
+        "plain",
+        steps=80,
+        learning_rate=0.2,
+        optimizer="adamw",
+        clip=1.0,
+        weight_decay=0.1,
     )
     recipe = settings.recipe(TWO)
     assert [s.steps for s in recipe.stages] == [60, 20]
     assert [s.learning_rate for s in recipe.stages] == pytest.approx([0.2, 0.02])
     assert recipe.stages[0].trainable == ("0.",)
     assert (recipe.optimizer, recipe.clip, recipe.batch_size) == ("adamw", 1.0, 4)
+    assert recipe.weight_decay == 0.1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 from helpers.corrections import squares
 from helpers.finetune_panel import paint, set_custom, train, wait_for_summary
 from napari_uhrseg.models.card_header import read_card
-from napari_uhrseg.models.registry import REGISTRY, build
+from napari_uhrseg.models.registry import DEFAULT_ENCODER, REGISTRY, build
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.finetune.new_model import NewModelDialog, offered_encoders
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
@@ -51,7 +51,16 @@ def begin_labels(panel, qtbot, names):
     return panel.segment.view.store
 
 
-def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("encoder", "started"),
+    [
+        (DEFAULT_ENCODER, "ImageNet weights of tf_efficientnet_lite0"),
+        ("tu-mobilenetv4_conv_small_050", "random weights"),
+    ],
+)
+def test_new_model_is_trained_from_strokes_alone(
+    encoder, started, opened, qtbot, monkeypatch, tmp_path
+):
     cache = "huggingface_hub.constants.HF_HUB_CACHE"
     monkeypatch.setattr(cache, str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -64,7 +73,8 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     part.new_model.model_button.click()
     (dialog,) = part.findChildren(NewModelDialog)
     assert "dark, light" in dialog.classes.text()
-    encoder = dialog.encoder.currentData()
+    assert dialog.encoder.currentData() == DEFAULT_ENCODER
+    dialog.encoder.setCurrentIndex(dialog.encoder.findData(encoder))
     dialog.accept()
     assert part.form.length.currentText().startswith("From scratch")
     set_custom(part, steps=4, batch_size=2)
@@ -72,7 +82,8 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     train(part, qtbot)
     assert part.bar.status.text() == "Done: 4 steps."
     told = [n.message for n in notification_manager.records]
-    assert any("random weights" in text for text in told)
+    random = started == "random weights"
+    assert any("starts from random weights" in text for text in told) == random
     assert part.trained.target == tmp_path / "plain.safetensors"
     part.keep(part.trained.target)
     qtbot.waitUntil(
@@ -82,6 +93,7 @@ def test_strokes_alone_teach_a_new_model(opened, qtbot, monkeypatch, tmp_path):
     card = read_card(tmp_path / "plain.safetensors")
     assert card.model == "plain"
     assert card.arguments["encoder"] == encoder
+    assert card.encoder_weights.startswith(started)
     assert [c.name for c in card.legend] == ["dark", "light"]
     assert card.parent is None
     assert part.form.start == tmp_path / "plain.safetensors"

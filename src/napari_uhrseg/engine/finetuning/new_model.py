@@ -1,26 +1,22 @@
 """New model without trained weights, for training from corrections alone."""
 
-import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-
-from napari_uhrseg.engine.cancellation import Cancelled
+from napari_uhrseg.engine.training.initial_weights import (
+    RANDOM,
+    EncoderStart,
+    initial_network,
+)
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
-from napari_uhrseg.models.registry import REGISTRY, build
+from napari_uhrseg.models.registry import REGISTRY, default_arguments
 from napari_uhrseg.types import Card, Legend, Limits
 
-if TYPE_CHECKING:
-    from napari_uhrseg.models.base import Segmenter
-
-RANDOM_INIT = "from random weights"
-SEED = 0  # of the random weights
+RANDOM_INIT = f"from {RANDOM}"
 
 
 def new_checkpoint(
@@ -40,7 +36,7 @@ def new_checkpoint(
     ----------
     method, arguments
         Name in the registry, and arguments of its constructor; ``None``: the registry's
-        ``first_arguments``.
+        ``first_arguments``, with the default encoder.
     legend
         Classes of the model, usually those of a store.
     image
@@ -48,8 +44,8 @@ def new_checkpoint(
     encoder
         Name of the encoder; ``None``: that of the arguments.
     pretrained
-        Load ImageNet weights if they are available in time. Otherwise the card's
-        ``trained_on`` is `RANDOM_INIT`.
+        Load ImageNet weights if they are part of the package or available in time.
+        Otherwise the card's ``trained_on`` is `RANDOM_INIT`.
     limits
         Time limit of the download; ``None``: the default.
     stop
@@ -65,76 +61,26 @@ def new_checkpoint(
     """
     if not len(legend):
         raise CheckpointError("There is no class to train.", "Name two classes.")
-    if arguments is None and (entry := REGISTRY.get(method)) is not None:
-        arguments = entry.first_arguments
+    if arguments is None and method in REGISTRY:
+        first = REGISTRY[method].first_arguments
+        arguments = {**default_arguments(method), **first}
     known = {**(arguments or {}), **({"encoder": encoder} if encoder else {})}
     known.setdefault("channels", 1 if len(image.bands) == 1 else 3)
-    download = _Download((limits or Limits()).download_s, stop) if pretrained else None
-    model, started = _initial(method, known, legend, download)
+    start = EncoderStart(pretrained, download_s=(limits or Limits()).download_s)
+    made = initial_network(method, known, legend, start, stop=stop)
+    model = made.model
     # random heads would train the encoder on noise
     for part in model.training_only_modules:
         owner, _, name = part.rpartition(".")
         setattr(model.get_submodule(owner), name, None)
     model.spec = replace(model.spec, pixel_size=image.meters_per_pixel)
-    card = Card(method, known, legend, model.spec, trained_on=started)
+    random = made.encoder_weights == RANDOM
+    card = Card(
+        method,
+        made.arguments,
+        legend,
+        model.spec,
+        trained_on=RANDOM_INIT if random else "from ImageNet weights",
+        encoder_weights=made.encoder_weights,
+    )
     return Checkpoint(model.eval(), card, UNSAVED_HASH, Path(f"{method}.safetensors"))
-
-
-def _initial(
-    method: str,
-    arguments: Mapping[str, Any],
-    legend: Legend,
-    download: "_Download | None",
-) -> "tuple[Segmenter, str]":
-    """Return a network that is always the same, and a description of its weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        model = build(method, arguments, legend)
-        if download is not None:
-            torch.manual_seed(SEED)
-            known = {**arguments, "pretrained": True}
-            loaded = download.run(lambda: build(method, known, legend))
-            if loaded is not None:
-                return loaded, "from ImageNet weights"
-    return model, RANDOM_INIT
-
-
-@dataclass(frozen=True, slots=True)
-class _Download:
-    """Wait for a model with ImageNet weights.
-
-    The libraries' downloads have no time limit and cannot be interrupted. They
-    therefore run in a thread. A thread that hangs ends with its connection.
-
-    Parameters
-    ----------
-    limit_s
-        Time limit in seconds.
-    stop
-        Polled several times per second. If it returns True, the work ends.
-    """
-
-    limit_s: float
-    stop: Callable[[], bool]
-
-    def run(self, build_model: "Callable[[], Segmenter]") -> "Segmenter | None":
-        """Return the model; None if its weights cannot be downloaded in time."""
-        made: list[Segmenter] = []
-        failed: list[Exception] = []
-
-        def fetch() -> None:
-            try:
-                made.append(build_model())
-            except Exception as error:  # noqa: BLE001 - raised below, unless too late
-                failed.append(error)
-
-        thread = threading.Thread(target=fetch, name="uhrseg-weights", daemon=True)
-        thread.start()
-        until = time.monotonic() + self.limit_s
-        while thread.is_alive() and time.monotonic() < until:
-            if self.stop():
-                raise Cancelled
-            thread.join(0.1)
-        if failed and not isinstance(failed[0], CheckpointError):
-            raise failed[0]
-        return made[0] if made else None  # no network, or no such weights

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -44,14 +45,18 @@ class TrainSettings:
         Samples of a step, at least 2.
     learning_rate
         Initial learning rate, above 0. Stages keep their ratios.
-    optimizer, schedule, clip
-        Optimizer, learning-rate schedule, and maximum gradient norm.
+    optimizer, schedule, clip, weight_decay
+        Optimizer, learning-rate schedule, maximum gradient norm, and weight decay of
+        at least 0.
     seed
         Seed of initial weights, samples and dropout.
     device, precision
         Device id or ``"auto"``, and arithmetic of the forward pass.
     pretrained
-        If True, the encoder starts from ImageNet weights.
+        If True, the encoder starts from ImageNet weights. If they are not available,
+        the default encoder replaces it.
+    encoder_weights
+        Files of encoder weights. Each is loaded into the encoders that it fits.
     pixel_size
         Pixel size for the card; see ``InputSpec``.
     loss
@@ -76,10 +81,12 @@ class TrainSettings:
     optimizer: Literal["sgd", "adamw"] | None = None
     schedule: Literal["cosine", "poly"] | None = None
     clip: float | None = None
+    weight_decay: float | None = None
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     pretrained: bool = False
+    encoder_weights: tuple[Path, ...] = ()
     pixel_size: float | None = None
     loss: str = "model"
     augmentations: tuple[str, ...] = tuple(AUGMENTATIONS)
@@ -96,7 +103,7 @@ class TrainSettings:
         TrainingError
             If a value is out of range.
         """
-        named = ("batch_size", "optimizer", "schedule", "clip")
+        named = ("batch_size", "optimizer", "schedule", "clip", "weight_decay")
         chosen = {k: getattr(self, k) for k in named if getattr(self, k) is not None}
         recipe = replace(own, stages=self._stages(own.stages), **chosen)
         self._check(recipe)
@@ -125,13 +132,14 @@ class TrainSettings:
             and min(s.steps for s in stages) >= 1
             and min(s.learning_rate for s in stages) > 0
             and min(self.validate_every or 1, self.log_every) >= 1
+            and recipe.weight_decay >= 0
         )
         if not usable:
             raise TrainingError(
                 f"{stages[0].steps} steps of {recipe.batch_size} samples at learning "
                 f"rate {stages[0].learning_rate:g} cannot be trained.",
                 "Choose at least 1 step, at least 2 samples (batch normalisation needs "
-                "them) and a learning rate above 0.",
+                "them), a learning rate above 0 and a weight decay of at least 0.",
             )
 
 

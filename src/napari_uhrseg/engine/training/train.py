@@ -22,6 +22,11 @@ from napari_uhrseg.engine.network.device import (
     free_memory,
     training_precision,
 )
+from napari_uhrseg.engine.training.initial_weights import (
+    EncoderStart,
+    InitialNetwork,
+    initial_network,
+)
 from napari_uhrseg.engine.training.job import (
     Compute,
     Metrics,
@@ -33,7 +38,6 @@ from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, Train
 from napari_uhrseg.engine.training.step_memory import plan_step_memory
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, Legend
 
 __all__ = ["CardMetadata", "TrainSettings", "plan_training", "train"]
@@ -91,9 +95,11 @@ def train(
     """
     warnings = (*source.warnings, *check_classes(source))
     output = Path(output)
-    trainer = Trainer(_training_job(source, output, settings, budget), output)
+    start = _initial_network(settings, source.legend)
+    job = _training_job(source, output, settings, budget, start)
+    trainer = Trainer(job, output)
     trainer.prepare(resume, overwrite)
-    yield _planned(trainer, warnings)
+    yield _planned(trainer, warnings, start)
     yield trainer.memory_planned
     try:
         yield from trainer.run()
@@ -128,11 +134,12 @@ def plan_training(
         As `train` does.
     """
     warnings = (*source.warnings, *check_classes(source))
-    job = _training_job(source, Path(output), settings, budget)
+    start = _initial_network(settings, source.legend)
+    job = _training_job(source, Path(output), settings, budget, start)
     total = job.schedule.total
     job = job.with_policy(validate_fn=None, validate_every=total + 1, keep_state=False)
     trainer = Trainer(job, Path(output))
-    yield _planned(trainer, warnings)
+    yield _planned(trainer, warnings, start)
     yield trainer.memory_planned
     steps, started = min(MEASURED_STEPS, total), time.monotonic()
     with closing(trainer.run()) as events:  # type: ignore[type-var] # a generator
@@ -143,7 +150,9 @@ def plan_training(
     yield Progress(0, total, each * total)
 
 
-def _planned(trainer: Trainer, warnings: tuple[str, ...]) -> TrainingPlanned:
+def _planned(
+    trainer: Trainer, warnings: tuple[str, ...], start: InitialNetwork
+) -> TrainingPlanned:
     source = trainer.job.source
     assert isinstance(source, SceneDataset)
     return TrainingPlanned(
@@ -153,7 +162,8 @@ def _planned(trainer: Trainer, warnings: tuple[str, ...]) -> TrainingPlanned:
         steps=trainer.total,
         device=str(trainer.job.compute.device),
         precision=trainer.job.compute.precision,
-        warnings=warnings,
+        warnings=(*warnings, *start.warnings),
+        encoder_weights=start.encoder_weights,
     )
 
 
@@ -162,10 +172,12 @@ def _training_job(
     output: Path,
     settings: TrainSettings,
     budget: MemoryBudget | None,
+    start: InitialNetwork,
 ) -> TrainingJob:
     found = find_device(budget.device if budget else settings.device)
     precision = training_precision(settings.precision, found)
-    model = _build_model(settings, source.legend)
+    model = start.model
+    model.spec = replace(model.spec, pixel_size=settings.pixel_size)
     fitted = source.fitted(model.spec)
     declared = model.spec  # for the card; training windows may be smaller
     model.spec = replace(declared, window=fitted.crop_size(declared))
@@ -197,19 +209,21 @@ def _training_job(
         compute=compute,
         policy=policy,
         seed=settings.seed,
-        card=partial(_card, settings, output, fitted.legend, declared),
-        identity=[*_identity(settings, fitted), *memory.identity(size)],
+        card=partial(_card, settings, output, fitted.legend, declared, start),
+        identity=[*_identity(settings, fitted, start), *memory.identity(size)],
     )
 
 
-def _build_model(settings: TrainSettings, legend: Legend) -> Segmenter:
+def _initial_network(settings: TrainSettings, legend: Legend) -> InitialNetwork:
     """Return the untrained network."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        extra = {"pretrained": True} if settings.pretrained else {}
-        model = build(settings.model, {**settings.arguments, **extra}, legend)
-    model.spec = replace(model.spec, pixel_size=settings.pixel_size)
-    return model
+    weights = EncoderStart(
+        settings.pretrained,
+        settings.encoder_weights,
+        falls_back=True,
+        download_s=settings.limits.download_s,
+    )
+    arguments = settings.arguments
+    return initial_network(settings.model, arguments, legend, weights, settings.seed)
 
 
 def _validate(
@@ -230,12 +244,13 @@ def _card(
     output: Path,
     legend: Legend,
     spec: InputSpec,
+    start: InitialNetwork,
     metrics: Metrics,
 ) -> Card:
     text = settings.card
     return Card(
         model=settings.model,
-        arguments=dict(settings.arguments),
+        arguments=dict(start.arguments),
         legend=legend,
         spec=spec,
         name=text.name or output.stem,
@@ -245,12 +260,18 @@ def _card(
         trained_on=text.trained_on,
         command=text.command,
         metrics=metrics,
+        encoder_weights=start.encoder_weights,
     )
 
 
-def _identity(settings: TrainSettings, source: SceneDataset) -> list[object]:
+def _identity(
+    settings: TrainSettings, source: SceneDataset, start: InitialNetwork
+) -> list[object]:
     """Return everything that determines the weights, with loss and augmentations."""
     chosen = asdict(settings)
     for irrelevant in ("card", "limits", "log_every", "validate_every"):
         del chosen[irrelevant]
+    del chosen["pretrained"]
+    chosen["arguments"] = dict(start.arguments)
+    chosen["encoder_weights"] = start.encoder_weights
     return [chosen, asdict(source.legend), dict(source.sampling)]

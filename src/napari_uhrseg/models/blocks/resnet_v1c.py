@@ -139,7 +139,7 @@ def _weights(channels: int) -> dict[str, Tensor]:
             f"The ImageNet weights of 'resnet18_v1c' are not available: {error}",
             f"Connect to the internet once (they are kept afterwards), put the file "
             f"from {WEIGHTS} into torch's hub folder, or train from scratch: "
-            "leave --pretrained out.",
+            "add --no-pretrained.",
         ) from error
     weights = dict(loaded.get("state_dict", loaded))
     first = "stem.0.weight"

@@ -220,5 +220,5 @@ def weights_missing(encoder: str, error: Exception) -> CheckpointError:
         f"The ImageNet weights of {encoder!r} are not available: {first}",
         "Connect to the internet once (they are kept afterwards), copy the "
         "Hugging Face cache from a machine that has them, or train from "
-        "scratch: leave --pretrained out.",
+        "scratch: add --no-pretrained.",
     )

@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
 
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.models.registry import DEFAULT_ENCODER, REGISTRY
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.finetune.worker import NewModel
 from napari_uhrseg.ui.image.new_labels_dialog import ok_or_cancel
@@ -31,6 +31,7 @@ class Encoder:
 
 
 ENCODERS = (
+    Encoder(DEFAULT_ENCODER, "EfficientNet-Lite0", 3.4),
     Encoder("tu-mobilenetv4_conv_small_050", "MobileNetV4-Small (half)", 0.3),
     Encoder("resnet18", "ResNet-18", 11.2),
     Encoder("tu-mobilenetv3_large_100", "MobileNetV3-Large", 3.0),

@@ -52,7 +52,7 @@ class TrainingController(JobController):
         self._workers, self._output = workers, output
         self._plot.begin()
         new = isinstance(self.request.start, work.NewModel)
-        self._say("Downloading ImageNet weights…" if new else GATHERING)
+        self._say("Loading ImageNet weights…" if new else GATHERING)
         self._worker = workers.start(
             work.train,
             self._stopping,

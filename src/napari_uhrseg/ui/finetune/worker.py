@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 RANDOM_WEIGHTS = (
     "Could not download the encoder's ImageNet weights, so training starts from random "
     "weights and needs more strokes and steps. To start from ImageNet weights, cancel, "
-    "and train again when the network is available."
+    "and choose EfficientNet-Lite0, whose weights are part of the program, or train "
+    "again when the network is available."
 )
 
 

@@ -214,6 +214,7 @@ def card_html(card: Card, path: Path) -> str:
         "Model": card.model,
         "Arguments": ", ".join(f"{k}={v}" for k, v in card.arguments.items()),
         "Trained on": card.trained_on,
+        "Encoder weights": card.encoder_weights,
         "Limitations": card.limitations,
         "Pixel size": size,
         "Input": f"windows of {spec.window} px; {views}",
