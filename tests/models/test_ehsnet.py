@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
+from napari_uhrseg.models.blocks.losses import border_weights
 from napari_uhrseg.models.blocks.timm_features import (
     concatenate_maps,
     make_hrnet,
@@ -21,7 +22,6 @@ from napari_uhrseg.models.ehsnet import (
     EfficientAttention,
     EHSNet,
     LongRangeDependency,
-    border_weight,
     hardest,
 )
 
@@ -166,7 +166,7 @@ def test_the_largest_kernel_spans_31_pixels_after_one_of_5():
 def test_borders_weigh_twice_within_two_pixels():
     target = torch.zeros(1, 12, 12, dtype=torch.int64)
     target[:, :, 6:] = 3
-    weight = border_weight(target)
+    weight = border_weights(target)
     assert (weight[..., 4:8] == 2).all()
     assert (weight[..., :4] == 1).all()
     assert (weight[..., 8:] == 1).all()
@@ -176,16 +176,16 @@ def test_a_change_of_class_is_a_border_whatever_the_numbers():
     """A thin line whose signed differences cancel is a border, too."""
     target = torch.zeros(1, 9, 9, dtype=torch.int64)
     target[:, :, 4] = 1
-    assert (border_weight(target)[..., 2:7] == 2).all()
+    assert (border_weights(target)[..., 2:7] == 2).all()
 
 
 def test_what_is_ignored_has_no_border():
     target = torch.full((1, 9, 9), 255)
     target[:, :, :5] = 2
-    assert (border_weight(target) == 1).all()
-    assert (border_weight(torch.full((1, 9, 9), 255)) == 1).all()
+    assert (border_weights(target) == 1).all()
+    assert (border_weights(torch.full((1, 9, 9), 255)) == 1).all()
     target[0, 8, 0] = 0  # nor does it hide one
-    assert border_weight(target)[0, 6, 2] == 2
+    assert border_weights(target)[0, 6, 2] == 2
 
 
 def batch_of(model: EHSNet) -> Batch:
@@ -205,7 +205,7 @@ def test_the_loss_is_equation_9_with_weights():
         terms["loss"], terms["segmentation"] + 0.4 * terms["auxiliary"]
     )
     each = F.cross_entropy(outputs["logits"], batch.target, reduction="none")
-    weighted = (each * border_weight(batch.target)).mean()
+    weighted = (each * border_weights(batch.target)).mean()
     torch.testing.assert_close(terms["segmentation"], weighted)
 
 
@@ -261,7 +261,7 @@ def test_the_papers_sizes_are_the_default():
     [
         ({"encoder": "resnet18"}, "no HRNet"),
         ({"window": 100}, "multiple of 64"),
-        ({"share": 0.0}, "share"),
+        ({"share": -0.1}, "share"),
         ({"share": 1.5}, "share"),
         ({"frame": 0}, "frame"),
     ],
@@ -270,3 +270,32 @@ def test_invalid_arguments(arguments, message):
     with pytest.raises(CheckpointError, match=message) as error:
         EHSNet(3, **{**SMALL, **arguments})
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"share": 0}, "ecr."),
+        ({"long_range": False}, "lrd."),
+        ({"border_weight": 0}, ""),
+    ],
+)
+def test_parts_of_the_ablation_can_be_left_out(arguments, part):
+    """Table 4 of the paper: without LRD, without ECR, without BAE."""
+    whole, model = EHSNet(3, **SMALL), EHSNet(3, **SMALL, **arguments)
+    missing = whole.state_dict().keys() - model.state_dict().keys()
+    assert missing == {k for k in whole.state_dict() if part and k.startswith(part)}
+    batch = Batch({"local": torch.randn(2, 3, 64, 64)},
+                  target=torch.arange(3).repeat(2, 64, 22)[..., :64])  # fmt: skip
+    outputs = model(batch)
+    loss = model.loss(outputs, batch)["segmentation"]
+    plain = F.cross_entropy(outputs["logits"], batch.target)
+    # every pixel of these labels is near a border
+    assert loss.item() == pytest.approx((1 if not part else 2) * plain.item(), rel=1e-4)
+    model.eval()
+    with torch.inference_mode():
+        banded = model.forward_banded(batch[:1], 32)
+        enlarged = F.interpolate(banded, size=(64, 64), mode="bilinear")
+        torch.testing.assert_close(
+            enlarged, model(batch[:1])["logits"], rtol=1e-3, atol=1e-3
+        )

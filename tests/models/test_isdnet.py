@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
+from napari_uhrseg.models.blocks.losses import structure_distillation
 from napari_uhrseg.models.blocks.timm_features import make_encoder
-from napari_uhrseg.models.isdnet import ISDNet, structure_distillation
+from napari_uhrseg.models.isdnet import ISDNet
 
 SMALL = {"encoder": "test_efficientnet", "width": 8, "window": 64, "frame": 128}
 
@@ -302,3 +303,18 @@ def test_weights_that_cannot_be_fetched(encoder, monkeypatch, tmp_path):
     with pytest.raises(CheckpointError, match="ImageNet weights") as error:
         make_encoder(encoder, 3, pretrained=True)
     assert "add --no-pretrained" in error.value.hint
+
+
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (0.1, 0.0), (0.0, 0.0)])
+def test_super_resolution_and_distillation_can_be_left_out(weights):
+    model = ISDNet(
+        3, encoder="test_efficientnet", width=8, window=64, frame=64,
+        sr_weight=weights[0], structure_weight=weights[1],
+    )  # fmt: skip
+    batch = Batch({"local": torch.randn(2, 3, 64, 64)},
+                  target=torch.randint(0, 3, (2, 64, 64)))  # fmt: skip
+    terms = model.loss(model(batch), batch)
+    names = ("aux_3.recon_losses", "aux_4.fa_loss")
+    assert [bool(terms.get(n, 0) > 0) for n in names] == [bool(w) for w in weights]
+    assert any(weights) == (model.refine_head.sr_decoder is not None)
+    terms["loss"].backward()

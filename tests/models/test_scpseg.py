@@ -204,3 +204,30 @@ def test_the_papers_sizes_are_the_default():
     assert model.recipe.stages[0].steps == 40_000
     large = SCPSeg(6, patch=1024, window=512, inner=384, sr_width=8)
     assert large.recipe.batch_size == 8
+
+
+def test_super_resolution_is_learned_at_full_resolution():
+    """The image is no enlargement of the squeezed window, which has 48 columns."""
+    model = SCPSeg(3, **SMALL).train()
+    with torch.no_grad():
+        image = model(batch_of(model))["sr_image"]
+    enlarged = F.interpolate(torch.randn(1, 1, 48, 48), (64, 64), mode="bilinear")
+    assert torch.linalg.matrix_rank(enlarged[0, 0].double(), rtol=1e-6) == 48
+    assert torch.linalg.matrix_rank(image[0, 0].double(), rtol=1e-6) > 48
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.0), (0.0, 0.5), (0.0, 0.0)])
+def test_super_resolution_and_alignment_can_be_left_out(weights):
+    """Table 5 of the paper: without LFA, without SRD."""
+    first, second = weights
+    model = SCPSeg(3, **SMALL, sr_weight=first, alignment_weight=second).train()
+    batch = batch_of(model)
+    terms = model.loss(model(batch), batch)
+    assert (model.sr is None) == (not any(weights))
+    if any(weights):
+        expected = (
+            terms["segmentation"]
+            + first * terms["super_resolution"]
+            + second * terms["feature_alignment"]
+        )
+        torch.testing.assert_close(terms["loss"], expected)

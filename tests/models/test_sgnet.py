@@ -348,7 +348,7 @@ def test_any_window_the_encoder_takes_will_do():
         ({"window": 61}, "multiple of"),
         ({"fast": True, "window": 96}, "multiple of 64"),
         ({"width": 9}, "heads"),
-        ({"blocks": 0}, "at least 1"),
+        ({"blocks": -1}, "at least 1"),
         ({"window": 0}, "at least 1"),
     ],
 )
@@ -356,3 +356,26 @@ def test_invalid_arguments(arguments, message):
     with pytest.raises(CheckpointError, match=message) as error:
         SGNet(3, **{**SMALL, **arguments})
     assert error.value.hint
+
+
+@pytest.mark.parametrize("weights", [(0.4, 0.0), (0.0, 0.1), (0.0, 0.0)])
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_parts_of_the_ablation_can_be_left_out(weights, blocks):
+    """Table 3 of the paper: without SCI, auxiliary loss, boundary consistency."""
+    first, second = weights
+    model = SGNet(
+        3, **SMALL, blocks=blocks, auxiliary_weight=first, consistency_weight=second
+    )
+    assert len(model.surrounding.blocks) == blocks
+    batch = batch_of(model)
+    terms = model.loss(model(batch), batch)
+    if any(weights):
+        expected = (
+            terms["segmentation"]
+            + first * terms["auxiliary"]
+            + second * terms["consistency"]
+        )
+        torch.testing.assert_close(terms["loss"], expected)
+    else:
+        assert model.auxiliary is None
+        assert set(terms) == {"loss"}

@@ -59,13 +59,12 @@ from napari_uhrseg.models.blocks.common import (
     no_autocast,
 )
 from napari_uhrseg.models.blocks.efficient_attention import EfficientAttention
-from napari_uhrseg.models.blocks.losses import cross_entropy
+from napari_uhrseg.models.blocks.losses import border_weights, cross_entropy
 from napari_uhrseg.models.blocks.timm_features import concatenate_maps, make_hrnet
-from napari_uhrseg.types import IGNORED, InputSpec, Recipe, Stage, View
+from napari_uhrseg.types import InputSpec, Recipe, Stage, View
 
 DIVISOR = 64  # the coarsest branch
 KERNELS = (7, 15, 31)
-SOBEL = 5
 EIGHTH = 8
 # rows on which a result depends, in rows of the step's first input
 STEM = 64  # HRNet to its second branch: 39
@@ -88,7 +87,11 @@ class EHSNet(Segmenter):
     width
         d and k of section 3.2 (eq. 1): channels after the encoder.
     share
-        a of section 3.3 (eq. 2): fraction of hard pixels, above 0 and at most 1.
+        a of section 3.3 (eq. 2): fraction of hard pixels, at most 1; 0: without ECR.
+    long_range
+        Have the LRD module (section 3.2).
+    border_weight
+        Additional weight of pixels near class borders (BAE, eq. 6), at least 0.
     window
         Side of a training crop in pixels, a multiple of 64.
     frame
@@ -111,6 +114,8 @@ class EHSNet(Segmenter):
         encoder: str = "hrnet_w48",
         width: int = 256,
         share: float = 0.1,
+        long_range: bool = True,
+        border_weight: float = 1.0,
         window: int = 1024,
         frame: int = 5000,
         pretrained: bool = False,
@@ -134,15 +139,18 @@ class EHSNet(Segmenter):
         inputs = sum(self.encoder.feature_info.channels())
         self.auxiliary = auxiliary_head(inputs, width, classes)
         self.reduce = ConvNormAct(inputs, width, 1)
-        self.lrd = LongRangeDependency(width)
-        self.ecr = CrossCorrelation(width, share)
+        self.lrd = LongRangeDependency(width) if long_range else nn.Identity()
+        self.ecr = CrossCorrelation(width, share) if share else None
+        self.border_weight = border_weight
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, batch: Batch) -> Outputs:
         image = batch.views["local"]
         features = concatenate_maps(self.encoder(image))
         auxiliary = self.auxiliary(features)
-        features = self.ecr(self.lrd(self.reduce(features)), auxiliary)
+        features = self.lrd(self.reduce(features))
+        if self.ecr is not None:
+            features = self.ecr(features, auxiliary)
         outputs = {"logits": _resized(self.classifier(features), image)}
         if self.training:
             outputs["auxiliary"] = _resized(auxiliary, image)
@@ -191,7 +199,8 @@ class EHSNet(Segmenter):
             lambda _, part: [self.lrd(part)], [(features, 1)], (1,),
             rows=few, reach=LONG, device=device,
         )  # fmt: skip
-        self.ecr.forward_banded(features, auxiliary, few, device)
+        if self.ecr is not None:
+            self.ecr.forward_banded(features, auxiliary, few, device)
         (logits,) = apply_banded(
             lambda _, part: [self.classifier(part)], [(features, 1)], (1,),
             rows=few, reach=0, device=device,
@@ -202,7 +211,7 @@ class EHSNet(Segmenter):
         """Return the loss terms; ``"loss"`` is eq. 9.
 
         It is the cross entropy (eq. 8) + 0.4 that of the auxiliary head (eq. 7), both
-        weighted by `border_weight`.
+        weighted by `border_weights`.
 
         Raises
         ------
@@ -211,7 +220,7 @@ class EHSNet(Segmenter):
         """
         if batch.target is None:
             raise ValueError("a loss needs a target")
-        weight = border_weight(batch.target)
+        weight = border_weights(batch.target, self.border_weight)
         main = cross_entropy(outputs["logits"], batch.target, weight)
         if "auxiliary" not in outputs:
             return {"loss": main}
@@ -341,32 +350,6 @@ def hardest(logits: Tensor, share: float) -> Tensor:
     return margin.topk(count, dim=1, largest=False, sorted=False).indices
 
 
-def border_weight(target: Tensor) -> Tensor:
-    """Return the pixel weights of eq. 6: 2 near a class border, otherwise 1.
-
-    A pixel is near a border if the class changes within two pixels.
-
-    Parameters
-    ----------
-    target
-        (N, H, W) int64 class indices. 255 is ignored: not a class, without a border.
-
-    Returns
-    -------
-    Tensor
-        (N, H, W) float32. The border of the frame is not a class border.
-    """
-    known = target != IGNORED
-    values = target.float()
-    highest = _maximum(values.where(known, -1))
-    lowest = -_maximum((-values).where(known, -IGNORED))
-    return 1 + ((highest > lowest) & known).float()
-
-
-def _maximum(values: Tensor) -> Tensor:
-    return F.max_pool2d(values, SOBEL, stride=1, padding=SOBEL // 2)
-
-
 def _resized(logits: Tensor, image: Tensor) -> Tensor:
     size = image.shape[-2:]
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
@@ -384,8 +367,8 @@ def _check(window: int, frame: int, share: float) -> None:
         raise CheckpointError(
             f"A frame of {frame} pixels is impossible.", "Take 5000, or what fits."
         )
-    if not 0 < share <= 1:
+    if not 0 <= share <= 1:
         raise CheckpointError(
             f"A share of {share:g} hard pixels is impossible.",
-            "Take more than 0 and at most 1; the paper has 0.1.",
+            "Take 0 to 1; the paper has 0.1.",
         )

@@ -51,7 +51,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
@@ -61,10 +60,9 @@ from napari_uhrseg.models.blocks.common import (
     ConvBnReLU,
     default_mean,
     default_std,
-    no_autocast,
 )
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
-from napari_uhrseg.models.blocks.losses import cross_entropy
+from napari_uhrseg.models.blocks.losses import cross_entropy, structure_distillation
 from napari_uhrseg.models.blocks.raf import RAF, resized
 from napari_uhrseg.models.blocks.stdc import TruncatedSTDC
 from napari_uhrseg.models.blocks.timm_features import make_encoder
@@ -75,7 +73,6 @@ EIGHTH = 8
 # rows that a result depends on, in rows of the step's first input
 SHALLOW = 208  # pyramid, STDC to a sixteenth and one convolution there: 191
 FUSED = 4  # three 3 x 3 convolutions
-AFFINITIES = 2**22  # entries of the affinity matrix computed at a time: 16 MB
 
 # loss terms by the published names, with their outputs and weights
 SEGMENTATION = {
@@ -106,6 +103,9 @@ class ISDNet(Segmenter):
         Side of a training crop in pixels, at least 64.
     frame
         Side of the largest frame in pixels, at least 64.
+    sr_weight, structure_weight
+        Weights of super-resolution (eq. 6) and structure distillation (eq. 7), at
+        least 0. With 0 for both there is no super-resolution head.
     pretrained
         Load ImageNet weights of the encoder.
 
@@ -137,6 +137,8 @@ class ISDNet(Segmenter):
         width: int = 128,
         window: int = 1224,
         frame: int = 2448,
+        sr_weight: float = 0.1,
+        structure_weight: float = 1.0,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -154,6 +156,9 @@ class ISDNet(Segmenter):
         self.backbone, widths = make_encoder(encoder, channels, pretrained)
         self.decode_head = ASPPHead(widths[-1], width, classes)
         self.refine_head = RefineHead(classes, channels, width)
+        self.weights = sr_weight, structure_weight
+        if not any(self.weights):
+            self.refine_head.sr_decoder = None
         self.auxiliary_head: FCNHead | None = FCNHead(widths[-2], width // 2, classes)
 
     def forward(self, batch: Batch) -> Outputs:
@@ -234,10 +239,13 @@ class ISDNet(Segmenter):
         }
         if "sr_image" in outputs:
             detail = resized(outputs["sr_image"].float(), image)
-            terms["aux_3.recon_losses"] = 0.1 * F.mse_loss(detail, outputs["residual"])
-            terms["aux_4.fa_loss"] = structure_distillation(
-                outputs["deep"], resized(outputs["sr_features"], outputs["deep"])
+            guide = resized(outputs["sr_features"], outputs["deep"])
+            structure = structure_distillation(outputs["deep"], guide)
+            first, second = self.weights
+            terms["aux_3.recon_losses"] = first * F.mse_loss(
+                detail, outputs["residual"]
             )
+            terms["aux_4.fa_loss"] = second * structure
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
@@ -334,55 +342,6 @@ class SuperResolution(nn.Module):
         x = self.conv2(F.interpolate(x, scale_factor=2))
         x = self.conv3(F.interpolate(x, scale_factor=2))
         return self.conv_sr(x), x
-
-
-def structure_distillation(
-    features: Tensor, guide: Tensor, affinities: int = AFFINITIES
-) -> Tensor:
-    """Return the structure distillation loss (eq. 7), in float32.
-
-    It is the mean absolute difference of the affinities of all pairs of pixels.
-
-    Parameters
-    ----------
-    features
-        (N, C, h, w) float, features of the deep branch.
-    guide
-        (N, C', h, w) float, features of super-resolution. They get no gradient.
-    affinities
-        Entries of the N (h w)^2 affinities that are computed at a time, but at least
-        one row. The backward pass computes them again. About five times 4 bytes per
-        entry exist at once: 84 MB by default, for any size.
-
-    Returns
-    -------
-    Tensor
-        A scalar, at least 0.
-    """
-    with no_autocast(features):
-        x, y = _unit(features), _unit(guide.detach())
-        places = x.shape[-1]
-        rows = max(1, affinities // (len(x) * places))
-        total = x.new_zeros(())
-        for start in range(0, places, rows):
-            total = total + checkpoint(
-                _difference, x, y, slice(start, start + rows),
-                use_reentrant=False, preserve_rng_state=False,
-            )  # fmt: skip
-        return total / (len(x) * places**2)
-
-
-def _difference(x: Tensor, y: Tensor, rows: slice) -> Tensor:
-    ours = x[..., rows].transpose(1, 2) @ x
-    theirs = y[..., rows].transpose(1, 2) @ y
-    return (ours - theirs).abs().sum()
-
-
-def _unit(maps: Tensor) -> Tensor:
-    """Return (N, C, pixels); each channel has unit length over the pixels."""
-    maps = maps.float().flatten(2)
-    unit: Tensor = maps / (maps.norm(dim=2, keepdim=True) + 1e-6)
-    return unit
 
 
 def _check(width: int, window: int, frame: int) -> None:

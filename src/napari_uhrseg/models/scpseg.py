@@ -19,7 +19,9 @@ If the crop would lie between two pixels of the map, the map is resized to L fir
 [choice] Cross entropy on the window only, as the paper names no label for the border.
 [choice] The super-resolution decoder (eq. 5), "several convolutions and
 de-convolutions", has a 3 x 3 convolution, one 4 x 4 stride-2 transposed convolution for
-each halving of the encoder, a 3 x 3 and a 1 x 1. It predicts normalised values.
+each halving of the encoder, a 3 x 3 and a 1 x 1. It predicts normalised values. The
+window's part of the squeezed map is resized to L before the last two convolutions,
+because L / D is no power of two: the values at full resolution are learned (eq. 6).
 [choice] Eq. 8 is read as the mean over the k^2 x k^2 similarities of all windows;
 windows do not overlap (``lfa_stride``), the last one is moved inward. Features of
 the decoder are those of the same scale as the segmentation features.
@@ -66,6 +68,9 @@ class SCPSeg(Segmenter):
     lfa_window, lfa_stride
         Side and stride of the windows of local feature alignment (eq. 7 and 8), in
         pixels of the feature map. The paper has windows of 7.
+    sr_weight, alignment_weight
+        Weights of super-resolution and of feature alignment in eq. 9, at least 0. The
+        paper has 0.5 for both. With 0 for both there is no super-resolution decoder.
     mutual
         Let the gradient of eq. 8 flow through the super-resolution decoder too.
     pretrained
@@ -94,6 +99,8 @@ class SCPSeg(Segmenter):
         lfa_window: int = 7,
         lfa_stride: int = 7,
         mutual: bool = False,
+        sr_weight: float = 0.5,
+        alignment_weight: float = 0.5,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -109,15 +116,17 @@ class SCPSeg(Segmenter):
         self.recipe = Recipe(stages=(Stage(40_000, 0.01),), batch_size=batch_size)
         self.inner, self.antialias, self.mutual = inner, antialias, mutual
         self.lfa_window, self.lfa_stride = lfa_window, lfa_stride
+        self.sr_weight, self.alignment_weight = sr_weight, alignment_weight
         net = make_segmenter(
             architecture, encoder, classes, channels, window, options, pretrained
         )
         classifier = separable(net, architecture, "SCPSeg")
         self.encoder, self.decoder = net.encoder, net.decoder
         self.classifier = classifier  # upsampling is done here
-        self.sr: SuperResolution | None = SuperResolution(
-            net.encoder.out_channels[-1], channels, net.encoder.output_stride, sr_width
-        )
+        self.sr: SuperResolution | None = None
+        if sr_weight or alignment_weight:
+            inputs, stride = net.encoder.out_channels[-1], net.encoder.output_stride
+            self.sr = SuperResolution(inputs, channels, stride, sr_width)
 
     def forward(self, batch: Batch) -> Outputs:
         patch = batch.views["surrounding"]
@@ -126,11 +135,12 @@ class SCPSeg(Segmenter):
         decoded = self.decoder(features)
         outputs = {"logits": self._centre(self.classifier(decoded), resize=True)}
         if self.training and self.sr is not None:
-            image, maps = self.sr(features[-1])
+            maps = self.sr(features[-1])
             same = min(maps, key=lambda m: abs(m.shape[-1] - decoded.shape[-1]))
             if same.shape[-1] != decoded.shape[-1]:
                 same = _resized(same, decoded.shape[-1])
-            outputs["sr_image"] = self._centre(image, resize=True)
+            fine = self._centre(maps[-1], resize=True)
+            outputs["sr_image"] = self.sr.image(self.sr.last(fine))
             outputs["sr_features"] = self._centre(same)
             outputs["ss_features"] = self._centre(decoded)
         return outputs
@@ -138,8 +148,8 @@ class SCPSeg(Segmenter):
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the loss terms; ``"loss"`` is eq. 9.
 
-        It is the cross entropy + 0.5 super-resolution (eq. 6) + 0.5 feature alignment
-        (eq. 8).
+        It is the cross entropy, and the weighted super-resolution (eq. 6) and feature
+        alignment (eq. 8).
         """
         segmentation = cross_entropy(outputs["logits"], batch.target)
         if "sr_image" not in outputs:
@@ -154,7 +164,7 @@ class SCPSeg(Segmenter):
             self.lfa_stride,
         )
         return {
-            "loss": segmentation + 0.5 * sr + 0.5 * lfa,
+            "loss": segmentation + self.sr_weight * sr + self.alignment_weight * lfa,
             "segmentation": segmentation,
             "super_resolution": sr,
             "feature_alignment": lfa,
@@ -179,6 +189,8 @@ class SCPSeg(Segmenter):
 
 class SuperResolution(nn.Module):
     """Super-resolution decoder h_SR (eq. 5): from encoder features to an image.
+
+    ``last`` and ``image`` compute the image from the last features, at any resolution.
 
     Parameters
     ----------
@@ -207,13 +219,12 @@ class SuperResolution(nn.Module):
         self.last = _conv(nn.Conv2d(before, narrow, 3, padding=1, bias=False))
         self.image = nn.Conv2d(narrow, channels, 1)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the image (N, C, L, L), and the features of each scale."""
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """Return the features of each scale, up to the squeezed window's."""
         maps = [self.first(features)]
         for step in self.steps:
             maps.append(step(maps[-1]))
-        maps.append(self.last(maps[-1]))
-        return self.image(maps[-1]), maps
+        return maps
 
 
 def local_feature_alignment(

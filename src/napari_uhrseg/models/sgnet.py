@@ -97,11 +97,15 @@ class SGNet(Segmenter):
         DeepLabV3Plus the sizes of the paper.
     width, blocks, heads
         Channels, number and attention heads of the context integration blocks (eq. 1
-        to 5). ``heads`` divides ``width``. The fast variant has one block.
+        to 5). ``heads`` divides ``width``. The fast variant has one block. 0 blocks:
+        no context integration.
     shallow_width
         Channels of the light branch's first convolution; 32 is STDC1.
     fast
         Label frames: the segmenter at a quarter, the light branch at full resolution.
+    auxiliary_weight, consistency_weight
+        Weights of the auxiliary loss and of boundary consistency in eq. 7, at least 0.
+        With 0 for both there is no auxiliary head.
     frame
         Side in pixels of the fast variant's largest frame, rounded up to the divisor.
     pretrained
@@ -130,6 +134,8 @@ class SGNet(Segmenter):
         shallow_width: int = 32,
         fast: bool = False,
         frame: int = 2448,
+        auxiliary_weight: float = 0.4,
+        consistency_weight: float = 0.1,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -161,11 +167,14 @@ class SGNet(Segmenter):
         )
         self.encoder, self.decoder = net.encoder, net.decoder
         self.surrounding = SurroundingBranch(
-            channels, width, 1 if fast else blocks, heads, shallow_width
+            channels, width, min(1, blocks) if fast else blocks, heads, shallow_width
         )
         features = classifier.in_channels
         self.classifier = nn.Conv2d(features + width, classes, 1)
-        self.auxiliary: nn.Module | None = auxiliary_head(width, width, classes)
+        self.weights = auxiliary_weight, consistency_weight
+        self.auxiliary: nn.Module | None = None
+        if any(self.weights):
+            self.auxiliary = auxiliary_head(width, width, classes)
 
     def forward(self, batch: Batch) -> Outputs:
         local = batch.views["local"]
@@ -188,8 +197,8 @@ class SGNet(Segmenter):
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the loss terms; ``"loss"`` is eq. 7.
 
-        It is the cross entropy + 0.4 that of the surroundings + 0.1 boundary
-        consistency (eq. 6).
+        It is the cross entropy, and the weighted cross entropy of the surroundings and
+        boundary consistency (eq. 6).
         """
         segmentation = cross_entropy(outputs["logits"], batch.target)
         if "surrounding" not in outputs:
@@ -208,8 +217,9 @@ class SGNet(Segmenter):
             else cross_entropy(_resized(around, known.shape[-2:]), known)
         )
         consistency = (window.softmax(dim=1) - logits.softmax(dim=1)).abs().mean()
+        first, second = self.weights
         return {
-            "loss": segmentation + 0.4 * auxiliary + 0.1 * consistency,
+            "loss": segmentation + first * auxiliary + second * consistency,
             "segmentation": segmentation,
             "auxiliary": auxiliary,
             "consistency": consistency,
@@ -270,7 +280,7 @@ def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 def _check(
     window: int, width: int, blocks: int, heads: int, shallow_width: int, frame: int
 ) -> None:
-    if min(window, width, blocks, heads, shallow_width, frame) < 1:
+    if min(window, width, blocks + 1, heads, shallow_width, frame) < 1:
         raise CheckpointError(
             "Sizes and numbers of parts must be at least 1.",
             "Leave them out to have the paper's.",

@@ -5,12 +5,85 @@ from collections.abc import Mapping
 from typing import Any
 
 import segmentation_models_pytorch as smp
-from segmentation_models_pytorch.base import SegmentationHead
-from torch import nn
+import torch
+from segmentation_models_pytorch.base import SegmentationHead, SegmentationModel
+from segmentation_models_pytorch.encoders import get_encoder
+from torch import Tensor, nn
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.blocks.common import ConvBnReLU
 
-ARCHITECTURES: Mapping[str, type[nn.Module]] = {
+
+class FCNDecoder(nn.Module):
+    """Decoder of an FCN on the last map of an encoder, as mmsegmentation's FCN head.
+
+    Parameters
+    ----------
+    inputs
+        Channels of the encoder's last map.
+    width
+        Channels of the result.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(ConvBnReLU(inputs, width), ConvBnReLU(width, width))
+        self.conv_cat = ConvBnReLU(inputs + width, width)
+        self.dropout = nn.Dropout2d(0.1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        last = features[-1]
+        joined = self.conv_cat(torch.cat([last, self.convs(last)], dim=1))
+        found: Tensor = self.dropout(joined)
+        return found
+
+
+class FCN(SegmentationModel):  # type: ignore[misc] # the library is not typed
+    """Fully convolutional network at output stride 8, which papers call FCN-8s.
+
+    Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
+    with the dilated encoder and the head of mmsegmentation.
+
+    Parameters
+    ----------
+    encoder_name, encoder_weights
+        Encoder, and name of its trained weights; ``None``: random weights.
+    in_channels, classes
+        Channels of the input and of the logits.
+    encoder_depth, encoder_output_stride
+        Number of the encoder's stages, and input pixels for each pixel of its last map.
+    decoder_channels
+        Channels before the classifier; the paper's FCN with ResNet-50 has 512.
+    """
+
+    def __init__(
+        self,
+        encoder_name: str = "resnet50",
+        encoder_weights: str | None = None,
+        in_channels: int = 3,
+        classes: int = 1,
+        encoder_depth: int = 5,
+        encoder_output_stride: int = 8,
+        decoder_channels: int = 512,
+    ) -> None:
+        super().__init__()
+        self.encoder = get_encoder(
+            encoder_name,
+            in_channels=in_channels,
+            depth=encoder_depth,
+            weights=encoder_weights,
+            output_stride=encoder_output_stride,
+        )
+        self.decoder = FCNDecoder(self.encoder.out_channels[-1], decoder_channels)
+        self.segmentation_head = SegmentationHead(
+            decoder_channels, classes, kernel_size=1, upsampling=encoder_output_stride
+        )
+        self.classification_head = None
+        self.name = f"fcn-{encoder_name}"
+        self.initialize()
+
+
+ARCHITECTURES: Mapping[str, type[nn.Module]] = {"FCN": FCN} | {
     name: getattr(smp, name)
     for name in (
         "DeepLabV3Plus", "DeepLabV3", "FPN", "Linknet", "MAnet", "PAN", "PSPNet",
@@ -186,7 +259,7 @@ def separable(net: Any, architecture: str, method: str) -> nn.Conv2d:
         raise CheckpointError(
             f"{method} cannot use {architecture}: its features and its classifier "
             "cannot be separated.",
-            "Choose DeepLabV3Plus, FPN, PSPNet, UPerNet, Segformer or Unet.",
+            "Choose DeepLabV3Plus, FCN, FPN, PSPNet, UPerNet, Segformer or Unet.",
         )
     classifier: nn.Conv2d = head[0]
     return classifier
