@@ -32,7 +32,8 @@ def test_rotation_turns_views_and_target_together():
 
 
 def test_find_augmentations_refuses_unknown_names():
-    assert find_augmentations(list(AUGMENTATIONS)) == (Rotation, ColorJitter)
+    assert find_augmentations(["rotation", "color_jitter"]) == (Rotation, ColorJitter)
+    assert find_augmentations(list(AUGMENTATIONS)) == tuple(AUGMENTATIONS.values())
     with pytest.raises(TrainingError, match="no augmentation named sharpen"):
         find_augmentations(["rotation", "sharpen"])
 
