@@ -3,11 +3,13 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from common import MB, sample
@@ -27,13 +29,16 @@ from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import Block, Legend, Limits, Roi, Run, SegmentSettings
 
 ONE_CHUNK = Limits(block_chunks=1)
+Clients = Mapping[int, Any]
+"""Client of a cluster by its number of workers."""
 
 
 @dataclass(frozen=True)
 class Size:
     """Sides in pixels of the region and of the large store, repetitions and tasks.
 
-    ``chunks`` has the sides of the blocks that are written, in chunks.
+    ``chunks`` has the sides of the blocks that are written, in chunks. ``workers`` has
+    the numbers of workers of the clusters, ``batch`` is the number of windows a batch.
     """
 
     side: int = 3072
@@ -41,23 +46,34 @@ class Size:
     large: int = 100_000
     chunks: tuple[int, ...] = (1, 2, 4, 8)
     tasks: int = 200
+    workers: tuple[int, ...] = (1, 2)
+    batch: int | None = None
 
 
-FULL, TINY = Size(), Size(1024, 1, 8192, (1,), 4)
+FULL, TINY = Size(), Size(256, 1, 8192, (1,), 4, (1,), 1)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Group:
     """Measure runs, writing and tasks: a table each."""
-    return Group(_runs(image, checkpoint, size), _store(size), _tasks(size))
+    with ExitStack() as stack:
+        clients = {n: stack.enter_context(local_cluster(n)) for n in size.workers}
+        runs = _runs(clients, image, checkpoint, size)
+        return Group(runs, _store(size), _tasks(clients, size))
 
 
-def _runs(path: Path | None, checkpoint: Path | None, size: Size) -> Table:
+def _runs(
+    clients: Clients, path: Path | None, checkpoint: Path | None, size: Size
+) -> Table:
     """Run the same blocks of one chunk on one thread each, here and on workers."""
     image = open_image(path or sample("scene.tif"))
     loaded = load_checkpoint(checkpoint or sample("plain.safetensors"))
     region = Roi(0, 0, *(min(size.side, n) for n in image.shape))
     settings = SegmentSettings(
-        region=region, threads=1, device="auto", limits=ONE_CHUNK
+        region=region,
+        threads=1,
+        device="auto",
+        limits=ONE_CHUNK,
+        batch_size=size.batch,
     )
     table = Table("where", "blocks", "seconds", "a block", "of one process")
     table.title = f"Cluster: {image.name}, {loaded.path.stem}, blocks of one chunk"
@@ -69,22 +85,19 @@ def _runs(path: Path | None, checkpoint: Path | None, size: Size) -> Table:
     def there(client: object, store: LabelStore) -> list[object]:
         return list(segment_on_cluster(client, image, loaded.path, store, settings))
 
-    with local_cluster(1) as one, local_cluster(2) as two:
-        ways: dict[str, Callable[[LabelStore], list[object]]] = {
-            "one process": alone,
-            "1 worker": partial(there, one),
-            "2 workers": partial(there, two),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        blocks = 0
-        for _ in range(size.rounds + 1):  # in turns: a busy machine slows all
-            for name, way in ways.items():
-                with _new_store(image, loaded.card.legend) as store:
-                    events = way(store)
-                blocks = sum(isinstance(e, BlockDone) for e in events)
-                last = events[-1]
-                assert isinstance(last, Finished)
-                seconds[name].append(last.seconds)
+    ways: dict[str, Callable[[LabelStore], list[object]]] = {"one process": alone}
+    for count, client in clients.items():
+        ways[f"{count} worker{'s' * (count > 1)}"] = partial(there, client)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    blocks = 0
+    for _ in range(size.rounds + 1):  # in turns: a busy machine slows all
+        for name, way in ways.items():
+            with _new_store(image, loaded.card.legend) as store:
+                events = way(store)
+            blocks = sum(isinstance(e, BlockDone) for e in events)
+            last = events[-1]
+            assert isinstance(last, Finished)
+            seconds[name].append(last.seconds)
     first = statistics.median(seconds["one process"][1:])
     for name, found in seconds.items():
         median = statistics.median(found[1:])  # the first one loads
@@ -171,18 +184,17 @@ def _timed(work: Callable[..., object], *arguments: object) -> float:
     return time.monotonic() - start
 
 
-def _tasks(size: Size) -> Table:
+def _tasks(clients: Clients, size: Size) -> Table:
     """Measure tasks that only return as many bytes as a block of one chunk."""
     table = Table("workers", "tasks", "a task", "tasks a second")
     table.title = "dask.distributed: half a megabyte back from each task"
-    for count in (1, 2):
-        with local_cluster(count) as client:
-            client.gather(client.map(_half_a_megabyte, range(10), pure=False))
-            start = time.monotonic()
-            futures = client.map(_half_a_megabyte, range(size.tasks), pure=False)
-            for future in futures:
-                future.result()
-            seconds = time.monotonic() - start
+    for count, client in clients.items():
+        client.gather(client.map(_half_a_megabyte, range(10), pure=False))
+        start = time.monotonic()
+        futures = client.map(_half_a_megabyte, range(size.tasks), pure=False)
+        for future in futures:
+            future.result()
+        seconds = time.monotonic() - start
         table.add_row(
             str(count),
             str(size.tasks),

@@ -25,7 +25,7 @@ class Size:
     width: int = 256
 
 
-FULL, TINY = Size(), Size(((320, 384, 2048),), "hrnet_w18_small", 32)
+FULL, TINY = Size(), Size(((128, 192, 2048),), "hrnet_w18_small", 32)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:

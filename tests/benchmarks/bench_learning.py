@@ -28,16 +28,21 @@ from napari_uhrseg.engine.finetuning.distillation import DistillationLoss
 from napari_uhrseg.engine.finetuning.finetune import FineTuneSettings, fine_tune
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset
 from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.samples import data_dir
+from napari_uhrseg.types import Roi
 
 
 @dataclass(frozen=True)
 class Size:
-    """Steps of a fine-tuning, windows a step, batches in memory, and repetitions."""
+    """Steps of a fine-tuning, windows a step, batches in memory, and repetitions.
+
+    ``side`` is that of the scene's part in pixels, or None for all of it.
+    """
 
     steps: int = 100  # a quick fine-tuning, with its five validations
     batch: int = 6
@@ -45,9 +50,11 @@ class Size:
     rounds: int = 2
     samples: tuple[str, ...] = ("plain", "scpseg")
     strokes: int = 20
+    side: int | None = None
+    warm_up: int = 1  # rounds that are not counted
 
 
-FULL, TINY = Size(), Size(6, 2, 2, 1, ("plain",), 5)
+FULL, TINY = Size(), Size(3, 2, 1, 1, ("plain",), 5, 512, 0)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
@@ -61,7 +68,10 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
     )
     scene = open_image(data_dir() / "scene.tif")
     with rasterio.open(data_dir() / "scene_labels.tif") as file:
-        truth = file.read(1)
+        truth = file.read(1)[: size.side, : size.side]
+    if size.side:
+        pixels = scene.read(Roi(0, 0, size.side, size.side)).data
+        scene = image_from_array(pixels, name=scene.name, rgb=True)
     if checkpoint:
         networks = [load_checkpoint(checkpoint)]
     else:
@@ -76,8 +86,8 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
                     _bare(scene, network, store, size),
                     *_whole(scene, network, store, size),
                 )
-                for _ in range(size.rounds + 1)
-            ][1:]  # the first one warms both up
+                for _ in range(size.warm_up + size.rounds)
+            ][size.warm_up :]
         bare, steps, whole = (statistics.median(c) for c in zip(*rounds, strict=True))
         row = [network.path.stem, f"{1 / bare:.2f} a second"]
         for kind, seconds in ((1, steps), (2, whole)):

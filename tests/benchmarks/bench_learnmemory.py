@@ -46,7 +46,7 @@ class Size:
     side: int = 2048
 
 
-FULL, TINY = Size(NETWORKS), Size(SMALL, (2.0,), 1, 256)
+FULL, TINY = Size(NETWORKS), Size(SMALL, (2.0,), 1, 128)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:

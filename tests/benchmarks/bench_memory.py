@@ -31,7 +31,7 @@ class Size:
     side: int = 4096
 
 
-FULL, TINY = Size(), Size(("plain",), ("isdnet",), (2.0,), 512)
+FULL, TINY = Size(), Size(("plain",), ("isdnet",), (2.0,), 256)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:

@@ -26,13 +26,17 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Size:
-    """Sides of the images in pixels, and overlaps in pixels for the first of them."""
+    """Sides of the images in pixels, and overlaps in pixels for the first of them.
+
+    ``window`` is the side of a window in pixels.
+    """
 
     sides: tuple[int, ...] = (4096, 8192)
     overlaps: tuple[int, ...] = (0, 64)
+    window: int = 256
 
 
-FULL, TINY = Size(), Size((512,), (0,))
+FULL, TINY = Size(), Size((128,), (0,), 64)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
@@ -50,7 +54,9 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
             file = tiled(Path(folder) / f"{side}.tif", side, "jpeg")
             for overlap in size.overlaps if side == size.sides[0] else (0,):
                 found = {
-                    name: child(__file__, name, str(file), str(overlap))
+                    name: child(
+                        __file__, name, str(file), str(overlap), str(size.window)
+                    )
                     for name in names
                 }
                 first, first_cpu, _ = found[names[0]]
@@ -68,7 +74,7 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
     return table
 
 
-def main(name: str, file: str, overlap: str) -> None:
+def main(name: str, file: str, overlap: str, window: str) -> None:
     """Print seconds, CPU seconds and memory in MB, as JSON.
 
     Parameters
@@ -79,6 +85,8 @@ def main(name: str, file: str, overlap: str) -> None:
         The image.
     overlap
         The overlap of the windows in pixels.
+    window
+        The side of the windows in pixels.
     """
     import torch
 
@@ -87,9 +95,10 @@ def main(name: str, file: str, overlap: str) -> None:
     from napari_uhrseg.models.base import Batch
     from napari_uhrseg.types import Roi, SegmentSettings
 
-    network, opened = unet(), open_image(file)
+    side = int(window)
+    network, opened = unet(side), open_image(file)
     cpu = torch.device("cpu")
-    warm = Batch({"local": torch.zeros(BATCH, 3, 256, 256)}).to(cpu)
+    warm = Batch({"local": torch.zeros(BATCH, 3, side, side)}).to(cpu)
     with inference_mode(cpu, "bf16"):
         network.model(warm)
     if name == "MONAI":
@@ -102,10 +111,10 @@ def main(name: str, file: str, overlap: str) -> None:
             with inference_mode(cpu, "bf16"):
                 sliding_window_inference(
                     tensor,
-                    (256, 256),
+                    (side, side),
                     BATCH,
                     lambda x: network.model(Batch({"local": x}).to(cpu))["logits"],
-                    overlap=int(overlap) / 256,
+                    overlap=int(overlap) / side,
                 )
     else:
         from napari_uhrseg.engine.inference.segment import segment

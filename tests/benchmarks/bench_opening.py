@@ -21,7 +21,7 @@ class Size:
     labelled: int = 2048
 
 
-FULL, TINY = Size(), Size((1024,), 512)
+FULL, TINY = Size(), Size((1024,), 256)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
@@ -88,7 +88,21 @@ def _measure(case: str, checkpoint: Path, labelled: int) -> dict[str, object]:
     return result
 
 
-if __name__ == "__main__":
-    case, given, side = sys.argv[1:]
-    path = Path(given) if given else sample("scpseg.safetensors")
+def main(case: str, checkpoint: str, side: str) -> None:
+    """Print the name, seconds and bytes as JSON.
+
+    Parameters
+    ----------
+    case
+        An image file, or the side of a virtual image in pixels.
+    checkpoint
+        A checkpoint, or nothing for the sample.
+    side
+        The side of the square that is segmented, in pixels.
+    """
+    path = Path(checkpoint) if checkpoint else sample("scpseg.safetensors")
     sys.stdout.write(json.dumps(_measure(case, path, int(side))) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

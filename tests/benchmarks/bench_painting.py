@@ -35,15 +35,19 @@ class Size:
     """Side of the image in pixels, strokes and seconds a stroke.
 
     ``labelled`` is the side in chunks of the square with labels, where the strokes are.
+    ``settle`` is the time in seconds until the first stroke, ``window`` the width and
+    height of the window in pixels.
     """
 
     side: int = 100_000
     strokes: int = 180
     seconds: float = 1.0
     labelled: int = 8
+    settle: float = 3.0
+    window: tuple[int, int] = (1600, 1000)
 
 
-FULL, TINY = Size(), Size(8192, 6, 0.1, 2)
+FULL, TINY = Size(), Size(4096, 4, 0.02, 1, 0.1, (900, 600))
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
@@ -51,7 +55,7 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
     import napari
 
     viewer = napari.Viewer(title="napari-uhrseg benchmark")
-    viewer.window.resize(1600, 1000)
+    viewer.window.resize(*size.window)
     try:
         with TemporaryDirectory() as folder:
             return _measure(viewer, Path(folder) / "labels.zarr", size)
@@ -81,7 +85,7 @@ def _measure(viewer: Any, path: Path, size: Size) -> Table:
     place = np.array([size.side // 2, size.side // 2]) + 700
     _look_at(viewer, place)
     area = PaintArea(viewer, view, corrections, writer)
-    _live(3)
+    _live(size.settle)
     area.layer.brush_size = 40
     beats = [time.monotonic()]
     timer = QTimer()

@@ -14,6 +14,7 @@ from rich.table import Table
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
 from napari_uhrseg.engine.events import Finished
 from napari_uhrseg.engine.inference.segment import segment
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
@@ -23,15 +24,16 @@ from napari_uhrseg.types import Labels, Roi, SegmentSettings
 
 @dataclass(frozen=True)
 class Size:
-    """Methods, and the side in pixels of the square of the scene that is labelled."""
+    """Methods, side in pixels of the square that is labelled, and windows a batch."""
 
     methods: tuple[str, ...] = (
         "plain", "scpseg", "sgnet", "isdnet", "glnet", "ehsnet"
     )  # fmt: skip
     side: int = 4096
+    batch: int | None = None
 
 
-FULL, TINY = Size(), Size(("plain",), 512)
+FULL, TINY = Size(), Size(("plain",), 64, 1)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
@@ -40,6 +42,9 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
     scene = open_image(sample("scene.tif"))
     with rasterio.open(sample("scene_labels.tif")) as file:
         truth = file.read(1)[: size.side, : size.side]  # class ids from 1 on
+    if size.side < min(scene.shape):  # a run labels whole chunks
+        pixels = scene.read(Roi(0, 0, size.side, size.side)).data
+        scene = image_from_array(pixels, name=scene.name, rgb=True)
     table = Table(
         "method", "same label", "mIoU fp32", "mIoU bf16", "fp32", "bf16", "ratio"
     )
@@ -48,8 +53,7 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
     for path in [checkpoint] if checkpoint else samples:
         loaded = load_checkpoint(path)
         (full, slow), (short, quick) = (
-            _labels(scene, loaded, precision, size.side)
-            for precision in ("fp32", "bf16")
+            _labels(scene, loaded, precision, size) for precision in ("fp32", "bf16")
         )
         table.add_row(
             path.stem,
@@ -63,9 +67,15 @@ def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table
 
 
 def _labels(
-    scene: Image, checkpoint: Checkpoint, precision: str, side: int
+    scene: Image, checkpoint: Checkpoint, precision: str, size: Size
 ) -> tuple[Labels, float]:
-    settings = SegmentSettings("cpu", precision=precision, region=Roi(0, 0, side, side))
+    side = size.side
+    settings = SegmentSettings(
+        "cpu",
+        precision=precision,
+        region=Roi(0, 0, side, side),
+        batch_size=size.batch,
+    )
     with LabelStore.create(None, scene, checkpoint.card.legend) as store:
         *_, last = segment(scene, checkpoint, store, settings)
         assert isinstance(last, Finished)

@@ -29,7 +29,7 @@ class Size:
     side: int | None = None
 
 
-FULL, TINY = Size(), Size(("isdnet",), 1536)
+FULL, TINY = Size(), Size(("isdnet",), 1200)
 
 
 def steps(image: Image, checkpoint: Checkpoint, overlap: int) -> tuple[float, float]:

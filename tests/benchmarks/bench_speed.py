@@ -46,7 +46,7 @@ class Size:
 
 
 FULL = Size()
-TINY = Size(512, 1, ("plain",), ("fp32",), ("jpeg",), usual=False)
+TINY = Size(256, 1, ("plain",), ("fp32",), ("jpeg",), usual=False)
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:

@@ -3,14 +3,21 @@
 The figures mean nothing here; the tests keep the benchmarks working.
 """
 
+import contextlib
 import importlib
+import io
+import json
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import run as benchmarks
 from rich.console import Group
 from rich.table import Table
+
+from helpers import cluster_networks, corrections
+from napari_uhrseg.samples.world import CLASSES
 
 pytestmark = [
     pytest.mark.skipif(
@@ -21,14 +28,15 @@ pytestmark = [
 ]
 
 WINDOWS = ("panel", "window", "painting", "opening")  # these open a napari window
-PROCESSES = ("memory", "cluster", "growth", "frame", "learnmemory", "monai")
+QUICK = ("frame", "learnmemory")
+ONE_PROCESS = "growth"  # the others that start processes print the same without
 
 
 def cases():
     for name in benchmarks.ALL:
         marks = [pytest.mark.gui] if name in WINDOWS else []
-        slow = name in WINDOWS + PROCESSES
-        yield pytest.param(name, marks=[*marks, *[pytest.mark.slow] * slow])
+        marks += [] if name in QUICK else [pytest.mark.slow]
+        yield pytest.param(name, marks=marks)
 
 
 def rows(table):
@@ -36,17 +44,38 @@ def rows(table):
     return list(zip(*(list(column.cells) for column in table.columns), strict=True))
 
 
-def measured(name):
+def called(file, *arguments):
+    """Call the main function of a benchmark's process here; return what it prints."""
+    module = importlib.import_module(Path(file).stem)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        module.main(*arguments)
+    return json.loads(printed.getvalue().splitlines()[-1])
+
+
+def small_network(name, folder):
+    """Return a checkpoint that is quicker than the samples, or None for these."""
+    if name == "seams":
+        path = folder / "frames.safetensors"
+        return cluster_networks.save(path, "frames", frame=1152).path
+    if name in ("learning", "precision"):
+        return corrections.checkpoint(folder, legend=CLASSES).path
+    return None
+
+
+def measured(name, monkeypatch, folder):
     """Run a benchmark; return its tables."""
     benchmark = importlib.import_module(f"bench_{name}")
-    found = benchmark.run(None, None, benchmark.TINY)
+    if hasattr(benchmark, "child") and name != ONE_PROCESS:
+        monkeypatch.setattr(benchmark, "child", called)
+    with cluster_networks.installed():
+        found = benchmark.run(None, small_network(name, folder), benchmark.TINY)
     return found.renderables if isinstance(found, Group) else [found]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [*cases()])
-def test_a_benchmark_prints_tables(name):
-    for table in measured(name):
+def test_a_benchmark_prints_tables(name, monkeypatch, tmp_path):
+    for table in measured(name, monkeypatch, tmp_path):
         assert isinstance(table, Table)
         assert table.title
         assert all(column.header or name == "monai" for column in table.columns)
@@ -83,7 +112,7 @@ def test_finetune_measures_rounds_and_repeats_none(tmp_path, capsys):
 
     command = [
         "--work", str(tmp_path), "--methods", "plain", "--seeds", "0", "--rounds", "1",
-        "--strokes", "4", "--radius", "8", "--side", "768", "--cell", "256",
+        "--strokes", "4", "--radius", "8", "--side", "512", "--cell", "128",
         "--set", "steps=2",
     ]  # fmt: skip
     bench_finetune.main(command)
@@ -119,7 +148,7 @@ def test_forgetting_prints_each_class(capsys):
     import bench_forgetting
 
     bench_forgetting.main(
-        ["--strokes", "2", "--radius", "8", "--steps", "2", "--side", "640",
+        ["--strokes", "2", "--radius", "8", "--steps", "2", "--side", "448",
          "--class", "forest"]
     )  # fmt: skip
     painted, _, *classes = capsys.readouterr().out.splitlines()
@@ -134,7 +163,11 @@ def test_scratch_prints_the_forest_and_the_network(tmp_path, capsys):
     pytest.importorskip("sklearn", reason="the random forest needs scikit-learn")
     import bench_scratch
 
-    bench_scratch.main(["--side", "320", "--steps", "2", "--work", str(tmp_path)])
+    small = {"window": 64, "options": {"decoder_channels": 16}}
+    bench_scratch.main(
+        ["--side", "192", "--steps", "2", "--encoder", "tu-test_efficientnet",
+         "--arguments", json.dumps(small), "--work", str(tmp_path)]
+    )  # fmt: skip
     forest, network = capsys.readouterr().out.splitlines()
     assert forest.startswith("slide, strokes 0 (")
     assert ": forest 0." in forest

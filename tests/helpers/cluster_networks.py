@@ -31,8 +31,8 @@ class Windows(ToyNet):
 
 
 class Frames(FrameNet):
-    def __init__(self, classes: int = 3, wait: float = 0) -> None:
-        super().__init__(tilt=0.5)
+    def __init__(self, classes: int = 3, frame: int = 1088, wait: float = 0) -> None:
+        super().__init__(frame, tilt=0.5)
         self.wait = wait
 
     def forward(self, batch: Batch) -> Outputs:
