@@ -1,5 +1,7 @@
 """A file is replaced whole, or stays as it was."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,35 @@ def test_folder_that_a_killed_process_was_replacing_is_put_back(tmp_path, there)
     remove_abandoned(path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
     assert (path / "content").exists() != there
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("days", [1, 8])
+def test_rest_of_another_machine_is_removed_after_a_week(tmp_path, days, folder):
+    path = tmp_path / "a.zarr"
+    rest = tmp_path / ".a.00000000-1-01234567.partial.zarr"
+    file = rest / "chunk" if folder else rest
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("half")
+    changed = time.time() - days * 86_400
+    os.utime(file, (changed, changed))
+    if folder:
+        os.utime(rest, (0, 0))
+    remove_abandoned(path)
+    assert rest.exists() == (days < 7)
+
+
+def test_rest_whose_process_number_is_used_again_is_removed(tmp_path):
+    """The rest is older than this process, which has its number."""
+    path = tmp_path / "a.txt"
+    with replacing(path) as part:
+        part.write_text("half")
+        rest = part.with_name(part.name.replace(part.name.split("-")[2][:8], "0" * 8))
+        rest.write_text("of a killed process")
+        os.utime(rest, (1e9, 1e9))
+        remove_abandoned(path)
+        assert part.exists()
+        assert not rest.exists()
 
 
 def test_missing_folder_has_nothing_to_remove(tmp_path):

@@ -9,11 +9,15 @@ import os
 import platform
 import re
 import shutil
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+ABANDONED_S = 7 * 24 * 3600  # seconds without a change, for files of other machines
+CLOCK_MARGIN_S = 60.0  # by which clocks of file systems and processes may differ
 
 
 @contextmanager
@@ -72,21 +76,23 @@ def temporary_path(path: Path) -> Path:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what killed processes of this machine left beside a path.
+    """Remove what killed processes left beside a path.
 
-    If a process was killed while it replaced a folder, the previous folder is put
-    back. Errors are ignored.
+    Of this machine, these are the files of processes that have ended. Of another
+    machine, or of a container of the past, they are files that have not changed for
+    `ABANDONED_S`. If a process was killed while it replaced a folder, the previous
+    folder is put back. Errors are ignored.
     """
     stem, suffix = re.escape(path.stem), re.escape(path.suffix)
     name = re.compile(
-        rf"\.{stem}\.{_machine()}-(\d+)-[0-9a-f]{{8}}\.partial{suffix}(\.old)?"
+        rf"\.{stem}\.([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}\.partial{suffix}(\.old)?"
     )
     with suppress(OSError):
         for left in sorted(path.parent.iterdir(), reverse=True):  # .old first
             found = name.fullmatch(left.name)
-            if found is None or _is_running(int(found[1])):
+            if found is None or _is_in_use(left, found[1], int(found[2])):
                 continue
-            if found[2] and not os.path.lexists(path):
+            if found[3] and not os.path.lexists(path):
                 left.rename(path)
             else:
                 _remove(left)
@@ -97,10 +103,32 @@ def _machine() -> str:
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
-def _is_running(process: int) -> bool:
+def _is_in_use(left: Path, machine: str, process: int) -> bool:
+    """Return whether the process that writes a temporary path may still run."""
+    # a previous folder keeps its times when it is renamed
+    part = left.with_name(left.name.removesuffix(".old"))
+    changed = _last_change(part if part.exists() else left)
+    if machine != _machine():
+        return time.time() - changed < ABANDONED_S
     import psutil
 
-    return bool(psutil.pid_exists(process))
+    try:
+        started: float = psutil.Process(process).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # of another user
+        return True
+    # a later process may have the number of the one that was killed
+    return started <= changed + CLOCK_MARGIN_S
+
+
+def _last_change(path: Path) -> float:
+    """Return the time of the last change of a file, or of any file in a folder."""
+    times = [path.lstat().st_mtime]
+    for file in path.rglob("*") if path.is_dir() else ():
+        with suppress(FileNotFoundError):  # it is being written
+            times.append(file.lstat().st_mtime)
+    return max(times)
 
 
 def _rename(part: Path, path: Path) -> None:

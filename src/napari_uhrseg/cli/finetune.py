@@ -17,7 +17,7 @@ from napari_uhrseg.cli.shared_options import (
     TrainingHardware,
     expand_options,
 )
-from napari_uhrseg.errors import StoreError
+from napari_uhrseg.errors import StoreError, TrainingError
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import TrainEvent
@@ -107,7 +107,21 @@ def finetune(
             )  # type: ignore[type-var] # a generator, annotated as an iterator
         ) as events,
     ):  # fmt: skip
-        run_events(watch(events), "Fine-tuning", _show, json=json)
+        last = run_events(watch(events), "Fine-tuning", _show, json=json)
+    _check_saved(last)
+
+
+def _check_saved(last: "TrainEvent") -> None:
+    """Raise TrainingError if a fine-tuning ended without a checkpoint."""
+    from napari_uhrseg.engine.events import FineTuneFinished
+
+    if isinstance(last, FineTuneFinished) and not last.saved:
+        raise TrainingError(
+            f"{last.path} was not written: every validated step is worse than the "
+            "original checkpoint.",
+            "Use the original checkpoint, correct more separate regions, or lower "
+            "--learning-rate.",
+        )
 
 
 def _settings(
@@ -152,9 +166,10 @@ def _show(event: "TrainEvent") -> str | None:
         case e.Validated(step, metrics, _) if "miou" in metrics:
             when = f"Step {step}" if step else "Before"
             out.print(Text(f"{when}: mIoU {metrics['miou']:.1%}"))
-        case e.FineTuneFinished(comparison=text, path=path):
+        case e.FineTuneFinished(comparison=text, path=path, saved=saved):
             out.print(Text(f"{text[0].upper()}{text[1:]}."))
-            out.print(f"Checkpoint: {path}", highlight=False, soft_wrap=True)
+            if saved:
+                out.print(f"Checkpoint: {path}", highlight=False, soft_wrap=True)
         case _:
             pass
     return None

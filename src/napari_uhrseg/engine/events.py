@@ -160,13 +160,16 @@ class FineTuneFinished:
 
     ``before`` and ``after`` contain ``miou`` and ``iou/<class>`` on the validation
     regions, 0 to 1. Both are empty where no validation score is available.
-    ``comparison`` is the same information as a message.
+    ``comparison`` is the same information as a message. ``saved`` is False if every
+    validated step was worse than the original checkpoint: ``path`` was not written, and
+    ``after`` are the scores of the last step.
     """
 
     before: Mapping[str, float]
     after: Mapping[str, float]
     comparison: str
     path: Path
+    saved: bool = True
 
 
 SegmentEvent = (

@@ -64,10 +64,8 @@ def scored(scores, *, keep_best: bool) -> TrainingPolicy:
         ((0.5, 0.6, 0.9, 0.4), False, 2),  # the latest that is no worse than the start
         ((0.5, 0.6, 0.4, 0.3), False, 1),
         ((0.5, 0.5, 0.4, 0.3), False, 1),
-        ((0.5, 0.4, 0.3, 0.2), False, 3),  # all are worse
         ((0.5, 0.6, 0.9, 0.55), True, 2),  # the best
         ((0.5, 0.6, 0.4, 0.55), True, 1),
-        ((0.5, 0.4, 0.3, 0.2), True, 3),
     ],
 )
 def test_saved_weights_are_no_worse_than_the_start(scores, keep_best, step, tmp_path):
@@ -82,6 +80,21 @@ def test_saved_weights_are_no_worse_than_the_start(scores, keep_best, step, tmp_
     )
     saved = [e.step for e in events if isinstance(e, Saved)]
     assert not saved or saved[-1] == step
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_nothing_is_saved_if_all_weights_are_worse_than_the_start(keep_best, tmp_path):
+    output = tmp_path / "n.safetensors"
+    output.write_bytes(b"an earlier file")
+    policy = scored((0.5, 0.4, 0.3, 0.2), keep_best=keep_best)
+    trainer = make_trainer(output, (Stage(3, 0.1),), policy)
+    events = list(trainer.run())
+    trainer.close()
+    assert not any(isinstance(event, Saved) for event in events)
+    assert not trainer.saved
+    assert trainer.after == {"miou": 0.2}
+    assert output.read_bytes() == b"an earlier file"
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_steps_on_the_same_batch_lower_the_loss(tmp_path):

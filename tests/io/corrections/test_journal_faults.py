@@ -296,3 +296,63 @@ def test_counts_of_another_journal_are_counted_again(store):
     counts.write_bytes(kept[:50])
     with Corrections.open(store) as corrections:
         assert corrections.counts() == {1: 800, 2: 800}
+
+
+# -- damaged chunks of the corrections ----------------------------------------------
+
+
+def damage(store, keep=0):
+    file = store.path / "labels/correction/0/c/0/0"
+    file.write_bytes(file.read_bytes()[:keep])
+    return file
+
+
+@pytest.fixture(params=[(700, 600), (2500, 2100)])
+def large(request, tmp_path):
+    image = FakeImage(shape=request.param)
+    with LabelStore.create(tmp_path / "b.zarr", image, LEGEND) as made:
+        yield made
+
+
+@pytest.mark.parametrize("keep", [0, 40])
+def test_damaged_chunk_is_restored_from_the_history(large, keep):
+    store = large
+    with Corrections.open(store) as corrections:
+        corrections.apply(stroke(0, 0, 30, 30, 1))
+        corrections.apply(stroke(10, 10, 30, 30, 2))
+    wanted = [level[:] for level in store.correction]
+    damage(store, keep)
+    with pytest.raises(StoreError) as error:
+        store.read_labels(Roi(0, 0, 50, 50))
+    assert "all undamaged corrections are kept" in error.value.hint
+    with Corrections.open(store) as corrections:
+        assert "no pixel is lost" in corrections.loss
+        assert "1 part of the corrections" in corrections.loss
+        assert sum(corrections.counts().values()) == 1400
+    for level, data in zip(store.correction, wanted, strict=True):
+        np.testing.assert_array_equal(level[:], data)
+    with Corrections.open(store) as corrections:
+        assert not corrections.loss
+        corrections.undo()
+        assert corrections.counts() == {1: 900}
+
+
+def test_damaged_chunk_without_history_is_reported_in_numbers(tmp_path):
+    image = FakeImage(shape=(1200, 600))
+    store = LabelStore.create(tmp_path / "b.zarr", image, LEGEND)
+    with Corrections.open(store) as corrections:
+        corrections.apply(stroke(0, 0, 30, 30, 1))
+        corrections.apply(stroke(1100, 0, 20, 20, 2))  # in another chunk
+    content = (store.path / "labels/correction/0/c/0/0").read_bytes()
+    for file in (store.path / ".corrections").glob("*.log"):
+        file.unlink()
+    damage(store, len(content) - 1)
+    with Corrections.open(store) as corrections:
+        assert corrections.counts() == {2: 400}
+        assert "y 0 to 1,024, x 0 to 600" in corrections.loss
+        assert "900 of 1,300 corrected pixels are lost" in corrections.loss
+        assert "the other corrections are kept" in corrections.loss
+    aside = store.path / ".corrections" / "damaged" / "0-0"
+    assert aside.read_bytes() == content[:-1]
+    assert not store.read_labels(Roi(0, 0, 50, 50)).any()
+    store.close()

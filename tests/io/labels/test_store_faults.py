@@ -110,6 +110,26 @@ def test_store_that_is_moved_during_a_change_is_an_error(store):
     lock.close()
 
 
+@pytest.mark.parametrize("other", ["", "notes.txt"])
+def test_chunks_written_to_the_old_place_of_a_store_are_removed(store, other):
+    lock = WriteLock(store.path, ".other", "The store is")
+    lock.acquire()
+
+    def write_elsewhere():
+        store.path.rename(store.path.with_name("moved.zarr"))
+        store.prediction[0][:1500] = 1
+        assert (store.path / "labels/prediction/0/c").is_dir()
+        if other:
+            (store.path / other).write_text("of the user")
+
+    with pytest.raises(StoreError, match="is gone"), lock.writing():
+        write_elsewhere()
+    lock.close()
+    assert store.path.exists() == bool(other)
+    if other:
+        assert (store.path / "labels/prediction/0/c").is_dir()
+
+
 def test_empty_chunk_is_reported_as_empty(filled):
     chunk = next((filled.path / "labels/prediction/0/c").glob("*/*"))
     chunk.write_bytes(b"")

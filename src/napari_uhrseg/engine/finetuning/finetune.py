@@ -93,7 +93,8 @@ def fine_tune(
         The image that was corrected; the checkpoint to fine-tune, which is not
         modified; the labels with the corrections, at least open for reading.
     output
-        Path of the checkpoint to write; see ``TrainingPolicy.keep_best``.
+        Path of the checkpoint to write; see ``TrainingPolicy.keep_best``. It is not
+        written if every validated step is worse than the original checkpoint.
     settings
         Hyperparameters; ``None``: all are chosen automatically.
     budget
@@ -138,7 +139,7 @@ def fine_tune(
 def _finished(trainer: Trainer, summary: TrainingSummary) -> FineTuneFinished:
     before, after = trainer.before, trainer.after
     text = comparison_text(summary, before, after)
-    return FineTuneFinished(before, after, text, trainer.output)
+    return FineTuneFinished(before, after, text, trainer.output, trainer.saved)
 
 
 def _trained(trainer: Trainer, stop: Stop | None) -> Iterator[TrainEvent]:

@@ -172,17 +172,16 @@ def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> s
     where = f"on {counted(summary.held_out, 'validation window')}"
     if summary.held_out < MIN_RELIABLE_WINDOWS:
         where += ", too few to be reliable"
-    if abs(change) < EQUAL_MIOU:
-        return f"about as good as before {where}"
     points = f"{abs(100 * change):.1f} points"
-    if change > 0:
-        return f"better by {points} {where}"
-    # only saved if every validation was worse; see TrainingPolicy.keep_best
-    return (
-        f"worse by {points} {where} (mIoU {before['miou']:.1%} before, "
-        f"{after['miou']:.1%} after), and no validated step was better than "
-        "before: the original checkpoint is better"
-    )
+    if change < 0:  # such weights are not saved; see TrainingPolicy.keep_best
+        return (
+            f"worse by {points} {where} (mIoU {before['miou']:.1%} before, "
+            f"{after['miou']:.1%} after), and so was every validated step: the "
+            "original checkpoint is better, and no other is saved"
+        )
+    if change < EQUAL_MIOU:
+        return f"about as good as before {where}"
+    return f"better by {points} {where}"
 
 
 def _ious(scores: Scores) -> dict[str, float]:

@@ -57,8 +57,8 @@ class TrainingPolicy:
         If True, the initial weights are validated first and must be surpassed.
     keep_best
         If True, the weights with the best ``miou`` are saved. Otherwise the latest
-        weights are saved whose ``miou`` is at least that of the initial weights. If
-        there are none, the last weights are saved.
+        weights are saved whose ``miou`` is at least that of the initial weights. In
+        both cases, nothing is saved if all are worse than the initial weights.
     resume_stage
         If True, the first stage continues from weights that were trained in it.
     weights_to_save

@@ -35,7 +35,7 @@ from napari_uhrseg.engine.training.job import (
 )
 from napari_uhrseg.engine.training.losses import find_loss
 from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, TrainSettings
-from napari_uhrseg.engine.training.step_memory import plan_step_memory
+from napari_uhrseg.engine.training.step_memory import MIN_SAMPLES, plan_step_memory
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import Card, InputSpec, Legend
@@ -43,6 +43,9 @@ from napari_uhrseg.types import Card, InputSpec, Legend
 __all__ = ["CardMetadata", "TrainSettings", "plan_training", "train"]
 
 MEASURED_STEPS = 2  # from which the time of a training is estimated
+SHRINKS = (4, 2, 1)  # by which the sides of the measured samples are divided
+MIN_MEASURED_SIDE = 128  # px
+SLOW_STEP_S = 2.0  # seconds of a step from which no second one is measured
 DEFAULT_MEMORY_FRACTION = 0.9  # of a device's free memory, without a budget
 
 
@@ -115,7 +118,7 @@ def plan_training(
 ) -> Iterator[TrainEvent]:
     """Yield the plan of a training and its time; write nothing.
 
-    The time is that of two steps, without validation.
+    The time is extrapolated from steps of two small samples, without validation.
 
     Parameters
     ----------
@@ -141,13 +144,65 @@ def plan_training(
     trainer = Trainer(job, Path(output))
     yield _planned(trainer, warnings, start)
     yield trainer.memory_planned
-    steps, started = min(MEASURED_STEPS, total), time.monotonic()
-    with closing(trainer.run()) as events:  # type: ignore[type-var] # a generator
+    yield Progress(0, total, _step_seconds(trainer) * total)
+
+
+def _step_seconds(trainer: Trainer) -> float:
+    """Return the estimated seconds of a step, from steps of the fewest samples.
+
+    The samples are as small as the network permits, since its time is proportional to
+    their area.
+    """
+    spec = trainer.model.spec
+    for by in SHRINKS:
+        small = _small_spec(spec, by)
+        trainer.model.spec = small
+        try:
+            seconds = _measured_seconds(trainer)
+        except (RuntimeError, ValueError):  # the network has a margin of a fixed size
+            if small == spec:
+                raise
+        else:
+            return seconds * (spec.window / small.window) ** 2
+    raise AssertionError("the last factor is 1")
+
+
+def _measured_seconds(trainer: Trainer) -> float:
+    """Return the seconds of a step of two samples, times the ratio to the batch size.
+
+    The first step takes longer, so that a second one is measured unless it is slow.
+    """
+    job, size = trainer.job, min(MIN_SAMPLES, trainer.batch_size)
+    recipe = replace(job.schedule.recipe, batch_size=size)
+    small = Trainer(replace(job, schedule=Schedule(recipe)), trainer.output)
+    seconds, started = 0.0, time.monotonic()
+    with closing(small.run()) as events:  # type: ignore[type-var] # a generator
         for event in events:
-            if isinstance(event, Progress) and event.done == steps:
+            if not isinstance(event, Progress):
+                continue
+            seconds, started = time.monotonic() - started, time.monotonic()
+            if event.done == MEASURED_STEPS or seconds > SLOW_STEP_S:
                 break
-    each = (time.monotonic() - started) / steps
-    yield Progress(0, total, each * total)
+    return seconds * trainer.batch_size / size
+
+
+def _small_spec(spec: InputSpec, by: int) -> InputSpec:
+    """Return the specification of samples whose sides are divided by a number.
+
+    It is the same specification if the sides would be too small.
+    """
+    side = spec.window // by // spec.divisor * spec.divisor
+    if side < max(MIN_MEASURED_SIDE, spec.min_side):
+        return spec
+    views = {
+        name: replace(
+            view,
+            extent=view.extent // by if isinstance(view.extent, int) else view.extent,
+            size=None if view.size is None else view.size // by,
+        )
+        for name, view in spec.views.items()
+    }
+    return replace(spec, window=side, views=views)
 
 
 def _planned(

@@ -60,9 +60,10 @@ class Trainer:
     ----------
     before, after
         Metrics of the initial weights (if the policy validates them) and of the saved
-        checkpoint.
+        checkpoint; of the last weights if no checkpoint was saved.
     saved
-        True if a checkpoint of this training exists.
+        True if a checkpoint of this training exists. A training of which every
+        validation is worse than the initial weights saves none.
     """
 
     def __init__(self, job: TrainingJob, output: Path) -> None:
@@ -238,16 +239,25 @@ class Trainer:
             self.best = score
         if self.step == 0:
             self.before = metrics
-        elif better or (self.step == self.total and not self.saved):
+        elif better or (self.step == self.total and self._must_save()):
             card = self.job.card({**metrics, "step": float(self.step)})
             save_checkpoint(self.output, model, card)
             self.after, self.saved = metrics, True
+        elif not self.saved:
+            self.after = metrics
         self.validated = self.step
         self._save()
         if metrics:
             yield Validated(self.step, metrics, better)
         if self.step and better:
             yield Saved(self.output, self.step)
+
+    def _must_save(self) -> bool:
+        """Return True if the last weights are saved whatever their metrics are.
+
+        They are not if the initial weights have a score, which none surpassed.
+        """
+        return not self.saved and "miou" not in self.before
 
     # -- files --------------------------------------------------------------------
 

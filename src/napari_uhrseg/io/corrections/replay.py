@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.correction_counts import CorrectionCounts
+from napari_uhrseg.io.corrections.damaged_chunks import loss_text, set_aside
 from napari_uhrseg.io.corrections.journal import Journal, JournalEntry
 from napari_uhrseg.io.corrections.journal_record import JournalPatch
 from napari_uhrseg.io.labels.disk_layout import CORRECTION, Levels, open_corrections
@@ -63,6 +64,7 @@ class JournalReplay:
         self.loss = ""
         self._loaded = False
         self._saved = 0  # the last record in the saved counts
+        self._saved_total: int | None = None  # corrected pixels in the saved counts
         self._counts: CorrectionCounts | None = None
         self._levels: Levels = ()
 
@@ -84,7 +86,10 @@ class JournalReplay:
             self._levels = open_corrections(
                 store.path, store.shape, len(store.correction), write=write
             )
+            lost: list[Roi] = []
             if write:
+                assert isinstance(self._folder, Path)  # URLs are read-only
+                lost = set_aside(store, self._levels, self._folder)
                 rebuild_coarser(store.path / CORRECTION, self._levels, coarser_labels)
             self.journal.load(write=write)
             if not write:
@@ -94,6 +99,28 @@ class JournalReplay:
             self._load_counts()
             self._loaded = True
             self.catch_up()
+            if lost:
+                self._restore(lost)
+
+    def _restore(self, lost: list[Roi]) -> None:
+        """Execute the steps of the journal in damaged chunks, and report the loss."""
+        # counts that were read again do not contain the damaged chunks
+        again = self._counts is None or bool(self.loss)
+        before = self._saved_total if again else self._corrected()
+        for step in self.journal.undoable:
+            for part in step.parts:
+                if any(part.roi.intersect(roi).area for roi in lost):
+                    self._execute_again(part, "redo")
+        self._counts = None
+        text = loss_text(self._store, lost, before, self._corrected())
+        self.loss = f"{self.loss} {text}".strip()
+        logger.warning("%s", text)
+        with suppress(OSError):  # they are counted again at the next opening
+            self.save_counts()
+
+    def _corrected(self) -> int:
+        """Return the number of corrected pixels."""
+        return sum(self.counts().by_class({}).values())
 
     def _load_counts(self) -> None:
         """Load the saved counts if they belong to the journal.
@@ -106,6 +133,7 @@ class JournalReplay:
         saved = CorrectionCounts.load(file, shape, self._limits.correction_cell)
         if saved is not None:
             self._counts, self.done = saved
+            self._saved_total = self._corrected()
         lost = max(0, self.done - journal.last)
         if lost or journal.incomplete or journal.damaged:
             self._counts = None
@@ -248,16 +276,20 @@ class JournalReplay:
             step, direction = self.journal.step(entry), entry.kind
             parts = [] if step is None else step.parts
         for part in parts:
-            try:
-                patch = self.journal.read(part)
-            except ValueError as error:  # it cannot block all later changes
-                self._counts = None
-                logger.warning(
-                    "A change of %s is damaged and left out: %s.",
-                    self._store.path, error,
-                )  # fmt: skip
-            else:
-                self._write(patch, direction, again=True)
+            self._execute_again(part, direction)
+
+    def _execute_again(self, part: JournalEntry, direction: str) -> None:
+        """Write a patch that may have been written before; leave out a damaged one."""
+        try:
+            patch = self.journal.read(part)
+        except ValueError as error:  # it cannot block all later changes
+            self._counts = None
+            logger.warning(
+                "A change of %s is damaged and left out: %s.",
+                self._store.path, error,
+            )  # fmt: skip
+        else:
+            self._write(patch, direction, again=True)
 
     def _write(
         self, patch: JournalPatch, direction: str, *, again: bool = False

@@ -137,10 +137,17 @@ def read_array(level: zarr.Array, key: Any) -> Labels:
         raise
     # a codec, a disk and a server may raise any exception
     except Exception as error:
+        way = (
+            "Segment the image into this store again: damaged parts are computed again"
+        )
+        if "labels/correction" in str(level.store_path):
+            way = (
+                "Show the labels in the window, or use napari-uhrseg correct: all "
+                "undamaged corrections are kept, and what is lost is reported"
+            )
         raise StoreError(
             f"Labels cannot be read from {level.store_path}: {error}.",
-            "A part of the store is damaged. Segment the image into this store again: "
-            "damaged parts are computed again. Or copy the store from its source.",
+            f"A part of the store is damaged. {way}. Or copy the store again.",
         ) from error
 
 

@@ -74,6 +74,29 @@ def written_chunks(root: PathOrUrl, array: zarr.Array) -> BoolMask:
     return there
 
 
+def remove_stray_chunks(folder: Path) -> None:
+    """Remove chunks that zarr has written to the place of a store that was moved.
+
+    Nothing is removed if the folder contains any other file, or no file.
+    """
+    with suppress(OSError):  # the caller reports that the store is gone
+        inside = list(folder.rglob("*"))
+        files = [one for one in inside if not one.is_dir() or one.is_symlink()]
+        if files and all(_is_chunk(file.relative_to(folder)) for file in files):
+            for file in files:
+                file.unlink()
+            for one in sorted(inside, reverse=True):
+                if one not in files:
+                    one.rmdir()
+            folder.rmdir()
+
+
+def _is_chunk(name: Path) -> bool:
+    """Return whether a file is a chunk of an array, or a part of one."""
+    *_, key, row, last = ("", "", "", *name.parts)
+    return key == "c" and row.isdecimal() and last.partition(".")[0].isdecimal()
+
+
 def damaged_chunks(root: PathOrUrl, array: zarr.Array) -> Iterator[tuple[Chunk, Path]]:
     """Yield the chunks whose file is empty or cut, with the file.
 

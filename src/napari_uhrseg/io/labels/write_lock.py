@@ -14,6 +14,7 @@ import filelock
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.object_store_lock import LockHeldError, ObjectStoreLock
+from napari_uhrseg.io.labels.store_files import remove_stray_chunks
 from napari_uhrseg.io.paths import PathOrUrl, error_text, io_errors
 from napari_uhrseg.types import Limits
 
@@ -103,6 +104,7 @@ class WriteLock:
         StoreError
             If this process may not write, or the folder of the store is gone. It is
             checked after the change, too, because it may be moved during the change.
+            Chunks that the change has then written to the old place are removed.
         """
         with self.thread_lock:
             if not self.acquired:
@@ -113,7 +115,11 @@ class WriteLock:
             if isinstance(self._lock, ObjectStoreLock):
                 self._lock.check()
             self._check_folder()
-            yield
+            try:
+                yield
+            finally:
+                if isinstance(self._path, Path) and self._identity() is None:
+                    remove_stray_chunks(self._path)
             self._check_folder()
 
     def _check_folder(self) -> None:

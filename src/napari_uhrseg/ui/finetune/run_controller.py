@@ -111,8 +111,13 @@ class TrainingController(JobController):
 
     def _finished(self) -> None:
         self._bar.clear()
+        done = f"Done: {self._total} steps."
+        if self._compared is not None and not self._compared.saved:
+            text = self._compared.comparison
+            self.ended.emit(f"{done} {text[:1].upper()}{text[1:]}.", None)
+            return
         if self._compared is not None:
-            self.ended.emit(f"Done: {self._total} steps.", self._compared)
+            self.ended.emit(done, self._compared)
             return
         assert self._workers is not None
         found: list[events.FineTuneFinished] = []
