@@ -38,7 +38,7 @@ def open_window():
     viewer, panel = open_demo()
     assert choose(panel, "plain")
     ground = viewer.layers[0]
-    look_at(viewer, ground, *LOOK)
+    look_at(viewer, ground, *LOOK, zoom=1.4)
     where = panel.segment.form.where
     where.setCurrentIndex(where.findText("Current view"))
     return viewer, panel, Mouse(viewer, ground)

@@ -80,7 +80,8 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
                 section.heading.setChecked(True)
         part = panel.finetune
         part.form.length.setCurrentIndex(part.form.length.findData("custom"))
-        part.form.custom.widgets["steps"].setValue(30)
+        part.form.custom.widgets["steps"].setValue(20)
+        part.form.custom.widgets["batch_size"].setValue(4)
         until(panel, lambda: "windows" in part.summary.text(), "no lesson")
         until(panel, part.bar.start.isEnabled, "Train cannot be pressed")
         part.bar.start.click()
