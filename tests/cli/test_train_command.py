@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
-from napari_uhrseg.cli.train import parse_arguments, parse_validate
+from napari_uhrseg.cli.shared_options import parse_arguments
+from napari_uhrseg.cli.train import parse_validate
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 

@@ -5,6 +5,7 @@ decorator :func:`expand_options` replaces it by one option for each of its field
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
@@ -213,3 +214,35 @@ def parse_numbers(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(
             f"{text!r} is not a list of numbers. Write, for example, 0,1,2."
         ) from None
+
+
+def parse_arguments(
+    pairs: list[str], architecture: str | None, encoder: str | None
+) -> dict[str, Any]:
+    """Return the arguments of a model's constructor.
+
+    Parameters
+    ----------
+    pairs
+        Texts ``name=value``. A value is JSON, otherwise text.
+    architecture, encoder
+        Values of these two arguments; ``None`` leaves them out.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a text has no equals sign.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(
+                f"{pair!r} has no value. Write name=value, for example window=256."
+            )
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    chosen = {"architecture": architecture, "encoder": encoder}
+    return found | {k: v for k, v in chosen.items() if v is not None}

@@ -1,6 +1,5 @@
 """``napari-uhrseg train``: train a checkpoint from labelled images."""
 
-import json as json_module
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from napari_uhrseg.cli.shared_options import (
     TrainingHardware,
     expand_options,
     one_of,
+    parse_arguments,
 )
 from napari_uhrseg.models.registry import (
     DEFAULT_ENCODER,
@@ -314,38 +314,6 @@ def parse_validate(text: str | None) -> float | tuple[str, ...]:
         share = -1
     # a scene may be named 3, but 3 is not a fraction
     return share if text == "0" or 0 < share < 1 else tuple(text.split(","))
-
-
-def parse_arguments(
-    pairs: list[str], architecture: str | None, encoder: str | None
-) -> dict[str, Any]:
-    """Return the arguments of a model's constructor.
-
-    Parameters
-    ----------
-    pairs
-        Texts ``name=value``. A value is JSON, otherwise text.
-    architecture, encoder
-        Values of these two arguments; ``None`` leaves them out.
-
-    Raises
-    ------
-    typer.BadParameter
-        If a text has no equals sign.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise typer.BadParameter(
-                f"{pair!r} has no value. Write name=value, for example window=256."
-            )
-        try:
-            found[name] = json_module.loads(value)
-        except ValueError:
-            found[name] = value
-    chosen = {"architecture": architecture, "encoder": encoder}
-    return found | {k: v for k, v in chosen.items() if v is not None}
 
 
 def _show_plan(events: "Iterator[TrainEvent]", *, json: bool) -> None:

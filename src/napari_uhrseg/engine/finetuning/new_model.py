@@ -61,11 +61,7 @@ def new_checkpoint(
     """
     if not len(legend):
         raise CheckpointError("There is no class to train.", "Name two classes.")
-    if arguments is None and method in REGISTRY:
-        first = REGISTRY[method].first_arguments
-        arguments = {**default_arguments(method), **first}
-    known = {**(arguments or {}), **({"encoder": encoder} if encoder else {})}
-    known.setdefault("channels", 1 if len(image.bands) == 1 else 3)
+    known = _known_arguments(method, arguments, encoder, len(image.bands))
     start = EncoderStart(pretrained, download_s=(limits or Limits()).download_s)
     made = initial_network(method, known, legend, start, stop=stop)
     model = made.model
@@ -74,13 +70,28 @@ def new_checkpoint(
         owner, _, name = part.rpartition(".")
         setattr(model.get_submodule(owner), name, None)
     model.spec = replace(model.spec, pixel_size=image.meters_per_pixel)
-    random = made.encoder_weights == RANDOM
     card = Card(
         method,
         made.arguments,
         legend,
         model.spec,
-        trained_on=RANDOM_INIT if random else "from ImageNet weights",
+        trained_on=_origin(made.encoder_weights),
         encoder_weights=made.encoder_weights,
     )
     return Checkpoint(model.eval(), card, UNSAVED_HASH, Path(f"{method}.safetensors"))
+
+
+def _known_arguments(
+    method: str, arguments: Mapping[str, Any] | None, encoder: str | None, bands: int
+) -> dict[str, Any]:
+    """Return the arguments of the network for an image of so many bands."""
+    if arguments is None and method in REGISTRY:
+        first = REGISTRY[method].first_arguments
+        arguments = {**default_arguments(method), **first}
+    known = {**(arguments or {}), **({"encoder": encoder} if encoder else {})}
+    known.setdefault("channels", 1 if bands == 1 else 3)
+    return known
+
+
+def _origin(encoder_weights: str) -> str:
+    return RANDOM_INIT if encoder_weights == RANDOM else "from ImageNet weights"

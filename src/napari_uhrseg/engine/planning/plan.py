@@ -127,8 +127,7 @@ def make_plan(
 ) -> Plan:
     """Plan a run of the checkpoint over the image.
 
-    The first time a checkpoint runs on a device, its speed is measured on a batch of
-    zeros, which takes about a second. Its memory is traced without running it.
+    The speed of a checkpoint on a device is measured once, which takes a second.
 
     Parameters
     ----------
@@ -141,8 +140,7 @@ def make_plan(
     budget
         Memory that the run may use. None: the default of the device.
     shared
-        If True, several processes share the blocks, and no window waits for the next
-        block.
+        True if several processes share the blocks: no window waits for the next one.
     make_profiler
         Returns the profiler of a checkpoint, device, precision and number of threads.
 
@@ -168,7 +166,7 @@ def make_plan(
         checkpoint, device, budget, precision, settings, make_profiler
     )
     grid, sized = divide(sizer, image.shape, scale, settings, shared)
-    plan = Plan(
+    return with_estimate(Plan(
         shape=image.shape,
         run=_new_run(image, settings, sizer.profiler, grid, scale, sized.batch),
         grid=grid,
@@ -177,8 +175,7 @@ def make_plan(
         budget=sizer.budget,
         sized=sized,
         warnings=tuple(w for w in (warning, sizer.warning) if w),
-    )
-    return with_estimate(plan)
+    ))  # fmt: skip
 
 
 def _new_run(

@@ -25,6 +25,10 @@ from napari_uhrseg.ui.finetune import worker as work
 from napari_uhrseg.ui.finetune.rerun import LIKELY
 from napari_uhrseg.ui.finetune.run_controller import TrainingController
 from napari_uhrseg.ui.finetune.state import (
+    DECIDE,
+    DECIDE_THERE,
+    EARLIER,
+    NOT_SAVED,
     FineTuneState,
     TrainedModel,
     save_draft_or_report,
@@ -40,13 +44,6 @@ if TYPE_CHECKING:
     from napari_uhrseg.types import TrainingSummary
 
 READING = "Reading the corrections…"
-NOT_SAVED = (
-    "A model trained on these labels has not been saved yet. Keep or discard it under "
-    "Fine-tune."
-)
-EARLIER = "A model was trained earlier on these labels: keep or discard it."
-DECIDE = "Keep or discard the trained model first."
-DECIDE_THERE = "To keep or discard the model trained on {0}, show the labels of {0}."
 SEGMENTING = "A segmentation is running."
 TRAINING = "A training is running."
 
@@ -109,14 +106,8 @@ class FineTunePanel(FineTuneWidgets):
     def _render(self, state: FineTuneState, why_not: str = "", data: str = "") -> None:
         """Enter a state: set all widgets that depend on it.
 
-        Parameters
-        ----------
-        state
-            The new state.
-        why_not
-            Reason why no training can start. For BLOCKED only.
-        data
-            Description of the training data. For READY only.
+        ``why_not`` is the reason why no training can start (BLOCKED). ``data`` is the
+        description of the training data (READY).
         """
         self._state = state
         training = state is FineTuneState.TRAINING
@@ -331,9 +322,7 @@ class FineTunePanel(FineTuneWidgets):
         if view is None:
             return
 
-        def found(
-            draft: "tuple[FineTuneFinished, Path | work.NewModel] | None",
-        ) -> None:
+        def found(draft: "drafts.Draft | None") -> None:
             busy = self._state in (FineTuneState.TRAINING, FineTuneState.UNDECIDED)
             if draft is None or view is not self._view or busy:
                 return
@@ -373,12 +362,10 @@ class FineTunePanel(FineTuneWidgets):
         draft = self._trained.result.path
         self.result.setEnabled(False)
         self._workers.call(
-            work.save_as,
-            draft,
-            target,
+            work.save_as, draft, target,
             returned=lambda path: self._kept(path, draft),
             finished=lambda: self.result.setEnabled(True),
-        )
+        )  # fmt: skip
 
     def _ask_name(self) -> None:
         if self._trained is not None:

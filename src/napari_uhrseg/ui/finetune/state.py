@@ -31,6 +31,14 @@ from napari_uhrseg.ui.finetune.drafts import save_draft
 from napari_uhrseg.ui.finetune.worker import FineTuneRequest, next_version
 from napari_uhrseg.ui.workers.worker import report
 
+NOT_SAVED = (
+    "A model trained on these labels has not been saved yet. Keep or discard it under "
+    "Fine-tune."
+)
+EARLIER = "A model was trained earlier on these labels: keep or discard it."
+DECIDE = "Keep or discard the trained model first."
+DECIDE_THERE = "To keep or discard the model trained on {0}, show the labels of {0}."
+
 
 class FineTuneState(Enum):
     """State of the Fine-tune panel; the module docstring has the transitions."""
