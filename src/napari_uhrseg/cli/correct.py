@@ -41,7 +41,7 @@ from napari_uhrseg.cli.shared_options import (
     format_rectangle,
     parse_rectangle,
 )
-from napari_uhrseg.types import Legend, Numbering
+from napari_uhrseg.types import Legend, Numbering, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -254,13 +254,19 @@ def _undo_or_redo(store: str, direction: "Direction", json: bool) -> None:
     elif roi is None:
         err.print(f"There is nothing to {direction}.")
     else:
-        done = "Undone" if direction == "undo" else "Redone"
-        line = f"{done} at {format_rectangle(roi)}: {pixel_text(changed, sign=True)}."
-        out.print(Text(line), soft_wrap=True)
-        if not more:
-            out.print(f"There is no more to {direction}.")
+        _print_undone(direction, roi, changed, more=more)
     if roi is None:
         raise typer.Exit(1)
+
+
+def _print_undone(
+    direction: "Direction", roi: Roi, changed: Mapping[str, int], *, more: bool
+) -> None:
+    done = "Undone" if direction == "undo" else "Redone"
+    line = f"{done} at {format_rectangle(roi)}: {pixel_text(changed, sign=True)}."
+    out.print(Text(line), soft_wrap=True)
+    if not more:
+        out.print(f"There is no more to {direction}.")
 
 
 def _regions(where: str, store: "LabelStore") -> "tuple[list[Region], list[str]]":

@@ -222,12 +222,7 @@ class _Images:
     def _one(self, path: PathOrUrl, output: PathOrUrl) -> None:
         check_image(path)
         if self.run.dry_run:
-            with err.status("Planning"):
-                plan = self.backend.plan(path)
-            if self.run.json:
-                json_line(event="planned", image=path, **plan_record(plan))
-            else:
-                _show_plan(plan)
+            self._print_plan(path)
             return
         from napari_uhrseg.engine.events import Finished
         from napari_uhrseg.io.open import open_image
@@ -245,6 +240,14 @@ class _Images:
                 out.print(f"Labels: {output}", highlight=False, soft_wrap=True)
         assert isinstance(last, Finished)  # the last event of a run
         self._note(path, last.done, last.failed)
+
+    def _print_plan(self, path: PathOrUrl) -> None:
+        with err.status("Planning"):
+            plan = self.backend.plan(path)
+        if self.run.json:
+            json_line(event="planned", image=path, **plan_record(plan))
+        else:
+            _show_plan(plan)
 
     def _note(self, path: PathOrUrl, done: int, failed: int) -> None:
         if failed:

@@ -95,14 +95,20 @@ def _plain(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     )
 
 
-def _run(
-    run: Callable[..., Iterator[float]], store: "LabelStore", path: str, chosen: str
-) -> bool:
-    """Export in a worker while a dialog can stop it; return False if stopped."""
+def _progress_dialog() -> QProgressDialog:
+    """Return a modal dialog that appears if the export takes long."""
     dialog = QProgressDialog("Saving labels…", "Stop", 0, STEPS)
     dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
     dialog.setMinimumDuration(500)
     dialog.setAutoReset(False)
+    return dialog
+
+
+def _run(
+    run: Callable[..., Iterator[float]], store: "LabelStore", path: str, chosen: str
+) -> bool:
+    """Export in a worker while a dialog can stop it; return False if stopped."""
+    dialog = _progress_dialog()
     workers, loop = Workers(), QEventLoop()
     errors: list[Exception] = []
     ended: list[bool] = []

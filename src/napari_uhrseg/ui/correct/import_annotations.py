@@ -1,5 +1,6 @@
 """Import of corrections from files of polygons and masks."""
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,16 +246,7 @@ class AnnotationImport(QObject):
     ) -> None:
         for text in found.notes(view.store.name):
             show_warning(text)
-        counts: dict[str | None, int] = {}
-        for _, name in found.polygons:
-            counts[name] = counts.get(name, 0) + 1
-        chosen = next((c.name for c in view.classes if c.id == class_id), None)
-        rows = []
-        for name, count in counts.items():
-            known = view.legend.named(name) if name else None
-            proposed = known.name if known else name or chosen
-            amount = "1 shape" if count == 1 else f"{count:,} shapes"
-            rows.append(Row(name, name or "(no class)", amount, proposed))
+        rows = _rows_of(found, view, class_id)
 
         def begin(names: Mapping[Any, str], ids: Mapping[str, int]) -> None:
             pairs = [(p, ids[names[n]]) for p, n in found.polygons if n in names]
@@ -328,6 +320,19 @@ class AnnotationImport(QObject):
 
         dialog.accepted.connect(accepted)
         dialog.open()
+
+
+def _rows_of(found: "ImportedPolygons", view: LabelsView, class_id: int) -> list[Row]:
+    """Return a row for each class of polygons; ``class_id`` is for those without."""
+    counts = Counter(name for _, name in found.polygons)
+    chosen = next((c.name for c in view.classes if c.id == class_id), None)
+    rows = []
+    for name, count in counts.items():
+        known = view.legend.named(name) if name else None
+        proposed = known.name if known else name or chosen
+        amount = "1 shape" if count == 1 else f"{count:,} shapes"
+        rows.append(Row(name, name or "(no class)", amount, proposed))
+    return rows
 
 
 def _polygons(path: Path, store: "LabelStore") -> "ImportedPolygons":

@@ -110,6 +110,13 @@ class NewModelDialog(QDialog):
             f"The model learns the classes of the labels: {names}. Paint some strokes "
             "of each class, then press Train."
         )
+        self._lay_out()
+        self.method.currentIndexChanged.connect(self._method_chosen)
+        self.accepted.connect(self._accepted)
+        self._method_chosen()
+        self.resize(440, 260)
+
+    def _lay_out(self) -> None:
         body = QWidget()
         form = form_of(body)
         add_row(form, "Model", self.method)
@@ -120,10 +127,6 @@ class NewModelDialog(QDialog):
         layout.addWidget(body)
         layout.addStretch(1)
         layout.addWidget(ok_or_cancel(self))
-        self.method.currentIndexChanged.connect(self._method_chosen)
-        self.accepted.connect(self._accepted)
-        self._method_chosen()
-        self.resize(440, 260)
 
     def _method_chosen(self) -> None:
         name = self.method.currentData()

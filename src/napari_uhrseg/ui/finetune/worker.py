@@ -318,20 +318,9 @@ def label_provenance(
 
 def _standing(path: Path, name: str, folder: PathOrUrl | None) -> LabelProvenance:
     """Describe how many chunks this checkpoint and others have labelled."""
-    from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.models.checkpoint import file_hash
-
     if folder is None:
         return LabelProvenance("", False)
-    own = file_hash(path)
-    with LabelStore.open(folder) as store:
-        numbers, counts = np.unique(store.chunk_status() >> 2, return_counts=True)
-        made_by: dict[str, int] = {}
-        for number, count in zip(numbers, counts, strict=True):
-            if number and store.runs[number - 1].checkpoint_hash != own:
-                other = store.runs[number - 1].checkpoint
-                made_by[other] = made_by.get(other, 0) + int(count)
-        total = int(counts[numbers > 0].sum())
+    total, made_by = _chunk_counts(folder, path)
     if not total:
         return LabelProvenance("", False)
     if not made_by:
@@ -342,6 +331,22 @@ def _standing(path: Path, name: str, folder: PathOrUrl | None) -> LabelProvenanc
         f"with labels from {name}, without asking. Corrected pixels are kept.",
         True,
     )
+
+
+def _chunk_counts(folder: PathOrUrl, own: Path) -> tuple[int, dict[str, int]]:
+    """Return the number of labelled chunks, and those of each other checkpoint."""
+    from napari_uhrseg.io.labels.store import LabelStore
+    from napari_uhrseg.models.checkpoint import file_hash
+
+    own_hash = file_hash(own)
+    made_by: dict[str, int] = {}
+    with LabelStore.open(folder) as store:
+        numbers, counts = np.unique(store.chunk_status() >> 2, return_counts=True)
+        for number, count in zip(numbers, counts, strict=True):
+            if number and store.runs[number - 1].checkpoint_hash != own_hash:
+                other = store.runs[number - 1].checkpoint
+                made_by[other] = made_by.get(other, 0) + int(count)
+    return int(counts[numbers > 0].sum()), made_by
 
 
 def next_version(request: FineTuneRequest) -> Path:

@@ -53,17 +53,20 @@ class ModelPicker(QWidget):
         self.importing.busy.connect(self._show_importing)
         self.show_card = push_button("C&ard…", clicked=self._show_card)
         self.note = note()
+        self._lay_out()
+        self._fill_models()
+        self.model.currentIndexChanged.connect(self._model_chosen)
+        self.checkpoint.currentIndexChanged.connect(self._checkpoint_chosen)
+        self._model_chosen()
+        workers.call(_find_checkpoints, _recent(), returned=self._found)
+
+    def _lay_out(self) -> None:
         form = form_of(self)
         add_row(form, "&Model", self.model)
         form.addRow(self.sentence)
         add_row(form, "Chec&kpoint", self.checkpoint)
         add_row(form, "", self.browse, self.show_card)
         form.addRow(self.note)
-        self._fill_models()
-        self.model.currentIndexChanged.connect(self._model_chosen)
-        self.checkpoint.currentIndexChanged.connect(self._checkpoint_chosen)
-        self._model_chosen()
-        workers.call(_find_checkpoints, _recent(), returned=self._found)
 
     @property
     def path(self) -> Path | None:

@@ -53,6 +53,12 @@ class RunControls(QWidget):
         self.bar.setTextVisible(True)
         self.bar.setAccessibleName(f"Progress of the {what}")
         self.status = note()
+        self._lay_out()
+        self.bar.hide()
+        self.idle("")
+
+    def _lay_out(self) -> None:
+        """Put the buttons in a row, above the bar and the status line."""
         buttons = QHBoxLayout()
         for button in (self.start, self.pause, self.cancel):
             button.setMinimumWidth(60)
@@ -62,8 +68,6 @@ class RunControls(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
-        self.bar.hide()
-        self.idle("")
 
     def idle(self, why_not: str, status: str = "") -> None:
         """Show that no run is in progress.
