@@ -77,13 +77,7 @@ class Card:
             If a field is missing or wrong, or the version is another one.
         """
         try:
-            version = data.get("format_version")
-            if version != FORMAT_VERSION:
-                raise CheckpointError(
-                    f"The card has format version {version}; this program reads "
-                    f"{FORMAT_VERSION}.",
-                    _version_hint(version),
-                )
+            _check_version(data.get("format_version"))
             legend = Legend(
                 tuple(LabelClass.from_dict(c) for c in data["legend"]["classes"])
             )
@@ -97,16 +91,22 @@ class Card:
             ) from error
 
 
-def _version_hint(version: object) -> str:
-    """Return what the user can do about a card of another format version."""
+def _check_version(version: object) -> None:
+    """Raise CheckpointError for a card of another format version."""
+    if version == FORMAT_VERSION:
+        return
+    hint = "A later version of napari-uhrseg wrote this checkpoint. Install it."
     if not isinstance(version, int):
-        return "Download or copy the file again."
-    if version < FORMAT_VERSION:
-        return (
+        hint = "Download or copy the file again."
+    elif version < FORMAT_VERSION:
+        hint = (
             "An earlier version of napari-uhrseg wrote this checkpoint. Import the "
             "original file again with `napari-uhrseg import`, or train the model again."
         )
-    return "A later version of napari-uhrseg wrote this checkpoint. Install it."
+    raise CheckpointError(
+        f"The card has format version {version}; this program reads {FORMAT_VERSION}.",
+        hint,
+    )
 
 
 def _spec(data: Mapping[str, Any]) -> InputSpec:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -113,11 +113,7 @@ class CorrectionCounts:
         for grid in self._grids.values():
             taken |= grid != 0
         regions, count = label(taken, connectivity=2, return_num=True)
-        each: list[dict[int, int]] = [{} for _ in range(count)]
-        for class_id, grid in sorted(self._grids.items()):
-            sums = np.bincount(regions.ravel(), grid.ravel(), minlength=count + 1)
-            for number in np.flatnonzero(sums[1:]).tolist():
-                each[number][class_id] = int(sums[number + 1])
+        each = self._pixels_by_class(regions, count)
         boxes = [r.bbox for r in regionprops(regions)]
         parts: list[list[Roi]] = [[] for _ in range(count)]
         for number, row, first, last in _runs(regions):
@@ -129,6 +125,17 @@ class CorrectionCounts:
             for box, pixels, own in zip(boxes, each, parts, strict=True)
         ]
         return tuple(sorted(found, key=lambda p: -sum(p.pixels.values())))
+
+    def _pixels_by_class(
+        self, regions: npt.NDArray[Any], count: int
+    ) -> list[dict[int, int]]:
+        """Return the pixels of each class for the regions 1 to ``count``."""
+        each: list[dict[int, int]] = [{} for _ in range(count)]
+        for class_id, grid in sorted(self._grids.items()):
+            sums = np.bincount(regions.ravel(), grid.ravel(), minlength=count + 1)
+            for number in np.flatnonzero(sums[1:]).tolist():
+                each[number][class_id] = int(sums[number + 1])
+        return each
 
     def _roi(self, top: int, left: int, bottom: int, right: int) -> Roi:
         """Return the pixels of a box of cells."""

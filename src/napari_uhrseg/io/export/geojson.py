@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -109,6 +109,20 @@ def _crs_name(store: "LabelStore") -> tuple[str, int]:
     return name, 9 if crs.is_geographic else 4
 
 
+def _write_feature(
+    file: TextIO, rings: Iterable[Points], properties: dict[str, Any]
+) -> None:
+    """Write ring by ring in pieces, since a ring may have millions of corners."""
+    file.write('{"type":"Feature","geometry":{"type":"Polygon","coordinates":[')
+    for i, ring in enumerate(rings):
+        file.write("," * (i > 0) + "[")
+        for first in range(0, len(ring), TEXT_CORNERS):
+            part = _json(ring[first : first + TEXT_CORNERS].tolist())
+            file.write("," * (first > 0) + part[1:-1])
+        file.write("]")
+    file.write(']},"properties":' + _json(properties) + "}")
+
+
 def _write(
     path: Path,
     members: dict[str, Any],
@@ -116,22 +130,15 @@ def _write(
     properties: Callable[[PolygonFeature], dict[str, Any]],
     prepared: Callable[[Iterable[Points]], Iterator[Points]] = iter,
 ) -> Iterator[float]:
-    """Write ring by ring in pieces, since a ring may have millions of corners."""
+    """Write a collection of features, and yield the finished fraction."""
     head = json.dumps({"type": "FeatureCollection", **members, "features": []})
     with path.open("w", encoding="utf-8") as file:
         file.write(head[:-2])
         between = "\n"
         for batch, done in batches:
             for shape in batch:
-                start = '{"type":"Feature","geometry":{"type":"Polygon","coordinates":['
-                file.write(between + start)
-                for i, ring in enumerate(prepared(shape.rings)):
-                    file.write("," * (i > 0) + "[")
-                    for first in range(0, len(ring), TEXT_CORNERS):
-                        part = _json(ring[first : first + TEXT_CORNERS].tolist())
-                        file.write("," * (first > 0) + part[1:-1])
-                    file.write("]")
-                file.write(']},"properties":' + _json(properties(shape)) + "}")
+                file.write(between)
+                _write_feature(file, prepared(shape.rings), properties(shape))
                 between = ",\n"
             yield done
         file.write("\n]}\n")

@@ -65,18 +65,24 @@ class ChunkCache:
             if future is None:
                 future = self._coming[key] = Future()
         if mine:
-            try:
-                chunk = decode()
-                chunk.flags.writeable = False
-                self._keep(key, chunk)
-                future.set_result(chunk)
-            except BaseException as error:
-                future.set_exception(error)
-                raise
-            finally:
-                with self._lock:
-                    del self._coming[key]
+            self._decode(key, decode, future)
         return future.result()
+
+    def _decode(
+        self, key: object, decode: Callable[[], Array], future: "Future[Array]"
+    ) -> None:
+        """Decode a chunk for all threads that wait for it."""
+        try:
+            chunk = decode()
+            chunk.flags.writeable = False
+            self._keep(key, chunk)
+            future.set_result(chunk)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._coming[key]
 
     def __contains__(self, key: object) -> bool:
         with self._lock:

@@ -154,16 +154,15 @@ class WriteLock:
             return None
         return found.st_dev, found.st_ino
 
+    def _new_lock(self) -> filelock.BaseFileLock | ObjectStoreLock:
+        if not isinstance(self._path, Path):
+            return ObjectStoreLock(self._path / self._name, self._limits)
+        if self._identity() is None:  # the lock's file would create the folder
+            raise self._gone_error("Nothing was opened for writing.")
+        return filelock.FileLock(self._path / self._name, timeout=0, thread_local=False)
+
     def _acquired_lock(self) -> filelock.BaseFileLock | ObjectStoreLock:
-        lock: filelock.BaseFileLock | ObjectStoreLock
-        if isinstance(self._path, Path):
-            if self._identity() is None:  # the lock's file would create the folder
-                raise self._gone_error("Nothing was opened for writing.")
-            lock = filelock.FileLock(
-                self._path / self._name, timeout=0, thread_local=False
-            )
-        else:
-            lock = ObjectStoreLock(self._path / self._name, self._limits)
+        lock = self._new_lock()
         try:
             lock.acquire()
         except (filelock.Timeout, LockHeldError) as error:

@@ -177,6 +177,14 @@ def channel_names(image: Any) -> list[str]:
     return [c.get("Name") or c.get("Fluor") or "" for c in channels]
 
 
+def _length(value: str | None, unit: str) -> float:
+    """Return a length in µm; NaN if it is not a number or has an unknown unit."""
+    try:
+        return float(value or "nan") * (micrometres(unit) or math.nan)
+    except ValueError:
+        return math.nan
+
+
 def physical_size(image: Any) -> tuple[tuple[float, float] | None, str]:
     """Return the size of a pixel that an ``Image`` element states.
 
@@ -191,12 +199,7 @@ def physical_size(image: Any) -> tuple[tuple[float, float] | None, str]:
     ]
     if all(value is None for value, _ in stated):
         return None, ""
-    sizes = []
-    for value, unit in stated:
-        try:
-            sizes.append(float(value or "nan") * (micrometres(unit) or math.nan))
-        except ValueError:
-            sizes.append(math.nan)
+    sizes = [_length(value, unit) for value, unit in stated]
     if all(math.isfinite(s) and s > 0 for s in sizes):
         return (sizes[0], sizes[1]), ""
     shown = " x ".join(f"{value} {unit}" for value, unit in stated)

@@ -94,20 +94,8 @@ class CorrectionList(QWidget):
         shown = list(regions)[:MOST]
         row = self.tree.indexOfTopLevelItem(self.tree.currentItem())
         self.tree.clear()
-        for place in shown:
-            y, x = (round(v) for v in place.roi.center)
-            total = sum(place.pixels.values())
-            item = QTreeWidgetItem([f"x {x:,}, y {y:,}", f"{total:,}"])
-            item.setData(0, Qt.ItemDataRole.UserRole, place)
-            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
-            known = [i for i in place.pixels if i in by_id]
-            if known:
-                most = max(known, key=lambda i: place.pixels[i])
-                item.setIcon(0, swatch(by_id[most].color))
-            item.setToolTip(0, "\n".join(
-                f"{by_id[i].name}: {place.pixels[i]:,} pixels" for i in known
-            ))  # fmt: skip
-            self.tree.addTopLevelItem(item)
+        for region in shown:
+            self.tree.addTopLevelItem(_item_of(region, by_id))
         if shown:
             row = min(max(row, 0), len(shown) - 1)
             self.tree.setCurrentItem(self.tree.topLevelItem(row))
@@ -120,3 +108,22 @@ class CorrectionList(QWidget):
             place = item.data(0, Qt.ItemDataRole.UserRole)
             if isinstance(place, CorrectedRegion):
                 signal.emit(place)
+
+
+def _item_of(
+    region: CorrectedRegion, classes: Mapping[int, LabelClass]
+) -> QTreeWidgetItem:
+    """Return the row of a region, with the colour of its largest class."""
+    y, x = (round(v) for v in region.roi.center)
+    total = sum(region.pixels.values())
+    item = QTreeWidgetItem([f"x {x:,}, y {y:,}", f"{total:,}"])
+    item.setData(0, Qt.ItemDataRole.UserRole, region)
+    item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
+    known = [i for i in region.pixels if i in classes]
+    if known:
+        most = max(known, key=lambda i: region.pixels[i])
+        item.setIcon(0, swatch(classes[most].color))
+    item.setToolTip(0, "\n".join(
+        f"{classes[i].name}: {region.pixels[i]:,} pixels" for i in known
+    ))  # fmt: skip
+    return item

@@ -82,16 +82,12 @@ class PaintArea(QObject):
         self.layer = self._make_layer()
         camera, canvas = viewer.scene.camera.events, viewer.canvas.events
         self._events = (camera.center, camera.zoom, canvas.size)
-        self._connect()
-        self._follow()
-
-    def _connect(self) -> None:
-        """Follow the viewport, the labels and the legend."""
         for event in self._events:
             event.connect(self._moved)
-        self._view.refreshed.connect(self._reread)
-        self._view.legendChanged.connect(self._legend_changed)
-        self._viewer.layers.events.removed.connect(self._removed)
+        view.refreshed.connect(self._reread)
+        view.legendChanged.connect(self._legend_changed)
+        viewer.layers.events.removed.connect(self._removed)
+        self._follow()
 
     @property
     def area(self) -> PaintRegion | None:

@@ -324,25 +324,24 @@ class CorrectPanel(CorrectWidgets):
         if view is None:
             return
 
-        def found(places: tuple[Any, ...]) -> None:
-            if view is not self._view:
-                return
-            if not places:
-                self.status.setText(
-                    "No uncertain region is left in the segmented area."
-                )
-                return
-            self._seen.append(places[0].roi)
-            self._jump(places[0].roi)
-            left = len(places) - 1
-            self.status.setText(f"Uncertain region {len(self._seen)}; {left} more.")
-
         self._workers.call(
             uncertain_regions.find_uncertain_regions,
             view.store,
             tuple(self._seen),
-            returned=found,
+            returned=lambda found: self._show_first(found, view),
         )
+
+    def _show_first(self, found: tuple[Any, ...], view: LabelsView) -> None:
+        """Move to the first of the uncertain regions of a view."""
+        if view is not self._view:
+            return
+        if not found:
+            self.status.setText("No uncertain region is left in the segmented area.")
+            return
+        self._seen.append(found[0].roi)
+        self._jump(found[0].roi)
+        left = len(found) - 1
+        self.status.setText(f"Uncertain region {len(self._seen)}; {left} more.")
 
     def _jump(self, roi: Roi) -> None:
         if self._view is not None:

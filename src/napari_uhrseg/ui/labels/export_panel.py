@@ -166,14 +166,7 @@ class ExportPanel(QWidget):
         overwrite = target.exists() and self._may_replace(target)
         if target.exists() and not overwrite:
             return
-        self._warned = False
-        self.start.setEnabled(False)
-        self.cancel.setEnabled(True)
-        self.cancel.setToolTip("Stop the export. Nothing is written.")
-        self.bar.setValue(0)
-        self.bar.show()
-        self._say("Exporting…")
-        self._outcome = "Stopped. Nothing was written."
+        self._show_running()
         tolerance = self.simplify.value() if self.simplify.isEnabled() else 0.0
         self._worker = self._workers.start(
             partial(export, simplify=tolerance, overwrite=overwrite),
@@ -185,6 +178,16 @@ class ExportPanel(QWidget):
             errored=self._error,
             finished=self._finished,
         )
+
+    def _show_running(self) -> None:
+        self._warned = False
+        self.start.setEnabled(False)
+        self.cancel.setEnabled(True)
+        self.cancel.setToolTip("Stop the export. Nothing is written.")
+        self.bar.setValue(0)
+        self.bar.show()
+        self._say("Exporting…")
+        self._outcome = "Stopped. Nothing was written."
 
     def _may_replace(self, target: Path) -> bool:
         box = QMessageBox(self)
