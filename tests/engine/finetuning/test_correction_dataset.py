@@ -14,11 +14,11 @@ from napari_uhrseg.engine.finetuning.correction_dataset import min_separation
 from napari_uhrseg.engine.finetuning.correction_sites import (
     MIN_SITES,
     Points,
-    choose_held_out,
     find_points,
     find_sites,
 )
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
+from napari_uhrseg.engine.finetuning.validation_split import choose_held_out
 from napari_uhrseg.engine.network.inputs import covered_region
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.downsample import coarser_labels

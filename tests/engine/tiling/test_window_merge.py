@@ -3,10 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
     WindowMerger,
-    labels_and_confidence,
     make_merger,
     window_weights,
 )

@@ -13,10 +13,10 @@ from napari_uhrseg.engine.network.device import MemoryBudget, inference_mode
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.engine.prefetch import Prefetcher
+from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.frame_seams import FrameBorders, blend
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
-from napari_uhrseg.engine.tiling.window_merge import labels_and_confidence
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch, Segmenter

@@ -24,11 +24,11 @@ from napari_uhrseg.engine.finetuning.correction_sites import (
     Ints,
     Points,
     SiteGrid,
-    choose_held_out,
     find_points,
     find_sites,
     labelled_squares,
 )
+from napari_uhrseg.engine.finetuning.validation_split import choose_held_out
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore

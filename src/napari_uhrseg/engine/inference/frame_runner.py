@@ -47,6 +47,7 @@ from napari_uhrseg.engine.inference.runner import (
 from napari_uhrseg.engine.network.device import inference_mode, is_out_of_memory
 from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
+from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.frame_logits import FrameLogits
 from napari_uhrseg.engine.tiling.frame_schedule import FrameSchedule
@@ -56,7 +57,6 @@ from napari_uhrseg.engine.tiling.frame_seams import (
     blend,
     border_store,
 )
-from napari_uhrseg.engine.tiling.window_merge import labels_and_confidence
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.models.base import Batch

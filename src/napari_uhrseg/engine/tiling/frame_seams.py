@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.atomic import replacing
+from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.frame_grid import Frame, FrameGrid
 from napari_uhrseg.engine.tiling.frame_logits import LogitMaps
-from napari_uhrseg.engine.tiling.window_merge import labels_and_confidence
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.paths import (
     PathOrUrl,
