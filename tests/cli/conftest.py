@@ -14,8 +14,9 @@ from napari_uhrseg.types import Card, LabelClass, Legend
 
 SMALL = {
     "architecture": "Unet",
-    "encoder": "tu-mobilenetv4_conv_small_050",
+    "encoder": "tu-test_efficientnet",
     "window": 64,
+    "options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
 }
 LEGEND = Legend(
     (

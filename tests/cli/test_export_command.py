@@ -2,17 +2,16 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import rasterio
 from typer.testing import CliRunner
 
+from helpers.processes import GATED, child_environment
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
@@ -178,33 +177,23 @@ def test_areas_has_one_row_for_each_parcel(store, tmp_path):
     assert "beside slide" in " ".join(result.stderr.split())
 
 
-def test_export_interrupted_leaves_no_file(tmp_path):
-    picture = image_from_array(
-        np.broadcast_to(np.uint8(0), (12_000, 12_000)), name="large"
-    )
-    rng = np.random.default_rng(0)
-    noise = rng.integers(1, 3, (1024, 1024), np.uint8)
-    with LabelStore.create(tmp_path / "labels.zarr", picture, LEGEND) as made:
-        for y in range(0, 12_000 - 1024, 1024):
-            for x in range(0, 12_000 - 1024, 1024):
-                made.prediction[0][y : y + 1024, x : x + 1024] = noise
+@pytest.mark.slow
+def test_export_interrupted_leaves_no_file(store, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     command = [
-        sys.executable, "-c", "from napari_uhrseg.cli import app; app()", "export",
-        str(tmp_path / "labels.zarr"), "--format", "cog", "--output",
-        str(out / "a.tif"), "--json",
+        sys.executable, "-c", GATED, "progress", "export", str(store),
+        "--format", "cog", "--output", str(out / "a.tif"), "--json",
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=dict(os.environ),
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=child_environment(),
     )  # fmt: skip
     assert process.stdout is not None
     assert "progress" in process.stdout.readline()
+    assert list(out.iterdir()) != []
     process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        process.stdout.readline()
-    assert process.wait(1) == 130
-    assert "Nothing was written" in process.stderr.read()
+    _, said = process.communicate("\n", timeout=60)
+    assert process.returncode == 130
+    assert "Nothing was written" in said
     assert list(out.iterdir()) == []

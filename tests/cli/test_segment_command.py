@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from typer.testing import CliRunner
 
 from helpers.dask_client import connect_quickly
 from helpers.fake_gpu import fake_gpu
+from helpers.processes import GATED, child_environment
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_uhrseg.types import LabelClass, Legend
 
 COMMON = ("--device", "cpu", "--precision", "fp32")
+BLOCKS = ("--memory-budget", "400MB")  # blocks have at most 2048 pixels per side
 
 
 @pytest.fixture
@@ -159,61 +162,60 @@ def test_segment_other_settings_need_replace(segment):
     assert segment("--overlap", "32", "--replace").exit_code == 0
 
 
-# each block takes a while to write, so that there is a run to interrupt
-SLOW_WRITES = """
-from time import sleep
-import zarr
-from napari_uhrseg.cli import app
-
-write = zarr.Array.__setitem__
-
-def slow(array, *part):
-    if str(array.store_path).endswith("prediction/0"):
-        sleep(1)
-    write(array, *part)
-
-zarr.Array.__setitem__ = slow
-app()
-"""
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """An image of four blocks of the largest size that `BLOCKS` allows."""
+    noise = np.random.default_rng(0).integers(0, 255, (4 * 2048, 64, 3), np.uint8)
+    path = tmp_path / "large.tif"
+    tifffile.imwrite(path, noise, photometric="rgb", tile=(256, 256))
+    return path
 
 
-def test_segment_resumed_run_gives_same_labels(segment, files, tmp_path):
-    image = tmp_path / "large.tif"
-    noise = np.random.default_rng(0)
-    tifffile.imwrite(
-        image,
-        # four blocks of the largest size, however fast the machine is
-        noise.integers(0, 255, (4 * 8192, 64, 3), np.uint8),
-        photometric="rgb",
-        tile=(256, 256),
-    )
+def interrupted(*command: object) -> tuple[int, str]:
+    """Run `segment`, interrupt it after the first block; return its status and stderr.
 
+    The process group gets the signal, as from a terminal, so that workers get it too.
+    """
     run = subprocess.Popen(
-        [
-            sys.executable, "-c", SLOW_WRITES, "segment", image, *COMMON, "--json",
-            "--output", tmp_path / "stopped.zarr",
-            "--checkpoint", files / "net.safetensors",
-        ],
+        [sys.executable, "-c", GATED, "block_done", "segment", *map(str, command),
+         "--json"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=child_environment(),
+        start_new_session=True,
     )  # fmt: skip
     for line in run.stdout:
         if '"block_done"' in line:
             break
-    run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 130
+    os.killpg(run.pid, signal.SIGINT)
+    _, said = run.communicate("\n", timeout=60)
+    return run.returncode, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+def test_segment_interrupted_run_is_resumed_by_one_process(
+    segment, files, large, tmp_path, workers
+):
+    status, said = interrupted(
+        large, *COMMON, *BLOCKS, *workers, "--output", tmp_path / "stopped.zarr",
+        "--checkpoint", files / "net.safetensors",
+    )  # fmt: skip
+    assert status == 130, said
     assert "The same command resumes" in said
+    assert "Traceback" not in said
     with LabelStore.open(tmp_path / "stopped.zarr") as store:
         done = int((store.chunk_status() > 0).sum())
         assert 0 < done < store.chunk_status().size
     for output in ("stopped.zarr", "whole.zarr"):
-        assert segment(image=str(image), output=output).exit_code == 0
+        assert segment(*BLOCKS, image=str(large), output=output).exit_code == 0
     with (
         LabelStore.open(tmp_path / "stopped.zarr") as stopped,
         LabelStore.open(tmp_path / "whole.zarr") as whole,
     ):
+        assert stopped.chunk_status().all()
         assert len(stopped.runs) == 1
         same = stopped.prediction[0][:] == whole.prediction[0][:]
         # not to the bit: this process may use another number of threads
@@ -341,44 +343,6 @@ def test_segment_unreachable_scheduler_prints_message(segment, monkeypatch, tmp_
 def test_segment_refuses_scheduler_with_workers(segment):
     result = segment("--scheduler", "tcp://127.0.0.1:9", "--workers", "2")
     assert result.exit_code == 2
-
-
-@pytest.mark.slow
-def test_segment_interrupted_workers_are_resumed_by_one_process(
-    segment, files, tmp_path
-):
-    image = tmp_path / "large.tif"
-    noise = np.random.default_rng(0)
-    # five blocks of the largest size
-    data = noise.integers(0, 255, (5 * 8192, 64, 3), np.uint8)
-    tifffile.imwrite(image, data, photometric="rgb", tile=(256, 256))
-    run = subprocess.Popen(
-        [
-            sys.executable, "-c", "from napari_uhrseg.cli import app; app()",
-            "segment", image, *COMMON, "--json",
-            "--output", tmp_path / "stopped.zarr", "--workers", "2",
-            "--checkpoint", files / "net.safetensors",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    for line in run.stdout:
-        if '"block_done"' in line:
-            break
-    os.killpg(run.pid, signal.SIGINT)  # as the terminal does: the workers get it too
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 130
-    assert "The same command resumes" in said
-    assert "Traceback" not in said
-    with LabelStore.open(tmp_path / "stopped.zarr") as store:
-        done = int((store.chunk_status() > 0).sum())
-        assert 0 < done < store.chunk_status().size
-    assert segment(image=str(image), output="stopped.zarr").exit_code == 0
-    with LabelStore.open(tmp_path / "stopped.zarr") as store:
-        assert store.chunk_status().all()
-        assert len(store.runs) == 1
 
 
 @pytest.mark.slow

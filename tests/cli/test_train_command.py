@@ -1,6 +1,7 @@
 """Test ``napari-uhrseg train`` and ``evaluate`` through the command line."""
 
 import json
+import shutil
 
 import pytest
 import tifffile
@@ -13,6 +14,8 @@ from napari_uhrseg.cli.shared_options import parse_arguments
 from napari_uhrseg.cli.train import parse_validate
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+
+UNET = json.dumps({"encoder_depth": 3, "decoder_channels": [16, 8, 8]})
 
 
 def invoke(*arguments: object):
@@ -27,8 +30,9 @@ def train(files, tmp_path):
         return invoke(
             "train", "--images", files / "images", "--masks", files / "masks",
             "--model", "plain", "--output", tmp_path / "net.safetensors",
-            "--architecture", "Unet", "--encoder", "tu-mobilenetv4_conv_small_050",
-            "--argument", "window=64", "--device", "cpu", "--ignore", 9,
+            "--architecture", "Unet", "--encoder", "tu-test_efficientnet",
+            "--argument", "window=64", "--argument", f"options={UNET}",
+            "--device", "cpu", "--ignore", 9,
             "--batch-size", 4, "--validate", "2", "--no-pretrained", *options,
         )  # fmt: skip
 
@@ -148,8 +152,6 @@ def test_train_writes_card_options_to_card(train, tmp_path):
     shown = invoke("info", path).stdout
     for value in said.values():
         assert value in shown
-    assert train("--steps", 1, "--overwrite").exit_code == 0
-    assert read_card(path).name == "net"  # unless said otherwise: the file's
 
 
 @pytest.mark.slow
@@ -164,12 +166,14 @@ def test_train_json_prints_events(train):
 
 
 @pytest.mark.slow
-def test_train_existing_checkpoint_needs_overwrite(train):
-    assert train("--steps", 1).exit_code == 0
+def test_train_existing_checkpoint_needs_overwrite(train, files, tmp_path):
+    path = shutil.copy(files / "net.safetensors", tmp_path)
     result = train("--steps", 1)
     assert result.exit_code == 1
     assert "exists" in result.stderr
+    assert read_card(path).name == "small net"
     assert train("--steps", 1, "--overwrite").exit_code == 0
+    assert read_card(path).name == "net"  # without --name, that of the file
 
 
 def test_train_invalid_input_prints_message(files, tmp_path):

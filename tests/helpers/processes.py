@@ -9,6 +9,23 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 
+# Runs the program with the arguments from the second one on. It waits for a line of its
+# input after each JSON line of the event that the first argument names, so that an
+# interrupt meets unfinished work, however fast the machine is.
+GATED = """
+import sys
+from napari_uhrseg.cli import app
+event, write = f'"{sys.argv.pop(1)}"', sys.stdout.write
+def gated(text):
+    count = write(text)
+    if event in text:
+        sys.stdout.flush()
+        sys.stdin.readline()
+    return count
+sys.stdout.write = gated
+app()
+"""
+
 
 def child_environment(**variables: str) -> dict[str, str]:
     """Return this environment with the helpers on Python's path, and more variables."""
