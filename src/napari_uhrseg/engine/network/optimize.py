@@ -99,7 +99,7 @@ def _pairs(model: Segmenter) -> dict[str, str]:
         elif _plain_norm(module) and len(names[module]) == 1:
             module.register_forward_pre_hook(entered)
     side = shadow.spec.divisor
-    frame = -(-max(256, shadow.spec.min_side) // side) * side
+    frame = -(-max(64, shadow.spec.min_side) // side) * side
     batch = zero_batch(shadow.spec, 1, (frame, frame), torch.device("meta"))
     with torch.no_grad(), _Uses(made) as uses:
         shadow(batch)
