@@ -8,6 +8,7 @@ import numpy as np
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
 from napari_uhrseg.types import Block, LabelClass, Legend, Roi, Run
 
+CELL = 20  # side in pixels of the squares of one class; odd at a coarser level
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
 
 
@@ -56,12 +57,13 @@ def chunk_block(row, column, seed, shape, rows=1, columns=1):
     """Return a block whose pixels are a function of its position and the seed."""
     roi = roi_of_chunks(row, column, rows, columns, shape)
     # as many columns and the same seed: a taller block begins with the same rows
-    size = (roi.height // 8 + 1, roi.width // 8 + 1)
+    size = (roi.height // CELL + 1, roi.width // CELL + 1)
     data = []
     for what, (low, high) in enumerate(((0, 3), (1, 256))):
         rng = np.random.default_rng((seed, row, column, what))
         coarse = rng.integers(low, high, size, np.uint8)
-        data.append(coarse.repeat(8, 0).repeat(8, 1)[: roi.height, : roi.width])
+        pixels = coarse.repeat(CELL, 0).repeat(CELL, 1)
+        data.append(pixels[: roi.height, : roi.width])
     labels, confidence = data
     return Block(roi, labels, confidence * (labels > 0))
 

@@ -1,6 +1,7 @@
 """Whole or not at all, whatever happens, for every format."""
 
 import resource
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -103,12 +104,15 @@ def test_a_url_is_no_target(store, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @every_format
-def test_a_damaged_store_is_told_and_nothing_written(tmp_path, name):
-    with make_store(tmp_path / "s.zarr", fake_image(32632)) as store:
-        for array in ("0", "labels/prediction/0"):
-            (store.path / array / "c" / "1" / "0").write_bytes(b"nonsense")
-        with pytest.raises(StoreError, match="cannot be read"):
-            list(export(store, named(tmp_path, name), name))
+def test_a_damaged_store_is_told_and_nothing_written(store, tmp_path, name):
+    path = shutil.copytree(store.path, tmp_path / "s.zarr")
+    for array in ("0", "labels/prediction/0"):
+        (path / array / "c" / "1" / "0").write_bytes(b"nonsense")
+    with (
+        LabelStore.open(path) as damaged,
+        pytest.raises(StoreError, match="cannot be read"),
+    ):
+        list(export(damaged, named(tmp_path, name), name))
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
 
 
