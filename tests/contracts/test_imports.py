@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.processes import run_python
+
 ROOT = Path(__file__).parents[2]
-
-
-def loaded_by(statement: str) -> set[str]:
-    """Top-level modules a fresh interpreter holds after the statement."""
-    code = f"{statement}\nimport sys\nprint(*{{m.split('.')[0] for m in sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split())
 
 
 @pytest.mark.slow
@@ -34,30 +27,32 @@ def test_layers_import_one_way():
 QT = {"qtpy", "PyQt5", "PyQt6", "PySide6", "napari", "superqt", "magicgui", "pyqtgraph"}
 
 
+# statements that follow each other in one process, each with what is not loaded then
+LIGHT = {
+    "import napari_uhrseg": {"torch", "numpy", "zarr", *QT},
+    "from napari_uhrseg.io.export.registry import formats; formats()": {
+        "torch", "zarr", "rasterio", "tifffile", "pyogrio", "shapely", "scipy", *QT
+    },
+    "import napari_uhrseg.models.registry": {"torch", "timm"},
+    "import napari_uhrseg.models.card_header": {"torch", "timm"},
+    "import napari_uhrseg.models.dataset_legends": {"torch", "timm"},
+    "import napari_uhrseg.cli": {"torch", "zarr", "dask", "rasterio", *QT},
+    "import napari_uhrseg.io.image.image, napari_uhrseg.io.labels.store": {
+        "torch", *QT
+    },
+    "import napari_uhrseg.engine.inference.segment": QT,
+    "import napari_uhrseg.engine.training.train": QT,
+    "from napari_uhrseg import segment, open_image, LabelStore": QT,
+}  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("statement", "not_loaded"),
-    [
-        ("import napari_uhrseg", {"torch", "numpy", "zarr", *QT}),
-        ("import napari_uhrseg.engine.inference.segment", QT),
-        ("import napari_uhrseg.engine.training.train", QT),
-        ("from napari_uhrseg import segment, open_image, LabelStore", QT),
-        (
-            "import napari_uhrseg.io.image.image, napari_uhrseg.io.labels.store",
-            {"torch", *QT},
-        ),
-        (
-            "from napari_uhrseg.io.export.registry import formats; formats()",
-            {"zarr", "rasterio", "tifffile", "pyogrio", "shapely", "scipy"},
-        ),
-        ("import napari_uhrseg.models.registry", {"torch", "timm"}),
-        ("import napari_uhrseg.models.card_header", {"torch", "timm"}),
-        ("import napari_uhrseg.models.dataset_legends", {"torch", "timm"}),
-        ("import napari_uhrseg.cli", {"torch", "zarr", "dask", "rasterio", *QT}),
-    ],
-)
-def test_importing_loads_no_more_than_it_must(statement, not_loaded):
-    assert not loaded_by(statement) & not_loaded
+def test_importing_loads_no_more_than_it_must():
+    print_loaded = "print(*{name.split('.')[0] for name in sys.modules})"
+    code = "\n".join(["import sys", *(f"{s}\n{print_loaded}" for s in LIGHT)])
+    lines = run_python(code).splitlines()
+    for (statement, not_loaded), line in zip(LIGHT.items(), lines, strict=True):
+        assert not set(line.split()) & not_loaded, statement
 
 
 def test_public_names_are_all_there():

@@ -16,12 +16,13 @@ from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import Limits, Roi
 
 pytestmark = pytest.mark.slow
 
-IMAGE = FakeImage(shape=(5000, 2100))
-FILL = Roi(10, 20, 4900, 2000)
+IMAGE = FakeImage(shape=(1250, 1060))  # chunks of 1024 pixels, and parts of chunks
+LIMITS = Limits(coarsest_level=320)  # three levels
+FILL = Roi(10, 20, 1200, 1000)  # six tiles of 512 pixels
 
 SETUP = """
 import os, signal, sys, time
@@ -40,7 +41,7 @@ def stroke(number):
     shape = (60, 40)
     mask = np.random.default_rng(number).random(shape) < 0.7
     ids = np.full(shape, 1 + number % 2, np.uint8)
-    return Stroke(Roi(31 * number, 997, *shape), mask, ids)
+    return Stroke(Roi(31 * (number % 38), 997, *shape), mask, ids)
 """
 
 PAINTER = (
@@ -72,9 +73,9 @@ painting.apply(stroke(1))
 )
 
 FILLER = (
-    SETUP.replace("TILE", "1024")
+    SETUP.replace("TILE", "512")
     + """
-for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
+for share in painting.fill(Roi(10, 20, 1200, 1000), 2):
     say(share)
     if share > 0.6:
         sys.stdin.read()  # wait to be killed
@@ -82,9 +83,9 @@ for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
 )
 
 UNDOER = (
-    SETUP.replace("TILE", "1024")
+    SETUP.replace("TILE", "512")
     + """
-for share in painting.fill(Roi(10, 20, 4900, 2000), 2):
+for share in painting.fill(Roi(10, 20, 1200, 1000), 2):
     pass
 for share in painting.undo_or_redo("undo"):
     say(share)
@@ -112,7 +113,7 @@ for seed in range(1000):
 
 @pytest.fixture
 def path(tmp_path):
-    LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND).close()
+    LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND, LIMITS).close()
     return tmp_path / "labels.zarr"
 
 
@@ -121,7 +122,8 @@ def strokes(count):
     wanted = np.zeros(IMAGE.shape, np.uint8)
     for number in range(count):
         mask = np.random.default_rng(number).random((60, 40)) < 0.7
-        wanted[31 * number : 31 * number + 60, 997:1037][mask] = 1 + number % 2
+        y = 31 * (number % 38)
+        wanted[y : y + 60, 997:1037][mask] = 1 + number % 2
     return wanted
 
 
@@ -145,6 +147,7 @@ def test_reported_stroke_survives_kill(path):
             # the one it was at may be there, whole, or not
             known = next(n for n in (said, said + 1) if (found == strokes(n)).all())
             assert_levels_consistent(store)
+            assert len(store.correction) == 3
             assert painting.counts() == count_of(found)
             for number in range(known - 1, max(said - 3, 0) - 1, -1):  # across sessions
                 assert painting.undo() is not None
@@ -184,7 +187,7 @@ def test_killed_fill_is_one_step_of_complete_tiles(path):
         found = store.correction[0][:]
         whole = np.zeros_like(found)
         whole[FILL.slices] = 2
-        parts = [p.slices for p in FILL.tiles(1024)]
+        parts = [p.slices for p in FILL.tiles(512)]
         done = [bool(found[p].any()) for p in parts]
         assert sum(done) >= 2
         assert not all(done)

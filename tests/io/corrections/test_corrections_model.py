@@ -298,9 +298,9 @@ class Painting(RuleBasedStateMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-TestPainting = Painting.TestCase
+TestPainting = pytest.mark.slow(Painting.TestCase)
 TestPainting.settings = settings(
-    max_examples=10,
-    stateful_step_count=25,
+    max_examples=5,
+    stateful_step_count=20,
     suppress_health_check=list(HealthCheck),
 )

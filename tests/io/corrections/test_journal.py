@@ -12,19 +12,21 @@ from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Limits, Roi, Stroke
 
-IMAGE = FakeImage(shape=(2100, 2100))
+IMAGE = FakeImage(shape=(1100, 1100))
+LIMITS = Limits(coarsest_level=600)  # two levels
 
 
 @pytest.fixture
 def store(tmp_path):
-    with LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND) as made:
+    path = tmp_path / "labels.zarr"
+    with LabelStore.create(path, IMAGE, LEGEND, LIMITS) as made:
         yield made
 
 
 def noise(seed, side=60):
     rng = np.random.default_rng(seed)
     ids = rng.integers(1, 3, (side, side), np.uint8)
-    y, x = rng.integers(0, 2000, 2).tolist()
+    y, x = rng.integers(0, 1040, 2).tolist()
     return Stroke(Roi(y, x, side, side), np.ones((side, side), bool), ids)
 
 
@@ -39,7 +41,7 @@ def test_full_journal_removes_oldest_steps(store):
     )
     states = [store.correction[0][:]]
     with Corrections.open(store, limits=limits) as corrections:
-        for seed in range(60):
+        for seed in range(44):
             corrections.apply(noise(seed))
             states.append(store.correction[0][:])
             assert size_of(store) < 45_000
@@ -51,13 +53,13 @@ def test_full_journal_removes_oldest_steps(store):
         undone = 0
         while corrections.undo() is not None:
             undone += 1
-            np.testing.assert_array_equal(store.correction[0][:], states[60 - undone])
+            np.testing.assert_array_equal(store.correction[0][:], states[44 - undone])
         assert 5 < undone < 40
         assert_levels_consistent(store)
         while corrections.redo() is not None:
             undone -= 1
         assert undone == 0
-        np.testing.assert_array_equal(store.correction[0][:], states[60])
+        np.testing.assert_array_equal(store.correction[0][:], states[44])
 
 
 @pytest.mark.slow
@@ -73,8 +75,8 @@ def test_journal_keeps_last_step_of_any_size(store):
             corrections.apply(noise(seed))
         before = store.correction[0][:]
         rng = np.random.default_rng(0)
-        ids = rng.integers(0, 3, (1500, 1500), np.uint8)
-        corrections.apply(Stroke(Roi(0, 0, 1500, 1500), ids > 0, ids))
+        ids = rng.integers(0, 3, (1000, 1000), np.uint8)
+        corrections.apply(Stroke(Roi(0, 0, 1000, 1000), ids > 0, ids))
         assert size_of(store) > 100_000
         corrections.undo()
         np.testing.assert_array_equal(store.correction[0][:], before)

@@ -9,13 +9,16 @@ from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Limits, Polygon
 
-HOLE = ((1500.0, 600.0), (1500.0, 900.0), (1800.0, 750.0))
-SHAPE_WITH_HOLE = Polygon(((1000, 200.5), (2100, 500), (1700, 1900.25)), (HOLE,))
+IMAGE = FakeImage(shape=(1200, 1060))
+HOLE = ((750.0, 300.0), (750.0, 450.0), (900.0, 375.0))
+SHAPE_WITH_HOLE = Polygon(((500, 100.5), (1050, 250), (850, 950.25)), (HOLE,))
 
 
 @pytest.fixture
 def store(tmp_path):
-    with LabelStore.create(tmp_path / "labels.zarr", FakeImage(), LEGEND) as made:
+    limits = Limits(coarsest_level=320)  # three levels
+    with LabelStore.create(tmp_path / "labels.zarr", IMAGE, LEGEND, limits) as made:
+        assert len(made.correction) == 3
         yield made
 
 
@@ -47,12 +50,12 @@ def test_undo_and_redo_follow_order_of_steps(store, corrections):
     assert not corrections.can_redo
 
 
-SMALL_TILES = Limits(correction_tile=512)
+SMALL_TILES = Limits(correction_tile=256)
 
 
 def filled_over(corrections):
     """A fill of many parts over a stroke; how many."""
-    corrections.apply(stroke(500, 400, 700, 300, 1, seed=1))
+    corrections.apply(stroke(250, 200, 350, 150, 1, seed=1))
     run_out(corrections.fill(SHAPE_WITH_HOLE, 2))
     return corrections.next_part_count("undo")
 
