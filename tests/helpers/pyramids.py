@@ -14,9 +14,9 @@ from napari_uhrseg.io.image.image import Image
 
 
 @functools.cache
-def scene(height: int = 2301, width: int = 4507) -> np.ndarray:
+def scene(height: int = 1151, width: int = 2253) -> np.ndarray:
     y, x = np.ogrid[:height, :width]
-    grey = (y * 7 + x * 13 + (y * x) // 1000) % 251
+    grey = (y * 7 + x * 13 + (y * x) // 250) % 251
     return np.stack([grey, grey[:, ::-1], 255 - grey], -1).astype(np.uint8)
 
 
@@ -35,7 +35,7 @@ class Lazy(ArraySource):
 
 
 def tiled(data: np.ndarray, fingerprint: str = "f", **more: object) -> Image:
-    source = Lazy(data, (512, 512, *data.shape[2:]))
+    source = Lazy(data, (256, 256, *data.shape[2:]))
     return image_of(source, fingerprint=fingerprint, **more)
 
 
@@ -44,7 +44,7 @@ def image_of(*levels: LevelSource, fingerprint: str = "f", **more: object) -> Im
     shape, every = levels[-1].shape, list(levels)
     for _ in range(2):
         shape = (-(-shape[0] // 2), -(-shape[1] // 2), *shape[2:])
-        chunks = (512, 512, *shape[2:])
+        chunks = (256, 256, *shape[2:])
         every.append(PendingLevel(shape, levels[0].dtype, chunks))
     return Image(
         name="scene",

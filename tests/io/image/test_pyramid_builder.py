@@ -33,7 +33,7 @@ from napari_uhrseg.io.image.pyramid_cache import release_entries
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import Limits, Roi
 
-SMALL_STEPS = Limits(read_bytes=2**20)
+SMALL_STEPS = Limits(read_bytes=2**18)
 
 
 def fill_levels(
@@ -43,9 +43,9 @@ def fill_levels(
     return pyramid_builder.fill_levels(image, cache_dir, limits)
 
 
-def untiled(data: np.ndarray, rows: int = 64) -> Image:
+def untiled(data: np.ndarray, rows: int = 32) -> Image:
     strips = Lazy(data, (rows, data.shape[1], 3))
-    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), untiled_source=strips)
+    first = PendingLevel(data.shape, data.dtype, (256, 256, 3), untiled_source=strips)
     return image_of(first, fingerprint="strips")
 
 
@@ -82,7 +82,7 @@ def test_levels_are_what_they_are_at_once_in_memory(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_untiled_files_are_converted_once(tmp_path: Path) -> None:
-    data = scene(3000, 2500)
+    data = scene(1500, 1250)
     image = untiled(data)
     assert image.needs_tiling
     list(fill_levels(image, tmp_path))
@@ -97,7 +97,7 @@ def test_untiled_files_are_converted_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [tiled, untiled])
 def test_a_second_opening_reads_no_pixels(tmp_path: Path, make: object) -> None:
-    data = scene(3000, 2500)
+    data = scene(1500, 1250)
     list(fill_levels(make(data), tmp_path))  # type: ignore[operator]
     image = make(data)  # type: ignore[operator]
     first = image.sources[0]
@@ -113,7 +113,7 @@ def test_a_second_opening_reads_no_pixels(tmp_path: Path, make: object) -> None:
 @pytest.mark.parametrize("make", [tiled, untiled])
 @pytest.mark.parametrize("at", [0.0, 0.2, 0.7])
 def test_stopped_and_continued(tmp_path: Path, make: object, at: float) -> None:
-    data = scene(3000, 2500)
+    data = scene(1500, 1250)
     image = make(data)  # type: ignore[operator]
     filling = fill_levels(image, tmp_path)
     for share in filling:
@@ -142,9 +142,9 @@ def test_done_parts_show_before_the_whole_is_done(tmp_path: Path) -> None:
         for _ in range(factor // 2):
             expected = box_mean(expected, 2, "yxs")
         shown = pixels(level)
-        top = half // factor - 100
+        top = half // factor - 50
         np.testing.assert_array_equal(shown[:top], expected[:top])
-        assert (shown[-50:] == 128).all()
+        assert (shown[-25:] == 128).all()
     filling.close()
 
 
@@ -152,14 +152,15 @@ KILLED = """
     import sys, time
     from pathlib import Path
     from helpers.pyramids import scene, tiled
-    from napari_uhrseg.io.image import pyramid_builder as pyramid
-    pyramid.PIECE = 2**20
-    image = tiled(scene(3000, 2500))
-    for share in pyramid.fill_levels(image, Path(sys.argv[1])):
+    from napari_uhrseg.io.image.pyramid_builder import fill_levels
+    from napari_uhrseg.types import Limits
+    limits = Limits(read_bytes=2**18)
+    image = tiled(scene(1500, 1250))
+    for share in fill_levels(image, Path(sys.argv[1]), limits):
         print(share, flush=True)
         if share > float(sys.argv[2]):
             sys.stdin.read()  # wait to be killed
-        time.sleep(0.05)
+        time.sleep(0.02)
 """
 
 
@@ -178,7 +179,7 @@ def test_killed_and_continued(tmp_path: Path, at: float) -> None:
     with start(tmp_path, at) as process:
         assert any(share > at for share in shares_of(process))
         process.send_signal(signal.SIGKILL)
-    data = scene(3000, 2500)
+    data = scene(1500, 1250)
     image = tiled(data)
     assert not attach_levels(image, tmp_path)
     list(fill_levels(image, tmp_path))
@@ -187,7 +188,7 @@ def test_killed_and_continued(tmp_path: Path, at: float) -> None:
 
 @pytest.mark.slow
 def test_two_processes_fill_one_image(tmp_path: Path) -> None:
-    data = scene(3000, 2500)
+    data = scene(1500, 1250)
     with start(tmp_path) as process:
         next(share for share in shares_of(process) if share > 0.1)
         image = tiled(data)
@@ -199,7 +200,7 @@ def test_two_processes_fill_one_image(tmp_path: Path) -> None:
 
 
 def test_two_threads_fill_one_image(tmp_path: Path) -> None:
-    data = scene(3000, 2500)
+    data = scene(1500, 1250)
     images = [tiled(data), tiled(data)]
     threads = [
         threading.Thread(target=lambda i=i: list(fill_levels(i, tmp_path)))
@@ -230,16 +231,17 @@ class Sparse:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     image = image_of(Sparse(200_000))
-    filling = fill_levels(image, tmp_path)
-    next(filling)
-    resident = memory()
-    tracemalloc.start()
-    assert len(list(islice(filling, 400))) == 400  # MB, more than the cache keeps
-    filling.close()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 700 * 2**20  # 256 of them the cache of decoded chunks
-    assert memory() - resident < 900 * 2**20
+    with CHUNK_CACHE.limited(2**24):
+        filling = fill_levels(image, tmp_path, Limits(read_bytes=2**20))
+        next(filling)
+        resident = memory()
+        tracemalloc.start()
+        assert len(list(islice(filling, 200))) == 200  # MB
+        filling.close()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 100 * 2**20  # 16 of them the cache of decoded chunks
+    assert memory() - resident < 150 * 2**20
 
 
 def memory() -> int:
@@ -249,7 +251,7 @@ def memory() -> int:
 
 
 def test_a_strip_too_large_to_keep_is_read_few_times(tmp_path: Path) -> None:
-    data = scene(3000, 2500)
+    data = scene(1500, 1250)
     image = untiled(data, rows=len(data))
     with CHUNK_CACHE.limited(2**20):
         list(fill_levels(image, tmp_path))
@@ -258,38 +260,39 @@ def test_a_strip_too_large_to_keep_is_read_few_times(tmp_path: Path) -> None:
 
 
 def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
-    data = scene(2100, 2300)
+    data = scene(1050, 1150)
     half = box_mean(data, 2, "yxs")
-    strips = Lazy(data, (64, data.shape[1], 3))
-    first = PendingLevel(data.shape, data.dtype, (512, 512, 3), untiled_source=strips)
-    image = image_of(first, Lazy(half, (512, 512, 3)))
+    strips = Lazy(data, (32, data.shape[1], 3))
+    first = PendingLevel(data.shape, data.dtype, (256, 256, 3), untiled_source=strips)
+    image = image_of(first, Lazy(half, (256, 256, 3)))
     shares = list(fill_levels(image, tmp_path))
     assert shares == sorted(shares)
     assert shares[-1] == 1
     check(image, data)
 
 
-@pytest.mark.slow
-def test_untiled_tiff_of_over_100_megapixels(tmp_path: Path) -> None:
-    data = np.zeros((10_100, 10_000), np.uint8)
-    data[::97] = np.arange(10_000) % 256
+def test_untiled_tiff_above_the_limit_is_converted(tmp_path: Path) -> None:
+    data = np.zeros((4400, 3000), np.uint8)
+    data[::97] = np.arange(3000) % 256
     path = tmp_path / "untiled.tif"
     tifffile.imwrite(path, data, compression="zlib", rowsperstrip=3)
-    image = open_image(path)
+    assert not open_image(path).needs_tiling
+    limits = Limits(untiled_pixels=10_000_000, read_bytes=2**21)
+    image = open_image(path, limits=limits)
     assert image.needs_tiling
-    shares = list(fill_levels(image, tmp_path / "cache", Limits(read_bytes=2**24)))
+    shares = list(fill_levels(image, tmp_path / "cache", limits))
     assert np.diff(shares).max() < 0.2  # it answers often enough to be cancelled
-    again = open_image(path)
+    again = open_image(path, limits=limits)
     assert attach_levels(again, tmp_path / "cache")
-    roi = Roi(4000, 3000, 1200, 1100)
+    roi = Roi(2000, 1500, 600, 550)
     np.testing.assert_array_equal(again.read(roi).data[..., 0], data[roi.slices])
-    coarser = np.asarray(again.sources[1][2000:2600, 1500:2050])
+    coarser = np.asarray(again.sources[1][1000:1300, 750:1025])
     np.testing.assert_array_equal(coarser, box_mean(data[roi.slices], 2, "yx"))
 
 
 def test_nodata_stays_apart(tmp_path: Path) -> None:
-    data = np.full((2500, 2100), 50, np.int16)
-    data[:, 1001:] = -99
+    data = np.full((1250, 1050), 50, np.int16)
+    data[:, 501:] = -99
     image = tiled(data, bands=(Band("height", (0, 100), -99.0),))
     list(fill_levels(image, tmp_path))
     assert set(np.unique(pixels(pending(image)[0]))) == {-99, 50}
@@ -298,7 +301,7 @@ def test_nodata_stays_apart(tmp_path: Path) -> None:
 def test_changed_file_is_not_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "a.raw"
     file.write_bytes(b"1")
-    one, two = scene(2100, 2100), scene(2100, 2100)[::-1].copy()
+    one, two = scene(1050, 1050), scene(1050, 1050)[::-1].copy()
     list(fill_levels(tiled(one, path=file), tmp_path / "cache"))
     os.utime(file, (1, 1))
     image = tiled(two, path=file)
@@ -308,7 +311,7 @@ def test_changed_file_is_not_the_old_one(tmp_path: Path) -> None:
 
 
 def test_damaged_cache_is_made_anew(tmp_path: Path) -> None:
-    data = scene(2100, 2100)
+    data = scene(1050, 1050)
     list(fill_levels(tiled(data), tmp_path))
     next(tmp_path.glob("*/1/zarr.json")).write_text("{")
     image = tiled(data)
@@ -322,7 +325,7 @@ def test_damaged_cache_is_made_anew(tmp_path: Path) -> None:
 def test_damaged_computed_chunk_is_computed_again(
     tmp_path: Path, make: object, keep: int
 ) -> None:
-    data = scene(1100, 1100)
+    data = scene(550, 550)
     list(fill_levels(make(data), tmp_path))  # type: ignore[operator]
     for file in tmp_path.glob("*/*/c/0/0/0"):
         file.write_bytes(file.read_bytes()[:keep])
@@ -337,7 +340,7 @@ def test_damaged_computed_chunk_is_computed_again(
 
 
 def test_damaged_rows_of_a_stopped_computation_are_found(tmp_path: Path) -> None:
-    data = scene(2100, 600)
+    data = scene(1050, 300)
     filling = fill_levels(untiled(data), tmp_path)
     for share in filling:
         if share > 0.3:
@@ -354,21 +357,21 @@ def test_damaged_rows_of_a_stopped_computation_are_found(tmp_path: Path) -> None
 
 
 def test_one_bad_tile_stops_nothing(tmp_path: Path) -> None:
-    data = scene(2100, 2100)
+    data = scene(1050, 1050)
 
     class Bad(Lazy):
         def __getitem__(self, key: Slices) -> np.ndarray:
-            if key[0].start <= 512 < key[0].stop:
+            if key[0].start <= 256 < key[0].stop:
                 raise ValueError("bogus marker")
             return super().__getitem__(key)
 
-    image = image_of(Bad(data, (512, 512, 3)))
+    image = image_of(Bad(data, (256, 256, 3)))
     list(fill_levels(image, tmp_path))
     expected = box_mean(data, 2, "yxs")
     shown = pixels(pending(image)[0])
-    np.testing.assert_array_equal(shown[:256], expected[:256])
-    assert not shown[256:512].any()
-    np.testing.assert_array_equal(shown[512:], expected[512:])
+    np.testing.assert_array_equal(shown[:128], expected[:128])
+    assert not shown[128:256].any()
+    np.testing.assert_array_equal(shown[256:], expected[256:])
 
 
 def test_images_with_all_levels_need_nothing(tmp_path: Path) -> None:
@@ -382,22 +385,22 @@ def test_images_with_all_levels_need_nothing(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ReadError) as caught:
-        list(fill_levels(tiled(scene(2100, 2100)), tmp_path / "file"))
+        list(fill_levels(tiled(scene(1050, 1050)), tmp_path / "file"))
     assert "NAPARI_UHRSEG_CACHE" in caught.value.hint
 
 
 def test_full_disk_is_reported_before_anything_is_written(tmp_path: Path) -> None:
     limits = Limits(reserved_disk_bytes=2**62)
     with pytest.raises(ReadError, match="are needed"):
-        list(fill_levels(tiled(scene(2100, 2100)), tmp_path, limits))
+        list(fill_levels(tiled(scene(1050, 1050)), tmp_path, limits))
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
 def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path))
-    monkeypatch.setenv("NAPARI_UHRSEG_CACHE_LIMIT", "18MB")
-    data = np.random.default_rng(0).integers(0, 255, (2100, 2100, 3), np.uint8)
-    for name in "abcd":  # 4 MB each
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE_LIMIT", "4.5MB")
+    data = np.random.default_rng(0).integers(0, 255, (1050, 1050, 3), np.uint8)
+    for name in "abcd":  # 1 MB each
         list(fill_levels(tiled(data, name)))
         time.sleep(0.02)
         release_entries()
@@ -408,14 +411,14 @@ def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {"a", "e"} <= there
     assert "b" not in there
     size = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
-    assert size <= 18 * 2**20
+    assert size <= 4.5 * 2**20
 
 
 def test_what_is_in_use_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NAPARI_UHRSEG_CACHE_LIMIT", "1MB")
-    data = scene(2100, 2100)
+    monkeypatch.setenv("NAPARI_UHRSEG_CACHE_LIMIT", "250kB")
+    data = scene(1050, 1050)
     first = tiled(data, "a")
     list(fill_levels(first, tmp_path))
     list(fill_levels(tiled(data, "b"), tmp_path))
@@ -442,7 +445,7 @@ def test_opening_again_shows_the_cached_levels_at_once(tmp_path, monkeypatch):
 
 
 def test_files_that_differ_only_in_the_middle_share_no_levels(tmp_path: Path) -> None:
-    one, two = scene(2100, 2100), scene(2100, 2100)[::-1].copy()
+    one, two = scene(1050, 1050), scene(1050, 1050)[::-1].copy()
     for name in ("a.raw", "b.raw"):
         (tmp_path / name).write_bytes(b"1")
         os.utime(tmp_path / name, (1000, 1000))
