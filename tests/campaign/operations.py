@@ -259,7 +259,7 @@ def content(path: Path) -> str:
 
 # -- classes and strokes --------------------------------------------------------------
 
-EDITS = 24
+EDITS = 12
 FIRST = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
 LARGE = FakeImage((2300, 2300))
 

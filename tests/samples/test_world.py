@@ -30,7 +30,7 @@ def test_same_seed_same_world() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(
     y=st.integers(-600, 600),
     x=st.integers(-600, 600),
@@ -192,7 +192,7 @@ def test_pairs_look_the_same() -> None:
     """Mean and spread of colours tell nothing about which of a pair it is."""
     scene = World(31, (8192, 4096))
     seen: dict[int, list[npt.NDArray[np.uint8]]] = {i: [] for i in IDS}
-    rgb, labels = scene.render(0, 0, 4096 // 4, 8192 // 4, 4)
+    rgb, labels = scene.render(0, 0, 1024, 1024, 4)
     for i in (3, 4, 8, 9):
         seen[i].append(rgb[labels == i])
     for a, b in ((3, 4), (8, 9)):

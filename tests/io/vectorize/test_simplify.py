@@ -71,7 +71,7 @@ def test_borders_to_unlabelled_ground_are_simplified(noise):
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(MAPS, HEIGHTS, st.floats(0.1, 3), st.integers(0, 60))
 def test_any_map_becomes_a_coverage(labels, heights, tolerance, most):
     limits = VectorLimits(coverage_corners=most)

@@ -33,7 +33,7 @@ def assert_same_map(labels, found):
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(MAPS, HEIGHTS)
 def test_any_map_comes_back_pixel_for_pixel(labels, heights):
     found = outlines(labels, heights)
@@ -42,7 +42,7 @@ def test_any_map_comes_back_pixel_for_pixel(labels, heights):
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(MAPS, HEIGHTS)
 def test_outlines_do_not_depend_on_the_strips(labels, heights):
     def as_set(found):
@@ -52,7 +52,7 @@ def test_outlines_do_not_depend_on_the_strips(labels, heights):
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(MAPS, HEIGHTS, st.integers(0, 40))
 def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
     found = outlines(labels, heights, VectorLimits(max_corners=most))
