@@ -1,6 +1,7 @@
 """Memory of a training step: same gradients within a budget."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -36,13 +37,16 @@ from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import HELD_OUT, IGNORED
 
-FEW = FineTuneSettings(steps=4, learning_rate=0.002, device="cpu", precision="fp32")
+FEW = FineTuneSettings(steps=2, learning_rate=0.002, device="cpu", precision="fp32")
 
 
 def network(method: str) -> Segmenter:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return build(method, METHODS[method], LEGEND).train()
+
+
+shared_network = cache(network)  # for tests that do not change it
 
 
 def made_up(model: Segmenter, samples: int) -> Batch:
@@ -72,7 +76,6 @@ def gradients(
     return found | dict(model.named_buffers())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "fit", [StepMemoryPlan(2, True), StepMemoryPlan(2, True, True)], ids=str
 )
@@ -115,10 +118,9 @@ def test_checkpoint_blocks_handles_shared_blocks_and_own_forward():
     assert shared.forward == shared.plainly
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["plain", "scpseg", "sgnet"])
 def test_gradient_checkpointing_and_offloading_need_less_memory(method):
-    model = network(method)
+    model = shared_network(method)
     whole, twice, elsewhere = (
         sample_memory(model, fit)
         for fit in (
@@ -131,7 +133,6 @@ def test_gradient_checkpointing_and_offloading_need_less_memory(method):
     assert whole.host == twice.host == 0 < elsewhere.host
 
 
-@pytest.mark.slow
 @given(
     wanted=st.integers(2, 40),
     sizes=st.lists(st.integers(1, 100), min_size=3, max_size=3),
@@ -141,7 +142,7 @@ def test_gradient_checkpointing_and_offloading_need_less_memory(method):
 )
 def test_plan_step_memory_keeps_to_the_budget(wanted, sizes, room, main, device):
     """Micro-batches of two or more samples fit the budget, whatever a sample takes."""
-    model = network("plain")
+    model = shared_network("plain")
     held = fixed_training_memory(model, wanted, device, distills=False)
     held += CHUNK_CACHE_BYTES[1] if device == "cpu" else 0
     here = dict(zip([(False, False), (True, False), (True, True)],
@@ -211,7 +212,7 @@ def test_micro_batches_have_the_gradient_of_the_batch():
 
 @pytest.mark.slow
 def test_sample_memory_is_that_of_the_largest_stage():
-    model = network("glnet")
+    model = shared_network("glnet")
     each = [
         sample_memory(model, StepMemoryPlan(2), (s,)).device
         for s in model.recipe.stages
@@ -283,13 +284,12 @@ def test_fine_tune_with_a_chosen_batch_size_keeps_to_the_budget(corrected, tmp_p
     each = sample_memory(net.model, StepMemoryPlan(2, True), (), True).device
     each += activation_bytes(net.model)
     limit = MemoryBudget("cpu", int(held + KERNEL_OVERHEAD * 4.5 * each), 1 << 30)
-    chosen = replace(FEW, batch_size=16)
+    chosen = replace(FEW, batch_size=16, steps=1)
     _, fitted = tuned(net, corrected, tmp_path / "c.safetensors", limit, chosen)
     assert fitted.description == "16 samples a step, 4 at a time, layers computed twice"
     assert fitted.limited
 
 
-@pytest.mark.slow
 def test_fine_tune_refuses_a_budget_too_small(corrected, tmp_path):
     net, output = checkpoint(tmp_path), tmp_path / "c.safetensors"
     with pytest.raises(DeviceError, match="budget is"):
@@ -297,7 +297,6 @@ def test_fine_tune_refuses_a_budget_too_small(corrected, tmp_path):
     assert not output.exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["scpseg", "isdnet"])
 def test_fine_tune_trains_a_new_network_with_the_papers_losses(method, tmp_path):
     """Their losses turn autocast off, which does not exist where memory is traced."""
@@ -311,9 +310,8 @@ def test_fine_tune_trains_a_new_network_with_the_papers_losses(method, tmp_path)
     assert load_checkpoint(output).card.parent is None
 
 
-@pytest.mark.slow
 def test_plan_step_memory_counts_decoded_scenes_and_shrinks_the_cache_first(tmp_path):
-    model = network("plain")
+    model = shared_network("plain")
     each = KERNEL_OVERHEAD * sample_memory(model, StepMemoryPlan(4)).device
     held = fixed_training_memory(model, 4, "cpu", distills=False) + 4 * each
 

@@ -1,14 +1,17 @@
 """Training from scenes: events, checkpoints, resuming."""
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.processes import python_process
+from helpers.forked import forked_process
 from helpers.training import (
     GLNET,
     ISDNET,
@@ -37,6 +40,7 @@ from napari_uhrseg.engine.training.train import (
 from napari_uhrseg.errors import CheckpointError, DeviceError, TrainingError
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.types import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +51,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
 def test_train_yields_events_and_leaves_the_best_checkpoint(settings, tmp_path):
     output = tmp_path / "new" / "c.safetensors"
@@ -81,13 +84,15 @@ def run(settings: TrainSettings, output: Path, stop_after: int = 1000) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings", [PLAIN, SCPSEG, SGNET, GLNET], ids=lambda s: s.model
+    ("settings", "stops"),
+    [(PLAIN, (1, 4, 5)), (SCPSEG, (4,)), (SGNET, (4,)), (GLNET, (4,))],
+    ids=lambda v: v.model if isinstance(v, TrainSettings) else len(v),
 )
-def test_train_resumes_bit_for_bit(settings, tmp_path):
+def test_train_resumes_bit_for_bit(settings, stops, tmp_path):
     """Dropout, momentum, samples and the best score continue. Step 4 is validated."""
     settings = replace(settings, optimizer=None, clip=None)
     run(settings, tmp_path / "whole.safetensors")
-    for stop in (1, 4, 5):
+    for stop in stops:
         run(settings, tmp_path / "parts.safetensors", stop)
     assert (tmp_path / "parts.safetensors.state").exists()
     run(settings, tmp_path / "parts.safetensors")
@@ -115,28 +120,22 @@ def test_train_frame_methods_through_all_stages(settings, tmp_path):
     assert load_checkpoint(output).card.metrics["miou"] > 0
 
 
-KILLED = """
-import os, sys
-from dataclasses import replace
-import torch
-from helpers.training import PLAIN, make_source
-from napari_uhrseg.engine.events import Progress
-from napari_uhrseg.engine.training.train import train
-torch.set_num_threads(1)
-from napari_uhrseg.types import Limits
-settings = replace(PLAIN, limits=Limits(state_interval_s=0.0))
-for event in train(make_source(), sys.argv[1], settings):
-    if isinstance(event, Progress) and event.done == 3:
-        os.kill(os.getpid(), 9)
-"""
+def train_until_killed(sender: Connection, output: Path) -> None:
+    """Train with a state after each step, and end by SIGKILL after the third."""
+    torch.set_num_threads(1)
+    settings = replace(PLAIN, limits=Limits(state_interval_s=0.0))
+    for event in train(make_source(), output, settings):
+        if isinstance(event, Progress) and event.done == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_train_resumes_after_a_kill(tmp_path):
     run(PLAIN, tmp_path / "whole.safetensors")
     output = tmp_path / "killed.safetensors"
-    with python_process(KILLED, output) as child:
-        assert child.wait() == -9
+    with forked_process(train_until_killed, output) as (child, _):
+        child.join()
+        assert child.exitcode == -9
     assert not output.exists()
     state = torch.load(f"{output}.state", weights_only=True)
     assert state["step"] == 2
@@ -145,7 +144,6 @@ def test_train_resumes_after_a_kill(tmp_path):
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
 
 
-@pytest.mark.slow
 def test_train_without_validation_keeps_the_last_weights(tmp_path):
     output = tmp_path / "c.safetensors"
     events = list(train(make_source(0), output, PLAIN))
@@ -153,14 +151,12 @@ def test_train_without_validation_keeps_the_last_weights(tmp_path):
     assert load_checkpoint(output).card.metrics == {"step": 6}
 
 
-@pytest.mark.slow
 def test_train_in_bf16(tmp_path):
     settings = replace(PLAIN, precision="bf16", steps=3)
     events = list(train(make_source(0), tmp_path / "c.safetensors", settings))
     assert any(isinstance(e, Saved) for e in events)
 
 
-@pytest.mark.slow
 def test_train_leaves_the_callers_random_state(tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(2)
@@ -188,7 +184,6 @@ def test_train_does_not_overwrite_a_checkpoint(tmp_path):
     again.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
 def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
     settings = replace(PLAIN, optimizer="sgd", learning_rate=1e30, clip=None)
     with pytest.raises(TrainingError, match=r"The loss became (nan|inf)") as error:
@@ -234,14 +229,13 @@ def input_sizes(monkeypatch):
 @pytest.mark.slow
 def test_train_crops_frames_larger_than_the_images(tmp_path, input_sizes):
     """GLNet's overview of a padded frame would be at another scale than at work."""
-    frame = {**GLNET.arguments, "frame": 1024}
+    frame = {**GLNET.arguments, "frame": 256}
     settings = replace(GLNET, steps=3, loss="watched", arguments=frame)
     list(train(make_source(), tmp_path / "c.safetensors", settings))
     assert input_sizes == {(160, 160)}  # of scenes of 160 x 192
-    assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 1024
+    assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 256
 
 
-@pytest.mark.slow
 def test_train_keeps_windows_larger_than_the_images(tmp_path, input_sizes):
     window = {**SMALL, "window": 256}
     settings = replace(PLAIN, steps=1, loss="watched", arguments=window)
