@@ -91,7 +91,6 @@ def test_frames_that_agree_have_no_seam(run, picture):
     assert plan.summary().startswith("4 frames of")
 
 
-@pytest.mark.slow
 def test_frames_of_constant_network_are_constant(run, picture):
     checkpoint = make_checkpoint(FrameNet())
     with torch.no_grad():
@@ -139,7 +138,6 @@ def test_resumed_run_of_frames_repeats_no_frame(tmp_path, picture):
         assert not of_kind(again, PreviewWritten, BlockDone)
 
 
-@pytest.mark.slow
 def test_full_disk_raises_and_run_of_frames_resumes(run, tmp_path, picture):
     resource = pytest.importorskip("resource")
     image = picture(1300, 1300)
@@ -190,7 +188,7 @@ def test_frames_overwritten_by_other_run_are_repeated(tmp_path, picture):
 
 @pytest.mark.slow
 def test_region_runs_only_its_frames(run, picture):
-    image = picture(3300, 3300)
+    image = picture(2100, 2100)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
     whole, _ = run(image, checkpoint)
     shape = Polygon(((1200, 1200), (1200, 1900), (1900, 1200)))
@@ -209,7 +207,7 @@ def test_region_runs_only_its_frames(run, picture):
 
 @pytest.mark.slow
 def test_frames_at_other_scale(run, picture):
-    image = picture(2600, 2500)
+    image = picture(2100, 1500)
     checkpoint = make_checkpoint(FrameNet(frame=1400))
     store, events = run(
         image,
@@ -227,7 +225,6 @@ def test_frames_at_other_scale(run, picture):
     assert (labels_of(one) == found).mean() > 0.97  # resampled from another start
 
 
-@pytest.mark.slow
 def test_unreadable_frame_is_retried_by_next_run(run, picture, monkeypatch):
     image = picture(1700, 1700)
     checkpoint = make_checkpoint(FrameNet(tilt=20))
@@ -282,11 +279,12 @@ def test_stop_interrupts_a_frame(picture):
     assert isinstance(again[-1], Finished)  # the network answers no one any more
 
 
-@pytest.mark.slow
-def test_frames_fit_memory_budget_or_plan_raises(picture):
+def test_frames_fit_memory_budget_or_plan_raises():
     profiler = fixed_profiler(frame=lambda size, rows: 100 * size[0] * size[1])
     make = partial(make_plan, make_profiler=profiler)
-    image = picture(4000, 4000)
+    image = image_from_array(
+        np.zeros((4000, 4000, 3), np.uint8), name="black", rgb=True
+    )
     checkpoint = make_checkpoint(FrameNet(frame=5000))
     large = make(image, checkpoint, AUTO_BATCH, MemoryBudget("cpu", 3 * GB, GB))
     assert large.windows == 1

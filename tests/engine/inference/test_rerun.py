@@ -20,13 +20,14 @@ from napari_uhrseg.engine.inference.change_priority import (
 from napari_uhrseg.engine.inference.preview import segment_region
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import PlanError
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import save_checkpoint
 from napari_uhrseg.types import Block, Roi, SegmentSettings
 
 CPU = SegmentSettings(device="cpu", precision="fp32", limits=ONE_CHUNK)
-SHAPE = (2 * STORE_CHUNK + 100, 2 * STORE_CHUNK + 50)
+SHAPE = (STORE_CHUNK + 100, STORE_CHUNK + 50)
 
 
 def run(image, net, store, **how) -> list[Roi]:
@@ -37,7 +38,7 @@ def run(image, net, store, **how) -> list[Roi]:
 
 def nets():
     """Two checkpoints that label differently."""
-    old, new = make_checkpoint(ToyNet()), make_checkpoint(ToyNet())
+    old, new = make_checkpoint(ToyNet(256)), make_checkpoint(ToyNet(256))
     new.model.net.bias.data += new.model.net.bias.data.new_tensor([0.0, 0.5, 0.0])
     return old, replace(new, hash="another")
 
@@ -70,19 +71,17 @@ def test_rerun_starts_with_likely_chunks(picture):
     with LabelStore.create(None, image, LEGEND) as store:
         run(image, old, store)
         sure = np.full(SHAPE, 250, np.uint8)
-        sure[2 * STORE_CHUNK :, 2 * STORE_CHUNK :] = (
-            5  # the chunk at the lower right is not
-        )
+        sure[STORE_CHUNK:, STORE_CHUNK:] = 5  # the chunk at the lower right is not
         shown = np.asarray(store.prediction[0][:])
         store.write(Block(Roi(0, 0, *SHAPE), shown, sure), 1, "done")
         scores = change_priority(store)
-        assert scores[2, 2] == 1
+        assert scores[1, 1] == 1
         assert scores.sum() == 1
         done = run(image, new, store, only_likely=True)
-        assert done == [Roi(2 * STORE_CHUNK, 2 * STORE_CHUNK, 100, 50)]
+        assert done == [Roi(STORE_CHUNK, STORE_CHUNK, 100, 50)]
         waiting = store.pending(store.runs[-1])
-        assert waiting.sum() == 8
-        assert not waiting[2, 2]
+        assert waiting.sum() == 3
+        assert not waiting[1, 1]
         rest = run(image, new, store)
         assert sum(r.area for r in rest) == SHAPE[0] * SHAPE[1] - 100 * 50
 
@@ -99,8 +98,9 @@ def test_priority_viewport_prefers_view():
     ]  # fmt: skip
 
 
-def test_change_priority_is_high_around_corrections(picture):
-    image = picture(3 * STORE_CHUNK, 3 * STORE_CHUNK)
+def test_change_priority_is_high_around_corrections():
+    black = np.zeros((3 * STORE_CHUNK, 3 * STORE_CHUNK, 3), np.uint8)
+    image = image_from_array(black, name="black", rgb=True)
     with LabelStore.create(None, image, LEGEND) as store:
         assert not change_priority(store).any()
         correct(store, Roi(5, 5, 8, 8), 1)
@@ -108,7 +108,7 @@ def test_change_priority_is_high_around_corrections(picture):
 
 
 @pytest.mark.parametrize(
-    "net", [ToyNet(), FrameNet(512, 64)], ids=["windows", "frames"]
+    "net", [ToyNet(256), FrameNet(512, 64)], ids=["windows", "frames"]
 )
 def test_segment_region_equals_segment(net, picture):
     image = picture(STORE_CHUNK + 80, STORE_CHUNK + 40)

@@ -127,7 +127,6 @@ def test_slow_block_is_previewed(tmp_path, picture, overlap, same):
         events.close()
 
 
-@pytest.mark.slow
 def test_batch_sizes_agree_in_99_999_percent(run, picture):
     image = picture(1100, 1100)
     checkpoint = make_checkpoint(ToyNet(window=128))
@@ -136,7 +135,6 @@ def test_batch_sizes_agree_in_99_999_percent(run, picture):
     assert (labels_of(four) == labels_of(three)).mean() >= 0.99999
 
 
-@pytest.mark.slow
 def test_windows_of_constant_network_are_constant(run, picture):
     store, _ = run(
         picture(700, 1300),
@@ -157,7 +155,7 @@ def test_image_smaller_than_window(run, picture):
 
 @pytest.mark.slow
 def test_closed_run_resumes_with_same_labels(tmp_path, picture):
-    image = picture(2100, 2100)
+    image = picture(1100, 2100)
     checkpoint = make_checkpoint(ToyNet(window=256))
     whole = LabelStore.create(tmp_path / "whole.zarr", image, LEGEND)
     list(segment(image, checkpoint, whole, SETTINGS, BUDGET))
@@ -238,7 +236,6 @@ def test_nodata_is_skipped_and_unlabelled(run):
     assert sorted(empty) == [False, False, True, True]
 
 
-@pytest.mark.slow
 def test_unreadable_block_fails_and_run_continues(run, picture, monkeypatch):
     image = picture(2048, 2048)
     read = type(image).read
@@ -324,7 +321,6 @@ def test_scale_two_equals_image_of_half_size(run):
     )
 
 
-@pytest.mark.slow
 def test_background_is_skipped(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)
@@ -336,6 +332,7 @@ def test_background_is_skipped(run):
     assert store.shape == (2 * STORE_CHUNK, 2 * STORE_CHUNK)
 
 
+@pytest.mark.slow
 def test_skipped_background_leaves_other_labels_unchanged(run):
     slide = np.full((1700, 1700, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)

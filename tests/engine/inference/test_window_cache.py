@@ -117,15 +117,15 @@ def test_window_cache_without_overlap(picture, room):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))  # without and with a viewport
 def test_window_cache_does_not_change_labels(picture, room, seed):
     random = np.random.default_rng(seed)
-    image = picture(1100, 2100, seed)
+    image = picture(1100, 1150, seed)
     change = {"overlap": int(random.integers(0, 200)), "batch_size": seed + 2}
 
     def focus():  # the user pans
         y, x = random.integers(0, 1100, 2)
-        return Roi(int(y), int(x), 10, 10) if seed % 3 else None
+        return Roi(int(y), int(x), 10, 10) if seed else None
 
     room(0)
     without, at_most = run(image, change=change)
@@ -205,8 +205,7 @@ def test_window_cache_skips_background_and_nodata(room):
     assert 0 < run_windows(events) < run_windows(other)
 
 
-@pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     window=st.integers(2, 70),
