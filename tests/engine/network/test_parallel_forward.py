@@ -116,7 +116,7 @@ def test_what_a_part_raises_is_raised_once_all_have_ended():
 @pytest.mark.parametrize("overlap", [0, 16])
 def test_labels_do_not_depend_on_the_threads(overlap):
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 255, (1100, 700, 3), np.uint8)
+    pixels = rng.integers(0, 255, (1100, 300, 3), np.uint8)
     image = image_from_array(pixels, name="noise", rgb=True)
     checkpoint = make_checkpoint(ToyNet())
     found = []
@@ -132,7 +132,7 @@ def test_labels_do_not_depend_on_the_threads(overlap):
                     assert torch.get_num_threads() == before
             assert isinstance(event, Finished)
             assert event.failed == 0
-            found.append(read_array(store.prediction[0], Roi(0, 0, 1100, 700).slices))
+            found.append(read_array(store.prediction[0], Roi(0, 0, 1100, 300).slices))
     assert found[0].all()
     for other in found[1:]:
         assert (other == found[0]).mean() > 0.9999
@@ -157,7 +157,7 @@ def test_a_windows_bits_do_not_depend_on_its_place_in_a_batch():
 
 
 def test_memory_that_runs_out_in_a_thread_halves_the_batch():
-    pixels = np.random.default_rng(0).integers(0, 255, (700, 900, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     image = image_from_array(pixels, name="noise", rgb=True)
 
     class Small(ToyNet):
@@ -178,6 +178,6 @@ def test_memory_that_runs_out_in_a_thread_halves_the_batch():
             next(run)
             Small.planned = checkpoint is small
             events = list(run)
-            found.append(read_array(store.prediction[0], Roi(0, 0, 700, 900).slices))
+            found.append(read_array(store.prediction[0], Roi(0, 0, 300, 400).slices))
     assert [e.batch_size for e in events if hasattr(e, "batch_size")] == [2]
     assert (found[0] == found[1]).mean() > 0.9999

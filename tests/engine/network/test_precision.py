@@ -10,7 +10,7 @@ from napari_uhrseg.engine.network.device import find_device, training_precision
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.types import Limits, SegmentSettings
 
 CPU = find_device("cpu")
 
@@ -37,8 +37,9 @@ def test_a_cpu_made_for_bf16_runs_in_it_and_learns_in_float32(monkeypatch, pictu
 
 
 def test_prepare_keeps_precision_of_run_to_continue(monkeypatch, tmp_path, picture):
-    image, checkpoint = picture(1024, 2048), make_checkpoint(ToyNet())
-    path, settings = tmp_path / "s.zarr", SegmentSettings("cpu", batch_size=4)
+    image, checkpoint = picture(600, 1200), make_checkpoint(ToyNet(256))
+    settings = SegmentSettings("cpu", batch_size=4, limits=Limits(block_chunks=1))
+    path = tmp_path / "s.zarr"
     support_bf16(monkeypatch, True)
     with LabelStore.create(path, image, LEGEND) as store:
         events = segment(image, checkpoint, store, settings, stop=lambda: False)
