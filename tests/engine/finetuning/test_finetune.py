@@ -66,7 +66,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def corrected(tmp_path):
     """Truth, image and a store with right strokes in many places."""
-    truth, image = squares()
+    truth, image = squares((384, 448))
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
         stroke_everywhere(store, truth)
         yield truth, image, store
@@ -102,6 +102,7 @@ def test_fine_tune_yields_events_and_writes_the_card(corrected, tmp_path):
     assert new.card.trained_on.endswith("regions corrected in squares")
 
 
+@pytest.mark.slow
 def test_fine_tune_corrects_uncorrected_pixels_too(tmp_path):
     """A convex problem: a net that says dark everywhere, and two brightnesses."""
     truth, image = two_tone()
@@ -120,7 +121,8 @@ def test_fine_tune_does_not_modify_the_original_checkpoint(corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
     before = {k: v.clone() for k, v in net.model.state_dict().items()}
-    for _ in fine_tune(image, net, store, tmp_path / "new.safetensors", FEW):
+    one_step = replace(FEW, steps=1)
+    for _ in fine_tune(image, net, store, tmp_path / "new.safetensors", one_step):
         pass
     assert all(torch.equal(before[k], v) for k, v in net.model.state_dict().items())
     assert not net.model.training
@@ -192,7 +194,6 @@ def test_fine_tune_closed_early_leaves_the_best_checkpoint_only(tmp_path):
             last(fine_tune(image, net, store, output, CONVEX))
 
 
-@pytest.mark.slow
 def test_fine_tune_stops_at_once(corrected, tmp_path):
     _, image, store = corrected
     net, asked = checkpoint(tmp_path), Event()
@@ -215,6 +216,7 @@ def test_comparison_warns_of_few_validation_windows(held_out, few):
     assert ("too few to be reliable" in said) == few
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selects", [False, True])
 def test_few_validation_windows_do_not_select_the_best_weights(selects, tmp_path):
     """The best of several validations on few windows would be chance."""
@@ -229,6 +231,7 @@ def test_few_validation_windows_do_not_select_the_best_weights(selects, tmp_path
     assert job.policy.keep_best == selects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [None, 0.0])
 def test_distillation_preserves_uncorrected_classes(weight, tmp_path):
     """Strokes of a third class over dark ground; light ground has no correction."""
@@ -318,6 +321,7 @@ def test_fine_tune_adds_a_new_class(tmp_path):
     assert "iou/right light" in card.metrics
 
 
+@pytest.mark.slow
 def test_finetune_command_gives_the_same_weights(corrected, tmp_path):
     import tifffile
 
@@ -370,7 +374,6 @@ def test_fine_tune_refuses_unusable_input(corrected, tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
-@pytest.mark.slow
 def test_fine_tune_trains_a_new_model_from_scratch(tmp_path):
     truth, image = squares((320, 320))
     new = new_checkpoint("plain", METHODS["plain"], LEGEND, image, pretrained=False)
