@@ -194,6 +194,7 @@ def test_fine_tune_closed_early_leaves_the_best_checkpoint_only(tmp_path):
             last(fine_tune(image, net, store, output, CONVEX))
 
 
+@pytest.mark.slow
 def test_fine_tune_stops_at_once(corrected, tmp_path):
     _, image, store = corrected
     net, asked = checkpoint(tmp_path), Event()

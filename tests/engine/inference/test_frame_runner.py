@@ -138,6 +138,7 @@ def test_resumed_run_of_frames_repeats_no_frame(tmp_path, picture):
         assert not of_kind(again, PreviewWritten, BlockDone)
 
 
+@pytest.mark.slow
 def test_full_disk_raises_and_run_of_frames_resumes(run, tmp_path, picture):
     resource = pytest.importorskip("resource")
     image = picture(1300, 1300)
@@ -225,6 +226,7 @@ def test_frames_at_other_scale(run, picture):
     assert (labels_of(one) == found).mean() > 0.97  # resampled from another start
 
 
+@pytest.mark.slow
 def test_unreadable_frame_is_retried_by_next_run(run, picture, monkeypatch):
     image = picture(1700, 1700)
     checkpoint = make_checkpoint(FrameNet(tilt=20))

@@ -106,6 +106,7 @@ class OnGpu(WindowRunner):
         return make_merger(self.grid, region, len(self.ids), self.weights, cpu)
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_batch_of_windows(picture):
     image = picture(1024, 2048)
     whole, _ = limited(image, 4)
@@ -124,6 +125,7 @@ def test_out_of_memory_of_one_window_raises_with_hint(picture):
     assert "Finished blocks are kept" in error.value.hint
 
 
+@pytest.mark.slow
 def test_out_of_memory_falls_back_to_cpu_last(picture):
     image, asked = picture(1024, 2048), []
 
@@ -179,6 +181,7 @@ class Banded(FrameNet):
         return super().forward(batch)["logits"]
 
 
+@pytest.mark.slow
 def test_out_of_memory_uses_thinner_bands_first(picture):
     checkpoint = make_checkpoint(Banded())
     store, events = run_with_limits(picture(1024, 1024), checkpoint, {})

@@ -127,6 +127,7 @@ def test_slow_block_is_previewed(tmp_path, picture, overlap, same):
         events.close()
 
 
+@pytest.mark.slow
 def test_batch_sizes_agree_in_99_999_percent(run, picture):
     image = picture(1100, 1100)
     checkpoint = make_checkpoint(ToyNet(window=128))
@@ -236,6 +237,7 @@ def test_nodata_is_skipped_and_unlabelled(run):
     assert sorted(empty) == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_unreadable_block_fails_and_run_continues(run, picture, monkeypatch):
     image = picture(2048, 2048)
     read = type(image).read

@@ -118,6 +118,7 @@ def test_checkpoint_blocks_handles_shared_blocks_and_own_forward():
     assert shared.forward == shared.plainly
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["plain", "scpseg", "sgnet"])
 def test_gradient_checkpointing_and_offloading_need_less_memory(method):
     model = shared_network(method)
@@ -297,6 +298,7 @@ def test_fine_tune_refuses_a_budget_too_small(corrected, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["scpseg", "isdnet"])
 def test_fine_tune_trains_a_new_network_with_the_papers_losses(method, tmp_path):
     """Their losses turn autocast off, which does not exist where memory is traced."""
@@ -310,6 +312,7 @@ def test_fine_tune_trains_a_new_network_with_the_papers_losses(method, tmp_path)
     assert load_checkpoint(output).card.parent is None
 
 
+@pytest.mark.slow
 def test_plan_step_memory_counts_decoded_scenes_and_shrinks_the_cache_first(tmp_path):
     model = shared_network("plain")
     each = KERNEL_OVERHEAD * sample_memory(model, StepMemoryPlan(4)).device

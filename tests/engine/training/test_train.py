@@ -51,6 +51,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [PLAIN, SCPSEG], ids=lambda s: s.model)
 def test_train_yields_events_and_leaves_the_best_checkpoint(settings, tmp_path):
     output = tmp_path / "new" / "c.safetensors"
@@ -236,6 +237,7 @@ def test_train_crops_frames_larger_than_the_images(tmp_path, input_sizes):
     assert load_checkpoint(tmp_path / "c.safetensors").card.spec.frame == 256
 
 
+@pytest.mark.slow
 def test_train_keeps_windows_larger_than_the_images(tmp_path, input_sizes):
     window = {**SMALL, "window": 256}
     settings = replace(PLAIN, steps=1, loss="watched", arguments=window)
