@@ -77,8 +77,8 @@ class Mouse:
         off = (world - np.asarray(camera.center)[-2:]) * camera.zoom
         return QPoint(round(width / 2 + off[1]), round(height / 2 + off[0]))
 
-    def drag(self, *points, button=Qt.MouseButton.LeftButton):
-        """Press at the first point, move over the others, release."""
+    def press(self, *points, button=Qt.MouseButton.LeftButton):
+        """Press at the first point, move over the others."""
         at = [self.at(*p) for p in points]
         kinds = QMouseEvent.Type
         none = Qt.MouseButton.NoButton
@@ -86,7 +86,13 @@ class Mouse:
         self._send(kinds.MouseButtonPress, at[0], button, button)
         for point in at[1:]:
             self._send(kinds.MouseMove, point, none, button)
-        self._send(kinds.MouseButtonRelease, at[-1], button, none)
+
+    def drag(self, *points, button=Qt.MouseButton.LeftButton):
+        """Press at the first point, move over the others, release."""
+        self.press(*points, button=button)
+        none = Qt.MouseButton.NoButton
+        end = self.at(*points[-1])
+        self._send(QMouseEvent.Type.MouseButtonRelease, end, button, none)
 
     click = drag
 

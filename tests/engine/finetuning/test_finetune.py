@@ -1,6 +1,7 @@
 """Fine-tuning from corrections: results, validation, interruption."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event
@@ -22,6 +23,7 @@ from helpers.corrections import (
     stroke_everywhere,
     two_tone,
 )
+from helpers.full_disk import file_size_limit
 from napari_uhrseg.cli import app
 from napari_uhrseg.engine.events import (
     DatasetReady,
@@ -413,3 +415,26 @@ def test_fine_tune_refuses_to_replace_the_original_checkpoint(corrected, tmp_pat
         with pytest.raises(TrainingError, match="must not be replaced"):
             last(fine_tune(image, net, store, output, FEW, overwrite=True))
     assert net.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("resume", "size"), [(True, 0), (True, 500), (False, 50)])
+def test_full_disk_during_fine_tuning_keeps_what_is_there(resume, size, tmp_path):
+    truth, image = two_tone()
+    net = linear_checkpoint((0.0, 0.0), (1.0, -1.0))
+    output = tmp_path / "n.safetensors"
+    output.write_bytes(b"an earlier checkpoint")
+    with LabelStore.create(None, image, LEGEND) as store:
+        for y in range(20, 300, 50):
+            roi = Roi(y, 136, 24, 48)
+            correct(store, roi, truth[roi.slices])
+        events = fine_tune(
+            image, net, store, output, FEW, resume=resume, overwrite=True
+        )
+        written = pytest.raises(UhrSegError, match="cannot be written")
+        with written as error, file_size_limit(size):
+            list(events)
+        assert re.search("free space|room left", error.value.hint)
+        assert output.read_bytes() == b"an earlier checkpoint"
+        assert [file.name for file in tmp_path.iterdir()] == [output.name]
+        again = fine_tune(image, net, store, output, FEW, resume=True, overwrite=True)
+        assert last(again).saved == (output.read_bytes() != b"an earlier checkpoint")

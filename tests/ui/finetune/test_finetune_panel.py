@@ -492,6 +492,27 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
     assert QThreadPool.globalInstance().waitForDone(120_000)
 
 
+@pytest.mark.slow
+def test_closing_the_window_during_a_training_leaves_nothing_unfinished(
+    viewer, corrected, parent, scene, qtbot, tmp_path
+):
+    part, original = corrected.finetune, parent.read_bytes()
+    set_custom(part, steps=1000)
+    wait_for_summary(part, qtbot)
+    part.bar.start.click()
+    qtbot.waitUntil(lambda: len(part.plot.losses) > 1, timeout=60_000)
+    viewer.close()
+    qtbot.wait(100)
+    assert QThreadPool.globalInstance().waitForDone(120_000)
+    assert parent.read_bytes() == original
+    left = [file.name for file in tmp_path.rglob("*") if file.is_file()]
+    assert not [n for n in left if n.endswith((".state", ".part", ".partial", ".new"))]
+    with LabelStore.open(tmp_path / "labels.zarr", write=True) as store:
+        assert (store.correction[0][:] != 0).any()
+    for draft in (tmp_path / "labels.zarr" / drafts.FOLDER).glob("*.safetensors"):
+        assert read_card(draft).metrics  # a whole checkpoint
+
+
 def test_worse_result_is_described_in_words(panel):
     before, after = ({"miou": v, "iou/dark": v} for v in (0.9, 0.2))
     summary = TrainingSummary(200, 40, 9, {"dark": 200}, (), has_validation=True)

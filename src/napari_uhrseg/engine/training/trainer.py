@@ -286,8 +286,11 @@ class Trainer:
             with replacing(self.state_path, part, sync=False):
                 torch.save(state, part)
         except (OSError, RuntimeError) as error:
+            # torch raises RuntimeError with the words of a C++ stream
+            known = isinstance(error, OSError)
+            why = error if known else "the disk is probably full"
             raise TrainingError(
-                f"The state {self.state_path} cannot be written: {error}.",
+                f"The state {self.state_path} cannot be written: {why}.",
                 "Choose a writable folder with free space.",
             ) from error
 
