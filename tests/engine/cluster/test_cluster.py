@@ -2,8 +2,8 @@
 
 import os
 import signal
-import subprocess
 import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,10 @@ import torch
 
 import napari_uhrseg
 from helpers import cluster_networks
+from helpers.cluster_client import segment_and_tell
 from helpers.dask_client import connect_quickly
+from helpers.forked import forked_process, forked_workers
 from helpers.networks import LEGEND
-from helpers.processes import start_python
 from helpers.s3_server import s3_server
 from helpers.segmentation import BUDGET, SETTINGS, of_kind
 from napari_uhrseg.engine.cluster.client import (
@@ -65,7 +66,7 @@ def workers(bucket):  # whose server the workers find by their environment
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "device_count", lambda: 2)
         patch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-        with local_cluster(2) as client:
+        with forked_workers(), local_cluster(2) as client:
             patch.undo()
             client.register_plugin(cluster_networks.InstallNetworks())
             yield client
@@ -170,28 +171,15 @@ def test_cluster_keeps_labels_outside_region(cluster, files, image, store, alone
     assert_same(store, alone(name, settings))
 
 
-CLIENT = """
-import sys
-from helpers.segmentation import BUDGET, SETTINGS
-from napari_uhrseg.engine.cluster.client import segment_on_cluster
-from napari_uhrseg.engine.events import BlockDone
-from napari_uhrseg.io.open import open_image
-from napari_uhrseg.io.labels.store import LabelStore
-
-address, image, checkpoint, store = sys.argv[1:]
-opened = LabelStore.open(store, write=True)
-for event in segment_on_cluster(
-    address, open_image(image), checkpoint, opened, SETTINGS, BUDGET
-):
-    if isinstance(event, BlockDone):
-        print(event.done, flush=True)
-"""
-
-
-def start_client(cluster, files, store: Path | str, name: str) -> subprocess.Popen:
+def client_process(
+    cluster, files, store: Path | str, name: str
+) -> AbstractContextManager:
+    """Yield a process that segments, and what it sends after each block."""
     checkpoint = files / f"{name}.safetensors"
     address = cluster.scheduler.address
-    return start_python(CLIENT, address, files / "noise.tif", checkpoint, store)
+    return forked_process(
+        segment_and_tell, address, files / "noise.tif", checkpoint, store
+    )
 
 
 @pytest.mark.parametrize("name", ["slow", "slow_frames"])
@@ -200,16 +188,15 @@ def test_cluster_run_of_killed_client_resumes_on_one_machine(
 ):
     path = tmp_path / "labels.zarr"
     LabelStore.create(path, image, LEGEND).close()
-    child = start_client(cluster, files, path, name)
-    with LabelStore.open(path) as watching:
-        for line in child.stdout:
-            if int(line) == 2:
-                break
+    with (
+        client_process(cluster, files, path, name) as (_, done),
+        LabelStore.open(path) as watching,
+    ):
+        while done.recv() < 2:
+            pass
         # from elsewhere the run is seen as it comes
         assert 2 <= np.count_nonzero(watching.chunk_status()) < 6
         assert watching.read_labels(Roi(0, 0, *image.shape)).any()
-    child.kill()
-    child.wait()
     checkpoint = cluster_networks.load_checkpoint(files / f"{name}.safetensors")
     with LabelStore.open(path, write=True) as store:
         rest = list(segment(image, checkpoint, store, SETTINGS, BUDGET))
@@ -234,12 +221,9 @@ def test_cluster_run_of_killed_client_resumes_on_object_store(
 ):
     url = f"{bucket}/killed.zarr"
     LabelStore.create(url, image, LEGEND).close()
-    child = start_client(cluster, files, url, "slow")
-    for line in child.stdout:
-        if int(line) == 2:
-            break
-    child.kill()
-    child.wait()
+    with client_process(cluster, files, url, "slow") as (_, done):
+        while done.recv() < 2:
+            pass
     limits = Limits(stale_lock_s=2.0)
     with LabelStore.open(url, write=True, limits=limits) as store:
         checkpoint = files / "slow.safetensors"
@@ -332,10 +316,10 @@ def test_cluster_paused_run_submits_no_blocks_and_resumes(
 
 def test_cluster_last_block_may_take_longer_than_no_worker_timeout(cluster, tmp_path):
     """They are there, only busy, and nothing is left to send them."""
-    limits = Limits(worker_poll_s=0.1, no_worker_s=1.0)
+    limits = Limits(worker_poll_s=0.05, no_worker_s=0.2)
     settings = replace(SETTINGS, limits=limits)
     image = open_image(cluster_networks.save_picture(tmp_path / "one.tif", 600, 600))
-    slow = cluster_networks.save(tmp_path / "net.safetensors", "windows", wait=1.0).path
+    slow = cluster_networks.save(tmp_path / "net.safetensors", "windows", wait=0.2).path
     with LabelStore.create(tmp_path / "labels.zarr", image, LEGEND) as store:
         events = list(segment_on_cluster(cluster, image, slow, store, settings, BUDGET))
     assert len(of_kind(events, BlockDone)) == 1
