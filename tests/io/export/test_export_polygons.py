@@ -10,9 +10,13 @@ import shapely
 from rasterio.features import rasterize
 
 from helpers.export_stores import UTM32, image, make_store, truth
+from helpers.label_stores import LEGEND, FakeImage
 from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.corrections.polygon_import import read_polygons
 from napari_uhrseg.io.export import export
+from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.types import Roi, Stroke
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +172,17 @@ def test_an_empty_store_gives_an_empty_file(tmp_path):
         assert written(store, tmp_path / "a.geojson", "geojson")["features"] == []
         list(export(store, tmp_path / "a.gpkg", "geopackage"))
         assert pyogrio.read_info(tmp_path / "a.gpkg")["features"] == 0
+
+
+def test_polygons_of_a_store_with_few_written_chunks(tmp_path):
+    """The parts without labels are not read; objects end at their borders."""
+    places = [Roi(0, 1000, 30, 60), Roi(2040, 1020, 20, 9), Roi(5100, 20, 20, 8)]
+    large = FakeImage(shape=(100_000, 100_000))
+    with LabelStore.create(tmp_path / "labels.zarr", large, LEGEND) as store:
+        with Corrections.open(store) as corrections:
+            for roi in places:
+                ids = np.ones((roi.height, roi.width), np.uint8)
+                corrections.apply(Stroke(roi, ids > 0, ids))
+        found = shapes_of(written(store, tmp_path / "a.geojson", "qupath"))
+    wanted = [shapely.box(r.x, r.y, r.right, r.bottom) for r in places]
+    assert list(shapely.normalize(found)) == list(shapely.normalize(wanted))

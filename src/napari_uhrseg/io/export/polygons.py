@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export.registry import WriteOptions
-from napari_uhrseg.io.vectorize.label_strips import read_strips
+from napari_uhrseg.io.vectorize.label_strips import read_strips, written_parts
 from napari_uhrseg.io.vectorize.simplify import trace_polygons
 from napari_uhrseg.types import LabelClass, Roi
 
@@ -93,7 +93,12 @@ def polygon_features(
     by_id = {c.id: c for c in store.legend}
     batch: list[PolygonFeature] = []
     waiting, done = 0, 0.0
-    strips = read_strips(store, Roi(0, 0, height, width), options.limits)
+    parts = [Roi(0, 0, height, width)]
+    if not options.simplify:  # which needs the ground around the labels
+        parts, _ = written_parts(store, parts[0])
+    strips = (
+        strip for part in parts for strip in read_strips(store, part, options.limits)
+    )
     unused = next((i for i in range(255, 0, -1) if i not in by_id), 0)
     for found in trace_polygons(strips, options.simplify, options.limits, unused):
         if isinstance(found, Roi):
