@@ -18,27 +18,35 @@ def collect_only_what_tests_make():
     """Leave the garbage collector as it is, unlike in the tests of windows."""
 
 
-def in_a_fresh_process(code: str) -> str:
+HEAVY = {"torch", "timm", "zarr", "pyqtgraph"}
+PROCESS = f"""
+import gc, sys, threading
+import napari_uhrseg.ui.panel
+print(*({HEAVY} & set(sys.modules)))
+from napari_uhrseg.ui.workers.import_torch import MODULES, load_torch, thaw
+sys.modules["triton"] = None
+threads = [threading.Thread(target=load_torch) for _ in range(2)]
+[t.start() for t in threads]; [t.join() for t in threads]
+there = all(m in sys.modules for m in MODULES)
+print(there, gc.get_threshold()[0] > 0, gc.get_freeze_count() > 100_000)
+thaw()
+print(gc.get_freeze_count())
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh_process() -> list[str]:
+    """Return the lines that a process prints which imports the panel, then torch."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
-def test_imported_objects_are_frozen_until_large_layer_is_removed():
-    said = in_a_fresh_process(
-        "import gc, sys, threading\n"
-        "from napari_uhrseg.ui.workers.import_torch import MODULES, load_torch, thaw\n"
-        "sys.modules['triton'] = None\n"
-        "threads = [threading.Thread(target=load_torch) for _ in range(2)]\n"
-        "[t.start() for t in threads]; [t.join() for t in threads]\n"
-        "there = all(m in sys.modules for m in MODULES)\n"
-        "print(there, gc.get_threshold()[0] > 0, gc.get_freeze_count() > 100_000)\n"
-        "thaw()\n"
-        "print(gc.get_freeze_count())\n"
-    )
-    assert said.split() == ["True", "True", "True", "0"]
+@pytest.mark.slow
+def test_imported_objects_are_frozen_until_large_layer_is_removed(fresh_process):
+    assert fresh_process[1:] == ["True True True", "0"]
 
 
 def test_garbage_collector_is_restored_after_failed_import(monkeypatch):
@@ -70,9 +78,6 @@ def test_only_large_arrays_thaw_garbage_collector():
         gc.unfreeze()
 
 
-def test_panel_opens_without_importing_torch():
-    said = in_a_fresh_process(
-        "import sys, napari_uhrseg.ui.panel\n"
-        "print(*({'torch', 'timm', 'zarr', 'pyqtgraph'} & set(sys.modules)))"
-    )
-    assert said == ""
+@pytest.mark.slow
+def test_panel_opens_without_importing_torch(fresh_process):
+    assert fresh_process[0] == ""
