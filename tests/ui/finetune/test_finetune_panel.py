@@ -37,7 +37,7 @@ from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
 pytestmark = pytest.mark.gui
 
-STEPS = 16
+STEPS, BATCH = 10, 3
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,9 @@ def trained(labelled, scene, tmp_path_factory) -> Path:
     path, start = folder / "labels.zarr", folder / "plain0.safetensors"
     with LabelStore.open(path) as store:
         paint(store, 2, *PLACES)
-    settings = FineTuneSettings(device="cpu", steps=STEPS, learning_rate=0.005)
+    settings = FineTuneSettings(
+        device="cpu", steps=STEPS, batch_size=BATCH, learning_rate=0.005
+    )
     budget = MemoryBudget.default("cpu").device_bytes
     request = FineTuneRequest(scene[1], path, start, settings, budget)
     draft = drafts.new_draft(path, "plain0_2.safetensors", folder)
@@ -84,8 +86,8 @@ def trained(labelled, scene, tmp_path_factory) -> Path:
 
 def show_labelled(viewer, panel, scene, parent, qtbot):
     """Show the labelled scene, and expand Fine-tune."""
-    add_image(viewer, scene[1])
     panel.segment.model.use(parent)
+    add_image(viewer, scene[1])
     panel.labels.open(parent.with_name("labels.zarr"))
     qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=30_000)
     wait_for_plan(panel, qtbot)
@@ -105,7 +107,7 @@ def segmented(viewer, panel, scene, parent, qtbot):
 def corrected(segmented):
     """All corrections say light, so every step makes every pixel lighter."""
     paint(segmented.segment.view.store, 2, *PLACES)
-    set_custom(segmented.finetune, steps=STEPS, learning_rate=0.005)
+    set_custom(segmented.finetune, steps=STEPS, batch_size=BATCH, learning_rate=0.005)
     return segmented
 
 
@@ -117,7 +119,7 @@ def learnt(viewer, panel, scene, parent, trained, qtbot):
     (record,) = (store / drafts.FOLDER).glob("*.json")
     record.write_text(record.read_text().replace(str(trained), str(parent.parent)))
     show_labelled(viewer, panel, scene, parent, qtbot)
-    set_custom(panel.finetune, steps=STEPS, learning_rate=0.005)
+    set_custom(panel.finetune, steps=STEPS, batch_size=BATCH, learning_rate=0.005)
     part = panel.finetune
     qtbot.waitUntil(lambda: part.state is FineTuneState.UNDECIDED, timeout=20_000)
     return panel
@@ -234,7 +236,7 @@ def test_worker_pauses_and_continues(corrected, qtbot):
 @pytest.mark.slow
 def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     part = corrected.finetune
-    set_custom(part, steps=200)
+    set_custom(part, steps=100)
     wait_for_summary(part, qtbot)
     part.bar.start.click()
     qtbot.waitUntil(lambda: len(part.plot.scores) >= 2, timeout=120_000)
@@ -245,7 +247,7 @@ def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     target = tmp_path / "best.safetensors"
     part.keep(target)
     qtbot.waitUntil(target.exists, timeout=20_000)
-    assert 0 < read_card(target).metrics["step"] < 200
+    assert 0 < read_card(target).metrics["step"] < 100
 
 
 def test_cancel_before_anything_is_better_leaves_nothing(viewer, corrected, qtbot):
@@ -288,7 +290,7 @@ def test_a_training_that_cannot_be_is_told_once(corrected, qtbot):
 def test_without_held_out_places_no_figure_is_shown(segmented, scene, qtbot):
     part = segmented.finetune
     paint(segmented.segment.view.store, scene[0], Roi(64, 64, 60, 60))
-    set_custom(part, steps=3, learning_rate=0.001)
+    set_custom(part, steps=3, batch_size=BATCH, learning_rate=0.001)
     train(part, qtbot)
     assert part.result.isVisible()
     assert "Accuracy cannot be estimated" in part.result.message.text()

@@ -77,10 +77,10 @@ def test_new_model_is_trained_from_strokes_alone(
     dialog.encoder.setCurrentIndex(dialog.encoder.findData(encoder))
     dialog.accept()
     assert part.form.length.currentText().startswith("From scratch")
-    set_custom(part, steps=4, batch_size=2)
+    set_custom(part, steps=2, batch_size=2)
     assert "window" in wait_for_summary(part, qtbot)
     train(part, qtbot)
-    assert part.bar.status.text() == "Done: 4 steps."
+    assert part.bar.status.text() == "Done: 2 steps."
     told = [n.message for n in notification_manager.records]
     random = started == "random weights"
     assert any("starts from random weights" in text for text in told) == random
