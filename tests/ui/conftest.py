@@ -38,6 +38,13 @@ def checkpoints(tmp_path_factory) -> list[Path]:
     return save_networks(tmp_path_factory.mktemp("checkpoints"))
 
 
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory) -> Path:
+    """Return a checkpoint that is quick to plan with, and waits at no gate."""
+    folder = tmp_path_factory.mktemp("small")
+    return save_networks(folder, "tu-test_efficientnet")[0]
+
+
 @pytest.fixture(scope="module")
 def module_viewer(qapp):
     with shared_viewer() as viewer:
@@ -87,13 +94,14 @@ def image():
 @pytest.fixture
 def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
     """Return the panel with a plan and an output."""
+    panel.segment.model.use(checkpoints[0])  # first, or the default one is planned too
     add_image(viewer, image)
-    panel.segment.model.use(checkpoints[0])
     panel.segment.output.use(tmp_path / "labels.zarr")
     wait_for_plan(panel, qtbot)
     return panel
 
 
 @pytest.fixture
-def two(viewer, panel, qtbot, tmp_path):
+def two(viewer, panel, small_checkpoint, qtbot, tmp_path):
+    panel.segment.model.use(small_checkpoint)
     return TwoImages(viewer, panel, qtbot, tmp_path)

@@ -172,10 +172,12 @@ def test_virtual_sample_reads_pixels_in_background(cached_world):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cached_world")
-def test_reader_refuses_slide_beside_kilometre_image(make_napari_viewer):
+def test_reader_refuses_slide_beside_kilometre_image(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()
     viewer.open_sample("napari-uhrseg", "virtual")
-    assert len(viewer.layers) == 1
+    (layer,) = viewer.layers
+    filled = np.asarray(layer.data[-1])
+    qtbot.waitUntil(lambda: (filled == 90).all())  # else it would be computed later
     tiny = np.zeros((100, 100, 3), np.uint8)
     slide = image_from_array(
         tiny, name="slide", rgb=True, pixel_size=(0.25, 0.25), unit="micrometer"

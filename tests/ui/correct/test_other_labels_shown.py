@@ -11,8 +11,9 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def many_parts(viewer, panel, qtbot, tmp_path):
+def many_parts(viewer, panel, small_checkpoint, qtbot, tmp_path):
     """Return labels whose corrections have so many parts that undo takes long."""
+    panel.segment.model.use(small_checkpoint)
     return TwoImages(viewer, panel, qtbot, tmp_path, Limits(correction_tile=4))
 
 

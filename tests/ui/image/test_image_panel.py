@@ -24,6 +24,13 @@ from napari_uhrseg.ui.segment.worker import free_threads
 pytestmark = pytest.mark.gui
 
 
+@pytest.fixture
+def panel(panel, small_checkpoint):
+    """Return a panel that plans quickly with each image."""
+    panel.segment.model.use(small_checkpoint)
+    return panel
+
+
 def open_in(panel, path, qtbot):
     panel.image.open_paths([path])
     qtbot.waitUntil(

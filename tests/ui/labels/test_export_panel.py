@@ -30,12 +30,13 @@ LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000f
 
 
 @pytest.fixture
-def shown(viewer, panel, tmp_path, qtbot):
+def shown(viewer, panel, small_checkpoint, tmp_path, qtbot):
     """Labels of 3000 x 2000 pixels of 0.5 µm: road left of column 500, then lake."""
     picture = image_from_array(
         np.zeros((3000, 2000), np.uint8), name="slide", pixel_size=(0.5, 0.5),
         unit="micrometer",
     )  # fmt: skip
+    panel.segment.model.use(small_checkpoint)
     add_image(viewer, picture)
     store = LabelStore.create(tmp_path / "slide_labels.zarr", picture, LEGEND)
     for level, array in enumerate(store.prediction):
