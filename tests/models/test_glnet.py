@@ -8,9 +8,9 @@ from parity.fill import arrays, difference, filled, keys
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.blocks.coarse_to_fine import common_corners, foreground_box
-from napari_uhrseg.models.blocks.glnet_fpn import Maps, Seen, resized
-from napari_uhrseg.models.blocks.glnet_patches import Merged, Patches
-from napari_uhrseg.models.blocks.glnet_patches import overview as make_overview
+from napari_uhrseg.models.blocks.glnet.fpn import Maps, Seen, resized
+from napari_uhrseg.models.blocks.glnet.patches import Merged, Patches
+from napari_uhrseg.models.blocks.glnet.patches import overview as make_overview
 from napari_uhrseg.models.glnet import GLNet
 from napari_uhrseg.types import Roi
 

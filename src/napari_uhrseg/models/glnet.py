@@ -62,15 +62,15 @@ from napari_uhrseg.models.blocks.coarse_to_fine import (
     cut_corners,
     foreground_box,
 )
-from napari_uhrseg.models.blocks.glnet_fpn import (
+from napari_uhrseg.models.blocks.glnet.fpn import (
     GlobalBranch,
     Maps,
     Seen,
     SharingPyramid,
     resized,
 )
-from napari_uhrseg.models.blocks.glnet_patches import Merged, Patches, Place, overview
-from napari_uhrseg.models.blocks.glnet_training import (
+from napari_uhrseg.models.blocks.glnet.patches import Merged, Patches, Place, overview
+from napari_uhrseg.models.blocks.glnet.training import (
     STAGES,
     choose_places,
     ensemble_weight,

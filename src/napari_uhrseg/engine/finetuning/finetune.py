@@ -90,8 +90,7 @@ def fine_tune(
     Parameters
     ----------
     image, checkpoint, store
-        The image that was corrected; the checkpoint to fine-tune, which is not
-        modified; the labels with the corrections, at least open for reading.
+        The corrected image; the checkpoint, which is not modified; the open labels.
     output
         Path of the checkpoint to write; see ``TrainingPolicy.keep_best``. It is not
         written if every validated step is worse than the original checkpoint.

@@ -6,4 +6,4 @@ step, and gradient checkpointing. To add a loss, see `losses`.
 Must not import ``engine.finetuning`` and ``engine.cluster``.
 """
 
-__all__ = ["job", "schedule", "step_memory", "train", "trainer"]
+__all__ = ["initial_weights", "job", "schedule", "step_memory", "train", "trainer"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from napari_uhrseg.models.blocks.common import statistics_kept
-from napari_uhrseg.models.blocks.glnet_patches import Patches, Place
+from napari_uhrseg.models.blocks.glnet.patches import Patches, Place
 from napari_uhrseg.types import Stage
 
 FRAMES = 6  # frames of a step in the authors' code
