@@ -69,7 +69,22 @@ def open_tiff(
 def image_of_document(
     document: TiffDocument, series: int | None, limits: Limits
 ) -> Image:
-    """Return an image of an open TIFF file. Parameters are those of `open_tiff`."""
+    """Return an image of an open TIFF file.
+
+    Parameters
+    ----------
+    document
+        The open file.
+    series
+        Index of the image in the file. None: the largest.
+    limits
+        Bounds of the reader.
+
+    Raises
+    ------
+    OpenError
+        If there is no such image.
+    """
     number = _largest(document.series) if series is None else series
     if not 0 <= number < len(document.series):
         raise OpenError(
