@@ -6,7 +6,6 @@ Every operation runs in a child process. The child sends ``("started", "")``, th
 ``("traceback", text)``.
 """
 
-import multiprocessing
 import os
 import random
 import resource
@@ -22,11 +21,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from campaign.processes import PROCESSES, start
 from campaign.report import Outcome
 
 LONG = 600.0  # seconds after which an operation hangs, however busy the machine is
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["campaign.operations"])
 
 
 def limited(kind: int, amount: int) -> None:
@@ -108,7 +106,7 @@ class Child:
             target=run_child,
             args=(name, action, arguments, cache, other, limits or {}),
         )
-        self.process.start()
+        start(self.process)
         other.close()
         self._receive("started")
 

@@ -5,7 +5,6 @@ folder of the case, and connections. The parent ends a child that takes too long
 """
 
 import faulthandler
-import multiprocessing
 import os
 import random
 import resource
@@ -24,14 +23,13 @@ from typing import Any
 
 import psutil
 
+from campaign.processes import PROCESSES, start
 from campaign.report import Outcome
 
 SECONDS = 10.0  # of processor time that one file may take
 STUCK = 60.0  # seconds after which a case hangs, however busy the machine is
 GROWTH = 2**30  # bytes that one file may take
 FUSE = 4 * 2**30  # bytes of address space, so that a fault does not fill the machine
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["campaign.inputs", "campaign.pool"])
 
 # events that change files, with the position of the handle of their folder
 WRITES = {
@@ -273,7 +271,7 @@ class Worker:
         self._process = PROCESSES.Process(
             target=serve, args=(self._place, other, self._recorder.port)
         )
-        self._process.start()
+        start(self._process)
         other.close()
 
     def _end(self, result: str, text: str) -> tuple[str, str]:
