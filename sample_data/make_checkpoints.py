@@ -181,7 +181,8 @@ def train(work: Path, data: str, method: str, seed: int, longer: float) -> Path:
     extra = [x for a in how.arguments for x in ("--argument", a)]
     run(
         work, "train", "--images", f"{data}/images", "--masks", f"{data}/masks",
-        "--model", method, "--encoder", how.encoder, *extra, *ignoring(data),
+        "--model", method, "--encoder", how.encoder, "--no-pretrained",
+        *extra, *ignoring(data),
         "--classes", f"{data}.txt", "--validate", "0",
         "--steps", str(round(how.steps * longer)), "--batch-size", str(how.batch_size),
         "--optimizer", "adamw", "--schedule", "cosine",

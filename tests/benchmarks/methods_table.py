@@ -107,6 +107,8 @@ def table(tables: Path) -> str:
     scores, speeds = read_rows(tables / SCORES), read_rows(tables / SPEED)
     lines = []
     for name, entry in REGISTRY.items():
+        if name not in {row["method"] for row in scores}:
+            continue  # trained from strokes: docs/finetuning.md compares it
         parameters, *rest = speed_cells(find_row(speeds, {"method": name}))
         cells = []
         for data in ("world", "aerial", "glands"):

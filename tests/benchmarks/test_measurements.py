@@ -12,6 +12,7 @@ KEYS = {
     "method_scores": ("data", "method", "seed", "steps_factor"),
     "method_class_scores": ("data", "method", "seed", "steps_factor", "class"),
     "method_speed": ("method",),
+    "pixel_features": ("ground", "features", "classifier", "dabs", "seed"),
     "simulated_user": ("ground", "method", "seed", "round"),
     "simulated_user_classes": ("ground", "method", "seed", "round", "class"),
 }

@@ -1,11 +1,16 @@
-"""``napari-uhrseg finetune``: refused images."""
+"""``napari-uhrseg finetune``: refused images, and new models."""
 
+import pytest
 from typer.testing import CliRunner
 
+from helpers.corrections import correct
 from helpers.label_stores import LEGEND, FakeImage
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import to_path
+from napari_uhrseg.models.card_header import read_card
+from napari_uhrseg.types import Roi
 
 
 def test_image_that_a_store_names_by_a_url_is_not_opened_unasked(tmp_path, files):
@@ -21,3 +26,29 @@ def test_image_that_a_store_names_by_a_url_is_not_opened_unasked(tmp_path, files
     command += ["--image", url]  # now it is opened, and is missing
     result = CliRunner().invoke(app, [str(a) for a in command])
     assert f"{url} does not exist" in result.stderr
+
+
+@pytest.mark.slow
+def test_new_pixel_classifier_is_trained_from_a_store(tmp_path, files):
+    store = tmp_path / "labels.zarr"
+    image = open_image(files / "picture.tif")
+    with LabelStore.create(store, image, LEGEND) as labels:
+        height, width = image.shape
+        correct(labels, Roi(0, 0, 16, 16), 1)
+        correct(labels, Roi(height - 16, width - 16, 16, 16), 2)
+    output = tmp_path / "new.safetensors"
+    command = ["finetune", store, "--model", "pixel_classifier", "--output", output]
+    result = CliRunner().invoke(app, [str(a) for a in command])
+    assert result.exit_code == 0, result.output
+    assert "ImageNet weights of tf_efficientnet_lite0" in result.stderr
+    assert str(output) in result.stdout
+    assert read_card(output).model == "pixel_classifier"
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_finetune_needs_either_a_checkpoint_or_a_method(both, tmp_path):
+    options = ["--checkpoint", "c.safetensors", "--model", "plain"] if both else []
+    command = ["finetune", tmp_path, "--output", tmp_path / "o.safetensors", *options]
+    result = CliRunner().invoke(app, [str(a) for a in command])
+    assert result.exit_code == 2
+    assert "either --checkpoint or --model" in result.stderr

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -9,20 +10,23 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import err, interruptible, out, run_events
 from napari_uhrseg.cli.shared_options import (
-    CheckpointOption,
     JsonOption,
     OutputCheckpointOption,
     OverwriteOption,
     StoreArgument,
     TrainingHardware,
     expand_options,
+    one_of,
 )
 from napari_uhrseg.errors import StoreError, TrainingError
+from napari_uhrseg.models.registry import REGISTRY
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import TrainEvent
+    from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.paths import PathOrUrl
+    from napari_uhrseg.models.checkpoint import Checkpoint
     from napari_uhrseg.types import FineTuneSettings
 
 
@@ -62,8 +66,18 @@ class FineTuneOptions:
 @expand_options
 def finetune(
     store: StoreArgument,
-    checkpoint: CheckpointOption,
     output: OutputCheckpointOption,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint file to start from (.safetensors).")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Method of a new model, instead of a checkpoint: "
+            f"{', '.join(REGISTRY)}. It has the classes of the store.",
+            callback=one_of(REGISTRY),
+        ),
+    ] = None,
     image: Annotated[
         str | None,
         typer.Option(
@@ -80,21 +94,24 @@ def finetune(
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fine-tune a checkpoint on the corrections in a label store.
+    """Fine-tune a checkpoint or train a new model on the corrections in a label store.
 
+    A new pixel classifier (--model pixel_classifier) is trained within seconds.
     The result equals that of the window with the same settings. Ctrl-C stops the
     training. The same command resumes it and gives the same weights.
     """
+    if (checkpoint is None) == (model is None):
+        raise typer.BadParameter("Give either --checkpoint or --model.")
     with err.status("Loading torch and the checkpoint"):
         from napari_uhrseg.engine.finetuning.finetune import fine_tune
         from napari_uhrseg.io.labels.store import LabelStore
         from napari_uhrseg.io.open import open_image
-        from napari_uhrseg.models.checkpoint import load_checkpoint
 
         settings = _settings(options, hardware, thorough)
         labels = LabelStore.open(store)
         opened = open_image(image or _image_path(labels, store))
-        loaded, budget = load_checkpoint(checkpoint), hardware.budget()
+        loaded = _start(checkpoint, model, labels, opened)
+        budget = hardware.budget()
     with (
         labels,
         interruptible(
@@ -132,6 +149,21 @@ def _settings(
     make = FineTuneSettings.thorough if thorough else FineTuneSettings.quick
     chosen = {k: v for k, v in asdict(options).items() if v is not None}
     return make(device=hardware.device, precision=hardware.precision, **chosen)
+
+
+def _start(
+    path: Path | None, model: str | None, labels: "LabelStore", image: "Image"
+) -> "Checkpoint":
+    """Return the checkpoint, or a new model with the classes of the labels."""
+    from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
+    from napari_uhrseg.models.checkpoint import load_checkpoint
+
+    if path is not None:
+        return load_checkpoint(path)
+    assert model is not None
+    found = new_checkpoint(model, None, labels.legend, image)
+    err.print(Text(f"The encoder starts from {found.card.encoder_weights}."))
+    return found
 
 
 def _image_path(labels: "LabelStore", store: str) -> "PathOrUrl":

@@ -1,6 +1,6 @@
 """Networks, with one file per method.
 
-Contains the registry, checkpoints and their cards, and the six methods.
+Contains the registry, checkpoints and their cards, and the seven methods.
 
 Must not import ``io``, ``engine``, ``ui`` and ``cli``.
 """

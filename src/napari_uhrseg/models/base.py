@@ -141,3 +141,55 @@ class Segmenter(nn.Module, ABC):
         first
             True before the first step of the stage. Only then may weights change.
         """
+
+
+class PixelSegmenter(Segmenter):
+    """Base class of methods with a linear classifier on fixed features of pixels.
+
+    The features do not depend on trained weights, so that they can be cached while the
+    classifier is trained.
+    """
+
+    bias: nn.Parameter
+    """(K,) biases of the classes."""
+
+    @abstractmethod
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Return the maps of the view ``local``: each (N, c, h, w)."""
+
+    @abstractmethod
+    def classify(self, maps: list[Tensor]) -> Tensor:
+        """Return the (N, K, window, window) logits of the maps of a view."""
+
+    @abstractmethod
+    def gather(self, maps: list[Tensor], at: Tensor) -> Tensor:
+        """Return the features of pixels as ``classify`` interpolates them.
+
+        Parameters
+        ----------
+        maps
+            Maps of one view, N = 1, of :meth:`features`.
+        at
+            (n, 2) int64 rows and columns of pixels in the view.
+
+        Returns
+        -------
+        Tensor
+            (n, features) float32, not standardised.
+        """
+
+    @abstractmethod
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and the deviation of each feature, (features,) float32."""
+
+    @abstractmethod
+    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+        """Set the mean and the deviation of each feature, (features,) float32."""
+
+    @abstractmethod
+    def weights(self) -> Tensor:
+        """Return a copy of the weights of standardised features: (K, features)."""
+
+    @abstractmethod
+    def set_weights(self, weights: Tensor, bias: Tensor) -> None:
+        """Set (K, features) weights and (K,) biases for standardised features."""

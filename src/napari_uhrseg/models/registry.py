@@ -39,7 +39,8 @@ class ModelEntry:
     needs_second_file
         True if an import of this method may need a second file of weights.
     encoder_family
-        Encoders of the method: ``"hrnet"``, or ``"any"`` convolutional one.
+        Encoders to choose from: ``"hrnet"``, ``"any"`` convolutional one, or only the
+        ``"default"`` one.
     first_arguments
         Arguments of a new model that is trained on corrections alone. Fine decoders
         and small windows need the fewest of them.
@@ -57,7 +58,7 @@ class ModelEntry:
     learning_rate: float
     default: bool = False
     needs_second_file: bool = False
-    encoder_family: Literal["any", "hrnet"] = "any"
+    encoder_family: Literal["any", "default", "hrnet"] = "any"
     first_arguments: Mapping[str, Any] = field(default_factory=dict)
     small_arguments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -167,6 +168,20 @@ ENTRIES = (
             "frame": 128,
         },
     ),
+    ModelEntry(
+        name="pixel_classifier",
+        title="Pixel classifier",
+        module="pixel_classifier:PixelClassifier",
+        sentence="A linear classifier on fixed features of each pixel: trained from "
+        "strokes in about a second, with little context.",
+        published="No published result: the method of ilastik (Nature Methods 2019) "
+        "and convpaint, with this program's features.",
+        steps=2_000,
+        batch_size=8,
+        learning_rate=1e-3,
+        encoder_family="default",
+        small_arguments={"encoder": "test_efficientnet", "window": 64},
+    ),
 )
 REGISTRY: Mapping[str, ModelEntry] = MappingProxyType({e.name: e for e in ENTRIES})
 DEFAULT_MODEL = next(entry.name for entry in ENTRIES if entry.default)
@@ -174,8 +189,9 @@ DEFAULT_MODEL = next(entry.name for entry in ENTRIES if entry.default)
 
 def default_arguments(name: str) -> dict[str, Any]:
     """Return the arguments of a new network that are not those of its constructor."""
-    accepts_any = name in REGISTRY and REGISTRY[name].encoder_family == "any"
-    return {"encoder": DEFAULT_ENCODER} if accepts_any else {}
+    if name not in REGISTRY or REGISTRY[name].encoder_family == "hrnet":
+        return {}
+    return {"encoder": DEFAULT_ENCODER}
 
 
 def model_class(name: str) -> "type[Segmenter]":

@@ -6,4 +6,4 @@ class mapping, and the lineage of checkpoints.
 Must not import ``engine.cluster``.
 """
 
-__all__ = ["finetune", "lineage", "model_selection", "new_model"]
+__all__ = ["finetune", "lineage", "model_selection", "new_model", "pixel_training"]

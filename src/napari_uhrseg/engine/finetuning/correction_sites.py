@@ -120,11 +120,9 @@ def find_points(
         values = channels[read_array(array, part.slices)]
         for channel in np.unique(values[values != IGNORED]).tolist():
             at = np.argwhere(values == channel) + np.array((part.y, part.x))
-            found.setdefault(channel, []).append(
-                _thinned(at, MAX_POINTS_PER_CLASS // 4)
-            )
+            found.setdefault(channel, []).append(thinned(at, MAX_POINTS_PER_CLASS // 4))
     kept = [
-        _thinned(np.concatenate(found[k]), MAX_POINTS_PER_CLASS) for k in sorted(found)
+        thinned(np.concatenate(found[k]), MAX_POINTS_PER_CLASS) for k in sorted(found)
     ]
     if not kept:
         none = np.zeros(0, np.int64)
@@ -156,7 +154,7 @@ def _chunks(top: tuple[Ints, ...], level: int, at: int) -> Ints:
     return np.unique(np.c_[top] * 2 ** (level - at) // STORE_CHUNK, axis=0)
 
 
-def _thinned(points: Ints, most: int) -> Ints:
+def thinned(points: Ints, most: int) -> Ints:
     """Return at most ``most`` evenly spaced points."""
     if len(points) <= most:
         return points

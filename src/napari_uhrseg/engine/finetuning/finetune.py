@@ -15,12 +15,14 @@ everything that determines the weights.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop
 from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished, TrainEvent
 from napari_uhrseg.engine.finetuning.model_selection import comparison_text
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
+from napari_uhrseg.engine.finetuning.pixel_training import fit_corrections
 from napari_uhrseg.engine.finetuning.settings_to_job import make_job
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
 from napari_uhrseg.engine.network.device import MemoryBudget
@@ -28,6 +30,7 @@ from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.models.base import PixelSegmenter
 from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import FineTuneSettings, TrainingSummary
 
@@ -108,7 +111,8 @@ def fine_tune(
     ------
     TrainEvent
         ``DatasetReady``; ``MemoryPlanned``; ``Validated`` of step 0; the events of
-        ``train()``; finally ``FineTuneFinished``.
+        ``train()``; finally ``FineTuneFinished``. A pixel classifier is trained as in
+        `fit_corrections`, and has no ``MemoryPlanned``.
 
     Raises
     ------
@@ -122,6 +126,12 @@ def fine_tune(
     source = build_dataset(image, checkpoint, store, settings.regions)
     summary = summarize(source)
     yield DatasetReady(summary)
+    if isinstance(checkpoint.model, PixelSegmenter):
+        with suppress(Cancelled):
+            yield from fit_corrections(
+                source, summary, checkpoint, output, stop=stop, overwrite=overwrite
+            )
+        return
     try:
         job = make_job(source, checkpoint, output, settings, budget, stop)
         trainer = Trainer(job.with_policy(keep_state=resume), output)

@@ -82,7 +82,7 @@ def make_job(
     device = torch.device(found.id)
     precision = training_precision(settings.precision, found)
     old = checkpoint.model.to(device).eval()
-    model, extends = _extended(old, checkpoint.card, source)
+    model, extends = extended_model(old, checkpoint.card, source)
     new = checkpoint.hash == UNSAVED_HASH
     recipe = _recipe(model, checkpoint, settings)
     limit = budget or MemoryBudget.default(found.id)
@@ -103,15 +103,25 @@ def make_job(
         compute=Compute(device, precision, memory),
         policy=policy,
         seed=settings.seed,
-        card=partial(_card, checkpoint, source, output, _command(recipe, identity)),
+        card=partial(
+            fine_tuned_card, checkpoint, source, output, _command(recipe, identity)
+        ),
         identity=identity,
     )
 
 
-def _extended(
+def extended_model(
     old: Segmenter, card: Card, source: CorrectionDataset
 ) -> tuple[Segmenter, bool]:
-    """Return a copy with the classes of a data set, and True if some are new."""
+    """Return a copy with the classes of a data set, and True if some are new.
+
+    Parameters
+    ----------
+    old, card
+        Network and card of a checkpoint.
+    source
+        Corrections, whose legend begins with that of the card.
+    """
     if len(source.legend) > len(card.legend):
         return with_more_classes(old, card, source.legend), True
     return copy.deepcopy(old), False
@@ -238,13 +248,26 @@ def _trainable(
     return tuple(names)
 
 
-def _card(
+def fine_tuned_card(
     checkpoint: Checkpoint,
     source: CorrectionDataset,
     output: Path,
     command: str,
     metrics: Metrics,
 ) -> Card:
+    """Return the card of a fine-tuned checkpoint.
+
+    Parameters
+    ----------
+    checkpoint, source
+        The original checkpoint, and the corrections.
+    output
+        Path of the new checkpoint, which gives its name.
+    command
+        Settings of the training as text.
+    metrics
+        Scores on the validation regions.
+    """
     old = checkpoint.card
     corrected = (
         f"{counted(source.site_count, 'region')} corrected in {source.scene.name}"

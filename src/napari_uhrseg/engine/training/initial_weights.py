@@ -140,7 +140,7 @@ def _pretrained(
     if model is not None:
         text = f"ImageNet weights of {name}"
         return InitialNetwork(model, random.arguments, text)
-    if not falls_back or REGISTRY[method].encoder_family != "any":
+    if not falls_back or REGISTRY[method].encoder_family == "hrnet":
         warning = f"{reason} The encoder starts from random weights"
         return InitialNetwork(made(), random.arguments, RANDOM, (warning,))
     model = made(encoder=DEFAULT_ENCODER)

@@ -79,6 +79,58 @@ def make_encoder(
     return net, tuple(net.feature_info.channels())
 
 
+def make_truncated(
+    name: str, channels: int, strides: tuple[int, ...], pretrained: bool = False
+) -> Any:
+    """Return an encoder of timm that ends with the last of the wanted maps.
+
+    Parameters
+    ----------
+    name
+        Name of a timm model; a leading ``tu-`` is removed.
+    channels
+        Bands of the image, at least 1.
+    strides
+        Strides of the maps: 2, 4, 8 and so on.
+    pretrained
+        Load ImageNet weights.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such encoder, it has no such maps, or its weights are not
+        available.
+    """
+    check_encoder(name)
+    name = name.removeprefix("tu-")
+    arguments: dict[str, Any] = {
+        "features_only": True,
+        "in_chans": channels,
+        "out_indices": tuple(range(len(strides))),
+    }
+    try:
+        net = timm.create_model(name, **arguments)
+    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise CheckpointError(
+            f"The encoder {name!r} cannot be built: {error}",
+            "Choose a convolutional model of timm.",
+        ) from error
+    if net.feature_info.reduction() != list(strides):
+        raise CheckpointError(
+            f"The encoder {name!r} has no maps with the strides {strides}.",
+            "Choose one that has, for example tf_efficientnet_lite0.",
+        )
+    if pretrained:
+        try:
+            net = timm.create_model(name, **arguments, pretrained=True)
+        except (OSError, RuntimeError, KeyError) as error:  # hub errors are OSErrors
+            raise weights_missing(name, error) from error
+    part, _, last = net.feature_info.module_name()[-1].partition(".")
+    if part == "blocks":  # timm keeps the blocks after the last map
+        net.blocks = net.blocks[: int(last) + 1]
+    return net
+
+
 def make_hrnet(
     encoder: str, channels: int, stride: int = 8, pretrained: bool = False
 ) -> Any:

@@ -43,10 +43,13 @@ HRNETS = (
     Encoder("hrnet_w48", "HRNet-W48", 67.1),
 )
 
+TRUNCATED = (Encoder(DEFAULT_ENCODER, "EfficientNet-Lite0 up to stride 16", 0.7),)
+OFFERED = {"any": ENCODERS, "default": TRUNCATED, "hrnet": HRNETS}
+
 
 def offered_encoders(method: str) -> tuple[Encoder, ...]:
     """Return the encoders to choose from for a method of the registry."""
-    return HRNETS if REGISTRY[method].encoder_family == "hrnet" else ENCODERS
+    return OFFERED[REGISTRY[method].encoder_family]
 
 
 class NewModelForm(QWidget):
