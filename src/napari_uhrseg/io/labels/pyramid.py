@@ -142,8 +142,9 @@ def read_array(level: zarr.Array, key: Any) -> Labels:
         )
         if "labels/correction" in str(level.store_path):
             way = (
-                "Show the labels in the window, or use napari-uhrseg correct: all "
-                "undamaged corrections are kept, and what is lost is reported"
+                "Correct the labels in the window, or run napari-uhrseg correct with "
+                "--redo, which opens the corrections for writing: all undamaged "
+                "corrections are kept, and what is lost is reported"
             )
         raise StoreError(
             f"Labels cannot be read from {level.store_path}: {error}.",
