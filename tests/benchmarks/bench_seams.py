@@ -1,6 +1,8 @@
-"""Measure seams between frames, blended and side by side."""
+"""Measure seams between windows and between frames, blended and side by side."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from napari_uhrseg.engine.events import Planned
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
+from napari_uhrseg.engine.tiling.tiling import Tiling
+from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
@@ -25,11 +29,13 @@ REACH = 2  # pixels to either side of a border where a step would show
 class Size:
     """Methods, and the side in pixels of the scene's part, or None for all of it."""
 
-    methods: tuple[str, ...] = ("isdnet", "glnet", "ehsnet")
+    methods: tuple[str, ...] = (
+        "plain", "scpseg", "sgnet", "isdnet", "glnet", "ehsnet",
+    )  # fmt: skip
     side: int | None = None
 
 
-FULL, TINY = Size(), Size(("isdnet",), 1200)
+FULL, TINY = Size(), Size(("plain", "isdnet"), 1200)
 
 
 def steps(image: Image, checkpoint: Checkpoint, overlap: int) -> tuple[float, float]:
@@ -38,11 +44,11 @@ def steps(image: Image, checkpoint: Checkpoint, overlap: int) -> tuple[float, fl
     Parameters
     ----------
     image
-        An image that is larger than a frame.
+        An image that is larger than a window or frame.
     checkpoint
-        A model that runs on frames.
+        The model.
     overlap
-        The overlap of the frames in pixels.
+        The overlap of the windows or frames in pixels.
     """
     settings = SegmentSettings(device="cpu", threads=2, overlap=overlap)
     budget = MemoryBudget("cpu", 4096 * MB, 1024 * MB)
@@ -50,27 +56,48 @@ def steps(image: Image, checkpoint: Checkpoint, overlap: int) -> tuple[float, fl
         events = segment(image, checkpoint, store, settings, budget)
         planned = next(events)
         assert isinstance(planned, Planned)
-        assert isinstance(planned.plan.grid, FrameGrid)
         for _ in events:
             pass
         labels = np.asarray(store.prediction[0][:])
         grid = planned.plan.grid
     at, rest = [], []
-    for axis, lines in ((0, grid.rows.borders), (1, grid.columns.borders)):
-        change = np.diff(labels, axis=axis) != 0
-        share = change.mean(axis=1 - axis)
+    for axis in (0, 1):
+        share = (np.diff(labels, axis=axis) != 0).mean(axis=1 - axis)
         near = np.zeros(len(share), bool)
-        for line in lines[1:-1]:
-            # a blended step lies somewhere in the seam, most likely in its middle
-            centre = line + overlap // 2
-            near[centre - REACH : centre + REACH] = True
+        for seam in seams(grid, axis, overlap):
+            near[seam] = True
         at.append(share[near].mean())
         rest.append(share[~near].mean())
     return float(np.mean(at)), float(np.mean(rest))
 
 
+def seams(grid: Tiling, axis: int, overlap: int) -> Iterator[slice]:
+    """Yield the pairs of neighbours at each seam; pair i are the pixels i and i + 1.
+
+    Parameters
+    ----------
+    grid
+        The windows or frames.
+    axis
+        0 for seams between rows, 1 for seams between columns.
+    overlap
+        The overlap of the frames in pixels.
+    """
+    if isinstance(grid, WindowGrid):  # all pixels that two windows share
+        for before, start in pairwise(grid.xs if axis else grid.ys):
+            yield slice(start - 1, before + grid.side)
+        return
+    assert isinstance(grid, FrameGrid)
+    for line in (grid.columns if axis else grid.rows).borders[1:-1]:
+        # a blended step lies somewhere in the seam, most likely in its middle
+        centre = line + overlap // 2
+        yield slice(centre - REACH, centre + REACH)
+
+
 def run(path: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
-    """Count class changes at the frames' borders, relative to those elsewhere.
+    """Count class changes at the borders, relative to those elsewhere.
+
+    Windows overlap by an eighth of their side, frames by 128 pixels.
 
     Parameters
     ----------
@@ -79,7 +106,7 @@ def run(path: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
     size
         The amount of work.
     """
-    table = Table(title="Seams between frames")
+    table = Table(title="Seams between windows and frames")
     for title in ("checkpoint", "overlap", "changes at a border / elsewhere"):
         table.add_column(title, justify="right")
     image = open_image(path or sample("scene.tif"))
@@ -89,7 +116,11 @@ def run(path: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
     chosen = [sample(f"{m}.safetensors") for m in size.methods]
     for file in [checkpoint] if checkpoint else chosen:
         loaded = load_checkpoint(file)
-        for overlap in (0, 128):
+        spec = loaded.card.spec
+        for overlap in (0, spec.window // 8 if spec.frame is None else 128):
+            if spec.frame is None:
+                spec = replace(spec, merge="taper")
+                loaded = replace(loaded, card=replace(loaded.card, spec=spec))
             at, rest = steps(image, loaded, overlap)
             table.add_row(file.stem, str(overlap), f"{at / rest:.2f}")
     return table

@@ -326,3 +326,13 @@ def test_every_key_is_accounted_for(saved):
         load_checkpoint(path)
     for part in (f"missing: {first}", "unknown: extra", f"another shape: {second}"):
         assert part in str(error.value)
+
+
+def test_largest_frame_is_not_part_of_the_network(tmp_path):
+    """Cards of earlier versions have other default frames."""
+    arguments = {"encoder": "test_efficientnet", "width": 8, "window": 64}
+    model = build("isdnet", {**arguments, "frame": 64}, LEGEND)
+    spec = replace(model.spec, frame=128)
+    card = Card("isdnet", {**arguments, "frame": 64}, LEGEND, spec)
+    path = save_checkpoint(tmp_path / "c.safetensors", model, card)
+    assert load_checkpoint(path).model.spec.frame == 128

@@ -76,6 +76,12 @@ def test_a_frame_need_not_be_square(name):
         assert terms["loss"].isfinite()
 
 
+@pytest.mark.parametrize("name", ["plain", "scpseg", "sgnet"])
+def test_windows_overlap_and_are_blended_by_default(name):
+    spec = make(name).spec
+    assert (spec.window_overlap, spec.merge) == (spec.window // 8, "taper")
+
+
 def test_a_sample_does_not_depend_on_its_batch(name):
     model = make(name).eval()
     batch = make_batch(model, 3)

@@ -299,3 +299,10 @@ def test_parts_of_the_ablation_can_be_left_out(arguments, part):
         torch.testing.assert_close(
             enlarged, model(batch[:1])["logits"], rtol=1e-3, atol=1e-3
         )
+
+
+def test_default_frame_is_the_training_crop():
+    with torch.device("meta"):
+        assert EHSNet(3).spec.frame == EHSNet(3).spec.window == 1024
+        assert EHSNet(3, window=640).spec.frame == 640
+        assert EHSNet(3, window=640, frame=1152).spec.frame == 1152

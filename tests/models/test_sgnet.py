@@ -318,7 +318,7 @@ def test_it_can_be_traced_and_run_in_16_bits():
 def test_the_papers_sizes_are_the_default():
     model = SGNet(6)
     spec = model.spec
-    assert (spec.window, spec.window_overlap, spec.placement) == (512, 0, "shift")
+    assert (spec.window, spec.window_overlap, spec.placement) == (512, 64, "shift")
     around = spec.views["surrounding"]
     assert (around.extent, around.side, around.off_centre) == (1024, 1024, True)
     assert model.classifier.in_channels == 512 + 256

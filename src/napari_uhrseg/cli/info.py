@@ -240,6 +240,7 @@ def card_facts(card: "Card") -> dict[str, str]:
         "Metrics": _pairs(card.metrics),
         "Trained on": card.trained_on,
         "Encoder weights": card.encoder_weights,
+        "Augmentation": card.augmentations,
         "Limitations": card.limitations,
         "Parent": card.parent or "",
         "Source": card.source,

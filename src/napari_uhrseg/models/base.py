@@ -102,6 +102,8 @@ class Segmenter(nn.Module, ABC):
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return scalar loss terms by name; training minimises ``"loss"``."""
 
+    frames_like_crops: ClassVar[bool] = False
+    """True if frames should have about the size of the training crops."""
     supports_banded: ClassVar[bool] = False
     """True if :meth:`forward_banded` is implemented."""
 

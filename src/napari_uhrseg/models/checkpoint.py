@@ -188,7 +188,7 @@ def _within(name: str, parts: Iterable[str]) -> bool:
 
 def _take_spec(model: Segmenter, card: Card, path: Path) -> None:
     """Set the card's input spec after checking it against the arguments."""
-    for what in ("views", "window", "channels", "divisor", "frame"):
+    for what in ("views", "window", "channels", "divisor"):
         made, said = getattr(model.spec, what), getattr(card.spec, what)
         if made != said:
             raise CheckpointError(

@@ -33,8 +33,8 @@ as in Shen et al.'s code.
 ReLU, dropout 0.1, 1 x 1. The main one is a 1 x 1 convolution.
 [choice] The border of eq. 6 is any change of class within Sobel's 5 x 5 support: the
 signed sum over class numbers could cancel. Ignored pixels are not a class.
-[choice] Training uses crops of 1024 pixels. The paper trains on whole images, with the
-activations in a terabyte of main memory.
+[choice] Training uses crops of 1024 pixels, and frames of the same size are labelled.
+The paper trains on whole images, with the activations in a terabyte of main memory.
 [choice] Polynomial decay, momentum 0.9, weight decay 5e-4, the rate of the heads like
 that of the rest. The paper gives SGD, 0.01 to 0.0001 in steps after 1500 iterations at
 5e-5, ten times that for the heads, 10,000 iterations of 3 images (6 for Inria).
@@ -95,7 +95,8 @@ class EHSNet(Segmenter):
     window
         Side of a training crop in pixels, a multiple of 64.
     frame
-        Side of the largest frame in pixels; rounded up to a multiple of 64.
+        Side of the largest frame in pixels; rounded up to a multiple of 64. ``None``:
+        ``window``. Attention that was trained on crops fails in much larger frames.
     pretrained
         Load ImageNet weights of the encoder.
 
@@ -106,6 +107,7 @@ class EHSNet(Segmenter):
     """
 
     supports_banded: ClassVar[bool] = True
+    frames_like_crops: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -117,10 +119,11 @@ class EHSNet(Segmenter):
         long_range: bool = True,
         border_weight: float = 1.0,
         window: int = 1024,
-        frame: int = 5000,
+        frame: int | None = None,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
+        frame = window if frame is None else frame
         _check(window, frame, share)
         self.spec = InputSpec(
             views={"local": View("frame")},
@@ -365,7 +368,7 @@ def _check(window: int, frame: int, share: float) -> None:
         )
     if frame < 1:
         raise CheckpointError(
-            f"A frame of {frame} pixels is impossible.", "Take 5000, or what fits."
+            f"A frame of {frame} pixels is impossible.", "Take the training crop's."
         )
     if not 0 <= share <= 1:
         raise CheckpointError(

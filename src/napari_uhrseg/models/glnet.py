@@ -163,7 +163,8 @@ class GLNet(Segmenter):
             std=(1.0,) * channels,
         )
         stages = STAGES[:mode]
-        self.recipe = Recipe(stages, 6, "adamw", schedule="poly")
+        turns = ("rotation",)  # as in the code
+        self.recipe = Recipe(stages, 6, "adamw", schedule="poly", augmentations=turns)
         self.mode, self.stage = mode, stages[-1].name
         self.patch, self.overview, self.gamma = patch, overview, gamma
         self.coarse_to_fine, self.background = coarse_to_fine, background

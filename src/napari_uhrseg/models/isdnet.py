@@ -39,6 +39,8 @@ flows through the super-resolution features.
 [code] Rate 0.01 (the paper's 0.001 is an error according to the authors).
 [choice] Cross entropy is the mean over the labelled pixels, as everywhere here; the
 published code averages over all pixels, so that sparse labels have little effect.
+[choice] Quarter turns and mirroring; the published angles are any of 90 to 270 degrees.
+Crops of which one class covers more than 0.75 are not drawn again, as published.
 [choice] The published rate ends at 1e-4, here at 0 as in every schedule.
 [choice] The STDC starts from random weights: its ImageNet file has no stable address.
 [choice] ``width`` below 128 and other encoders allow small networks. The fusion's
@@ -152,7 +154,12 @@ class ISDNet(Segmenter):
             mean=default_mean(channels),
             std=default_std(channels),
         )
-        self.recipe = Recipe((Stage(80_000, 0.01),), batch_size=8, schedule="poly")
+        self.recipe = Recipe(
+            (Stage(80_000, 0.01),),
+            batch_size=8,
+            schedule="poly",
+            augmentations=("photometric_distortion", "rotation"),
+        )
         self.backbone, widths = make_encoder(encoder, channels, pretrained)
         self.decode_head = ASPPHead(widths[-1], width, classes)
         self.refine_head = RefineHead(classes, channels, width)

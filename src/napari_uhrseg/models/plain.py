@@ -12,7 +12,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.common import default_mean, default_std
+from napari_uhrseg.models.blocks.common import (
+    OVERLAP_FRACTION,
+    default_mean,
+    default_std,
+)
 from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.models.blocks.smp_network import make_segmenter
 from napari_uhrseg.types import InputSpec, Recipe, Stage, View
@@ -60,6 +64,8 @@ class Plain(Segmenter):
             channels=channels,
             mean=default_mean(channels),
             std=default_std(channels),
+            window_overlap=window // OVERLAP_FRACTION,
+            merge="taper",
         )
         self.recipe = Recipe(stages=(Stage(40_000, 0.01),), batch_size=16)
         self.net = make_segmenter(

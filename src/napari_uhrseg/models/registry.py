@@ -154,8 +154,8 @@ ENTRIES = (
         name="ehsnet",
         title="EHSNet",
         module="ehsnet:EHSNet",
-        sentence="Labels a whole frame with a high-resolution network. Accuracy and "
-        "memory grow with the frame.",
+        sentence="Labels frames of the size of its training crops with a "
+        "high-resolution network. Memory grows with the frame.",
         published="mIoU 59.48 FBP, 78.51 Inria (building class) (arXiv 2211.11316).",
         steps=10_000,
         batch_size=3,

@@ -22,6 +22,8 @@ further FCN head on the third stage with a loss weight of 0.4. By multiplication
 network takes 1.14 times those of DeepLabv3+ alone; the paper measured 1.73 times the
 time (1.14 to 0.66 images a second).
 
+The paper's windows do not overlap; here they do by default, against visible seams.
+
 Decisions that the paper leaves open, with the reason:
 
 [choice] Windows of 8 x 8 cells and one region over the whole map: both readings of the
@@ -37,6 +39,8 @@ ReLU and dropout 0.1, and a 1 x 1; the widened classifier is a 1 x 1 convolution
 with gradients to both sides.
 [choice] Without labels of the whole surroundings, the auxiliary head is trained on the
 window's part.
+[choice] The paper's "multi-scale training, flipping, and rotating" are scales of 0.5 to
+2, mirroring and quarter turns.
 [choice] Poly decay, weight decay 0.01; the paper gives AdamW, 2e-4, 30,000 steps of 8
 (10,000 for Inria and Gleason).
 [choice] Padding beyond the image is the mean colour.
@@ -63,7 +67,12 @@ from torch.nn import functional as F
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch, Outputs, Segmenter
-from napari_uhrseg.models.blocks.common import auxiliary_head, default_mean, default_std
+from napari_uhrseg.models.blocks.common import (
+    OVERLAP_FRACTION,
+    auxiliary_head,
+    default_mean,
+    default_std,
+)
 from napari_uhrseg.models.blocks.losses import cross_entropy
 from napari_uhrseg.models.blocks.smp_network import make_segmenter, separable
 from napari_uhrseg.models.blocks.surrounding_branch import (
@@ -164,6 +173,7 @@ class SGNet(Segmenter):
             optimizer="adamw",
             weight_decay=0.01,
             schedule="poly",
+            augmentations=("scaling", "rotation"),
         )
         self.encoder, self.decoder = net.encoder, net.decoder
         self.surrounding = SurroundingBranch(
@@ -237,6 +247,8 @@ def _windows(window: int, channels: int) -> InputSpec:
         mean=default_mean(channels),
         std=default_std(channels),
         padding="zero",
+        window_overlap=window // OVERLAP_FRACTION,
+        merge="taper",
     )
 
 

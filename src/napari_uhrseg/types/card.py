@@ -43,6 +43,8 @@ class Card:
         Hash of the checkpoint that this one was fine-tuned from.
     encoder_weights
         Weights that the encoder of the first network started from.
+    augmentations
+        Names of the augmentations of the last training, separated by commas.
     format_version
         Version of the card's keys.
     """
@@ -61,6 +63,7 @@ class Card:
     metrics: Mapping[str, float] = field(default_factory=dict)
     parent: str | None = None
     encoder_weights: str = ""
+    augmentations: str = ""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:

@@ -235,7 +235,8 @@ class Stage:
 class Recipe:
     """Training hyperparameters of a method's paper; users may change the numbers.
 
-    ``schedule`` is the learning-rate schedule of a stage.
+    ``schedule`` is the learning-rate schedule of a stage. ``augmentations`` are names
+    in `engine.data.augmentation.AUGMENTATIONS`.
     """
 
     stages: tuple[Stage, ...]
@@ -244,3 +245,4 @@ class Recipe:
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "poly"] = "cosine"
     clip: float | None = None
+    augmentations: tuple[str, ...] = ("rotation", "color_jitter")

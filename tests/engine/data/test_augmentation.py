@@ -10,14 +10,19 @@ from helpers.scenes import LEGEND, SPEC, scene
 from napari_uhrseg.engine.data.augmentation import (
     AUGMENTATIONS,
     ColorJitter,
+    PhotometricDistortion,
     Rotation,
+    Scaling,
     find_augmentations,
     rotate,
     rotate_boxes,
 )
-from napari_uhrseg.engine.data.batches import batches
+from napari_uhrseg.engine.data.batches import batches, zoomed
 from napari_uhrseg.engine.data.scenes import SceneDataset
+from napari_uhrseg.engine.training.schedule import TrainSettings
 from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.models.registry import REGISTRY, build
+from napari_uhrseg.types import Roi
 
 
 def test_rotation_turns_views_and_target_together():
@@ -76,3 +81,67 @@ def test_color_jitter_works_on_image_values_and_keeps_missing_pixels():
     expected[:, 2] = 0
     jitter.view(view, spec)
     np.testing.assert_allclose(view, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_scaling_reads_more_or_less_of_the_scene_at_the_same_size():
+    """Views and target show the same ground, at a factor of 0.5 to 2."""
+    source = SceneDataset(LEGEND, (scene(),)).fitted(SPEC)
+    rng = np.random.default_rng(0)
+    factors = [Scaling.random(rng).zoom for _ in range(50)]
+    assert 0.5 <= min(factors) < 0.7 < 1.5 < max(factors) <= 2
+    for batch in batches(source, SPEC, 4, 0, range(4), (Scaling,)):
+        assert batch.views["local"].shape[-2:] == batch.target.shape[-2:] == (32, 32)
+        classes = (batch.views["local"][:, 0] * 255 / 60).round().long()
+        # colours are mixed at class borders, labels are not
+        assert float((classes == batch.target).float().mean()) > 0.6
+
+
+def test_zoomed_window_keeps_its_centre_within_the_scene():
+    one = SceneDataset(LEGEND, (scene(),)).fitted(SPEC).training[0]
+    height, width = one.shape
+    window = Roi(height // 2 - 16, width // 2 - 16, 32, 32)
+    for zoom in (0.5, 2.0):
+        other, found = zoomed(one, window, zoom)
+        assert other.scale == one.scale * zoom
+        y, x = (c * zoom for c in found.center)
+        assert (y, x) == pytest.approx(window.center, abs=2)
+    _, corner = zoomed(one, Roi(height - 32, 0, 32, 32), 2.0)
+    assert corner == Roi(height // 2 - 32, 0, 32, 32)
+
+
+def test_photometric_distortion_is_that_of_mmsegmentation():
+    """Brightness is added, contrast multiplied; all values stay in the range."""
+    spec = replace(SPEC, mean=(0.0,) * 3, std=(1.0,) * 3, channels=3)
+    view = np.random.default_rng(1).random((3, 16, 16), np.float32)
+    plain = PhotometricDistortion(0.1, 1.5, 1, 0, contrast_first=True)
+    expected = ((view + 0.1).clip(0, 1) * 1.5).clip(0, 1)
+    np.testing.assert_allclose(plain.view(view.copy(), spec), expected, rtol=1e-5)
+    grey = PhotometricDistortion(0, 1, 0, 0, contrast_first=False)
+    changed = grey.view(view.copy(), spec)
+    np.testing.assert_allclose(changed, np.tile(view.max(0), (3, 1, 1)), rtol=1e-4)
+    third = PhotometricDistortion(0, 1, 1, 1 / 3, contrast_first=False)
+    turned = third.view(view.copy(), spec)
+    np.testing.assert_allclose(turned, view[[2, 0, 1]], rtol=1e-3, atol=1e-4)
+    missing = view.copy()
+    missing[:, :4] = 0
+    assert (plain.view(missing, spec)[:, :4] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        ("plain", ("rotation", "color_jitter")),
+        ("scpseg", ("rotation", "color_jitter")),
+        ("sgnet", ("scaling", "rotation")),
+        ("isdnet", ("photometric_distortion", "rotation")),
+        ("glnet", ("rotation",)),
+        ("ehsnet", ("rotation", "color_jitter")),
+    ],
+)
+def test_augmentation_is_part_of_each_recipe(method, names):
+    recipe = build(method, REGISTRY[method].small_arguments, LEGEND).recipe
+    assert recipe.augmentations == names
+    assert TrainSettings(method).recipe(recipe).augmentations == names
+    chosen = TrainSettings(method, augmentations=("rotation",)).recipe(recipe)
+    assert chosen.augmentations == ("rotation",)
+    assert find_augmentations(names)

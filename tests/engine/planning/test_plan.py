@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.networks import ToyNet, make_checkpoint
+from helpers.networks import FrameNet, ToyNet, make_checkpoint
 from helpers.segmentation import ONE_CHUNK, fixed_profiler
 from napari_uhrseg.engine.network.device import MemoryBudget, find_device
 from napari_uhrseg.engine.network.profiling import Profiler
@@ -55,6 +55,32 @@ def test_one_line_tells_windows_time_memory_and_disk():
     assert "35 windows" in line
     assert "batch 16, fp32" in line
     assert "on disk" in line
+
+
+def test_plan_states_the_cost_of_the_overlap():
+    """7 x 6 windows of 64 pixels at a distance of 56, where 7 x 5 would touch."""
+    settings = replace(SETTINGS, overlap=8)
+    line = make_plan(blank(), CHECKPOINT, settings, BUDGET).summary()
+    windows = (
+        "48 windows that overlap by 8 pixels (1.4 times as many as without overlap)"
+    )
+    assert windows in line
+    assert "overlap" not in make_plan(blank(), CHECKPOINT, SETTINGS, BUDGET).summary()
+
+
+class FrameNetLikeCrops(FrameNet):
+    frames_like_crops = True
+
+
+@pytest.mark.parametrize(("frame", "warned"), [(128, False), (1088, True)])
+def test_frames_much_larger_than_the_training_crops_are_reported(frame, warned):
+    """The crops have 64 pixels. Frames of an image are not larger than the image."""
+    checkpoint = make_checkpoint(FrameNetLikeCrops(frame, overlap=8))
+    warnings = make_plan(blank(), checkpoint, SETTINGS, BUDGET).warnings
+    said = [w for w in warnings if "trained on crops of 64 pixels" in w]
+    assert bool(said) == warned
+    if warned:
+        assert "up to 400 pixels" in said[0]
 
 
 def test_windows_across_blocks_are_counted_once_where_they_can_be_kept():

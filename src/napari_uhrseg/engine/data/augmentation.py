@@ -1,8 +1,9 @@
-"""Data augmentation: random quarter turns, mirroring and colour jitter.
+"""Data augmentation: random changes of training windows.
 
-A new augmentation is a class with the methods of `Transform` and one line in
-`AUGMENTATIONS`. The names in `AUGMENTATIONS` belong to the identity of a training, so
-that a training with other augmentations does not continue from an old state file.
+Each method's recipe names its augmentations. A new augmentation is a class with the
+methods of `Transform` and one line in `AUGMENTATIONS`. The names in `AUGMENTATIONS`
+belong to the identity of a training, so that a training with other augmentations does
+not continue from an old state file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from skimage.color import hsv2rgb, rgb2hsv
 
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import InputSpec
@@ -25,6 +27,11 @@ class Transform:
     """
 
     geometric: ClassVar[bool] = False
+
+    @property
+    def zoom(self) -> float:
+        """Factor on the level-0 pixels per run pixel with which the window is read."""
+        return 1.0
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Self:
@@ -160,6 +167,74 @@ class ColorJitter(Transform):
         return view
 
 
+@dataclass(frozen=True, slots=True)
+class PhotometricDistortion(Transform):
+    """MMSegmentation's photometric distortion, each part with probability one half.
+
+    Brightness of up to 32 of 255 grey levels, contrast and saturation of 0.5 to 1.5,
+    and hue of up to 36 degrees. Saturation and hue are changed for three bands only.
+    Contrast is changed before saturation or after hue.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    contrast_first: bool
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Self:
+        brightness = rng.uniform(-32, 32) / 255
+        contrast, saturation = rng.uniform(0.5, 1.5, 2)
+        hue = rng.uniform(-0.1, 0.1)  # of a full circle
+        parts = rng.integers(2, size=4)
+        return cls(
+            float(brightness * parts[0]),
+            float(contrast if parts[1] else 1),
+            float(saturation if parts[2] else 1),
+            float(hue * parts[3]),
+            bool(rng.integers(2)),
+        )
+
+    def view(self, view: npt.NDArray, spec: InputSpec) -> npt.NDArray:
+        """Apply the changes to the image values of a normalised view.
+
+        Values are limited to the range of the image. Pixels that are 0 in every band
+        mark missing data and stay 0.
+        """
+        mean = np.asarray(spec.mean, np.float32)[:, None, None]
+        std = np.asarray(spec.std, np.float32)[:, None, None]
+        nothing = (view == 0).all(axis=0)
+        values = (view * std + mean + np.float32(self.brightness)).clip(0, 1)
+        if self.contrast_first:
+            values = (values * np.float32(self.contrast)).clip(0, 1)
+        if spec.channels == 3 and (self.saturation != 1 or self.hue):
+            colours = rgb2hsv(np.moveaxis(values, 0, -1))
+            colours[..., 0] = (colours[..., 0] + self.hue) % 1
+            colours[..., 1] = (colours[..., 1] * self.saturation).clip(0, 1)
+            values = np.moveaxis(hsv2rgb(colours), -1, 0).astype(np.float32)
+        if not self.contrast_first:
+            values = (values * np.float32(self.contrast)).clip(0, 1)
+        changed: npt.NDArray = (values - mean) / std
+        changed[:, nothing] = 0
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling(Transform):
+    """Random scale of 0.5 to 2, which is called multi-scale training."""
+
+    factor: float
+
+    @property
+    def zoom(self) -> float:
+        return self.factor
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Self:
+        return cls(1 / float(rng.uniform(0.5, 2.0)))
+
+
 class Augmentation(Protocol):
     """Source of random transforms, for example a subclass of `Transform`."""
 
@@ -170,6 +245,8 @@ class Augmentation(Protocol):
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "rotation": Rotation,
     "color_jitter": ColorJitter,
+    "photometric_distortion": PhotometricDistortion,
+    "scaling": Scaling,
 }
 """Augmentations by name, in the order in which their random numbers are drawn."""
 
@@ -191,7 +268,9 @@ def find_augmentations(names: Sequence[str]) -> tuple[Augmentation, ...]:
     return tuple(AUGMENTATIONS[name] for name in names)
 
 
-DEFAULT_AUGMENTATIONS = tuple(AUGMENTATIONS.values())
+DEFAULT_AUGMENTATION_NAMES = ("rotation", "color_jitter")
+DEFAULT_AUGMENTATIONS = find_augmentations(DEFAULT_AUGMENTATION_NAMES)
+"""Augmentations of fine-tuning and of methods whose papers name none."""
 
 
 def draw_transforms(

@@ -5,7 +5,8 @@ training therefore continues with the same samples.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from napari_uhrseg.engine.data.augmentation import (
     Transform,
     draw_transforms,
 )
-from napari_uhrseg.engine.data.scenes import Dataset
+from napari_uhrseg.engine.data.scenes import Dataset, Scene
 from napari_uhrseg.engine.network.inputs import covered_region
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import InputSpec, Labels
+from napari_uhrseg.types import InputSpec, Labels, Roi
 
 
 def batches(
@@ -89,9 +90,10 @@ def augmented(
     shift = (0, 0)
     if moved:  # its centre may be anywhere in the window
         shift = int(rng.integers(-half, half + 1)), int(rng.integers(-half, half + 1))
+    change = _Change(draw_transforms(augmentations, rng), spec)
+    scene, window = zoomed(scene, window, change.zoom)
     batch = scene.inputs([window], spec, shift)
     around = covered_region(window, views[moved[0]]).shift(*shift) if moved else None
-    change = _Change(draw_transforms(augmentations, rng), spec)
     return Batch(
         views={name: change.view(tensor) for name, tensor in batch.views.items()},
         boxes={
@@ -112,6 +114,10 @@ class _Change:
     transforms: Sequence[Transform]
     spec: InputSpec
 
+    @property
+    def zoom(self) -> float:
+        return prod(transform.zoom for transform in self.transforms)
+
     def view(self, tensor: torch.Tensor) -> torch.Tensor:
         bands = np.array(tensor[0].numpy(), order="C")  # arithmetic on rows of pixels
         for transform in self.transforms:
@@ -128,6 +134,35 @@ class _Change:
         for transform in self.transforms:
             boxes = transform.boxes(boxes, size)
         return boxes
+
+
+def zoomed(scene: Scene, window: Roi, zoom: float) -> tuple[Scene, Roi]:
+    """Return a scene at another scale, and the window of the same size and centre.
+
+    Parameters
+    ----------
+    scene
+        The scene, fitted to the model.
+    window
+        Rectangle of the scene's run pixels.
+    zoom
+        Factor on the level-0 pixels per run pixel, above 0.
+
+    Returns
+    -------
+    tuple[Scene, Roi]
+        The scene, and the window in its run pixels. It is moved into the scene, as far
+        as the scene is large enough.
+    """
+    if zoom == 1:
+        return scene, window
+    scene = replace(scene, scale=scene.scale * zoom)
+    sides = window.height, window.width
+    y, x = (
+        min(max(0, round(centre / zoom - side / 2)), max(0, length - side))
+        for centre, side, length in zip(window.center, sides, scene.shape, strict=True)
+    )
+    return scene, Roi(y, x, *sides)
 
 
 def collate(parts: Sequence[Batch]) -> Batch:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from napari_uhrseg.engine.cancellation import Stop, interruptible
-from napari_uhrseg.engine.data.augmentation import AUGMENTATIONS
+from napari_uhrseg.engine.data.augmentation import DEFAULT_AUGMENTATION_NAMES
 from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
 from napari_uhrseg.engine.finetuning.distillation import (
     WISE_FT_ALPHA,
@@ -145,7 +145,7 @@ def _identity(
         precision,
         WISE_FT_ALPHA,
         MIN_GAIN_KEPT,
-        list(AUGMENTATIONS),
+        list(DEFAULT_AUGMENTATION_NAMES),
     ]
 
 
@@ -278,6 +278,7 @@ def fine_tuned_card(
         legend=source.legend,
         trained_on="; then ".join(filter(None, [old.trained_on, corrected])),
         command=command,
+        augmentations=", ".join(DEFAULT_AUGMENTATION_NAMES),
         metrics=metrics,
         parent=checkpoint.hash or None,  # a new network has none
     )

@@ -25,6 +25,8 @@ from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
 from napari_uhrseg.units import format_bytes, format_seconds
 
+MAX_FRAME_RATIO = 2  # side of a frame, in training crops, without a warning
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -174,8 +176,28 @@ def make_plan(
         device=device,
         budget=sizer.budget,
         sized=sized,
-        warnings=tuple(w for w in (warning, sizer.warning) if w),
+        warnings=_warnings(warning, sizer, grid),
     ))  # fmt: skip
+
+
+def _warnings(scaled: str, sizer: RunSizer, grid: Tiling) -> tuple[str, ...]:
+    """Return the warnings of the scale, of the frames and of the sizes, if any."""
+    checkpoint = sizer.how.checkpoint
+    found = (scaled, _frame_warning(checkpoint, grid), sizer.warning)
+    return tuple(warning for warning in found if warning)
+
+
+def _frame_warning(checkpoint: Checkpoint, grid: Tiling) -> str:
+    """Return a warning if frames are much larger than the crops of the training."""
+    crop = checkpoint.card.spec.window
+    side = min(grid.side, max(grid.shape))
+    if not checkpoint.model.frames_like_crops or side <= MAX_FRAME_RATIO * crop:
+        return ""
+    return (
+        f"The checkpoint was trained on crops of {crop:,} pixels, and its frames here "
+        f"have up to {side:,} pixels. It may be less accurate in such frames. Train it "
+        f"with larger crops (window), or with frames of {crop} pixels (frame)."
+    )
 
 
 def _new_run(

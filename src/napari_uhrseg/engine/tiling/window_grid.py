@@ -148,8 +148,15 @@ class WindowGrid:
         return repeated, -(-repeated * min(4, borders) // max(1, borders))
 
     def describe(self, count: int) -> str:
-        """Return a number of windows as text."""
-        return counted(count, "window")
+        """Return a number of windows as text, with the cost of their overlap."""
+        text = counted(count, "window")
+        if not self.overlap or len(self) == 1:
+            return text
+        apart = WindowGrid.make(self.shape, self.side, 0, self.placement)
+        return (
+            f"{text} that overlap by {self.overlap} pixels "
+            f"({len(self) / len(apart):.1f} times as many as without overlap)"
+        )
 
     def disjoint(self, region: Roi) -> bool:
         """Return whether the windows that touch a region do not overlap."""

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from napari_uhrseg.engine.data.augmentation import AUGMENTATIONS
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import Limits, Recipe, Stage
 
@@ -62,7 +61,8 @@ class TrainSettings:
     loss
         Name in `losses.LOSSES`.
     augmentations
-        Names in `augmentation.AUGMENTATIONS`, in the order in which they are drawn.
+        Names in `augmentation.AUGMENTATIONS`, in the order in which they are drawn;
+        ``None``: those of the method's recipe.
     validate_every
         Steps between validations; ``None``: a tenth of the steps, at least 50.
     log_every
@@ -89,7 +89,7 @@ class TrainSettings:
     encoder_weights: tuple[Path, ...] = ()
     pixel_size: float | None = None
     loss: str = "model"
-    augmentations: tuple[str, ...] = tuple(AUGMENTATIONS)
+    augmentations: tuple[str, ...] | None = None
     validate_every: int | None = None
     log_every: int = 10
     limits: Limits = field(default_factory=Limits)
@@ -103,7 +103,8 @@ class TrainSettings:
         TrainingError
             If a value is out of range.
         """
-        named = ("batch_size", "optimizer", "schedule", "clip", "weight_decay")
+        named = ("batch_size", "optimizer", "schedule", "clip", "weight_decay",
+                 "augmentations")  # fmt: skip
         chosen = {k: getattr(self, k) for k in named if getattr(self, k) is not None}
         recipe = replace(own, stages=self._stages(own.stages), **chosen)
         self._check(recipe)

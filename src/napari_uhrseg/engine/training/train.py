@@ -38,7 +38,7 @@ from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, Train
 from napari_uhrseg.engine.training.step_memory import MIN_SAMPLES, plan_step_memory
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.types import Card, InputSpec, Legend
+from napari_uhrseg.types import Card, InputSpec, Legend, Recipe
 
 __all__ = ["CardMetadata", "TrainSettings", "plan_training", "train"]
 
@@ -255,7 +255,7 @@ def _training_job(
         log_every=settings.log_every,
         save_interval_s=settings.limits.state_interval_s,
         loss_fn=find_loss(settings.loss),
-        augmentations=find_augmentations(settings.augmentations),
+        augmentations=find_augmentations(recipe.augmentations),
     )
     return TrainingJob(
         model=model,
@@ -264,8 +264,12 @@ def _training_job(
         compute=compute,
         policy=policy,
         seed=settings.seed,
-        card=partial(_card, settings, output, fitted.legend, declared, start),
-        identity=[*_identity(settings, fitted, start), *memory.identity(size)],
+        card=partial(_card, settings, recipe, output, fitted.legend, declared, start),
+        identity=[
+            *_identity(settings, fitted, start),
+            list(recipe.augmentations),
+            *memory.identity(size),
+        ],
     )
 
 
@@ -296,6 +300,7 @@ def _validate(
 
 def _card(
     settings: TrainSettings,
+    recipe: Recipe,
     output: Path,
     legend: Legend,
     spec: InputSpec,
@@ -316,6 +321,7 @@ def _card(
         command=text.command,
         metrics=metrics,
         encoder_weights=start.encoder_weights,
+        augmentations=", ".join(recipe.augmentations),
     )
 
 

@@ -11,6 +11,13 @@ from timm.layers import ConvNormAct
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+OVERLAP_FRACTION = 8
+"""Default overlap of windows, as a fraction 1/n of their side.
+
+With weights that decrease towards the borders, labels then change across window borders
+about as often as elsewhere.
+"""
+
 
 class ConvBn(nn.Module):
     """Convolution without bias, and batch norm; stride 1 keeps the size.

@@ -218,6 +218,7 @@ def card_html(card: Card, path: Path) -> str:
         "Arguments": ", ".join(f"{k}={v}" for k, v in card.arguments.items()),
         "Trained on": card.trained_on,
         "Encoder weights": card.encoder_weights,
+        "Augmentation": card.augmentations,
         "Limitations": card.limitations,
         "Pixel size": size,
         "Input": f"windows of {spec.window} px; {views}",
