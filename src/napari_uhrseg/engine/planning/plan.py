@@ -182,7 +182,7 @@ def make_plan(
 
 def _warnings(scaled: str, sizer: RunSizer, grid: Tiling) -> tuple[str, ...]:
     """Return the warnings of the scale, of the frames and of the sizes, if any."""
-    checkpoint = sizer.how.checkpoint
+    checkpoint = sizer.profiler.checkpoint
     found = (scaled, _frame_warning(checkpoint, grid), sizer.warning)
     return tuple(warning for warning in found if warning)
 

@@ -38,7 +38,7 @@ from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, Train
 from napari_uhrseg.engine.training.step_memory import MIN_SAMPLES, plan_step_memory
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.types import Card, InputSpec, Legend, Recipe
+from napari_uhrseg.types import Card, InputSpec, Legend
 
 __all__ = ["CardMetadata", "TrainSettings", "plan_training", "train"]
 
@@ -237,6 +237,7 @@ def _training_job(
     declared = model.spec  # for the card; training windows may be smaller
     model.spec = replace(declared, window=fitted.crop_size(declared))
     recipe = settings.recipe(model.recipe)
+    settings = replace(settings, augmentations=recipe.augmentations)
     limit = budget or replace(
         MemoryBudget.default(found.id),
         device_bytes=int(DEFAULT_MEMORY_FRACTION * free_memory(found)),
@@ -264,12 +265,8 @@ def _training_job(
         compute=compute,
         policy=policy,
         seed=settings.seed,
-        card=partial(_card, settings, recipe, output, fitted.legend, declared, start),
-        identity=[
-            *_identity(settings, fitted, start),
-            list(recipe.augmentations),
-            *memory.identity(size),
-        ],
+        card=partial(_card, settings, output, fitted.legend, declared, start),
+        identity=[*_identity(settings, fitted, start), *memory.identity(size)],
     )
 
 
@@ -300,7 +297,6 @@ def _validate(
 
 def _card(
     settings: TrainSettings,
-    recipe: Recipe,
     output: Path,
     legend: Legend,
     spec: InputSpec,
@@ -321,7 +317,7 @@ def _card(
         command=text.command,
         metrics=metrics,
         encoder_weights=start.encoder_weights,
-        augmentations=", ".join(recipe.augmentations),
+        augmentations=", ".join(settings.augmentations or ()),
     )
 
 
