@@ -20,6 +20,7 @@ from helpers import cluster_networks, corrections
 from napari_uhrseg.samples.world import CLASSES
 
 pytestmark = [
+    pytest.mark.no_cover,  # other tests cover the program; tracing is slow
     pytest.mark.skipif(
         sys.platform != "linux", reason="the benchmarks measure memory in Linux's /proc"
     ),

@@ -27,6 +27,7 @@ from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = [
+    pytest.mark.no_cover,  # other tests cover the program; tracing is slow
     pytest.mark.gui,
     pytest.mark.slow,
     # the viewer of the demo has napari's commands to itself

@@ -31,6 +31,7 @@ from napari_uhrseg.ui.demo import (
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
 
 pytestmark = [
+    pytest.mark.no_cover,  # other tests cover the program; tracing is slow
     pytest.mark.gui,
     pytest.mark.slow,
     # the viewer of the demo has napari's commands to itself
