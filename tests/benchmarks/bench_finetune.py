@@ -279,11 +279,11 @@ def learn(
         match event:
             case DatasetReady(lesson):
                 figures["training_data"] = lesson.summary()
-            case FineTuneFinished(before, after, verdict, _):
-                figures["kept"] = not verdict.startswith("worse")
+            case FineTuneFinished(before, after, comparison, _):
+                figures["kept"] = not comparison.startswith("worse")
                 figures["held_out_miou_before"] = before.get("miou")
                 figures["held_out_miou_after"] = after.get("miou")
-                figures["comparison"] = verdict
+                figures["comparison"] = comparison
     return figures
 
 

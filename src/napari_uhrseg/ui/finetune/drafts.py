@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.events import FineTuneFinished
+from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.ui.finetune.worker import NewModel
 
@@ -55,7 +56,7 @@ def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
     said = {
         "before": dict(compared.before),
         "after": dict(compared.after),
-        "verdict": compared.comparison,
+        "comparison": compared.comparison,
         "start": came_from,
     }
     note = _note(compared.path)
@@ -64,9 +65,16 @@ def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
 
 
 def find_draft(store: PathOrUrl) -> Draft | None:
-    """Return the newest draft of a store and its start; URLs have no drafts."""
+    """Return the newest draft of a store and its start; URLs have no drafts.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no other draft than those whose notes are damaged.
+    """
     if not isinstance(store, Path):
         return None
+    damaged = []
     for note in sorted((store / FOLDER).glob("*.json"), reverse=True):
         draft = note.with_suffix(".safetensors")
         try:
@@ -74,12 +82,20 @@ def find_draft(store: PathOrUrl) -> Draft | None:
             begun = said["start"]
             start = Path(begun) if isinstance(begun, str) else NewModel(**begun)
             found = FineTuneFinished(
-                said["before"], said["after"], said["verdict"], draft
+                said["before"], said["after"], said["comparison"], draft
             )
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # another program has damaged the note
+            damaged.append(note)
+            continue
         if draft.exists():
             return found, start
+    if damaged:
+        raise CheckpointError(
+            f"{damaged[0].name} is damaged: the model that was trained on these labels "
+            "cannot be kept or discarded here.",
+            f"The model is {damaged[0].with_suffix('.safetensors').name} in the same "
+            f"folder, {damaged[0].parent}. Move it elsewhere, and delete the note.",
+        )
     return None
 
 

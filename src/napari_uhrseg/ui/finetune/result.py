@@ -81,8 +81,8 @@ class ResultPanel(QWidget):
         into_sight
             Scroll to this panel.
         """
-        verdict = compared.comparison
-        self.message.setText(f"{verdict[:1].upper()}{verdict[1:]}.")
+        text = compared.comparison
+        self.message.setText(f"{text[:1].upper()}{text[1:]}.")
         self.set_share("")
         self.table.clear()
         names = [k for k in compared.after if k == "miou" or k.startswith("iou/")]
