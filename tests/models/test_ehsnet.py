@@ -250,7 +250,10 @@ def test_the_papers_sizes_are_the_default():
         model = EHSNet(24, 4)
     assert sum(model.encoder.feature_info.channels()) == 720
     assert (model.classifier.in_channels, model.ecr.share) == (256, 0.1)
-    assert model.spec.frame == 5056  # an image of 5000 pixels is one frame
+    assert (model.spec.window, model.spec.frame) == (1024, 1024)  # as it was trained
+    with torch.device("meta"):
+        papers = EHSNet(24, 4, frame=5000)
+    assert papers.spec.frame == 5056  # a multiple of 64
     assert (model.spec.divisor, model.spec.min_side) == (64, 64)
     assert model.recipe.stages[0].steps == 10_000
     assert model.recipe.batch_size == 3
