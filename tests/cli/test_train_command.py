@@ -14,6 +14,7 @@ from napari_uhrseg.cli.shared_options import parse_arguments
 from napari_uhrseg.cli.train import parse_validate
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_uhrseg.models.encoder_weights import WEIGHTS
 
 UNET = json.dumps({"encoder_depth": 3, "decoder_channels": [16, 8, 8]})
 
@@ -116,9 +117,9 @@ def test_train_starts_from_the_shipped_encoder(files, tmp_path):
 
 
 @pytest.mark.slow
-def test_train_refuses_encoder_weights_of_another_network(train, files):
+def test_train_refuses_encoder_weights_of_another_network(train):
     options = ("--encoder", "tu-test_efficientnet", "--steps", 1)
-    result = train(*options, "--encoder-weights", files / "net.safetensors")
+    result = train(*options, "--encoder-weights", WEIGHTS)  # of EfficientNet-Lite0
     assert result.exit_code == 1
     assert "fits no encoder" in result.stderr
 
