@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import shapely
+import zarr
 
 from helpers.label_stores import LEGEND
+from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.io.vectorize.rings import Outline
 from napari_uhrseg.io.vectorize.trace import trace_outlines
@@ -44,13 +47,21 @@ class GeneratedLabels:
     """A store of labels that are generated when they are read.
 
     The left half is a background with holes. The right half is a serpent with teeth,
-    which is one ring.
+    which is one ring. The arrays on the disk only say that every chunk has labels.
     """
 
-    crs, affine, legend, path = None, None, LEGEND, Path("drawn.zarr")
+    crs, affine, legend = None, None, LEGEND
 
     def __init__(self, height: int, width: int = 512) -> None:
         self.shape = height, width
+        self._folder = TemporaryDirectory()
+        self.path = Path(self._folder.name) / "drawn.zarr"
+        chunks = STORE_CHUNK, STORE_CHUNK
+        array = zarr.create_group(self.path).create_array(
+            "labels", shape=self.shape, chunks=chunks, dtype="u1"
+        )
+        array[:] = 1
+        self.prediction = self.correction = (array,)
 
     def read_labels(self, roi: Roi, level: int = 0) -> np.ndarray:
         y, x = np.mgrid[roi.y : roi.bottom, roi.x : roi.right]
