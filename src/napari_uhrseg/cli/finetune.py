@@ -100,8 +100,7 @@ def finetune(
     The result equals that of the window with the same settings. Ctrl-C stops the
     training. The same command resumes it and gives the same weights.
     """
-    if (checkpoint is None) == (model is None):
-        raise typer.BadParameter("Give either --checkpoint or --model.")
+    _check_start(checkpoint, model)
     with err.status("Loading torch and the checkpoint"):
         from napari_uhrseg.engine.finetuning.finetune import fine_tune
         from napari_uhrseg.io.labels.store import LabelStore
@@ -111,7 +110,6 @@ def finetune(
         labels = LabelStore.open(store)
         opened = open_image(image or _image_path(labels, store))
         loaded = _start(checkpoint, model, labels, opened)
-        budget = hardware.budget()
     with (
         labels,
         interruptible(
@@ -119,13 +117,18 @@ def finetune(
         ) as watch,
         closing(
             fine_tune(
-                opened, loaded, labels, output, settings, budget,
+                opened, loaded, labels, output, settings, hardware.budget(),
                 resume=True, overwrite=overwrite,
             )  # type: ignore[type-var] # a generator, annotated as an iterator
         ) as events,
     ):  # fmt: skip
         last = run_events(watch(events), "Fine-tuning", _show, json=json)
     _check_saved(last)
+
+
+def _check_start(checkpoint: Path | None, model: str | None) -> None:
+    if (checkpoint is None) == (model is None):
+        raise typer.BadParameter("Give either --checkpoint or --model.")
 
 
 def _check_saved(last: "TrainEvent") -> None:

@@ -15,7 +15,6 @@ everything that determines the weights.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop
@@ -95,8 +94,7 @@ def fine_tune(
     image, checkpoint, store
         The corrected image; the checkpoint, which is not modified; the open labels.
     output
-        Path of the checkpoint to write; see ``TrainingPolicy.keep_best``. It is not
-        written if every validated step is worse than the original checkpoint.
+        Path of the checkpoint. It is not written if every validated step is worse.
     settings
         Hyperparameters; ``None``: all are chosen automatically.
     budget
@@ -104,45 +102,39 @@ def fine_tune(
     stop
         Polled between layers. If it returns True, the run ends like a closed generator.
     resume, overwrite
-        If True, keep ``<output>.state`` of an unfinished run and continue from it; if
-        True, replace an existing checkpoint at ``output``.
+        Keep ``<output>.state`` and continue an unfinished run from it; replace an
+        existing checkpoint.
 
     Yields
     ------
     TrainEvent
-        ``DatasetReady``; ``MemoryPlanned``; ``Validated`` of step 0; the events of
-        ``train()``; finally ``FineTuneFinished``. A pixel classifier is trained as in
-        `fit_corrections`, and has no ``MemoryPlanned``.
+        ``DatasetReady``; ``MemoryPlanned``; ``Validated`` of step 0; those of
+        ``train()``, or of `fit_corrections`; finally ``FineTuneFinished``.
 
     Raises
     ------
     TrainingError
-        If nothing is corrected, the output exists or is the original checkpoint, or a
-        setting is out of range.
+        If nothing is corrected, a setting is invalid, or the output must stay.
     DeviceError
         If the device is missing or its memory is too small for two samples.
     """
     settings, output = settings or FineTuneSettings(), _checked(output, checkpoint)
     source = build_dataset(image, checkpoint, store, settings.regions)
-    summary = summarize(source)
-    yield DatasetReady(summary)
-    if isinstance(checkpoint.model, PixelSegmenter):
-        with suppress(Cancelled):
+    yield DatasetReady(summary := summarize(source))
+    try:
+        if isinstance(checkpoint.model, PixelSegmenter):
             yield from fit_corrections(
                 source, summary, checkpoint, output, stop=stop, overwrite=overwrite
             )
-        return
-    try:
+            return
         job = make_job(source, checkpoint, output, settings, budget, stop)
         trainer = Trainer(job.with_policy(keep_state=resume), output)
         trainer.prepare(resume, overwrite)
-        yield from _trained(trainer, stop)
+        yield from _trained(trainer, summary, stop)
     except Cancelled:
         return
     finally:
         checkpoint.model.to("cpu")  # the run has its own copy on the device
-    if trainer.finished:
-        yield _finished(trainer, summary)
 
 
 def _finished(trainer: Trainer, summary: TrainingSummary) -> FineTuneFinished:
@@ -151,13 +143,17 @@ def _finished(trainer: Trainer, summary: TrainingSummary) -> FineTuneFinished:
     return FineTuneFinished(before, after, text, trainer.output, trainer.saved)
 
 
-def _trained(trainer: Trainer, stop: Stop | None) -> Iterator[TrainEvent]:
+def _trained(
+    trainer: Trainer, summary: TrainingSummary, stop: Stop | None
+) -> Iterator[TrainEvent]:
     """Train to the end, or until ``stop()`` returns True; yield the events."""
     yield trainer.memory_planned
     try:
         yield from trainer.run(stop)
     finally:
         trainer.close()
+    if trainer.finished:
+        yield _finished(trainer, summary)
 
 
 def _checked(output: Path | str, checkpoint: Checkpoint) -> Path:

@@ -12,7 +12,7 @@ from the corrections of a store, as a part of `fine_tune`.
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_uhrseg.engine.cancellation import Cancelled
+from napari_uhrseg.engine.cancellation import Cancelled, Stop
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
 from napari_uhrseg.engine.events import (
@@ -243,7 +243,7 @@ def fit_corrections(
     checkpoint: Checkpoint,
     output: Path,
     *,
-    stop: Callable[[], bool] | None = None,
+    stop: Stop | None = None,
     overwrite: bool = False,
 ) -> Iterator[TrainEvent]:
     """Train a pixel classifier on corrections, and write the checkpoint.
@@ -264,8 +264,8 @@ def fit_corrections(
     Yields
     ------
     TrainEvent
-        ``Validated`` of step 0 if there are validation regions; ``Progress`` for each
-        window; ``Validated``; ``Saved``; ``FineTuneFinished``.
+        ``Progress`` for each window; ``Validated`` before and after, if there are
+        validation regions; ``Saved``; ``FineTuneFinished``.
 
     Raises
     ------
@@ -284,23 +284,26 @@ def fit_corrections(
     trainer = PixelTrainer(source.scene, model.eval(), starts=starts)
     at, channel = _balanced(*_run_pixels(source.training, source.scene))
     tested = _balanced(*_run_pixels(source.tested, source.scene))
-    for done, total in trainer.gathering(np.concatenate([at, tested[0]])):
-        if stop is not None and stop():
-            raise Cancelled
-        yield Progress(done, total, None)
-    before = _scores(trainer, source, *tested)
-    if before:
+    yield from _gathered(trainer, np.concatenate([at, tested[0]]), stop)
+    if before := _scores(trainer, source, *tested):
         yield Validated(0, before, best=False)
     trainer.fit(at, channel)
-    after = _scores(trainer, source, *tested)
-    if after:
+    if after := _scores(trainer, source, *tested):
         yield Validated(1, after, best=True)
     command = f"pixel classifier of {len(at):,} painted pixels"
     card = fine_tuned_card(checkpoint, source, output, command, after)
     save_checkpoint(output, model, card)
     yield Saved(output, 1)
-    text = comparison_text(summary, before, after)
-    yield FineTuneFinished(before, after, text, output)
+    yield FineTuneFinished(
+        before, after, comparison_text(summary, before, after), output
+    )
+
+
+def _gathered(trainer: PixelTrainer, at: Ints, stop: Stop | None) -> Iterator[Progress]:
+    for done, total in trainer.gathering(at):
+        if stop is not None and stop():
+            raise Cancelled
+        yield Progress(done, total, None)
 
 
 def train_pixel_classifier(
