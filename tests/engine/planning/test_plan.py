@@ -197,11 +197,11 @@ def test_time_that_other_programs_took_is_not_remembered():
 
         def forward(self, batch):
             if not batch.views["local"].is_meta:
-                time.sleep(0.5)
+                time.sleep(1)
             return super().forward(batch)
 
     how = Profiler(make_checkpoint(Kept()), find_device("cpu"), "fp32", 1)
-    assert 0 < how.batch(1).seconds < 0.5
+    assert 0 < how.batch(1).seconds < 1
 
 
 def test_unknown_device_lists_those_there_are():

@@ -110,10 +110,10 @@ def undo_or_redo(
             return True
         return corrections.undo() if way == "undo" else corrections.redo()
 
-    def told(found: "Roi | bool | None") -> None:
+    def finish(found: "Roi | bool | None") -> None:
         if isinstance(found, bool):
             long(way)
         else:
             then(found)
 
-    writer.submit(work, then=told)
+    writer.submit(work, then=finish)

@@ -133,8 +133,8 @@ def bands(
         return (), False
     colours = tuple(str(c.get("color", "")).upper().lstrip("#") for c in channels)
     names = [str(c.get("label", i)) for i, c in enumerate(channels)]
-    told = [n.lower()[:1] for n in names] == ["r", "g", "b"] and count == 3
-    rgb = array.dtype == np.uint8 and (colours == RGB or told)
+    is_rgb = [n.lower()[:1] for n in names] == ["r", "g", "b"] and count == 3
+    rgb = array.dtype == np.uint8 and (colours == RGB or is_rgb)
     ranges = (_window(c.get("window")) for c in channels)
     pairs = zip(names, ranges, strict=True)
     return tuple(Band(name, found) for name, found in pairs), rgb
@@ -251,9 +251,9 @@ def plane(omero: Mapping[str, Any], axes: str, array: zarr.Array) -> dict[str, i
     -------
     Index of the plane along t and z; an axis without a valid default is left out.
     """
-    told = omero.get("rdefs")
-    told = told if isinstance(told, dict) else {}
-    wanted = {a: told.get(f"default{a.upper()}") for a in "tz" if a in axes}
+    found = omero.get("rdefs")
+    defaults = found if isinstance(found, dict) else {}
+    wanted = {a: defaults.get(f"default{a.upper()}") for a in "tz" if a in axes}
     return {
         a: i
         for a, i in wanted.items()
