@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
-from napari_uhrseg.engine.finetuning.pixel_training import POINTS_PER_CLASS, trainer_of
+from napari_uhrseg.engine.finetuning.pixel_trainer import POINTS_PER_CLASS, trainer_of
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_uhrseg.samples.world import CLASSES, World

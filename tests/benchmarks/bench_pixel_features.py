@@ -23,7 +23,7 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 from torch.nn import functional as F
 
-from napari_uhrseg.engine.finetuning.pixel_training import fit_linear
+from napari_uhrseg.engine.finetuning.pixel_trainer import fit_linear
 from napari_uhrseg.models.encoder_weights import WEIGHTS
 
 GROUNDS = {  # image, mask, rows, columns, ignored value

@@ -14,11 +14,8 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.finetuning.finetune import fine_tune
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
-from napari_uhrseg.engine.finetuning.pixel_training import (
-    fit_linear,
-    train_pixel_classifier,
-    trainer_of,
-)
+from napari_uhrseg.engine.finetuning.pixel_trainer import fit_linear, trainer_of
+from napari_uhrseg.engine.finetuning.pixel_training import train_pixel_classifier
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.store import LabelStore
@@ -52,7 +49,7 @@ def paint(store: LabelStore) -> None:
 def test_trainer_labels_the_view_from_strokes():
     truth, image = two_tone()
     trainer = trainer_of(image, new(image))
-    assert list(trainer.compute(Roi(0, 0, 128, 320))) == [2, 1, 0]
+    assert list(trainer.compute(trainer.nearest(Roi(0, 0, 128, 320)))) == [2, 1, 0]
     trainer.fit(*strokes())
     labels, confidence = trainer.predict(WHOLE)
     assert labels.shape == confidence.shape == truth.shape

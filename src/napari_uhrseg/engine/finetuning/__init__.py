@@ -6,4 +6,11 @@ class mapping, and the lineage of checkpoints.
 Must not import ``engine.cluster``.
 """
 
-__all__ = ["finetune", "lineage", "model_selection", "new_model", "pixel_training"]
+__all__ = [
+    "finetune",
+    "lineage",
+    "live_training",
+    "model_selection",
+    "new_model",
+    "pixel_training",
+]

@@ -1,5 +1,6 @@
 """Corrected pixels, and the separate sites that contain them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,10 @@ def find_sites(store: LabelStore, wanted: float) -> SiteGrid:
 
 
 def find_points(
-    store: LabelStore, channels: npt.NDArray[np.uint8], sites: SiteGrid
+    store: LabelStore,
+    channels: npt.NDArray[np.uint8],
+    sites: SiteGrid,
+    choose: Callable[[Ints, int], Ints] | None = None,
 ) -> Points:
     """Return corrected pixels around which windows can be drawn.
 
@@ -104,7 +108,10 @@ def find_points(
         (256,) uint8 channel of each class id, 255: none.
     sites
         Sites of the corrections.
+    choose
+        Function that chooses a number of points; ``None``: `thinned`.
     """
+    choose = choose or thinned
     level = coarsest = len(store.correction) - 1
     top = np.nonzero(read_array(store.correction[-1], ...))
     chunks = _chunks(top, coarsest, level)
@@ -120,9 +127,9 @@ def find_points(
         values = channels[read_array(array, part.slices)]
         for channel in np.unique(values[values != IGNORED]).tolist():
             at = np.argwhere(values == channel) + np.array((part.y, part.x))
-            found.setdefault(channel, []).append(thinned(at, MAX_POINTS_PER_CLASS // 4))
+            found.setdefault(channel, []).append(choose(at, MAX_POINTS_PER_CLASS // 4))
     kept = [
-        thinned(np.concatenate(found[k]), MAX_POINTS_PER_CLASS) for k in sorted(found)
+        choose(np.concatenate(found[k]), MAX_POINTS_PER_CLASS) for k in sorted(found)
     ]
     if not kept:
         none = np.zeros(0, np.int64)
@@ -159,3 +166,22 @@ def thinned(points: Ints, most: int) -> Ints:
     if len(points) <= most:
         return points
     return points[np.linspace(0, len(points) - 1, most).astype(np.int64)]
+
+
+def sampled(points: Ints, most: int) -> Ints:
+    """Return at most ``most`` points, chosen by a hash of the position.
+
+    A point that is added later replaces at most one of them, so that features of the
+    others can be kept.
+    """
+    if len(points) <= most:
+        return points
+    hashed = _mixed(_mixed(points[:, 0].astype(np.uint64)) + points[:, -1].astype("u8"))
+    return points[np.sort(np.argpartition(hashed, most)[:most])]
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return hashes of integers (the finalizer of SplitMix64)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))
