@@ -60,7 +60,7 @@ def make_store(path, image):
 def look_at(viewer, layer, y, x, zoom=1.0):
     """Bring a level-0 pixel of the layer to the middle; screen pixels a pixel."""
     scale = layer.scale[-2:]
-    viewer.scene.camera.center = (y * scale[0], x * scale[1])
+    viewer.scene.camera.center = layer.data_to_world((y, x))
     viewer.scene.camera.zoom = zoom / scale[0]
 
 
@@ -73,7 +73,7 @@ class Mouse:
 
     def at(self, y, x):
         camera, (height, width) = self._viewer.scene.camera, self._viewer.canvas.size
-        world = np.array([y, x]) * self._layer.scale[-2:]
+        world = np.asarray(self._layer.data_to_world((y, x)))
         off = (world - np.asarray(camera.center)[-2:]) * camera.zoom
         return QPoint(round(width / 2 + off[1]), round(height / 2 + off[0]))
 

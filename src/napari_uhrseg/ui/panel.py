@@ -14,6 +14,8 @@ from napari_uhrseg.ui.labels.areas_panel import AreasPanel
 from napari_uhrseg.ui.labels.class_editor import ClassEditor
 from napari_uhrseg.ui.labels.export_panel import ExportPanel
 from napari_uhrseg.ui.labels.selection import LabelsSelection
+from napari_uhrseg.ui.layers.map_placement import MapPlacement
+from napari_uhrseg.ui.layers.map_position import MapPositionLabel
 from napari_uhrseg.ui.segment.panel import SegmentPanel
 from napari_uhrseg.ui.widgets.focus_outline import FocusOutline
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
@@ -44,6 +46,8 @@ class Panel(QWidget):
         FocusOutline(self)
         keep_triton_out()  # before any worker imports torch
         self.workers = Workers(self)
+        self.placement = MapPlacement(viewer)
+        self.position = MapPositionLabel(viewer, self)
         self.image = ImagePanel(viewer, self.workers)
         self.segment = SegmentPanel(viewer, self.workers)
         self.classes = ClassEditor(self.segment.legend, self.workers)
@@ -183,6 +187,8 @@ class Panel(QWidget):
         self._stopped = True
         self.workers.close()
         self.labels.stop()
+        self.placement.stop()
+        self.position.stop()
         self.correct.stop()
         self.image.stop()
         self.segment.stop()

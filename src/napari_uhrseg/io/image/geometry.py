@@ -109,6 +109,12 @@ def _ground_scale(crs: str, affine: Affine, shape: tuple[int, int]) -> float | N
     return scale if abs(scale - 1) > MAX_MAP_ERROR else 1.0
 
 
+def crs_name(wkt: str | None) -> str:
+    """Return the name of a CRS, which is the first quoted text of its WKT."""
+    parts = (wkt or "").split('"')
+    return parts[1] if len(parts) > 1 else ""
+
+
 def scale_of(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:
     """Return the level-0 pixels per pixel of a level, down and across.
 

@@ -156,6 +156,7 @@ class PaintArea(QObject):
             blending=under.blending,
             colormap=self._view.colormap(),
             scale=under.scale,
+            affine=under.affine.affine_matrix,
             units=under.units,
             features=under.features,
             visible=False,

@@ -112,6 +112,7 @@ class ComparisonLayer(QObject):
             name=NAME,
             scale=scale,
             translate=np.asarray(over.translate)[-2:] + corner * scale,
+            affine=over.affine.affine_matrix[-3:, -3:],
             units=over.units[-2:],
             colormap=DirectLabelColormap(color_dict=colors),
             features={

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import OpenError, without_credentials
 from napari_uhrseg.io.image.from_array import image_from_layer
+from napari_uhrseg.io.image.geometry import crs_name
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import PathOrUrl, to_path
@@ -287,12 +288,6 @@ def facts(image: Image) -> str:
     name = crs_name(image.crs)
     second += f", {name}" if name else ""
     return "\n".join([first, second, *image.warnings])
-
-
-def crs_name(wkt: str | None) -> str:
-    """Return the name of a CRS, which is the first quoted text of its WKT."""
-    parts = (wkt or "").split('"')
-    return parts[1] if len(parts) > 1 else ""
 
 
 def _open_any(where: PathOrUrl) -> Image | PathOrUrl:

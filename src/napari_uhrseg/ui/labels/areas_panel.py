@@ -247,6 +247,7 @@ class AreasPanel(QWidget):
             name=name,
             scale=layer.scale[-2:],
             translate=layer.translate[-2:],
+            affine=layer.affine.affine_matrix[-3:, -3:],
             units=layer.units[-2:],
         )
         shapes.metadata[REGIONS] = tuple((f.region, f.title) for f in found.features)

@@ -16,7 +16,9 @@ def view_rectangle(viewer: Any, layer: Any) -> Roi | None:
     camera, (height, width) = viewer.scene.camera, viewer.canvas.size
     center = np.asarray(camera.center[-2:], float)
     half = np.array([height, width]) / 2 / max(camera.zoom, 1e-12)
-    (y0, x0), (y1, x1) = (_to_pixels(viewer, layer, center + s * half) for s in (-1, 1))
+    signs = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+    corners = [_to_pixels(viewer, layer, center + s * half) for s in signs]
+    (y0, x0), (y1, x1) = np.min(corners, 0), np.max(corners, 0)
     roi = Roi(int(y0), int(x0), int(np.ceil(y1 - int(y0))), int(np.ceil(x1 - int(x0))))
     seen = roi.intersect(Roi(0, 0, *image_size(layer)))
     return seen if seen.area else None
@@ -148,12 +150,14 @@ def look_at(viewer: Any, layer: Any, roi: Roi) -> None:
         Rectangle in level-0 pixels of the layer. One of these pixels covers at most
         two screen pixels per side.
     """
-    low, high = (
+    corners = [
         np.asarray(layer.data_to_world([y - 0.5, x - 0.5]))[-2:]
-        for y, x in ((roi.y, roi.x), (roi.bottom, roi.right))
-    )
+        for y in (roi.y, roi.bottom)
+        for x in (roi.x, roi.right)
+    ]
+    low, high = np.min(corners, 0), np.max(corners, 0)
     closest = 2 / float(np.abs(layer.scale[-2:]).max())
-    wide = np.maximum(np.abs(high - low), 1e-12)
+    wide = np.maximum(high - low, 1e-12)
     camera = viewer.scene.camera
     camera.center = (*camera.center[:-2], *((low + high) / 2))
     camera.zoom = min(closest, float((0.7 * np.array(viewer.canvas.size) / wide).min()))
