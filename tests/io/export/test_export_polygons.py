@@ -16,6 +16,9 @@ from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.corrections.polygon_import import read_polygons
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.vectorize.label_strips import read_strips
+from napari_uhrseg.io.vectorize.limits import VectorLimits
+from napari_uhrseg.io.vectorize.simplify import trace_polygons
 from napari_uhrseg.types import Roi, Stroke
 
 
@@ -186,3 +189,50 @@ def test_polygons_of_a_store_with_few_written_chunks(tmp_path):
         found = shapes_of(written(store, tmp_path / "a.geojson", "qupath"))
     wanted = [shapely.box(r.x, r.y, r.right, r.bottom) for r in places]
     assert list(shapely.normalize(found)) == list(shapely.normalize(wanted))
+
+
+@pytest.mark.parametrize(
+    ("blots", "coverage_corners"),
+    [
+        ([Roi(1024, 1024, 500, 700), Roi(3100, 1400, 50, 648)], 2_000_000),
+        ([Roi(0, 0, 300, 200), Roi(3000, 2000, 200, 200)], 2_000_000),
+        ([Roi(2040, 0, 20, 2200), Roi(3199, 2199, 1, 1)], 90),
+    ],
+    ids=["inner", "corners", "wide"],
+)
+def test_simplified_polygons_do_not_depend_on_the_written_chunks(
+    blots, coverage_corners, tmp_path
+):
+    """Objects at the border of the written chunks are those of the whole image."""
+    limits = VectorLimits(coverage_corners=coverage_corners, max_corners=900)
+    large, rng = FakeImage(shape=(3200, 2200)), np.random.default_rng(0)
+    with LabelStore.create(tmp_path / "labels.zarr", large, LEGEND) as store:
+        for roi in blots:
+            coarse = rng.integers(0, 3, (roi.height // 19 + 1, roi.width // 19 + 1))
+            ids = np.kron(coarse, np.ones((19, 19)))[: roi.height, : roi.width]
+            store.correction[0][roi.slices] = ids.astype(np.uint8)
+        options = {"simplify": 4.0, "limits": limits}
+        found = written(store, tmp_path / "a.geojson", "qupath", **options)
+        strips = read_strips(store, Roi(0, 0, *store.shape), limits)
+        traced = [x for x in trace_polygons(strips, 4.0, limits, 255)
+                  if not isinstance(x, Roi)]  # fmt: skip
+    wanted = [[[*ring.tolist(), ring[0].tolist()] for ring in rings]
+              for _, rings in traced]  # fmt: skip
+    assert [f["geometry"]["coordinates"] for f in found["features"]] == wanted
+
+
+def test_simplification_reads_only_written_chunks(tmp_path, monkeypatch):
+    read, labels = [], np.ones((30, 60), np.uint8)
+    read_labels = LabelStore.read_labels
+
+    def noted(store, roi, level=0):
+        read.append(roi.area)
+        return read_labels(store, roi, level)
+
+    monkeypatch.setattr(LabelStore, "read_labels", noted)
+    large = FakeImage(shape=(100_000, 100_000))
+    with LabelStore.create(tmp_path / "labels.zarr", large, LEGEND) as store:
+        store.correction[0][70_000:70_030, 3000:3060] = labels
+        found = written(store, tmp_path / "a.geojson", "qupath", simplify=2.0)
+    assert shapes_of(found)[0].area == 30 * 60
+    assert sum(read) < 2 * 1026 * 2050

@@ -93,11 +93,15 @@ def polygon_features(
     by_id = {c.id: c for c in store.legend}
     batch: list[PolygonFeature] = []
     waiting, done = 0, 0.0
-    parts = [Roi(0, 0, height, width)]
-    if not options.simplify:  # which needs the ground around the labels
-        parts, _ = written_parts(store, parts[0])
+    whole = Roi(0, 0, height, width)
+    # a simplified border needs the ground beside it; the strips are those of the image,
+    # so that the polygons do not depend on which chunks are written
+    border, grid = (1, width) if options.simplify else (0, None)
+    parts, _ = written_parts(store, whole, border)
     strips = (
-        strip for part in parts for strip in read_strips(store, part, options.limits)
+        strip
+        for part in parts
+        for strip in read_strips(store, part, options.limits, grid)
     )
     unused = next((i for i in range(255, 0, -1) if i not in by_id), 0)
     for found in trace_polygons(strips, options.simplify, options.limits, unused):

@@ -27,7 +27,10 @@ IntArray = npt.NDArray[np.int64]
 
 
 def read_strips(
-    store: "LabelStore", roi: Roi, limits: VectorLimits = VectorLimits()
+    store: "LabelStore",
+    roi: Roi,
+    limits: VectorLimits = VectorLimits(),
+    width: int | None = None,
 ) -> Iterator[tuple[Roi, Labels]]:
     """Yield the displayed labels of a rectangle, in strips of its full width.
 
@@ -39,6 +42,9 @@ def read_strips(
         Rectangle in level-0 pixels, inside the image.
     limits
         Sizes of the reads and of the strips.
+    width
+        Width in pixels from which the rows of a strip are computed. Default: that of
+        the rectangle. Parts of one image have the strips of the image with its width.
 
     Yields
     ------
@@ -46,9 +52,11 @@ def read_strips(
         Rectangle of the strip and its labels (height, width), uint8. Each chunk is
         decoded once in images up to 65,536 pixels wide.
     """
+    width = max(1, width or roi.width)
     height = STORE_CHUNK
-    while height > 64 and height * roi.width > limits.band_bytes:
+    while height > 64 and height * width > limits.band_bytes:
         height //= 2
+    rows = max(16, limits.strip_pixels // width)
     for top in range(roi.y // height * height, roi.bottom, height):
         band = Roi(top, roi.x, height, roi.width).intersect(roi)
         labels = np.empty((band.height, band.width), np.uint8)
@@ -56,13 +64,14 @@ def read_strips(
         for left in range(roi.x // columns * columns, roi.right, columns):
             part = Roi(band.y, left, band.height, columns).intersect(band)
             labels[:, part.x - roi.x : part.right - roi.x] = store.read_labels(part)
-        rows = max(16, limits.strip_pixels // max(1, roi.width))
         for y in range(0, band.height, rows):
             some = labels[y : y + rows]
             yield Roi(band.y + y, roi.x, some.shape[0], roi.width), some
 
 
-def written_parts(store: "LabelStore", roi: Roi) -> tuple[list[Roi], list[Roi]]:
+def written_parts(
+    store: "LabelStore", roi: Roi, border: int = 0
+) -> tuple[list[Roi], list[Roi]]:
     """Divide a rectangle into parts that may have labels, and parts without any.
 
     Parameters
@@ -71,6 +80,8 @@ def written_parts(store: "LabelStore", roi: Roi) -> tuple[list[Roi], list[Roi]]:
         A label store.
     roi
         Rectangle in level-0 pixels, inside the image.
+    border
+        Pixels without labels around the parts, inside the rectangle: 0 or 1.
 
     Returns
     -------
@@ -89,12 +100,12 @@ def written_parts(store: "LabelStore", roi: Roi) -> tuple[list[Roi], list[Roi]]:
     if not there.any():
         return [], [roi]
     columns = np.flatnonzero(there.any(0)) + chunks.x
-    left = max(roi.x, int(columns[0]) * STORE_CHUNK)
-    right = min(roi.right, int(columns[-1] + 1) * STORE_CHUNK)
+    left = max(roi.x, int(columns[0]) * STORE_CHUNK - border)
+    right = min(roi.right, int(columns[-1] + 1) * STORE_CHUNK + border)
     written, empty, done = [], [], roi.y
     edges = np.flatnonzero(np.diff(np.pad(there.any(1).astype(int), 1))) + chunks.y
     for first, end in edges.reshape(-1, 2).tolist():
-        top = max(roi.y, first * STORE_CHUNK)
+        top = max(roi.y, first * STORE_CHUNK - border)
         bottom = min(roi.bottom, end * STORE_CHUNK + 1)
         written.append(Roi(top, left, bottom - top, right - left))
         empty += [

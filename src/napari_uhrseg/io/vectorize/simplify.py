@@ -33,7 +33,8 @@ def trace_polygons(
     Parameters
     ----------
     strips
-        Rectangles of one width, from top to bottom, with uint8 labels each.
+        Rectangles of one width, from top to bottom, with uint8 labels each. Rows
+        without labels may be left out between two rows without labels.
     tolerance
         Corners are removed while the triangle with their neighbours is smaller than
         the square of this number of pixels. 0 keeps the sides of pixels.
