@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Self
 
 from campaign.disturbances import DISTURBANCES, Bench, disturb
-from campaign.operations import OPERATIONS
 from campaign.report import Outcome, print_report, run_cases, show
 
 PARTS = ("", *DISTURBANCES, "inputs", "cases")
@@ -45,6 +44,8 @@ class Options:
 
 def disturbed(chosen: Options, until: float) -> Iterator[Outcome]:
     """Yield the outcomes of all disturbed operations."""
+    from campaign.operations import OPERATIONS
+
     names = [n for n in OPERATIONS if chosen.kind in ("", n)]
     for name in names:
         with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
@@ -73,17 +74,18 @@ def numbers(chosen: Options, count: int) -> range:
 
 def outcomes(chosen: Options, until: float) -> Iterator[Outcome]:
     """Yield the outcomes of the chosen parts."""
-    from campaign import cases_maps, cases_models, cases_vectors  # noqa: F401
-    from campaign.inputs import KINDS
-    from campaign.pool import open_mutated
-
     if chosen.only in ("", "inputs"):
+        from campaign.inputs import KINDS
+        from campaign.pool import open_mutated
+
         kinds = [k for k in KINDS if chosen.kind in ("", k)]
         count = numbers(chosen, chosen.inputs // len(KINDS))
         yield from open_mutated(kinds, count, chosen.seed, until)
     if chosen.only in ("", *DISTURBANCES):
         yield from disturbed(chosen, until)
     if chosen.only in ("", "cases"):
+        from campaign import cases_maps, cases_models, cases_vectors  # noqa: F401
+
         yield from run_cases(chosen.kind, chosen.case)
 
 
@@ -98,10 +100,13 @@ def main() -> int:
         return 2
     show(f"seed {chosen.seed}")
     until, found = time.monotonic() + 60 * chosen.minutes, list[Outcome]()
-    for outcome in outcomes(chosen, until):
-        found.append(outcome)
-        if outcome.failed:
-            show(f"{outcome.result}: {outcome.command(chosen.seed)}")
+    try:
+        for outcome in outcomes(chosen, until):
+            found.append(outcome)
+            if outcome.failed:
+                show(f"{outcome.result}: {outcome.command(chosen.seed)}")
+    except KeyboardInterrupt:
+        show("interrupted")
     print_report(found, chosen.seed)
     return int(any(outcome.failed for outcome in found))
 

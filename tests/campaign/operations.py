@@ -4,28 +4,33 @@ Each operation reads what `prepare` wrote to the folder ``in`` and writes to the
 ``out``. The same call continues a disturbed operation.
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tifffile
 import torch
-from safetensors.torch import load_file
 
+from campaign.operation import Operation, Say, content, digest
+from campaign.trainings import (
+    fine_tune_small,
+    prepare_corrected,
+    train_small,
+    training,
+)
 from helpers import corrections as squared
 from helpers import export_stores
-from helpers.label_stores import FakeImage, assert_levels_consistent
+from helpers.label_stores import (
+    FakeImage,
+    assert_levels_consistent,
+)
 from helpers.networks import LEGEND, FrameNet, ToyNet, make_checkpoint
 from helpers.segmentation import BUDGET, SETTINGS, noise_image
-from helpers.training import PLAIN, make_source
 from napari_uhrseg.engine.events import BlockDone
-from napari_uhrseg.engine.finetuning.finetune import fine_tune
 from napari_uhrseg.engine.inference.segment import segment
-from napari_uhrseg.engine.training.train import train
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.export.registry import formats
@@ -36,56 +41,12 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import (
-    FineTuneSettings,
     LabelClass,
     Legend,
-    Limits,
     Roi,
     SegmentSettings,
     Stroke,
 )
-
-Say = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """Long operation.
-
-    Attributes
-    ----------
-    target
-        Name of what it writes in the folder ``out``.
-    prepare
-        ``prepare(folder)`` writes its inputs.
-    work
-        ``work(folder, say, start)`` runs it to its end; ``say(n)`` acknowledges step
-        n, and ``start`` is the first step to run.
-    check
-        ``check(folder, reference, said)`` raises AssertionError if what a disturbed
-        operation left is damaged; ``said`` is the number of acknowledged steps. It
-        returns the next step.
-    result
-        ``result(folder)`` returns a digest of the finished output.
-    """
-
-    target: str
-    prepare: Callable[[Path], None]
-    work: Callable[[Path, Say, int], None]
-    check: Callable[[Path, Path, int], int]
-    result: Callable[[Path], str]
-
-
-def digest(*parts: object) -> str:
-    """Return a hash of arrays, texts and bytes."""
-    found = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            found.update(repr((part.shape, part.dtype)).encode())
-            part = np.ascontiguousarray(part).tobytes()
-        found.update(part if isinstance(part, bytes) else repr(part).encode())
-    return found.hexdigest()[:16]
-
 
 # -- segment --------------------------------------------------------------------------
 
@@ -143,54 +104,6 @@ def squares_with(method: str, folder: Path) -> tuple:
     return squared.squares((1088, 1088))[1], load_checkpoint(path)
 
 
-# -- train and fine-tune --------------------------------------------------------------
-
-
-def training(work: Callable[[Path, Path], Iterator], prepare: Callable) -> Operation:
-    """Return a training that writes a checkpoint."""
-    name = "net.safetensors"
-
-    def run(folder: Path, say: Say, start: int) -> None:
-        path = folder / "out" / name
-        if path.exists() and not Path(f"{path}.state").exists():
-            return  # it had ended
-        for _ in work(folder, path):
-            pass
-
-    def check(folder: Path, reference: Path, said: int) -> int:
-        if (folder / "out" / name).exists():
-            load_checkpoint(folder / "out" / name)
-        return 0
-
-    def result(folder: Path) -> str:
-        tensors = load_file(folder / "out" / name)
-        return digest(*((k, v.numpy()) for k, v in sorted(tensors.items())))
-
-    return Operation(name, prepare, run, check, result)
-
-
-def train_small(folder: Path, path: Path) -> Iterator:
-    settings = replace(PLAIN, limits=Limits(state_interval_s=0.0))
-    return train(make_source(), path, settings)
-
-
-def prepare_corrected(folder: Path) -> None:
-    truth, image = squared.squares()
-    squared.checkpoint(folder / "in")
-    with LabelStore.create(folder / "in" / "labels.zarr", image, squared.LEGEND) as s:
-        squared.stroke_everywhere(s, truth)
-
-
-def fine_tune_small(folder: Path, path: Path) -> Iterator:
-    settings = FineTuneSettings(
-        steps=5, batch_size=2, learning_rate=0.002, device="cpu"
-    )
-    net = load_checkpoint(folder / "in" / "plain0.safetensors")
-    with LabelStore.open(folder / "in" / "labels.zarr") as store:
-        image = squared.squares()[1]
-        yield from fine_tune(image, net, store, path, settings, resume=True)
-
-
 # -- overviews and exports ------------------------------------------------------------
 
 
@@ -241,20 +154,6 @@ def exporting(name: str, suffix: str) -> Operation:
         return content(folder / "out" / target)
 
     return Operation(target, prepare, work, check, result)
-
-
-def content(path: Path) -> str:
-    if path.suffix == ".gpkg":  # it contains the time
-        import pyogrio
-
-        meta, _, geometry, fields = pyogrio.raw.read(path)
-        return digest(meta["crs"], *geometry, *(f.tolist() for f in fields))
-    if path.name.endswith(".ome.tif"):  # it contains a random identifier
-        with tifffile.TiffFile(path) as file:
-            return digest(*(level.asarray() for level in file.series[0].levels))
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    kept = [f for f in files if f.is_file()]
-    return digest(*((f.name, f.read_bytes()) for f in kept))
 
 
 # -- classes and strokes --------------------------------------------------------------

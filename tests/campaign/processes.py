@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from multiprocessing.process import BaseProcess
+from threading import Lock
 from unittest.mock import patch
 
 from helpers.processes import child_environment
@@ -14,11 +15,14 @@ PROCESSES.set_forkserver_preload(
 )
 
 
+STARTING = Lock()  # threads share the environment
+
+
 def start(process: BaseProcess) -> None:
     """Start a process.
 
     The first one starts the server, which in Python 3.11 finds the modules by the
     environment only.
     """
-    with patch.dict(os.environ, child_environment()):
+    with STARTING, patch.dict(os.environ, child_environment()):
         process.start()

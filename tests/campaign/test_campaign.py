@@ -49,8 +49,10 @@ def test_equal_cases_give_equal_results():
 
 
 @pytest.mark.slow
-def test_killed_class_edits_are_whole(tmp_path):
-    bench = Bench("classes", tmp_path)
+@pytest.mark.parametrize("name", ["classes", "finetune"])
+def test_killed_operations_leave_whole_files(name, tmp_path):
+    """Class edits, labels, strokes and checkpoints are those before the kill."""
+    bench = Bench(name, tmp_path)
     found = list(disturb("kills", bench, range(1), 1, time.monotonic() + 600))
     assert [o.text for o in found if o.failed] == []
 
