@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_uhrseg.types import Roi, Run
+from napari_uhrseg.types import Labels, Roi, Run
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.planning.plan import Plan
@@ -191,3 +191,24 @@ TrainEvent = (
     | Saved
     | FineTuneFinished
 )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """Rectangle that the labels of a view cover, and its pixels per image pixel.
+
+    ``roi`` is in run pixels, of which each has ``scale`` level-0 pixels. ``whole`` is
+    False if the view is larger.
+    """
+
+    roi: Roi
+    scale: float
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLabels:
+    """Labels of a part of the view: ``roi`` in run pixels, class ids of the store."""
+
+    roi: Roi
+    labels: Labels

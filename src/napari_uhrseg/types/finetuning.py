@@ -37,6 +37,9 @@ class FineTuneSettings:
         Device id or ``"auto"``, and arithmetic of the forward pass.
     regions
         Level-0 rectangles to train on; ``None``: every correction.
+    compares
+        If True, hold out regions for a new network, too, and compare it with a pixel
+        classifier on them. Both are trained on the other regions.
     """
 
     steps: int | None = field(
@@ -98,6 +101,7 @@ class FineTuneSettings:
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     regions: tuple[Roi, ...] | None = None
+    compares: bool = False
 
     @classmethod
     def quick(cls, **chosen: Any) -> Self:

@@ -1,5 +1,6 @@
 """Panel of the plugin: sections below one another in a scroll area."""
 
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt, QTimer
@@ -157,6 +158,7 @@ class Panel(QWidget):
         finetune.segmentAgain.connect(segment.segment_again)
         finetune.checkpointWanted.connect(model.use)
         finetune.labelsWanted.connect(self._begin_labels)
+        self._wire_live()
 
         def chosen() -> None:
             name = model.card.name if model.card is not None else ""
@@ -164,6 +166,20 @@ class Panel(QWidget):
 
         model.changed.connect(chosen)
         chosen()
+
+    def _wire_live(self) -> None:
+        """Connect Correct and the live preview, which do not import each other."""
+        live, correct = self.finetune.live, self.correct
+        correct.correct.toggled.connect(live.set_painting)
+        correct.changed.connect(live.painted)
+        correct.counted.connect(live.set_counts)
+        live.covered.connect(correct.only_corrections.setChecked)
+
+        def kept(path: Path) -> None:
+            self.finetune.form.follow()
+            self.segment.segment_again(path, only_likely=False)
+
+        live.kept.connect(kept)
 
     def _classes_changed(self) -> None:
         if self.segment.view is not None:

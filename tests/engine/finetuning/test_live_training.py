@@ -4,12 +4,9 @@ import numpy as np
 import pytest
 
 from helpers.corrections import LEGEND, METHODS, correct, two_tone
+from napari_uhrseg.engine.events import LiveLabels, LiveView
 from napari_uhrseg.engine.finetuning.correction_sites import sampled
-from napari_uhrseg.engine.finetuning.live_training import (
-    LiveLabels,
-    LiveTrainer,
-    LiveView,
-)
+from napari_uhrseg.engine.finetuning.live_training import LiveTrainer
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import TrainingError

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.corrections import LEGEND, METHODS, correct, two_tone
+from helpers.corrections import (
+    LEGEND,
+    METHODS,
+    correct,
+    squares,
+    stroke_everywhere,
+    two_tone,
+)
 from napari_uhrseg.engine.events import (
     DatasetReady,
     FineTuneFinished,
@@ -12,7 +19,10 @@ from napari_uhrseg.engine.events import (
     Saved,
     Validated,
 )
-from napari_uhrseg.engine.finetuning.finetune import fine_tune
+from napari_uhrseg.engine.finetuning.finetune import (
+    fine_tune,
+    summarize_corrections,
+)
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.finetuning.pixel_trainer import fit_linear, trainer_of
 from napari_uhrseg.engine.finetuning.pixel_training import train_pixel_classifier
@@ -20,7 +30,13 @@ from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
-from napari_uhrseg.types import LabelClass, Legend, Roi, SegmentSettings
+from napari_uhrseg.types import (
+    FineTuneSettings,
+    LabelClass,
+    Legend,
+    Roi,
+    SegmentSettings,
+)
 
 ARGUMENTS = METHODS["pixel_classifier"]
 WHOLE = Roi(0, 0, 320, 320)
@@ -150,3 +166,28 @@ def test_train_pixel_classifier_starts_from_the_shipped_encoder(tmp_path):
     labels, _ = trainer_of(image, made).predict(Roi(0, 0, 64, 96))
     assert labels[16, 16] == 0
     assert labels[16, 80] == 1
+
+
+@pytest.mark.slow
+def test_new_network_is_compared_with_a_pixel_classifier(tmp_path):
+    truth, image = squares((256, 320))
+    plain = new_checkpoint("plain", METHODS["plain"], LEGEND, image, pretrained=False)
+    settings = FineTuneSettings(steps=2, batch_size=2, device="cpu", compares=True)
+    with LabelStore.create(None, image, LEGEND) as store:
+        stroke_everywhere(store, truth, step=64)
+        summary = summarize_corrections(image, plain, store, settings)
+        assert summary.has_validation
+        assert not summarize_corrections(image, plain, store).has_validation
+        output = tmp_path / "n.safetensors"
+        events = list(fine_tune(image, plain, store, output, settings))
+    scores = [e.metrics for e in events if isinstance(e, Validated)]
+    end = events[-1]
+    assert isinstance(end, FineTuneFinished)
+    assert end.before == scores[0]
+    assert end.before["miou"] > 0.8  # dark and light squares are easy
+    assert end.after == scores[-1]
+    assert set(end.before) == set(end.after)
+    assert end.saved
+    assert load_checkpoint(output).card.model == "plain"
+    assert "pixel classifier" in end.comparison
+    assert f"{end.before['miou']:.1%}" in end.comparison

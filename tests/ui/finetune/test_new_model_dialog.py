@@ -73,6 +73,7 @@ def test_new_model_is_trained_from_strokes_alone(
     part.new_model.model_button.click()
     (dialog,) = part.findChildren(NewModelDialog)
     assert "dark, light" in dialog.classes.text()
+    dialog.method.setCurrentIndex(dialog.method.findData("plain"))
     assert dialog.encoder.currentData() == DEFAULT_ENCODER
     dialog.encoder.setCurrentIndex(dialog.encoder.findData(encoder))
     dialog.accept()

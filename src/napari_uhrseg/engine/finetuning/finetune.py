@@ -18,13 +18,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop
-from napari_uhrseg.engine.events import DatasetReady, FineTuneFinished, TrainEvent
-from napari_uhrseg.engine.finetuning.model_selection import comparison_text
+from napari_uhrseg.engine.events import (
+    DatasetReady,
+    FineTuneFinished,
+    TrainEvent,
+    Validated,
+)
+from napari_uhrseg.engine.finetuning.model_selection import (
+    comparison_text,
+    network_text,
+)
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
-from napari_uhrseg.engine.finetuning.pixel_training import fit_corrections
+from napari_uhrseg.engine.finetuning.pixel_training import (
+    fit_corrections,
+    score_classifier,
+)
 from napari_uhrseg.engine.finetuning.settings_to_job import make_job
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
 from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.engine.training.job import Metrics
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
@@ -59,7 +71,7 @@ def summarize_corrections(
     store
         The labels with the corrections.
     settings
-        Only ``regions`` is used; ``None``: every correction.
+        Only ``regions`` and ``compares`` are used; ``None``: the defaults.
 
     Returns
     -------
@@ -71,8 +83,12 @@ def summarize_corrections(
     TrainingError
         If nothing is corrected, or the store belongs to another image.
     """
-    regions = settings.regions if settings else None
-    return summarize(build_dataset(image, checkpoint, store, regions))
+    chosen = settings or FineTuneSettings()
+    return summarize(
+        build_dataset(
+            image, checkpoint, store, chosen.regions, compares=chosen.compares
+        )
+    )
 
 
 def fine_tune(
@@ -119,7 +135,9 @@ def fine_tune(
         If the device is missing or its memory is too small for two samples.
     """
     settings, output = settings or FineTuneSettings(), _checked(output, checkpoint)
-    source = build_dataset(image, checkpoint, store, settings.regions)
+    source = build_dataset(
+        image, checkpoint, store, settings.regions, compares=settings.compares
+    )
     yield DatasetReady(summary := summarize(source))
     try:
         if isinstance(checkpoint.model, PixelSegmenter):
@@ -127,33 +145,44 @@ def fine_tune(
                 source, summary, checkpoint, output, stop=stop, overwrite=overwrite
             )
             return
+        rival: Metrics = {}
+        if checkpoint.hash == UNSAVED_HASH and source.has_validation:
+            for event in score_classifier(image, source, stop):
+                rival = event.metrics if isinstance(event, Validated) else rival
+                yield event
         job = make_job(source, checkpoint, output, settings, budget, stop)
         trainer = Trainer(job.with_policy(keep_state=resume), output)
         trainer.prepare(resume, overwrite)
-        yield from _trained(trainer, summary, stop)
+        yield from _trained(trainer, summary, rival, stop)
     except Cancelled:
         return
     finally:
         checkpoint.model.to("cpu")  # the run has its own copy on the device
 
 
-def _finished(trainer: Trainer, summary: TrainingSummary) -> FineTuneFinished:
-    before, after = trainer.before, trainer.after
-    text = comparison_text(summary, before, after)
+def _finished(
+    trainer: Trainer, summary: TrainingSummary, rival: Metrics
+) -> FineTuneFinished:
+    before, after = rival or trainer.before, trainer.after
+    describe = network_text if rival else comparison_text
+    text = describe(summary, before, after)
     return FineTuneFinished(before, after, text, trainer.output, trainer.saved)
 
 
 def _trained(
-    trainer: Trainer, summary: TrainingSummary, stop: Stop | None
+    trainer: Trainer, summary: TrainingSummary, rival: Metrics, stop: Stop | None
 ) -> Iterator[TrainEvent]:
-    """Train to the end, or until ``stop()`` returns True; yield the events."""
+    """Train to the end, or until ``stop()`` returns True; yield the events.
+
+    ``rival`` are the metrics of a pixel classifier; empty: there is none.
+    """
     yield trainer.memory_planned
     try:
         yield from trainer.run(stop)
     finally:
         trainer.close()
     if trainer.finished:
-        yield _finished(trainer, summary)
+        yield _finished(trainer, summary, rival)
 
 
 def _checked(output: Path | str, checkpoint: Checkpoint) -> Path:

@@ -1,12 +1,13 @@
 """Training of a pixel classifier while a user paints, for one view after the other."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
+from napari_uhrseg.engine.events import LiveLabels, LiveView
 from napari_uhrseg.engine.finetuning.class_mapping import map_classes
 from napari_uhrseg.engine.finetuning.correction_sites import (
     Ints,
@@ -27,31 +28,10 @@ from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint, save_checkpoint
-from napari_uhrseg.types import IGNORED, Labels, Roi
+from napari_uhrseg.types import IGNORED, Roi
 
 ONE_CLASS = "A pixel classifier needs two corrected classes."
 LARGEST_VIEW = 8  # windows along a side of the view; more are not looked at
-
-
-@dataclass(frozen=True, slots=True)
-class LiveView:
-    """Rectangle that the labels of a view cover, and its pixels per image pixel.
-
-    ``roi`` is in run pixels, of which each has ``scale`` level-0 pixels. ``whole`` is
-    False if the view is larger.
-    """
-
-    roi: Roi
-    scale: float
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LiveLabels:
-    """Labels of a part of the view: ``roi`` in run pixels, class ids of the store."""
-
-    roi: Roi
-    labels: Labels
 
 
 class LiveTrainer:

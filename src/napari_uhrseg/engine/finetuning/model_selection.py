@@ -70,7 +70,7 @@ class Validator:
 
         It is the mean recall of the classes, on at most `MAX_PROBE_WINDOWS` windows.
         """
-        windows = _some(self.source.training_windows, MAX_PROBE_WINDOWS)
+        windows = some_windows(self.source.training_windows, MAX_PROBE_WINDOWS)
         scores = self._nothing
         for labels, truth in self._labelled(self.source.scene, windows, model):
             scores += self._compared(labels, truth)
@@ -94,21 +94,34 @@ class Validator:
         """The accuracy of the original model on the training corrections."""
         return self.accuracy_on_corrections(self.old)
 
-    def score(self, model: Segmenter) -> Iterator[Metrics | None]:
+    def score_held_out(self, model: Segmenter) -> Iterator[Metrics | None]:
         """Yield None after each batch, and the metrics of a model in eval mode.
 
         ``miou`` and ``iou/CLASS`` apply to the validation corrections and the classes
-        in them, if there are any. ``changed elsewhere`` is the share of uncorrected
-        pixels of the replay windows whose label differs from the original model's, 0
-        to 1.
+        in them; there are none without validation regions.
         """
         scores, source = self._nothing, self.source
         if source.has_validation:
-            windows = _some(source.held_out_windows, MAX_SCORED_WINDOWS)
+            windows = some_windows(source.held_out_windows, MAX_SCORED_WINDOWS)
             for labels, truth in self._labelled(source.held_scene, windows, model):
                 scores += self._compared(labels, truth)
                 yield None
-        anywhere = source.scene, source.replay_windows
+        yield class_ious(scores)
+
+    def score(self, model: Segmenter) -> Iterator[Metrics | None]:
+        """Yield None after each batch, and the metrics of a model in eval mode.
+
+        They are those of `score_held_out`, and ``changed elsewhere``: the share of
+        uncorrected pixels of the replay windows whose label differs from the original
+        model's, 0 to 1.
+        """
+        metrics: Metrics = {}
+        for found in self.score_held_out(model):
+            if found is None:
+                yield None
+            else:
+                metrics = found
+        anywhere = self.source.scene, self.source.replay_windows
         if not self._before:
             self._before = [a for a, _ in self._labelled(*anywhere, self.old)]
         changed = asked = 0
@@ -118,7 +131,7 @@ class Validator:
             changed += int((labels != old)[free].sum())
             asked += int(free.sum())
             yield None
-        yield {**_ious(scores), CHANGED_ELSEWHERE: changed / max(asked, 1)}
+        yield {**metrics, CHANGED_ELSEWHERE: changed / max(asked, 1)}
 
     @property
     def _nothing(self) -> Scores:
@@ -162,6 +175,29 @@ def comparison_text(summary: TrainingSummary, before: Metrics, after: Metrics) -
     return _on_held_out(summary, before, after) + changed
 
 
+def network_text(
+    summary: TrainingSummary, classifier: Metrics, network: Metrics
+) -> str:
+    """Return the comparison of a network with a pixel classifier as a message.
+
+    Parameters
+    ----------
+    summary
+        The training data.
+    classifier, network
+        Metrics of both on the validation regions.
+    """
+    if "miou" not in classifier or "miou" not in network:
+        return _on_held_out(summary, classifier, network)
+    where = f"on {counted(summary.held_out, 'validation window')}"
+    if summary.held_out < MIN_RELIABLE_WINDOWS:
+        where += ", too few to be reliable"
+    return (
+        f"mIoU {network['miou']:.1%} of the network and {classifier['miou']:.1%} of a "
+        f"pixel classifier that was trained on the same corrections, {where}"
+    )
+
+
 def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
     if not summary.has_validation or "miou" not in before or "miou" not in after:
         return (
@@ -184,7 +220,7 @@ def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> s
     return f"better by {points} {where}"
 
 
-def _ious(scores: Scores) -> dict[str, float]:
+def class_ious(scores: Scores) -> dict[str, float]:
     """Return the mIoU and the IoU of each class in the ground truth; empty if none."""
     there = scores.counts.sum(1) > 0
     if not there.any():
@@ -197,6 +233,6 @@ def _ious(scores: Scores) -> dict[str, float]:
     return {"miou": float(scores.iou[there].mean()), **each}
 
 
-def _some(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
+def some_windows(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
     """Return about ``most`` windows at most, evenly spaced."""
     return windows[:: max(1, -(-len(windows) // most))]

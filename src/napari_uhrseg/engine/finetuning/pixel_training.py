@@ -18,12 +18,18 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
 from napari_uhrseg.engine.finetuning.correction_sites import Ints
-from napari_uhrseg.engine.finetuning.model_selection import comparison_text
+from napari_uhrseg.engine.finetuning.model_selection import (
+    MAX_SCORED_WINDOWS,
+    class_ious,
+    comparison_text,
+    some_windows,
+)
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.finetuning.pixel_trainer import (
     PixelTrainer,
     balanced,
     run_pixels,
+    trainer_of,
 )
 from napari_uhrseg.engine.finetuning.settings_to_job import (
     extended_model,
@@ -40,7 +46,7 @@ from napari_uhrseg.models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from napari_uhrseg.types import Roi, TrainingSummary
+from napari_uhrseg.types import HELD_OUT, IGNORED, Roi, TrainingSummary
 
 
 def fit_corrections(
@@ -110,6 +116,48 @@ def _gathered(trainer: PixelTrainer, at: Ints, stop: Stop | None) -> Iterator[Pr
         if stop is not None and stop():
             raise Cancelled
         yield Progress(done, total, None)
+
+
+def score_classifier(
+    image: Image, source: CorrectionDataset, stop: Stop | None = None
+) -> Iterator[TrainEvent]:
+    """Train a new pixel classifier on the training regions, and score it on the others.
+
+    Parameters
+    ----------
+    image
+        The image that was corrected.
+    source
+        Corrections of the image for another new model, with validation regions.
+    stop
+        Polled between windows. If it returns True, the work ends.
+
+    Yields
+    ------
+    TrainEvent
+        ``Progress`` for each window; ``Validated``.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop`` returned True.
+    """
+    new = new_checkpoint("pixel_classifier", None, source.legend, image)
+    trainer = trainer_of(image, new)
+    at, channel = balanced(*run_pixels(source.training, trainer.scene))
+    yield from _gathered(trainer, at, stop)
+    trainer.fit(at, channel)
+    counter = ConfusionMatrix([c.name for c in source.legend])
+    windows = some_windows(source.held_out_windows, MAX_SCORED_WINDOWS)
+    for done, window in enumerate(windows, 1):
+        if stop is not None and stop():
+            raise Cancelled
+        part = window.intersect(Roi(0, 0, *trainer.scene.shape))
+        labels, _ = trainer.predict(part)
+        truth = source.held_scene.labels(part)
+        counter.add(source.merged[labels], np.where(truth == HELD_OUT, IGNORED, truth))
+        yield Progress(done, len(windows), None)
+    yield Validated(0, class_ious(counter.scores()), best=False)
 
 
 def train_pixel_classifier(

@@ -92,10 +92,12 @@ def make_job(
         *_identity(source, checkpoint, settings, recipe, precision),
         *memory.identity(size),
     ]
-    policy = _from_scratch(recipe)
-    if not new:
-        check = Validator(source, old, memory.micro_batch_size, device, precision)
-        policy = _from_checkpoint(recipe, check, settings, stop, extends=extends)
+    check = Validator(source, old, memory.micro_batch_size, device, precision)
+    policy = (
+        _from_scratch(recipe, check)
+        if new
+        else _from_checkpoint(recipe, check, settings, stop, extends=extends)
+    )
     return TrainingJob(
         model=model,
         source=source,
@@ -149,10 +151,13 @@ def _identity(
     ]
 
 
-def _from_scratch(recipe: Recipe) -> TrainingPolicy:
-    """Return the policy for a new network: no validation, last weights are saved."""
+def _from_scratch(recipe: Recipe, validator: Validator) -> TrainingPolicy:
+    """Return the policy for a new network, whose last weights are saved."""
+    validates = validator.source.has_validation
     return TrainingPolicy.from_scratch(
-        validate_fn=None, keep_best=False, **_intervals(recipe)
+        validate_fn=validator.score_held_out if validates else None,
+        keep_best=False,
+        **_intervals(recipe),
     )
 
 

@@ -26,12 +26,14 @@ def build_dataset(
     checkpoint: Checkpoint,
     store: LabelStore,
     regions: tuple[Roi, ...] | None = None,
+    *,
+    compares: bool = False,
 ) -> CorrectionDataset:
     """Return the corrections as a data set for the checkpoint's model.
 
     Corrected classes that the model lacks are added. Bands, value range and scale are
     those of the checkpoint's last run in the store; without a run they are fitted. A
-    network without trained weights is trained on all sites.
+    network without trained weights is trained on all sites, unless it is compared.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def build_dataset(
         The labels with the corrections.
     regions
         Level-0 rectangles to train on; ``None``: every correction.
+    compares
+        If True, hold out sites for a network without trained weights, too.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def build_dataset(
         spec,
         SPLIT_SEED,
         regions,
-        splits=checkpoint.hash != UNSAVED_HASH,
+        splits=compares or checkpoint.hash != UNSAVED_HASH,
     )
     if not len(source.training):
         raise TrainingError(

@@ -43,6 +43,7 @@ class CorrectPanel(CorrectWidgets):
     """
 
     wanted = Signal()  # Correct was pressed although there are no labels
+    changed = Signal(object)  # Roi of changed corrections, or None for all
     counted = Signal(dict)  # corrected pixels by class id
     chosen = Signal(int)  # class id, on the canvas
     classesChanged = Signal()  # an import has added classes
@@ -212,6 +213,7 @@ class CorrectPanel(CorrectWidgets):
     def _changed(self, roi: Roi | None = None) -> None:
         """Show changed corrections; the paint area shows its own changes already."""
         self._count_later()
+        self.changed.emit(roi)
         if self._view is not None and (self.area is None or roi is None):
             self._view.refresh()
 
@@ -320,10 +322,8 @@ class CorrectPanel(CorrectWidgets):
     def _go_to_next(self) -> None:
         from napari_uhrseg.io.corrections import uncertain_regions
 
-        view = self._view
-        if view is None:
+        if (view := self._view) is None:
             return
-
         self._workers.call(
             uncertain_regions.find_uncertain_regions,
             view.store,

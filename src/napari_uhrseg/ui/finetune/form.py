@@ -159,7 +159,11 @@ class FineTuneForm(QWidget):
         values = self.distillation.values()
         length = self.length.currentData()
         values |= self.custom.values() if length == CUSTOM else {"steps": length}
-        return FineTuneSettings(device=device, regions=self._places(layer), **values)
+        start = self.start
+        compares = isinstance(start, NewModel) and start.compares
+        return FineTuneSettings(
+            device=device, regions=self._places(layer), compares=compares, **values
+        )
 
     def _places(self, layer: Any) -> tuple[Roi, ...] | None:
         if not self.follows_view:

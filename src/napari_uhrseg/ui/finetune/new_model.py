@@ -44,6 +44,12 @@ HRNETS = (
 )
 
 TRUNCATED = (Encoder(DEFAULT_ENCODER, "EfficientNet-Lite0 up to stride 16", 0.7),)
+FIRST_METHOD = "pixel_classifier"  # it answers within seconds
+PAINT = "Paint some strokes of each class, then press Train."
+COMPARED = (
+    "Press Train to train it on the corrections. A fifth of the corrected regions is "
+    "left out; the network and a pixel classifier are compared on them."
+)
 OFFERED = {"any": ENCODERS, "default": TRUNCATED, "hrnet": HRNETS}
 
 
@@ -89,31 +95,53 @@ class NewModelForm(QWidget):
 
     def _ask(self) -> None:
         if self._view is not None:
-            dialog = NewModelDialog(self._view.legend, self)
-            dialog.chosen.connect(self.modelChosen.emit)
-            dialog.open()
+            self._open(NewModelDialog(self._view.legend, self))
+
+    def ask_network(self) -> None:
+        """Ask for a network to be compared with a pixel classifier."""
+        if self._view is not None:
+            self._open(NewModelDialog(self._view.legend, self, compares=True))
+
+    def _open(self, dialog: "NewModelDialog") -> None:
+        dialog.chosen.connect(self.modelChosen.emit)
+        dialog.open()
 
 
 class NewModelDialog(QDialog):
-    """Dialog that chooses a method and an encoder; the labels give the classes."""
+    """Dialog that chooses a method and an encoder; the labels give the classes.
+
+    Parameters
+    ----------
+    legend
+        Classes of the labels.
+    parent
+        Parent of the dialog.
+    compares
+        True: offer networks to be compared with a pixel classifier.
+    """
 
     chosen = Signal(object)  # NewModel
 
-    def __init__(self, legend: Legend, parent: QWidget) -> None:
+    def __init__(
+        self, legend: Legend, parent: QWidget, *, compares: bool = False
+    ) -> None:
         super().__init__(parent)
+        self._compares = compares
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("New model")
         self.method = combo("How the network looks at the image.")
         self.encoder = combo("The part that sees. Larger learns more, and is slower.")
         self.sentence, self.classes = note(), note()
         for entry in REGISTRY.values():
-            self.method.addItem(entry.title, entry.name)
+            if not (compares and entry.name == FIRST_METHOD):
+                self.method.addItem(entry.title, entry.name)
         names = ", ".join(c.name for c in legend)
         self.classes.setText(
-            f"The model learns the classes of the labels: {names}. Paint some strokes "
-            "of each class, then press Train."
+            f"The model learns the classes of the labels: {names}. "
+            + (COMPARED if compares else PAINT)
         )
         self._lay_out()
+        self.method.setCurrentIndex(max(0, self.method.findData(FIRST_METHOD)))
         self.method.currentIndexChanged.connect(self._method_chosen)
         self.accepted.connect(self._accepted)
         self._method_chosen()
@@ -141,4 +169,4 @@ class NewModelDialog(QDialog):
 
     def _accepted(self) -> None:
         method, encoder = self.method.currentData(), self.encoder.currentData()
-        self.chosen.emit(NewModel(method, encoder))
+        self.chosen.emit(NewModel(method, encoder, self._compares))

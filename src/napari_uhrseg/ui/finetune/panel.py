@@ -57,7 +57,7 @@ class FineTunePanel(FineTuneWidgets):
     busyChanged = Signal(bool)  # True while a training runs
 
     def __init__(self, viewer: Any, workers: Workers, hardware: HardwareForm) -> None:
-        super().__init__(viewer, workers)
+        super().__init__(viewer, workers, hardware)
         self._workers, self._hardware = workers, hardware
         self._view: LabelsView | None = None
         self._checkpoint: Path | None = None
@@ -114,7 +114,7 @@ class FineTunePanel(FineTuneWidgets):
         if state is not FineTuneState.UNDECIDED:
             self.result.hide()
         self.form.setEnabled(not training)
-        self.rerun.set_blocked(TRAINING if training else self._blocked)
+        self.block(TRAINING if training else self._blocked)
         if training or state is FineTuneState.OUTDATED:
             return  # the controls show the training or the last summary
         if state is FineTuneState.SUMMARIZING:
@@ -148,6 +148,7 @@ class FineTunePanel(FineTuneWidgets):
             self._put_away()
             self._find_draft()
         self.new_model.set_view(view)
+        self.live.set_view(view)
         self.refresh()
         self.refresh_provenance()
 
@@ -175,7 +176,7 @@ class FineTunePanel(FineTuneWidgets):
         """Block training while a segmentation uses the memory budget."""
         self._blocked = SEGMENTING if segmenting else ""
         if self._state is not FineTuneState.TRAINING:
-            self.rerun.set_blocked(self._blocked)
+            self.block(self._blocked)
             if segmenting:
                 self.bar.idle(self._blocked)
         self.refresh()
@@ -212,9 +213,7 @@ class FineTunePanel(FineTuneWidgets):
                 if best is not None:
                     save_draft_or_report(TrainedModel(best, self._training.request))
         self._read_later.cancel()
-        self.form.stop()
-        self.plot.stop()
-        self.comparison.stop()
+        self.stop_parts()
         self._drafts.cleanup()
 
     # -- before a training --------------------------------------------------------
@@ -246,6 +245,7 @@ class FineTunePanel(FineTuneWidgets):
 
     def _summary_found(self, summary: "TrainingSummary") -> None:
         if self._state is FineTuneState.SUMMARIZING:
+            self.live.set_regions(summary.regions)
             self._render(FineTuneState.READY, data=work.describe(summary))
 
     def _summary_failed(self, error: Exception) -> None:
@@ -343,13 +343,14 @@ class FineTunePanel(FineTuneWidgets):
         self._show_result(into_sight=False)
 
     def _show_result(self, *, into_sight: bool = True) -> None:
-        if self._trained is None:
+        if (trained := self._trained) is None:
             return
-        shown = self._trained.request.is_of(self._view)
+        shown = trained.request.is_of(self._view)
         legend = self._view.legend if self._view is not None and shown else None
         self._render(FineTuneState.UNDECIDED)
         self.result.set_here(shown)
-        self.result.show_outcome(self._trained.result, legend, into_sight=into_sight)
+        self.result.compares = trained.request.compares
+        self.result.show_outcome(trained.result, legend, into_sight=into_sight)
 
     def discard(self) -> None:
         """Delete the trained model."""

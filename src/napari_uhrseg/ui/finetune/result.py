@@ -25,7 +25,10 @@ ROWS = 10  # classes that are visible without scrolling
 
 
 class ResultPanel(QWidget):
-    """Comparison, table of classes, Keep and Discard; hidden without a result."""
+    """Comparison, table of classes, Keep and Discard; hidden without a result.
+
+    ``compares`` is True if the scores are those of a pixel classifier and a network.
+    """
 
     changesWanted = Signal()  # starts or stops a comparison; the button shows which
     kept = Signal()
@@ -33,6 +36,7 @@ class ResultPanel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self.compares = False
         self.message, self.share = note(), note()
         self.message.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse
@@ -85,16 +89,18 @@ class ResultPanel(QWidget):
         self.message.setText(f"{text[:1].upper()}{text[1:]}.")
         self.set_share("")
         self.table.clear()
-        names = [k for k in compared.after if k == "miou" or k.startswith("iou/")]
-        for key in sorted(names, key=lambda k: k != "miou"):
+        names = ("Classifier", "Network") if self.compares else ("Before", "After")
+        self.table.setHeaderLabels(["IoU (%)", *names, "Change"])
+        keys = [k for k in compared.after if k == "miou" or k.startswith("iou/")]
+        for key in sorted(keys, key=lambda k: k != "miou"):
             name = MEAN if key == "miou" else key.removeprefix("iou/")
             item = _item(name, compared.before.get(key), compared.after[key])
             known = legend.named(name) if legend and key != "miou" else None
             if known is not None:
                 item.setIcon(0, swatch(known.color))
             self.table.addTopLevelItem(item)
-        fit_height(self.table, min(len(names), ROWS))
-        self.table.setVisible(bool(compared.before) and bool(names))
+        fit_height(self.table, min(len(keys), ROWS))
+        self.table.setVisible(bool(compared.before) and bool(keys))
         self.show()
         if into_sight:
             QTimer.singleShot(50, self._into_sight)  # after the layout has changed

@@ -8,10 +8,12 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui.finetune.comparison_layer import ComparisonLayer
 from napari_uhrseg.ui.finetune.form import FineTuneForm
+from napari_uhrseg.ui.finetune.live_preview import LivePreview
 from napari_uhrseg.ui.finetune.new_model import NewModelForm
 from napari_uhrseg.ui.finetune.rerun import RerunPanel
 from napari_uhrseg.ui.finetune.result import ResultPanel
 from napari_uhrseg.ui.finetune.training_plot import TrainingPlot
+from napari_uhrseg.ui.segment.hardware import HardwareForm
 from napari_uhrseg.ui.widgets.layout import note, scroll_to
 from napari_uhrseg.ui.widgets.run_controls import RunControls
 from napari_uhrseg.ui.workers.worker import Workers
@@ -23,10 +25,13 @@ CANCELLING = "The best model so far is offered."
 class FineTuneWidgets(QWidget):
     """Column of the panel's parts, from the new model to the next segmentation."""
 
-    def __init__(self, viewer: Any, workers: Workers) -> None:
+    def __init__(self, viewer: Any, workers: Workers, hardware: HardwareForm) -> None:
         super().__init__()
         self.new_model = NewModelForm()
         self.form = FineTuneForm(viewer)
+        self.live = LivePreview(viewer, workers, hardware)
+        self.form.changed.connect(lambda: self.live.set_start(self.form.start))
+        self.live.networkWanted.connect(self.new_model.ask_network)
         self.summary = note()
         self.summary.setAccessibleName("Training data")
         self.summary.setTextInteractionFlags(
@@ -39,13 +44,23 @@ class FineTuneWidgets(QWidget):
         self.comparison = ComparisonLayer(viewer, workers, self.result)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.new_model, self.form, self.summary, self.bar, self.plot,
-                       self.result, self.rerun):  # fmt: skip
+        for widget in (self.new_model, self.form, self.live, self.summary, self.bar,
+                       self.plot, self.result, self.rerun):  # fmt: skip
             layout.addWidget(widget)
 
     def set_image(self, image: Image | None) -> None:
         """Set the image of new labels."""
         self.new_model.set_image(image)
+
+    def block(self, why: str) -> None:
+        """Set the work that prevents another one; empty: there is none."""
+        self.rerun.set_blocked(why)
+        self.live.set_blocked(why)
+
+    def stop_parts(self) -> None:
+        """Disconnect the parts from the viewer."""
+        for part in (self.form, self.live, self.plot, self.comparison):
+            part.stop()
 
     def scroll_to_rerun(self) -> None:
         """Scroll to the buttons of the next segmentation, once the layout is done."""

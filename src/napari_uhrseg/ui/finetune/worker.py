@@ -33,10 +33,14 @@ RANDOM_WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class NewModel:
-    """Untrained model; its classes are those of the labels."""
+    """Untrained model; its classes are those of the labels.
+
+    ``compares`` is True for a network that is compared with a pixel classifier.
+    """
 
     method: str
     encoder: str
+    compares: bool = False
 
     @property
     def name(self) -> str:
@@ -56,6 +60,10 @@ class FineTuneRequest:
     start: Path | NewModel
     settings: FineTuneSettings
     budget_bytes: int
+
+    @property
+    def compares(self) -> bool:
+        return isinstance(self.start, NewModel) and self.start.compares
 
     def is_of(self, view: LabelsView | None) -> bool:
         """Return whether the labels of the request are those of a view."""
