@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari import Viewer
+from napari.components import ViewerModel
 from qtpy.QtCore import QThreadPool
 
 from helpers.gated_network import open_gates, save_networks
@@ -55,8 +57,15 @@ def module_viewer(qapp):
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
+def viewer(request, qapp):
+    """Return a viewer with a window if the test is marked `gui`, else a model of one.
+
+    The model has layers, a camera and a canvas size, but draws nothing. It takes a
+    tenth of the time of a window.
+    """
+    if request.node.get_closest_marker("gui"):
+        return request.getfixturevalue("make_napari_viewer")(show=True)
+    return ViewerModel()
 
 
 @pytest.fixture
@@ -75,11 +84,15 @@ def cleared_viewer(module_viewer):
 @pytest.fixture
 def panel(viewer):
     panel = Panel(viewer)
-    viewer.window.add_dock_widget(panel)
+    if isinstance(viewer, Viewer):
+        viewer.window.add_dock_widget(panel)
+    else:
+        panel.show()
     yield panel
     open_gates()
     panel.stop()
     assert QThreadPool.globalInstance().waitForDone(120_000)
+    panel.close()
 
 
 @pytest.fixture

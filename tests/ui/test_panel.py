@@ -1,4 +1,4 @@
-"""Tests of the panel in a real viewer with a small network."""
+"""Tests of the panel with a small network."""
 
 import numpy as np
 import pytest
@@ -14,18 +14,12 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.ui.segment.worker import plan
 
-pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def viewer(cleared_viewer):
-    return cleared_viewer
-
 
 def labels_in(viewer):
     return [layer for layer in viewer.layers if isinstance(layer, Labels)]
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_segment_writes_labels_and_shows_classes(viewer, ready, qtbot, tmp_path):
     assert "windows" in ready.segment.plan.text()
@@ -117,6 +111,7 @@ def test_block_written_during_pause_is_shown_and_counted(
     wait_for_end(ready, qtbot)
 
 
+@pytest.mark.gui
 def test_closing_dock_ends_run_and_unlocks_store(viewer, ready, qtbot, tmp_path):
     FORWARD.delay = 0.15
     ready.segment.bar.start.click()
@@ -126,6 +121,7 @@ def test_closing_dock_ends_run_and_unlocks_store(viewer, ready, qtbot, tmp_path)
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 
+@pytest.mark.gui
 def test_new_panel_is_narrow_and_gives_reasons(panel, qtbot):
     assert panel.minimumSizeHint().height() < 400
     assert panel.minimumWidth() <= 340

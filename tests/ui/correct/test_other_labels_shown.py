@@ -7,8 +7,6 @@ from helpers.two_images import TwoImages, correct, leave_draft
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.types import Limits, Roi
 
-pytestmark = pytest.mark.gui
-
 
 @pytest.fixture
 def many_parts(viewer, panel, small_checkpoint, qtbot, tmp_path):

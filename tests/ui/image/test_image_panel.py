@@ -21,8 +21,6 @@ from napari_uhrseg.ui.layers.label_layers import KEY, STORE
 from napari_uhrseg.ui.layers.pyramid_progress import build_of
 from napari_uhrseg.ui.segment.worker import free_threads
 
-pytestmark = pytest.mark.gui
-
 
 @pytest.fixture
 def panel(panel, small_checkpoint):
@@ -238,7 +236,9 @@ def filling(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["panel", "napari"])
+@pytest.mark.parametrize(
+    "way", ["panel", pytest.param("napari", marks=pytest.mark.gui)]
+)
 def test_missing_pyramid_is_built_in_background(
     viewer, panel, qtbot, no_overviews, filling, way
 ):
@@ -283,6 +283,7 @@ def test_stopped_pyramid_is_continued_on_reopening(
     assert not panel.image.image.missing_levels
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_pyramid_building_survives_closing_panel(
     viewer, panel, qtbot, no_overviews, filling
@@ -305,6 +306,7 @@ def being_filled(panel, path, filling, qtbot):
     return build_of(panel.image.image)
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_pyramid_building_survives_second_window(
     panel, qtbot, no_overviews, make_napari_viewer, filling

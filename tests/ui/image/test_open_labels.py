@@ -12,8 +12,6 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend
 
-pytestmark = pytest.mark.gui
-
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
 RUN = """
 import sys
@@ -32,6 +30,7 @@ with LabelStore.open(sys.argv[1], write=True) as store:
 """
 
 
+@pytest.mark.gui
 def test_open_labels_follow_another_process(viewer, panel, tmp_path, qtbot):
     scene, path = tmp_path / "a.tif", tmp_path / "labels.zarr"
     tifffile.imwrite(scene, np.zeros((2048, 300, 3), np.uint8), tile=(256, 256))

@@ -13,7 +13,7 @@ from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import STORE, add_image
 from napari_uhrseg.ui.segment.panel import SegmentState
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 COLORS = ("#ff0000", "#00ff00", "#0000ff")
 
 

@@ -21,10 +21,9 @@ from napari_uhrseg.ui.napari_writers import write_cog, write_geopackage, write_o
 from napari_uhrseg.ui.segment.output import VIEW
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
-pytestmark = [
-    pytest.mark.gui,
-    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning"
+)
 
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
 

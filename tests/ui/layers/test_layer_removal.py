@@ -7,8 +7,6 @@ from helpers.two_images import correct, leave_draft
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.finetune.worker import PredictionDifference
 
-pytestmark = pytest.mark.gui
-
 
 def compare(two, checkpoints):
     """What a fine-tuning changes lies over the labels."""
@@ -23,6 +21,7 @@ def compare(two, checkpoints):
     part.comparison.show(changed, view.layer)
 
 
+@pytest.mark.gui  # with the controls and visuals that napari has for each layer
 @pytest.mark.parametrize("what", ["painting", "comparing"])
 @pytest.mark.parametrize("order", [1, -1])
 def test_all_layers_can_be_removed(two, checkpoints, what, order):

@@ -1,4 +1,4 @@
-"""The rectangle in view and drawn shapes, in a real viewer."""
+"""The rectangle in view and drawn shapes."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,6 @@ from napari_uhrseg.ui.layers.viewport import (
     image_size,
     view_rectangle,
 )
-
-pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
 
 
 @pytest.fixture
@@ -34,6 +27,7 @@ def test_size_of_layers(viewer, layer):
     assert image_size(viewer.add_image(np.zeros((3, 40, 50)))) == (40, 50)
 
 
+@pytest.mark.gui
 def test_what_is_in_view_follows_the_camera(viewer, layer, qtbot):
     viewer.scene.camera.center = (250, 500)  # micrometres: the image's middle
     for zoom in (2.0, 8.0, 40.0):  # screen pixels a micrometre

@@ -13,8 +13,6 @@ from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.segment.import_checkpoint import ImportDialog, default_target
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
-pytestmark = pytest.mark.gui
-
 
 @pytest.fixture
 def folder(tmp_path) -> Path:

@@ -7,13 +7,14 @@ import pytest
 import tifffile
 
 from helpers.dask_client import connect_quickly
+from helpers.forked import forked_workers
 from helpers.gated_network import save_networks
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.ui.layers.label_layers import add_image
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def megabytes(plan: str) -> int:
 def test_cluster_runs_request_of_panel(on_file, qtbot, tmp_path):
     from napari_uhrseg.engine.cluster.client import local_cluster
 
-    with local_cluster(1) as client:
+    with forked_workers(), local_cluster(1) as client:
         give(on_file, client.scheduler.address)
         wait_for_plan(on_file, qtbot)
         hardware, plan = on_file.segment.form.hardware, on_file.segment.plan

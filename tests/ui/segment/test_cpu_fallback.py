@@ -6,8 +6,6 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 from helpers.fake_gpu import fake_gpu
 from helpers.wait import wait_for_end
 
-pytestmark = pytest.mark.gui
-
 
 @pytest.fixture
 def gpu(monkeypatch):

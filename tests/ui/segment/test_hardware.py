@@ -7,8 +7,6 @@ from napari_uhrseg.ui.segment.hardware import HardwareForm, find_devices
 from napari_uhrseg.ui.segment.worker import budget_of
 from napari_uhrseg.ui.workers.worker import Workers
 
-pytestmark = pytest.mark.gui
-
 
 @pytest.fixture
 def hardware(qtbot) -> HardwareForm:

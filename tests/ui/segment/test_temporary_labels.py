@@ -1,13 +1,10 @@
 """Tests of temporary labels: same questions as for labels on disk."""
 
-import pytest
 from napari.layers import Labels
 
 from helpers.message_boxes import answer_boxes
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.ui.layers.label_layers import STORE
-
-pytestmark = pytest.mark.gui
 
 
 def labels_in(viewer):

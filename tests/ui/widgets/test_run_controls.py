@@ -1,14 +1,11 @@
 """Tests of the buttons before, during and after a run."""
 
 import numpy as np
-import pytest
 
 from helpers.gated_network import FORWARD, LOADING, touch
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.ui.layers.label_layers import add_image
-
-pytestmark = pytest.mark.gui
 
 
 def test_pause_is_disabled_until_run_starts(ready, checkpoints, qtbot):
