@@ -26,6 +26,7 @@ class LiveLayer:
             np.zeros((1, 1), np.uint8),
             name=NAME,
             scale=np.asarray(under.scale)[-2:],
+            affine=under.affine.affine_matrix[-3:, -3:],
             units=under.units[-2:],
             colormap=view.colormap(),
             features=under.features,

@@ -32,7 +32,7 @@ NO_CLASS = "Paint two classes to see labels."
 ONE_CLASS = "Paint a second class to see labels."
 WORKING, SHOWN = "Updating the labels…", "The labels of the view are up to date."
 MIDDLE = "The view is too large: labels are shown in its middle. Zoom in to see all."
-READING = "Computing the features of the view."
+READING = "The features of the view are being computed."
 NOT_IN_VIEW = "The image is not in view."
 RESTED_MS = 200  # time until a view that was moved is at rest
 REGIONS_FOR_NETWORK = 4  # regions of corrections, as many as validation needs
@@ -239,6 +239,7 @@ class LivePreview(QWidget):
             text = WORKING if self.working else self._shown
         if not ready:
             text = ONE_CLASS if known else NO_CLASS
+            text += f" {READING}" if self.working else ""
         painted = ", ".join(f"{name} {n:,}" for name, n in known.items())
         parts = self._outcome, f"Painted pixels: {painted}." if known else ""
         self.status.setText(" ".join(filter(None, (*parts, why_not or text))))
