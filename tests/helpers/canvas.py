@@ -3,8 +3,15 @@
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+from napari.utils._proxies import ReadOnlyWrapper
+from napari.utils.interactions import (
+    mouse_move_callbacks,
+    mouse_press_callbacks,
+    mouse_release_callbacks,
+)
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
@@ -110,4 +117,40 @@ class Mouse:
             Qt.KeyboardModifier.NoModifier,
         )  # fmt: skip
         QApplication.sendEvent(self._canvas, event)
+        QApplication.processEvents()
+
+
+CALLBACKS = {
+    QMouseEvent.Type.MouseMove: ("mouse_move", mouse_move_callbacks),
+    QMouseEvent.Type.MouseButtonPress: ("mouse_press", mouse_press_callbacks),
+    QMouseEvent.Type.MouseButtonRelease: ("mouse_release", mouse_release_callbacks),
+}
+
+
+class ModelMouse(Mouse):
+    """Events as napari's canvas passes them on, for a viewer without a window.
+
+    Overlays of napari that handle the mouse themselves, such as that of the polygon,
+    do not receive them.
+    """
+
+    def __init__(self, viewer, layer):
+        self._viewer, self._layer = viewer, layer
+
+    def _send(self, kind, at, button, buttons):
+        name, call = CALLBACKS[kind]
+        viewer, camera = self._viewer, self._viewer.scene.camera
+        off = np.array([at.y(), at.x()]) - np.array(viewer.canvas.size) / 2
+        dragging = buttons != Qt.MouseButton.NoButton
+        event = SimpleNamespace(
+            type=name, pos=(at.x(), at.y()), modifiers=(), is_dragging=dragging,
+            button=2 if button == Qt.MouseButton.RightButton else 1, handled=False,
+            position=tuple(np.asarray(camera.center)[-2:] + off / camera.zoom),
+            view_direction=None, up_direction=None, camera_zoom=camera.zoom,
+            dims_displayed=list(viewer.dims.displayed),
+            dims_point=list(viewer.dims.point), viewbox=(0, 0),
+        )  # fmt: skip
+        viewer.cursor.position = event.position
+        for target in (viewer, viewer.layers.selection.active):
+            call(target, ReadOnlyWrapper(event, exceptions=("handled",)))
         QApplication.processEvents()

@@ -1,12 +1,13 @@
-"""The Correct part in a real viewer: from the button to the store and back."""
+"""The Correct part: from the button to the store and back."""
 
 import json
 
 import numpy as np
 import pytest
+from napari import Viewer
 from napari.utils.notifications import notification_manager
 from PIL import Image as PilImage
-from qtpy.QtCore import Qt, QThreadPool
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QColorDialog, QInputDialog, QWidget
 
 from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
@@ -15,9 +16,6 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Block, Limits, Roi
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
-from napari_uhrseg.ui.panel import Panel
-
-pytestmark = pytest.mark.gui
 
 SHAPE = (3000, 3500)
 
@@ -40,7 +38,6 @@ class Desk:
         self.viewer, self.panel, self.qtbot = viewer, panel, qtbot
         self.part = panel.correct
         self.ground = viewer.layers[0]
-        self.mouse = Mouse(viewer, self.ground)
 
     def until(self, happened, timeout=15_000):
         self.qtbot.waitUntil(happened, timeout=timeout)
@@ -74,7 +71,7 @@ class Desk:
         self.qtbot.wait(350)
 
     def paint(self, *points):
-        self.mouse.drag(*points)
+        Mouse(self.viewer, self.ground).drag(*points)
         self.settle()
 
     def corrected(self, roi):
@@ -95,17 +92,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(make_napari_viewer, image, qtbot):
-    viewer = make_napari_viewer(show=True)
-    viewer.window.resize(1300, 850)
-    panel = Panel(viewer)
-    viewer.window.add_dock_widget(panel)
+def desk(viewer, panel, image, qtbot):
+    if isinstance(viewer, Viewer):
+        viewer.window.resize(1300, 850)
     add_image(viewer, image)
-    yield Desk(viewer, panel, qtbot, image)
-    panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+    return Desk(viewer, panel, qtbot, image)
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_open_correct_paint_count_and_find_it_again_tomorrow(desk, path, qtbot):
     desk.open(path)
@@ -149,6 +143,7 @@ def test_the_class_of_the_legend_the_keys_and_the_layer_are_one(desk, path, qtbo
     assert legend.currentItem().text(0) == "lake"
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_correct_off_shows_the_labels_as_before(desk, path):
     desk.open(path)
@@ -163,6 +158,7 @@ def test_correct_off_shows_the_labels_as_before(desk, path):
     desk.until(lambda: desk.part.area is not None)
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_removing_the_painted_layer_ends_correcting(desk, path):
     desk.open(path)
@@ -336,6 +332,7 @@ def _dialog(desk):
     return found[0]
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_classes_are_added_renamed_recoloured_and_merged(desk, path, monkeypatch):
     desk.open(path)
@@ -399,6 +396,7 @@ def share_of(desk, name):
     return float(text) if text != "–" else 0.0
 
 
+@pytest.mark.gui
 def test_correct_without_labels_begins_with_empty_ones(desk, tmp_path):
     desk.panel.segment.output.use(tmp_path / "fresh.zarr")
     desk.part.correct.click()

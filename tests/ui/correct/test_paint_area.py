@@ -2,10 +2,19 @@
 
 import numpy as np
 import pytest
+from napari import Viewer
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
-from helpers.canvas import CLASSES, Mouse, look_at, make_image, make_store, predict
+from helpers.canvas import (
+    CLASSES,
+    ModelMouse,
+    Mouse,
+    look_at,
+    make_image,
+    make_store,
+    predict,
+)
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
@@ -13,15 +22,13 @@ from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.write_queue import WriteQueue
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 
-pytestmark = pytest.mark.gui
-
 SHAPE = (6000, 7000)
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    viewer = make_napari_viewer(show=True)
-    viewer.window.resize(1000, 800)
+def viewer(viewer):
+    if isinstance(viewer, Viewer):
+        viewer.window.resize(1000, 800)
     return viewer
 
 
@@ -42,7 +49,8 @@ class Bench:
         look_at(viewer, self.ground, 3000, 3000)
         self.area = PaintArea(viewer, self.view, self.corrections, self.writer)
         self.layer = self.area.layer
-        self.mouse = Mouse(viewer, self.ground)
+        mouse = Mouse if isinstance(viewer, Viewer) else ModelMouse
+        self.mouse = mouse(viewer, self.ground)
         self.settle()
 
     def settle(self):
@@ -87,6 +95,7 @@ def bench(viewer, image, tmp_path, qtbot):
         made.close()
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_a_stroke_of_the_mouse_is_in_the_store_and_in_view(bench):
     bench.paint(2, (3000, 3000), (3000, 3100))
@@ -116,6 +125,7 @@ def test_the_pyramid_shows_nothing_under_the_work_area_and_all_around_it(bench):
     assert (shown[~inside] == 1).all()
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_the_area_follows_the_view_and_strokes_stay(bench):
     bench.paint(2, (3000, 3000), (3000, 3020))
@@ -182,6 +192,7 @@ def test_erasing_brings_the_prediction_back_at_once(bench):
     assert bench.seen(3000, 3025) == (0, 1)
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_undo_and_redo_are_ours_by_key_and_by_the_layer(bench, qtbot):
     bench.paint(2, (3000, 3000), (3000, 3050))
@@ -206,6 +217,7 @@ def test_undo_and_redo_are_ours_by_key_and_by_the_layer(bench, qtbot):
     qtbot.waitUntil(lambda: bench.seen(3000, 3025) == (0, 2), timeout=20_000)
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_number_keys_choose_classes_of_the_legend_and_0_the_eraser(bench, qtbot):
     told = []
@@ -252,6 +264,7 @@ def test_fill_covers_what_it_filled_and_says_that_it_stopped_at_the_border(bench
     assert (bench.corrected(Roi(hole.bottom, hole.x, 50, 50)) == 0).all()
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_a_polygon_confirms_and_corrects(bench):
     bench.layer.mode, bench.layer.selected_label = "polygon", 1
@@ -305,6 +318,7 @@ def test_a_stroke_is_not_disturbed_by_what_a_run_writes(bench):
     assert bench.seen(2900, 2900) == (0, 3)
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_a_merged_view_of_both_layers_has_no_border(bench):
     """The work area shows what the pyramid would: same place, same colours."""
