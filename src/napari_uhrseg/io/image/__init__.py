@@ -1,14 +1,16 @@
 """Lazy multiscale images.
 
 The package contains the image type, the cache of decoded chunks, resampling, pixel
-conversions and the pyramid builder.
+conversions, the pyramid builder, and the colours and contrast of the display.
 
 Must not import ``io.readers``, ``io.labels``, ``io.corrections`` and
 ``io.export``.
 """
 
 __all__ = [
+    "band_colors",
     "chunk_cache",
+    "composite",
     "from_array",
     "geometry",
     "image",

@@ -1,5 +1,6 @@
 """Array of a level in the axis order and dtype that napari displays."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from napari_uhrseg.io.image.chunk_cache import (
     OnError,
     Slices,
 )
-from napari_uhrseg.io.image.pixel_reader import band_axis
+from napari_uhrseg.io.image.pixel_reader import band_axis, sample_of
 
 MIN_CHUNK_SIDE = 512  # px, so that dask has fewer and larger tasks
 
@@ -101,14 +102,24 @@ class DisplayArray:
             return self._raw(key)
         wanted = dict(zip(self._wanted, key, strict=True))
         bands = wanted.pop("b", slice(None))
-        both = zip(self._letters, self.source.shape, strict=True)
-        raw = self._raw(tuple(wanted.get(a, slice(0, n)) for a, n in both))
-        at = self._letters.index("b")
-        picked = np.take(raw, self.samples[bands], axis=at)
+        picked = self._samples(wanted, self.samples[bands])
         picked = picked.transpose(self._order())
         if "b" not in self._wanted:
             return picked[..., 0]
         return picked if self.limits is None else self._bytes(picked)
+
+    def _samples(self, wanted: dict[str, slice], samples: list[int]) -> Array:
+        """Return samples in the order of the source's axes."""
+        at = self._letters.index("b")
+        both = zip(self._letters, self.source.shape, strict=True)
+        key = tuple(wanted.get(a, slice(0, n)) for a, n in both)
+        if self.source.chunks[at] > 1:
+            return np.take(self._raw(key), samples, axis=at)
+        # each sample has its own chunks, and the others are not decoded
+        parts = [
+            self._raw((*key[:at], slice(i, i + 1), *key[at + 1 :])) for i in samples
+        ]
+        return np.concatenate(parts, axis=at)
 
     def _raw(self, key: Slices) -> Array:
         if isinstance(self.source, CachedSource):
@@ -168,3 +179,26 @@ def _forward(key: slice, length: int) -> slice:
     """Return the range of a slice with step 1; negative steps are not supported."""
     start, stop, _ = key.indices(length)
     return slice(start, max(start, stop))
+
+
+def shown_samples(
+    axis: str, rgb_bands: Sequence[int], count: int, alpha: int | None
+) -> list[int] | None:
+    """Return the displayed samples in order, or None for the unchanged source.
+
+    Parameters
+    ----------
+    axis
+        Letter of the axis of bands in the source; empty without one.
+    rgb_bands
+        Indices of the red, green and blue band; empty if it is not a colour image.
+    count
+        Number of bands.
+    alpha
+        Index of the sample that is opacity and not a band.
+    """
+    if not rgb_bands:
+        every = [sample_of(i, alpha) for i in range(count)]
+        return every if axis == "s" else None
+    samples = [sample_of(band, alpha) for band in rgb_bands]
+    return samples if alpha is None else [*samples, alpha]

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from napari_uhrseg.io.image.chunk_cache import LevelSource, PendingLevel, wrapped
-from napari_uhrseg.io.image.display_array import DisplayArray
+from napari_uhrseg.io.image.display_array import DisplayArray, shown_samples
 from napari_uhrseg.io.image.geometry import (
     Affine,
     is_real,
@@ -23,7 +23,7 @@ from napari_uhrseg.io.image.pixel_reader import (
     Pixels,
     band_axis,
     band_names,
-    sample_of,
+    sampled_percentiles,
     sampled_range,
     stated_range,
 )
@@ -247,35 +247,34 @@ class Image:
         their pixels: the layer needs ``cache=False``. napari always keeps the
         coarsest level, so a pending coarsest level is a numpy array.
         """
-        grey = 128 if self.dtype == np.uint8 else sum(self.contrast_limits) / 2
-        for source in self.sources:
-            if isinstance(source, PendingLevel):
-                source.set_fill_value(grey)
+        self.fill_pending()
         last = len(self.sources) - 1
         return tuple(self._shown(s, i == last) for i, s in enumerate(self.sources))
 
+    def fill_pending(self) -> None:
+        """Set the grey of levels that are not filled yet."""
+        pending = [s for s in self.sources if isinstance(s, PendingLevel)]
+        if pending:
+            own = self.dtype == np.uint8
+            grey = 128 if own else sum(self.contrast_limits) / 2
+            for source in pending:
+                source.set_fill_value(grey)
+
     def _shown(self, source: LevelSource, last: bool) -> Any:
+        count = len(self.bands)
         shown = DisplayArray(
             source,
             self.source_axes,
             self.axes,
-            samples=self._shown_samples(),
+            samples=shown_samples(self._band_axis, self.rgb_bands, count, self.alpha),
             limits=self.contrast_limits if self.rgb else None,
-            on_error=self._report,
+            on_error=self.report_read_error,
         )
         array = shown.in_memory() if last else None
         return shown.to_dask() if array is None else array
 
-    def _shown_samples(self) -> list[int] | None:
-        """Return the displayed samples in order, or None for the unchanged source."""
-        if not self.rgb:
-            if self._band_axis != "s":
-                return None
-            return [sample_of(i, self.alpha) for i in range(len(self.bands))]
-        samples = [sample_of(band, self.alpha) for band in self.rgb_bands]
-        return samples if self.alpha is None else [*samples, self.alpha]
-
-    def _report(self, error: Exception) -> None:
+    def report_read_error(self, error: Exception) -> None:
+        """Report the first error of decoding to `on_read_error`."""
         if not self._failed and self.on_read_error is not None:
             self._failed = True
             self.on_read_error(
@@ -333,9 +332,16 @@ class Image:
 
     # contrast
 
-    def estimate_range(self) -> tuple[float, float]:
-        """Return `contrast_limits`."""
-        return self.contrast_limits
+    def estimate_range(self, bands: Sequence[int] | None = None) -> tuple[float, float]:
+        """Return `contrast_limits`, or the same of some bands."""
+        if bands is None or set(bands) >= set(range(len(self.bands))):
+            return self.contrast_limits
+        return self._range(sorted(set(bands)))
+
+    def percentiles(self, band: int, low: float, high: float) -> tuple[float, float]:
+        """Return two percentiles of the valid pixels of a band, from a coarse level."""
+        reader, level = self._reader, self._coarsest_exact
+        return sampled_percentiles(reader, level, [band], (low, high), windows=4)
 
     @cached_property
     def contrast_limits(self) -> tuple[float, float]:
@@ -344,13 +350,25 @@ class Image:
         If the bands state no range, they are the 0.5th and 99.5th percentile of at
         most nine windows of 256² pixels of the coarsest level of the file.
         """
-        stated = self.value_range or stated_range(self.dtype, self.bands)
-        return stated or sampled_range(self._reader, self._real[-1], len(self.bands))
+        return self._range(range(len(self.bands)))
+
+    def _range(self, bands: Sequence[int]) -> tuple[float, float]:
+        own = [self.bands[band] for band in bands]
+        stated = self.value_range or stated_range(self.dtype, own)
+        return stated or sampled_range(self._reader, self._real[-1], bands)
 
     @cached_property
     def _real(self) -> list[int]:
         """Indices of the levels of the file, without the levels made of them."""
         return [i for i, source in enumerate(self.sources) if is_real(source)]
+
+    @property
+    def _coarsest_exact(self) -> int:
+        """Index of the coarsest level that is complete, with its mask if any."""
+        last = len(self.sources) - 1
+        source = self.sources[last]
+        complete = isinstance(source, PendingLevel) and source.complete
+        return last if complete and not self.masks else self._real[-1]
 
     @cached_property
     def _reader(self) -> PixelReader:

@@ -13,14 +13,22 @@ from napari_uhrseg.io.image.nodata import MAX_MEASURED, differs_from_nodata
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import BoolMask, Roi
 
+WINDOW_SIDE = 256  # px, of the windows that are sampled
+
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Name, value range and nodata value of a band."""
+    """Name, value range and nodata value of a band, and its part of the spectrum.
+
+    ``wavelength`` is the centre of the band, or the emission of a fluorophore, in nm.
+    ``color`` is the colour that the file states, such as ``red`` or ``nir``.
+    """
 
     name: str
     range: tuple[float, float] | None = None
     nodata: float | None = None
+    wavelength: float | None = None
+    color: str = ""
 
 
 class Pixels(NamedTuple):
@@ -254,12 +262,10 @@ def stated_range(dtype: np.dtype, bands: Sequence[Band]) -> tuple[float, float] 
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, float]:
-    """Return the 0.5th and 99.5th percentile of windows of a level.
-
-    At most nine windows of 256² pixels are read. Windows that cannot be decoded are
-    ignored. Of real numbers, so are values beyond 1e15 (such as -3.4e38), which mark
-    missing pixels although the file does not declare them.
+def sampled_range(
+    reader: PixelReader, level: int, bands: Sequence[int]
+) -> tuple[float, float]:
+    """Return the 0.5th and 99.5th percentile of at most nine windows of a level.
 
     Parameters
     ----------
@@ -268,16 +274,50 @@ def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, f
     level
         Index of the level.
     bands
-        Number of bands.
+        Indices of the bands.
 
     Returns
     -------
-    Lowest and highest value; 0 and 1 without valid pixels.
+    Lowest and highest value of all these bands together; 0 and 1 without valid pixels.
+    """
+    return sampled_percentiles(reader, level, bands, (0.5, 99.5))
+
+
+def sampled_percentiles(
+    reader: PixelReader,
+    level: int,
+    bands: Sequence[int],
+    percents: tuple[float, float],
+    windows: int = 3,
+) -> tuple[float, float]:
+    """Return two percentiles of the valid pixels in windows of a level.
+
+    Windows that cannot be decoded are ignored. Of real numbers, so are values beyond
+    1e15 (such as -3.4e38), which mark missing pixels although the file does not
+    declare them.
+
+    Parameters
+    ----------
+    reader
+        Reader of the image.
+    level
+        Index of the level.
+    bands
+        Indices of the bands.
+    percents
+        The percentages, 0 to 100.
+    windows
+        Windows of 256² pixels along each axis. A level of up to 256 pixels per window
+        and axis is read as a whole.
+
+    Returns
+    -------
+    The lower and the higher value, which differ; 0 and 1 without valid pixels.
     """
     values = [np.zeros(0)]
-    for roi in _sample_rois(reader.size(level)):
+    for roi in _sample_rois(reader.size(level), windows):
         try:
-            data, valid = reader.pixels(level, roi, tuple(range(bands)))
+            data, valid = reader.pixels(level, roi, tuple(bands))
         except ReadError:
             continue
         values.append(data[valid].astype(np.float64).ravel())
@@ -286,18 +326,18 @@ def sampled_range(reader: PixelReader, level: int, bands: int) -> tuple[float, f
         every = every[measured]
     if not every.size:
         return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(every, (0.5, 99.5)))
+    low, high = (float(v) for v in np.percentile(every, percents))
     return (low, high) if high > low else (min(low, 0.0), max(high, 1.0))
 
 
-def _sample_rois(size: tuple[int, int]) -> list[Roi]:
-    """Return nine windows spread over a level, or the whole of a small level."""
-    height, width = size
-    if max(size) <= 768:
+def _sample_rois(size: tuple[int, int], windows: int) -> list[Roi]:
+    """Return windows spread over a level, or the whole of a small level."""
+    (height, width), side = size, WINDOW_SIDE
+    if max(size) <= windows * side:
         return [Roi(0, 0, height, width)]
-    side = 256
-    ys = {max(0, int((height - side) * t)) for t in (0.15, 0.5, 0.85)}
-    xs = {max(0, int((width - side) * t)) for t in (0.15, 0.5, 0.85)}
+    shares = np.linspace(0.15, 0.85, windows)
+    ys = {max(0, int((height - side) * t)) for t in shares}
+    xs = {max(0, int((width - side) * t)) for t in shares}
     return [
         Roi(y, x, min(side, height), min(side, width))
         for y in sorted(ys)

@@ -7,6 +7,7 @@ from napari_uhrseg.io.image.image import Band
 from napari_uhrseg.io.readers.tiff_document import TiffDocument
 from napari_uhrseg.io.readers.tiff_ome import (
     channel_names,
+    emission_wavelengths,
     micrometres,
     physical_size,
     states_size,
@@ -61,20 +62,25 @@ def band_names(
     One band for each name; empty if the names do not match the bands.
     """
     names: list[str] = []
+    waves: list[float | None] = []
     tif = document.tif
     if (image := document.ome_image(series)) is not None:
-        names = channel_names(image)
+        names, waves = channel_names(image), emission_wavelengths(image)
     elif tif.is_qpi:
         names = _vectra_names(series.pages)
     elif tif.is_imagej:
         names = [str(v) for v in (tif.imagej_metadata or {}).get("Labels") or []]
+    waves = waves or [None] * len(names)
     if kept is not None and len(names) > max(kept):
-        names = [names[i] for i in kept]
+        names, waves = ([x[i] for i in kept] for x in (names, waves))
     elif count < 2:
         return ()
-    if len(names) != count or not any(names):
+    if len(names) != count or not (any(names) or any(waves)):
         return ()
-    return tuple(Band(n or f"channel {i + 1}") for i, n in enumerate(names))
+    return tuple(
+        Band(name or f"channel {i + 1}", wavelength=wave)
+        for i, (name, wave) in enumerate(zip(names, waves, strict=True))
+    )
 
 
 def _vectra_names(pages: Any) -> list[str]:

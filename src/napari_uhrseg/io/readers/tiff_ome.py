@@ -177,6 +177,17 @@ def channel_names(image: Any) -> list[str]:
     return [c.get("Name") or c.get("Fluor") or "" for c in channels]
 
 
+def emission_wavelengths(image: Any) -> list[float | None]:
+    """Return the emission wavelength of each channel in nm; None if not stated."""
+    channels = [e for e in _children(image, "Pixels") if _local(e) == "Channel"]
+    stated = [
+        (c.get("EmissionWavelength"), c.get("EmissionWavelengthUnit", "nm"))
+        for c in channels
+    ]
+    found = [1000 * _length(value, unit) for value, unit in stated]
+    return [value if 0 < value < math.inf else None for value in found]
+
+
 def _length(value: str | None, unit: str) -> float:
     """Return a length in µm; NaN if it is not a number or has an unknown unit."""
     try:

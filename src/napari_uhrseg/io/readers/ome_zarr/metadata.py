@@ -1,5 +1,6 @@
 """Functions that parse the metadata of OME-Zarr images."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,8 +137,15 @@ def bands(
     is_rgb = [n.lower()[:1] for n in names] == ["r", "g", "b"] and count == 3
     rgb = array.dtype == np.uint8 and (colours == RGB or is_rgb)
     ranges = (_window(c.get("window")) for c in channels)
-    pairs = zip(names, ranges, strict=True)
-    return tuple(Band(name, found) for name, found in pairs), rgb
+    waves = (_number(c.get("emission_wavelength")) for c in channels)
+    each = zip(names, ranges, waves, strict=True)
+    return tuple(Band(n, found, wavelength=wave) for n, found, wave in each), rgb
+
+
+def _number(value: Any) -> float | None:
+    """Return a positive finite number; None for anything else."""
+    usable = isinstance(value, int | float) and 0 < value < math.inf
+    return float(value) if usable else None
 
 
 def _window(window: Any) -> tuple[float, float] | None:

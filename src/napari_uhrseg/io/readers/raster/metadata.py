@@ -22,6 +22,15 @@ EVERY_GEO_TAG = GEO_TAGS | {34736, 34737}
 NODATA_TAG = 42113
 STRUCTURE = "IMAGE_STRUCTURE"  # GDAL's domain of facts about the file
 BLACK, WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
+COLOURS = (
+    "red",
+    "green",
+    "blue",
+    "nir",
+    "rededge",
+    "swir",
+)  # of rasterio's ColorInterp
+MOST_MICROMETRES = 100.0  # a larger wavelength without a unit is in nanometres
 ColorTable = dict[int, tuple[int, int, int, int]]
 
 
@@ -240,12 +249,31 @@ def band_of(dataset: Any, index: int, kind: str) -> Band:
     -------
     The band. Its range is None if the stated statistics are not plausible.
     """
-    colour = kind if kind in ("red", "green", "blue") else ""
+    colour = kind if kind in COLOURS else ""
     name = dataset.descriptions[index] or colour or f"band {index + 1}"
     if dataset.count == 1 and not dataset.descriptions[index]:
         name = "value"
     nodata = _nodata(dataset, index)
-    return Band(str(name), _stated_range(dataset, index, nodata), nodata)
+    return Band(
+        str(name), _stated_range(dataset, index, nodata), nodata,
+        wavelength=_wavelength(dataset, index), color=colour,
+    )  # fmt: skip
+
+
+def _wavelength(dataset: Any, index: int) -> float | None:
+    """Return the central wavelength of a band in nm; None if it is not stated."""
+    imagery = dataset.tags(index + 1, ns="IMAGERY")
+    own = {k.lower(): v for k, v in dataset.tags(index + 1).items()}
+    value = imagery.get("CENTRAL_WAVELENGTH_UM")
+    unit = "micrometers" if value else own.get("wavelength_units", "").lower()
+    try:
+        number = float(value or own["wavelength"])
+    except (KeyError, ValueError):
+        return None
+    if not unit:
+        unit = "micrometers" if number < MOST_MICROMETRES else "nanometers"
+    nanometres = number * 1000 if unit.startswith(("micro", "um", "µm")) else number
+    return nanometres if MOST_MICROMETRES < nanometres < math.inf else None
 
 
 def _nodata(dataset: Any, index: int) -> float | None:
