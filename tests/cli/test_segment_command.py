@@ -79,6 +79,21 @@ def test_segment_dry_run_writes_nothing(segment, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_segment_plan_states_bands_and_value_range(segment):
+    options = ("--bands", "2,1,0", "--value-range", "10,200", "--dry-run")
+    assert "(bands 2, 1, 0), values 10 to 200" in segment(*options).stdout
+    (event,) = lines(segment(*options, "--json"))
+    assert event["run"]["value_range"] == [10, 200]
+    assert event["input"].endswith("values 10 to 200")
+
+
+@pytest.mark.parametrize("text", ["1", "5,5", "a,b", "0,inf", "1,2,3"])
+def test_segment_invalid_value_range_is_usage_error(segment, text):
+    result = segment("--value-range", text, "--dry-run")
+    assert result.exit_code == 2
+    assert f"'{text}' is not a range" in result.stderr
+
+
 def test_segment_roi_labels_only_rectangle(segment, tmp_path):
     assert segment("--roi", "100,200,50,60").exit_code == 0
     with LabelStore.open(tmp_path / "labels.zarr") as store:

@@ -236,7 +236,7 @@ def event_fields(event: Any) -> dict[str, object]:
 def plan_record(plan: Any) -> dict[str, object]:
     """Return the fields of a plan for JSON."""
     names = (
-        "windows", "computed_twice", "device", "estimate", "warnings", "run"
+        "windows", "computed_twice", "device", "estimate", "input", "warnings", "run"
     )  # fmt: skip
     return {name: getattr(plan, name) for name in names}
 

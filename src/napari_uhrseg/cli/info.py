@@ -236,6 +236,7 @@ def card_facts(card: "Card") -> dict[str, str]:
         + ", ".join(f"{k} {v}" for k, v in spec.views.items()),
         "Pixel size": "any" if size is None else format_length(size),
         "Bands": str(spec.channels),
+        "Value range": spec.describe_values(),
         "Classes": ", ".join(c.name for c in card.legend),
         "Metrics": _pairs(card.metrics),
         "Trained on": card.trained_on,

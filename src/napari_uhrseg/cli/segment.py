@@ -34,6 +34,7 @@ from napari_uhrseg.cli.shared_options import (
     OverlapOption,
     expand_options,
     parse_numbers,
+    parse_range,
     parse_rectangle,
 )
 from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
@@ -78,6 +79,15 @@ class InferenceOptions:
             help="Bands that the network gets, counted from 0, for example 3,2,1.",
         ),
     ] = None
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Image values that become black and white for the network, for "
+            "example 0,4095. Default: from the checkpoint, or from a sample of the "
+            "bands used.",
+        ),
+    ] = None
     scale: Annotated[
         float | None,
         typer.Option(
@@ -94,6 +104,9 @@ class InferenceOptions:
             overlap=self.overlap,
             bands=None if self.bands is None else parse_numbers(self.bands),
             scale=self.scale,
+            value_range=None
+            if self.value_range is None
+            else parse_range(self.value_range),
         )
 
 
@@ -325,6 +338,7 @@ def _size(shape: tuple[int, int]) -> str:
 
 def _show_plan(plan: "Plan") -> None:
     out.print(Text(plan.summary()), soft_wrap=True)
+    out.print(Text(f"Input: {plan.input}"), soft_wrap=True)
     for warning in plan.warnings:
         warn(warning)
 

@@ -6,6 +6,7 @@ decorator :func:`expand_options` replaces it by one option for each of its field
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
@@ -214,6 +215,25 @@ def parse_numbers(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(
             f"{text!r} is not a list of numbers. Write, for example, 0,1,2."
         ) from None
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Return the two different numbers of a text such as ``"0,4095"``.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is not a range.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if low == high or not math.isfinite(low - high):
+        raise typer.BadParameter(
+            f"{text!r} is not a range. Write two different numbers, for example 0,4095."
+        )
+    return low, high
 
 
 def parse_arguments(

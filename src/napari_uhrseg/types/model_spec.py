@@ -191,6 +191,13 @@ class InputSpec:
         """Return the default overlap of the windows, or of the frames."""
         return self.window_overlap if self.frame is None else self.frame_overlap
 
+    def describe_values(self) -> str:
+        """Return the image values that become 0 and 1, as a text."""
+        if self.value_range is None:
+            return "that of each image"
+        low, high = self.value_range
+        return f"{low:,.6g} to {high:,.6g}"
+
     def _check_values(self) -> None:
         """Raise ValueError for an impossible value range, deviation or choice."""
         check_numbers("mean", self.mean, self.channels)

@@ -138,6 +138,7 @@ class Panel(QWidget):
         self.image.labelsWanted.connect(self.labels.ask)
         self.image.labelsAt.connect(self.labels.open)
         segment.output.labelsWanted.connect(self.labels.open)
+        segment.inputChanged.connect(self.image.picture.set_input)
         segment.viewChanged.connect(correct.set_view)
         segment.viewChanged.connect(self.classes.set_view)
         legend.classChosen.connect(correct.choose)

@@ -119,8 +119,11 @@ def sample_path(folder: "Path", name: str) -> "Path":
 def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
     import napari
 
-    from napari_uhrseg.ui.layers.label_layers import check_scales, image_layers
-    from napari_uhrseg.ui.layers.pyramid_progress import build_pyramid
+    from napari_uhrseg.ui.layers.label_layers import (
+        begin_display,
+        check_scales,
+        image_layers,
+    )
     from napari_uhrseg.ui.workers.worker import report
 
     try:
@@ -129,7 +132,7 @@ def _shown(make: Callable[[], "Image"]) -> list[LayerData]:
         if viewer is not None:
             check_scales(viewer, image)
         layers = list(image_layers(image))
-        build_pyramid(image)
+        begin_display(image)
         return layers
     except Exception as error:  # noqa: BLE001 - a reader must not raise
         report(error)

@@ -14,7 +14,9 @@ from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.image_fit import fit_bands
 from napari_uhrseg.engine.planning.plan import make_plan
+from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.image.image import Band
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import SegmentSettings
@@ -75,3 +77,49 @@ def test_a_run_with_bands_of_its_own_goes_on_by_naming_them(blue_first):
         for _ in range(2):
             list(segment(blue_first, checkpoint, store, chosen, BUDGET))
         assert [run.bands for run in store.runs] == [(0, 1, 2)]
+
+
+def raster_of(names):
+    """Return a 16-bit image of four bands with these names; infrared is brighter."""
+    values = np.random.default_rng(0).integers(0, 2000, (SIDE, SIDE, 4))
+    values[..., 3] += 6000
+    image = image_from_array(values.astype(np.uint16), name="four", axes="yxs")
+    image.bands = tuple(map(Band, names))
+    return image
+
+
+def test_plan_names_the_bands_and_the_range_of_the_bands_used():
+    image = raster_of(("blue", "green", "red", "nir"))
+    plan = make_plan(image, make_checkpoint(ToyNet()), ONE, BUDGET)
+    assert plan.run.bands == (2, 1, 0)
+    low, high = plan.run.value_range
+    assert 0 <= low < 20
+    assert 1980 < high < 2000
+    assert plan.input == (
+        f"red, green, blue (bands 2, 1, 0), values {low:,.6g} to {high:,.6g}"
+    )
+    assert not plan.warnings
+    chosen = replace(ONE, bands=(3, 2, 1), value_range=(0, 8000))
+    plan = make_plan(image, make_checkpoint(ToyNet()), chosen, BUDGET)
+    assert plan.input == "nir, red, green (bands 3, 2, 1), values 0 to 8,000"
+
+
+def test_plan_warns_if_the_colours_of_several_bands_are_not_known():
+    image = raster_of(("a", "b", "c", "d"))
+    (warning,) = make_plan(image, make_checkpoint(ToyNet()), ONE, BUDGET).warnings
+    assert "does not state which of its 4 bands are red, green and blue" in warning
+    chosen = replace(ONE, bands=(0, 1, 2))
+    assert not make_plan(image, make_checkpoint(ToyNet()), chosen, BUDGET).warnings
+
+
+def test_single_band_fills_every_channel():
+    image = image_from_array(np.zeros((SIDE, SIDE), np.uint8), name="grey")
+    plan = make_plan(image, make_checkpoint(ToyNet()), ONE, BUDGET)
+    assert plan.input == "value (band 0, in every channel), values 0 to 255"
+
+
+def test_empty_value_range_is_refused():
+    image = raster_of(("a", "b", "c", "d"))
+    empty = replace(ONE, value_range=(7, 7))
+    with pytest.raises(PlanError, match="7 to 7 is empty"):
+        make_plan(image, make_checkpoint(ToyNet()), empty, BUDGET)

@@ -59,7 +59,8 @@ def test_bands_are_found_by_wavelength_and_stated_color():
         ("DAPI", "blue"), ("Hoechst 33342", "blue"), ("FITC", "green"),
         ("anti-CD3 GFP", "green"), ("Alexa Fluor 488", "green"), ("Cy3", "orange"),
         ("TRITC", "orange"), ("Cy3.5", "red"), ("Opal 570", "orange"),
-        ("Cy5", "magenta"), ("Opal 690", "magenta"), ("Alexa 594", "red"), ("mCherry", "red"),
+        ("Cy5", "magenta"), ("Opal 690", "magenta"), ("Alexa 594", "red"),
+        ("mCherry", "red"),
     ],
 )  # fmt: skip
 def test_fluorophores_have_colors(name, color):

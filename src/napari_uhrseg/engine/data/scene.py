@@ -60,7 +60,7 @@ class Scene:
         """Return the scene with bands, value range and scale fitted to a model."""
         bands = fit_bands(self.image, spec.channels, self.bands or None)
         scale = fit_scale(self.image, spec)[0] if self.scale == 1 else self.scale
-        values = fit_values(self.image, spec, self.value_range)
+        values = fit_values(self.image, spec, bands, self.value_range)
         return replace(self, bands=bands, value_range=values, scale=scale)
 
     def inputs(

@@ -61,9 +61,10 @@ def build_dataset(
     ids = np.unique(read_array(store.correction[-1], ...))
     match = map_classes(checkpoint, store, [int(i) for i in ids if i])
     runs = [r for r in store.runs if r.checkpoint_hash == checkpoint.hash]
+    bands = runs[-1].bands if runs else fit_bands(image, spec.channels)
     how = ImageInput(
-        bands=runs[-1].bands if runs else fit_bands(image, spec.channels),
-        value_range=runs[-1].value_range if runs else fit_values(image, spec),
+        bands=bands,
+        value_range=runs[-1].value_range if runs else fit_values(image, spec, bands),
         scale=runs[-1].scale if runs else fit_scale(image, spec)[0],
     )
     source = CorrectionDataset(

@@ -1,6 +1,7 @@
 """Adaptation of an image's bands, pixel size and values to those of the training."""
 
 from napari_uhrseg.errors import PlanError
+from napari_uhrseg.io.image.band_colors import true_color
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import InputSpec
 from napari_uhrseg.units import format_length
@@ -14,8 +15,9 @@ def fit_bands(
 ) -> tuple[int, ...]:
     """Return the image's bands in the order of the network's channels.
 
-    By default, three channels get red, green and blue if the image declares them.
-    Otherwise the first ``channels`` bands are used. A single band fills every channel.
+    By default, three channels get red, green and blue if the image declares them, or
+    if the names or wavelengths of its bands do. Otherwise the first ``channels`` bands
+    are used. A single band fills every channel.
 
     Parameters
     ----------
@@ -51,9 +53,55 @@ def fit_bands(
             f"The network takes {channels} bands and {image.name} has {count}.",
             "Choose bands (one may be named more than once) or another network.",
         )
-    if channels == len(image.rgb_bands):
-        return image.rgb_bands  # in true colour, as the image is shown
+    colors = _true_color(image)
+    if channels == len(colors):
+        return colors  # in true colour, as the image is shown
     return tuple(range(channels))
+
+
+def _true_color(image: Image) -> tuple[int, ...]:
+    """Return the red, green and blue band; empty if they are not known."""
+    return image.rgb_bands or true_color(image.bands) or ()
+
+
+def describe_input(
+    image: Image, bands: tuple[int, ...], values: tuple[float, float]
+) -> str:
+    """Return the bands that a network gets, and the values of black and white.
+
+    Parameters
+    ----------
+    image
+        The image to be segmented.
+    bands
+        One band index per channel of the network, counted from 0.
+    values
+        Image values that become 0 and 1.
+    """
+    names = ", ".join(image.bands[band].name for band in bands)
+    numbers = ", ".join(map(str, bands))
+    if len(bands) > 1 and len(set(bands)) == 1:
+        names, numbers = image.bands[bands[0]].name, f"{bands[0]}, in every channel"
+    low, high = (f"{value:,.6g}" for value in values)
+    word = "bands" if len(set(bands)) > 1 else "band"
+    return f"{names} ({word} {numbers}), values {low} to {high}"
+
+
+def band_warning(image: Image, bands: tuple[int, ...]) -> str:
+    """Return a warning if the first of several bands are used without a known colour.
+
+    The text is empty if the image has no other bands, or if the colours are known.
+    """
+    first = tuple(range(len(bands)))
+    if len(bands) != 3 or len(image.bands) <= 3 or bands != first:
+        return ""
+    if _true_color(image):
+        return ""
+    return (
+        f"{image.name} does not state which of its {len(image.bands)} bands are red, "
+        "green and blue. The network gets the first three in this order. Choose the "
+        "bands (Channels, --bands) if the order differs from that of the training data."
+    )
 
 
 def fit_scale(image: Image, spec: InputSpec) -> tuple[float, str]:
@@ -87,7 +135,10 @@ def fit_scale(image: Image, spec: InputSpec) -> tuple[float, str]:
 
 
 def fit_values(
-    image: Image, spec: InputSpec, wanted: tuple[float, float] | None = None
+    image: Image,
+    spec: InputSpec,
+    bands: tuple[int, ...],
+    wanted: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
     """Return the image values that become 0 and 1.
 
@@ -97,8 +148,20 @@ def fit_values(
         The image to be segmented.
     spec
         The input specification of the network.
+    bands
+        Indices of the bands that the network gets.
     wanted
         The range that the user chose. None: the range of ``spec``, or an estimate from
-        a sample of the image's pixels.
+        a sample of the pixels of these bands.
+
+    Raises
+    ------
+    PlanError
+        If both values of the range that the user chose are equal.
     """
-    return wanted or spec.value_range or image.estimate_range()
+    if wanted is not None and wanted[0] == wanted[1]:
+        raise PlanError(
+            f"The value range {wanted[0]:g} to {wanted[1]:g} is empty.",
+            "Choose two different values.",
+        )
+    return wanted or spec.value_range or image.estimate_range(bands)

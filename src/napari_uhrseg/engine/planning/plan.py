@@ -15,7 +15,13 @@ from napari_uhrseg.engine.network.device import (
 from napari_uhrseg.engine.network.profiling import Profiler
 from napari_uhrseg.engine.planning.batch_size import MakeProfiler, RunSize, RunSizer
 from napari_uhrseg.engine.planning.division import divide, labelled_area
-from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
+from napari_uhrseg.engine.planning.image_fit import (
+    band_warning,
+    describe_input,
+    fit_bands,
+    fit_scale,
+    fit_values,
+)
 from napari_uhrseg.engine.tiling.run_pixels import run_region
 from napari_uhrseg.engine.tiling.tiling import Tiling
 from napari_uhrseg.errors import PlanError, without_credentials
@@ -58,6 +64,8 @@ class Plan:
         Division of the run that keeps the budget.
     warnings
         Notes for the user.
+    input
+        Bands that the network gets, and the values of black and white, as a text.
     estimate
         Cost of the run, from `with_estimate` as the fields below.
     windows
@@ -78,6 +86,7 @@ class Plan:
     budget: MemoryBudget
     sized: RunSize
     warnings: tuple[str, ...]
+    input: str
     estimate: Estimate = Estimate(0, 0, 0, 0)
     windows: int = 0
     at_most: int = 0
@@ -168,22 +177,25 @@ def make_plan(
         checkpoint, device, budget, precision, settings, make_profiler
     )
     grid, sized = divide(sizer, image.shape, scale, settings, shared)
+    run = _new_run(image, settings, sizer.profiler, grid, scale, sized.batch)
+    bands = "" if settings.bands else band_warning(image, run.bands)
     return with_estimate(Plan(
         shape=image.shape,
-        run=_new_run(image, settings, sizer.profiler, grid, scale, sized.batch),
+        run=run,
         grid=grid,
         block_chunks=sized.block_chunks,
         device=device,
         budget=sizer.budget,
         sized=sized,
-        warnings=_warnings(warning, sizer, grid),
+        warnings=_warnings((bands, warning), sizer, grid),
+        input=describe_input(image, run.bands, run.value_range),
     ))  # fmt: skip
 
 
-def _warnings(scaled: str, sizer: RunSizer, grid: Tiling) -> tuple[str, ...]:
-    """Return the warnings of the scale, of the frames and of the sizes, if any."""
+def _warnings(image: tuple[str, ...], sizer: RunSizer, grid: Tiling) -> tuple[str, ...]:
+    """Return the warnings of the image, of the frames and of the sizes, if any."""
     checkpoint = sizer.profiler.checkpoint
-    found = (scaled, _frame_warning(checkpoint, grid), sizer.warning)
+    found = (*image, _frame_warning(checkpoint, grid), sizer.warning)
     return tuple(warning for warning in found if warning)
 
 
@@ -211,6 +223,7 @@ def _new_run(
     """Return the record of a run that no store has yet."""
     checkpoint, precision = profiler.checkpoint, profiler.precision
     spec = checkpoint.card.spec
+    bands = fit_bands(image, spec.channels, settings.bands)
     return Run(
         id=0,
         image_path=without_credentials(str(image.path or "")),
@@ -219,9 +232,9 @@ def _new_run(
         checkpoint=checkpoint.card.name or checkpoint.path.name,
         checkpoint_hash=checkpoint.hash,
         class_map=(),
-        bands=fit_bands(image, spec.channels, settings.bands),
+        bands=bands,
         scale=scale,
-        value_range=fit_values(image, spec, settings.value_range),
+        value_range=fit_values(image, spec, bands, settings.value_range),
         window=grid.side,
         overlap=grid.overlap,
         placement=grid.placement,

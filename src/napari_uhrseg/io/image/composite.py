@@ -94,6 +94,15 @@ def measured_limits(image: Image, picture: Picture) -> tuple[Limits, ...]:
     return tuple(_measured(image, picture, i) for i in picture.shown_bands(image))
 
 
+def needs_measuring(image: Image, picture: Picture) -> bool:
+    """Return whether `measured_limits` may differ from `quick_limits`."""
+    if picture.stretch == "custom":
+        return False
+    if picture.stretch == "full":
+        return _type_range(image) is None
+    return not all(_states_display(image, i) for i in picture.shown_bands(image))
+
+
 def value_bounds(image: Image, band: int) -> Limits:
     """Return the range of a band's data type; for wide types, that of a sample."""
     return _type_range(image) or image.percentiles(band, 0.0, 100.0)
@@ -165,6 +174,19 @@ def composite_levels(
     return tuple(
         CompositeArray(source, image.source_axes, axes, colors, mask).to_dask()
         for source, mask in zip(image.sources, masks, strict=False)
+    )
+
+
+def band_levels(image: Image, band: int) -> tuple[Any, ...]:
+    """Return one band of a colour image for napari: dask arrays (planes, y, x)."""
+    image.fill_pending()
+    axes = "".join(image.planes) + "yx"
+    samples, on_error = [sample_of(band, image.alpha)], image.report_read_error
+    return tuple(
+        DisplayArray(
+            source, image.source_axes, axes, samples=samples, on_error=on_error
+        ).to_dask()
+        for source in image.sources
     )
 
 
@@ -246,4 +268,5 @@ class CompositeArray(DisplayArray):
     def _read(self, key: Slices) -> Array:
         raw = super()._read((*key[:-1], slice(0, len(self._colors.samples))))
         mask = None if self._mask is None else np.asarray(self._mask[key[-3:-1]])
-        return self._colors.convert(raw, mask)[..., key[-1]]
+        colors: Array = self._colors.convert(raw, mask)[..., key[-1]]
+        return colors

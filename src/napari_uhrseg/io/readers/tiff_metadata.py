@@ -72,7 +72,7 @@ def band_names(
         names = [str(v) for v in (tif.imagej_metadata or {}).get("Labels") or []]
     waves = waves or [None] * len(names)
     if kept is not None and len(names) > max(kept):
-        names, waves = ([x[i] for i in kept] for x in (names, waves))
+        names, waves = [names[i] for i in kept], [waves[i] for i in kept]
     elif count < 2:
         return ()
     if len(names) != count or not (any(names) or any(waves)):

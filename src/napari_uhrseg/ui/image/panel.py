@@ -20,6 +20,7 @@ from napari_uhrseg.io.image.geometry import crs_name
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import PathOrUrl, to_path
+from napari_uhrseg.ui.image.picture_form import PictureForm
 from napari_uhrseg.ui.layers.label_layers import (
     KEY,
     add_image,
@@ -28,6 +29,7 @@ from napari_uhrseg.ui.layers.label_layers import (
     replace_series,
     same_image,
 )
+from napari_uhrseg.ui.layers.picture import BAND
 from napari_uhrseg.ui.layers.pyramid_progress import PyramidProgressBar
 from napari_uhrseg.ui.layers.viewport import show_plane, shown_plane
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
@@ -66,6 +68,8 @@ class ImagePanel(QWidget):
         add_row(self._form, "Se&ries", self.series)
         self.series.activated.connect(self._series_chosen)
         self._form.addRow(self.facts)
+        self.picture = PictureForm(viewer)
+        self._form.addRow(self.picture)
         self._form.addRow(self.overviews)
         self.box.currentIndexChanged.connect(self._chosen)
         layers = viewer.layers.events
@@ -95,11 +99,16 @@ class ImagePanel(QWidget):
         """Choose the layer that shows this image; return False if there is none."""
         if same_image(self.image, image):
             return True
-        for row in range(self.box.count()):
-            if same_image(self.box.itemData(row).metadata.get(KEY), image):
-                self.box.setCurrentIndex(row)
-                return True
-        return False
+        row = self._row_of(image)
+        if row >= 0:
+            self.box.setCurrentIndex(row)
+        return row >= 0
+
+    def _row_of(self, image: Image | None) -> int:
+        """Return the first row of an image in the list, or -1."""
+        shown = (self.box.itemData(i).metadata for i in range(self.box.count()))
+        rows = (i for i, x in enumerate(shown) if same_image(x.get(KEY), image))
+        return -1 if image is None else next(rows, -1)
 
     def choose_layer(self, layer: Any) -> None:
         """Choose a layer of the viewer."""
@@ -115,6 +124,7 @@ class ImagePanel(QWidget):
         for event in self._events:
             event.disconnect(self._list_layers)
         self._viewer.dims.events.current_step.disconnect(self._step_changed)
+        self.picture.stop()
 
     def _choose_files(self) -> None:
         names, _ = QFileDialog.getOpenFileNames(self, "Open images")
@@ -182,14 +192,18 @@ class ImagePanel(QWidget):
         self.box.clear()
         for layer in images_in(self._viewer):
             image = layer.metadata.get(KEY)
-            by_band = image is not None and not image.rgb and len(image.bands) > 1
+            by_band = image is not None and BAND in layer.metadata
             self.box.addItem(image.name if by_band else layer.name, layer)
         row = self.row(self.layer)
-        self.box.setCurrentIndex(row if row >= 0 else self.box.count() - 1)
+        same = row if row >= 0 else self._row_of(self.image)
+        self.box.setCurrentIndex(same if same >= 0 else self.box.count() - 1)
         self.box.blockSignals(False)
         self.box.setEnabled(self.box.count() > 0)
-        if row < 0:
+        if same < 0:
             self._chosen()
+        elif row < 0:  # other layers show the image
+            self.layer = self.box.currentData()
+            self.changed.emit()
 
     def _chosen(self) -> None:
         self.layer, self.image = self.box.currentData(), None
@@ -211,6 +225,7 @@ class ImagePanel(QWidget):
 
     def _set_image(self, image: Image | None) -> None:
         self.image = image
+        self.picture.set_layer(self.layer)
         self._show_facts()
         self._make_planes()
         if image is not None and image.pixel_size is not None:
@@ -300,5 +315,5 @@ def _open_any(where: PathOrUrl) -> Image | PathOrUrl:
 def _open(path: PathOrUrl, series: int | None = None) -> Image:
     import_module("scipy.ndimage")  # else napari imports it on the Qt thread
     image = open_image(path, series=series)
-    image_layers(image)  # contrast limits are estimated here, off the Qt thread
+    image_layers(image)  # dask arrays are made here, off the Qt thread
     return image

@@ -1,7 +1,7 @@
 """napari layers of images and label stores."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qthrottled
 
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.image.composite import Picture
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_pyramid import LabelPyramid
+from napari_uhrseg.ui.layers.picture import display_of, shown_data
 from napari_uhrseg.ui.layers.pyramid_progress import build_pyramid
 
 if TYPE_CHECKING:  # zarr takes long to import, so a worker imports it
@@ -26,42 +28,82 @@ STORE = "uhrseg_store"  # metadata key of a layer: the store of its labels
 MAX_STEPS = 2**30  # half of the 32-bit range, because napari adds margins
 LayerData = tuple[Any, dict[str, Any], str]
 
-_BY_NAME = {name: name for name in ("red", "green", "blue", "cyan", "magenta")}
-_IN_TURN = ("gray", "green", "magenta", "cyan", "yellow", "red", "blue")
-
 
 def image_layers(image: Image) -> list[LayerData]:
-    """Return the image as napari layer data.
+    """Return the image as napari layer data, as its picture was chosen.
 
-    An RGB image is one layer. Other images have one layer for each channel. The
-    contrast limits are always set, because napari would read the image for them.
+    The contrast limits are always set, because napari would read the image for them.
     """
     if image.on_read_error is None:
         image.on_read_error = show_warning
-    shared = {"metadata": {KEY: image}, **_world(image, len(image.planes))}
+    shared = {**_world(image, len(image.planes))}
     shared["multiscale"] = len(image.levels) > 1
     # napari's cache would fill a quarter of the memory with chunks of our own cache
     shared["cache"] = False
-    if image.rgb:
-        options = {"name": image.name, "rgb": True, "contrast_limits": (0, 255)}
-        return [(_data(image.levels), {**shared, **options}, "image")]
-    return [
-        (_data(_band_levels(image, i)), {**shared, **_band_options(image, i)}, "image")
-        for i in range(len(image.bands))
-    ]
+    found = []
+    for data, own in display_of(image).layer_data():
+        metadata = {KEY: image, **own.pop("metadata", {})}
+        found.append((data, {**shared, **own, "metadata": metadata}, "image"))
+    return found
 
 
 def add_image(viewer: Any, image: Image) -> list[Any]:
-    """Show the image and the scale bar, and start to build missing pyramid levels."""
+    """Show the image and the scale bar, measure its contrast, and build its pyramid."""
     check_scales(viewer, image)
     data = image_layers(image)
-    build_pyramid(
-        image, viewer
-    )  # before the layer exists, so that the panel finds the running build
+    # before the layer exists, so that the panel finds the running build
+    begin_display(image, viewer)
     layers = [viewer.add_image(d, **options) for d, options, _ in data]
     if image.pixel_size is not None:
         viewer.canvas.overlays.scale_bar.visible = True
     return layers
+
+
+def begin_display(image: Image, viewer: Any = None) -> None:
+    """Start to build missing pyramid levels, and to measure the contrast of an image.
+
+    ``viewer`` is the viewer that will show the image, if it is known.
+    """
+    display = display_of(image)
+    display.watch(viewer)
+    build = build_pyramid(image, viewer)
+    if build is not None:
+        build.ended.connect(display.measure)
+    display.measure()
+
+
+def show_picture(viewer: Any, image: Image, picture: Picture) -> None:
+    """Show other bands or another stretch of an image, and remember the choice.
+
+    The layers are replaced if three bands in one layer are to be displayed instead of
+    one layer for each band, or the reverse.
+
+    Parameters
+    ----------
+    viewer
+        napari viewer.
+    image
+        Image that the viewer shows.
+    picture
+        Bands and stretch.
+    """
+    display = display_of(image)
+    display.watch(viewer)
+    replaced = bool(picture.bands) != bool(display.picture.bands)
+    display.set_picture(picture)
+    if not replaced:
+        display.update()
+        return
+    before = [x for x in display.layers() if x in viewer.layers]
+    chosen = viewer.layers.selection.active
+    place = min((viewer.layers.index(x) for x in before), default=0)
+    layers = [ImageLayer(d, **options) for d, options, _ in image_layers(image)]
+    for i, layer in enumerate(layers):
+        viewer.layers.insert(place + i, layer)
+    for layer in before:
+        viewer.layers.remove(layer)
+    viewer.layers.selection.active = layers[0] if chosen in before else chosen
+    display.measure()
 
 
 def replace_series(viewer: Any, image: Image) -> list[Any]:
@@ -196,7 +238,7 @@ class LabelsView(QObject):
         self._confidence: Any = None
         self.layer = layer if layer is not None else self._add_layer()
         if layer is not None:
-            layer.data = _data(self.pyramid.levels)
+            layer.data = shown_data(self.pyramid.levels)
             self.set_legend(store.legend)
         self.layer.editable = False  # corrections have their own layer
         self.refresh = qthrottled(self._refresh, timeout=250, parent=self)
@@ -254,7 +296,7 @@ class LabelsView(QObject):
 
     def _add_layer(self) -> Any:
         layer = self._viewer.add_labels(
-            _data(self.pyramid.levels),
+            shown_data(self.pyramid.levels),
             name=f"{self.image.name} labels",
             opacity=0.5,
             colormap=self.colormap(),
@@ -279,7 +321,7 @@ class LabelsView(QObject):
         chosen = layers.selection.active
         name, _, number = self.layer.name.rpartition("labels")
         self._confidence = ImageLayer(
-            _data(confidence_levels(self.store)),
+            shown_data(confidence_levels(self.store)),
             name=f"{name}confidence{number}",
             contrast_limits=(0, 255),
             colormap="viridis",
@@ -325,26 +367,3 @@ def _world(image: Image, planes: int = 0) -> dict[str, Any]:
         return {}
     scale = (1.0,) * planes + tuple(image.pixel_size)
     return {"scale": scale, "units": ("pixel",) * planes + (image.unit,) * 2}
-
-
-def _data(levels: Sequence[Any]) -> Any:
-    """Return the levels; a single level is no list, which napari shows as a stack."""
-    return list(levels) if len(levels) > 1 else levels[0]
-
-
-def _band_levels(image: Image, band: int) -> list[Any]:
-    if not set("cs") & set(image.axes):
-        return list(image.levels)
-    at = tuple(band if axis in "cs" else slice(None) for axis in image.axes)
-    return [level[at] for level in image.levels]
-
-
-def _band_options(image: Image, index: int) -> dict[str, Any]:
-    band, many = image.bands[index], len(image.bands) > 1
-    name = f"{image.name}: {band.name}" if many else image.name
-    limits = band.range or image.estimate_range()
-    options: dict[str, Any] = {"name": name, "contrast_limits": limits}
-    if many:
-        color = _BY_NAME.get(band.name.lower(), _IN_TURN[(index + 1) % len(_IN_TURN)])
-        options |= {"colormap": color, "blending": "additive", "visible": index < 3}
-    return options

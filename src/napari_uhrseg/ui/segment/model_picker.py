@@ -222,6 +222,8 @@ def card_html(card: Card, path: Path) -> str:
         "Limitations": card.limitations,
         "Pixel size": size,
         "Input": f"windows of {spec.window} px; {views}",
+        "Bands": spec.channels,
+        "Value range": spec.describe_values(),
         "Metrics": ", ".join(f"{k} {v:.3g}" for k, v in card.metrics.items()),
         "Source": card.source,
         "Licence": card.licence,

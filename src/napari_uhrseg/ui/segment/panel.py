@@ -70,6 +70,7 @@ class SegmentPanel(QWidget):
     """Form of a run, its plan, its controls, and the class list of the labels."""
 
     viewChanged = Signal(object)  # LabelsView | None: the labels shown and corrected
+    inputChanged = Signal(str)  # bands and value range of the planned run, or empty
     busyChanged = Signal(bool)  # True when a run is being prepared or is in progress
 
     def __init__(self, viewer: Any, workers: Workers) -> None:
@@ -240,7 +241,9 @@ class SegmentPanel(QWidget):
         )
 
     def _planned(self, plan: Any) -> None:
-        self.plan.setText("\n".join(["Plan: " + plan.summary(), *plan.warnings]))
+        lines = ["Plan: " + plan.summary(), "Input: " + plan.input, *plan.warnings]
+        self.plan.setText("\n".join(lines))
+        self.inputChanged.emit(plan.input)
         self._plan_is_current = True
         self._render(SegmentState.READY)
 
