@@ -139,6 +139,7 @@ class Panel(QWidget):
         self.image.labelsAt.connect(self.labels.open)
         segment.output.labelsWanted.connect(self.labels.open)
         segment.inputChanged.connect(self.image.picture.set_input)
+        segment.viewChanged.connect(self.image.found_labels.set_view)
         segment.viewChanged.connect(correct.set_view)
         segment.viewChanged.connect(self.classes.set_view)
         legend.classChosen.connect(correct.choose)

@@ -210,7 +210,8 @@ class _Colors:
         low, high = np.array(self.limits, np.float64).T
         data = raw[..., :3]
         scaled = (data - low) * (255 / (high - low))
-        colors = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+        scaled = np.rint(np.clip(np.nan_to_num(scaled), 0, 255))
+        colors: Array = scaled.astype(np.uint8)
         if not self.transparent:
             return colors
         valid = np.ones(raw.shape[:-1], bool)

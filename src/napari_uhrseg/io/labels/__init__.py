@@ -12,6 +12,7 @@ __all__ = [
     "chunk_status",
     "disk_layout",
     "downsample",
+    "existing_labels",
     "layer_levels",
     "legend_editor",
     "ome_metadata",

@@ -3,4 +3,4 @@
 The package must not import ``ui.correct``, ``ui.finetune`` and ``ui.labels``.
 """
 
-__all__ = ["new_labels_dialog", "open_labels", "panel"]
+__all__ = ["labels_offer", "new_labels_dialog", "open_labels", "panel", "picture_form"]

@@ -20,6 +20,7 @@ from napari_uhrseg.io.image.geometry import crs_name
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import PathOrUrl, to_path
+from napari_uhrseg.ui.image.labels_offer import LabelsOffer
 from napari_uhrseg.ui.image.picture_form import PictureForm
 from napari_uhrseg.ui.layers.label_layers import (
     KEY,
@@ -68,6 +69,9 @@ class ImagePanel(QWidget):
         add_row(self._form, "Se&ries", self.series)
         self.series.activated.connect(self._series_chosen)
         self._form.addRow(self.facts)
+        self.found_labels = LabelsOffer(workers)
+        self.found_labels.wanted.connect(self.labelsAt.emit)
+        self._form.addRow(self.found_labels)
         self.picture = PictureForm(viewer)
         self._form.addRow(self.picture)
         self._form.addRow(self.overviews)
@@ -231,6 +235,7 @@ class ImagePanel(QWidget):
         if image is not None and image.pixel_size is not None:
             self._viewer.canvas.overlays.scale_bar.visible = True
         self.overviews.set_image(image)
+        self.found_labels.set_image(image)
         self.changed.emit()
 
     def _show_facts(self) -> None:

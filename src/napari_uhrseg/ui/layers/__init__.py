@@ -1,8 +1,15 @@
 """napari layers of images and labels.
 
-The package contains the label layers, the viewport, and the paint region.
+The package contains the display of images, the label layers, the viewport, and the
+paint region.
 
 It must not import the panels.
 """
 
-__all__ = ["label_layers", "paint_region", "pyramid_progress", "viewport"]
+__all__ = [
+    "label_layers",
+    "paint_region",
+    "picture",
+    "pyramid_progress",
+    "viewport",
+]

@@ -109,6 +109,18 @@ class ModelPicker(QWidget):
 
         self._workers.call(_with_card, path, returned=add)
 
+    def known(self) -> dict[Path, Card]:
+        """Return the cards of the checkpoints that have been read."""
+        return dict(self._cards)
+
+    def report_missing(self, name: str) -> None:
+        """Report that the checkpoint of the labels was not found."""
+        self.note.setText(
+            f"The checkpoint {name} of these labels was not found. To continue them, "
+            "choose it with Browse."
+        )
+        self.note.show()
+
     def _fill_models(self) -> None:
         for entry in REGISTRY.values():
             self.model.addItem(entry.title, entry.name)

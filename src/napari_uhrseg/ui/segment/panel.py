@@ -36,6 +36,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.ui.layers.label_layers import LabelsView, same_image
 from napari_uhrseg.ui.segment import worker as work
+from napari_uhrseg.ui.segment.restore_run import restore_run
 from napari_uhrseg.ui.segment.run_controller import RunController
 from napari_uhrseg.ui.segment.settings import SegmentForm
 from napari_uhrseg.ui.segment.view_history import ViewHistory
@@ -353,6 +354,8 @@ class SegmentPanel(QWidget):
         known = self.views.of_store(store.path)
         if known is not None:
             store.close()
+        elif self._state not in BUSY:
+            restore_run(self.form, self._workers, store, image)
         self._opened(known or LabelsView(self._viewer, store, image))
 
     def show_legend(self, view: LabelsView) -> None:

@@ -1,5 +1,6 @@
 """Form of a run: model, hardware, region, settings and output."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -123,6 +124,12 @@ class SegmentForm(QWidget):
             self.output.path,
             scheduler=scheduler,
         )
+
+    def set_settings(self, values: Mapping[str, Any]) -> None:
+        """Show settings by the names of `SegmentSettings`; None is "auto"."""
+        for part in (self.overlap, self.more):
+            own = {k: v for k, v in values.items() if k in part.widgets}
+            part.set_values(own)
 
     def set_running(self, running: bool) -> None:
         """Disable the form while a run is in progress; the tooltip gives the reason."""

@@ -14,6 +14,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import PathOrUrl, exists
 from napari_uhrseg.types import Legend, Roi, SegmentSettings
+from napari_uhrseg.ui.widgets.remembered import remember_entry, remembered_entry
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.events import SegmentEvent
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
 
+CHECKPOINTS = "checkpoints_of_labels"  # key: checkpoint files by their hash
 SHARES_EVERY = 1.0  # seconds between two counts of the class areas
 
 
@@ -197,7 +199,9 @@ def run(
     """
     for name in ("pandas", "skimage.color.colorconv"):
         import_module(name)  # else napari imports it on the Qt thread
-    store = open_store(request, checkpoint_of(request.checkpoint), shown)
+    checkpoint = checkpoint_of(request.checkpoint)
+    remember_checkpoint(checkpoint.hash, request.checkpoint)
+    store = open_store(request, checkpoint, shown)
     try:
         store.coarsest_displayed()
         store.coarsest_corrections()
@@ -309,6 +313,18 @@ def budget_of(device: str, device_bytes: int) -> "MemoryBudget":
 
     default = MemoryBudget.default(device)
     return replace(default, device_bytes=device_bytes or default.device_bytes)
+
+
+def remember_checkpoint(checkpoint_hash: str, path: Path) -> None:
+    """Remember the file of a checkpoint, which labels name by its hash."""
+    remember_entry(CHECKPOINTS, checkpoint_hash, str(path.absolute()))
+
+
+def remembered_checkpoint(checkpoint_hash: str) -> Path | None:
+    """Return the file of a checkpoint that made labels, if it still exists."""
+    found = remembered_entry(CHECKPOINTS, checkpoint_hash)
+    path = Path(found) if isinstance(found, str) else None
+    return path if path is not None and path.is_file() else None
 
 
 def checkpoint_of(path: Path) -> "Checkpoint":

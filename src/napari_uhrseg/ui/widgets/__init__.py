@@ -1,7 +1,7 @@
 """Qt widgets that do not depend on images and labels.
 
-The package contains forms, layouts, run controls, progress bars, lists, tables and
-dialogs.
+The package contains forms, layouts, run controls, progress bars, lists, tables,
+dialogs, and settings that are kept between sessions.
 
 It must not import any other package of the window.
 """
@@ -12,6 +12,7 @@ __all__ = [
     "focus_outline",
     "form",
     "layout",
+    "remembered",
     "required",
     "run_controls",
     "table",

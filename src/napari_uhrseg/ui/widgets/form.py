@@ -5,7 +5,7 @@ the bounds and the names of choices.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -32,7 +32,7 @@ class Form(QWidget):
         hints = get_type_hints(cls)
         form = form_of(self)
         self.widgets: dict[str, QWidget] = {}
-        self._made: list[Any] = []  # magicgui's widgets live as long as the form
+        self._made: dict[str, Any] = {}  # magicgui's widgets live as long as the form
         self._values: dict[str, Callable[[], Any]] = {}
         for field in dataclasses.fields(cls):
             if field.name in names:
@@ -44,7 +44,7 @@ class Form(QWidget):
                     on_edited(widget, self.changed.emit)
                 else:
                     made.changed.connect(lambda _: self.changed.emit())
-                self._made.append(made)
+                self._made[field.name] = made
                 self.widgets[field.name], self._values[field.name] = widget, value
 
     def values(self) -> dict[str, Any]:
@@ -56,6 +56,22 @@ class Form(QWidget):
             If a line of text is not a list of numbers.
         """
         return {name: value() for name, value in self._values.items()}
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Show values of fields; None of an optional field is "auto"."""
+        for name, value in values.items():
+            made, widget = self._made[name], self.widgets[name]
+            if isinstance(widget, QLineEdit):
+                widget.setText("" if value is None else _number_text(value))
+            elif value is None:
+                made.native.setValue(made.native.minimum())
+            else:
+                made.value = value
+        self.changed.emit()
+
+
+def _number_text(values: Iterable[float]) -> str:
+    return ", ".join(str(value).removesuffix(".0") for value in values)
 
 
 def _title(field: dataclasses.Field[Any]) -> str:
