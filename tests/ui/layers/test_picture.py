@@ -116,7 +116,7 @@ def test_false_color_and_stretch_are_remembered(viewer, panel, qtbot, raster):
     np.testing.assert_array_equal(pixels(viewer.layers[0])[50, :, 0], custom)
     viewer.layers.clear()
     add_image(viewer, open_image(path))
-    assert form.colors.currentText() == "False colour (NIR, red, green)"
+    assert form.colors.currentText() == "False colour (NIR)"
     np.testing.assert_array_equal(pixels(viewer.layers[0])[50, :, 0], custom)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_uhrseg.io.labels.ome_metadata import KEY, ImageLike
 
-FILES = ("zarr.json", "states", "states/c/0/0", "journal")  # that writers change
+WRITTEN = ("zarr.json", "states/c/0/*", ".corrections/*")  # by each change of labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,6 @@ def _is_of(image: ImageLike, path: Path) -> bool:
 
 
 def _changed(path: Path) -> datetime:
-    times = [
-        file.stat().st_mtime
-        for file in (path, *(path / name for name in FILES))
-        if file.exists()
-    ]
+    files = (file for pattern in WRITTEN for file in path.glob(pattern))
+    times = [file.stat().st_mtime for file in (path, *files)]
     return datetime.fromtimestamp(max(times)).astimezone()

@@ -20,13 +20,14 @@ from napari_uhrseg.ui.widgets.layout import (
     narrow,
     note,
     on_edited,
+    row_of,
 )
 
 TRUE, FALSE, OTHER, CHANNELS = "true", "false", "other", "channels"
 COLORS = ("Red", "Green", "Blue")
 STRETCHES = (
-    ("2 to 98 % of each band", "percentiles"),
-    ("Whole range of values", "full"),
+    ("2 to 98 % per band", "percentiles"),
+    ("Whole range", "full"),
     ("Custom", "custom"),
 )
 NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
@@ -40,7 +41,8 @@ class PictureForm(QWidget):
         self._viewer = viewer
         self._display: ImageDisplay | None = None
         self.colors = combo(
-            "Bands that are displayed as red, green and blue, or one layer per band."
+            "Bands that are displayed as red, green and blue, or one layer per band. "
+            "False colour displays near infrared, red and green."
         )
         self.bands = [combo(f"Band displayed as {c.lower()}.") for c in COLORS]
         self.stretch = combo(
@@ -59,7 +61,7 @@ class PictureForm(QWidget):
         self.input.setAccessibleName("Input of the network")
         self._form = form_of(self)
         add_row(self._form, "Colours", self.colors)
-        add_row(self._form, "Bands", *self.bands)
+        self._form.addRow(row_of(*self.bands))
         for box, color in zip(self.bands, COLORS, strict=True):
             box.setAccessibleName(color)
         add_row(self._form, "Stretch", self.stretch)
@@ -107,7 +109,7 @@ class PictureForm(QWidget):
             if image.rgb or true_color(image.bands):
                 self.colors.addItem("True colour", TRUE)
             if false_color(image.bands):
-                self.colors.addItem("False colour (NIR, red, green)", FALSE)
+                self.colors.addItem("False colour (NIR)", FALSE)
             if len(image.bands) > 2:
                 self.colors.addItem("Three bands", OTHER)
             self.colors.addItem("One layer per band", CHANNELS)

@@ -55,6 +55,7 @@ class ImageDisplay(QObject):
         self._viewers: WeakSet[Any] = WeakSet()
         self._workers = Workers(self)
         self._applying = False
+        self._measured: dict[tuple[str, int], Limits] = {}  # by stretch and band
         self.picture = _remembered(image) or default_picture(image)
         self.limits = quick_limits(image, self.picture)
         self._edited = qdebounced(self._keep_edited, timeout=EDIT_DELAY_MS, parent=self)
@@ -97,9 +98,14 @@ class ImageDisplay(QObject):
 
     def set_picture(self, picture: Picture) -> None:
         """Choose other bands or another stretch, and remember the choice."""
-        if picture.bands != self.picture.bands or picture.stretch == "custom":
-            self.limits = quick_limits(self.image, picture)
-        self.picture = picture
+        quick = quick_limits(self.image, picture)
+        bands = picture.shown_bands(self.image)
+        if picture.stretch != "custom":
+            quick = tuple(
+                self._measured.get((picture.stretch, band), limits)
+                for band, limits in zip(bands, quick, strict=True)
+            )
+        self.picture, self.limits = picture, quick
         self.remember()
 
     def update(self) -> None:
@@ -133,6 +139,9 @@ class ImageDisplay(QObject):
         def apply(found: Measured) -> None:
             if self.picture == picture and self._image() is not None:
                 self.limits = found[0]
+                bands = picture.shown_bands(image)
+                for band, limits in zip(bands, found[0], strict=True):
+                    self._measured[picture.stretch, band] = limits
                 self._apply(found[1])
 
         self._workers.call(_measure, image, picture, returned=apply)
