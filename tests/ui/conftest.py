@@ -92,7 +92,8 @@ def panel(viewer):
     open_gates()
     panel.stop()
     assert QThreadPool.globalInstance().waitForDone(120_000)
-    panel.close()
+    if not isinstance(viewer, Viewer):  # a window may have deleted it
+        panel.close()
 
 
 @pytest.fixture

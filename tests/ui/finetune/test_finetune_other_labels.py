@@ -13,7 +13,7 @@ from napari_uhrseg.ui.finetune.drafts import FOLDER
 from napari_uhrseg.ui.finetune.result import SHOW
 from napari_uhrseg.ui.finetune.state import FineTuneState
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The Fine-tune part in a real viewer: real corrections, a network that learns."""
+"""The Fine-tune part: real corrections, a network that learns."""
 
 import shutil
 from pathlib import Path
@@ -34,8 +34,6 @@ from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out
-
-pytestmark = pytest.mark.gui
 
 STEPS, BATCH = 10, 3
 
@@ -185,6 +183,7 @@ def test_it_follows_the_checkpoint_of_the_segment_part_until_told(
 # while it goes on
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_a_training_draws_its_curves_and_says_how_it_went(corrected, qtbot, parent):
     part = corrected.finetune
@@ -250,6 +249,7 @@ def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     assert 0 < read_card(target).metrics["step"] < 100
 
 
+@pytest.mark.gui
 def test_cancel_before_anything_is_better_leaves_nothing(viewer, corrected, qtbot):
     part = corrected.finetune
     set_custom(part, steps=2000)
@@ -300,6 +300,7 @@ def test_without_held_out_places_no_figure_is_shown(segmented, scene, qtbot):
     assert not part.plot.held_out
 
 
+@pytest.mark.gui
 def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
     curves = panel.finetune.plot
     curves.begin()
@@ -472,6 +473,7 @@ def test_what_was_learnt_is_offered_again_until_it_is_decided_on(
     assert part.result.isHidden()
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_closing_the_window_loses_nothing_that_was_learnt(
     viewer, learnt, scene, qtbot, tmp_path
@@ -494,6 +496,7 @@ def test_closing_the_window_loses_nothing_that_was_learnt(
     assert QThreadPool.globalInstance().waitForDone(120_000)
 
 
+@pytest.mark.gui
 @pytest.mark.slow
 def test_closing_the_window_during_a_training_leaves_nothing_unfinished(
     viewer, corrected, parent, scene, qtbot, tmp_path

@@ -16,8 +16,6 @@ from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
-pytestmark = pytest.mark.gui
-
 TWO = Legend((LabelClass(1, "a", "#000000"), LabelClass(2, "b", "#ffffff")))
 
 

@@ -12,8 +12,6 @@ from napari_uhrseg.types import FineTuneSettings
 from napari_uhrseg.ui.finetune.worker import FineTuneRequest
 from napari_uhrseg.ui.segment.import_checkpoint import ImportDialog
 
-pytestmark = pytest.mark.gui
-
 
 def offer(part, draft, start):
     """Offer a trained model whose draft is at a path."""
