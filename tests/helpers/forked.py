@@ -5,8 +5,9 @@ once for all processes of a test run.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -78,6 +79,87 @@ def forked_process(
         process.kill()
         process.join()
         here.close()
+
+
+class ForkedCode:
+    """A process that runs code, with the methods of `subprocess.Popen` in use here."""
+
+    def __init__(self, code: str, *arguments: object) -> None:
+        start_server()
+        inputs, outputs = os.pipe(), os.pipe()
+        ends = [Connection(inputs[0], writable=False)]
+        ends.append(Connection(outputs[1], readable=False))
+        self._process = get_context("forkserver").Process(
+            target=_run_code,
+            args=(dict(os.environ), code, [str(a) for a in arguments], *ends),
+            daemon=True,
+        )
+        self._process.start()
+        for end in ends:
+            end.close()
+        self.stdin = open(inputs[1], "w")  # noqa: SIM115
+        self.stdout = open(outputs[0])  # noqa: SIM115
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        return self.returncode
+
+    def communicate(self, text: str = "") -> str:
+        """Write the text, close the input, and return the rest of the output."""
+        with suppress(BrokenPipeError):
+            self.stdin.write(text)
+            self.stdin.close()
+        said = self.stdout.read()
+        self.wait()
+        return said
+
+
+@contextmanager
+def forked_code(code: str, *arguments: object) -> Iterator[ForkedCode]:
+    """Yield a process that runs the code; kill it by SIGKILL at the end.
+
+    Parameters
+    ----------
+    code
+        The Python code to run.
+    *arguments
+        The process's ``sys.argv[1:]``, as text.
+    """
+    process = ForkedCode(code, *arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for file in (process.stdin, process.stdout):
+            with suppress(BrokenPipeError):
+                file.close()
+
+
+def _run_code(
+    environment: dict[str, str],
+    code: str,
+    arguments: list[str],
+    source: Connection,
+    target: Connection,
+) -> None:
+    os.environ.update(environment)
+    os.dup2(source.fileno(), 0)
+    os.dup2(target.fileno(), 1)
+    source.close()
+    target.close()
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.argv = ["-c", *arguments]
+    exec(code, {"__name__": "__main__"})
+    sys.stdout.flush()
 
 
 def _work(

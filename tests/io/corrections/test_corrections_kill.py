@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from helpers.forked import forked_code
 from helpers.label_stores import (
     LEGEND,
     RUN,
@@ -12,7 +13,6 @@ from helpers.label_stores import (
     assert_levels_consistent,
     chunk_block,
 )
-from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
@@ -134,7 +134,7 @@ def count_of(labels):
 def test_reported_stroke_survives_kill(path):
     said = 0
     for attempt in range(3):
-        with python_process(PAINTER, path, said) as process:
+        with forked_code(PAINTER, path, said) as process:
             for line in process.stdout:
                 said = int(line) + 1
                 if said % 9 == 8:
@@ -160,7 +160,7 @@ def test_reported_stroke_survives_kill(path):
 @pytest.mark.parametrize("what", ["stroke", "undo"])
 @pytest.mark.parametrize("levels", [0, 1, 2])
 def test_kill_between_journal_and_arrays_is_recovered(path, levels, what):
-    with python_process(DYING, path, levels, what) as process:
+    with forked_code(DYING, path, levels, what) as process:
         process.wait(60)
     with LabelStore.open(path) as store:
         with Corrections.open(store) as painting:
@@ -178,7 +178,7 @@ def test_kill_between_journal_and_arrays_is_recovered(path, levels, what):
 
 
 def test_killed_fill_is_one_step_of_complete_tiles(path):
-    with python_process(FILLER, path) as process:
+    with forked_code(FILLER, path) as process:
         assert float(process.stdout.readline()) < 0.2
         assert float(process.stdout.readline()) < 0.4
         time.sleep(0.05)
@@ -202,7 +202,7 @@ def test_killed_fill_is_one_step_of_complete_tiles(path):
 
 
 def test_killed_undo_is_completed_on_opening(path):
-    with python_process(UNDOER, path) as process:
+    with forked_code(UNDOER, path) as process:
         assert float(process.stdout.readline()) < 0.2
         process.kill()
     with LabelStore.open(path) as store, Corrections.open(store) as painting:
@@ -214,7 +214,7 @@ def test_killed_undo_is_completed_on_opening(path):
 
 
 def test_kill_releases_lock_of_corrections(path):
-    with LabelStore.open(path) as store, python_process(HOLDER, path) as process:
+    with LabelStore.open(path) as store, forked_code(HOLDER, path) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreError, match=r"Corrections of .* another window"):
             Corrections.open(store)
@@ -226,7 +226,7 @@ def test_kill_releases_lock_of_corrections(path):
 
 def test_corrections_during_run_of_another_process(path):
     with (
-        python_process(RUNNER, path) as process,
+        forked_code(RUNNER, path) as process,
         LabelStore.open(path) as store,
         Corrections.open(store) as painting,
     ):

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from helpers.forked import forked_code
 from helpers.label_stores import (
     LEGEND,
     RUN,
@@ -13,7 +14,6 @@ from helpers.label_stores import (
     assert_levels_consistent,
     chunk_block,
 )
-from helpers.processes import python_process
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
@@ -120,7 +120,7 @@ def test_killed_writer_leaves_chunks_done_or_pending(tmp_path):
     for settings in (1, 2):  # the second run replaces the first one's labels
         finished = False
         for _ in range(3):
-            with python_process(WRITER, path, settings) as process:
+            with forked_code(WRITER, path, settings) as process:
                 for line in process.stdout:
                     finished = line.strip() == "finished"
                     if random.random() < 0.4 and not finished:
@@ -134,7 +134,7 @@ def test_killed_writer_leaves_chunks_done_or_pending(tmp_path):
             if finished:
                 break
         if not finished:
-            with python_process(WRITER, path, settings) as process:
+            with forked_code(WRITER, path, settings) as process:
                 assert process.stdout.read().endswith("finished\n")
         with LabelStore.open(path) as store:
             assert check_whole(store) == 8
@@ -146,7 +146,7 @@ def test_killed_writer_leaves_chunks_done_or_pending(tmp_path):
 def test_killed_create_leaves_complete_store_or_none(tmp_path):
     for seed in range(3):
         folder = tmp_path / str(seed)
-        with python_process(MAKER, folder) as process:
+        with forked_code(MAKER, folder) as process:
             for line in process.stdout:
                 if line.strip() == "3":
                     break
@@ -160,7 +160,7 @@ def test_killed_create_leaves_complete_store_or_none(tmp_path):
 def test_write_lock_excludes_processes_and_ends_with_owner(tmp_path):
     path = tmp_path / "labels.zarr"
     LabelStore.create(path, IMAGE, LEGEND).close()
-    with python_process(HOLDER, path) as process:
+    with forked_code(HOLDER, path) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoreError, match="being written by another"):
             LabelStore.open(path, write=True)
