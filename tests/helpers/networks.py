@@ -122,3 +122,27 @@ class LinearNet(Segmenter):
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         return {"loss": cross_entropy(outputs["logits"], batch.target)}
+
+
+class EncoderNet(Segmenter):
+    """An encoder of two blocks with batch normalisation, and a linear head."""
+
+    def __init__(self, window: int = 32, classes: int = 2) -> None:
+        super().__init__()
+        self.spec = InputSpec(views={"local": View(window, window)}, window=window)
+        self.recipe = Recipe(stages=(Stage(1, 0.1),), batch_size=2)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.encoder = nn.Sequential(
+                *(
+                    nn.Sequential(nn.Conv2d(n, 4, 3, padding=1), nn.BatchNorm2d(4))
+                    for n in (3, 4)
+                )
+            )
+            self.head = nn.Conv2d(4, classes, 1)
+
+    def forward(self, batch: Batch) -> Outputs:
+        return {"logits": self.head(self.encoder(batch.views["local"]).relu())}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": cross_entropy(outputs["logits"], batch.target)}

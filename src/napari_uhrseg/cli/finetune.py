@@ -18,6 +18,7 @@ from napari_uhrseg.cli.shared_options import (
     expand_options,
     one_of,
 )
+from napari_uhrseg.cli.train import show_plan
 from napari_uhrseg.errors import StoreError, TrainingError
 from napari_uhrseg.models.registry import REGISTRY
 
@@ -91,6 +92,14 @@ def finetune(
     *,
     options: FineTuneOptions,
     hardware: TrainingHardware,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the training data and the time of the training, and end. "
+            "Nothing is written.",
+        ),
+    ] = False,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -102,7 +111,10 @@ def finetune(
     """
     _check_start(checkpoint, model)
     with err.status("Loading torch and the checkpoint"):
-        from napari_uhrseg.engine.finetuning.finetune import fine_tune
+        from napari_uhrseg.engine.finetuning.finetune import (
+            fine_tune,
+            plan_fine_tuning,
+        )
         from napari_uhrseg.io.labels.store import LabelStore
         from napari_uhrseg.io.open import open_image
 
@@ -110,6 +122,13 @@ def finetune(
         labels = LabelStore.open(store)
         opened = open_image(image or _image_path(labels, store))
         loaded = _start(checkpoint, model, labels, opened)
+    if dry_run:
+        with labels:
+            planned = plan_fine_tuning(
+                opened, loaded, labels, settings, hardware.budget()
+            )
+            show_plan(planned, _show, json=json)
+        return
     with (
         labels,
         interruptible(

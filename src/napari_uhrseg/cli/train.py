@@ -38,7 +38,7 @@ from napari_uhrseg.models.registry import (
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari_uhrseg.engine.data.scenes import SceneDataset
     from napari_uhrseg.engine.events import TrainEvent, TrainingPlanned
@@ -267,7 +267,8 @@ def train(
             data.training[0].image.meters_per_pixel,
         )
     if dry_run:
-        _show_plan(engine.plan_training(data, output, settings, budget), json=json)
+        events = engine.plan_training(data, output, settings, budget)
+        show_plan(events, _show, json=json)
         return
     with (
         interruptible("The same command resumes it.") as watch,
@@ -316,8 +317,23 @@ def parse_validate(text: str | None) -> float | tuple[str, ...]:
     return share if text == "0" or 0 < share < 1 else tuple(text.split(","))
 
 
-def _show_plan(events: "Iterator[TrainEvent]", *, json: bool) -> None:
-    """Print the events of a plan."""
+def show_plan(
+    events: "Iterator[TrainEvent]",
+    show: "Callable[[TrainEvent], str | None]",
+    *,
+    json: bool,
+) -> None:
+    """Print the events of a plan.
+
+    Parameters
+    ----------
+    events
+        The events.
+    show
+        Function that prints an event other than progress and memory.
+    json
+        If True, print JSON lines.
+    """
     from napari_uhrseg.engine.events import MemoryPlanned, Progress
 
     for event in events:
@@ -326,13 +342,13 @@ def _show_plan(events: "Iterator[TrainEvent]", *, json: bool) -> None:
         elif isinstance(event, Progress):
             out.print(
                 f"Time: about {format_seconds(event.seconds_left or 0)} for "
-                f"{event.total:,} steps, without validation. Nothing was written.",
+                f"{event.total:,} steps, with validation. Nothing was written.",
                 highlight=False,
             )
         elif isinstance(event, MemoryPlanned):
             out.print(f"Memory: {event.description}", highlight=False)
         else:
-            _show(event)
+            show(event)
 
 
 def _show(event: "TrainEvent") -> str | None:

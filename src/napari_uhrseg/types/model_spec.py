@@ -228,14 +228,30 @@ class InputSpec:
 class Stage:
     """One stage of a training run: parameters, learning rate and length.
 
-    ``trainable`` contains prefixes of parameter names (empty: all parameters). ``name``
-    identifies the stage for the method.
+    Parameters
+    ----------
+    steps
+        Optimizer steps.
+    learning_rate
+        Initial learning rate.
+    trainable
+        Prefixes of parameter names; empty: all parameters.
+    name
+        Name that identifies the stage for the method.
+    frozen_encoder
+        If True, the weights and the normalisation statistics of the encoder stay, and
+        a few batches are repeated, so that the encoder's features can be cached.
+    encoder_rate
+        Learning rate of the encoder's first block, relative to the other parameters,
+        above 0 and at most 1. The rates of later blocks increase geometrically.
     """
 
     steps: int
     learning_rate: float
     trainable: tuple[str, ...] = ()
     name: str = ""
+    frozen_encoder: bool = False
+    encoder_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,33 @@ def test_summary_warns_of_too_few_regions(plain):
         assert set(found.per_class) == {"dark", "light"}
 
 
+@pytest.mark.parametrize(("gap", "regions"), [(0, 5), (60, 5), (80, 6)])
+def test_regions_are_counted_as_they_lie_apart(plain, gap, regions):
+    """Strokes that touch or are within a window of each other are one region."""
+    _, image = squares((640, 768))
+    with LabelStore.create(None, image, LEGEND) as store:
+        for y, x in ((0, 0), (0, 300), (300, 0), (300, 300), (600, 600)):
+            correct(store, Roi(y, x, 10, 10), 1)
+        correct(store, Roi(300, 310 + gap, 10, 10), 2)
+        assert plain.card.spec.window == 64
+        found = summarize(build_dataset(image, plain, store))
+        assert found.regions == regions
+        apart = not any("close to each other" in w for w in found.warnings)
+        assert apart == (gap < 64)  # the windows of the two regions share pixels
+
+
+def test_eight_fields_apart_are_eight_regions(plain):
+    """Six strokes in each field, and less than two windows between the fields."""
+    _, image = squares((640, 1280))
+    with LabelStore.create(None, image, LEGEND) as store:
+        for field in range(8):
+            y, x = 320 * (field // 4), 320 * (field % 4)
+            for stroke in range(6):
+                roi = Roi(y + 40 * (stroke // 2), x + 100 * (stroke % 2), 12, 100)
+                correct(store, roi, 1 + stroke % 2)
+        assert summarize(build_dataset(image, plain, store)).regions == 8
+
+
 def test_dataset_trains_on_chosen_regions_only(plain):
     truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
@@ -208,7 +235,7 @@ def test_a_few_strokes_in_a_huge_image_take_no_time_and_memory(tmp_path):
         for n, (y, x) in enumerate(at):
             correct(store, Roi(y, x, 10, 12), 1 + n % 2)
         tracemalloc.start()
-        sites = find_sites(store, 512)
+        sites = find_sites(store, 512, 1024)
         channels = np.full(256, IGNORED, np.uint8)
         channels[1:3] = 0, 1
         points = find_points(store, channels, sites)

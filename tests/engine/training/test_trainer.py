@@ -1,5 +1,6 @@
 """The weights that the training loop saves, for given validation scores."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -7,8 +8,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from helpers.networks import LinearNet
+from helpers.networks import EncoderNet, LinearNet
 from helpers.training import LEGEND, make_scene, make_source
 from napari_uhrseg.engine.data.scenes import SceneDataset
 from napari_uhrseg.engine.events import Progress, Saved, StepLogged
@@ -26,16 +28,20 @@ from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.types import Card, Recipe, Stage
 
 
-def make_trainer(output, stages, policy: TrainingPolicy, source=None) -> Trainer:
-    """Return a trainer of a linear classifier."""
-    model = LinearNet((0.0, 1.0), (0.0, 0.0))
+def make_trainer(
+    output, stages, policy: TrainingPolicy, source=None, *, model=None, features=0
+) -> Trainer:
+    """Return a trainer, by default of a linear classifier."""
+    model = model or LinearNet((0.0, 1.0), (0.0, 0.0))
     card = Card("linear", {}, LEGEND, model.spec)
     return Trainer(
         TrainingJob(
             model=model,
             source=(source or make_source(0)).fitted(model.spec),
             schedule=Schedule(Recipe(stages, batch_size=2)),
-            compute=Compute(torch.device("cpu"), "fp32", StepMemoryPlan(2)),
+            compute=Compute(
+                torch.device("cpu"), "fp32", StepMemoryPlan(2, features=features)
+            ),
             policy=policy,
             seed=0,
             card=lambda metrics: replace(card, metrics=metrics),
@@ -53,7 +59,10 @@ def scored(scores, *, keep_best: bool) -> TrainingPolicy:
         yield {"miou": next(left)}
 
     return TrainingPolicy.from_checkpoint(
-        validate_fn=validate, validate_every=1, keep_best=keep_best
+        validate_fn=validate,
+        validate_every=1,
+        keep_best=keep_best,
+        draft_interval_s=math.inf,
     )
 
 
@@ -131,3 +140,116 @@ def test_each_stage_starts_with_a_new_optimizer(tmp_path):
     first, second = whole.model.state_dict(), parts.model.state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert (first["slopes"] != torch.tensor([0.0, 1.0])).all()
+
+
+FROZEN = (Stage(8, 0.1, frozen_encoder=True), Stage(2, 0.1, encoder_rate=0.5))
+LATEST = TrainingPolicy.from_scratch(validate_fn=None, validate_every=10)
+
+
+def encoder_trainer(output, features=1 << 30) -> Trainer:
+    return make_trainer(output, FROZEN, LATEST, model=EncoderNet(), features=features)
+
+
+def trained_until(output, step: int, features=1 << 30) -> dict[str, torch.Tensor]:
+    """Train until a step and stop; return the weights."""
+    trainer = encoder_trainer(output, features)
+    trainer.prepare(resume=True, overwrite=False)
+    with closing(trainer.run()) as events:
+        next(e for e in events if isinstance(e, Progress) and e.done == step)
+    trainer.close()
+    state = torch.load(trainer.state_path, weights_only=True)["model"]
+    assert isinstance(state, dict)
+    return state
+
+
+def test_frozen_encoder_stays_bit_for_bit_until_it_is_thawed(tmp_path):
+    initial = EncoderNet().state_dict()
+    frozen = trained_until(tmp_path / "a.safetensors", 8)
+    assert not torch.equal(frozen["head.weight"], initial["head.weight"])
+    encoder = [name for name in initial if name.startswith("encoder.")]
+    assert "encoder.0.1.running_mean" in encoder
+    assert all(torch.equal(frozen[name], initial[name]) for name in encoder)
+    thawed = trained_until(tmp_path / "a.safetensors", 9)
+    assert not any(torch.equal(thawed[name], initial[name]) for name in encoder)
+
+
+def test_cached_features_change_no_bit(tmp_path):
+    cached = encoder_trainer(tmp_path / "a.safetensors")
+    list(cached.run())
+    computed = encoder_trainer(tmp_path / "b.safetensors", features=0)
+    list(computed.run())
+    assert cached.features.hits == 6  # of eight steps on two batches
+    assert cached.features.bytes == 0  # the features of the thawed encoder differ
+    assert computed.features.hits == 0
+    first, second = (load_file(t.output) for t in (cached, computed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("stops", [(3,), (8,), (5, 9)])
+def test_training_with_a_frozen_encoder_resumes_bit_for_bit(stops, tmp_path):
+    list(encoder_trainer(tmp_path / "whole.safetensors").run())
+    parts = tmp_path / "parts.safetensors"
+    for stop in stops:
+        trained_until(parts, stop)
+    rest = encoder_trainer(parts)
+    rest.prepare(resume=True, overwrite=False)
+    list(rest.run())
+    first, second = load_file(tmp_path / "whole.safetensors"), load_file(parts)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def drafting(scores) -> TrainingPolicy:
+    """Return a policy that makes a draft after each step, and validates the last."""
+    policy = scored(scores, keep_best=False)
+    return replace(policy, validate_every=4, draft_interval_s=0.0)
+
+
+@pytest.mark.parametrize(("score", "drafted"), [(0.5, True), (0.4, False)])
+def test_draft_that_is_no_worse_than_the_start_is_there_early(score, drafted, tmp_path):
+    output = tmp_path / "n.safetensors"
+    trainer = make_trainer(output, (Stage(4, 0.1),), drafting((0.5, score, 0.4)))
+    with closing(trainer.run()) as events:
+        seen = [next(e for e in events if isinstance(e, Progress) and e.done == 2)]
+    trainer.close()
+    assert seen[0].total == 4
+    assert output.exists() == drafted
+    if drafted:
+        assert read_card(output).metrics == {"miou": score, "step": 1}
+
+
+def test_draft_takes_no_part_in_the_selection(tmp_path):
+    """When a draft is made depends on the machine, and must not change the result."""
+    output = tmp_path / "n.safetensors"
+    worse = drafting((0.5, 0.9, 0.9, 0.9, 0.4))
+    trainer = make_trainer(output, (Stage(4, 0.1),), worse)
+    assert sum(isinstance(event, Saved) for event in trainer.run()) == 3
+    trainer.close()
+    assert not trainer.saved
+    assert not list(tmp_path.iterdir())
+    equal = drafting((0.5, 0.9, 0.9, 0.9, 0.5))
+    trainer = make_trainer(output, (Stage(4, 0.1),), equal)
+    list(trainer.run())
+    trainer.close()
+    assert read_card(output).metrics == {"miou": 0.5, "step": 4}
+
+
+def test_resumed_training_knows_its_draft(tmp_path):
+    output = tmp_path / "n.safetensors"
+    trainer = make_trainer(output, (Stage(4, 0.1),), drafting((0.5, 0.6)))
+    with closing(trainer.run()) as events:
+        next(event for event in events if isinstance(event, Saved))
+    trainer.close()
+    trainer = make_trainer(output, (Stage(4, 0.1),), drafting((0.6, 0.6, 0.4)))
+    trainer.prepare(resume=True, overwrite=False)
+    list(trainer.run())
+    trainer.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_draft_replaces_no_earlier_file(tmp_path):
+    output = tmp_path / "n.safetensors"
+    output.write_bytes(b"an earlier file")
+    trainer = make_trainer(output, (Stage(4, 0.1),), drafting((0.5, 0.4)))
+    trainer.prepare(resume=False, overwrite=True)
+    assert not any(isinstance(event, Saved) for event in trainer.run())
+    assert output.read_bytes() == b"an earlier file"

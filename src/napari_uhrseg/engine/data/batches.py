@@ -4,7 +4,7 @@ Sample ``i`` of step ``s`` depends on the seed, ``s`` and ``i`` alone. An interr
 training therefore continues with the same samples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -28,7 +28,7 @@ def batches(
     spec: InputSpec,
     size: int,
     seed: int,
-    steps: range,
+    steps: Iterable[int],
     augmentations: Sequence[Augmentation] = DEFAULT_AUGMENTATIONS,
 ) -> Iterator[Batch]:
     """Yield one augmented batch with targets for each step.
@@ -44,7 +44,7 @@ def batches(
     seed
         Seed of all random numbers.
     steps
-        Numbers of the steps, from 0.
+        Numbers of the steps, from 0. The same number gives the same batch.
     augmentations
         Augmentations of each sample, in the order in which they are drawn.
 

@@ -5,7 +5,7 @@
     coarse correction level    gives the locations of corrections
     points                     corrected pixels of a finer level, limited in number;
                                windows are drawn around them
-    sites                      groups of points whose windows have no pixel in common
+    sites                      groups of points that are a window apart
     validation                 a fifth of the sites; the others are for training
     replay                     a third of the windows lies anywhere in the labelled
                                area, to preserve previous predictions
@@ -136,7 +136,9 @@ class CorrectionDataset:
         self.legend: Legend = match.legend
         self.merged = match.merged
         self.spec, self.scale = spec, how.scale
-        self.sites = find_sites(store, min_separation(spec) * how.scale)
+        self.sites = find_sites(
+            store, spec.window * how.scale, min_separation(spec) * how.scale
+        )
         points = find_points(store, match.channels, self.sites)
         if chosen is not None:
             inside = [any(_holds(r, y, x) for r in chosen) for y, x in points.at]

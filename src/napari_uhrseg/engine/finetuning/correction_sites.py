@@ -1,10 +1,12 @@
 """Corrected pixels, and the separate sites that contain them."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter
 from skimage.measure import label as connected
 
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
@@ -16,6 +18,7 @@ MAX_PIXELS_READ = 1 << 26  # correction pixels that are read to find points
 MAX_POINTS_PER_CLASS = 20_000  # points kept for each class
 MIN_SITES = 4  # for validation
 MIN_SITE_DISTANCE = 32  # pixels between two sites
+CELLS_OF_DISTANCE = 9  # cells of the grid in the distance of two sites
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,8 +47,8 @@ class SiteGrid:
     side
         Side of a cell in level-0 pixels.
     number
-        (rows, columns) int32 number of the site of each cell; 0: no site. There is at
-        least one cell between two sites.
+        (rows, columns) int32 number of the site of each cell; 0: no site. Cells near
+        corrections of a site also have its number.
     disjoint
         True if no window of one site contains pixels of another site.
     """
@@ -65,28 +68,48 @@ class SiteGrid:
         return self.number[np.ix_(rows, columns)]
 
 
-def find_sites(store: LabelStore, wanted: float) -> SiteGrid:
-    """Return the sites of a store's corrections, ``wanted`` pixels apart if possible.
+def find_sites(store: LabelStore, distance: float, separation: float) -> SiteGrid:
+    """Return the sites of a store's corrections, more than ``distance`` pixels apart.
 
-    They may be closer if there are fewer than `MIN_SITES` otherwise. Only the coarsest
-    level is read.
+    Corrections that touch or are closer belong to one site. They may be closer if there
+    are fewer than `MIN_SITES` otherwise. Only the coarsest level is read.
+
+    Parameters
+    ----------
+    store
+        The labels.
+    distance
+        Smallest distance of two sites in level-0 pixels, above 0.
+    separation
+        Distance in level-0 pixels from which windows of two sites share no pixel.
     """
-    top = read_array(store.correction[-1], ...) != 0
+    shortest = min(MIN_SITE_DISTANCE, distance)
+    found = _sites(store, distance)
+    while found.count < MIN_SITES and distance > shortest:
+        distance = max(distance / 2, shortest)
+        found = _sites(store, distance)
+    apart = separation <= distance or _sites(store, separation).count == found.count
+    return replace(found, disjoint=apart)
+
+
+def _sites(store: LabelStore, distance: float) -> SiteGrid:
+    """Return the sites of corrections that are more than ``distance`` pixels apart.
+
+    Each corrected cell of a grid is dilated by half of the distance.
+    """
     pixel = 2 ** (len(store.correction) - 1)
-    ys, xs = np.nonzero(top)
-    side = full = max(int(np.ceil(wanted)), pixel)
-    while True:
-        cells = np.zeros([-(-n // side) for n in store.shape], bool)
-        for dy in (0, pixel - 1):
-            for dx in (0, pixel - 1):
-                rows = np.minimum((ys * pixel + dy) // side, cells.shape[0] - 1)
-                columns = np.minimum((xs * pixel + dx) // side, cells.shape[1] - 1)
-                cells[rows, columns] = True
-        number = np.asarray(connected(cells, connectivity=2), np.int32)
-        smaller = max(side // 2, min(MIN_SITE_DISTANCE, full), pixel)
-        if number.max(initial=0) >= MIN_SITES or smaller == side:
-            return SiteGrid(side, number, side == full)
-        side = smaller
+    ys, xs = np.nonzero(read_array(store.correction[-1], ...))
+    side = max(math.ceil(distance / CELLS_OF_DISTANCE), pixel)
+    cells = np.zeros([-(-n // side) for n in store.shape], bool)
+    for dy in (0, pixel - 1):
+        for dx in (0, pixel - 1):
+            rows = np.minimum((ys * pixel + dy) // side, cells.shape[0] - 1)
+            columns = np.minimum((xs * pixel + dx) // side, cells.shape[1] - 1)
+            cells[rows, columns] = True
+    radius = max(0, math.ceil((distance / side - 1) / 2))
+    near = maximum_filter(cells, 2 * radius + 1, mode="constant")
+    number = np.asarray(connected(near, connectivity=2), np.int32)
+    return SiteGrid(side, number, disjoint=True)
 
 
 def find_points(

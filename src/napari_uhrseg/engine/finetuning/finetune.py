@@ -3,6 +3,7 @@
 ::
 
     corrections -> regions -> windows of this model       yields DatasetReady
+    steps that are measured on a copy                     yields Progress(0, ...)
     accuracy of the original model on the corrections     -> distillation weight
     the original model on the validation regions          yields Validated(0, ...)
     steps: loss on corrected pixels, distillation of the  yields Progress, StepLogged,
@@ -14,13 +15,16 @@ bit after any number of interruptions. The card's ``command`` ends with a hash o
 everything that determines the weights.
 """
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from napari_uhrseg.engine.cancellation import Cancelled, Stop
+from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
 from napari_uhrseg.engine.events import (
     DatasetReady,
     FineTuneFinished,
+    Progress,
     TrainEvent,
     Validated,
 )
@@ -37,6 +41,7 @@ from napari_uhrseg.engine.finetuning.settings_to_job import make_job
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.training.job import Metrics
+from napari_uhrseg.engine.training.time_estimate import estimate_seconds
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
@@ -50,6 +55,7 @@ __all__ = [
     "TrainingSummary",
     "fine_tune",
     "new_checkpoint",
+    "plan_fine_tuning",
     "summarize_corrections",
 ]
 
@@ -91,6 +97,48 @@ def summarize_corrections(
     )
 
 
+def plan_fine_tuning(
+    image: Image,
+    checkpoint: Checkpoint,
+    store: LabelStore,
+    settings: FineTuneSettings | None = None,
+    budget: MemoryBudget | None = None,
+) -> Iterator[TrainEvent]:
+    """Yield the training data, memory and time of a fine-tuning; write nothing.
+
+    Parameters
+    ----------
+    image, checkpoint, store, settings, budget
+        As for `fine_tune`.
+
+    Yields
+    ------
+    TrainEvent
+        ``DatasetReady``; unless the model is a pixel classifier, which is trained
+        within seconds, ``MemoryPlanned`` and ``Progress`` with the seconds of the
+        training.
+
+    Raises
+    ------
+    UhrSegError
+        As `fine_tune` does.
+    """
+    settings = settings or FineTuneSettings()
+    source = build_dataset(
+        image, checkpoint, store, settings.regions, compares=settings.compares
+    )
+    yield DatasetReady(summarize(source))
+    if isinstance(checkpoint.model, PixelSegmenter):
+        return
+    if settings.distillation_weight is None:  # its choice takes time
+        settings = replace(settings, distillation_weight=1.0)
+    output = Path(f"{checkpoint.card.name or checkpoint.card.model}.safetensors")
+    job = make_job(source, checkpoint, output, settings, budget, None)
+    trainer = Trainer(job, output)
+    yield trainer.memory_planned
+    yield Progress(0, trainer.total, estimate_seconds(job, output))
+
+
 def fine_tune(
     image: Image,
     checkpoint: Checkpoint,
@@ -124,8 +172,9 @@ def fine_tune(
     Yields
     ------
     TrainEvent
-        ``DatasetReady``; ``MemoryPlanned``; ``Validated`` of step 0; those of
-        ``train()``, or of `fit_corrections`; finally ``FineTuneFinished``.
+        ``DatasetReady``; ``MemoryPlanned``; ``Progress`` with the expected seconds;
+        ``Validated`` of step 0; those of ``train()``, or of `fit_corrections`; finally
+        ``FineTuneFinished``.
 
     Raises
     ------
@@ -177,6 +226,12 @@ def _trained(
     ``rival`` are the metrics of a pixel classifier; empty: there is none.
     """
     yield trainer.memory_planned
+    if not trainer.step:
+        job = replace(trainer.job, model=copy.deepcopy(trainer.model))
+        with interruptible(job.model, stop):
+            seconds = estimate_seconds(job, trainer.output)
+        del job  # free its weights
+        yield Progress(0, trainer.total, seconds)
     try:
         yield from trainer.run(stop)
     finally:

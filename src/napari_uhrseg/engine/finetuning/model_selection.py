@@ -89,6 +89,14 @@ class Validator:
         )
         return nearer if gained >= MIN_GAIN_KEPT * most else model
 
+    @property
+    def window_count(self) -> int:
+        """Number of windows that are labelled to select, score and compare weights."""
+        source = self.source
+        scored = _some(source.held_out_windows, MAX_SCORED_WINDOWS)
+        probed = _some(source.training_windows, MAX_PROBE_WINDOWS)
+        return len(scored) + 2 * len(probed) + len(source.replay_windows)
+
     @cached_property
     def original_accuracy(self) -> float:
         """The accuracy of the original model on the training corrections."""

@@ -3,14 +3,16 @@
 import copy
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from napari_uhrseg.engine.cancellation import Stop, interruptible
-from napari_uhrseg.engine.data.augmentation import DEFAULT_AUGMENTATION_NAMES
+from napari_uhrseg.engine.data.augmentation import find_augmentations
 from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
 from napari_uhrseg.engine.finetuning.distillation import (
     WISE_FT_ALPHA,
@@ -27,6 +29,7 @@ from napari_uhrseg.engine.network.device import (
     find_device,
     training_precision,
 )
+from napari_uhrseg.engine.training.initial_weights import RANDOM
 from napari_uhrseg.engine.training.job import (
     Compute,
     Metrics,
@@ -46,6 +49,10 @@ from napari_uhrseg.units import counted
 
 LEARNING_RATE = 5e-4
 FIRST_LEARNING_RATE = 2e-3  # of a network without trained weights
+FROZEN_SHARE = 0.3  # of the steps of a new network with a pretrained encoder
+ENCODER_RATE = (
+    0.1  # learning rate of the encoder's first block, relative to the decoder
+)
 VALIDATIONS = 5  # per training
 
 
@@ -147,7 +154,6 @@ def _identity(
         precision,
         WISE_FT_ALPHA,
         MIN_GAIN_KEPT,
-        list(DEFAULT_AUGMENTATION_NAMES),
     ]
 
 
@@ -157,7 +163,7 @@ def _from_scratch(recipe: Recipe, validator: Validator) -> TrainingPolicy:
     return TrainingPolicy.from_scratch(
         validate_fn=validator.score_held_out if validates else None,
         keep_best=False,
-        **_intervals(recipe),
+        **_common(recipe),
     )
 
 
@@ -177,16 +183,19 @@ def _from_checkpoint(
     enough = len(validator.source.held_out_windows) >= MIN_WINDOWS_TO_SELECT
     return TrainingPolicy.from_checkpoint(
         validate_fn=validator.score,
+        validation_windows=validator.window_count,
         loss_fn=DistillationLoss(validator.old, weight),
         keep_best=enough,
         weights_to_save=unchanged if extends else validator.select_weights,
-        **_intervals(recipe),
+        **_common(recipe),
     )
 
 
-def _intervals(recipe: Recipe) -> dict[str, int]:
+def _common(recipe: Recipe) -> dict[str, Any]:
+    """Return the choices that both policies share."""
     total = Schedule(recipe).total
     return {
+        "augmentations": find_augmentations(recipe.augmentations),
         "validate_every": max(1, total // VALIDATIONS),
         "log_every": max(1, min(10, total // 20)),
     }
@@ -210,7 +219,7 @@ def _recipe(
     _check(steps, rate, size, settings.distillation_weight or 0.0)
     each = [s.steps / sum(s.steps for s in stages) * steps for s in stages]
     ends = [round(sum(each[: k + 1])) for k in range(len(each))]
-    made = tuple(
+    made = [
         Stage(
             max(1, end - begin),
             rate,
@@ -218,8 +227,35 @@ def _recipe(
             stage.name,
         )
         for stage, begin, end in zip(stages, [0, *ends], ends, strict=False)
-    )
-    return Recipe(made, size, "adamw", weight_decay=0.01, schedule="cosine", clip=1.0)
+    ]
+    if new and settings.trainable == "all" and _is_pretrained(checkpoint.card):
+        made = list(_gradually(made, model))
+    return Recipe(
+        tuple(made), size, "adamw", weight_decay=0.01, schedule="cosine", clip=1.0,
+        augmentations=model.recipe.augmentations,
+    )  # fmt: skip
+
+
+def _is_pretrained(card: Card) -> bool:
+    return card.encoder_weights not in ("", RANDOM)
+
+
+def _gradually(stages: Sequence[Stage], model: Segmenter) -> Iterator[Stage]:
+    """Yield the stages with gradual unfreezing (ULMFiT) and small encoder rates.
+
+    Where a stage is the first to train an encoder, it begins with a frozen encoder,
+    because the random decoder would disturb the pretrained weights.
+    """
+    seen: set[str] = set()
+    for stage in stages:
+        inside = {n for n in stage.trainable if n.startswith(model.encoder_prefixes)}
+        frozen = round(FROZEN_SHARE * stage.steps)
+        if inside <= seen or len(inside) == len(stage.trainable):
+            frozen = 0
+        if frozen:
+            yield replace(stage, steps=frozen, frozen_encoder=True)
+        yield replace(stage, steps=stage.steps - frozen, encoder_rate=ENCODER_RATE)
+        seen |= inside
 
 
 def _usual_batch_size(window: int, *, new: bool) -> int:
@@ -283,7 +319,7 @@ def fine_tuned_card(
         legend=source.legend,
         trained_on="; then ".join(filter(None, [old.trained_on, corrected])),
         command=command,
-        augmentations=", ".join(DEFAULT_AUGMENTATION_NAMES),
+        augmentations=", ".join(checkpoint.model.recipe.augmentations),
         metrics=metrics,
         parent=checkpoint.hash or None,  # a new network has none
     )

@@ -6,4 +6,7 @@ step, and gradient checkpointing. To add a loss, see `losses`.
 Must not import ``engine.finetuning`` and ``engine.cluster``.
 """
 
-__all__ = ["initial_weights", "job", "schedule", "step_memory", "train", "trainer"]
+__all__ = [
+    "feature_cache", "initial_weights", "job", "remaining_time", "schedule",
+    "stage_parameters", "step_memory", "time_estimate", "train", "trainer",
+]  # fmt: skip

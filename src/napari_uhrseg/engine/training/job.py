@@ -63,6 +63,11 @@ class TrainingPolicy:
         If True, the first stage continues from weights that were trained in it.
     weights_to_save
         Function that returns the network to validate and save for the trained one.
+    validation_windows
+        Windows that a validation labels, from which its time is estimated.
+    draft_interval_s
+        Seconds after which the present weights are saved as a draft, unless validated
+        weights are saved already; at least 0.
     keep_state
         If True, an unfinished training leaves a state file from which it can continue.
     save_interval_s
@@ -79,6 +84,8 @@ class TrainingPolicy:
     keep_best: bool = True
     resume_stage: bool = False
     weights_to_save: Callable[[Segmenter], Segmenter] = unchanged
+    validation_windows: float = 0.0
+    draft_interval_s: float = 60.0
     keep_state: bool = True
     save_interval_s: float = 60.0
 

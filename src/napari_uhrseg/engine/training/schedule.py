@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
+from napari_uhrseg.engine.training.stage_parameters import (
+    learning_rate_factors,
+    set_trainable,
+)
 from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import Limits, Recipe, Stage
 
 MOMENTUM = 0.9  # momentum of SGD
+FROZEN_EPOCHS = 4  # passes over the batches of a stage with a frozen encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +180,40 @@ class Schedule:
             return float(stage.learning_rate * (1 - done) ** 0.9)
         return stage.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
-    def optimizer(self, model: nn.Module, step: int) -> torch.optim.Optimizer:
-        """Return a new optimizer for a step's stage; freeze all other parameters."""
+    def batch_number(self, step: int) -> int:
+        """Return the number of the batch of a step.
+
+        It is the step itself. A stage with a frozen encoder repeats its first batches.
+        """
+        first, stage = self.stage(step)
+        if not stage.frozen_encoder:
+            return step
+        return first + (step - first) % max(1, stage.steps // FROZEN_EPOCHS)
+
+    def optimizer(self, model: Segmenter, step: int) -> torch.optim.Optimizer:
+        """Return a new optimizer for a step's stage; freeze all other parameters.
+
+        Each parameter group has a ``factor`` of the learning rate.
+        """
         _, stage = self.stage(step)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(
-                not stage.trainable or name.startswith(stage.trainable)
-            )
-        trained = [p for p in model.parameters() if p.requires_grad]
+        set_trainable(model, stage)
+        factors = learning_rate_factors(model, stage.encoder_rate)
+        groups = [
+            {
+                "params": [
+                    p
+                    for name, p in model.named_parameters()
+                    if p.requires_grad and factors[name] == factor
+                ],
+                "factor": factor,
+            }
+            for factor in sorted(set(factors.values()))
+        ]
+        groups = [group for group in groups if group["params"]]
         rate, decay = stage.learning_rate, self.recipe.weight_decay
         if self.recipe.optimizer == "adamw":
-            return torch.optim.AdamW(trained, rate, weight_decay=decay)
-        return torch.optim.SGD(trained, rate, momentum=MOMENTUM, weight_decay=decay)
+            return torch.optim.AdamW(groups, rate, weight_decay=decay)
+        return torch.optim.SGD(groups, rate, momentum=MOMENTUM, weight_decay=decay)
 
     def _stages(self) -> Iterator[tuple[int, Stage]]:
         first = 0

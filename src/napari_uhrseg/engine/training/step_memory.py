@@ -29,6 +29,7 @@ from napari_uhrseg.engine.planning.memory_estimate import (
 )
 from napari_uhrseg.engine.prefetch import DEPTH
 from napari_uhrseg.engine.training.gradient_checkpointing import checkpoint_blocks
+from napari_uhrseg.engine.training.stage_parameters import set_trainable
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Recipe, Stage
@@ -37,6 +38,7 @@ from napari_uhrseg.units import format_bytes
 MIN_SAMPLES = 2  # of a micro-batch, for batch normalisation
 KERNEL_OVERHEAD = 1.5  # factor for the workspace of convolutions, over live tensors
 WEIGHT_COPIES = 4  # weights, gradients and two moments of the optimizer
+MAX_FEATURES = 1 << 30  # bytes of cached features of a frozen encoder
 TEACHER_COPIES = 2  # further copies for distillation: teacher, and weights to save
 
 
@@ -70,12 +72,15 @@ class StepMemoryPlan:
         If True, saved activations are moved to main memory (GPU only).
     cache
         Largest size in bytes of the cache of decoded image chunks.
+    features
+        Largest size in bytes of the cache of a frozen encoder's features.
     """
 
     micro_batch_size: int
     recompute: bool = False
     offload: bool = False
     cache: int = CHUNK_CACHE_BYTES[0]
+    features: int = 0
 
     def summary(self, batch: int) -> str:
         """Return the plan as a message, for steps of ``batch`` samples."""
@@ -183,6 +188,12 @@ def plan_step_memory(
                 room = min(room, budget.host_bytes // max(1, cost.host))
             found = replace(way, cache=cache or CHUNK_CACHE_BYTES[0])
             if room >= wanted:
+                frozen = [s for s in recipe.stages if s.frozen_encoder]
+                if frozen:  # a step needs less memory
+                    low = (estimate or sample_memory)(model, way, frozen, bool(teacher))
+                    used = KERNEL_OVERHEAD * wanted * (low.device + teacher_bytes)
+                    left = int(budget.device_bytes - fixed - cache - used)
+                    found = replace(found, features=min(max(0, left), MAX_FEATURES))
                 return wanted, found
         tried.append((room, found, each))
     room, way, _ = max(tried, key=lambda found: found[0])
@@ -307,9 +318,7 @@ def _traced(
     shadow = on_meta_device(model)
     if stage is not None:
         shadow.begin_stage(stage, first=False)
-        for name, parameter in shadow.named_parameters():
-            trains = not stage.trainable or name.startswith(stage.trainable)
-            parameter.requires_grad_(trains)
+        set_trainable(shadow, stage)
     shadow.train()
     batch = zero_batch(model.spec, MIN_SAMPLES, _frame(model), meta)
     target = torch.zeros(MIN_SAMPLES, side, side, dtype=torch.long, device=meta)

@@ -1,8 +1,7 @@
 """Training of a network on labelled scenes: ``train()``."""
 
-import time
+import math
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from napari_uhrseg.engine.data.augmentation import find_augmentations
 from napari_uhrseg.engine.data.class_coverage import check_classes
-from napari_uhrseg.engine.data.scenes import Dataset, SceneDataset
+from napari_uhrseg.engine.data.scenes import Dataset, Scene, SceneDataset
 from napari_uhrseg.engine.evaluation.evaluate import label_scene
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
 from napari_uhrseg.engine.events import Progress, TrainEvent, TrainingPlanned
@@ -35,17 +34,14 @@ from napari_uhrseg.engine.training.job import (
 )
 from napari_uhrseg.engine.training.losses import find_loss
 from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, TrainSettings
-from napari_uhrseg.engine.training.step_memory import MIN_SAMPLES, plan_step_memory
+from napari_uhrseg.engine.training.step_memory import plan_step_memory
+from napari_uhrseg.engine.training.time_estimate import estimate_seconds
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import Card, InputSpec, Legend
 
 __all__ = ["CardMetadata", "TrainSettings", "plan_training", "train"]
 
-MEASURED_STEPS = 2  # from which the time of a training is estimated
-SHRINKS = (4, 2, 1)  # by which the sides of the measured samples are divided
-MIN_MEASURED_SIDE = 128  # px
-SLOW_STEP_S = 2.0  # seconds of a step from which no second one is measured
 DEFAULT_MEMORY_FRACTION = 0.9  # of a device's free memory, without a budget
 
 
@@ -118,7 +114,7 @@ def plan_training(
 ) -> Iterator[TrainEvent]:
     """Yield the plan of a training and its time; write nothing.
 
-    The time is extrapolated from steps of two small samples, without validation.
+    The time contains validation and saving, see `estimate_seconds`.
 
     Parameters
     ----------
@@ -128,8 +124,8 @@ def plan_training(
     Yields
     ------
     TrainEvent
-        ``TrainingPlanned``; ``MemoryPlanned``; ``Progress`` with the seconds of all
-        steps.
+        ``TrainingPlanned``; ``MemoryPlanned``; ``Progress`` with the seconds of the
+        training.
 
     Raises
     ------
@@ -139,70 +135,10 @@ def plan_training(
     warnings = (*source.warnings, *check_classes(source))
     start = _initial_network(settings, source.legend)
     job = _training_job(source, Path(output), settings, budget, start)
-    total = job.schedule.total
-    job = job.with_policy(validate_fn=None, validate_every=total + 1, keep_state=False)
     trainer = Trainer(job, Path(output))
     yield _planned(trainer, warnings, start)
     yield trainer.memory_planned
-    yield Progress(0, total, _step_seconds(trainer) * total)
-
-
-def _step_seconds(trainer: Trainer) -> float:
-    """Return the estimated seconds of a step, from steps of the fewest samples.
-
-    The samples are as small as the network permits, since its time is proportional to
-    their area.
-    """
-    spec = trainer.model.spec
-    for by in SHRINKS:
-        small = _small_spec(spec, by)
-        trainer.model.spec = small
-        try:
-            seconds = _measured_seconds(trainer)
-        except (RuntimeError, ValueError):  # the network has a margin of a fixed size
-            if small == spec:
-                raise
-        else:
-            return seconds * (spec.window / small.window) ** 2
-    raise AssertionError("the last factor is 1")
-
-
-def _measured_seconds(trainer: Trainer) -> float:
-    """Return the seconds of a step of two samples, times the ratio to the batch size.
-
-    The first step takes longer, so that a second one is measured unless it is slow.
-    """
-    job, size = trainer.job, min(MIN_SAMPLES, trainer.batch_size)
-    recipe = replace(job.schedule.recipe, batch_size=size)
-    small = Trainer(replace(job, schedule=Schedule(recipe)), trainer.output)
-    seconds, started = 0.0, time.monotonic()
-    with closing(small.run()) as events:  # type: ignore[type-var] # a generator
-        for event in events:
-            if not isinstance(event, Progress):
-                continue
-            seconds, started = time.monotonic() - started, time.monotonic()
-            if event.done == MEASURED_STEPS or seconds > SLOW_STEP_S:
-                break
-    return seconds * trainer.batch_size / size
-
-
-def _small_spec(spec: InputSpec, by: int) -> InputSpec:
-    """Return the specification of samples whose sides are divided by a number.
-
-    It is the same specification if the sides would be too small.
-    """
-    side = spec.window // by // spec.divisor * spec.divisor
-    if side < max(MIN_MEASURED_SIDE, spec.min_side):
-        return spec
-    views = {
-        name: replace(
-            view,
-            extent=view.extent // by if isinstance(view.extent, int) else view.extent,
-            size=None if view.size is None else view.size // by,
-        )
-        for name, view in spec.views.items()
-    }
-    return replace(spec, window=side, views=views)
+    yield Progress(0, trainer.total, estimate_seconds(job, Path(output)))
 
 
 def _planned(
@@ -253,6 +189,7 @@ def _training_job(
     policy = TrainingPolicy.from_scratch(
         validate_fn=partial(_validate, fitted, cover) if fitted.held_out else None,
         validate_every=settings.validate_every or max(50, schedule.total // 10),
+        validation_windows=sum(_windows(s, model.spec) for s in fitted.held_out),
         log_every=settings.log_every,
         save_interval_s=settings.limits.state_interval_s,
         loss_fn=find_loss(settings.loss),
@@ -280,6 +217,12 @@ def _initial_network(settings: TrainSettings, legend: Legend) -> InitialNetwork:
     )
     arguments = settings.arguments
     return initial_network(settings.model, arguments, legend, weights, settings.seed)
+
+
+def _windows(scene: Scene, spec: InputSpec) -> float:
+    """Return the windows that cover a scene; those of frames are an estimate."""
+    overlap = 0 if spec.frame else spec.window_overlap
+    return math.prod(side / (spec.window - overlap) for side in scene.shape)
 
 
 def _validate(

@@ -18,8 +18,8 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from statistics import mean
 
@@ -39,10 +39,13 @@ from napari_uhrseg.engine.events import (
 )
 from napari_uhrseg.engine.network.device import is_out_of_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
+from napari_uhrseg.engine.training.feature_cache import FeatureCache
 from napari_uhrseg.engine.training.job import Metrics, TrainingJob
+from napari_uhrseg.engine.training.remaining_time import RemainingTime
+from napari_uhrseg.engine.training.stage_parameters import set_training_mode
 from napari_uhrseg.errors import DeviceError, TrainingError
 from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
-from napari_uhrseg.models.base import Batch
+from napari_uhrseg.models.base import Batch, Segmenter
 from napari_uhrseg.models.checkpoint import save_checkpoint
 
 
@@ -64,6 +67,11 @@ class Trainer:
     saved
         True if a checkpoint of this training exists. A training of which every
         validation is worse than the initial weights saves none.
+    drafted
+        True if the output is a draft of this training. The first saved checkpoint
+        replaces it, and the end of a training that saves none deletes it.
+    features
+        Cache of the features of frozen encoders.
     """
 
     def __init__(self, job: TrainingJob, output: Path) -> None:
@@ -77,12 +85,14 @@ class Trainer:
             -1 if job.policy.score_initial and job.policy.validate_fn else 0
         )
         self.best = -math.inf
-        self.saved = False
+        self.saved = self.drafted = False
         self.before: Metrics = {}
         self.after: Metrics = {}
         self.model.to(job.compute.device)
         self.model.to(memory_format=torch.channels_last)  # faster, also on the CPU
         self.optimizer = self.schedule.optimizer(self.model, 0)
+        self.features = FeatureCache(job.compute.memory.features)
+        self._drafts = not output.exists()  # an earlier file stays
 
     def prepare(self, resume: bool, overwrite: bool) -> None:
         """Load the state file, or check that no checkpoint would be overwritten.
@@ -94,6 +104,7 @@ class Trainer:
         """
         if resume and self.state_path.exists():
             self._load()
+            self._drafts = self.drafted or not self.output.exists()
         elif self.output.exists() and not overwrite:
             raise TrainingError(
                 f"{self.output} exists.",
@@ -103,6 +114,8 @@ class Trainer:
     def close(self) -> None:
         """Save the state of an unfinished training; delete that of a finished one."""
         if self.validated == self.total:
+            if self.drafted and not self.saved:
+                self.output.unlink(missing_ok=True)  # when it was made is by chance
             self.state_path.unlink(missing_ok=True)
         elif self.step:
             self._save()
@@ -132,8 +145,11 @@ class Trainer:
                 return
 
     def _run(self) -> Iterator[TrainEvent]:
+        saved = drafted = time.monotonic()
+        left = RemainingTime(self.schedule, self.job.policy.validate_every)
         if self._validation_is_due():  # initial weights, or a stopped validation
-            yield from self._validate()
+            with left.validation():
+                yield from self._validate()
         steps = range(self.step, self.total)
         job = self.job
         feed = batches(
@@ -141,26 +157,60 @@ class Trainer:
             self.model.spec,
             self.batch_size,
             job.seed,
-            steps,
+            map(self.schedule.batch_number, steps),
             job.policy.augmentations,
         )
-        started = saved = time.monotonic()
         terms: list[dict[str, float]] = []
         with closing(Prefetcher(feed)) as ahead:
-            for batch in ahead:
-                terms.append(self._learn(batch))
-                a_step = (time.monotonic() - started) / (self.step - steps.start)
-                left = a_step * (self.total - self.step)
-                yield Progress(self.step, self.total, left)
+            batch_of = iter(ahead)
+            for step in steps:
+                with left.step(step):
+                    terms.append(self._learn(next(batch_of)))
+                yield Progress(self.step, self.total, left.seconds(self.step))
                 if self.step % job.policy.log_every == 0 or self.step == self.total:
                     rate = self.schedule.rate(self.step - 1)
                     yield StepLogged(self.step, _means(terms), rate)
                     terms = []
                 if self._validation_is_due():
-                    yield from self._validate()
+                    with left.validation():
+                        yield from self._validate()
+                elif self._draft_is_due(time.monotonic() - drafted):
+                    yield from self._draft()
+                    drafted = time.monotonic()
                 if time.monotonic() - saved > self.job.policy.save_interval_s:
                     self._save()
                     saved = time.monotonic()
+
+    def _draft_is_due(self, seconds: float) -> bool:
+        wanted = self._drafts and not self.saved and self.step < self.total
+        return wanted and seconds >= self.job.policy.draft_interval_s
+
+    def _draft(self) -> Iterator[TrainEvent]:
+        """Save the weights as a draft, unless they are worse than the initial ones.
+
+        A user who stops the training can keep it. The time of a draft is by chance, so
+        that it takes no part in the selection of the final weights.
+        """
+        model = self.job.policy.weights_to_save(self.model.eval())
+        metrics = yield from self._scores(model)
+        worse = metrics.get("miou", 0) < self.before.get("miou", 0)
+        if not worse:
+            card = self.job.card({**metrics, "step": float(self.step)})
+            save_checkpoint(self.output, model, card)
+            self.drafted = True
+        if metrics:
+            yield Validated(self.step, metrics, False)
+        if not worse:
+            yield Saved(self.output, self.step)
+
+    def _scores(self, model: Segmenter) -> Generator[TrainEvent, None, Metrics]:
+        """Return validation metrics of a network in eval mode; yield progress."""
+        metrics: Metrics = {}
+        if self.job.policy.validate_fn is not None:
+            for found in self.job.policy.validate_fn(model):
+                metrics = found or metrics
+                yield Progress(self.step, self.total, None)
+        return metrics
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         """Take one optimizer step and return the loss terms."""
@@ -168,11 +218,15 @@ class Trainer:
             first = not (self.job.policy.resume_stage and self.step == 0)
             self.model.begin_stage(self.schedule.stage(self.step)[1], first=first)
             self.optimizer = self.schedule.optimizer(self.model, self.step)
+            self.features.clear()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.rate(self.step)
-        self.model.train()
+            group["lr"] = self.schedule.rate(self.step) * group["factor"]
+        _, stage = self.schedule.stage(self.step)
+        set_training_mode(self.model, stage)
+        cached = stage.frozen_encoder and self.features.limit > 0
         try:
-            terms = self._backward(batch)
+            with self.features.applied_to(self.model) if cached else nullcontext():
+                terms = self._backward(batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -223,12 +277,8 @@ class Trainer:
 
     def _validate(self) -> Iterator[TrainEvent]:
         """Validate the weights; write the checkpoint if they are the best."""
-        metrics: Metrics = {}
         model = self.job.policy.weights_to_save(self.model.eval())
-        if self.job.policy.validate_fn is not None:
-            for found in self.job.policy.validate_fn(model):
-                metrics = found or metrics
-                yield Progress(self.step, self.total, None)
+        metrics = yield from self._scores(model)
         score = float(self.step)  # the latest weights count as the best
         if self.job.policy.keep_best:
             score = metrics.get("miou", score)
@@ -276,6 +326,7 @@ class Trainer:
             "validated": self.validated,
             "best": self.best,
             "saved": self.saved,
+            "drafted": self.drafted,
             "before": dict(self.before),
             "after": dict(self.after),
             "model": self.model.state_dict(),
@@ -314,6 +365,7 @@ class Trainer:
             )
         self.step, self.validated = state["step"], state["validated"]
         self.best, self.saved = state["best"], state["saved"]
+        self.drafted = state["drafted"]
         self.before, self.after = state["before"], state["after"]
         self.model.load_state_dict(state["model"])
         # stage of the last step done; the next step may start another
