@@ -10,6 +10,7 @@ from rich.text import Text
 
 from napari_uhrseg.cli.console import err, interruptible, out, run_events
 from napari_uhrseg.cli.shared_options import (
+    DryRunOption,
     JsonOption,
     OutputCheckpointOption,
     OverwriteOption,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.paths import PathOrUrl
     from napari_uhrseg.models.checkpoint import Checkpoint
     from napari_uhrseg.types import FineTuneSettings
+
+RESUMES = "The training state is saved; the same command resumes it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +95,7 @@ def finetune(
     *,
     options: FineTuneOptions,
     hardware: TrainingHardware,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print the training data and the time of the training, and end. "
-            "Nothing is written.",
-        ),
-    ] = False,
+    dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -111,38 +107,37 @@ def finetune(
     """
     _check_start(checkpoint, model)
     with err.status("Loading torch and the checkpoint"):
-        from napari_uhrseg.engine.finetuning.finetune import (
-            fine_tune,
-            plan_fine_tuning,
-        )
-        from napari_uhrseg.io.labels.store import LabelStore
-        from napari_uhrseg.io.open import open_image
+        from napari_uhrseg.engine.finetuning.finetune import fine_tune, plan_fine_tuning
 
-        settings = _settings(options, hardware, thorough)
-        labels = LabelStore.open(store)
-        opened = open_image(image or _image_path(labels, store))
-        loaded = _start(checkpoint, model, labels, opened)
+        settings, budget = _settings(options, hardware, thorough), hardware.budget()
+        inputs = _inputs(store, image, checkpoint, model)
     if dry_run:
-        with labels:
-            planned = plan_fine_tuning(
-                opened, loaded, labels, settings, hardware.budget()
-            )
-            show_plan(planned, _show, json=json)
+        with inputs[-1]:
+            show_plan(plan_fine_tuning(*inputs, settings, budget), _show, json=json)
         return
     with (
-        labels,
-        interruptible(
-            "The training state is saved; the same command resumes it."
-        ) as watch,
+        inputs[-1],
+        interruptible(RESUMES) as watch,
         closing(
             fine_tune(
-                opened, loaded, labels, output, settings, hardware.budget(),
-                resume=True, overwrite=overwrite,
+                *inputs, output, settings, budget, resume=True, overwrite=overwrite
             )  # type: ignore[type-var] # a generator, annotated as an iterator
         ) as events,
-    ):  # fmt: skip
+    ):
         last = run_events(watch(events), "Fine-tuning", _show, json=json)
     _check_saved(last)
+
+
+def _inputs(
+    store: str, image: str | None, checkpoint: Path | None, model: str | None
+) -> "tuple[Image, Checkpoint, LabelStore]":
+    """Open the image, the checkpoint or a new model, and the labels."""
+    from napari_uhrseg.io.labels.store import LabelStore
+    from napari_uhrseg.io.open import open_image
+
+    labels = LabelStore.open(store)
+    opened = open_image(image or _image_path(labels, store))
+    return opened, _start(checkpoint, model, labels, opened), labels
 
 
 def _check_start(checkpoint: Path | None, model: str | None) -> None:

@@ -30,6 +30,14 @@ CheckpointOption = Annotated[
 OutputCheckpointOption = Annotated[
     Path, typer.Option("--output", help="Checkpoint file to write (.safetensors).")
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the plan and the time of the training, and end. Nothing is "
+        "written.",
+    ),
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing output.")
 ]

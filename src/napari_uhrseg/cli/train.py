@@ -21,6 +21,7 @@ from napari_uhrseg.cli.console import (
 )
 from napari_uhrseg.cli.shared_options import (
     ClassesFileOption,
+    DryRunOption,
     IgnoreOption,
     JsonOption,
     OutputCheckpointOption,
@@ -234,14 +235,7 @@ def train(
         bool, typer.Option(help="Resume an interrupted training run.")
     ] = True,
     overwrite: OverwriteOption = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print the plan and the time of the training, and end. Nothing is "
-            "written.",
-        ),
-    ] = False,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
     *,
     card: CardOptions,

@@ -48,6 +48,7 @@ from napari_uhrseg.engine.finetuning.model_selection import (
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.finetuning.settings_to_job import make_job
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset
+from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.errors import TrainingError, UhrSegError
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.card_header import read_card
@@ -423,6 +424,31 @@ def test_new_network_with_a_pretrained_encoder_is_thawed_gradually(corrected, tm
     assert [(s.steps, s.frozen_encoder, s.encoder_rate)
             for s in random.schedule.recipe.stages] == [(20, False, 1.0)]  # fmt: skip
     assert job.identity != random.identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "pixel_classifier"])
+def test_cached_features_change_no_bit_of_any_method(method, corrected, tmp_path):
+    _, image, store = corrected
+    new = new_checkpoint(method, METHODS[method], LEGEND, image, pretrained=False)
+    new = replace(new, card=replace(new.card, encoder_weights="ImageNet weights"))
+    source = build_dataset(image, new, store)
+    settings = FineTuneSettings(steps=14, batch_size=2, device="cpu")
+    weights, hits = [], []
+    for features in (0, 1 << 30):
+        output = tmp_path / f"{features}.safetensors"
+        job = make_job(source, new, output, settings, None, None)
+        memory = replace(job.compute.memory, features=features)
+        trainer = Trainer(
+            replace(job, compute=replace(job.compute, memory=memory)), output
+        )
+        list(trainer.run())
+        weights.append(load_file(output))
+        hits.append(trainer.features.hits)
+    assert hits[0] == 0
+    assert (hits[1] > 0) == (method != "scpseg")  # its encoder has a trained input
+    first, second = weights
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize(

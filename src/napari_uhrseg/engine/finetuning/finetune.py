@@ -173,8 +173,7 @@ def fine_tune(
     ------
     TrainEvent
         ``DatasetReady``; ``MemoryPlanned``; ``Progress`` with the expected seconds;
-        ``Validated`` of step 0; those of ``train()``, or of `fit_corrections`; finally
-        ``FineTuneFinished``.
+        those of ``train()``, or of `fit_corrections`; finally ``FineTuneFinished``.
 
     Raises
     ------

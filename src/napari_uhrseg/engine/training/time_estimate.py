@@ -99,8 +99,8 @@ def _measured_seconds(job: TrainingJob, stage: Stage, size: int, output: Path) -
         for event in events:
             if isinstance(event, Progress):
                 seconds, started = time.monotonic() - started, time.monotonic()
-                if seconds > MAX_STEP_S:
-                    break
+                if event.done == MEASURED_STEPS or seconds > MAX_STEP_S:
+                    break  # before the weights are saved
     return seconds
 
 
