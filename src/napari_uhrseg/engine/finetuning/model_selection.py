@@ -93,8 +93,8 @@ class Validator:
     def window_count(self) -> int:
         """Number of windows that are labelled to select, score and compare weights."""
         source = self.source
-        scored = _some(source.held_out_windows, MAX_SCORED_WINDOWS)
-        probed = _some(source.training_windows, MAX_PROBE_WINDOWS)
+        scored = some_windows(source.held_out_windows, MAX_SCORED_WINDOWS)
+        probed = some_windows(source.training_windows, MAX_PROBE_WINDOWS)
         return len(scored) + 2 * len(probed) + len(source.replay_windows)
 
     @cached_property

@@ -50,9 +50,7 @@ from napari_uhrseg.units import counted
 LEARNING_RATE = 5e-4
 FIRST_LEARNING_RATE = 2e-3  # of a network without trained weights
 FROZEN_SHARE = 0.3  # of the steps of a new network with a pretrained encoder
-ENCODER_RATE = (
-    0.1  # learning rate of the encoder's first block, relative to the decoder
-)
+ENCODER_RATE = 0.1  # of the encoder's first block, relative to other learning rates
 VALIDATIONS = 5  # per training
 
 
@@ -162,6 +160,7 @@ def _from_scratch(recipe: Recipe, validator: Validator) -> TrainingPolicy:
     validates = validator.source.has_validation
     return TrainingPolicy.from_scratch(
         validate_fn=validator.score_held_out if validates else None,
+        validation_windows=len(validator.source.held_out_windows),
         keep_best=False,
         **_common(recipe),
     )
