@@ -445,8 +445,7 @@ def test_cached_features_change_no_bit_of_any_method(method, corrected, tmp_path
         list(trainer.run())
         weights.append(load_file(output))
         hits.append(trainer.features.hits)
-    assert hits[0] == 0
-    assert (hits[1] > 0) == (method != "scpseg")  # its encoder has a trained input
+    assert hits[0] == 0 < hits[1]
     first, second = weights
     assert all(torch.equal(first[name], second[name]) for name in first)
 
