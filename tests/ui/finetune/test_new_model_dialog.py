@@ -68,7 +68,11 @@ def test_new_model_is_trained_from_strokes_alone(
     assert [c.name for c in store.legend] == ["dark", "light"]
     assert not store.runs
     paint(store, truth, *(Roi(y, x, 40, 40) for y in (0, 300) for x in (0, 200, 400)))
-    part.new_model.model_button.click()
+    compares = encoder == DEFAULT_ENCODER
+    if compares:
+        part.new_model.ask_network()
+    else:
+        part.new_model.model_button.click()
     (dialog,) = part.findChildren(NewModelDialog)
     assert "dark, light" in dialog.classes.text()
     dialog.method.setCurrentIndex(dialog.method.findData("plain"))
@@ -83,6 +87,7 @@ def test_new_model_is_trained_from_strokes_alone(
     told = [n.message for n in notification_manager.records]
     random = started == "random weights"
     assert any("starts from random weights" in text for text in told) == random
+    check_comparison(part, compares)
     assert part.trained.target == tmp_path / "plain.safetensors"
     part.keep(part.trained.target)
     qtbot.waitUntil(
@@ -96,6 +101,16 @@ def test_new_model_is_trained_from_strokes_alone(
     assert [c.name for c in card.legend] == ["dark", "light"]
     assert card.parent is None
     assert part.form.start == tmp_path / "plain.safetensors"
+
+
+def check_comparison(part, compares):
+    """Check that a classifier and the network are compared on held-out regions."""
+    header, result = part.result.table.headerItem(), part.trained.result
+    names = [header.text(k) for k in (1, 2)]
+    assert names == (["Classifier", "Network"] if compares else ["Before", "After"])
+    assert part.result.table.isVisible() == compares
+    assert bool(result.before) == bool(result.after) == compares
+    assert ("pixel classifier" in part.result.message.text()) == compares
 
 
 def test_the_dialog_refuses_classes_that_cannot_be(parent):
