@@ -8,6 +8,7 @@ from napari_uhrseg.engine.events import LiveLabels, LiveView
 from napari_uhrseg.engine.finetuning.correction_sites import sampled
 from napari_uhrseg.engine.finetuning.live_training import LiveTrainer
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
+from napari_uhrseg.engine.finetuning.pixel_trainer import POINTS_PER_CLASS, balanced
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.labels.store import LabelStore
@@ -143,6 +144,15 @@ def test_kept_classifier_takes_a_class_that_was_added(scene, tmp_path):
     found, _ = labels_of(trainer)
     assert found[160, 160] == 3
     assert found[160, 20] == 1
+
+
+def test_pixels_of_earlier_strokes_are_trained_on_again():
+    at = np.argwhere(np.ones((60, 60), bool))
+    before, channel = balanced(at[600:], np.zeros(3000, np.int64))
+    after, _ = balanced(at, np.zeros(3600, np.int64))
+    assert len(before) == len(channel) == len(after) == POINTS_PER_CLASS
+    later = {tuple(p) for p in after.tolist()}
+    assert len({tuple(p) for p in before.tolist()} & later) > 0.7 * POINTS_PER_CLASS
 
 
 def test_chosen_points_hardly_change_with_later_ones():

@@ -12,5 +12,6 @@ __all__ = [
     "live_training",
     "model_selection",
     "new_model",
+    "pixel_trainer",
     "pixel_training",
 ]

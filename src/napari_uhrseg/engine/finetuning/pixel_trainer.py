@@ -305,13 +305,11 @@ def run_pixels(points: Points, scene: Scene) -> tuple[Ints, Ints]:
 
 
 def balanced(at: Ints, channel: Ints) -> tuple[Ints, Ints]:
-    """Return at most `POINTS_PER_CLASS` pixels of each class, evenly spaced."""
-    kept = [
-        sampled(np.flatnonzero(channel == k)[:, None], POINTS_PER_CLASS)[:, 0]
-        for k in np.unique(channel)
-    ]
-    chosen = np.concatenate(kept) if kept else np.zeros(0, np.int64)
-    return at[chosen], channel[chosen]
+    """Return at most `POINTS_PER_CLASS` pixels of each class, chosen by `sampled`."""
+    classes = np.unique(channel)
+    kept = [sampled(at[channel == k], POINTS_PER_CLASS) for k in classes]
+    counts = [len(some) for some in kept]
+    return np.concatenate([at[:0], *kept]), np.repeat(classes, counts)
 
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
