@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.ui.correct.panel import CorrectPanel
 from napari_uhrseg.ui.finetune.panel import FineTunePanel
+from napari_uhrseg.ui.image.image_switch import ImageSwitch
 from napari_uhrseg.ui.image.open_labels import LabelOpener
 from napari_uhrseg.ui.image.panel import ImagePanel
 from napari_uhrseg.ui.labels.areas_panel import AreasPanel
@@ -61,6 +62,7 @@ class Panel(QWidget):
         self._wire()
         self._wire_finetune()
         self.image.changed.connect(self._image_changed)
+        self.switch = ImageSwitch(viewer, self.image)
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
         self.sections: dict[str, CollapsibleSection] = {}
@@ -205,6 +207,7 @@ class Panel(QWidget):
         self._stopped = True
         self.workers.close()
         self.labels.stop()
+        self.switch.stop()
         self.placement.stop()
         self.position.stop()
         self.correct.stop()
