@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.planning.plan import Plan
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.io.paths import PathOrUrl
     from napari_uhrseg.models.checkpoint import Checkpoint
 
 
@@ -29,11 +28,15 @@ class Backend(Protocol):
     def legend(self) -> Legend:
         """Classes of the checkpoint."""
 
-    def plan(self, path: "PathOrUrl") -> "Plan":
+    def plan(self, image: "Image", settings: SegmentSettings) -> "Plan":
         """Return the plan of a run on the image."""
 
     def events(
-        self, image: "Image", store: "LabelStore", replace: bool
+        self,
+        image: "Image",
+        store: "LabelStore",
+        settings: SegmentSettings,
+        replace: bool,
     ) -> Iterator["SegmentEvent"]:
         """Segment an image into a store; yield the events of the run.
 
@@ -43,6 +46,8 @@ class Backend(Protocol):
             The image to label.
         store
             The label store, opened for writing.
+        settings
+            Settings of the run.
         replace
             Replace labels that were computed with other settings.
         """
@@ -51,7 +56,6 @@ class Backend(Protocol):
 @contextmanager
 def open_backend(
     checkpoint: Path,
-    settings: SegmentSettings,
     hardware: Hardware,
     scheduler: str | None,
     workers: int | None,
@@ -63,8 +67,6 @@ def open_backend(
     ----------
     checkpoint
         Checkpoint file.
-    settings
-        Settings of each run.
     hardware
         Device and memory budget.
     scheduler
@@ -93,7 +95,6 @@ def open_backend(
 
                 backend: Backend = _ThisProcess(
                     load_checkpoint(checkpoint),
-                    settings,
                     hardware.budget(),
                     cpu_fallback,
                 )
@@ -106,7 +107,7 @@ def open_backend(
                 client = stack.enter_context(
                     local_cluster(workers) if workers else connected(scheduler or "")
                 )
-                backend = _Cluster(client, checkpoint, legend, settings, budget)
+                backend = _Cluster(client, checkpoint, legend, budget)
         yield backend
 
 
@@ -122,7 +123,6 @@ def _worker_budget(hardware: Hardware) -> "MemoryBudget | None":
 @dataclass(frozen=True, slots=True)
 class _ThisProcess:
     checkpoint: "Checkpoint"
-    settings: SegmentSettings
     budget: "MemoryBudget"
     cpu_fallback: bool
 
@@ -130,14 +130,17 @@ class _ThisProcess:
     def legend(self) -> Legend:
         return self.checkpoint.card.legend
 
-    def plan(self, path: "PathOrUrl") -> "Plan":
+    def plan(self, image: "Image", settings: SegmentSettings) -> "Plan":
         from napari_uhrseg.engine.planning.plan import make_plan
-        from napari_uhrseg.io.open import open_image
 
-        return make_plan(open_image(path), self.checkpoint, self.settings, self.budget)
+        return make_plan(image, self.checkpoint, settings, self.budget)
 
     def events(
-        self, image: "Image", store: "LabelStore", replace: bool
+        self,
+        image: "Image",
+        store: "LabelStore",
+        settings: SegmentSettings,
+        replace: bool,
     ) -> Iterator["SegmentEvent"]:
         from napari_uhrseg.engine.inference.segment import segment
 
@@ -145,7 +148,7 @@ class _ThisProcess:
             image,
             self.checkpoint,
             store,
-            self.settings,
+            settings,
             self.budget,
             cpu_fallback=lambda _: self.cpu_fallback,
             replace_other=replace,
@@ -157,19 +160,21 @@ class _Cluster:
     client: "Client"
     checkpoint: Path
     legend: Legend
-    settings: SegmentSettings
     budget: "MemoryBudget | None"
 
-    def plan(self, path: "PathOrUrl") -> "Plan":
+    def plan(self, image: "Image", settings: SegmentSettings) -> "Plan":
         from napari_uhrseg.engine.cluster.client import plan_on_cluster
-        from napari_uhrseg.io.open import open_image
 
         return plan_on_cluster(
-            self.client, open_image(path), self.checkpoint, self.settings, self.budget
+            self.client, image, self.checkpoint, settings, self.budget
         )
 
     def events(
-        self, image: "Image", store: "LabelStore", replace: bool
+        self,
+        image: "Image",
+        store: "LabelStore",
+        settings: SegmentSettings,
+        replace: bool,
     ) -> Iterator["SegmentEvent"]:
         from napari_uhrseg.engine.cluster.client import segment_on_cluster
 
@@ -178,7 +183,7 @@ class _Cluster:
             image,
             self.checkpoint,
             store,
-            self.settings,
+            settings,
             self.budget,
             replace_other=replace,
         )

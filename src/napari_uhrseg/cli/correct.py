@@ -1,6 +1,5 @@
 """``napari-uhrseg correct``: import, list, confirm, revert and undo corrections."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -35,11 +34,12 @@ from napari_uhrseg.cli.correction_output import (
 )
 from napari_uhrseg.cli.shared_options import (
     RECTANGLE,
+    REGION,
     JsonOption,
     StoreArgument,
     expand_options,
     format_rectangle,
-    parse_rectangle,
+    parse_region_option,
 )
 from napari_uhrseg.types import Legend, Numbering, Roi
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from napari_uhrseg.types import CorrectedRegion, Region
 
 Action = Literal["confirm", "revert"]
-REGION = f"{RECTANGLE}|FILE"
 LISTED = 20  # regions in a table
 
 
@@ -270,13 +269,10 @@ def _print_undone(
 
 
 def _regions(where: str, store: "LabelStore") -> "tuple[list[Region], list[str]]":
-    """Return a rectangle or the polygons of a file, and notes about the file."""
-    if re.fullmatch(r"[-\d,\s]*", where):
-        return [parse_rectangle(where)], []
-    from napari_uhrseg.io.corrections.polygon_import import read_polygon_file
+    """Return the regions of an option, and notes about the file that it names."""
+    from napari_uhrseg.io.corrections.region_text import regions_of
 
-    found = read_polygon_file(Path(where), store)
-    return [polygon for polygon, _ in found.polygons], found.notes(store.name)
+    return regions_of(parse_region_option(where), store)
 
 
 def _each(

@@ -20,8 +20,9 @@ from napari_uhrseg.cli.shared_options import JsonOption, OverwriteOption, StoreA
 from napari_uhrseg.units import format_area, quoted
 
 if TYPE_CHECKING:
-    from napari_uhrseg.io.export.class_areas import AreaTable, MeasuredRegion
+    from napari_uhrseg.io.export.class_areas import AreaTable
     from napari_uhrseg.io.labels.store import LabelStore
+    from napari_uhrseg.types import Region
 
 LEAST_OUTSIDE = 0.0005  # share of a region beside the image that is reported
 
@@ -133,7 +134,7 @@ def areas(
 
 def _regions(
     store: "LabelStore", path: Path | None
-) -> "tuple[list[tuple[MeasuredRegion | None, str]], list[str]]":
+) -> "tuple[list[tuple[Region | None, str]], list[str]]":
     """Return the regions to measure with their names, and notes about the file."""
     if path is None:
         return [(None, "image")], []

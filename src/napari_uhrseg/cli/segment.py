@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ from napari_uhrseg.cli.console import (
     warn,
 )
 from napari_uhrseg.cli.shared_options import (
-    RECTANGLE,
+    REGION,
     CheckpointOption,
     InferenceHardware,
     JsonOption,
@@ -35,7 +36,7 @@ from napari_uhrseg.cli.shared_options import (
     expand_options,
     parse_numbers,
     parse_range,
-    parse_rectangle,
+    parse_region_option,
 )
 from napari_uhrseg.errors import ClusterError, StoreError, UhrSegError
 from napari_uhrseg.io.paths import (
@@ -46,7 +47,13 @@ from napari_uhrseg.io.paths import (
     remove_folder,
     to_path,
 )
-from napari_uhrseg.types import Legend, Roi, SegmentSettings
+from napari_uhrseg.types import (
+    Legend,
+    MultiPolygon,
+    Polygon,
+    Region,
+    SegmentSettings,
+)
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
@@ -64,11 +71,11 @@ class InferenceOptions:
     """Settings of inference; ``None`` leaves a setting to the plan."""
 
     roi: Annotated[
-        Roi | None,
+        str | None,
         typer.Option(
-            help="Segment only this rectangle, in pixels.",
-            parser=parse_rectangle,
-            metavar=RECTANGLE,
+            help="Segment only this region: a rectangle in pixels or in map "
+            "coordinates, or the polygons of a GeoJSON, GeoPackage or shapefile.",
+            metavar=REGION,
         ),
     ] = None
     overlap: OverlapOption = None
@@ -95,12 +102,16 @@ class InferenceOptions:
         ),
     ] = None
 
-    def settings(self, hardware: InferenceHardware) -> SegmentSettings:
-        """Return the settings of the run on this hardware."""
+    def __post_init__(self) -> None:
+        if self.roi is not None:
+            parse_region_option(self.roi)
+
+    def settings(self, hardware: InferenceHardware, image: "Image") -> SegmentSettings:
+        """Return the settings of a run of an image on this hardware."""
         return SegmentSettings(
             device=hardware.device,
             precision=hardware.precision,
-            region=self.roi,
+            region=self._region(image),
             overlap=self.overlap,
             bands=None if self.bands is None else parse_numbers(self.bands),
             scale=self.scale,
@@ -108,6 +119,18 @@ class InferenceOptions:
             if self.value_range is None
             else parse_range(self.value_range),
         )
+
+    def _region(self, image: "Image") -> "Region | None":
+        """Return the region in pixels of an image, and warn of what a file omits."""
+        if self.roi is None:
+            return None
+        from napari_uhrseg.io.corrections.region_text import regions_of
+
+        regions, notes = regions_of(parse_region_option(self.roi), image)
+        for note in notes:
+            warn(note)
+        polygons = tuple(r for r in regions if isinstance(r, Polygon))
+        return MultiPolygon(polygons) if len(regions) > 1 else regions[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +205,7 @@ def segment(
     Exit status: 0 if everything is labelled, 1 if an image failed or parts of one could
     not be read, 2 if the command is wrong, 130 if it was stopped.
     """
-    settings = inference.settings(hardware)
+    settings = partial(inference.settings, hardware)
     paths, many = find_images(images)
     target = to_path(output)
     stores = store_paths(paths, target) if many else {paths[0]: target}
@@ -190,11 +213,11 @@ def segment(
     with (
         interruptible("Finished blocks are kept. The same command resumes.") as watch,
         open_backend(
-            checkpoint, settings, hardware,
+            checkpoint, hardware,
             run.scheduler, run.workers, run.cpu_fallback,
         ) as backend,
     ):  # fmt: skip
-        each = _Images(backend, run, watch, report, many)
+        each = _Images(backend, settings, run, watch, report, many)
         each.segment(stores)
     if many and not run.dry_run:
         report.print(run.json)
@@ -209,6 +232,7 @@ class _Images:
     """Images of one command, segmented one after the other."""
 
     backend: "Backend"
+    settings: "Callable[[Image], SegmentSettings]"
     run: RunOptions
     watch: Watch
     report: Report
@@ -241,9 +265,12 @@ class _Images:
         from napari_uhrseg.io.open import open_image
 
         image = open_image(path)
+        settings = self.settings(image)
         with (
             open_store(output, image, self.backend.legend) as store,
-            closing(self.backend.events(image, store, self.run.replace)) as events,  # type: ignore[type-var] # a generator, annotated as an iterator
+            closing(
+                self.backend.events(image, store, settings, self.run.replace)  # type: ignore[type-var] # a generator, annotated as an iterator
+            ) as events,
         ):
             last = run_events(
                 self.watch(events), "Segmenting", _show, json=self.run.json, image=path
@@ -255,8 +282,12 @@ class _Images:
         self._note(path, last.done, last.failed)
 
     def _print_plan(self, path: PathOrUrl) -> None:
+        from napari_uhrseg.io.open import open_image
+
+        image = open_image(path)
+        settings = self.settings(image)
         with err.status("Planning"):
-            plan = self.backend.plan(path)
+            plan = self.backend.plan(image, settings)
         if self.run.json:
             json_line(event="planned", image=path, **plan_record(plan))
         else:

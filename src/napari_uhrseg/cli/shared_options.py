@@ -21,8 +21,11 @@ from napari_uhrseg.units import parse_bytes, quoted
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.network.device import MemoryBudget
+    from napari_uhrseg.io.corrections.region_text import MapRectangle
 
 RECTANGLE = "Y,X,HEIGHT,WIDTH"
+MAP_RECTANGLE = "map:LEFT,BOTTOM,RIGHT,TOP"
+REGION = f"{RECTANGLE}|{MAP_RECTANGLE}|FILE"
 
 CheckpointOption = Annotated[
     Path, typer.Option("--checkpoint", help="Checkpoint file (.safetensors).")
@@ -183,29 +186,31 @@ def _default(field: "Field[Any]") -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
-def parse_rectangle(text: str) -> Roi:
-    """Return the rectangle of ``"y,x,height,width"`` in level-0 pixels.
+def parse_region_option(text: str) -> "Roi | MapRectangle | Path":
+    """Return the region of an option, see `region_text.parse_region`.
 
     Raises
     ------
     typer.BadParameter
-        If the text is not a rectangle, or the rectangle is empty.
+        If the text is no rectangle and no existing file.
     """
+    from napari_uhrseg.io.corrections.region_text import parse_region
+
     try:
-        y, x, height, width = (int(part) for part in text.split(","))
-        roi = Roi(y, x, height, width)
+        found = parse_region(text)
     except ValueError:
-        roi = Roi(0, 0, 0, 0)
-    if not roi.area:
+        found = None
+    if found is None or (isinstance(found, Path) and not found.exists()):
         raise typer.BadParameter(
-            f"{text!r} is not a valid rectangle. Write {RECTANGLE} in pixels, "
-            "for example 1000,2000,512,512."
+            f"{text!r} is not a valid rectangle, and no such file exists. Write "
+            f"{RECTANGLE} in pixels, for example 1000,2000,512,512, or "
+            f"{MAP_RECTANGLE} in map coordinates, or a file of polygons."
         )
-    return roi
+    return found
 
 
 def format_rectangle(roi: Roi) -> str:
-    """Return the text that :func:`parse_rectangle` reads."""
+    """Return the text that :func:`parse_region_option` reads."""
     return f"{roi.y},{roi.x},{roi.height},{roi.width}"
 
 

@@ -151,4 +151,4 @@ class MultiPolygon:
         return found
 
 
-Region = Roi | Polygon
+Region = Roi | Polygon | MultiPolygon

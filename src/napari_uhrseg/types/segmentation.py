@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.types.limits import Limits
-from napari_uhrseg.types.regions import Polygon, Region, Ring, Roi
+from napari_uhrseg.types.regions import MultiPolygon, Polygon, Region, Ring, Roi
 
 Labels = npt.NDArray[np.uint8]
 BoolMask = npt.NDArray[np.bool_]
@@ -144,17 +144,21 @@ class Run:
         values = dict(data)
         region = values["region"]
         if region is not None:
-            values["region"] = (
-                Polygon(
-                    _ring(region["corners"]),
-                    tuple(_ring(r) for r in region.get("holes", ())),
-                )
-                if "corners" in region
-                else Roi(**region)
-            )
+            values["region"] = _region(region)
         for key in ("class_map", "bands", "value_range"):
             values[key] = tuple(values[key])
         return cls(**values)
+
+
+def _region(data: Mapping[str, Any]) -> Region:
+    if "polygons" in data:
+        return MultiPolygon(tuple(_polygon(p) for p in data["polygons"]))
+    return _polygon(data) if "corners" in data else Roi(**data)
+
+
+def _polygon(data: Mapping[str, Any]) -> Polygon:
+    holes = tuple(_ring(r) for r in data.get("holes", ()))
+    return Polygon(_ring(data["corners"]), holes)
 
 
 def _ring(corners: Iterable[tuple[float, float]]) -> Ring:

@@ -116,3 +116,10 @@ def test_layers_of_other_plugins_stay_visible(viewer, panel, qtbot):
     wait_for(panel, layer, qtbot)
     assert shown(viewer) == ["filtered", "slide"]
     qtbot.waitUntil(lambda: panel.image is not None)
+
+
+def test_image_chosen_in_list_becomes_active(viewer, panel, qtbot):
+    first, second = (add_image(viewer, image(n))[0] for n in ("first", "second"))
+    wait_for(panel, second, qtbot)
+    panel.box.setCurrentIndex(panel.row(first))
+    assert viewer.layers.selection.active is first

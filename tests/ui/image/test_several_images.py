@@ -54,7 +54,7 @@ def open_labels(panel, path, qtbot):
 
 
 @pytest.fixture
-def two(viewer, ready, tmp_path):
+def two(viewer, ready, qtbot, tmp_path):
     """The layers of two images, the first of them chosen; labels of each on disk."""
     noise = np.random.default_rng(1).integers(0, 255, (400, 300, 3), np.uint8)
     other = image_from_array(noise, name="other", rgb=True, pixel_size=(0.5, 0.5))
@@ -66,6 +66,10 @@ def two(viewer, ready, tmp_path):
     ):
         with LabelStore.create(tmp_path / f"{name}.zarr", image, classes) as store:
             paint(store, 2, Roi(0, 0, 200, 200))
+    qtbot.waitUntil(lambda: ready.image.layer is second)  # the one opened last
+    choose(ready, first)
+    ready.segment.output.use(tmp_path / "labels.zarr")
+    wait_for_plan(ready, qtbot)
     return first, second
 
 

@@ -6,7 +6,7 @@ from napari_uhrseg.engine.tiling.tiling import Tiling
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
-from napari_uhrseg.types import Polygon, Roi, SegmentSettings
+from napari_uhrseg.types import Region, Roi, SegmentSettings
 
 MAX_SEAM = 512  # pixels; frames are a thousand and more
 
@@ -48,7 +48,7 @@ def divide(
     return _frames(sizer, pixels, scale, settings)
 
 
-def labelled_area(shape: Size, chosen: Roi | Polygon | None) -> Roi:
+def labelled_area(shape: Size, chosen: Region | None) -> Roi:
     """Return the level-0 rectangle on chunk borders that a run of a region labels."""
     whole = Roi(0, 0, *shape)
     if chosen is None:

@@ -28,7 +28,7 @@ from napari_uhrseg.errors import PlanError, without_credentials
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import InputSpec, Polygon, Roi, Run, SegmentSettings
+from napari_uhrseg.types import InputSpec, Region, Roi, Run, SegmentSettings
 from napari_uhrseg.units import format_bytes, format_seconds
 
 MAX_FRAME_RATIO = 2  # side of a frame, in training crops, without a warning
@@ -291,7 +291,7 @@ def _scale(
     return settings.scale, ""
 
 
-def _check_region(image: Image, region: Roi | Polygon | None) -> None:
+def _check_region(image: Image, region: Region | None) -> None:
     if region and not region.bounds.intersect(Roi(0, 0, *image.shape)).area:
         raise PlanError(
             "The chosen region lies outside the image.",

@@ -7,7 +7,7 @@ from napari_uhrseg.types import BoolMask, MultiPolygon, Region, Roi
 from napari_uhrseg.types.regions import Ring
 
 
-def rasterize(region: Region | MultiPolygon, roi: Roi) -> BoolMask:
+def rasterize(region: Region, roi: Roi) -> BoolMask:
     """Return the pixels of a rectangle whose centre is inside a region.
 
     Each ring follows the even-odd rule. A centre on an edge belongs to the polygon on

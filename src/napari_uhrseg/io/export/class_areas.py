@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 WHOLE_IMAGE = "image"
-MeasuredRegion = Region | MultiPolygon
+
 AREA_COLUMNS: dict[Unit, dict[str, float]] = {
     "px": {},
     "µm²": {"area_um2": 1.0, "area_mm2": 1e-6},
@@ -87,7 +87,7 @@ class AreaTable:
 
 def areas(
     store: "LabelStore",
-    region: MeasuredRegion | None = None,
+    region: Region | None = None,
     name: str = WHOLE_IMAGE,
     limits: VectorLimits = VectorLimits(),
 ) -> Iterator[float | AreaTable]:
@@ -137,7 +137,7 @@ def areas(
 
 def estimated_areas(
     store: "LabelStore",
-    region: MeasuredRegion | None = None,
+    region: Region | None = None,
     name: str = WHOLE_IMAGE,
 ) -> AreaTable:
     """Estimate the areas from the coarsest level, without objects.
@@ -205,12 +205,12 @@ def _number(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _box(store: "LabelStore", region: MeasuredRegion | None) -> Roi:
+def _box(store: "LabelStore", region: Region | None) -> Roi:
     image = Roi(0, 0, *store.shape)
     return image if region is None else region.bounds.intersect(image)
 
 
-def _outside(store: "LabelStore", region: MeasuredRegion | None) -> float:
+def _outside(store: "LabelStore", region: Region | None) -> float:
     """Return the share of a region that lies beside the image."""
     if region is None or Roi(0, 0, *store.shape).contains(region.bounds):
         return 0.0
@@ -234,7 +234,7 @@ def _outside(store: "LabelStore", region: MeasuredRegion | None) -> float:
 
 def _inside_only(
     store: "LabelStore",
-    region: MeasuredRegion | None,
+    region: Region | None,
     parts: list[Roi],
     limits: VectorLimits,
 ) -> Iterable[tuple[Roi, Labels]]:
@@ -245,7 +245,7 @@ def _inside_only(
 
 
 def _total(
-    region: MeasuredRegion | None,
+    region: Region | None,
     part: Roi,
     box: Roi,
     pixel_sizes: PixelArea,
@@ -269,14 +269,14 @@ def _row_areas(pixel_sizes: PixelArea, roi: Roi, box: Roi) -> npt.NDArray[np.flo
     return pixel_sizes.rows(Roi(roi.y, box.x, roi.height, box.width))
 
 
-def _mask(region: MeasuredRegion | None, roi: Roi) -> BoolMask | None:
+def _mask(region: Region | None, roi: Roi) -> BoolMask | None:
     """Return the pixels with their centre in the region; None if all have."""
     if region is None or (isinstance(region, Roi) and region.contains(roi)):
         return None
     return rasterize(region, roi)
 
 
-def _scaled(region: MeasuredRegion | None, scale: int) -> MeasuredRegion | None:
+def _scaled(region: Region | None, scale: int) -> Region | None:
     match region:
         case MultiPolygon():
             parts = tuple(_scaled_polygon(p, scale) for p in region.polygons)

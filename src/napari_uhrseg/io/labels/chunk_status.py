@@ -97,15 +97,20 @@ def chunks_touching(region: Region | None, shape: tuple[int, int]) -> BoolMask:
                 box.x // STORE_CHUNK : box.right // STORE_CHUNK,
             ] = True
         return mask
-    return _touched_by_polygon(region, rows, columns)
+    if isinstance(region, Polygon):
+        return _touched_by_polygon(region, rows, columns)
+    mask = np.zeros((rows, columns), bool)
+    for polygon in region.polygons:
+        mask |= _touched_by_polygon(polygon, rows, columns)
+    return mask
 
 
 def chunks_inside(region: Region | None, shape: tuple[int, int]) -> BoolMask:
-    """Return the chunks that lie inside a region; none for a polygon."""
+    """Return the chunks that lie inside a region; none for polygons."""
     rows, columns = chunk_grid(shape)
     if region is None:
         return np.ones((rows, columns), bool)
-    if isinstance(region, Polygon):
+    if not isinstance(region, Roi):
         return np.zeros((rows, columns), bool)
     inside = []
     for count, size, first, last in (

@@ -57,6 +57,7 @@ class ImageSwitch(QObject):
         if layer is before:
             return
         self._shown = layer
+        self._activate(layer)
         camera = self._viewer.scene.camera
         if before is not None:
             self._views[before] = camera.center, camera.zoom
@@ -67,6 +68,14 @@ class ImageSwitch(QObject):
             camera.center, camera.zoom = self._views[layer]
         elif before is not None and not self._is_in_view(before, layer):
             look_at(self._viewer, layer, Roi(0, 0, *image_size(layer)))
+
+    def _activate(self, layer: Any) -> None:
+        """Make the layer of the chosen image active instead of another image's."""
+        selection = self._viewer.layers.selection
+        active = selection.active
+        image = None if active is None else active.metadata.get(KEY)
+        if layer is not None and image not in (None, layer.metadata.get(KEY)):
+            selection.active = layer
 
     def _show_only(self, layer: Any) -> None:
         """Show an image, and hide the images that it overlaps."""

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.errors import ExportError, PlanError
-from napari_uhrseg.types import MultiPolygon, Region
+from napari_uhrseg.types import Region
 from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
 from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
@@ -39,7 +39,7 @@ NO_LABELS = "There are no labels yet. Segment an image first."
 EVERY = 1000  # ms between two checks for changed labels
 ROWS = 8  # rows that are visible without scrolling
 
-Named = tuple[Region | MultiPolygon | None, str]
+Named = tuple[Region | None, str]
 Place = tuple["LabelStore", tuple[Named, ...]]
 
 

@@ -328,6 +328,7 @@ class SegmentPanel(QWidget):
         # Emit first: a comparison with other labels shows those labels when it ends.
         self.viewChanged.emit(view)
         if view is None:
+            self.views.hide()
             self.output.set_shown(None)
             self.legend.set_legend(())
             return

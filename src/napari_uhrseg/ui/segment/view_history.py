@@ -36,6 +36,11 @@ class ViewHistory:
             other.hide()
         view.show()
 
+    def hide(self) -> None:
+        """Hide all views: the labels of other images do not fit the chosen one."""
+        for view in self._alive():
+            view.hide()
+
     def of_image(self, image: Image | None) -> LabelsView | None:
         """Return the labels of the image that were shown last, if any."""
         found = (v for v in self._alive() if same_image(v.image, image))
