@@ -51,8 +51,8 @@ class Data:
     names: tuple[str, ...]  # file stems of the held-out images
     tuning: tuple[str, ...]  # file stems of training images
     suffix: str = "png"
-    side: int = 768  # largest side of a view, pixels
-    views: int = 2  # of a seed
+    side: int = 512  # largest side of a view, pixels
+    views: int = 1  # of a seed
     cell: int = 128  # side of a square of the chessboard, pixels
     radius: int = 4  # of a dab, pixels
     ignored: int = 255  # mask value
@@ -70,7 +70,7 @@ DATA = {
     "nuclei": Data(
         tuple(f"{n:03d}" for n in range(80, 105)),
         tuple(f"{n:03d}" for n in range(80)),
-        views=8,
+        views=4,
         cell=64,
         radius=2,
     ),
@@ -264,7 +264,9 @@ def miou(found: Labels, view: View) -> float:
     return mean(float((x & y).sum() / (x | y).sum()) for x, y in pairs)
 
 
-def rounds(view: View, radius: int, seed: int) -> Iterator[tuple[str, int, float, float]]:
+def rounds(
+    view: View, radius: int, seed: int
+) -> Iterator[tuple[str, int, float, float]]:
     """Yield method, round, mIoU and CPU seconds of one view; features are in round 1.
 
     Parameters

@@ -154,6 +154,8 @@ class PixelSegmenter(Segmenter):
 
     bias: nn.Parameter
     """(K,) biases of the classes."""
+    fine: int
+    """Number of fine features, the first ones: they see only a few pixels."""
 
     @abstractmethod
     def features(self, image: Tensor) -> list[Tensor]:

@@ -106,6 +106,7 @@ class PixelClassifier(PixelSegmenter):
         self.encoder = make_truncated(encoder, channels, STRIDES, pretrained)
         self.encoder.requires_grad_(False)
         widths = [_filter_count(channels, k == 0) for k in range(len(FILTERS))]
+        self.fine = sum(widths)
         widths += len(REDUCTIONS) * self.encoder.feature_info.channels()
         bound = 1 / math.sqrt(sum(widths))  # as one layer of all features
         self.classifiers = nn.ParameterList(

@@ -28,6 +28,7 @@ from napari_uhrseg.engine.finetuning.pixel_trainer import fit_linear, trainer_of
 from napari_uhrseg.engine.finetuning.pixel_training import train_pixel_classifier
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.errors import TrainingError
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.checkpoint import Checkpoint, load_checkpoint
 from napari_uhrseg.types import (
@@ -191,3 +192,19 @@ def test_new_network_is_compared_with_a_pixel_classifier(tmp_path):
     assert load_checkpoint(output).card.model == "plain"
     assert "pixel classifier" in end.comparison
     assert f"{end.before['miou']:.1%}" in end.comparison
+
+
+def test_a_new_classifier_relies_on_colour_where_it_suffices():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 60, (128, 128, 3)).astype(np.uint8)
+    spots = np.zeros((128, 128), bool)
+    for y, x in rng.integers(4, 124, (60, 2)):
+        spots[y - 2 : y + 3, x - 2 : x + 3] = True
+    pixels[spots] += 150
+    image = image_from_array(pixels, name="spots", rgb=True)
+    trainer = trainer_of(image, new(image))
+    at = [np.argwhere(there)[::200] for there in (~spots, spots)]
+    channel = np.repeat([0, 1], [len(a) for a in at]).astype(np.int64)
+    trainer.fit(np.concatenate(at), channel)
+    labels, _ = trainer.predict(Roi(0, 0, 128, 128))
+    assert ((labels == 1) == spots).mean() > 0.95

@@ -29,7 +29,9 @@ from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import Labels, Legend, Roi
 
 POINTS_PER_CLASS = 2000  # painted pixels of a class that are used
-PENALTY = 1e-3  # of the squared weights, or of their change
+CHANGE_PENALTY = 1e-3  # of the squared change of trained weights
+NEW_PENALTY = 1e-2  # of the squared weights of a new classifier
+FINE_SHARE = 0.4  # of the classifier on fine features in a new classifier
 ITERATIONS = 40  # of L-BFGS
 CACHE_BYTES = 2**30  # of feature maps; some 70 MB for a window of 512 pixels
 CPU = torch.device("cpu")
@@ -101,11 +103,16 @@ class PixelTrainer:
             mean, scale = _statistics(features)
             self.model.set_statistics(mean, scale)
             features = (features - mean) / scale
-            start = tuple(torch.zeros_like(t) for t in self._start)
+            found = _fit_new(
+                features,
+                torch.from_numpy(channel),
+                len(self.model.bias),
+                self.model.fine,
+            )
         else:
             features = self._standardised(features)
-            start = self._start
-        self.model.set_weights(*fit_linear(features, torch.from_numpy(channel), *start))
+            found = fit_linear(features, torch.from_numpy(channel), *self._start)
+        self.model.set_weights(*found)
 
     def gather(self, at: Ints) -> Tensor:
         """Return the (n, features) features of (n, 2) run pixels, not standardised."""
@@ -222,7 +229,11 @@ class PixelTrainer:
 
 
 def fit_linear(
-    features: Tensor, channel: Tensor, weights: Tensor, bias: Tensor
+    features: Tensor,
+    channel: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    penalty: float = CHANGE_PENALTY,
 ) -> tuple[Tensor, Tensor]:
     """Return a multinomial logistic regression: balanced classes, L2 penalty, L-BFGS.
 
@@ -234,6 +245,8 @@ def fit_linear(
         (n,) int64 classes, 0 to K - 1.
     weights, bias
         (K, F) and (K,) start, whose change is penalised.
+    penalty
+        Factor of the squared change of the weights, above 0.
 
     Returns
     -------
@@ -252,13 +265,49 @@ def fit_linear(
         optimizer.zero_grad()
         logits = features @ own.T + offset
         loss = F.cross_entropy(logits, channel, weight=share)
-        loss = loss + PENALTY * (own - first).square().sum()
+        loss = loss + penalty * (own - first).square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     with torch.inference_mode(mode=False), torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     return own.detach(), offset.detach()
+
+
+def _fit_new(
+    features: Tensor, channel: Tensor, classes: int, fine: int
+) -> tuple[Tensor, Tensor]:
+    """Return a new classifier: the weighted mean of two logistic regressions.
+
+    One has all features and the other only the fine ones. With few strokes, the many
+    features of the encoder outweigh the colour of small objects. The mean of linear
+    classifiers is a linear classifier.
+
+    Parameters
+    ----------
+    features
+        (n, F) float32, standardised.
+    channel
+        (n,) int64 classes, 0 to ``classes`` - 1.
+    classes
+        Number of classes.
+    fine
+        Number of fine features, which are the first ones.
+
+    Returns
+    -------
+    tuple of Tensor
+        (``classes``, F) weights and (``classes``,) biases.
+    """
+    start = torch.zeros(classes, features.shape[1]), torch.zeros(classes)
+    weights, bias = fit_linear(features, channel, *start, NEW_PENALTY)
+    start = torch.zeros(classes, fine), torch.zeros(classes)
+    of_fine, bias_of_fine = fit_linear(features[:, :fine], channel, *start, NEW_PENALTY)
+    of_fine = F.pad(of_fine, (0, features.shape[1] - fine))
+    return (
+        torch.lerp(weights, of_fine, FINE_SHARE),
+        torch.lerp(bias, bias_of_fine, FINE_SHARE),
+    )
 
 
 def trainer_of(
