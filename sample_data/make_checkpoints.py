@@ -53,6 +53,7 @@ DATA = {
         5,
         range(3, 4),
     ),
+    "nuclei": Data("0 other #f3e4ee\n1 nucleus #4b2a86\n", None, range(80, 105)),
     "glands": Data("0 stroma #e6c3d8\n1 gland #5b2a86\n", None, range(69, 86)),
 }
 

@@ -15,6 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_uhrseg.engine.planning.checkpoint_choice import closest, fits
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.importers import PICKLES, methods_for
 from napari_uhrseg.models.registry import DEFAULT_MODEL, REGISTRY
 from napari_uhrseg.types import Card
@@ -40,6 +42,7 @@ class ModelPicker(QWidget):
         super().__init__()
         self._workers = workers
         self._cards: dict[Path, Card] = {}
+        self._image: Image | None = None
         self.model, self.sentence = combo(), note()
         self.checkpoint = combo("File with the trained weights of the model.")
         tip = (
@@ -121,6 +124,23 @@ class ModelPicker(QWidget):
         )
         self.note.show()
 
+    def suit(self, image: Image | None) -> None:
+        """Choose a checkpoint that fits the image, unless the chosen one does."""
+        self._image = image
+        if self.path is not None:
+            suited = self._suited(self.path, self._cards)
+            if suited != self.path:
+                self._select(suited)
+
+    def _suited(self, path: Path, cards: dict[Path, Card]) -> Path:
+        """Return the path if its checkpoint fits the image, or one of these that does.
+
+        If none fits, the path is returned.
+        """
+        if self._image is None or fits(self._image, self._cards[path].spec):
+            return path
+        return closest(self._image, cards) or path
+
     def _fill_models(self) -> None:
         for entry in REGISTRY.values():
             self.model.addItem(entry.title, entry.name)
@@ -130,14 +150,21 @@ class ModelPicker(QWidget):
         self.model.setCurrentIndex(self.model.findData(DEFAULT_MODEL))
 
     def _found(self, found: Found) -> None:
+        chosen = self.path is not None
         self._cards.update(dict(found))
         self._model_chosen()
+        if not chosen:
+            self.suit(self._image)
 
     def _add(self, found: tuple[Path, Card]) -> None:
         path, card = found
         self._cards[path] = card
         _remember(path)
-        row = self.model.findData(card.model)
+        self._select(path)
+
+    def _select(self, path: Path) -> None:
+        """Choose a known checkpoint and its model."""
+        row = self.model.findData(self._cards[path].model)
         if row >= 0 and row != self.model.currentIndex():
             self.model.setCurrentIndex(row)
         self._model_chosen()
@@ -152,11 +179,13 @@ class ModelPicker(QWidget):
         before = self.path
         self.checkpoint.blockSignals(True)
         self.checkpoint.clear()
-        for path, card in self._cards.items():
-            if card.model == name:
-                self.checkpoint.addItem(card.name or path.stem, str(path))
-                row = self.checkpoint.count() - 1
-                self.checkpoint.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
+        own = {path: c for path, c in self._cards.items() if c.model == name}
+        for path, card in own.items():
+            self.checkpoint.addItem(card.name or path.stem, str(path))
+            row = self.checkpoint.count() - 1
+            self.checkpoint.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
+        if own and before is not None and before not in own:
+            before = self._suited(next(iter(own)), own)
         self.checkpoint.setCurrentIndex(max(0, self.checkpoint.findData(str(before))))
         self.checkpoint.blockSignals(False)
         self._checkpoint_chosen()

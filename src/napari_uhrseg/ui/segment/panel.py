@@ -125,6 +125,7 @@ class SegmentPanel(QWidget):
         self._layer, self._image = layer, image
         if other:
             self.output.set_image(image)
+            self.model.suit(image)
             self._show_view(self.views.of_image(image))
         self.replan()
 
