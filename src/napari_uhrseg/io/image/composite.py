@@ -105,7 +105,7 @@ def needs_measuring(image: Image, picture: Picture) -> bool:
 
 def value_bounds(image: Image, band: int) -> Limits:
     """Return the range of a band's data type; for wide types, that of a sample."""
-    return _type_range(image) or image.percentiles(band, 0.0, 100.0)
+    return _type_range(image) or image.percentiles(band, (0.0, 100.0))
 
 
 def _measured(image: Image, picture: Picture, band: int) -> Limits:
@@ -113,7 +113,7 @@ def _measured(image: Image, picture: Picture, band: int) -> Limits:
         return value_bounds(image, band)
     if _states_display(image, band):
         return image.bands[band].range or (0.0, 1.0)
-    return image.percentiles(band, *PERCENTILES)
+    return image.percentiles(band, PERCENTILES)
 
 
 def _quick(image: Image, picture: Picture, band: int) -> Limits:

@@ -338,10 +338,10 @@ class Image:
             return self.contrast_limits
         return self._range(sorted(set(bands)))
 
-    def percentiles(self, band: int, low: float, high: float) -> tuple[float, float]:
+    def percentiles(self, band: int, at: tuple[float, float]) -> tuple[float, float]:
         """Return two percentiles of the valid pixels of a band, from a coarse level."""
         reader, level = self._reader, self._coarsest_exact
-        return sampled_percentiles(reader, level, [band], (low, high), windows=4)
+        return sampled_percentiles(reader, level, [band], at, windows=4)
 
     @cached_property
     def contrast_limits(self) -> tuple[float, float]:
