@@ -201,17 +201,21 @@ class _Colors:
             self.samples.append(image.alpha)
         self.nodata = [image.bands[band].nodata for band in bands]
         self.limits = limits
+        self.tables: list[Array] = []  # 8-bit value of each value of a short type
+        if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
+            every = np.arange(np.iinfo(image.dtype).max + 1)
+            self.tables = [_bytes(every, pair) for pair in limits]
         self.transparent = not image.opaque
         self.has_alpha = image.alpha is not None
         self.on_error: OnError = image.report_read_error
 
     def convert(self, raw: Array, mask: Array | None) -> Array:
         """Return colours (…, 3 or 4) of samples; ``mask`` is 0 at invalid pixels."""
-        low, high = np.array(self.limits, np.float64).T
         data = raw[..., :3]
-        scaled = (data - low) * (255 / (high - low))
-        scaled = np.rint(np.clip(np.nan_to_num(scaled), 0, 255))
-        colors: Array = scaled.astype(np.uint8)
+        colors = np.empty(data.shape, np.uint8)
+        for i, limits in enumerate(self.limits):
+            values, table = data[..., i], self.tables[i] if self.tables else None
+            colors[..., i] = _bytes(values, limits) if table is None else table[values]
         if not self.transparent:
             return colors
         valid = np.ones(raw.shape[:-1], bool)
@@ -230,6 +234,14 @@ class _Colors:
         colors[~valid] = 0
         alpha = np.where(valid, np.uint8(255), np.uint8(0))
         return np.concatenate([colors, alpha[..., None]], axis=-1)
+
+
+def _bytes(values: Array, limits: Limits) -> Array:
+    """Return values as uint8: the limits become 0 and 255, NaN becomes 0."""
+    low, high = limits
+    scaled = (values - low) * (255 / (high - low))
+    rounded = np.rint(np.clip(np.nan_to_num(scaled), 0, 255))
+    return rounded.astype(np.uint8)
 
 
 class CompositeArray(DisplayArray):

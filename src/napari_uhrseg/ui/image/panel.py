@@ -299,7 +299,7 @@ def facts(image: Image) -> str:
     if count > 6:
         bands += f" and {count - 6} more"
     if image.rgb:
-        bands = "RGB" if count <= 3 else f"{count} channels: {bands} (shown as RGB)"
+        bands = "RGB" if count <= 3 else f"{count} channels: {bands}"
     first = f"{width:,} x {height:,} pixels, {image.dtype}, {bands}"
     if image.pixel_size is None:
         return "\n".join([first, "Pixel size unknown", *image.warnings])

@@ -8,6 +8,8 @@ It must not import the panels.
 
 __all__ = [
     "label_layers",
+    "map_placement",
+    "map_position",
     "paint_region",
     "picture",
     "pyramid_progress",
