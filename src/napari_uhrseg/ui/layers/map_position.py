@@ -79,7 +79,15 @@ def position_text(crs: str, pixel: float, x: float, y: float) -> str:
 
 
 def longitude_latitude(crs: str, x: float, y: float) -> tuple[float, float] | None:
-    """Return WGS 84 longitude and latitude in degrees; None outside the projection."""
+    """Return WGS 84 longitude and latitude in degrees; None outside the projection.
+
+    Parameters
+    ----------
+    crs
+        Coordinate reference system as WKT.
+    x, y
+        Coordinates in the CRS.
+    """
     from rasterio.warp import transform
 
     source, wgs84 = _systems(crs)
