@@ -183,6 +183,27 @@ def test_channels_are_layers_and_pictures_of_8_bits_are_unchanged(tmp_path):
     assert composite_levels(color, (0, 1, 2), ((0, 255),) * 3) is color.levels
 
 
+def test_channels_of_qptiff_have_names_and_colors(tmp_path):
+    path = tmp_path / "panel.qptiff"
+    names = "DAPI", "Opal 520", "Opal 570", "Opal 690"
+    with tifffile.TiffWriter(path) as tif:
+        for i, name in enumerate(names):
+            text = (
+                '<?xml version="1.0"?><PerkinElmer-QPI-ImageDescription>'
+                "<ImageType>FullResolution</ImageType>"
+                f"<Name>{name}</Name></PerkinElmer-QPI-ImageDescription>"
+            )
+            plane = np.full((64, 48), 100 * i, np.uint16)
+            tif.write(
+                plane, description=text, software="PerkinElmer-QPI", metadata=None,
+                photometric="minisblack", tile=(32, 32),
+            )  # fmt: skip
+    image = open_image(path)
+    assert tuple(band.name for band in image.bands) == names
+    assert default_picture(image).bands == ()
+    assert channel_colors(image.bands) == ("blue", "green", "orange", "magenta")
+
+
 def test_emission_wavelengths_of_ome_tiff_are_read(tmp_path):
     path = tmp_path / "waves.ome.tif"
     about = {"axes": "CYX", "Channel": {"EmissionWavelength": [461, 519, 570]}}
