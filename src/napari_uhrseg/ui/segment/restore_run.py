@@ -53,9 +53,11 @@ def restore_run(
     """
     if not store.runs:
         return
-    run = store.runs[-1]
+    run, before = store.runs[-1], form.model.path
 
     def found(choice: RunChoice | None) -> None:
+        if before is not None and form.model.path != before:
+            return  # the user has chosen another checkpoint
         if choice is None:
             form.model.report_missing(run.checkpoint)
             return
