@@ -17,6 +17,7 @@ from rich.console import Group
 from rich.table import Table
 
 from helpers import cluster_networks, corrections
+from helpers.forked import forked_workers
 from napari_uhrseg.samples.world import CLASSES
 
 pytestmark = [
@@ -69,7 +70,8 @@ def measured(name, monkeypatch, folder):
     benchmark = importlib.import_module(f"bench_{name}")
     if hasattr(benchmark, "child") and name != ONE_PROCESS:
         monkeypatch.setattr(benchmark, "child", called)
-    with cluster_networks.installed():
+    workers = forked_workers() if name == "cluster" else contextlib.nullcontext()
+    with cluster_networks.installed(), workers:
         found = benchmark.run(None, small_network(name, folder), benchmark.TINY)
     return found.renderables if isinstance(found, Group) else [found]
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from helpers.dask_client import connect_quickly
 from helpers.fake_gpu import fake_gpu
+from helpers.forked import forked_workers
 from helpers.processes import GATED, child_environment
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.labels.store import LabelStore
@@ -330,7 +331,8 @@ def test_segment_many_images_refuse_store_as_folder(segment, segment_all, files)
 
 @pytest.mark.slow
 def test_segment_workers_give_labels_of_one_process(segment, tmp_path):
-    result = segment("--workers", "2", "--json", output="two.zarr")
+    with forked_workers():
+        result = segment("--workers", "2", "--json", output="two.zarr")
     assert result.exit_code == 0, result.output
     names = [event["event"] for event in lines(result)]
     assert names[0] == "planned"
