@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from helpers.forked import forked_code
 from helpers.full_disk import file_size_limit
 from helpers.label_stores import LEGEND, RUN, FakeImage
-from helpers.processes import python_process
 from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.export.registry import format_named, formats
@@ -58,7 +58,7 @@ for _ in export(LabelStore.open(sys.argv[1]), sys.argv[2], sys.argv[3]):
 @pytest.mark.parametrize("name", SUFFIXES)
 def test_export_after_a_kill_leaves_no_other_file(store, tmp_path, name):
     target = tmp_path / f"a{SUFFIXES[name]}"
-    with python_process(KILLED, store.path, target, name) as process:
+    with forked_code(KILLED, store.path, target, name) as process:
         process.wait(60)
     assert not target.exists()
     list(export(store, target, name))
