@@ -84,8 +84,9 @@ def trained(
                 expected, clock = event.seconds_left, time.monotonic()
             if isinstance(event, Progress):
                 steps = event.done
-            if spent > limit:
-                break
+            ends = isinstance(event, Progress) and event.done == event.total
+            if limit < math.inf and (spent > limit or ends):
+                break  # a finished training has no state
         took = time.monotonic() - clock
         if limit == math.inf:
             return {"expected_s": expected, "took_s": took, "ratio": took / expected}
