@@ -3,13 +3,15 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
-from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
+from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE, ArraySource, CachedSource
+from napari_uhrseg.io.image.geometry import missing_levels
 from napari_uhrseg.io.image.image import Image, Pixels
 from napari_uhrseg.io.image.pyramid_builder import fill_levels
 from napari_uhrseg.io.open import open_image
@@ -166,3 +168,25 @@ def test_reading_while_levels_are_filled(tmp_path: Path) -> None:
     assert not image.missing_levels
     for (roi, size), found in zip(wanted, together, strict=True):
         np.testing.assert_array_equal(found.data, alone.read(roi, size).data)
+
+
+def test_levels_that_are_means_of_means_are_read_by_a_busy_pool() -> None:
+    """A chunk of a coarse level is decoded from several chunks of the finer one."""
+    data = np.arange(40_000, dtype=np.uint16)[:, None].repeat(64, 1)
+    levels = missing_levels(CachedSource(ArraySource(data, (512, 64))), "yx", None)
+    sizes = [len(data) >> k for k in (4, 5, 4, 5)]
+    found: dict[int, np.ndarray] = {}
+
+    def read(number: int) -> None:
+        level = levels[(-2, -1)[number % 2]]
+        found[number] = level[(slice(0, sizes[number]), slice(0, 1))]
+
+    threads = [Thread(target=read, args=(n,), daemon=True) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(found) == [0, 1, 2, 3]
+    for number, size in enumerate(sizes):
+        means = data[:, 0].reshape(size, -1).mean(1)
+        assert abs(found[number][:, 0] - means).max() <= 1

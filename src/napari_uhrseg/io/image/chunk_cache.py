@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, Protocol
 
@@ -118,6 +118,9 @@ CHUNK_CACHE = ChunkCache()
 _numbers = itertools.count()
 
 
+_THREAD = threading.local()  # ``decodes`` is True while a thread decodes a chunk
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(4, os.cpu_count() or 1), "uhrseg-decode")
@@ -182,7 +185,9 @@ class CachedSource:
             out[at] = chunk
 
         missing = sum((self._number, i) not in CHUNK_CACHE for i in indices)
-        if missing > 1 and self._lock is None:
+        # inside a decode, the pool may be waiting for this thread
+        alone = self._lock is not None or getattr(_THREAD, "decodes", False)
+        if missing > 1 and not alone:
             for _ in _pool().map(place, indices):
                 pass
         else:
@@ -216,33 +221,29 @@ class CachedSource:
         box = self._box(index)
         try:
             return CHUNK_CACHE.get((self._number, index), lambda: self._decode(box))
-        # codecs raise arbitrary errors, which are converted to ReadError
-        except Exception as error:
+        except Exception as error:  # codecs raise arbitrary errors
             if on_error is None:
+                where = ", ".join(f"{s.start}:{s.stop}" for s in box)
                 reason = str(error) or type(error).__name__
                 raise ReadError(
-                    f"Pixels at {_where(box)} cannot be decoded: {reason}.",
+                    f"Pixels at {where} cannot be decoded: {reason}.",
                     "The file may be damaged or incomplete: copy it again.",
                 ) from error
             on_error(error)
             return np.zeros([s.stop - s.start for s in box], self.dtype)
 
     def _decode(self, box: Slices) -> Array:
-        if self._lock is None:
-            return self._checked(self.source[box], box)
-        with self._lock:
-            return self._checked(self.source[box], box)
-
-    def _checked(self, chunk: Array, box: Slices) -> Array:
-        expected = tuple(s.stop - s.start for s in box)
-        if chunk.shape != expected:
-            raise ValueError(f"{chunk.shape} came instead of {expected}")
-        # a view is copied, so that the size of the cache is correct
-        return np.array(chunk, self.dtype, copy=chunk.base is not None or None)
-
-
-def _where(box: Slices) -> str:
-    return ", ".join(f"{s.start}:{s.stop}" for s in box)
+        before, _THREAD.decodes = getattr(_THREAD, "decodes", False), True
+        try:
+            with self._lock or nullcontext():
+                chunk = self.source[box]
+                expected = tuple(s.stop - s.start for s in box)
+                if chunk.shape != expected:
+                    raise ValueError(f"{chunk.shape} came instead of {expected}")
+                # a view is copied, so that the size of the cache is correct
+                return np.array(chunk, self.dtype, copy=chunk.base is not None or None)
+        finally:
+            _THREAD.decodes = before
 
 
 class ArraySource:
