@@ -28,7 +28,7 @@ import psutil
 from campaign.processes import PROCESSES, start
 from campaign.report import Outcome
 
-SECONDS = 10.0  # of processor time that one file may take
+SECONDS = 10.0  # of processor time that one file may take, or of sleep
 STUCK = 300.0  # seconds after which a case hangs, however busy the machine is
 GROWTH = 2**30  # bytes that one file may take
 FUSE = 4 * 2**30  # bytes of address space, so that a fault does not fill the machine
@@ -168,6 +168,12 @@ def _memory(name: str, reset: bool = False) -> int:
     return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(name))
 
 
+def asleep(process: int) -> bool:
+    """Return whether all threads of a process wait for something but the processor."""
+    stats = Path(f"/proc/{process}/task").glob("*/stat")
+    return all(s.read_text().rpartition(")")[2].split()[0] == "S" for s in stats)
+
+
 def serve(folder: Path, connection: Connection, port: int) -> None:
     """Open the files that the parent names until it closes the connection."""
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -255,12 +261,16 @@ class Worker:
         more = 0.0 if name in self._known else 60.0
         self._known.add(name)
         process = psutil.Process(self._process.pid)
-        used, end = sum(process.cpu_times()[:2]), time.monotonic() + STUCK + more
+        start = awake = time.monotonic()
+        first = used = sum(process.cpu_times()[:2])
         while not self._pipe.poll(0.5):
-            with suppress(psutil.Error):
-                if sum(process.cpu_times()[:2]) - used > SECONDS + more:
-                    return False
-            if time.monotonic() > end:
+            now = time.monotonic()
+            with suppress(psutil.Error, OSError):
+                before, used = used, sum(process.cpu_times()[:2])
+                if used > before or not asleep(process.pid):
+                    awake = now
+            asked, slept, waited = used - first, now - awake, now - start
+            if max(asked, slept) > SECONDS + more or waited > STUCK + more:
                 return False
         return True
 
