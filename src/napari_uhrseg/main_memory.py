@@ -27,3 +27,16 @@ def free_main_memory() -> int:
         if most != resource.RLIM_INFINITY:
             free = min(free, most - psutil.Process().memory_info().vms)
     return max(0, free)
+
+
+def lacks_main_memory(error: BaseException) -> bool:
+    """Return whether an error is that of Python or of its loader without memory."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error)
+    if isinstance(error, RuntimeError):  # no memory for the stack of a thread
+        return "can't start new thread" in text
+    # the loader of a library
+    return isinstance(error, ImportError) and (
+        "failed to map segment" in text or "annot allocate memory" in text
+    )

@@ -52,7 +52,13 @@ def test_messages_of_libraries_are_not_printed(caplog, capfd, recwarn):
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("can't start new thread")]
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        ImportError("a.so: failed to map segment from shared object"),
+        ImportError("a.so: cannot allocate memory in static TLS block"),
+    ],
 )
 def test_too_little_memory_is_one_sentence(error, capsys):
     def fails():

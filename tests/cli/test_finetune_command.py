@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 from helpers.corrections import correct
 from helpers.label_stores import LEGEND, FakeImage
 from napari_uhrseg.cli import app
+from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import to_path
@@ -43,6 +44,22 @@ def test_new_pixel_classifier_is_trained_from_a_store(tmp_path, files):
     assert "ImageNet weights of tf_efficientnet_lite0" in result.stderr
     assert str(output) in result.stdout
     assert read_card(output).model == "pixel_classifier"
+
+
+def test_finetune_that_writes_no_checkpoint_exits_with_1(tmp_path, files, monkeypatch):
+    store, output = tmp_path / "labels.zarr", tmp_path / "new.safetensors"
+    LabelStore.create(store, open_image(files / "picture.tif"), LEGEND).close()
+    worse = FineTuneFinished({"miou": 1.0}, {"miou": 0.0}, "worse", output, saved=False)
+    monkeypatch.setattr(
+        "napari_uhrseg.engine.finetuning.finetune.fine_tune",
+        lambda *_, **__: (event for event in [worse]),
+    )
+    command = ["finetune", store, "--checkpoint", files / "net.safetensors",
+               "--output", output]  # fmt: skip
+    result = CliRunner().invoke(app, [str(a) for a in command])
+    assert result.exit_code == 1
+    assert f"{output} was not written: every validated step is worse" in result.stderr
+    assert "Use the original checkpoint" in result.stderr
 
 
 @pytest.mark.parametrize("both", [True, False])

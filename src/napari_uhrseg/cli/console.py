@@ -22,6 +22,7 @@ from rich.text import Text
 
 from napari_uhrseg._version import __version__
 from napari_uhrseg.errors import UhrSegError, without_credentials
+from napari_uhrseg.main_memory import lacks_main_memory
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ P = ParamSpec("P")
 E = TypeVar("E")
 
 INTERRUPTED = 130  # exit status that a shell reports after Ctrl-C
-NO_THREAD = "can't start new thread"  # Python's error if memory for its stack is short
 
 out = Console()
 err = Console(stderr=True)
@@ -56,8 +56,8 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             _ignore_interrupts()
             err.print(Text("Stopped.", "yellow"))
             raise typer.Exit(INTERRUPTED) from None
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and NO_THREAD not in str(error):
+        except (MemoryError, RuntimeError, ImportError) as error:
+            if not lacks_main_memory(error):
                 raise
             _print_error(
                 "There is too little main memory.",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from helpers.export_stores import UTM32, image
 from helpers.forked import forked_code
 from helpers.full_disk import file_size_limit
 from helpers.label_stores import LEGEND, RUN, FakeImage
@@ -74,4 +75,14 @@ def test_damaged_coordinate_system_is_refused(tmp_path, name):
         target = tmp_path / f"b{format_named(name).suffix}"
         with pytest.raises(ExportError, match="The coordinate system of"):
             list(export(store, target, name))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_coordinates_outside_the_projection_are_refused(tmp_path):
+    """PROJ refuses such coordinates with an error that is no RasterioError."""
+    shown = image(UTM32, affine=(1e300, 0.0, 1e300, 0.0, -1e300, 1e300))
+    with LabelStore.create(tmp_path / "a.zarr", shown, LEGEND) as store:
+        store.correction[0][:9, :9] = 1
+        with pytest.raises(ExportError, match="to longitude and latitude"):
+            list(export(store, tmp_path / "b.geojson", "geojson"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]

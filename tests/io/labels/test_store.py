@@ -611,6 +611,22 @@ def test_other_zarr_is_not_a_label_store(tmp_path):
             LabelStore.open(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't start new thread")], ids=str
+)
+def test_too_little_memory_is_not_reported_as_damage(store, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Array, "__getitem__", fails)
+        with pytest.raises(type(error)):
+            store.read_labels(Roi(0, 0, 10, 10))
+    monkeypatch.setattr(zarr, "open_group", fails)
+    with pytest.raises(type(error)):
+        LabelStore.open(store.path)
+
+
 def test_damaged_chunk_is_reported_when_read(store):
     run = store.run_ledger.start_run(RUN)
     store.write(chunk_block(0, 0, 1, SHAPE), run.id, "done")

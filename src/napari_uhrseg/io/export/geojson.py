@@ -74,6 +74,7 @@ def _to_lon_lat(store: "LabelStore") -> CoordinateTransform:
     The transform raises ExportError for points outside the projection.
     """
     import rasterio
+    from rasterio._err import CPLE_BaseError  # rasterio lets it through
     from rasterio.errors import RasterioError
     from rasterio.warp import transform
 
@@ -83,7 +84,7 @@ def _to_lon_lat(store: "LabelStore") -> CoordinateTransform:
     def place(corners: Points) -> Points:
         try:
             placed = np.stack(transform(crs, wgs84, *own(corners).T), 1)
-        except (RasterioError, RuntimeError) as error:
+        except (CPLE_BaseError, RasterioError, RuntimeError) as error:
             raise _off_the_map(store, str(error)) from error
         if not np.isfinite(placed).all():
             raise _off_the_map(store, "part of it is outside the projection")

@@ -79,6 +79,7 @@ def pixel_area(store: "LabelStore") -> PixelArea:
 def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], FloatArray] | None:
     """Return areas in an equal-area projection; None if it cannot be reached."""
     import rasterio
+    from rasterio._err import CPLE_BaseError  # rasterio lets it through
     from rasterio.errors import CRSError, RasterioError
     from rasterio.warp import transform
 
@@ -102,7 +103,7 @@ def _on_ellipsoid(store: "LabelStore") -> Callable[[Roi, int], FloatArray] | Non
         equal = rasterio.CRS.from_string(
             f"+proj=cea +lon_0={longitude[0]:.6f} +lat_ts=0 +datum=WGS84 +units=m"
         )
-    except (RasterioError, RuntimeError):
+    except (CPLE_BaseError, RasterioError, RuntimeError):
         return None
 
     def rows(roi: Roi, level: int) -> FloatArray:

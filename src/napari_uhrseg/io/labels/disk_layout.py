@@ -17,6 +17,7 @@ from napari_uhrseg.io.labels import chunk_status, ome_metadata
 from napari_uhrseg.io.labels.store_files import check_links
 from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.io.paths import PathOrUrl, error_text, for_zarr, io_errors, is_url
+from napari_uhrseg.main_memory import lacks_main_memory
 from napari_uhrseg.types import Legend, Run
 
 Levels = tuple[zarr.Array, ...]
@@ -271,6 +272,8 @@ def load_store(path: PathOrUrl, *, write: bool) -> StoreContents:
         raise
     except io_errors(path, KeyError, TypeError, ValueError, AttributeError,
                     RuntimeError) as error:  # fmt: skip
+        if lacks_main_memory(error):
+            raise
         raise StoreError(
             f"The label store {path} is damaged: {error}.",
             "Copy it again from its source, or segment into a new store.",

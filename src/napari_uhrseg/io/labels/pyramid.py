@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.main_memory import lacks_main_memory
 from napari_uhrseg.types import Labels, Roi
 
 
@@ -137,6 +138,8 @@ def read_array(level: zarr.Array, key: Any) -> Labels:
         raise
     # a codec, a disk and a server may raise any exception
     except Exception as error:
+        if lacks_main_memory(error):
+            raise
         way = (
             "Segment the image into this store again: damaged parts are computed again"
         )
