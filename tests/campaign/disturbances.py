@@ -24,7 +24,7 @@ from typing import Any
 from campaign.processes import PROCESSES, start
 from campaign.report import Outcome
 
-LONG = 600.0  # seconds after which an operation hangs, however busy the machine is
+LONG = 1800.0  # seconds after which an operation hangs, however busy the machine is
 
 
 def limited(kind: int, amount: int) -> None:

@@ -29,7 +29,7 @@ from campaign.processes import PROCESSES, start
 from campaign.report import Outcome
 
 SECONDS = 10.0  # of processor time that one file may take, or of sleep
-STUCK = 300.0  # seconds after which a case hangs, however busy the machine is
+STUCK = 1800.0  # seconds after which a case hangs, however busy the machine is
 GROWTH = 2**30  # bytes that one file may take
 FUSE = 4 * 2**30  # bytes of address space, so that a fault does not fill the machine
 
