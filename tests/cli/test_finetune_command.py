@@ -62,6 +62,21 @@ def test_finetune_that_writes_no_checkpoint_exits_with_1(tmp_path, files, monkey
     assert "Use the original checkpoint" in result.stderr
 
 
+def test_finetune_dry_run_prints_the_time_and_writes_nothing(tmp_path, files):
+    store = tmp_path / "labels.zarr"
+    image = open_image(files / "picture.tif")
+    with LabelStore.create(store, image, LEGEND) as labels:
+        correct(labels, Roi(0, 0, 16, 16), 1)
+    command = ["finetune", store, "--checkpoint", files / "net.safetensors", "--output",
+               tmp_path / "new.safetensors", "--steps", 7, "--batch-size", 2,
+               "--device", "cpu", "--dry-run"]  # fmt: skip
+    result = CliRunner().invoke(app, [str(a) for a in command])
+    assert result.exit_code == 0, result.output
+    for text in ("Training data: 1 window", "Memory: 2 samples a step", "for 7 steps"):
+        assert text in result.stdout
+    assert list(tmp_path.iterdir()) == [store]
+
+
 @pytest.mark.parametrize("both", [True, False])
 def test_finetune_needs_either_a_checkpoint_or_a_method(both, tmp_path):
     options = ["--checkpoint", "c.safetensors", "--model", "plain"] if both else []
