@@ -15,6 +15,7 @@ KEYS = {
     "pixel_features": ("ground", "features", "classifier", "dabs", "seed"),
     "simulated_user": ("ground", "method", "seed", "round"),
     "simulated_user_classes": ("ground", "method", "seed", "round", "class"),
+    "two_minutes": ("ground", "code", "cpu_limit", "window", "seed"),
 }
 RATIOS = {
     "miou",
