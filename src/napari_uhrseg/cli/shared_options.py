@@ -192,7 +192,7 @@ def parse_region_option(text: str) -> "Roi | MapRectangle | Path":
     Raises
     ------
     typer.BadParameter
-        If the text is no rectangle and no existing file.
+        If the text is neither a rectangle nor the path of a file.
     """
     from napari_uhrseg.io.corrections.region_text import parse_region
 

@@ -6,4 +6,4 @@ and the batch size.
 Must not import ``engine.inference`` and the packages above it.
 """
 
-__all__ = ["batch_size", "image_fit", "memory_estimate", "plan"]
+__all__ = ["batch_size", "checkpoint_choice", "image_fit", "memory_estimate", "plan"]

@@ -13,6 +13,7 @@ __all__ = [
     "polygon_features",
     "polygon_import",
     "rasterize",
+    "region_text",
     "uncertain_regions",
     "undo",
 ]

@@ -3,4 +3,11 @@
 The package must not import ``ui.correct``, ``ui.finetune`` and ``ui.labels``.
 """
 
-__all__ = ["labels_offer", "new_labels_dialog", "open_labels", "panel", "picture_form"]
+__all__ = [
+    "image_switch",
+    "labels_offer",
+    "new_labels_dialog",
+    "open_labels",
+    "panel",
+    "picture_form",
+]
