@@ -36,6 +36,8 @@ class ModelEntry:
         Defaults of a training run: the numbers of the class's recipe.
     default
         True for the method that the window selects first; only one entry.
+    live
+        True for the method that is trained while a user paints; only one entry.
     needs_second_file
         True if an import of this method may need a second file of weights.
     encoder_family
@@ -57,6 +59,7 @@ class ModelEntry:
     batch_size: int
     learning_rate: float
     default: bool = False
+    live: bool = False
     needs_second_file: bool = False
     encoder_family: Literal["any", "default", "hrnet"] = "any"
     first_arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -179,12 +182,14 @@ ENTRIES = (
         steps=2_000,
         batch_size=8,
         learning_rate=1e-3,
+        live=True,
         encoder_family="default",
         small_arguments={"encoder": "test_efficientnet", "window": 64},
     ),
 )
 REGISTRY: Mapping[str, ModelEntry] = MappingProxyType({e.name: e for e in ENTRIES})
 DEFAULT_MODEL = next(entry.name for entry in ENTRIES if entry.default)
+LIVE_MODEL = next(entry.name for entry in ENTRIES if entry.live)
 
 
 def default_arguments(name: str) -> dict[str, Any]:

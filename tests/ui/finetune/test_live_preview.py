@@ -218,3 +218,13 @@ def check_choice(painter):
     dialog.accept()
     assert part.form.start.compares
     assert part.form.start.method == "plain"
+
+
+def test_settings_of_steps_are_hidden_for_a_pixel_classifier(painter):
+    form = painter.panel.finetune.form
+    assert form.checkpoint.currentText().startswith("new Pixel classifier")
+    assert form.length.isHidden()
+    assert form.distillation.isHidden()
+    form.use_new(NewModel("plain", DEFAULT_ENCODER))
+    assert not form.length.isHidden()
+    assert not form.distillation.isHidden()

@@ -46,6 +46,7 @@ from napari_uhrseg.models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from napari_uhrseg.models.registry import LIVE_MODEL
 from napari_uhrseg.types import HELD_OUT, IGNORED, Roi, TrainingSummary
 
 
@@ -142,7 +143,7 @@ def score_classifier(
     Cancelled
         If ``stop`` returned True.
     """
-    new = new_checkpoint("pixel_classifier", None, source.legend, image)
+    new = new_checkpoint(LIVE_MODEL, None, source.legend, image)
     trainer = trainer_of(image, new)
     at, channel = balanced(*run_pixels(source.training, trainer.scene))
     yield from _gathered(trainer, at, stop)
@@ -188,7 +189,7 @@ def train_pixel_classifier(
     TrainingError
         If nothing is corrected, or the output exists.
     """
-    new = new_checkpoint("pixel_classifier", None, store.legend, image)
+    new = new_checkpoint(LIVE_MODEL, None, store.legend, image)
     source = build_dataset(image, new, store, regions)
     path = Path(output)
     for _ in fit_corrections(source, summarize(source), new, path, overwrite=overwrite):

@@ -59,7 +59,7 @@ class FineTuneForm(QWidget):
         self.corrections.addItem("Corrections in view", "view")
         self.distillation = Form(FineTuneSettings, ("distillation_weight",))
         above, below = QWidget(), QWidget()
-        form = form_of(above)
+        form = self._steps = form_of(above)
         add_row(form, "Start from", self.checkpoint, other)
         add_row(form, "Length", self.length)
         add_row(form_of(below), "Train on", self.corrections)
@@ -88,6 +88,12 @@ class FineTuneForm(QWidget):
     def _moved(self) -> None:
         if self.follows_view:
             self.changed.emit()
+
+    def set_live(self, live: bool) -> None:
+        """Hide the settings of trainings in steps for a model that has none."""
+        self._steps.setRowVisible(self.length, not live)
+        self.distillation.setVisible(not live)
+        self.custom.setVisible(not live and self.length.currentData() == CUSTOM)
 
     @property
     def start(self) -> Path | NewModel | None:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.engine.events import LiveLabels, LiveView
+from napari_uhrseg.models.registry import LIVE_MODEL
 from napari_uhrseg.types import FineTuneSettings, Roi
 from napari_uhrseg.ui.finetune import live_worker
 from napari_uhrseg.ui.finetune.live_layer import LiveLayer
@@ -46,6 +47,7 @@ class LivePreview(QWidget):
 
     kept = Signal(object)  # path of the checkpoint with which all is to be segmented
     networkWanted = Signal()
+    liveChosen = Signal(bool)  # True: the chosen model is trained while painting
     covered = Signal(bool)  # True: labels of a run would hide the live labels
 
     def __init__(self, viewer: Any, workers: Workers, hardware: HardwareForm) -> None:
@@ -132,7 +134,7 @@ class LivePreview(QWidget):
         self._end()
         self._start, self._fits = start, False
         if isinstance(start, NewModel):
-            self._fits = start.method == live_worker.PIXEL_CLASSIFIER
+            self._fits = start.method == LIVE_MODEL
         elif start is not None:
 
             def found(fits: bool) -> None:
@@ -195,6 +197,7 @@ class LivePreview(QWidget):
     def _update(self) -> None:
         """Begin or end the preview, as the inputs require."""
         self.setVisible(self._fits)
+        self.liveChosen.emit(self._fits)
         active = self._fits and not self._why_not() and not self._stopped
         classes = tuple(c.id for c in self._view.classes) if self._view else ()
         if self._session is not None and (not active or classes != self._classes):

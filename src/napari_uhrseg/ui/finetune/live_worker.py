@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_uhrseg.engine.events import LiveLabels, LiveView
 from napari_uhrseg.io.image.image import Image
+from napari_uhrseg.models.registry import LIVE_MODEL
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.finetune.worker import NewModel
 from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.finetuning.live_training import LiveTrainer
     from napari_uhrseg.io.labels.store import LabelStore
 
-PIXEL_CLASSIFIER = "pixel_classifier"  # in the registry
 CACHE_SHARE = 2  # the cache gets one part of so many of the memory budget
 
 
@@ -39,7 +39,7 @@ def is_pixel_classifier(path: Path) -> bool:
     """Return whether a checkpoint is a pixel classifier; reads the card only."""
     from napari_uhrseg.models.card_header import read_card
 
-    return read_card(path).model == PIXEL_CLASSIFIER
+    return read_card(path).model == LIVE_MODEL
 
 
 def follow(

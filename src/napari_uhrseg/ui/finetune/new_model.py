@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
 
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.models.registry import DEFAULT_ENCODER, REGISTRY
+from napari_uhrseg.models.registry import DEFAULT_ENCODER, LIVE_MODEL, REGISTRY
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.finetune.worker import NewModel
 from napari_uhrseg.ui.image.new_labels_dialog import ok_or_cancel
@@ -44,7 +44,6 @@ HRNETS = (
 )
 
 TRUNCATED = (Encoder(DEFAULT_ENCODER, "EfficientNet-Lite0 up to stride 16", 0.7),)
-FIRST_METHOD = "pixel_classifier"  # it answers within seconds
 PAINT = "Paint some strokes of each class, then press Train."
 COMPARED = (
     "Press Train to train it on the corrections. A fifth of the corrected regions is "
@@ -133,7 +132,7 @@ class NewModelDialog(QDialog):
         self.encoder = combo("The part that sees. Larger learns more, and is slower.")
         self.sentence, self.classes = note(), note()
         for entry in REGISTRY.values():
-            if not (compares and entry.name == FIRST_METHOD):
+            if not (compares and entry.name == LIVE_MODEL):
                 self.method.addItem(entry.title, entry.name)
         names = ", ".join(c.name for c in legend)
         self.classes.setText(
@@ -141,7 +140,7 @@ class NewModelDialog(QDialog):
             + (COMPARED if compares else PAINT)
         )
         self._lay_out()
-        self.method.setCurrentIndex(max(0, self.method.findData(FIRST_METHOD)))
+        self.method.setCurrentIndex(max(0, self.method.findData(LIVE_MODEL)))
         self.method.currentIndexChanged.connect(self._method_chosen)
         self.accepted.connect(self._accepted)
         self._method_chosen()

@@ -31,6 +31,7 @@ class FineTuneWidgets(QWidget):
         self.form = FineTuneForm(viewer)
         self.live = LivePreview(viewer, workers, hardware)
         self.form.changed.connect(lambda: self.live.set_start(self.form.start))
+        self.live.liveChosen.connect(self.form.set_live)
         self.live.networkWanted.connect(self.new_model.ask_network)
         self.summary = note()
         self.summary.setAccessibleName("Training data")

@@ -12,6 +12,7 @@ from napari.utils.notifications import show_warning
 
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import PathOrUrl, parent_or_home, unused_path
+from napari_uhrseg.models.registry import REGISTRY
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
@@ -44,7 +45,7 @@ class NewModel:
 
     @property
     def name(self) -> str:
-        return f"new {self.method}"
+        return f"new {REGISTRY[self.method].title}"
 
 
 @dataclass(frozen=True, slots=True)
