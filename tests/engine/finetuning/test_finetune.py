@@ -417,7 +417,7 @@ def test_new_network_with_a_pretrained_encoder_is_thawed_gradually(corrected, tm
     assert (thawed.steps, thawed.frozen_encoder, thawed.encoder_rate) == (
         14,
         False,
-        0.1,
+        0.3,
     )
     assert job.compute.memory.features > 0
     random = new_job(source, image, tmp_path)  # its encoder must be trained

@@ -50,7 +50,7 @@ from napari_uhrseg.units import counted
 LEARNING_RATE = 5e-4
 FIRST_LEARNING_RATE = 2e-3  # of a network without trained weights
 FROZEN_SHARE = 0.3  # of the steps of a new network with a pretrained encoder
-ENCODER_RATE = 0.1  # of the encoder's first block, relative to other learning rates
+ENCODER_RATE = 0.3  # of the encoder's first block, relative to other learning rates
 VALIDATIONS = 5  # per training
 
 
