@@ -47,13 +47,7 @@ from napari_uhrseg.io.paths import (
     remove_folder,
     to_path,
 )
-from napari_uhrseg.types import (
-    Legend,
-    MultiPolygon,
-    Polygon,
-    Region,
-    SegmentSettings,
-)
+from napari_uhrseg.types import Legend, MultiPolygon, Polygon, Region, SegmentSettings
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:

@@ -123,3 +123,17 @@ def test_image_chosen_in_list_becomes_active(viewer, panel, qtbot):
     wait_for(panel, second, qtbot)
     panel.box.setCurrentIndex(panel.row(first))
     assert viewer.layers.selection.active is first
+
+
+def test_other_layers_of_the_same_image_keep_the_view(viewer, panel, qtbot):
+    stack = image("stack", channels=4)
+    before = add_image(viewer, stack)
+    wait_for(panel, before[0], qtbot)
+    camera = viewer.scene.camera
+    camera.center, camera.zoom = (0.0, 3.0, 4.0), 7.0
+    after = add_image(viewer, stack)
+    for layer in before:
+        viewer.layers.remove(layer)
+    wait_for(panel, after[0], qtbot)
+    assert tuple(camera.center[-2:]) == (3.0, 4.0)
+    assert camera.zoom == 7.0

@@ -73,9 +73,7 @@ class PaintArea(QObject):
         self._area: PaintRegion | None = None
         self._under: Labels = np.zeros((1, 1), np.uint8)
         self._strokes = 0  # labels that were read before the last one are stale
-        self._reading = False
-        self._again = False
-        self._told_fill = False
+        self._reading = self._again = self._told_fill = False
         self._mode = "paint"
         self._stopped = False
         self._later = qdebounced(self._follow, timeout=80, parent=self)

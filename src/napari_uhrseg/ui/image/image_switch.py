@@ -63,6 +63,8 @@ class ImageSwitch(QObject):
             self._views[before] = camera.center, camera.zoom
         if layer is None or KEY not in layer.metadata:
             return
+        if before is not None and before.metadata.get(KEY) is layer.metadata[KEY]:
+            return  # its bands are shown in other layers
         self._show_only(layer)
         if layer in self._views:
             camera.center, camera.zoom = self._views[layer]
