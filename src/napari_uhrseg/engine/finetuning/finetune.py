@@ -16,7 +16,7 @@ everything that determines the weights.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from napari_uhrseg.engine.events import (
     TrainEvent,
     Validated,
 )
+from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
 from napari_uhrseg.engine.finetuning.model_selection import (
     comparison_text,
     network_text,
@@ -159,15 +160,12 @@ def fine_tune(
         The corrected image; the checkpoint, which is not modified; the open labels.
     output
         Path of the checkpoint. It is not written if every validated step is worse.
-    settings
-        Hyperparameters; ``None``: all are chosen automatically.
-    budget
-        Device and memory budget, which decides the micro-batches.
+    settings, budget
+        Hyperparameters (``None``: all automatic), and the device and memory budget.
     stop
         Polled between layers. If it returns True, the run ends like a closed generator.
     resume, overwrite
-        Keep ``<output>.state`` and continue an unfinished run from it; replace an
-        existing checkpoint.
+        Continue an unfinished run from ``<output>.state``; replace a checkpoint.
 
     Yields
     ------
@@ -193,11 +191,7 @@ def fine_tune(
                 source, summary, checkpoint, output, stop=stop, overwrite=overwrite
             )
             return
-        rival: Metrics = {}
-        if checkpoint.hash == UNSAVED_HASH and source.has_validation:
-            for event in score_classifier(image, source, stop):
-                rival = event.metrics if isinstance(event, Validated) else rival
-                yield event
+        rival = yield from _scored_rival(image, checkpoint, source, stop)
         job = make_job(source, checkpoint, output, settings, budget, stop)
         trainer = Trainer(job.with_policy(keep_state=resume), output)
         trainer.prepare(resume, overwrite)
@@ -215,6 +209,21 @@ def _finished(
     describe = network_text if rival else comparison_text
     text = describe(summary, before, after)
     return FineTuneFinished(before, after, text, trainer.output, trainer.saved)
+
+
+def _scored_rival(
+    image: Image, checkpoint: Checkpoint, source: CorrectionDataset, stop: Stop | None
+) -> Generator[TrainEvent, None, Metrics]:
+    """Return the scores of a pixel classifier for comparison with a new network.
+
+    They are empty for a trained checkpoint, and without validation regions.
+    """
+    rival: Metrics = {}
+    if checkpoint.hash == UNSAVED_HASH and source.has_validation:
+        for event in score_classifier(image, source, stop):
+            rival = event.metrics if isinstance(event, Validated) else rival
+            yield event
+    return rival
 
 
 def _trained(

@@ -93,10 +93,8 @@ def make_job(
     limit = budget or MemoryBudget.default(found.id)
     size, memory = plan_step_memory(model, recipe, limit, None if new else old)
     recipe = replace(recipe, batch_size=size)
-    identity = [
-        *_identity(source, checkpoint, settings, recipe, precision),
-        *memory.identity(size),
-    ]
+    identity = _identity(source, checkpoint, settings, recipe, precision)
+    identity += memory.identity(size)
     check = Validator(source, old, memory.micro_batch_size, device, precision)
     policy = (
         _from_scratch(recipe, check)

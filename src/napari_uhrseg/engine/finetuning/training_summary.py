@@ -60,16 +60,9 @@ def build_dataset(
     # a class that is too rare for a coarse pixel has no effect
     ids = np.unique(read_array(store.correction[-1], ...))
     match = map_classes(checkpoint, store, [int(i) for i in ids if i])
-    runs = [r for r in store.runs if r.checkpoint_hash == checkpoint.hash]
-    bands = runs[-1].bands if runs else fit_bands(image, spec.channels)
-    how = ImageInput(
-        bands=bands,
-        value_range=runs[-1].value_range if runs else fit_values(image, spec, bands),
-        scale=runs[-1].scale if runs else fit_scale(image, spec)[0],
-    )
     source = CorrectionDataset(
         image,
-        how,
+        _image_input(image, checkpoint, store),
         store,
         match,
         spec,
@@ -83,6 +76,16 @@ def build_dataset(
             "Paint over some mistakes (and confirm correct labels), then fine-tune.",
         )
     return source
+
+
+def _image_input(image: Image, checkpoint: Checkpoint, store: LabelStore) -> ImageInput:
+    """Return the input of the checkpoint's last run in the store, or a fitted one."""
+    spec = checkpoint.card.spec
+    runs = [r for r in store.runs if r.checkpoint_hash == checkpoint.hash]
+    if runs:
+        return ImageInput(runs[-1].bands, runs[-1].value_range, runs[-1].scale)
+    bands = fit_bands(image, spec.channels)
+    return ImageInput(bands, fit_values(image, spec, bands), fit_scale(image, spec)[0])
 
 
 def _check_image(image: Image, store: LabelStore) -> None:

@@ -142,14 +142,10 @@ def make_plan(
 
     Parameters
     ----------
-    image
-        The image to be segmented.
-    checkpoint
-        The network and its card.
-    settings
-        Settings of the user. None: the defaults.
-    budget
-        Memory that the run may use. None: the default of the device.
+    image, checkpoint
+        The image to be segmented; the network and its card.
+    settings, budget
+        Settings of the user, and memory that the run may use. None: the defaults.
     shared
         True if several processes share the blocks: no window waits for the next one.
     make_profiler

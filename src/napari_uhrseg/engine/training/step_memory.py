@@ -153,21 +153,17 @@ def plan_step_memory(
 
     Parameters
     ----------
-    model
-        The network to train.
-    recipe
-        Batch size and stages.
+    model, recipe
+        The network to train; batch size and stages.
     budget
         Device, and bytes of its memory and of main memory.
-    teacher
-        The original network, for knowledge distillation; ``None``: no distillation.
-    estimate
-        Function that estimates the memory of a sample; ``None``: `sample_memory`.
+    teacher, estimate
+        The original network, for knowledge distillation (``None``: none), and the
+        function that estimates the memory of a sample (``None``: `sample_memory`).
 
     Returns
     -------
-    tuple[int, StepMemoryPlan]
-        Samples of a step, and the plan.
+    Samples of a step, and the plan.
 
     Raises
     ------
@@ -188,8 +184,7 @@ def plan_step_memory(
                 room = min(room, budget.host_bytes // max(1, cost.host))
             found = replace(way, cache=cache or CHUNK_CACHE_BYTES[0])
             if room >= wanted:
-                frozen = [s for s in recipe.stages if s.frozen_encoder]
-                if frozen:  # a step needs less memory
+                if frozen := [s for s in recipe.stages if s.frozen_encoder]:
                     low = (estimate or sample_memory)(model, way, frozen, bool(teacher))
                     used = KERNEL_OVERHEAD * wanted * (low.device + teacher_bytes)
                     left = int(budget.device_bytes - fixed - cache - used)

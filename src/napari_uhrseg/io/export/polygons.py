@@ -19,7 +19,7 @@ from napari_uhrseg.errors import ExportError
 from napari_uhrseg.io.export.registry import WriteOptions
 from napari_uhrseg.io.vectorize.label_strips import read_strips, written_parts
 from napari_uhrseg.io.vectorize.simplify import trace_polygons
-from napari_uhrseg.types import LabelClass, Roi
+from napari_uhrseg.types import LabelClass, Labels, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -89,24 +89,14 @@ def polygon_features(
     The memory is that of `trace_outlines`, and about 150 bytes per corner of a batch
     or of one polygon. Simplification needs the corners of a coverage as well.
     """
-    height, width = store.shape
     by_id = {c.id: c for c in store.legend}
     batch: list[PolygonFeature] = []
     waiting, done = 0, 0.0
-    whole = Roi(0, 0, height, width)
-    # a simplified border needs the ground beside it; the strips are those of the image,
-    # so that the polygons do not depend on which chunks are written
-    border, grid = (1, width) if options.simplify else (0, None)
-    parts, _ = written_parts(store, whole, border)
-    strips = (
-        strip
-        for part in parts
-        for strip in read_strips(store, part, options.limits, grid)
-    )
     unused = next((i for i in range(255, 0, -1) if i not in by_id), 0)
+    strips = _strips(store, options)
     for found in trace_polygons(strips, options.simplify, options.limits, unused):
         if isinstance(found, Roi):
-            done = min(found.bottom / height, ALMOST_DONE)
+            done = min(found.bottom / store.shape[0], ALMOST_DONE)
             yield [], done
             continue
         outline, rings = found
@@ -118,6 +108,18 @@ def polygon_features(
             yield _placed(batch, place), done
             batch, waiting = [], 0
     yield _placed(batch, place), 1.0
+
+
+def _strips(store: "LabelStore", options: WriteOptions) -> Iterator[tuple[Roi, Labels]]:
+    """Yield the labels of written chunks; a simplified border needs the ground beside.
+
+    Strips are those of the image, so that polygons do not depend on which chunks are
+    written.
+    """
+    border, width = (1, store.shape[1]) if options.simplify else (0, None)
+    parts, _ = written_parts(store, Roi(0, 0, *store.shape), border)
+    for part in parts:
+        yield from read_strips(store, part, options.limits, width)
 
 
 def _closed(ring: Points, bends: bool) -> Points:
