@@ -24,6 +24,14 @@ def status_of(command):
     return exit_.value.exit_code
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Raise KeyboardInterrupt also in a process that was started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press():
     os.kill(os.getpid(), signal.SIGINT)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from napari import Viewer
 from napari.components import ViewerModel
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import QSettings, QThreadPool
 
 from helpers.gated_network import open_gates, save_networks
 from helpers.shared_viewer import clear, shared_viewer
@@ -32,6 +32,12 @@ def collect_only_what_tests_make():
         patch.setattr(gc, "unfreeze", lambda: None)
         yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def no_remembered_choices():
+    """Forget the checkpoints, labels and pictures of earlier tests."""
+    QSettings("napari-uhrseg", "napari-uhrseg").clear()
 
 
 @pytest.fixture(scope="session")

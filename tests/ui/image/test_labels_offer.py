@@ -1,13 +1,14 @@
 """Tests of the offer to open the labels of an image, and of their last run."""
 
 import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
-from qtpy.QtCore import QSettings
 
 from helpers.label_stores import RUN
 from napari_uhrseg.io.labels.existing_labels import existing_labels
@@ -22,16 +23,6 @@ from napari_uhrseg.ui.segment.worker import remember_checkpoint
 from napari_uhrseg.ui.workers.worker import Workers
 
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
-
-
-@pytest.fixture(autouse=True)
-def no_settings():
-    """Forget the labels, checkpoints and choices of other tests."""
-    settings = QSettings("napari-uhrseg", "napari-uhrseg")
-    for key in ("labels", "always_open_labels", "checkpoints_of_labels"):
-        settings.remove(key)
-    yield
-    settings.remove("always_open_labels")
 
 
 @pytest.fixture
@@ -197,3 +188,19 @@ def test_reopened_image_gets_labels_checkpoint_and_settings_back(
     assert form.overlap.values() == {"overlap": 16}
     assert [c.name for c in panel.segment.view.classes] == ["road", "lake"]
     assert panel.segment.output.path == tmp_path / "a_labels.zarr"
+
+
+def test_chosen_file_with_the_checkpoint_of_the_run_stays(
+    panel, qtbot, tmp_path, scene, small_checkpoint
+):
+    chosen = Path(shutil.copy(small_checkpoint, tmp_path / "chosen.safetensors"))
+    image = open_image(scene)
+    run = run_of(image, small_checkpoint, value_range=(5.0, 99.0))
+    labels = make_labels(tmp_path / "a_labels.zarr", image, runs=[run])
+    remember_checkpoint(run.checkpoint_hash, small_checkpoint)
+    form = panel.segment.form
+    form.model.use(chosen)
+    qtbot.waitUntil(lambda: form.model.path == chosen)
+    panel.labels.open(labels)
+    qtbot.waitUntil(lambda: form.more.values()["value_range"] == (5.0, 99.0))
+    assert form.model.path == chosen

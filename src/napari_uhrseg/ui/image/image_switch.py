@@ -36,7 +36,6 @@ class ImageSwitch(QObject):
     def stop(self) -> None:
         """Disconnect from the viewer."""
         self._active.disconnect(self._activated)
-        self._panel.changed.disconnect(self._changed)
 
     def _activated(self) -> None:
         QTimer.singleShot(0, self._follow)  # after napari has inserted the layer

@@ -37,8 +37,8 @@ def restore_run(
 ) -> None:
     """Choose the checkpoint and the settings of the last run of labels.
 
-    Labels without a run change nothing. A worker looks for the checkpoint, first at
-    the file that made labels in this program, then among the known checkpoints.
+    Labels without a run change nothing. A worker looks for the checkpoint: the chosen
+    file, the file that made labels in this program, then the known checkpoints.
 
     Parameters
     ----------
@@ -63,13 +63,18 @@ def restore_run(
             return
         form.model.use(choice.checkpoint, lambda: form.set_settings(choice.settings))
 
-    workers.call(_choice_of, run, form.model.known(), image, returned=found)
+    workers.call(_choice_of, run, before, form.model.known(), image, returned=found)
 
 
-def _choice_of(run: Run, known: Mapping[Path, Card], image: Image) -> RunChoice | None:
+def _choice_of(
+    run: Run, chosen: Path | None, known: Mapping[Path, Card], image: Image
+) -> RunChoice | None:
     from napari_uhrseg.models.card_header import read_card
+    from napari_uhrseg.models.checkpoint import file_hash
 
-    path = remembered_checkpoint(run.checkpoint_hash) or _same_file(run, known)
+    path = chosen
+    if path is None or not path.is_file() or file_hash(path) != run.checkpoint_hash:
+        path = remembered_checkpoint(run.checkpoint_hash) or _same_file(run, known)
     if path is None:
         return None
     return RunChoice(path, settings_of(run, read_card(path), image))
