@@ -9,6 +9,7 @@ import shapely
 
 from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
+from napari_uhrseg.io.corrections.geojson_import import parse_geojson
 from napari_uhrseg.io.corrections.polygon_import import (
     read_polygon_file,
     read_polygons,
@@ -379,3 +380,17 @@ def test_geopackage_with_two_layers_or_other_content_is_refused(ortho, tmp_path)
         (tmp_path / name).unlink()
         with pytest.raises(OpenError, match="cannot be read: No such file"):
             read_polygons(tmp_path / name, ortho)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "GeometryCollection", "geometries": [' * 900,
+        "[" * 5000 + "]" * 5000,
+    ],
+)
+def test_deeply_nested_file_is_refused(tmp_path, text):
+    path = tmp_path / "deep.geojson"
+    path.write_text(text)
+    with pytest.raises(OpenError, match="not GeoJSON"):
+        parse_geojson(path)

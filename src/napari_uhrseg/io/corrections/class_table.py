@@ -31,7 +31,8 @@ def read_class_table(path: Path | str) -> ClassNames:
         return _of_zarr(where)
     # `open_image` reports files that cannot be read
     except (OSError, ValueError, KeyError, TypeError, AttributeError,
-            ElementTree.ParseError, tifffile.TiffFileError):  # fmt: skip
+            RecursionError, ElementTree.ParseError,
+            tifffile.TiffFileError):  # fmt: skip
         return {}
 
 

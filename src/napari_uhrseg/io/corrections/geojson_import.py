@@ -31,7 +31,8 @@ def parse_geojson(path: Path) -> ParsedFile:
     found = ParsedFile()
     try:
         _add(found, data)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError,
+            RecursionError) as error:  # fmt: skip
         cause = str(error) if isinstance(error, ValueError) else repr(error)
         raise OpenError(
             f"{path.name} is not GeoJSON: {cause}.",

@@ -90,7 +90,7 @@ class CacheEntry:
         try:
             state = json.loads((self.path / "state.json").read_text("utf-8"))
             return int(state["rows"]) if state["format"] == FORMAT else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def save(self, rows: int) -> None:

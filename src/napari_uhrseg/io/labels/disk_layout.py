@@ -271,7 +271,7 @@ def load_store(path: PathOrUrl, *, write: bool) -> StoreContents:
     except StoreError:
         raise
     except io_errors(path, KeyError, TypeError, ValueError, AttributeError,
-                    RuntimeError) as error:  # fmt: skip
+                    RuntimeError, OverflowError) as error:  # fmt: skip
         if lacks_main_memory(error):
             raise
         raise StoreError(
@@ -379,7 +379,7 @@ def open_corrections(
             for left in (path / CORRECTION).rglob("*.partial"):
                 left.unlink(missing_ok=True)
         return _levels(group, "", shape, count)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise StoreError(
             f"The corrections in {path} are damaged: {error}.",
             "Copy the store again from its source.",

@@ -54,7 +54,7 @@ def _is_of(image: ImageLike, path: Path) -> bool:
         own = root["attributes"][KEY]["image"]
         same = own["fingerprint"] == image.fingerprint
         return bool(same and tuple(own["shape"]) == tuple(image.shape))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -172,5 +172,5 @@ def _owner(content: bytes) -> str:
     """Return the owner in a lock's object; empty if it was released or is missing."""
     try:
         return str(json.loads(content)["who"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

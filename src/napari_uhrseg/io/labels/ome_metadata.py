@@ -34,7 +34,7 @@ def is_store(where: PathOrUrl) -> bool:
     """Return True if there is a label store, complete or not; False if unreadable."""
     try:
         root = json.loads((where / "zarr.json").read_bytes())
-    except io_errors(where, ValueError):
+    except io_errors(where, ValueError, RecursionError):
         return False
     attributes = root.get("attributes") if isinstance(root, dict) else None
     return isinstance(attributes, dict) and KEY in attributes

@@ -25,7 +25,7 @@ def folder_in_archive(path: PathOrUrl) -> PathOrUrl:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except io_errors(path, zipfile.BadZipFile) as error:
+    except io_errors(path, zipfile.BadZipFile, NotImplementedError) as error:
         raise OpenError(
             f"{path.name} is not a zip file that can be read: {error_text(error)}.",
             DOWNLOAD if is_url(path) else "Copy it again.",

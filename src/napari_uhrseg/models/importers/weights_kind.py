@@ -69,7 +69,8 @@ def kind_of(path: Path) -> Kind:
 
 
 def _is_torchscript(path: Path) -> bool:
-    with suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(path) as z:
+    damaged = OSError, ValueError, zipfile.BadZipFile, NotImplementedError
+    with suppress(*damaged), zipfile.ZipFile(path) as z:
         return any(name.endswith("/constants.pkl") for name in z.namelist())
     return False
 
