@@ -78,7 +78,7 @@ def change_json(data: bytes, rng: random.Random) -> bytes:
     """Replace or remove one value of a JSON document, or nest it deeply."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested by an earlier change
         return inflate_number(data, rng)
     if rng.random() < 0.02:
         return b"[" * 100_000 + data + b"]" * 100_000
