@@ -9,7 +9,10 @@ from rasterio.transform import Affine
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
+from napari_uhrseg.io.corrections.region_text import MapRectangle, regions_of
+from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.types import Roi
 
 EAST, NORTH = 500_000, 5_300_000
 
@@ -47,6 +50,14 @@ def test_map_rectangle_labels_its_pixels(segment, tmp_path):
     expected = np.zeros((300, 420), bool)
     expected[10:50, 20:51] = True
     np.testing.assert_array_equal(labelled(tmp_path), expected)
+
+
+def test_map_rectangle_on_pixel_borders_adds_no_pixel(tmp_path):
+    image = image_from_array(np.zeros((300, 420), np.uint8), name="ortho")
+    image.crs, image.affine = "a map", (0.1, 0, 687_321.7, 0, -0.1, 5_334_567.3)
+    left, top = 687_321.7, 5_334_567.3
+    box = MapRectangle(left + 3.7, top - 5, left + 10.1, top - 1)
+    assert regions_of(box, image) == ([Roi(10, 37, 40, 64)], [])
 
 
 def test_map_rectangle_on_rotated_raster_is_not_its_bounding_box(segment, tmp_path):

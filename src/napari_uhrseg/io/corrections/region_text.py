@@ -91,5 +91,7 @@ def _on_map(where: MapRectangle, image: Georeferenced) -> Region:
         (where.right, where.bottom),
         (where.left, where.bottom),
     )
-    placed = Polygon(tuple((y, x) for x, y in (to_pixels @ c for c in corners)))
+    pixels = (to_pixels @ corner for corner in corners)
+    # large coordinates are exact to some millionths of a pixel
+    placed = Polygon(tuple((round(y, 4), round(x, 4)) for x, y in pixels))
     return placed.bounds if to_pixels.is_rectilinear else placed

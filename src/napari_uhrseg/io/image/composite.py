@@ -13,7 +13,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.nodata import differs_from_nodata
 from napari_uhrseg.io.image.pixel_reader import sample_of
 
-Limits = tuple[float, float]
+ContrastLimits = tuple[float, float]
 Stretch = Literal["percentiles", "full", "custom"]
 PERCENTILES = (2.0, 98.0)
 
@@ -36,7 +36,7 @@ class Picture:
 
     bands: tuple[int, ...] = ()
     stretch: Stretch = "percentiles"
-    limits: tuple[Limits, ...] = ()
+    limits: tuple[ContrastLimits, ...] = ()
 
     def fits(self, image: Image) -> bool:
         """Return whether the image has these bands, and limits for each of them."""
@@ -80,14 +80,14 @@ def _is_composite(image: Image) -> bool:
     return "s" in image.source_axes or true_color(image.bands) is not None
 
 
-def quick_limits(image: Image, picture: Picture) -> tuple[Limits, ...]:
+def quick_limits(image: Image, picture: Picture) -> tuple[ContrastLimits, ...]:
     """Return the limits of each displayed band that are known without reading."""
     if picture.stretch == "custom":
         return picture.limits
     return tuple(_quick(image, picture, i) for i in picture.shown_bands(image))
 
 
-def measured_limits(image: Image, picture: Picture) -> tuple[Limits, ...]:
+def measured_limits(image: Image, picture: Picture) -> tuple[ContrastLimits, ...]:
     """Return the limits of each displayed band, from a bounded sample of its pixels."""
     if picture.stretch == "custom":
         return picture.limits
@@ -103,12 +103,12 @@ def needs_measuring(image: Image, picture: Picture) -> bool:
     return not all(_states_display(image, i) for i in picture.shown_bands(image))
 
 
-def value_bounds(image: Image, band: int) -> Limits:
+def value_bounds(image: Image, band: int) -> ContrastLimits:
     """Return the range of a band's data type; for wide types, that of a sample."""
     return _type_range(image) or image.percentiles(band, (0.0, 100.0))
 
 
-def _measured(image: Image, picture: Picture, band: int) -> Limits:
+def _measured(image: Image, picture: Picture, band: int) -> ContrastLimits:
     if picture.stretch == "full":
         return value_bounds(image, band)
     if _states_display(image, band):
@@ -116,7 +116,7 @@ def _measured(image: Image, picture: Picture, band: int) -> Limits:
     return image.percentiles(band, PERCENTILES)
 
 
-def _quick(image: Image, picture: Picture, band: int) -> Limits:
+def _quick(image: Image, picture: Picture, band: int) -> ContrastLimits:
     if _states_display(image, band) and picture.stretch == "percentiles":
         return image.bands[band].range or (0.0, 1.0)
     return _type_range(image) or image.bands[band].range or (0.0, 1.0)
@@ -131,7 +131,7 @@ def _states_display(image: Image, band: int) -> bool:
     return image.bands[band].range is not None and not raster
 
 
-def _type_range(image: Image) -> Limits | None:
+def _type_range(image: Image) -> ContrastLimits | None:
     """Return the range of the values by the file or by a type of at most 16 bits."""
     if image.value_range is not None:
         return image.value_range
@@ -144,7 +144,7 @@ def _type_range(image: Image) -> Limits | None:
 
 
 def composite_levels(
-    image: Image, bands: Sequence[int], limits: Sequence[Limits]
+    image: Image, bands: Sequence[int], limits: Sequence[ContrastLimits]
 ) -> tuple[Any, ...]:
     """Return three bands as uint8 colours for napari, computed chunk by chunk.
 
@@ -194,7 +194,7 @@ class _Colors:
     """Conversion of the samples of three bands to uint8 colours."""
 
     def __init__(
-        self, image: Image, bands: tuple[int, ...], limits: tuple[Limits, ...]
+        self, image: Image, bands: tuple[int, ...], limits: tuple[ContrastLimits, ...]
     ) -> None:
         self.samples = [sample_of(band, image.alpha) for band in bands]
         if image.alpha is not None:
@@ -236,7 +236,7 @@ class _Colors:
         return np.concatenate([colors, alpha[..., None]], axis=-1)
 
 
-def _bytes(values: Array, limits: Limits) -> Array:
+def _bytes(values: Array, limits: ContrastLimits) -> Array:
     """Return values as uint8: the limits become 0 and 255, NaN becomes 0."""
     low, high = limits
     scaled = (values - low) * (255 / (high - low))

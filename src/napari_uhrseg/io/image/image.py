@@ -24,7 +24,6 @@ from napari_uhrseg.io.image.pixel_reader import (
     band_axis,
     band_names,
     sampled_percentiles,
-    sampled_range,
     stated_range,
 )
 from napari_uhrseg.io.image.resample import ResampleAxis
@@ -32,6 +31,8 @@ from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Limits, Roi
 
 __all__ = ["Affine", "Band", "Image", "Pixels"]
+
+SAMPLED = (0.5, 99.5)  # percentiles displayed as black and white without a stated range
 
 
 @dataclass(eq=False, kw_only=True)
@@ -355,7 +356,9 @@ class Image:
     def _range(self, bands: Sequence[int]) -> tuple[float, float]:
         own = [self.bands[band] for band in bands]
         stated = self.value_range or stated_range(self.dtype, own)
-        return stated or sampled_range(self._reader, self._real[-1], bands)
+        if stated:
+            return stated
+        return sampled_percentiles(self._reader, self._real[-1], bands, SAMPLED)
 
     @cached_property
     def _real(self) -> list[int]:

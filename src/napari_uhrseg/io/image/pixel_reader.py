@@ -262,27 +262,6 @@ def stated_range(dtype: np.dtype, bands: Sequence[Band]) -> tuple[float, float] 
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def sampled_range(
-    reader: PixelReader, level: int, bands: Sequence[int]
-) -> tuple[float, float]:
-    """Return the 0.5th and 99.5th percentile of at most nine windows of a level.
-
-    Parameters
-    ----------
-    reader
-        Reader of the image.
-    level
-        Index of the level.
-    bands
-        Indices of the bands.
-
-    Returns
-    -------
-    Lowest and highest value of all these bands together; 0 and 1 without valid pixels.
-    """
-    return sampled_percentiles(reader, level, bands, (0.5, 99.5))
-
-
 def sampled_percentiles(
     reader: PixelReader,
     level: int,

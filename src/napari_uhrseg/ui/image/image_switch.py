@@ -11,7 +11,7 @@ from napari_uhrseg.ui.layers.label_layers import KEY, STORE
 from napari_uhrseg.ui.layers.map_placement import ORIGIN
 from napari_uhrseg.ui.layers.viewport import image_size, look_at, view_rectangle
 
-View = tuple[tuple[float, ...], float]  # centre and zoom of the camera
+CameraView = tuple[tuple[float, ...], float]  # centre and zoom
 
 
 class ImageSwitch(QObject):
@@ -26,7 +26,7 @@ class ImageSwitch(QObject):
         super().__init__(panel)
         self._viewer, self._panel = viewer, panel
         self._shown: Any = None  # layer of the image that was chosen last
-        self._views: WeakKeyDictionary[Any, View] = WeakKeyDictionary()
+        self._views: WeakKeyDictionary[Any, CameraView] = WeakKeyDictionary()
         self._hidden: WeakSet[Any] = WeakSet()  # layers that were hidden here
         self._active = viewer.layers.selection.events.active
         self._active.connect(self._activated)

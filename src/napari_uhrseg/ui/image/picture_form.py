@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QLineEdit, QWidget
 
 from napari_uhrseg.io.image.band_colors import false_color, true_color
-from napari_uhrseg.io.image.composite import Limits, Picture, default_picture
+from napari_uhrseg.io.image.composite import ContrastLimits, Picture, default_picture
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui.layers.label_layers import KEY, show_picture
 from napari_uhrseg.ui.layers.picture import ImageDisplay, display_of
@@ -187,7 +187,7 @@ class PictureForm(QWidget):
             self._render()
 
 
-def parse_limits(text: str) -> tuple[Limits, ...]:
+def parse_limits(text: str) -> tuple[ContrastLimits, ...]:
     """Return the pairs of numbers of a text such as ``"0 to 9; 0 to 8"``.
 
     A number without a second one is left out.

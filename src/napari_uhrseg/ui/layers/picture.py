@@ -14,7 +14,7 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.io.image.band_colors import channel_colors
 from napari_uhrseg.io.image.composite import (
-    Limits,
+    ContrastLimits,
     Picture,
     band_levels,
     composite_levels,
@@ -33,7 +33,7 @@ IMAGE, STORE = "uhrseg_image", "uhrseg_store"  # keys of layers, as in label_lay
 BAND = "uhrseg_band"  # metadata key of a layer: the index of its band
 VISIBLE_CHANNELS = 4
 EDIT_DELAY_MS = 500  # until the contrast that the user sets is remembered
-Measured = tuple[tuple[Limits, ...], tuple[Limits, ...]]
+Measured = tuple[tuple[ContrastLimits, ...], tuple[ContrastLimits, ...]]
 
 
 class ImageDisplay(QObject):
@@ -55,7 +55,9 @@ class ImageDisplay(QObject):
         self._viewers: WeakSet[Any] = WeakSet()
         self._workers = Workers(self)
         self._applying = False
-        self._measured: dict[tuple[str, int], Limits] = {}  # by stretch and band
+        self._measured: dict[
+            tuple[str, int], ContrastLimits
+        ] = {}  # by stretch and band
         self.picture = _remembered(image) or default_picture(image)
         self.limits = quick_limits(image, self.picture)
         self._edited = qdebounced(self._keep_edited, timeout=EDIT_DELAY_MS, parent=self)
@@ -146,7 +148,7 @@ class ImageDisplay(QObject):
 
         self._workers.call(_measure, image, picture, returned=apply)
 
-    def _apply(self, bounds: Sequence[Limits] = ()) -> None:
+    def _apply(self, bounds: Sequence[ContrastLimits] = ()) -> None:
         """Set the contrast of the layers, and the ranges of their sliders."""
         layers = self.layers()
         with self._setting():
@@ -159,7 +161,7 @@ class ImageDisplay(QObject):
         self.changed.emit()
 
     def _apply_to_channels(
-        self, layers: Sequence[Any], bounds: Sequence[Limits]
+        self, layers: Sequence[Any], bounds: Sequence[ContrastLimits]
     ) -> None:
         for layer in layers:
             band = int(layer.metadata.get(BAND, 0))
