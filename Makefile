@@ -1,4 +1,4 @@
-.PHONY: demo test bench campaign check
+.PHONY: demo test bench campaign package check
 
 demo:
 	sh demo.sh
@@ -15,6 +15,10 @@ bench:
 # size.
 campaign:
 	sh scripts/campaign.sh $(MAKEOVERRIDES)
+
+# Builds the wheel and the source distribution, and checks them in fresh environments.
+package:
+	sh scripts/package.sh
 
 # Runs the checks of continuous integration.
 check:

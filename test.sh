@@ -9,5 +9,10 @@ setup test
 # several threads per network make the tests much slower on a busy machine
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # each test process has its own virtual display
-env -u WAYLAND_DISPLAY QT_QPA_PLATFORM=xcb .venv/bin/python -m pytest \
-    --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
+unset WAYLAND_DISPLAY
+export QT_QPA_PLATFORM=xcb
+# else each test process compiles all modules again (containers often set it)
+unset PYTHONDONTWRITEBYTECODE
+# in the order of the folders: sorted by their number of tests, long files would be last
+.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+    --no-loadscope-reorder "$@"

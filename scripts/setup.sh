@@ -109,8 +109,10 @@ install_python_packages() {
     .venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
     groups=""
     [ "$1" = run ] || groups="--group $1"
+    extras=pyqt6,slides
+    [ "$1" != dev ] || extras=$extras,docs
     # shellcheck disable=SC2086
-    .venv/bin/python -m pip install --quiet --editable ".[pyqt6,slides]" $groups
+    .venv/bin/python -m pip install --quiet --editable ".[$extras]" $groups
 }
 
 # Returns true if .venv contains the set $1 or a larger set of the current pyproject.toml.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.io.open import open_image
+    from napari_uhrseg.io.tissue.detect import detect_tissue
     from napari_uhrseg.models.checkpoint import load_checkpoint
     from napari_uhrseg.types import (
         FineTuneSettings,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         Roi,
         SegmentSettings,
         Stroke,
+        TissueMask,
+        TissueSettings,
     )
 
 _HOMES = {
@@ -41,7 +44,10 @@ _HOMES = {
     "Roi": "types",
     "SegmentSettings": "types",
     "Stroke": "types",
+    "TissueMask": "types",
+    "TissueSettings": "types",
     "areas": "io.export.class_areas",
+    "detect_tissue": "io.tissue.detect",
     "export": "io.export",
     "fine_tune": "engine.finetuning.finetune",
     "load_checkpoint": "models.checkpoint",
@@ -62,8 +68,11 @@ __all__ = [
     "Roi",
     "SegmentSettings",
     "Stroke",
+    "TissueMask",
+    "TissueSettings",
     "__version__",
     "areas",
+    "detect_tissue",
     "export",
     "fine_tune",
     "load_checkpoint",

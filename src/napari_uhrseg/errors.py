@@ -53,6 +53,14 @@ class StoreError(UhrSegError):
     """Error: a label store is missing, locked, damaged or has other settings."""
 
 
+class OtherLabelsError(StoreError):
+    """Error: a run would replace labels that were made with other settings."""
+
+
+class ProjectError(UhrSegError):
+    """Error: a project is missing, damaged, locked, or names files elsewhere."""
+
+
 class CheckpointError(UhrSegError):
     """Error: a checkpoint cannot be read or does not fit its use."""
 

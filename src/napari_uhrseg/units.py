@@ -78,6 +78,15 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
+def left_out_text(windows: int, area: float) -> str:
+    """Return a number of windows and a share of the area as a text for the user."""
+    verb = "is" if windows == 1 else "are"
+    return (
+        f"{counted(windows, 'window')} without tissue {verb} left out "
+        f"({area:.0%} of the area has no tissue)"
+    )
+
+
 def quoted(names: Iterable[object]) -> str:
     """Return names of a user in quotes, since they may contain commas."""
     return ", ".join(repr(str(name)) for name in names)

@@ -87,7 +87,9 @@ def main(height: str, width: str, budget: str, encoder: str, channels: str) -> N
     figures: dict[str, object] = {}
     with LabelStore.create(None, opened, legend) as store, added() as mb:
         start = time.monotonic()
-        for event in segment(opened, checkpoint, store, SegmentSettings("cpu"), limit):
+        for event in segment(
+            opened, checkpoint, store, SegmentSettings("cpu", scale=1), limit
+        ):
             match event:
                 case Planned(plan):
                     figures["plan"] = plan.summary()

@@ -101,7 +101,7 @@ def main(side: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels.zarr"
         with LabelStore.create(path, image, CLASSES) as store, added() as memory:
-            events = segment(image, checkpoint, store, SegmentSettings("cpu"))
+            events = segment(image, checkpoint, store, SegmentSettings("cpu", scale=1))
             planned = next(events)
             assert isinstance(planned, Planned)
             start = time.monotonic()

@@ -90,8 +90,9 @@ def main(task: str) -> None:
     image = image_from_array(pixels, name="noise", rgb=True)
     source = SceneDataset(legend, (Scene("noise", image, Classes()),))
     settings = TrainSettings(
-        method, arguments, steps=steps, batch_size=batch, device="cpu", precision="fp32"
-    )
+        method, arguments, steps=steps, batch_size=batch, device="cpu",
+        precision="fp32", pretrained=False,
+    )  # fmt: skip
     limit = MemoryBudget("cpu", int(budget * 1024 * MB), 1024 * MB)
     figures: dict[str, object] = {"how": "", "seconds": 0}
     with tempfile.TemporaryDirectory() as folder, added() as mb:

@@ -9,6 +9,7 @@ Each row has the seconds and the CPU seconds until the first and until all label
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,12 @@ def trainer_of(image: Image, store: LabelStore) -> LiveTrainer:
     return LiveTrainer(image, made, store)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, and print the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--view", nargs=2, type=int, default=(900, 1200))
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     image = open_image(args.image)
     height, width = (min(a, b) for a, b in zip(args.view, image.shape, strict=True))

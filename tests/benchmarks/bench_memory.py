@@ -123,7 +123,7 @@ def main(image: str, path: str, length: str, budget: str) -> None:
         )
     limit = MemoryBudget("cpu", int(float(budget) * 1024 * MB), 1024 * MB)
     region = Roi(0, 0, *(min(side, n) for n in opened.shape))
-    settings = SegmentSettings(device="cpu", region=region)
+    settings = SegmentSettings(device="cpu", region=region, scale=1)
     figures: dict[str, object] = {"said": 0, "seconds": 0, "measured": 0}
     with (
         LabelStore.create(None, opened, checkpoint.card.legend) as store,

@@ -8,7 +8,7 @@ mIoU is that of one view without the dabs. Rows go to tables/pixel_features.csv.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,16 +161,17 @@ def measure(folder: Path, ground: str) -> Iterator[dict[str, object]]:
             yield {**row, "miou": miou(found, truth, painted), "cpu_seconds": seconds}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--grounds", nargs="+", default=[*GROUNDS], choices=GROUNDS)
-    args = parser.parse_args()
+    parser.add_argument("--tables", type=Path, default=TABLES, help="folder")
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     for ground in args.grounds:
         for row in measure(args.folder, ground):
-            put_rows(TABLES / "pixel_features.csv", [row], KEYS)
+            put_rows(args.tables / "pixel_features.csv", [row], KEYS)
             print(row)
 
 

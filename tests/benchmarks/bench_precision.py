@@ -74,6 +74,7 @@ def _labels(
         "cpu",
         precision=precision,
         region=Roi(0, 0, side, side),
+        scale=1,
         batch_size=size.batch,
     )
     with LabelStore.create(None, scene, checkpoint.card.legend) as store:

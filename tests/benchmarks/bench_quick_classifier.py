@@ -177,7 +177,7 @@ class Quick:
         made = new_checkpoint("pixel_classifier", None, legend, image)
         self.trainer = trainer_of(image, made)
         self.whole = Roi(0, 0, *view.truth.shape)
-        for _ in self.trainer.compute(self.whole):
+        for _ in self.trainer.compute([*self.trainer.grid.touching(self.whole)]):
             pass
 
     def labels(self, given: Labels) -> Labels:

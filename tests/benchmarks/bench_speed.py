@@ -80,7 +80,7 @@ def _row(
 ) -> tuple[str, ...]:
     opened = open_image(file)
     region = Roi(0, 0, *(min(size.side, n) for n in opened.shape))
-    settings = SegmentSettings(precision=precision, region=region, overlap=0)
+    settings = SegmentSettings(precision=precision, region=region, overlap=0, scale=1)
     plan = make_plan(opened, network, settings)
     batches = list(_batches(opened, network, plan))
     ready = optimized(network.model, plan.run.precision)

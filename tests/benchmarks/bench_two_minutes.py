@@ -15,6 +15,7 @@ import argparse
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def trained(
     return {"steps": steps, "miou": miou(labels_of(start, ground), ground, given)}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
@@ -106,9 +107,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--plan", action="store_true")
+    parser.add_argument("--tables", type=Path, default=TABLES, help="folder")
     parser.add_argument("--code", default="now", help="name of the measured code")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     for name in args.grounds:
         ground = ground_of(args.folder, name)
@@ -119,7 +121,7 @@ def main() -> None:
             found = trained(ground, args, seed, args.cpu_seconds)
             row = {"ground": name, "code": args.code, "cpu_limit": args.cpu_seconds,
                    "window": args.window, "seed": seed, **found}  # fmt: skip
-            put_rows(TABLES / "two_minutes.csv", [row], KEYS)
+            put_rows(args.tables / "two_minutes.csv", [row], KEYS)
             print(row, flush=True)
 
 

@@ -77,7 +77,8 @@ def _measure(
     panel.segment.output.use(store)
     panel.segment.plan.setText("")
     bar = panel.segment.bar
-    table.add_row("planning", *_delays(lambda: bool(panel.segment.plan.text())))
+    planned = _delays(lambda: panel.segment.plan.text() and bar.start.isEnabled())
+    table.add_row("planning", *planned)
     table.add_row("nothing going on", *_delays(_seconds(size.seconds)))
     table.add_row("panning", *_delays(_seconds(size.seconds), _pan(viewer)))
     clicked = time.monotonic()

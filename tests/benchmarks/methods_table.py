@@ -39,7 +39,7 @@ def measure(checkpoint: Path, scene: Path) -> dict[str, float]:
     from napari_uhrseg.types import SegmentSettings
 
     loaded, image = load_checkpoint(checkpoint), open_image(scene)
-    settings = SegmentSettings(device="cpu", precision="fp32", threads=1)
+    settings = SegmentSettings(device="cpu", precision="fp32", threads=1, scale=1)
     budget = MemoryBudget("cpu", 4096 * MB, 1024 * MB)
     with LabelStore.create(None, image, loaded.card.legend) as store:
         before = psutil.Process().memory_info().rss

@@ -76,6 +76,7 @@ def measured(name, monkeypatch, folder):
     return found.renderables if isinstance(found, Group) else [found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*cases()])
 def test_a_benchmark_prints_tables(name, monkeypatch, tmp_path):
     for table in measured(name, monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ KEYS = {
     "method_class_scores": ("data", "method", "seed", "steps_factor", "class"),
     "method_speed": ("method",),
     "pixel_features": ("ground", "features", "classifier", "dabs", "seed"),
+    "quick_classifier": ("ground", "method", "seed", "round"),
     "simulated_user": ("ground", "method", "seed", "round"),
     "simulated_user_classes": ("ground", "method", "seed", "round", "class"),
     "two_minutes": ("ground", "code", "cpu_limit", "window", "seed"),

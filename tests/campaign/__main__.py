@@ -43,26 +43,27 @@ class Options:
 
 
 def disturbed(chosen: Options, until: float) -> Iterator[Outcome]:
-    """Yield the outcomes of all disturbed operations."""
+    """Yield the outcomes of all disturbed operations, those of every kind early."""
     from campaign.operations import OPERATIONS
 
-    names = [n for n in OPERATIONS if chosen.kind in ("", n)]
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+    benches = []
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        for name in OPERATIONS:
+            if chosen.kind not in ("", name):
+                continue
             try:
-                bench = Bench(name, Path(folder))
+                benches.append(Bench(name, Path(folder) / name))
             except AssertionError as error:
                 yield Outcome("kills", name, 0, "wrong", f"undisturbed: {error}")
+        # a case kills up to three times, twice in the mean
+        share = chosen.kills / len(OPERATIONS)
+        for part in DISTURBANCES:
+            if chosen.only not in ("", part):
                 continue
-            for part in DISTURBANCES:
-                if chosen.only not in ("", part):
-                    continue
-                # a case kills up to three times, twice in the mean
-                share = chosen.kills / len(OPERATIONS)
-                count = -(-share // 2) if part == "kills" else -(-share // 4)
-                yield from disturb(
-                    part, bench, numbers(chosen, int(count)), chosen.seed, until
-                )
+            count = int(-(-share // 2) if part == "kills" else -(-share // 4))
+            for number in numbers(chosen, count):
+                for bench in benches:
+                    yield from disturb(part, bench, number, chosen.seed, until)
 
 
 def numbers(chosen: Options, count: int) -> range:

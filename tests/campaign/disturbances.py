@@ -90,7 +90,17 @@ def run_child(
 
 
 class Child:
-    """Process that runs one action, with the messages it has sent."""
+    """Process that runs one action, with the messages it has sent.
+
+    Attributes
+    ----------
+    said
+        Number of acknowledged steps.
+    end, text
+        How the action ended, and the text of its last message.
+    seconds
+        Seconds from the start of the action to its end.
+    """
 
     def __init__(
         self,
@@ -102,13 +112,16 @@ class Child:
     ) -> None:
         self._pipe, other = PROCESSES.Pipe(duplex=False)
         self.said, self.end, self.text = 0, "", None
+        self.seconds = 0.0
         self.process = PROCESSES.Process(
             target=run_child,
             args=(name, action, arguments, cache, other, limits or {}),
         )
+        self._started = time.monotonic()
         start(self.process)
         other.close()
         self._receive("started")
+        self._started = time.monotonic()
 
     def wait(self) -> str:
         """Wait for the end of the process; return how it ended."""
@@ -137,6 +150,7 @@ class Child:
                     self.said = value
                 elif kind != "started":
                     self.end, self.text = kind, value
+                    self.seconds = time.monotonic() - self._started
                 if kind == until:
                     return True
             return False
@@ -145,7 +159,7 @@ class Child:
 
 @dataclass
 class Bench:
-    """Undisturbed run of an operation, with which disturbed runs are compared.
+    """Undisturbed runs of an operation, with which disturbed runs are compared.
 
     Attributes
     ----------
@@ -153,6 +167,8 @@ class Bench:
         Name of the operation.
     folder
         Folder of all runs.
+    seconds
+        Seconds of the work of a run.
     """
 
     name: str
@@ -172,10 +188,12 @@ class Bench:
             (self.prepared / part).mkdir(parents=True)
         self.call("prepare", self.prepared)
         shutil.copytree(self.prepared, self.reference)
-        start = time.monotonic()
         self.call("work", self.reference, 0)
-        self.seconds = time.monotonic() - start
         self.result = self.call("result", self.reference)
+        with self.copy() as folder:  # the caches are filled, as in the disturbed runs
+            child = self.child("work", folder, 0)
+            child.wait()
+            self.seconds = child.seconds
 
     def child(self, action: str, *arguments: Any, **limits: Any) -> Child:
         """Start a process that runs an action of the operation."""
@@ -306,9 +324,9 @@ DISTURBANCES: dict[str, Disturbance] = {
 
 
 def disturb(
-    part: str, bench: Bench, cases: range, seed: int, until: float
+    part: str, bench: Bench, case: int, seed: int, until: float
 ) -> Iterator[Outcome]:
-    """Yield the outcomes of disturbed runs of one operation.
+    """Yield the outcomes of a disturbed run of an operation.
 
     Parameters
     ----------
@@ -316,22 +334,21 @@ def disturb(
         Name of one of `DISTURBANCES`.
     bench
         The undisturbed run of the operation.
-    cases
-        Numbers of the cases.
+    case
+        Number of the case.
     seed
         Seed of the campaign.
     until
         Time of `time.monotonic` after which no case starts.
     """
-    for case in cases:
-        if time.monotonic() > until:
-            return
-        rng = random.Random(f"{seed} {part} {bench.name} {case}")
-        try:
-            for result in DISTURBANCES[part](bench, rng):
-                yield Outcome(part, bench.name, case, result)
-        except AssertionError as error:
-            yield Outcome(part, bench.name, case, _failure(str(error)), str(error))
+    if time.monotonic() > until:
+        return
+    rng = random.Random(f"{seed} {part} {bench.name} {case}")
+    try:
+        for result in DISTURBANCES[part](bench, rng):
+            yield Outcome(part, bench.name, case, result)
+    except AssertionError as error:
+        yield Outcome(part, bench.name, case, _failure(str(error)), str(error))
 
 
 def _failure(text: str) -> str:

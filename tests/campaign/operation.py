@@ -54,7 +54,7 @@ def content(path: Path) -> str:
     if path.suffix == ".gpkg":  # it contains the time
         import pyogrio
 
-        meta, _, geometry, fields = pyogrio.raw.read(path)
+        meta, _, geometry, fields = pyogrio.raw.read(path, layer="labels")
         return digest(meta["crs"], *geometry, *(f.tolist() for f in fields))
     if path.name.endswith(".ome.tif"):  # it contains a random identifier
         with tifffile.TiffFile(path) as file:

@@ -97,10 +97,17 @@ def noise_with(model: Callable[[], torch.nn.Module], _: Path) -> tuple:
     return noise_image(2100, 1500, 9), make_checkpoint(model())
 
 
+# few windows, so that a run takes seconds
+LARGE_WINDOWS = {
+    "glnet": {"patch": 256, "overview": 128, "frame": 512},
+    "sgnet": {"window": 256},
+}
+
+
 def squares_with(method: str, folder: Path) -> tuple:
     path = folder / f"{method}0.safetensors"
     if not path.exists():
-        squared.checkpoint(folder, method)
+        squared.checkpoint(folder, method, **LARGE_WINDOWS[method])
     return squared.squares((1088, 1088))[1], load_checkpoint(path)
 
 
@@ -209,7 +216,7 @@ def check_classes(folder: Path, reference: Path, said: int) -> int:
     return min(said + 1, EDITS)
 
 
-STROKES = 40
+STROKES = 24
 
 
 def stroke(number: int) -> Stroke | None:

@@ -20,6 +20,7 @@ from napari_uhrseg.models.checkpoint import load_checkpoint
 from napari_uhrseg.types import FineTuneSettings, Limits, Roi, Stroke
 
 NET = Path("out", "net.safetensors")
+SIDES = 384, 448  # of the corrected image
 
 
 def training(work: Callable[[Path, Path], Iterator], prepare: Callable) -> Operation:
@@ -67,14 +68,14 @@ def train_small(folder: Path, path: Path) -> Iterator:
 
 
 def prepare_corrected(folder: Path) -> None:
-    truth, image = squared.squares()
+    truth, image = squared.squares(SIDES)
     squared.checkpoint(folder / "in")
     with LabelStore.create(folder / "in" / "labels.zarr", image, squared.LEGEND) as s:
         run = s.run_ledger.start_run(replace(RUN, image_fingerprint=image.fingerprint))
         s.write(chunk_block(0, 0, 0, truth.shape), run.id, "done")
         squared.stroke_everywhere(s, truth)
         with Corrections.open(s) as painting:
-            where = Roi(600, 700, 30, 60)
+            where = Roi(340, 380, 30, 60)
             painting.apply(Stroke(where, truth[where.slices] > 0, truth[where.slices]))
 
 
@@ -84,5 +85,5 @@ def fine_tune_small(folder: Path, path: Path) -> Iterator:
     )
     net = load_checkpoint(folder / "in" / "plain0.safetensors")
     with LabelStore.open(folder / "in" / "labels.zarr") as store:
-        image = squared.squares()[1]
+        image = squared.squares(SIDES)[1]
         yield from fine_tune(image, net, store, path, settings, resume=True)

@@ -51,6 +51,7 @@ def test_classes_lists_shares_and_corrections(store):
         assert word in said
 
 
+@pytest.mark.slow
 def test_classes_adds_renames_recolours_and_merges(store):
     result = classes(
         store, "--add", "bridge=#808080", "--add", "path", "--rename", "lake=water",
@@ -107,3 +108,25 @@ def test_classes_of_locked_store_are_read_only(store):
         result = classes(store, "--add", "new")
     assert result.exit_code == 1
     assert "another window or process" in " ".join(result.stderr.split())
+
+
+@pytest.mark.slow
+def test_classes_deletes_with_and_without_another_class(store):
+    result = classes(store, "--add", "path", "--delete", "road=lake")
+    assert result.exit_code == 0, result.output
+    found = listed(store)
+    assert set(found) == {"lake", "path"}
+    assert (found["lake"]["share"], found["lake"]["corrected"]) == (1, 500)
+    result = classes(store, "--delete", "lake")
+    assert result.exit_code == 0, result.output
+    (path,) = listed(store).values()
+    assert (path["id"], path["share"], path["corrected"]) == (3, 0, 0)
+    with LabelStore.open(store) as opened:
+        assert not opened.read_labels(Roi(0, 0, *SHAPE)).any()
+
+
+@pytest.mark.parametrize("text", ["sea", "road=sea", "road=road", "road= "])
+def test_classes_refuses_to_delete_wrong_names(store, text):
+    before = listed(store)
+    assert classes(store, "--delete", text).exit_code != 0
+    assert listed(store) == before

@@ -110,6 +110,7 @@ def test_correct_with_own_export_gives_same_classes(
         np.testing.assert_array_equal(opened.correction[0][:], wanted)
 
 
+@pytest.mark.slow
 def test_correct_asks_what_values_of_mask_mean(trained, tmp_path):
     mask = np.zeros(SHAPE, np.uint8)
     mask[:10] = 1
@@ -129,6 +130,7 @@ def test_correct_asks_what_values_of_mask_mean(trained, tmp_path):
     assert found["skipped"] == {"0": 116_000}
 
 
+@pytest.mark.slow
 def test_correct_that_changes_nothing_says_so(store, tmp_path):
     file = squares(tmp_path / "a.geojson", "road")
     assert correct(store, file).exit_code == 0
@@ -200,11 +202,15 @@ def test_correct_lists_corrections_by_class_and_region(store, tmp_path):
     found = as_json(store)
     assert found["counts"] == {"road": 2500, "lake": 2500}
     pixels = [p["pixels"] for p in found["regions"]]
-    # regions consist of cells of 256 pixels; cells that touch are one region
-    assert pixels == [{"road": 2500, "lake": 2500}]
-    assert found["regions"][0]["roi"]["height"] == 256
+    # 250 pixels apart; corrections within 32 pixels would be one region
+    assert pixels == [{"road": 2500}, {"lake": 2500}]
+    for at, region in zip((0, 300), found["regions"], strict=True):
+        roi = Roi(**region["roi"])
+        assert roi.contains(Roi(0, at, 50, 50))
+        assert roi.area < 100**2
 
 
+@pytest.mark.slow
 def test_correct_confirms_rectangle_and_polygons(store, tmp_path):
     result = correct(store, "--confirm", "290,0,50,30")  # reaches outside the image
     assert result.exit_code == 0, result.output
@@ -297,3 +303,24 @@ def test_correct_refuses_options_that_exclude_each_other(store, options, said):
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.replace("│", " ").split())
     assert as_json(store)["counts"] == {}
+
+
+def test_classes_come_from_a_field_and_its_values(store, tmp_path):
+    file = squares(tmp_path / "a.geojson", "ignored", None, None)
+    data = json.loads(file.read_text())
+    for feature, code in zip(data["features"], (3, 4.0, "lake"), strict=True):
+        feature["properties"]["Code"] = code
+    file.write_text(json.dumps(data))
+    command = (store, file, "--class-field", "code", "--class-value", "4=road")
+    result = correct(*command)
+    assert result.exit_code == 0, result.output
+    assert "1 polygon of '3'" in " ".join(result.stderr.split())
+    truth = np.full(SHAPE, 2)
+    truth[:50, 100:150] = 1
+    np.testing.assert_array_equal(shown(store), truth)
+    wrong = correct(store, file, "--class-field", "kind")
+    assert wrong.exit_code == 1
+    assert "has no field 'kind'" in wrong.stderr
+    assert "'Code'" in wrong.stderr
+    assert correct(store, file, "--class-value", "road").exit_code == 2
+    assert correct(store, "--class-field", "code").exit_code == 2

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from typer.testing import CliRunner
 
 from helpers.processes import GATED, child_environment
@@ -47,6 +48,64 @@ def test_export_writes_geotiff(store, tmp_path):
     assert "no coordinate system" in " ".join(result.stderr.split())
     with rasterio.open(target) as raster:
         assert np.count_nonzero(raster.read(1) == 1) == 300 * 100
+
+
+def test_areas_writes_shares_into_file_of_regions(store, tmp_path):
+    geometry = {
+        "type": "Polygon",
+        "coordinates": [[[0, 0], [200, 0], [200, 9], [0, 9]]],
+    }
+    feature = {"type": "Feature", "geometry": geometry, "properties": {"name": "a"}}
+    regions, target = tmp_path / "regions.geojson", tmp_path / "out.geojson"
+    regions.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    result = invoke("areas", store, "--regions", regions, "--output", target)
+    assert result.exit_code == 0, result.output
+    assert f"Regions: {target}" in result.stdout
+    (found,) = json.loads(target.read_text())["features"]
+    assert found["properties"]["share_road"] == 0.5
+    alone = invoke("areas", store, "--output", target, "--overwrite")
+    assert alone.exit_code == 2
+    assert "Give --regions" in " ".join(alone.stderr.replace("│", " ").split())
+
+
+def test_objects_writes_a_table(store, tmp_path):
+    target = tmp_path / "objects.csv"
+    result = invoke("objects", store, "--output", target)
+    assert result.exit_code == 0, result.output
+    assert f"Objects: {target}" in result.stdout
+    rows = list(csv.DictReader(target.open(encoding="utf-8")))
+    assert [(row["class"], row["pixels"]) for row in rows] == [
+        ("road", "30000"), ("lake", "90000"),
+    ]  # fmt: skip
+    assert [float(row["area_um2"]) for row in rows] == [7500, 22_500]
+    assert "mean_band 1" not in rows[0]
+    again = invoke("objects", store, "--output", target)
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+    other = invoke("objects", store, "--output", tmp_path / "objects.txt")
+    assert other.exit_code == 2
+    assert "does not end in" in other.stderr
+
+
+def test_objects_with_an_image_have_intensities(store, tmp_path):
+    picture = np.full((300, 400), 7, np.uint8)
+    picture[:, 100:] = 9
+    tifffile.imwrite(tmp_path / "slide.tif", picture)
+    target = tmp_path / "objects.csv"
+    result = invoke(
+        "objects",
+        store,
+        "--output",
+        target,
+        "--image",
+        tmp_path / "slide.tif",
+        "--json",
+    )
+    assert result.exit_code == 0, result.output
+    event = json.loads(result.stdout.splitlines()[-1])
+    assert event == {"event": "written", "path": str(target)}
+    rows = list(csv.reader(target.open(encoding="utf-8")))
+    assert [row[-1] for row in rows[1:]] == ["7", "9"]
 
 
 def test_export_json_prints_progress_and_result(store, tmp_path):

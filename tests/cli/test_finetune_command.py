@@ -62,6 +62,7 @@ def test_finetune_that_writes_no_checkpoint_exits_with_1(tmp_path, files, monkey
     assert "Use the original checkpoint" in result.stderr
 
 
+@pytest.mark.slow
 def test_finetune_dry_run_prints_the_time_and_writes_nothing(tmp_path, files):
     store = tmp_path / "labels.zarr"
     image = open_image(files / "picture.tif")

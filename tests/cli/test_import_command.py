@@ -41,6 +41,7 @@ def bring(folder, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_import_smp_folder_gives_usable_checkpoint(bring, files, tmp_path):
     result = bring("--legend", "inria")
     assert result.exit_code == 0, result.output

@@ -112,11 +112,18 @@ def test_info_rotation_and_tiles(tmp_path):
     text = invoke("info", path).stdout
     assert "30° counterclockwise" in text
     assert "not tiled" not in text
+    turned = rasterio.Affine.rotation(-12) * rasterio.Affine.scale(2, -2)
+    path = geotiff(tmp_path / "b.tif", transform=turned)
+    assert "12° clockwise" in invoke("info", path).stdout
 
 
+@pytest.mark.slow
 def test_info_overviews_that_are_not_in_the_file(tmp_path):
     import numpy as np
     import tifffile
+
+    from napari_uhrseg.io.image.pyramid_builder import fill_levels
+    from napari_uhrseg.io.open import open_image
 
     path = tmp_path / "large.tif"
     data = np.zeros((4200, 4200), np.uint8)
@@ -125,6 +132,12 @@ def test_info_overviews_that_are_not_in_the_file(tmp_path):
     assert "1/2, 1/4 (not in the file: not computed yet)" in text
     facts = json.loads(invoke("info", path, "--json").stdout)
     assert facts["overviews"] == ["not computed yet", "not computed yet"]
+    for _ in fill_levels(open_image(path)):
+        pass
+    text = " ".join(invoke("info", path).stdout.split())
+    assert "1/2, 1/4 (not in the file: cache)" in text
+    facts = json.loads(invoke("info", path, "--json").stdout)
+    assert facts["overviews"] == ["cache", "cache"]
 
 
 def test_info_series_and_warnings(tmp_path):

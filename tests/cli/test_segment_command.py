@@ -80,6 +80,7 @@ def test_segment_dry_run_writes_nothing(segment, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_segment_plan_states_bands_and_value_range(segment):
     options = ("--bands", "2,1,0", "--value-range", "10,200", "--dry-run")
     assert "(bands 2, 1, 0), values 10 to 200" in segment(*options).stdout
@@ -95,6 +96,7 @@ def test_segment_invalid_value_range_is_usage_error(segment, text):
     assert f"'{text}' is not a range" in result.stderr
 
 
+@pytest.mark.slow
 def test_segment_roi_labels_only_rectangle(segment, tmp_path):
     assert segment("--roi", "100,200,50,60").exit_code == 0
     with LabelStore.open(tmp_path / "labels.zarr") as store:
@@ -150,6 +152,10 @@ def test_segment_refused_run_leaves_store_unchanged(
     path = tmp_path / "strange.safetensors"
     save_checkpoint(path, other.model, replace(other.card, legend=strange))
     result = segment("--checkpoint", str(path))
+    assert result.exit_code == 1
+    assert "lack: 'snow', 'ice'" in result.stderr
+    assert "--map-class snow=NAME" in result.stderr
+    result = segment("--checkpoint", str(path), "--add-classes")
     assert result.exit_code == 1
     assert "small net" in result.stderr
     with LabelStore.open(tmp_path / "labels.zarr") as store:
@@ -210,6 +216,7 @@ def interrupted(*command: object) -> tuple[int, str]:
     return run.returncode, said
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")])
 def test_segment_interrupted_run_is_resumed_by_one_process(
@@ -310,6 +317,7 @@ def test_segment_pattern_skips_label_stores(files, tmp_path):
         assert str(tmp_path / "a.tif") in result.stderr.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_segment_pattern_without_match_and_equal_names_fail(
     segment_all, files, tmp_path
 ):
@@ -322,6 +330,7 @@ def test_segment_pattern_without_match_and_equal_names_fail(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_segment_many_images_refuse_store_as_folder(segment, segment_all, files):
     segment(output="all")
     result = segment_all(files / "images" / "*.tif")

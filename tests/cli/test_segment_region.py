@@ -43,6 +43,7 @@ def labelled(tmp_path):
         return store.prediction[0][:] > 0
 
 
+@pytest.mark.slow
 def test_map_rectangle_labels_its_pixels(segment, tmp_path):
     box = f"map:{EAST + 40},{NORTH - 100},{EAST + 101},{NORTH - 20}"
     result = segment(box)
@@ -60,6 +61,7 @@ def test_map_rectangle_on_pixel_borders_adds_no_pixel(tmp_path):
     assert regions_of(box, image) == ([Roi(10, 37, 40, 64)], [])
 
 
+@pytest.mark.slow
 def test_map_rectangle_on_rotated_raster_is_not_its_bounding_box(segment, tmp_path):
     # at 45 degrees, the square around a point is a diamond in pixels
     middle = Affine.translation(EAST, NORTH) * Affine.rotation(45) @ (400, -300)
@@ -81,6 +83,7 @@ def polygon(y, x, side):
     return {"type": "Polygon", "coordinates": [ring]}
 
 
+@pytest.mark.slow
 def test_polygons_of_a_file_are_labelled_and_resumed(segment, tmp_path):
     shapes = [polygon(10, 20, 30), polygon(200, 300, 40)]
     path = tmp_path / "places.geojson"

@@ -9,12 +9,16 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from helpers.corrections import LEGEND, correct
 from napari_uhrseg.cli import app
 from napari_uhrseg.cli.shared_options import parse_arguments
-from napari_uhrseg.cli.train import parse_validate
+from napari_uhrseg.cli.training_data import parse_validate
+from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.open import open_image
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_uhrseg.models.encoder_weights import WEIGHTS
+from napari_uhrseg.types import Roi
 
 UNET = json.dumps({"encoder_depth": 3, "decoder_channels": [16, 8, 8]})
 
@@ -42,10 +46,11 @@ def train(files, tmp_path):
 
 @pytest.mark.slow
 def test_train_writes_the_checkpoint_of_the_best_validation(train, tmp_path):
-    result = train("--steps", 2)
+    result = train("--steps", 2, "--value-range", "per-band")
     assert result.exit_code == 0, result.output
     assert "mIoU" in result.stdout
     card = read_card(tmp_path / "net.safetensors")
+    assert card.spec.value_range == "per-band"
     assert card.trained_on == "images: 0, 1"
     assert [c.source_value for c in card.legend] == [0, 1]
     assert 0 <= card.metrics["miou"] <= 1
@@ -66,12 +71,14 @@ def light(files, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluate_compares_labels_with_masks(files, light):
+def test_evaluate_compares_labels_with_masks(files, light, tmp_path):
     result = invoke(
         "evaluate", files / "images", files / "masks", "--ignore", 9, "--json",
-        "--checkpoint", light, "--device", "cpu",
+        "--checkpoint", light, "--device", "cpu", "--report", tmp_path / "a.csv",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+    matrix = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
+    assert matrix[0].startswith("mapped_as,reference_dark,reference_light,")
     *each, total = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["name"] for one in each] == ["0", "1", "2"]
     masks = [tifffile.imread(files / f"masks/{name}.tif") for name in range(3)]
@@ -83,6 +90,8 @@ def test_evaluate_compares_labels_with_masks(files, light):
     assert metrics["iou/light"] == pytest.approx(share)
     assert metrics["accuracy"] == pytest.approx(share)
     assert "f1/light" in metrics
+    weighted = total["area_weighted"]["accuracy"]  # dark is not mapped
+    assert weighted == pytest.approx(share)
 
 
 @pytest.mark.slow
@@ -200,6 +209,20 @@ def test_evaluate_refuses_unknown_mask_values(files):
     assert "9" in result.stderr
 
 
+def test_evaluate_refuses_other_files_of_a_report(files, tmp_path):
+    arguments = (
+        "evaluate", files / "images", files / "masks", "--checkpoint",
+        files / "net.safetensors", "--report",
+    )  # fmt: skip
+    result = invoke(*arguments, tmp_path / "a.pdf")
+    assert result.exit_code == 2
+    assert "does not end in" in " ".join(result.stderr.split())
+    (tmp_path / "a.png").write_bytes(b"mine")
+    result = invoke(*arguments, tmp_path / "a.png")
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+
+
 @pytest.mark.slow
 def test_evaluate_prints_row_for_each_class(files):
     result = invoke(
@@ -233,3 +256,62 @@ def test_argument_option_is_json_or_text():
     }  # fmt: skip
     with pytest.raises(typer.BadParameter, match="window=256"):
         parse_arguments(["window"], None, None)
+
+
+@pytest.fixture
+def stores(files, tmp_path):
+    """Return label stores of the three images, with corrections in strips."""
+    made = []
+    for name in range(3):
+        image = open_image(files / f"images/{name}.tif")
+        path = tmp_path / f"{name}.zarr"
+        truth = tifffile.imread(files / f"masks/{name}.tif") + 1
+        with LabelStore.create(path, image, LEGEND) as store:
+            for y in (20, 150):
+                roi = Roi(y, 0, 60, image.shape[1])
+                correct(store, roi, truth[roi.slices])
+        made.append(path)
+    return made
+
+
+@pytest.mark.slow
+def test_train_takes_the_corrections_of_several_label_stores(stores, tmp_path):
+    result = invoke(
+        "train", *stores, "--model", "plain", "--output", tmp_path / "net.safetensors",
+        "--architecture", "Unet", "--encoder", "tu-test_efficientnet", "--argument",
+        "window=64", "--argument", f"options={UNET}", "--device", "cpu", "--steps", 2,
+        "--batch-size", 2, "--validate", "2.tif", "--no-pretrained",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "Training scenes: 2. Validation scenes: 2.tif." in result.stdout
+    card = read_card(tmp_path / "net.safetensors")
+    assert card.trained_on == "corrections: 0.tif, 1.tif"
+    assert [c.name for c in card.legend] == ["dark", "light"]
+    assert 0 <= card.metrics["miou"] <= 1
+
+
+def test_train_needs_either_label_stores_or_masks(files, stores, tmp_path):
+    model = ("--model", "plain", "--output", tmp_path / "net.safetensors")
+    for given in ((), [*stores, "--images", files / "images"], ["--images", files]):
+        result = invoke("train", *given, *model)
+        assert result.exit_code == 2
+        assert "label stores" in result.output
+
+
+@pytest.mark.slow
+def test_train_takes_images_and_masks_of_several_folders(files, tmp_path):
+    second = tmp_path / "more"
+    second.mkdir()
+    shutil.copy(files / "images/0.tif", second / "other.tif")
+    mask = tmp_path / "other.tif"
+    shutil.copy(files / "masks/0.tif", mask)
+    result = invoke(
+        "train", "--images", files / "images", "--images", second, "--masks",
+        files / "masks", "--masks", mask, "--model", "plain", "--output",
+        tmp_path / "net.safetensors", "--architecture", "Unet", "--encoder",
+        "tu-test_efficientnet", "--argument", "window=64", "--argument",
+        f"options={UNET}", "--device", "cpu", "--ignore", 9, "--steps", 1,
+        "--validate", "other", "--no-pretrained", "--dry-run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "Training scenes: 3. Validation scenes: other." in result.stdout

@@ -28,8 +28,8 @@ def in_code(cell: str) -> set[str]:
     return set(re.findall(r"`([^`]+)`", cell))
 
 
-def test_readme_lists_the_suffixes_of_the_readers():
-    rows = table("README.md", "## Supported image formats")
+def test_documentation_lists_the_suffixes_of_the_readers():
+    rows = table("docs/how-to/image-formats.md", "## Supported image formats")
     listed = set().union(*(in_code(row["suffixes"]) for row in rows))
     assert listed == {*suffixes(), *ARCHIVES}
 

@@ -46,6 +46,7 @@ LIGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 def test_importing_loads_no_more_than_it_must():
     print_loaded = "print(*{name.split('.')[0] for name in sys.modules})"

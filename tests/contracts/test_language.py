@@ -164,6 +164,7 @@ def test_documents_follow_the_word_list(name):
     assert findings(prose(text) if name.endswith(".md") else text) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKED)
 def test_source_texts_follow_the_word_list(name):
     found = [

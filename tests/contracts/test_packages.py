@@ -11,7 +11,7 @@ from napari_uhrseg.models.registry import REGISTRY
 
 ROOT = Path(__file__).parents[2] / "src"
 # these offer what their own file defines
-FACADES = {"cli", "io.export", "models.importers", "samples", "types"}
+FACADES = {"cli", "cli.project", "io.export", "models.importers", "samples", "types"}
 
 
 @pytest.fixture(scope="module")

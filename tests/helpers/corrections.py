@@ -36,12 +36,27 @@ def squares(side: tuple[int, int] = (640, 768), seed: int = 0) -> tuple:
 
 
 def checkpoint(folder: Path, method: str = "plain", legend: Legend = LEGEND,
-               seed: int = 0) -> Checkpoint:  # fmt: skip
-    """Save and load an untrained network."""
+               seed: int = 0, **options: object) -> Checkpoint:  # fmt: skip
+    """Save and load an untrained network.
+
+    Parameters
+    ----------
+    folder
+        Folder of the file.
+    method
+        Name in the registry.
+    legend
+        Its classes.
+    seed
+        Seed of the weights.
+    **options
+        Arguments of the network that replace those of `METHODS`.
+    """
+    arguments = {**METHODS[method], **options}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = build(method, METHODS[method], legend).eval()
-    card = Card(method, METHODS[method], legend, model.spec, trained_on="nothing")
+        model = build(method, arguments, legend).eval()
+    card = Card(method, arguments, legend, model.spec, trained_on="nothing")
     path = save_checkpoint(folder / f"{method}{seed}.safetensors", model, card)
     return load_checkpoint(path)
 
@@ -54,11 +69,13 @@ def correct(store: LabelStore, roi: Roi, ids: object) -> None:
 
 def stroke_everywhere(store: LabelStore, truth: np.ndarray, side: int = 24,
                       step: int = 128) -> None:  # fmt: skip
-    """Write right corrections in separate squares."""
+    """Write right corrections in separate squares, and no others."""
+    ids = np.zeros_like(truth)
     for y in range(8, truth.shape[0] - side, step):
         for x in range(8, truth.shape[1] - side, step):
             roi = Roi(y, x, side, side)
-            correct(store, roi, truth[roi.slices])
+            ids[roi.slices] = truth[roi.slices]
+    correct(store, Roi(0, 0, *truth.shape), ids)
 
 
 def two_tone(side: tuple[int, int] = (320, 320)) -> tuple:

@@ -15,7 +15,7 @@ def paint(store, ids, *rois, limits=Limits()):
             corrections.apply(Stroke(roi, np.ones(part.shape, bool), part))
 
 
-PLACES = [Roi(y, x, 48, 48) for y in range(8, 650, 160) for x in range(8, 780, 160)]
+PLACES = [Roi(y, x, 48, 48) for y in range(8, 650, 200) for x in range(8, 780, 200)]
 
 
 def set_custom(part, **values):

@@ -1,7 +1,8 @@
 """Processes that begin with the imports done: forks of one server process.
 
 torch and the package take some seconds of CPU time to import. The server imports them
-once for all processes of a test run.
+once for all processes of a test run. Their coverage is not measured: most are killed,
+which loses it, and tracing makes them slower.
 """
 
 import os
@@ -15,7 +16,7 @@ from unittest.mock import patch
 
 import dask
 
-from helpers.processes import child_environment
+from helpers.processes import COVERAGE_VARIABLES, child_environment
 
 PRELOAD = [
     "torch._dynamo",
@@ -30,6 +31,8 @@ PRELOAD = [
 def start_server() -> None:
     """Start the server, unless this process has one."""
     with patch.dict(os.environ, child_environment()):
+        for name in COVERAGE_VARIABLES:
+            os.environ.pop(name, None)
         forkserver.set_forkserver_preload(PRELOAD)
         forkserver.ensure_running()
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import numpy as np
 import shapely
@@ -50,7 +51,8 @@ class GeneratedLabels:
     which is one ring. The arrays on the disk only say that every chunk has labels.
     """
 
-    crs, affine, legend = None, None, LEGEND
+    crs, affine, pixel_size, legend = None, None, None, LEGEND
+    aliases: ClassVar = {}
 
     def __init__(self, height: int, width: int = 512) -> None:
         self.shape = height, width

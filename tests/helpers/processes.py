@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
+# coverage measures a child process if one of these is set
+COVERAGE_VARIABLES = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 
 # Runs the program with the arguments from the second one on. It waits for a line of its
 # input after each JSON line of the event that the first argument names, so that an

@@ -93,7 +93,7 @@ def begin_run(
         Further fields of the context.
     """
     plan = make_plan(image, checkpoint, settings, BUDGET)
-    plan, run = begin(plan, checkpoint.card.legend, store, replace_other=False)
+    plan, run = begin(plan, checkpoint.card.legend, store, False, settings)
     options = {"threads": settings.threads, "stop": None} | options
     return RunContext(image, checkpoint, store, plan, run, **options)
 

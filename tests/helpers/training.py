@@ -24,6 +24,7 @@ PLAIN = TrainSettings(
     clip=1.0,
     device="cpu",
     precision="fp32",
+    pretrained=False,
     validate_every=4,
     log_every=2,
 )

@@ -262,6 +262,7 @@ def test_an_image_at_a_url_is_the_one_on_disk(files, bucket, web, name, server):
     assert str(there.path) == url
 
 
+@pytest.mark.slow
 def test_urls_that_lead_nowhere_are_told(bucket, web, files):
     (files / "picture.png").write_bytes(b"png")
     for url, words in {
@@ -301,6 +302,7 @@ def test_url_with_a_query(files, web, name):
     assert image.pixel_size == open_image(files / name).pixel_size
 
 
+@pytest.mark.slow
 def test_one_band_geotiff_at_a_url(web, tmp_path):
     import rasterio
 
@@ -318,6 +320,7 @@ def test_one_band_geotiff_at_a_url(web, tmp_path):
     assert image.read(Roi(0, 0, 64, 48)).valid.mean() == 0.5
 
 
+@pytest.mark.slow
 def test_pages_of_a_geotiff_at_a_url_are_images(web, tmp_path):
     import rasterio
 
@@ -343,6 +346,7 @@ def test_pages_of_a_geotiff_at_a_url_are_images(web, tmp_path):
         open_image(f"{web}/pages.tif", series=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scene.zarr.zip", "scene.zarr.zip?sig=1"])
 def test_zip_file_of_ome_zarr_at_a_url(files, web, name):
     shutil.make_archive(str(files / "scene.zarr"), "zip", files, "scene.zarr")
@@ -359,6 +363,7 @@ def test_number_sign_is_a_part_of_the_name_at_a_url(files, web):
     assert open_image(f"{web}/plain#1.tif").shape == (1500, 1100)
 
 
+@pytest.mark.slow
 def test_server_without_parts_of_files_is_reported(files):
     handler = partial(SimpleHTTPRequestHandler, directory=files)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

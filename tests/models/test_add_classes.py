@@ -13,6 +13,7 @@ MORE = LEGEND.merged(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_added_class_keeps_logits_and_is_never_predicted(method, tmp_path):
     net = checkpoint(tmp_path, method)

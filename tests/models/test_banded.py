@@ -51,6 +51,7 @@ def test_isdnet_in_bands(size, rows):
     compare(varied(ISDNet(4, width=32)), *size, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "rows"), [(640, 128, 64), (576, 192, 200)])
 def test_ehsnet_in_bands(height, width, rows):
     model = varied(EHSNet(4, encoder="hrnet_w18_small", width=16))

@@ -72,6 +72,7 @@ def test_a_header_whose_length_begins_like_a_pickle_is_a_header(tmp_path, length
     assert read_card(path) == card
 
 
+@pytest.mark.slow
 def test_training_only_modules_are_not_saved(tmp_path):
     """Parts of parts too: ISDNet's are within its heads."""
     arguments = {"encoder": "test_efficientnet", "width": 8, "window": 64, "frame": 64}
@@ -104,6 +105,7 @@ def test_weights_beyond_float16_stay_float32(saved, tmp_path):
     assert next(p for p in back.parameters() if p.ndim > 1).flatten()[0] == 1e6
 
 
+@pytest.mark.slow
 def test_training_only_modules_are_left_out(tmp_path):
     arguments = {**ARGUMENTS, "patch": 128, "inner": 48, "sr_width": 8}
     model = build("scpseg", arguments, LEGEND)

@@ -104,6 +104,7 @@ def test_the_same_input_gives_the_same_bits(name):
         assert torch.equal(model(batch)["logits"], model(batch)["logits"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", [d.id for d in devices()])
 def test_every_device_here_gives_what_the_cpu_gives(name, device):
     model = make(name).eval()
@@ -133,6 +134,7 @@ def test_the_declared_views_are_what_forward_looks_at(name):
             model(Batch(rest, batch.boxes))
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_is_the_same(name, tmp_path):
     model = make(name).eval().to(memory_format=torch.channels_last)
     card = Card(name, REGISTRY[name].small_arguments, legend(3), model.spec)
@@ -143,6 +145,7 @@ def test_saved_and_loaded_it_is_the_same(name, tmp_path):
         assert torch.equal(load_checkpoint(path).model(batch)["logits"], expected)
 
 
+@pytest.mark.slow
 def test_a_small_step_along_the_gradient_lowers_the_loss(name):
     """The gradient is that of the loss: it predicts the decrease of a small step.
 
@@ -173,6 +176,7 @@ def test_a_small_step_along_the_gradient_lowers_the_loss(name):
     assert max(decreases) > 0.5
 
 
+@pytest.mark.slow
 def test_every_parameter_learns(name):
     model = make(name).train()
     batch = make_batch(model)

@@ -196,6 +196,7 @@ def batch_of(model: EHSNet) -> Batch:
     )
 
 
+@pytest.mark.slow
 def test_the_loss_is_equation_9_with_weights():
     model = EHSNet(3, **SMALL).train()
     batch = batch_of(model)
@@ -218,6 +219,7 @@ def test_frames_need_not_be_square(channels):
     assert outputs["logits"].shape == (2, 3, 128, 192)
 
 
+@pytest.mark.slow
 def test_far_pixels_matter():
     """The frame is labelled as a whole: a corner can change the other one."""
     model = EHSNet(3, **{**SMALL, "share": 1.0}).eval()
@@ -275,6 +277,7 @@ def test_invalid_arguments(arguments, message):
     assert error.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -304,6 +307,7 @@ def test_parts_of_the_ablation_can_be_left_out(arguments, part):
         )
 
 
+@pytest.mark.slow
 def test_default_frame_is_the_training_crop():
     with torch.device("meta"):
         assert EHSNet(3).spec.frame == EHSNet(3).spec.window == 1024

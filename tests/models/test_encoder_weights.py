@@ -57,6 +57,7 @@ def photograph(name: str) -> torch.Tensor:
     return small.clamp(0, 255) / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), PHOTOGRAPHS.items())
 def test_shipped_weights_recognise_photographs(name, expected, classifier):
     with torch.no_grad():

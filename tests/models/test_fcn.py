@@ -43,6 +43,7 @@ def test_head_equals_published_logits():
     assert difference(logits, arrays("fcn", "output")["logits_raw"]) < 1e-4
 
 
+@pytest.mark.slow
 def test_plain_and_scpseg_take_it():
     plain = Plain(3, **SMALL, window=64)
     assert plain(Batch({"local": torch.randn(2, 3, 64, 64)}))["logits"].shape == (

@@ -73,6 +73,7 @@ def test_overview_of_16_bit_image_is_not_rounded():
     torch.testing.assert_close(make_overview(frame, 64), expected)
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "labels"), [(2, "mode2_argmax"), (3, "mode3_pred")])
 def test_image_gets_published_labels(mode, labels, frame, request):
@@ -96,6 +97,7 @@ def test_mode_1_equals_published_logits(net, overview):
     assert difference(seen.logits, THEIRS["mode1_logits"]) < LIMIT
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 def test_mode_2_equals_published_logits(two, frame, overview):
     seen = two._globally(overview)
@@ -126,6 +128,7 @@ def test_regularisation_equals_published_value(two, frame, overview):
     assert found == pytest.approx(float(THEIRS["mode2_fmreg_first"]), rel=LIMIT)
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 def test_mode_3_equals_published_logits(net, frame, overview):
     given = net._globally(overview)
@@ -171,6 +174,7 @@ def counted(net: GLNet, monkeypatch) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [2, 3])
 def test_each_patch_is_computed_once_in_sub_batches(mode, monkeypatch):
     net, frame = small(mode=mode, sub_batch=5), picture(200, 150)
@@ -182,6 +186,7 @@ def test_each_patch_is_computed_once_in_sub_batches(mode, monkeypatch):
     torch.testing.assert_close(net.label(frame, net.look(frame)), expected)
 
 
+@pytest.mark.slow
 def test_stored_part_of_patch_is_small():
     """Less than its share of the frame's logits, whatever the network's width."""
     for width in (8, 32):
@@ -202,6 +207,7 @@ def test_ensemble_is_sum_of_both_halves():
     torch.testing.assert_close(net._half(local, 0) + net._half(crop, 1), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [1, 2, 3])
 def test_bfloat16_labels_agree_with_float32(mode):
     net, frame = small(mode=mode), picture(150, 200)
@@ -251,6 +257,7 @@ def find_first(net: GLNet, logits: list[torch.Tensor]) -> None:
         net.fpn_global = FirstFinds(net.fpn_global, logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [1, 2, 3])
 def test_coarse_to_fine_labels_only_foreground_box(mode, monkeypatch):
     """Under five percent of foreground: a fraction of the patches, the same there."""
@@ -323,6 +330,7 @@ def learnt(net: GLNet, stage: int) -> GLNet:
     return net.train()
 
 
+@pytest.mark.slow
 def test_three_stages_train_in_order():
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
@@ -357,6 +365,7 @@ def spot_logits(rows: slice, columns: slice) -> torch.Tensor:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_coarse_to_fine_trains_on_foreground_boxes(stage):
     """Labels outside of the boxes do not change the loss of the later stages."""
@@ -411,6 +420,7 @@ def test_last_stage_adds_losses_of_all_groups_of_published_step(side, groups):
     torch.testing.assert_close(terms["loss"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_step_learns_from_all_patches_group_by_group(stage):
     """Groups change neither the places nor, with fixed statistics, the gradients."""
@@ -437,6 +447,7 @@ def test_step_learns_from_all_patches_group_by_group(stage):
         torch.testing.assert_close(gradients[0][name], gradients[1][name])
 
 
+@pytest.mark.slow
 def test_groups_update_batch_norm_statistics_once():
     with torch.inference_mode(False), torch.enable_grad():
         net = learnt(small(sub_batch=4), 1)

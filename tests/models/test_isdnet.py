@@ -12,6 +12,7 @@ from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.blocks.laplacian import LaplacianPyramid
 from napari_uhrseg.models.blocks.losses import structure_distillation
+from napari_uhrseg.models.blocks.raf import RAF, resized
 from napari_uhrseg.models.blocks.timm_features import make_encoder
 from napari_uhrseg.models.isdnet import ISDNet
 
@@ -129,6 +130,7 @@ def test_the_auxiliary_heads_are_crossed():
     assert outputs["aux_8"].shape[-2:] == (4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(64, 64), (101, 131), (66, 127)])
 def test_any_sides_can_be_labelled_and_learnt_from(sides):
     model = ISDNet(3, **SMALL)
@@ -172,6 +174,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_distillation_never_holds_all_pairs_of_places():
     features = torch.randn(2, 4, 40, 40, requires_grad=True)
     with Largest() as largest:
@@ -260,6 +263,7 @@ def test_invalid_arguments(arguments, message):
     assert error.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "channels"),
     [("resnet18_v1c", 512), ("resnet50c", 2048), ("tu-test_efficientnet", 64)],
@@ -305,6 +309,7 @@ def test_weights_that_cannot_be_fetched(encoder, monkeypatch, tmp_path):
     assert "add --no-pretrained" in error.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [(0.0, 1.0), (0.1, 0.0), (0.0, 0.0)])
 def test_super_resolution_and_distillation_can_be_left_out(weights):
     model = ISDNet(
@@ -318,3 +323,28 @@ def test_super_resolution_and_distillation_can_be_left_out(weights):
     assert [bool(terms.get(n, 0) > 0) for n in names] == [bool(w) for w in weights]
     assert any(weights) == (model.refine_head.sr_decoder is not None)
     terms["loss"].backward()
+
+
+@pytest.mark.parametrize("argument", ["residuals", "relation"])
+def test_residuals_and_relation_can_be_left_out(argument):
+    """Tables 6 and 7 of the paper: an image as input, and fusion by addition."""
+    whole, model = ISDNet(3, **SMALL), ISDNet(3, **SMALL, **{argument: False})
+    assert sum(p.numel() for p in model.parameters()) < sum(
+        p.numel() for p in whole.parameters()
+    )
+    batch = batch_of(model)
+    model.loss(model(batch), batch)["loss"].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model.eval()
+    with torch.inference_mode():
+        whole_frame = model(batch[:1])["logits"]
+        banded = resized(model.forward_banded(batch[:1], 32), whole_frame)
+        torch.testing.assert_close(banded, whole_frame, rtol=1e-3, atol=1e-3)
+
+
+def test_fusion_without_the_relation_is_a_sum():
+    fusion = RAF(4, 8, relation=False).eval()
+    fine, coarse = torch.randn(1, 4, 16, 16), torch.randn(1, 8, 8, 8)
+    context, fused = fusion(fine, coarse)
+    maps = fusion.spatial_att.conv_bn_relu(fine)
+    torch.testing.assert_close(fused, fusion.smooth(maps + context))

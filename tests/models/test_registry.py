@@ -9,6 +9,7 @@ from napari_uhrseg.types import LabelClass, Legend
 TWO = Legend((LabelClass(1, "dark", "#000000"), LabelClass(2, "light", "#ffffff")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRY)
 def test_registry_training_defaults_equal_recipe(name):
     with torch.device("meta"):

@@ -174,6 +174,7 @@ def test_cross_entropy_ignores_255():
     torch.testing.assert_close(cross_entropy(logits, target), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "encoder"),
     [
@@ -195,6 +196,7 @@ def test_around_any_segmenter(architecture, encoder):
     assert model.loss(outputs, batch)["loss"].isfinite()
 
 
+@pytest.mark.slow
 def test_the_papers_sizes_are_the_default():
     model = SCPSeg(6)
     assert model.spec.views["surrounding"].side == 512

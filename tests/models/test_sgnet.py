@@ -64,6 +64,7 @@ def test_the_box_says_which_context_a_window_gets():
     assert not torch.allclose(logits(model, batch), before)
 
 
+@pytest.mark.slow
 def test_each_window_gets_its_own_box():
     model = SGNet(3, **SMALL).eval()
     batch = batch_of(model)
@@ -158,6 +159,7 @@ def test_the_whole_map_is_resized_as_ever():
 # --- loss ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [SMALL, FAST])
 def test_the_loss_is_equation_7(arguments):
     model = SGNet(3, **arguments).train()
@@ -244,6 +246,7 @@ def test_the_label_of_the_surroundings_moves_along_with_its_batch():
 # --- around any segmenter ----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "encoder", "options"),
     [
@@ -295,6 +298,7 @@ def test_fast_the_segmenter_sees_a_quarter_and_the_light_branch_everything():
     assert len(model.surrounding.blocks) == 1
 
 
+@pytest.mark.slow
 def test_fast_every_parameter_learns():
     model = SGNet(3, **FAST).train()
     batch = batch_of(model)
@@ -305,6 +309,7 @@ def test_fast_every_parameter_learns():
 # --- sizes -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_can_be_traced_and_run_in_16_bits():
     model = SGNet(3, **SMALL)
     batch = batch_of(model)
@@ -315,6 +320,7 @@ def test_it_can_be_traced_and_run_in_16_bits():
     assert activation_bytes(model.eval()) > 0
 
 
+@pytest.mark.slow
 def test_the_papers_sizes_are_the_default():
     model = SGNet(6)
     spec = model.spec

@@ -57,6 +57,7 @@ def test_tiles_meet_without_seams() -> None:
     assert (labels == whole).mean() > 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("downsample", [1, 4, 64])
 def test_every_pixel_has_a_class(downsample: int) -> None:
     rgb, labels = World(3, (700, 700)).render(0, 0, 256, 256, downsample)
@@ -115,6 +116,7 @@ def test_virtual_world_computes_only_what_is_read() -> None:
     assert len(world.computed) == 4
 
 
+@pytest.mark.slow
 def test_level_is_indexed_like_an_array() -> None:
     level = WorldLevel(World(7, (90, 70)), 1)
     whole = level[...]

@@ -5,11 +5,9 @@ does paints some of a river in a few places.
 """
 
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QApplication
 
 from helpers.correction_story import (
     VIEW,
@@ -24,7 +22,6 @@ from helpers.processes import python_process
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
-from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = [
     pytest.mark.no_cover,  # other tests cover the program; tracing is slow
@@ -50,7 +47,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
+def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, take_picture):
     path = tmp_path / "labels.zarr"
     first, *others = river_strokes()
     assert len(others) >= 5
@@ -76,9 +73,7 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         painted = np.asarray(store.correction[0][VIEW.slices]) > 0
 
         # it says what it learns from; the curve moves; before stands beside after
-        for section in panel.findChildren(CollapsibleSection):
-            if section.heading.accessibleName() == "Fine-tune":
-                section.heading.setChecked(True)
+        panel.show_step("Train")
         part = panel.finetune
         part.form.length.setCurrentIndex(part.form.length.findData("custom"))
         part.form.custom.widgets["steps"].setValue(20)
@@ -90,7 +85,7 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         until(panel, part.result.isVisible, "no outcome", 900)
         losses = [loss for _, loss in part.plot.losses]
         assert losses[-1] < losses[0]
-        picture(request, viewer, "fine-tuning")
+        take_picture(viewer, "fine-tuning")
 
         # kept, it segments again, and the river is a river where no one painted too
         part.keep(tmp_path / "mine.safetensors")
@@ -105,14 +100,6 @@ def test_see_a_mistake_paint_fine_tune_and_see_it_gone(tmp_path, request):
         elsewhere = (truth() == 4) & ~painted
         rate = [(labels[elsewhere] == river).mean() for labels in (before, shown)]
         assert rate[1] > rate[0] + 0.3, rate
-        picture(request, viewer, "corrected")
+        take_picture(viewer, "corrected")
     finally:
         viewer.close()
-
-
-def picture(request, viewer, name: str) -> None:
-    if request.config.getoption("--update-screenshots"):
-        for _ in range(20):
-            QApplication.processEvents()
-        pictures = Path(__file__).parents[2] / "docs" / "images"
-        viewer.screenshot(str(pictures / f"{name}.png"), canvas_only=False, flash=False)

@@ -4,13 +4,11 @@ Only a part of the sample is segmented. With ``--update-screenshots`` it is the 
 sample, and the README's pictures are taken on the way.
 """
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from qtpy.QtWidgets import QApplication
 
 from helpers.canvas import look_at
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, chunks_touching
@@ -28,8 +26,6 @@ from napari_uhrseg.ui.demo import (
     wait_for,
 )
 
-PICTURES = Path(__file__).parents[2] / "docs" / "images"
-
 pytestmark = [
     pytest.mark.no_cover,  # other tests cover the program; tracing is slow
     pytest.mark.gui,
@@ -37,22 +33,6 @@ pytestmark = [
     # the viewer of the demo has napari's commands to itself
     pytest.mark.usefixtures("mock_app_model"),
 ]
-
-
-@pytest.fixture
-def take_picture(request):
-    def take(viewer, name: str) -> None:
-        if request.config.getoption("--update-screenshots"):
-            PICTURES.mkdir(parents=True, exist_ok=True)
-            end = time.monotonic() + 2  # until what was written last is shown
-            while time.monotonic() < end:
-                QApplication.processEvents()
-                time.sleep(0.01)
-            viewer.screenshot(
-                str(PICTURES / f"{name}.png"), canvas_only=False, flash=False
-            )
-
-    return take
 
 
 def share_labelled(store: Path) -> float:

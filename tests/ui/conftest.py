@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 from napari import Viewer
 from napari.components import ViewerModel
-from qtpy.QtCore import QSettings, QThreadPool
+from qtpy.QtCore import QThreadPool
 
 from helpers.gated_network import open_gates, save_networks
 from helpers.shared_viewer import clear, shared_viewer
 from helpers.two_images import TwoImages
 from helpers.wait import wait_for_plan
+from helpers.window_fixtures import (  # noqa: F401
+    dialogs_need_answers,
+    no_remembered_choices,
+    small_checkpoint,
+)
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.ui.layers.label_layers import add_image
 from napari_uhrseg.ui.panel import Panel
@@ -22,35 +27,22 @@ from napari_uhrseg.ui.workers.import_torch import MODULES, keep_triton_out
 
 @pytest.fixture(scope="module", autouse=True)
 def collect_only_what_tests_make():
-    """Freeze imported objects: each window ends with a full collection."""
-    keep_triton_out()
-    for name in MODULES:
-        import_module(name)
-    gc.collect()
-    gc.freeze()
+    """Freeze imported objects once: each window ends with a full collection."""
+    if not gc.get_freeze_count():
+        keep_triton_out()
+        for name in MODULES:
+            import_module(name)
+        gc.collect()
+        gc.freeze()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gc, "unfreeze", lambda: None)
         yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def no_remembered_choices():
-    """Forget the checkpoints, labels and pictures of earlier tests."""
-    QSettings("napari-uhrseg", "napari-uhrseg").clear()
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> list[Path]:
     """Return two checkpoints whose network waits at the gates of `gated_network`."""
     return save_networks(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture(scope="session")
-def small_checkpoint(tmp_path_factory) -> Path:
-    """Return a checkpoint that is quick to plan with, and waits at no gate."""
-    folder = tmp_path_factory.mktemp("small")
-    return save_networks(folder, "tu-test_efficientnet")[0]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +114,6 @@ def ready(viewer, panel, image, checkpoints, qtbot, tmp_path):
 
 
 @pytest.fixture
-def two(viewer, panel, small_checkpoint, qtbot, tmp_path):
+def two(viewer, panel, small_checkpoint, qtbot, tmp_path):  # noqa: F811
     panel.segment.model.use(small_checkpoint)
     return TwoImages(viewer, panel, qtbot, tmp_path)

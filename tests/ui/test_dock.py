@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from napari._app_model import get_app_model
 from napari.layers import Labels
-from qtpy.QtCore import QPoint, QThreadPool
+from qtpy.QtCore import QThreadPool
 
 from helpers.canvas import Mouse, look_at
 from helpers.wait import wait_for_end, wait_for_plan
@@ -31,6 +31,7 @@ def docks_in(viewer):
     return list(viewer.window.dock_widgets.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["menu", "script", "add_plugin_dock_widget"])
 def test_second_menu_entry_shows_existing_panel(viewer, qtbot, first):
     if first == "menu":
@@ -40,35 +41,27 @@ def test_second_menu_entry_shows_existing_panel(viewer, qtbot, first):
     else:
         viewer.window.add_plugin_dock_widget("napari-uhrseg", "Segment")
     (panel,) = docks_in(viewer)
-    heading = panel.sections["Fine-tune"].heading
-    assert not heading.isChecked()
+    assert panel.tabs.shown == ("Image" if first == "script" else "Segment")
     panel.parentWidget().hide()
     get_app_model().commands.execute_command("napari-uhrseg.finetune").result()
     qtbot.waitUntil(lambda: docks_in(viewer) == [panel])
-    qtbot.waitUntil(lambda: heading.isChecked() and panel.isVisible())
-    area = panel.scroll_area
-
-    def seen():
-        return (
-            area.viewport()
-            .rect()
-            .contains(heading.mapTo(area.viewport(), QPoint(0, 0)))
-        )
-
-    qtbot.waitUntil(seen)
+    qtbot.waitUntil(lambda: panel.finetune.isVisible())
+    assert panel.tabs.shown == "Train"
     viewer.window.add_plugin_dock_widget("napari-uhrseg", "Fine-tune (training)")
     qtbot.waitUntil(lambda: docks_in(viewer) == [panel])
     assert not panel.stopped
 
 
+@pytest.mark.slow
 def test_finetune_menu_entry_opens_panel(viewer, qtbot):
     _, panel = viewer.window.add_plugin_dock_widget(
         "napari-uhrseg", "Fine-tune (training)"
     )
     assert isinstance(panel, Panel)
-    assert panel.sections["Fine-tune"].heading.isChecked()
+    assert panel.tabs.shown == "Train"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temporary", [True, False])
 def test_new_panel_adopts_labels_of_closed_panel(
     viewer, qtbot, image, checkpoints, tmp_path, temporary

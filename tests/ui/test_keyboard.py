@@ -21,18 +21,27 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.segment.model_picker import CardDialog
 from napari_uhrseg.ui.segment.output import OutputPicker
+from napari_uhrseg.ui.widgets.colours import ORANGE
 from napari_uhrseg.ui.widgets.dialogs import ask_replace_labels
 from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = pytest.mark.gui
 
-ORDER = [
-    "Image", "Image", "Open…", "Segment", "Model", "Checkpoint", "Browse…", "Card…",
-    "Device", "Memory budget", "Region", "Overlap", "More settings", "Precision",
-    "Channels", "Scale", "Value range", "Skip empty", "Cluster", "Output",
-    "Choose output",
-    "Segment", "Legend", "Correct", "Correct", "Fine-tune", "Areas", "Export",
-]  # fmt: skip
+ORDER = {
+    "Image": ["Steps", "Help", "Image", "Open…", "Project…"],
+    "Segment": [
+        "Steps", "Help", "Model", "Checkpoint", "Browse…", "Model card…", "Region",
+        "Output", "Choose output", "More", "Device", "Memory budget", "Overlap",
+        "Precision", "Channels", "Scale", "Value range", "Skip empty", "Cluster",
+        "Detect tissue…", "Segment", "Legend",
+    ],
+    "Correct": ["Steps", "Help", "Correct", "Legend", "More"],
+    "Train": ["Steps", "Help", "New labels…", "Start from",
+              "Choose the checkpoint to start from", "Train on", "Length", "More",
+              "Preserve previous predictions"],
+    "Results": ["Steps", "Help", "Areas and objects", "Areas of", "Areas", "Format",
+                "Target", "Choose target"],
+}  # fmt: skip
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
 
 
@@ -58,9 +67,9 @@ def type_in(line: QWidget, text: str, qtbot) -> None:
 def expanded(viewer, ready, qtbot):
     """The panel as it is before a run, with everything to be seen."""
     for section in ready.findChildren(CollapsibleSection):
-        if name_of(section.heading) not in ("Fine-tune", "Areas", "Export"):
-            section.heading.setChecked(True)
+        section.heading.setChecked(True)
     ready.segment.legend.set_legend(LEGEND)
+    ready.show_step("Segment")
     window = viewer.window._qt_window
     window.activateWindow()
     qtbot.waitUntil(lambda: QApplication.activeWindow() is window)
@@ -68,16 +77,19 @@ def expanded(viewer, ready, qtbot):
 
 
 def check_tab_order(expanded, qtbot):
-    first = expanded.findChildren(CollapsibleSection)[0].heading
-    first.setFocus()
-    visited = []
-    while len(visited) < 60:
-        widget = QApplication.focusWidget()
-        if not expanded.isAncestorOf(widget):
-            break
-        visited.append(name_of(widget))
-        qtbot.keyClick(widget, Qt.Key.Key_Tab)
-    assert visited == ORDER
+    for step, order in ORDER.items():
+        expanded.show_step(step)
+        QApplication.processEvents()  # Qt shows the list of classes later
+        expanded.tabs.tabBar().setFocus()
+        visited = []
+        while len(visited) < 60:
+            widget = QApplication.focusWidget()
+            if not expanded.isAncestorOf(widget):
+                break
+            visited.append(name_of(widget))
+            qtbot.keyClick(widget, Qt.Key.Key_Tab)
+        assert visited == order
+    expanded.show_step("Segment")
 
 
 def check_focus_outline(expanded):
@@ -85,12 +97,13 @@ def check_focus_outline(expanded):
         picture = widget.grab().toImage()
         size = picture.width(), picture.height()
         points = ((x, y) for x in range(size[0]) for y in range(size[1]))
-        return any(picture.pixelColor(*at).name() == "#e08a00" for at in points)
+        return any(picture.pixelColor(*at).name() == ORANGE for at in points)
 
     segment = expanded.segment
     chain = [
-        expanded.findChildren(CollapsibleSection)[0].heading, segment.model.model,
-        segment.model.browse, segment.form.hardware.memory, segment.output.line,
+        expanded.tabs.currentWidget().findChild(CollapsibleSection).heading,
+        segment.model.model, segment.model.browse, segment.form.hardware.memory,
+        segment.output.line,
     ]  # fmt: skip
     for widget in chain:
         sheet = widget.styleSheet()
@@ -118,16 +131,21 @@ def check_alt_letters(viewer, expanded):
 def check_buttons(expanded, qtbot):
     bar = expanded.segment.bar
     bar.running("a run")
-    section = expanded.findChildren(CollapsibleSection)[0]
+    section = expanded.tabs.currentWidget().findChild(CollapsibleSection)
     for key in (Qt.Key.Key_Space, Qt.Key.Key_Return):
         for button, signal in (
             (bar.pause, bar.pauseToggled), (bar.cancel, bar.cancelled)
         ):  # fmt: skip
             with qtbot.waitSignal(signal):
                 qtbot.keyClick(button, key)
-        hidden = expanded.image.isHidden()
+        hidden = expanded.segment.form.more.isVisible()
         qtbot.keyClick(section.heading, key)
-        assert expanded.image.isHidden() != hidden
+        assert expanded.segment.form.more.isVisible() != hidden
+    bar.idle("")
+    expanded.tabs.tabBar().setFocus()
+    qtbot.keyClick(expanded.tabs.tabBar(), Qt.Key.Key_Right)
+    assert expanded.tabs.shown == "Correct"
+    assert expanded.correct.isVisible()
 
 
 def check_class_list(expanded, qtbot):
@@ -234,6 +252,7 @@ def answer(monkeypatch, name, value):
     return asked
 
 
+@pytest.mark.slow
 def test_open_dialog_opens_files_and_zarr_folder(
     viewer, panel, qtbot, monkeypatch, tmp_path
 ):

@@ -1,5 +1,7 @@
 """Tests of the panel with a small network."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -12,6 +14,7 @@ from helpers.message_boxes import answer_boxes
 from helpers.wait import wait_for_end, wait_for_plan
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.ui.layers.label_layers import STORE
 from napari_uhrseg.ui.segment.worker import plan
 
 
@@ -45,6 +48,7 @@ def test_segment_writes_labels_and_shows_classes(viewer, ready, qtbot, tmp_path)
     assert layer.colormap.color_dict[2][3] == 1
 
 
+@pytest.mark.slow
 def test_small_image_gets_single_level_labels(
     viewer, panel, checkpoints, qtbot, tmp_path
 ):
@@ -111,6 +115,7 @@ def test_block_written_during_pause_is_shown_and_counted(
     wait_for_end(ready, qtbot)
 
 
+@pytest.mark.slow
 @pytest.mark.gui
 def test_closing_dock_ends_run_and_unlocks_store(viewer, ready, qtbot, tmp_path):
     FORWARD.delay = 0.15
@@ -121,6 +126,7 @@ def test_closing_dock_ends_run_and_unlocks_store(viewer, ready, qtbot, tmp_path)
     LabelStore.open(tmp_path / "labels.zarr", write=True).close()
 
 
+@pytest.mark.slow
 @pytest.mark.gui
 def test_new_panel_is_narrow_and_gives_reasons(panel, qtbot):
     assert panel.minimumSizeHint().height() < 400
@@ -132,17 +138,15 @@ def test_new_panel_is_narrow_and_gives_reasons(panel, qtbot):
     assert "no run" in bar.pause.toolTip()
 
 
-@pytest.mark.slow
-def test_model_shows_whole_sentence_and_published_results(panel, qtbot):
-    form = panel.segment.model
-    words = form.sentence
-    assert form.model.count() == len(REGISTRY)
-    for row in range(form.model.count()):
-        form.model.setCurrentIndex(row)
-        entry = REGISTRY[form.model.currentData()]
-        qtbot.waitUntil(lambda: words.height() >= words.heightForWidth(words.width()))
-        assert words.text() == entry.sentence
-        assert entry.published in words.toolTip()
+def test_model_has_description_and_published_results_in_tooltip(panel):
+    box = panel.segment.model.model
+    assert box.count() == len(REGISTRY)
+    for row in range(box.count()):
+        box.setCurrentIndex(row)
+        entry = REGISTRY[box.currentData()]
+        for tip in (box.toolTip(), box.itemData(row, Qt.ItemDataRole.ToolTipRole)):
+            assert entry.sentence in tip
+            assert entry.published in tip
 
 
 @pytest.mark.slow
@@ -215,7 +219,11 @@ def test_new_run_hides_labels_of_earlier_run(viewer, ready, qtbot, tmp_path):
     first, second = labels_in(viewer)
     assert not first.visible
     assert second.visible
-    wanted = second.name.replace("labels", "confidence")
+    created = datetime.fromisoformat(second.metadata[STORE].runs[-1].created)
+    time = created.astimezone().strftime("%H:%M")
+    assert second.name.startswith("Labels: ")
+    assert f"number 0, {time}" in second.name
+    wanted = second.name.replace("Labels", "Confidence")
     qtbot.waitUntil(lambda: wanted in viewer.layers, timeout=5_000)
 
 

@@ -67,6 +67,7 @@ def test_reader_opens_tiff_as_layer(tmp_path, qtbot):
     assert data.shape == (300, 200, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"", b"just words, no image", b"II*\x00\xff\xff\xff\x7f"]
 )
@@ -82,6 +83,7 @@ def test_reader_reports_bad_file_once(make_napari_viewer, tmp_path, content):
     assert not hasattr(record, "exception")  # which would offer a traceback
 
 
+@pytest.mark.slow
 def test_reader_opens_stack_with_pixel_size(make_napari_viewer, tmp_path):
     path = tmp_path / "stack.ome.tif"
     about = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}

@@ -15,6 +15,10 @@ from napari_uhrseg.cli.export import areas, export
 from napari_uhrseg.cli.finetune import finetune
 from napari_uhrseg.cli.import_ import import_
 from napari_uhrseg.cli.info import info
+from napari_uhrseg.cli.measure.compare import compare
+from napari_uhrseg.cli.measure.objects import objects
+from napari_uhrseg.cli.project import project_app
+from napari_uhrseg.cli.runs.tissue import tissue
 from napari_uhrseg.cli.segment import segment
 from napari_uhrseg.cli.train import train
 
@@ -26,7 +30,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for command in (info, train, segment, classes, correct, finetune, export, areas,
-                evaluate, demo):  # fmt: skip
+for command in (info, tissue, train, segment, classes, correct, finetune, export,
+                areas, objects, compare, evaluate, demo):  # fmt: skip
     app.command()(report_errors(command))
 app.command("import")(report_errors(import_))
+app.add_typer(project_app, name="project")

@@ -236,7 +236,8 @@ def event_fields(event: Any) -> dict[str, object]:
 def plan_record(plan: Any) -> dict[str, object]:
     """Return the fields of a plan for JSON."""
     names = (
-        "windows", "computed_twice", "device", "estimate", "input", "warnings", "run"
+        "windows", "left_out", "left_out_area", "computed_twice", "device", "estimate",
+        "input", "warnings", "questions", "run",
     )  # fmt: skip
     return {name: getattr(plan, name) for name in names}
 

@@ -45,6 +45,7 @@ from napari_uhrseg.types import Legend, Numbering, Roi
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
+    from napari_uhrseg.io.corrections.polygon_features import ClassField
     from napari_uhrseg.io.corrections.undo import Direction
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import CorrectedRegion, Region
@@ -61,6 +62,20 @@ class ImportOptions:
         str | None,
         typer.Option(
             "--class", help="Class of polygons that have no class of the label store."
+        ),
+    ] = None
+    class_field: Annotated[
+        str | None,
+        typer.Option(
+            help="Field of the polygons that contains the class. Default: the fields "
+            "of QuPath and GIS programs."
+        ),
+    ] = None
+    class_value: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VALUE=CLASS",
+            help="Class of polygons with this value in the field. May be repeated.",
         ),
     ] = None
     classes: Annotated[
@@ -81,12 +96,30 @@ class ImportOptions:
         """Raise BadParameter if the options do not fit the kind of the file."""
         is_polygons = file is not None and is_polygon_file(file)
         is_mask = file is not None and not is_polygons
-        if self.class_name is not None and not is_polygons:
-            raise typer.BadParameter("--class needs a file of polygons.")
+        given = self.class_name, self.class_field, self.class_value
+        if any(given) and not is_polygons:
+            raise typer.BadParameter(
+                "Each of --class, --class-field and --class-value needs a file of "
+                "polygons."
+            )
         if (self.classes is not None or self.values is not None) and not is_mask:
             raise typer.BadParameter("--classes and --values need a mask.")
         if self.classes is not None and self.values is not None:
             raise typer.BadParameter("Give only one of --classes and --values.")
+
+    def field(self) -> "ClassField":
+        """Return the field of polygons with the classes, and the classes of values."""
+        from napari_uhrseg.io.corrections.polygon_features import ClassField
+
+        values = {}
+        for text in self.class_value or []:
+            value, equals, name = (part.strip() for part in text.rpartition("="))
+            if not value or not equals or not name:
+                raise typer.BadParameter(
+                    f"{text!r} is not of the form VALUE=CLASS, such as 3=lake."
+                )
+            values[value] = name
+        return ClassField(self.class_field, values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +182,7 @@ def correct(
     change.check(file)
     options.check(file)
     if file is not None and is_polygon_file(file):
-        import_polygons(store, file, options.class_name, json=json)
+        import_polygons(store, file, options.class_name, options.field(), json=json)
     elif file is not None:
         import_mask(store, file, options.classes, options.values, json=json)
     elif change.confirm is not None:

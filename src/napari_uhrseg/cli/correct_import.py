@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_uhrseg.io.corrections.corrections import Corrections
+    from napari_uhrseg.io.corrections.polygon_features import ClassField
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,12 @@ def is_polygon_file(file: Path) -> bool:
 
 
 def import_polygons(
-    store: str, file: Path, class_name: str | None, *, json: bool
+    store: str,
+    file: Path,
+    class_name: str | None,
+    classes: "ClassField | None" = None,
+    *,
+    json: bool,
 ) -> None:
     """Correct a label store with the polygons of a file.
 
@@ -57,10 +63,12 @@ def import_polygons(
     class_name
         Class of polygons that have no class of the label store; None: they are
         skipped.
+    classes
+        Field of the file with the classes; None: the usual ones.
     json
         Print JSON.
     """
-    _import(store, file, partial(_polygons, file, class_name), json)
+    _import(store, file, partial(_polygons, file, class_name, classes), json)
 
 
 def import_mask(
@@ -117,6 +125,7 @@ def _import(
 def _polygons(
     path: Path,
     class_name: str | None,
+    classes: "ClassField | None",
     corrections: "Corrections",
     watch: Watch,
     json: bool,
@@ -130,7 +139,7 @@ def _polygons(
         raise StoreError(
             f"The label store has no class {class_name!r}.", list_classes(legend)
         )
-    found = read_polygon_file(path, corrections.store)
+    found = read_polygon_file(path, corrections.store, classes)
     pairs, skipped = [], dict[str, int]()
     for polygon, name in found.polygons:
         label = (legend.named(name) if name else None) or default

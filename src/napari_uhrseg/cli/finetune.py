@@ -1,29 +1,36 @@
 """``napari-uhrseg finetune``: fine-tune a checkpoint on corrections."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from napari_uhrseg.cli.console import err, interruptible, out, run_events
+from napari_uhrseg.cli.label_stores import (
+    StoreImagesOption,
+    open_pairs,
+    paired,
+)
 from napari_uhrseg.cli.shared_options import (
     DryRunOption,
     JsonOption,
     OutputCheckpointOption,
     OverwriteOption,
-    StoreArgument,
     TrainingHardware,
     expand_options,
     one_of,
 )
 from napari_uhrseg.cli.train import show_plan
-from napari_uhrseg.errors import StoreError, TrainingError
+from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.models.registry import REGISTRY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from napari_uhrseg.engine.events import TrainEvent
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.io.labels.store import LabelStore
@@ -67,31 +74,37 @@ class FineTuneOptions:
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
 
 
+CheckpointToTune = Annotated[
+    Path | None, typer.Option(help="Checkpoint file to start from (.safetensors).")
+]
+NewModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Method of a new model, instead of a checkpoint: "
+        f"{', '.join(REGISTRY)}. It has the classes of the labels.",
+        callback=one_of(REGISTRY),
+    ),
+]
+ThoroughOption = Annotated[
+    bool, typer.Option("--thorough", help="Train four times as long.")
+]
+
+
 @expand_options
 def finetune(
-    store: StoreArgument,
+    stores: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STORE...",
+            help="Label stores: OME-Zarr folders or their URLs. With corrections in at "
+            "least three, whole images are held out for validation.",
+        ),
+    ],
     output: OutputCheckpointOption,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint file to start from (.safetensors).")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Method of a new model, instead of a checkpoint: "
-            f"{', '.join(REGISTRY)}. It has the classes of the store.",
-            callback=one_of(REGISTRY),
-        ),
-    ] = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            help="Image file or URL. Default: the path in the label store. A URL in "
-            "the store must be given, unless the store is on the same server."
-        ),
-    ] = None,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="Train four times as long.")
-    ] = False,
+    checkpoint: CheckpointToTune = None,
+    model: NewModelOption = None,
+    image: StoreImagesOption = None,
+    thorough: ThoroughOption = False,
     *,
     options: FineTuneOptions,
     hardware: TrainingHardware,
@@ -99,45 +112,96 @@ def finetune(
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fine-tune a checkpoint or train a new model on the corrections in a label store.
+    """Fine-tune a checkpoint or train a new model on the corrections in label stores.
 
     A new pixel classifier (--model pixel_classifier) is trained within seconds.
     The result equals that of the window with the same settings. Ctrl-C stops the
     training. The same command resumes it and gives the same weights.
     """
-    _check_start(checkpoint, model)
-    with err.status("Loading torch and the checkpoint"):
-        from napari_uhrseg.engine.finetuning.finetune import fine_tune, plan_fine_tuning
-
-        settings, budget = _settings(options, hardware, thorough), hardware.budget()
-        inputs = _inputs(store, image, checkpoint, model)
-    if dry_run:
-        with inputs[-1]:
-            show_plan(plan_fine_tuning(*inputs, settings, budget), _show, json=json)
-        return
-    with (
-        inputs[-1],
-        interruptible(RESUMES) as watch,
-        closing(
-            fine_tune(
-                *inputs, output, settings, budget, resume=True, overwrite=overwrite
-            )  # type: ignore[type-var] # a generator, annotated as an iterator
-        ) as events,
-    ):
-        last = run_events(watch(events), "Fine-tuning", _show, json=json)
-    _check_saved(last)
+    pairs = paired(stores, image)
+    run = TuningRun(checkpoint, model, output, thorough, options, hardware)
+    run.start(pairs, dry_run=dry_run, overwrite=overwrite, json=json)
 
 
-def _inputs(
-    store: str, image: str | None, checkpoint: Path | None, model: str | None
-) -> "tuple[Image, Checkpoint, LabelStore]":
-    """Open the image, the checkpoint or a new model, and the labels."""
-    from napari_uhrseg.io.labels.store import LabelStore
-    from napari_uhrseg.io.open import open_image
+@dataclass(frozen=True, slots=True)
+class TuningRun:
+    """Fine-tuning of a checkpoint, or training of a new model.
 
-    labels = LabelStore.open(store)
-    opened = open_image(image or _image_path(labels, store))
-    return opened, _start(checkpoint, model, labels, opened), labels
+    Parameters
+    ----------
+    checkpoint, model
+        File of the checkpoint, or method of a new model; the other is None.
+    output
+        Checkpoint file to write.
+    thorough
+        Train four times as long.
+    options, hardware
+        Settings, and device and memory.
+    """
+
+    checkpoint: Path | None
+    model: str | None
+    output: Path
+    thorough: bool
+    options: FineTuneOptions
+    hardware: TrainingHardware
+
+    def __post_init__(self) -> None:
+        _check_start(self.checkpoint, self.model)
+
+    def start(
+        self,
+        pairs: "Sequence[tuple[str | PathOrUrl, str | PathOrUrl | None]]",
+        *,
+        dry_run: bool,
+        overwrite: bool,
+        json: bool,
+    ) -> None:
+        """Train on the corrections of label stores, and print the events.
+
+        Parameters
+        ----------
+        pairs
+            Label stores and their images; an image that is None has the path in the
+            store.
+        dry_run
+            Print the plan and the time, and write nothing.
+        overwrite
+            Replace an existing checkpoint.
+        json
+            Print JSON.
+
+        Raises
+        ------
+        TrainingError
+            If no checkpoint was written.
+        """
+        with err.status("Loading torch and the checkpoint"), ExitStack() as stack:
+            from napari_uhrseg.engine.finetuning import finetune as engine
+
+            settings = _settings(self.options, self.hardware, self.thorough)
+            budget = self.hardware.budget()
+            images, stores = open_pairs(pairs)
+            for store in stores:
+                stack.enter_context(store)
+            start = _start(self.checkpoint, self.model, stores[0], images[0])
+            inputs, opened = (images, start, stores), stack.pop_all()
+        with opened:
+            if dry_run:
+                events = engine.plan_fine_tuning(*inputs, settings, budget)
+                show_plan(events, _show, json=json)
+                return
+            with (
+                interruptible(RESUMES) as watch,
+                closing(
+                    engine.fine_tune(
+                        *inputs, self.output, settings, budget,
+                        resume=True, overwrite=overwrite,
+                    )  # type: ignore[type-var] # a generator, annotated as an iterator
+                ) as events,
+            ):  # fmt: skip
+                last = run_events(watch(events), "Fine-tuning", _show, json=json)
+            _check_saved(last)
 
 
 def _check_start(checkpoint: Path | None, model: str | None) -> None:
@@ -183,24 +247,6 @@ def _start(
     return found
 
 
-def _image_path(labels: "LabelStore", store: str) -> "PathOrUrl":
-    """Return the stored path of the image; a URL on another server is refused."""
-    from napari_uhrseg.io.paths import on_another_server
-
-    path = labels.image_path
-    if path is None:
-        raise StoreError(
-            f"{store} does not contain the path of its image.",
-            "Give the path with --image.",
-        )
-    if on_another_server(path, labels.path):
-        raise StoreError(
-            f"{store} names its image by a URL, which is not opened unasked: {path}.",
-            f"If you trust the labels, give the image: --image {path}",
-        )
-    return path
-
-
 def _show(event: "TrainEvent") -> str | None:
     """Print an event; return the text beside the progress bar."""
     from napari_uhrseg.engine import events as e
@@ -215,10 +261,28 @@ def _show(event: "TrainEvent") -> str | None:
         case e.Validated(step, metrics, _) if "miou" in metrics:
             when = f"Step {step}" if step else "Before"
             out.print(Text(f"{when}: mIoU {metrics['miou']:.1%}"))
-        case e.FineTuneFinished(comparison=text, path=path, saved=saved):
+        case e.FineTuneFinished(before, after, text, path, saved):
             out.print(Text(f"{text[0].upper()}{text[1:]}."))
+            if after:
+                out.print(_score_table(before, after))
             if saved:
                 out.print(f"Checkpoint: {path}", highlight=False, soft_wrap=True)
         case _:
             pass
     return None
+
+
+def _score_table(before: "Mapping[str, float]", after: "Mapping[str, float]") -> Table:
+    """Return the scores of each class, and of each validation image, before and after.
+
+    A dash stands for a class or an image without a score.
+    """
+    table = Table("", "Before", "After")
+    groups = (("iou/", "IoU "), ("miou/", "mIoU "), ("miou", "mIoU"))
+    for prefix, title in groups:
+        for name in (n for n in after if n.startswith(prefix)):
+            if prefix == "miou" and name != "miou":
+                continue
+            values = (f"{s[name]:.1%}" if name in s else "–" for s in (before, after))
+            table.add_row(Text(title + name.removeprefix(prefix)), *values)
+    return table

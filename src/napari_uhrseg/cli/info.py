@@ -1,7 +1,6 @@
 """``napari-uhrseg info``: show the facts of an image or a checkpoint."""
 
 import itertools
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +12,18 @@ from rich.text import Text
 from napari_uhrseg.cli.console import json_line, out, warn
 from napari_uhrseg.cli.shared_options import JsonOption
 from napari_uhrseg.errors import without_credentials
+from napari_uhrseg.io.image.geometry import (
+    describe_position,
+    epsg_code,
+    extent,
+    rotation,
+)
 from napari_uhrseg.models.importers import PICKLES
 from napari_uhrseg.units import format_bytes, format_length
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.image.image import Image
-    from napari_uhrseg.types import Card
+    from napari_uhrseg.types import Card, InputSpec
 
 SMALL_SIDE = 512  # pixels; a smaller image needs no tiles
 
@@ -36,13 +41,7 @@ def info(
 ) -> None:
     """Show information about an image or a checkpoint without reading it all."""
     if Path(file).suffix.lower() in (".safetensors", *PICKLES):
-        from napari_uhrseg.models.card_header import read_card
-
-        card = read_card(Path(file))
-        if json:
-            json_line(file=file, **card.to_dict())
-        else:
-            _show(card_facts(card))
+        _print_card(file, json)
         return
     from napari_uhrseg.io.open import open_image
 
@@ -54,6 +53,16 @@ def info(
     _show(facts)
     for text in image.warnings:
         warn(text)
+
+
+def _print_card(file: str, json: bool) -> None:
+    from napari_uhrseg.models.card_header import read_card
+
+    card = read_card(Path(file))
+    if json:
+        json_line(file=file, **card.to_dict())
+    else:
+        _show(card_facts(card))
 
 
 def image_record(image: "Image") -> dict[str, Any]:
@@ -100,6 +109,12 @@ def image_facts(image: "Image") -> dict[str, str]:
         "Overviews": _overviews(image),
         "Pixel size": "unknown" if size is None else format_length(size),
     }
+    return facts | _unusual_facts(image)
+
+
+def _unusual_facts(image: "Image") -> dict[str, str]:
+    """Return the facts that only some images have."""
+    facts = {}
     if not _is_tiled(image):
         facts["Tiles"] = "none: the file is not tiled"
     if len(image.series) > 1:
@@ -109,60 +124,10 @@ def image_facts(image: "Image") -> dict[str, str]:
         facts["Kind"] = "slide: blocks without tissue are skipped"
     if image.planes:
         facts["Planes"] = ", ".join(f"{k}: {n}" for k, n in image.planes.items())
-    facts |= _position_facts(image)
+    facts |= describe_position(image)
     if image.colormap is not None:
         facts["Colour table"] = f"{len(image.colormap)} values"
     return facts
-
-
-def _position_facts(image: "Image") -> dict[str, str]:
-    facts = {}
-    if image.crs:
-        code, name = epsg_code(image.crs), image.crs.split('"')
-        known = name[1] if len(name) > 1 else "yes"
-        facts["Coordinates"] = f"{known} (EPSG:{code})" if code else known
-    box = extent(image)
-    if box is not None:
-        left, bottom, right, top = (f"{v:.10g}" for v in box)
-        facts["Extent"] = f"x {left} to {right}, y {bottom} to {top}"
-    angle = rotation(image)
-    if angle:
-        facts["Rotation"] = f"{angle:.4g}° counterclockwise"
-    return facts
-
-
-def epsg_code(crs: str | None) -> int | None:
-    """Return the EPSG code of a CRS; None if it has none."""
-    if crs is None:
-        return None
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    try:
-        code = CRS.from_wkt(crs).to_epsg()
-    except CRSError:
-        return None
-    return None if code is None else int(code)
-
-
-def extent(image: "Image") -> tuple[float, float, float, float] | None:
-    """Return left, bottom, right and top in the CRS; None without a transform."""
-    if image.affine is None:
-        return None
-    a, b, c, d, e, f = image.affine
-    height, width = image.shape
-    corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    xs = [a * x + b * y + c for x, y in corners]
-    ys = [d * x + e * y + f for x, y in corners]
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def rotation(image: "Image") -> float:
-    """Return the angle from the x axis of the CRS to the rows, in degrees."""
-    if image.affine is None:
-        return 0.0
-    a, _, _, d, _, _ = image.affine
-    return math.degrees(math.atan2(d, a)) if d else 0.0
 
 
 def _origin(source: Any) -> str:
@@ -219,6 +184,14 @@ def _band(band: Any) -> str:
     return f"{band.name}{nodata}"
 
 
+def _input_text(spec: "InputSpec") -> str:
+    sides = f"windows of {spec.window}"
+    if spec.frame is not None:
+        sides = f"frames up to {spec.frame}"
+    views = ", ".join(f"{k} {v}" for k, v in spec.views.items())
+    return f"{sides} pixels; views {views}"
+
+
 def card_facts(card: "Card") -> dict[str, str]:
     """Return the fields of a card that are not empty as texts."""
     spec = card.spec
@@ -227,13 +200,7 @@ def card_facts(card: "Card") -> dict[str, str]:
         "Checkpoint": card.name,
         "Model": card.model,
         "Arguments": _pairs(card.arguments),
-        "Input": (
-            f"windows of {spec.window}"
-            if spec.frame is None
-            else f"frames up to {spec.frame}"
-        )
-        + " pixels; views "
-        + ", ".join(f"{k} {v}" for k, v in spec.views.items()),
+        "Input": _input_text(spec),
         "Pixel size": "any" if size is None else format_length(size),
         "Bands": str(spec.channels),
         "Value range": spec.describe_values(),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from napari_uhrseg.errors import UhrSegError
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import PER_BAND, AreaSize, PerBand, Roi, ValueRange
 from napari_uhrseg.units import parse_bytes, quoted
 
 if TYPE_CHECKING:
@@ -89,6 +89,16 @@ def check_memory(text: str | None) -> str | None:
     if text is not None:
         try:
             parse_bytes(text)
+        except UhrSegError as error:
+            raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def check_area(text: str | None) -> str | None:
+    """Return an area as it is, if it is one, such as ``50 um2``."""
+    if text is not None:
+        try:
+            AreaSize.parse(text)
         except UhrSegError as error:
             raise typer.BadParameter(str(error)) from error
     return text
@@ -230,23 +240,29 @@ def parse_numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def parse_range(text: str) -> tuple[float, float]:
-    """Return the two different numbers of a text such as ``"0,4095"``.
+def parse_range(text: str) -> ValueRange | PerBand:
+    """Return the numbers of a text such as ``"0,4095"``, or ``PER_BAND``.
 
     Raises
     ------
     typer.BadParameter
-        If the text is not a range.
+        If a range is empty or incomplete.
     """
+    if text == PER_BAND:
+        return PER_BAND
     try:
-        low, high = (float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
+        spans = [
+            high - low for low, high in zip(values[::2], values[1::2], strict=True)
+        ]
     except ValueError:
-        low = high = 0.0
-    if low == high or not math.isfinite(low - high):
+        spans = [0.0]
+    if not all(span and math.isfinite(span) for span in spans):
         raise typer.BadParameter(
-            f"{text!r} is not a range. Write two different numbers, for example 0,4095."
+            f"{text!r} is not a range. Write two different numbers, for example "
+            f"0,4095, two for each band, or {PER_BAND}."
         )
-    return low, high
+    return values
 
 
 def parse_arguments(
@@ -266,16 +282,18 @@ def parse_arguments(
     typer.BadParameter
         If a text has no equals sign.
     """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise typer.BadParameter(
-                f"{pair!r} has no value. Write name=value, for example window=256."
-            )
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
+    found = dict(map(_parse_argument, pairs))
     chosen = {"architecture": architecture, "encoder": encoder}
     return found | {k: v for k, v in chosen.items() if v is not None}
+
+
+def _parse_argument(pair: str) -> tuple[str, Any]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise typer.BadParameter(
+            f"{pair!r} has no value. Write name=value, for example window=256."
+        )
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

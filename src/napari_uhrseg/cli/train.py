@@ -1,7 +1,7 @@
 """``napari-uhrseg train``: train a checkpoint from labelled images."""
 
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,9 +20,7 @@ from napari_uhrseg.cli.console import (
     warn,
 )
 from napari_uhrseg.cli.shared_options import (
-    ClassesFileOption,
     DryRunOption,
-    IgnoreOption,
     JsonOption,
     OutputCheckpointOption,
     OverwriteOption,
@@ -30,7 +28,9 @@ from napari_uhrseg.cli.shared_options import (
     expand_options,
     one_of,
     parse_arguments,
+    parse_range,
 )
+from napari_uhrseg.cli.training_data import DatasetOptions
 from napari_uhrseg.models.registry import (
     DEFAULT_ENCODER,
     REGISTRY,
@@ -41,7 +41,6 @@ from napari_uhrseg.units import format_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_uhrseg.engine.data.scenes import SceneDataset
     from napari_uhrseg.engine.events import TrainEvent, TrainingPlanned
     from napari_uhrseg.engine.training.train import CardMetadata, TrainSettings
 
@@ -52,55 +51,6 @@ def _defaults(name: str) -> str:
     """Return the default of each method as a sentence."""
     each = (f"{m.name} {getattr(m, name):g}" for m in REGISTRY.values())
     return f"Default: {', '.join(each)}."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetOptions:
-    """Images and masks to train on."""
-
-    images: Annotated[Path, typer.Option(help="Folder of images.")]
-    masks: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of masks with the images' file stems. Pixels are class "
-            "numbers or colours."
-        ),
-    ]
-    classes: ClassesFileOption = None
-    ignore: IgnoreOption = None
-    validate: Annotated[
-        str | None,
-        typer.Option(
-            help="Validation scenes: a fraction such as 0.2, or file stems a,b,c. "
-            "0: none. Default: 0.2."
-        ),
-    ] = None
-    balance: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Fraction of windows sampled evenly over the classes, which favours "
-            "rare classes.",
-        ),
-    ] = 0.0
-
-    def read(self, seed: int, cache: int | None) -> "SceneDataset":
-        """Return the dataset; ``cache`` are bytes, ``None`` the dataset's default."""
-        from napari_uhrseg.engine.data.folder_dataset import FolderDataset
-        from napari_uhrseg.engine.data.mask_legend import read_classes
-        from napari_uhrseg.engine.data.scenes import SCENE_CACHE
-
-        legend = None if self.classes is None else read_classes(self.classes)
-        return FolderDataset(
-            self.images,
-            self.masks,
-            legend,
-            self.ignore or None,
-            held_out=parse_validate(self.validate),
-            seed=seed,
-            cache=SCENE_CACHE if cache is None else min(SCENE_CACHE, cache),
-        ).with_class_balance(self.balance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +104,18 @@ class ModelOptions:
         """Return the arguments of the model's constructor."""
         given = parse_arguments(self.argument or [], self.architecture, self.encoder)
         return {**default_arguments(self.model), **given}
+
+
+ValueRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--value-range",
+        metavar="LOW,HIGH[,LOW,HIGH…]|per-band",
+        help="Image values that become black and white for the network. per-band: "
+        "percentiles of a sample of each band of each image. It is stated on the card "
+        "and used for all images. Default: a sample of all bands of each image.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +193,7 @@ def train(
     output: OutputCheckpointOption,
     schedule: ScheduleOptions,
     hardware: TrainingHardware,
+    value_range: ValueRangeOption = None,
     resume: Annotated[
         bool, typer.Option(help="Resume an interrupted training run.")
     ] = True,
@@ -242,37 +205,42 @@ def train(
 ) -> None:
     """Train a model from labelled images and save the best checkpoint.
 
+    The labels are masks, or the corrections in label stores of several images.
     The loss and the defaults are those of the method's paper. Validation scenes are
     not used for training. Ctrl-C stops the training; the same command resumes it.
     """
-    with err.status("Loading torch and reading the masks"):
+    with err.status("Loading torch and reading the labels"), ExitStack() as stack:
         from napari_uhrseg.engine.training import train as engine
 
         budget = hardware.budget() if hardware.memory_budget else None
         on_cpu = budget is not None and budget.device == "cpu"
         cache = budget.device_bytes // 4 if budget is not None and on_cpu else None
-        data = dataset.read(schedule.seed, cache)
+        data = dataset.read(schedule.seed, cache, stack)
         scenes = ", ".join(scene.name for scene in data.training)
         settings = _settings(
             model,
             schedule,
             hardware,
-            card.metadata(f"{dataset.images.name}: {scenes}"),
+            card.metadata(f"{dataset.name}: {scenes}"),
             data.training[0].image.meters_per_pixel,
         )
-    if dry_run:
-        events = engine.plan_training(data, output, settings, budget)
-        show_plan(events, _show, json=json)
-        return
-    with (
-        interruptible("The same command resumes it.") as watch,
-        closing(
-            engine.train(
-                data, output, settings, budget, resume=resume, overwrite=overwrite
-            )
-        ) as events,  # type: ignore[type-var] # a generator, annotated as an iterator
-    ):
-        run_events(watch(events), "Training", _show, json=json)
+        if value_range is not None:
+            settings = replace(settings, value_range=parse_range(value_range))
+        opened = stack.pop_all()
+    with opened:
+        if dry_run:
+            events = engine.plan_training(data, output, settings, budget)
+            show_plan(events, _show, json=json)
+            return
+        with (
+            interruptible("The same command resumes it.") as watch,
+            closing(
+                engine.train(
+                    data, output, settings, budget, resume=resume, overwrite=overwrite
+                )  # type: ignore[type-var] # a generator, annotated as an iterator
+            ) as events,
+        ):
+            run_events(watch(events), "Training", _show, json=json)
     if not json:
         out.print(f"Checkpoint: {output}", highlight=False, soft_wrap=True)
 
@@ -297,18 +265,6 @@ def _settings(
         pixel_size=pixel_size,
         card=card,
     )
-
-
-def parse_validate(text: str | None) -> float | tuple[str, ...]:
-    """Return a fraction from 0 to 1, or file stems; a fifth if nothing is given."""
-    if text is None:
-        return 0.2
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1
-    # a scene may be named 3, but 3 is not a fraction
-    return share if text == "0" or 0 < share < 1 else tuple(text.split(","))
 
 
 def show_plan(

@@ -68,12 +68,18 @@ class RetriedWithLess:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Event: the run ended. Every block is done or failed."""
+    """Event: the run ended. Every block is done or failed.
+
+    ``left_out`` windows or frames and the share ``left_out_area`` of the region have no
+    tissue.
+    """
 
     run: Run
     done: int
     failed: int
     seconds: float
+    left_out: int = 0
+    left_out_area: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

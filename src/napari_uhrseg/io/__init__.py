@@ -1,8 +1,20 @@
-"""Input and output: images, label stores, corrections, outlines and exports.
+"""Input and output: images, label stores, corrections, exports and projects.
 
 `open` opens images; `paths` handles local paths and URLs.
 
 Must not import torch, Qt, napari, ``engine``, ``models`` and ``ui``.
 """
 
-__all__ = ["corrections", "export", "image", "labels", "open", "paths", "readers"]
+__all__ = [
+    "cleanup",
+    "corrections",
+    "export",
+    "image",
+    "labels",
+    "measure",
+    "open",
+    "paths",
+    "project",
+    "readers",
+    "tissue",
+]

@@ -29,7 +29,8 @@ def open_image(
 
     Returns
     -------
-    The image, with the levels that earlier sessions computed.
+    Image
+        The image, with the levels that earlier sessions computed.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Settings of zarr for the whole process, which importing this module makes.
 
-zarr uses `CheckedBloscCodec` for every array that it opens afterwards: the C library
-takes the size of its input from the input's own header, and would read beyond a chunk
-that was cut short.
+zarr uses `CheckedBloscCodec` (format 3) and `CheckedBlosc` (format 2) for every array
+that it opens afterwards: the C library takes the size of its input from the input's own
+header, and would read beyond a chunk that was cut short.
 
 At the end of the process, zarr waits 0.2 s for its thread and then closes the event
 loop, which fails if the thread is still busy. The hook here waits longer, before that.
@@ -10,7 +10,9 @@ loop, which fails if the thread is still busy. The hook here waits longer, befor
 
 import atexit
 import struct
+from typing import Any
 
+import numcodecs
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
@@ -47,20 +49,38 @@ class CheckedBloscCodec(BloscCodec):
         return await super()._decode_single(chunk_bytes, chunk_spec)
 
 
+class CheckedBlosc(numcodecs.Blosc):  # type: ignore[misc]
+    """Blosc codec of format 2 that raises ValueError for a chunk with a wrong size."""
+
+    codec_id = "blosc"
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        """Return the decompressed bytes of a chunk."""
+        data = memoryview(buf).cast("B")
+        _check_size(bytes(data[:HEADER_BYTES]), len(data))
+        return super().decode(buf, out)
+
+
 def _check(data: Buffer, spec: ArraySpec) -> None:
     header = bytes(data.as_numpy_array()[:HEADER_BYTES])
-    there, expected = len(data), chunk_size_in(header)
+    _check_size(header, len(data))
+    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype.to_native_dtype()).itemsize
+    if _HEADER.unpack(header)[4] > size + MAX_ADDED:
+        raise ValueError(f"a chunk is larger than its {size} bytes")
+
+
+def _check_size(header: bytes, there: int) -> None:
+    """Raise ValueError if a chunk has not the number of bytes in its header."""
+    expected = chunk_size_in(header)
     if there < HEADER_BYTES:
         raise ValueError(
             f"a chunk is cut off after {there} bytes" if there else "a chunk is empty"
         )
     if there != expected:
         raise ValueError(f"a chunk has {there} bytes instead of {expected}")
-    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype.to_native_dtype()).itemsize
-    if _HEADER.unpack(header)[4] > size + MAX_ADDED:
-        raise ValueError(f"a chunk is larger than its {size} bytes")
 
 
+numcodecs.register_codec(CheckedBlosc)
 register_codec("blosc", CheckedBloscCodec)
 zarr.config.set(
     {"codecs.blosc": f"{CheckedBloscCodec.__module__}.{CheckedBloscCodec.__qualname__}"}

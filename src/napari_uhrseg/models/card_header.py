@@ -34,19 +34,23 @@ def read_card(path: Path | str) -> Card:
             "saved by segmentation-models-pytorch is imported by: napari-uhrseg import "
             "FOLDER --model plain --output C.safetensors.",
         )
+    return Card.from_dict(_card_values(text, path.name))
+
+
+def _card_values(text: Any, name: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"The card of {path.name} is damaged: {error}.",
+            f"The card of {name} is damaged: {error}.",
             "Get the file again from where it came from.",
         ) from error
     if not isinstance(data, dict):
         raise CheckpointError(
-            f"The card of {path.name} is damaged: it is no JSON object.",
+            f"The card of {name} is damaged: it is no JSON object.",
             "Get the file again from where it came from.",
         )
-    return Card.from_dict(data)
+    return data
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -78,11 +78,8 @@ def adapt_stem(
     scale = torch.tensor(spec.std) / std
     shift = (torch.tensor(spec.mean) - mean) / std
     moved = (weight.sum((2, 3)) * shift).sum(1)
-    return {
-        **state,
-        STEM: weight * scale[:, None, None],
-        STEM_NORM: state[STEM_NORM] - moved,
-    }
+    norm = state[STEM_NORM] - moved
+    return {**state, STEM: weight * scale[:, None, None], STEM_NORM: norm}
 
 
 def load_encoder_file(model: Segmenter, path: Path | str) -> tuple[str, ...]:

@@ -108,6 +108,12 @@ class ISDNet(Segmenter):
     sr_weight, structure_weight
         Weights of super-resolution (eq. 6) and structure distillation (eq. 7), at
         least 0. With 0 for both there is no super-resolution head.
+    residuals
+        Feed the shallow branch the residuals (eq. 1). Otherwise it gets the image, as
+        in the ablation of Table 7.
+    relation
+        Fuse the branches with relation-aware fusion (eq. 2 to 5). Otherwise their maps
+        are added, as in the ablation of Table 6.
     pretrained
         Load ImageNet weights of the encoder.
 
@@ -141,6 +147,8 @@ class ISDNet(Segmenter):
         frame: int = 2448,
         sr_weight: float = 0.1,
         structure_weight: float = 1.0,
+        residuals: bool = True,
+        relation: bool = True,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
@@ -162,7 +170,7 @@ class ISDNet(Segmenter):
         )
         self.backbone, widths = make_encoder(encoder, channels, pretrained)
         self.decode_head = ASPPHead(widths[-1], width, classes)
-        self.refine_head = RefineHead(classes, channels, width)
+        self.refine_head = RefineHead(classes, channels, width, residuals, relation)
         self.weights = sr_weight, structure_weight
         if not any(self.weights):
             self.refine_head.sr_decoder = None
@@ -197,15 +205,17 @@ class ISDNet(Segmenter):
         deep = self.decode_head(self.backbone(small)[-1])
 
         def shallow(band: RowBlock, part: Tensor) -> list[Tensor]:
-            fine, coarse = head.pyramid(part)
-            coarse = resize_rows(
-                coarse,
-                (height, width),
-                (band.low, band.high),
-                above=band.low // 2,
-                height=-(-height // 2),
-            )
-            eighth, sixteenth = head.stdc_net(torch.cat((fine, coarse), dim=1))
+            if head.residuals:
+                fine, coarse = head.pyramid(part)
+                coarse = resize_rows(
+                    coarse,
+                    (height, width),
+                    (band.low, band.high),
+                    above=band.low // 2,
+                    height=-(-height // 2),
+                )
+                part = torch.cat((fine, coarse), dim=1)
+            eighth, sixteenth = head.stdc_net(part)
             return [
                 head.fuse8.spatial_att.conv_bn_relu(eighth),
                 head.fuse16.spatial_att.conv_bn_relu(sixteenth),
@@ -263,15 +273,20 @@ class RefineHead(nn.Module):
     ----------
     classes, channels, width
         Channels of the logits, of the image, and of the fused maps.
+    residuals, relation
+        As in `ISDNet`.
     """
 
-    def __init__(self, classes: int, channels: int, width: int) -> None:
+    def __init__(
+        self, classes: int, channels: int, width: int, residuals: bool, relation: bool
+    ) -> None:
         super().__init__()
+        self.residuals = residuals
         self.pyramid = LaplacianPyramid(channels)
-        self.stdc_net = TruncatedSTDC(2 * channels, width // 4)
+        self.stdc_net = TruncatedSTDC((1 + residuals) * channels, width // 4)
         eighth, sixteenth = self.stdc_net.out_channels
-        self.fuse16 = RAF(sixteenth, width)
-        self.fuse8 = RAF(eighth, width)
+        self.fuse16 = RAF(sixteenth, width, relation)
+        self.fuse8 = RAF(eighth, width, relation)
         self.dropout = nn.Dropout2d(0.1)
         self.conv_seg = Head(width, classes)
         self.conv_seg_aux_16: Head | None = Head(width, classes)
@@ -290,9 +305,11 @@ class RefineHead(nn.Module):
         training
             Also return the outputs of the other loss terms.
         """
-        fine, coarse = self.pyramid(image)
-        coarse = resized(coarse, fine)
-        eighth, sixteenth = self.stdc_net(torch.cat((fine, coarse), dim=1))
+        detail = [image]
+        if self.residuals or (training and self.sr_decoder is not None):
+            detail = [resized(level, image) for level in self.pyramid(image)]
+        shallow = torch.cat(detail, dim=1) if self.residuals else image
+        eighth, sixteenth = self.stdc_net(shallow)
         context16, fused16 = self.fuse16(sixteenth, deep)
         context8, fused8 = self.fuse8(eighth, fused16)
         outputs = {"logits": self.conv_seg(self.dropout(fused8))}
@@ -302,7 +319,7 @@ class RefineHead(nn.Module):
             outputs["aux_8"] = self.conv_seg_aux_8(context16)
         if training and self.sr_decoder is not None:
             outputs["sr_image"], outputs["sr_features"] = self.sr_decoder(deep)
-            outputs["residual"] = fine + coarse
+            outputs["residual"] = torch.stack(detail).sum(dim=0)
         return outputs
 
 

@@ -109,6 +109,13 @@ def _periodic(seed: int, salt: int, step: int, side: int = PERIOD) -> F32:
     return (w @ values @ w.T).astype(np.float32)
 
 
+def _sunlight(height: F32) -> F32:
+    slope_y = np.roll(height, 1, 0) - np.roll(height, -1, 0)
+    slope_x = np.roll(height, 1, 1) - np.roll(height, -1, 1)
+    light: F32 = SUN[0] * slope_y + SUN[1] * slope_x
+    return light
+
+
 def _canopy(seed: int) -> tuple[F32, F32]:
     step, side = 16, PERIOD // 2
     n = side // step
@@ -130,9 +137,7 @@ def _canopy(seed: int) -> tuple[F32, F32]:
             crown = np.where(top > height, tint, crown)
             height = np.maximum(height, top)
     height += 0.9 * _periodic(seed, 905, 2, side) + 0.8 * _periodic(seed, 906, 4, side)
-    slope_y = np.roll(height, 1, 0) - np.roll(height, -1, 0)
-    slope_x = np.roll(height, 1, 1) - np.roll(height, -1, 1)
-    light = SUN[0] * slope_y + SUN[1] * slope_x
+    light = _sunlight(height)
     # Light on the slopes facing the sun, and dark gaps between the crowns.
     shade = 0.085 * np.clip(light, -5, 5) + 0.045 * (np.minimum(height, 13) - 9)
     return (shade - shade.mean()).astype(np.float32), crown

@@ -1,7 +1,7 @@
 """Classes of labels, and the legend that lists them."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -120,17 +120,89 @@ class Legend:
         changed = [change(c) if c.id == class_id else c for c in self.classes]
         return Legend(tuple(changed))
 
-    def merged(self, other: "Legend") -> "Legend":
+    def without(self, ids: Collection[int]) -> "Legend":
+        """Return the classes whose id is not among these."""
+        return Legend(tuple(c for c in self.classes if c.id not in ids))
+
+    def merged(self, other: "Legend", above: int = 0) -> "Legend":
         """Return the union by name. Classes that are new here get new ids.
+
+        The new ids are larger than all present ones and than ``above``.
 
         Raises
         ------
         ValueError
             If the union has more than 255 ids.
         """
-        free = max((c.id for c in self.classes), default=0) + 1
+        free = max((above, *(c.id for c in self.classes))) + 1
         new = [c for c in other if self.named(c.name) is None]
         if free + len(new) > 256:
             raise ValueError("a label store holds at most 255 classes")
         added = tuple(replace(c, id=free + i) for i, c in enumerate(new))
         return Legend(self.classes + added)
+
+
+def with_merge(
+    legend: Legend, aliases: Mapping[int, int], class_id: int, into: int
+) -> dict[int, int]:
+    """Return the merges of classes after a class is merged into another one.
+
+    Parameters
+    ----------
+    legend
+        All classes, including merged ones.
+    aliases
+        Id of each merged class to the id of the displayed class.
+    class_id, into
+        The class to merge, and the one that is displayed. The same class twice ends
+        the merge.
+
+    Raises
+    ------
+    ValueError
+        If one of the classes is unknown, or ``into`` is displayed as the class.
+    """
+    found = {k: v for k, v in aliases.items() if k != class_id}
+    if class_id != into:
+        into = found.get(into, into)
+        found = {k: into if v == class_id else v for k, v in found.items()}
+        found[class_id] = into
+    if found.get(into) or not {class_id, into} <= {c.id for c in legend}:
+        raise ValueError(f"class {class_id} cannot be merged into {into}")
+    return found
+
+
+def deleted_ids(
+    legend: Legend, aliases: Mapping[int, int], class_id: int, into: int
+) -> tuple[frozenset[int], int]:
+    """Return the classes that a deletion removes, and the class that replaces them.
+
+    The classes that are displayed as the class are removed with it.
+
+    Parameters
+    ----------
+    legend
+        All classes, including merged ones.
+    aliases
+        Id of each merged class to the id of the displayed class.
+    class_id
+        Id of the class to delete.
+    into
+        Id of the class that the labels become; 0: no label.
+
+    Returns
+    -------
+    tuple
+        Ids of the removed classes, and the id as which ``into`` is displayed.
+
+    Raises
+    ------
+    ValueError
+        If one of the classes is unknown, or ``into`` is removed too.
+    """
+    into = aliases.get(into, into)
+    gone = frozenset({class_id, *(k for k, v in aliases.items() if v == class_id)})
+    known = {c.id for c in legend}
+    if class_id not in known or into in gone or into not in known | {0}:
+        raise ValueError(f"class {class_id} cannot become class {into}")
+    return gone, into

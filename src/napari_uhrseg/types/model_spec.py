@@ -9,6 +9,11 @@ from typing import Literal, get_args
 Placement = Literal["shift", "even"]
 Merge = Literal["uniform", "taper"]
 Padding = Literal["reflect", "edge", "zero"]
+ValueRange = tuple[float, ...]
+"""Image values that become 0 and 1: two numbers, or two for each channel."""
+PerBand = Literal["per-band"]
+PER_BAND: PerBand = "per-band"
+"""Value range of percentiles of each band of an image."""
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
@@ -56,6 +61,39 @@ def check_numbers(name: str, values: object, count: int) -> None:
         or not all(isinstance(v, Real) and math.isfinite(v) for v in values)
     ):
         raise ValueError(f"{name} is {values!r}, not {count} finite numbers")
+
+
+def value_pairs(values: ValueRange) -> list[tuple[float, float]]:
+    """Return the pairs of a value range: one for all channels, or one for each."""
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def describe_range(values: ValueRange) -> str:
+    """Return a value range as text: ``0 to 255``, or one text for each channel."""
+    pairs = (f"{low:,.6g} to {high:,.6g}" for low, high in value_pairs(values))
+    return "; ".join(pairs)
+
+
+def check_range(values: object, channels: int) -> None:
+    """Check a value range.
+
+    Parameters
+    ----------
+    values
+        Two numbers, or two for each channel.
+    channels
+        Number of channels of the network.
+
+    Raises
+    ------
+    ValueError
+        If there are other values, or black is white.
+    """
+    each = isinstance(values, tuple) and len(values) == 2 * channels
+    check_numbers("value_range", values, 2 * channels if each else 2)
+    assert isinstance(values, tuple)  # as checked
+    if any(low == high for low, high in value_pairs(values)):
+        raise ValueError(f"value_range is {values}: black is white")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +159,9 @@ class InputSpec:
     channels
         Number of bands that the network takes, at least 1.
     value_range
-        Pixel values mapped to 0 and 1 before ``mean`` and ``std``; ``None``: the
-        range of the image (0 to 255 for 8-bit, else its bands' range).
+        Pixel values mapped to 0 and 1 before ``mean`` and ``std``, or two values for
+        each channel; ``None``: the range of the image (0 to 255 for 8-bit, else that
+        of the bands used); ``PER_BAND``: percentiles of each band of the image.
     mean, std
         Mean and standard deviation of each channel, after ``value_range``.
     pixel_size
@@ -150,7 +189,7 @@ class InputSpec:
     views: Mapping[str, View]
     window: int
     channels: int = 3
-    value_range: tuple[float, float] | None = None
+    value_range: ValueRange | PerBand | None = None
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     pixel_size: float | None = None
@@ -195,8 +234,9 @@ class InputSpec:
         """Return the image values that become 0 and 1, as a text."""
         if self.value_range is None:
             return "that of each image"
-        low, high = self.value_range
-        return f"{low:,.6g} to {high:,.6g}"
+        if self.value_range == PER_BAND:
+            return "that of each band of each image"
+        return describe_range(self.value_range)
 
     def _check_values(self) -> None:
         """Raise ValueError for an impossible value range, deviation or choice."""
@@ -204,10 +244,8 @@ class InputSpec:
         check_numbers("std", self.std, self.channels)
         if min(self.std) <= 0:
             raise ValueError(f"std is {self.std}, not above zero")
-        if self.value_range is not None:
-            check_numbers("value_range", self.value_range, 2)
-            if self.value_range[0] == self.value_range[1]:
-                raise ValueError(f"value_range is {self.value_range}: black is white")
+        if self.value_range is not None and self.value_range != PER_BAND:
+            check_range(self.value_range, self.channels)
         if self.pixel_size is not None:
             check_numbers("pixel_size", (self.pixel_size,), 1)
             if self.pixel_size <= 0:

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.types.limits import Limits
+from napari_uhrseg.types.model_spec import PER_BAND, PerBand, ValueRange
 from napari_uhrseg.types.regions import MultiPolygon, Polygon, Region, Ring, Roi
+from napari_uhrseg.types.tissue import TissueMask
 
 Labels = npt.NDArray[np.uint8]
 BoolMask = npt.NDArray[np.bool_]
@@ -20,8 +22,12 @@ class SegmentSettings:
     """Settings of a run; the plan chooses what is None.
 
     ``frame`` is the frame size in pixels to try first, that of the run to continue.
-    ``limits`` bound the blocks of the run. The form of the window is built from the
-    fields and their metadata; ``dataclasses.asdict`` gives the record.
+    ``limits`` bound the blocks of the run. ``class_names`` are pairs of a class of the
+    network and a class of the labels, by name: an empty text gives no label, and the
+    same name adds the class. ``add_classes`` adds all that the labels lack. With
+    ``tissue``, only pixels of the mask get labels, windows without tissue do not run,
+    and ``skip_background`` has no effect. The form of the window is built from the
+    fields and their metadata.
     """
 
     device: str = field(default="auto", metadata={"title": "Device"})
@@ -59,12 +65,15 @@ class SegmentSettings:
             "network trained at 20x.",
         },
     )
-    value_range: tuple[float, float] | None = field(
+    value_range: ValueRange | PerBand | None = field(
         default=None,
         metadata={
             "title": "Value range",
             "tooltip": "Image values that count as black and white: two numbers, for "
-            "example 0, 4095.",
+            "example 0, 4095, or two for each channel. per-band: the percentiles of "
+            "each band, for bands of different brightness.",
+            "multiple": 2,
+            "words": (PER_BAND,),
         },
     )
     skip_background: bool = field(
@@ -77,6 +86,9 @@ class SegmentSettings:
     batch_size: int | None = None
     threads: int | None = None
     frame: int | None = None
+    class_names: tuple[tuple[str, str], ...] = ()
+    add_classes: bool = False
+    tissue: TissueMask | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -98,7 +110,8 @@ class Run:
     """Record of one run in a store; never changed once written.
 
     It contains everything on which the labels depend. Another process can thus finish
-    the run, and the origin of each chunk is known.
+    the run, and the origin of each chunk is known. ``tissue`` is the id of the tissue
+    mask; empty without one.
     """
 
     id: int
@@ -107,10 +120,10 @@ class Run:
     model: str
     checkpoint: str
     checkpoint_hash: str
-    class_map: tuple[int, ...]  # network channel -> class id of the store
+    class_map: tuple[int, ...]  # network channel -> class id of the store, 0: none
     bands: tuple[int, ...]
     scale: float
-    value_range: tuple[float, float]
+    value_range: ValueRange
     window: int
     overlap: int
     placement: str
@@ -122,6 +135,7 @@ class Run:
     plane: Mapping[str, int] = field(default_factory=dict)
     created: str = ""
     version: str = ""
+    tissue: str = ""
 
     _FREE = ("id", "batch_size", "created", "version", "region", "image_path",
              "checkpoint")  # fmt: skip
@@ -137,7 +151,7 @@ class Run:
         return all(mine[k] == theirs[k] for k in mine if k not in self._FREE)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {k: v for k, v in asdict(self).items() if k != "tissue" or v}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

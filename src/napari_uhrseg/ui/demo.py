@@ -16,6 +16,7 @@ from napari_uhrseg.ui.panel import Panel
 
 READY_SECONDS = 120  # to load torch and to plan the run
 RUN_SECONDS = 1800
+DRAW_SECONDS = 0.5  # until the last labels of a run are drawn
 SIZE = 1600, 1000
 MIDDLE = 0.375  # share of the scene's height and width that methods are compared on
 
@@ -88,6 +89,10 @@ def _new_store(path: Path) -> Path:
 
 
 def _picture(viewer: napari.Viewer, path: Path) -> Path:
+    drawn = time.monotonic() + DRAW_SECONDS
+    while time.monotonic() < drawn:
+        QApplication.processEvents()
+        time.sleep(0.01)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
     return path
 

@@ -62,6 +62,7 @@ def test_scores_without_pixels_are_empty():
     assert Scores(("a",), np.zeros((1, 1), np.int64)).to_dict() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 20])
 def test_label_scene_windows_equal_segment(picture, overlap):
     """Whatever the blocks are; even though the two loops are apart."""

@@ -1,7 +1,7 @@
 """Data set of corrections: training and validation sites."""
 
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 
 from helpers.corrections import LEGEND, checkpoint, correct, squares, stroke_everywhere
-from napari_uhrseg.engine.finetuning.correction_dataset import min_separation
-from napari_uhrseg.engine.finetuning.correction_sites import (
+from helpers.label_stores import RUN
+from napari_uhrseg.engine.data.correction_sites import (
     MIN_SITES,
     Points,
     find_points,
     find_sites,
 )
+from napari_uhrseg.engine.finetuning.correction_dataset import min_separation
 from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
 from napari_uhrseg.engine.finetuning.validation_split import choose_held_out
 from napari_uhrseg.engine.network.inputs import covered_region
@@ -80,6 +81,7 @@ def test_what_is_held_out_is_never_taught(plain, drawn):
         )
 
 
+@pytest.mark.slow
 def test_disjoint_sites_share_no_pixel(plain):
     truth, image = squares((1600, 1600))
     spec = plain.card.spec
@@ -98,6 +100,7 @@ def test_disjoint_sites_share_no_pixel(plain):
             assert not seen[reach.slices].any()
 
 
+@pytest.mark.slow
 def test_classes_are_as_likely_as_each_other(plain):
     _truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
@@ -109,6 +112,7 @@ def test_classes_are_as_likely_as_each_other(plain):
         assert 15 < rare < 45
 
 
+@pytest.mark.slow
 def test_a_third_of_the_windows_lie_anywhere_that_has_labels(plain):
     _truth, image = squares((1280, 1280))
     labelled = Roi(512, 512, 512, 768)
@@ -129,6 +133,7 @@ def test_a_third_of_the_windows_lie_anywhere_that_has_labels(plain):
         assert all(labelled.grow(64).contains(w) for w in source.replay_windows)
 
 
+@pytest.mark.slow
 def test_another_image_of_the_same_size_teaches_nothing(plain, tmp_path):
     truth, image = squares()
     paths = [tmp_path / "right.png", tmp_path / "wrong.png"]
@@ -143,6 +148,7 @@ def test_another_image_of_the_same_size_teaches_nothing(plain, tmp_path):
         assert len(build_dataset(right, plain, store).training)
 
 
+@pytest.mark.slow
 def test_summary_warns_of_too_few_regions(plain):
     truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
@@ -177,6 +183,7 @@ def test_regions_are_counted_as_they_lie_apart(plain, gap, regions):
         assert apart == (gap < 64)  # the windows of the two regions share pixels
 
 
+@pytest.mark.slow
 def test_eight_fields_apart_are_eight_regions(plain):
     """Six strokes in each field, and less than two windows between the fields."""
     _, image = squares((640, 1280))
@@ -189,6 +196,7 @@ def test_eight_fields_apart_are_eight_regions(plain):
         assert summarize(build_dataset(image, plain, store)).regions == 8
 
 
+@pytest.mark.slow
 def test_dataset_trains_on_chosen_regions_only(plain):
     truth, image = squares()
     with LabelStore.create(None, image, LEGEND) as store:
@@ -289,3 +297,29 @@ def test_renamed_and_merged_classes_are_still_the_network_s(plain):
         assert [c.name for c in source.legend] == ["shade", "light"]
         assert source.scene.labels(Roi(0, 0, 1, 1)) == 0
         assert source.scene.labels(Roi(0, 50, 1, 1)) == 1
+
+
+def test_channels_of_one_class_are_merged_into_the_channel_with_its_name(plain):
+    _, image = squares((256, 320))
+    with LabelStore.create(None, image, LEGEND) as store:
+        run = replace(RUN, checkpoint_hash=plain.hash, image_fingerprint="")
+        store.run_ledger.start_run(run)
+        store.legend_editor.delete_class(1, 2)  # dark becomes light
+        correct(store, Roi(0, 0, 9, 9), 2)
+        source = build_dataset(image, plain, store)
+    assert [c.name for c in source.legend] == ["dark", "light"]
+    assert source.merged.tolist() == [1, 1]
+    assert source.windows[:, 0].tolist() == [1]
+
+
+def test_corrected_class_with_the_name_of_a_channel_without_labels_keeps_it(plain):
+    _, image = squares((256, 320))
+    with LabelStore.create(None, image, LEGEND) as store:
+        run = replace(
+            RUN, checkpoint_hash=plain.hash, image_fingerprint="", class_map=(0, 2)
+        )
+        store.run_ledger.start_run(run)
+        correct(store, Roi(0, 0, 9, 9), 1)
+        source = build_dataset(image, plain, store)
+    assert [c.name for c in source.legend] == ["dark (2)", "light", "dark"]
+    assert source.windows[:, 0].tolist() == [2]

@@ -35,6 +35,7 @@ def targets(target, tmp_path):
     return DistillationLoss(Says(), 1.0).targets(replace(batch, target=target))[0]
 
 
+@pytest.mark.slow
 def test_targets_leave_out_the_wrong_class_around_a_mistake(tmp_path):
     target = torch.full((1, SIDE, SIDE), IGNORED)
     target[0, 100, 100] = 1  # where the old model says 0
@@ -45,6 +46,7 @@ def test_targets_leave_out_the_wrong_class_around_a_mistake(tmp_path):
     assert (found[100 + far :, : SIDE // 2] == 0).all()
 
 
+@pytest.mark.slow
 def test_targets_keep_everything_around_a_confirmed_prediction(tmp_path):
     target = torch.full((1, SIDE, SIDE), IGNORED)
     target[0, 100, 100] = 0

@@ -1,5 +1,6 @@
 """Fine-tuning from corrections: results, validation, interruption."""
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -133,13 +134,14 @@ def test_fine_tune_does_not_modify_the_original_checkpoint(corrected, tmp_path):
     assert not net.model.training
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_fine_tune_trains_every_method_and_freezes_the_encoder(method, tmp_path):
     truth, image = squares((320, 320))
     net = checkpoint(tmp_path, method)
     with LabelStore.create(None, image, LEGEND) as store:
-        stroke_everywhere(store, truth, 16, 64)
+        stroke_everywhere(store, truth, 16, 100)
         settings = FineTuneSettings(
             steps=1, batch_size=2, trainable="decoder", device="cpu"
         )
@@ -157,27 +159,32 @@ def test_fine_tune_trains_every_method_and_freezes_the_encoder(method, tmp_path)
     assert changed & names - frozen
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
-@pytest.mark.parametrize("stops", [(1, 3), (2, 5)])
-def test_fine_tune_resumes_bit_for_bit(stops, corrected, tmp_path):
+def test_fine_tune_resumes_bit_for_bit(corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
-    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    whole = tmp_path / "whole.safetensors"
     one = last(fine_tune(image, net, store, whole, FEW))
-    for stop in stops:
-        events = fine_tune(image, net, store, parts, FEW, resume=True)
-        for event in events:
-            if isinstance(event, Progress) and event.done == stop:
-                break
-        events.close()  # type: ignore[attr-defined]
-        assert parts.with_name("parts.safetensors.state").exists()
-    two = last(fine_tune(image, net, store, parts, FEW, resume=True))
-    assert (one.before, one.after) == (two.before, two.after)
-    first, second = load_file(whole), load_file(parts)
-    assert all(torch.equal(first[k], second[k]) for k in first)
-    assert not parts.with_name("parts.safetensors.state").exists()
+    first = load_file(whole)
+    for stops in ((1, 3), (2, 5)):
+        parts = tmp_path / f"parts{stops[0]}.safetensors"
+        state = parts.with_name(f"{parts.name}.state")
+        for stop in stops:
+            events = fine_tune(image, net, store, parts, FEW, resume=True)
+            for event in events:
+                if isinstance(event, Progress) and event.done == stop:
+                    break
+            events.close()  # type: ignore[attr-defined]
+            assert state.exists()
+        two = last(fine_tune(image, net, store, parts, FEW, resume=True))
+        assert (one.before, one.after) == (two.before, two.after)
+        second = load_file(parts)
+        assert all(torch.equal(first[k], second[k]) for k in first)
+        assert not state.exists()
 
 
+@pytest.mark.slow
 def test_fine_tune_closed_early_leaves_the_best_checkpoint_only(tmp_path):
     """The net is wrong on every correction, so no weights are worse than it."""
     _, image = two_tone()
@@ -275,6 +282,7 @@ def test_comparison_text_compares_the_miou(before, after, text):
     assert found.startswith(text)
 
 
+@pytest.mark.slow
 def test_comparison_of_a_worse_model_says_so(tmp_path):
     """A perfect net; the training regions are wrong, the validation regions right."""
     truth, image = two_tone()
@@ -363,6 +371,7 @@ def test_finetune_command_gives_the_same_weights(corrected, tmp_path):
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
 
 
+@pytest.mark.slow
 def test_fine_tune_refuses_unusable_input(corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
@@ -381,6 +390,7 @@ def test_fine_tune_refuses_unusable_input(corrected, tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_fine_tune_trains_a_new_model_from_scratch(tmp_path):
     truth, image = squares((320, 320))
     new = new_checkpoint("plain", METHODS["plain"], LEGEND, image, pretrained=False)
@@ -408,6 +418,7 @@ def new_job(source, image, folder, **card):
     return make_job(source, new, folder / "n.safetensors", settings, None, None)
 
 
+@pytest.mark.slow
 def test_new_network_with_a_pretrained_encoder_is_thawed_gradually(corrected, tmp_path):
     _, image, store = corrected
     source = build_dataset(image, checkpoint(tmp_path), store)
@@ -426,6 +437,7 @@ def test_new_network_with_a_pretrained_encoder_is_thawed_gradually(corrected, tm
     assert job.identity != random.identity
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "pixel_classifier"])
 def test_cached_features_change_no_bit_of_any_method(method, corrected, tmp_path):
@@ -434,13 +446,16 @@ def test_cached_features_change_no_bit_of_any_method(method, corrected, tmp_path
     new = replace(new, card=replace(new.card, encoder_weights="ImageNet weights"))
     source = build_dataset(image, new, store)
     settings = FineTuneSettings(steps=14, batch_size=2, device="cpu")
+    job = make_job(source, new, tmp_path / "n.safetensors", settings, None, None)
+    policy = replace(job.policy, validate_every=settings.steps, keep_state=False)
     weights, hits = [], []
     for features in (0, 1 << 30):
         output = tmp_path / f"{features}.safetensors"
-        job = make_job(source, new, output, settings, None, None)
         memory = replace(job.compute.memory, features=features)
+        compute = replace(job.compute, memory=memory)
+        model = copy.deepcopy(job.model)  # a training changes it
         trainer = Trainer(
-            replace(job, compute=replace(job.compute, memory=memory)), output
+            replace(job, model=model, policy=policy, compute=compute), output
         )
         list(trainer.run())
         weights.append(load_file(output))
@@ -450,6 +465,7 @@ def test_cached_features_change_no_bit_of_any_method(method, corrected, tmp_path
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "names"), [("plain", "rotation, color_jitter"), ("glnet", "rotation")]
 )
@@ -465,6 +481,7 @@ def test_fine_tune_uses_the_augmentations_of_the_method(
     assert job.card({}).augmentations == names
 
 
+@pytest.mark.slow
 def test_plan_of_a_fine_tuning_gives_its_time_and_writes_nothing(corrected, tmp_path):
     _, image, store = corrected
     net = checkpoint(tmp_path)
@@ -477,6 +494,17 @@ def test_plan_of_a_fine_tuning_gives_its_time_and_writes_nothing(corrected, tmp_
     assert (sorted(tmp_path.rglob("*")), net.path.read_bytes()) == before
 
 
+@pytest.mark.slow
+def test_plan_of_a_fine_tuning_ends_when_it_is_stopped(corrected, tmp_path):
+    _, image, store = corrected
+    settings = replace(FEW, distillation_weight=1.0)
+    plan = plan_fine_tuning(
+        image, checkpoint(tmp_path), store, settings, stop=lambda: True
+    )
+    assert not [event for event in plan if isinstance(event, Progress)]
+
+
+@pytest.mark.slow
 def test_training_from_scratch_solves_a_convex_problem(tmp_path):
     truth, image = two_tone()
     new = linear_checkpoint((0.0, 0.0), (0.0, 0.0), file_hash=UNSAVED_HASH)
@@ -498,6 +526,7 @@ def test_fine_tune_refuses_to_replace_the_original_checkpoint(corrected, tmp_pat
     assert net.path.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("resume", "size"), [(True, 0), (True, 500), (False, 50)])
 def test_full_disk_during_fine_tuning_keeps_what_is_there(resume, size, tmp_path):
     truth, image = two_tone()

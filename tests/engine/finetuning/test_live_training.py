@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from helpers.corrections import LEGEND, METHODS, correct, two_tone
+from napari_uhrseg.engine.data.correction_sites import sampled
 from napari_uhrseg.engine.events import LiveLabels, LiveView
-from napari_uhrseg.engine.finetuning.correction_sites import sampled
 from napari_uhrseg.engine.finetuning.live_training import LiveTrainer
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.finetuning.pixel_trainer import POINTS_PER_CLASS, balanced
@@ -45,6 +45,7 @@ def labels_of(trainer, seen=WHOLE, stroke=None):
     return found, view
 
 
+@pytest.mark.slow
 def test_labels_of_the_view_appear_with_the_second_class(scene):
     truth, image, store = scene
     trainer = LiveTrainer(image, new(image), store)
@@ -59,6 +60,7 @@ def test_labels_of_the_view_appear_with_the_second_class(scene):
     assert (found[:, FAR] == truth[:, FAR]).all()
 
 
+@pytest.mark.slow
 def test_another_stroke_changes_the_labels(scene):
     _, image, store = scene
     trainer = LiveTrainer(image, new(image), store)
@@ -72,6 +74,7 @@ def test_another_stroke_changes_the_labels(scene):
     assert found[200, 280] == 1
 
 
+@pytest.mark.slow
 def test_labels_near_the_stroke_come_first(scene):
     _, image, store = scene
     trainer = LiveTrainer(image, new(image), store)
@@ -83,6 +86,7 @@ def test_labels_near_the_stroke_come_first(scene):
     assert parts[0].roi.contains(stroke)
 
 
+@pytest.mark.slow
 def test_a_small_cache_covers_the_middle_of_the_view(scene):
     truth, image, store = scene
     trainer = LiveTrainer(image, new(image), store, cache_bytes=1)
@@ -96,6 +100,7 @@ def test_a_small_cache_covers_the_middle_of_the_view(scene):
     assert (inside == truth[view.roi.slices][:, 5]).all()
 
 
+@pytest.mark.slow
 def test_labels_are_class_ids_of_the_store(scene):
     truth, image, _ = scene
     legend = Legend(
@@ -132,6 +137,7 @@ def test_saved_classifier_gives_a_run_the_labels_of_the_view(scene, tmp_path):
     assert (np.asarray(store.prediction[0][:]) == found).all()
 
 
+@pytest.mark.slow
 def test_kept_classifier_takes_a_class_that_was_added(scene, tmp_path):
     _, image, store = scene
     correct(store, Roi(40, 40, 30, 30), 1)

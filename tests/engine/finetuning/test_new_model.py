@@ -33,6 +33,7 @@ def hanging(monkeypatch, tmp_path):
             thread.join(60)
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_not_waited_for(hanging):
     image, limits = squares((64, 64))[1], Limits(download_s=5.0)
     made = new_checkpoint("plain", {}, LEGEND, image, "resnet18", limits=limits)
@@ -44,6 +45,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(hanging):
         assert torch.equal(weights[name], value), name
 
 
+@pytest.mark.slow
 def test_waiting_for_the_hub_can_be_cancelled(hanging):
     with pytest.raises(Cancelled):
         new_checkpoint(

@@ -63,6 +63,7 @@ def paint(store: LabelStore) -> None:
         correct(store, Roi(y, 240, 30, 30), 2)
 
 
+@pytest.mark.slow
 def test_trainer_labels_the_view_from_strokes():
     truth, image = two_tone()
     trainer = trainer_of(image, new(image))
@@ -74,6 +75,7 @@ def test_trainer_labels_the_view_from_strokes():
     assert (labels[:, far] + 1 == truth[:, far]).all()
 
 
+@pytest.mark.slow
 def test_trainer_does_not_change_the_checkpoint_and_is_reproducible():
     image = two_tone()[1]
     made = new(image)
@@ -98,6 +100,7 @@ def test_logistic_regression_separates_classes_and_keeps_its_start():
     assert (again - weights).abs().max() < weights.abs().max()
 
 
+@pytest.mark.slow
 def test_fine_tune_trains_a_new_pixel_classifier_and_segment_runs_it(tmp_path):
     truth, image = two_tone()
     output = tmp_path / "c.safetensors"
@@ -123,6 +126,7 @@ def test_fine_tune_trains_a_new_pixel_classifier_and_segment_runs_it(tmp_path):
     assert (labels == expected + 1).all()
 
 
+@pytest.mark.slow
 def test_fine_tune_of_a_trained_pixel_classifier_is_validated(tmp_path):
     image = two_tone()[1]
     three = LEGEND.merged(Legend((LabelClass(3, "grey", "#888888"),)))
@@ -143,6 +147,7 @@ def test_fine_tune_of_a_trained_pixel_classifier_is_validated(tmp_path):
     assert card.metrics == scores[1].metrics
 
 
+@pytest.mark.slow
 def test_cancelled_training_and_existing_output_write_nothing(tmp_path):
     image = two_tone()[1]
     output = tmp_path / "c.safetensors"
@@ -157,6 +162,7 @@ def test_cancelled_training_and_existing_output_write_nothing(tmp_path):
     assert output.read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_train_pixel_classifier_starts_from_the_shipped_encoder(tmp_path):
     image = two_tone((64, 96))[1]
     with LabelStore.create(None, image, LEGEND) as store:
@@ -194,6 +200,7 @@ def test_new_network_is_compared_with_a_pixel_classifier(tmp_path):
     assert f"{end.before['miou']:.1%}" in end.comparison
 
 
+@pytest.mark.slow
 def test_a_new_classifier_relies_on_colour_where_it_suffices():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 60, (128, 128, 3)).astype(np.uint8)

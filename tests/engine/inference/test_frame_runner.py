@@ -91,6 +91,7 @@ def test_frames_that_agree_have_no_seam(run, picture):
     assert plan.summary().startswith("4 frames of")
 
 
+@pytest.mark.slow
 def test_frames_of_constant_network_are_constant(run, picture):
     checkpoint = make_checkpoint(FrameNet())
     with torch.no_grad():
@@ -327,6 +328,7 @@ def test_resumed_run_keeps_frame_size_with_other_free_memory(tmp_path, picture):
     np.testing.assert_array_equal(labels_of(large), labels_of(whole))
 
 
+@pytest.mark.slow
 def test_plan_uses_bands_before_smaller_frames(picture):
     def frame(size, rows):  # bytes per pixel, at once and in bands
         return (100 if rows is None else 20) * size[0] * size[1]

@@ -43,6 +43,7 @@ def nets():
     return old, replace(new, hash="another")
 
 
+@pytest.mark.slow
 def test_rerun_with_former_checkpoint_runs_only_changed_chunks(picture):
     image = picture(*SHAPE)
     old, new = nets()
@@ -65,6 +66,7 @@ def test_rerun_with_former_checkpoint_runs_only_changed_chunks(picture):
         assert (store.read_labels(Roi(10, 10, 30, 30)) == 3).all()
 
 
+@pytest.mark.slow
 def test_rerun_starts_with_likely_chunks(picture):
     image = picture(*SHAPE)
     old, new = nets()
@@ -107,6 +109,7 @@ def test_change_priority_is_high_around_corrections():
         assert change_priority(store).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "net", [ToyNet(256), FrameNet(512, 64)], ids=["windows", "frames"]
 )

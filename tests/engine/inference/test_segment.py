@@ -136,6 +136,7 @@ def test_batch_sizes_agree_in_99_999_percent(run, picture):
     assert (labels_of(four) == labels_of(three)).mean() >= 0.99999
 
 
+@pytest.mark.slow
 def test_windows_of_constant_network_are_constant(run, picture):
     store, _ = run(
         picture(700, 1300),
@@ -179,6 +180,7 @@ def test_closed_run_resumes_with_same_labels(tmp_path, picture):
         assert not [e for e in again if isinstance(e, BlockDone | Progress)]
 
 
+@pytest.mark.slow
 def test_other_checkpoint_overwrites_only_on_request(run, picture, tmp_path):
     image = picture(600, 600)
     store, _ = run(image, make_checkpoint(ToyNet()))
@@ -206,6 +208,7 @@ def test_region_in_view_runs_only_its_blocks(tmp_path, picture):
     np.testing.assert_array_equal(labels_of(store), labels)
 
 
+@pytest.mark.slow
 def test_polygon_region_is_labelled_to_its_edge(run, picture):
     triangle = Polygon(((100.0, 100.0), (1900.0, 150.0), (200.0, 900.0)))
     store, events = run(
@@ -223,6 +226,7 @@ def test_polygon_region_is_labelled_to_its_edge(run, picture):
     assert len(done) == 2  # the triangle's bounds touch two of the four blocks
 
 
+@pytest.mark.slow
 def test_nodata_is_skipped_and_unlabelled(run):
     data = np.full((2048, 2048, 3), 90, np.uint8)
     data[:, 1024:] = 0
@@ -277,6 +281,7 @@ class Hungry(ToyNet):
         return super().forward(batch)
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_batch_and_keeps_block(run, picture):
     image = picture(700, 700)
     store, events = run(image, make_checkpoint(Hungry(2)))
@@ -301,6 +306,7 @@ def test_too_little_memory_for_one_window_raises(run, picture):
         run(picture(100, 100), make_checkpoint(Hungry(0)))
 
 
+@pytest.mark.slow
 def test_scale_two_equals_image_of_half_size(run):
     coarse = np.random.default_rng(3).integers(0, 255, (300, 400, 3), np.uint8)
     fine = coarse.repeat(2, axis=0).repeat(2, axis=1)
@@ -323,6 +329,7 @@ def test_scale_two_equals_image_of_half_size(run):
     )
 
 
+@pytest.mark.slow
 def test_background_is_skipped(run):
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
     slide[200:700, 200:900] = (180, 90, 160)
@@ -355,6 +362,7 @@ def test_skipped_background_leaves_other_labels_unchanged(run):
     assert all_of_it.prediction[0][:].all()
 
 
+@pytest.mark.slow
 def test_skipped_background_does_not_depend_on_block_size(run):
     noise = np.random.default_rng(1)
     slide = np.full((2048, 2048, 3), (240, 238, 242), np.uint8)
@@ -389,15 +397,15 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-class ThreadsOfComparisons(TorchFunctionMode):
-    """Records torch's number of threads whenever logits are compared."""
+class ThreadsOfProbabilities(TorchFunctionMode):
+    """Records torch's number of threads whenever probabilities are computed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen = []
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is torch.maximum:
+        if function == torch.Tensor.exp2_:
             self.seen.append(torch.get_num_threads())
         return function(*args, **(kwargs or {}))
 
@@ -408,8 +416,8 @@ def test_labels_are_computed_with_threads_of_run(picture):
     image, checkpoint = picture(300, 300), make_checkpoint(ToyNet())
     with (
         LabelStore.create(None, image, LEGEND) as store,
-        ThreadsOfComparisons() as comparisons,
+        ThreadsOfProbabilities() as found,
     ):
         for _ in segment(image, checkpoint, store, SETTINGS, BUDGET):
             assert torch.get_num_threads() == 2  # the caller's, between two events
-    assert set(comparisons.seen) == {1}
+    assert set(found.seen) == {1}

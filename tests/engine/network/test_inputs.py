@@ -19,6 +19,7 @@ def views(image, windows, wanted):
     return batch.views["v"].numpy(), batch.boxes["v"].numpy()
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, 90), st.integers(1, 90), st.data())
 def test_ground_beyond_the_image_is_its_mirror(height, width, data):

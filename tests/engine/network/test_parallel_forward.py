@@ -138,6 +138,7 @@ def test_labels_do_not_depend_on_the_threads(overlap):
         assert (other == found[0]).mean() > 0.9999
 
 
+@pytest.mark.slow
 def test_a_windows_bits_do_not_depend_on_its_place_in_a_batch():
     """With threads that divide a batch, and with some that do not."""
     with torch.random.fork_rng():

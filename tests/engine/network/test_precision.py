@@ -36,6 +36,7 @@ def test_a_cpu_made_for_bf16_runs_in_it_and_learns_in_float32(monkeypatch, pictu
     assert planned("auto") == "fp32"
 
 
+@pytest.mark.slow
 def test_prepare_keeps_precision_of_run_to_continue(monkeypatch, tmp_path, picture):
     image, checkpoint = picture(600, 1200), make_checkpoint(ToyNet(256))
     settings = SegmentSettings("cpu", batch_size=4, limits=Limits(block_chunks=1))

@@ -19,6 +19,7 @@ def profiler(tmp_path, monkeypatch):
     return Profiler(checkpoint(tmp_path), CPU, "fp32", 1)
 
 
+@pytest.mark.slow
 def test_profile_is_read_from_the_cache(profiler, tmp_path):
     profiler.batch(1)
     (file,) = (tmp_path / "cache").rglob("*.calibration.json")
@@ -41,6 +42,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.slow
 def test_damaged_profile_is_measured_again(profiler, tmp_path):
     profiler.batch(1)
     (file,) = (tmp_path / "cache").rglob("*.calibration.json")
@@ -54,6 +56,7 @@ def test_damaged_profile_is_measured_again(profiler, tmp_path):
         }, text[:40]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_cpu_with_too_little_memory_is_not_advised_to_use_the_cpu(profiler):
     def no_memory(_, inputs):
         if not inputs[0].is_meta:  # the network is traced without data first

@@ -1,5 +1,6 @@
 """Choice of the bands, values and scale of a network's input."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from helpers.networks import LEGEND, ToyNet, make_checkpoint
 from napari_uhrseg.engine.data.scenes import Scene
 from napari_uhrseg.engine.inference.segment import segment
 from napari_uhrseg.engine.network.device import MemoryBudget
+from napari_uhrseg.engine.network.inputs import normalize_into
 from napari_uhrseg.engine.planning.image_fit import fit_bands
 from napari_uhrseg.engine.planning.plan import make_plan
 from napari_uhrseg.errors import PlanError
@@ -19,7 +21,7 @@ from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Band
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.types import PER_BAND, Card, Run, SegmentSettings
 
 BUDGET = MemoryBudget("cpu", 1 << 30, 1 << 30)
 ONE = SegmentSettings(device="cpu", precision="fp32", threads=1)
@@ -104,18 +106,71 @@ def test_plan_names_the_bands_and_the_range_of_the_bands_used():
     assert plan.input == "nir, red, green (bands 3, 2, 1), values 0 to 8,000"
 
 
-def test_plan_warns_if_the_colours_of_several_bands_are_not_known():
+def test_plan_asks_for_bands_if_their_colours_are_not_known():
     image = raster_of(("a", "b", "c", "d"))
-    (warning,) = make_plan(image, make_checkpoint(ToyNet()), ONE, BUDGET).warnings
-    assert "does not state which of its 4 bands are red, green and blue" in warning
+    (question,) = make_plan(image, make_checkpoint(ToyNet()), ONE, BUDGET).questions
+    assert question.topic == "bands"
     chosen = replace(ONE, bands=(0, 1, 2))
-    assert not make_plan(image, make_checkpoint(ToyNet()), chosen, BUDGET).warnings
+    assert not make_plan(image, make_checkpoint(ToyNet()), chosen, BUDGET).questions
 
 
 def test_single_band_fills_every_channel():
     image = image_from_array(np.zeros((SIDE, SIDE), np.uint8), name="grey")
     plan = make_plan(image, make_checkpoint(ToyNet()), ONE, BUDGET)
     assert plan.input == "value (band 0, in every channel), values 0 to 255"
+
+
+def test_value_range_of_each_band_is_planned_and_applied():
+    image = raster_of(("red", "green", "blue", "nir"))
+    values = (0.0, 100.0, 10.0, 30.0, 5.0, 9.0)
+    plan = make_plan(
+        image, make_checkpoint(ToyNet()), replace(ONE, value_range=values), BUDGET
+    )
+    assert plan.input.endswith("values 0 to 100; 10 to 30; 5 to 9")
+    assert plan.run.value_range == values
+    assert Run.from_dict(json.loads(json.dumps(plan.run.to_dict()))) == plan.run
+    spec = replace(ToyNet().spec, mean=(0.0,) * 3, std=(1.0,) * 3)
+    data = np.array([[[50, 20, 9]]], np.uint16)
+    out = np.zeros((1, 1, 3), np.float32)
+    normalize_into(data, np.ones((1, 1), bool), spec, values, out)
+    np.testing.assert_allclose(out[0, 0], (0.5, 0.5, 1.0), atol=1e-6)
+
+
+def test_each_band_gets_the_range_of_its_own_values():
+    image = raster_of(("red", "green", "blue", "nir"))
+    chosen = replace(ONE, bands=(3, 1, 3), value_range=PER_BAND)
+    run = make_plan(image, make_checkpoint(ToyNet()), chosen, BUDGET).run
+    assert len(run.value_range) == 6
+    for low, high, least in zip(
+        run.value_range[::2], run.value_range[1::2], (6000, 0, 6000), strict=True
+    ):
+        assert least <= low < least + 20
+        assert least + 1980 < high < least + 2000
+    # a checkpoint that was trained in this way needs no setting
+    made = make_checkpoint(ToyNet())
+    spec = replace(made.card.spec, value_range=PER_BAND)
+    assert spec.describe_values() == "that of each band of each image"
+    card = Card.from_dict(
+        json.loads(json.dumps(replace(made.card, spec=spec).to_dict()))
+    )
+    assert card.spec.value_range == PER_BAND
+    made = replace(made, card=card)
+    settings = replace(ONE, bands=(3, 1, 3))
+    assert make_plan(image, made, settings, BUDGET).run.value_range == run.value_range
+
+
+def test_value_range_of_too_few_bands_is_refused():
+    image = raster_of(("red", "green", "blue", "nir"))
+    for_two = replace(ONE, value_range=(0, 1, 0, 1))
+    with pytest.raises(PlanError, match="has 4 numbers, and the network takes 3 bands"):
+        make_plan(image, make_checkpoint(ToyNet()), for_two, BUDGET)
+
+
+def test_card_states_the_value_range_of_each_band():
+    spec = replace(ToyNet().spec, value_range=(0, 1, 0, 2, 0, 3))
+    assert spec.describe_values() == "0 to 1; 0 to 2; 0 to 3"
+    with pytest.raises(ValueError, match="not 2 finite numbers"):
+        replace(spec, value_range=(0, 1, 0, 2))
 
 
 def test_empty_value_range_is_refused():

@@ -191,6 +191,7 @@ def test_a_network_is_measured_once_for_all_processes(monkeypatch):
     assert Counted.runs == 4
 
 
+@pytest.mark.slow
 def test_time_that_other_programs_took_is_not_remembered():
     class Kept(ToyNet):
         """Waits, as if for a core."""

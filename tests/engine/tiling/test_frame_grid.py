@@ -1,6 +1,7 @@
 """Frames cover an image once, on the chunks of the store."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ grids = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(grids)
 def test_cells_cover_image_once_in_whole_chunks(case):
@@ -53,6 +55,7 @@ def test_cells_cover_image_once_in_whole_chunks(case):
     assert (count == 1).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(grids)
 def test_frame_input_contains_labelled_pixels(case):

@@ -11,6 +11,7 @@ from napari_uhrseg.types import InputSpec, Roi, View
 SPEC = InputSpec({"local": View("frame")}, 64, frame=2448)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 1.3])
 def test_blending_keeps_labels_of_frames_that_agree(scale):
     shape = (3000, 2300)

@@ -9,6 +9,7 @@ from napari_uhrseg.types import Roi
 placements = st.sampled_from(["shift", "even"])
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3000), st.integers(2, 600), st.data(), placements)
 def test_window_starts_cover_axis_with_overlap(length, window, data, how):
     overlap = data.draw(st.integers(0, window - 1))
@@ -20,6 +21,7 @@ def test_window_starts_cover_axis_with_overlap(length, window, data, how):
     assert (steps <= window - overlap).all()
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 500), st.integers(1, 500), st.integers(8, 90), placements, st.data()
 )

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ def merge_all(grid, region, logits, merge, overlap):
     return merger.finish()
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     st.integers(20, 150),
@@ -97,3 +99,37 @@ def test_labels_of_many_rows_are_those_of_each_row():
     rows = [labels_and_confidence(logits[:, i : i + 1]) for i in range(70)]
     np.testing.assert_array_equal(labels, np.concatenate([r[0] for r in rows]))
     np.testing.assert_array_equal(confidence, np.concatenate([r[1] for r in rows]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_and_confidence_are_those_of_softmax(dtype, layout, weighted):
+    torch.manual_seed(0)
+    logits = (4 * torch.randn(1, 11, 300, 200)).to(dtype).to(memory_format=layout)[0]
+    weights = torch.rand(300, 200) + 0.5 if weighted else None
+    labels, confidence = labels_and_confidence(logits, weights)
+    divided = logits.double() / (1 if weights is None else weights)
+    first, second = divided.softmax(0).topk(2, 0).values
+    clear = (first > second).numpy()
+    np.testing.assert_array_equal(labels[clear], divided.argmax(0).numpy()[clear])
+    assert np.abs(confidence - (1 + 254 * (first - second)).numpy()).max() < 0.51
+    back = labels_and_confidence(logits.flip(0), weights)
+    np.testing.assert_array_equal(10 - back[0][clear], labels[clear])
+
+
+def test_ties_have_the_lower_class_and_the_least_confidence():
+    labels, confidence = labels_and_confidence(torch.zeros(4, 6, 7))
+    assert (labels == 0).all()
+    assert (confidence == 1).all()
+
+
+def test_pixels_without_a_window_have_no_confidence():
+    weights = torch.ones(6, 7)
+    weights[2:] = 0
+    logits = torch.zeros(3, 6, 7)
+    logits[1, :2] = 4
+    labels, confidence = labels_and_confidence(logits, weights)
+    assert (labels[:2] == 1).all()
+    assert (confidence[:2] > 200).all()
+    assert (confidence[2:] == 0).all()

@@ -46,6 +46,7 @@ def stem(network) -> torch.Tensor:
     return network.model.state_dict()["net.encoder.model.conv_stem.weight"]
 
 
+@pytest.mark.slow
 def test_default_encoder_starts_from_shipped_weights_without_request(requests):
     arguments = {**PLAIN.arguments, **default_arguments("plain")}
     found = initial_network("plain", arguments, LEGEND, FALLS_BACK)
@@ -60,6 +61,7 @@ def test_default_encoder_starts_from_shipped_weights_without_request(requests):
     assert torch.equal(states[0][decoder], states[1][decoder])
 
 
+@pytest.mark.slow
 def test_default_encoder_replaces_one_whose_weights_are_not_available():
     found = initial_network("plain", PLAIN.arguments, LEGEND, FALLS_BACK)
     assert found.arguments == {**PLAIN.arguments, "encoder": DEFAULT_ENCODER}

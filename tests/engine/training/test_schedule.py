@@ -4,6 +4,7 @@ import pytest
 
 from helpers.corrections import LEGEND, METHODS
 from helpers.networks import EncoderNet
+from napari_uhrseg.engine.training.initial_weights import EncoderStart
 from napari_uhrseg.engine.training.schedule import Schedule, TrainSettings
 from napari_uhrseg.engine.training.stage_parameters import learning_rate_factors
 from napari_uhrseg.errors import TrainingError
@@ -19,6 +20,12 @@ TWO = Recipe(
 
 def test_recipe_without_choices_is_the_methods_own():
     assert TrainSettings("plain").recipe(TWO) == TWO
+
+
+def test_training_from_python_starts_from_pretrained_weights():
+    """It does so on the command line and in the window, too."""
+    assert TrainSettings("plain").pretrained
+    assert EncoderStart().pretrained
 
 
 def test_recipe_keeps_shares_and_ratios_of_stages():

@@ -76,6 +76,8 @@ def gradients(
     return found | dict(model.named_buffers())
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fit", [StepMemoryPlan(2, True), StepMemoryPlan(2, True, True)], ids=str
 )
@@ -118,6 +120,7 @@ def test_checkpoint_blocks_handles_shared_blocks_and_own_forward():
     assert shared.forward == shared.plainly
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["plain", "scpseg", "sgnet"])
 def test_gradient_checkpointing_and_offloading_need_less_memory(method):
@@ -134,6 +137,7 @@ def test_gradient_checkpointing_and_offloading_need_less_memory(method):
     assert whole.host == twice.host == 0 < elsewhere.host
 
 
+@pytest.mark.slow
 @given(
     wanted=st.integers(2, 40),
     sizes=st.lists(st.integers(1, 100), min_size=3, max_size=3),
@@ -190,6 +194,7 @@ def test_micro_batches_separate_neighbouring_samples():
     assert StepMemoryPlan(5).micro_batches(batch) == [(batch, FULL_BATCH)]
 
 
+@pytest.mark.slow
 def test_micro_batches_have_the_gradient_of_the_batch():
     """Labelled pixels are distributed unevenly; batch normalisation is left out."""
     model = network("plain").eval()  # normalisation that knows no batch
@@ -211,6 +216,7 @@ def test_micro_batches_have_the_gradient_of_the_batch():
         assert difference <= 1e-4 * value.norm() + 1e-7, name
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 def test_sample_memory_is_that_of_the_largest_stage():
     model = shared_network("glnet")
@@ -239,6 +245,7 @@ def tuned(net, corrected, output, budget, how=FEW):
     return load_checkpoint(output), fitted
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 def test_fine_tune_with_less_memory_gives_the_same_weights(corrected, tmp_path):
     net = checkpoint(tmp_path)
@@ -291,6 +298,7 @@ def test_fine_tune_with_a_chosen_batch_size_keeps_to_the_budget(corrected, tmp_p
     assert fitted.limited
 
 
+@pytest.mark.slow
 def test_fine_tune_refuses_a_budget_too_small(corrected, tmp_path):
     net, output = checkpoint(tmp_path), tmp_path / "c.safetensors"
     with pytest.raises(DeviceError, match="budget is"):

@@ -83,6 +83,7 @@ def run(settings: TrainSettings, output: Path, stop_after: int = 1000) -> None:
     events.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "stops"),
@@ -145,6 +146,7 @@ def test_train_resumes_after_a_kill(tmp_path):
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
 
 
+@pytest.mark.slow
 def test_train_without_validation_keeps_the_last_weights(tmp_path):
     output = tmp_path / "c.safetensors"
     events = list(train(make_source(0), output, PLAIN))
@@ -152,12 +154,14 @@ def test_train_without_validation_keeps_the_last_weights(tmp_path):
     assert load_checkpoint(output).card.metrics == {"step": 6}
 
 
+@pytest.mark.slow
 def test_train_in_bf16(tmp_path):
     settings = replace(PLAIN, precision="bf16", steps=3)
     events = list(train(make_source(0), tmp_path / "c.safetensors", settings))
     assert any(isinstance(e, Saved) for e in events)
 
 
+@pytest.mark.slow
 def test_train_leaves_the_callers_random_state(tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(2)
@@ -185,6 +189,7 @@ def test_train_does_not_overwrite_a_checkpoint(tmp_path):
     again.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
     settings = replace(PLAIN, optimizer="sgd", learning_rate=1e30, clip=None)
     with pytest.raises(TrainingError, match=r"The loss became (nan|inf)") as error:
@@ -192,6 +197,7 @@ def test_train_stops_at_a_loss_that_is_not_finite(tmp_path):
     assert "learning rate" in error.value.hint
 
 
+@pytest.mark.slow
 def test_train_reports_memory_that_runs_out(tmp_path, monkeypatch):
     def fail(model: Segmenter, batch: Batch, weights: LossWeights) -> dict:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -245,6 +251,7 @@ def test_train_keeps_windows_larger_than_the_images(tmp_path, input_sizes):
     assert input_sizes == {(256, 256)}
 
 
+@pytest.mark.slow
 def test_plan_training_measures_two_steps_and_writes_nothing(tmp_path):
     source = replace(make_source(), warnings=("a warning",))
     events = list(plan_training(source, tmp_path / "c.safetensors", PLAIN))

@@ -185,6 +185,7 @@ def test_cached_features_change_no_bit(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(3,), (8,), (5, 9)])
 def test_training_with_a_frozen_encoder_resumes_bit_for_bit(stops, tmp_path):
     list(encoder_trainer(tmp_path / "whole.safetensors").run())

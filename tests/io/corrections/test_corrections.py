@@ -39,6 +39,7 @@ def corrections(store):
         yield opened
 
 
+@pytest.mark.slow
 def test_stroke_overrides_prediction_at_every_level(store, corrections):
     shown, alone = displayed_levels(store), correction_levels(store)
     before = store.read_labels(Roi(0, 0, *SHAPE))
@@ -174,17 +175,38 @@ def test_revert_restores_prediction(store, corrections):
 
 def test_corrected_regions_are_connected(store, corrections):
     corrections.apply(stroke(10, 10, 20, 20, 2))
-    corrections.apply(stroke(250, 250, 20, 20, 1))  # the next cells, one of them shared
+    corrections.apply(stroke(45, 250, 20, 20, 1))
+    corrections.apply(stroke(50, 30, 10, 200, 1))  # it connects them, across cells
     corrections.apply(stroke(3000, 1500, 9, 9, 1))
     first, second = corrections.corrected_regions()
-    assert first.roi == Roi(0, 0, 512, 512)
-    assert first.pixels == {1: 400, 2: 400}
+    assert first.roi == Roi(0, 0, 256, 512)
+    assert first.pixels == {1: 2400, 2: 400}
     assert second.roi.contains(Roi(3000, 1500, 9, 9))
     assert second.pixels == {1: 81}
     run_out(corrections.revert(first.roi))
     assert corrections.corrected_regions() == (second,)
 
 
+@pytest.mark.slow
+def test_corrected_regions_are_counted_by_distance(store, corrections):
+    """Forty-eight strokes in eight fields, of which several lie in one cell of 256."""
+    fields = [(y, x) for y in (100, 300) for x in (100, 250, 400, 650)]
+    for y, x in fields:
+        for k in range(6):
+            corrections.apply(stroke(y + 10 * k, x, 4, 60, 1 + k % 2))
+    found = corrections.corrected_regions()
+    assert len(found) == 8
+    assert all(place.pixels == {1: 720, 2: 720} for place in found)
+    chosen = next(p for p in found if p.roi.contains(Roi(100, 250, 54, 60)))
+    before = store.correction[0][:]
+    run_out(corrections.revert(chosen))
+    before[100:154, 250:310] = 0
+    np.testing.assert_array_equal(store.correction[0][:], before)
+    left = corrections.corrected_regions()
+    assert left == tuple(place for place in found if place is not chosen)
+
+
+@pytest.mark.slow
 def test_reverting_region_keeps_others_in_its_bounding_box(store, corrections):
     corrections.apply(stroke(10, 10, 1500, 20, 2))  # an L around the other one
     corrections.apply(stroke(1500, 10, 20, 1500, 2))
@@ -201,6 +223,7 @@ def test_reverting_region_keeps_others_in_its_bounding_box(store, corrections):
     assert_levels_consistent(store)
 
 
+@pytest.mark.slow
 def test_corrections_survive_reopening(store):
     with Corrections.open(store) as first:
         first.apply(stroke(0, 0, 30, 30, 1))

@@ -10,6 +10,7 @@ import shapely
 from helpers.label_stores import FakeImage
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.corrections.geojson_import import parse_geojson
+from napari_uhrseg.io.corrections.polygon_features import ClassField
 from napari_uhrseg.io.corrections.polygon_import import (
     read_polygon_file,
     read_polygons,
@@ -238,7 +239,7 @@ def test_feature_keeps_its_name_or_identifier(tmp_path):
     )
     found = read_polygon_file(write(tmp_path, data), PIXELS)
     titles = [f.title for f in found.features]
-    assert titles == ["north", "north (2)", "P-17 wheat", "4.0"]
+    assert titles == ["north", "north (2)", "P-17 wheat", "4"]
     assert [len(f.region.polygons) for f in found.features] == [1, 1, 1, 2]
     same = collection(*({**feature([SQUARE]), "id": "annotation"} for _ in range(2)))
     found = read_polygon_file(write(tmp_path, same), PIXELS)
@@ -365,6 +366,20 @@ def test_geopackage_and_shapefile_are_read(ortho, tmp_path, name):
     found = read_polygon_file(path, ortho)
     assert found.features[0].region.bounds == Roi(100, 100, 100, 200)
     assert "system of the image" in found.guess
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("field", [None, "class"])
+def test_numbers_of_classes_have_no_decimal_places(ortho, tmp_path, field, dtype):
+    shapes = [shapely.box(500_100 + 10 * i, 5_799_800, 500_108 + 10 * i, 5_799_900)
+              for i in range(3)]  # fmt: skip
+    values = np.array([4, 2.5, np.nan], dtype)
+    pyogrio.raw.write(
+        tmp_path / "a.gpkg", np.array(shapely.to_wkb(shapes), object), [values],
+        np.array(["class"]), geometry_type="Polygon", crs="EPSG:32633",
+    )  # fmt: skip
+    found = read_polygon_file(tmp_path / "a.gpkg", ortho, ClassField(field))
+    assert [f.class_name for f in found.features] == ["4", "2.5", None]
 
 
 def test_geopackage_with_two_layers_or_other_content_is_refused(ortho, tmp_path):

@@ -125,6 +125,7 @@ def test_truncated_record_is_ignored(store, keep):
         np.testing.assert_array_equal(store.correction[0][:], before)
 
 
+@pytest.mark.slow
 def test_damaged_journal_loses_only_history(store):
     limits = Limits(journal_segment_bytes=1_500)
     with Corrections.open(store, limits=limits) as corrections:

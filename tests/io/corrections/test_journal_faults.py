@@ -74,6 +74,7 @@ def test_full_disk_says_of_each_stroke_if_it_is_kept(store):
         assert corrections.counts() == {}
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_no_part_of_a_stroke_of_many_tiles(store):
     limits = Limits(correction_tile=64)
     with Corrections.open(store, limits=limits) as corrections:
@@ -97,6 +98,7 @@ def test_full_disk_keeps_no_part_of_a_stroke_of_many_tiles(store):
 # -- kills ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kill_within_a_stroke_of_many_tiles_leaves_all_or_nothing(store, tmp_path):
     limits = Limits(correction_tile=64)
     with Corrections.open(store, limits=limits) as corrections:
@@ -125,6 +127,7 @@ def test_kill_within_a_stroke_of_many_tiles_leaves_all_or_nothing(store, tmp_pat
         np.testing.assert_array_equal(again.correction[0][:], before)
 
 
+@pytest.mark.slow
 def test_stroke_of_more_tiles_than_the_tail_is_completed_after_a_kill(store, tmp_path):
     old = shutil.copytree(store.path, tmp_path / "old.zarr")
     with Corrections.open(store, limits=Limits(correction_tile=64)) as corrections:
@@ -143,6 +146,7 @@ def test_stroke_of_more_tiles_than_the_tail_is_completed_after_a_kill(store, tmp
 # -- damage -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_journal_cut_at_every_byte_gives_its_complete_steps(store, tmp_path):
     with Corrections.open(store, limits=Limits(correction_tile=64)) as corrections:
         ends = []

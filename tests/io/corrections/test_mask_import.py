@@ -185,6 +185,7 @@ def test_mask_of_other_size_covers_given_rectangle(tmp_path):
     np.testing.assert_array_equal(read(reader, {1: 1, 2: 2}), wanted)
 
 
+@pytest.mark.slow
 def test_invalid_or_distant_mask_is_rejected(tmp_path):
     rng = np.random.default_rng(0)
     photo = png(tmp_path, rng.integers(0, 255, (*SHAPE, 3), np.uint8))

@@ -1,6 +1,7 @@
 """Pixels inside polygons."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ def winding(y, x, ring):
     return odd
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(rings, st.lists(rings, max_size=2), st.integers(-3, 9), st.integers(-3, 9))
 def test_rasterize_uses_pixel_centres(ring, holes, y, x):

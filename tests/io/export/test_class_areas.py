@@ -67,6 +67,7 @@ def test_every_pixel_and_every_object_counts(slide):
     assert table.unlabelled == np.count_nonzero(labels == 0) * 0.125
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
@@ -128,6 +129,7 @@ def whole(path, about):
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latitude", [80.0, 51.0, 0.5, -33.0])
 def test_degrees_are_measured_on_the_ellipsoid(tmp_path, latitude):
     affine = (0.004, 0.0, 170.0, 0.0, -0.002, latitude)
@@ -214,6 +216,7 @@ def sparse_store(path, shape, chunks):
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chunks", [[], [(0, 2), (2, 0)], [(0, 0), (1, 0), (3, 2)]], ids=str
 )
@@ -245,6 +248,7 @@ def test_areas_of_sparse_labels_count_every_pixel(tmp_path, chunks, region):
     assert table.unlabelled == (inside.sum() - np.count_nonzero(labels)) * 0.125
 
 
+@pytest.mark.slow
 def test_areas_of_few_labels_in_a_large_image_read_only_these(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(

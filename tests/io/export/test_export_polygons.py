@@ -73,6 +73,18 @@ def test_polygons_in_the_images_crs(store, tmp_path):
     np.testing.assert_array_equal(again, truth(store))
     assert shapely.area(shapes).sum() == np.count_nonzero(truth(store)) * 0.25
     assert data["pixels"].sum() == np.count_nonzero(truth(store))
+    np.testing.assert_array_equal(data["area_m2"], data["pixels"] * 0.25)
+
+
+def test_area_of_a_polygon_in_degrees_is_that_on_the_ellipsoid(tmp_path):
+    affine = (1e-4, 0.0, 10.0, 0.0, -1e-4, 60.0)
+    with LabelStore.create(tmp_path / "s.zarr", image(4326, affine), LEGEND) as made:
+        made.prediction[0][100:2000, 50:900] = 1
+        made.prediction[0][300:900, 100:500] = 0
+        (feature,) = written(made, tmp_path / "g.geojson", "geojson")["features"]
+    shape = shapely.from_geojson(json.dumps(feature["geometry"]))
+    area = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)[0]
+    assert feature["properties"]["area_m2"] == pytest.approx(area, rel=1e-6)
 
 
 @pytest.mark.slow
@@ -140,7 +152,7 @@ def test_the_geopackage(store, tmp_path):
 def test_a_geopackage_without_a_crs_lies_in_pixels(tmp_path):
     with make_store(tmp_path / "s.zarr") as store:
         list(export(store, tmp_path / "a.gpkg", "geopackage"))
-        info = pyogrio.read_info(tmp_path / "a.gpkg")
+        info = pyogrio.read_info(tmp_path / "a.gpkg", layer="labels")
         assert info["total_bounds"] == (0, -2500, 1100, 0)
 
 
@@ -174,9 +186,10 @@ def test_an_empty_store_gives_an_empty_file(tmp_path):
         store.correction[0][:] = 0
         assert written(store, tmp_path / "a.geojson", "geojson")["features"] == []
         list(export(store, tmp_path / "a.gpkg", "geopackage"))
-        assert pyogrio.read_info(tmp_path / "a.gpkg")["features"] == 0
+        assert pyogrio.read_info(tmp_path / "a.gpkg", layer="labels")["features"] == 0
 
 
+@pytest.mark.slow
 def test_polygons_of_a_store_with_few_written_chunks(tmp_path):
     """The parts without labels are not read; objects end at their borders."""
     places = [Roi(0, 1000, 30, 60), Roi(2040, 1020, 20, 9), Roi(5100, 20, 20, 8)]
@@ -191,6 +204,7 @@ def test_polygons_of_a_store_with_few_written_chunks(tmp_path):
     assert list(shapely.normalize(found)) == list(shapely.normalize(wanted))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("blots", "coverage_corners"),
     [

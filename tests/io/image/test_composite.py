@@ -6,6 +6,7 @@ import rasterio
 import tifffile
 from rasterio.transform import from_origin
 
+from helpers.qptiff import write_qptiff
 from napari_uhrseg.io.image.band_colors import channel_colors, false_color, true_color
 from napari_uhrseg.io.image.composite import (
     Picture,
@@ -186,18 +187,8 @@ def test_channels_are_layers_and_pictures_of_8_bits_are_unchanged(tmp_path):
 def test_channels_of_qptiff_have_names_and_colors(tmp_path):
     path = tmp_path / "panel.qptiff"
     names = "DAPI", "Opal 520", "Opal 570", "Opal 690"
-    with tifffile.TiffWriter(path) as tif:
-        for i, name in enumerate(names):
-            text = (
-                '<?xml version="1.0"?><PerkinElmer-QPI-ImageDescription>'
-                "<ImageType>FullResolution</ImageType>"
-                f"<Name>{name}</Name></PerkinElmer-QPI-ImageDescription>"
-            )
-            plane = np.full((64, 48), 100 * i, np.uint16)
-            tif.write(
-                plane, description=text, software="PerkinElmer-QPI", metadata=None,
-                photometric="minisblack", tile=(32, 32),
-            )  # fmt: skip
+    planes = (np.full((64, 48), 100 * i, np.uint16) for i in range(4))
+    write_qptiff(path, dict(zip(names, planes, strict=True)))
     image = open_image(path)
     assert tuple(band.name for band in image.bands) == names
     assert default_picture(image).bands == ()

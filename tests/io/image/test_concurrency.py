@@ -134,6 +134,7 @@ def test_files_made_here(tmp_path: Path, kind: str) -> None:
     check(MAKERS[kind](tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
 def test_real_files(path: Path) -> None:
     check(path, 80)

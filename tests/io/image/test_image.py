@@ -92,6 +92,7 @@ def test_the_cheapest_sufficient_level_is_read():
     assert image.downsamples == (1, 2, 4, 8, 16, 32)
 
 
+@pytest.mark.slow
 def test_a_large_rectangle_is_resampled_piece_by_piece():
     image = virtual(6000)
     whole = image.read(Roi(3, 5, 3000, 2500), (300, 333))

@@ -1,22 +1,20 @@
 """Levels computed in the background: their pixels, and what stopping leaves."""
 
 import os
-import signal
 import textwrap
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from pathlib import Path
-from subprocess import Popen
 
 import numpy as np
 import pytest
 import tifffile
 
-from helpers.processes import start_python
+from helpers.forked import ForkedCode, forked_code
 from helpers.pyramids import Lazy, image_of, scene, tiled
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.image import pyramid_builder
@@ -164,21 +162,21 @@ KILLED = """
 """
 
 
-def start(folder: Path, until: float = 1.0) -> Popen[str]:
-    return start_python(textwrap.dedent(KILLED), folder, until)
+def filling_process(
+    folder: Path, until: float = 1.0
+) -> AbstractContextManager[ForkedCode]:
+    return forked_code(textwrap.dedent(KILLED), folder, until)
 
 
-def shares_of(process: Popen[str]) -> Iterator[float]:
-    assert process.stdout is not None
+def shares_of(process: ForkedCode) -> Iterator[float]:
     return map(float, process.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [0.1, 0.5])
 def test_killed_and_continued(tmp_path: Path, at: float) -> None:
-    with start(tmp_path, at) as process:
+    with filling_process(tmp_path, at) as process:  # killed at the end
         assert any(share > at for share in shares_of(process))
-        process.send_signal(signal.SIGKILL)
     data = scene(1500, 1250)
     image = tiled(data)
     assert not attach_levels(image, tmp_path)
@@ -189,12 +187,10 @@ def test_killed_and_continued(tmp_path: Path, at: float) -> None:
 @pytest.mark.slow
 def test_two_processes_fill_one_image(tmp_path: Path) -> None:
     data = scene(1500, 1250)
-    with start(tmp_path) as process:
+    with filling_process(tmp_path) as process:
         next(share for share in shares_of(process) if share > 0.1)
         image = tiled(data)
         list(fill_levels(image, tmp_path))
-        process.stdout.close()  # type: ignore[union-attr]
-        process.kill()
     assert image.sources[0].source.read == 0  # type: ignore[attr-defined]
     check(image, data)
 
@@ -230,7 +226,7 @@ class Sparse:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
-    image = image_of(Sparse(200_000))
+    image = image_of(Sparse(60_000))  # 11 GB
     with CHUNK_CACHE.limited(2**24):
         filling = fill_levels(image, tmp_path, Limits(read_bytes=2**20))
         next(filling)
@@ -259,6 +255,7 @@ def test_a_strip_too_large_to_keep_is_read_few_times(tmp_path: Path) -> None:
     assert pending(image)[0].untiled_source.read == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
     data = scene(1050, 1150)
     half = box_mean(data, 2, "yxs")
@@ -271,6 +268,7 @@ def test_untiled_file_with_a_coarser_level_of_its_own(tmp_path: Path) -> None:
     check(image, data)
 
 
+@pytest.mark.slow
 def test_untiled_tiff_above_the_limit_is_converted(tmp_path: Path) -> None:
     data = np.zeros((4400, 3000), np.uint8)
     data[::97] = np.arange(3000) % 256
@@ -320,6 +318,7 @@ def test_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     check(image, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiled, untiled])
 @pytest.mark.parametrize("keep", [0, 20, -1])
 def test_damaged_computed_chunk_is_computed_again(
@@ -396,6 +395,7 @@ def test_full_disk_is_reported_before_anything_is_written(tmp_path: Path) -> Non
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
+@pytest.mark.slow
 def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path))
     monkeypatch.setenv("NAPARI_UHRSEG_CACHE_LIMIT", "4.5MB")
@@ -429,6 +429,7 @@ def test_what_is_in_use_is_not_removed(
     assert attach_levels(tiled(data, "c"), tmp_path)
 
 
+@pytest.mark.slow
 def test_opening_again_shows_the_cached_levels_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_UHRSEG_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "large.tif"

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -35,6 +36,7 @@ def _mean(children):
     return int(sum(children) / len(children) + 0.5)
 
 
+@pytest.mark.slow
 @given(FEW | ANY)
 def test_coarser_labels_are_majority_of_labelled_pixels(data):
     before = data.copy()
@@ -42,6 +44,7 @@ def test_coarser_labels_are_majority_of_labelled_pixels(data):
     np.testing.assert_array_equal(data, before)
 
 
+@pytest.mark.slow
 @given(FEW | ANY)
 def test_coarser_confidence_is_mean_of_nonzero_pixels(data):
     out = coarser_confidence(data)

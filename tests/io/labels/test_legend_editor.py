@@ -71,6 +71,7 @@ def test_legend_editor_rejects_taken_names_and_unknown_classes(store):
     assert (store.legend, store.aliases) == (LEGEND, {})
 
 
+@pytest.mark.slow
 def test_merged_class_is_displayed_as_other_without_rewriting_chunks(store):
     levels, alone = displayed_levels(store), correction_levels(store)
     with Corrections.open(store) as corrections:

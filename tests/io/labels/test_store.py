@@ -59,6 +59,7 @@ def correct(store, roi, class_id):
 # -- what is written is found again -------------------------------------------
 
 
+@pytest.mark.slow
 def test_store_keeps_everything_after_reopening(tmp_path):
     image = FakeImage(
         unit="metre", crs=WKT, affine=(0.5, 0, 3e6, 0, -0.25, 5e6), path=tmp_path
@@ -496,10 +497,10 @@ def truncate(path, name, keep=40):
     file.write_bytes(file.read_bytes()[:keep])
 
 
-def edit(path, change):
+def edit(path, change, key="napari-uhrseg"):
     file = path / "zarr.json"
     data = json.loads(file.read_text())
-    change(data["attributes"]["napari-uhrseg"])
+    change(data["attributes"][key])
     file.write_text(json.dumps(data))
 
 
@@ -524,6 +525,9 @@ def edit(path, change):
         (lambda p: edit(p, lambda own: own["runs"][0].pop("model")), "is damaged"),
         (lambda p: edit(p, lambda own: own["legend"][0].update(id=0)), "is damaged"),
         (lambda p: truncate(p, "states/c/0/0", 3), "is damaged"),
+        (lambda p: edit(p, lambda own: own.clear(), "ome"), "list no levels"),
+        (lambda p: edit(p, lambda ome: ome.update(multiscales=[]), "ome"),
+         "list no levels"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("write", [False, True])

@@ -191,6 +191,7 @@ def test_links_to_and_within_a_store_are_followed(store, tmp_path):
 # -- damaged chunks ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 7, 40])
 @pytest.mark.parametrize("array", ["labels/prediction/0", "0"])
 def test_repair_makes_a_damaged_chunk_pending(filled, keep, array):

@@ -76,6 +76,7 @@ def test_worker_blocks_equal_store_of_one_writer(shape, side, order):
         np.testing.assert_array_equal(top, one.coarsest_displayed())
 
 
+@pytest.mark.slow
 @given(
     shape=st.tuples(st.integers(1, 40_000), st.integers(1, 40_000)),
     side=st.integers(1, 9),

@@ -167,3 +167,43 @@ def test_no_permission(tiled):
         text=True,
     )
     assert found.stdout.startswith("OpenError You may not read"), found
+
+
+@pytest.mark.parametrize("tag", ["TileLength", "TileWidth"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tile_much_larger_than_the_image(tmp_path, tag, compression):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, PIXELS[..., 0], tile=(128, 128), compression=compression)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags[tag].overwrite(16711744, dtype="I")
+    refused(path, "tiles of", "16711744", "1024 x 1024")
+
+
+def test_level_wider_than_the_image_is_left_out(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(PIXELS, tile=(128, 128), subifds=2)
+        for step in (2, 4):
+            file.write(PIXELS[::step, ::step], tile=(128, 128), subfiletype=1)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        page = file.pages.first.pages[1]
+        page.tags["ImageWidth"].overwrite(2**32 - 1, dtype="I")
+    image = open_image(path)
+    assert [level.shape[:2] for level in image.levels] == [(1024, 1024), (512, 512)]
+    assert any("1 of 3 levels of a.ome.tif are left out" in w for w in image.warnings)
+
+
+def test_level_with_fewer_samples_is_left_out(tmp_path):
+    path = tmp_path / "a.svs"
+    about = "Aperio Image Library v11\n1024x1024 |MPP = 0.5"
+    with tifffile.TiffWriter(path) as file:
+        for step, text in ((1, about), (8, ""), (2, ""), (4, "")):  # 8: the thumbnail
+            pixels = PIXELS[::step, ::step]
+            tile = None if step == 8 else (128, 128)
+            file.write(pixels, tile=tile, description=text, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[2].tags["SamplesPerPixel"].overwrite(2)
+    image = open_image(path)
+    assert any("1 of 3 levels of a.svs are left out" in w for w in image.warnings)
+    for level in image.levels:
+        assert np.asarray(level[:4, :4]).shape == (4, 4, 3)

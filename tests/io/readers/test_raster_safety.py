@@ -196,3 +196,14 @@ def test_overviews_named_in_metadata_are_checked(tmp_path, server):
         ],
     )  # fmt: skip
     refused(path, "not a file in the folder")
+
+
+def test_more_bands_than_can_be_opened_are_refused(tmp_path):
+    path, bands = tmp_path / "many.tif", np.zeros((2, 2, 10_001), np.uint8)
+    position = [(33550, 12, 3, (1.0, 1.0, 0.0)), (33922, 12, 6, (0.0,) * 6)]
+    tifffile.imwrite(
+        path, bands, photometric="minisblack", planarconfig="contig",
+        extratags=[(*tag, True) for tag in position],
+    )  # fmt: skip
+    with pytest.raises(OpenError, match="states 10,001 bands; at most 10,000"):
+        open_image(path)

@@ -175,6 +175,7 @@ def test_real_dicom_as_folder_and_as_file(path: Path) -> None:
     np.testing.assert_array_equal(part, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(REAL.glob("aperio_cmu1*.svs")))
 def test_openslide_and_tifffile_agree(path: Path) -> None:
     image = open_slide(path, None)

@@ -42,6 +42,7 @@ def peak_of(height: int, limits: VectorLimits) -> tuple[int, int]:
     return peak, largest
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_holes_of_a_background():
     limits = VectorLimits(spill_bytes=MB // 32)
     (small, few), (large, many) = peak_of(128, limits), peak_of(512, limits)
@@ -50,6 +51,7 @@ def test_memory_does_not_grow_with_the_holes_of_a_background():
     assert large < small + MB // 3
 
 
+@pytest.mark.slow
 def test_rings_are_read_from_disk_unchanged():
     rng = np.random.default_rng(3)
     labels = rng.integers(1, 4, (60, 50), np.uint8).repeat(3, 0).repeat(2, 1)
@@ -84,6 +86,7 @@ def test_rows_keep_their_order_from_both_ends():
     file.close()
 
 
+@pytest.mark.slow
 def test_what_winds_through_the_image_is_divided(tmp_path):
     """The written polygons equal the image, with holes, and no piece is large."""
     limits = ExportLimits(max_corners=300, strip_pixels=1)  # strips of 16 rows
@@ -92,7 +95,7 @@ def test_what_winds_through_the_image_is_divided(tmp_path):
     truth = store.read_labels(Roi(0, 0, *store.shape))
     list(format_named("geopackage").write(store, tmp_path / "a.gpkg", options))
     list(format_named("qupath").write(store, tmp_path / "a.geojson", options))
-    meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "a.gpkg")
+    meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "a.gpkg", layer="labels")
     data = dict(zip(meta["fields"], fields, strict=True))
     packed = shapely.from_wkb(geometry)
     classes = {"road": 1, "lake": 2}
@@ -137,6 +140,7 @@ for height in (400, 3200):
 """
 
 
+@pytest.mark.no_cover  # tracing is slow, and other tests cover it
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_ring(tmp_path):
     small, large = map(int, run_python(CHILD, tmp_path).split())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.features import rasterize
@@ -54,6 +54,7 @@ def test_outlines_do_not_depend_on_the_strips(labels, heights):
 @pytest.mark.slow
 @settings(max_examples=100)
 @given(MAPS, HEIGHTS, st.integers(0, 40))
+@example(np.array([[2, 2, 2], [1, 2, 2], [1, 2, 2]], np.uint8), [1], 2)
 def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
     found = outlines(labels, heights, VectorLimits(max_corners=most))
     assert_same_map(labels, found)
@@ -61,11 +62,13 @@ def test_pieces_of_divided_objects_are_the_map_too(labels, heights, most):
     of_a_strip = 2 * (max(heights) + 1) * (labels.shape[1] + 1)
     assert all(one.corners <= most + of_a_strip for one in found)
     pieces = [(o.class_id, polygon(o)) for o in found if o.divided]
-    left = {polygon(o).normalize().wkb for o in found if not o.divided}
+    entire = [(o.class_id, polygon(o)) for o in found if not o.divided]
     for whole in outlines(labels, heights):
         shape = polygon(whole)
         mine = [p for c, p in pieces if c == whole.class_id and shape.covers(p)]
-        assert bool(mine) != (shape.normalize().wkb in left)
+        # an entire outline may have a corner more where a neighbour is divided
+        unchanged = any(c == whole.class_id and p.equals(shape) for c, p in entire)
+        assert bool(mine) != unchanged
         if mine:
             assert shapely.union_all(mine).equals(shape)
 

@@ -59,6 +59,7 @@ def same(model: torch.nn.Module, state: State) -> bool:
     return all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_two_files_make_the_published_method(tmp_path, trained, first):
     model, card = import_checkpoint(
         written(tmp_path / "local2global.pth", trained),
@@ -81,6 +82,7 @@ def test_two_files_make_the_published_method(tmp_path, trained, first):
     path.unlink()  # it is large
 
 
+@pytest.mark.slow
 def test_one_file_makes_the_mode_it_was_trained_for(tmp_path, trained, first):
     for state, mode in ((first, 1), (trained, 2)):
         path = written(tmp_path / "one.pth", state)
@@ -91,12 +93,14 @@ def test_one_file_makes_the_mode_it_was_trained_for(tmp_path, trained, first):
     assert import_checkpoint(path, "glnet", mode=1)[1].arguments["mode"] == 1
 
 
+@pytest.mark.slow
 def test_files_without_counts_of_batches_are_read(tmp_path, trained):
     old = {k: v for k, v in trained.items() if "num_batches_tracked" not in k}
     model, _ = import_checkpoint(written(tmp_path / "old.pth", old), "glnet")
     assert same(model, {**model.state_dict(), **old})
 
 
+@pytest.mark.slow
 def test_unknown_and_missing_keys_of_both_files_are_listed(tmp_path, trained, first):
     gone, new = "resnet_local.layer4.2.conv3.weight", "fpn_local.more.bias"
     for spoilt in (0, 1):
@@ -110,6 +114,7 @@ def test_unknown_and_missing_keys_of_both_files_are_listed(tmp_path, trained, fi
         assert f"1 unknown: {new}" in str(error.value)
 
 
+@pytest.mark.slow
 def test_files_and_modes_that_do_not_go_together(tmp_path, trained, first):
     last = written(tmp_path / "local2global.pth", trained)
     start = written(tmp_path / "global.pth", first)

@@ -143,6 +143,7 @@ def test_file_of_another_network_is_refused(tmp_path):
         import_checkpoint(tmp_path / "a.pth", "isdnet")
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_refused(tmp_path, small):
     state = {**small, "refine_head.fuse8.g1": torch.tensor([float("nan")])}
     with pytest.raises(CheckpointError, match=r"not finite: refine_head\.fuse8\.g1"):

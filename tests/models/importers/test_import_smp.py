@@ -238,6 +238,7 @@ def test_outputs_are_those_of_the_original(tmp_path, architecture, options):
     assert "MIT" in card.licence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
 @pytest.mark.parametrize("architecture", ["Unet", "FPN"])
 def test_one_channel_becomes_two_classes(tmp_path, architecture, activation):
@@ -259,12 +260,14 @@ def test_one_channel_can_be_named_by_a_data_set(tmp_path):
     assert [c.name for c in card.legend] == ["background", "building"]
 
 
+@pytest.mark.slow
 def test_softmax_at_the_end_is_left_to_the_engine(tmp_path):
     net = saved(tmp_path / "theirs", classes=3, activation="softmax2d")
     theirs, ours, _ = both(net, tmp_path / "theirs", tmp_path, window=64)
     torch.testing.assert_close(ours.softmax(1), theirs)
 
 
+@pytest.mark.slow
 def test_classification_head_is_left_out(tmp_path):
     net = saved(tmp_path / "theirs", classes=3, aux_params={"classes": 9})
     theirs, ours, _ = both(net, tmp_path / "theirs", tmp_path, window=64)
@@ -299,6 +302,7 @@ def test_input_is_normalised_as_the_encoder_was_pretrained(tmp_path, encoder, me
     assert card.spec.mean == mean
 
 
+@pytest.mark.slow
 def test_a_network_that_was_saved_again_is_normalised_as_before(tmp_path):
     """Then the configuration says ``encoder_weights: null``."""
     name = "tu-tf_mobilenetv3_small_minimal_100.in1k"
@@ -349,6 +353,7 @@ def test_unknown_and_missing_weights_are_listed(tmp_path):
     assert "1 unknown: net.head.of.another" in str(error.value)
 
 
+@pytest.mark.slow
 def test_weights_of_a_lightning_module_are_read(tmp_path):
     folder = tmp_path / "theirs"
     net = saved(folder, classes=3)
@@ -393,6 +398,7 @@ def test_a_hub_name_without_internet(monkeypatch, tmp_path):
     assert "internet" in error.value.hint
 
 
+@pytest.mark.slow
 def test_a_hub_name_is_pinned_to_a_commit(monkeypatch, tmp_path):
     """Both files are of one commit, which the card contains."""
     import huggingface_hub

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from helpers.canvas import Mouse, look_at
+from helpers.canvas import ModelMouse, Mouse, look_at
 from helpers.gated_network import FORWARD
 from helpers.wait import wait_for_end
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import Roi
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def start_painting(panel, viewer, qtbot, y, x):
@@ -38,7 +38,7 @@ def test_a_stroke_made_while_a_run_writes_is_kept_and_shown_over_it(
     bar.start.click()
     qtbot.waitUntil(lambda: ready.segment.view is not None, timeout=30_000)
     area = start_painting(ready, viewer, qtbot, 1050, 150)
-    Mouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
+    ModelMouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
     written(ready, qtbot)
     assert bar.cancel.isEnabled()  # the run still goes on
     FORWARD.open()
@@ -58,7 +58,7 @@ def test_a_run_in_the_same_output_keeps_the_view_and_the_corrections(
     wait_for_end(ready, qtbot)
     view = ready.segment.view
     start_painting(ready, viewer, qtbot, 1050, 150)
-    Mouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
+    ModelMouse(viewer, viewer.layers[0]).drag((1050, 100), (1050, 200))
     written(ready, qtbot)
     counts = view.corrections.counts()
     bar.start.click()
@@ -66,7 +66,7 @@ def test_a_run_in_the_same_output_keeps_the_view_and_the_corrections(
     assert ready.segment.view is view
     assert view.corrections.counts() == counts
     assert ready.correct.area is not None  # one goes on painting
-    Mouse(viewer, viewer.layers[0]).drag((1150, 100), (1150, 200))
+    ModelMouse(viewer, viewer.layers[0]).drag((1150, 100), (1150, 200))
     written(ready, qtbot)
     assert view.corrections.counts()[2] > counts[2]
     shown = [x for x in viewer.layers if isinstance(x, Labels) and x.multiscale]
@@ -75,6 +75,7 @@ def test_a_run_in_the_same_output_keeps_the_view_and_the_corrections(
         pass  # the run's lock is free, the one of the corrections is not
 
 
+@pytest.mark.gui
 def test_closing_the_dock_frees_the_corrections(viewer, ready, qtbot, tmp_path):
     ready.segment.bar.start.click()
     wait_for_end(ready, qtbot)

@@ -286,6 +286,7 @@ def test_what_a_run_writes_appears_but_not_over_corrections(bench):
     assert bench.seen(3000, 3025) == (0, 2)
 
 
+@pytest.mark.slow
 def test_a_stroke_is_not_disturbed_by_what_a_run_writes(bench):
     layer = bench.layer
     layer.mode, layer.selected_label, layer.brush_size = "paint", 2, 11

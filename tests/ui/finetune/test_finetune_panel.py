@@ -1,5 +1,6 @@
 """The Fine-tune part: real corrections, a network that learns."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QWidget
 
+from helpers.contrast import contrast
 from helpers.corrections import LEGEND, checkpoint, dark_checkpoint, squares
 from helpers.finetune_panel import (
     PLACES,
@@ -57,20 +59,34 @@ def labelled(scene, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def painted(labelled, tmp_path_factory) -> Path:
+    """Return a copy of the folder with corrections.
+
+    All say light, so that every step of a training makes every pixel lighter.
+    """
+    folder = tmp_path_factory.mktemp("painted")
+    shutil.copytree(labelled, folder, dirs_exist_ok=True)
+    with LabelStore.open(folder / "labels.zarr") as store:
+        paint(store, 2, *PLACES)
+    return folder
+
+
 @pytest.fixture
-def parent(labelled, tmp_path) -> Path:
-    shutil.copytree(labelled, tmp_path, dirs_exist_ok=True)
+def parent(labelled, request, tmp_path) -> Path:
+    """Return the network, beside its labels; they are corrected for `corrected`."""
+    corrects = "corrected" in request.fixturenames
+    made = request.getfixturevalue("painted") if corrects else labelled
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "plain0.safetensors"
 
 
 @pytest.fixture(scope="session")
-def trained(labelled, scene, tmp_path_factory) -> Path:
+def trained(painted, scene, tmp_path_factory) -> Path:
     """Return a copy of the folder with corrections and a model trained on them."""
     folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(labelled, folder, dirs_exist_ok=True)
+    shutil.copytree(painted, folder, dirs_exist_ok=True)
     path, start = folder / "labels.zarr", folder / "plain0.safetensors"
-    with LabelStore.open(path) as store:
-        paint(store, 2, *PLACES)
     settings = FineTuneSettings(
         device="cpu", steps=STEPS, batch_size=BATCH, learning_rate=0.005
     )
@@ -83,15 +99,13 @@ def trained(labelled, scene, tmp_path_factory) -> Path:
 
 
 def show_labelled(viewer, panel, scene, parent, qtbot):
-    """Show the labelled scene, and expand Fine-tune."""
+    """Show the labelled scene, and the tab Train."""
     panel.segment.model.use(parent)
     add_image(viewer, scene[1])
     panel.labels.open(parent.with_name("labels.zarr"))
     qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=30_000)
     wait_for_plan(panel, qtbot)
-    for fold in panel.findChildren(CollapsibleSection):
-        if fold.heading.accessibleName() == "Fine-tune":
-            fold.heading.setChecked(True)
+    panel.show_step("Train")
 
 
 @pytest.fixture
@@ -103,8 +117,7 @@ def segmented(viewer, panel, scene, parent, qtbot):
 
 @pytest.fixture
 def corrected(segmented):
-    """All corrections say light, so every step makes every pixel lighter."""
-    paint(segmented.segment.view.store, 2, *PLACES)
+    """Return the panel with the labelled scene and corrections, ready to train."""
     set_custom(segmented.finetune, steps=STEPS, batch_size=BATCH, learning_rate=0.005)
     return segmented
 
@@ -126,15 +139,16 @@ def learnt(viewer, panel, scene, parent, trained, qtbot):
 # before it starts
 
 
+@pytest.mark.slow
 def test_without_labels_it_says_what_to_do(viewer, panel, qtbot):
     part = panel.finetune
-    for fold in panel.findChildren(CollapsibleSection):
-        fold.heading.setChecked(True)
+    panel.show_step("Train")
     qtbot.waitUntil(lambda: "no labels" in part.bar.status.text(), timeout=10_000)
     assert not part.bar.start.isEnabled()
     assert not part.new_model.model_button.isEnabled()
 
 
+@pytest.mark.slow
 def test_it_says_what_it_will_learn_from_and_warns(segmented, scene, qtbot):
     part, store = segmented.finetune, segmented.segment.view.store
     status = part.bar.status
@@ -150,6 +164,30 @@ def test_it_says_what_it_will_learn_from_and_warns(segmented, scene, qtbot):
     assert "only" not in said
     assert "cannot be estimated" not in said
     assert " 0 for validation" not in said
+
+
+@pytest.mark.slow
+def test_expected_time_is_shown_before_the_training(corrected, qtbot):
+    part = corrected.finetune
+
+    def expected():
+        return [x for x in part.summary.text().splitlines() if "Expected time" in x]
+
+    with_summary = []  # times that are shown when a summary appears
+
+    def found(_):
+        if part.state is FineTuneState.READY:
+            with_summary.append(expected())
+
+    part.reader.found.connect(found)
+    wait_for_summary(part, qtbot)
+    qtbot.waitUntil(lambda: expected() != [], timeout=120_000)
+    assert re.fullmatch(r"Expected time of the training: \d+ (s|min)\.", *expected())
+    assert part.bar.start.isEnabled()
+    wait_for_summary(part, qtbot)  # after a change it is measured again
+    qtbot.waitUntil(lambda: expected() != [], timeout=120_000)
+    assert len(with_summary) >= 2
+    assert not any(with_summary)
 
 
 @pytest.mark.slow
@@ -219,7 +257,7 @@ def test_worker_pauses_and_continues(corrected, qtbot):
     part.bar.start.click()
     qtbot.waitUntil(lambda: part.bar.bar.value() > 0, timeout=60_000)
     assert not corrected.segment.bar.start.isEnabled()
-    assert "Fine-tuning is running" in corrected.segment.bar.start.toolTip()
+    assert "A training is running" in corrected.segment.bar.start.toolTip()
     part.bar.pause.click()
     qtbot.waitUntil(lambda: part.bar.status.text() == "Paused.", timeout=20_000)
     before = part.bar.bar.value()
@@ -249,6 +287,7 @@ def test_cancel_offers_the_best_so_far(corrected, qtbot, tmp_path):
     assert 0 < read_card(target).metrics["step"] < 100
 
 
+@pytest.mark.slow
 @pytest.mark.gui
 def test_cancel_before_anything_is_better_leaves_nothing(viewer, corrected, qtbot):
     part = corrected.finetune
@@ -300,6 +339,7 @@ def test_without_held_out_places_no_figure_is_shown(segmented, scene, qtbot):
     assert not part.plot.held_out
 
 
+@pytest.mark.slow
 @pytest.mark.gui
 def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
     curves = panel.finetune.plot
@@ -314,9 +354,9 @@ def test_the_curves_are_readable_in_both_themes(viewer, panel, qtbot):
             axis = plot.getAxis("left")
             light[theme] = ground.lightness()
             for ink in (axis.textPen().color(), axis.label.defaultTextColor()):
-                assert abs(ink.lightness() - ground.lightness()) > 120
+                assert contrast(ink, ground) >= 4.5
             curve = plot.listDataItems()[0].opts["pen"].color()
-            assert abs(curve.lightness() - ground.lightness()) > 60
+            assert contrast(curve, ground) >= 3
     assert light["dark"] < 100 < light["light"]
     assert curves.loss.getAxis("left").labelText == "training loss"
     assert curves.miou.getAxis("left").labelText == "validation mIoU (%)"
@@ -352,23 +392,26 @@ def test_keep_asks_for_a_name_and_uses_it(learnt, qtbot, parent, monkeypatch):
 
 
 def check_names(part):
-    seen = 0
+    """Check the names of visible widgets, and return them."""
+    seen = set()
     for widget in part.findChildren(QWidget):
         inner = widget.objectName().startswith("qt_")
         reachable = widget.focusPolicy() & Qt.FocusPolicy.TabFocus
         if reachable and not inner and widget.isVisible():
-            seen += 1
             text = getattr(widget, "text", str)()
             assert widget.accessibleName() or text, widget
             assert widget.toolTip(), widget.accessibleName() or text
             assert "&" not in text
-    assert seen > 15
+            seen.add(widget.accessibleName() or text)
+    return seen
 
 
 @pytest.mark.slow
 def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
     part = learnt.finetune
-    check_names(part)
+    for section in part.findChildren(CollapsibleSection):
+        section.heading.setChecked(True)
+    seen = check_names(part)
     draft = part.trained.result.path
     part.result.discard.click()
     assert not draft.exists()
@@ -376,6 +419,7 @@ def test_discard_leaves_all_as_it_was(learnt, qtbot, parent):
     assert learnt.segment.model.path == parent
     assert sorted(parent.parent.glob("*.safetensors")) == [parent]
     wait_for_summary(part, qtbot)  # another one can be trained
+    assert len(seen | check_names(part)) > 15
 
 
 @pytest.mark.slow
@@ -438,9 +482,8 @@ def test_segment_again_and_go_back_say_what_they_replace(
     older.actions()[0].trigger()
     qtbot.waitUntil(lambda: segment.model.path == parent, timeout=20_000)
     qtbot.waitUntil(lambda: "1 from mine" in note.text(), timeout=20_000)
-    assert [layer.name for layer in viewer.layers if isinstance(layer, Labels)] == [
-        "squares labels"
-    ]
+    (layer,) = (x for x in viewer.layers if isinstance(x, Labels))
+    assert ", mine, " in layer.name
 
 
 def open_again(viewer, panel, qtbot, path):

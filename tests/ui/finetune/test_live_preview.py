@@ -1,10 +1,11 @@
-"""Labels of the view while one paints, in a real window."""
+"""Labels of the view while one paints; once in a real window."""
 
 import numpy as np
 import pytest
+from napari import Viewer
 from napari.utils.notifications import notification_manager
 
-from helpers.canvas import Mouse, look_at
+from helpers.canvas import ModelMouse, Mouse, look_at
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.models.card_header import read_card
 from napari_uhrseg.models.registry import DEFAULT_ENCODER
@@ -13,7 +14,7 @@ from napari_uhrseg.ui.finetune.new_model import NewModelDialog
 from napari_uhrseg.ui.finetune.worker import NewModel
 from napari_uhrseg.ui.layers.label_layers import add_image
 
-pytestmark = [pytest.mark.gui, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 TWO = Legend((LabelClass(1, "red", "#ff0000"), LabelClass(2, "blue", "#0000ff")))
 NEW = NewModel("pixel_classifier", DEFAULT_ENCODER)
@@ -32,7 +33,7 @@ def plain_colours(channels=3, shape=(HEIGHT, WIDTH)):
 
 
 class Painter:
-    """Window with empty labels, Correct on, and a new pixel classifier."""
+    """Viewer with empty labels, Correct on, and a new pixel classifier."""
 
     def __init__(self, viewer, panel, qtbot, folder, image):
         self.viewer, self.panel, self.qtbot = viewer, panel, qtbot
@@ -47,12 +48,13 @@ class Painter:
         qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=60_000)
         self.store = panel.segment.view.store
         look_at(viewer, self.ground, *(n / 2 for n in image.shape), zoom=1)
-        panel.expand("Fine-tune")
+        panel.show_step("Correct")
         panel.finetune.form.use_new(NEW)
         panel.correct.correct.setChecked(True)
         qtbot.waitUntil(lambda: panel.correct.area is not None, timeout=60_000)
         qtbot.waitUntil(lambda: panel.correct.area.layer.visible, timeout=60_000)
-        self.mouse = Mouse(viewer, self.ground)
+        mouse = Mouse if isinstance(viewer, Viewer) else ModelMouse
+        self.mouse = mouse(viewer, self.ground)
 
     def stroke(self, class_id, y, x):
         layer = self.panel.correct.area.layer
@@ -89,6 +91,7 @@ def painter(viewer, panel, qtbot, tmp_path):
     return Painter(viewer, panel, qtbot, tmp_path, plain_colours())
 
 
+@pytest.mark.gui
 def test_labels_appear_with_the_second_class_and_change_with_a_stroke(painter):
     live, viewer = painter.live, painter.viewer
     assert live.isVisible()

@@ -14,20 +14,17 @@ from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.finetune.new_model import NewModelDialog, offered_encoders
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
 from napari_uhrseg.ui.layers.label_layers import add_image
-from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 TWO = Legend((LabelClass(1, "a", "#000000"), LabelClass(2, "b", "#ffffff")))
 
 
 @pytest.fixture
 def opened(viewer, panel, qtbot, tmp_path):
-    """A picture without any labels, Fine-tune expanded."""
+    """A picture without any labels, the tab Train shown."""
     truth, image = squares((576, 640))
     add_image(viewer, image)
     panel.segment.output.use(tmp_path / "labels.zarr")
-    for fold in panel.findChildren(CollapsibleSection):
-        if fold.heading.accessibleName() == "Fine-tune":
-            fold.heading.setChecked(True)
+    panel.show_step("Train")
     qtbot.waitUntil(lambda: panel.finetune.isVisible())
     return panel, truth
 
@@ -49,6 +46,7 @@ def begin_labels(panel, qtbot, names):
     return panel.segment.view.store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "started"),
     [
@@ -147,6 +145,7 @@ def test_a_colour_is_chosen(parent, monkeypatch):
     dialog.reject()
 
 
+@pytest.mark.slow
 def test_every_method_is_offered_with_encoders_it_takes(parent):
     dialog = NewModelDialog(TWO, parent)
     assert dialog.method.count() == len(REGISTRY)

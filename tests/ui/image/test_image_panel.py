@@ -6,7 +6,7 @@ import tifffile
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout
+from qtpy.QtWidgets import QFormLayout, QLabel
 
 from helpers.gate import zarr_gate
 from helpers.gated_network import LEGEND
@@ -20,6 +20,7 @@ from napari_uhrseg.types import Roi, SegmentSettings
 from napari_uhrseg.ui.layers.label_layers import KEY, STORE
 from napari_uhrseg.ui.layers.pyramid_progress import build_of
 from napari_uhrseg.ui.segment.worker import free_threads
+from napari_uhrseg.ui.widgets.help_window import show_help
 
 
 @pytest.fixture
@@ -45,6 +46,27 @@ def row_of(form: QFormLayout, title: str):
             field = form.itemAt(row, QFormLayout.ItemRole.FieldRole).widget()
             return None if field.isHidden() else field
     return None
+
+
+def test_sample_and_first_steps_are_offered_until_an_image_is_open(panel, qtbot):
+    assert not panel.image.sample.isHidden()
+    panel.image.sample.click()
+    qtbot.waitUntil(lambda: panel.image.image is not None, timeout=20_000)
+    assert panel.image.image.name == "scene.tif"
+    assert panel.image.sample.isHidden()
+    window = show_help()
+    window.page.go_back()
+    assert window.page.toPlainText().startswith("Get started")
+    window.close()
+
+
+def test_name_of_a_file_is_no_html(panel, qtbot, tmp_path):
+    path = tmp_path / "<b>bold<br>.tif"
+    tifffile.imwrite(path, np.zeros((300, 300), np.uint8), tile=(128, 128))
+    open_in(panel, path, qtbot)
+    for note in panel.image.findChildren(QLabel):
+        if note.wordWrap():
+            assert note.textFormat() == Qt.TextFormat.PlainText
 
 
 @pytest.fixture
@@ -126,15 +148,15 @@ def test_series_that_cannot_be_opened_changes_nothing(viewer, panel, qtbot, two_
 
 @pytest.fixture
 def stack(tmp_path):
-    """An OME-TIFF of 2 times and 5 depths, each plane of its own value."""
-    data = np.empty((2, 5, 300, 260), np.uint8)
+    """Return an RGB OME-TIFF of 2 times and 5 depths, each plane of its own value."""
+    data = np.empty((2, 5, 300, 260, 3), np.uint8)
     for t in range(2):
         for z in range(5):
             data[t, z] = 100 * t + 20 * z
     path = tmp_path / "stack.ome.tif"
-    metadata = {"axes": "TZYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm",
+    metadata = {"axes": "TZYXS", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm",
                 "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}  # fmt: skip
-    tifffile.imwrite(path, data, metadata=metadata, tile=(128, 128))
+    tifffile.imwrite(path, data, metadata=metadata, photometric="rgb", tile=(128, 128))
     return path
 
 
@@ -194,10 +216,10 @@ def test_run_segments_shown_slice_and_records_it(
                 threads=free_threads(),
             )  # fmt: skip
         shown = open_image(stack).with_plane(**plane)
-        pixels = shown.read(Roi(0, 0, 300, 260)).data[..., 0]
-        grey = image_from_array(pixels, name="one plane")
-        with LabelStore.create(tmp_path / f"own_{name}", grey, LEGEND) as store:
-            list(segment(grey, load_checkpoint(checkpoints[0]), store, settings))
+        pixels = shown.read(Roi(0, 0, 300, 260)).data
+        single = image_from_array(pixels, rgb=True, name="one plane")
+        with LabelStore.create(tmp_path / f"own_{name}", single, LEGEND) as store:
+            list(segment(single, load_checkpoint(checkpoints[0]), store, settings))
             np.testing.assert_array_equal(found[-1], store.confidence[0][:])
     assert (found[0] != found[1]).any()
     assert sum(isinstance(x, Labels) for x in viewer.layers) == 2

@@ -125,6 +125,7 @@ def test_image_chosen_in_list_becomes_active(viewer, panel, qtbot):
     assert viewer.layers.selection.active is first
 
 
+@pytest.mark.slow
 def test_other_layers_of_the_same_image_keep_the_view(viewer, panel, qtbot):
     stack = image("stack", channels=4)
     before = add_image(viewer, stack)

@@ -7,7 +7,7 @@ import tifffile
 from napari.layers import Labels
 from qtpy.QtWidgets import QMessageBox
 
-from helpers.processes import start_python
+from helpers.forked import forked_code
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.types import LabelClass, Legend
@@ -30,19 +30,13 @@ with LabelStore.open(sys.argv[1], write=True) as store:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.gui
 def test_open_labels_follow_another_process(viewer, panel, tmp_path, qtbot):
     scene, path = tmp_path / "a.tif", tmp_path / "labels.zarr"
     tifffile.imwrite(scene, np.zeros((2048, 300, 3), np.uint8), tile=(256, 256))
     LabelStore.create(path, open_image(scene), LEGEND).close()
-    child = start_python(RUN, path)
-
-    def go_on() -> None:
-        child.stdin.write("\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == "written\n"
-
-    try:
+    with forked_code(RUN, path) as child:
         assert child.stdout.readline() == "begun\n"
         viewer.open(str(path), plugin="napari-uhrseg")
 
@@ -60,14 +54,13 @@ def test_open_labels_follow_another_process(viewer, panel, tmp_path, qtbot):
         for row in range(2):
             assert not there(1024 * row)
             drawn.clear()
-            go_on()
+            child.stdin.write("\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == "written\n"
             qtbot.waitUntil(lambda: bool(drawn), timeout=10_000)
             assert there(1024 * row)
         shares = panel.segment.view.store.area_shares()
         assert sum(shares.values()) == pytest.approx(1)
-    finally:
-        child.kill()
-        child.communicate()
 
 
 def test_output_offers_to_open_labels_that_exist(viewer, panel, tmp_path, qtbot):

@@ -99,7 +99,9 @@ def test_opening_labels_chooses_their_image(viewer, ready, two, qtbot, tmp_path)
     assert ready.image.layer is first
     assert ready.segment.view.image is ready.image.image
     assert ready.segment.output.path == tmp_path / "first.zarr"
-    assert sum(x.name.startswith("noise") for x in viewer.layers) == 2  # and its labels
+    assert [x.name for x in viewer.layers if type(x).__name__ == "Labels"] == [
+        "Labels: noise"
+    ]
 
 
 def test_new_labels_belong_to_chosen_layer(viewer, panel, qtbot, tmp_path):
@@ -107,7 +109,7 @@ def test_new_labels_belong_to_chosen_layer(viewer, panel, qtbot, tmp_path):
     qtbot.waitUntil(lambda: panel.image.image is not None)
     panel.labels.create(panel.image.image, tmp_path / "a.zarr", legend("a", "b"))
     qtbot.waitUntil(lambda: panel.segment.view is not None, timeout=20_000)
-    assert [layer.name for layer in viewer.layers] == ["mine", "mine labels"]
+    assert [layer.name for layer in viewer.layers] == ["mine", "Labels: mine"]
 
 
 def test_choosing_image_during_run_keeps_its_classes(
@@ -127,9 +129,10 @@ def test_choosing_image_during_run_keeps_its_classes(
     choose(ready, second)
     assert (names_of(ready), shares_of(ready)) == before
     FORWARD.open()
-    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert "Done" not in wait_for_end(ready, qtbot)  # the run of the first image
     assert (names_of(ready), shares_of(ready)) == before
     choose(ready, first)
+    qtbot.waitUntil(lambda: ready.segment.bar.status.text().startswith("Done"))
     assert names_of(ready) == ["dark", "light"]
     assert "–" not in shares_of(ready)
     assert ready.segment.output.path == tmp_path / "labels.zarr"
@@ -159,12 +162,13 @@ def test_labels_of_run_are_hidden_until_image_is_chosen(
     start_before_store(ready, checkpoints[0], qtbot)
     open_labels(ready, tmp_path / "second.zarr", qtbot)
     LOADING.open()
-    assert wait_for_end(ready, qtbot).startswith("Done")
+    assert "Done" not in wait_for_end(ready, qtbot)  # the run of the first image
     assert ready.image.layer is second
     assert ready.segment.view.store.path == tmp_path / "second.zarr"
     assert shown_in(viewer) == ["second.zarr"]
     choose(ready, first)
     assert shown_in(viewer) == ["labels.zarr"]
+    qtbot.waitUntil(lambda: ready.segment.bar.status.text().startswith("Done"))
 
 
 def test_labels_opened_during_run_are_not_its_output(

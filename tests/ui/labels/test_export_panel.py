@@ -19,7 +19,6 @@ from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
 from napari_uhrseg.ui.napari_writers import write_cog, write_geopackage, write_ome_tiff
 from napari_uhrseg.ui.segment.output import VIEW
-from napari_uhrseg.ui.widgets.layout import CollapsibleSection
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning"
@@ -42,9 +41,7 @@ def shown(viewer, panel, small_checkpoint, tmp_path, qtbot):
         array[:] = 2
         array[:, : 500 >> level] = 1
     view = LabelsView(viewer, store, picture)
-    for fold in panel.findChildren(CollapsibleSection):
-        title = fold.heading.accessibleName()
-        fold.heading.setChecked(title in ("Areas", "Export"))
+    panel.show_step("Results")
     yield view
     store.close()
 
@@ -127,6 +124,7 @@ def test_a_renamed_shapes_layer_has_its_new_name_and_stays_chosen(viewer, panel)
         assert box.count() == 3
 
 
+@pytest.mark.slow
 def test_what_comes_back_is_shown_again_and_meanwhile_why_not(
     viewer, panel, shown, qtbot, tmp_path
 ):

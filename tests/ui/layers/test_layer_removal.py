@@ -21,6 +21,7 @@ def compare(two, checkpoints):
     part.comparison.show(changed, view.layer)
 
 
+@pytest.mark.slow
 @pytest.mark.gui  # with the controls and visuals that napari has for each layer
 @pytest.mark.parametrize("what", ["painting", "comparing"])
 @pytest.mark.parametrize("order", [1, -1])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from hypothesis import given
 from hypothesis import strategies as st
 from napari.components import ViewerModel
@@ -78,14 +79,39 @@ def test_tile_opened_after_the_first_one_was_closed_keeps_its_place(model, tmp_p
     )
 
 
-def test_image_of_another_crs_is_reported_and_not_placed(model, tmp_path):
-    first = tile(tmp_path / "a.tif", UTM32, from_origin(500_000, 5_300_000, 1, 1))
-    other = tile(tmp_path / "b.tif", UTM33, from_origin(400_000, 5_300_000, 1, 1))
+@pytest.mark.parametrize(
+    ("crs", "place"),
+    [
+        (UTM33, from_origin(400_000, 5_300_000, 0.5, 0.5)),
+        (WGS84, from_origin(13.6, 47.8, 5e-6, 4e-6)),
+    ],
+)
+def test_image_of_another_crs_is_reprojected_for_showing(model, tmp_path, crs, place):
+    first = tile(tmp_path / "a.tif", UTM32, from_origin(840_000, 5_300_000, 1, 1))
+    other = tile(tmp_path / "b.tif", crs, place)
     add_image(model, first)
     layer = add_image(model, other)[0]
     message = notification_manager.records[-1].message
     assert message.startswith("b.tif has another coordinate system than a.tif")
-    assert "WGS 84 / UTM zone 33N, not WGS 84 / UTM zone 32N" in message
+    assert "reprojected for showing" in message
+    origin = MapOrigin.of_image(first)
+    for y, x in ((0, 0), (39, 0), (20, 59)):
+        (east,), (north,) = rasterio.warp.transform(
+            crs, UTM32, *([v] for v in place @ (x + 0.5, y + 0.5))
+        )
+        found = origin.to_map(layer.data_to_world((y, x)))
+        np.testing.assert_allclose(found, (east, north), atol=0.005)
+
+
+def test_image_of_another_crs_that_is_not_affine_is_reported(model, tmp_path):
+    first = tile(tmp_path / "a.tif", UTM32, from_origin(500_000, 5_300_000, 1, 1))
+    other = tile(tmp_path / "b.tif", WGS84, from_origin(-20, 80, 1, 1.5))
+    add_image(model, first)
+    layer = add_image(model, other)[0]
+    message = notification_manager.records[-1].message
+    assert message.startswith("b.tif has another coordinate system than a.tif")
+    assert "WGS 84, not WGS 84 / UTM zone 32N" in message
+    assert "pixels off in that system. Reproject one of them with gdalwarp" in message
     np.testing.assert_array_equal(layer.affine.affine_matrix, np.eye(3))
 
 
@@ -103,6 +129,7 @@ degrees = st.floats(0, 360)
 side = st.floats(0.01, 50)
 
 
+@pytest.mark.slow
 @given(degrees, side, side, st.booleans(), st.sampled_from([UTM32, FEET]), side, side)
 def test_every_pixel_is_at_its_map_position(angle, across, down, up, crs, y, x):
     turn = rasterio.Affine.rotation(angle)

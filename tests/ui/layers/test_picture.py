@@ -133,6 +133,7 @@ def test_limits_that_are_not_valid_change_nothing(viewer, panel, qtbot, raster):
     assert shows(viewer, values, (2, 1, 0))
 
 
+@pytest.mark.slow
 def test_composite_becomes_one_layer_per_band_and_back(viewer, panel, qtbot, raster):
     path, values = raster
     below = viewer.add_points(np.zeros((1, 2)), name="below")
@@ -173,6 +174,7 @@ def test_channels_have_colors_and_contrast_of_their_own(viewer, qtbot, channels)
     assert {tuple(layer.contrast_limits_range) for layer in layers} == {(0, 65_535)}
 
 
+@pytest.mark.slow
 def test_contrast_that_the_user_sets_is_remembered(viewer, qtbot, channels):
     path, _ = channels
     image = open_image(path)

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QDialogButtonBox, QFileDialog
 
 from napari_uhrseg.models.card_header import read_card
-from napari_uhrseg.ui.panel import Panel
 from napari_uhrseg.ui.segment.import_checkpoint import ImportDialog, default_target
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
@@ -28,13 +26,8 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def part(make_napari_viewer):
-    viewer = make_napari_viewer(show=True)
-    panel = Panel(viewer)
-    viewer.window.add_dock_widget(panel)
-    yield panel.segment.model
-    panel.stop()
-    assert QThreadPool.globalInstance().waitForDone(120_000)
+def part(panel):
+    return panel.segment.model
 
 
 def asked(part, path: Path) -> ImportDialog:
@@ -54,6 +47,7 @@ def choose(box, data) -> None:
     assert box.currentData() == data
 
 
+@pytest.mark.slow
 def test_checkpoint_import_of_smp_folder(part, folder, qtbot):
     for chosen, name in (("", "unet"), ("config.json", "unet_2"),
                          ("model.safetensors", "unet_3")):  # fmt: skip

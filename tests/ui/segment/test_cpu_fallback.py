@@ -36,6 +36,7 @@ def press(box, text):
     button.click()
 
 
+@pytest.mark.slow
 def test_cpu_fallback_accepted_writes_labels(full_gpu, qtbot):
     full_gpu.segment.bar.start.click()
     box = question(qtbot)
@@ -51,6 +52,7 @@ def test_cpu_fallback_declined_ends_run(full_gpu, qtbot):
     assert "failed" in wait_for_end(full_gpu, qtbot)
 
 
+@pytest.mark.slow
 def test_cpu_fallback_dialog_closes_on_cancel(full_gpu, qtbot):
     full_gpu.segment.bar.start.click()
     question(qtbot)

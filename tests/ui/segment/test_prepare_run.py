@@ -10,7 +10,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.types import LabelClass, Legend, SegmentSettings
 from napari_uhrseg.ui.segment.worker import (
     SegmentRequest,
     budget_of,
@@ -47,6 +47,7 @@ def begin(request: SegmentRequest, precision: str) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_prepare_keeps_precision_of_run_to_continue(asked):
     here = plan(asked).run.precision
     there = "fp32" if here == "bf16" else "bf16"
@@ -69,3 +70,14 @@ def test_prepare_refuses_labels_of_another_image(asked):
     begin(asked, "fp32")
     with pytest.raises(StoreError, match="labels of another image"):
         prepare(replace(asked, image=noise(310)))
+
+
+def test_prepare_asks_for_classes_that_the_labels_lack(asked):
+    own = Legend((LabelClass(1, "dark", "#101010"), LabelClass(2, "sun", "#f0f0f0")))
+    LabelStore.create(asked.output, asked.image, own).close()
+    found = prepare(asked)
+    (question,) = found.questions
+    assert question.missing == ("light",)
+    assert found.classes == ("dark", "sun")
+    settings = replace(asked.settings, class_names=(("light", "sun"),))
+    assert not prepare(replace(asked, settings=settings)).questions

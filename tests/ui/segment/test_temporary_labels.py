@@ -1,5 +1,6 @@
 """Tests of temporary labels: same questions as for labels on disk."""
 
+import pytest
 from napari.layers import Labels
 
 from helpers.message_boxes import answer_boxes
@@ -15,6 +16,7 @@ def shares_of(legend):
     return [legend.topLevelItem(i).text(1) for i in range(legend.topLevelItemCount())]
 
 
+@pytest.mark.slow
 def test_temporary_labels_of_other_settings_raise_question(
     viewer, ready, checkpoints, qtbot, monkeypatch
 ):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from napari_uhrseg.types import FineTuneSettings, SegmentSettings
+from napari_uhrseg.types import PER_BAND, FineTuneSettings, SegmentSettings
 from napari_uhrseg.ui.widgets.form import Form
 
 NAMES = ("precision", "overlap", "bands", "scale", "value_range", "skip_background")
@@ -47,6 +47,15 @@ def test_form_returns_entered_values(form, qtbot):
         "value_range": (0.0, 4095.0),
         "skip_background": False,
     }
+
+
+def test_form_takes_a_word_instead_of_numbers(form):
+    form.widgets["value_range"].setText(" per-band ")
+    assert form.values()["value_range"] == PER_BAND
+    form.set_values({"value_range": None})
+    assert form.values()["value_range"] is None
+    form.set_values({"value_range": PER_BAND})
+    assert form.values()["value_range"] == PER_BAND
 
 
 @pytest.mark.parametrize(("name", "text"), [("bands", "red"), ("value_range", "1")])

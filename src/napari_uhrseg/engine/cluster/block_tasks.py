@@ -93,6 +93,12 @@ class BlockClient(ABC):
                 case _:
                     yield event
 
+    def finished(self) -> Finished:
+        """Return the last event of the run."""
+        plan, seconds = self.plan, self.timer.seconds()
+        left_out, area = plan.left_out, plan.left_out_area
+        return Finished(self.run, self.done, self.failed, seconds, left_out, area)
+
     def fail(self, block: Roi, reason: str) -> BlockFailed:
         """Mark a block that no worker could run."""
         self.keep(block, "failed")
@@ -126,10 +132,10 @@ class WindowClient(BlockClient):
                 yield self.timer.progress(seen, total)
             else:  # blocks that did not run do not count in the estimate
                 total -= self._count(outcome.key)
-        yield Finished(self.run, self.done, self.failed, self.timer.seconds())
+        yield self.finished()
 
     def _count(self, block: Roi) -> int:
-        return self.plan.grid.count(self.plan.run_region(block))
+        return self.plan.count(block)
 
 
 class FrameClient(BlockClient):
@@ -163,7 +169,7 @@ class FrameClient(BlockClient):
         yield from self._run_frames(self.schedule.frames)
         if not self.schedule.failed:
             border_store(self.store.path, self.run.id).clear()
-        yield Finished(self.run, self.done, self.failed, self.timer.seconds())
+        yield self.finished()
 
     def _run_frames(self, frames: list[Frame]) -> Iterator[SegmentEvent]:
         """Run frames, and the cells that they complete."""

@@ -170,6 +170,18 @@ def _order(
     )
 
 
+def _planned_as_begun(
+    client: "Client", spec: RunSpec, store: LabelStore, stop: Stop | None
+) -> tuple[RunSpec, Plan, Legend]:
+    """Return the plan with the settings of the run that it continues."""
+    plan, network = _planned(client, spec, stop)
+    begun = as_begun(spec.settings, plan.run, network, store)
+    if begun != spec.settings:
+        spec = replace(spec, settings=begun)
+        plan, network = _planned(client, spec, stop)
+    return spec, plan, network
+
+
 def _run(
     client: "Client",
     spec: RunSpec,
@@ -178,13 +190,9 @@ def _run(
     stop: Stop | None,
     replace_other: bool,
 ) -> Iterator[SegmentEvent]:
-    plan, network = _planned(client, spec, stop)
-    begun = as_begun(spec.settings, plan.run, network, store)
-    if begun != spec.settings:
-        spec = replace(spec, settings=begun)
-        plan, network = _planned(client, spec, stop)
+    spec, plan, network = _planned_as_begun(client, spec, store, stop)
     yield Planned(plan)
-    plan, run = begin(plan, network, store, replace_other)
+    plan, run = begin(plan, network, store, replace_other, spec.settings)
     # the run as recorded, with the batch that the plan settled on
     plan = replace(plan, run=replace(run, batch_size=plan.run.batch_size))
     tasks = TaskQueue(client, replace(spec, plan=plan), stop)

@@ -134,15 +134,19 @@ class TaskQueue:
         try:
             key = self._ended.get(timeout=STOP_POLL_S)
         except queue.Empty:
-            self._count_workers()  # `room` is not asked where nothing is left to submit
-            if time.monotonic() > self._met + self._limits.no_worker_s:
-                raise ClusterError(
-                    "The cluster has had no workers for "
-                    f"{self._limits.no_worker_s:.0f} seconds.",
-                    "Start workers and segment again. Finished blocks are kept.",
-                ) from None
+            self._check_workers()  # `room` is not asked where nothing is left to submit
             return None
         return self._outcome(key, self._futures.pop(key))
+
+    def _check_workers(self) -> None:
+        """Raise an error if the cluster has had no workers for too long."""
+        self._count_workers()
+        if time.monotonic() > self._met + self._limits.no_worker_s:
+            raise ClusterError(
+                f"The cluster has had no workers for {self._limits.no_worker_s:.0f} "
+                "seconds.",
+                "Start workers and segment again. Finished blocks are kept.",
+            ) from None
 
     def _outcome(self, key: Any, future: "Future") -> TaskOutcome:
         try:

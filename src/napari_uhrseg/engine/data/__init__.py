@@ -10,6 +10,8 @@ __all__ = [
     "augmentation",
     "batches",
     "class_coverage",
+    "corrected_images",
+    "correction_sites",
     "folder_dataset",
     "mask_legend",
     "scenes",

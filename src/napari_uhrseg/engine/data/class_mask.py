@@ -75,12 +75,7 @@ class ClassMask:
         found: dict[int, int] = {}
         for roi in strips(self.image.shape):
             values, valid = self.values(roi)
-            if values.dtype == np.uint8:
-                counts = np.bincount(values[valid], minlength=256)
-                some = np.nonzero(counts)[0]
-                counts = counts[some]
-            else:
-                some, counts = np.unique(values[valid], return_counts=True)
+            some, counts = _counted(values[valid])
             if not np.array_equal(some, some.astype(np.int64)):
                 raise TrainingError(
                     f"The mask {self.image.name} has fractional values, which are not "
@@ -179,3 +174,12 @@ def strips(shape: tuple[int, int]) -> Iterator[Roi]:
     rows = max(1, MAX_STRIP_PIXELS // shape[1])
     for y in range(0, shape[0], rows):
         yield Roi(y, 0, min(rows, shape[0] - y), shape[1])
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values, and the number of each."""
+    if values.dtype != np.uint8:
+        return np.unique(values, return_counts=True)
+    counts = np.bincount(values, minlength=256)
+    some = np.nonzero(counts)[0]
+    return some, counts[some]

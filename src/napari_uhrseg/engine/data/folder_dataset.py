@@ -4,25 +4,30 @@ A mask is an image of the same size whose pixel values, or RGB colours, represen
 classes; see `class_mask`.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from napari_uhrseg.engine.data.class_mask import ClassMask, LabelRaster
 from napari_uhrseg.engine.data.decoded_image import decode_images
 from napari_uhrseg.engine.data.mask_legend import infer_legend
-from napari_uhrseg.engine.data.scenes import SCENE_CACHE, Scene, SceneDataset
+from napari_uhrseg.engine.data.scenes import (
+    SCENE_CACHE,
+    Scene,
+    SceneDataset,
+    held_out_names,
+)
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.readers.registry import suffixes
 from napari_uhrseg.types import IGNORED, Legend
-from napari_uhrseg.units import counted, quoted
+from napari_uhrseg.units import counted
 
 MAX_NAMES_SHOWN = 5  # in a warning
+
+Paths = Path | str | Sequence[Path | str]
 
 
 class FolderDataset(SceneDataset):
@@ -33,7 +38,8 @@ class FolderDataset(SceneDataset):
     Parameters
     ----------
     images, masks
-        Folder of the images and folder of the masks, or two files.
+        Folder of the images and folder of the masks, or two files. Several folders and
+        files of each are used together.
     legend
         Classes with ``source_value``; ``None``: one class for each value of the masks.
     ignore
@@ -58,16 +64,16 @@ class FolderDataset(SceneDataset):
 
     def __init__(
         self,
-        images: Path | str,
-        masks: Path | str,
+        images: Paths,
+        masks: Paths,
         legend: Legend | None = None,
         ignore: Collection[int] | None = None,
         held_out: float | Collection[str] = 0.2,
         seed: int = 0,
         cache: int = SCENE_CACHE,
     ) -> None:
-        pairs, warnings = find_pairs(Path(images), Path(masks))
-        kept = _held_out(list(pairs), held_out, seed)
+        pairs, warnings = find_pairs(_paths(images), _paths(masks))
+        kept = held_out_names(list(pairs), held_out, seed)
         pictures = [open_image(image) for image, _ in pairs.values()]
         colors = _prefers_colors(legend)
         found = MaskSet.read(
@@ -131,9 +137,8 @@ class MaskSet:
             Classes with ``source_value``; ``None``: they are not known.
         """
         taken = {c.source_value for c in legend or ()}
-        default = frozenset({IGNORED} - taken)
-        if legend is None and self._binary:
-            default = frozenset()
+        known = legend is not None or not self._binary
+        default = frozenset({IGNORED} - taken) if known else frozenset()
         chosen = [
             frozenset(ignore)
             if ignore is not None
@@ -260,37 +265,53 @@ class Pairs(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def find_pairs(images: Path, masks: Path) -> Pairs:
+def _paths(given: Paths) -> tuple[Path, ...]:
+    several = (given,) if isinstance(given, Path | str) else given
+    return tuple(Path(path) for path in several)
+
+
+def find_pairs(images: Sequence[Path], masks: Sequence[Path]) -> Pairs:
     """Return the pairs of image and mask by file stem, sorted by stem.
 
-    Files that are not of a supported image format are left out.
+    The paths are folders or files. One image file and one mask file are a pair with any
+    stems. Files of folders that are not of a supported image format are left out.
 
     Raises
     ------
     TrainingError
-        If a folder is missing, no stem occurs in both folders, or two images of a
-        folder have the same stem.
+        If a path is missing, no image has a mask of the same stem, or two images or two
+        masks have the same stem.
     """
-    for path in (images, masks):
+    for path in (*images, *masks):
         if not path.exists():
             raise TrainingError(f"There is no {path}.", "Check the path.")
-    if images.is_file() and masks.is_file():
-        return Pairs({images.stem: (images, masks)}, ())
+    if len(images) == len(masks) == 1 and images[0].is_file() and masks[0].is_file():
+        return Pairs({images[0].stem: (images[0], masks[0])}, ())
     first, second = _by_stem(images), _by_stem(masks)
     pairs = {
         stem: (first[stem], second[stem]) for stem in sorted(first) if stem in second
     }
     if not pairs:
         raise TrainingError(
-            f"No image in {images} ({counted(len(first), 'image')}) has a mask of the "
-            f"same name in {masks} ({counted(len(second), 'image')}).",
+            f"No image in {_listed(images)} ({counted(len(first), 'image')}) has a "
+            f"mask of the same name in {_listed(masks)} "
+            f"({counted(len(second), 'image')}).",
             "Name them alike, for example images/scene1.tif and masks/scene1.png.",
         )
+    return Pairs(pairs, _without_partner(first.keys(), second.keys()))
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def _without_partner(images: Set[str], masks: Set[str]) -> tuple[str, ...]:
+    """Return messages about images without a mask and masks without an image."""
     alone = (
-        _left_out(first.keys() - second.keys(), "image", "mask"),
-        _left_out(second.keys() - first.keys(), "mask", "image"),
+        _left_out(images - masks, "image", "mask"),
+        _left_out(masks - images, "mask", "image"),
     )
-    return Pairs(pairs, tuple(filter(None, alone)))
+    return tuple(filter(None, alone))
 
 
 def _left_out(stems: Collection[str], what: str, partner: str) -> str:
@@ -305,37 +326,27 @@ def _left_out(stems: Collection[str], what: str, partner: str) -> str:
     )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the image files of a folder by stem, or the file itself."""
-    files = [folder] if folder.is_file() else sorted(folder.iterdir())
+def _by_stem(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the image files of folders, and files, by stem."""
     found: dict[str, Path] = {}
-    for path in files:
-        known = path.is_file() and path.name.lower().endswith(suffixes())
-        if not known or path.name[0] == ".":
-            continue
-        twin = found.setdefault(path.stem, path)
-        if twin is not path:
+    for file in (file for path in paths for file in _files(path)):
+        twin = found.setdefault(file.stem, file)
+        if twin is not file:
+            same = twin.parent == file.parent
+            where = f" in {file.parent}" if same else f" ({twin}, {file})"
             raise TrainingError(
-                f"{twin.name} and {path.name} in {folder} have the same stem.",
+                f"{twin.name} and {file.name}{where} have the same stem.",
                 "Keep one of them, or rename it.",
             )
     return found
 
 
-def _held_out(stems: list[str], wanted: float | Collection[str], seed: int) -> set[str]:
-    if not isinstance(wanted, int | float):
-        unknown = sorted(set(wanted) - set(stems))
-        if unknown:
-            raise TrainingError(
-                f"There is no scene named {quoted(unknown)} to hold out.",
-                f"There are: {quoted(stems)}.",
-            )
-        return set(wanted)
-    if wanted <= 0 or len(stems) < 2:
-        return set()
-    count = min(len(stems) - 1, max(1, round(wanted * len(stems))))
-    order = np.random.default_rng(seed).permutation(len(stems))
-    return {stems[i] for i in order[:count]}
+def _files(path: Path) -> Iterator[Path]:
+    """Yield a file, or the images of a folder sorted by name."""
+    for file in (path,) if path.is_file() else sorted(path.iterdir()):
+        known = file.is_file() and file.name.lower().endswith(suffixes())
+        if known and file.name[0] != ".":
+            yield file
 
 
 def _prefers_colors(legend: Legend | None) -> bool:

@@ -4,13 +4,13 @@ A new sampler is a class with the methods of `Sampler` and one line in `SAMPLERS
 names and shares of a data set's samplers belong to the identity of a training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.data.scene import Scene
+from napari_uhrseg.engine.data.scene import Scene, SparseTruth
 from napari_uhrseg.types import IGNORED, Roi
 
 CLASS_PIXEL_STEP = 8  # grid spacing in pixels at which class pixels are collected
@@ -82,15 +82,36 @@ SAMPLERS: Mapping[str, type[Sampler]] = {"class_balanced": ClassBalancedSampler}
 
 
 def find_class_pixels(scenes: Sequence[Scene]) -> tuple[PixelIndex, ...]:
-    """Return pixels of each class that occurs, on a grid of `CLASS_PIXEL_STEP`."""
+    """Return pixels of each class that occurs.
+
+    They are on a grid of `CLASS_PIXEL_STEP`; in sparse labels, they are its points.
+    """
     found: dict[int, list[PixelIndex]] = {}
-    step, half = CLASS_PIXEL_STEP, CLASS_PIXEL_STEP // 2
     for number, scene in enumerate(scenes):
-        height, width = scene.shape
-        for y in range(half, height, step):
-            row = scene.labels(Roi(y, 0, 1, width))[0, half::step]
-            for value in np.unique(row[row != IGNORED]):
-                x = np.nonzero(row == value)[0] * step + half
-                where = (np.full_like(x, number), np.full_like(x, y), x)
-                found.setdefault(int(value), []).append(np.stack(where, axis=1))
+        target = scene.target
+        each = (
+            _points(scene, target) if isinstance(target, SparseTruth) else _grid(scene)
+        )
+        for value, at in each:
+            where = np.insert(at, 0, number, axis=1)
+            found.setdefault(value, []).append(where)
     return tuple(np.concatenate(found[value]) for value in sorted(found))
+
+
+def _grid(scene: Scene) -> Iterator[tuple[int, PixelIndex]]:
+    """Yield class indices with their pixels, (n, 2) y and x, row by row of a grid."""
+    step, half = CLASS_PIXEL_STEP, CLASS_PIXEL_STEP // 2
+    height, width = scene.shape
+    for y in range(half, height, step):
+        row = scene.labels(Roi(y, 0, 1, width))[0, half::step]
+        for value in np.unique(row[row != IGNORED]):
+            x = np.nonzero(row == value)[0] * step + half
+            yield int(value), np.stack((np.full_like(x, y), x), axis=1)
+
+
+def _points(scene: Scene, target: SparseTruth) -> Iterator[tuple[int, PixelIndex]]:
+    """Yield class indices with their pixels, (n, 2) y and x, of sparse labels."""
+    points = target.points()
+    at = np.minimum(points.at / scene.scale, np.array(scene.shape) - 1)
+    for value in np.unique(points.channel).tolist():
+        yield value, at[points.channel == value].astype(np.int64)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,10 @@ from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import InputSpec, Labels, Roi
+from napari_uhrseg.types import InputSpec, Labels, Roi, ValueRange
+
+if TYPE_CHECKING:
+    from napari_uhrseg.engine.data.correction_sites import Points
 
 
 class GroundTruth(Protocol):
@@ -20,6 +23,17 @@ class GroundTruth(Protocol):
 
     def read(self, roi: Roi) -> Labels:
         """Return (h, w) uint8 class indices from 0; 255: unknown or outside."""
+
+
+@runtime_checkable
+class SparseTruth(GroundTruth, Protocol):
+    """Interface of known labels in small parts of a scene."""
+
+    def covers(self, roi: Roi) -> bool:
+        """Return False if no pixel of a level-0 rectangle has a label."""
+
+    def points(self) -> "Points":
+        """Return labelled pixels of each class; their number is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class Scene:
     image: Image
     target: GroundTruth
     bands: tuple[int, ...] = ()
-    value_range: tuple[float, float] | None = None
+    value_range: ValueRange | None = None
     scale: float = 1.0
     decoded: DecodedImage | None = None
 
@@ -90,6 +104,16 @@ class Scene:
             scale=self.scale,
             shift=shift,
         )
+
+    def has_labels(self, window: Roi) -> bool:
+        """Return False if sparse labels have none in a rectangle of run pixels."""
+        if not isinstance(self.target, SparseTruth):
+            return True
+        y, x = (int(n * self.scale) for n in (window.y, window.x))
+        height, width = (
+            round(n * self.scale) + 1 for n in (window.height, window.width)
+        )
+        return self.target.covers(Roi(y, x, height, width))
 
     def labels(self, window: Roi) -> Labels:
         """Return class indices of a rectangle of run pixels, nearest if scaled."""

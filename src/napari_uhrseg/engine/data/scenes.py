@@ -1,6 +1,6 @@
 """Data sets of labelled scenes, split into training and validation scenes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from napari_uhrseg.engine.data.samplers import (
 from napari_uhrseg.engine.data.scene import GroundTruth, Scene
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.types import InputSpec, Legend
-from napari_uhrseg.units import MB
+from napari_uhrseg.units import MB, quoted
 
 __all__ = ["SCENE_CACHE", "Dataset", "GroundTruth", "Sample", "Scene", "SceneDataset"]
 
@@ -129,3 +129,38 @@ class SceneDataset:
                     return sampler.sample(rng, window)
                 chance -= self.sampling[name]
         return self._uniform.sample(rng, window)
+
+
+def held_out_names(
+    names: Sequence[str], wanted: float | Collection[str], seed: int
+) -> set[str]:
+    """Return the names of the scenes for validation.
+
+    Parameters
+    ----------
+    names
+        Names of all scenes.
+    wanted
+        Names of the scenes for validation, or their share, 0 to 1 (0: none). A share
+        is at least one scene and not all of them; of one scene it is none.
+    seed
+        Seed that selects the scenes for a share.
+
+    Raises
+    ------
+    TrainingError
+        If a name is unknown.
+    """
+    if not isinstance(wanted, int | float):
+        unknown = sorted(set(wanted) - set(names))
+        if unknown:
+            raise TrainingError(
+                f"There is no scene named {quoted(unknown)} to hold out.",
+                f"There are: {quoted(names)}.",
+            )
+        return set(wanted)
+    if wanted <= 0 or len(names) < 2:
+        return set()
+    count = min(len(names) - 1, max(1, round(wanted * len(names))))
+    order = np.random.default_rng(seed).permutation(len(names))
+    return {names[i] for i in order[:count]}

@@ -6,4 +6,4 @@ Must not import ``engine.training``, ``engine.finetuning`` and
 ``engine.cluster``.
 """
 
-__all__ = ["evaluate", "metrics"]
+__all__ = ["area_weighted", "evaluate", "metrics", "report"]

@@ -1,9 +1,12 @@
 """Labels of a whole scene, and their scores against the ground truth."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
+from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from napari_uhrseg.engine.data.scenes import GroundTruth, Scene
@@ -30,8 +33,9 @@ def label_scene(
     """Yield blocks of run pixels with their class indices (from 0), in grid order.
 
     Windows or frames, weights and order of sums are those of ``segment()`` for an
-    image of the scene's size. Memory is that of a block and a few batches, or of two
-    rows of frames' borders.
+    image of the scene's size. Blocks without sparse labels do not run, unless the model
+    works on frames. Memory is that of a block and a few batches, or of two rows of
+    frames' borders.
 
     Parameters
     ----------
@@ -61,7 +65,8 @@ def _by_windows(
     spec = model.spec
     grid = WindowGrid.make(scene.shape, spec.window, how.overlap, spec.placement)
     read = partial(scene.inputs, spec=spec)
-    blocks = Roi(0, 0, *scene.shape).tiles(how.block)
+    tiles = Roi(0, 0, *scene.shape).tiles(how.block)
+    blocks = [block for block in tiles if scene.has_labels(block)]
     for roi, found in label_windows(model, grid, blocks, read, how):
         yield roi, None if found is None else found[0]
 
@@ -105,6 +110,7 @@ def evaluate(
     checkpoint: Checkpoint,
     settings: SegmentSettings | None = None,
     budget: MemoryBudget | None = None,
+    merged: npt.NDArray[np.uint8] | None = None,
 ) -> Scores:
     """Label the image as ``segment()`` would, and compare with the ground truth.
 
@@ -123,6 +129,8 @@ def evaluate(
         Settings as for ``segment()``.
     budget
         Memory that the run may use. None: the default of the device.
+    merged
+        (K,) class index as which each class is compared. None: itself.
 
     Returns
     -------
@@ -136,6 +144,44 @@ def evaluate(
     TrainingError
         If no pixel has a known class.
     """
+    steps = evaluation_steps(image, target, checkpoint, settings, budget, merged)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("Scores", end.value)
+
+
+def evaluation_steps(
+    image: Image,
+    target: GroundTruth,
+    checkpoint: Checkpoint,
+    settings: SegmentSettings | None = None,
+    budget: MemoryBudget | None = None,
+    merged: npt.NDArray[np.uint8] | None = None,
+) -> Generator[float, None, Scores]:
+    """Do the work of `evaluate` in steps, so that it can be shown and stopped.
+
+    Parameters
+    ----------
+    image, target, checkpoint, settings, budget, merged
+        As for `evaluate`.
+
+    Yields
+    ------
+    float
+        Finished share of the image after each batch, 0 to 1.
+
+    Returns
+    -------
+    Scores
+        As `evaluate` returns them.
+
+    Raises
+    ------
+    UhrSegError
+        As `evaluate` does.
+    """
     plan = make_plan(image, checkpoint, settings, budget)
     run = plan.run
     scene = Scene(image.name, image, target, run.bands, run.value_range, run.scale)
@@ -143,9 +189,14 @@ def evaluate(
     how = TilingSettings(run.overlap, run.batch_size, device, run.precision, run.frame)
     model = optimized(checkpoint.model, run.precision).to(how.device)
     counter = ConfusionMatrix([c.name for c in checkpoint.card.legend])
+    height, width = scene.shape
+    done = 0.0
     for roi, labels in label_scene(model, scene, how):
         if labels is not None:
-            counter.add(labels, scene.labels(roi))
+            found = labels if merged is None else merged[labels]
+            counter.add(found, scene.labels(roi))
+            done = (roi.y * width + roi.right * roi.height) / (height * width)
+        yield done
     scores = counter.scores()
     if not scores.counts.sum():
         raise TrainingError(

@@ -1,11 +1,15 @@
 """Segmentation metrics from a confusion matrix, in bounded memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_uhrseg.engine.evaluation.area_weighted import (
+    AreaWeightedAccuracy,
+    area_weighted_accuracy,
+)
 from napari_uhrseg.types import IGNORED, Labels
 
 Counts = npt.NDArray[np.int64]
@@ -24,10 +28,18 @@ class Scores:
         Names of the K classes.
     counts
         (K, K) int64: ``counts[t, p]`` is the number of pixels of class t labelled p.
+    mapped
+        (K,) int64: number of pixels labelled as each class, also where the truth is
+        unknown. Default: those whose truth is known.
     """
 
     names: tuple[str, ...]
     counts: Counts
+    mapped: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not self.mapped.size:
+            object.__setattr__(self, "mapped", self.counts.sum(0))
 
     @property
     def iou(self) -> npt.NDArray[np.float64]:
@@ -68,7 +80,12 @@ class Scores:
         return {k: v for k, v in found.items() if not np.isnan(v)}
 
     def __add__(self, other: "Scores") -> "Scores":
-        return Scores(self.names, self.counts + other.counts)
+        mapped = self.mapped + other.mapped
+        return Scores(self.names, self.counts + other.counts, mapped)
+
+    def area_weighted(self) -> AreaWeightedAccuracy:
+        """Return accuracies that are weighted by the mapped areas."""
+        return area_weighted_accuracy(self.counts.T, self.mapped, self.names)
 
     def _sums(self) -> tuple[Counts, Counts, Counts]:
         return self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)
@@ -86,6 +103,7 @@ class ConfusionMatrix:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
         self._counts: Counts = np.zeros((len(names), len(names)), np.int64)
+        self._mapped: Counts = np.zeros(len(names), np.int64)
 
     def add(self, labels: Labels, truth: Labels) -> None:
         """Count two uint8 arrays of class indices of one shape.
@@ -95,10 +113,11 @@ class ConfusionMatrix:
         known, size = truth != IGNORED, len(self._names)
         pairs = truth[known].astype(np.int64) * size + labels[known]
         self._counts += np.bincount(pairs, minlength=size**2).reshape(size, size)
+        self._mapped += np.bincount(labels.ravel(), minlength=size)
 
     def scores(self) -> Scores:
         """Return the scores of all pixels counted up to now."""
-        return Scores(self._names, self._counts.copy())
+        return Scores(self._names, self._counts.copy(), self._mapped.copy())
 
 
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -1,12 +1,13 @@
 """Fine-tuning from user corrections.
 
-Contains the data set of corrected pixels, knowledge distillation, model selection,
-class mapping, and the lineage of checkpoints.
+Contains the data sets of the corrected pixels of one or several images, knowledge
+distillation, model selection, class mapping, and the lineage of checkpoints.
 
 Must not import ``engine.cluster``.
 """
 
 __all__ = [
+    "correction_truth",
     "finetune",
     "lineage",
     "live_training",

@@ -18,21 +18,30 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_uhrseg.engine.data.scenes import Sample, Scene
-from napari_uhrseg.engine.finetuning.class_mapping import ClassMapping
-from napari_uhrseg.engine.finetuning.correction_sites import (
+from napari_uhrseg.engine.data.correction_sites import (
     Ints,
     Points,
     SiteGrid,
     find_points,
     find_sites,
     labelled_squares,
+    thinned,
 )
+from napari_uhrseg.engine.data.scenes import Sample, Scene
+from napari_uhrseg.engine.finetuning.class_mapping import ClassMapping
 from napari_uhrseg.engine.finetuning.validation_split import choose_held_out
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import HELD_OUT, IGNORED, InputSpec, Labels, Legend, Roi
+from napari_uhrseg.types import (
+    HELD_OUT,
+    IGNORED,
+    InputSpec,
+    Labels,
+    Legend,
+    Roi,
+    ValueRange,
+)
 
 REPLAY_FRACTION = 1 / 3  # of the training windows, anywhere in the labelled area
 REPLAY_PIXELS = 1 << 20  # run pixels that measure the changes elsewhere
@@ -85,7 +94,7 @@ class ImageInput:
     """Bands, value range and scale with which a network reads an image."""
 
     bands: tuple[int, ...]
-    value_range: tuple[float, float]
+    value_range: ValueRange
     scale: float
 
 
@@ -143,28 +152,80 @@ class CorrectionDataset:
         if chosen is not None:
             inside = [any(_holds(r, y, x) for r in chosen) for y, x in points.at]
             points = points.where(np.array(inside, bool))
-        self.splits = splits
+        self.splits, self._points = splits, points
+        self._targets = store, match.channels, self.sites
+        self._chosen, self._scene = chosen, (image, how)
+        self._labelled, self._square = labelled_squares(store)
         held = np.zeros(self.sites.count + 1, bool)
         if splits:
             held = choose_held_out(points, self.sites.count, seed)
-        self.has_validation = bool(held.any())
-        taken = held[points.site]
+        self.hold_out(held)
+
+    def hold_out(self, validation: npt.NDArray[np.bool_]) -> None:
+        """Split the corrections: hold out the sites that are True by their number.
+
+        The scenes and windows of the data set are replaced.
+
+        Parameters
+        ----------
+        validation
+            (sites + 1,) bool.
+        """
+        points, chosen = self._points, self._chosen
+        self.has_validation = bool(validation[points.site].any())
+        taken = validation[points.site]
         self.training, self.tested = points.where(~taken), points.where(taken)
-        args = (store, match.channels, self.sites)
-        shown = CorrectionTargets(*args, ~held, held, chosen)
-        tested = CorrectionTargets(*args, held, np.zeros_like(held), chosen)
+        shown = CorrectionTargets(*self._targets, ~validation, validation, chosen)
+        tested = CorrectionTargets(
+            *self._targets, validation, np.zeros_like(validation), chosen
+        )
+        image, how = self._scene
         self.scene, self.held_scene = (
             Scene(image.name, image, t, how.bands, how.value_range, how.scale)
             for t in (shown, tested)
         )
         self.windows = self._cells(self.training)
-        self._labelled, self._square = labelled_squares(store)
         self.training_windows = self._squares(self.windows)
         self.held_out_windows = self._squares(self._cells(self.tested))
-        self._classes = [
-            _Class.of(self.training.where(self.training.channel == k))
-            for k in np.unique(self.training.channel)
-        ]
+        self._classes = {
+            k: _Class.of(self.training.where(self.training.channel == k))
+            for k in np.unique(self.training.channel).tolist()
+        }
+
+    @property
+    def parts(self) -> "tuple[CorrectionDataset, ...]":
+        """The data set of each image: this one."""
+        return (self,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images."""
+        return (self.scene.name,)
+
+    @property
+    def disjoint(self) -> bool:
+        """True if no window of one site contains pixels of another site."""
+        return self.sites.disjoint
+
+    @property
+    def points(self) -> Points:
+        """All corrected pixels, for training and validation."""
+        return self._points
+
+    @property
+    def training_samples(self) -> list[Sample]:
+        """Windows with corrections for training, with their scene."""
+        return [Sample(self.scene, window) for window in self.training_windows]
+
+    @property
+    def held_out_samples(self) -> list[Sample]:
+        """Windows with corrections for validation, with their scene."""
+        return [Sample(self.held_scene, window) for window in self.held_out_windows]
+
+    @property
+    def replay_samples(self) -> list[Sample]:
+        """Windows of the labelled area, with their scene."""
+        return [Sample(self.scene, window) for window in self.replay_windows]
 
     @property
     def held_out(self) -> Sequence[Scene]:
@@ -184,18 +245,47 @@ class CorrectionDataset:
         A replay window may contain pixels of validation sites, but not their labels.
         """
         if self.splits and rng.random() < REPLAY_FRACTION:
-            corner = self._labelled[rng.integers(len(self._labelled))]
-            point = (corner + rng.integers(self._square, size=2)) / self.scale
-            y, x = (int(p) - window // 2 for p in point)
-            return Sample(self.scene, self._inside(Roi(y, x, window, window)))
+            return self.sample_labelled(rng, window)
         return self.sample_corrected(rng, window)
+
+    def thin_labelled(self, most: int) -> None:
+        """Keep at most ``most`` squares of the labelled area, evenly spaced."""
+        self._labelled = thinned(self._labelled, most)
+
+    def sample_labelled(self, rng: np.random.Generator, window: int) -> Sample:
+        """Draw a window anywhere in the labelled area."""
+        corner = self._labelled[rng.integers(len(self._labelled))]
+        point = (corner + rng.integers(self._square, size=2)) / self.scale
+        y, x = (int(p) - window // 2 for p in point)
+        return Sample(self.scene, self._inside(Roi(y, x, window, window)))
 
     def sample_corrected(self, rng: np.random.Generator, window: int) -> Sample:
         """Draw a window around a corrected pixel; class and site are drawn first."""
-        of_class = self._classes[rng.integers(len(self._classes))]
-        point = of_class.sample(rng) / self.scale
+        channels = list(self._classes)
+        return self.sample_class(rng, window, channels[rng.integers(len(channels))])
+
+    def sample_class(
+        self, rng: np.random.Generator, window: int, channel: int
+    ) -> Sample:
+        """Draw a window around a corrected pixel of a class.
+
+        Parameters
+        ----------
+        rng
+            Random number generator.
+        window
+            Side of the window in run pixels.
+        channel
+            Channel of the class, one of `class_sites`.
+        """
+        point = self._classes[channel].sample(rng) / self.scale
         y, x = (int(p - rng.integers(window)) for p in point)
         return Sample(self.scene, self._inside(Roi(y, x, window, window)))
+
+    @property
+    def class_sites(self) -> dict[int, int]:
+        """Channel of each class with training data to the number of its sites."""
+        return {k: len(of_class.first) for k, of_class in self._classes.items()}
 
     @property
     def replay_windows(self) -> list[Roi]:

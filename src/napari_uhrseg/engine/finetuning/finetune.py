@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, interruptible
+from napari_uhrseg.engine.data.corrected_images import Images, Stores
 from napari_uhrseg.engine.events import (
     DatasetReady,
     FineTuneFinished,
@@ -28,6 +29,7 @@ from napari_uhrseg.engine.events import (
     TrainEvent,
     Validated,
 )
+from napari_uhrseg.engine.finetuning.correction_collection import CorrectionSource
 from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
 from napari_uhrseg.engine.finetuning.model_selection import (
     comparison_text,
@@ -39,14 +41,15 @@ from napari_uhrseg.engine.finetuning.pixel_training import (
     score_classifier,
 )
 from napari_uhrseg.engine.finetuning.settings_to_job import make_job
-from napari_uhrseg.engine.finetuning.training_summary import build_dataset, summarize
+from napari_uhrseg.engine.finetuning.training_summary import (
+    build_dataset,
+    summarize,
+)
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.training.job import Metrics
 from napari_uhrseg.engine.training.time_estimate import estimate_seconds
 from napari_uhrseg.engine.training.trainer import Trainer
 from napari_uhrseg.errors import TrainingError
-from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import PixelSegmenter
 from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import FineTuneSettings, TrainingSummary
@@ -62,9 +65,9 @@ __all__ = [
 
 
 def summarize_corrections(
-    image: Image,
+    image: Images,
     checkpoint: Checkpoint,
-    store: LabelStore,
+    store: Stores,
     settings: FineTuneSettings | None = None,
 ) -> TrainingSummary:
     """Summarise the training data of `fine_tune`; no network is run.
@@ -72,11 +75,11 @@ def summarize_corrections(
     Parameters
     ----------
     image
-        The image that was corrected.
+        The image that was corrected, or several.
     checkpoint
         The checkpoint to fine-tune.
     store
-        The labels with the corrections.
+        The labels with the corrections, one for each image.
     settings
         Only ``regions`` and ``compares`` are used; ``None``: the defaults.
 
@@ -99,17 +102,18 @@ def summarize_corrections(
 
 
 def plan_fine_tuning(
-    image: Image,
+    image: Images,
     checkpoint: Checkpoint,
-    store: LabelStore,
+    store: Stores,
     settings: FineTuneSettings | None = None,
     budget: MemoryBudget | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[TrainEvent]:
     """Yield the training data, memory and time of a fine-tuning; write nothing.
 
     Parameters
     ----------
-    image, checkpoint, store, settings, budget
+    image, checkpoint, store, settings, budget, stop
         As for `fine_tune`.
 
     Yields
@@ -134,16 +138,23 @@ def plan_fine_tuning(
     if settings.distillation_weight is None:  # its choice takes time
         settings = replace(settings, distillation_weight=1.0)
     output = Path(f"{checkpoint.card.name or checkpoint.card.model}.safetensors")
-    job = make_job(source, checkpoint, output, settings, budget, None)
-    trainer = Trainer(job, output)
-    yield trainer.memory_planned
-    yield Progress(0, trainer.total, estimate_seconds(job, output))
+    try:
+        job = make_job(source, checkpoint, output, settings, budget, stop)
+        trainer = Trainer(job, output)
+        yield trainer.memory_planned
+        with interruptible(job.model, stop):
+            seconds = estimate_seconds(job, output)
+        yield Progress(0, trainer.total, seconds)
+    except Cancelled:
+        return
+    finally:
+        checkpoint.model.to("cpu")
 
 
 def fine_tune(
-    image: Image,
+    image: Images,
     checkpoint: Checkpoint,
-    store: LabelStore,
+    store: Stores,
     output: Path | str,
     settings: FineTuneSettings | None = None,
     budget: MemoryBudget | None = None,
@@ -157,21 +168,21 @@ def fine_tune(
     Parameters
     ----------
     image, checkpoint, store
-        The corrected image; the checkpoint, which is not modified; the open labels.
+        The corrected image, or several; the checkpoint, which is not modified; the open
+        labels of each image. Of three corrected images or more, some are held out.
     output
         Path of the checkpoint. It is not written if every validated step is worse.
-    settings, budget
-        Hyperparameters (``None``: all automatic), and the device and memory budget.
-    stop
-        Polled between layers. If it returns True, the run ends like a closed generator.
+    settings, budget, stop
+        Hyperparameters (``None``: all automatic); the device and memory budget; polled
+        between layers, True ends the run like a closed generator.
     resume, overwrite
         Continue an unfinished run from ``<output>.state``; replace a checkpoint.
 
     Yields
     ------
     TrainEvent
-        ``DatasetReady``; ``MemoryPlanned``; ``Progress`` with the expected seconds;
-        those of ``train()``, or of `fit_corrections`; finally ``FineTuneFinished``.
+        ``DatasetReady``, ``MemoryPlanned``, ``Progress`` with the expected seconds,
+        those of ``train()`` or `fit_corrections`, and ``FineTuneFinished``.
 
     Raises
     ------
@@ -191,7 +202,7 @@ def fine_tune(
                 source, summary, checkpoint, output, stop=stop, overwrite=overwrite
             )
             return
-        rival = yield from _scored_rival(image, checkpoint, source, stop)
+        rival = yield from _scored_rival(checkpoint, source, stop)
         job = make_job(source, checkpoint, output, settings, budget, stop)
         trainer = Trainer(job.with_policy(keep_state=resume), output)
         trainer.prepare(resume, overwrite)
@@ -212,15 +223,17 @@ def _finished(
 
 
 def _scored_rival(
-    image: Image, checkpoint: Checkpoint, source: CorrectionDataset, stop: Stop | None
+    checkpoint: Checkpoint, source: CorrectionSource, stop: Stop | None
 ) -> Generator[TrainEvent, None, Metrics]:
     """Return the scores of a pixel classifier for comparison with a new network.
 
-    They are empty for a trained checkpoint, and without validation regions.
+    They are empty for a trained checkpoint, without validation regions, and for
+    several images.
     """
     rival: Metrics = {}
-    if checkpoint.hash == UNSAVED_HASH and source.has_validation:
-        for event in score_classifier(image, source, stop):
+    is_new = checkpoint.hash == UNSAVED_HASH
+    if isinstance(source, CorrectionDataset) and is_new and source.has_validation:
+        for event in score_classifier(source.scene.image, source, stop):
             rival = event.metrics if isinstance(event, Validated) else rival
             yield event
     return rival

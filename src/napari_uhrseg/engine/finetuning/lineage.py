@@ -28,9 +28,7 @@ def ancestors(path: Path | str, folders: Iterable[Path | str] = ()) -> tuple[Pat
     wanted = read_card(path).parent
     if wanted is None:
         return ()
-    known: dict[str, Path] = {}
-    for file in _files([path.parent, *map(Path, folders)]):
-        known.setdefault(_hash(file), file)
+    known = _by_hash(_files([path.parent, *map(Path, folders)]))
     found: list[Path] = []
     while wanted in known and known[wanted] not in found:
         found.append(known[wanted])
@@ -41,6 +39,14 @@ def ancestors(path: Path | str, folders: Iterable[Path | str] = ()) -> tuple[Pat
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
     for folder in folders:
         yield from sorted(folder.glob("*.safetensors")) if folder.is_dir() else ()
+
+
+def _by_hash(files: Iterable[Path]) -> dict[str, Path]:
+    """Return the first file of each hash."""
+    known: dict[str, Path] = {}
+    for file in files:
+        known.setdefault(_hash(file), file)
+    return known
 
 
 def _parent(path: Path) -> str | None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_uhrseg.engine.events import LiveLabels, LiveView
-from napari_uhrseg.engine.finetuning.class_mapping import map_classes
-from napari_uhrseg.engine.finetuning.correction_sites import (
+from napari_uhrseg.engine.data.correction_sites import (
     Ints,
     SiteGrid,
     find_points,
     sampled,
 )
+from napari_uhrseg.engine.events import LiveLabels, LiveView
+from napari_uhrseg.engine.finetuning.class_mapping import map_classes
 from napari_uhrseg.engine.finetuning.pixel_trainer import (
     CACHE_BYTES,
     balanced,

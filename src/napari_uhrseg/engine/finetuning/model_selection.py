@@ -6,13 +6,15 @@ Validation data are corrections in regions that are held out from training.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from napari_uhrseg.engine.data.scenes import Scene
+from napari_uhrseg.engine.data.scenes import Sample, Scene
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix, Scores
-from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
+from napari_uhrseg.engine.finetuning.correction_collection import CorrectionSource
 from napari_uhrseg.engine.finetuning.distillation import interpolate_weights
 from napari_uhrseg.engine.inference.label_windows import (
     TilingSettings,
@@ -23,6 +25,8 @@ from napari_uhrseg.engine.training.job import Metrics
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
 from napari_uhrseg.units import counted
+
+T = TypeVar("T", Roi, Sample)
 
 MAX_SCORED_WINDOWS = 128  # validation windows that are scored
 MAX_PROBE_WINDOWS = (
@@ -58,7 +62,7 @@ class Validator:
         Device and precision of the forward passes, as in a run.
     """
 
-    source: CorrectionDataset
+    source: CorrectionSource
     old: Segmenter
     batch_size: int
     device: torch.device
@@ -70,9 +74,9 @@ class Validator:
 
         It is the mean recall of the classes, on at most `MAX_PROBE_WINDOWS` windows.
         """
-        windows = some_windows(self.source.training_windows, MAX_PROBE_WINDOWS)
+        samples = some_windows(self.source.training_samples, MAX_PROBE_WINDOWS)
         scores = self._nothing
-        for labels, truth in self._labelled(self.source.scene, windows, model):
+        for labels, truth in self._labelled(samples, model):
             scores += self._compared(labels, truth)
         return float(np.nanmean(scores.recall)) if scores.counts.any() else 0.0
 
@@ -93,9 +97,9 @@ class Validator:
     def window_count(self) -> int:
         """Number of windows that are labelled to select, score and compare weights."""
         source = self.source
-        scored = some_windows(source.held_out_windows, MAX_SCORED_WINDOWS)
-        probed = some_windows(source.training_windows, MAX_PROBE_WINDOWS)
-        return len(scored) + 2 * len(probed) + len(source.replay_windows)
+        scored = some_windows(source.held_out_samples, MAX_SCORED_WINDOWS)
+        probed = some_windows(source.training_samples, MAX_PROBE_WINDOWS)
+        return len(scored) + 2 * len(probed) + len(source.replay_samples)
 
     @cached_property
     def original_accuracy(self) -> float:
@@ -106,15 +110,24 @@ class Validator:
         """Yield None after each batch, and the metrics of a model in eval mode.
 
         ``miou`` and ``iou/CLASS`` apply to the validation corrections and the classes
-        in them; there are none without validation regions.
+        in them; there are none without validation regions. With several validation
+        images, ``miou/IMAGE`` applies to one of them.
         """
         scores, source = self._nothing, self.source
-        if source.has_validation:
-            windows = some_windows(source.held_out_windows, MAX_SCORED_WINDOWS)
-            for labels, truth in self._labelled(source.held_scene, windows, model):
-                scores += self._compared(labels, truth)
+        each: dict[str, Metrics] = {}
+        chosen = some_windows(source.held_out_samples, MAX_SCORED_WINDOWS)
+        for scene, samples in _by_scene(chosen):
+            own = self._nothing
+            for labels, truth in self._labelled(samples, model):
+                own += self._compared(labels, truth)
                 yield None
-        yield class_ious(scores)
+            scores += own
+            name = scene.name
+            if name in each:  # images of different folders
+                name = f"{name} ({len(each) + 1})"
+            each[name] = class_ious(own)
+        images = {f"miou/{k}": v["miou"] for k, v in each.items() if "miou" in v}
+        yield {**class_ious(scores), **(images if len(source.parts) > 1 else {})}
 
     def score(self, model: Segmenter) -> Iterator[Metrics | None]:
         """Yield None after each batch, and the metrics of a model in eval mode.
@@ -129,11 +142,11 @@ class Validator:
                 yield None
             else:
                 metrics = found
-        anywhere = self.source.scene, self.source.replay_windows
+        anywhere = self.source.replay_samples
         if not self._before:
-            self._before = [a for a, _ in self._labelled(*anywhere, self.old)]
+            self._before = [a for a, _ in self._labelled(anywhere, self.old)]
         changed = asked = 0
-        now = self._labelled(*anywhere, model)
+        now = self._labelled(anywhere, model)
         for old, (labels, truth) in zip(self._before, now, strict=True):
             free = truth == IGNORED
             changed += int((labels != old)[free].sum())
@@ -154,17 +167,25 @@ class Validator:
         return counter.scores()
 
     def _labelled(
-        self, scene: Scene, windows: Sequence[Roi], model: Segmenter
+        self, samples: Sequence[Sample], model: Segmenter
     ) -> Iterator[tuple[Labels, Labels]]:
         """Yield labels and ground truth, both (n, h, w) channels, of each batch."""
         spec = self.source.spec
         how = TilingSettings.of(spec, self.batch_size, self.device, self.precision)
-        read = partial(scene.inputs, spec=spec)
-        for some, batch in read_batches(windows, read, self.batch_size):
-            logits = forward_padded(model, batch, how)
-            labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
-            truth = np.stack([scene.labels(window) for window in some])
-            yield self.source.merged[labels], truth
+        for scene, own in _by_scene(samples):
+            windows, read = [s.window for s in own], partial(scene.inputs, spec=spec)
+            for some, batch in read_batches(windows, read, self.batch_size):
+                logits = forward_padded(model, batch, how)
+                labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
+                truth = np.stack([scene.labels(window) for window in some])
+                yield self.source.merged[labels], truth
+
+
+def _by_scene(samples: Sequence[Sample]) -> Iterator[tuple[Scene, list[Sample]]]:
+    """Yield each scene with its samples, which follow each other."""
+    for _, group in groupby(samples, key=lambda s: id(s.scene)):
+        own = list(group)
+        yield own[0].scene, own
 
 
 def comparison_text(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
@@ -209,8 +230,8 @@ def network_text(
 def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> str:
     if not summary.has_validation or "miou" not in before or "miou" not in after:
         return (
-            "accuracy cannot be estimated: no validation data (too few separate "
-            "regions are corrected). Look at the changes before you keep the model"
+            "accuracy cannot be estimated: no validation data. Look at the changes "
+            "before you keep the model"
         )
     change = after["miou"] - before["miou"]
     where = f"on {counted(summary.held_out, 'validation window')}"
@@ -241,6 +262,6 @@ def class_ious(scores: Scores) -> dict[str, float]:
     return {"miou": float(scores.iou[there].mean()), **each}
 
 
-def some_windows(windows: Sequence[Roi], most: int) -> Sequence[Roi]:
+def some_windows(windows: Sequence[T], most: int) -> Sequence[T]:
     """Return about ``most`` windows at most, evenly spaced."""
     return windows[:: max(1, -(-len(windows) // most))]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_uhrseg.engine.data.correction_sites import Ints, Points, sampled
 from napari_uhrseg.engine.data.scenes import Scene
-from napari_uhrseg.engine.finetuning.correction_sites import Ints, Points, sampled
 from napari_uhrseg.engine.network.device import inference_mode
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import make_merger, window_weights
@@ -98,21 +98,31 @@ class PixelTrainer:
             (n,) int64 class of each pixel, as an index of the legend.
         """
         at, channel = balanced(at, channel)
-        features = self.gather(at)
+        self.fit_features(self.gather(at), channel)
+
+    def fit_features(self, features: Tensor, channel: Ints) -> None:
+        """Train the classifier on features of painted pixels, of any images.
+
+        Parameters
+        ----------
+        features
+            (n, features) float32 features of `gather`.
+        channel
+            (n,) int64 class of each pixel, as an index of the legend.
+        """
         if self._starts:
-            mean, scale = _statistics(features)
-            self.model.set_statistics(mean, scale)
-            features = (features - mean) / scale
-            found = _fit_new(
-                features,
-                torch.from_numpy(channel),
-                len(self.model.bias),
-                self.model.fine,
-            )
+            found = self._fit_first(features, torch.from_numpy(channel))
         else:
             features = self._standardised(features)
             found = fit_linear(features, torch.from_numpy(channel), *self._start)
         self.model.set_weights(*found)
+
+    def _fit_first(self, features: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights of a new classifier; set its statistics."""
+        mean, scale = _statistics(features)
+        self.model.set_statistics(mean, scale)
+        classes, fine = len(self.model.bias), self.model.fine
+        return _fit_new((features - mean) / scale, channel, classes, fine)
 
     def gather(self, at: Ints) -> Tensor:
         """Return the (n, features) features of (n, 2) run pixels, not standardised."""
@@ -353,10 +363,22 @@ def run_pixels(points: Points, scene: Scene) -> tuple[Ints, Ints]:
     return at, points.channel
 
 
-def balanced(at: Ints, channel: Ints) -> tuple[Ints, Ints]:
-    """Return at most `POINTS_PER_CLASS` pixels of each class, chosen by `sampled`."""
+def balanced(
+    at: Ints, channel: Ints, most: int = POINTS_PER_CLASS
+) -> tuple[Ints, Ints]:
+    """Return at most ``most`` pixels of each class, chosen by `sampled`.
+
+    Parameters
+    ----------
+    at
+        (n, 2) int64 rows and columns of pixels.
+    channel
+        (n,) int64 class of each pixel.
+    most
+        Number of pixels of a class, at least 1.
+    """
     classes = np.unique(channel)
-    kept = [sampled(at[channel == k], POINTS_PER_CLASS) for k in classes]
+    kept = [sampled(at[channel == k], most) for k in classes]
     counts = [len(some) for some in kept]
     return np.concatenate([at[:0], *kept]), np.repeat(classes, counts)
 

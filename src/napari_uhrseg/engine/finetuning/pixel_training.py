@@ -1,13 +1,15 @@
 """Training of a pixel classifier from the corrections of a store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop
+from napari_uhrseg.engine.data.correction_sites import Ints
 from napari_uhrseg.engine.evaluation.metrics import ConfusionMatrix
 from napari_uhrseg.engine.events import (
     FineTuneFinished,
@@ -16,8 +18,8 @@ from napari_uhrseg.engine.events import (
     TrainEvent,
     Validated,
 )
+from napari_uhrseg.engine.finetuning.correction_collection import CorrectionSource
 from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
-from napari_uhrseg.engine.finetuning.correction_sites import Ints
 from napari_uhrseg.engine.finetuning.model_selection import (
     MAX_SCORED_WINDOWS,
     class_ious,
@@ -26,6 +28,7 @@ from napari_uhrseg.engine.finetuning.model_selection import (
 )
 from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 from napari_uhrseg.engine.finetuning.pixel_trainer import (
+    POINTS_PER_CLASS,
     PixelTrainer,
     balanced,
     run_pixels,
@@ -49,9 +52,11 @@ from napari_uhrseg.models.checkpoint import (
 from napari_uhrseg.models.registry import LIVE_MODEL
 from napari_uhrseg.types import HELD_OUT, IGNORED, Roi, TrainingSummary
 
+Pixels = tuple[Tensor, Ints]
+
 
 def fit_corrections(
-    source: CorrectionDataset,
+    source: CorrectionSource,
     summary: TrainingSummary,
     checkpoint: Checkpoint,
     output: Path,
@@ -77,8 +82,8 @@ def fit_corrections(
     Yields
     ------
     TrainEvent
-        ``Progress`` for each window; ``Validated`` before and after, if there are
-        validation regions; ``Saved``; ``FineTuneFinished``.
+        ``Progress`` for each window, ``Validated`` before and after (if there are
+        validation regions), ``Saved`` and ``FineTuneFinished``.
 
     Raises
     ------
@@ -91,25 +96,60 @@ def fit_corrections(
         raise TrainingError(
             f"{output} exists.", "Choose another name, or allow it to be overwritten."
         )
+    new = checkpoint.hash == UNSAVED_HASH
     model, _ = extended_model(checkpoint.model, checkpoint.card, source)
     assert isinstance(model, PixelSegmenter)
-    starts = checkpoint.hash == UNSAVED_HASH
-    trainer = PixelTrainer(source.scene, model.eval(), starts=starts)
-    at, channel = balanced(*run_pixels(source.training, source.scene))
-    tested = balanced(*run_pixels(source.tested, source.scene))
-    yield from _gathered(trainer, np.concatenate([at, tested[0]]), stop)
-    if before := _scores(trainer, source, *tested):
+
+    def trainer(part: CorrectionDataset) -> PixelTrainer:
+        return PixelTrainer(part.scene, model.eval(), starts=new)
+
+    (features, channel), held = yield from _features(source, trainer, stop)
+    if before := _scores(model, source, held):
         yield Validated(0, before, best=False)
-    trainer.fit(at, channel)
-    if after := _scores(trainer, source, *tested):
+    trainer(source.parts[-1]).fit_features(features, channel)
+    if after := _scores(model, source, held):
         yield Validated(1, after, best=True)
-    command = f"pixel classifier of {len(at):,} painted pixels"
+    command = f"pixel classifier of {len(channel):,} painted pixels"
     card = fine_tuned_card(checkpoint, source, output, command, after)
     save_checkpoint(output, model, card)
     yield Saved(output, 1)
-    yield FineTuneFinished(
-        before, after, comparison_text(summary, before, after), output
-    )
+    text = comparison_text(summary, before, after)
+    yield FineTuneFinished(before, after, text, output)
+
+
+def _features(
+    source: CorrectionSource,
+    make: Callable[[CorrectionDataset], PixelTrainer],
+    stop: Stop | None,
+) -> Generator[Progress, None, tuple[Pixels, Pixels | None]]:
+    """Compute the features of painted pixels, one image after another.
+
+    Parameters
+    ----------
+    source
+        The corrections.
+    make
+        Function that returns the trainer of an image.
+    stop
+        Polled between windows.
+
+    Returns
+    -------
+    Features and channels of the training pixels, and of the validation pixels if there
+    are any.
+    """
+    most = max(1, POINTS_PER_CLASS // len(source.parts))
+    trained, tested = list[Pixels](), list[Pixels]()
+    for part in source.parts:
+        trainer = make(part)
+        at, channel = balanced(*run_pixels(part.training, part.scene), most)
+        other, truth = balanced(*run_pixels(part.tested, part.scene), most)
+        yield from _gathered(trainer, np.concatenate([at, other]), stop)
+        if len(at):
+            trained.append((trainer.gather(at), channel))
+        if len(other):
+            tested.append((trainer.gather(other), truth))
+    return _joined(trained), _joined(tested) if tested else None
 
 
 def _gathered(trainer: PixelTrainer, at: Ints, stop: Stop | None) -> Iterator[Progress]:
@@ -197,19 +237,25 @@ def train_pixel_classifier(
     return load_checkpoint(path)
 
 
+def _joined(parts: Sequence[Pixels]) -> Pixels:
+    """Return the features and channels of all images."""
+    return torch.cat([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
 def _scores(
-    trainer: PixelTrainer, source: CorrectionDataset, at: Ints, channel: Ints
+    model: PixelSegmenter,
+    source: CorrectionSource,
+    tested: Pixels | None,
 ) -> dict[str, float]:
     """Return the metrics of the classifier on pixels; none without pixels."""
-    if not len(at):
+    if tested is None:
         return {}
-    model = trainer.model
     mean, scale = model.statistics()
-    features = (trainer.gather(at) - mean) / scale
+    features = (tested[0] - mean) / scale
     with torch.inference_mode():
         found = (features @ model.weights().T + model.bias).argmax(1).numpy()
     counter = ConfusionMatrix([c.name for c in source.legend])
     merged: npt.NDArray[np.uint8] = source.merged
     labels = merged[found] if len(merged) > found.max(initial=0) else found
-    counter.add(labels.astype(np.uint8), channel.astype(np.uint8))
+    counter.add(labels.astype(np.uint8), tested[1].astype(np.uint8))
     return counter.scores().to_dict()

@@ -13,7 +13,7 @@ import torch
 
 from napari_uhrseg.engine.cancellation import Stop, interruptible
 from napari_uhrseg.engine.data.augmentation import find_augmentations
-from napari_uhrseg.engine.finetuning.correction_dataset import CorrectionDataset
+from napari_uhrseg.engine.finetuning.correction_collection import CorrectionSource
 from napari_uhrseg.engine.finetuning.distillation import (
     WISE_FT_ALPHA,
     DistillationLoss,
@@ -55,7 +55,7 @@ VALIDATIONS = 5  # per training
 
 
 def make_job(
-    source: CorrectionDataset,
+    source: CorrectionSource,
     checkpoint: Checkpoint,
     output: Path,
     settings: FineTuneSettings,
@@ -116,7 +116,7 @@ def make_job(
 
 
 def extended_model(
-    old: Segmenter, card: Card, source: CorrectionDataset
+    old: Segmenter, card: Card, source: CorrectionSource
 ) -> tuple[Segmenter, bool]:
     """Return a copy with the classes of a data set, and True if some are new.
 
@@ -133,7 +133,7 @@ def extended_model(
 
 
 def _identity(
-    source: CorrectionDataset,
+    source: CorrectionSource,
     checkpoint: Checkpoint,
     settings: FineTuneSettings,
     recipe: Recipe,
@@ -158,7 +158,7 @@ def _from_scratch(recipe: Recipe, validator: Validator) -> TrainingPolicy:
     validates = validator.source.has_validation
     return TrainingPolicy.from_scratch(
         validate_fn=validator.score_held_out if validates else None,
-        validation_windows=len(validator.source.held_out_windows),
+        validation_windows=len(validator.source.held_out_samples),
         keep_best=False,
         **_common(recipe),
     )
@@ -177,7 +177,7 @@ def _from_checkpoint(
     if weight is None:
         with interruptible(validator.old, stop):
             weight = distillation_weight(validator.original_accuracy)
-    enough = len(validator.source.held_out_windows) >= MIN_WINDOWS_TO_SELECT
+    enough = len(validator.source.held_out_samples) >= MIN_WINDOWS_TO_SELECT
     return TrainingPolicy.from_checkpoint(
         validate_fn=validator.score,
         validation_windows=validator.window_count,
@@ -288,7 +288,7 @@ def _trainable(
 
 def fine_tuned_card(
     checkpoint: Checkpoint,
-    source: CorrectionDataset,
+    source: CorrectionSource,
     output: Path,
     command: str,
     metrics: Metrics,
@@ -307,9 +307,8 @@ def fine_tuned_card(
         Scores on the validation regions.
     """
     old = checkpoint.card
-    corrected = (
-        f"{counted(source.site_count, 'region')} corrected in {source.scene.name}"
-    )
+    regions = counted(source.site_count, "region")
+    corrected = f"{regions} corrected in {', '.join(source.names)}"
     return replace(
         old,
         name=output.stem,

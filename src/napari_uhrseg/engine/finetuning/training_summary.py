@@ -2,12 +2,21 @@
 
 import numpy as np
 
-from napari_uhrseg.engine.finetuning.class_mapping import map_classes
+from napari_uhrseg.engine.data.corrected_images import Images, Stores, image_pairs
+from napari_uhrseg.engine.data.correction_sites import MIN_SITES
+from napari_uhrseg.engine.finetuning.class_mapping import (
+    ClassMapping,
+    map_classes,
+    unify,
+)
+from napari_uhrseg.engine.finetuning.correction_collection import (
+    CorrectionCollection,
+    CorrectionSource,
+)
 from napari_uhrseg.engine.finetuning.correction_dataset import (
     CorrectionDataset,
     ImageInput,
 )
-from napari_uhrseg.engine.finetuning.correction_sites import MIN_SITES
 from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.io.image.image import Image
@@ -22,13 +31,13 @@ SPLIT_SEED = 0  # of the validation sites, independent of the training's seed
 
 
 def build_dataset(
-    image: Image,
+    image: Images,
     checkpoint: Checkpoint,
-    store: LabelStore,
+    store: Stores,
     regions: tuple[Roi, ...] | None = None,
     *,
     compares: bool = False,
-) -> CorrectionDataset:
+) -> CorrectionSource:
     """Return the corrections as a data set for the checkpoint's model.
 
     Corrected classes that the model lacks are added. Bands, value range and scale are
@@ -38,13 +47,14 @@ def build_dataset(
     Parameters
     ----------
     image
-        The image that was corrected.
+        The image that was corrected, or several.
     checkpoint
         The checkpoint to fine-tune.
     store
-        The labels with the corrections.
+        The labels with the corrections, or those of each image in the same order.
+        Images without corrections are left out.
     regions
-        Level-0 rectangles to train on; ``None``: every correction.
+        Level-0 rectangles to train on, for one image; ``None``: every correction.
     compares
         If True, hold out sites for a network without trained weights, too.
 
@@ -55,27 +65,56 @@ def build_dataset(
     PlanError
         If the image has too few bands.
     """
-    _check_image(image, store)
-    spec = checkpoint.card.spec
+    corrected = _corrected(image_pairs(image, store), regions)
+    matches = [_match(checkpoint, s) for _, s in corrected]
+    splits = compares or checkpoint.hash != UNSAVED_HASH
+    parts = [
+        CorrectionDataset(
+            image,
+            _image_input(image, checkpoint, store),
+            store,
+            match,
+            checkpoint.card.spec,
+            SPLIT_SEED,
+            regions,
+            splits=splits,
+        )
+        for (image, store), match in zip(
+            corrected, unify(matches, len(checkpoint.card.legend)), strict=True
+        )
+    ]
+    parts = [p for p in parts if len(p.training)]
+    if not parts:
+        raise _nothing_corrected(regions)
+    return parts[0] if len(parts) == 1 else CorrectionCollection(parts, SPLIT_SEED)
+
+
+def _corrected(
+    pairs: list[tuple[Image, LabelStore]], regions: tuple[Roi, ...] | None
+) -> list[tuple[Image, LabelStore]]:
+    """Return the pairs with corrections. Raise TrainingError if none or not allowed."""
+    if regions is not None and len(pairs) > 1:
+        raise TrainingError(
+            f"Regions are given for {len(pairs)} images.",
+            "Give regions with one image only.",
+        )
+    corrected = [(i, s) for i, s in pairs if np.any(read_array(s.correction[-1], ...))]
+    if not corrected:
+        raise _nothing_corrected(regions)
+    return corrected
+
+
+def _match(checkpoint: Checkpoint, store: LabelStore) -> ClassMapping:
     # a class that is too rare for a coarse pixel has no effect
     ids = np.unique(read_array(store.correction[-1], ...))
-    match = map_classes(checkpoint, store, [int(i) for i in ids if i])
-    source = CorrectionDataset(
-        image,
-        _image_input(image, checkpoint, store),
-        store,
-        match,
-        spec,
-        SPLIT_SEED,
-        regions,
-        splits=compares or checkpoint.hash != UNSAVED_HASH,
+    return map_classes(checkpoint, store, [int(i) for i in ids if i])
+
+
+def _nothing_corrected(regions: tuple[Roi, ...] | None) -> TrainingError:
+    return TrainingError(
+        "Nothing was corrected" + ("." if regions is None else " in the regions."),
+        "Paint over some mistakes (and confirm correct labels), then fine-tune.",
     )
-    if not len(source.training):
-        raise TrainingError(
-            "Nothing was corrected" + ("." if regions is None else " in the regions."),
-            "Paint over some mistakes (and confirm correct labels), then fine-tune.",
-        )
-    return source
 
 
 def _image_input(image: Image, checkpoint: Checkpoint, store: LabelStore) -> ImageInput:
@@ -88,24 +127,7 @@ def _image_input(image: Image, checkpoint: Checkpoint, store: LabelStore) -> Ima
     return ImageInput(bands, fit_values(image, spec, bands), fit_scale(image, spec)[0])
 
 
-def _check_image(image: Image, store: LabelStore) -> None:
-    """Raise TrainingError if a store does not belong to an image."""
-    if store.shape != image.shape:
-        raise TrainingError(
-            f"{image.name} has {image.shape[0]} rows and {image.shape[1]} columns, "
-            f"the labels {store.shape[0]} and {store.shape[1]}.",
-            "Choose the image that was corrected.",
-        )
-    was, now = store.info.fingerprint, image.fingerprint
-    if was and now and was != now:
-        raise TrainingError(
-            f"{image.name} differs from the image that was corrected, "
-            f"{store.info.path or store.name}.",
-            "Choose the image that was corrected.",
-        )
-
-
-def summarize(source: CorrectionDataset) -> TrainingSummary:
+def summarize(source: CorrectionSource) -> TrainingSummary:
     """Return the counts and warnings of a data set."""
     names = [c.name for c in source.legend]
     channels, counts = np.unique(source.windows[:, 0], return_counts=True)
@@ -127,19 +149,27 @@ def summarize(source: CorrectionDataset) -> TrainingSummary:
         )
     elif not source.has_validation:
         warnings.append(
-            f"accuracy cannot be estimated: no validation data (fewer than {MIN_SITES} "
-            f"separate regions, here {source.site_count})"
+            f"accuracy cannot be estimated: no validation data ({_why_none(source)})"
         )
-    elif not source.sites.disjoint:
+    elif not source.disjoint:
         warnings.append(
             "corrected regions are close to each other: the model sees the pixels of "
             "validation regions while it trains, but not their labels"
         )
     return TrainingSummary(
         windows=len(np.unique(source.windows[:, 1:], axis=0)),
-        held_out=len(source.held_out_windows),
+        held_out=len(source.held_out_samples),
         regions=source.site_count,
         per_class=per_class,
         warnings=tuple(warnings),
         has_validation=source.has_validation,
     )
+
+
+def _why_none(source: CorrectionSource) -> str:
+    """Return the reason why no corrections are held out for validation."""
+    if isinstance(source, CorrectionCollection) and source.by_image:
+        return "each image has a class that is corrected in no other image"
+    if source.site_count < MIN_SITES:
+        return f"fewer than {MIN_SITES} separate regions, here {source.site_count}"
+    return "each corrected region has a class that no other one has"

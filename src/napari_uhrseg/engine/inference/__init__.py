@@ -1,8 +1,8 @@
 """Context-aware sliding inference.
 
 Contains the segmentation generator, the runners for windows and frames, the
-background mask, the preview, the priority of chunks, and the handling of a lack of
-memory.
+background mask, the preview, the priority of chunks, the handling of a lack of memory,
+and the progress of several runs.
 
 Must not import ``engine.training``, ``engine.finetuning`` and
 ``engine.cluster``.
@@ -13,6 +13,7 @@ __all__ = [
     "frame_runner",
     "label_windows",
     "nearest_first",
+    "overall_progress",
     "preview",
     "runner",
     "segment",

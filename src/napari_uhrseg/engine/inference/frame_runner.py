@@ -26,7 +26,6 @@ from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
-    Finished,
     PreviewWritten,
     RetriedWithLess,
     SegmentEvent,
@@ -117,7 +116,7 @@ class FrameRunner(Runner):
             break
         if not failed:
             border_store(self.store.path, self.run.id).clear()
-        yield Finished(self.run, self.done, self.lost, self.timer.seconds())
+        yield self.finished(self.done, self.lost)
 
     def _open_borders(self) -> BorderStore:
         return border_store(self.store.path, self.run.id, self.grid)
@@ -167,6 +166,8 @@ class FrameRunner(Runner):
         """Read the view of a frame, if it has pixels to label."""
         input_roi, labelled = self.grid.input_roi(frame), self.grid.labelled(frame)
         background = self.background
+        if not self.has_tissue(labelled):
+            return FrameInput(frame)
         try:
             if background and background.is_background(self.level0(input_roi)):
                 return FrameInput(frame)

@@ -14,14 +14,16 @@ from napari_uhrseg.engine.network.device import MemoryBudget, cpu_threads
 from napari_uhrseg.engine.network.inputs import read_views
 from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
+from napari_uhrseg.engine.planning.run_questions import accepted
 from napari_uhrseg.engine.tiling.tiling import by_tiling
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.pyramid import read_array
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import Labels, Legend, Roi, SegmentSettings
+from napari_uhrseg.types import InputSpec, Labels, Legend, Roi, Run, SegmentSettings
 
 LARGEST_SIDE = 4096  # level-0 pixels
 
@@ -88,6 +90,18 @@ def segment_region(
     return found
 
 
+def _view_reader(image: Image, spec: InputSpec, run: Run) -> partial[Batch]:
+    """Return the function that reads the views of windows."""
+    return partial(
+        read_views,
+        image,
+        spec=spec,
+        bands=run.bands,
+        value_range=run.value_range,
+        scale=run.scale,
+    )
+
+
 def _by_windows(
     image: Image, checkpoint: Checkpoint, plan: Plan, grid: WindowGrid
 ) -> Labels:
@@ -97,14 +111,7 @@ def _by_windows(
     device = torch.device(plan.device.id)
     model = optimized(checkpoint.model, run.precision).to(device)
     region = plan.run_region(run.region)
-    read = partial(
-        read_views,
-        image,
-        spec=checkpoint.card.spec,
-        bands=run.bands,
-        value_range=run.value_range,
-        scale=run.scale,
-    )
+    read = _view_reader(image, checkpoint.card.spec, run)
     how = TilingSettings(run.overlap, run.batch_size, device, run.precision)
     labels = np.zeros((region.height, region.width), np.uint8)
     for _, found in label_windows(model, grid, [region], read, how, plan.sized.ahead):
@@ -128,7 +135,8 @@ def _by_frames(
         tuple(replace(c, id=k) for k, c in enumerate(legend, 1))  # indices as ids
     )
     assert isinstance(settings.region, Roi)
+    shown = accepted(settings, image, checkpoint.card.spec)
     with LabelStore.create(None, image, numbered) as store:
-        for _ in segment(image, checkpoint, store, settings, budget):
+        for _ in segment(image, checkpoint, store, shown, budget):
             pass
         return read_array(store.prediction[0], settings.region.slices)

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.cancellation import Cancelled, Stop, Viewport, interruptible
-from napari_uhrseg.engine.events import Progress, RetriedWithLess, SegmentEvent
+from napari_uhrseg.engine.events import (
+    Finished,
+    Progress,
+    RetriedWithLess,
+    SegmentEvent,
+)
 from napari_uhrseg.engine.inference.background_mask import (
     BackgroundMask,
     is_outside,
@@ -30,6 +35,7 @@ from napari_uhrseg.engine.network.optimize import optimized
 from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.planning.memory_estimate import CUDA_CONTEXT_BYTES
 from napari_uhrseg.engine.planning.plan import Plan
+from napari_uhrseg.engine.planning.tissue_windows import level0_pixels
 from napari_uhrseg.errors import DeviceError
 from napari_uhrseg.io.image.chunk_cache import CHUNK_CACHE
 from napari_uhrseg.io.image.image import Image
@@ -116,6 +122,7 @@ class Runner(ABC):
         self.store = context.store
         self.plan = context.plan
         self.run = context.run
+        self.tissue = context.plan.tissue
         self.device = torch.device(context.plan.device.id)
         self.ids = np.array(context.run.class_map, np.uint8)
         self._threads = context.threads
@@ -253,6 +260,8 @@ class Runner(ABC):
     ) -> None:
         """Write a block. Pixels outside the region of the run keep their labels.
 
+        Pixels of the region without tissue get no label, unless the block failed.
+
         Parameters
         ----------
         roi
@@ -262,6 +271,9 @@ class Runner(ABC):
         status
             Status of the block's chunks.
         """
+        if self.tissue is not None and status != "failed":
+            there = self.tissue.inside(roi)
+            labels, confidence = labels * there, confidence * there
         inside = region_mask(self.run.region, roi)
         if inside is not None:
             before = read_block(self.store, roi)
@@ -280,8 +292,21 @@ class Runner(ABC):
         self.write(roi, before.labels, before.confidence, "failed")
 
     def outside(self, roi: Roi) -> bool:
-        """Return whether no pixel of a block lies in the region of the run."""
-        return is_outside(self.run.region, roi)
+        """Return whether no pixel of a block lies in the region and in tissue."""
+        without = self.tissue is not None and not self.tissue.touches(roi)
+        return without or is_outside(self.run.region, roi)
+
+    def has_tissue(self, region: Roi) -> bool:
+        """Return whether run pixels have tissue; True for a run without a mask."""
+        if self.tissue is None:
+            return True
+        return self.tissue.touches(level0_pixels(region, self.run.scale))
+
+    def finished(self, done: int, failed: int) -> Finished:
+        """Return the last event of a run with these numbers of blocks."""
+        left_out, area = self.plan.left_out, self.plan.left_out_area
+        seconds = self.timer.seconds()
+        return Finished(self.run, done, failed, seconds, left_out, area)
 
     def at_level0(self, values: Labels, roi: Roi, region: Roi) -> Labels:
         """Return run pixels of a region, (h, w), as the level-0 pixels of a rectangle.

@@ -23,12 +23,17 @@ from napari_uhrseg.engine.inference.runner import RunContext
 from napari_uhrseg.engine.inference.window_runner import WindowRunner
 from napari_uhrseg.engine.network.device import MemoryBudget
 from napari_uhrseg.engine.planning.plan import Plan, make_plan
+from napari_uhrseg.engine.planning.run_questions import (
+    check_answered,
+    class_ids,
+    open_questions,
+)
 from napari_uhrseg.engine.tiling.frame_seams import remove_stale_borders
 from napari_uhrseg.engine.tiling.tiling import by_tiling
-from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.repair import repair
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.tissue.stored_mask import read_tissue, write_tissue
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import BoolMask, Legend, Run, SegmentSettings
 
@@ -52,10 +57,8 @@ def segment(
 
     Parameters
     ----------
-    image
-        The image to be labelled.
-    checkpoint
-        The network and its card.
+    image, checkpoint
+        The image to be labelled; the network and its card.
     store
         Label store of the image's shape, open for writing.
     settings
@@ -82,12 +85,14 @@ def segment(
     Raises
     ------
     PlanError, DeviceError, StoreError
-        If the settings, the memory, or labels of another run prevent this run.
+        If the settings, the memory, a question without an answer (see
+        `run_questions`), or labels of another run prevent this run.
     """
     settings = settings or SegmentSettings()
     plan = _plan_as_begun(image, checkpoint, store, settings, budget)
     yield Planned(plan)
-    plan, run = begin(plan, checkpoint.card.legend, store, replace_other)
+    legend = checkpoint.card.legend
+    plan, run = begin(plan, legend, store, replace_other, settings)
     only = None
     if only_likely:
         viewport, only = _likely_first(store, run, viewport)
@@ -132,7 +137,11 @@ def make_runner(context: RunContext) -> FrameRunner | WindowRunner:
 
 
 def begin(
-    plan: Plan, network: Legend, store: LabelStore, replace_other: bool
+    plan: Plan,
+    network: Legend,
+    store: LabelStore,
+    replace_other: bool,
+    settings: SegmentSettings,
 ) -> tuple[Plan, Run]:
     """Record a run in the store, or find the run that it continues.
 
@@ -146,6 +155,8 @@ def begin(
         Open for writing.
     replace_other
         If True, overwrite the labels of a run with other settings.
+    settings
+        Settings of the user, which may answer the questions of the run.
 
     Returns
     -------
@@ -154,10 +165,14 @@ def begin(
 
     Raises
     ------
+    PlanError
+        If a question of the run has no answer.
     StoreError
         If the store has labels of another run and ``replace_other`` is not set.
     """
-    wanted = replace(plan.run, class_map=_class_map_in(store, network))
+    classes = class_ids(network, store, settings, plan.run.checkpoint_hash)
+    wanted = replace(plan.run, class_map=classes.ids)
+    check_answered(open_questions(plan.questions, wanted, classes, store))
     store.run_ledger.check_run(
         wanted, replace=replace_other
     )  # before its classes are added
@@ -169,7 +184,9 @@ def begin(
             "%d blocks of %s have damaged files. Their labels are computed again.",
             lost, store.path,
         )  # fmt: skip
-    store.legend_editor.add_classes(network)
+    store.legend_editor.add_classes(classes.added)
+    if plan.tissue is not None and read_tissue(store.path, store.shape) != plan.tissue:
+        write_tissue(store, plan.tissue)
     run = store.run_ledger.start_run(wanted, replace=replace_other)
     remove_stale_borders(store.path, run.id)
     if run.batch_size < plan.run.batch_size:
@@ -197,9 +214,9 @@ def as_begun(
     store
         The store that may have the run.
     """
+    ids = class_ids(network, store, settings, run.checkpoint_hash).ids
     earlier = store.run_ledger.find_matching_run(
-        replace(run, class_map=_class_map_in(store, network)),
-        any_precision=settings.precision == "auto",
+        replace(run, class_map=ids), any_precision=settings.precision == "auto"
     )
     if earlier is None or (earlier.precision, earlier.window) == (
         run.precision,
@@ -207,20 +224,6 @@ def as_begun(
     ):
         return settings
     return replace(settings, precision=earlier.precision, frame=earlier.frame)
-
-
-def _class_map_in(store: LabelStore, network: Legend) -> tuple[int, ...]:
-    """Return the class map that results once the store has the network's classes.
-
-    Raises StoreError if the store cannot take them.
-    """
-    try:
-        return class_map(network, store.legend.merged(network))
-    except ValueError as error:
-        raise StoreError(
-            f"{store.path} cannot take the classes of this network: {error}.",
-            "Choose another output.",
-        ) from error
 
 
 def class_map(network: Legend, store: Legend) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from napari_uhrseg.engine.inference.background_mask import BackgroundMask
 from napari_uhrseg.engine.inference.nearest_first import NearestFirst
 from napari_uhrseg.engine.inference.runner import Runner
 from napari_uhrseg.engine.inference.window_cache import SharedWindowCache
+from napari_uhrseg.engine.planning.tissue_windows import touched_windows
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.errors import ReadError
 from napari_uhrseg.models.base import Batch, concatenate_batches
@@ -121,8 +123,19 @@ class WindowLoader:
         self._shared = SharedWindowCache(self._regions, runner.plan.sized.kept)
 
     def count(self, block: Roi) -> int:
-        """Return the number of windows of a block, skipped ones included."""
-        return self._grid.count(self._runner.plan.run_region(block))
+        """Return the number of windows of a block, skipped ones included.
+
+        Windows without tissue do not count.
+        """
+        return self._runner.plan.count(block)
+
+    def _windows(self, region: Roi) -> list[Roi]:
+        """Return the windows that label tissue in run pixels."""
+        windows, runner = list(self._grid.touching(region)), self._runner
+        if runner.tissue is None:
+            return windows
+        there = touched_windows(self._grid, region, runner.run.scale, runner.tissue)
+        return list(compress(windows, there.ravel()))
 
     def batches(self, viewport: Viewport | None) -> Iterator[WindowBatch]:
         """Yield the windows of all blocks in full batches; the last may be smaller."""
@@ -155,7 +168,7 @@ class WindowLoader:
             block.skipped = self.count(roi)
             return block
         region, background = self._regions[index], self._runner.background
-        windows = list(self._grid.touching(region))
+        windows = self._windows(region)
         try:
             valid = self._runner.valid(region)
             for window in windows:
@@ -166,7 +179,7 @@ class WindowLoader:
         except ReadError as error:
             return BlockState(roi, index, skipped=len(windows), error=str(error))
         block.skipped = len(windows) - len(block.windows)
-        if block.skipped and block.windows:
+        if block.windows and len(block.windows) < self._grid.count(region):
             seen = covered(region, block.windows)
             valid = seen if valid is None else valid & seen
         block.valid = valid

@@ -31,7 +31,6 @@ from napari_uhrseg.engine.cancellation import Viewport
 from napari_uhrseg.engine.events import (
     BlockDone,
     BlockFailed,
-    Finished,
     PreviewWritten,
     RetriedWithLess,
     SegmentEvent,
@@ -113,7 +112,7 @@ class WindowRunner(Runner):
         loader = WindowLoader(self, self.grid, blocks)
         left = sum(loader.count(b) for b in blocks)
         # share of the windows left that no other block has run before
-        share = self.plan.windows / self.plan.at_most
+        share = self.plan.windows / max(1, self.plan.at_most)
         seen = 0
         items = Prefetcher(loader.batches(viewport), self.plan.sized.ahead)
         with closing(items), closing(_Writer()) as writer, self.passes:
@@ -130,7 +129,7 @@ class WindowRunner(Runner):
                 self._preview(item, writer)
                 yield from writer.written(most=1)
             yield from writer.written()
-        yield Finished(self.run, self._done, self._failed, self.timer.seconds())
+        yield self.finished(self._done, self._failed)
 
     def make_merger(self, roi: Roi) -> WindowMerger | TiledLabels:
         """Return an empty merger for a block, which is given in level-0 pixels."""

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from napari_uhrseg.models.base import Batch, Segmenter
-from napari_uhrseg.types import InputSpec
+from napari_uhrseg.types import InputSpec, View
 
 Size = tuple[int, int]
 """Height and width of a frame in pixels."""
@@ -100,6 +100,13 @@ class LivePeakCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now -= self._live.pop(key, 0)
 
 
+def _shape(view: View, frame: Size | None) -> Size:
+    if view.extent == "frame":
+        assert frame is not None
+        return frame
+    return (view.side, view.side)
+
+
 def zero_batch(
     spec: InputSpec,
     size: int = 1,
@@ -119,14 +126,10 @@ def zero_batch(
     device
         Device of the tensors. None: torch's default.
     """
-    views = {}
-    for name, view in spec.views.items():
-        if view.extent == "frame":
-            assert frame is not None
-            shape = frame
-        else:
-            shape = (view.side, view.side)
-        views[name] = torch.zeros(size, spec.channels, *shape, device=device)
+    views = {
+        name: torch.zeros(size, spec.channels, *_shape(view, frame), device=device)
+        for name, view in spec.views.items()
+    }
     boxes = {name: torch.zeros(size, 4, device=device) for name in spec.views}
     return Batch(views, boxes)
 
@@ -167,9 +170,13 @@ def activation_bytes(
     known = _bytes.setdefault(model, {})
     key = (frame, rows)
     if key not in known:
-        shadow = on_meta_device(model).eval()
-        batch = zero_batch(model.spec, 1, frame, torch.device("meta"))
-        with torch.no_grad(), LivePeakCounter(shadow) as live:
-            shadow(batch) if rows is None else shadow.forward_banded(batch, rows)
-        known[key] = live.peak + sum(view.nbytes for view in batch.views.values())
+        known[key] = _traced_bytes(model, frame, rows)
     return known[key]
+
+
+def _traced_bytes(model: Segmenter, frame: Size | None, rows: int | None) -> int:
+    shadow = on_meta_device(model).eval()
+    batch = zero_batch(model.spec, 1, frame, torch.device("meta"))
+    with torch.no_grad(), LivePeakCounter(shadow) as live:
+        shadow(batch) if rows is None else shadow.forward_banded(batch, rows)
+    return int(live.peak + sum(view.nbytes for view in batch.views.values()))

@@ -111,11 +111,7 @@ def choose_precision(
     """
     kind = device.id.partition(":")[0]
     if wanted == "auto":
-        if kind == "cuda":
-            fast = torch.cuda.get_device_capability(device.id) >= (8, 0)
-        else:
-            fast = kind == "cpu" and _cpu_has_bf16()
-        return "bf16" if fast else "fp32"
+        return "bf16" if _is_made_for_bf16(device.id, kind) else "fp32"
     if wanted == "fp16" and kind == "cpu":
         raise DeviceError(
             "The CPU does not support half precision (fp16).",
@@ -189,6 +185,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text
     )
+
+
+def _is_made_for_bf16(device: str, kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return kind == "cpu" and _cpu_has_bf16()
 
 
 def _cpu_has_bf16() -> bool:

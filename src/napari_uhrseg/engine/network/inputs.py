@@ -21,7 +21,7 @@ import torch
 
 from napari_uhrseg.io.image.image import Pixels
 from napari_uhrseg.models.base import Batch
-from napari_uhrseg.types import InputSpec, Roi, View
+from napari_uhrseg.types import InputSpec, Roi, ValueRange, View
 
 Floats = npt.NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def read_views(
     spec: InputSpec,
     *,
     bands: Sequence[int],
-    value_range: tuple[float, float],
+    value_range: ValueRange,
     scale: float = 1.0,
     shift: tuple[int, int] = (0, 0),
 ) -> Batch:
@@ -167,7 +167,7 @@ def read_view(
     roi: Roi,
     spec: InputSpec,
     bands: Sequence[int],
-    value_range: tuple[float, float],
+    value_range: ValueRange,
     out: Floats,
 ) -> None:
     """Read and normalise one view into ``out``.
@@ -215,7 +215,7 @@ def normalize_into(
     data: npt.NDArray,
     valid: npt.NDArray[np.bool_],
     spec: InputSpec,
-    value_range: tuple[float, float],
+    value_range: ValueRange,
     out: Floats,
 ) -> None:
     """Normalise image values into ``out``.
@@ -233,11 +233,12 @@ def normalize_into(
     out
         (h, w, C) float32.
     """
-    low, high = value_range
+    low, high = np.array(value_range, np.float64).reshape(-1, 2).T
     mean = np.asarray(spec.mean, np.float32)
     std = np.asarray(spec.std, np.float32)
-    factor = np.float32(1 / ((high - low) or 1)) / std
-    offset = mean / std + np.float32(low) * factor
+    span = np.where(high == low, 1, high - low)
+    factor = (1 / span).astype(np.float32) / std
+    offset = mean / std + low.astype(np.float32) * factor
     width = out.shape[1]
     factors, offsets = np.tile(factor, width), np.tile(offset, width)
     # all bands of a row at once: long inner loops

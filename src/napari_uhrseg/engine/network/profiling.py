@@ -181,14 +181,23 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
     On a GPU it is the memory that torch reserves, on the CPU the growth of the
     process. The list that is yielded has its value after the body.
     """
-    most = [0]
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_reserved(device)
+    measured = _peak_reserved(device) if device.type == "cuda" else _peak_resident()
+    with measured as most:
         yield most
-        most[0] = torch.cuda.max_memory_reserved(device) - before
-        return
+
+
+@contextmanager
+def _peak_reserved(device: torch.device) -> Iterator[list[int]]:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before, most = torch.cuda.memory_reserved(device), [0]
+    yield most
+    most[0] = torch.cuda.max_memory_reserved(device) - before
+
+
+@contextmanager
+def _peak_resident() -> Iterator[list[int]]:
+    most = [0]
     release_memory()
     resident = psutil.Process().memory_info
     before, ended = resident().rss, threading.Event()

@@ -3,11 +3,20 @@
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.band_colors import true_color
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.types import InputSpec
-from napari_uhrseg.units import format_length
+from napari_uhrseg.types import (
+    PER_BAND,
+    InputSpec,
+    PerBand,
+    ValueRange,
+    describe_range,
+    value_pairs,
+)
+from napari_uhrseg.units import counted, format_length
 
 SAME_SCALE = 0.1  # pixel sizes that differ by at most 10 % count as equal
 MAX_SCALE = 64.0
+MOST_SCALE = 4.0
+"""Largest ratio of the pixel sizes of an image and of a training that fits it."""
 
 
 def fit_bands(
@@ -64,9 +73,7 @@ def _true_color(image: Image) -> tuple[int, ...]:
     return image.rgb_bands or true_color(image.bands) or ()
 
 
-def describe_input(
-    image: Image, bands: tuple[int, ...], values: tuple[float, float]
-) -> str:
+def describe_input(image: Image, bands: tuple[int, ...], values: ValueRange) -> str:
     """Return the bands that a network gets, and the values of black and white.
 
     Parameters
@@ -76,32 +83,27 @@ def describe_input(
     bands
         One band index per channel of the network, counted from 0.
     values
-        Image values that become 0 and 1.
+        Image values that become 0 and 1, or two for each channel.
     """
     names = ", ".join(image.bands[band].name for band in bands)
     numbers = ", ".join(map(str, bands))
     if len(bands) > 1 and len(set(bands)) == 1:
         names, numbers = image.bands[bands[0]].name, f"{bands[0]}, in every channel"
-    low, high = (f"{value:,.6g}" for value in values)
     word = "bands" if len(set(bands)) > 1 else "band"
-    return f"{names} ({word} {numbers}), values {low} to {high}"
+    return f"{names} ({word} {numbers}), values {describe_range(values)}"
 
 
-def band_warning(image: Image, bands: tuple[int, ...]) -> str:
-    """Return a warning if the first of several bands are used without a known colour.
+def colors_known(image: Image) -> bool:
+    """Return whether the red, green and blue band of an image are known."""
+    return bool(_true_color(image))
 
-    The text is empty if the image has no other bands, or if the colours are known.
-    """
-    first = tuple(range(len(bands)))
-    if len(bands) != 3 or len(image.bands) <= 3 or bands != first:
-        return ""
-    if _true_color(image):
-        return ""
-    return (
-        f"{image.name} does not state which of its {len(image.bands)} bands are red, "
-        "green and blue. The network gets the first three in this order. Choose the "
-        "bands (Channels, --bands) if the order differs from that of the training data."
-    )
+
+def scale_ratio(image: Image, spec: InputSpec) -> float:
+    """Return the ratio of the pixel sizes, at least 1; 1 if one is unknown."""
+    if spec.pixel_size is None or image.meters_per_pixel is None:
+        return 1.0
+    scale = spec.pixel_size / image.meters_per_pixel
+    return max(scale, 1 / scale)
 
 
 def fit_scale(image: Image, spec: InputSpec) -> tuple[float, str]:
@@ -109,28 +111,26 @@ def fit_scale(image: Image, spec: InputSpec) -> tuple[float, str]:
 
     The scale is the trained pixel size over the image's pixel size. It is 2 for a 40x
     slide and a network trained at 20x. Pixel sizes within 10 % count as equal. An
-    unknown pixel size counts as the trained one, and the note says so.
+    unknown pixel size counts as the trained one; a run asks for it first.
 
     Returns
     -------
     scale : 1/64 to 64
-    note : empty if the scale is 1 and the pixel size is known
+    note : empty if the scale is 1
     """
-    if spec.pixel_size is None:
+    if spec.pixel_size is None or image.meters_per_pixel is None:
         return 1.0, ""
-    if image.meters_per_pixel is None:
-        return 1.0, (
-            "The pixel size of the image is unknown. It is assumed to be the "
-            f"{format_length(spec.pixel_size)} that the checkpoint was trained at."
-        )
     scale = spec.pixel_size / image.meters_per_pixel
     if abs(scale - 1) <= SAME_SCALE:
         return 1.0, ""
     scale = min(MAX_SCALE, max(1 / MAX_SCALE, scale))
-    return scale, (
-        f"The checkpoint was trained at {format_length(spec.pixel_size)}/px and the "
-        f"image has {format_length(image.meters_per_pixel)}/px. The image is read at "
-        f"scale {scale:.3g}."
+    return scale, _scale_note(spec.pixel_size, image.meters_per_pixel, scale)
+
+
+def _scale_note(trained: float, size: float, scale: float) -> str:
+    return (
+        f"The checkpoint was trained at {format_length(trained)}/px and the image has "
+        f"{format_length(size)}/px. The image is read at scale {scale:.3g}."
     )
 
 
@@ -138,9 +138,9 @@ def fit_values(
     image: Image,
     spec: InputSpec,
     bands: tuple[int, ...],
-    wanted: tuple[float, float] | None = None,
-) -> tuple[float, float]:
-    """Return the image values that become 0 and 1.
+    wanted: ValueRange | PerBand | None = None,
+) -> ValueRange:
+    """Return the image values that become 0 and 1, or two for each channel.
 
     Parameters
     ----------
@@ -151,17 +151,30 @@ def fit_values(
     bands
         Indices of the bands that the network gets.
     wanted
-        The range that the user chose. None: the range of ``spec``, or an estimate from
-        a sample of the pixels of these bands.
+        The range that the user chose. ``PER_BAND``: an estimate for each band from a
+        sample of its pixels. None: the range of ``spec``, or one estimate from a sample
+        of the pixels of these bands.
 
     Raises
     ------
     PlanError
-        If both values of the range that the user chose are equal.
+        If the range that the user chose is empty, or has another number of values.
     """
-    if wanted is not None and wanted[0] == wanted[1]:
+    wanted = wanted or spec.value_range
+    if wanted is None:
+        return image.estimate_range(bands)
+    if wanted == PER_BAND:
+        return image.estimate_each(bands)
+    if len(wanted) not in (2, 2 * len(bands)):
         raise PlanError(
-            f"The value range {wanted[0]:g} to {wanted[1]:g} is empty.",
-            "Choose two different values.",
+            f"The value range has {len(wanted)} numbers, and the network takes "
+            f"{counted(len(bands), 'band')}.",
+            f"Choose two numbers, or {2 * len(bands)}: two for each band.",
         )
-    return wanted or spec.value_range or image.estimate_range(bands)
+    for low, high in value_pairs(wanted):
+        if low == high:
+            raise PlanError(
+                f"The value range {low:g} to {high:g} is empty.",
+                "Choose two different values.",
+            )
+    return wanted

@@ -140,10 +140,9 @@ def budget_too_small_error(
         Alternatives to a larger budget, as parts of a sentence.
     """
     asked = -(-least // (64 * MB)) * 64 * MB
+    others = ", ".join([*hints[:-1], f"or {hints[-1]}"])
     return DeviceError(
         f"{what} needs about {format_bytes(asked)} on {name}; the budget is "
         f"{format_bytes(budget.device_bytes)}.",
-        f"Raise the memory budget to at least {format_bytes(asked)}, "
-        + ", ".join([*hints[:-1], f"or {hints[-1]}"])
-        + ".",
+        f"Raise the memory budget to at least {format_bytes(asked)}, {others}.",
     )

@@ -16,20 +16,27 @@ from napari_uhrseg.engine.network.profiling import Profiler
 from napari_uhrseg.engine.planning.batch_size import MakeProfiler, RunSize, RunSizer
 from napari_uhrseg.engine.planning.division import divide, labelled_area
 from napari_uhrseg.engine.planning.image_fit import (
-    band_warning,
     describe_input,
     fit_bands,
     fit_scale,
     fit_values,
 )
+from napari_uhrseg.engine.planning.run_questions import RunQuestion, image_questions
+from napari_uhrseg.engine.planning.tissue_windows import touched_windows
 from napari_uhrseg.engine.tiling.run_pixels import run_region
 from napari_uhrseg.engine.tiling.tiling import Tiling
 from napari_uhrseg.errors import PlanError, without_credentials
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
-from napari_uhrseg.types import InputSpec, Region, Roi, Run, SegmentSettings
-from napari_uhrseg.units import format_bytes, format_seconds
+from napari_uhrseg.types import (
+    InputSpec,
+    Roi,
+    Run,
+    SegmentSettings,
+    TissueMask,
+)
+from napari_uhrseg.units import format_bytes, format_seconds, left_out_text
 
 MAX_FRAME_RATIO = 2  # side of a frame, in training crops, without a warning
 
@@ -66,6 +73,8 @@ class Plan:
         Notes for the user.
     input
         Bands that the network gets, and the values of black and white, as a text.
+    questions
+        Questions about the image that the settings do not answer. A run asks them.
     estimate
         Cost of the run, from `with_estimate` as the fields below.
     windows
@@ -76,6 +85,12 @@ class Plan:
         Windows that run if no logits can wait.
     computed_twice
         Share of ``windows`` that repeat another one.
+    tissue
+        Tissue of the image; only its pixels get labels. None: all pixels.
+    left_out
+        Windows or frames without tissue, which do not run.
+    left_out_area
+        Share of the region (of its bounds) without tissue, 0 to 1.
     """
 
     shape: tuple[int, int]
@@ -87,10 +102,14 @@ class Plan:
     sized: RunSize
     warnings: tuple[str, ...]
     input: str
+    questions: tuple[RunQuestion, ...] = ()
     estimate: Estimate = Estimate(0, 0, 0, 0)
     windows: int = 0
     at_most: int = 0
     computed_twice: float = 0.0
+    tissue: TissueMask | None = None
+    left_out: int = 0
+    left_out_area: float = 0.0
 
     def blocks(self, pending: np.ndarray) -> list[Roi]:
         """Return rectangles of level-0 pixels that cover all pending chunks.
@@ -113,6 +132,14 @@ class Plan:
         """Return the run pixels that a level-0 rectangle gets its labels from."""
         return run_region(roi, self.run.scale, self.grid.shape)
 
+    def count(self, block: Roi) -> int:
+        """Return the number of windows or frames that run for a level-0 rectangle."""
+        region = self.run_region(block)
+        if self.tissue is None:
+            return self.grid.count(region)
+        scale = self.run.scale
+        return int(touched_windows(self.grid, region, scale, self.tissue).sum())
+
     def summary(self) -> str:
         """Return one line for the user: windows, time, memory, batch and device."""
         e = self.estimate
@@ -123,8 +150,13 @@ class Plan:
             f"{what}, about {format_seconds(e.seconds)}, "
             f"{format_bytes(e.device_bytes)} on {self.device.name} "
             f"(batch {self.run.batch_size}, {self.run.precision}), "
-            f"{format_bytes(e.disk_bytes)} on disk"
+            f"{format_bytes(e.disk_bytes)} on disk{self._without_tissue()}"
         )
+
+    def _without_tissue(self) -> str:
+        if self.tissue is None:
+            return ""
+        return f"; {left_out_text(self.left_out, self.left_out_area)}"
 
 
 def make_plan(
@@ -167,14 +199,13 @@ def make_plan(
     device = find_device(budget.device if budget else settings.device)
     budget = replace(budget or MemoryBudget.default(device.id), device=device.id)
     scale, warning = _scale(image, checkpoint.card.spec, settings)
-    _check_region(image, settings.region)
+    _check_region(image, settings)
     precision = choose_precision(settings.precision, device)
     sizer = RunSizer.make(
         checkpoint, device, budget, precision, settings, make_profiler
     )
     grid, sized = divide(sizer, image.shape, scale, settings, shared)
     run = _new_run(image, settings, sizer.profiler, grid, scale, sized.batch)
-    bands = "" if settings.bands else band_warning(image, run.bands)
     return with_estimate(Plan(
         shape=image.shape,
         run=run,
@@ -183,15 +214,17 @@ def make_plan(
         device=device,
         budget=sizer.budget,
         sized=sized,
-        warnings=_warnings((bands, warning), sizer, grid),
+        warnings=_warnings(warning, sizer, grid),
         input=describe_input(image, run.bands, run.value_range),
+        questions=image_questions(image, checkpoint.card.spec, settings),
+        tissue=settings.tissue,
     ))  # fmt: skip
 
 
-def _warnings(image: tuple[str, ...], sizer: RunSizer, grid: Tiling) -> tuple[str, ...]:
-    """Return the warnings of the image, of the frames and of the sizes, if any."""
+def _warnings(scale: str, sizer: RunSizer, grid: Tiling) -> tuple[str, ...]:
+    """Return the warnings of the scale, of the frames and of the sizes, if any."""
     checkpoint = sizer.profiler.checkpoint
-    found = (*image, _frame_warning(checkpoint, grid), sizer.warning)
+    found = (scale, _frame_warning(checkpoint, grid), sizer.warning)
     return tuple(warning for warning in found if warning)
 
 
@@ -236,12 +269,15 @@ def _new_run(
         placement=grid.placement,
         merge=spec.merge,
         region=settings.region,
-        skip_background=settings.skip_background and image.is_slide,
+        skip_background=settings.skip_background
+        and image.is_slide
+        and settings.tissue is None,
         batch_size=batch_size,
         precision=precision,
         plane=dict(image.plane),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=__version__,
+        tissue=settings.tissue.id if settings.tissue else "",
     )
 
 
@@ -251,17 +287,28 @@ def with_estimate(plan: Plan) -> Plan:
     windows, at_most, computed_twice = plan.grid.count_run(
         area, plan.run.scale, plan.block_chunks * STORE_CHUNK, plan.sized.kept
     )
+    left_out, empty = 0, 0.0
+    if plan.tissue is not None:
+        touched = touched_windows(
+            plan.grid, plan.run_region(area), plan.run.scale, plan.tissue
+        )
+        run, left_out = int(touched.sum()), int((~touched).sum())
+        windows, at_most = (round(n * run / touched.size) for n in (windows, at_most))
+        chosen = plan.run.region.bounds if plan.run.region else area
+        empty = 1 - plan.tissue.share_of(chosen.intersect(area))
     return replace(
         plan,
         windows=windows,
         at_most=at_most,
         computed_twice=computed_twice,
+        left_out=left_out,
+        left_out_area=empty,
         estimate=Estimate(
             seconds=windows * plan.sized.seconds,
             device_bytes=plan.sized.need.on(plan.device.id),
             host_bytes=plan.sized.need.host,
             # labels and confidence with their levels; measured to shrink fivefold
-            disk_bytes=int(area.area * 2 * 4 / 3 / 5),
+            disk_bytes=int(area.area * (1 - empty) * 2 * 4 / 3 / 5),
         ),
     )
 
@@ -287,7 +334,14 @@ def _scale(
     return settings.scale, ""
 
 
-def _check_region(image: Image, region: Region | None) -> None:
+def _check_region(image: Image, settings: SegmentSettings) -> None:
+    region, tissue = settings.region, settings.tissue
+    if tissue is not None and tissue.image_shape != image.shape:
+        raise PlanError(
+            f"The tissue mask is of an image of {tissue.image_shape[0]} rows and "
+            f"{tissue.image_shape[1]} columns.",
+            "Detect the tissue of this image.",
+        )
     if region and not region.bounds.intersect(Roi(0, 0, *image.shape)).area:
         raise PlanError(
             "The chosen region lies outside the image.",

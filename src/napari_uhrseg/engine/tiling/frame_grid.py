@@ -24,6 +24,7 @@ import numpy.typing as npt
 from napari_uhrseg.engine.tiling.run_pixels import WindowCount, run_region
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi
+from napari_uhrseg.types.tissue import Spans
 from napari_uhrseg.units import counted
 
 Frame = tuple[int, int]
@@ -249,6 +250,17 @@ class FrameGrid:
             )
         )
 
+    def labelled_spans(self, region: Roi) -> tuple[Spans, Spans]:
+        """Return the run pixels that the rows and columns of frames of `count` label.
+
+        They are first and last pixel (excluded) in the region, (n, 2) int.
+        """
+        reach = min(1, self.overlap)
+        return (
+            _spans(self.rows, region.y, region.bottom, reach),
+            _spans(self.columns, region.x, region.right, reach),
+        )
+
     def count_run(self, area: Roi, scale: float, block: int, kept: int) -> WindowCount:
         """Return how many frames a run over an area computes: each of them once.
 
@@ -312,8 +324,15 @@ def frame_sides(
 
 
 def _count(axis: Axis, first: int, last: int, reach: int) -> int:
+    return len(_spans(axis, first, last, reach))
+
+
+def _spans(axis: Axis, first: int, last: int, reach: int) -> Spans:
+    """Return what the frames of an axis label between two run pixels, (n, 2)."""
     starts = np.array(axis.starts)
     touched = np.nonzero((starts < last) & (np.append(starts[1:], last) > first))[0]
     if not len(touched):
-        return 0
-    return int(touched[-1] - max(0, touched[0] - reach) + 1)
+        return np.zeros((0, 2), np.int64)
+    frames = slice(max(0, touched[0] - reach), touched[-1] + 1)
+    ends = np.array(axis.ends)[frames]
+    return np.stack([np.maximum(starts[frames], first), np.minimum(ends, last)], 1)

@@ -7,6 +7,7 @@ from napari_uhrseg.engine.tiling.frame_grid import FrameGrid
 from napari_uhrseg.engine.tiling.run_pixels import WindowCount
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.types import Roi
+from napari_uhrseg.types.tissue import Spans
 
 W = TypeVar("W")
 F = TypeVar("F")
@@ -39,6 +40,12 @@ class Tiling(Protocol):
 
     def count(self, region: Roi) -> int:
         """Return the number of windows or frames that label a region of run pixels."""
+
+    def labelled_spans(self, region: Roi) -> tuple[Spans, Spans]:
+        """Return the run pixels that each row and column of `count` labels.
+
+        They are first and last pixel (excluded), (rows, 2) and (columns, 2) int.
+        """
 
     def count_run(self, area: Roi, scale: float, block: int, kept: int) -> WindowCount:
         """Return how many windows or frames a run over an area computes.

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from napari_uhrseg.engine.tiling.run_pixels import WindowCount, run_region
 from napari_uhrseg.types import Roi
 from napari_uhrseg.types.model_spec import Placement
+from napari_uhrseg.types.tissue import Spans
 from napari_uhrseg.units import counted
 
 
@@ -45,6 +48,11 @@ def window_starts(
         return (*range(0, last, stride), last)
     gaps = -(-last // stride)
     return tuple(round(i * last / gaps) for i in range(gaps + 1))
+
+
+def _clipped(starts: tuple[int, ...], side: int, first: int, last: int) -> Spans:
+    begin = np.array(starts, np.int64)
+    return np.stack([np.maximum(begin, first), np.minimum(begin + side, last)], 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,17 @@ class WindowGrid:
         """Return the number of windows that share a pixel with a region."""
         rows, columns = self._near(region)
         return len(self.ys[rows]) * len(self.xs[columns])
+
+    def labelled_spans(self, region: Roi) -> tuple[Spans, Spans]:
+        """Return the run pixels of the rows and columns of windows that `count` counts.
+
+        They are first and last pixel (excluded) in the region, (n, 2) int.
+        """
+        rows, columns = self._near(region)
+        return (
+            _clipped(self.ys[rows], self.side, region.y, region.bottom),
+            _clipped(self.xs[columns], self.side, region.x, region.right),
+        )
 
     def count_run(self, area: Roi, scale: float, block: int, kept: int) -> WindowCount:
         """Return how many windows a run over an area computes.

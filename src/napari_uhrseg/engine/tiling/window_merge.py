@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.tiling.confidence import (
-    CACHED_PIXELS,
     labels_and_confidence,
     to_float32_planes,
 )
@@ -77,8 +76,8 @@ class TiledLabels:
     def add(self, windows: Sequence[Roi], logits: Tensor) -> None:
         """Label windows by their (N, K, window, window) logits."""
         side = logits.shape[-1]
-        # a GPU is faster with many windows, a CPU with as many as its cache fits
-        at_once = len(windows) if logits.is_cuda else max(1, CACHED_PIXELS // side**2)
+        # a GPU is faster with many windows, a CPU reads each where it is
+        at_once = len(windows) if logits.is_cuda else 1
         for first in range(0, len(windows), at_once):
             some = logits[first : first + at_once]
             found = labels_and_confidence(some.transpose(0, 1).flatten(1, 2))

@@ -143,6 +143,13 @@ def _pretrained(
     if not falls_back or REGISTRY[method].encoder_family == "hrnet":
         warning = f"{reason} The encoder starts from random weights"
         return InitialNetwork(made(), random.arguments, RANDOM, (warning,))
+    return _with_default_encoder(random, made, reason)
+
+
+def _with_default_encoder(
+    random: InitialNetwork, made: Callable[..., Segmenter], reason: str
+) -> InitialNetwork:
+    """Return a network with the shipped encoder, and a warning."""
     model = made(encoder=DEFAULT_ENCODER)
     load_shipped(model)
     return InitialNetwork(
@@ -217,11 +224,7 @@ class _Download:
 
         thread = threading.Thread(target=fetch, name="uhrseg-weights", daemon=True)
         thread.start()
-        until = time.monotonic() + self.limit_s
-        while thread.is_alive() and time.monotonic() < until:
-            if self.stop():
-                raise Cancelled
-            thread.join(0.1)
+        self._wait_for(thread)
         if made:
             return made[0], ""
         if failed and not isinstance(failed[0], CheckpointError):
@@ -230,3 +233,11 @@ class _Download:
             return None, failed[0].message.rstrip(".") + "."
         seconds = f"{self.limit_s:g} seconds"
         return None, f"The ImageNet weights were not downloaded within {seconds}."
+
+    def _wait_for(self, thread: threading.Thread) -> None:
+        """Wait until the thread ends, at most for the limit."""
+        until = time.monotonic() + self.limit_s
+        while thread.is_alive() and time.monotonic() < until:
+            if self.stop():
+                raise Cancelled
+            thread.join(0.1)

@@ -15,7 +15,7 @@ from napari_uhrseg.engine.training.stage_parameters import (
 )
 from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.models.base import Segmenter
-from napari_uhrseg.types import Limits, Recipe, Stage
+from napari_uhrseg.types import Limits, PerBand, Recipe, Stage, ValueRange
 
 MOMENTUM = 0.9  # momentum of SGD
 FROZEN_EPOCHS = 4  # passes over the batches of a stage with a frozen encoder
@@ -63,6 +63,8 @@ class TrainSettings:
         Files of encoder weights. Each is loaded into the encoders that it fits.
     pixel_size
         Pixel size for the card; see ``InputSpec``.
+    value_range
+        Image values that become 0 and 1, for the card; see ``InputSpec``.
     loss
         Name in `losses.LOSSES`.
     augmentations
@@ -90,9 +92,10 @@ class TrainSettings:
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    pretrained: bool = False
+    pretrained: bool = True
     encoder_weights: tuple[Path, ...] = ()
     pixel_size: float | None = None
+    value_range: ValueRange | PerBand | None = None
     loss: str = "model"
     augmentations: tuple[str, ...] | None = None
     validate_every: int | None = None

@@ -176,17 +176,20 @@ def plan_step_memory(
     teacher_bytes = activation_bytes(teacher, _frame(teacher)) if teacher else 0
     tried = []
     for way in _techniques(wanted, budget.device):
-        cost = (estimate or sample_memory)(model, way, recipe.stages, bool(teacher))
-        each = KERNEL_OVERHEAD * (cost.device + teacher_bytes)
+        costs = [
+            (estimate or sample_memory)(model, way, (stage,), bool(teacher))
+            for stage in recipe.stages
+        ]
+        each = KERNEL_OVERHEAD * (max(c.device for c in costs) + teacher_bytes)
         for cache in caches:
             room = int((budget.device_bytes - fixed - cache) / each)
             if way.offload:
-                room = min(room, budget.host_bytes // max(1, cost.host))
+                room = min(room, budget.host_bytes // max(1, *(c.host for c in costs)))
             found = replace(way, cache=cache or CHUNK_CACHE_BYTES[0])
             if room >= wanted:
-                if frozen := [s for s in recipe.stages if s.frozen_encoder]:
-                    low = (estimate or sample_memory)(model, way, frozen, bool(teacher))
-                    used = KERNEL_OVERHEAD * wanted * (low.device + teacher_bytes)
+                pairs = zip(recipe.stages, costs, strict=True)
+                if frozen := [c.device for s, c in pairs if s.frozen_encoder]:
+                    used = KERNEL_OVERHEAD * wanted * (max(frozen) + teacher_bytes)
                     left = int(budget.device_bytes - fixed - cache - used)
                     found = replace(found, features=min(max(0, left), MAX_FEATURES))
                 return wanted, found

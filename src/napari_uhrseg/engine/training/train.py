@@ -37,6 +37,7 @@ from napari_uhrseg.engine.training.schedule import CardMetadata, Schedule, Train
 from napari_uhrseg.engine.training.step_memory import plan_step_memory
 from napari_uhrseg.engine.training.time_estimate import estimate_seconds
 from napari_uhrseg.engine.training.trainer import Trainer
+from napari_uhrseg.errors import TrainingError
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import Card, InputSpec, Legend
 
@@ -168,7 +169,7 @@ def _training_job(
     found = find_device(budget.device if budget else settings.device)
     precision = training_precision(settings.precision, found)
     model = start.model
-    model.spec = replace(model.spec, pixel_size=settings.pixel_size)
+    model.spec = _stated(model.spec, settings)
     fitted = source.fitted(model.spec)
     declared = model.spec  # for the card; training windows may be smaller
     model.spec = replace(declared, window=fitted.crop_size(declared))
@@ -205,6 +206,18 @@ def _training_job(
         card=partial(_card, settings, output, fitted.legend, declared, start),
         identity=[*_identity(settings, fitted, start), *memory.identity(size)],
     )
+
+
+def _stated(spec: InputSpec, settings: TrainSettings) -> InputSpec:
+    """Return the inputs of a model with the pixel size and values of the settings."""
+    values = settings.value_range or spec.value_range
+    try:
+        return replace(spec, pixel_size=settings.pixel_size, value_range=values)
+    except ValueError as error:
+        raise TrainingError(
+            f"The training is not possible: {error}.",
+            f"Give two numbers, or {2 * spec.channels}: two for each band.",
+        ) from error
 
 
 def _initial_network(settings: TrainSettings, legend: Legend) -> InitialNetwork:
@@ -272,6 +285,8 @@ def _identity(
     for irrelevant in ("card", "limits", "log_every", "validate_every"):
         del chosen[irrelevant]
     del chosen["pretrained"]
+    if settings.value_range is None:  # as before there was this setting
+        del chosen["value_range"]
     chosen["arguments"] = dict(start.arguments)
     chosen["encoder_weights"] = start.encoder_weights
     return [chosen, asdict(source.legend), dict(source.sampling)]

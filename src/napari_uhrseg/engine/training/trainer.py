@@ -22,6 +22,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
 from torch import nn
@@ -275,15 +276,20 @@ class Trainer:
         )
         return border and self.step != self.validated
 
+    def _rank(self, metrics: Mapping[str, float]) -> float:
+        """Return a number that is highest for the weights to keep."""
+        latest = float(self.step)  # the latest weights count as the best
+        if self.job.policy.keep_best:
+            return metrics.get("miou", latest)
+        if metrics.get("miou", 0) < self.before.get("miou", 0):
+            return -1.0  # never preferred to weights that are no worse than the start
+        return latest
+
     def _validate(self) -> Iterator[TrainEvent]:
         """Validate the weights; write the checkpoint if they are the best."""
         model = self.job.policy.weights_to_save(self.model.eval())
         metrics = yield from self._scores(model)
-        score = float(self.step)  # the latest weights count as the best
-        if self.job.policy.keep_best:
-            score = metrics.get("miou", score)
-        elif metrics.get("miou", 0) < self.before.get("miou", 0):
-            score = -1.0  # never preferred to weights that are no worse than the start
+        score = self._rank(metrics)
         better = score > self.best
         if better:
             self.best = score
@@ -320,7 +326,22 @@ class Trainer:
         if not self.job.policy.keep_state:
             return
         part = self.state_path.with_name(self.state_path.name + ".part")
-        state = {
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.state_path, part, sync=False):
+                torch.save(self._state(), part)
+        except (OSError, RuntimeError) as error:
+            # torch raises RuntimeError with the words of a C++ stream
+            known = isinstance(error, OSError)
+            why = error if known else "the disk is probably full"
+            raise TrainingError(
+                f"The state {self.state_path} cannot be written: {why}.",
+                "Choose a writable folder with free space.",
+            ) from error
+
+    def _state(self) -> dict[str, Any]:
+        """Return all that a training needs to resume."""
+        return {
             "fingerprint": self._fingerprint(),
             "step": self.step,
             "validated": self.validated,
@@ -332,20 +353,9 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.state_path, part, sync=False):
-                torch.save(state, part)
-        except (OSError, RuntimeError) as error:
-            # torch raises RuntimeError with the words of a C++ stream
-            known = isinstance(error, OSError)
-            why = error if known else "the disk is probably full"
-            raise TrainingError(
-                f"The state {self.state_path} cannot be written: {why}.",
-                "Choose a writable folder with free space.",
-            ) from error
 
-    def _load(self) -> None:
+    def _read_state(self) -> dict[str, Any]:
+        """Return the contents of the state file, which must be of this training."""
         try:
             state = torch.load(
                 self.state_path, self.job.compute.device, weights_only=True
@@ -363,6 +373,10 @@ class Trainer:
                 "another memory budget.",
                 "Choose another output, delete that file, or start again.",
             )
+        return dict(state)
+
+    def _load(self) -> None:
+        state = self._read_state()
         self.step, self.validated = state["step"], state["validated"]
         self.best, self.saved = state["best"], state["saved"]
         self.drafted = state["drafted"]

@@ -1,14 +1,16 @@
 """User corrections of a label store.
 
 `corrections` contains strokes, fills, undo and redo; `undo`, `replay` and `journal`
-reverse, execute and record them. The other modules import annotations and find
-uncertain regions.
+reverse, execute and record them. `counts` finds the corrected regions. Others
+import annotations, find uncertain regions and delete classes.
 
 Must not import ``io.readers`` and ``io.export``.
 """
 
 __all__ = [
     "corrections",
+    "counts",
+    "delete_class",
     "mask_import",
     "polygon_features",
     "polygon_import",

@@ -9,10 +9,11 @@ import numpy as np
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.corrections.journal_record import JournalPatch
-from napari_uhrseg.io.corrections.mask_import import MaskReader
+from napari_uhrseg.io.corrections.mask_import import TileReader
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.corrections.replay import JournalReplay
 from napari_uhrseg.io.corrections.undo import Direction, next_step, undo_or_redo
+from napari_uhrseg.io.labels.pyramid import apply_aliases
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.write_lock import WriteLock
 from napari_uhrseg.io.paths import is_url
@@ -121,8 +122,9 @@ class Corrections:
 
         Returns
         -------
-        The level-0 rectangle that may have changed. Its area is 0 if nothing changed;
-        there is then no step to undo.
+        Roi
+            Level-0 rectangle that may have changed. Its area is 0 if nothing changed;
+            there is then no step to undo.
 
         Raises
         ------
@@ -162,7 +164,7 @@ class Corrections:
                 (tile.height, tile.width), class_id, np.uint8
             )
 
-        return self._write_tiles(region.bounds, make)
+        return self._write_tiles(self._tiles(region.bounds), make)
 
     def fill_all(
         self, pairs: Sequence[tuple[Region, int]]
@@ -188,10 +190,11 @@ class Corrections:
         def make(tile: Roi) -> tuple[BoolMask, Labels]:
             mask = np.zeros((tile.height, tile.width), bool)
             for part in parts:
-                mask |= rasterize(part, tile)
+                inside = part.intersect(tile)
+                mask[inside.shift(-tile.y, -tile.x).slices] |= inside.area > 0
             return mask, np.zeros(mask.shape, np.uint8)
 
-        return self._write_tiles(region.roi, make)
+        return self._write_tiles(self._tiles(region.roi), make)
 
     def confirm(self, region: Region) -> Iterator[float]:
         """Save the displayed labels of a region as corrections, as one undo step.
@@ -207,10 +210,10 @@ class Corrections:
             mask &= (labels != 0) & (self._replay.read(tile) == 0)
             return mask, labels
 
-        return self._write_tiles(region.bounds, make)
+        return self._write_tiles(self._tiles(region.bounds), make)
 
     def import_labels(
-        self, mask: MaskReader, table: Mapping[int, int]
+        self, mask: TileReader, table: Mapping[int, int]
     ) -> Iterator[float]:
         """Save the pixels of a mask as corrections, as one undo step.
 
@@ -224,15 +227,35 @@ class Corrections:
             Value of the mask to class id, 0 to erase. Other values change nothing.
         """
         self._check_classes(np.array(list(table.values()), np.uint8))
-        side = min(self._tile, mask.side)
-        return self._write_tiles(mask.at, lambda tile: mask.read(tile, table), side)
+        tiles = self._tiles(mask.at, min(self._tile, mask.side))
+        return self._write_tiles(tiles, lambda tile: mask.read(tile, table))
+
+    def relabel(self, table: Mapping[int, int]) -> Iterator[float]:
+        """Change corrections of some classes to other classes, as one undo step.
+
+        Yields the completed share. Only chunks with corrections are read.
+
+        Parameters
+        ----------
+        table
+            Class id to its new id, 0 to erase.
+        """
+
+        def make(tile: Roi) -> tuple[BoolMask, Labels]:
+            labels = self._replay.read(tile)
+            changed = apply_aliases(labels, table)
+            return labels != changed, changed
+
+        tiles = self._replay.corrected_tiles(self._tile)
+        return self._write_tiles(tiles, make)
 
     def undo(self) -> Roi | None:
         """Undo the last step, including those of earlier sessions.
 
         Returns
         -------
-        The level-0 rectangle that may have changed; None if there is no step.
+        Roi or None
+            Level-0 rectangle that may have changed; None if there is no step.
         """
         return self._undo_or_redo("undo")
 
@@ -294,21 +317,21 @@ class Corrections:
             return self._replay.counts().by_class(self.store.aliases)
 
     def corrected_regions(self) -> tuple[CorrectedRegion, ...]:
-        """Return the connected corrected regions, the largest first.
+        """Return the corrected regions, the largest first.
 
-        The resolution is a cell of 256 pixels (1024 pixels in an image of 500,000
-        pixels per side): corrections in neighbouring cells belong to one region.
+        Corrections that are at most 32 pixels apart belong to one region, rounded up
+        to pixels of level 3 (of a coarser level in regions wider than 16,000 pixels).
         """
         with self._lock.thread_lock:
-            return self._replay.counts().regions(self.store.aliases)
+            return self._replay.regions()
 
     # -- implementation ---------------------------------------------------------
 
-    def _write_tiles(
-        self, roi: Roi, make: MakeTile, side: int | None = None
-    ) -> Iterator[float]:
+    def _tiles(self, roi: Roi, side: int | None = None) -> list[Roi]:
+        return list(roi.intersect(self._image).tiles(side or self._tile))
+
+    def _write_tiles(self, tiles: Sequence[Roi], make: MakeTile) -> Iterator[float]:
         change = _Change(make)
-        tiles = list(roi.intersect(self._image).tiles(side or self._tile))
         for number, tile in enumerate(tiles, 1):
             with self._lock.thread_lock:
                 self._write_tile(change, tile)

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.corrections.polygon_features import (
+    ClassField,
     ParsedFile,
     Rings,
     clean_rings,
@@ -17,7 +18,7 @@ from napari_uhrseg.io.corrections.polygon_features import (
 WITHOUT_AREA_TYPES = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
-def parse_geojson(path: Path) -> ParsedFile:
+def parse_geojson(path: Path, classes: ClassField | None = None) -> ParsedFile:
     """Return the polygons of a GeoJSON file, in its coordinates.
 
     Memory is some ten times the size of the file.
@@ -28,7 +29,7 @@ def parse_geojson(path: Path) -> ParsedFile:
         If the file cannot be read or is not GeoJSON.
     """
     data = _json(path)
-    found = ParsedFile()
+    found = ParsedFile(classes or ClassField())
     try:
         _add(found, data)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError,

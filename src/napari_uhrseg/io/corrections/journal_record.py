@@ -133,12 +133,15 @@ def scan_records(
         if header is None or sum(header.sizes) > size - end - _HEADER.size:
             return
         body = file.read(sum(header.sizes))
-        if zlib.crc32(body, zlib.crc32(data[8:])) != int.from_bytes(
-            data[4:8], "little"
-        ):
+        if not _is_intact(data, body):
             return
         end += len(data) + len(body)
         yield header, end
+
+
+def _is_intact(data: bytes, body: bytes) -> bool:
+    """Compare the checksum of a record with its header and body."""
+    return zlib.crc32(body, zlib.crc32(data[8:])) == int.from_bytes(data[4:8], "little")
 
 
 def _parsed(data: bytes, shape: tuple[int, int]) -> RecordHeader | None:

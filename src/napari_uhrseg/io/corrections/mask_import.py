@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,16 @@ class MaskClass:
     name: str | None
 
 
+class TileReader(Protocol):
+    """Interface of a reader of classes in tiles, such as `MaskReader`."""
+
+    at: Roi
+    side: int
+
+    def read(self, tile: Roi, table: Mapping[int, int], /) -> tuple[BoolMask, Labels]:
+        """Return the pixels of a tile that get a class, and the classes, (h, w)."""
+
+
 class MaskReader:
     """Reader, in tiles, of a mask that is registered to an image.
 
@@ -76,13 +86,8 @@ class MaskReader:
         self._counts: dict[int, int] | None = None
         self._to_mask = to_mask
         self.class_table: Mapping[int, str] = {}
-        a, _, c, _, e, f = to_mask
-        height, width = mask.shape
-        ys, xs = sorted((-f / e, (height - f) / e)), sorted((-c / a, (width - c) / a))
-        y, x = (int(np.floor(v[0] + 1e-6)) for v in (ys, xs))
-        bottom, right = (int(np.ceil(v[1] - 1e-6)) for v in (ys, xs))
-        covered = Roi(y, x, max(0, bottom - y), max(0, right - x))
-        self.at = covered.intersect(Roi(0, 0, *shape))
+        self.at = _covered(mask.shape, to_mask).intersect(Roi(0, 0, *shape))
+        a, _, _, _, e, _ = to_mask
         self.side = TILE
         while self.side > 64 and self.side * max(abs(a), abs(e)) > TILE:
             self.side //= 2
@@ -255,17 +260,11 @@ class MaskReader:
         a, _, c, _, e, f = self._to_mask
         rows = np.floor((np.arange(roi.y, roi.bottom) + 0.5) * e + f).astype(np.int64)
         columns = np.floor((np.arange(roi.x, roi.right) + 0.5) * a + c).astype(np.int64)
-        y, x = int(rows.min()), int(columns.min())
-        window = Roi(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
+        window = _bounds(rows, columns)
         values, valid = self._values(window)
-        keys = np.array(sorted(table), np.int64)
-        ids = np.zeros(values.shape, np.uint8)
-        if len(keys):
-            index = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
-            valid &= keys[index] == values
-            ids = np.array([table[int(k)] for k in keys], np.uint8)[index]
-        key = np.ix_(rows - y, columns - x)
-        return valid[key], ids[key]
+        known, ids = _ids_of(values, table)
+        key = np.ix_(rows - window.y, columns - window.x)
+        return (valid & known)[key], ids[key]
 
     def _values(self, roi: Roi) -> tuple[Values, BoolMask]:
         """Return a rectangle of the mask as integers, and where it is valid."""
@@ -360,3 +359,28 @@ def _by_coordinates(mask: Image, image: Georeferenced) -> Affine:
             "Warp it onto the image's grid first: gdalwarp with -r near.",
         )
     return (a, 0.0, c, 0.0, e, f)
+
+
+def _covered(shape: tuple[int, int], to_mask: Affine) -> Roi:
+    """Return the pixels of the image that the mask covers, also beyond the image."""
+    a, _, c, _, e, f = to_mask
+    height, width = shape
+    ys, xs = sorted((-f / e, (height - f) / e)), sorted((-c / a, (width - c) / a))
+    y, x = (int(np.floor(v[0] + 1e-6)) for v in (ys, xs))
+    bottom, right = (int(np.ceil(v[1] - 1e-6)) for v in (ys, xs))
+    return Roi(y, x, max(0, bottom - y), max(0, right - x))
+
+
+def _bounds(rows: np.ndarray, columns: np.ndarray) -> Roi:
+    y, x = int(rows.min()), int(columns.min())
+    return Roi(y, x, int(rows.max()) + 1 - y, int(columns.max()) + 1 - x)
+
+
+def _ids_of(values: np.ndarray, table: Mapping[int, int]) -> tuple[BoolMask, Labels]:
+    """Return which values are in the table, and the class id of each."""
+    keys = np.array(sorted(table), np.int64)
+    if not len(keys):
+        return np.zeros(values.shape, bool), np.zeros(values.shape, np.uint8)
+    index = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    ids = np.array([table[int(k)] for k in keys], np.uint8)
+    return keys[index] == values, ids[index]

@@ -12,6 +12,7 @@ from napari_uhrseg.types import MultiPolygon, Polygon
 
 Points = npt.NDArray[np.float64]
 Rings = list[Points]  # rings (x, y) of a polygon, the outer one first
+FLOATS = (float, np.floating)  # columns of GeoPackages may be float32
 
 # properties that may contain the class or the name, by priority
 CLASS_KEYS = ("classification", "class", "class_name", "label", "category")
@@ -37,12 +38,41 @@ class ParsedFeature:
         Its name; None without one.
     identifier
         Its identifier; None without one.
+    index
+        Its index among all features of the file, from 0.
     """
 
     polygons: tuple[Rings, ...]
     class_name: str | None = None
     name: str | None = None
     identifier: str | None = None
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassField:
+    """Field of a file that contains the classes, and the class of each value.
+
+    Parameters
+    ----------
+    name
+        Name of the field, in any case; None: the fields that QuPath and GIS programs
+        use.
+    values
+        Value as text to the name of the class. Other values are class names themselves.
+        Whole numbers have no decimal places.
+    """
+
+    name: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def class_of(self, properties: Mapping[str, Any]) -> str | None:
+        """Return the class of a feature, whose keys are in lower case; or None."""
+        if self.name is None:
+            value = _class_name(properties)
+        else:
+            value = _text(properties.get(self.name.lower()))
+        return None if value is None else self.values.get(value, value)
 
 
 @dataclass(slots=True)
@@ -51,6 +81,10 @@ class ParsedFile:
 
     Attributes
     ----------
+    classes
+        Field with the classes.
+    fields
+        Names of all fields of features.
     features
         Features with a polygon.
     skipped
@@ -59,6 +93,8 @@ class ParsedFile:
         Coordinate system that the file names; None if it names none.
     """
 
+    classes: ClassField = field(default_factory=ClassField)
+    fields: set[str] = field(default_factory=set)
     features: list[ParsedFeature] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     crs: str | None = None
@@ -81,17 +117,20 @@ class ParsedFile:
             Its identifier outside the properties; None without one.
         """
         parts = () if polygons is None else tuple(polygons)
+        index = len(self.features) + self.skipped.total()
         if not parts:
             reason = WITHOUT_GEOMETRY if polygons is None else WITHOUT_AREA
             self.skipped[reason] += 1
             return
+        self.fields.update(properties)
         known = {key.lower(): value for key, value in properties.items()}
         own = _text(_first(known, ID_KEYS))
         feature = ParsedFeature(
             parts,
-            _class_name(known),
+            self.classes.class_of(known),
             _text(_first(known, NAME_KEYS)),
             _text(identifier) if own is None else own,
+            index,
         )
         self.features.append(feature)
 
@@ -108,11 +147,14 @@ class ImportedFeature:
         Name of its class; None without one.
     title
         Its name, otherwise its identifier, otherwise its number from 1.
+    index
+        Its index among all features of the file, from 0.
     """
 
     region: MultiPolygon
     class_name: str | None
     title: str
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +286,13 @@ def _first(properties: Mapping[str, Any], keys: Iterable[str]) -> Any:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and value != value)
+    return (
+        value is None or value == "" or (isinstance(value, FLOATS) and value != value)
+    )
 
 
 def _text(value: Any) -> str | None:
+    """Return a value as text; whole numbers have no decimal places."""
+    if isinstance(value, FLOATS) and value.is_integer():
+        value = int(value)
     return None if _is_empty(value) else str(value)

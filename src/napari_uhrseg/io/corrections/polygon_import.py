@@ -13,8 +13,10 @@ from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.corrections.geojson_import import parse_geojson
 from napari_uhrseg.io.corrections.polygon_features import (
     MAX_COORDINATE,
+    ClassField,
     ImportedFeature,
     ImportedPolygons,
+    ParsedFeature,
     ParsedFile,
     Points,
     Rings,
@@ -23,7 +25,7 @@ from napari_uhrseg.io.corrections.polygon_features import (
 from napari_uhrseg.io.corrections.vector_file_import import MAGIC, parse_vector_file
 from napari_uhrseg.io.image.geometry import Georeferenced
 from napari_uhrseg.types import MultiPolygon, Polygon, Roi
-from napari_uhrseg.units import counted
+from napari_uhrseg.units import counted, quoted
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
@@ -45,7 +47,9 @@ _CODES = (
 _WKT = r"(PROJ|GEOG|GEOD|LOCAL|COMPD|BOUND|ENG)\w*\["
 
 
-def read_polygon_file(path: Path | str, image: Georeferenced) -> ImportedPolygons:
+def read_polygon_file(
+    path: Path | str, image: Georeferenced, classes: ClassField | None = None
+) -> ImportedPolygons:
     """Return the polygons of a file in the pixels of an image.
 
     The coordinates are in the file's coordinate system if it names one. Otherwise, if
@@ -62,23 +66,38 @@ def read_polygon_file(path: Path | str, image: Georeferenced) -> ImportedPolygon
         lines are skipped and counted.
     image
         The annotated image, or its label store.
+    classes
+        Field with the classes; None: the fields that QuPath and GIS programs use.
 
     Raises
     ------
     OpenError
-        If the file cannot be read, has no polygon, or all lie beside the image.
+        If the file cannot be read, has no polygon or no such field, or all polygons lie
+        beside the image.
     """
     path = Path(path)
     is_table = path.suffix.lower() in MAGIC
-    parsed = parse_vector_file(path) if is_table else parse_geojson(path)
+    parse = parse_vector_file if is_table else parse_geojson
+    parsed = parse(path, classes)
     if not parsed.features:
         skipped = ", ".join(f"{n:,} {why}" for why, n in parsed.skipped.items())
         raise OpenError(
             f"{path.name} contains no polygons{f' ({skipped})' if skipped else ''}.",
             "Choose a file of polygons; points and lines have no area.",
         )
+    _check_field(path, parsed)
     to_pixels, guess = _to_pixels(path, parsed, image, is_table=is_table)
     return _placed(path, parsed, image, to_pixels, guess)
+
+
+def _check_field(path: Path, parsed: ParsedFile) -> None:
+    """Raise OpenError if no feature has the field with the classes."""
+    name = parsed.classes.name
+    if name is not None and name.lower() not in {f.lower() for f in parsed.fields}:
+        raise OpenError(
+            f"{path.name} has no field {name!r}.",
+            f"Its fields are: {quoted(sorted(parsed.fields)[:20]) or 'none'}.",
+        )
 
 
 def read_polygons(
@@ -89,6 +108,24 @@ def read_polygons(
     Parameters and errors are those of `read_polygon_file`.
     """
     return read_polygon_file(path, image).polygons
+
+
+def _finite_parts(feature: ParsedFeature, to_pixels: ToPixels) -> list[Polygon]:
+    """Return the polygons whose points lie in the domain of the projection."""
+    placed = [[to_pixels(ring) for ring in rings] for rings in feature.polygons]
+    return [
+        _polygon(rings)
+        for rings in placed
+        if all(np.isfinite(ring).all() for ring in rings)
+    ]
+
+
+def _all_outside_error(file: str, image: str, count: int, hint: str) -> OpenError:
+    return OpenError(
+        f"No pixel is affected: {counted(count, 'feature')} of {file} "
+        f"{'lies' if count == 1 else 'lie'} beside {image}.",
+        hint or "Check that the file belongs to the image, and its coordinate system.",
+    )
 
 
 def _placed(
@@ -102,25 +139,17 @@ def _placed(
     outside: list[str] = []
     whole = Roi(0, 0, *image.shape)
     for feature, title in zip(parsed.features, titles(parsed.features), strict=True):
-        placed = [[to_pixels(ring) for ring in rings] for rings in feature.polygons]
-        # points outside the domain of a projection are not finite
-        parts = [
-            _polygon(rings)
-            for rings in placed
-            if all(np.isfinite(ring).all() for ring in rings)
-        ]
+        parts = _finite_parts(feature, to_pixels)
         if any(part.bounds.intersect(whole).area for part in parts):
             region = MultiPolygon(tuple(parts))
-            inside.append(ImportedFeature(region, feature.class_name, title))
+            inside.append(
+                ImportedFeature(region, feature.class_name, title, feature.index)
+            )
         else:
             outside.append(title)
     if not inside:
-        raise OpenError(
-            f"No pixel is affected: {counted(len(outside), 'feature')} of {path.name} "
-            f"{'lies' if len(outside) == 1 else 'lie'} beside {image.name}.",
-            _exchanged_hint(parsed, image, to_pixels)
-            or "Check that the file belongs to the image, and its coordinate system.",
-        )
+        hint = _exchanged_hint(parsed, image, to_pixels)
+        raise _all_outside_error(path.name, image.name, len(outside), hint)
     return ImportedPolygons(tuple(inside), tuple(outside), parsed.skipped, guess)
 
 

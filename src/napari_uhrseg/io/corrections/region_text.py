@@ -37,10 +37,7 @@ def parse_region(text: str) -> Roi | MapRectangle | Path:
         If a rectangle has not four numbers, or no area.
     """
     if text.startswith(MAP):
-        left, bottom, right, top = (float(v) for v in text[len(MAP) :].split(","))
-        if not (left < right and bottom < top):
-            raise ValueError("the rectangle has no area")
-        return MapRectangle(left, bottom, right, top)
+        return _map_rectangle(text.removeprefix(MAP))
     if re.fullmatch(r"[-\d,\s]*", text) or text.count(",") == 3:
         y, x, height, width = (int(part) for part in text.split(","))
         roi = Roi(y, x, height, width)
@@ -48,6 +45,13 @@ def parse_region(text: str) -> Roi | MapRectangle | Path:
             raise ValueError("the rectangle has no area")
         return roi
     return Path(text)
+
+
+def _map_rectangle(text: str) -> MapRectangle:
+    left, bottom, right, top = (float(v) for v in text.split(","))
+    if not (left < right and bottom < top):
+        raise ValueError("the rectangle has no area")
+    return MapRectangle(left, bottom, right, top)
 
 
 def regions_of(

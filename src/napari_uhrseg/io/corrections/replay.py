@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
-from napari_uhrseg.io.corrections.correction_counts import CorrectionCounts
+from napari_uhrseg.io.corrections.counts.corrected_regions import RegionFinder
+from napari_uhrseg.io.corrections.counts.correction_counts import CorrectionCounts
 from napari_uhrseg.io.corrections.damaged_chunks import loss_text, set_aside
 from napari_uhrseg.io.corrections.journal import Journal, JournalEntry
 from napari_uhrseg.io.corrections.journal_record import JournalPatch
@@ -24,8 +25,9 @@ from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.pyramid import read_array, write_levels
 from napari_uhrseg.io.labels.repair import rebuild_coarser
 from napari_uhrseg.io.labels.store import LabelStore
+from napari_uhrseg.io.labels.store_files import chunk_files
 from napari_uhrseg.io.paths import error_text
-from napari_uhrseg.types import Labels, Limits, Roi
+from napari_uhrseg.types import CorrectedRegion, Labels, Limits, Roi
 
 FOLDER = ".corrections"
 
@@ -67,6 +69,7 @@ class JournalReplay:
         self._saved_total: int | None = None  # corrected pixels in the saved counts
         self._counts: CorrectionCounts | None = None
         self._levels: Levels = ()
+        self._regions: RegionFinder | None = None
 
     @property
     def unfinished(self) -> bool:
@@ -86,11 +89,7 @@ class JournalReplay:
             self._levels = open_corrections(
                 store.path, store.shape, len(store.correction), write=write
             )
-            lost: list[Roi] = []
-            if write:
-                assert isinstance(self._folder, Path)  # URLs are read-only
-                lost = set_aside(store, self._levels, self._folder)
-                rebuild_coarser(store.path / CORRECTION, self._levels, coarser_labels)
+            lost = self._set_damage_aside() if write else []
             self.journal.load(write=write)
             if not write:
                 self.done = self.journal.last
@@ -101,6 +100,14 @@ class JournalReplay:
             self.catch_up()
             if lost:
                 self._restore(lost)
+
+    def _set_damage_aside(self) -> list[Roi]:
+        """Replace damaged parts of the arrays, and return their rectangles."""
+        store = self._store
+        assert isinstance(self._folder, Path)  # URLs are read-only
+        lost = set_aside(store, self._levels, self._folder)
+        rebuild_coarser(store.path / CORRECTION, self._levels, coarser_labels)
+        return lost
 
     def _restore(self, lost: list[Roi]) -> None:
         """Execute the steps of the journal in damaged chunks, and report the loss."""
@@ -138,21 +145,32 @@ class JournalReplay:
         if lost or journal.incomplete or journal.damaged:
             self._counts = None
         self.done = self._saved = min(self.done, journal.last)
-        if not lost and not journal.damaged:
-            return
+        if lost or journal.damaged:
+            self._report_loss(lost)
+            file.unlink(missing_ok=True)  # so that the next opening reports no loss
+            with suppress(OSError):
+                self.save_counts()
+
+    def _report_loss(self, lost: int) -> None:
+        """Warn about changes that cannot be undone any more."""
         changes = f"{lost} changes" if lost else "its older changes"
         self.loss = (
             f"The undo history of {self._store.path} is damaged: {changes} cannot be "
             "undone any more. All labels are kept."
         )
         logger.warning("%s", self.loss)
-        file.unlink(missing_ok=True)  # so that the next opening does not report again
-        with suppress(OSError):
-            self.save_counts()
 
     def read(self, roi: Roi) -> Labels:
         """Return the corrections in a level-0 rectangle."""
         return read_array(self._levels[0], roi.slices)
+
+    def corrected_tiles(self, side: int) -> list[Roi]:
+        """Return the tiles of a side, inside chunks of corrections that have a file."""
+        level, image = self._levels[0], Roi(0, 0, *self._store.shape)
+        width = level.chunks[0]
+        files = chunk_files(self._store.path / CORRECTION, level)
+        chunks = (Roi(y * width, x * width, width, width) for (y, x), _ in files)
+        return [t for chunk in chunks for t in chunk.intersect(image).tiles(side)]
 
     def counts(self) -> CorrectionCounts:
         """Return the counts; read from the arrays if they are not known."""
@@ -163,6 +181,12 @@ class JournalReplay:
                 self._limits.correction_cell,
             )
         return self._counts
+
+    def regions(self) -> tuple[CorrectedRegion, ...]:
+        """Return the corrected regions, the largest first."""
+        if self._regions is None:
+            self._regions = RegionFinder(self._levels)
+        return self._regions.find(self.counts(), self._store.aliases)
 
     def append(self, step: int, patch: JournalPatch) -> int:
         """Journal and execute a patch. Return the id of its step.
@@ -309,9 +333,16 @@ class JournalReplay:
         data = np.where(mask, after, present)
         top = write_levels(self._levels, patch.roi, data, coarser_labels)
         self._store.refresh_coarsest(top)
-        if self._counts is not None:
-            try:
-                self._counts.add(patch.roi, removed, -1)
-                self._counts.add(patch.roi, added)
-            except ValueError:  # they belong to another journal
-                self._counts = None
+        if self._regions is not None:
+            self._regions.forget(patch.roi)
+        self._count(patch.roi, removed, added)
+
+    def _count(self, roi: Roi, removed: Labels, added: Labels) -> None:
+        """Update the counts by the corrections that a change removes and adds."""
+        if self._counts is None:
+            return
+        try:
+            self._counts.add(roi, removed, -1)
+            self._counts.add(roi, added)
+        except ValueError:  # they belong to another journal
+            self._counts = None

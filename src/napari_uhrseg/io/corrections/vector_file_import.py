@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.corrections.polygon_features import (
+    ClassField,
     ParsedFile,
     Rings,
     clean_rings,
@@ -18,7 +19,7 @@ from napari_uhrseg.io.corrections.polygon_features import (
 MAGIC = {".gpkg": b"SQLite format 3\0", ".shp": b"\x00\x00\x27\x0a"}
 
 
-def parse_vector_file(path: Path) -> ParsedFile:
+def parse_vector_file(path: Path, classes: ClassField | None = None) -> ParsedFile:
     """Return the polygons of a GeoPackage or a shapefile, in its coordinates.
 
     Raises
@@ -53,7 +54,7 @@ def parse_vector_file(path: Path) -> ParsedFile:
             f"{path.name} cannot be read: {str(error).rstrip('.')}.",
             "Export the polygons again, for example as GeoJSON.",
         ) from error
-    found = ParsedFile(crs=meta["crs"])
+    found = ParsedFile(classes or ClassField(), crs=meta["crs"])
     for fid, blob, *values in zip(fids, geometry, *columns, strict=True):
         properties = dict(zip(meta["fields"], values, strict=True))
         parts = None if blob is None else list(_polygons(path, blob))

@@ -76,11 +76,13 @@ def export(
     chosen = check_request(format_name, target, simplify)
     _check_not_own(store, target)
     if chosen.stores_crs:
-        _check_crs(store)
+        check_crs(store)
     with atomic_target(target, overwrite=overwrite) as building:
         chosen.check(store, target)
         yield from chosen.write(store, building, WriteOptions(simplify, limits))
     chosen.finish(target)
+    with _write_errors(target):
+        chosen.beside(store, target)
     yield 1.0
 
 
@@ -97,10 +99,17 @@ def atomic_target(target: Path, *, overwrite: bool) -> Iterator[Path]:
             "Export to a local folder, and copy the file from there.",
         )
     _check_free(target, overwrite)
-    try:
+    with _write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target, sync=False) as building:
             yield building
+
+
+@contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+    """Raise errors of the file system in the block as ExportError."""
+    try:
+        yield
     except OSError as error:
         raise ExportError(
             f"{target} cannot be written: {error.strerror or error}.",
@@ -134,7 +143,7 @@ def warnings(store: "LabelStore", format_name: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_crs(store: "LabelStore") -> None:
+def check_crs(store: "LabelStore") -> None:
     """Raise ExportError if the CRS of a store cannot be read."""
     if store.crs is None:
         return

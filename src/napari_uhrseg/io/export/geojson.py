@@ -7,7 +7,8 @@ rings counter-clockwise, no ``crs`` member. Polygons are not cut at the antimeri
 ``crs`` member of the 2008 draft. GDAL and QGIS read it; RFC 7946 removed it.
 
 ``qupath``: pixels of the full image, y downwards. Each object is an annotation with
-the name and colour of its classification. Drag the file onto the image in QuPath.
+the name and colour of its classification, and has its area and number of pixels as
+measurements. Drag the file onto the image in QuPath.
 
 Objects with over a million corners are divided. Their pieces have the property
 ``divided`` in the first two variants.
@@ -22,14 +23,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.export.pixel_area import Unit, pixel_area
 from napari_uhrseg.io.export.polygons import (
     CoordinateTransform,
     Points,
     PolygonFeature,
+    area_field,
     check_georeferenced,
     polygon_features,
     to_crs,
 )
+from napari_uhrseg.io.export.qgis_style import write_style_beside
 from napari_uhrseg.io.export.registry import Format, WriteOptions, register_exporter
 
 if TYPE_CHECKING:
@@ -37,6 +41,9 @@ if TYPE_CHECKING:
 
 LON_LAT = "GeoJSON (longitude, latitude)"
 PROJECTED = "GeoJSON (image's CRS)"
+QUPATH_AREAS: dict[Unit, str] = {
+    "px": "Area px^2", "µm²": "Area µm^2", "m²": "Area m^2",
+}  # fmt: skip
 TEXT_CORNERS = 10_000  # corners formatted as text at once
 
 
@@ -46,7 +53,8 @@ def _write_lon_lat(
     """Write polygons as GeoJSON with longitude and latitude (RFC 7946)."""
     place = _to_lon_lat(store)
     found = polygon_features(store, options, place, bends=True)
-    yield from _write(path, {}, found, _class, partial(_on_the_map, digits=9))
+    properties = partial(_class, area=area_field(store))
+    yield from _write(path, {}, found, properties, partial(_on_the_map, digits=9))
 
 
 def _write_projected(
@@ -57,7 +65,8 @@ def _write_projected(
     crs = {"type": "name", "properties": {"name": name}}
     found = polygon_features(store, options, to_crs(store))
     prepared = partial(_on_the_map, digits=digits)
-    yield from _write(path, {"crs": crs}, found, _class, prepared)
+    properties = partial(_class, area=area_field(store))
+    yield from _write(path, {"crs": crs}, found, properties, prepared)
 
 
 def _write_qupath(
@@ -65,7 +74,8 @@ def _write_qupath(
 ) -> Iterator[float]:
     """Write polygons as GeoJSON annotations for QuPath, in level-0 pixels."""
     found = polygon_features(store, options, lambda corners: corners)
-    yield from _write(path, {}, found, _annotation)
+    units = QUPATH_AREAS[pixel_area(store).unit]
+    yield from _write(path, {}, found, partial(_annotation, area=units))
 
 
 def _to_lon_lat(store: "LabelStore") -> CoordinateTransform:
@@ -159,21 +169,24 @@ def _on_the_map(rings: Iterable[Points], digits: int) -> Iterator[Points]:
         yield np.round(ring[::-1] if clockwise else ring, digits)
 
 
-def _class(shape: PolygonFeature) -> dict[str, Any]:
-    return {
+def _class(shape: PolygonFeature, area: str | None) -> dict[str, Any]:
+    found = {
         "class": shape.label.name,
         "class_id": shape.label.id,
         "color": shape.label.color,
         "pixels": shape.pixels,
         "divided": shape.divided,
     }
+    return found if area is None else {**found, area: float(f"{shape.area:.10g}")}
 
 
-def _annotation(shape: PolygonFeature) -> dict[str, Any]:
+def _annotation(shape: PolygonFeature, area: str) -> dict[str, Any]:
+    """Return the properties of QuPath's `PathObject`, with its measurements."""
     label = shape.label
     return {
         "objectType": "annotation",
         "classification": {"name": label.name, "color": list(label.rgb)},
+        "measurements": {area: float(f"{shape.area:.10g}"), "Pixels": shape.pixels},
     }
 
 
@@ -186,6 +199,7 @@ register_exporter(
         save_suffix=".geojson",
         without_crs="qupath",
         check=lambda store, _: check_georeferenced(store, LON_LAT),
+        beside=write_style_beside,
     )
 )
 register_exporter(
@@ -194,6 +208,7 @@ register_exporter(
         PROJECTED,
         write=_write_projected,
         check=lambda store, _: check_georeferenced(store, PROJECTED),
+        beside=write_style_beside,
     )
 )
 register_exporter(_GeoJson("qupath", "GeoJSON for QuPath", write=_write_qupath))

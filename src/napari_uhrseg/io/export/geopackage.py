@@ -8,7 +8,8 @@ pieces have ``divided`` set, and ``pixels`` of their own.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,23 +17,41 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_uhrseg.errors import ExportError
-from napari_uhrseg.io.export.polygons import PolygonFeature, polygon_features, to_crs
-from napari_uhrseg.io.export.registry import Format, WriteOptions, register_exporter
+from napari_uhrseg.io.export.polygons import (
+    PolygonFeature,
+    area_field,
+    polygon_features,
+    to_crs,
+)
+from napari_uhrseg.io.export.qgis_style import add_layer_style
+from napari_uhrseg.io.export.registry import (
+    Format,
+    WriteOptions,
+    register_exporter,
+    shown_legend,
+)
+from napari_uhrseg.types import Legend
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 PIXELS = 'LOCAL_CS["pixels of the image",UNIT["pixel",1]]'
+LAYER = "labels"
 PROBE_BYTES = 2**20
 FIELDS = ("class", "class_id", "color", "pixels", "divided")
 
 
-def _check(store: "LabelStore", path: Path) -> None:
+def check_pyogrio() -> None:
+    """Raise ExportError if pyogrio is not installed."""
     if find_spec("pyogrio") is None:
         raise ExportError(
             "GeoPackage is written with pyogrio, which is not installed.",
             'Install it with: pip install "napari-uhrseg[geopackage]".',
         )
+
+
+def _check(store: "LabelStore", path: Path) -> None:
+    check_pyogrio()
     if path.suffix.lower() != ".gpkg":
         raise ExportError(
             f"{path.name} does not end in .gpkg, as a GeoPackage must.",
@@ -44,6 +63,54 @@ def _write_geopackage(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
     """Write polygons to the layer ``labels`` of a GeoPackage."""
+    yield from write_layer([("", store)], path, options, shown_legend(store))
+
+
+def write_layer(
+    stores: "Sequence[tuple[str, LabelStore]]",
+    path: Path,
+    options: WriteOptions,
+    legend: Legend,
+) -> Iterator[float]:
+    """Write polygons of one or more stores to the layer ``labels`` of a GeoPackage.
+
+    Parameters
+    ----------
+    stores
+        Name of each image, and its label store. All have one coordinate system. If
+        there are names, the field ``image`` contains them.
+    path
+        File to create.
+    options
+        Tolerance of the simplification, and limits.
+    legend
+        Classes of the style.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    """
+    there = False
+    for number, (name, store) in enumerate(stores):
+        waiting: list[PolygonFeature] = []
+        corners = 0
+        with pyogrio_errors(path):
+            for batch, done in polygon_features(store, options, to_crs(store)):
+                waiting += batch
+                corners += sum(len(ring) for shape in batch for ring in shape.rings)
+                # each write has a constant cost, however little it writes
+                full = corners > options.limits.batch_corners or len(waiting) > 5000
+                if full or (done == 1.0 and (waiting or not there)):
+                    _append(store, path, waiting, name, append=there)
+                    there, waiting, corners = True, [], 0
+                yield (number + done) / len(stores)
+    add_layer_style(path, LAYER, legend)
+
+
+@contextmanager
+def pyogrio_errors(path: Path) -> Iterator[None]:
+    """Raise the errors of pyogrio in the block as OSError, with their cause."""
     from pyogrio.errors import (
         DataLayerError,
         DataSourceError,
@@ -52,19 +119,8 @@ def _write_geopackage(
         GeometryError,
     )
 
-    there = False
-    waiting: list[PolygonFeature] = []
-    corners = 0
     try:
-        for batch, done in polygon_features(store, options, to_crs(store)):
-            waiting += batch
-            corners += sum(len(ring) for shape in batch for ring in shape.rings)
-            # each write has a constant cost, however little it writes
-            full = corners > options.limits.batch_corners or len(waiting) > 5000
-            if full or (done == 1.0 and (waiting or not there)):
-                _append(store, path, waiting, append=there)
-                there, waiting, corners = True, [], 0
-            yield done
+        yield
     except (
         DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError
     ) as error:  # fmt: skip
@@ -88,13 +144,22 @@ def _cause(path: Path, error: Exception) -> OSError:
 
 
 def _append(
-    store: "LabelStore", path: Path, batch: list[PolygonFeature], *, append: bool
+    store: "LabelStore",
+    path: Path,
+    batch: list[PolygonFeature],
+    image: str,
+    *,
+    append: bool,
 ) -> None:
     import shapely
     from pyogrio.raw import write
 
     polygons = [shapely.Polygon(outer, holes) for outer, *holes in
                 (s.rings for s in batch)]  # fmt: skip
+    area = area_field(store)
+    more = {} if area is None else {area: np.array([s.area for s in batch], float)}
+    if image:
+        more["image"] = np.array([image] * len(batch), object)
     write(
         path,
         geometry=np.asarray(shapely.to_wkb(polygons), object),
@@ -104,9 +169,10 @@ def _append(
             np.array([s.label.color for s in batch], object),
             np.array([s.pixels for s in batch], np.int64),
             np.array([s.divided for s in batch], bool),
+            *more.values(),
         ],
-        fields=np.array(FIELDS),
-        layer="labels",
+        fields=np.array([*FIELDS, *more]),
+        layer=LAYER,
         driver="GPKG",
         geometry_type="Polygon",
         crs=store.crs or PIXELS,

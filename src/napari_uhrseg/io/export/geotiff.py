@@ -1,9 +1,10 @@
 """Exporters of Cloud Optimized GeoTIFF (COG), for QGIS and other GDAL programs.
 
 ``cog``: class ids, 0 as nodata, with a colour table. Band metadata ``CLASS_3`` names
-class 3. ``confidence``: 1 (undecided) to 255 (certain), 0 as nodata. Overviews are
-the levels of the store (majority for labels, mean for confidence). Files with over
-2 GB of pixels are BigTIFF.
+class 3. A raster attribute table beside the file (``.aux.xml``) has the names and
+colours of all classes. ``confidence``: 1 (undecided) to 255 (certain), 0 as nodata.
+Overviews are the levels of the store (majority for labels, mean for confidence). Files
+with over 2 GB of pixels are BigTIFF.
 """
 
 import struct
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_uhrseg.io.export.label_pyramid import confidence_pyramid, shown_pyramid
+from napari_uhrseg.io.export.qgis_style import write_attribute_table
 from napari_uhrseg.io.export.registry import (
     Format,
     WriteOptions,
@@ -115,7 +117,13 @@ def _resolution(store: "LabelStore") -> Tags:
 
 _GeoTiff = partial(Format, suffix=".tif", other_suffixes=(".tiff",), stores_crs=True)
 register_exporter(
-    _GeoTiff("cog", "GeoTIFF (COG)", write=_write_cog, save_suffix=".cog.tif")
+    _GeoTiff(
+        "cog",
+        "GeoTIFF (COG)",
+        write=_write_cog,
+        save_suffix=".cog.tif",
+        beside=write_attribute_table,
+    )
 )
 register_exporter(
     _GeoTiff("confidence", "Confidence (GeoTIFF)", write=_write_confidence)

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.errors import ExportError
+from napari_uhrseg.io.export.pixel_area import pixel_area
 from napari_uhrseg.io.export.registry import WriteOptions
 from napari_uhrseg.io.vectorize.label_strips import read_strips, written_parts
+from napari_uhrseg.io.vectorize.rings import Outline
 from napari_uhrseg.io.vectorize.simplify import trace_polygons
 from napari_uhrseg.types import LabelClass, Labels, Roi
 
@@ -42,6 +44,8 @@ class PolygonFeature:
         Its class.
     pixels
         Number of its pixels.
+    area
+        Area of its pixels in the unit of `pixel_area`.
     rings
         float64 (corners, 2) each, x and y, closed, the outer ring first.
     divided
@@ -50,6 +54,7 @@ class PolygonFeature:
 
     label: LabelClass
     pixels: int
+    area: float
     rings: list[Points]
     divided: bool
 
@@ -90,6 +95,7 @@ def polygon_features(
     or of one polygon. Simplification needs the corners of a coverage as well.
     """
     by_id = {c.id: c for c in store.legend}
+    area_of = _area_of(store)
     batch: list[PolygonFeature] = []
     waiting, done = 0, 0.0
     unused = next((i for i in range(255, 0, -1) if i not in by_id), 0)
@@ -101,13 +107,44 @@ def polygon_features(
             continue
         outline, rings = found
         closed = [_closed(ring, bends) for ring in rings]
-        label = by_id[outline.class_id]
-        batch.append(PolygonFeature(label, outline.pixels, closed, outline.divided))
+        label, area = by_id[outline.class_id], area_of(outline)
+        made = PolygonFeature(label, outline.pixels, area, closed, outline.divided)
+        batch.append(made)
         waiting += outline.corners
         if waiting > BATCH_CORNERS:
             yield _placed(batch, place), done
             batch, waiting = [], 0
     yield _placed(batch, place), 1.0
+
+
+def area_field(store: "LabelStore") -> str | None:
+    """Return the name of the area in files: ``area_m2`` or ``area_um2``.
+
+    None if the image has no pixel size.
+    """
+    return {"px": None, "m²": "area_m2", "µm²": "area_um2"}[pixel_area(store).unit]
+
+
+def _area_of(store: "LabelStore") -> Callable[[Outline], float]:
+    """Return a function that returns the area of the pixels of an outline.
+
+    If the pixels of each row have another area, it is the integral along the rings of
+    the area above, which takes 8 bytes per row of the image.
+    """
+    sizes = pixel_area(store)
+    pixel = sizes.pixel
+    if pixel is not None:
+        return lambda outline: outline.pixels * pixel
+    above = np.append(0.0, np.cumsum(sizes.rows(Roi(0, 0, *store.shape))))
+
+    def area(outline: Outline) -> float:
+        total = 0.0
+        for ring in outline.rings:
+            x, y = ring[:, 0].astype(np.float64), ring[:, 1]
+            total -= float(np.dot(above[y], np.roll(x, -1) - x))
+        return total
+
+    return area
 
 
 def _strips(store: "LabelStore", options: WriteOptions) -> Iterator[tuple[Roi, Labels]]:

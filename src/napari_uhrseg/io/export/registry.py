@@ -95,6 +95,8 @@ class Format:
         Further suffixes of targets, with the dot.
     finish
         ``finish(path)`` is called after the target has been moved to its final path.
+    beside
+        ``beside(store, path)`` writes a file beside the target, after ``finish``.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Format:
     check: CheckFunction = lambda _store, _path: None
     other_suffixes: tuple[str, ...] = ()
     finish: Callable[[Path], None] = lambda _path: None
+    beside: Callable[["LabelStore", Path], None] = lambda _store, _path: None
 
 
 _formats: dict[str, Format] = {}

@@ -115,6 +115,61 @@ def crs_name(wkt: str | None) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
+@lru_cache(maxsize=64)
+def epsg_code(crs: str | None) -> int | None:
+    """Return the EPSG code of a CRS; None if it has none."""
+    if crs is None:
+        return None
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        code = CRS.from_wkt(crs).to_epsg()
+    except CRSError:
+        return None
+    return None if code is None else int(code)
+
+
+def extent(image: Georeferenced) -> tuple[float, float, float, float] | None:
+    """Return left, bottom, right and top in the CRS; None without a transform."""
+    if image.affine is None:
+        return None
+    a, b, c, d, e, f = image.affine
+    height, width = image.shape
+    corners = [(0, 0), (width, 0), (0, height), (width, height)]
+    xs = [a * x + b * y + c for x, y in corners]
+    ys = [d * x + e * y + f for x, y in corners]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def rotation(image: Georeferenced) -> float:
+    """Return the angle from the x axis of the CRS to the rows, in degrees."""
+    if image.affine is None:
+        return 0.0
+    a, _, _, d, _, _ = image.affine
+    return math.degrees(math.atan2(d, a)) if d else 0.0
+
+
+def describe_position(image: Georeferenced) -> dict[str, str]:
+    """Return the name and EPSG code of the CRS, the extent and the rotation as texts.
+
+    What the image does not have is left out.
+    """
+    facts = {}
+    if image.crs:
+        code, known = epsg_code(image.crs), crs_name(image.crs) or "yes"
+        facts["Coordinates"] = f"{known} (EPSG:{code})" if code else known
+    box = extent(image)
+    if box is not None:
+        left, bottom, right, top = (f"{v:.10g}" for v in box)
+        facts["Extent"] = f"x {left} to {right}, y {bottom} to {top}"
+    angle = rotation(image)
+    if angle:
+        way = "counterclockwise" if angle > 0 else "clockwise"
+        facts["Rotation"] = f"{abs(angle):.4g}° {way}"
+    return facts
+
+
 def scale_of(full: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:
     """Return the level-0 pixels per pixel of a level, down and across.
 

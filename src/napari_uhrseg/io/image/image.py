@@ -142,8 +142,6 @@ class Image:
         self.plane = first | self.plane
         self._failed = False
 
-    # properties
-
     @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of the pixels."""
@@ -293,11 +291,10 @@ class Image:
     ) -> Pixels:
         """Read a rectangle, resampled to a size.
 
-        The source is the coarsest level of the file that is fine enough. At the scale
-        of that level, pixels are unchanged. Otherwise they are averaged by area
-        (downsampling) or interpolated linearly (upsampling). The
-        result is deterministic, and the method is thread-safe. The memory is that of
-        the result, of the chunk cache, and of 16 million source pixels if resampled.
+        The source is the coarsest level of the file that is fine enough. At its scale,
+        pixels are unchanged. Otherwise they are averaged by area or interpolated
+        linearly. The result is deterministic, and the method is thread-safe. Memory:
+        the result, the chunk cache, and 16 million source pixels if resampled.
 
         Parameters
         ----------
@@ -310,7 +307,8 @@ class Image:
 
         Returns
         -------
-        Pixels of the chosen bands, and their validity.
+        Pixels
+            Values of the chosen bands, and their validity.
 
         Raises
         ------
@@ -338,6 +336,12 @@ class Image:
         if bands is None or set(bands) >= set(range(len(self.bands))):
             return self.contrast_limits
         return self._range(sorted(set(bands)))
+
+    def estimate_each(self, bands: Sequence[int]) -> tuple[float, ...]:
+        """Return the 0.5th and 99.5th percentile of a sample of each band's pixels."""
+        reader, level = self._reader, self._real[-1]
+        known = {b: sampled_percentiles(reader, level, [b], SAMPLED) for b in bands}
+        return tuple(value for band in bands for value in known[band])
 
     def percentiles(self, band: int, at: tuple[float, float]) -> tuple[float, float]:
         """Return two percentiles of the valid pixels of a band, from a coarse level."""
@@ -376,13 +380,9 @@ class Image:
     @cached_property
     def _reader(self) -> PixelReader:
         return PixelReader(
-            self.sources,
-            self.source_axes,
-            plane=self.plane,
-            masks=self.masks,
-            alpha=self.alpha,
-            nodata=[band.nodata for band in self.bands],
-        )
+            self.sources, self.source_axes, plane=self.plane, masks=self.masks,
+            alpha=self.alpha, nodata=[band.nodata for band in self.bands],
+        )  # fmt: skip
 
     @property
     def _band_axis(self) -> str:
@@ -390,13 +390,9 @@ class Image:
 
     @property
     def _samples(self) -> int:
-        if not self._band_axis:
-            return 1
-        return self.sources[0].shape[self.source_axes.index(self._band_axis)]
+        axis, shape = self._band_axis, self.sources[0].shape
+        return shape[self.source_axes.index(axis)] if axis else 1
 
     def _size(self, source: LevelSource) -> tuple[int, int]:
-        shape = source.shape
-        return (
-            shape[self.source_axes.index("y")],
-            shape[self.source_axes.index("x")],
-        )
+        y, x = self.source_axes.index("y"), self.source_axes.index("x")
+        return source.shape[y], source.shape[x]

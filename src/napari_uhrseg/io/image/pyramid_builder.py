@@ -308,21 +308,7 @@ class PyramidBuilder:
     def _pieces(self, step: LevelJob, first: int, last: int) -> Iterator[Slices]:
         """Yield boxes of whole chunks, or of whole rows if the source has strips."""
         level = step.level
-        sizes = list(level.chunks)
-        sizes[self.y] = max(1, last - first)
-        each = _bytes(tuple(sizes), level.dtype) * step.factor**2
-        if level.untiled_source is not None and step.parent is level.untiled_source:
-            sizes[self.x] = level.shape[self.x]
-            each = _bytes(tuple(sizes), level.dtype)
-            rows = max(
-                1,
-                sizes[self.y]
-                * self.limits.read_bytes
-                // max(each, self.limits.read_bytes),
-            )
-            sizes[self.y] = max(rows, self._uncached_strip_rows(level))
-        else:
-            sizes[self.x] *= max(1, self.limits.read_bytes // max(each, 1))
+        sizes = self._piece_sizes(step, max(1, last - first))
         ranges = [
             range(first, last, size) if i == self.y else range(0, n, size)
             for i, (n, size) in enumerate(zip(level.shape, sizes, strict=True))
@@ -333,6 +319,21 @@ class PyramidBuilder:
                 slice(a, min(a + size, end))
                 for a, size, end in zip(corner, sizes, ends, strict=True)
             )
+
+    def _piece_sizes(self, step: LevelJob, rows: int) -> list[int]:
+        """Return the sizes of a piece of that many rows, or fewer, on each axis."""
+        level, limit = step.level, self.limits.read_bytes
+        sizes = list(level.chunks)
+        sizes[self.y] = rows
+        each = _bytes(tuple(sizes), level.dtype) * step.factor**2
+        if level.untiled_source is not None and step.parent is level.untiled_source:
+            sizes[self.x] = level.shape[self.x]
+            each = _bytes(tuple(sizes), level.dtype)
+            rows = max(1, rows * limit // max(each, limit))
+            sizes[self.y] = max(rows, self._uncached_strip_rows(level))
+        else:
+            sizes[self.x] *= max(1, limit // max(each, 1))
+        return sizes
 
     def _band_rows(self) -> int:
         """Return the rows of the finest missing level that are filled at a time."""

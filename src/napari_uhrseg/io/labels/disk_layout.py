@@ -14,7 +14,7 @@ from upath import UPath
 from napari_uhrseg.atomic import remove_abandoned, temporary_path
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
-from napari_uhrseg.io.labels.store_files import check_links
+from napari_uhrseg.io.labels.store_files import check_array, check_links
 from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.io.paths import PathOrUrl, error_text, for_zarr, io_errors, is_url
 from napari_uhrseg.main_memory import lacks_main_memory
@@ -41,12 +41,14 @@ class StoreContents:
     legend, runs
         All classes, including merged ones, and all runs, numbered from 1.
     aliases
-        Merged class id to the id of the displayed class. The dict itself stays the
-        same object, because displayed levels refer to it.
+        Merged or deleted class id to the id of the displayed class, 0 for none. The
+        dict itself stays the same object, because displayed levels refer to it.
     confidence, prediction, correction
         Levels as uint8 arrays, level 0 first.
     states
         Status of the chunks on disk; see `chunk_status`.
+    deleting
+        0: no deletion to complete; 1: to be written; from 2: writing has begun.
     """
 
     root: zarr.Group
@@ -58,6 +60,7 @@ class StoreContents:
     prediction: Levels
     correction: Levels
     states: zarr.Array
+    deleting: int = 0
 
     def save(
         self,
@@ -65,6 +68,7 @@ class StoreContents:
         legend: Legend | None = None,
         runs: tuple[Run, ...] | None = None,
         aliases: dict[int, int] | None = None,
+        deleting: int | None = None,
     ) -> None:
         """Write the metadata with changes, then apply the changes to this object.
 
@@ -72,17 +76,19 @@ class StoreContents:
 
         Parameters
         ----------
-        legend, runs, aliases
+        legend, runs, aliases, deleting
             New values; None keeps the present values.
         """
         legend = self.legend if legend is None else legend
         runs = self.runs if runs is None else runs
         aliases = dict(self.aliases if aliases is None else aliases)
+        deleting = self.deleting if deleting is None else deleting
         dicts = tuple(r.to_dict() for r in runs)
         own = ome_metadata.own_attributes(self.info, legend, dicts, aliases)
+        own |= {"deleting": deleting} if deleting else {}
         self.root.update_attributes({ome_metadata.KEY: own})
         changed = (legend, aliases) != (self.legend, self.aliases)
-        self.legend, self.runs = legend, runs
+        self.legend, self.runs, self.deleting = legend, runs, deleting
         self._set_aliases(aliases)
         if changed:
             self.save_label_metadata()
@@ -103,11 +109,11 @@ class StoreContents:
         self.root, self.legend, self.runs = new.root, new.legend, new.runs
         self.confidence, self.prediction = new.confidence, new.prediction
         self.correction, self.states = new.correction, new.states
+        self.deleting = new.deleting
         self._set_aliases(new.aliases)
 
     def _set_aliases(self, aliases: dict[int, int]) -> None:
-        # no reader sees an empty mapping in between
-        self.aliases.update(aliases)
+        self.aliases.update(aliases)  # no reader sees an empty mapping in between
         for class_id in self.aliases.keys() - aliases.keys():
             del self.aliases[class_id]
 
@@ -225,8 +231,7 @@ def load_store(path: PathOrUrl, *, write: bool) -> StoreContents:
     """Open an existing store.
 
     A store of format version 1 is translated in memory. Opened for writing, it is
-    converted to the present version; older versions of this program cannot open it
-    then.
+    converted to the present version, which older versions of this program cannot open.
 
     Parameters
     ----------
@@ -270,7 +275,7 @@ def load_store(path: PathOrUrl, *, write: bool) -> StoreContents:
         return contents
     except StoreError:
         raise
-    except io_errors(path, KeyError, TypeError, ValueError, AttributeError,
+    except io_errors(path, LookupError, TypeError, ValueError, AttributeError,
                     RuntimeError, OverflowError) as error:  # fmt: skip
         if lacks_main_memory(error):
             raise
@@ -305,6 +310,7 @@ def _recover(path: PathOrUrl, contents: StoreContents) -> None:
 def _checked(root: zarr.Group, own: dict[str, Any]) -> StoreContents:
     info = ome_metadata.StoreInfo.from_dict(own["image"])
     count = ome_metadata.stored_level_count(root.attrs)
+    grid = chunk_status.chunk_grid(info.shape)
     contents = StoreContents(
         root,
         info,
@@ -314,11 +320,13 @@ def _checked(root: zarr.Group, own: dict[str, Any]) -> StoreContents:
         _levels(root, "", info.shape, count),
         _levels(root, "labels/prediction/", info.shape, count),
         _levels(root, "labels/correction/", info.shape, count),
-        _array(root, "states", chunk_status.chunk_grid(info.shape), np.uint32),
+        _array(root, "states", grid, ome_metadata.status_chunk(grid), np.uint32),
     )
-    merged = {*contents.aliases, *contents.aliases.values()}
-    if not merged <= {c.id for c in contents.legend}:
-        raise ValueError("a merged class is not in the legend")
+    contents.deleting = int(own.get("deleting", 0))
+    known = {c.id for c in contents.legend}
+    for k, v in contents.aliases.items():
+        if not 1 <= k <= 255 or (v not in known and (v or k in known)):
+            raise ValueError("a merged class is not in the legend")
     if [r.id for r in contents.runs] != list(range(1, len(contents.runs) + 1)):
         raise ValueError("its runs are not numbered from 1")
     states = np.asarray(contents.states[:])
@@ -332,12 +340,17 @@ def _levels(
 ) -> Levels:
     shapes = ome_metadata.level_shapes(shape, count)
     return tuple(
-        _array(root, f"{prefix}{k}", shape, np.uint8) for k, shape in enumerate(shapes)
+        _array(root, f"{prefix}{k}", shape, ome_metadata.LEVEL_CHUNK, np.uint8)
+        for k, shape in enumerate(shapes)
     )
 
 
 def _array(
-    root: zarr.Group, name: str, shape: tuple[int, int], dtype: type
+    root: zarr.Group,
+    name: str,
+    shape: tuple[int, int],
+    chunk: tuple[int, int],
+    dtype: type,
 ) -> zarr.Array:
     try:
         array = root[name]
@@ -347,6 +360,7 @@ def _array(
         raise TypeError(f"{name} is not an array")
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{name} is {array.dtype} of {array.shape}, not {shape}")
+    check_array(array, chunk)
     return array
 
 

@@ -1,10 +1,13 @@
 """Downsampling of labels and confidence by two along each axis."""
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_uhrseg.types import Labels
 
 _UNLABELLED = np.uint8(255)
+
+Pairs = npt.NDArray[np.uint16]
 
 
 def coarser_labels(labels: Labels) -> Labels:
@@ -26,9 +29,11 @@ def coarser_labels(labels: Labels) -> Labels:
         low, high = children[i], children[j]
         children[i], children[j] = np.minimum(low, high), np.maximum(low, high)
     first, second, third, last = children
-    chosen = np.where((third == last) & (third != _UNLABELLED), third, first)
-    chosen = np.where((second == third) & (second != _UNLABELLED), second, chosen)
-    chosen = np.where(first == second, first, chosen)
+    # a larger id wins only with more pixels than the smallest one
+    third_twice = (first != second) & (third == last) & (third != _UNLABELLED)
+    second_twice = (first != second) & (second == third) & (second != _UNLABELLED)
+    chosen = first + (third - first) * third_twice
+    chosen += (second - chosen) * second_twice
     return np.asarray(chosen + np.uint8(1), np.uint8)
 
 
@@ -46,19 +51,32 @@ def coarser_confidence(confidence: Labels) -> Labels:
     uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all four pixels are 0,
     otherwise at least 1.
     """
-    children = _children(confidence)
-    total = np.zeros(children[0].shape, np.uint16)
-    count = np.zeros(children[0].shape, np.uint16)
-    for child in children:
-        total += child
-        count += child != 0
-    count = np.maximum(count, 1)
+    upper, lower = _pairs(confidence)
+    total = (upper & 0xFF) + (upper >> 8) + (lower & 0xFF) + (lower >> 8)
+    if confidence.size == 4 * total.size and confidence.all():
+        return np.asarray((total + 2) >> 2, np.uint8)
+    known = _pairs((confidence != 0).view(np.uint8))
+    pairs = known[0] + known[1]
+    count = np.maximum((pairs & 0xFF) + (pairs >> 8), 1)
     return np.asarray((2 * total + count) // (2 * count), np.uint8)
 
 
 def _children(data: Labels) -> list[Labels]:
     """Return the four pixels of each 2 x 2 square, as four arrays of half the size."""
+    return [
+        child.astype(np.uint8)
+        for pairs in _pairs(data)
+        for child in (pairs, pairs >> 8)
+    ]
+
+
+def _pairs(data: Labels) -> tuple[Pairs, Pairs]:
+    """Return the upper and lower halves of each 2 x 2 square, two pixels a number.
+
+    numpy computes several of these numbers at once, but not every second pixel.
+    """
     height, width = data.shape
     if height % 2 or width % 2:
         data = np.pad(data, ((0, height % 2), (0, width % 2)))
-    return [data[y::2, x::2] for y in (0, 1) for x in (0, 1)]
+    pairs = np.ascontiguousarray(data).view(np.uint16)
+    return pairs[::2], pairs[1::2]

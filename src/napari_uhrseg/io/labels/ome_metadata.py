@@ -24,6 +24,11 @@ from napari_uhrseg.types import LabelClass, Legend
 FORMAT_VERSION = 2  # version 1 has other names of keys
 KEY = "napari-uhrseg"
 LABELS = ("prediction", "correction")
+LEVEL_CHUNK = (STORE_CHUNK, STORE_CHUNK)
+# smooth labels of eleven classes: zstd without shuffling is smaller than lz4; for their
+# confidence, lz4 with shuffled bits is as small as zstd and takes a third of the time
+LABEL_CODEC = CheckedBloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
+CONFIDENCE_CODEC = CheckedBloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
 MAX_SIDE = 2**24  # pixels; the status of the chunks is then 1 GB
 
 # OME-Zarr uses the names of UDUNITS-2, which has none for pixels
@@ -163,8 +168,25 @@ def count_levels(shape: tuple[int, int], coarsest: int) -> int:
 
 
 def stored_level_count(attributes: Mapping[str, Any]) -> int:
-    """Return the number of levels from the attributes of a store's root."""
-    return len(attributes["ome"]["multiscales"][0]["datasets"])
+    """Return the number of levels from the attributes of a store's root.
+
+    Raises
+    ------
+    ValueError
+        If the attributes list no levels.
+    """
+    try:
+        return len(attributes["ome"]["multiscales"][0]["datasets"])
+    except (LookupError, TypeError) as error:
+        raise ValueError("its metadata list no levels") from error
+
+
+def status_chunk(grid: tuple[int, int]) -> tuple[int, int]:
+    """Return the chunks of the status of a grid of chunks.
+
+    It is one chunk for up to a million pixels a side: a new status is a single file.
+    """
+    return min(1024, grid[0]), min(1024, grid[1])
 
 
 def write_empty_store(
@@ -187,24 +209,22 @@ def write_empty_store(
     root = zarr.open_group(path, mode="w-", zarr_format=3)
     labels = root.create_group("labels")
     groups = {"confidence": root, **{n: labels.create_group(n) for n in LABELS}}
-    for group in groups.values():
+    for name, group in groups.items():
         for level, shape in enumerate(level_shapes(info.shape, count)):
             group.create_array(
                 str(level),
                 shape=shape,
-                chunks=(STORE_CHUNK, STORE_CHUNK),
+                chunks=LEVEL_CHUNK,
                 dtype="uint8",
                 fill_value=0,
-                compressors=[
-                    CheckedBloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
-                ],
+                compressors=[CONFIDENCE_CODEC if name == "confidence" else LABEL_CODEC],
                 dimension_names=("y", "x"),
             )
-    # one chunk for up to a million pixels a side: a new status is a single file
+    grid = chunk_grid(info.shape)
     root.create_array(
         "states",
-        shape=chunk_grid(info.shape),
-        chunks=tuple(min(1024, n) for n in chunk_grid(info.shape)),
+        shape=grid,
+        chunks=status_chunk(grid),
         dtype="uint32",
         fill_value=0,
     )

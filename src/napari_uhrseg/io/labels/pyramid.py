@@ -26,8 +26,8 @@ class DisplayedLevel:
     correction
         Level of the corrections, which override predictions where they are not 0.
     aliases
-        Merged class id to the id of the class that is displayed. Changes of the
-        mapping take effect at the next indexing.
+        Merged class id to the id of the class that is displayed, 0 for none. Changes
+        of the mapping take effect at the next indexing.
     """
 
     ndim = 2
@@ -54,10 +54,12 @@ class DisplayedLevel:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Labels:
-        labels = read_array(self._correction, key)
-        if self._prediction is not None:
-            labels = overlay(read_array(self._prediction, key), labels)
-        return apply_aliases(labels, self._aliases)
+        aliases = self._aliases
+        labels = apply_aliases(read_array(self._correction, key), aliases)
+        if self._prediction is None:
+            return labels
+        prediction = read_array(self._prediction, key)
+        return overlay(apply_aliases(prediction, aliases), labels)
 
     def read_roi(self, roi: Roi, level: int) -> Labels:
         """Return the pixels that a level-0 rectangle touches; 0 outside the image.
@@ -124,6 +126,17 @@ def overlay(prediction: Labels, correction: Labels) -> Labels:
     return np.asarray(np.where(correction != 0, correction, prediction), np.uint8)
 
 
+def _way_to_repair(path: str) -> str:
+    """Return what a user can do about damage of an array, by its path."""
+    if "labels/correction" in path:
+        return (
+            "Correct the labels in the window, or run napari-uhrseg correct with "
+            "--redo, which opens the corrections for writing: all undamaged "
+            "corrections are kept, and what is lost is reported"
+        )
+    return "Segment the image into this store again: damaged parts are computed again"
+
+
 def read_array(level: zarr.Array, key: Any) -> Labels:
     """Return a part of an array as numpy.
 
@@ -140,15 +153,7 @@ def read_array(level: zarr.Array, key: Any) -> Labels:
     except Exception as error:
         if lacks_main_memory(error):
             raise
-        way = (
-            "Segment the image into this store again: damaged parts are computed again"
-        )
-        if "labels/correction" in str(level.store_path):
-            way = (
-                "Correct the labels in the window, or run napari-uhrseg correct with "
-                "--redo, which opens the corrections for writing: all undamaged "
-                "corrections are kept, and what is lost is reported"
-            )
+        way = _way_to_repair(str(level.store_path))
         raise StoreError(
             f"Labels cannot be read from {level.store_path}: {error}.",
             f"A part of the store is damaged. {way}. Or copy the store again.",

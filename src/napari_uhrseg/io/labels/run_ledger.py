@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from napari_uhrseg.errors import StoreError
+from napari_uhrseg.errors import OtherLabelsError, StoreError
 from napari_uhrseg.io.labels.chunk_status import States
 from napari_uhrseg.io.labels.disk_layout import StoreContents
 from napari_uhrseg.io.labels.pending_chunks import runs_with_other_settings
@@ -105,9 +105,11 @@ class RunLedger:
 
         Raises
         ------
-        StoreError
+        OtherLabelsError
             If the region has labels of runs with other settings and ``replace`` is
-            False, or if the run is of another image.
+            False.
+        StoreError
+            If the run is of another image.
         """
         with self._writing():
             others = self.check_run(run, replace=replace)
@@ -132,23 +134,30 @@ def _same_run(records: Sequence[Run], run: Run) -> Run | None:
     return None
 
 
-def _conflict_error(others: tuple[Run, ...], run: Run) -> StoreError:
+def _conflict_error(others: tuple[Run, ...], run: Run) -> OtherLabelsError:
     """Return the error for a run that would replace the labels of other runs."""
     if all(
         r.window > run.window and r.same_settings(replace(run, window=r.window))
         for r in others
     ):
-        return StoreError(
+        return OtherLabelsError(
             f"The labels here were made with frames of up to {others[-1].window:,} "
             f"pixels a side; the available memory is enough for {run.window:,}.",
             "To continue them, close other programs or raise the memory budget. Or "
             "allow replacing them, or choose another output.",
         )
+    if all(r.same_settings(replace(run, tissue=r.tissue)) for r in others):
+        return OtherLabelsError(
+            "The labels here were made with "
+            + ("another tissue mask." if others[-1].tissue else "no tissue mask."),
+            "Allow replacing them, or segment with the mask of the labels, or choose "
+            "another output.",
+        )
     names = ", ".join(
         f"{r.model} ({Path(r.checkpoint).name}, run {r.id} of {r.created[:10]})"
         for r in others
     )
-    return StoreError(
+    return OtherLabelsError(
         f"There are labels here that were made with other settings, by {names}.",
         "Allow replacing them, or choose another output.",
     )

@@ -269,8 +269,8 @@ class LabelStore:
 
         Returns
         -------
-        uint8, all pixels of the level that the roi touches. At level 0 the array has
-        the roi's shape.
+        Labels
+            uint8, all pixels of the level that the roi touches (level 0: its shape).
         """
         levels = self.prediction[level], self.correction[level], self.aliases
         return DisplayedLevel(*levels).read_roi(roi, level)

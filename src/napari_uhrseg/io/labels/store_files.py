@@ -1,4 +1,4 @@
-"""Files of a store in a folder, which may come from anyone: links and chunk files."""
+"""Files of a store, which may come from anyone: links, arrays and chunk files."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.paths import PathOrUrl
@@ -18,6 +19,8 @@ from napari_uhrseg.io.zarr_setup import (
 from napari_uhrseg.types import BoolMask
 
 Chunk = tuple[int, int]
+MAX_TYPE = 255  # bytes
+MAX_BLOCK = 2**24  # bytes
 
 
 def check_links(path: PathOrUrl) -> None:
@@ -52,6 +55,47 @@ def _links(folder: Path) -> Iterator[str]:
                     yield entry.path
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
+
+
+def check_array(array: zarr.Array, chunk: Chunk) -> None:
+    """Check that an array is stored in the way in which it is read and written.
+
+    Other chunks, other names of their files and another fill value would change the
+    labels. zarr accepts options of codecs with which a chunk cannot be compressed.
+
+    Parameters
+    ----------
+    array
+        An array of a store.
+    chunk
+        Height and width of its chunks in pixels.
+
+    Raises
+    ------
+    ValueError
+        If something differs.
+    """
+    if array.chunks != chunk:
+        raise ValueError(f"{array.path} has chunks of {array.chunks}, not {chunk}")
+    if array.fill_value != 0:
+        raise ValueError(f"{array.path} has the fill value {array.fill_value}, not 0")
+    if (name := array.metadata.encode_chunk_key((1, 2))) != "c/1/2":
+        raise ValueError(f"{array.path} has chunks with names such as {name}")
+    first, *others = array.metadata.codecs  # type: ignore[union-attr]  # of format 3
+    if not isinstance(first, BytesCodec) or not all(map(_is_usual, others)):
+        codecs = array.metadata.to_dict()["codecs"]
+        raise ValueError(f"{array.path} has unusual codecs: {codecs}")
+
+
+def _is_usual(codec: object) -> bool:
+    """Return whether a codec can compress every chunk with its options."""
+    match codec:
+        case BloscCodec():
+            return 0 <= codec.blocksize <= MAX_BLOCK and codec.typesize <= MAX_TYPE
+        case ZstdCodec():
+            return codec.level >= 0  # zarr checks the maximum
+        case _:
+            return isinstance(codec, Crc32cCodec | GzipCodec)
 
 
 def written_chunks(root: PathOrUrl, array: zarr.Array) -> BoolMask:

@@ -26,8 +26,9 @@ from napari_uhrseg.io.readers.tiff_masks import level_masks, without_missing_til
 from napari_uhrseg.io.readers.tiff_metadata import band_names, pixel_size
 from napari_uhrseg.io.readers.tiff_ome import COMPANION
 from napari_uhrseg.io.readers.tiff_tiles import MappedFile, PagesSource
-from napari_uhrseg.types import Limits
+from napari_uhrseg.types import BoolMask, Limits
 
+MAX_TILE_PIXELS = 2**26  # larger tiles must not exceed the image
 SLIDES = (".svs", ".ndpi", ".qptiff", ".scn", ".bif")
 SUFFIXES = (
     ".tif",
@@ -86,12 +87,16 @@ def image_of_document(
         If there is no such image.
     """
     number = _largest(document.series) if series is None else series
+    _check_number(document, number)
+    return _image(document, number, limits.untiled_pixels)
+
+
+def _check_number(document: TiffDocument, number: int) -> None:
     if not 0 <= number < len(document.series):
         raise OpenError(
             f"{document.path.name} has no image number {number}.",
             f"It has {len(document.series)}, counted from 0.",
         )
-    return _image(document, number, limits.untiled_pixels)
 
 
 def _largest(series: list[Any]) -> int:
@@ -199,18 +204,40 @@ def _layout(document: TiffDocument, series: Any) -> _Layout:
             f"{document.path.name} contains no two-dimensional image (axes {axes}).",
             "Choose another file.",
         )
-    return _Layout(_levels(series), axes, _kept_channels(document, series, axes))
+    levels = _levels(document, series)
+    return _Layout(levels, axes, _kept_channels(document, series, axes))
 
 
-def _levels(series: Any) -> list[Any]:
+def _levels(document: TiffDocument, series: Any) -> list[Any]:
     """Return the levels that decrease in size and otherwise match the first."""
     found: list[Any] = []
-    y = series.axes.index("Y")
+    y, x = series.axes.index("Y"), series.axes.index("X")
     for level in series.levels:
-        fits = level.axes == series.axes and level.dtype == series.dtype
-        if not found or (fits and level.shape[y] < found[-1].shape[y]):
-            found.append(level)
+        if found:
+            size, finer = ((one.shape[y], one.shape[x]) for one in (level, found[-1]))
+            is_larger = size[0] > finer[0] or size[1] > finer[1]
+            if not _same_kind(level, series) or is_larger or size == finer:
+                continue
+        found.append(level)
+    if left_out := len(series.levels) - len(found):
+        document.warnings.append(
+            f"{left_out} of {len(series.levels)} levels of {document.path.name} are "
+            "left out: they are not coarser than the level before, or of another type."
+        )
     return found
+
+
+def _same_kind(level: Any, series: Any) -> bool:
+    """Return True if a level differs from its series only in height and width."""
+    if level.axes != series.axes or level.dtype != series.dtype:
+        return False
+    sizes = zip(series.axes, level.shape, series.shape, strict=True)
+    return all(a in "YX" or own == first for a, own, first in sizes)
+
+
+def _channels_with_planes(there: BoolMask, channel: int) -> BoolMask:
+    """Return for each channel whether it has a plane."""
+    return np.asarray(there.any(tuple(i for i in range(there.ndim) if i != channel)))
 
 
 def _kept_channels(
@@ -229,9 +256,7 @@ def _kept_channels(
         text += f" (not in its folder: {document.ome.missing_text()})"
     kept = None
     if "c" in axes[: len(leading)]:
-        c = axes.index("c")
-        others = tuple(i for i in range(len(leading)) if i != c)
-        whole = there.reshape(leading).any(axis=others)
+        whole = _channels_with_planes(there.reshape(leading), axes.index("c"))
         if not whole.all():
             kept = tuple(int(i) for i in np.flatnonzero(whole))
             text += f". {int((~whole).sum()):,} of {whole.size:,} channels are left out"
@@ -244,6 +269,7 @@ def _kept_channels(
 
 def _source(document: TiffDocument, layout: _Layout, level: Any) -> LevelSource:
     """Return a level as the fastest source that reads windows."""
+    _check_tiles(document.path.name, level.keyframe)
     key, path, offset = level.keyframe, document.files.own.path, level.dataoffset
     own_file = key.parent is document.tif
     if isinstance(path, Path) and offset is not None and key.is_memmappable:
@@ -264,6 +290,18 @@ def _source(document: TiffDocument, layout: _Layout, level: Any) -> LevelSource:
             "Copy the missing files of the set into its folder.",
         )
     return _any_source(level)
+
+
+def _check_tiles(name: str, page: Any) -> None:
+    """Raise if tiles are much larger than the image, since each is decoded whole."""
+    if not page.is_tiled or page.tilelength * page.tilewidth <= MAX_TILE_PIXELS:
+        return
+    if page.tilelength > 2 * page.imagelength or page.tilewidth > 2 * page.imagewidth:
+        raise RefusedError(
+            f"{name} says that it has tiles of {page.tilewidth} x {page.tilelength} "
+            f"pixels, but its image has {page.imagewidth} x {page.imagelength}.",
+            "The file may be damaged or incomplete: copy it again.",
+        )
 
 
 def _pages(level: Any, layout: _Layout, leading: int) -> list[Any]:

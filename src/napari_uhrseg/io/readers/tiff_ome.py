@@ -134,14 +134,7 @@ def parse(text: str, path: PathOrUrl, tif: Any) -> OmeXml:
     )
 
 
-def set_of_companion(path: Path) -> tuple[Path, str]:
-    """Return the first existing TIFF file of a companion file, and the OME-XML.
-
-    Raises
-    ------
-    OpenError
-        If the file is not valid, or if none of its TIFF files exists.
-    """
+def _companion_root(path: Path) -> Any:
     text = _companion_text(path)
     try:
         root, _ = _parsed(text)
@@ -150,6 +143,18 @@ def set_of_companion(path: Path) -> tuple[Path, str]:
             f"{path.name} is not valid OME-XML: {error}.",
             "Open one of the TIFF files that belong to it.",
         ) from error
+    return root
+
+
+def set_of_companion(path: Path) -> tuple[Path, str]:
+    """Return the first existing TIFF file of a companion file, and the OME-XML.
+
+    Raises
+    ------
+    OpenError
+        If the file is not valid, or if none of its TIFF files exists.
+    """
+    root = _companion_root(path)
     files = _Set(path.parent, 0)
     for uuid in _elements(root, "UUID"):
         name = uuid.get("FileName")

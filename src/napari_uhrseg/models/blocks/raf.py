@@ -22,17 +22,22 @@ class RAF(nn.Module):
         Channels of the fine maps.
     width
         C, the channels of the coarse and the fused maps; 2 C = r^2.
+    relation
+        Weight the channels by eq. 2 to 4. Otherwise the maps are only added, as in the
+        first row of Table 6.
     """
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, relation: bool = True) -> None:
         super().__init__()
         self.r = isqrt(2 * width)
-        self.spatial_att = Attention(inputs, width)
-        self.context_att = Attention(width, width)
-        self.spatial_mlp = _mlp(self.r**2, width)
-        self.context_mlp = _mlp(self.r**2, width)
-        self.g1 = nn.Parameter(torch.zeros(1))
-        self.g2 = nn.Parameter(torch.zeros(1))
+        self.relation = relation
+        self.spatial_att = Attention(inputs, width, relation)
+        self.context_att = Attention(width, width, relation)
+        if relation:
+            self.spatial_mlp = _mlp(self.r**2, width)
+            self.context_mlp = _mlp(self.r**2, width)
+            self.g1 = nn.Parameter(torch.zeros(1))
+            self.g2 = nn.Parameter(torch.zeros(1))
         self.context_head = ConvBnReLU(width, width)
         self.smooth = ConvBn(width, width)
 
@@ -50,7 +55,13 @@ class RAF(nn.Module):
         return context, self.smooth(spatial + context)
 
     def factors(self, s_vector: Tensor, c_vector: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factors of the fine and coarse channels, (N, C, 1, 1) each."""
+        """Return the factors of the fine and coarse channels, (N, C, 1, 1) each.
+
+        They are 1 without the relation.
+        """
+        if not self.relation:
+            ones = torch.ones_like(s_vector[..., None, None])
+            return ones, ones
         s_groups = s_vector.view(len(s_vector), self.r, -1)
         c_groups = c_vector.view(len(c_vector), self.r, -1)
         relation = (s_groups @ c_groups.transpose(1, 2)).flatten(1)  # eq. 3
@@ -60,12 +71,15 @@ class RAF(nn.Module):
 
 
 class Attention(nn.Module):
-    """Channel attention (eq. 2): (N, width, h, w) maps and (N, width) values."""
+    """Channel attention (eq. 2): (N, width, h, w) maps and (N, width) values.
 
-    def __init__(self, inputs: int, width: int) -> None:
+    Without values, the means of the maps take their place.
+    """
+
+    def __init__(self, inputs: int, width: int, values: bool = True) -> None:
         super().__init__()
         self.conv_bn_relu = ConvBnReLU(inputs, width)
-        self.conv_1x1 = ConvBn(width, width, 1)
+        self.conv_1x1 = ConvBn(width, width, 1) if values else nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.conv_bn_relu(x)

@@ -256,13 +256,17 @@ def separable(net: Any, architecture: str, method: str) -> nn.Conv2d:
     """
     head = net.segmentation_head
     if not isinstance(head, SegmentationHead):
-        raise CheckpointError(
-            f"{method} cannot use {architecture}: its features and its classifier "
-            "cannot be separated.",
-            "Choose DeepLabV3Plus, FCN, FPN, PSPNet, UPerNet, Segformer or Unet.",
-        )
+        raise _inseparable_error(architecture, method)
     classifier: nn.Conv2d = head[0]
     return classifier
+
+
+def _inseparable_error(architecture: str, method: str) -> CheckpointError:
+    return CheckpointError(
+        f"{method} cannot use {architecture}: its features and its classifier cannot "
+        "be separated.",
+        "Choose DeepLabV3Plus, FCN, FPN, PSPNet, UPerNet, Segformer or Unet.",
+    )
 
 
 def _built(made: type[nn.Module], arguments: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import CorrectedRegion, Region, Roi
+from napari_uhrseg.ui.correct.clean_up import CleanUpEditor
 from napari_uhrseg.ui.correct.correction_list import (
     CorrectionSummary,
     count_corrections,
@@ -15,6 +16,7 @@ from napari_uhrseg.ui.correct.correction_list import (
 from napari_uhrseg.ui.correct.import_annotations import AnnotationImport
 from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.session import CorrectionSessions
+from napari_uhrseg.ui.correct.uncertain_tour import UncertainTour
 from napari_uhrseg.ui.correct.widgets import CorrectWidgets
 from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView
@@ -55,7 +57,7 @@ class CorrectPanel(CorrectWidgets):
         self._class_id = 0
         self._flushed = False
         self._worker: Worker | None = None
-        self._seen: list[Roi] = []
+        self.tour = UncertainTour(self.elsewhere, workers, self)
         self.writer = WriteQueue(self)
         self._sessions = CorrectionSessions(self.writer)
         self.area: PaintArea | None = None
@@ -63,6 +65,8 @@ class CorrectPanel(CorrectWidgets):
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
         self.annotation_import = AnnotationImport(self, workers)
+        self.clean_up = CleanUpEditor(viewer, workers)
+        self.clean_place.addWidget(self.clean_up)
         self._wire()
         self._show_state()
 
@@ -74,10 +78,12 @@ class CorrectPanel(CorrectWidgets):
             (self.confirm_view, self._confirm_view),
             (self.confirm_shape, self._confirm_shape),
             (self.fill_shapes, self._fill_shapes),
-            (self.next_uncertain, self._go_to_next),
+            (self.next_uncertain, self.tour.go),
         ):
             button.clicked.connect(lambda _, act=act: act())
         self.importWanted.connect(self._ask_for_import)
+        self.clean_up.applied.connect(partial(self._work_alone, "Cleaning up"))
+        self.tour.reached.connect(self._show_uncertain)
         self.only_corrections.toggled.connect(self._show_only_corrections)
         self.bar.stopped.connect(self._stop_job)
         self.regions.jumped.connect(lambda region: self._jump(region.roi))
@@ -96,8 +102,11 @@ class CorrectPanel(CorrectWidgets):
             return
         self._let_go(later=True)
         self.only_corrections.setChecked(False)  # this belongs to the earlier labels
-        self._view, self._seen = view, []
+        self._view = view
+        self.clean_up.set_view(view)
+        self.tour.set_view(view)
         self.regions.set_regions((), ())  # regions of other labels cannot be reverted
+        self.counted.emit({})  # the counts of these labels follow
         self._show_state()
         self._count_later()
 
@@ -117,6 +126,7 @@ class CorrectPanel(CorrectWidgets):
         if self._flushed:
             return
         self._removed.disconnect(self._layer_removed)
+        self.clean_up.close_up()
         self._count_later.cancel()
         self._let_go()
         self.flush()
@@ -194,9 +204,19 @@ class CorrectPanel(CorrectWidgets):
 
     def _undo_with_progress(self, corrections: "Corrections", way: "Direction") -> None:
         """Undo or redo with progress; no painting meanwhile, as strokes would wait."""
-        view, painting = self._view, self.correct.isChecked()
-        if view is None or view.corrections is not corrections:
+        if self._view is None or self._view.corrections is not corrections:
             return  # other labels are shown now
+        title = "Undoing" if way == "undo" else "Redoing"
+        self._work_alone(title, lambda c: c.undo_or_redo(way), REVERT_TIP)
+
+    def _work_alone(
+        self,
+        title: str,
+        make: "Callable[[Corrections], Iterator[float]]",
+        tip: str = KEEP_TIP,
+    ) -> None:
+        """Make a long change as `_work` does, without painting meanwhile."""
+        view, painting = self._view, self.correct.isChecked()
         if self._worker is not None:
             self.status.setText(f"{BUSY} Wait until it finishes, or stop it.")
             return
@@ -207,8 +227,7 @@ class CorrectPanel(CorrectWidgets):
 
         self.correct.setChecked(False)
         self.correct.setEnabled(False)
-        title = "Undoing" if way == "undo" else "Redoing"
-        self._work(title, lambda c: c.undo_or_redo(way), REVERT_TIP, go_on)
+        self._work(title, make, tip, go_on)
 
     def _changed(self, roi: Roi | None = None) -> None:
         """Show changed corrections; the paint area shows its own changes already."""
@@ -319,29 +338,10 @@ class CorrectPanel(CorrectWidgets):
             self._worker.quit()
         self.annotation_import.stop()
 
-    def _go_to_next(self) -> None:
-        from napari_uhrseg.io.corrections import uncertain_regions
-
-        if (view := self._view) is None:
-            return
-        self._workers.call(
-            uncertain_regions.find_uncertain_regions,
-            view.store,
-            tuple(self._seen),
-            returned=lambda found: self._show_first(found, view),
-        )
-
-    def _show_first(self, found: tuple[Any, ...], view: LabelsView) -> None:
-        """Move to the first of the uncertain regions of a view."""
-        if view is not self._view:
-            return
-        if not found:
-            self.status.setText("No uncertain region is left in the segmented area.")
-            return
-        self._seen.append(found[0].roi)
-        self._jump(found[0].roi)
-        left = len(found) - 1
-        self.status.setText(f"Uncertain region {len(self._seen)}; {left} more.")
+    def _show_uncertain(self, roi: Roi | None, text: str) -> None:
+        if roi is not None:
+            self._jump(roi)
+        self.status.setText(text)
 
     def _jump(self, roi: Roi) -> None:
         if self._view is not None:
@@ -383,7 +383,7 @@ class CorrectPanel(CorrectWidgets):
         why = NO_LABELS if not there else "" if idle else BUSY
         for button in (self.confirm_view, self.confirm_shape, self.fill_shapes,
                        self.import_button, self.next_uncertain,
-                       self.only_corrections):  # fmt: skip
+                       self.only_corrections, self.clean_up.button):  # fmt: skip
             button.setEnabled(not why)
         if not there:
             self.undo.setEnabled(False)

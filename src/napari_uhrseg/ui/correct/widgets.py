@@ -1,10 +1,16 @@
 """Widgets of the Correct panel, from top to bottom."""
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QMenu, QVBoxLayout, QWidget
 
 from napari_uhrseg.ui.correct.correction_list import CorrectionList
-from napari_uhrseg.ui.widgets.layout import note, push_button
+from napari_uhrseg.ui.widgets.layout import (
+    CollapsibleSection,
+    column_of,
+    note,
+    push_button,
+    row_of,
+)
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.task_progress import TaskProgress
 
@@ -20,6 +26,7 @@ class CorrectWidgets(QWidget):
             "Correct",
             "Paint on the labels with napari's brush, fill, polygon and eraser. Keys 1 "
             "to 9 choose the class, 0 the eraser; hold Space to move the view.",
+            main=True,
         )
         self.correct.setCheckable(True)
         self.undo = push_button(
@@ -52,6 +59,8 @@ class CorrectWidgets(QWidget):
         self.next_uncertain = push_button(
             "Next uncertain region", "Go to the most uncertain region not visited yet."
         )
+        self.elsewhere = push_button("", "")  # to another image of a project
+        self.elsewhere.setMinimumWidth(60)
         self.only_corrections = QCheckBox("Show only corrections")
         self.only_corrections.setToolTip("Hide the predictions.")
         self.bar = TaskProgress()
@@ -59,20 +68,30 @@ class CorrectWidgets(QWidget):
         self._lay_out()
 
     def _lay_out(self) -> None:
+        self.class_place = QVBoxLayout()  # for the list of classes
+        more = QWidget()
+        rows = column_of(
+            _row(self.confirm_shape, self.fill_shapes),
+            _row(self.only_corrections, self.import_button),
+        )
+        self.clean_place = QVBoxLayout()  # for the clean-up
+        rows.addLayout(self.clean_place)
+        more.setLayout(rows)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for row in (
-            (self.correct, self.undo, self.redo), self.status,
-            (self.confirm_view, self.confirm_shape),
-            (self.fill_shapes, self.import_button),
-            self.next_uncertain, self.only_corrections, self.bar, self.regions,
-        ):  # fmt: skip
-            if isinstance(row, QWidget):
-                layout.addWidget(row)
-                continue
-            buttons = QHBoxLayout()
-            for button in row:
-                button.setMinimumWidth(60)
-                buttons.addWidget(button, 2 if button is self.correct else 1)
-            layout.addLayout(buttons)
+        layout.addWidget(_row(self.correct, self.undo, self.redo))
+        layout.addWidget(self.status)
+        layout.addWidget(_row(self.next_uncertain, self.confirm_view))
+        layout.addWidget(self.elsewhere)
+        layout.addWidget(self.bar)
+        layout.addLayout(self.class_place)
+        layout.addWidget(self.regions)
+        layout.addWidget(CollapsibleSection("More", more))
+
+
+def _row(*widgets: QWidget) -> QWidget:
+    """Return a row of widgets that can be narrow."""
+    for widget in widgets:
+        widget.setMinimumWidth(60)
+    return row_of(*widgets, first=2)

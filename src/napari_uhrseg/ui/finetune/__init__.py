@@ -3,4 +3,4 @@
 The package must not import ``ui.correct``.
 """
 
-__all__ = ["panel"]
+__all__ = ["form", "panel", "state"]

@@ -7,11 +7,17 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from qtpy.QtCore import QObject, Signal
+
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.io.paths import PathOrUrl
-from napari_uhrseg.ui.finetune.worker import NewModel
+from napari_uhrseg.types import FineTuneSettings
+from napari_uhrseg.ui.finetune.worker import FineTuneRequest, NewModel
+from napari_uhrseg.ui.layers.label_layers import LabelsView
+from napari_uhrseg.ui.segment.hardware import HardwareForm
+from napari_uhrseg.ui.workers.worker import Workers
 
 Draft = tuple[FineTuneFinished, Path | NewModel]  # result and start of the training
 FOLDER = ".finetune"  # in the store of the labels
@@ -36,18 +42,28 @@ def new_draft(store: PathOrUrl, name: str, fallback: Path) -> Path:
     Path
         Path of the draft, which does not exist yet.
     """
-    folder = fallback
+    folder = _own_folder(store) or fallback
+    _remove_stale(folder)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return folder / f"{stamp}-{os.getpid()}-{name}"
+
+
+def _own_folder(store: PathOrUrl) -> Path | None:
+    """Return the folder for drafts in a store, or None if there can be none."""
     if isinstance(store, Path):
         with suppress(OSError):  # the labels may be read-only
             (store / FOLDER).mkdir(exist_ok=True)
-            folder = store / FOLDER
+            return store / FOLDER
+    return None
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove files of trainings that did not end."""
     for file in folder.glob("*.safetensors"):
         with suppress(OSError):
             left = not _note(file).exists()
             if left and time.time() - file.stat().st_mtime > STALE:
                 file.unlink()
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return folder / f"{stamp}-{os.getpid()}-{name}"
 
 
 def save_draft(compared: FineTuneFinished, start: Path | NewModel) -> None:
@@ -116,3 +132,34 @@ def delete_draft(draft: Path) -> None:
 
 def _note(draft: Path) -> Path:
     return draft.with_suffix(".json")
+
+
+class DraftSearch(QObject):
+    """Search for the undecided draft of labels on a worker thread."""
+
+    found = Signal(object, object, object)  # LabelsView, FineTuneFinished, its request
+
+    def __init__(
+        self, workers: Workers, hardware: HardwareForm, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._workers, self._hardware = workers, hardware
+
+    def look(self, view: LabelsView | None) -> None:
+        """Look for the draft of displayed labels, if there are any."""
+        if view is None:
+            return
+
+        def returned(draft: Draft | None) -> None:
+            if draft is not None:
+                settings = FineTuneSettings(device=self._hardware.device or "auto")
+                request = FineTuneRequest(
+                    view.image,
+                    view.store.path,
+                    draft[1],
+                    settings,
+                    self._hardware.budget_bytes,
+                )
+                self.found.emit(view, draft[0], request)
+
+        self._workers.call(find_draft, view.store.path, returned=returned)

@@ -1,12 +1,14 @@
 """Form of a training run: start, length, settings, and corrections to train on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_uhrseg.errors import PlanError
+from napari_uhrseg.io.project.project_labels import ProjectLabels
 from napari_uhrseg.types import FineTuneSettings, Roi
 from napari_uhrseg.types.finetuning import FIRST_STEPS, QUICK_STEPS, THOROUGH_STEPS
 from napari_uhrseg.ui.finetune.worker import FineTuneRequest, NewModel
@@ -14,14 +16,26 @@ from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.segment.hardware import HardwareForm
 from napari_uhrseg.ui.widgets.form import Form
-from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, push_button
+from napari_uhrseg.ui.widgets.layout import (
+    CollapsibleSection,
+    add_row,
+    column_of,
+    combo,
+    form_of,
+    push_button,
+)
 
 NO_LABELS = (
     "There are no labels to train on. Segment the image and correct it, or create new "
     "labels and paint."
 )
 FOLLOW, NEW = "follow", "new"  # data of the entries that are not paths
+PROJECT = "project"  # data of the entry of a project's images
 CUSTOM = "custom"
+PROJECT_TIP = (
+    "One model is trained on the corrections of these images. With at least three of "
+    "them, whole images are held out for validation."
+)
 CUSTOM_FIELDS = ("steps", "learning_rate", "trainable", "batch_size")
 
 
@@ -38,6 +52,7 @@ class FineTuneForm(QWidget):
         self._viewer = viewer
         self._followed: Path | None = None
         self._new: NewModel | None = None
+        self._several: ProjectLabels | None = None
         self.checkpoint = combo(
             "Checkpoint to start from: the one chosen under Segment, unless you choose "
             "another. It is not modified; the result is a new checkpoint."
@@ -58,16 +73,12 @@ class FineTuneForm(QWidget):
         self.corrections.addItem("All corrections", None)
         self.corrections.addItem("Corrections in view", "view")
         self.distillation = Form(FineTuneSettings, ("distillation_weight",))
-        above, below = QWidget(), QWidget()
+        above = QWidget()
         form = self._steps = form_of(above)
         add_row(form, "Start from", self.checkpoint, other)
+        add_row(form, "Train on", self.corrections)
         add_row(form, "Length", self.length)
-        add_row(form_of(below), "Train on", self.corrections)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        for part in (above, self.custom, below, self.distillation):
-            layout.addWidget(part)
+        self._lay_out(above)
         self.custom.hide()
         self.length.currentIndexChanged.connect(self._length_chosen)
         for box in (self.checkpoint, self.corrections):
@@ -79,6 +90,13 @@ class FineTuneForm(QWidget):
         self._camera = camera.center, camera.zoom
         for event in self._camera:
             event.connect(self._moved)
+
+    def _lay_out(self, above: QWidget) -> None:
+        """Put the rows below one another; rarely used ones are behind *More*."""
+        rare = QWidget()  # `set_live` shows and hides its content
+        rare.setLayout(column_of(self.distillation))
+        more = CollapsibleSection("More", rare)
+        self.setLayout(column_of(above, self.custom, more))
 
     def stop(self) -> None:
         """Disconnect from the viewer."""
@@ -105,6 +123,32 @@ class FineTuneForm(QWidget):
     @property
     def follows_view(self) -> bool:
         return bool(self.corrections.currentData() == "view")
+
+    def set_several(self, several: ProjectLabels | None, *, chosen: bool) -> None:
+        """Offer the corrected images of a project to train on.
+
+        Parameters
+        ----------
+        several
+            The images. None: none is offered.
+        chosen
+            True if the user chose them in the list.
+        """
+        count = 0 if several is None else len(several.images)
+        title = f"{count} {'chosen' if chosen else 'corrected'} images"
+        before, self._several = self._several, several
+        box, row = self.corrections, self.corrections.findData(PROJECT)
+        if several is None and row >= 0:
+            if box.currentIndex() == row:
+                box.setCurrentIndex(0)  # all corrections
+            box.removeItem(row)
+        elif several is not None and row < 0:
+            box.addItem(title, PROJECT)
+            box.setItemData(box.count() - 1, PROJECT_TIP, Qt.ItemDataRole.ToolTipRole)
+        elif several is not None:
+            box.setItemText(row, title)
+        if before != several and box.currentData() == PROJECT:
+            self.changed.emit()
 
     def set_followed(self, path: Path | None, name: str) -> None:
         """Set the checkpoint chosen in the Segment panel, and its title."""
@@ -152,7 +196,21 @@ class FineTuneForm(QWidget):
             self.start,
             self.settings(view.layer, hardware.device),
             hardware.budget_bytes,
+            self._several if self.corrections.currentData() == PROJECT else None,
         )
+
+    def choices(self) -> dict[str, Any]:
+        """Return the length and the settings of a training by name."""
+        values = {**self.custom.values(), **self.distillation.values()}
+        return {"length": self.length.currentData(), **values}
+
+    def set_choices(self, values: Mapping[str, Any]) -> None:
+        """Show what `choices` has returned; unknown names have no effect."""
+        row = self.length.findData(values.get("length"))
+        if row >= 0:
+            self.length.setCurrentIndex(row)
+        for part in (self.custom, self.distillation):
+            part.set_values({k: v for k, v in values.items() if k in part.widgets})
 
     def settings(self, layer: Any, device: str) -> FineTuneSettings:
         """Return the settings; ``layer`` shows the labels.

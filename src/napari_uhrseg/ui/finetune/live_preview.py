@@ -74,14 +74,18 @@ class LivePreview(QWidget):
         self._removed = viewer.layers.events.removed
         self._removed.connect(self._layer_removed)
 
-    def _lay_out(self) -> None:
-        self.switch = QCheckBox("Live preview")
-        self.switch.setToolTip(
+    def _make_switch(self) -> QCheckBox:
+        switch = QCheckBox("Live preview")
+        switch.setToolTip(
             "Show the labels of what is in view while you paint. They are predicted by "
             "a pixel classifier, which is trained after each stroke."
         )
-        self.switch.setChecked(True)
-        self.switch.toggled.connect(lambda _: self._update())
+        switch.setChecked(True)
+        switch.toggled.connect(lambda _: self._update())
+        return switch
+
+    def _lay_out(self) -> None:
+        self.switch = self._make_switch()
         self.status = note()
         self.status.setAccessibleName("Live preview status")
         self.keep = push_button(
@@ -122,7 +126,7 @@ class LivePreview(QWidget):
         if self._view is not None:
             self._view.legendChanged.disconnect(self._update)
         self._end(later=True)
-        self._view, self._counts = view, {}
+        self._view, self._counts, self._outcome = view, {}, ""
         if view is not None:
             view.legendChanged.connect(self._update)
         self._update()
@@ -332,11 +336,13 @@ class LivePreview(QWidget):
         )
         self._worker = self._workers.call(
             live_worker.save, session, next_version(request),
-            returned=self._saved, finished=self._saving_ended,
+            returned=lambda path: self._saved(path, view),
+            finished=self._saving_ended,
         )  # fmt: skip
 
-    def _saved(self, path: Path) -> None:
-        self._outcome = f"Saved as {path.name}, chosen under Segment."
+    def _saved(self, path: Path, view: LabelsView) -> None:
+        if view is self._view:
+            self._outcome = f"Saved as {path.name}, chosen under Segment."
         self.kept.emit(path)
 
     def _saving_ended(self) -> None:

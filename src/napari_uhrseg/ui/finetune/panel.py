@@ -2,13 +2,10 @@
 
 The form becomes a request. A worker summarizes the training data. Train runs the
 request and writes a draft. Keep saves the draft as a checkpoint; nothing else replaces
-a file.
-
-The panel is a state machine; ``state.py`` has its states and transitions.
+a file. The panel is a state machine; ``state.py`` has its states and transitions.
 """
 
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +16,9 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.errors import PlanError, UhrSegError
-from napari_uhrseg.types import FineTuneSettings
+from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.ui.finetune import drafts
 from napari_uhrseg.ui.finetune import worker as work
-from napari_uhrseg.ui.finetune.rerun import LIKELY
 from napari_uhrseg.ui.finetune.run_controller import TrainingController
 from napari_uhrseg.ui.finetune.state import (
     DECIDE,
@@ -30,10 +26,12 @@ from napari_uhrseg.ui.finetune.state import (
     EARLIER,
     NOT_SAVED,
     FineTuneState,
+    Outcome,
+    Outcomes,
     TrainedModel,
+    save_best,
     save_draft_or_report,
 )
-from napari_uhrseg.ui.finetune.summary_reader import SummaryReader
 from napari_uhrseg.ui.finetune.widgets import FineTuneWidgets
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.segment.hardware import HardwareForm
@@ -55,6 +53,7 @@ class FineTunePanel(FineTuneWidgets):
     checkpointWanted = Signal(object)  # path of the checkpoint to choose
     labelsWanted = Signal()  # empty labels to paint on
     busyChanged = Signal(bool)  # True while a training runs
+    stateChanged = Signal()
 
     def __init__(self, viewer: Any, workers: Workers, hardware: HardwareForm) -> None:
         super().__init__(viewer, workers, hardware)
@@ -65,13 +64,15 @@ class FineTunePanel(FineTuneWidgets):
         self._state = FineTuneState.OUTDATED
         self._blocked = ""  # reason from outside why no training can start
         self._status = ""  # result of the last training
+        self.kept = False  # True if a model of the shown labels was kept
         self._training: TrainingController | None = None
         self._trained: TrainedModel | None = None
         self._elsewhere: work.FineTuneRequest | None = None  # see `_status_text`
         self._drafts = tempfile.TemporaryDirectory(
             prefix="napari-uhrseg-", ignore_cleanup_errors=True
         )
-        self._reader = SummaryReader(workers, self)
+        self._outcomes = Outcomes()
+        self._drafts_of = drafts.DraftSearch(workers, hardware, self)
         self._read_later = qdebounced(self._read_summary, timeout=400, parent=self)
         self._wire()
 
@@ -80,18 +81,17 @@ class FineTunePanel(FineTuneWidgets):
         self.new_model.modelChosen.connect(self.form.use_new)
         self.form.changed.connect(self.refresh)
         self._hardware.changed.connect(self.refresh)
-        self._reader.found.connect(self._summary_found)
-        self._reader.failed.connect(self._summary_failed)
+        self._drafts_of.found.connect(self._draft_found)
+        self.reader.found.connect(self._summary_found)
+        self.reader.failed.connect(self._summary_failed)
+        self.reader.timed.connect(self.show_time)
         self.bar.started.connect(self.start)
-        self.bar.pauseToggled.connect(self._toggle_pause)
-        self.bar.cancelled.connect(self._cancel)
         self.result.changesWanted.connect(self._toggle_comparison)
         self.result.kept.connect(self._ask_name)
         self.result.discarded.connect(self.discard)
-        self.rerun.again.connect(
-            lambda path, how: self.segmentAgain.emit(path, how == LIKELY)
-        )
+        self.rerun.again.connect(self.segmentAgain.emit)
         self.rerun.goBack.connect(self.checkpointWanted.emit)
+        self.bar.idle(READING)
 
     @property
     def state(self) -> FineTuneState:
@@ -106,13 +106,13 @@ class FineTunePanel(FineTuneWidgets):
     def _render(self, state: FineTuneState, why_not: str = "", data: str = "") -> None:
         """Enter a state: set all widgets that depend on it.
 
-        ``why_not`` is the reason why no training can start (BLOCKED). ``data`` is the
-        description of the training data (READY).
+        ``why_not``: why no training can start (BLOCKED); ``data``: its data (READY).
         """
         self._state = state
+        self.stateChanged.emit()
+        self.reader.stop()  # the next summary starts it again
         training = state is FineTuneState.TRAINING
-        if state is not FineTuneState.UNDECIDED:
-            self.result.hide()
+        self.ask_decision(state is FineTuneState.UNDECIDED)
         self.form.setEnabled(not training)
         self.block(TRAINING if training else self._blocked)
         if training or state is FineTuneState.OUTDATED:
@@ -141,12 +141,13 @@ class FineTunePanel(FineTuneWidgets):
 
     def set_view(self, view: LabelsView | None) -> None:
         """Set the labels whose corrections are trained on."""
-        another, self._view = view is not self._view, view
+        before, self._view = self._view, view
         if self._elsewhere is not None and self._elsewhere.is_of(view):
             self._elsewhere = None
-        if another and self._state is not FineTuneState.TRAINING:
-            self._put_away()
-            self._find_draft()
+        if view is not before:
+            self.summary.hide()
+            self.rerun.clear()
+            self._show_outcome(None if before is None else before.store.path)
         self.new_model.set_view(view)
         self.live.set_view(view)
         self.refresh()
@@ -208,10 +209,7 @@ class FineTunePanel(FineTuneWidgets):
     def stop(self) -> None:
         """Disconnect from the viewer, and save the best model of a training."""
         if self._training is not None:
-            with suppress(UhrSegError):  # the model may be unreadable
-                best = self._training.best_so_far()
-                if best is not None:
-                    save_draft_or_report(TrainedModel(best, self._training.request))
+            save_best(self._training)
         self._read_later.cancel()
         self.stop_parts()
         self._drafts.cleanup()
@@ -241,12 +239,13 @@ class FineTunePanel(FineTuneWidgets):
             self._render(FineTuneState.BLOCKED, str(error))
             return
         self._render(FineTuneState.SUMMARIZING)
-        self._reader.read(request)
+        self.reader.read(request)
 
     def _summary_found(self, summary: "TrainingSummary") -> None:
         if self._state is FineTuneState.SUMMARIZING:
             self.live.set_regions(summary.regions)
             self._render(FineTuneState.READY, data=work.describe(summary))
+            self.reader.start_timing()
 
     def _summary_failed(self, error: Exception) -> None:
         if self._state is FineTuneState.SUMMARIZING:
@@ -264,6 +263,7 @@ class FineTunePanel(FineTuneWidgets):
             report(error)
             return
         self._status, self._elsewhere = "", None
+        self.bar.name_subject(f"Training on {request.subject}")
         self._training = TrainingController(self.bar, self.plot, request, self)
         self._training.ended.connect(self._ended)
         self._render(FineTuneState.TRAINING)
@@ -271,14 +271,6 @@ class FineTunePanel(FineTuneWidgets):
         name = work.next_version(request).name
         draft = drafts.new_draft(request.store, name, Path(self._drafts.name))
         self._training.start(self._workers, draft)
-
-    def _toggle_pause(self) -> None:
-        if self._training is not None:
-            self._training.toggle_pause()
-
-    def _cancel(self) -> None:
-        if self._training is not None:
-            self._training.cancel()
 
     def _ended(self, status: str, result: FineTuneFinished | None) -> None:
         training, self._training = self._training, None
@@ -291,9 +283,8 @@ class FineTunePanel(FineTuneWidgets):
             save_draft_or_report(self._trained)
         self._state = FineTuneState.OUTDATED
         if not request.is_of(self._view):  # other labels are shown now
-            if self._put_away():
-                self._status, self._elsewhere = status, request
-            self._find_draft()
+            self._elsewhere = request if result is not None else None
+            self._show_outcome(request.store)
         if self._trained is not None:
             self._show_result()
         else:
@@ -303,6 +294,24 @@ class FineTunePanel(FineTuneWidgets):
         self.busyChanged.emit(False)
 
     # -- the trained model --------------------------------------------------------
+
+    def _show_outcome(self, before: PathOrUrl | None) -> None:
+        """Show the last training on the displayed labels instead of another one.
+
+        ``before`` is the store whose outcome has been shown, or None.
+        """
+        view, training = self._view, self._training
+        if training is not None:
+            self.plot.setVisible(training.request.is_of(view))
+            return
+        shown = Outcome(self._status, self.kept, self.plot.curves)
+        self._outcomes.put(before, shown)
+        if self._put_away() or self._trained is None:
+            shown = self._outcomes.of(None if view is None else view.store.path)
+            self._status, self.kept = shown.status, shown.kept
+            self.plot.show_curves(shown.curves)
+            self.bar.idle(READING, self._status_text())
+        self._drafts_of.look(view)
 
     def _put_away(self) -> bool:
         """Hide a trained model whose draft is offered again with its own labels."""
@@ -316,25 +325,14 @@ class FineTunePanel(FineTuneWidgets):
         self._render(FineTuneState.OUTDATED)
         return True
 
-    def _find_draft(self) -> None:
-        """Offer the undecided draft of the displayed labels, if there is one."""
-        view = self._view
-        if view is None:
-            return
-
-        def found(draft: "drafts.Draft | None") -> None:
-            busy = self._state in (FineTuneState.TRAINING, FineTuneState.UNDECIDED)
-            if draft is None or view is not self._view or busy:
-                return
-            settings = FineTuneSettings(device=self._hardware.device or "auto")
-            result, start = draft
-            budget = self._hardware.budget_bytes
-            self.offer(result, work.FineTuneRequest(
-                view.image, view.store.path, start, settings, budget
-            ))  # fmt: skip
+    def _draft_found(
+        self, view: LabelsView, result: FineTuneFinished, request: work.FineTuneRequest
+    ) -> None:
+        """Offer the undecided draft of the displayed labels."""
+        busy = self._state in (FineTuneState.TRAINING, FineTuneState.UNDECIDED)
+        if view is self._view and not busy:
+            self.offer(result, request)
             show_info(NOT_SAVED)
-
-        self._workers.call(drafts.find_draft, view.store.path, returned=found)
 
     def offer(self, result: FineTuneFinished, request: work.FineTuneRequest) -> None:
         """Offer a model of an earlier session to be kept or discarded."""
@@ -377,6 +375,7 @@ class FineTunePanel(FineTuneWidgets):
 
     def _kept(self, path: Path, draft: Path) -> None:
         if self._trained is not None and self._trained.result.path == draft:
+            self.kept = True
             self._decided(f"Saved as {path.name} and chosen under Segment.")
         else:  # other labels are shown now, with another draft
             drafts.delete_draft(draft)

@@ -12,14 +12,13 @@ from napari_uhrseg.ui.finetune import worker as work
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
 from napari_uhrseg.ui.workers.worker import Workers
 
-LIKELY, EVERYTHING = "likely", "everything"
 NO_LABELS = "Segment the image first; then segment it again with another checkpoint."
 
 
 class RerunPanel(QWidget):
     """Pair of buttons with menus, and a note on the labels that will be replaced."""
 
-    again = Signal(object, str)  # checkpoint's path; LIKELY or EVERYTHING
+    again = Signal(object, bool)  # checkpoint's path; only likely changes
     goBack = Signal(object)  # checkpoint's path
 
     def __init__(self, workers: Workers) -> None:
@@ -32,8 +31,8 @@ class RerunPanel(QWidget):
         self.back = push_button("Go back")
         menu = QMenu(self.segment)
         menu.addAction("Where labels are likely to change, in view first",
-                       lambda: self._again(LIKELY))  # fmt: skip
-        menu.addAction("Everything, in view first", lambda: self._again(EVERYTHING))
+                       lambda: self._again(True))  # fmt: skip
+        menu.addAction("Everything, in view first", lambda: self._again(False))
         self.segment.setMenu(menu)
         self.older = QMenu(self.back)
         self.back.setMenu(self.older)
@@ -75,6 +74,11 @@ class RerunPanel(QWidget):
             ),
         )
 
+    def clear(self) -> None:
+        """Remove the note on other labels."""
+        self._asked += 1
+        self._show(work.LabelProvenance("", False), [])
+
     def set_blocked(self, why: str) -> None:
         """Set the reason why nothing can be segmented; "" if something can."""
         self._blocked = why
@@ -104,9 +108,9 @@ class RerunPanel(QWidget):
             self._blocked or why or "Choose an earlier version of this checkpoint."
         )
 
-    def _again(self, how: str) -> None:
+    def _again(self, only_likely: bool) -> None:
         if self._path is not None:
-            self.again.emit(self._path, how)
+            self.again.emit(self._path, only_likely)
 
     def _chosen(self, path: Path, _: object = None) -> None:
         self.goBack.emit(path)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import (
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.types import Legend
 from napari_uhrseg.ui.widgets.class_list import swatch
-from napari_uhrseg.ui.widgets.layout import note, push_button, row_of, scroll_to
+from napari_uhrseg.ui.widgets.layout import note, push_button, reveal, row_of
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.table import fit_height, set_columns
 
@@ -21,7 +21,7 @@ SHOW_TIP = (
     "Show the pixels in view whose class changes, in the colour of the new class."
 )
 ELSEWHERE = "Show the labels that this model was trained on to compare."
-ROWS = 10  # classes that are visible without scrolling
+ROWS = 8  # classes that are visible without scrolling
 
 
 class ResultPanel(QWidget):
@@ -91,11 +91,15 @@ class ResultPanel(QWidget):
         self.table.clear()
         names = ("Classifier", "Network") if self.compares else ("Before", "After")
         self.table.setHeaderLabels(["IoU (%)", *names, "Change"])
-        keys = [k for k in compared.after if k == "miou" or k.startswith("iou/")]
-        for key in sorted(keys, key=lambda k: k != "miou"):
-            name = MEAN if key == "miou" else key.removeprefix("iou/")
+        kinds = ("miou", "iou/", "miou/")  # of all, of classes, of images
+        keys = [k for kind in kinds for k in compared.after if _kind(k) == kind]
+        for key in keys:
+            name = MEAN if key == "miou" else key.removeprefix(_kind(key))
             item = _item(name, compared.before.get(key), compared.after[key])
-            known = legend.named(name) if legend and key != "miou" else None
+            is_class = _kind(key) == "iou/"
+            known = legend.named(name) if legend and is_class else None
+            if _kind(key) == "miou/":
+                item.setToolTip(0, f"{name}: an image that was not trained on, mIoU")
             if known is not None:
                 item.setIcon(0, swatch(known.color))
             self.table.addTopLevelItem(item)
@@ -121,7 +125,12 @@ class ResultPanel(QWidget):
         self.share.setVisible(bool(text))
 
     def _into_sight(self) -> None:
-        scroll_to(self)
+        reveal(self)
+
+
+def _kind(key: str) -> str:
+    """Return the part of a metric's name that says what it belongs to."""
+    return f"{key.partition('/')[0]}/" if "/" in key else key
 
 
 def _item(name: str, before: float | None, after: float) -> QTreeWidgetItem:

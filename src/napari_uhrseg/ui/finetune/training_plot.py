@@ -1,5 +1,6 @@
 """Plots of the training loss and the validation mIoU over the steps."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from napari.utils.theme import get_theme
@@ -7,15 +8,35 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
+from napari_uhrseg.ui.widgets.colours import BLUE, ORANGE
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 
 EVERY = 400  # ms between two updates
 HEIGHT = 290
 SMALL = {"font-size": "8pt"}
-# These colours have a contrast of at least 3 on napari's dark and light backgrounds.
 NOTHING = "no validation data"
-LOSS, MIOU = "#d9822b", "#2f86d9"
+LOSS, MIOU = ORANGE, BLUE
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Points of the plots of one training.
+
+    Attributes
+    ----------
+    losses, scores
+        Points (step, value); scores are mIoU in percent.
+    total
+        Steps of the whole training.
+    held_out
+        True if the training has validation data.
+    """
+
+    losses: tuple[tuple[int, float], ...] = ()
+    scores: tuple[tuple[int, float], ...] = ()
+    total: int = 0
+    held_out: bool = True
 
 
 class TrainingPlot(QWidget):
@@ -55,6 +76,21 @@ class TrainingPlot(QWidget):
         if self.loss is None:
             self._workers.call(_load, returned=self._make)
         self.show()
+        self._draw()
+
+    @property
+    def curves(self) -> Curves:
+        """Points of the last training run."""
+        losses, scores = tuple(self.losses), tuple(self.scores)
+        return Curves(losses, scores, self.total, self.held_out)
+
+    def show_curves(self, curves: Curves) -> None:
+        """Show the points of another training run; hide the plots without any."""
+        self.losses, self.scores = list(curves.losses), list(curves.scores)
+        self.total, self.held_out = curves.total, curves.held_out
+        if self._level is not None:
+            self._level.hide()
+        self.setVisible(bool(self.losses or self.scores))
         self._draw()
 
     def add_loss(self, step: int, value: float) -> None:

@@ -12,11 +12,13 @@ from napari_uhrseg.ui.finetune.live_preview import LivePreview
 from napari_uhrseg.ui.finetune.new_model import NewModelForm
 from napari_uhrseg.ui.finetune.rerun import RerunPanel
 from napari_uhrseg.ui.finetune.result import ResultPanel
+from napari_uhrseg.ui.finetune.summary_reader import SummaryReader
 from napari_uhrseg.ui.finetune.training_plot import TrainingPlot
 from napari_uhrseg.ui.segment.hardware import HardwareForm
-from napari_uhrseg.ui.widgets.layout import note, scroll_to
+from napari_uhrseg.ui.widgets.layout import note, reveal
 from napari_uhrseg.ui.widgets.run_controls import RunControls
 from napari_uhrseg.ui.workers.worker import Workers
+from napari_uhrseg.units import format_seconds
 
 SETTLED = 50  # ms in which the layout changes
 CANCELLING = "The best model so far is offered."
@@ -33,6 +35,7 @@ class FineTuneWidgets(QWidget):
         self.form.changed.connect(lambda: self.live.set_start(self.form.start))
         self.live.liveChosen.connect(self.form.set_live)
         self.live.networkWanted.connect(self.new_model.ask_network)
+        self.reader = SummaryReader(workers, self)
         self.summary = note()
         self.summary.setAccessibleName("Training data")
         self.summary.setTextInteractionFlags(
@@ -53,14 +56,28 @@ class FineTuneWidgets(QWidget):
         """Set the image of new labels."""
         self.new_model.set_image(image)
 
+    def ask_decision(self, asked: bool) -> None:
+        """Show the result instead of the form, or the form instead of the result."""
+        for part in (self.new_model, self.form):
+            part.setVisible(not asked)
+        if not asked:
+            self.result.hide()
+
     def block(self, why: str) -> None:
         """Set the work that prevents another one; empty: there is none."""
         self.rerun.set_blocked(why)
         self.live.set_blocked(why)
 
+    def show_time(self, seconds: float) -> None:
+        """Show the expected time of a training below the training data."""
+        time = f"Expected time of the training: {format_seconds(seconds)}."
+        self.summary.setText(f"{self.summary.text()}\n{time}")
+
     def stop_parts(self) -> None:
         """Disconnect the parts from the viewer."""
-        for part in (self.form, self.live, self.plot, self.comparison):
+        for part in (
+            self.form, self.live, self.reader, self.plot, self.comparison,
+        ):  # fmt: skip
             part.stop()
 
     def scroll_to_rerun(self) -> None:
@@ -68,4 +85,4 @@ class FineTuneWidgets(QWidget):
         QTimer.singleShot(SETTLED, self._scroll)
 
     def _scroll(self) -> None:
-        scroll_to(self.rerun)
+        reveal(self.rerun)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,8 @@ from napari.utils.notifications import show_warning
 
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.paths import PathOrUrl, parent_or_home, unused_path
-from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.io.project.project_labels import OpenedLabels, ProjectLabels
+from napari_uhrseg.models.registry import DEFAULT_ENCODER, REGISTRY
 from napari_uhrseg.types import Card, FineTuneSettings, Labels, Legend, Roi
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.segment.worker import budget_of, checkpoint_of, free_threads
@@ -53,7 +55,8 @@ class FineTuneRequest:
     """Fine-tuning that the form describes.
 
     ``store`` is the folder or URL of the corrected labels. ``start`` is the file of a
-    checkpoint, or a new model.
+    checkpoint, or a new model. ``several`` has the images of a project that are trained
+    on; None: the image of the labels.
     """
 
     image: Image
@@ -61,6 +64,14 @@ class FineTuneRequest:
     start: Path | NewModel
     settings: FineTuneSettings
     budget_bytes: int
+    several: ProjectLabels | None = None
+
+    @property
+    def subject(self) -> str:
+        """Name of the image, or number of images, for users."""
+        if self.several is None:
+            return self.image.name
+        return counted(len(self.several.images), "image")
 
     @property
     def compares(self) -> bool:
@@ -86,19 +97,37 @@ class PredictionDifference:
     share: float
 
 
+@contextmanager
+def opened(request: FineTuneRequest) -> Iterator[OpenedLabels]:
+    """Open the images that are trained on, and their labels."""
+    from napari_uhrseg.io.labels.store import LabelStore
+
+    with ExitStack() as stack:
+        if request.several is not None:
+            yield request.several.open_all(stack)
+        else:
+            store = stack.enter_context(LabelStore.open(request.store))
+            yield OpenedLabels((request.image,), (store,))
+
+
 def summarize(request: FineTuneRequest) -> "TrainingSummary":
     """Summarize the training data without running the network."""
     from napari_uhrseg.engine.finetuning.finetune import summarize_corrections
-    from napari_uhrseg.io.labels.store import LabelStore
 
-    with LabelStore.open(request.store) as store:
-        new, legend = request.start, store.legend
-        start = (
-            checkpoint_of(new)
-            if isinstance(new, Path)
-            else _untrained(new, legend, request.image)
+    with opened(request) as data:
+        found = summarize_corrections(
+            data.images, started(request, data), data.stores, request.settings
         )
-        return summarize_corrections(request.image, start, store, request.settings)
+    left = tuple(f"{path} is left out: {why}" for path, why in data.failed.items())
+    return replace(found, warnings=(*found.warnings, *left))
+
+
+def started(request: FineTuneRequest, data: OpenedLabels) -> "Checkpoint":
+    """Return the checkpoint of a request, or an untrained one without a download."""
+    new = request.start
+    if isinstance(new, Path):
+        return checkpoint_of(new)
+    return untrained(new, data.stores[0].legend, request.image)
 
 
 def describe(summary: "TrainingSummary") -> str:
@@ -136,16 +165,15 @@ def train(
     from napari_uhrseg.engine.finetuning.finetune import fine_tune
     from napari_uhrseg.engine.finetuning.new_model import RANDOM_INIT, new_checkpoint
     from napari_uhrseg.engine.network.device import cpu_threads
-    from napari_uhrseg.io.labels.store import LabelStore
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    with LabelStore.open(request.store) as store, cpu_threads(free_threads()):
+    with opened(request) as data, cpu_threads(free_threads()):
         new = request.start
         if isinstance(new, NewModel):
             try:
                 start = new_checkpoint(
-                    new.method, None, store.legend, request.image, new.encoder,
-                    stop=stop,
+                    new.method, None, data.stores[0].legend, request.image,
+                    new.encoder, stop=stop,
                 )  # fmt: skip
             except Cancelled:
                 return
@@ -153,14 +181,9 @@ def train(
                 show_warning(RANDOM_WEIGHTS)
         else:
             start = checkpoint_of(new)
+        budget = budget_of(request.settings.device, request.budget_bytes)
         yield from fine_tune(
-            request.image,
-            start,
-            store,
-            output,
-            request.settings,
-            budget_of(request.settings.device, request.budget_bytes),
-            stop,
+            data.images, start, data.stores, output, request.settings, budget, stop
         )
 
 
@@ -327,9 +350,7 @@ def label_provenance(
 
 def _standing(path: Path, name: str, folder: PathOrUrl | None) -> LabelProvenance:
     """Describe how many chunks this checkpoint and others have labelled."""
-    if folder is None:
-        return LabelProvenance("", False)
-    total, made_by = _chunk_counts(folder, path)
+    total, made_by = (0, {}) if folder is None else _chunk_counts(folder, path)
     if not total:
         return LabelProvenance("", False)
     if not made_by:
@@ -369,10 +390,11 @@ def next_version(request: FineTuneRequest) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _untrained(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
-    """Return an untrained checkpoint; the last one is cached."""
+def untrained(new: NewModel, legend: Legend, image: Image) -> "Checkpoint":
+    """Return an untrained checkpoint without a download; the last one is cached."""
     from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
 
+    shipped = new.encoder == DEFAULT_ENCODER
     return new_checkpoint(
-        new.method, None, legend, image, new.encoder, pretrained=False
+        new.method, None, legend, image, new.encoder, pretrained=shipped
     )

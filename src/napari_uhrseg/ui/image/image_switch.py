@@ -7,6 +7,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.image.panel import ImagePanel
+from napari_uhrseg.ui.image.view_memory import remember_view
 from napari_uhrseg.ui.layers.label_layers import KEY, STORE
 from napari_uhrseg.ui.layers.map_placement import ORIGIN
 from napari_uhrseg.ui.layers.viewport import image_size, look_at, view_rectangle
@@ -34,8 +35,10 @@ class ImageSwitch(QObject):
         self._changed()
 
     def stop(self) -> None:
-        """Disconnect from the viewer."""
+        """Disconnect from the viewer, and remember the view of the chosen image."""
         self._active.disconnect(self._activated)
+        if self._shown is not None:
+            remember_view(self._viewer, self._shown)
 
     def _activated(self) -> None:
         QTimer.singleShot(0, self._follow)  # after napari has inserted the layer
@@ -60,6 +63,7 @@ class ImageSwitch(QObject):
         camera = self._viewer.scene.camera
         if before is not None:
             self._views[before] = camera.center, camera.zoom
+            remember_view(self._viewer, before)
         if layer is None or KEY not in layer.metadata:
             return
         if before is not None and before.metadata.get(KEY) is layer.metadata[KEY]:

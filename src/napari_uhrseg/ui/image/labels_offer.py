@@ -52,6 +52,10 @@ class LabelsOffer(QFrame):
         )
         self.always.setChecked(remembered(ALWAYS, False) is True)
         self.always.toggled.connect(lambda on: remember(ALWAYS, bool(on)))
+        self._lay_out()
+        self.hide()
+
+    def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 4)
         layout.setSpacing(4)
@@ -61,7 +65,6 @@ class LabelsOffer(QFrame):
         row.addWidget(self.open, 1)
         row.addWidget(self.always)
         layout.addLayout(row)
-        self.hide()
 
     def set_image(self, image: Image | None) -> None:
         """Look for the labels of another image in a worker, and offer them."""

@@ -36,6 +36,15 @@ class NewLabelsDialog(QDialog):
         self.note = note()
         buttons = ok_or_cancel(self)
         self.ok = required(buttons.button(QDialogButtonBox.StandardButton.Ok))
+        self._lay_out(buttons)
+        for _ in range(INITIAL_ROWS):
+            self.add_row()
+        self.ok.setDefault(True)
+        self.rows[0].line.setFocus()
+        self.accepted.connect(lambda: self.chosen.emit(self.legend()))
+        self.resize(360, 300)
+
+    def _lay_out(self, buttons: QDialogButtonBox) -> None:
         layout = QVBoxLayout(self)
         intro = note()
         intro.setText(
@@ -48,12 +57,6 @@ class NewLabelsDialog(QDialog):
         layout.addWidget(self.note)
         layout.addStretch(1)
         layout.addWidget(buttons)
-        for _ in range(INITIAL_ROWS):
-            self.add_row()
-        self.ok.setDefault(True)
-        self.rows[0].line.setFocus()
-        self.accepted.connect(lambda: self.chosen.emit(self.legend()))
-        self.resize(360, 300)
 
     def add_row(self) -> None:
         row = ClassRow(len(self.rows))

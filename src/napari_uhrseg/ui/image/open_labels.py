@@ -1,5 +1,6 @@
 """Opening and creating of labels, and updates of those another process writes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,6 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import (
     PathOrUrl,
     exists,
@@ -17,16 +17,20 @@ from napari_uhrseg.io.paths import (
     unused_path,
 )
 from napari_uhrseg.types import Legend
+from napari_uhrseg.ui.image.listed_images import ListedImages
 from napari_uhrseg.ui.image.new_labels_dialog import NewLabelsDialog
-from napari_uhrseg.ui.image.panel import ImagePanel
+from napari_uhrseg.ui.image.panel import ImagePanel, open_for_display
+from napari_uhrseg.ui.image.view_memory import restore_view
 from napari_uhrseg.ui.layers.label_layers import KEY, add_image, images_in
 from napari_uhrseg.ui.segment.panel import SegmentPanel
+from napari_uhrseg.ui.segment.state import BUSY
 from napari_uhrseg.ui.widgets.dialogs import ask_image_at_url
 from napari_uhrseg.ui.workers.worker import Workers, report
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
+SHOWN_MS = 100  # in which an image is drawn, before others are removed
 REFRESH_INTERVAL_MS = 2000  # for labels that another process may write
 
 
@@ -45,6 +49,12 @@ class LabelOpener(QObject):
         self._viewer, self._workers = viewer, workers
         self._image, self._segment, self._window = image, segment, window
         self._looking = False
+        self._wanted: PathOrUrl | None = None  # image of the last `open_image`
+        self._listed = ListedImages(viewer)  # those of `open_image`
+        self._remove_later = QTimer()
+        self._remove_later.setSingleShot(True)
+        self._remove_later.setInterval(SHOWN_MS)
+        self._remove_later.timeout.connect(self._remove_others)
         self._timer = QTimer()  # outlives the window, and so can be stopped after it
         self._timer.setInterval(REFRESH_INTERVAL_MS)
         self._timer.timeout.connect(self._look)
@@ -58,11 +68,22 @@ class LabelOpener(QObject):
         if name:
             self.open(Path(name))
 
-    def open(self, path: PathOrUrl, trusted: bool = False) -> None:
+    def open(
+        self,
+        path: PathOrUrl,
+        trusted: bool = False,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         """Open a label store in a worker and show it with its image.
 
-        An image at a URL on another server is opened only after a question, unless
-        the store is ``trusted``.
+        Parameters
+        ----------
+        path
+            Label store.
+        trusted
+            False: an image at a URL on another server is opened only after a question.
+        then
+            Function that is called after the labels have been shown, or an error.
         """
         images = [x.metadata.get(KEY) for x in images_in(self._viewer)]
 
@@ -70,12 +91,84 @@ class LabelOpener(QObject):
             if not isinstance(error, _ImageElsewhereError):
                 report(error)
             elif ask_image_at_url(self._window, path.name, str(error)):
-                self.open(path, trusted=True)
+                self.open(path, True, then)
 
         self._workers.call(
             _open, path, [i for i in images if i is not None], trusted,
-            returned=self._opened, errored=errored,
+            returned=self._opened, errored=errored, finished=then,
         )  # fmt: skip
+
+    def open_image(self, path: PathOrUrl, labels: PathOrUrl) -> None:
+        """Open an image of a list and, if they exist, its labels, and show both.
+
+        A worker opens them. When the image is drawn, the layers of images that were
+        opened by this method before are removed, except for images with temporary
+        labels. While a run is in progress, no layers are removed.
+
+        Parameters
+        ----------
+        path
+            The image. If it is open already, it is chosen.
+        labels
+            Label store of the image. Without one, it becomes the output of Segment.
+        """
+        images = [x.metadata.get(KEY) for x in images_in(self._viewer)]
+        known = [i for i in images if i is not None]
+
+        self._wanted = path
+
+        def opened(found: "tuple[LabelStore | None, Image]") -> None:
+            store, image = found
+            if path != self._wanted:  # another image was asked for
+                if store is not None:
+                    store.close()
+            else:
+                self._show_listed(store, image, labels)
+
+        self._workers.call(
+            _open_both, path, labels, known, returned=opened,
+            finished=known.clear,  # removed images end on the Qt thread
+        )  # fmt: skip
+
+    def _show_listed(
+        self, store: "LabelStore | None", image: Image, labels: PathOrUrl
+    ) -> None:
+        """Show an image of a list in place of the one that was shown before.
+
+        Parameters
+        ----------
+        store
+            Labels of the image. None: there are none.
+        image
+            The image.
+        labels
+            Label store that becomes the output of Segment if there are no labels.
+        """
+        path = image.path
+        is_new = path is not None and not self._listed.has_layers(path)
+        if store is not None:
+            self._opened((store, image))
+        elif self._show_image(image):
+            self._segment.output.use(labels)
+            restore_view(self._viewer, self._image.layer)
+        if path is None or not self._listed.has_layers(path):
+            return  # it could not be shown
+        if is_new:
+            self._listed.add(path)
+        self._remove_later.start()
+
+    @property
+    def removing(self) -> bool:
+        """True if layers of earlier images are about to be removed."""
+        return self._remove_later.isActive()
+
+    def _remove_others(self) -> None:
+        """Remove the layers of earlier images, which takes napari a while."""
+        path = self._wanted
+        if self._segment.state in BUSY or path is None:
+            return
+        if self._listed.has_layers(path):  # else the next image is being opened
+            self._listed.keep_only(path)
 
     def begin(self, image: Image, output: PathOrUrl | None) -> None:
         """Ask for classes and show empty labels of the image."""
@@ -102,18 +195,27 @@ class LabelOpener(QObject):
 
     def stop(self) -> None:
         self._timer.stop()
+        self._remove_later.stop()
 
     def _opened(self, found: "tuple[LabelStore, Image]") -> None:
         store, image = found
+        if not self._show_image(image):
+            store.close()
+            return
+        self._segment.show_labels(store, image)
+        if self._image.layer is not None:
+            restore_view(self._viewer, self._image.layer)
+
+    def _show_image(self, image: Image) -> bool:
+        """Choose an image, which is added if it is not displayed; False if it fails."""
         if not self._image.choose(image):
             try:
                 add_image(self._viewer, image)
             except OpenError as error:
-                store.close()
                 report(error)
-                return
+                return False
             self._image.choose(image)
-        self._segment.show_labels(store, image)
+        return True
 
     def _look(self) -> None:
         """Refresh the displayed labels if another process has changed them."""
@@ -126,6 +228,7 @@ class LabelOpener(QObject):
             if changed and view is self._segment.view:
                 if view.legend != view.store.legend:
                     view.set_legend(view.store.legend)
+                view.update_name()
                 view.refresh()
                 self._segment.show_legend(view)
 
@@ -171,12 +274,37 @@ def _open(
     if not trusted and on_another_server(source, path):
         store.close()
         raise _ImageElsewhereError(str(source))
-    image = open_image(source)
+    image = open_for_display(source)
     if image.shape != store.shape:
         raise OpenError(
             f"{source.name} does not have the size of the labels in {path.name}.",
             "Open the image that the labels belong to, then the labels.",
         )
+    return store, image
+
+
+def _open_both(
+    path: PathOrUrl, labels: PathOrUrl, images: list[Image]
+) -> "tuple[LabelStore | None, Image]":
+    """Return the labels, None if there are none, and the image, opened if necessary.
+
+    Raises OpenError if the labels belong to another image.
+    """
+    from napari_uhrseg.io.labels.store import LabelStore
+
+    known = (i for i in images if i.path is not None and i.path == path)
+    image = next(known, None) or open_for_display(path)
+    if not exists(labels):
+        return None, image
+    store = LabelStore.open(labels)
+    same = store.info.fingerprint in ("", image.fingerprint)
+    if image.shape != store.shape or not same:
+        store.close()
+        raise OpenError(
+            f"{labels.name} contains the labels of another image than {path.name}.",
+            "Remove the image from the project, and add it again.",
+        )
+    _read_coarsest(store)
     return store, image
 
 

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -16,10 +17,11 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.errors import OpenError, without_credentials
 from napari_uhrseg.io.image.from_array import image_from_layer
-from napari_uhrseg.io.image.geometry import crs_name
+from napari_uhrseg.io.image.geometry import describe_position
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.paths import PathOrUrl, to_path
+from napari_uhrseg.samples import data_dir
 from napari_uhrseg.ui.image.labels_offer import LabelsOffer
 from napari_uhrseg.ui.image.picture_form import PictureForm
 from napari_uhrseg.ui.layers.label_layers import (
@@ -33,9 +35,12 @@ from napari_uhrseg.ui.layers.label_layers import (
 from napari_uhrseg.ui.layers.picture import BAND
 from napari_uhrseg.ui.layers.pyramid_progress import PyramidProgressBar
 from napari_uhrseg.ui.layers.viewport import show_plane, shown_plane
+from napari_uhrseg.ui.widgets.help_window import show_help
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.workers.worker import Workers, report
+from napari_uhrseg.units import MB
 
+MOST_READ = 64 * MB  # of the coarsest level that is read before it is shown
 AXIS_TITLES = {"z": "Z slice", "t": "Time point"}
 
 
@@ -54,7 +59,7 @@ class ImagePanel(QWidget):
         self._planes: dict[str, QSpinBox] = {}
         self.box = combo("Image layer to segment.")
         tip = "Open an image of any size, or labels."
-        self.open = push_button("&Open…", tip)
+        self.open = push_button("&Open…", tip, main=True)
         menu = QMenu(self.open)
         menu.addAction("&File…", self._choose_files)
         menu.addAction("OME-&Zarr folder…", self._choose_folder)
@@ -69,6 +74,10 @@ class ImagePanel(QWidget):
         add_row(self._form, "Se&ries", self.series)
         self.series.activated.connect(self._series_chosen)
         self._form.addRow(self.facts)
+        tip = "Open the sample scene, and the page with the first steps."
+        self.sample = push_button("Start with a sample", tip)
+        self.sample.clicked.connect(self._open_sample)
+        self._form.addRow(self.sample)
         self.found_labels = LabelsOffer(workers)
         self.found_labels.wanted.connect(self.labelsAt.emit)
         self._form.addRow(self.found_labels)
@@ -87,6 +96,10 @@ class ImagePanel(QWidget):
             event.connect(self._list_layers)
         viewer.dims.events.current_step.connect(self._step_changed)
         self._list_layers()
+
+    def add_part(self, part: QWidget) -> None:
+        """Add a part below the others."""
+        self._form.addRow(part)
 
     def open_paths(self, paths: Sequence[PathOrUrl]) -> None:
         """Open images or labels in workers and show them."""
@@ -157,11 +170,12 @@ class ImagePanel(QWidget):
 
     def _found(self, found: Image | PathOrUrl) -> None:
         if isinstance(found, Image):
-            self._opened(found)
+            self.show_image(found)
         else:
             self.labelsAt.emit(found)
 
-    def _opened(self, image: Image) -> None:
+    def show_image(self, image: Image) -> None:
+        """Show an opened image in new layers and choose it; report errors."""
         try:
             layer = add_image(self._viewer, image)[0]
         except OpenError as error:
@@ -176,7 +190,7 @@ class ImagePanel(QWidget):
             return
         self.facts.setText(f"Opening {self.series.currentText()}…")
         self._workers.call(
-            _open,
+            open_for_display,
             image.path,
             number,
             returned=self._series_opened,
@@ -238,10 +252,15 @@ class ImagePanel(QWidget):
         self.found_labels.set_image(image)
         self.changed.emit()
 
+    def _open_sample(self) -> None:
+        self.open_paths([data_dir() / "scene.tif"])
+        show_help("get-started.md", "Segment the scene")
+
     def _show_facts(self) -> None:
+        self._form.setRowVisible(self.sample, self.image is None)
         if self.image is None:
-            text = "No image yet. Open one, drop a file into the window, or try "
-            self.facts.setText(text + "File > Open Sample > napari-uhrseg.")
+            text = "No image yet. Open one, or drop a file into the window."
+            self.facts.setText(text)
             self._form.setRowVisible(self.series, False)
         else:
             self._list_series(self.image)
@@ -292,7 +311,7 @@ class ImagePanel(QWidget):
 
 
 def facts(image: Image) -> str:
-    """Return size, type, channels, pixel size and CRS as two lines."""
+    """Return size, type, channels, pixel size, position and nodata as lines."""
     height, width = image.shape
     count = len(image.bands)
     bands = ", ".join(b.name for b in image.bands[:6])
@@ -301,24 +320,47 @@ def facts(image: Image) -> str:
     if image.rgb:
         bands = "RGB" if count <= 3 else f"{count} channels: {bands}"
     first = f"{width:,} x {height:,} pixels, {image.dtype}, {bands}"
+    place = describe_position(image)
+    second = _pixel_size(image)
+    if "Coordinates" in place:
+        second += f", {place.pop('Coordinates')}"
+    others = [f"{name}: {text}" for name, text in place.items()]
+    lines = [first, second, *others, _nodata(image), *image.warnings]
+    return "\n".join(line for line in lines if line)
+
+
+def _pixel_size(image: Image) -> str:
     if image.pixel_size is None:
-        return "\n".join([first, "Pixel size unknown", *image.warnings])
+        return "Pixel size unknown"
     unit = {"micrometer": "µm", "metre": "m", "meter": "m"}.get(image.unit, image.unit)
-    second = f"{image.pixel_size[0]:.4g} {unit}/px"
-    name = crs_name(image.crs)
-    second += f", {name}" if name else ""
-    return "\n".join([first, second, *image.warnings])
+    return f"{image.pixel_size[0]:.4g} {unit}/px"
+
+
+def _nodata(image: Image) -> str:
+    """Return the nodata value, or that of each band; empty without one."""
+    values = [band.nodata for band in image.bands]
+    known = [f"{value:g}" for value in values if value is not None]
+    if not known:
+        return ""
+    if len(known) == len(values) and len(set(known)) == 1:
+        return f"Nodata: {known[0]}"
+    named = (f"{b.name} {b.nodata:g}" for b in image.bands if b.nodata is not None)
+    return f"Nodata: {', '.join(named)}"
 
 
 def _open_any(where: PathOrUrl) -> Image | PathOrUrl:
     """Open an image, or return the address unchanged if it is a label store."""
     from napari_uhrseg.io.labels.ome_metadata import is_store
 
-    return where if is_store(where) else _open(where)
+    return where if is_store(where) else open_for_display(where)
 
 
-def _open(path: PathOrUrl, series: int | None = None) -> Image:
+def open_for_display(path: PathOrUrl, series: int | None = None) -> Image:
+    """Open an image, and read what its layers show first; call this on a worker."""
     import_module("scipy.ndimage")  # else napari imports it on the Qt thread
     image = open_image(path, series=series)
-    image_layers(image)  # dask arrays are made here, off the Qt thread
+    for data, options, _ in image_layers(image):  # makes dask arrays
+        coarsest = data[-1] if options["multiscale"] else data
+        if coarsest.nbytes <= MOST_READ:  # napari reads it from the cache then
+            np.asarray(coarsest)
     return image

@@ -3,4 +3,4 @@
 The package must not import ``ui.correct`` and ``ui.finetune``.
 """
 
-__all__ = ["areas_panel", "class_editor", "export_panel", "selection"]
+__all__ = ["areas_panel", "class_editor", "export_panel", "objects_panel", "selection"]

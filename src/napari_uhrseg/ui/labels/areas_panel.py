@@ -1,14 +1,16 @@
 """Areas panel: estimated areas of the classes, and exact ones on demand."""
 
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -54,6 +56,7 @@ class AreasPanel(QWidget):
         self._seen: object = None  # key of the labels that the table describes
         self._counted: tuple[AreaTable, ...] = ()
         self._saving: Path | None = None
+        self._counted_store: LabelStore | None = None
         self.where = RegionPicker(viewer)
         self.where.setToolTip("For regions, draw shapes in a Shapes layer.")
         self.table = _table()
@@ -80,7 +83,7 @@ class AreasPanel(QWidget):
         self._timer = QTimer(self)
         self._timer.timeout.connect(self.look)
         self._timer.start(EVERY)
-        shown.changed.connect(self.look)
+        shown.changed.connect(self._labels_changed)
         self.where.changed.connect(self.look)
         self._idle(NO_LABELS)
 
@@ -89,6 +92,34 @@ class AreasPanel(QWidget):
         with suppress(RuntimeError):  # Qt may have deleted it with the window
             self._timer.stop()
         self.where.stop()
+
+    def choices(self) -> dict[str, Any]:
+        """Return the choice of the area, unless it is a layer, for the session."""
+        choice = self.where.currentData()
+        return {"areas_of": choice} if choice in (WHOLE, VIEW) else {}
+
+    def set_choices(self, values: Mapping[str, Any]) -> None:
+        """Show what `choices` has returned; unknown values have no effect."""
+        row = self.where.findData(str(values.get("areas_of")))
+        if row >= 0:
+            self.where.setCurrentIndex(row)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        super().showEvent(event)
+        self.look()
+
+    def _labels_changed(self) -> None:
+        """Remove the areas of other labels, and estimate those of the shown ones."""
+        if self._counting is not None:
+            if self._saving is None:
+                self._counting.quit()
+            return  # until the count ends
+        self._seen, self._counted = None, ()
+        self.table.clear()
+        self._idle("" if self._shown.store is not None else NO_LABELS)
+        if self._shown.store is not None:
+            self.status.setText("Estimating the areas…")
+        self.look()
 
     def look(self) -> None:
         """Estimate the areas again if the labels or regions have changed."""
@@ -107,8 +138,8 @@ class AreasPanel(QWidget):
             _estimate,
             place,
             self._seen,
-            returned=self._estimated,
-            finished=self._looked,
+            returned=partial(self._estimated, place[0]),
+            finished=partial(self._looked, place[0]),
         )
 
     def _place(self) -> Place:
@@ -134,15 +165,17 @@ class AreasPanel(QWidget):
 
     # -- estimates ------------------------------------------------------------
 
-    def _estimated(self, found: Any) -> None:
-        if found is not None:
+    def _estimated(self, store: "LabelStore", found: Any) -> None:
+        if found is not None and store is self._shown.store:
             self._seen, tables = found
             self._counted = ()
             self._show(tables)
             self._idle()
 
-    def _looked(self) -> None:
+    def _looked(self, store: "LabelStore") -> None:
         self._looking = None
+        if store is not self._shown.store:
+            self.look()
 
     # -- counting -------------------------------------------------------------
 
@@ -160,6 +193,7 @@ class AreasPanel(QWidget):
         self.count.setText("Stop")
         self.count.setToolTip("Stop counting.")
         self.save.setEnabled(False)
+        self._counted_store = place[0]
         self._counting = self._workers.start(
             _count,
             place,
@@ -178,6 +212,8 @@ class AreasPanel(QWidget):
         path, self._saving = self._saving, None
         if path is not None and self._counted:
             self._write(path)
+        if self._counted_store is not self._shown.store:
+            self._labels_changed()
 
     # -- files ----------------------------------------------------------------
 

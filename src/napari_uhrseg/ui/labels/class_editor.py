@@ -1,11 +1,19 @@
-"""Editor of the classes of a label store: add, rename, recolour, merge."""
+"""Editor of the classes of a label store: add, rename, recolour, merge, delete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, Qt, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QColorDialog, QInputDialog, QMenu, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QColorDialog,
+    QInputDialog,
+    QMenu,
+    QMessageBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_uhrseg.types import LabelClass, Legend
 from napari_uhrseg.ui.layers.label_layers import LabelsView
@@ -15,12 +23,20 @@ from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 
 if TYPE_CHECKING:
+    from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.labels.legend_editor import LegendEditor
     from napari_uhrseg.io.labels.store import LabelStore
 
 
+BUTTON = "Classes…"
+
+
 class ClassEditor(QWidget):
     """Legend with a button to change its classes while labels are shown."""
+
+    changed = Signal(object)  # label store whose classes were changed
+    deleted = Signal(str, str)  # name, and that of the class the labels become
+    classesDeleted = Signal()  # labels and corrections may have changed
 
     def __init__(self, legend: ClassList, workers: Workers) -> None:
         super().__init__()
@@ -28,8 +44,10 @@ class ClassEditor(QWidget):
         self._view: LabelsView | None = None
         self.menu = QMenu(self)
         self.menu.aboutToShow.connect(self._fill_menu)
-        tip = "Add, rename, recolour or merge classes. Acts on the chosen class."
-        self.button = push_button("Classes…", tip)
+        tip = (
+            "Add, rename, recolour, merge or delete classes. Acts on the chosen class."
+        )
+        self.button = push_button(BUTTON, tip)
         self.button.setMenu(self.menu)
         legend.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         legend.customContextMenuRequested.connect(self._asked)
@@ -64,6 +82,13 @@ class ClassEditor(QWidget):
         into.setEnabled(bool(others))
         for other in others:
             into.addAction(swatch(other.color), other.name, self._merger(chosen, other))
+        delete = required(
+            self.menu.addMenu(f"&Delete {chosen.name}, its labels become")
+        )
+        delete.addAction("no label…", lambda: self._delete(chosen, None))
+        for other in others:
+            act = partial(self._delete, chosen, other)
+            delete.addAction(swatch(other.color), f"{other.name}…", act)
 
     def _add(self) -> None:
         name, agreed = QInputDialog.getText(self, "Add a class", "Name of the class:")
@@ -89,19 +114,57 @@ class ClassEditor(QWidget):
             lambda editor: editor.merge_class(chosen.id, other.id)
         )
 
+    def _delete(self, chosen: LabelClass, other: LabelClass | None) -> None:
+        """Delete a class in a worker, after a question."""
+        view = self._view
+        becomes = "are removed" if other is None else f"become {other.name}"
+        text = (
+            f"Delete the class {chosen.name}? Its labels and corrections {becomes}. "
+            "This cannot be undone."
+        )
+        answer = QMessageBox.question(self, "Delete a class", text)
+        if view is None or answer != QMessageBox.StandardButton.Yes:
+            return
+        into = 0 if other is None else other.id
+        self.button.setEnabled(False)
+        self._workers.start(
+            _delete_locked,
+            view.store,
+            chosen.id,
+            into,
+            view.corrections,
+            yielded=lambda share: self.button.setText(f"Deleting… {share:.0%}"),
+            returned=partial(self._removed, view, chosen.name, other),
+            finished=self._deleted,
+        )
+
+    def _removed(
+        self, view: LabelsView, name: str, into: LabelClass | None, legend: Legend
+    ) -> None:
+        self.deleted.emit(name, "" if into is None else into.name)
+        self._changed(view, legend)
+
+    def _deleted(self) -> None:
+        self.button.setText(BUTTON)
+        self.button.setEnabled(True)
+        self.classesDeleted.emit()
+
     def _change(self, change: Callable[["LegendEditor"], Legend]) -> None:
         view = self._view
         if view is None:
             return
 
-        def changed(legend: Legend) -> None:
-            view.set_legend(legend)
-            view.refresh()
-            if view is self._view:
-                self.legend.set_legend(view.classes, view.hidden)
-                self.legend.set_shares(view.store.area_shares())
-
+        changed = partial(self._changed, view)
         self._workers.call(_change_locked, view.store, change, returned=changed)
+
+    def _changed(self, view: LabelsView, legend: Legend) -> None:
+        """Show the changed classes of these labels."""
+        view.set_legend(legend)
+        view.refresh()
+        if view is self._view:
+            self.legend.set_legend(view.classes, view.hidden)
+            self.legend.set_shares(view.store.area_shares())
+        self.changed.emit(view.store)
 
 
 def _change_locked(
@@ -111,5 +174,33 @@ def _change_locked(
     store.acquire()
     try:
         return change(store.legend_editor)
+    finally:
+        store.release()
+
+
+def _delete_locked(
+    store: "LabelStore", class_id: int, into: int, corrections: "Corrections | None"
+) -> Generator[float, None, Legend]:
+    """Delete a class under the lock of the store, which a run may share.
+
+    Parameters
+    ----------
+    store
+        The displayed labels.
+    class_id, into
+        Id of the class, and of the class that its labels become; 0: no label.
+    corrections
+        Open corrections of the labels; None: they are opened.
+
+    Returns
+    -------
+    The legend without the class.
+    """
+    from napari_uhrseg.io.corrections.delete_class import delete_class
+
+    store.acquire()
+    try:
+        yield from delete_class(store, class_id, into, corrections)
+        return store.legend
     finally:
         store.release()

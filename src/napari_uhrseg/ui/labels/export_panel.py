@@ -1,9 +1,11 @@
 """Export panel: format, target, and export on a worker thread."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
@@ -29,18 +31,27 @@ from napari_uhrseg.ui.widgets.layout import (
 )
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
+if TYPE_CHECKING:
+    from napari_uhrseg.io.labels.store import LabelStore
+
 STEPS = 1000
 EVERY = 2000  # ms between two updates of the warnings
 
 
 class ExportPanel(QWidget):
-    """Panel that exports the displayed labels to a file format of other programs."""
+    """Panel that exports the displayed labels to a file format of other programs.
+
+    ``exported`` is True if the displayed labels have been exported in this session.
+    """
+
+    stateChanged = Signal()
 
     def __init__(self, workers: Workers, shown: LabelsSelection) -> None:
         super().__init__()
         self._workers, self._shown = workers, shown
         self._worker: Worker | None = None
-        self._outcome = ""
+        self._outcome, self.exported = "", False
+        self._wanted_format = ""  # of the last session
         self._proposed = ""  # a target that the user did not choose
         self._warned = True  # True while the status shows the warnings of the format
         self.what = note()
@@ -60,7 +71,7 @@ class ExportPanel(QWidget):
             "Removes corners whose triangle with their neighbours is smaller than the "
             "square of this length. Neighbours keep their shared borders."
         )
-        self.start = push_button("E&xport", clicked=self._start)
+        self.start = push_button("E&xport", clicked=self._start, main=True)
         self.cancel = push_button("Stop", clicked=self._stop_job)
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
@@ -95,6 +106,11 @@ class ExportPanel(QWidget):
     def format_name(self) -> str:
         return str(self.format.currentData())
 
+    @property
+    def running(self) -> bool:
+        """True while an export runs."""
+        return self._worker is not None
+
     def find_formats(self) -> None:
         """Find the available formats; before that, none can be chosen."""
         self._workers.call(formats, returned=self._offer)
@@ -103,9 +119,28 @@ class ExportPanel(QWidget):
         self.setEnabled(True)
         for f in known:
             self.format.addItem(f.title, f.name)
+        self._choose_format(self._wanted_format)
+
+    def choices(self) -> dict[str, Any]:
+        """Return the format and the simplification, for the session."""
+        known = self.format_name if self.format.count() else self._wanted_format
+        return {"format": known, "simplify": self.simplify.value()}
+
+    def set_choices(self, values: Mapping[str, Any]) -> None:
+        """Show what `choices` has returned; unknown values have no effect."""
+        self._choose_format(str(values.get("format", "")))
+        if isinstance(values.get("simplify"), int | float):
+            self.simplify.setValue(values["simplify"])
+
+    def _choose_format(self, name: str) -> None:
+        """Choose a format now, or when it is known to be available."""
+        self._wanted_format = name
+        row = self.format.findData(name)
+        if row >= 0:
+            self.format.setCurrentIndex(row)
 
     def _labels_changed(self) -> None:
-        layer = self._shown.layer
+        layer, self.exported = self._shown.layer, False
         if layer is None:
             self.what.setText("There are no labels yet. Segment an image first.")
         else:
@@ -113,6 +148,7 @@ class ExportPanel(QWidget):
                 f"Exports {layer.name} as displayed, with its corrections."
             )
         self._format_changed()
+        self.stateChanged.emit()
 
     def _format_changed(self) -> None:
         if not self.format.count():  # no format is known yet
@@ -174,10 +210,11 @@ class ExportPanel(QWidget):
             target,
             self.format_name,
             yielded=lambda done: self.bar.setValue(round(STEPS * done)),
-            returned=lambda _: self._tell(f"Exported to {target}."),
+            returned=lambda _: self._exported(store, target),
             errored=self._error,
             finished=self._finished,
         )
+        self.stateChanged.emit()
 
     def _show_running(self) -> None:
         self._warned = False
@@ -204,8 +241,9 @@ class ExportPanel(QWidget):
             self.cancel.setEnabled(False)
             self._say("Stopping…")
 
-    def _tell(self, outcome: str) -> None:
-        self._outcome = outcome
+    def _exported(self, store: "LabelStore", target: Path) -> None:
+        self._outcome = f"Exported to {target}."
+        self.exported = store is self._shown.store
 
     def _error(self, error: Exception) -> None:
         self._outcome = str(error)
@@ -215,6 +253,7 @@ class ExportPanel(QWidget):
         self._worker = None
         self.bar.hide()
         self._idle(self._outcome)
+        self.stateChanged.emit()
 
     def _idle(self, status: str) -> None:
         there = self._shown.store is not None

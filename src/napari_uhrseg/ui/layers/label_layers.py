@@ -16,6 +16,7 @@ from napari_uhrseg.io.image.composite import Picture
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.layers.label_pyramid import LabelPyramid
+from napari_uhrseg.ui.layers.layer_names import labels_name
 from napari_uhrseg.ui.layers.picture import display_of, shown_data
 from napari_uhrseg.ui.layers.pyramid_progress import build_pyramid
 
@@ -237,6 +238,7 @@ class LabelsView(QObject):
         }
         self._confidence: Any = None
         self.layer = layer if layer is not None else self._add_layer()
+        self._given_name = self.layer.name  # until the user renames the layer
         if layer is not None:
             layer.data = shown_data(self.pyramid.levels)
             self.set_legend(store.legend)
@@ -273,6 +275,20 @@ class LabelsView(QObject):
         self.pyramid.only_corrections = alone
         self._refresh()
 
+    def update_name(self) -> None:
+        """Name the layers by the last run, unless the user has renamed them."""
+        if self.layer.name != self._given_name:
+            return
+        confidence, before = self._confidence, self._confidence_name
+        self.layer.name = labels_name(self.store, self.image)
+        self._given_name = self.layer.name  # with a number if the name is in use
+        if confidence is not None and confidence.name == before:
+            confidence.name = self._confidence_name
+
+    @property
+    def _confidence_name(self) -> str:
+        return f"Confidence: {self._given_name.removeprefix('Labels: ')}"
+
     @property
     def alive(self) -> bool:
         """True while the labels layer is in the viewer."""
@@ -297,7 +313,7 @@ class LabelsView(QObject):
     def _add_layer(self) -> Any:
         layer = self._viewer.add_labels(
             shown_data(self.pyramid.levels),
-            name=f"{self.image.name} labels",
+            name=labels_name(self.store, self.image),
             opacity=0.5,
             colormap=self.colormap(),
             features=_features(self.legend),
@@ -319,10 +335,9 @@ class LabelsView(QObject):
         if self._confidence is not None:  # an earlier panel added it
             return
         chosen = layers.selection.active
-        name, _, number = self.layer.name.rpartition("labels")
         self._confidence = ImageLayer(
             shown_data(confidence_levels(self.store)),
-            name=f"{name}confidence{number}",
+            name=self._confidence_name,
             contrast_limits=(0, 255),
             colormap="viridis",
             blending="additive",

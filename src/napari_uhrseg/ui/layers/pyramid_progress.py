@@ -1,7 +1,7 @@
 """Building of missing pyramid levels while their image is shown."""
 
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
@@ -30,7 +30,8 @@ class PyramidBuild(QObject):
         super().__init__()
         self.share = 0.0
         self.running = True
-        self._image = image
+        self._image = ref(image)  # the image is the key of this object
+        self._built: Image | None = image  # until the build has ended
         self._viewers: WeakSet[Any] = WeakSet()  # that show or may show it
         self._shown = False
         self._workers = Workers(self)
@@ -55,6 +56,7 @@ class PyramidBuild(QObject):
         self.running = False
         self._refresh()
         self.ended.emit()
+        self._built = None
 
     def refresh_layers(self) -> None:
         import napari
@@ -62,7 +64,7 @@ class PyramidBuild(QObject):
         # napari does not pass the viewer to a reader; it may be the current one
         self.watch(napari.current_viewer())
         layers = [
-            x for viewer in self._viewers for x in _layers_of(self._image, viewer)
+            x for viewer in self._viewers for x in _layers_of(self._image(), viewer)
         ]
         if self._shown and not layers:
             self.cancel()
@@ -95,7 +97,9 @@ def build_of(image: Image) -> PyramidBuild | None:
     return _builds.get(image)
 
 
-def _layers_of(image: Image, viewer: Any) -> list[Any]:
+def _layers_of(image: Image | None, viewer: Any) -> list[Any]:
+    if image is None:
+        return []
     ours = (x for x in viewer.layers if x.metadata.get("uhrseg_image") is image)
     return [x for x in ours if "uhrseg_store" not in x.metadata]
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from napari.components.overlays import BrushCircleOverlay
 from qtpy.QtCore import QObject
 from superqt.utils import qdebounced
 
@@ -238,3 +239,13 @@ def _ellipse(corners: np.ndarray) -> np.ndarray:
     down, across = (corners[3] - corners[0]) / 2, (corners[1] - corners[0]) / 2
     points: np.ndarray = center + np.cos(angle) * across + np.sin(angle) * down
     return points
+
+
+def hide_brush_background(viewer: Any) -> None:
+    """Hide the background of napari's brush circle.
+
+    napari leaves it on the canvas as a square of 8 pixels where a stroke ended.
+    """
+    for overlay in dict(viewer.canvas.overlays).values():
+        if isinstance(overlay, BrushCircleOverlay):
+            overlay.box = False

@@ -3,4 +3,4 @@
 The package must not import ``ui.correct`` and ``ui.finetune``.
 """
 
-__all__ = ["hardware", "output", "panel", "restore_run", "worker"]
+__all__ = ["hardware", "output", "panel", "restore_run", "settings", "state", "worker"]

@@ -15,17 +15,25 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.engine.planning.checkpoint_choice import closest, fits
+from napari_uhrseg.engine.planning.checkpoint_choice import (
+    closest,
+    describe_misfit,
+    fits,
+    misfits,
+    ranked,
+)
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.importers import PICKLES, methods_for
 from napari_uhrseg.models.registry import DEFAULT_MODEL, REGISTRY
 from napari_uhrseg.types import Card
 from napari_uhrseg.ui.segment.import_checkpoint import CheckpointImport
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 from napari_uhrseg.units import format_length
 
 RECENT = 8
+LIST_WIDTH = 640  # pixels, at most
 BROWSE = "&Browse…"
 CHECKPOINTS = (
     f"Checkpoints (*.safetensors {' '.join(f'*{e}' for e in PICKLES)} config.json)"
@@ -43,7 +51,7 @@ class ModelPicker(QWidget):
         self._workers = workers
         self._cards: dict[Path, Card] = {}
         self._image: Image | None = None
-        self.model, self.sentence = combo(), note()
+        self.model = combo()
         self.checkpoint = combo("File with the trained weights of the model.")
         tip = (
             "Choose a checkpoint file (.safetensors), or import one: an official "
@@ -54,7 +62,7 @@ class ModelPicker(QWidget):
         self.importing = CheckpointImport(self, workers)
         self.importing.imported.connect(self.use)
         self.importing.busy.connect(self._show_importing)
-        self.show_card = push_button("C&ard…", clicked=self._show_card)
+        self.show_card = push_button("Model c&ard…", clicked=self._show_card)
         self.note = note()
         self._lay_out()
         self._fill_models()
@@ -66,7 +74,6 @@ class ModelPicker(QWidget):
     def _lay_out(self) -> None:
         form = form_of(self)
         add_row(form, "&Model", self.model)
-        form.addRow(self.sentence)
         add_row(form, "Chec&kpoint", self.checkpoint)
         add_row(form, "", self.browse, self.show_card)
         form.addRow(self.note)
@@ -129,8 +136,7 @@ class ModelPicker(QWidget):
         self._image = image
         if self.path is not None:
             suited = self._suited(self.path, self._cards)
-            if suited != self.path:
-                self._select(suited)
+            self._select(suited) if suited != self.path else self._model_chosen()
 
     def _suited(self, path: Path, cards: dict[Path, Card]) -> Path:
         """Return the path if its checkpoint fits the image, or one of these that does.
@@ -144,7 +150,7 @@ class ModelPicker(QWidget):
     def _fill_models(self) -> None:
         for entry in REGISTRY.values():
             self.model.addItem(entry.title, entry.name)
-            tip = f"{entry.sentence}\n{entry.published}"
+            tip = _method_tip(entry.name)
             row = self.model.count() - 1
             self.model.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
         self.model.setCurrentIndex(self.model.findData(DEFAULT_MODEL))
@@ -172,23 +178,46 @@ class ModelPicker(QWidget):
 
     def _model_chosen(self) -> None:
         name = self.model.currentData()
-        entry = REGISTRY[name]
-        self.sentence.setText(entry.sentence)
-        self.sentence.setToolTip(f"Published: {entry.published}")
-        self.model.setToolTip(f"Published: {entry.published}")
+        self.model.setToolTip(_method_tip(name))
         before = self.path
         self.checkpoint.blockSignals(True)
         self.checkpoint.clear()
-        own = {path: c for path, c in self._cards.items() if c.model == name}
+        own = self._ranked({p: c for p, c in self._cards.items() if c.model == name})
         for path, card in own.items():
-            self.checkpoint.addItem(card.name or path.stem, str(path))
-            row = self.checkpoint.count() - 1
-            self.checkpoint.setItemData(row, str(path), Qt.ItemDataRole.ToolTipRole)
+            self._add_row(path, card)
+        self._widen_list()
         if own and before is not None and before not in own:
             before = self._suited(next(iter(own)), own)
         self.checkpoint.setCurrentIndex(max(0, self.checkpoint.findData(str(before))))
         self.checkpoint.blockSignals(False)
         self._checkpoint_chosen()
+
+    def _ranked(self, cards: dict[Path, Card]) -> dict[Path, Card]:
+        """Return the checkpoints, those that fit the image best first."""
+        if self._image is None:
+            return cards
+        return {path: cards[path] for path in ranked(self._image, cards)}
+
+    def _misfit(self, card: Card) -> str:
+        """Return why a checkpoint does not fit the image; empty if it does."""
+        if self._image is None:
+            return ""
+        return describe_misfit(misfits(self._image, card.spec))
+
+    def _add_row(self, path: Path, card: Card) -> None:
+        """Add a checkpoint to the list, with the reasons why it does not fit."""
+        image, name = self._image, card.name or path.stem
+        reasons = () if image is None else misfits(image, card.spec)
+        text = f"{name} – {'; '.join(reasons)}" if reasons else name
+        self.checkpoint.addItem(text, str(path))
+        row, tip = self.checkpoint.count() - 1, f"{path}\n{describe_misfit(reasons)}"
+        self.checkpoint.setItemData(row, tip.strip(), Qt.ItemDataRole.ToolTipRole)
+
+    def _widen_list(self) -> None:
+        """Make the list as wide as its longest row; the box itself stays narrow."""
+        view = required(self.checkpoint.view())
+        view.setTextElideMode(Qt.TextElideMode.ElideRight)
+        view.setMinimumWidth(min(LIST_WIDTH, view.sizeHintForColumn(0) + 24))
 
     def _checkpoint_chosen(self) -> None:
         card = self.card
@@ -200,12 +229,12 @@ class ModelPicker(QWidget):
             else "Choose a checkpoint first."
         )
         self.note.setText(
-            ""
+            self._misfit(card)
             if card
             else "No checkpoint of this model was found. Choose one with Browse, or "
             "train one with napari-uhrseg train."
         )
-        self.note.setVisible(card is None)
+        self.note.setVisible(bool(self.note.text()))
         self.changed.emit()
 
     def _browse(self) -> None:
@@ -246,7 +275,7 @@ class CardDialog(QDialog):
 
 def card_html(card: Card, path: Path) -> str:
     """Return the card as a table with a row for each entry that is not empty."""
-    spec = card.spec
+    spec, entry = card.spec, REGISTRY.get(card.model)
     views = ", ".join(f"{n} {v}" for n, v in spec.views.items())
     size = "unknown" if spec.pixel_size is None else format_length(spec.pixel_size)
     swatches = " ".join(
@@ -256,6 +285,8 @@ def card_html(card: Card, path: Path) -> str:
     rows: dict[str, Any] = {
         "File": path,
         "Model": card.model,
+        "Method": entry.sentence if entry else "",
+        "Published": entry.published if entry else "",
         "Arguments": ", ".join(f"{k}={v}" for k, v in card.arguments.items()),
         "Trained on": card.trained_on,
         "Encoder weights": card.encoder_weights,
@@ -279,6 +310,12 @@ def card_html(card: Card, path: Path) -> str:
     ]
     lines.append(f"<tr><td><b>Classes</b></td><td>{swatches}</td></tr>")
     return f"<table cellpadding=3>{''.join(lines)}</table>"
+
+
+def _method_tip(name: str) -> str:
+    """Return the description of a method, and its published results."""
+    entry = REGISTRY[name]
+    return f"{entry.sentence}\nPublished: {entry.published}"
 
 
 def _importable() -> str:

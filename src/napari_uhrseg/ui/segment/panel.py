@@ -1,48 +1,31 @@
 """Segment panel: choose a model and settings, see the plan, run it.
 
-The panel is a state machine. `SegmentPanel.state` is its state, and
-`SegmentPanel._render` sets every widget that depends on the state::
-
-                       another task runs
-      BLOCKED <-------------------------- PLANNING, INCOMPLETE, READY
-         |                                   ^
-         +---- the other task has ended -----+
-
-      PLANNING ---- plan made ----> READY ---- Segment pressed ----> PREPARING
-         ^  |                       ^  ^                              |    |
-         |  +-- no plan --> INCOMPLETE |   cancelled or failed        |    |
-         |                     |       +------------------------------+    |
-         +--- form changed ----+       |                                prepared
-              (or READY)               |   run ended                       v
-                                       +------------------------------- RUNNING
-
-When the form has changed during a run, the run's end leads to PLANNING instead of
-READY. ``segment_again()`` leads to RUNNING directly.
+The panel is a state machine; ``state.py`` has its states and transitions.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError, UhrSegError
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.ui.layers.label_layers import LabelsView, same_image
 from napari_uhrseg.ui.segment import worker as work
+from napari_uhrseg.ui.segment.outcomes import RunOutcomes, ShownPlan
 from napari_uhrseg.ui.segment.restore_run import restore_run
 from napari_uhrseg.ui.segment.run_controller import RunController
+from napari_uhrseg.ui.segment.run_questions import decide
 from napari_uhrseg.ui.segment.settings import SegmentForm
+from napari_uhrseg.ui.segment.state import BUSY, SegmentState
 from napari_uhrseg.ui.segment.view_history import ViewHistory
 from napari_uhrseg.ui.widgets.class_list import ClassList
-from napari_uhrseg.ui.widgets.dialogs import ask_replace_labels
-from napari_uhrseg.ui.widgets.layout import note
+from napari_uhrseg.ui.widgets.layout import column_of, note
 from napari_uhrseg.ui.widgets.run_controls import RunControls
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
@@ -51,20 +34,6 @@ if TYPE_CHECKING:
 
 PLANNING = "Planning…"
 PREPARING = "Preparing the run…"
-
-
-class SegmentState(Enum):
-    """State of the Segment panel; the module docstring has the transitions."""
-
-    BLOCKED = "another task runs"
-    INCOMPLETE = "no plan is possible with the form as it is"
-    PLANNING = "the plan is being made"
-    READY = "a run can start"
-    PREPARING = "the output is being checked before the run"
-    RUNNING = "a run is in progress or paused"
-
-
-BUSY = (SegmentState.PREPARING, SegmentState.RUNNING)
 
 
 class SegmentPanel(QWidget):
@@ -80,7 +49,8 @@ class SegmentPanel(QWidget):
         self._layer: Any = None
         self._image: Image | None = None
         self._state = SegmentState.PLANNING
-        self._outcome = ""  # result of the last run, until the form changes
+        self._outcomes = RunOutcomes()  # of the last runs, until the form changes
+        self._shown_plan = ShownPlan()
         self._plan_number = 0  # a plan with another number is out of date
         self._plan_is_current = False
         self._preparation: Worker | None = None
@@ -96,10 +66,7 @@ class SegmentPanel(QWidget):
         self.plan.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.bar = RunControls()
         self.legend = ClassList()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for part in (self.form, self.plan, self.bar, self.legend):
-            layout.addWidget(part)
+        self.setLayout(column_of(self.form, self.plan, self.bar, self.legend))
         self._later = qdebounced(self._replan, timeout=250, parent=self)
         self.form.changed.connect(self.replan)
         camera = viewer.scene.camera.events
@@ -107,7 +74,6 @@ class SegmentPanel(QWidget):
         for event in self._camera:
             event.connect(self._moved)
         self.bar.started.connect(self.start)
-        self.bar.pauseToggled.connect(self._toggle_pause)
         self.bar.cancelled.connect(self._cancel)
         self.legend.visibilityChanged.connect(self._show_class)
         self._removed = viewer.layers.events.removed
@@ -123,11 +89,20 @@ class SegmentPanel(QWidget):
         """Set the image to segment and the layer that shows it; None: no image."""
         other = not same_image(image, self._image)
         self._layer, self._image = layer, image
-        if other:
+        self._outcomes.set_image(image)
+        self.form.tissue.set_image(layer, image)
+        if not other:
+            self.replan()
+            return
+        plan = self._shown_plan.of(image)
+        self.plan.setText(plan.text)
+        self.plan.setVisible(bool(plan.text))
+        self.inputChanged.emit(plan.input)
+        with self._outcomes.kept():  # the form changes because of the image
             self.output.set_image(image)
             self.model.suit(image)
             self._show_view(self.views.of_image(image))
-        self.replan()
+            self.replan()
 
     @property
     def view(self) -> LabelsView | None:
@@ -160,7 +135,7 @@ class SegmentPanel(QWidget):
         if self._state in BUSY:
             return  # the plan is made when the run ends
         self._plan_number += 1
-        self._outcome = ""
+        self._outcomes.clear()
         if self._blocked:
             self._render(SegmentState.BLOCKED, self._blocked)
         else:
@@ -174,19 +149,13 @@ class SegmentPanel(QWidget):
             report(error)
             return
         self._begin(SegmentState.PREPARING)
-        view = self.views.at_output(request)
-        self._preparation = self._workers.call(
-            work.prepare,
-            request,
-            view.store if view is not None else None,
-            returned=self._set_prepared,
-            finished=partial(self._preparation_ended, self._layer, view),
-        )
+        self._prepare(request, self._layer)
 
     def stop(self) -> None:
         """Disconnect from the viewer. Called when the panel closes."""
         self._later.cancel()
         self.form.where.stop()
+        self.form.tissue.stop()
         for event in self._camera:
             event.disconnect(self._moved)
         self._removed.disconnect(self._layer_removed)
@@ -203,15 +172,16 @@ class SegmentPanel(QWidget):
         if state in (SegmentState.PLANNING, SegmentState.INCOMPLETE):
             self.plan.setText("")
         self.plan.setVisible(bool(self.plan.text()))
+        outcome = self._outcomes.text
         match state:
             case SegmentState.BLOCKED:
-                self.bar.idle(why_not, self._outcome)
+                self.bar.idle(why_not, outcome)
             case SegmentState.INCOMPLETE:
-                self.bar.idle(why_not, f"{self._outcome} {why_not}".strip())
+                self.bar.idle(why_not, f"{outcome} {why_not}".strip())
             case SegmentState.PLANNING:
-                self.bar.idle(PLANNING, self._outcome)
+                self.bar.idle(PLANNING, outcome)
             case SegmentState.READY:
-                self.bar.idle("", self._outcome)
+                self.bar.idle("", outcome)
             case SegmentState.PREPARING:
                 self.bar.preparing(PREPARING)
             case SegmentState.RUNNING:
@@ -244,7 +214,9 @@ class SegmentPanel(QWidget):
 
     def _planned(self, plan: Any) -> None:
         lines = ["Plan: " + plan.summary(), "Input: " + plan.input, *plan.warnings]
-        self.plan.setText("\n".join(lines))
+        lines += [question.text for question in plan.questions]
+        self._shown_plan = ShownPlan(self._image, "\n".join(lines), plan.input)
+        self.plan.setText(self._shown_plan.text)
         self.inputChanged.emit(plan.input)
         self._plan_is_current = True
         self._render(SegmentState.READY)
@@ -257,26 +229,33 @@ class SegmentPanel(QWidget):
     def _set_prepared(self, prepared: work.PreparedRun) -> None:
         self._prepared = prepared
 
+    def _prepare(self, request: work.SegmentRequest, layer: Any) -> None:
+        view = self.views.at_output(request)
+        self._preparation = self._workers.call(
+            work.prepare,
+            request,
+            view.store if view is not None else None,
+            returned=self._set_prepared,
+            finished=partial(self._preparation_ended, layer, view),
+        )
+
     def _preparation_ended(self, layer: Any, view: LabelsView | None) -> None:
-        """Run, after asking whether to replace other labels; end if that failed."""
+        """Run after the user has decided; end if that failed or was cancelled."""
         self._preparation = None
         prepared, self._prepared = self._prepared, None
-        if prepared is None:
+        decided = None if prepared is None else decide(self, prepared)
+        if decided is None:
             self._end("")
             return
-        request, answer = prepared.request, ""
-        if prepared.replaces:
-            store = None if request.output is None else str(request.output)
-            answer = ask_replace_labels(self, store, prepared.replaces) or "cancel"
-        if answer == "other":
+        self.form.set_settings(decided.answers)
+        request = decided.request
+        if decided.action == "prepare":
+            self._prepare(request, layer)
+            return
+        if decided.action == "other":
             view = None
-            if request.output is not None:
-                request = replace(request, output=unused_path(request.output))
-                self.output.use(request.output)
-        if answer == "cancel":
-            self._end("")
-        else:
-            self._start_run(request, layer, view, answer == "replace")
+            self.output.use(request.output)
+        self._start_run(request, layer, view, decided.action == "replace")
 
     def _start_run(
         self,
@@ -286,8 +265,9 @@ class SegmentPanel(QWidget):
         replacing: bool,
     ) -> None:
         shown = view.store if view is not None and view.alive else None
+        self.bar.name_subject(f"Segmenting {request.image.name}")
         run = self._run = RunController(self._viewer, layer, self.bar, self)
-        run.view = view
+        run.view, run.image = view, request.image
         run.opened.connect(self._opened)
         run.counted.connect(self._counted)
         run.ended.connect(self._end)
@@ -311,6 +291,7 @@ class SegmentPanel(QWidget):
             output=None if store.temporary else store.path,
             settings=replace(request.settings, region=region),
             only_likely=only_likely,
+            accepted=True,
         )
         self._begin(SegmentState.RUNNING)
         self._start_run(request, self._layer, view, replacing=True)
@@ -326,6 +307,7 @@ class SegmentPanel(QWidget):
     def _show_view(self, view: LabelsView | None) -> None:
         """Set the labels that this panel shows and the other panels correct."""
         self._view = view
+        self.form.tissue.set_store(None if view is None else view.store)
         # Emit first: a comparison with other labels shows those labels when it ends.
         self.viewChanged.emit(view)
         if view is None:
@@ -358,6 +340,7 @@ class SegmentPanel(QWidget):
             store.close()
         elif self._state not in BUSY:
             restore_run(self.form, self._workers, store, image)
+            self.form.tissue.restore(store, image)
         self._opened(known or LabelsView(self._viewer, store, image))
 
     def show_legend(self, view: LabelsView) -> None:
@@ -371,10 +354,13 @@ class SegmentPanel(QWidget):
         self.busyChanged.emit(True)
 
     def _end(self, outcome: str) -> None:
-        """Leave a busy state, and show the outcome."""
+        """Leave a busy state, and show the outcome with its image."""
         if self._run is not None:
             self._run.deleteLater()
-        self._run, self._outcome = None, outcome
+            self._outcomes.put(self._run.image, outcome)
+        else:  # the run was not started
+            self._outcomes.clear()
+        self._run = None
         if self._blocked:
             self._render(SegmentState.BLOCKED, self._blocked)
         elif self._plan_is_current:
@@ -384,16 +370,11 @@ class SegmentPanel(QWidget):
             self._replan()
         self.busyChanged.emit(False)
 
-    def _toggle_pause(self) -> None:
-        if self._run is not None:
-            self._run.toggle_pause()
-
     def _cancel(self) -> None:
+        """Cancel the preparation; the controller of a run cancels the run."""
         if self._preparation is not None:
             self._preparation.quit()
             self.bar.ending()
-        if self._run is not None:
-            self._run.cancel()
 
     def _show_class(self, class_id: int, shown: bool) -> None:
         if self._view is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_uhrseg.io.image.image import Image
-from napari_uhrseg.types import Card, Run
+from napari_uhrseg.types import Card, Run, SegmentSettings
 from napari_uhrseg.ui.segment.settings import SegmentForm
 from napari_uhrseg.ui.segment.worker import remembered_checkpoint
 from napari_uhrseg.ui.workers.worker import Workers
@@ -106,21 +106,26 @@ def settings_of(run: Run, card: Card, image: Image) -> dict[str, Any]:
 
     Returns
     -------
-    Values of `SegmentSettings` by name; None for those that the plan chooses equally.
+    Values of `SegmentSettings` by name; None for those that the plan chooses equally
+    and without a question.
     """
     from napari_uhrseg.engine.network.device import choose_precision, find_device
     from napari_uhrseg.engine.planning.image_fit import fit_bands, fit_scale, fit_values
+    from napari_uhrseg.engine.planning.run_questions import image_questions
 
     spec = card.spec
     too_few = 1 < len(image.bands) < spec.channels
     bands = None if too_few else fit_bands(image, spec.channels)
     values = fit_values(image, spec, run.bands)
     scale = fit_scale(image, spec)[0]
+    asked = {q.topic for q in image_questions(image, spec, SegmentSettings())}
+    same_bands = run.bands == bands and "bands" not in asked
+    same_scale = isclose(run.scale, scale, rel_tol=1e-9) and not asked - {"bands"}
     default = choose_precision("auto", find_device("auto"))
     return {
-        "bands": None if run.bands == bands else run.bands,
+        "bands": None if same_bands else run.bands,
         "value_range": None if run.value_range == values else run.value_range,
-        "scale": None if isclose(run.scale, scale, rel_tol=1e-9) else run.scale,
+        "scale": None if same_scale else run.scale,
         "overlap": None if run.overlap == spec.overlap else run.overlap,
         "skip_background": run.skip_background or not image.is_slide,
         "precision": "auto" if run.precision == default else run.precision,

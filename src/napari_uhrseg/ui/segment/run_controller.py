@@ -14,7 +14,7 @@ from napari_uhrseg.ui.segment.cpu_fallback import CpuFallbackDialog
 from napari_uhrseg.ui.widgets.run_controls import RunControls
 from napari_uhrseg.ui.workers.job_controller import JobController
 from napari_uhrseg.ui.workers.worker import Workers, report
-from napari_uhrseg.units import format_seconds
+from napari_uhrseg.units import format_seconds, left_out_text
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -42,6 +42,7 @@ class RunController(JobController):
         self.view: LabelsView | None = (
             None  # set before start() to the view of an earlier run
         )
+        self.image: Image | None = None  # set before start() to the image of the run
         self._failed: list[events.BlockFailed] = []
         self._outcome = "Cancelled. Segment continues where this run stopped."
         # This has no parent: it is stopped after Qt has deleted the window's children.
@@ -78,6 +79,8 @@ class RunController(JobController):
                     shown.set()
             case events.Planned():
                 self._bar.running("Running.")
+                if self.view is not None:
+                    self.view.update_name()
             case events.Progress(done=done, total=total, seconds_left=left):
                 self._bar.progress(done, total, left)
             case events.BlockDone() | events.PreviewWritten():
@@ -141,11 +144,16 @@ class RunController(JobController):
         self._focus.stop()
         self._bar.clear()
         self._settle()
+        if self.view is not None and self.view.alive:
+            self.view.update_name()
         self.ended.emit(self._outcome)
 
 
 def _outcome(event: events.Finished) -> str:
     text = f"Done in {format_seconds(event.seconds)}."
+    if event.left_out_area:
+        left_out = left_out_text(event.left_out, event.left_out_area)
+        text += f" {left_out}."
     if event.failed:
         text += f" {event.failed} blocks could not be read; Segment tries them again."
     return text

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLineEdit, QWidget
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
@@ -12,11 +12,13 @@ from napari_uhrseg.types import SegmentSettings
 from napari_uhrseg.ui.segment.hardware import HardwareForm
 from napari_uhrseg.ui.segment.model_picker import ModelPicker
 from napari_uhrseg.ui.segment.output import OutputPicker, RegionPicker
+from napari_uhrseg.ui.segment.tissue import TissueControl
 from napari_uhrseg.ui.segment.worker import SegmentRequest, free_threads
 from napari_uhrseg.ui.widgets.form import Form
 from napari_uhrseg.ui.widgets.layout import (
     CollapsibleSection,
     add_row,
+    column_of,
     form_of,
     narrow,
     on_edited,
@@ -62,33 +64,22 @@ class SegmentForm(QWidget):
         self.overlap = Form(SegmentSettings, ("overlap",))
         self.more = Form(SegmentSettings, MORE)
         self.cluster = ClusterForm()
+        self.tissue = TissueControl(viewer, workers)
         self.output = OutputPicker()
         where = QWidget()
         add_row(form_of(where), "R&egion", self.where)
         more_settings = QWidget()
-        column = QVBoxLayout(more_settings)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(4)
-        column.addWidget(self.more)
-        column.addWidget(self.cluster)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        rows = (
-            self.model,
-            self.hardware,
-            where,
-            self.overlap,
-            CollapsibleSection("More settings", more_settings),
-            self.output,
-        )
-        for row in rows:
-            layout.addWidget(row)
+        others = (self.hardware, self.overlap, self.more, self.cluster)
+        more_settings.setLayout(column_of(*others, self.tissue))
+        for other in others:  # the editor of the tissue needs their room
+            self.tissue.editing.connect(other.setHidden)
+        more = CollapsibleSection("More", more_settings)
+        self.setLayout(column_of(self.model, where, self.output, more))
         self.cluster.changed.connect(
             lambda: self.hardware.set_remote(bool(self.cluster.scheduler))
         )
         for part in (self.model, self.hardware, self.where, self.overlap, self.more,
-                     self.cluster, self.output):  # fmt: skip
+                     self.cluster, self.tissue, self.output):  # fmt: skip
             part.changed.connect(self.changed.emit)
 
     def request(self, image: Image | None, layer: Any) -> SegmentRequest:
@@ -106,7 +97,7 @@ class SegmentForm(QWidget):
         if self.hardware.device is None:
             raise PlanError("Looking for devices…")
         try:
-            values = self.overlap.values() | self.more.values()
+            values = self.settings()
         except ValueError as error:
             raise PlanError(str(error)) from error
         scheduler = self.cluster.scheduler
@@ -114,6 +105,7 @@ class SegmentForm(QWidget):
             device="auto" if scheduler else self.hardware.device,
             region=self.where.region(layer),
             threads=None if scheduler else free_threads(),
+            tissue=self.tissue.run_mask,
             **values,
         )
         return SegmentRequest(
@@ -124,6 +116,16 @@ class SegmentForm(QWidget):
             self.output.path,
             scheduler=scheduler,
         )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values of `set_settings`.
+
+        Raises
+        ------
+        ValueError
+            If a line is not valid.
+        """
+        return {**self.overlap.values(), **self.more.values()}
 
     def set_settings(self, values: Mapping[str, Any]) -> None:
         """Show settings by the names of `SegmentSettings`; None is "auto"."""

@@ -1,5 +1,6 @@
 """Views of all labels in a viewer, in the order in which they were shown."""
 
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QTimer
@@ -11,7 +12,7 @@ from napari_uhrseg.ui.segment.worker import SegmentRequest
 
 
 class ViewHistory:
-    """Views of labels that are, or were, in the viewer; the latest shown is last."""
+    """Views of the labels in the viewer; the latest shown is last."""
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
@@ -61,10 +62,11 @@ class ViewHistory:
         return next((v for v in self._alive() if there(v)), None)
 
     def remove_confidence(self) -> None:
-        """Remove the confidence of removed labels, once napari has removed these."""
+        """Drop removed labels, and remove their confidence after napari's event."""
         for view in self._views:
             if not view.alive:
-                QTimer.singleShot(0, view.remove)
+                QTimer.singleShot(0, partial(LabelsView.remove, view))
+        self._views = [view for view in self._views if view.alive]
 
     def _alive(self) -> list[LabelsView]:
         return [view for view in reversed(self._views) if view.alive]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.engine.events import SegmentEvent
     from napari_uhrseg.engine.network.device import MemoryBudget
     from napari_uhrseg.engine.planning.plan import Plan
+    from napari_uhrseg.engine.planning.run_questions import RunQuestion
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.models.checkpoint import Checkpoint
 
@@ -49,6 +50,9 @@ class SegmentRequest:
         likely change.
     scheduler
         Address of the cluster that does the work; empty: this process.
+    accepted
+        True if the scale, bands and classes that the plan chooses need no question, as
+        for a checkpoint that was trained on this image.
     """
 
     image: Image
@@ -58,15 +62,32 @@ class SegmentRequest:
     output: PathOrUrl | None
     only_likely: bool = False
     scheduler: str = ""
+    accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """Request, its plan, and the checkpoints whose labels it would replace."""
+    """Request and its plan, with what the user must decide before the run.
+
+    Attributes
+    ----------
+    request
+        Request, with the frames and precision of a run that it continues.
+    plan
+        Plan of the request.
+    replaces
+        Checkpoints whose labels the run would replace.
+    questions
+        Questions that neither settings nor earlier runs answer.
+    classes
+        Names of the classes of the labels.
+    """
 
     request: SegmentRequest
     plan: "Plan"
     replaces: tuple[str, ...] = ()
+    questions: tuple["RunQuestion", ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,29 +161,43 @@ def prepare(request: SegmentRequest, shown: "LabelStore | None" = None) -> Prepa
     if shown is not None and shown.temporary and exists(shown.path):
         return _compared(request, shown)
     if request.output is None or not exists(request.output):
-        return PreparedRun(request, plan(request))
+        planned = plan(request)
+        return PreparedRun(request, planned, questions=planned.questions)
     with LabelStore.open(request.output) as store:
         return _compared(request, store)
 
 
-def _compared(request: SegmentRequest, store: "LabelStore") -> PreparedRun:
-    from napari_uhrseg.engine.inference.segment import as_begun, class_map
-
-    if store.shape != request.image.shape:
+def _check_shape(store: "LabelStore", image: Image) -> None:
+    if store.shape != image.shape:
         raise StoreError(
             f"{store.path} contains the labels of another image "
             f"({store.shape[1]} x {store.shape[0]} pixels).",
             "Choose another output.",
         )
+
+
+def _compared(request: SegmentRequest, store: "LabelStore") -> PreparedRun:
+    from napari_uhrseg.engine.inference.segment import as_begun
+    from napari_uhrseg.engine.planning.run_questions import class_ids, open_questions
+
+    _check_shape(store, request.image)
     planned = plan(request)
     network = checkpoint_of(request.checkpoint).card.legend
     begun = as_begun(request.settings, planned.run, network, store)
     if begun != request.settings:
         request = replace(request, settings=begun)
         planned = plan(request)
-    ids = class_map(network, store.legend.merged(network))
-    others = store.run_ledger.conflicts(replace(planned.run, class_map=ids))
-    return PreparedRun(request, planned, tuple(r.checkpoint for r in others))
+    hashed = planned.run.checkpoint_hash
+    classes = class_ids(network, store, request.settings, hashed)
+    wanted = replace(planned.run, class_map=classes.ids)
+    others = store.run_ledger.conflicts(wanted)
+    return PreparedRun(
+        request,
+        planned,
+        tuple(r.checkpoint for r in others),
+        open_questions(planned.questions, wanted, classes, store),
+        tuple(c.name for c in store.legend if c.id not in store.aliases),
+    )
 
 
 def run(
@@ -200,6 +235,8 @@ def run(
     for name in ("pandas", "skimage.color.colorconv"):
         import_module(name)  # else napari imports it on the Qt thread
     checkpoint = checkpoint_of(request.checkpoint)
+    if request.accepted:
+        request = _accepted(request, checkpoint)
     remember_checkpoint(checkpoint.hash, request.checkpoint)
     store = open_store(request, checkpoint, shown)
     try:
@@ -215,6 +252,14 @@ def run(
     finally:
         if store is shown or not store.temporary:
             store.release()  # the store can still be read
+
+
+def _accepted(request: SegmentRequest, checkpoint: "Checkpoint") -> SegmentRequest:
+    from napari_uhrseg.engine.planning.run_questions import accepted
+
+    spec = checkpoint.card.spec
+    settings = accepted(request.settings, request.image, spec)
+    return replace(request, settings=settings)
 
 
 def _start(

@@ -1,6 +1,6 @@
 """Qt widgets that do not depend on images and labels.
 
-The package contains forms, layouts, run controls, progress bars, lists, tables,
+The package contains forms, layouts, tabs, run controls, progress bars, lists, tables,
 dialogs, and settings that are kept between sessions.
 
 It must not import any other package of the window.
@@ -8,13 +8,17 @@ It must not import any other package of the window.
 
 __all__ = [
     "class_list",
+    "colours",
     "dialogs",
     "focus_outline",
     "form",
+    "help_window",
     "layout",
+    "pages",
     "remembered",
     "required",
     "run_controls",
+    "step_tabs",
     "table",
     "task_progress",
 ]

@@ -1,10 +1,15 @@
 """Dialogs that ask about files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
+from napari_uhrseg.units import counted
+
 CHECKPOINT = ".safetensors"
+OTHER_LABELS = "Labels made with other settings"
+MOST_NAMES = 3  # images that a question names
 
 
 def ask_checkpoint(parent: QWidget, title: str, proposed: Path) -> Path | None:
@@ -58,6 +63,30 @@ def ask_image_at_url(parent: QWidget, labels: str, url: str) -> bool:
     return bool(answer == QMessageBox.StandardButton.Yes)
 
 
+def ask_last_urls(parent: QWidget, urls: Sequence[str]) -> bool:
+    """Ask whether to open the images and labels of the last session that are at URLs.
+
+    Parameters
+    ----------
+    parent
+        Widget that the dialog belongs to.
+    urls
+        The URLs, at least one.
+
+    Returns
+    -------
+    True if the user agrees.
+    """
+    more = len(urls) - MOST_NAMES
+    listed = "\n".join(urls[:MOST_NAMES]) + (f"\nand {more} more" if more > 0 else "")
+    text = (
+        f"The last session contains images or labels at URLs:\n{listed}\n\n"
+        "Opening them sends requests to these servers. Do you want to open them?"
+    )
+    answer = QMessageBox.question(parent, "Images at URLs", text)
+    return bool(answer == QMessageBox.StandardButton.Yes)
+
+
 def ask_replace_labels(
     parent: QWidget, store: str | None, made_by: tuple[str, ...]
 ) -> str | None:
@@ -77,7 +106,7 @@ def ask_replace_labels(
     ``"replace"``, ``"other"`` (write to another store) or None (cancelled).
     """
     box = QMessageBox(parent)
-    box.setWindowTitle("Labels made with other settings")
+    box.setWindowTitle(OTHER_LABELS)
     if store is None:
         what = "The labels shown were made with other settings"
         question, button = "keep both until the window closes?", "&Keep both"
@@ -93,3 +122,35 @@ def ask_replace_labels(
     box.exec()
     clicked = box.clickedButton()
     return "other" if clicked is other else "replace" if clicked is over else None
+
+
+def ask_replace_labels_of(parent: QWidget, images: Sequence[str]) -> bool:
+    """Ask whether to replace the labels of several images.
+
+    Parameters
+    ----------
+    parent
+        Widget that the dialog belongs to.
+    images
+        Names of the images whose labels were made with other settings.
+
+    Returns
+    -------
+    True to replace the labels, False to keep them.
+    """
+    names = ", ".join(images[:MOST_NAMES])
+    more = f" and {len(images) - MOST_NAMES} more" if len(images) > MOST_NAMES else ""
+    were = "was" if len(images) == 1 else "were"
+    box = QMessageBox(parent)
+    box.setWindowTitle(OTHER_LABELS)
+    box.setText(
+        f"{counted(len(images), 'image')} {were} left out, because the labels were "
+        f"made with another checkpoint or other settings: {names}{more}."
+    )
+    box.setInformativeText("Replace these labels? Corrections are kept.")
+    replace = box.addButton("&Replace", QMessageBox.ButtonRole.DestructiveRole)
+    keep = box.addButton("&Keep", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(keep)
+    box.setEscapeButton(keep)
+    box.exec()
+    return bool(box.clickedButton() is replace)

@@ -3,10 +3,11 @@
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QWidget
 
-# orange is visible on light and dark themes
-FOCUS = """
+from napari_uhrseg.ui.widgets.colours import ORANGE
+
+FOCUS = f"""
 QPushButton:focus, QComboBox:focus, QAbstractSpinBox:focus, QLineEdit:focus,
-QCheckBox:focus, QTreeWidget:focus { border: 1px solid #e08a00; }
+QCheckBox:focus, QTreeWidget:focus {{ border: 1px solid {ORANGE}; }}
 """
 
 

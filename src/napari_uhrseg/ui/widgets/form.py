@@ -70,7 +70,9 @@ class Form(QWidget):
         self.changed.emit()
 
 
-def _number_text(values: Iterable[float]) -> str:
+def _number_text(values: Iterable[float] | str) -> str:
+    if isinstance(values, str):
+        return values
     return ", ".join(str(value).removesuffix(".0") for value in values)
 
 
@@ -132,13 +134,20 @@ def _number_list(
 ) -> tuple[Any, Callable[[], Any]]:
     """Return a line for numbers with commas between them; an empty one is "auto"."""
     kinds = get_args(kind)
-    count = None if Ellipsis in kinds else len(kinds)
-    made.native.setPlaceholderText(AUTO + (" (e.g. 0, 1, 2)" if count is None else ""))
-    return made, partial(_read_numbers, made.native, _title(field), kinds[0], count)
+    multiple = field.metadata.get("multiple", 1)
+    made.native.setPlaceholderText(AUTO + (" (e.g. 0, 1, 2)" if multiple == 1 else ""))
+    read = partial(_read_numbers, made.native, _title(field), kinds[0], multiple)
+    words = field.metadata.get("words", ())
+
+    def value() -> Any:
+        text = made.native.text().strip()
+        return text if text in words else read()
+
+    return made, value
 
 
 def _read_numbers(
-    line: QLineEdit, title: str, kind: Callable[[str], Any], count: int | None
+    line: QLineEdit, title: str, kind: Callable[[str], Any], multiple: int
 ) -> tuple[Any, ...] | None:
     text = line.text().replace(";", ",").strip()
     if not text or text == AUTO:
@@ -147,7 +156,7 @@ def _read_numbers(
         found = tuple(kind(part) for part in text.split(",") if part.strip())
     except ValueError:
         found = ()
-    if not found or (count is not None and len(found) != count):
-        numbers = "numbers" if count is None else f"{count} numbers"
+    if not found or len(found) % multiple:
+        numbers = "numbers" if multiple == 1 else f"{multiple} numbers"
         raise ValueError(f"{title}: {text!r} is not {numbers} separated by commas.")
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -13,12 +14,25 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_uhrseg.ui.widgets.colours import (
+    MAIN_BUTTON,
+    MAIN_BUTTON_CHECKED,
+    MAIN_BUTTON_HOVER,
+)
+
 LABEL_WIDTH = 113  # width of "Trainable layers" in pixels
 HEADING = "QPushButton { text-align: left; padding: 3px 6px; }"
+MAIN = f"""
+QPushButton {{ font-weight: bold; padding: 5px; }}
+QPushButton:enabled {{ background-color: {MAIN_BUTTON}; color: white; }}
+QPushButton:enabled:hover {{ background-color: {MAIN_BUTTON_HOVER}; }}
+QPushButton:enabled:checked {{ background-color: {MAIN_BUTTON_CHECKED}; color: black; }}
+"""
 
 
 def form_of(widget: QWidget) -> QFormLayout:
@@ -57,24 +71,48 @@ def add_row(form: QFormLayout, title: str, *fields: QWidget) -> None:
     form.addRow(label, row)
 
 
-def row_of(*widgets: QWidget) -> QWidget:
-    """Return a widget with these widgets side by side, equally wide."""
+def column_of(*widgets: QWidget) -> QVBoxLayout:
+    """Return a layout without margins that has these widgets below one another."""
+    column = QVBoxLayout()
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(4)
+    for widget in widgets:
+        column.addWidget(widget)
+    return column
+
+
+def row_of(*widgets: QWidget, first: int = 1) -> QWidget:
+    """Return a widget with these widgets side by side.
+
+    They are equally wide, but the first one has ``first`` times the width of another.
+    """
     made = QWidget()
     row = QHBoxLayout(made)
     row.setContentsMargins(0, 0, 0, 0)
     row.setSpacing(4)
     for widget in widgets:
-        row.addWidget(widget, 1)
+        row.addWidget(widget, first if widget is widgets[0] else 1)
     return made
 
 
-def scroll_to(widget: QWidget) -> None:
-    """Scroll until a widget is visible, if it is in a scroll area."""
+def reveal(widget: QWidget) -> None:
+    """Select the tab of a widget, and scroll until the widget is visible."""
     parent = widget.parentWidget()
-    while parent is not None and not isinstance(parent, QScrollArea):
+    area: QScrollArea | None = None
+    while parent is not None:
+        if isinstance(parent, QScrollArea) and area is None:
+            area = parent
+        if isinstance(parent, QTabWidget):
+            page = next(p for p in _pages(parent) if p.isAncestorOf(widget))
+            parent.setCurrentWidget(page)
         parent = parent.parentWidget()
-    if parent is not None:
-        parent.ensureWidgetVisible(widget, 0, 8)
+    if area is not None:
+        area.ensureWidgetVisible(widget, 0, 8)
+
+
+def _pages(tabs: QTabWidget) -> list[QWidget]:
+    pages = [tabs.widget(i) for i in range(tabs.count())]
+    return [page for page in pages if page is not None]
 
 
 def combo(tooltip: str = "") -> QComboBox:
@@ -109,6 +147,7 @@ class CollapsibleSection(QWidget):
         self.heading = push_button("")
         self.heading.setCheckable(True)
         self.heading.setAccessibleName(title)
+        self.heading.setToolTip("Show or hide these settings.")
         self.heading.setStyleSheet(HEADING)
         self.heading.toggled.connect(self._toggled)
         layout = QVBoxLayout(self)
@@ -135,7 +174,9 @@ def on_edited(line: QLineEdit, act: Callable[[], None]) -> None:
     line.editingFinished.connect(finished)
 
 
-def push_button(title: str, tooltip: str = "", clicked: Any = None) -> QPushButton:
+def push_button(
+    title: str, tooltip: str = "", clicked: Any = None, *, main: bool = False
+) -> QPushButton:
     """Return a button that both Enter and Space press.
 
     Parameters
@@ -146,20 +187,40 @@ def push_button(title: str, tooltip: str = "", clicked: Any = None) -> QPushButt
         Tooltip of the button.
     clicked
         Function without arguments that is called when the button is pressed.
+    main
+        True for the main button of a step, which is highlighted.
     """
     made = QPushButton(title)
     made.setAutoDefault(True)
     made.setToolTip(tooltip)
     if clicked is not None:
         made.clicked.connect(lambda _: clicked())
+    if main:
+        made.setStyleSheet(MAIN)
+    return made
+
+
+def is_main(button: QPushButton) -> bool:
+    """Return True for the main button of a step."""
+    return bool(button.styleSheet().startswith(MAIN))
+
+
+def heading(title: str) -> QLabel:
+    """Return the bold title of a part of a step."""
+    made = QLabel(title)
+    made.setStyleSheet("QLabel { font-weight: bold; padding-top: 4px; }")
     return made
 
 
 class _Note(QLabel):
-    """Label that requests the height of all its lines, which a form layout misses."""
+    """Label that requests the height of all its lines, which a form layout misses.
+
+    Names of files in its text are no HTML.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)
         self.setWordWrap(True)
 
     def setText(self, text: str | None) -> None:

@@ -1,7 +1,8 @@
-"""Buttons, progress bar and status line of a run."""
+"""Start button of a run, and the strip that shows its progress."""
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QFrame,
     QHBoxLayout,
     QProgressBar,
     QVBoxLayout,
@@ -15,10 +16,36 @@ STEPS = 1000
 PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C have other uses
 
 
-class RunControls(QWidget):
-    """Buttons, progress bar and status line of a run.
+class RunStrip(QFrame):
+    """Status line and progress bar of a run, with Pause and Cancel."""
 
-    The buttons are Start, Pause or Continue, and Cancel.
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self.status = note()
+        self.bar = QProgressBar()
+        self.bar.setRange(0, STEPS)
+        self.bar.setTextVisible(True)
+        self.bar.setAccessibleName(f"Progress of the {what}")
+        self.pause, self.cancel = push_button(""), push_button("")
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.bar, 1)
+        for button in (self.pause, self.cancel):
+            button.setMinimumWidth(60)
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 6, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self.status)
+        layout.addLayout(buttons)
+        self.hide()
+
+
+class RunControls(QWidget):
+    """Start button and status line of a run, and a strip that is shown during it.
+
+    The strip has the progress bar, Pause or Continue, and Cancel. It can be moved to a
+    place that is always visible.
 
     The tooltip of a disabled button gives the reason.
 
@@ -45,29 +72,28 @@ class RunControls(QWidget):
         super().__init__()
         self._what, self._cancelling = what, cancelling
         self._letters = "&" in start
-        self.start = push_button(start, clicked=self.started.emit)
-        self.pause = push_button("", clicked=self.pauseToggled.emit)
-        self.cancel = push_button(self._title("&Cancel"), clicked=self.cancelled.emit)
-        self.bar = QProgressBar()
-        self.bar.setRange(0, STEPS)
-        self.bar.setTextVisible(True)
-        self.bar.setAccessibleName(f"Progress of the {what}")
+        self._subject = ""
+        self.start = push_button(start, clicked=self.started.emit, main=True)
+        self.strip = RunStrip(what)
+        self.bar, self.pause, self.cancel = (
+            self.strip.bar,
+            self.strip.pause,
+            self.strip.cancel,
+        )
+        self.pause.clicked.connect(lambda _: self.pauseToggled.emit())
+        self.cancel.clicked.connect(lambda _: self.cancelled.emit())
+        self.cancel.setText(self._title("&Cancel"))
         self.status = note()
-        self._lay_out()
-        self.bar.hide()
-        self.idle("")
-
-    def _lay_out(self) -> None:
-        """Put the buttons in a row, above the bar and the status line."""
-        buttons = QHBoxLayout()
-        for button in (self.start, self.pause, self.cancel):
-            button.setMinimumWidth(60)
-            buttons.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(buttons)
-        layout.addWidget(self.bar)
-        layout.addWidget(self.status)
+        layout.setSpacing(4)
+        for part in (self.start, self.status, self.strip):
+            layout.addWidget(part)
+        self.idle("")
+
+    def name_subject(self, subject: str) -> None:
+        """Set the text before the status in the strip, such as "Segmenting a.tif"."""
+        self._subject = subject
 
     def idle(self, why_not: str, status: str = "") -> None:
         """Show that no run is in progress.
@@ -80,6 +106,7 @@ class RunControls(QWidget):
             button.setEnabled(False)
             button.setToolTip(f"There is no {self._what} to {verb}.")
         self.pause.setText(self._title(PAUSE))
+        self.strip.hide()
         self._say(status or why_not)
 
     def running(self, status: str) -> None:
@@ -93,7 +120,7 @@ class RunControls(QWidget):
         self.pause.setToolTip("Pause; finished work is kept.")
         self.cancel.setEnabled(True)
         self.cancel.setToolTip(f"End the {self._what}. {self._cancelling}")
-        self.bar.show()
+        self.strip.show()
         self._say(status)
 
     def preparing(self, status: str) -> None:
@@ -134,11 +161,13 @@ class RunControls(QWidget):
     def clear(self) -> None:
         self.bar.setValue(0)
         self.bar.setFormat("")
-        self.bar.hide()
 
     def _title(self, title: str) -> str:
         return title if self._letters else title.replace("&", "")
 
     def _say(self, text: str) -> None:
+        """Show a status: in the strip during a run, else below the button."""
+        running = not self.strip.isHidden()
+        self.strip.status.setText(": ".join(filter(None, (self._subject, text))))
         self.status.setText(text)
-        self.status.setVisible(bool(text))
+        self.status.setVisible(bool(text) and not running)

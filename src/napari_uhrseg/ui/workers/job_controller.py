@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class JobController(QObject):
-    """Controller that pauses and cancels a worker.
+    """Controller that pauses and cancels a worker, as the run controls ask.
 
     ``_status`` is the status line while the worker runs.
     """
@@ -20,6 +20,8 @@ class JobController(QObject):
         super().__init__(parent)
         self._bar, self._status = bar, status
         self._worker: Worker | None = None
+        bar.pauseToggled.connect(self.toggle_pause)
+        bar.cancelled.connect(self.cancel)
 
     def toggle_pause(self) -> None:
         worker = self._worker

@@ -5,11 +5,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QThreadPool
 from superqt.utils import GeneratorWorker
 
 from napari_uhrseg.errors import UhrSegError
+from napari_uhrseg.ui.widgets.help_window import show_error
 from napari_uhrseg.ui.widgets.required import required
 
 logger = logging.getLogger(__name__)

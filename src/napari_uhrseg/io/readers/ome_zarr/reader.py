@@ -3,6 +3,7 @@
 It opens single images, collections, plates and wells.
 """
 
+import itertools
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -216,15 +217,9 @@ def _image(
 
 
 def _bare(path: PathOrUrl, array: zarr.Array) -> Image:
-    """Return the image of an array without metadata.
-
-    Its axes are (…, y, x), or (y, x, 3 or 4) for 8-bit colour.
-    """
-    samples = array.shape[-1] if array.ndim == 3 else 0
-    colour = samples in (3, 4) and array.dtype == np.uint8
-    axes = "yxs" if colour else "tczyx"[-array.ndim :]
-    if array.ndim == 3 and not colour:
-        axes = "cyx" if array.shape[0] <= 16 else "zyx"
+    """Return the image of an array without metadata."""
+    axes = _bare_axes(array)
+    colour = axes == "yxs"
     if not 2 <= array.ndim <= 5:
         raise OpenError(
             f"{path.name} has {array.ndim} axes; an image has 2 to 5.",
@@ -240,9 +235,18 @@ def _bare(path: PathOrUrl, array: zarr.Array) -> Image:
         path=path,
         fingerprint=fingerprint_array(path, ["", 0, None], array, said),
         rgb_bands=(0, 1, 2) if colour else (),
-        alpha=3 if colour and samples == 4 else None,
+        alpha=3 if colour and array.shape[-1] == 4 else None,
         warnings=tuple(said),
     )
+
+
+def _bare_axes(array: zarr.Array) -> str:
+    """Return the axes (…, y, x), or (y, x, 3 or 4) for 8-bit colour."""
+    if array.ndim != 3:
+        return "tczyx"[-array.ndim :]
+    if array.shape[-1] in (3, 4) and array.dtype == np.uint8:
+        return "yxs"
+    return "cyx" if array.shape[0] <= 16 else "zyx"
 
 
 def _levels(
@@ -315,8 +319,8 @@ def _fitting(
             f"{levels[0].dtype}."
         )
     y, x = axes.index("y"), axes.index("x")
-    areas = [level.shape[y] * level.shape[x] for level in kept]
-    if sorted(areas, reverse=True) != areas:
+    sizes = [(level.shape[y], level.shape[x]) for level in kept]
+    if any(b[0] > a[0] or b[1] > a[1] for a, b in itertools.pairwise(sizes)):
         raise OpenError(
             f"The levels of {where} are not sorted from fine to coarse.",
             "Export the image again.",

@@ -1,7 +1,7 @@
 """Metadata of rasters: georeference, bands, colours and the files beside a raster."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -101,18 +101,19 @@ def georeference(dataset: Any) -> GeoReference:
 
 def place(image: Image, dataset: Any) -> None:
     """Give an image of another reader the position and nodata that GDAL knows."""
-    found = georeference(dataset)
-    image.crs, image.affine = found.crs, found.affine
-    if found.crs is not None:
-        image.pixel_size, image.unit = found.pixel_size, found.unit
-    kinds = ("red", "green", "blue") if image.rgb else ()
+    position = georeference(dataset)
+    image.crs, image.affine = position.crs, position.affine
+    if position.crs is not None:
+        image.pixel_size, image.unit = position.pixel_size, position.unit
+    kinds = dict(enumerate(("red", "green", "blue"))) if image.rgb else {}
     if len(image.bands) + (image.alpha is not None) == dataset.count:
+        found = bands_of(
+            dataset, {i: kinds.get(i, "") for i in range(len(image.bands))}
+        )
+        names = dataset.descriptions
         image.bands = tuple(
-            replace(
-                band_of(dataset, i, kinds[i] if i < len(kinds) else ""),
-                name=dataset.descriptions[i] or own.name,
-            )
-            for i, own in enumerate(image.bands)
+            replace(band, name=names[i] or own.name)
+            for i, (band, own) in enumerate(zip(found, image.bands, strict=True))
         )
 
 
@@ -233,29 +234,36 @@ def lookup_table(table: ColorTable) -> Array:
     return out
 
 
-def band_of(dataset: Any, index: int, kind: str) -> Band:
-    """Return the name, range and nodata of a band from the metadata.
+def bands_of(dataset: Any, kinds: Mapping[int, str]) -> tuple[Band, ...]:
+    """Return names, ranges and nodata of bands from the metadata.
 
     Parameters
     ----------
     dataset
         The open dataset.
-    index
-        Index of the band, from 0.
-    kind
-        Its colour interpretation, such as "red"; may be empty.
+    kinds
+        Index of each band, from 0, to its colour interpretation, such as "red"; may be
+        empty.
 
     Returns
     -------
-    The band. Its range is None if the stated statistics are not plausible.
+    The bands. A range is None if the stated statistics are not plausible.
     """
+    # rasterio reads these for all bands at each access
+    names, nodata = dataset.descriptions, _nodata_values(dataset)
+    return tuple(
+        _band_of(dataset, i, kind, names[i] or "", nodata[i])
+        for i, kind in kinds.items()
+    )
+
+
+def _band_of(
+    dataset: Any, index: int, kind: str, name: str, nodata: float | None
+) -> Band:
     colour = kind if kind in COLOURS else ""
-    name = dataset.descriptions[index] or colour or f"band {index + 1}"
-    if dataset.count == 1 and not dataset.descriptions[index]:
-        name = "value"
-    nodata = _nodata(dataset, index)
+    unnamed = "value" if dataset.count == 1 else colour or f"band {index + 1}"
     return Band(
-        str(name), _stated_range(dataset, index, nodata), nodata,
+        name or unnamed, _stated_range(dataset, index, nodata), nodata,
         wavelength=_wavelength(dataset, index), color=colour,
     )  # fmt: skip
 
@@ -276,19 +284,33 @@ def _wavelength(dataset: Any, index: int) -> float | None:
     return nanometres if MOST_MICROMETRES < nanometres < math.inf else None
 
 
-def _nodata(dataset: Any, index: int) -> float | None:
-    """Return the nodata value of a band; rasterio rounds integers of 64 bits."""
-    found = dataset.nodatavals[index]
-    if dataset.dtypes[index] not in ("int64", "uint64"):
-        return None if found is None else float(found)
-    if dataset.driver == "GTiff" and Path(dataset.name).is_file():
-        import tifffile
+def _nodata_values(dataset: Any) -> list[float | None]:
+    """Return the nodata value of each band; rasterio rounds integers of 64 bits."""
+    found, types = dataset.nodatavals, dataset.dtypes
+    exact = _exact_nodata(dataset) if {"int64", "uint64"} & {*types} else None
+    values: list[float | None] = []
+    for value, kind in zip(found, types, strict=True):
+        if kind not in ("int64", "uint64"):
+            values.append(None if value is None else float(value))
+        elif exact is not None:
+            values.append(exact)
+        else:
+            whole = value is not None and value == int(value)
+            values.append(int(value) if whole else value)
+    return values
 
-        with tifffile.TiffFile(dataset.name) as tif:
-            text = str(tif.pages.first.tags.valueof(NODATA_TAG, "")).strip("\0 ")
-        with suppress(ValueError):
-            return int(text)
-    return found if found is None or found != int(found) else int(found)
+
+def _exact_nodata(dataset: Any) -> int | None:
+    """Return the nodata value in the text of a GeoTIFF if it is a whole number."""
+    if dataset.driver != "GTiff" or not Path(dataset.name).is_file():
+        return None
+    import tifffile
+
+    with tifffile.TiffFile(dataset.name) as tif:
+        text = str(tif.pages.first.tags.valueof(NODATA_TAG, "")).strip("\0 ")
+    with suppress(ValueError):
+        return int(text)
+    return None
 
 
 def _stated_range(

@@ -26,7 +26,7 @@ from napari_uhrseg.io.readers.raster.metadata import (
     EVERY_GEO_TAG,
     GEO_TAGS,
     Colors,
-    band_of,
+    bands_of,
     colors,
     georeference,
     lookup_table,
@@ -36,7 +36,7 @@ from napari_uhrseg.io.readers.raster.metadata import (
 )
 from napari_uhrseg.io.readers.raster.safety import checked_driver
 from napari_uhrseg.io.readers.raster.undeclared_nodata import undeclared_nodata
-from napari_uhrseg.io.readers.registry import register_reader
+from napari_uhrseg.io.readers.registry import RefusedError, register_reader
 from napari_uhrseg.io.readers.tiff import image_of_document, open_tiff
 from napari_uhrseg.io.readers.tiff_document import open_document, split_pages
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
@@ -44,6 +44,7 @@ from napari_uhrseg.types import Limits
 
 OTHER_SUFFIXES = (".jp2", ".j2k", ".vrt", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")
+MAX_BANDS = 10_000
 MAX_BANDS_PER_CHUNK = 4  # rasters with more bands have one chunk per band
 ORIENTATION = 274  # TIFF tag
 GREY, RGB, PALETTE, YCBCR, JPEG = 1, 2, 3, 6, 7
@@ -238,6 +239,12 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
             f"{len(dataset.subdatasets)} rasters.",
             "Open one of them: extract it with gdal_translate.",
         )
+    if dataset.count > MAX_BANDS:
+        raise RefusedError(
+            f"{Path(dataset.name).name} states {dataset.count:,} bands; at most "
+            f"{MAX_BANDS:,} can be opened.",
+            "If the file is not damaged, extract bands with gdal_translate -b.",
+        )
     found, position = colors(dataset), georeference(dataset)
     together = dataset.count <= MAX_BANDS_PER_CHUNK or found.is_associated
     large = dataset.width * dataset.height > untiled_pixels
@@ -275,7 +282,7 @@ def _bands(dataset: Any, found: Colors) -> tuple[Band, ...]:
     """Return the bands without alpha; default bands for a colour table."""
     if found.table is not None:
         return ()
-    return tuple(band_of(dataset, i, found.kinds[i]) for i in found.bands)
+    return bands_of(dataset, {i: found.kinds[i] for i in found.bands})
 
 
 def _to_tile(source: LevelSource) -> PendingLevel:

@@ -1,0 +1,6 @@
+"""Commands that measure displayed labels and write tables.
+
+Must not import ``ui``.
+"""
+
+__all__ = ["clean_up", "compare", "objects"]
