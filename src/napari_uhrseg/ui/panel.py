@@ -19,6 +19,7 @@ from napari_uhrseg.ui.labels.class_editor import ClassEditor
 from napari_uhrseg.ui.labels.export_panel import ExportPanel
 from napari_uhrseg.ui.labels.objects_panel import ObjectsPanel
 from napari_uhrseg.ui.labels.selection import LabelsSelection
+from napari_uhrseg.ui.layers.fitted_view import FittedView
 from napari_uhrseg.ui.layers.map_placement import MapPlacement
 from napari_uhrseg.ui.layers.map_position import MapPositionLabel
 from napari_uhrseg.ui.layers.viewport import hide_brush_background
@@ -72,6 +73,7 @@ class Panel(QWidget):
         keep_triton_out()  # before any worker imports torch
         self.workers = Workers(self)
         self.placement = MapPlacement(viewer)
+        self.fitted = FittedView(viewer)
         self.position = MapPositionLabel(viewer, self)
         self.image = ImagePanel(viewer, self.workers)
         self.segment = SegmentPanel(viewer, self.workers)
@@ -307,6 +309,7 @@ class Panel(QWidget):
         self.labels.stop()
         self.switch.stop()
         self.placement.stop()
+        self.fitted.stop()
         self.position.stop()
         self.correct.stop()
         self.image.stop()
