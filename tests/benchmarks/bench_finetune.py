@@ -123,7 +123,7 @@ def labels_of(checkpoint: Checkpoint, ground: Ground) -> Labels:
     named = [ground.legend.named(c.name) for c in checkpoint.card.legend]
     ids = np.array([c.id if c else UNKNOWN for c in named], np.uint8)
     found = np.zeros(ground.truth.shape, np.uint8)
-    how = TilingSettings.of(spec, 4, torch.device("cpu"), "fp32")
+    how = TilingSettings.of(spec, 1, torch.device("cpu"), "fp32")
     for roi, labels in label_scene(checkpoint.model, scene, how):
         if labels is not None:
             found[roi.slices] = ids[labels]

@@ -24,7 +24,7 @@ def write_ground(tmp_path):
         pixels = (mask[..., None] * 120 + noise).astype(np.uint8)
         for part, data, end in (("images", pixels, suffix), ("masks", mask, "png")):
             folder = tmp_path / ground / part
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(data).save(folder / f"{name}.{end}")
         return tmp_path
 
@@ -93,3 +93,17 @@ def test_first_minutes_of_a_training_are_measured(write_ground, tmp_path, capsys
     assert 0 <= float(row["miou"]) <= 1
     bench_two_minutes.main([*arguments, "--plan"])
     assert "'expected_s': " in capsys.readouterr().out
+
+
+def test_one_model_is_compared_with_three(write_ground, tmp_path, capsys):
+    import bench_many_images
+
+    for number in (1, 2, 3, 69):
+        folder = write_ground("glands", f"train_{number}", "png", 96)
+    few = ["--grounds", "glands", "--methods", "pixel_classifier", "--seeds", "0"]
+    bench_many_images.main([str(folder), *few, "--tables", str(tmp_path)])
+    (row,) = read_rows(tmp_path / "many_images.csv")
+    figures = [float(row[key]) for key in ("together", "alone", "best_alone")]
+    assert all(0 <= figure <= 1 for figure in figures)
+    assert figures[1] <= figures[2]
+    assert "| glands | pixel_classifier | 1 |" in capsys.readouterr().out
