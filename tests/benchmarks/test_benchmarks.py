@@ -29,7 +29,13 @@ pytestmark = [
     pytest.mark.usefixtures("mock_app_model"),
 ]
 
-WINDOWS = ("panel", "window", "painting", "opening")  # these open a napari window
+WINDOWS = (
+    "panel",
+    "window",
+    "painting",
+    "opening",
+    "project",
+)  # these open a napari window
 QUICK = ("frame", "learnmemory")
 ONE_PROCESS = "growth"  # the others that start processes print the same without
 
