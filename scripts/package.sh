@@ -44,7 +44,7 @@ for binding in ${*:-pyqt6 pyside6}; do
     "$python" -m venv "$work/$binding"
     own="$work/$binding/bin"
     wheel=$(echo dist/*.whl)
-    "$own/python" -m pip install --quiet "$wheel[$binding,slides,geopackage,cluster]"
+    "$own/python" -m pip install --quiet "$wheel[$binding,slides,geopackage,cluster,onnx]"
     "$own/python" -m pip check
     "$own/npe2" validate napari-uhrseg
     (

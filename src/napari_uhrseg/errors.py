@@ -65,6 +65,10 @@ class CheckpointError(UhrSegError):
     """Error: a checkpoint cannot be read or does not fit its use."""
 
 
+class UndescribedError(CheckpointError):
+    """Error: an ONNX network does not state its classes or its input."""
+
+
 class PlanError(UhrSegError):
     """Error: a run cannot be planned with these settings."""
 

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend
-from napari_uhrseg.ui.segment.model_picker import CardDialog
+from napari_uhrseg.ui.segment.checkpoints.model_picker import CardDialog
 from napari_uhrseg.ui.segment.output import OutputPicker
 from napari_uhrseg.ui.widgets.colours import ORANGE
 from napari_uhrseg.ui.widgets.dialogs import ask_replace_labels

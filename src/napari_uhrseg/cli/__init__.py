@@ -6,6 +6,8 @@ run, so that ``--help`` and ``info`` start quickly. Other packages use only ``ap
 
 import typer
 
+from napari_uhrseg.cli.checkpoints.card import card
+from napari_uhrseg.cli.checkpoints.import_ import import_
 from napari_uhrseg.cli.classes import classes
 from napari_uhrseg.cli.console import common, report_errors
 from napari_uhrseg.cli.correct import correct
@@ -13,7 +15,6 @@ from napari_uhrseg.cli.demo import demo
 from napari_uhrseg.cli.evaluate import evaluate
 from napari_uhrseg.cli.export import areas, export
 from napari_uhrseg.cli.finetune import finetune
-from napari_uhrseg.cli.import_ import import_
 from napari_uhrseg.cli.info import info
 from napari_uhrseg.cli.measure.compare import compare
 from napari_uhrseg.cli.measure.objects import objects
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for command in (info, tissue, train, segment, classes, correct, finetune, export,
+for command in (info, card, tissue, train, segment, classes, correct, finetune, export,
                 areas, objects, compare, evaluate, demo):  # fmt: skip
     app.command()(report_errors(command))
 app.command("import")(report_errors(import_))

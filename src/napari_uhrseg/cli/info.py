@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.image.image import Image
     from napari_uhrseg.types import Card, InputSpec
 
+CHECKPOINTS = (".safetensors", ".onnx", *PICKLES)
 SMALL_SIDE = 512  # pixels; a smaller image needs no tiles
 
 
 def info(
     file: Annotated[
         str,
-        typer.Argument(help="Image or its URL, or a checkpoint (.safetensors)."),
+        typer.Argument(help="Image or its URL, or a checkpoint (.safetensors, .onnx)."),
     ],
     series: Annotated[
         int | None,
@@ -40,7 +41,7 @@ def info(
     json: JsonOption = False,
 ) -> None:
     """Show information about an image or a checkpoint without reading it all."""
-    if Path(file).suffix.lower() in (".safetensors", *PICKLES):
+    if Path(file).suffix.lower() in CHECKPOINTS:
         _print_card(file, json)
         return
     from napari_uhrseg.io.open import open_image
@@ -62,7 +63,12 @@ def _print_card(file: str, json: bool) -> None:
     if json:
         json_line(file=file, **card.to_dict())
     else:
-        _show(card_facts(card))
+        show_card(card)
+
+
+def show_card(card: "Card") -> None:
+    """Print the fields of a card that are not empty."""
+    _show(card_facts(card))
 
 
 def image_record(image: "Image") -> dict[str, Any]:

@@ -28,7 +28,7 @@ MAP_RECTANGLE = "map:LEFT,BOTTOM,RIGHT,TOP"
 REGION = f"{RECTANGLE}|{MAP_RECTANGLE}|FILE"
 
 CheckpointOption = Annotated[
-    Path, typer.Option("--checkpoint", help="Checkpoint file (.safetensors).")
+    Path, typer.Option("--checkpoint", help="Checkpoint file (.safetensors, .onnx).")
 ]
 OutputCheckpointOption = Annotated[
     Path, typer.Option("--output", help="Checkpoint file to write (.safetensors).")

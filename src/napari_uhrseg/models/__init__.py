@@ -1,6 +1,7 @@
 """Networks, with one file per method.
 
-Contains the registry, checkpoints and their cards, and the seven methods.
+Contains the registry, checkpoints and their cards, the seven methods, and ONNX
+networks.
 
 Must not import ``io``, ``engine``, ``ui`` and ``cli``.
 """
@@ -15,5 +16,6 @@ __all__ = [
     "dataset_legends",
     "encoder_weights",
     "importers",
+    "onnx",
     "registry",
 ]

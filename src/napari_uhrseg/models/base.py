@@ -89,6 +89,11 @@ class Segmenter(nn.Module, ABC):
     """Dotted names of the encoders that ImageNet weights are loaded into."""
     light_encoders: ClassVar[tuple[str, ...]] = ()
     """Dotted names of further encoders, whose weights can only come from a file."""
+    external: ClassVar[bool] = False
+    """True if another library runs the network: on the CPU, in float32, on one window
+    at a time. It has no parameters of torch and cannot be trained."""
+    external_bytes: int = 0
+    """Bytes of the weights of an external network."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:

@@ -1,6 +1,7 @@
 """Reading of the card of a checkpoint file, without torch.
 
-A safetensors file consists of 8 bytes (the header's length, little-endian), the header
+The card of an ONNX network comes from its metadata or from a file beside it. A
+safetensors file consists of 8 bytes (the header's length, little-endian), the header
 as JSON, and the bytes of all tensors.
 """
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.onnx.card import is_onnx, read_onnx_card
 from napari_uhrseg.types import Card
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
@@ -22,10 +24,12 @@ def read_card(path: Path | str) -> Card:
     Raises
     ------
     CheckpointError
-        If the file is missing, is not a safetensors file, is cut off, or has no card or
-        a damaged one.
+        If the file is missing, is neither a safetensors file nor an ONNX network, is
+        cut off, or has no card or a damaged one.
     """
     path = Path(path)
+    if is_onnx(path):
+        return read_onnx_card(path)
     text = _header(path).get("__metadata__", {}).get("card")
     if text is None:
         raise CheckpointError(

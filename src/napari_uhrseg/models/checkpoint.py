@@ -22,6 +22,9 @@ from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.allocation_limit import AllocationLimit
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.card_header import read_card
+from napari_uhrseg.models.onnx.card import is_onnx
+from napari_uhrseg.models.onnx.graph import read_graph
+from napari_uhrseg.models.onnx.network import OnnxNetwork, network_hash
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card
 
@@ -100,6 +103,8 @@ def save_checkpoint(
 def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
     """Load a checkpoint: float32, channels last, in eval mode on the CPU.
 
+    An ONNX network is loaded by onnxruntime. It cannot be trained.
+
     Parameters
     ----------
     path
@@ -121,6 +126,8 @@ def load_checkpoint(path: Path | str, training: bool = False) -> Checkpoint:
     """
     path = Path(path)
     card = read_card(path)
+    if is_onnx(path):
+        return _load_onnx(path, card)
     if "pretrained" in card.arguments or "classes" in card.arguments:
         raise CheckpointError(
             f"The card of {path.name} has arguments it must not have: "
@@ -220,7 +227,18 @@ def _load(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict({**own, **tensors})
 
 
+def _load_onnx(path: Path, card: Card) -> Checkpoint:
+    graph = read_graph(path)
+    model = OnnxNetwork(path, graph, card).eval()
+    return Checkpoint(model, card, network_hash(graph, card), path)
+
+
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal; it identifies a checkpoint."""
+    """Return the SHA-256 of a file in hexadecimal; it identifies a checkpoint.
+
+    That of an ONNX network includes its card and the files of its weights.
+    """
+    if is_onnx(path):
+        return network_hash(read_graph(path), read_card(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 from napari_uhrseg.engine.events import FineTuneFinished
 from napari_uhrseg.types import FineTuneSettings
 from napari_uhrseg.ui.finetune.worker import FineTuneRequest
-from napari_uhrseg.ui.segment.import_checkpoint import ImportDialog
+from napari_uhrseg.ui.segment.checkpoints.import_checkpoint import ImportDialog
 
 
 def offer(part, draft, start):

@@ -8,7 +8,10 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QDialogButtonBox, QFileDialog
 
 from napari_uhrseg.models.card_header import read_card
-from napari_uhrseg.ui.segment.import_checkpoint import ImportDialog, default_target
+from napari_uhrseg.ui.segment.checkpoints.import_checkpoint import (
+    ImportDialog,
+    default_target,
+)
 from napari_uhrseg.ui.workers.import_torch import keep_triton_out
 
 

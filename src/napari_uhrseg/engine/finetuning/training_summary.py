@@ -61,10 +61,12 @@ def build_dataset(
     Raises
     ------
     TrainingError
-        If nothing is corrected (in the regions), or the store belongs to another image.
+        If the network cannot be trained, nothing is corrected (in the regions), or the
+        store belongs to another image.
     PlanError
         If the image has too few bands.
     """
+    _check_trainable(checkpoint)
     corrected = _corrected(image_pairs(image, store), regions)
     matches = [_match(checkpoint, s) for _, s in corrected]
     splits = compares or checkpoint.hash != UNSAVED_HASH
@@ -87,6 +89,17 @@ def build_dataset(
     if not parts:
         raise _nothing_corrected(regions)
     return parts[0] if len(parts) == 1 else CorrectionCollection(parts, SPLIT_SEED)
+
+
+def _check_trainable(checkpoint: Checkpoint) -> None:
+    """Raise TrainingError for a network that another library runs."""
+    if checkpoint.model.external:
+        raise TrainingError(
+            f"{checkpoint.path.name} is an ONNX network, which cannot be trained "
+            "further.",
+            "Start from a checkpoint file (.safetensors), or train a new model on the "
+            "corrections.",
+        )
 
 
 def _corrected(

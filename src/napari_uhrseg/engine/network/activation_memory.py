@@ -166,7 +166,15 @@ def activation_bytes(
         Height and width of a frame, for models that work on frames.
     rows
         Rows of the frame that are processed at a time. None: all of them.
+
+    Notes
+    -----
+    An external network cannot be traced. Its inputs alone are counted.
     """
+    if model.external:
+        return sum(view.side**2 for view in model.spec.views.values()) * (
+            4 * model.spec.channels
+        )
     known = _bytes.setdefault(model, {})
     key = (frame, rows)
     if key not in known:

@@ -29,8 +29,11 @@ def optimized(model: Segmenter, precision: str) -> Segmenter:
     """Return an optimised copy of a network, on the CPU and channels last in memory.
 
     The copy's logits differ from the network's by rounding only: in fp32 by less than
-    1e-4 of their standard deviation. The network, in eval mode, is not changed.
+    1e-4 of their standard deviation. The network, in eval mode, is not changed. An
+    external network is returned as it is.
     """
+    if model.external:
+        return model
     memo: dict[int, Tensor] = {}  # rounded at once: no second copy in float32
     for module in model.modules():
         if precision in DTYPES and _rounded(module):
@@ -48,7 +51,7 @@ def optimized(model: Segmenter, precision: str) -> Segmenter:
 def optimized_bytes(model: Segmenter, precision: str) -> int:
     """Return an upper bound of the bytes of the optimised copy."""
     size = torch.finfo(DTYPES.get(precision, torch.float32)).bits // 8
-    total = 0
+    total = model.external_bytes
     for module in model.modules():
         own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
         each = size if _rounded(module) else 0

@@ -31,6 +31,7 @@ from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import (
     InputSpec,
+    Precision,
     Roi,
     Run,
     SegmentSettings,
@@ -198,9 +199,13 @@ def make_plan(
     settings = settings or SegmentSettings()
     device = find_device(budget.device if budget else settings.device)
     budget = replace(budget or MemoryBudget.default(device.id), device=device.id)
+    moved = ""
+    if checkpoint.model.external and device.id != "cpu":
+        device, budget = _on_cpu(budget)
+        moved = f"{checkpoint.path.name} runs on the CPU, as ONNX networks do here."
     scale, warning = _scale(image, checkpoint.card.spec, settings)
     _check_region(image, settings)
-    precision = choose_precision(settings.precision, device)
+    precision = _precision(checkpoint, settings, device)
     sizer = RunSizer.make(
         checkpoint, device, budget, precision, settings, make_profiler
     )
@@ -214,11 +219,26 @@ def make_plan(
         device=device,
         budget=sizer.budget,
         sized=sized,
-        warnings=_warnings(warning, sizer, grid),
+        warnings=tuple(filter(None, (moved, *_warnings(warning, sizer, grid)))),
         input=describe_input(image, run.bands, run.value_range),
         questions=image_questions(image, checkpoint.card.spec, settings),
         tissue=settings.tissue,
     ))  # fmt: skip
+
+
+def _on_cpu(budget: MemoryBudget) -> tuple[Device, MemoryBudget]:
+    """Return the CPU, and at most its default budget."""
+    usual = MemoryBudget.default("cpu")
+    least = min(usual.device_bytes, budget.device_bytes)
+    return find_device("cpu"), replace(usual, device_bytes=least)
+
+
+def _precision(
+    checkpoint: Checkpoint, settings: SegmentSettings, device: Device
+) -> Precision:
+    if checkpoint.model.external:
+        return "fp32"
+    return choose_precision(settings.precision, device)
 
 
 def _warnings(scale: str, sizer: RunSizer, grid: Tiling) -> tuple[str, ...]:

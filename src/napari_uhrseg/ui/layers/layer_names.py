@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
     from napari_uhrseg.types import Run
 
+TITLES = {"onnx": "ONNX"}  # of models that are not in the registry
+
 
 def labels_name(store: "LabelStore", image: Image) -> str:
     """Return the name of labels by their last run, or by their image without a run.
@@ -23,7 +25,8 @@ def labels_name(store: "LabelStore", image: Image) -> str:
 
 def _describe(run: "Run") -> str:
     entry = REGISTRY.get(run.model)
-    parts = [entry.title if entry else run.model, run.checkpoint, _time(run.created)]
+    title = entry.title if entry else TITLES.get(run.model, run.model)
+    parts = [title, run.checkpoint, _time(run.created)]
     return ", ".join(filter(None, parts))
 
 

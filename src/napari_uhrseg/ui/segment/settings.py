@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QLineEdit, QWidget
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import SegmentSettings
+from napari_uhrseg.ui.segment.checkpoints.model_picker import ModelPicker
 from napari_uhrseg.ui.segment.hardware import HardwareForm
-from napari_uhrseg.ui.segment.model_picker import ModelPicker
 from napari_uhrseg.ui.segment.output import OutputPicker, RegionPicker
 from napari_uhrseg.ui.segment.tissue import TissueControl
 from napari_uhrseg.ui.segment.worker import SegmentRequest, free_threads

@@ -22,21 +22,29 @@ from napari_uhrseg.engine.planning.checkpoint_choice import (
     misfits,
     ranked,
 )
+from napari_uhrseg.errors import UndescribedError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.importers import PICKLES, methods_for
+from napari_uhrseg.models.onnx.card import ONNX
 from napari_uhrseg.models.registry import DEFAULT_MODEL, REGISTRY
 from napari_uhrseg.types import Card
-from napari_uhrseg.ui.segment.import_checkpoint import CheckpointImport
+from napari_uhrseg.ui.segment.checkpoints.import_checkpoint import CheckpointImport
+from napari_uhrseg.ui.segment.checkpoints.onnx_description import OnnxDescriptions
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.widgets.required import required
-from napari_uhrseg.ui.workers.worker import Workers
+from napari_uhrseg.ui.workers.worker import Workers, report
 from napari_uhrseg.units import format_length
 
+ONNX_TITLE = "ONNX network"
+ONNX_TIP = (
+    "A network of another program. It runs on the CPU and cannot be trained further."
+)
 RECENT = 8
 LIST_WIDTH = 640  # pixels, at most
 BROWSE = "&Browse…"
 CHECKPOINTS = (
-    f"Checkpoints (*.safetensors {' '.join(f'*{e}' for e in PICKLES)} config.json)"
+    f"Checkpoints (*.safetensors *.onnx {' '.join(f'*{e}' for e in PICKLES)} "
+    "config.json)"
 )
 Found = list[tuple[Path, Card]]
 
@@ -54,14 +62,15 @@ class ModelPicker(QWidget):
         self.model = combo()
         self.checkpoint = combo("File with the trained weights of the model.")
         tip = (
-            "Choose a checkpoint file (.safetensors), or import one: an official "
-            f"file of {_importable()}, or the config.json of a folder saved by "
-            "segmentation-models-pytorch."
+            "Choose a checkpoint file (.safetensors) or an ONNX network, or import "
+            f"one: an official file of {_importable()}, or the config.json of a folder "
+            "saved by segmentation-models-pytorch."
         )
         self.browse = push_button(BROWSE, tip, self._browse)
         self.importing = CheckpointImport(self, workers)
         self.importing.imported.connect(self.use)
         self.importing.busy.connect(self._show_importing)
+        self._descriptions = OnnxDescriptions(self, workers)
         self.show_card = push_button("Model c&ard…", clicked=self._show_card)
         self.note = note()
         self._lay_out()
@@ -100,7 +109,8 @@ class ModelPicker(QWidget):
     def use(self, path: Path, then: Callable[[], None] | None = None) -> None:
         """Choose a checkpoint file after its card has been read.
 
-        A file or folder of another program is imported first.
+        A file or folder of another program is imported first. An ONNX network without
+        a description is described first.
 
         Parameters
         ----------
@@ -117,7 +127,13 @@ class ModelPicker(QWidget):
             if then is not None:
                 then()
 
-        self._workers.call(_with_card, path, returned=add)
+        def failed(error: Exception) -> None:
+            if isinstance(error, UndescribedError):
+                self._descriptions.ask(path, lambda: self.use(path, then))
+            else:
+                report(error)
+
+        self._workers.call(_with_card, path, returned=add, errored=failed)
 
     def known(self) -> dict[Path, Card]:
         """Return the cards of the checkpoints that have been read."""
@@ -155,9 +171,16 @@ class ModelPicker(QWidget):
             self.model.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
         self.model.setCurrentIndex(self.model.findData(DEFAULT_MODEL))
 
+    def _offer_onnx(self) -> None:
+        """Offer ONNX networks as a model once one is known."""
+        known = any(card.model == ONNX for card in self._cards.values())
+        if known and self.model.findData(ONNX) < 0:
+            self.model.addItem(ONNX_TITLE, ONNX)
+
     def _found(self, found: Found) -> None:
         chosen = self.path is not None
         self._cards.update(dict(found))
+        self._offer_onnx()
         self._model_chosen()
         if not chosen:
             self.suit(self._image)
@@ -165,6 +188,7 @@ class ModelPicker(QWidget):
     def _add(self, found: tuple[Path, Card]) -> None:
         path, card = found
         self._cards[path] = card
+        self._offer_onnx()
         _remember(path)
         self._select(path)
 
@@ -314,6 +338,8 @@ def card_html(card: Card, path: Path) -> str:
 
 def _method_tip(name: str) -> str:
     """Return the description of a method, and its published results."""
+    if name == ONNX:
+        return ONNX_TIP
     entry = REGISTRY[name]
     return f"{entry.sentence}\nPublished: {entry.published}"
 
