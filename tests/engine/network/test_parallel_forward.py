@@ -45,7 +45,8 @@ def test_a_batch_is_divided_evenly_and_put_together_in_order(size, threads, part
         return part.views["local"] * 2
 
     with ParallelForward(forward, size, threads) as passes:
-        assert passes.start(batch(size))().tolist() == [2.0 * n for n in range(size)]
+        answer = passes.start(batch(size))()
+        assert [float(one) for one in answer] == [2.0 * n for n in range(size)]
     if len(parts) > 1:
         assert sorted(seen) == [(n, threads // len(parts)) for n in parts]
     assert torch.get_num_threads() == before
@@ -64,7 +65,7 @@ def test_it_can_be_entered_again():
     passes = ParallelForward(lambda part: part.views["local"], 2, 2)
     for _ in range(2):
         with passes:
-            assert passes.start(batch(2))().tolist() == [0, 1]
+            assert [int(one) for one in passes.start(batch(2))()] == [0, 1]
 
 
 def test_with_one_thread_a_pass_runs_where_it_is_waited_for():
@@ -92,7 +93,7 @@ def test_the_next_pass_begins_before_the_last_is_waited_for():
         assert begun.acquire(timeout=20)
         assert begun.acquire(timeout=20)  # both parts, and nobody waits for them
         go_on.set()
-        assert answer().tolist() == [0, 1]
+        assert [int(one) for one in answer()] == [0, 1]
 
 
 def test_what_a_part_raises_is_raised_once_all_have_ended():
@@ -154,7 +155,7 @@ def test_a_windows_bits_do_not_depend_on_its_place_in_a_batch():
         with ParallelForward(forward, 4, threads) as passes:
             one = passes.start(Batch({"local": views}))()
             other = passes.start(Batch({"local": views.flip(0)}))()
-        assert torch.equal(one, other.flip(0))
+        assert all(map(torch.equal, one, reversed(list(other))))
 
 
 def test_memory_that_runs_out_in_a_thread_halves_the_batch():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from napari_uhrseg.engine.tiling.confidence import labels_and_confidence
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
+    SumMemory,
     WindowMerger,
     make_merger,
     window_weights,
@@ -68,6 +69,45 @@ def test_merger_is_weighted_mean_of_logits():
     top = mean.softmax(0).sort(dim=0, descending=True).values
     expected = (1 + 254 * (top[0] - top[1])).round().numpy()
     assert abs(confidence.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("how", ["uniform", "taper"])
+def test_layout_of_logits_and_used_memory_do_not_change_the_merged_bits(how):
+    grid = WindowGrid.make((50, 70), 30, 10, "shift")
+    windows = list(grid.touching(Roi(0, 0, 50, 70)))
+    torch.manual_seed(1)
+    logits = torch.randn(len(windows), 5, 30, 30)
+    weights, memory = window_weights(30, 10, how), SumMemory()
+    results = []
+    # the second block is smaller, and the last one needs more memory than is spare
+    for region in (Roi(0, 0, 50, 70), Roi(3, 5, 40, 60), Roi(0, 0, 50, 70)):
+        for some in (
+            logits,
+            logits.contiguous(memory_format=torch.channels_last),
+            list(logits.contiguous(memory_format=torch.channels_last)),
+        ):
+            merger = WindowMerger(region, 5, weights, CPU, memory)
+            merger.add(windows, some)
+            found = merger.finish()
+            merger.release()
+            results.append((region.slices, found))
+    whole = results[0][1]
+    for at, found in results:
+        for mine, expected in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(mine, expected[at])
+
+
+def test_memory_of_a_finished_block_is_used_again():
+    memory = SumMemory()
+    first = memory.zeros(20, CPU)
+    first += 1
+    memory.give_back(first)
+    again = memory.zeros(15, CPU)
+    assert again.data_ptr() == first.data_ptr()
+    assert not again[:15].any()
+    assert memory.zeros(15, CPU).data_ptr() != first.data_ptr()
+    memory.give_back(again)
+    assert len(memory.zeros(21, CPU)) == 21
 
 
 def test_taper_weights_of_neighbours_sum_to_constant():

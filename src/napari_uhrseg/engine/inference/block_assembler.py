@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 
 from napari_uhrseg.engine.inference.window_loader import WindowTask
-from napari_uhrseg.engine.tiling.window_merge import TiledLabels, WindowMerger
+from napari_uhrseg.engine.tiling.window_merge import (
+    TiledLabels,
+    WindowLogits,
+    WindowMerger,
+)
 from napari_uhrseg.types import Roi
 
 
@@ -44,7 +48,7 @@ class BlockAssembler:
             if roi not in self._mergers:
                 self._mergers[roi] = self.make_merger(roi)
 
-    def keep_shared(self, tasks: Sequence[WindowTask], logits: Tensor) -> None:
+    def keep_shared(self, tasks: Sequence[WindowTask], logits: WindowLogits) -> None:
         """Copy the logits that neighbouring blocks need into main memory.
 
         It may fail half way. The caller then calls it again with the same tasks.
@@ -63,7 +67,10 @@ class BlockAssembler:
                 self._kept[task.window] = one.to("cpu", copy=True)
 
     def add(
-        self, tasks: Sequence[WindowTask], logits: Tensor | None, device: torch.device
+        self,
+        tasks: Sequence[WindowTask],
+        logits: WindowLogits | None,
+        device: torch.device,
     ) -> None:
         """Add windows to the mergers of their blocks, in grid order.
 

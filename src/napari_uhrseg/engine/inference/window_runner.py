@@ -51,6 +51,7 @@ from napari_uhrseg.engine.network.profiling import release_memory
 from napari_uhrseg.engine.prefetch import Prefetcher
 from napari_uhrseg.engine.tiling.window_grid import WindowGrid
 from napari_uhrseg.engine.tiling.window_merge import (
+    SumMemory,
     TiledLabels,
     WindowMerger,
     make_merger,
@@ -101,6 +102,7 @@ class WindowRunner(Runner):
         self.weights = window_weights(
             self.run.window, self.run.overlap, self.spec.merge
         )
+        self._memory = SumMemory()
         self.assembler = BlockAssembler(self.make_merger)
 
     def run_pending(self, viewport: Viewport | None) -> Iterator[SegmentEvent]:
@@ -134,7 +136,10 @@ class WindowRunner(Runner):
     def make_merger(self, roi: Roi) -> WindowMerger | TiledLabels:
         """Return an empty merger for a block, which is given in level-0 pixels."""
         region = self.plan.run_region(roi)
-        return make_merger(self.grid, region, len(self.ids), self.weights, self.device)
+        classes, device = len(self.ids), self.device
+        return make_merger(
+            self.grid, region, classes, self.weights, device, self._memory
+        )
 
     # -- on the caller's thread ---------------------------------------------
 
@@ -247,6 +252,7 @@ class WindowRunner(Runner):
             return partial(self.write_empty, block.roi)
         with torch.inference_mode():
             labels, confidence = merger.finish()
+        merger.release()
         return partial(self._write_block, block, merger.region, labels, confidence)
 
     def _labels_so_far(

@@ -1,7 +1,7 @@
 """Parallel forward passes: on a CPU, each thread runs a part of the batch."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Self
 
@@ -11,8 +11,12 @@ from torch import Tensor
 from napari_uhrseg.models.base import Batch
 
 ForwardFn = Callable[[Batch], Tensor]
-ForwardFuture = Callable[[], Tensor]
-"""Function that waits for the logits of a batch, and raises the network's errors."""
+ForwardFuture = Callable[[], Tensor | Sequence[Tensor]]
+"""Function that waits for the logits of a batch, and raises the network's errors.
+
+It returns (N, K, window, window), or N of (K, window, window) from several threads:
+one tensor of them would be a copy.
+"""
 
 
 class ParallelForward:
@@ -63,17 +67,17 @@ class ParallelForward:
             self._pool = None
 
     def start(self, batch: Batch) -> ForwardFuture:
-        """Start the pass of a batch; its logits are (N, K, window, window)."""
+        """Start the pass of a batch of N windows."""
         if self._pool is None:
             return lambda: self._forward(batch)
         each = len(batch) // _parts(len(batch), self._threads)
         parts = [batch[i : i + each] for i in range(0, len(batch), each)]
         futures = [self._pool.submit(self._forward, part) for part in parts]
 
-        def answer() -> Tensor:
+        def answer() -> Sequence[Tensor]:
             wait(futures)  # none still runs when the error of another one is raised
             with torch.inference_mode():
-                return torch.cat([future.result() for future in futures])
+                return [one for future in futures for one in future.result()]
 
         return answer
 
