@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
@@ -181,6 +182,10 @@ class ExportPanel(QWidget):
         self._workers.call(
             warnings, store, name, returned=known, errored=lambda _: None
         )
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        super().showEvent(event)
+        self._warn()  # labels may have been written while the panel was hidden
 
     def _look(self) -> None:
         if self.isVisible():
