@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import tifffile
 from typer.testing import CliRunner
 
@@ -48,6 +49,44 @@ def test_export_writes_geotiff(store, tmp_path):
     assert "no coordinate system" in " ".join(result.stderr.split())
     with rasterio.open(target) as raster:
         assert np.count_nonzero(raster.read(1) == 1) == 300 * 100
+
+
+def test_export_smooths_and_cleans_up_outlines(store, tmp_path):
+    with LabelStore.open(store, write=True) as opened:
+        opened.prediction[0][50:52, 50:52] = 2
+        opened.prediction[0][100:150, 100:110] = 1
+    target = tmp_path / "a.geojson"
+    words = ("export", store, "--format", "qupath", "--output", target)
+    result = invoke(*words, "--smooth", 2, "--min-object", 9)
+    assert result.exit_code == 0, result.output
+    features = json.loads(target.read_text())["features"]
+    shapes = shapely.from_geojson([json.dumps(f["geometry"]) for f in features])
+    assert len(shapes) == 2
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.area(shapes).sum() == pytest.approx(300 * 400)
+    corners = shapely.get_coordinates(shapes)
+    assert (corners != corners.round()).any()
+    again = invoke(*words, "--min-object", 9)  # refused before the clean-up
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+    refused = invoke("export", store, "--format", "cog", "--output", "a.tif",
+                     "--smooth", 1)  # fmt: skip
+    assert refused.exit_code == 2
+    assert "is a raster" in " ".join(refused.stderr.split())
+
+
+def test_objects_are_measured_after_a_clean_up(store, tmp_path):
+    with LabelStore.open(store, write=True) as opened:
+        opened.prediction[0][50:52, 50:52] = 2
+    counts = []
+    for name, options in (("a.csv", ()), ("b.csv", ("--min-object", "2 um2"))):
+        target = tmp_path / name
+        result = invoke("objects", store, "--output", target, *options)
+        assert result.exit_code == 0, result.output
+        with target.open() as file:
+            counts.append([row["pixels"] for row in csv.DictReader(file)])
+    assert sorted(counts[0]) == ["29996", "4", "90000"]
+    assert sorted(counts[1]) == ["30000", "90000"]
 
 
 def test_areas_writes_shares_into_file_of_regions(store, tmp_path):

@@ -208,6 +208,19 @@ def test_export_reports_images_without_labels_and_exports_the_others(file):
     assert (written[:48] == 1).all()
 
 
+def test_export_cleans_up_and_smooths(file, tmp_path):
+    options = ("--format", "qupath", "--output", tmp_path / "out", "--min-object",
+               128 * 20, "--smooth", 1)  # fmt: skip
+    result = project("export", file.path, "--image", "images/1.tif", *options)
+    assert result.exit_code == 0, result.output
+    (feature,) = json.loads((tmp_path / "out" / "1.geojson").read_text())["features"]
+    assert feature["properties"]["classification"]["name"] == "dark"
+    refused = project("export", file.path, "--format", "confidence", "--output",
+                      tmp_path / "out", "--majority", 1)  # fmt: skip
+    assert refused.exit_code == 2
+    assert "cannot be cleaned up" in " ".join(refused.stderr.split())
+
+
 def test_export_of_one_file_needs_a_coordinate_system(file):
     target = file.folder / "all.tif"
     result = project("export", file.path, "--output", target, "--format", "cog",

@@ -1,7 +1,7 @@
 """``napari-uhrseg export`` and ``areas``: write labels to files, measure classes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -49,6 +49,14 @@ SimplifyOption = Annotated[
         "smaller than the square of this number of pixels.",
     ),
 ]
+SmoothOption = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="Polygons: cut corners so that outlines become smooth. An outline moves "
+        "by at most this number of pixels, after the simplification.",
+    ),
+]
 REGION_SUFFIXES = (".geojson", ".json", ".gpkg")
 LEAST_OUTSIDE = 0.0005  # share of a region beside the image that is reported
 
@@ -60,6 +68,7 @@ def export(
     format_name: FormatOption,
     clean: CleanUpOptions,
     simplify: SimplifyOption = 0.0,
+    smooth: SmoothOption = 0.0,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -72,24 +81,27 @@ def export(
     from napari_uhrseg.io.export.registry import check_request
 
     with bad_parameter("--format"):
-        check_request(format_name, output, simplify)
-    _check_clean_up(format_name, clean.clean_up())
+        check_request(format_name, output, simplify, smooth)
+    check_clean_up(format_name, clean.clean_up())
     with interruptible("Nothing was written.") as watch:
-        options = ExportChoices(format_name, simplify, overwrite, clean.clean_up())
+        options = ExportChoices(
+            format_name, simplify, smooth, overwrite, clean.clean_up()
+        )
         export_store(store, output, options, watch, json=json)
 
 
-def _check_clean_up(format_name: str, clean_up: CleanUp) -> None:
+def check_clean_up(format_name: str, clean_up: CleanUp) -> None:
     """Raise BadParameter if a format has no labels that can be cleaned up."""
     if clean_up and format_name == "confidence":
         raise typer.BadParameter("The confidence cannot be cleaned up, only labels.")
 
 
 class ExportChoices(NamedTuple):
-    """Format of an export, tolerance in pixels, overwriting and clean-up."""
+    """Format of an export, changes of outlines in pixels, overwriting, clean-up."""
 
     format_name: str
     simplify: float
+    smooth: float
     overwrite: bool
     clean_up: CleanUp = CleanUp()
 
@@ -117,17 +129,25 @@ def export_store(
     json
         Print JSON.
     """
-    from napari_uhrseg.io.export import export, warnings
+    from napari_uhrseg.io.export import check_target, export, warnings
     from napari_uhrseg.io.labels.store import LabelStore
 
-    name, simplify, overwrite, clean_up = options
-    with (
-        LabelStore.open(store) as opened,
-        cleaned_labels(opened, clean_up, watch, json=json) as cleaned,
-        closing(
-            export(cleaned, output, name, simplify=simplify, overwrite=overwrite)  # type: ignore[type-var] # a generator, annotated as an iterator
-        ) as steps,
-    ):
+    name, simplify, smooth, overwrite, clean_up = options
+    with ExitStack() as stack:
+        opened = stack.enter_context(LabelStore.open(store))
+        check_target(opened, output.absolute(), overwrite=overwrite)
+        cleaned = stack.enter_context(
+            cleaned_labels(opened, clean_up, watch, json=json)
+        )
+        steps = export(
+            cleaned,
+            output,
+            name,
+            simplify=simplify,
+            smooth=smooth,
+            overwrite=overwrite,
+        )
+        stack.enter_context(closing(steps))  # type: ignore[type-var] # a generator, annotated as an iterator
         found = warnings(opened, name)
         if not json:
             for warning in found:

@@ -46,8 +46,8 @@ def test_preview_shows_changes_and_apply_can_be_undone(correct, viewer, labels, 
     editor, store = correct.clean_up, correct.store
     editor.button.click()
     qtbot.waitUntil(lambda: "Choose a filter" in editor.result.text())
-    editor.object.setText("17")
-    assert editor.settings() == CleanUp(min_object=AreaSize(17))
+    editor.form.object.setText("17")
+    assert editor.form.settings() == CleanUp(min_object=AreaSize(17))
     viewer.scene.camera.center = (0, 50, 60)
     viewer.scene.camera.zoom = 4
     qtbot.waitUntil(lambda: "Clean-up" in viewer.layers)
@@ -64,8 +64,8 @@ def test_preview_shows_changes_and_apply_can_be_undone(correct, viewer, labels, 
 def test_discard_changes_nothing(correct, viewer, labels, qtbot):
     editor = correct.clean_up
     editor.button.click()
-    editor.object.setText("5 apples")
-    editor.majority.setValue(1)
+    editor.form.object.setText("5 apples")
+    editor.form.majority.setValue(1)
     qtbot.waitUntil(lambda: "is not an area" in editor.result.text())
     editor.discard.click()
     assert editor.editor.isHidden()

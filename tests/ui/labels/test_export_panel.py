@@ -223,6 +223,30 @@ def test_a_target_that_exists_is_asked_about(
     assert len(json.loads(target.read_text())["features"]) == 2
 
 
+def test_export_smooths_and_cleans_up(panel, shown, qtbot, tmp_path):
+    store = shown.store
+    store.prediction[0][1000:1010, 1000:1010] = 1
+    part, target = panel.export, tmp_path / "a.geojson"
+    choose(part, "qupath", qtbot)
+    part.line.setText(str(target))
+    part.smooth.setValue(2)
+    part.clean_up.object.setText("5 apples")
+    notification_manager.records.clear()
+    part.start.click()
+    (record,) = notification_manager.records
+    assert "apples" in record.message
+    part.clean_up.object.setText("101")
+    part.start.click()
+    qtbot.waitUntil(lambda: part.status.text().startswith("Exported"), timeout=20_000)
+    assert len(json.loads(target.read_text())["features"]) == 2
+    assert (store.read_labels(Roi(1000, 1000, 10, 10)) == 1).all()
+    found = part.choices()
+    assert (found["smooth"], found["min_object"]) == (2, "101")
+    choose(part, "confidence", qtbot)
+    assert not part.smooth.isEnabled()
+    assert not part.clean_up.majority.isEnabled()
+
+
 @pytest.mark.slow
 def test_stop_leaves_nothing_behind(panel, shown, qtbot, tmp_path, monkeypatch):
     disk = zarr_gate(monkeypatch, "__getitem__", "labels/prediction")

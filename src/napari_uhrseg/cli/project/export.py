@@ -20,8 +20,11 @@ from napari_uhrseg.cli.export import (
     ExportChoices,
     FormatOption,
     SimplifyOption,
+    SmoothOption,
+    check_clean_up,
     export_store,
 )
+from napari_uhrseg.cli.measure.clean_up import CleanUpOptions, cleaned_labels
 from napari_uhrseg.cli.project.opened import (
     ImageChoice,
     OpenedProject,
@@ -46,7 +49,9 @@ def export(
     output: Annotated[Path, typer.Option(help="Folder for the files.")],
     format_name: FormatOption,
     choice: ImageChoice,
+    clean: CleanUpOptions,
     simplify: SimplifyOption = 0.0,
+    smooth: SmoothOption = 0.0,
     merge: Annotated[
         bool,
         typer.Option(
@@ -63,24 +68,27 @@ def export(
     A file has the name of the image with the suffix of the format, and a number if
     several images have the name. An image that fails is reported, and the others
     continue. With --merge, there is one file of all images, which must have one
-    coordinate system. Where images overlap in a mosaic, the first one counts.
+    coordinate system. Where images overlap in a mosaic, the first one counts. A
+    clean-up changes the output and not the labels.
     """
     from napari_uhrseg.io.export.registry import check_request
 
     opened = OpenedProject.at(project, allow_outside=choice.allow_outside)
     current, images = opened.chosen(choice)
-    options = ExportChoices(format_name, simplify, overwrite)
+    clean_up = clean.clean_up()
+    check_clean_up(format_name, clean_up)
+    options = ExportChoices(format_name, simplify, smooth, overwrite, clean_up)
     if merge:
         _export_merged(opened, images, output, options, json=json)
         return
     stems = _stems(current)
     with bad_parameter("--format"):
-        suffix = check_request(format_name, output / "labels", simplify).suffix
+        of = check_request(format_name, output / "labels", simplify, smooth)
     report = Report("exported")
     with interruptible("Complete files are kept.") as watch:
         for image in images:
             with reported(image, report, json=json):
-                target = output / f"{stems[image.path]}{suffix}"
+                target = output / f"{stems[image.path]}{of.suffix}"
                 export_store(opened.labels(image), target, options, watch, json=json)
     finish(report, json=json)
 
@@ -97,20 +105,22 @@ def _export_merged(
     from napari_uhrseg.io.export.merged import check_merged, export_merged, rounding
     from napari_uhrseg.io.labels.store import LabelStore
 
-    name, simplify, overwrite, _ = options
+    name, simplify, smooth, overwrite, clean_up = options
     with bad_parameter("--format"):
-        check_merged(name, output, simplify)
+        check_merged(name, output, simplify, smooth)
     report = Report("exported")
     with interruptible("Nothing was written.") as watch, ExitStack() as stack:
         stores = []
         for image in images:
             with reported(image, report, json=json):
                 store = stack.enter_context(LabelStore.open(opened.labels(image)))
-                stores.append((image.path, store))
+                cleaned = cleaned_labels(store, clean_up, watch, json=json)
+                stores.append((image.path, stack.enter_context(cleaned)))
         if stores:
             steps = export_merged(
-                stores, output, name, simplify=simplify, overwrite=overwrite
-            )
+                stores, output, name,
+                simplify=simplify, smooth=smooth, overwrite=overwrite,
+            )  # fmt: skip
             with closing(steps):  # type: ignore[type-var] # a generator, annotated as an iterator
                 run_steps(watch(steps), "Exporting", json)
             moved = rounding(stores) if name == "cog" else 0.0

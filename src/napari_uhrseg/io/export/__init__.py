@@ -37,6 +37,7 @@ def export(
     format_name: str,
     *,
     simplify: float = 0.0,
+    smooth: float = 0.0,
     overwrite: bool = False,
     limits: ExportLimits = ExportLimits(),
 ) -> Iterator[float]:
@@ -53,6 +54,9 @@ def export(
     simplify
         Polygons only: tolerance of the simplification in pixels, 0 or more; see
         `io.vectorize.simplify`. 0 keeps the sides of pixels.
+    smooth
+        Polygons only: distance in pixels by which smoothing may move an outline, 0 or
+        more; see `io.vectorize.smooth`.
     overwrite
         If True, an existing target is replaced once the new one is complete.
     limits
@@ -73,17 +77,34 @@ def export(
         If part of the store is damaged.
     """
     target = Path(path).absolute()
-    chosen = check_request(format_name, target, simplify)
+    chosen = check_request(format_name, target, simplify, smooth)
     _check_not_own(store, target)
     if chosen.stores_crs:
         check_crs(store)
     with atomic_target(target, overwrite=overwrite) as building:
         chosen.check(store, target)
-        yield from chosen.write(store, building, WriteOptions(simplify, limits))
+        options = WriteOptions(simplify, limits, smooth)
+        yield from chosen.write(store, building, options)
     chosen.finish(target)
     with _write_errors(target):
         chosen.beside(store, target)
     yield 1.0
+
+
+def check_target(store: "LabelStore", target: Path, *, overwrite: bool) -> None:
+    """Raise ExportError if a target exists or is part of the store.
+
+    Parameters
+    ----------
+    store
+        The label store.
+    target
+        File or folder to create.
+    overwrite
+        If True, a target that exists may be replaced.
+    """
+    _check_not_own(store, target)
+    _check_free(target, overwrite)
 
 
 @contextmanager

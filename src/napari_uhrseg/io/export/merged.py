@@ -35,6 +35,7 @@ def export_merged(
     format_name: str,
     *,
     simplify: float = 0.0,
+    smooth: float = 0.0,
     overwrite: bool = False,
 ) -> Iterator[float]:
     """Write the displayed labels of several stores to one file.
@@ -49,6 +50,8 @@ def export_merged(
         ``cog`` for a mosaic; ``geopackage`` for polygons with the field ``image``.
     simplify
         Polygons only: tolerance of the simplification in pixels, 0 or more.
+    smooth
+        Polygons only: distance of the smoothing in pixels, 0 or more.
     overwrite
         If True, an existing file is replaced once the new one is complete.
 
@@ -67,20 +70,22 @@ def export_merged(
         If part of a store is damaged.
     """
     target = Path(path).absolute()
-    check_merged(format_name, target, simplify)
+    check_merged(format_name, target, simplify, smooth)
     _check_one_crs(stores)
     if format_name == "cog":
         mosaic = cast("LabelStore", Mosaic([store for _, store in stores]))
         yield from export(mosaic, target, "cog", overwrite=overwrite)
         return
-    options = WriteOptions(simplify)
+    options = WriteOptions(simplify, smooth=smooth)
     with atomic_target(target, overwrite=overwrite) as building:
         for done in write_layer(stores, building, options, _one_legend(stores)):
             yield min(done, 0.99)
     yield 1.0
 
 
-def check_merged(format_name: str, target: Path, simplify: float) -> None:
+def check_merged(
+    format_name: str, target: Path, simplify: float, smooth: float = 0.0
+) -> None:
     """Check that a format can contain several images, and the options.
 
     Parameters
@@ -91,6 +96,8 @@ def check_merged(format_name: str, target: Path, simplify: float) -> None:
         File to write.
     simplify
         Tolerance of the simplification in pixels.
+    smooth
+        Distance of the smoothing in pixels.
 
     Raises
     ------
@@ -102,7 +109,7 @@ def check_merged(format_name: str, target: Path, simplify: float) -> None:
             f"The format {format_name!r} does not contain several images.",
             f"Choose {' or '.join(FORMATS)}, or write a file for each image.",
         )
-    check_request(format_name, target, simplify)
+    check_request(format_name, target, simplify, smooth)
     if format_name == "geopackage":
         check_pyogrio()
 

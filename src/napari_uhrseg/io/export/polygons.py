@@ -2,7 +2,7 @@
 
 A polygon is one 4-connected object. Its first ring is the outer one, the others are
 holes. Neighbours have the same corners on their shared border, also after
-simplification (see `io.vectorize.simplify`).
+simplification and smoothing (see `io.vectorize.simplify`).
 
 An object with over a million corners is divided (see `io.vectorize.trace`): few
 programs can open larger polygons.
@@ -100,7 +100,9 @@ def polygon_features(
     waiting, done = 0, 0.0
     unused = next((i for i in range(255, 0, -1) if i not in by_id), 0)
     strips = _strips(store, options)
-    for found in trace_polygons(strips, options.simplify, options.limits, unused):
+    for found in trace_polygons(
+        strips, options.simplify, options.limits, unused, options.smooth
+    ):
         if isinstance(found, Roi):
             done = min(found.bottom / store.shape[0], ALMOST_DONE)
             yield [], done
@@ -148,12 +150,13 @@ def _area_of(store: "LabelStore") -> Callable[[Outline], float]:
 
 
 def _strips(store: "LabelStore", options: WriteOptions) -> Iterator[tuple[Roi, Labels]]:
-    """Yield the labels of written chunks; a simplified border needs the ground beside.
+    """Yield the labels of written chunks; a changed border needs the ground beside.
 
     Strips are those of the image, so that polygons do not depend on which chunks are
     written.
     """
-    border, width = (1, store.shape[1]) if options.simplify else (0, None)
+    changed = options.simplify or options.smooth
+    border, width = (1, store.shape[1]) if changed else (0, None)
     parts, _ = written_parts(store, Roi(0, 0, *store.shape), border)
     for part in parts:
         yield from read_strips(store, part, options.limits, width)

@@ -50,10 +50,14 @@ class WriteOptions:
         ignore it.
     limits
         Upper bounds of memory and sizes.
+    smooth
+        Distance in pixels by which smoothing may move an outline, 0 or more. Rasters
+        ignore it.
     """
 
     simplify: float = 0.0
     limits: ExportLimits = field(default_factory=ExportLimits)
+    smooth: float = 0.0
 
 
 WriteFunction = Callable[["LabelStore", Path, WriteOptions], Iterator[float]]
@@ -142,7 +146,9 @@ def format_named(name: str) -> Format:
     return found
 
 
-def check_request(format_name: str, target: Path, simplify: float) -> Format:
+def check_request(
+    format_name: str, target: Path, simplify: float, smooth: float = 0.0
+) -> Format:
     """Return the format of an export, if the options fit together.
 
     Parameters
@@ -153,18 +159,20 @@ def check_request(format_name: str, target: Path, simplify: float) -> Format:
         File or folder to create.
     simplify
         Tolerance of the simplification in pixels, 0 or more.
+    smooth
+        Distance of the smoothing in pixels, 0 or more.
 
     Raises
     ------
     ExportError
         If there is no such format, the target has the suffix of another kind of file,
-        or a raster is to be simplified.
+        or a raster is to be simplified or smoothed.
     """
     chosen = format_named(format_name)
-    if simplify and not chosen.is_vector:
+    if (simplify or smooth) and not chosen.is_vector:
         raise ExportError(
-            f"Only outlines can be simplified; {chosen.title} is a raster.",
-            "Omit the simplification, or choose a polygon format.",
+            f"Only outlines can be simplified or smoothed; {chosen.title} is a raster.",
+            "Omit these options, or choose a polygon format.",
         )
     suffix = target.suffix.lower()
     of = [f.name for f in formats() if suffix in _suffixes(f)]

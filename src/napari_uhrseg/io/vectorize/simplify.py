@@ -1,4 +1,4 @@
-"""Simplification of outlines whose shared borders stay shared.
+"""Simplification and smoothing of outlines whose shared borders stay shared.
 
 GEOS removes corners by the algorithm of Visvalingam and Whyatt (1993), smallest
 triangles first, from a coverage: polygons that do not overlap and have the same corners
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.io.vectorize.rings import Outline
+from napari_uhrseg.io.vectorize.smooth import smooth_coverage
 from napari_uhrseg.io.vectorize.trace import trace_outlines
 from napari_uhrseg.types import Labels, Roi
 
@@ -27,8 +28,9 @@ def trace_polygons(
     tolerance: float = 0.0,
     limits: VectorLimits = VectorLimits(),
     unlabelled: int = 0,
+    smooth: float = 0.0,
 ) -> Iterator[TracedPolygon | Roi]:
-    """Trace the outlines of all objects, and simplify them.
+    """Trace the outlines of all objects, and simplify and smooth them.
 
     Parameters
     ----------
@@ -43,6 +45,9 @@ def trace_polygons(
     unlabelled
         Label that no pixel has, 1 to 255. Unlabelled ground gets it during the
         simplification, so that its borders are simplified. 0: they keep all corners.
+    smooth
+        Distance in pixels by which smoothing may move an outline; see
+        `smooth.smooth_coverage`. 0: no smoothing.
 
     Yields
     ------
@@ -57,13 +62,13 @@ def trace_polygons(
     OSError
         If the disk of temporary files is full.
     """
-    if tolerance <= 0:
+    if tolerance <= 0 and smooth <= 0:
         for found in trace_outlines(strips, limits):
             yield found if isinstance(found, Roi) else (found, _rings(found))
         return
 
     def simplified() -> Iterator[TracedPolygon]:
-        for outline, rings in simplify_coverage(batch, tolerance):
+        for outline, rings in _changed(batch, tolerance, smooth):
             if outline.class_id != unlabelled:
                 yield outline, rings
 
@@ -79,6 +84,22 @@ def trace_polygons(
             yield from simplified()
             batch, corners = [], 0
     yield from simplified()
+
+
+def _changed(
+    outlines: Sequence[Outline], tolerance: float, smooth: float
+) -> Iterator[TracedPolygon]:
+    """Yield the outlines of one map after simplification and smoothing."""
+    if tolerance > 0:
+        found = simplify_coverage(outlines, tolerance)
+    else:
+        found = ((outline, _rings(outline)) for outline in outlines)
+    if smooth <= 0:
+        yield from found
+        return
+    rings = [of_one for _, of_one in found]
+    smoothed = smooth_coverage(rings, smooth, along_pixels=tolerance <= 0)
+    yield from zip(outlines, smoothed, strict=True)
 
 
 def simplify_coverage(

@@ -1,27 +1,23 @@
 """Editor of the clean-up of labels: its settings, and a preview of the view."""
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels as LabelsLayer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QWidget
 from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import UhrSegError
-from napari_uhrseg.types import AreaSize, CleanUp, Labels, Roi
-from napari_uhrseg.types.clean_up import MAX_RADIUS
+from napari_uhrseg.types import CleanUp, Labels, Roi
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.viewport import view_rectangle
+from napari_uhrseg.ui.widgets.clean_up_form import CleanUpForm
 from napari_uhrseg.ui.widgets.layout import (
-    add_row,
     column_of,
     form_of,
-    narrow,
     note,
-    on_edited,
     push_button,
     row_of,
 )
@@ -50,14 +46,6 @@ class CleanUpEditor(QWidget):
             "Remove small objects, fill small holes, smooth borders.",
             self.open,
         )
-        self.majority = QSpinBox()
-        self.majority.setRange(0, MAX_RADIUS)
-        self.majority.setSpecialValueText("off")
-        self.majority.setSuffix(" px")
-        self.majority.setToolTip(
-            "Each pixel gets the most frequent label within this number of pixels."
-        )
-        self.object, self.hole = QLineEdit(), QLineEdit()
         self.result = note()
         self.result.setAccessibleName("Clean-up")
         self.apply = push_button(
@@ -70,23 +58,14 @@ class CleanUpEditor(QWidget):
         self.editor.hide()
         self.setLayout(column_of(self.button, self.editor))
         self._later = qdebounced(self._preview, timeout=300, parent=self)
-        self.majority.valueChanged.connect(self._changed)
+        self.form.changed.connect(self._changed)
         camera = viewer.scene.camera.events
         self._camera = (camera.center, camera.zoom)
 
     def _lay_out(self) -> QWidget:
         form = QWidget()
         rows = form_of(form)
-        add_row(rows, "Majority", self.majority)
-        for line, title, tip in (
-            (self.object, "Smallest object", "Smaller objects join a neighbour."),
-            (self.hole, "Largest hole", "Smaller regions without a label are filled."),
-        ):
-            narrow(line)
-            line.setPlaceholderText("off (e.g. 50 um2)")
-            line.setToolTip(f"{tip} An area such as 50 um2 or 20 m2, or pixels.")
-            add_row(rows, title, line)
-            on_edited(line, self._changed)
+        self.form = CleanUpForm(rows)
         editor = QWidget()
         editor.setLayout(column_of(form, self.result, row_of(self.apply, self.discard)))
         return editor
@@ -119,20 +98,6 @@ class CleanUpEditor(QWidget):
         self.editor.hide()
         self.button.show()
 
-    def settings(self) -> CleanUp:
-        """Return the settings.
-
-        Raises
-        ------
-        UhrSegError
-            If a size is not an area.
-        """
-        sizes = [
-            AreaSize.parse(line.text() or "0") for line in (self.object, self.hole)
-        ]
-        return replace(CleanUp(self.majority.value()), min_object=sizes[0],
-                       fill_holes=sizes[1])  # fmt: skip
-
     def _changed(self, *_: object) -> None:
         """Preview again after a change of the settings or a move of the view."""
         self._later()
@@ -145,7 +110,7 @@ class CleanUpEditor(QWidget):
         self._number += 1
         number = self._number
         try:
-            settings = self.settings()
+            settings = self.form.settings()
         except UhrSegError as error:
             self._show_text(str(error))
             return
@@ -207,7 +172,7 @@ class CleanUpEditor(QWidget):
 
     def _apply(self) -> None:
         try:
-            settings = self.settings()
+            settings = self.form.settings()
         except UhrSegError as error:
             self._show_text(str(error))
             return

@@ -18,11 +18,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.io.export import export, warnings
+from napari_uhrseg.errors import UhrSegError
+from napari_uhrseg.io.export import warnings
 from napari_uhrseg.io.export.registry import Format, format_named, formats
 from napari_uhrseg.io.paths import parent_or_home, unused_path
+from napari_uhrseg.types import CleanUp
+from napari_uhrseg.ui.labels.export_worker import ExportOptions, write_labels
 from napari_uhrseg.ui.labels.selection import LabelsSelection
+from napari_uhrseg.ui.widgets.clean_up_form import CleanUpForm
 from napari_uhrseg.ui.widgets.layout import (
+    CollapsibleSection,
     add_row,
     combo,
     form_of,
@@ -62,15 +67,13 @@ class ExportPanel(QWidget):
         browse = push_button("…", "Choose where to export to.", self._browse)
         browse.setAccessibleName("Choose target")
         browse.setMaximumWidth(32)
-        self.simplify = QDoubleSpinBox()
-        self.simplify.setRange(0, 100)
-        self.simplify.setSingleStep(0.5)
-        self.simplify.setSuffix(" px")
-        self.simplify.setSpecialValueText("Off")
-        narrow(self.simplify)
-        self.simplify.setToolTip(
+        self.simplify = _pixels(
             "Removes corners whose triangle with their neighbours is smaller than the "
             "square of this length. Neighbours keep their shared borders."
+        )
+        self.smooth = _pixels(
+            "Cuts corners so that outlines become smooth. They move by at most this "
+            "length. Neighbours keep their shared borders."
         )
         self.start = push_button("E&xport", clicked=self._start, main=True)
         self.cancel = push_button("Stop", clicked=self._stop_job)
@@ -83,7 +86,11 @@ class ExportPanel(QWidget):
         form = form_of(rows)
         add_row(form, "Format", self.format)
         add_row(form, "Target", self.line, browse)
-        add_row(form, "Simplify", self.simplify)
+        more = QWidget()
+        rare = form_of(more)
+        add_row(rare, "Simplify", self.simplify)
+        add_row(rare, "Smooth", self.smooth)
+        self.clean_up = CleanUpForm(rare)
         buttons = QHBoxLayout()
         buttons.addWidget(self.start)
         buttons.addWidget(self.cancel)
@@ -92,6 +99,7 @@ class ExportPanel(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self.what)
         layout.addWidget(rows)
+        layout.addWidget(CollapsibleSection("More", more))
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
@@ -123,15 +131,22 @@ class ExportPanel(QWidget):
         self._choose_format(self._wanted_format)
 
     def choices(self) -> dict[str, Any]:
-        """Return the format and the simplification, for the session."""
+        """Return the format and its options, for the session."""
         known = self.format_name if self.format.count() else self._wanted_format
-        return {"format": known, "simplify": self.simplify.value()}
+        return {
+            "format": known,
+            "simplify": self.simplify.value(),
+            "smooth": self.smooth.value(),
+            **self.clean_up.choices(),
+        }
 
     def set_choices(self, values: Mapping[str, Any]) -> None:
         """Show what `choices` has returned; unknown values have no effect."""
         self._choose_format(str(values.get("format", "")))
-        if isinstance(values.get("simplify"), int | float):
-            self.simplify.setValue(values["simplify"])
+        for box, name in ((self.simplify, "simplify"), (self.smooth, "smooth")):
+            if isinstance(values.get(name), int | float):
+                box.setValue(values[name])
+        self.clean_up.set_choices(values)
 
     def _choose_format(self, name: str) -> None:
         """Choose a format now, or when it is known to be available."""
@@ -156,6 +171,8 @@ class ExportPanel(QWidget):
             return
         chosen = format_named(self.format_name)
         self.simplify.setEnabled(chosen.is_vector)
+        self.smooth.setEnabled(chosen.is_vector)
+        self.clean_up.set_enabled(chosen.name != "confidence")
         store = self._shown.store
         if store is not None and self.line.text().strip() in ("", self._proposed):
             near = store.image_path if store.temporary else store.path
@@ -204,22 +221,35 @@ class ExportPanel(QWidget):
         store, target = self._shown.store, Path(self.line.text().strip()).expanduser()
         if store is None:
             return
+        try:
+            options = self._options()
+        except UhrSegError as error:
+            report(error)
+            return
         overwrite = target.exists() and self._may_replace(target)
         if target.exists() and not overwrite:
             return
         self._show_running()
-        tolerance = self.simplify.value() if self.simplify.isEnabled() else 0.0
         self._worker = self._workers.start(
-            partial(export, simplify=tolerance, overwrite=overwrite),
+            partial(write_labels, overwrite=overwrite),
             store,
             target,
-            self.format_name,
+            options,
             yielded=lambda done: self.bar.setValue(round(STEPS * done)),
             returned=lambda _: self._exported(store, target),
             errored=self._error,
             finished=self._finished,
         )
         self.stateChanged.emit()
+
+    def _options(self) -> ExportOptions:
+        """Return the format and its options. Raises UhrSegError for a wrong area."""
+        lines = [self.simplify, self.smooth]
+        simplify, smooth = (b.value() if b.isEnabled() else 0.0 for b in lines)
+        clean_up = CleanUp()
+        if self.clean_up.majority.isEnabled():
+            clean_up = self.clean_up.settings()
+        return ExportOptions(self.format_name, simplify, smooth, clean_up)
 
     def _show_running(self) -> None:
         self._warned = False
@@ -275,3 +305,15 @@ class ExportPanel(QWidget):
     def _say(self, text: str) -> None:
         self.status.setText(text)
         self.status.setVisible(bool(text))
+
+
+def _pixels(tip: str) -> QDoubleSpinBox:
+    """Return a field for a length in pixels; 0 is off."""
+    made = QDoubleSpinBox()
+    made.setRange(0, 100)
+    made.setSingleStep(0.5)
+    made.setSuffix(" px")
+    made.setSpecialValueText("Off")
+    narrow(made)
+    made.setToolTip(tip)
+    return made
