@@ -188,8 +188,10 @@ def test_images_at_urls_are_opened_only_if_the_user_agrees(
 def test_settings_of_results_come_back(scene, request, qtbot):
     settings = {
         "areas": {"areas_of": "view"},
-        "export": {"format": "geojson", "simplify": 1.5, "unknown": 3},
-    }
+        "export": {
+            "format": "geojson", "simplify": 1.5, "min_object": "50 um2", "unknown": 3,
+        },
+    }  # fmt: skip
     entries = (OpenedImage(scene),)
     write_session(session_path(), Session(entries, 0, "Results", settings))
     panel = request.getfixturevalue("panel")
@@ -203,4 +205,5 @@ def test_settings_of_results_come_back(scene, request, qtbot):
     panel.stop()
     found = read_session(session_path()).settings
     assert found["areas"] == settings["areas"]
-    assert found["export"] == {"format": "geojson", "simplify": 1.5}
+    assert found["export"]["simplify"] == 1.5
+    assert found["export"]["min_object"] == "50 um2"
