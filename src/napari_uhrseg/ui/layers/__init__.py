@@ -7,6 +7,7 @@ It must not import the panels.
 """
 
 __all__ = [
+    "fitted_view",
     "label_layers",
     "map_placement",
     "map_position",

@@ -8,6 +8,7 @@ It must not import any other package of the window.
 
 __all__ = [
     "class_list",
+    "clean_up_form",
     "colours",
     "dialogs",
     "focus_outline",
