@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager, PluginManifest
+from qtpy.QtWidgets import QFileDialog
 
 from helpers.gate import zarr_gate
 from helpers.message_boxes import answer_boxes
@@ -161,7 +162,7 @@ def test_what_comes_back_is_shown_again_and_meanwhile_why_not(
 
 
 def test_regions_from_a_file_are_counted_with_their_holes(
-    panel, shown, qtbot, tmp_path
+    panel, shown, qtbot, tmp_path, monkeypatch
 ):
     outer = [[0, 0], [1000, 0], [1000, 1000], [0, 1000], [0, 0]]
     hole = [[500, 0], [1000, 0], [1000, 1000], [500, 1000], [500, 0]]
@@ -183,6 +184,24 @@ def test_regions_from_a_file_are_counted_with_their_holes(
     lines = list(csv.DictReader((tmp_path / "areas.csv").open()))
     assert [line["region"] for line in lines] == ["1 plot"] * 2
     assert [int(line["pixels"]) for line in lines] == [500_000, 0]
+    target = tmp_path / "shares.geojson"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", save_as(target))
+    panel.areas.save.click()
+    qtbot.waitUntil(target.exists, timeout=20_000)
+    qtbot.waitUntil(lambda: "Saved to" in panel.areas.status.text(), timeout=5000)
+    (found,) = json.loads(target.read_text())["features"]
+    assert found["properties"]["share_road"] == 1
+    assert found["properties"]["classification"] == {"name": "plot"}
+
+
+def save_as(target):
+    """Return a file dialog that chooses a target among the offered kinds of files."""
+
+    def ask(parent, title, name, kinds):
+        assert f"*{target.suffix}" in kinds
+        return str(target), ""
+
+    return ask
 
 
 def choose(part, name, qtbot):

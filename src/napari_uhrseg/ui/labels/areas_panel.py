@@ -1,7 +1,6 @@
 """Areas panel: estimated areas of the classes, and exact ones on demand."""
 
-import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.errors import ExportError, PlanError
-from napari_uhrseg.types import Region
+from napari_uhrseg.ui.labels.area_workers import (
+    Place,
+    count_areas,
+    estimate_areas,
+    share_suffixes,
+    write_shares,
+)
 from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
 from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
@@ -37,12 +42,11 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
 
 REGIONS = "uhrseg_regions"  # metadata key: regions of a layer with holes and names
+FILE = "uhrseg_file"  # metadata key: file of the regions of a layer
+TABLES = "Tables (*.csv)"
 NO_LABELS = "There are no labels yet. Segment an image first."
 EVERY = 1000  # ms between two checks for changed labels
 ROWS = 8  # rows that are visible without scrolling
-
-Named = tuple[Region | None, str]
-Place = tuple["LabelStore", tuple[Named, ...]]
 
 
 class AreasPanel(QWidget):
@@ -56,12 +60,13 @@ class AreasPanel(QWidget):
         self._seen: object = None  # key of the labels that the table describes
         self._counted: tuple[AreaTable, ...] = ()
         self._saving: Path | None = None
+        self._outcome = ""  # of what has just been saved
         self._counted_store: LabelStore | None = None
         self.where = RegionPicker(viewer)
         self.where.setToolTip("For regions, draw shapes in a Shapes layer.")
         self.table = _table()
         self.count = push_button("Count", clicked=self._count)
-        self.save = push_button("Save CSV…", clicked=self._ask_for_csv)
+        self.save = push_button("Save…", clicked=self._ask_for_csv)
         self.regions = push_button(
             "Regions…",
             "Import regions from a file of polygons. Each feature gets its own rows.",
@@ -135,7 +140,7 @@ class AreasPanel(QWidget):
             self._idle(str(error))
             return
         self._looking = self._workers.call(
-            _estimate,
+            estimate_areas,
             place,
             self._seen,
             returned=partial(self._estimated, place[0]),
@@ -190,17 +195,23 @@ class AreasPanel(QWidget):
             self._saving = None
             report(error)
             return
-        self.count.setText("Stop")
-        self.count.setToolTip("Stop counting.")
-        self.save.setEnabled(False)
-        self._counted_store = place[0]
+        self._show_counting(place[0])
         self._counting = self._workers.start(
-            _count,
+            count_areas,
             place,
-            yielded=lambda done: self.status.setText(f"Counting: {done:.0%}"),
+            yielded=self._say_share,
             returned=self._has_counted,
             finished=self._count_ended,
         )
+
+    def _show_counting(self, store: "LabelStore") -> None:
+        self.count.setText("Stop")
+        self.count.setToolTip("Stop counting.")
+        self.save.setEnabled(False)
+        self._counted_store = store
+
+    def _say_share(self, done: float) -> None:
+        self.status.setText(f"Counting: {done:.0%}")
 
     def _has_counted(self, found: Any) -> None:
         self._seen, self._counted = found
@@ -209,6 +220,9 @@ class AreasPanel(QWidget):
     def _count_ended(self) -> None:
         self._counting = None
         self._idle()
+        if self._outcome:
+            self.status.setText(self._outcome)
+            self._outcome = ""
         path, self._saving = self._saving, None
         if path is not None and self._counted:
             self._write(path)
@@ -218,11 +232,47 @@ class AreasPanel(QWidget):
     # -- files ----------------------------------------------------------------
 
     def _ask_for_csv(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Save areas", "areas.csv", "Tables (*.csv)"
-        )
-        if name:
+        source, kinds = self._regions_file(), TABLES
+        if source is not None:
+            suffixes = " ".join(f"*{suffix}" for suffix in share_suffixes(source))
+            kinds = f"{TABLES};;Regions with class shares ({suffixes})"
+        name, _ = QFileDialog.getSaveFileName(self, "Save areas", "areas.csv", kinds)
+        if not name:
+            return
+        if source is not None and not name.lower().endswith(".csv"):
+            self.save_shares(Path(name))
+        else:
             self.save_csv(Path(name))
+
+    def _regions_file(self) -> Path | None:
+        """Return the file of the chosen regions; None for others."""
+        layer = self.where.currentData()
+        metadata = getattr(layer, "metadata", {})
+        return metadata.get(FILE) if REGIONS in metadata else None
+
+    def save_shares(self, path: Path) -> None:
+        """Write the file of the regions with their class shares; replace the file.
+
+        The pixels are counted again.
+        """
+        store, source = self._shown.store, self._regions_file()
+        if store is None or source is None or self._counting is not None:
+            return
+        self._show_counting(store)
+        self._counting = self._workers.start(
+            write_shares,
+            store,
+            source,
+            path,
+            yielded=self._say_share,
+            returned=lambda notes: self._saved_shares(path, notes),
+            finished=self._count_ended,
+        )
+
+    def _saved_shares(self, path: Path, notes: tuple[str, ...]) -> None:
+        for text in notes:
+            show_warning(text)
+        self._outcome = f"Saved to {path}."
 
     def save_csv(self, path: Path) -> None:
         """Write the tables to a file, and count first if needed; replace the file."""
@@ -266,10 +316,10 @@ class AreasPanel(QWidget):
                 read_polygon_file,
                 path,
                 store,
-                returned=lambda found: self._add_regions(path.stem, found),
+                returned=lambda found: self._add_regions(path, found),
             )
 
-    def _add_regions(self, name: str, found: "ImportedPolygons") -> None:
+    def _add_regions(self, path: Path, found: "ImportedPolygons") -> None:
         layer = self._shown.layer
         for text in found.notes(layer.name):
             show_warning(text)
@@ -280,12 +330,13 @@ class AreasPanel(QWidget):
             face_color="transparent",
             edge_color="#e08a00",
             edge_width=max(1.0, max(layer.data.shape[-2:]) / 500),
-            name=name,
+            name=path.stem,
             scale=layer.scale[-2:],
             translate=layer.translate[-2:],
             affine=layer.affine.affine_matrix[-3:, -3:],
             units=layer.units[-2:],
         )
+        shapes.metadata[FILE] = path
         shapes.metadata[REGIONS] = tuple((f.region, f.title) for f in found.features)
         # after a change of the shapes, the regions are the drawn shapes
         shapes.events.data.connect(lambda _: shapes.metadata.pop(REGIONS, None))
@@ -315,7 +366,10 @@ class AreasPanel(QWidget):
         self.regions.setEnabled(self._shown.store is not None)
         self.count.setText("Count")
         self.count.setToolTip("Count every pixel and every connected object.")
-        self.save.setToolTip("Save the counted areas as a CSV table.")
+        self.save.setToolTip(
+            "Save the counted areas as a CSV table. Regions of a file can also be "
+            "saved as a copy of it, with the class shares as columns."
+        )
         if why_not:
             self.status.setText(why_not)
         elif self._counted:
@@ -338,36 +392,3 @@ def _texts(table: "AreaTable", row: "ClassArea") -> list[str]:
     objects = "–" if row.objects is None else f"{row.objects.count:,}"
     area = format_area(row.area, table.unit)
     return [row.label.name, about + area, f"{about}{row.share:.1%}", objects]
-
-
-def _key(place: Place) -> object:
-    """Return a key that changes with the regions and the coarsest level."""
-    store, regions = place
-    shown = store.coarsest_displayed().tobytes()
-    return store.path, regions, store.legend, zlib.crc32(shown)
-
-
-def _estimate(place: Place, seen: object) -> Any:
-    """Return the key and the tables, or None if the key is unchanged."""
-    from napari_uhrseg.io.export.class_areas import estimated_areas
-
-    key = _key(place)
-    if key == seen:
-        return None
-    store, regions = place
-    return key, tuple(estimated_areas(store, *named) for named in regions)
-
-
-def _count(place: Place) -> Generator[float, None, Any]:
-    """Yield the progress over all regions, and return the key and the tables."""
-    from napari_uhrseg.io.export.class_areas import areas
-
-    key, tables = _key(place), []
-    store, regions = place
-    for i, named in enumerate(regions):
-        for found in areas(store, *named):
-            if isinstance(found, float):
-                yield (i + found) / len(regions)
-            else:
-                tables.append(found)
-    return key, tuple(tables)
