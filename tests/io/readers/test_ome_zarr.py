@@ -467,3 +467,17 @@ def test_coarser_level_without_chunks_is_left_out(tmp_path: Path) -> None:
     image = open_image(path)
     assert image.downsamples == (1,)
     assert "Level 1 is left out: no chunk of it was found" in image.warnings[0]
+
+
+@pytest.mark.parametrize(("axis", "size"), [(0, 2**64), (0, 65_537), (1, 2**31)])
+def test_more_bands_or_pixels_than_can_exist_are_refused(
+    tmp_path: Path, axis: int, size: int
+) -> None:
+    write(tmp_path / "a.zarr")
+    for level in ("0", "1"):
+        header = tmp_path / "a.zarr" / level / "zarr.json"
+        content = json.loads(header.read_text())
+        content["shape"][axis] = size
+        header.write_text(json.dumps(content))
+    with pytest.raises(OpenError, match=f"size of {size:,} along axis {'cyx'[axis]}"):
+        open_image(tmp_path / "a.zarr")

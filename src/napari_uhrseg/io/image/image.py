@@ -23,6 +23,7 @@ from napari_uhrseg.io.image.pixel_reader import (
     Pixels,
     band_axis,
     band_names,
+    check_extent,
     sampled_percentiles,
     stated_range,
 )
@@ -129,6 +130,7 @@ class Image:
         axes, shape = self.source_axes, self.sources[0].shape
         if not {"y", "x"} <= set(axes) or len(shape) != len(axes):
             raise ValueError(f"axes {axes!r} do not fit the shape {shape}")
+        check_extent(self.name, axes, shape)
         if not self.bands:
             count = self._samples - (self.alpha is not None)
             names = band_names(count, len(self.rgb_bands))

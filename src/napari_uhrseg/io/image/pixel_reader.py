@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_uhrseg.errors import ReadError
+from napari_uhrseg.errors import OpenError, ReadError
 from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel, Slices
 from napari_uhrseg.io.image.nodata import MAX_MEASURED, differs_from_nodata
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import BoolMask, Roi
 
 WINDOW_SIDE = 256  # px, of the windows that are sampled
+MOST_BANDS = 65_536  # as in GDAL; each has a name and a layer
+LONGEST_AXIS = 2**31 - 1  # pixels or planes
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,32 @@ class PixelReader:
 def band_axis(axes: str) -> str:
     """Return the letter of the axis of bands: ``s``, else ``c``, else empty."""
     return next((a for a in "sc" if a in axes), "")
+
+
+def check_extent(name: str, axes: str, shape: Sequence[int]) -> None:
+    """Raise an error if an image states more bands or pixels than can exist.
+
+    Parameters
+    ----------
+    name
+        Name of the image.
+    axes, shape
+        Letter and size of each axis.
+
+    Raises
+    ------
+    OpenError
+        If there are more than `MOST_BANDS` bands, or an axis is longer than
+        `LONGEST_AXIS`.
+    """
+    for axis, size in zip(axes, shape, strict=True):
+        most = MOST_BANDS if axis == band_axis(axes) else LONGEST_AXIS
+        if size > most:
+            raise OpenError(
+                f"{name} states a size of {size:,} along axis {axis}; at most {most:,} "
+                "can be opened.",
+                "The file may be damaged or incomplete: copy or export it again.",
+            )
 
 
 def band_names(count: int, colours: int) -> list[str]:
