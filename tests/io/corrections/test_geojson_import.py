@@ -185,6 +185,14 @@ def test_invalid_geojson_is_reported(tmp_path, text, message):
         read_polygons(write(tmp_path, text), PIXELS)
 
 
+@pytest.mark.parametrize("code", ["1e308", "9" * 30, "0", "x"])
+def test_code_that_names_no_coordinate_system_is_reported(tmp_path, code):
+    crs = {"type": "name", "properties": {"name": f"EPSG:{code}"}}
+    data = collection(feature([SQUARE]), crs=crs)
+    with pytest.raises(OpenError, match=f"coordinate system 'EPSG:{code}'.* unknown"):
+        read_polygons(write(tmp_path, data), PIXELS)
+
+
 def test_unreadable_geojson_is_reported(tmp_path):
     with pytest.raises(OpenError, match="cannot be read: No such file"):
         read_polygons(tmp_path / "missing.geojson", PIXELS)
