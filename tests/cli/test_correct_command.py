@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import tifffile
-import zarr
 from typer.testing import CliRunner
 
 from napari_uhrseg.cli import app
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.export import export
 from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.labels import pyramid
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import LabelClass, Legend, Limits, Roi
 
@@ -268,7 +268,7 @@ def test_correct_interrupted_undo_has_no_effect(store, monkeypatch):
         Corrections.open(opened, limits=Limits(correction_tile=64)) as corrections,
     ):
         list(corrections.confirm(Roi(0, 0, 300, 400)))
-    write = zarr.Array.__setitem__
+    write = pyramid.write_chunks
     written = []
 
     def interrupting(array, key, data):
@@ -278,7 +278,7 @@ def test_correct_interrupted_undo_has_no_effect(store, monkeypatch):
                 os.kill(os.getpid(), signal.SIGINT)
         write(array, key, data)
 
-    monkeypatch.setattr(zarr.Array, "__setitem__", interrupting)
+    monkeypatch.setattr(pyramid, "write_chunks", interrupting)
     result = correct(store, "--undo")
     assert result.exit_code == 130
     assert "is complete or had no effect" in " ".join(result.stderr.split())

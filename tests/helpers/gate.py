@@ -3,9 +3,12 @@
 import threading
 import time
 from threading import Condition, Event
+from typing import Any
 
 import pytest
 import zarr
+
+from napari_uhrseg.io.labels import pyramid
 
 WAIT = 300  # seconds that work waits at most
 
@@ -52,6 +55,22 @@ class Gate:
             assert self._changed.wait_for(lambda: self._admitted >= count, WAIT)
             self._admitted -= count
         time.sleep(self.delay)
+
+
+def label_gate(monkeypatch: pytest.MonkeyPatch, path: str) -> Gate:
+    """Let writes of labels wait at a gate, as on a slow disk.
+
+    ``path`` is a text that the path of the array contains.
+    """
+    gate, real = Gate(), pyramid.write_chunks
+
+    def wait(array: zarr.Array, *arguments: Any) -> None:
+        if path in str(array.store_path):
+            gate.enter()
+        real(array, *arguments)
+
+    monkeypatch.setattr(pyramid, "write_chunks", wait)
+    return gate
 
 
 def zarr_gate(monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> Gate:

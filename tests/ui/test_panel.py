@@ -8,7 +8,7 @@ from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt, QThreadPool
 
-from helpers.gate import zarr_gate
+from helpers.gate import label_gate
 from helpers.gated_network import FORWARD
 from helpers.message_boxes import answer_boxes
 from helpers.wait import wait_for_end, wait_for_plan
@@ -94,7 +94,7 @@ def test_block_written_during_pause_is_shown_and_counted(
     part, bar = ready.segment, ready.segment.bar
     request = part.form.request(ready.image.image, ready.image.layer)
     batch = plan(request).run.batch_size
-    disk = zarr_gate(monkeypatch, "__setitem__", "labels/prediction")
+    disk = label_gate(monkeypatch, "labels/prediction")
     disk.close()
     FORWARD.close(admitted=batch)
     bar.start.click()

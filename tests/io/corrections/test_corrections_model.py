@@ -11,7 +11,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-import zarr
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,6 +27,7 @@ from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.corrections.mask_import import MaskReader
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.labels import pyramid
 from napari_uhrseg.io.labels.downsample import coarser_labels
 from napari_uhrseg.io.labels.layer_levels import correction_levels, displayed_levels
 from napari_uhrseg.io.labels.store import LabelStore
@@ -242,7 +242,7 @@ class Painting(RuleBasedStateMachine):
         )
         if not small or (wanted == self.correction).all():
             return
-        write = zarr.Array.__setitem__
+        write = pyramid.write_chunks
 
         def failing(array, key, data):
             if str(array.store_path).endswith(f"correction/{count}"):
@@ -251,7 +251,7 @@ class Painting(RuleBasedStateMachine):
 
         message = r"No space left on device.*The change is kept"
         with (
-            patch.object(zarr.Array, "__setitem__", failing),
+            patch.object(pyramid, "write_chunks", failing),
             pytest.raises(StoreError, match=message),
         ):
             self.corrections.apply(stroke)

@@ -147,15 +147,15 @@ KILLED = """
 import os, sys
 from napari_uhrseg.io.corrections.delete_class import delete_class
 from napari_uhrseg.io.labels.store import LabelStore
-import zarr
+from napari_uhrseg.io.labels import pyramid
 store = LabelStore.open(sys.argv[1], write=True)
 writes = iter(range(int(sys.argv[2])))
-original = zarr.Array.__setitem__
+original = pyramid.write_chunks
 def count(*args):
     if next(writes, None) is None:
         os._exit(9)
     original(*args)
-zarr.Array.__setitem__ = count
+pyramid.write_chunks = count
 list(delete_class(store, 1, 2))
 """
 

@@ -59,3 +59,10 @@ def test_coarser_labels_of_every_combination_of_four_pixels():
     data = tuples.transpose(1, 0, 2).reshape(2, -1)
     np.testing.assert_array_equal(coarser_labels(data), _by_pixel(data, _majority))
     np.testing.assert_array_equal(coarser_confidence(data), _by_pixel(data, _mean))
+
+
+def test_coarser_labels_of_areas_with_few_mixed_squares():
+    rng = np.random.default_rng(0)
+    data = np.kron(rng.integers(0, 4, (4, 5)), np.ones((7, 9))).astype(np.uint8)
+    data[rng.integers(0, 28, 9), rng.integers(0, 45, 9)] = 255
+    np.testing.assert_array_equal(coarser_labels(data), _by_pixel(data, _majority))

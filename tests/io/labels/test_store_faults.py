@@ -230,6 +230,14 @@ def test_repair_on_a_full_disk_is_an_error(filled):
         repair(filled)
 
 
+def test_write_into_a_damaged_coarser_chunk_is_reported(filled):
+    chunk = next((filled.path / "labels/prediction/1/c").glob("*/*"))
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    with pytest.raises(StoreError, match=r"cannot be written to .* bytes instead of"):
+        filled.write(chunk_block(0, 0, 2, SHAPE), 1, "done")
+    assert not filled.chunk_status()[0, 0]  # pending
+
+
 def test_damaged_correction_is_reported_and_not_removed(filled):
     with Corrections.open(filled) as corrections:
         corrections.apply(stroke())

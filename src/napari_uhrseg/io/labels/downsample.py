@@ -23,8 +23,24 @@ def coarser_labels(labels: Labels) -> Labels:
     -------
     uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all four pixels are 0.
     """
+    upper, lower = _pairs(labels)
+    chosen = upper.astype(np.uint8)
+    mixed = (upper != lower) | (upper >> 8 != chosen)
+    # most squares of smooth labels have one label
+    if np.count_nonzero(mixed) > mixed.size // 4:
+        return _majority(upper, lower)
+    chosen[mixed] = _majority(upper[mixed], lower[mixed])
+    return chosen
+
+
+def _majority(upper: Pairs, lower: Pairs) -> Labels:
+    """Return the label of squares, given their upper and lower halves."""
     # minus one wraps 0 to 255, so that unlabelled pixels sort behind all classes
-    children = [child - np.uint8(1) for child in _children(labels)]
+    children = [
+        child.astype(np.uint8) - np.uint8(1)
+        for pairs in (upper, lower)
+        for child in (pairs, pairs >> 8)
+    ]
     for i, j in ((0, 1), (2, 3), (0, 2), (1, 3), (1, 2)):
         low, high = children[i], children[j]
         children[i], children[j] = np.minimum(low, high), np.maximum(low, high)
@@ -59,15 +75,6 @@ def coarser_confidence(confidence: Labels) -> Labels:
     pairs = known[0] + known[1]
     count = np.maximum((pairs & 0xFF) + (pairs >> 8), 1)
     return np.asarray((2 * total + count) // (2 * count), np.uint8)
-
-
-def _children(data: Labels) -> list[Labels]:
-    """Return the four pixels of each 2 x 2 square, as four arrays of half the size."""
-    return [
-        child.astype(np.uint8)
-        for pairs in _pairs(data)
-        for child in (pairs, pairs >> 8)
-    ]
 
 
 def _pairs(data: Labels) -> tuple[Pairs, Pairs]:

@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.zarr_chunks import write_chunks
 from napari_uhrseg.main_memory import lacks_main_memory
 from napari_uhrseg.types import Labels, Roi
 
@@ -153,11 +154,40 @@ def read_array(level: zarr.Array, key: Any) -> Labels:
     except Exception as error:
         if lacks_main_memory(error):
             raise
-        way = _way_to_repair(str(level.store_path))
-        raise StoreError(
-            f"Labels cannot be read from {level.store_path}: {error}.",
-            f"A part of the store is damaged. {way}. Or copy the store again.",
-        ) from error
+        raise _damage(level, "read from", error) from error
+
+
+def write_array(level: zarr.Array, key: tuple[slice, slice], data: Labels) -> None:
+    """Write a rectangle of an array.
+
+    Parameters
+    ----------
+    level
+        The array.
+    key
+        Rows and columns inside it, with a start and a stop.
+    data
+        uint8 of the rectangle.
+
+    Raises
+    ------
+    StoreError
+        If a chunk that the rectangle covers in part is damaged.
+    OSError
+        If a file cannot be written.
+    """
+    try:
+        write_chunks(level, key, data)
+    except (ValueError, RuntimeError) as error:  # of codecs
+        raise _damage(level, "written to", error) from error
+
+
+def _damage(level: zarr.Array, how: str, error: Exception) -> StoreError:
+    way = _way_to_repair(str(level.store_path))
+    return StoreError(
+        f"Labels cannot be {how} {level.store_path}: {error}.",
+        f"A part of the store is damaged. {way}. Or copy the store again.",
+    )
 
 
 def write_levels(
@@ -191,7 +221,5 @@ def write_levels(
                 data = read_array(levels[k - 1], whole.slices)
             data = coarser(data)
             roi = Roi(whole.y // 2, whole.x // 2, *data.shape)
-        # writing zeros over zeros would decode and encode chunks without a change
-        if data.any() or read_array(level, roi.slices).any():
-            level[roi.slices] = data
+        write_array(level, roi.slices, data)
     return roi

@@ -20,6 +20,7 @@ from napari_uhrseg.io.labels.run_ledger import RunLedger
 from napari_uhrseg.io.labels.worker_store import WorkerResult
 from napari_uhrseg.io.labels.write_lock import WriteLock, issue_write_token
 from napari_uhrseg.io.paths import PathOrUrl, io_errors, to_path, write_error
+from napari_uhrseg.io.zarr_chunks import write_chunks
 from napari_uhrseg.types import Block, BoolMask, Labels, Legend, Limits, Roi, Run
 
 
@@ -280,8 +281,7 @@ class LabelStore:
 
         This is an estimate. The result is empty if there are no labels.
         """
-        # in parts: counting keeps Python's lock, which would stop the window
-        parts = np.array_split(self.coarsest_displayed(), 16)
+        parts = np.array_split(self.coarsest_displayed(), 16)  # counting blocks threads
         counts = np.sum([np.bincount(p.ravel(), minlength=256) for p in parts], 0)
         total = int(counts[1:].sum())
         if not total:
@@ -385,7 +385,8 @@ class LabelStore:
         return write_levels(self.prediction[level:], roi, labels, coarser_labels)
 
     def _set_status(self, where: tuple[slice, slice], state: int) -> None:
-        self._contents.states[where] = np.uint32(state)
+        states = np.full_like(self._status[where], state)
+        write_chunks(self._contents.states, where, states)
         self._status[where] = state
 
     @contextmanager

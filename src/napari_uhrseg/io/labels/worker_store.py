@@ -28,7 +28,7 @@ from napari_uhrseg.errors import StoreError
 from napari_uhrseg.io.labels import chunk_status, ome_metadata
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.io.labels.downsample import coarser_confidence, coarser_labels
-from napari_uhrseg.io.labels.pyramid import read_array
+from napari_uhrseg.io.labels.pyramid import write_array
 from napari_uhrseg.io.labels.write_lock import read_write_token
 from napari_uhrseg.io.paths import PathOrUrl, for_zarr, io_errors, write_error
 from napari_uhrseg.types import Block, BoolMask, Labels, Roi, Run
@@ -205,9 +205,7 @@ def _write(
     """Write whole chunks of some levels. Return the data of the next level."""
     for k, level in enumerate(levels):
         key = roi.at_scale(2**k).slices
-        # writing zeros over zeros would encode chunks without a change
-        if data.any() or read_array(level, key).any():
-            level[key] = data
+        write_array(level, key, data)
         data = coarser(data)
     return data
 
