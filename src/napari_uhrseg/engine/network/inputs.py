@@ -243,8 +243,14 @@ def normalize_into(
     factors, offsets = np.tile(factor, width), np.tile(offset, width)
     # all bands of a row at once: long inner loops
     rows = out.reshape(len(out), -1, copy=False)
-    np.multiply(data.reshape(rows.shape), factors, out=rows, casting="same_kind")
-    rows -= offsets
+    if np.result_type(data, rows) == np.float32:
+        # three passes have the bits of numpy's multiplication with a conversion, and
+        # take half the time
+        np.copyto(rows, data.reshape(rows.shape))
+        torch.from_numpy(rows).mul_(torch.from_numpy(factors))
+    else:
+        np.multiply(data.reshape(rows.shape), factors, out=rows, casting="same_kind")
+    torch.from_numpy(rows).sub_(torch.from_numpy(offsets))
     if not valid.all():
         out[~valid] = 0
 
