@@ -15,6 +15,7 @@ from napari_uhrseg.ui.image.image_switch import ImageSwitch
 from napari_uhrseg.ui.image.open_labels import LabelOpener
 from napari_uhrseg.ui.image.panel import ImagePanel
 from napari_uhrseg.ui.labels.areas_panel import AreasPanel
+from napari_uhrseg.ui.labels.changes_panel import ChangesPanel
 from napari_uhrseg.ui.labels.class_editor import ClassEditor
 from napari_uhrseg.ui.labels.export_panel import ExportPanel
 from napari_uhrseg.ui.labels.objects_panel import ObjectsPanel
@@ -85,6 +86,7 @@ class Panel(QWidget):
         self.objects = ObjectsPanel(
             viewer, self.workers, self.shown, lambda: self.image.image
         )
+        self.changes = ChangesPanel(viewer, self.workers, self.shown)
         self.export = ExportPanel(self.workers, self.shown)
         self.labels = LabelOpener(viewer, self.workers, self.image, self.segment, self)
         self._wire()
@@ -124,7 +126,8 @@ class Panel(QWidget):
         for part in (place, self.finetune.live):
             self.correct.class_place.addWidget(part)
         tables = Pages(
-            "Areas and objects", {"Areas": self.areas, "Objects": self.objects}
+            "Areas, objects and changes",
+            {"Areas": self.areas, "Objects": self.objects, "Changes": self.changes},
         )
         for title, *parts in (
             ("Image", self.session.offer, self.image),
@@ -317,6 +320,7 @@ class Panel(QWidget):
         self.evaluation.stop()
         self.segment.stop()
         self.areas.stop()
+        self.changes.stop()
         self.shown.stop()
         self.finetune.stop()
         self._removed.disconnect(self._layer_removed)

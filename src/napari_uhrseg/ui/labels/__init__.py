@@ -3,4 +3,11 @@
 The package must not import ``ui.correct`` and ``ui.finetune``.
 """
 
-__all__ = ["areas_panel", "class_editor", "export_panel", "objects_panel", "selection"]
+__all__ = [
+    "areas_panel",
+    "changes_panel",
+    "class_editor",
+    "export_panel",
+    "objects_panel",
+    "selection",
+]
