@@ -14,6 +14,7 @@ KEYS = {
     "method_speed": ("method",),
     "pixel_features": ("ground", "features", "classifier", "dabs", "seed"),
     "quick_classifier": ("ground", "method", "seed", "round"),
+    "stroke_tools": ("ground", "tools", "seed"),
     "simulated_user": ("ground", "method", "seed", "round"),
     "simulated_user_classes": ("ground", "method", "seed", "round", "class"),
     "two_minutes": ("ground", "code", "cpu_limit", "window", "seed"),

@@ -107,3 +107,21 @@ def test_one_model_is_compared_with_three(write_ground, tmp_path, capsys):
     assert all(0 <= figure <= 1 for figure in figures)
     assert figures[1] <= figures[2]
     assert "| glands | pixel_classifier | 1 |" in capsys.readouterr().out
+
+
+def test_strokes_of_tools_are_compared(write_ground, capsys):
+    pytest.importorskip("sklearn", reason="the views are those of the random forest")
+    import bench_stroke_tools
+
+    folder = write_ground("vessels", "01_dr", "jpg", 256)
+    bench_stroke_tools.main(
+        [str(folder), "--grounds", "vessels", "--seeds", "0", "--tuning"]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    rows = [ast.literal_eval(line) for line in lines if line.startswith("{")]
+    assert [row["tools"] for row in rows] == [*bench_stroke_tools.SETS]
+    strokes = {row["tools"]: row["strokes"] for row in rows}
+    assert all(row["reached"] for row in rows)
+    assert strokes["wand"] < strokes["brush"]
+    assert strokes["all"] <= min(strokes.values())
+    assert "| vessels | brush and wand |" in lines[-3]

@@ -42,6 +42,7 @@ CHECKED = (
     "engine/network",
     "engine/planning",
     "engine/prefetch.py",
+    "engine/selection",
     "engine/tiling",
     "engine/training",
     "errors.py",

@@ -91,17 +91,24 @@ class Mouse:
         none = Qt.MouseButton.NoButton
         self._send(kinds.MouseMove, at[0], none, none)
         self._send(kinds.MouseButtonPress, at[0], button, button)
-        for point in at[1:]:
-            self._send(kinds.MouseMove, point, none, button)
+        for point in points[1:]:
+            self.pull(*point, button=button)
 
     def drag(self, *points, button=Qt.MouseButton.LeftButton):
         """Press at the first point, move over the others, release."""
         self.press(*points, button=button)
-        none = Qt.MouseButton.NoButton
-        end = self.at(*points[-1])
-        self._send(QMouseEvent.Type.MouseButtonRelease, end, button, none)
+        self.release(*points[-1], button=button)
 
     click = drag
+
+    def release(self, y, x, button=Qt.MouseButton.LeftButton):
+        none = Qt.MouseButton.NoButton
+        self._send(QMouseEvent.Type.MouseButtonRelease, self.at(y, x), button, none)
+
+    def pull(self, y, x, button=Qt.MouseButton.LeftButton):
+        """Move with the button pressed."""
+        none = Qt.MouseButton.NoButton
+        self._send(QMouseEvent.Type.MouseMove, self.at(y, x), none, button)
 
     def double_click(self, y, x):
         button = Qt.MouseButton.LeftButton

@@ -15,5 +15,6 @@ __all__ = [
     "inference",
     "network",
     "planning",
+    "selection",
     "training",
 ]

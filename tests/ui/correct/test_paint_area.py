@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from napari import Viewer
+from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
@@ -17,7 +18,7 @@ from helpers.canvas import (
 )
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import Roi
+from napari_uhrseg.types import LabelClass, Legend, Roi
 from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.write_queue import WriteQueue
 from napari_uhrseg.ui.layers.label_layers import LabelsView, add_image
@@ -363,3 +364,23 @@ def test_a_stroke_that_cannot_be_written_is_told_and_not_shown(bench):
     bench.settle()
     assert len(told) == 1
     assert bench.seen(3000, 3025) == (0, 1)
+
+
+def test_keys_choose_classes_beyond_nine_and_step_over_missing_ids(bench):
+    legend = Legend(
+        tuple(LabelClass(3 * n, f"class {n}", "#808080") for n in range(1, 13))
+    )
+    bench.view.set_legend(legend)
+    keymap = bench.layer.keymap
+
+    def press(key):
+        keymap[coerce_keybinding(key)](bench.layer)
+
+    press("1")
+    assert bench.layer.selected_label == 3
+    press("2")
+    assert bench.layer.selected_label == 36
+    bench.layer.selected_label -= 1  # napari's key -
+    assert bench.layer.selected_label == 33
+    bench.layer.selected_label += 1  # napari's key =
+    assert bench.layer.selected_label == 36

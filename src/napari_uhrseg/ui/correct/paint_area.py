@@ -5,6 +5,7 @@ over the labels and follows the view. Each stroke on it is written to the store.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
 from napari_uhrseg.types import Labels, Roi, Stroke
+from napari_uhrseg.ui.correct.class_keys import ClassKeys
 from napari_uhrseg.ui.correct.paint_layer import PaintLayer
 from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
@@ -75,6 +77,7 @@ class PaintArea(QObject):
         self._strokes = 0  # labels that were read before the last one are stale
         self._reading = self._again = self._told_fill = False
         self._mode = "paint"
+        self._keys, self._label = ClassKeys(), 0  # 0: no class was chosen before
         self._stopped = False
         self._later = qdebounced(self._follow, timeout=80, parent=self)
         self.layer = self._make_layer()
@@ -110,6 +113,10 @@ class PaintArea(QObject):
             mode = "erase"
         elif mode in ("pan_zoom", "erase", "pick", "transform"):
             mode = "paint"
+        self.set_mode(mode)
+
+    def set_mode(self, mode: str) -> None:
+        """Set napari's mode of the layer; a hidden layer gets it when it is shown."""
         if self.layer.visible:
             self.layer.mode = mode
         else:
@@ -161,8 +168,9 @@ class PaintArea(QObject):
         )
         layer.brush_size = BRUSH
         layer.selected_label = next((c.id for c in legend), 1)
-        for number in range(10):
-            layer.bind_key(str(number), self._key(number), overwrite=True)
+        for digit in range(10):
+            press = partial(self._digit_pressed, digit)
+            layer.bind_key(str(digit), lambda _, press=press: press(), overwrite=True)
         layer.events.selected_label.connect(self._label_chosen)
         layer.events.opacity.connect(self._opacity_set)
         layers = self._viewer.layers
@@ -170,25 +178,22 @@ class PaintArea(QObject):
         layers.selection.active = layer
         return layer
 
-    def _key(self, number: int) -> Any:
-        """Return the function of a number key: choose a row's class; 0: the eraser."""
-
-        def choose(_: Any) -> None:
-            legend = self._view.classes
-            if number == 0:
-                self.choose(0)
-            elif number <= len(legend):
-                self.choose(legend[number - 1].id)
-
-        return choose
+    def _digit_pressed(self, digit: int) -> None:
+        """Choose the class of a row, or the eraser."""
+        legend = self._view.classes
+        row = self._keys.press(digit, len(legend))
+        if row is not None:
+            self.choose(legend[row - 1].id if row else 0)
 
     def _label_chosen(self) -> None:
-        label = int(self.layer.selected_label)
+        label, before = int(self.layer.selected_label), self._label
         known = [c.id for c in self._view.classes]
         if label and known and label not in known:  # by napari's + and -
-            label = min(known, key=lambda i: abs(i - label))
+            way = [i for i in known if (i > before) == (label > before) and i != before]
+            label = min(way or known, key=lambda i: abs(i - label))
             self.layer.selected_label = label
             return
+        self._label = label
         self.chosen.emit(label)
 
     def _opacity_set(self) -> None:
@@ -309,7 +314,7 @@ class PaintArea(QObject):
         if area == before:
             if not np.array_equal(layer.data, shown):
                 layer.data[:] = shown
-                _redraw(layer)
+                layer.redraw()
             return
         self._area = area
         self._view.set_masked_region(area.roi)
@@ -357,7 +362,7 @@ class PaintArea(QObject):
         if erased.any():
             here = self.layer.data[box.slices]
             here[erased] = self._under[box.slices][erased]
-            _redraw(self.layer)
+            self.layer.redraw()
         stroke = Stroke(area.to_image(box), mask, ids, area.level)
         self._writer.submit(
             self._corrections.apply, stroke, then=self.changed.emit, failed=self._lost
@@ -393,7 +398,3 @@ class PaintArea(QObject):
             self._view.refresh()
         self.refresh()
         self.changed.emit(roi)
-
-
-def _redraw(layer: Any) -> None:
-    layer.refresh(extent=False, thumbnail=False, highlight=False)

@@ -3,7 +3,7 @@
 napari reports only the pixels that a stroke changed. Pixels that are painted again in
 their own class belong to the stroke too. Therefore, the layer finds the footprint of
 each tool in the methods that napari calls: `paint` for brush and eraser, `fill`, and
-`paint_polygon`.
+`paint_polygon`. The plugin's own tools call `preview` and `finish_preview`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +36,12 @@ class PaintLayer(LabelsLayer):
         Function that is called after a fill with the rectangle of its footprint.
     **options
         Further options of the napari layer.
+
+    Attributes
+    ----------
+    fills
+        False while the mouse belongs to another tool: napari's bucket then has no
+        effect.
     """
 
     _type_string = "labels"  # for napari's icons and menus
@@ -54,6 +60,8 @@ class PaintLayer(LabelsLayer):
         self._spanning = False
         self._meant: BoolMask = np.zeros(data.shape, bool)
         self._box: Roi | None = None
+        self._previewed: tuple[Roi, BoolMask, Labels] | None = None  # and labels before
+        self.fills = True
         super().__init__(data, **options)
         self._painted, self._filled = painted, filled
         self._undo_with, self._redo_with = undo_with, redo_with
@@ -62,7 +70,8 @@ class PaintLayer(LabelsLayer):
     def stroking(self) -> bool:
         """True while a stroke or a polygon is unfinished."""
         polygon = self._overlays["polygon"]
-        return self._depth > 0 or self._spanning or bool(polygon.points)
+        begun = self._spanning or self._previewed is not None
+        return begun or self._depth > 0 or bool(polygon.points)
 
     def undo(self) -> None:
         if not self.stroking:
@@ -84,6 +93,8 @@ class PaintLayer(LabelsLayer):
     def fill(
         self, coord: Sequence[float], new_label: int, refresh: bool = True
     ) -> None:
+        if not self.fills:
+            return
         y, x = (int(np.round(c)) for c in coord)
         height, width = self.data.shape
         if not (0 <= y < height and 0 <= x < width) or self._meant_here[y, x]:
@@ -116,6 +127,53 @@ class PaintLayer(LabelsLayer):
             self._mean(roi, np.array(picture, bool), new_label)
         else:
             self._end_if_over()
+
+    def preview(self, box: Roi, mask: BoolMask) -> None:
+        """Show a region in the selected class, instead of the last previewed one.
+
+        Parameters
+        ----------
+        box
+            Rectangle in this layer's pixels; parts outside the layer are ignored.
+        mask
+            bool, of the shape of the box: the region.
+        """
+        self._restore()
+        there = box.intersect(Roi(0, 0, *self.data.shape))
+        here = self.data[there.slices]
+        part = mask[there.shift(-box.y, -box.x).slices]
+        label = int(self.selected_label)
+        if self.preserve_labels and label:
+            part = part & (here == 0)
+        self._previewed = there, part, here.copy()
+        here[part] = label
+        self.redraw()
+
+    def finish_preview(self) -> None:
+        """Report the previewed region as a stroke."""
+        if self._previewed is None:
+            return
+        there, mask, _ = self._previewed
+        self._previewed = None
+        if mask.any():
+            ids = np.where(mask, np.uint8(self.selected_label), np.uint8(0))
+            self._painted(there, mask, ids)
+
+    def cancel_preview(self) -> None:
+        """Show the labels without the previewed region."""
+        if self._previewed is not None:
+            self._restore()
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Show data that was changed in place."""
+        self.refresh(extent=False, thumbnail=False, highlight=False)
+
+    def _restore(self) -> None:
+        if self._previewed is not None:
+            box, _, before = self._previewed
+            self.data[box.slices] = before
+            self._previewed = None
 
     @contextmanager
     def block_history(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from napari_uhrseg.ui.correct.import_annotations import AnnotationImport
 from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.session import CorrectionSessions
 from napari_uhrseg.ui.correct.uncertain_tour import UncertainTour
-from napari_uhrseg.ui.correct.widgets import CorrectWidgets
+from napari_uhrseg.ui.correct.widgets import CONFIRM_KEY, NEXT_KEY, CorrectWidgets
 from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import look_at, selected_shapes, view_rectangle
@@ -81,6 +81,8 @@ class CorrectPanel(CorrectWidgets):
             (self.next_uncertain, self.tour.go),
         ):
             button.clicked.connect(lambda _, act=act: act())
+        self.tools.wanted.connect(partial(self.correct.setChecked, True))
+        self.tools.status.connect(self.status.setText)
         self.importWanted.connect(self._ask_for_import)
         self.clean_up.applied.connect(partial(self._work_alone, "Cleaning up"))
         self.tour.reached.connect(self._show_uncertain)
@@ -171,6 +173,7 @@ class CorrectPanel(CorrectWidgets):
     def _end_painting(self, *, later: bool = False) -> None:
         if self.area is not None:
             area, self.area = self.area, None
+            self.tools.detach()
             area.stop(later=later)
         self.correct.setChecked(False)
         self._show_state()
@@ -188,6 +191,8 @@ class CorrectPanel(CorrectWidgets):
         if self._class_id:
             area.choose(self._class_id)
         self._chosen(int(area.layer.selected_label))
+        keys = {CONFIRM_KEY: self._confirm_view, NEXT_KEY: self.tour.go}
+        self.tools.attach(self._viewer, self._view, area, self._workers, keys)
 
     def _chosen(self, class_id: int) -> None:
         if class_id:
@@ -315,7 +320,7 @@ class CorrectPanel(CorrectWidgets):
                 return
             self.bar.begin(title, stop_tip)
             self._worker = self._workers.start(
-                _made, make, corrections, yielded=progressed, finished=ended
+                make, corrections, yielded=progressed, finished=ended
             )
             self._show_state()
 
@@ -382,7 +387,7 @@ class CorrectPanel(CorrectWidgets):
         there, idle = self._view is not None, self._worker is None
         why = NO_LABELS if not there else "" if idle else BUSY
         for button in (self.confirm_view, self.confirm_shape, self.fill_shapes,
-                       self.import_button, self.next_uncertain,
+                       self.import_button, self.next_uncertain, self.tools,
                        self.only_corrections, self.clean_up.button):  # fmt: skip
             button.setEnabled(not why)
         if not there:
@@ -390,10 +395,3 @@ class CorrectPanel(CorrectWidgets):
             self.redo.setEnabled(False)
         if self.area is None:
             self.status.setText(READY if there else NO_LABELS)
-
-
-def _made(
-    make: "Callable[[Corrections], Iterator[float]]", corrections: "Corrections"
-) -> "Iterator[float]":
-    """Yield from the iterator of a change, because workers need a generator."""
-    yield from make(corrections)

@@ -4,6 +4,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QMenu, QVBoxLayout, QWidget
 
 from napari_uhrseg.ui.correct.correction_list import CorrectionList
+from napari_uhrseg.ui.correct.tool_row import ToolRow
 from napari_uhrseg.ui.widgets.layout import (
     CollapsibleSection,
     column_of,
@@ -14,9 +15,11 @@ from napari_uhrseg.ui.widgets.layout import (
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.task_progress import TaskProgress
 
+CONFIRM_KEY, NEXT_KEY = "C", "N"
+
 
 class CorrectWidgets(QWidget):
-    """Column of correction buttons, progress bar and corrected regions."""
+    """Column of buttons, tools, progress bar and corrected regions."""
 
     importWanted = Signal(str)  # "polygons" or "mask"
 
@@ -24,8 +27,8 @@ class CorrectWidgets(QWidget):
         super().__init__()
         self.correct = push_button(
             "Correct",
-            "Paint on the labels with napari's brush, fill, polygon and eraser. Keys 1 "
-            "to 9 choose the class, 0 the eraser; hold Space to move the view.",
+            "Correct the labels in view with the tools below. Number keys choose the "
+            "class, 0 the eraser; hold Space to move the view.",
             main=True,
         )
         self.correct.setCheckable(True)
@@ -33,11 +36,13 @@ class CorrectWidgets(QWidget):
             "Undo", "Undo the last change, also of an earlier session (Ctrl+Z)."
         )
         self.redo = push_button("Redo", "Redo the last undone change (Ctrl+Shift+Z).")
+        self.tools = ToolRow()
         self.status = note()
         self.status.setAccessibleName("Correction status")
         self.confirm_view = push_button(
             "Confirm view",
-            "Accept all labels in view as correct. They count as corrections.",
+            "Accept all labels in view as correct. They count as corrections. "
+            f"Key {CONFIRM_KEY} while correcting.",
         )
         self.confirm_shape = push_button(
             "Confirm shape",
@@ -57,7 +62,9 @@ class CorrectWidgets(QWidget):
             action.triggered.connect(lambda _, k=kind: self.importWanted.emit(k))
         self.import_button.setMenu(menu)
         self.next_uncertain = push_button(
-            "Next uncertain region", "Go to the most uncertain region not visited yet."
+            "Next uncertain region",
+            "Go to the most uncertain region not visited yet. "
+            f"Key {NEXT_KEY} while correcting.",
         )
         self.elsewhere = push_button("", "")  # to another image of a project
         self.elsewhere.setMinimumWidth(60)
@@ -81,6 +88,7 @@ class CorrectWidgets(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addWidget(_row(self.correct, self.undo, self.redo))
+        layout.addWidget(self.tools)
         layout.addWidget(self.status)
         layout.addWidget(_row(self.next_uncertain, self.confirm_view))
         layout.addWidget(self.elsewhere)

@@ -31,7 +31,7 @@ class ClassList(QTreeWidget):
         self.setToolTip(
             "Untick a class to hide it. Shares are fractions of the pixels labelled so "
             "far, estimated from the coarsest level; Areas counts them. When "
-            "correcting, the chosen class is painted; keys 1 to 9 choose a class."
+            "correcting, the chosen class is painted; number keys choose a class."
         )
         self.itemChanged.connect(self._changed)
         self.currentItemChanged.connect(self._current_changed)
@@ -48,7 +48,8 @@ class ClassList(QTreeWidget):
             item = QTreeWidgetItem([c.name, "–", ""])
             item.setData(0, ID, c.id)
             item.setIcon(0, swatch(c.color))
-            key = f", key {number}" if number < 10 else ""
+            keys = " ".join(str(number)) if number < 100 else ""
+            key = f", {'key' if number < 10 else 'keys'} {keys}" if keys else ""
             item.setToolTip(0, f"{c.name}: class {c.id}, {c.color}{key}")
             ticked = Qt.CheckState.Checked, Qt.CheckState.Unchecked
             item.setCheckState(0, ticked[c.id in hidden])

@@ -1,0 +1,59 @@
+"""Outline and stroke: the pixels inside a freehand line, and those near it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from napari_uhrseg.engine.selection.work_area import Point
+from napari_uhrseg.types import BoolMask, Roi
+
+
+def inside(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Roi, BoolMask]:
+    """Return the pixels inside a closed line, and those on it.
+
+    Parameters
+    ----------
+    points
+        Rows and columns of the line, at least one; it ends at its first point.
+    shape
+        Height and width of the work area, which clips the region.
+
+    Returns
+    -------
+    Roi and (height, width) bool
+        Rectangle around the line, and the pixels in it.
+    """
+    at = np.round(np.asarray(points)).astype(int)
+    low, high = at.min(0), at.max(0) + 1
+    box = Roi(*map(int, (*low, *(high - low)))).intersect(Roi(0, 0, *shape))
+    picture = Image.new("1", (box.width, box.height))
+    corners = [(int(x) - box.x, int(y) - box.y) for y, x in at]
+    draw = ImageDraw.Draw(picture)
+    draw.line([*corners, corners[0]], fill=1)
+    if len(corners) > 2:
+        draw.polygon(corners, fill=1)
+    return box, np.asarray(picture, bool)
+
+
+def stroke(points: Sequence[Point], radius: float, shape: tuple[int, int]) -> BoolMask:
+    """Return the pixels that a brush covers on its way.
+
+    Parameters
+    ----------
+    points
+        Rows and columns of the way, at least one.
+    radius
+        Radius of the brush in pixels, at least 0.
+    shape
+        Height and width of the mask.
+    """
+    picture = Image.new("1", shape[::-1])
+    draw = ImageDraw.Draw(picture)
+    way = [(float(x), float(y)) for y, x in points]
+    if len(way) > 1:
+        draw.line(way, fill=1, width=max(1, round(2 * radius)), joint="curve")
+    for x, y in way:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
+    found: BoolMask = np.asarray(picture, bool)
+    return found
