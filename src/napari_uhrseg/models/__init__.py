@@ -18,4 +18,5 @@ __all__ = [
     "importers",
     "onnx",
     "registry",
+    "timm_import",
 ]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 RESERVE = 256 * 2**20  # bytes that a network may have beyond what its file suggests
@@ -11,6 +13,11 @@ SHARE = 8  # bytes in memory per byte of the file: float16 weights, parts for tr
 FACTORIES = frozenset(
     (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn,
      torch.randint, torch.arange, torch.linspace, torch.eye)
+)  # fmt: skip
+# without memory, random numbers are lost, and torch would load its compiler for them
+INITIALISERS = frozenset(
+    (init.normal_, init.uniform_, init.kaiming_uniform_, Tensor.normal_,
+     Tensor.uniform_, Tensor.erfinv_)
 )  # fmt: skip
 
 
@@ -53,4 +60,8 @@ class AllocationLimit(TorchFunctionMode):
             self._left -= func(*args, **{**named, "device": "meta"}).nbytes
             if self._left < 0:
                 raise MemoryError("it is much larger than the file of its weights")
+        if func in INITIALISERS:
+            tensor = args[0] if args else named["tensor"]
+            if tensor.is_meta:
+                return tensor
         return func(*args, **named)

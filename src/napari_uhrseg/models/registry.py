@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_uhrseg.errors import CheckpointError
+from napari_uhrseg.models.timm_import import import_timm
 from napari_uhrseg.types import Legend
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ def model_class(name: str) -> "type[Segmenter]":
             "version of napari-uhrseg.",
         )
     module, _, attribute = entry.module.partition(":")
+    import_timm()  # most methods need it
     found: type[Segmenter] = getattr(
         import_module(f"napari_uhrseg.models.{module}"), attribute
     )
