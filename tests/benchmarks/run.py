@@ -15,7 +15,7 @@ from rich.console import Console
 ALL = (
     "panel", "window", "painting", "opening", "project", "speed", "learning",
     "precision", "monai", "seams", "glnet", "memory", "frame", "learnmemory", "growth",
-    "cluster",
+    "cluster", "pipeline",
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Import of timm without torch's compiler, which takes a second and is never used.
 
-timm and torchvision import the compiler to exclude a function from it and to ask whether
-it supports a device. During their import, stand-ins do both. A later import of
-``torch._dynamo`` loads the compiler itself.
+timm and torchvision import the compiler to exclude a function from it and to ask
+whether it supports a device. During their import, stand-ins do both. A later import
+of ``torch._dynamo`` loads the compiler itself.
 """
 
 import sys
