@@ -36,7 +36,7 @@ class Size:
 
     side: int = 8192
     stage_side: int = 4096
-    rounds: int = 3
+    rounds: int = 2
     speeds: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.0)
     picture: str = "pipeline.svg"
 

@@ -261,7 +261,7 @@ def _parse_crs(path: Path, name: str) -> "CRS":
                 return CRS.from_user_input(f"{match[1]}:{match[2]}")
         if re.match(_WKT, name):
             return CRS.from_wkt(name)
-    except (CRSError, ValueError, OverflowError) as error:  # a code is no number
+    except (CRSError, ValueError, OverflowError) as error:  # a code is not a number
         raise _unknown_crs(path, name) from error
     raise _unknown_crs(path, name)
 
