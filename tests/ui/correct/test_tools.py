@@ -21,6 +21,7 @@ from helpers.tool_bench import (
 )
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.ui.correct.tools.registry import TOOLS
+from napari_uhrseg.ui.layers.picture import display_of
 
 NAMES = [tool.title for tool in TOOLS if tool.selector is not None]
 
@@ -79,9 +80,10 @@ def test_drag_previews_more_or_less_and_writes_at_the_end(bench):
     assert (bench.layer.data == 2).sum() < shown
     bench.mouse.pull(y, x + 500)
     assert (bench.layer.data == 2).sum() > disk().sum()
-    bench.layer.cancel_preview()
+    bench.press("Escape")
     assert not (bench.layer.data == 2).any()
-    bench.mouse.release(y, x + 500)
+    bench.mouse.pull(y, x + 20)
+    bench.mouse.release(y, x + 20)
     bench.settle()
     assert not bench.corrected().any()
 
@@ -108,6 +110,15 @@ def test_preparation_is_kept_for_views_seen_before(bench):
     assert bench.use.ready
     bench.drag(CENTRE)
     assert iou(bench.corrected(), disk()) > 0.85
+
+
+def test_view_is_prepared_again_after_a_change_of_contrast(bench):
+    bench.choose("Wand")
+    display = display_of(bench.view.image)
+    display.limits = tuple((0.0, 100.0) for _ in display.limits)  # grey is white
+    bench.viewer.scene.camera.zoom *= 1.01
+    bench.wait(lambda: not bench.use.ready)
+    bench.wait(lambda: bench.use.ready)
 
 
 def test_keys_choose_tools_and_buttons_show_them(bench):

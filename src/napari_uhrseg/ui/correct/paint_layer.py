@@ -159,11 +159,14 @@ class PaintLayer(LabelsLayer):
             ids = np.where(mask, np.uint8(self.selected_label), np.uint8(0))
             self._painted(there, mask, ids)
 
-    def cancel_preview(self) -> None:
-        """Show the labels without the previewed region."""
+    def cancel(self) -> None:
+        """Discard what is being drawn: a previewed region, a polygon, an outline."""
         if self._previewed is not None:
             self._restore()
             self.redraw()
+        self._overlays["polygon"].points = []
+        if self._overlays["brush_stroke"].active:
+            self._overlays["brush_stroke"].abort(self)
 
     def redraw(self) -> None:
         """Show data that was changed in place."""

@@ -115,6 +115,7 @@ class ToolRow(QWidget):
             **{tool.key: partial(use.choose, tool) for tool in TOOLS},
             "[": partial(use.resize, -1),
             "]": partial(use.resize, 1),
+            "Escape": use.cancel,
             **keys,
         }
         for key, act in bound.items():

@@ -10,13 +10,14 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
+from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Roi
 from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.tools.registry import TOOLS
@@ -26,9 +27,6 @@ from napari_uhrseg.ui.layers.paint_region import PaintRegion
 from napari_uhrseg.ui.layers.picture import display_of
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.worker import Workers, report
-
-if TYPE_CHECKING:
-    from napari_uhrseg.engine.selection.work_area import WorkArea
 
 CACHED = 4  # views whose preparations are kept
 MARGIN = 8  # a work area is wider than the view by one part of so many, per side
@@ -41,10 +39,26 @@ NOT_READY = "{}: please wait until the view is prepared."
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """Work area of a view, and what a tool has prepared for it."""
+class _View:
+    """Part of the image and display for which a tool is prepared."""
 
-    area: "WorkArea"
+    title: str
+    roi: Roi
+    level: int
+    bands: tuple[int, ...]
+    limits: tuple[tuple[float, float], ...]
+
+    def covers(self, other: "_View") -> bool:
+        """Return whether a preparation for this view serves for another one."""
+        return replace(self, roi=other.roi) == other and self.roi.contains(other.roi)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Rectangle and level of a work area, and what a tool has prepared for it."""
+
+    roi: Roi
+    level: int
     value: Any
 
 
@@ -74,10 +88,9 @@ class ToolUse(QObject):
         self._workers, self._layer = workers, area.layer
         self._tool: Tool | None = None
         self._tolerances: dict[str, float] = {}
-        self._cache: OrderedDict[tuple[str, Roi, int], _Prepared] = OrderedDict()
+        self._cache: OrderedDict[_View, _Prepared] = OrderedDict()
         self._prepared: _Prepared | None = None
-        self._working: tuple[str, Roi, int] | None = None
-        self._choosing = self._stopped = False
+        self._working = self._choosing = self._stopped = self._cancelled = False
         self._rested = qdebounced(self._prepare, timeout=RESTED_MS, parent=self)
         camera, canvas = viewer.scene.camera.events, viewer.canvas.events
         self._events = (camera.center, camera.zoom, canvas.size)
@@ -118,6 +131,11 @@ class ToolUse(QObject):
         after = float(np.clip(before * STEP**sign, LEAST, MOST))
         self._tolerances[tool.title] = after
         self.status.emit(f"{tool.title}: sensitivity {after:.0%}.")
+
+    def cancel(self) -> None:
+        """Discard the region or polygon that is being drawn."""
+        self._cancelled = True
+        self._layer.cancel()
 
     def stop(self) -> None:
         """Leave the layer."""
@@ -163,31 +181,32 @@ class ToolUse(QObject):
         if tool is None or tool.selector is None or found is None or self._stopped:
             return
         seen, region = found
-        for (title, roi, level), prepared in reversed(self._cache.items()):
-            if (title, level) == (tool.title, region.level) and roi.contains(seen):
-                self._cache.move_to_end((title, roi, level))
-                self._prepared = prepared
-                return
-        if self._working is not None:
-            return  # comes back here when it has ended
+        image, display = self._view.image, display_of(self._view.image)
+        bands = display.picture.shown_bands(image)
+        view = _View(tool.title, seen, region.level, bands, tuple(display.limits))
+        known = next((v for v in reversed(self._cache) if v.covers(view)), None)
+        if known is not None:
+            self._cache.move_to_end(known)
+            self._prepared = self._cache[known]
+            return
         self._prepared = None
+        if self._working:
+            return  # comes back here when it has ended
         margin = max(seen.height, seen.width) // MARGIN
         roi = seen.grow(margin).intersect(region.roi).align(1 << region.level)
-        self._working = key = tool.title, roi, region.level
+        view = replace(view, roi=roi)
+        self._working = True
         self.status.emit(PREPARING.format(tool.title))
-        display = display_of(self._view.image)
-        bands = display.picture.shown_bands(self._view.image)
 
         def done(prepared: _Prepared) -> None:
-            self._cache[key] = prepared
+            self._cache[view] = prepared
             while len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
             if tool is self._tool:
                 self.status.emit(f"{tool.title}: {tool.tip}")
 
         self._workers.call(
-            _read_and_prepare, self._view.image, roi, region.level, bands,
-            display.limits, tool.selector,
+            _read_and_prepare, image, view, tool.selector,
             returned=done, errored=self._failed, finished=self._ended,
         )  # fmt: skip
 
@@ -205,7 +224,7 @@ class ToolUse(QObject):
         self._use(None)
 
     def _ended(self) -> None:
-        self._working = None
+        self._working = False
         if not self._stopped:
             self._prepare()
 
@@ -221,45 +240,40 @@ class ToolUse(QObject):
         if prepared is None:
             self.status.emit(NOT_READY.format(tool.title))
             return
-        work, start = prepared.area, event.pos[0]
-        points = [_point(layer, event, region, work)]
+        start, self._cancelled = event.pos[0], False
+        points = [_point(layer, event, region, prepared)]
         select = tool.selector.begin(prepared.value, points[0])
         factor = self._tolerances.get(tool.title, 1.0)
 
         def show() -> None:
             drawn = 2 ** ((event.pos[0] - start) / DOUBLED)
-            step = 1 << (work.level - region.level)
+            step = 1 << (prepared.level - region.level)
             gesture = Gesture(
                 tuple(points), float(layer.brush_size) / 2 / step, factor * drawn
             )
-            layer.preview(*_in_layer(select(gesture), work, region))
+            layer.preview(*_in_layer(select(gesture), prepared, region))
 
         show()
         yield
         while event.type == "mouse_move":
-            points.append(_point(layer, event, region, work))
-            show()
+            if not self._cancelled:
+                points.append(_point(layer, event, region, prepared))
+                show()
             yield
         layer.finish_preview()
 
 
-def _read_and_prepare(
-    image: Any,
-    roi: Roi,
-    level: int,
-    bands: tuple[int, ...],
-    limits: Any,
-    selector: Selector,
-) -> _Prepared:
+def _read_and_prepare(image: Image, view: _View, selector: Selector) -> _Prepared:
     """Read the pixels of a view, and prepare a tool, in a worker."""
     from napari_uhrseg.engine.selection.work_area import read_work_area, work_level
 
-    area = read_work_area(image, roi, work_level(roi, level), bands, limits)
-    return _Prepared(area, selector.prepare(area))
+    level = work_level(view.roi, view.level)
+    area = read_work_area(image, view.roi, level, view.bands, view.limits)
+    return _Prepared(area.roi, area.level, selector.prepare(area))
 
 
 def _point(
-    layer: Any, event: Any, region: PaintRegion, work: "WorkArea"
+    layer: Any, event: Any, region: PaintRegion, work: _Prepared
 ) -> tuple[float, float]:
     """Return the row and column of the mouse in pixels of the work area."""
     at = np.asarray(layer.world_to_data(event.position))[-2:]
@@ -268,7 +282,7 @@ def _point(
     return float(y), float(x)
 
 
-def _in_layer(selected: Selected, work: "WorkArea", region: PaintRegion) -> Selected:
+def _in_layer(selected: Selected, work: _Prepared, region: PaintRegion) -> Selected:
     """Return a selection in pixels of the paint layer."""
     box, mask = selected
     inner = Roi.around(mask) or Roi(0, 0, 0, 0)
