@@ -18,6 +18,7 @@ from helpers.cluster_client import segment_and_tell
 from helpers.dask_client import connect_quickly
 from helpers.forked import forked_process, forked_workers
 from helpers.networks import LEGEND
+from helpers.onnx_networks import DEEPNESS, export, small_network
 from helpers.s3_server import s3_server
 from helpers.segmentation import BUDGET, SETTINGS, of_kind
 from napari_uhrseg.engine.cluster.client import (
@@ -40,7 +41,16 @@ from napari_uhrseg.errors import ClusterError, StoreError
 from napari_uhrseg.io.corrections.corrections import Corrections
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.open import open_image
-from napari_uhrseg.types import Limits, Polygon, Roi, SegmentSettings, Stroke
+from napari_uhrseg.models.card_header import read_card
+from napari_uhrseg.models.checkpoint import load_checkpoint
+from napari_uhrseg.types import (
+    Limits,
+    Polygon,
+    Roi,
+    SegmentSettings,
+    Stroke,
+    TissueMask,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -169,6 +179,41 @@ def test_cluster_keeps_labels_outside_region(cluster, files, image, store, alone
     checkpoint = files / f"{name}.safetensors"
     list(segment_on_cluster(cluster, image, checkpoint, store, settings, BUDGET))
     assert_same(store, alone(name, settings))
+
+
+@pytest.mark.parametrize("name", ["quick", "frames"])
+def test_cluster_labels_only_tissue(cluster, files, image, store, alone, name):
+    pixels = np.zeros(TissueMask.shape_of(image.shape), bool)
+    pixels[50:300, 100:900] = True  # the lower right half of the blocks has none
+    mask = TissueMask.of(pixels, image.shape)
+    settings = replace(SETTINGS, tissue=mask)
+    checkpoint = files / f"{name}.safetensors"
+    events = list(
+        segment_on_cluster(cluster, image, checkpoint, store, settings, BUDGET)
+    )
+    assert events[0].plan.left_out > 0
+    assert isinstance(events[-1], Finished)
+    assert events[-1].left_out == events[0].plan.left_out
+    assert_same(store, alone(name, settings))
+    inside = mask.inside(Roi(0, 0, *image.shape))
+    assert not (store.prediction[0][:] > 0)[~inside].any()
+    assert (store.prediction[0][:] > 0)[inside].all()
+
+
+def test_cluster_runs_onnx_network(cluster, files, image, tmp_path):
+    path = export(small_network(), tmp_path / "net.onnx", DEEPNESS)
+    legend, settings = read_card(path).legend, replace(SETTINGS, scale=1)
+    labels = []
+    for name in ("alone", "cluster"):
+        with LabelStore.create(tmp_path / f"{name}.zarr", image, legend) as made:
+            if name == "alone":
+                run = segment(image, load_checkpoint(path), made, settings, BUDGET)
+            else:
+                run = segment_on_cluster(cluster, image, path, made, settings, BUDGET)
+            assert isinstance(list(run)[-1], Finished)
+            labels.append(made.prediction[0][:])
+    assert len(np.unique(labels[0])) == 3
+    np.testing.assert_array_equal(*labels)
 
 
 def client_process(
