@@ -4,6 +4,7 @@ Geometry is in pixels, y before x. "Level-0 pixels" are those of the full image;
 "run pixels" are those of the scale a run works at (level-0 pixels times 1/scale).
 """
 
+from napari_uhrseg.types.annotation import AnnotationRegion
 from napari_uhrseg.types.area_size import AreaSize
 from napari_uhrseg.types.card import Card
 from napari_uhrseg.types.clean_up import CleanUp
@@ -53,6 +54,7 @@ __all__ = [
     "PER_BAND",
     "SOFTMAX_ROWS",
     "TISSUE_SIDE",
+    "AnnotationRegion",
     "AreaSize",
     "Block",
     "BoolMask",

@@ -2,12 +2,14 @@
 
 `corrections` contains strokes, fills, undo and redo; `undo`, `replay` and `journal`
 reverse, execute and record them. `counts` finds the corrected regions. Others
-import annotations, find uncertain regions and delete classes.
+import annotations, find uncertain regions and delete classes. `annotations` contains
+the named regions, which may be locked.
 
 Must not import ``io.readers`` and ``io.export``.
 """
 
 __all__ = [
+    "annotations",
     "corrections",
     "counts",
     "delete_class",

@@ -1,13 +1,14 @@
 """User corrections of a label store: strokes, fills, undo and redo."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.corrections.annotations.locks import MakeTile, TileChange
+from napari_uhrseg.io.corrections.annotations.regions_file import read_regions
 from napari_uhrseg.io.corrections.journal_record import JournalPatch
 from napari_uhrseg.io.corrections.mask_import import TileReader
 from napari_uhrseg.io.corrections.rasterize import rasterize
@@ -26,8 +27,6 @@ from napari_uhrseg.types import (
     Roi,
     Stroke,
 )
-
-MakeTile = Callable[[Roi], tuple[BoolMask, Labels]]
 
 
 class Corrections:
@@ -63,6 +62,7 @@ class Corrections:
         self.store = store
         self._image = Roi(0, 0, *store.shape)
         self._tile = limits.correction_tile
+        self.set_locked([r.region for r in read_regions(store.path) if r.locked])
         self._lock = WriteLock(
             store.path, ".corrections.lock", f"Corrections of {store.path} are", limits
         )
@@ -115,6 +115,10 @@ class Corrections:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def set_locked(self, regions: Sequence[Region]) -> None:
+        """Set the regions in which no pixel changes, except by undo and redo."""
+        self._locked = tuple(regions)
+
     # -- changing -------------------------------------------------------------
 
     def apply(self, stroke: Stroke) -> Roi:
@@ -144,7 +148,7 @@ class Corrections:
             return stroke.mask[key], stroke.ids[key]
 
         self._check_classes(stroke.ids[stroke.mask])
-        change = _Change(make, stroke.level)
+        change = TileChange(make, self._locked, stroke.level)
         tiles = stroke.roi.intersect(self._image).tiles(self._tile)
         with self._writing():
             patches = (self._make_patch(change, tile) for tile in tiles)
@@ -233,7 +237,8 @@ class Corrections:
     def relabel(self, table: Mapping[int, int]) -> Iterator[float]:
         """Change corrections of some classes to other classes, as one undo step.
 
-        Yields the completed share. Only chunks with corrections are read.
+        Locked regions change too, because classes are changed as a whole. Yields the
+        completed share. Only chunks with corrections are read.
 
         Parameters
         ----------
@@ -247,7 +252,7 @@ class Corrections:
             return labels != changed, changed
 
         tiles = self._replay.corrected_tiles(self._tile)
-        return self._write_tiles(tiles, make)
+        return self._write_tiles(tiles, make, locks=False)
 
     def undo(self) -> Roi | None:
         """Undo the last step, including those of earlier sessions.
@@ -330,14 +335,16 @@ class Corrections:
     def _tiles(self, roi: Roi, side: int | None = None) -> list[Roi]:
         return list(roi.intersect(self._image).tiles(side or self._tile))
 
-    def _write_tiles(self, tiles: Sequence[Roi], make: MakeTile) -> Iterator[float]:
-        change = _Change(make)
+    def _write_tiles(
+        self, tiles: Sequence[Roi], make: MakeTile, *, locks: bool = True
+    ) -> Iterator[float]:
+        change = TileChange(make, self._locked if locks else ())
         for number, tile in enumerate(tiles, 1):
             with self._lock.thread_lock:
                 self._write_tile(change, tile)
             yield number / len(tiles)
 
-    def _write_tile(self, change: "_Change", tile: Roi) -> None:
+    def _write_tile(self, change: TileChange, tile: Roi) -> None:
         """Journal and write one tile of a change if it changes anything."""
         with self._writing():
             patch = self._make_patch(change, tile)
@@ -346,9 +353,9 @@ class Corrections:
             change.step = self._replay.append(change.step, patch)
             change.bounds = patch.roi.union(change.bounds or patch.roi)
 
-    def _make_patch(self, change: "_Change", tile: Roi) -> JournalPatch | None:
+    def _make_patch(self, change: TileChange, tile: Roi) -> JournalPatch | None:
         """Return the changed part of a tile; None if it stays as it is."""
-        mask, ids = change.make(tile)
+        mask, ids = change.tile(tile)
         box = Roi.around(mask)
         if box is None:
             return None
@@ -387,13 +394,3 @@ class Corrections:
                 self._replay.catch_up()
             with self._replay.translated_errors():
                 yield
-
-
-@dataclass(slots=True)
-class _Change:
-    """Change that is being written: its pixels, its journal step and its bounds."""
-
-    make: MakeTile
-    level: int = 0
-    step: int = 0
-    bounds: Roi | None = None

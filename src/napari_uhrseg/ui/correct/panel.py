@@ -8,6 +8,7 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import CorrectedRegion, Region, Roi
+from napari_uhrseg.ui.correct.annotation_regions import AnnotationRegions
 from napari_uhrseg.ui.correct.clean_up import CleanUpEditor
 from napari_uhrseg.ui.correct.correction_list import (
     CorrectionSummary,
@@ -17,7 +18,14 @@ from napari_uhrseg.ui.correct.import_annotations import AnnotationImport
 from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.session import CorrectionSessions
 from napari_uhrseg.ui.correct.uncertain_tour import UncertainTour
-from napari_uhrseg.ui.correct.widgets import CONFIRM_KEY, NEXT_KEY, CorrectWidgets
+from napari_uhrseg.ui.correct.widgets import (
+    BUSY,
+    CONFIRM_KEY,
+    NEXT_KEY,
+    NO_LABELS,
+    READY,
+    CorrectWidgets,
+)
 from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import look_at, selected_shapes, view_rectangle
@@ -29,13 +37,6 @@ if TYPE_CHECKING:
 
     from napari_uhrseg.io.corrections.corrections import Corrections
     from napari_uhrseg.io.corrections.undo import Direction
-
-NO_LABELS = (
-    "There are no labels to correct. Segment an image, open labels, or press Correct "
-    "to start with empty labels."
-)
-BUSY = "Another change is running."
-READY = "Press Correct to paint on the labels in view."
 
 
 class CorrectPanel(CorrectWidgets):
@@ -67,6 +68,8 @@ class CorrectPanel(CorrectWidgets):
         self.annotation_import = AnnotationImport(self, workers)
         self.clean_up = CleanUpEditor(viewer, workers)
         self.clean_place.addWidget(self.clean_up)
+        self.annotations = AnnotationRegions(viewer, workers, self.writer)
+        self.clean_place.addWidget(self.annotations)
         self._wire()
         self._show_state()
 
@@ -106,6 +109,7 @@ class CorrectPanel(CorrectWidgets):
         self.only_corrections.setChecked(False)  # this belongs to the earlier labels
         self._view = view
         self.clean_up.set_view(view)
+        self.annotations.set_view(view)
         self.tour.set_view(view)
         self.regions.set_regions((), ())  # regions of other labels cannot be reverted
         self.counted.emit({})  # the counts of these labels follow
@@ -238,6 +242,8 @@ class CorrectPanel(CorrectWidgets):
         """Show changed corrections; the paint area shows its own changes already."""
         self._count_later()
         self.changed.emit(roi)
+        if self.area is not None and self.annotations.locks:
+            self.area.refresh()  # a stroke has no effect in a locked region
         if self._view is not None and (self.area is None or roi is None):
             self._view.refresh()
 
@@ -377,6 +383,7 @@ class CorrectPanel(CorrectWidgets):
     def _counted(self, found: CorrectionSummary) -> None:
         classes = () if self._view is None else self._view.classes
         self.regions.set_regions(found.places, classes)
+        self.annotations.count()
         self.counted.emit(dict(found.counts))
         running = self._worker is not None
         self.undo.setEnabled(found.can_undo and not running)

@@ -16,6 +16,12 @@ from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.task_progress import TaskProgress
 
 CONFIRM_KEY, NEXT_KEY = "C", "N"
+NO_LABELS = (
+    "There are no labels to correct. Segment an image, open labels, or press Correct "
+    "to start with empty labels."
+)
+BUSY = "Another change is running."
+READY = "Press Correct to paint on the labels in view."
 
 
 class CorrectWidgets(QWidget):

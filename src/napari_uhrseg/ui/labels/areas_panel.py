@@ -28,7 +28,7 @@ from napari_uhrseg.ui.labels.area_workers import (
     write_shares,
 )
 from napari_uhrseg.ui.labels.selection import LabelsSelection
-from napari_uhrseg.ui.layers.viewport import drawn_regions, view_rectangle
+from napari_uhrseg.ui.layers.viewport import REGIONS, drawn_regions, view_rectangle
 from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, note, push_button
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.export.class_areas import AreaTable, ClassArea
     from napari_uhrseg.io.labels.store import LabelStore
 
-REGIONS = "uhrseg_regions"  # metadata key: regions of a layer with holes and names
 FILE = "uhrseg_file"  # metadata key: file of the regions of a layer
 TABLES = "Tables (*.csv)"
 NO_LABELS = "There are no labels yet. Segment an image first."

@@ -11,6 +11,9 @@ from napari_uhrseg.errors import PlanError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Polygon, Region, Roi
 
+REGIONS = "uhrseg_regions"  # metadata key: regions of a layer with holes and names
+ANNOTATIONS = "uhrseg_annotations"  # metadata key of the layer of annotation regions
+
 
 def view_rectangle(viewer: Any, layer: Any) -> Roi | None:
     """Return the visible rectangle of a layer, or None if it is out of view."""
@@ -128,7 +131,11 @@ def selected_shapes(viewer: Any, layer: Any) -> list[Region]:
     PlanError
         If there is no Shapes layer, or if it has no shape with an area.
     """
-    layers = [x for x in viewer.layers if type(x).__name__ == "Shapes"]
+    layers = [
+        x
+        for x in viewer.layers
+        if type(x).__name__ == "Shapes" and ANNOTATIONS not in x.metadata
+    ]
     layers.sort(key=lambda x: x is viewer.layers.selection.active)
     if not layers:
         raise PlanError(
