@@ -66,5 +66,7 @@ def test_table_of_all_objects_is_saved(panel, shown, qtbot, tmp_path):
 def test_areas_and_objects_share_one_place(panel, shown, qtbot):
     pages = panel.objects.parentWidget().parentWidget()
     assert isinstance(pages, QTabWidget)
-    assert [pages.tabText(i) for i in range(pages.count())] == ["Areas", "Objects"]
+    assert [pages.tabText(i) for i in range(pages.count())] == [
+        "Areas", "Objects", "Changes",
+    ]  # fmt: skip
     assert pages.currentWidget() is panel.areas
