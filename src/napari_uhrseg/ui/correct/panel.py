@@ -8,6 +8,7 @@ from superqt.utils import qdebounced
 
 from napari_uhrseg.errors import PlanError
 from napari_uhrseg.types import CorrectedRegion, Region, Roi
+from napari_uhrseg.ui.correct import widgets as parts
 from napari_uhrseg.ui.correct.annotation_regions import AnnotationRegions
 from napari_uhrseg.ui.correct.clean_up import CleanUpEditor
 from napari_uhrseg.ui.correct.correction_list import (
@@ -18,14 +19,6 @@ from napari_uhrseg.ui.correct.import_annotations import AnnotationImport
 from napari_uhrseg.ui.correct.paint_area import PaintArea
 from napari_uhrseg.ui.correct.session import CorrectionSessions
 from napari_uhrseg.ui.correct.uncertain_tour import UncertainTour
-from napari_uhrseg.ui.correct.widgets import (
-    BUSY,
-    CONFIRM_KEY,
-    NEXT_KEY,
-    NO_LABELS,
-    READY,
-    CorrectWidgets,
-)
 from napari_uhrseg.ui.correct.write_queue import WriteQueue, undo_or_redo
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.layers.viewport import look_at, selected_shapes, view_rectangle
@@ -39,7 +32,7 @@ if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.undo import Direction
 
 
-class CorrectPanel(CorrectWidgets):
+class CorrectPanel(parts.CorrectWidgets):
     """Correction tools of one `LabelsView`.
 
     The corrections are opened when they are first needed.
@@ -195,7 +188,7 @@ class CorrectPanel(CorrectWidgets):
         if self._class_id:
             area.choose(self._class_id)
         self._chosen(int(area.layer.selected_label))
-        keys = {CONFIRM_KEY: self._confirm_view, NEXT_KEY: self.tour.go}
+        keys = {parts.CONFIRM_KEY: self._confirm_view, parts.NEXT_KEY: self.tour.go}
         self.tools.attach(self._viewer, self._view, area, self._workers, keys)
 
     def _chosen(self, class_id: int) -> None:
@@ -227,7 +220,7 @@ class CorrectPanel(CorrectWidgets):
         """Make a long change as `_work` does, without painting meanwhile."""
         view, painting = self._view, self.correct.isChecked()
         if self._worker is not None:
-            self.status.setText(f"{BUSY} Wait until it finishes, or stop it.")
+            self.status.setText(f"{parts.BUSY} Wait until it finishes, or stop it.")
             return
 
         def go_on() -> None:
@@ -392,7 +385,7 @@ class CorrectPanel(CorrectWidgets):
     def _show_state(self) -> None:
         """Enable the buttons that can be used now."""
         there, idle = self._view is not None, self._worker is None
-        why = NO_LABELS if not there else "" if idle else BUSY
+        why = parts.NO_LABELS if not there else "" if idle else parts.BUSY
         for button in (self.confirm_view, self.confirm_shape, self.fill_shapes,
                        self.import_button, self.next_uncertain, self.tools,
                        self.only_corrections, self.clean_up.button):  # fmt: skip
@@ -401,4 +394,4 @@ class CorrectPanel(CorrectWidgets):
             self.undo.setEnabled(False)
             self.redo.setEnabled(False)
         if self.area is None:
-            self.status.setText(READY if there else NO_LABELS)
+            self.status.setText(parts.READY if there else parts.NO_LABELS)
