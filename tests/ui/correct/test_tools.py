@@ -8,7 +8,7 @@ from napari import Viewer
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import Qt
 
-from helpers.canvas import look_at, make_store
+from helpers.canvas import CLASSES, look_at, make_image, make_store
 from helpers.tool_bench import (
     CENTRE,
     RADIUS,
@@ -19,7 +19,9 @@ from helpers.tool_bench import (
     disk_levels,
     iou,
 )
+from napari_uhrseg.engine.selection.wand import SIDE
 from napari_uhrseg.io.image.from_array import image_from_array
+from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.ui.correct.tools.registry import TOOLS
 from napari_uhrseg.ui.layers.picture import display_of
 
@@ -57,9 +59,14 @@ def bench(viewer, levels, tmp_path, qtbot):
     ],
 )
 def test_tool_writes_one_stroke_that_undo_reverts(bench, title):
+    if title == "Smart fill":
+        bench.zoom(2.5)  # a small view has its features soon
     bench.choose(title)
     bench.layer.brush_size = 40
-    bench.drag(*WAYS[title])
+    way = (
+        WAYS[title] if title != "Smart fill" else [CENTRE, (CENTRE[0], CENTRE[1] + 60)]
+    )
+    bench.drag(*way)
     found = bench.corrected()
     assert iou(found, disk()) > 0.85
     assert np.asarray(bench.layer.data == 2).sum() == found.sum()
@@ -98,6 +105,20 @@ def test_tool_works_on_a_coarser_level_when_zoomed_out(bench, title):
     found = bench.corrected()
     assert iou(found, disk()) > 0.8
     assert (found[::2, ::2] == found[1::2, 1::2]).all()
+
+
+def test_region_is_bounded_in_an_image_of_ten_gigapixels(viewer, tmp_path, qtbot):
+    image = make_image(100_000, 100_000)
+    with LabelStore.create(tmp_path / "labels.zarr", image, CLASSES) as store:
+        bench = ToolBench(viewer, store, image, qtbot)
+        bench.zoom(0.25)
+        bench.wait(lambda: bench.panel.area.area.level == 2)
+        bench.choose("Wand", 3)
+        bench.drag(CENTRE)
+        (region,) = bench.view.corrections.corrected_regions()
+        assert region.pixels[3] > 1_000_000
+        assert max(region.roi.height, region.roi.width) <= (SIDE + 64) * 4
+        bench.close()
 
 
 def test_preparation_is_kept_for_views_seen_before(bench):
