@@ -1,10 +1,12 @@
 """Annotation regions: their file, locks of corrections, and counts."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import shapely
+from rasterio.crs import CRS
 
 from helpers.networks import LEGEND
 from napari_uhrseg.errors import StoreError
@@ -15,6 +17,7 @@ from napari_uhrseg.io.corrections.annotations.regions_file import (
     write_regions,
 )
 from napari_uhrseg.io.corrections.corrections import Corrections
+from napari_uhrseg.io.corrections.polygon_import import read_polygon_file
 from napari_uhrseg.io.corrections.rasterize import rasterize
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
@@ -33,6 +36,17 @@ def store(tmp_path):
     with LabelStore.create(tmp_path / "a.zarr", image, LEGEND) as made:
         made.prediction[0][:] = 3
         yield made
+
+
+def test_file_of_regions_can_be_imported_as_polygons(store):
+    write_regions(store.path, [AnnotationRegion("gland", REGION)])
+    affine = (2.0, 0.0, 5e5, 0.0, -2.0, 5e6)
+    crs = CRS.from_epsg(32632).to_wkt()
+    on_map = SimpleNamespace(name="map", shape=SHAPE, unit="metre", crs=crs,
+                             affine=affine, meters_per_pixel=2.0)  # fmt: skip
+    for image in (store, on_map):
+        (found,) = read_polygon_file(store.path / FILE, image).features
+        assert (found.title, found.region) == ("gland", REGION)
 
 
 def stroke(roi: Roi, class_id: int, level: int = 0) -> Stroke:

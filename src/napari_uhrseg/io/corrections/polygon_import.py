@@ -38,6 +38,7 @@ POLYGON_SUFFIXES = (".geojson", ".json", *MAGIC)
 WGS84 = "OGC:CRS84"
 LON_LAT = "longitude and latitude"
 PIXELS_OF_THE_IMAGE = "pixels of the image"  # CRS of exported GeoPackages
+ROWS_DOWN = f"{PIXELS_OF_THE_IMAGE}, rows downwards"  # of annotation regions
 _AUTHORITIES = r"(EPSG|ESRI|OGC|IAU_\d+|IGNF)"
 _CODES = (
     rf"{_AUTHORITIES}:(\w+)",
@@ -182,6 +183,8 @@ def _to_pixels(
 ) -> tuple[ToPixels, str]:
     """Return the transform, and a sentence if it was guessed."""
     if parsed.crs is not None:
+        if ROWS_DOWN in parsed.crs:
+            return lambda points: points, ""
         if PIXELS_OF_THE_IMAGE in parsed.crs:
             return lambda points: points * (1.0, -1.0), ""
         return _by_crs(path, parsed.crs, image), ""

@@ -1,7 +1,8 @@
 """File of the annotation regions of a label store.
 
 It is GeoJSON in level-0 pixels, as QuPath writes annotations: each feature has the
-properties ``name`` and ``isLocked``.
+properties ``name`` and ``isLocked``. The ``crs`` member names pixels, so that the file
+can be imported as polygons, also for an image with map coordinates.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 from napari_uhrseg.atomic import replacing
 from napari_uhrseg.errors import StoreError
+from napari_uhrseg.io.corrections.polygon_import import ROWS_DOWN
 from napari_uhrseg.io.paths import PathOrUrl, is_url
 from napari_uhrseg.types import AnnotationRegion, MultiPolygon, Polygon
 from napari_uhrseg.types.regions import Ring
@@ -67,7 +69,11 @@ def write_regions(store: PathOrUrl, regions: Sequence[AnnotationRegion]) -> None
             "Copy the store to a folder, and annotate it there.",
         )
     path: Any = store / FILE
-    data = {"type": "FeatureCollection", "features": [_feature(r) for r in regions]}
+    data = {
+        "type": "FeatureCollection",
+        "crs": {"type": "name", "properties": {"name": ROWS_DOWN}},
+        "features": [_feature(r) for r in regions],
+    }
     try:
         with replacing(path) as part:
             part.write_text(json.dumps(data), "utf-8")
