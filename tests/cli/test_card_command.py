@@ -2,7 +2,11 @@
 
 import json
 
+import numpy as np
+import onnxruntime
 import pytest
+import tifffile
+from PIL import Image
 from typer.testing import CliRunner
 
 from helpers.corrections import correct
@@ -55,6 +59,24 @@ def test_card_refuses_wrong_options(network, options):
 def test_card_refuses_what_does_not_fit(network, tmp_path):
     assert "3 classes" in invoke("card", network, "--names", "a,b").stderr
     assert "no ONNX network" in invoke("card", tmp_path / "a.safetensors").stderr
+
+
+def test_evaluate_scores_onnx_network(network, tmp_path):
+    assert invoke("card", network, "--names", "a,b,c").exit_code == 0
+    noise = np.random.default_rng(0)
+    pixels = noise.integers(0, 255, (64, 64, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", pixels, photometric="rgb")
+    session = onnxruntime.InferenceSession(network)
+    values = (pixels / 255).astype(np.float32).transpose(2, 0, 1)[None]
+    labels = session.run(None, {"image": values})[0][0].argmax(0)
+    tifffile.imwrite(tmp_path / "mask.tif", labels.astype(np.uint8))
+    result = invoke("evaluate", tmp_path / "image.tif", tmp_path / "mask.tif",
+                    "--checkpoint", network, "--device", "cpu", "--report",
+                    tmp_path / "matrix.png")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "mIoU 100.0%" in result.stdout
+    with Image.open(tmp_path / "matrix.png") as picture:
+        assert min(picture.size) > 200
 
 
 @pytest.mark.slow

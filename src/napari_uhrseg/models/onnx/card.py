@@ -241,13 +241,15 @@ def class_count(graph: OnnxGraph) -> int | None:
 def named_legend(names: tuple[str, ...]) -> Legend:
     """Return classes with these names, in the order of the outputs.
 
+    The value of a class in masks is the number of its output, from 0.
+
     Raises
     ------
     ValueError
         If a name occurs twice, or there are more than 255.
     """
     return Legend(
-        tuple(LabelClass(k + 1, n, distinct_color(k)) for k, n in enumerate(names))
+        tuple(LabelClass(k + 1, n, distinct_color(k), k) for k, n in enumerate(names))
     )
 
 
