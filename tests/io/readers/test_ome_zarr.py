@@ -469,7 +469,7 @@ def test_coarser_level_without_chunks_is_left_out(tmp_path: Path) -> None:
     assert "Level 1 is left out: no chunk of it was found" in image.warnings[0]
 
 
-@pytest.mark.parametrize(("axis", "size"), [(0, 2**64), (0, 65_537), (1, 2**31)])
+@pytest.mark.parametrize(("axis", "size"), [(0, 2**64), (0, 10_001), (1, 2**31)])
 def test_more_bands_or_pixels_than_can_exist_are_refused(
     tmp_path: Path, axis: int, size: int
 ) -> None:

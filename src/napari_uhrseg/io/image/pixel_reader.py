@@ -14,7 +14,7 @@ from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import BoolMask, Roi
 
 WINDOW_SIDE = 256  # px, of the windows that are sampled
-MOST_BANDS = 65_536  # as in GDAL; each has a name and a layer
+MOST_BANDS = 10_000  # each has a name, and may have a layer
 LONGEST_AXIS = 2**31 - 1  # pixels or planes
 
 

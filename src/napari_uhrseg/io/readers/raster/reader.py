@@ -9,6 +9,7 @@ import numpy as np
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
 from napari_uhrseg.io.image.image import Band, Image
+from napari_uhrseg.io.image.pixel_reader import MOST_BANDS
 from napari_uhrseg.io.image.pixel_transforms import palette, unassociated
 from napari_uhrseg.io.paths import PathOrUrl, is_url
 from napari_uhrseg.io.readers.beside import files_beside
@@ -44,7 +45,6 @@ from napari_uhrseg.types import Limits
 
 OTHER_SUFFIXES = (".jp2", ".j2k", ".vrt", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")
-MAX_BANDS = 10_000
 MAX_BANDS_PER_CHUNK = 4  # rasters with more bands have one chunk per band
 ORIENTATION = 274  # TIFF tag
 GREY, RGB, PALETTE, YCBCR, JPEG = 1, 2, 3, 6, 7
@@ -239,10 +239,10 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
             f"{len(dataset.subdatasets)} rasters.",
             "Open one of them: extract it with gdal_translate.",
         )
-    if dataset.count > MAX_BANDS:
+    if dataset.count > MOST_BANDS:
         raise RefusedError(
             f"{Path(dataset.name).name} states {dataset.count:,} bands; at most "
-            f"{MAX_BANDS:,} can be opened.",
+            f"{MOST_BANDS:,} can be opened.",
             "If the file is not damaged, extract bands with gdal_translate -b.",
         )
     found, position = colors(dataset), georeference(dataset)
