@@ -62,13 +62,16 @@ def test_card_refuses_what_does_not_fit(network, tmp_path):
 
 
 def test_evaluate_scores_onnx_network(network, tmp_path):
-    assert invoke("card", network, "--names", "a,b,c").exit_code == 0
+    described = invoke("card", network, "--names", "a,b,c", "--mean", "0.5,0.5,0.5",
+                       "--std", "0.25,0.25,0.25")  # fmt: skip
+    assert described.exit_code == 0
     noise = np.random.default_rng(0)
     pixels = noise.integers(0, 255, (64, 64, 3), np.uint8)
     tifffile.imwrite(tmp_path / "image.tif", pixels, photometric="rgb")
     session = onnxruntime.InferenceSession(network)
-    values = (pixels / 255).astype(np.float32).transpose(2, 0, 1)[None]
+    values = ((pixels / 255 - 0.5) / 0.25).astype(np.float32).transpose(2, 0, 1)[None]
     labels = session.run(None, {"image": values})[0][0].argmax(0)
+    assert len(np.unique(labels)) > 1
     tifffile.imwrite(tmp_path / "mask.tif", labels.astype(np.uint8))
     result = invoke("evaluate", tmp_path / "image.tif", tmp_path / "mask.tif",
                     "--checkpoint", network, "--device", "cpu", "--report",
