@@ -1,5 +1,6 @@
 """Tests of the tools that select regions, with a mouse on the canvas."""
 
+import time
 from itertools import takewhile
 
 import numpy as np
@@ -133,13 +134,42 @@ def test_preparation_is_kept_for_views_seen_before(bench):
     assert iou(bench.corrected(), disk()) > 0.85
 
 
+def test_view_is_prepared_although_its_labels_are_read_late(bench):
+    bench.choose("Wand")
+    bench.panel.writer.submit(time.sleep, 0.6)  # as on a slow disk
+    look_at(bench.viewer, bench.ground, 300, 2350, zoom=2)
+    bench.qtbot.wait(300)
+    assert not bench.use.ready
+    bench.wait(lambda: bench.use.ready)
+    bench.drag((300, 2350))
+    assert bench.corrected()[250:350, 2300:2400].mean() > 0.9
+
+
+def test_zoom_that_changes_the_level_needs_a_new_preparation(bench):
+    bench.choose("Outline")
+    bench.zoom(0.4)
+    bench.wait(lambda: bench.panel.area.area.level == 1)
+    bench.mouse.drag(*WAYS["Outline"])  # at once
+    bench.settle()
+    found = bench.corrected()
+    assert not found.any() or iou(found, disk()) > 0.85
+
+
 def test_view_is_prepared_again_after_a_change_of_contrast(bench):
     bench.choose("Wand")
     display = display_of(bench.view.image)
     display.limits = tuple((0.0, 100.0) for _ in display.limits)  # grey is white
-    bench.viewer.scene.camera.zoom *= 1.01
+    display.changed.emit()
     bench.wait(lambda: not bench.use.ready)
     bench.wait(lambda: bench.use.ready)
+
+
+@pytest.mark.slow
+def test_wand_does_not_wait_for_smart_fill(bench):
+    bench.panel.tools.buttons["Smart fill"].click()
+    bench.choose("Wand")
+    bench.drag(CENTRE)
+    assert iou(bench.corrected(), disk()) > 0.85
 
 
 def test_keys_choose_tools_and_buttons_show_them(bench):

@@ -90,12 +90,17 @@ class ToolUse(QObject):
         self._tolerances: dict[str, float] = {}
         self._cache: OrderedDict[_View, _Prepared] = OrderedDict()
         self._prepared: _Prepared | None = None
-        self._working = self._choosing = self._stopped = self._cancelled = False
+        self._fitting: PaintRegion | None = None  # for which it is prepared
+        self._working: set[str] = set()  # titles of tools that are being prepared
+        self._choosing = self._stopped = self._cancelled = False
+        self._display = display_of(view.image)
         self._rested = qdebounced(self._prepare, timeout=RESTED_MS, parent=self)
         camera, canvas = viewer.scene.camera.events, viewer.canvas.events
         self._events = (camera.center, camera.zoom, canvas.size)
         for event in self._events:
             event.connect(self._moved)
+        area.moved.connect(self._moved)  # labels of the view may be read later
+        self._display.changed.connect(self._moved)
         self._layer.mouse_drag_callbacks.append(self._drag)
         self._layer.events.mode.connect(self._mode_changed)
         self._mode_changed()
@@ -109,7 +114,8 @@ class ToolUse(QObject):
     def ready(self) -> bool:
         """True if the tool can be used on the view now."""
         needs = self._tool is not None and self._tool.selector is not None
-        return not needs or self._prepared is not None
+        fits = self._prepared is not None and self._fitting == self._area.area
+        return fits or not needs
 
     def choose(self, tool: Tool) -> None:
         """Use a tool."""
@@ -143,13 +149,15 @@ class ToolUse(QObject):
         self._rested.cancel()
         for event in self._events:
             event.disconnect(self._moved)
+        self._area.moved.disconnect(self._moved)
+        self._display.changed.disconnect(self._moved)
         self._layer.events.mode.disconnect(self._mode_changed)
         self._layer.mouse_drag_callbacks.remove(self._drag)
 
     # -- the tool in use ----------------------------------------------------------
 
     def _use(self, tool: Tool | None) -> None:
-        self._tool, self._prepared = tool, None
+        self._tool, self._prepared, self._fitting = tool, None, None
         self._layer.fills = tool is None or tool.selector is None
         self._set_cursor()
         self.changed.emit(tool)
@@ -178,24 +186,24 @@ class ToolUse(QObject):
     def _prepare(self) -> None:
         """Prepare the tool for what is in view, unless that is done."""
         tool, found = self._tool, self._wanted()
+        self._prepared, self._fitting = None, None
         if tool is None or tool.selector is None or found is None or self._stopped:
             return
         seen, region = found
-        image, display = self._view.image, display_of(self._view.image)
-        bands = display.picture.shown_bands(image)
-        view = _View(tool.title, seen, region.level, bands, tuple(display.limits))
+        image, limits = self._view.image, tuple(self._display.limits)
+        bands = self._display.picture.shown_bands(image)
+        view = _View(tool.title, seen, region.level, bands, limits)
         known = next((v for v in reversed(self._cache) if v.covers(view)), None)
         if known is not None:
             self._cache.move_to_end(known)
-            self._prepared = self._cache[known]
+            self._prepared, self._fitting = self._cache[known], region
             return
-        self._prepared = None
-        if self._working:
-            return  # comes back here when it has ended
+        if tool.title in self._working:
+            return  # comes back here when that has ended
         margin = max(seen.height, seen.width) // MARGIN
         roi = seen.grow(margin).intersect(region.roi).align(1 << region.level)
         view = replace(view, roi=roi)
-        self._working = True
+        self._working.add(tool.title)
         self.status.emit(PREPARING.format(tool.title))
 
         def done(prepared: _Prepared) -> None:
@@ -205,9 +213,19 @@ class ToolUse(QObject):
             if tool is self._tool:
                 self.status.emit(f"{tool.title}: {tool.tip}")
 
+        def failed(error: Exception) -> None:
+            report(error)
+            if tool is self._tool:
+                self._use(None)
+
+        def ended() -> None:
+            self._working.discard(tool.title)
+            if not self._stopped:
+                self._prepare()
+
         self._workers.call(
             _read_and_prepare, image, view, tool.selector,
-            returned=done, errored=self._failed, finished=self._ended,
+            returned=done, errored=failed, finished=ended,
         )  # fmt: skip
 
     def _wanted(self) -> tuple[Roi, PaintRegion] | None:
@@ -219,15 +237,6 @@ class ToolUse(QObject):
         seen = seen.intersect(region.roi)
         return (seen, region) if seen.area else None
 
-    def _failed(self, error: Exception) -> None:
-        report(error)
-        self._use(None)
-
-    def _ended(self) -> None:
-        self._working = False
-        if not self._stopped:
-            self._prepare()
-
     # -- the mouse ----------------------------------------------------------------
 
     def _drag(self, layer: Any, event: Any) -> Iterator[None]:
@@ -237,7 +246,7 @@ class ToolUse(QObject):
             return
         if event.button != 1 or region is None:
             return
-        if prepared is None:
+        if prepared is None or not self.ready:
             self.status.emit(NOT_READY.format(tool.title))
             return
         start, self._cancelled = event.pos[0], False
