@@ -39,8 +39,9 @@ ORDER = {
     "Train": ["Steps", "Help", "New labels…", "Start from",
               "Choose the checkpoint to start from", "Train on", "Length", "More",
               "Preserve previous predictions"],
-    "Results": ["Steps", "Help", "Areas and objects", "Areas of", "Areas", "Format",
-                "Target", "Choose target"],
+    "Results": ["Steps", "Help", "Areas, objects and changes", "Areas of", "Areas",
+                "Format", "Target", "Choose target", "More", "Majority",
+                "Smallest object", "Largest hole"],
 }  # fmt: skip
 LEGEND = Legend((LabelClass(1, "dark", "#203040"), LabelClass(2, "light", "#f0e0d0")))
 
