@@ -15,6 +15,7 @@ __all__ = [
     "geometry",
     "image",
     "nodata",
+    "pixel_reader",
     "pixel_transforms",
     "pyramid_builder",
     "pyramid_cache",
