@@ -171,18 +171,14 @@ class CachedSource:
         )
         indices = list(self._indices(key))
         if len(indices) == 1:
-            chunk = self._chunk(indices[0], on_error)
-            return chunk[self._inside(key, indices[0])]
+            box = self._box(indices[0])
+            return self._chunk(indices[0], box, on_error)[_inside(key, box)]
         out = np.zeros([max(0, s.stop - s.start) for s in key], self.dtype)
 
         def place(index: tuple[int, ...]) -> None:
             box = self._box(index)
-            chunk = self._chunk(index, on_error)[self._inside(key, index)]
-            at = tuple(
-                slice(max(b.start, k.start) - k.start, min(b.stop, k.stop) - k.start)
-                for b, k in zip(box, key, strict=True)
-            )
-            out[at] = chunk
+            chunk = self._chunk(index, box, on_error)
+            out[_inside(box, key)] = chunk[_inside(key, box)]
 
         missing = sum((self._number, i) not in CHUNK_CACHE for i in indices)
         # inside a decode, the pool may be waiting for this thread
@@ -210,15 +206,9 @@ class CachedSource:
             for i, c, n in zip(index, self.chunks, self.shape, strict=True)
         )
 
-    def _inside(self, key: Slices, index: tuple[int, ...]) -> Slices:
-        """Return the part of a chunk that ``key`` selects."""
-        return tuple(
-            slice(max(k.start - b.start, 0), min(k.stop, b.stop) - b.start)
-            for k, b in zip(key, self._box(index), strict=True)
-        )
-
-    def _chunk(self, index: tuple[int, ...], on_error: OnError | None) -> Array:
-        box = self._box(index)
+    def _chunk(
+        self, index: tuple[int, ...], box: Slices, on_error: OnError | None
+    ) -> Array:
         try:
             return CHUNK_CACHE.get((self._number, index), lambda: self._decode(box))
         except Exception as error:  # codecs raise arbitrary errors
@@ -244,6 +234,14 @@ class CachedSource:
                 return np.array(chunk, self.dtype, copy=chunk.base is not None or None)
         finally:
             _THREAD.decodes = before
+
+
+def _inside(part: Slices, box: Slices) -> Slices:
+    """Return the common part of two boxes, counted from the second one."""
+    return tuple(
+        slice(max(p.start - b.start, 0), min(p.stop, b.stop) - b.start)
+        for p, b in zip(part, box, strict=True)
+    )
 
 
 class ArraySource:

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_uhrseg.errors import OpenError, ReadError
-from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, PendingLevel, Slices
+from napari_uhrseg.io.image.chunk_cache import (
+    Array,
+    CachedSource,
+    LevelSource,
+    PendingLevel,
+    Slices,
+)
 from napari_uhrseg.io.image.nodata import MAX_MEASURED, differs_from_nodata
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import BoolMask, Roi
@@ -188,16 +194,23 @@ class PixelReader:
             where.get(axis, slice(0, n))
             for axis, n in zip(self.axes, source.shape, strict=True)
         )
-        out = np.empty((roi.height, roi.width, len(samples)), self.dtype)
+        size = roi.height, roi.width, len(samples)
         at = self.axes.index(self._band) if self._band else None
         if at is None or source.chunks[at] > 1 or source.shape[at] == 1:
-            part = self._exact(source, key)
+            part = self._as_yxs(self._exact(source, key))
+            every = list(samples) == list(range(part.shape[2]))
+            # the cache returns a new array, or a chunk that is read-only
+            new = isinstance(source, CachedSource) and part.flags.writeable
+            if every and new and part.dtype == self.dtype:
+                return part
+            out = np.empty(size, self.dtype)
             chosen: slice | Sequence[int] = samples
             if samples and all(b == a + 1 for a, b in pairwise(samples)):
                 # a slice is copied in a fifth of the time
                 chosen = slice(samples[0], samples[-1] + 1)
-            out[...] = self._as_yxs(part)[..., chosen]
+            out[...] = part[..., chosen]
             return out
+        out = np.empty(size, self.dtype)
         for i, sample in enumerate(samples):  # each band has its own chunks
             one = (*key[:at], slice(sample, sample + 1), *key[at + 1 :])
             out[..., i] = self._as_yxs(self._exact(source, one))[..., 0]
