@@ -6,6 +6,11 @@ from pathlib import Path
 
 import psutil
 
+from napari_uhrseg.errors import UhrSegError
+from napari_uhrseg.units import format_bytes
+
+LEAST_ADDRESS_SPACE = 2**30  # bytes; the smallest commands use 0.7 of it
+
 
 def free_main_memory() -> int:
     """Return the bytes of main memory that this process can still use.
@@ -27,6 +32,30 @@ def free_main_memory() -> int:
         if most != resource.RLIM_INFINITY:
             free = min(free, most - psutil.Process().memory_info().vms)
     return max(0, free)
+
+
+def check_address_space() -> None:
+    """Raise an error if the limit of the process is too small to load its libraries.
+
+    Most libraries fail when they lack memory, but OpenBLAS repeats a failed allocation
+    for ever, and no signal ends it.
+
+    Raises
+    ------
+    UhrSegError
+        If the limit is below `LEAST_ADDRESS_SPACE`.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most != resource.RLIM_INFINITY and most < LEAST_ADDRESS_SPACE:
+        raise UhrSegError(
+            f"This program may use {format_bytes(most)} of main memory; that is too "
+            "little.",
+            f"Allow it at least {format_bytes(LEAST_ADDRESS_SPACE)} (ulimit -v).",
+        )
 
 
 def lacks_main_memory(error: BaseException) -> bool:

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from napari_uhrseg._version import __version__
 from napari_uhrseg.errors import UhrSegError, without_credentials
-from napari_uhrseg.main_memory import lacks_main_memory
+from napari_uhrseg.main_memory import check_address_space, lacks_main_memory
 from napari_uhrseg.units import format_seconds
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            check_address_space()
             with _quiet_libraries():
                 command(*args, **kwargs)
         except UhrSegError as error:
