@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import zarr
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from helpers.full_disk import file_size_limit
@@ -16,7 +16,6 @@ CODECS = {
     "zstd in blosc": BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle"),
     "lz4 in blosc": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
     "zstd": ZstdCodec(level=0),
-    "gzip": GzipCodec(level=1),  # written by zarr
     "none": None,  # written by zarr
 }
 
