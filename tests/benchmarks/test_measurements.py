@@ -9,6 +9,7 @@ from measurements import TABLES, find_row, put_rows, read_rows
 
 ROOT = Path(__file__).parents[2]
 KEYS = {
+    "many_images": ("ground", "method", "seed"),
     "method_scores": ("data", "method", "seed", "steps_factor"),
     "method_class_scores": ("data", "method", "seed", "steps_factor", "class"),
     "method_speed": ("method",),
