@@ -45,6 +45,7 @@ for row, column in np.argwhere(pending).tolist():
     rows = 2 if row == 1 and pending[2, column] else 1
     if store.chunk_status()[row, column] == run.id << 2 | 1:
         continue
+    sys.stdin.readline()
     block = chunk_block(row, column, int(sys.argv[2]), store.shape, rows)
     store.write(block, run.id, "done")
     say(row, column)
@@ -116,31 +117,24 @@ def test_killed_writer_leaves_chunks_done_or_pending(tmp_path):
     path = tmp_path / "labels.zarr"
     LabelStore.create(path, IMAGE, LEGEND).close()
     random.seed(0)
-    kills = 0
     for settings in (1, 2):  # the second run replaces the first one's labels
-        finished = False
-        for _ in range(3):
+        for blocks in (0, 1, 1):  # that are whole before the kill, of six in all
             with forked_code(WRITER, path, settings) as process:
-                for line in process.stdout:
-                    finished = line.strip() == "finished"
-                    if random.random() < 0.4 and not finished:
-                        time.sleep(random.random() * 0.08)
-                        break
+                for _, line in zip(range(blocks + 1), process.stdout, strict=False):
+                    assert line != "finished\n"
+                    process.stdin.write("next\n")
+                    process.stdin.flush()
+                time.sleep(random.random() * 0.04)
                 process.kill()
-                kills += not finished
             with LabelStore.open(path, write=True) as store:  # nothing blocks it
                 check_whole(store)
                 assert not list(path.rglob("*.partial"))
-            if finished:
-                break
-        if not finished:
-            with forked_code(WRITER, path, settings) as process:
-                assert process.stdout.read().endswith("finished\n")
+        with forked_code(WRITER, path, settings) as process:
+            assert process.communicate("next\n" * 6).endswith("finished\n")
         with LabelStore.open(path) as store:
             assert check_whole(store) == 8
             assert not store.pending(store.runs[-1]).any()
             assert_levels_consistent(store)
-    assert kills >= 3
 
 
 def test_killed_create_leaves_complete_store_or_none(tmp_path):
