@@ -33,9 +33,10 @@ class ListedImages:
             if any(store.temporary for store in stores):
                 continue
             self._paths.discard(other)
-            for layer in layers:
-                if layer in self._viewer.layers:
-                    self._viewer.layers.remove(layer)
+            with self._viewer.layers.batched_update():  # the canvas changes once
+                for layer in layers:
+                    if layer in self._viewer.layers:
+                        self._viewer.layers.remove(layer)
 
     def _layers(self, path: PathOrUrl) -> list[Any]:
         layers = self._viewer.layers
