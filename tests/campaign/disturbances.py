@@ -65,6 +65,7 @@ def run_child(
     """
     from campaign.operations import OPERATIONS, set_up
     from napari_uhrseg.errors import UhrSegError
+    from napari_uhrseg.main_memory import lacks_main_memory
 
     log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
@@ -85,8 +86,10 @@ def run_child(
         connection.send(("refused", f"{type(error).__name__}: {error}"))
     except AssertionError as error:
         connection.send(("wrong", str(error)))
-    except BaseException:  # noqa: BLE001 # the parent reports it
-        connection.send(("traceback", traceback.format_exc()))
+    except BaseException as error:  # noqa: BLE001 # the parent reports it
+        # the command line reports too little main memory as such
+        kind = "refused" if lacks_main_memory(error) else "traceback"
+        connection.send((kind, traceback.format_exc()))
 
 
 class Child:
