@@ -263,7 +263,7 @@ def full_disk(bench: Bench, rng: random.Random) -> Iterator[str]:
             assert end in ("done", "refused"), f"{end}: {child.text}"
             start = bench.check(folder, child.said) if not disk else child.said
             if disk:
-                mount("-o", "remount,size=1g", disk)
+                mount("-o", "remount,size=2g", disk)  # 1 GB of it stays free
                 start = bench.check(folder, child.said)
             bench.finish(folder, start)
     yield end if end == "refused" else "intact"
