@@ -7,13 +7,11 @@ import pytest
 from helpers.onnx_networks import DEEPNESS, export, small_network
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.card_header import read_card
-from napari_uhrseg.models.onnx.card import (
+from napari_uhrseg.models.onnx.card import card_path, default_legend, write_card
+from napari_uhrseg.models.onnx.description import (
     NetworkDescription,
-    card_path,
-    default_legend,
+    deepness_description,
     named_legend,
-    stated,
-    write_card,
 )
 from napari_uhrseg.models.onnx.graph import read_graph
 
@@ -77,7 +75,7 @@ def test_wrong_metadata_are_refused(tmp_path, metadata, message):
 def test_description_is_stored_beside_the_network(tmp_path):
     path = network(tmp_path)
     graph = read_graph(path)
-    assert stated(path, graph) == NetworkDescription()
+    assert deepness_description(path, graph) == NetworkDescription()
     described = NetworkDescription(
         legend=named_legend(("wall", "roof", "door")), window=96, overlap=32,
         pixel_size=0.1, value_range=(0, 4095), mean=(0.5,) * 3, std=(0.25,) * 3,

@@ -13,11 +13,8 @@ from helpers.onnx_networks import DEEPNESS, export, small_network
 from napari_uhrseg.errors import CheckpointError, TrainingError
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import file_hash, load_checkpoint
-from napari_uhrseg.models.onnx.card import (
-    NetworkDescription,
-    named_legend,
-    write_card,
-)
+from napari_uhrseg.models.onnx.card import write_card
+from napari_uhrseg.models.onnx.description import NetworkDescription, named_legend
 
 ABC = {"class_names": ["a", "b", "c"], "tile_size": 64}
 

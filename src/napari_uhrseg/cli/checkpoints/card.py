@@ -18,7 +18,7 @@ from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.types import PER_BAND
 
 if TYPE_CHECKING:
-    from napari_uhrseg.models.onnx.card import NetworkDescription
+    from napari_uhrseg.models.onnx.description import NetworkDescription
     from napari_uhrseg.types import Legend
 
 
@@ -115,6 +115,7 @@ def card(
     of the network, and the options in their place. Without names, classes are numbered.
     """
     from napari_uhrseg.models.onnx import card as cards
+    from napari_uhrseg.models.onnx.description import deepness_description
     from napari_uhrseg.models.onnx.graph import read_graph
 
     if not cards.is_onnx(file):
@@ -122,7 +123,7 @@ def card(
             f"{file.name} is no ONNX network.", "Choose a file that ends in .onnx."
         )
     graph = read_graph(file)
-    known = cards.stated(file, graph)
+    known = deepness_description(file, graph)
     legend = _legend(classes, names) or known.legend or cards.default_legend(graph)
     described = options.added_to(replace(known, legend=legend))
     written = cards.write_card(file, described)
@@ -135,7 +136,7 @@ def card(
 
 def _legend(file: Path | None, names: str | None) -> "Legend | None":
     """Return the classes of a file or of a list of names; None without both."""
-    from napari_uhrseg.models.onnx.card import named_legend
+    from napari_uhrseg.models.onnx.description import named_legend
 
     if file is not None and names is not None:
         raise typer.BadParameter("Give either --classes or --names.")

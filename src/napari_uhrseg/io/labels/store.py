@@ -284,9 +284,7 @@ class LabelStore:
         parts = np.array_split(self.coarsest_displayed(), 16)  # counting blocks threads
         counts = np.sum([np.bincount(p.ravel(), minlength=256) for p in parts], 0)
         total = int(counts[1:].sum())
-        if not total:
-            return {}
-        return {c.id: float(counts[c.id] / total) for c in self.legend}
+        return {c.id: float(counts[c.id] / total) for c in self.legend if total}
 
     def coarsest_displayed(self) -> Labels:
         """Return the coarsest displayed level, which every write updates in place."""

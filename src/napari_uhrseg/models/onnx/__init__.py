@@ -6,4 +6,4 @@ operators from libraries and data outside its folder. `network` runs it.
 Must not import ``models.checkpoint`` and the packages above it.
 """
 
-__all__ = ["card", "graph", "network", "protobuf"]
+__all__ = ["card", "description", "graph", "network", "protobuf"]

@@ -13,13 +13,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_uhrseg.models.onnx.card import (
+from napari_uhrseg.models.onnx.card import card_path, default_legend, write_card
+from napari_uhrseg.models.onnx.description import (
     NetworkDescription,
-    card_path,
-    default_legend,
+    deepness_description,
     named_legend,
-    stated,
-    write_card,
 )
 from napari_uhrseg.models.onnx.graph import read_graph
 from napari_uhrseg.types import ValueRange
@@ -48,7 +46,7 @@ def read_statement(path: Path) -> Statement:
     graph = read_graph(path)
     legend = default_legend(graph)
     names = ", ".join(c.name for c in legend) if legend else ""
-    return Statement(path, stated(path, graph), names)
+    return Statement(path, deepness_description(path, graph), names)
 
 
 class OnnxDescriptionDialog(QDialog):
