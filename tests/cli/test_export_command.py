@@ -15,9 +15,16 @@ from typer.testing import CliRunner
 
 from helpers.processes import GATED, child_environment
 from napari_uhrseg.cli import app
+from napari_uhrseg.io.corrections.annotations.regions_file import write_regions
 from napari_uhrseg.io.image.from_array import image_from_array
 from napari_uhrseg.io.labels.store import LabelStore
-from napari_uhrseg.types import LabelClass, Legend
+from napari_uhrseg.types import (
+    AnnotationRegion,
+    LabelClass,
+    Legend,
+    MultiPolygon,
+    Polygon,
+)
 
 LEGEND = Legend((LabelClass(1, "road", "#ff8000"), LabelClass(2, "lake", "#0000ff")))
 SQUARE = [[[0, 0], [100, 0], [100, 200], [0, 200], [0, 0]]]
@@ -105,6 +112,27 @@ def test_areas_writes_shares_into_file_of_regions(store, tmp_path):
     alone = invoke("areas", store, "--output", target, "--overwrite")
     assert alone.exit_code == 2
     assert "Give --regions" in " ".join(alone.stderr.replace("│", " ").split())
+
+
+def test_areas_measures_annotation_regions_of_the_store(store, tmp_path):
+    none = invoke("areas", store, "--annotations")
+    assert none.exit_code == 1
+    assert "has no annotation regions" in none.stderr
+    square = Polygon(((0, 0), (0, 200), (9, 200), (9, 0)))
+    write_regions(store, [AnnotationRegion("a", MultiPolygon((square,)), locked=True)])
+    target = tmp_path / "out.geojson"
+    result = invoke("areas", store, "--annotations", "--output", target)
+    assert result.exit_code == 0, result.output
+    assert f"Regions: {target}" in result.stdout
+    (found,) = json.loads(target.read_text())["features"]
+    assert found["properties"]["share_road"] == 0.5
+    assert found["properties"]["locked"] is True
+    table = invoke("areas", store, "--annotations", "--output", tmp_path / "out.csv")
+    assert table.exit_code == 0, table.output
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [(row["region"], row["share"]) for row in rows][:1] == [("a", "0.500000")]
+    both = invoke("areas", store, "--annotations", "--regions", target)
+    assert both.exit_code == 2
 
 
 def test_objects_writes_a_table(store, tmp_path):

@@ -13,9 +13,10 @@ from napari_uhrseg.cli.console import common, report_errors
 from napari_uhrseg.cli.correct import correct
 from napari_uhrseg.cli.demo import demo
 from napari_uhrseg.cli.evaluate import evaluate
-from napari_uhrseg.cli.export import areas, export
+from napari_uhrseg.cli.export import export
 from napari_uhrseg.cli.finetune import finetune
 from napari_uhrseg.cli.info import info
+from napari_uhrseg.cli.measure.areas import areas
 from napari_uhrseg.cli.measure.compare import compare
 from napari_uhrseg.cli.measure.objects import objects
 from napari_uhrseg.cli.project import project_app

@@ -143,6 +143,16 @@ class MultiPolygon:
         if not self.polygons:
             raise ValueError("a region needs at least one polygon")
 
+    @classmethod
+    def of(cls, region: "Region") -> "MultiPolygon":
+        """Return a region of any kind as polygons."""
+        if isinstance(region, MultiPolygon):
+            return region
+        if isinstance(region, Roi):
+            y, x, bottom, right = region.y, region.x, region.bottom, region.right
+            region = Polygon(((y, x), (y, right), (bottom, right), (bottom, x)))
+        return cls((region,))
+
     @property
     def bounds(self) -> Roi:
         found = self.polygons[0].bounds

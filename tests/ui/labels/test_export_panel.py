@@ -4,10 +4,12 @@ import csv
 import json
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager, PluginManifest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from helpers.gate import zarr_gate
@@ -192,6 +194,33 @@ def test_regions_from_a_file_are_counted_with_their_holes(
     (found,) = json.loads(target.read_text())["features"]
     assert found["properties"]["share_road"] == 1
     assert found["properties"]["classification"] == {"name": "plot"}
+
+
+def test_drawn_and_annotation_regions_are_saved_with_class_shares(
+    viewer, panel, shown, qtbot, tmp_path, monkeypatch
+):
+    square = np.array([[0, 400], [0, 600], [100, 600], [100, 400]]) - 0.5
+    shapes = viewer.add_shapes(
+        [square], shape_type="polygon", scale=(0.5, 0.5), units=("micrometer",) * 2
+    )
+    annotations = panel.correct.annotations
+    annotations.set_view(shown)
+    annotations.add.click()
+    annotations.tree.topLevelItem(0).setCheckState(1, Qt.CheckState.Checked)
+    where = panel.areas.where
+    for layer, target, expected in (
+        (shapes, tmp_path / "drawn.geojson", ("1", False)),
+        (viewer.layers["Regions"], tmp_path / "kept.gpkg", ("Region 1", True)),
+    ):
+        where.setCurrentIndex(where.findData(layer))
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", save_as(target))
+        panel.areas.save.click()
+        qtbot.waitUntil(target.exists, timeout=20_000)
+        qtbot.waitUntil(lambda p=target: str(p) in panel.areas.status.text())
+        meta, _, _, columns = pyogrio.raw.read(target)
+        fields = dict(zip(meta["fields"], columns, strict=True))
+        assert (fields["name"][0], fields["locked"][0]) == expected
+        assert (fields["share_road"][0], fields["share_lake"][0]) == (0.5, 0.5)
 
 
 def save_as(target):

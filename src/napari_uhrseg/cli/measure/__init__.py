@@ -3,4 +3,4 @@
 Must not import ``ui``.
 """
 
-__all__ = ["clean_up", "compare", "objects"]
+__all__ = ["areas", "clean_up", "compare", "objects"]

@@ -61,7 +61,7 @@ def _write_projected(
     store: "LabelStore", path: Path, options: WriteOptions
 ) -> Iterator[float]:
     """Write polygons as GeoJSON in the CRS of the image."""
-    name, digits = _crs_name(store)
+    name, digits = crs_name(store)
     crs = {"type": "name", "properties": {"name": name}}
     found = polygon_features(store, options, to_crs(store))
     prepared = partial(_on_the_map, digits=digits)
@@ -110,7 +110,7 @@ def _off_the_map(store: "LabelStore", why: str) -> ExportError:
     )
 
 
-def _crs_name(store: "LabelStore") -> tuple[str, int]:
+def crs_name(store: "LabelStore") -> tuple[str, int]:
     """Return the CRS as a URN or WKT, and the decimals for 0.1 mm."""
     import rasterio
 

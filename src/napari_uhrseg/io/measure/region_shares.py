@@ -8,7 +8,7 @@ GeoPackage.
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from napari_uhrseg.io.corrections.polygon_import import read_polygon_file
 from napari_uhrseg.io.export import atomic_target
 from napari_uhrseg.io.export.class_areas import AREA_COLUMNS, AreaTable, areas
 from napari_uhrseg.io.export.geopackage import pyogrio_errors
+from napari_uhrseg.types import Region
 from napari_uhrseg.units import quoted
 
 if TYPE_CHECKING:
@@ -89,18 +90,52 @@ def write_region_shares(
         if found.outside:
             notes.append(f"Without values: {quoted(found.outside)}.")
         values: dict[int, Values] = {}
-        for number, feature in enumerate(found.features):
-            for step in areas(store, feature.region, feature.title):
-                if isinstance(step, float):
-                    yield min(0.99, (number + step) / len(found.features))
-                else:
-                    values[feature.index] = _values(step)
-                    notes += _outside(step)
+        named = [(feature.region, feature.title) for feature in found.features]
+        for step in measure_regions(store, named):
+            if isinstance(step, float):
+                yield min(0.99, step)
+            else:
+                columns, more = step
+                indices = (feature.index for feature in found.features)
+                values = dict(zip(indices, columns, strict=True))
+                notes += more
         if target.suffix.lower() in GEOJSON:
             _write_geojson(source, building, values)
         else:
             _write_geopackage(source, building, values)
     yield tuple(notes)
+
+
+def measure_regions(
+    store: "LabelStore", regions: Sequence[tuple[Region, str]]
+) -> Iterator[float | tuple[list[Values], tuple[str, ...]]]:
+    """Measure the columns of regions.
+
+    Parameters
+    ----------
+    store
+        Label store, of which the displayed labels are counted.
+    regions
+        Regions in level-0 pixels, each with its name.
+
+    Yields
+    ------
+    float
+        Finished fraction, from 0 to 1.
+    tuple
+        Columns of each region, and sentences about those that lie partly beside the
+        image, last.
+    """
+    values: list[Values] = []
+    notes: list[str] = []
+    for number, (region, name) in enumerate(regions):
+        for step in areas(store, region, name):
+            if isinstance(step, float):
+                yield (number + step) / len(regions)
+            else:
+                values.append(_values(step))
+                notes += _outside(step)
+    yield values, tuple(notes)
 
 
 def check_target(regions: Path, target: Path) -> None:

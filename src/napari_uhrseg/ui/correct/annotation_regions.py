@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Shapes
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_uhrseg.errors import PlanError
-from napari_uhrseg.types import AnnotationRegion, MultiPolygon, Polygon, Region, Roi
+from napari_uhrseg.types import AnnotationRegion, MultiPolygon, Region
 from napari_uhrseg.ui.correct.write_queue import WriteQueue
 from napari_uhrseg.ui.layers.label_layers import LabelsView
+from napari_uhrseg.ui.layers.region_layer import OUTLINE, region_layer
 from napari_uhrseg.ui.layers.viewport import (
     ANNOTATIONS,
     REGIONS,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LAYER = "Regions"
 ROWS = 5  # rows that are visible without scrolling
-OPEN, LOCKED = "#e08a00", "#8a8a8a"  # colours of outlines
+LOCKED = "#8a8a8a"  # colour of outlines
 Regions = tuple[AnnotationRegion, ...]
 Counts = tuple[dict[int, int], ...]
 
@@ -118,7 +118,7 @@ class AnnotationRegions(QWidget):
             return
         first = len(self.regions) + 1
         added = (
-            AnnotationRegion(f"Region {n}", _polygons(shape))
+            AnnotationRegion(f"Region {n}", MultiPolygon.of(shape))
             for n, shape in enumerate(shapes, first)
         )
         self._change((*self.regions, *added))
@@ -221,35 +221,18 @@ class AnnotationRegions(QWidget):
 def _layer(regions: Regions, under: Any) -> Shapes:
     """Return the layer of regions, in the position of a labels layer."""
     parts = [(r, p) for r in regions for p in r.region.polygons]
-    layer = Shapes(
-        # napari's pixels have their centres at whole numbers
-        [np.asarray(p.corners) - 0.5 for _, p in parts],
-        shape_type="polygon",
-        face_color="transparent",
-        edge_color=[LOCKED if r.locked else OPEN for r, _ in parts],
-        edge_width=max(1.0, max(under.data.shape[-2:]) / 500),
+    layer = region_layer(
+        [p for _, p in parts],
+        under,
+        LAYER,
+        [LOCKED if r.locked else OUTLINE for r, _ in parts],
         features={"name": [r.name for r, _ in parts]},
         text={"string": "{name}", "color": "white", "size": 10},
-        name=LAYER,
-        scale=under.scale[-2:],
-        translate=under.translate[-2:],
-        affine=under.affine.affine_matrix[-3:, -3:],
-        units=under.units[-2:],
     )
-    layer.metadata[ANNOTATIONS] = True
+    layer.metadata[ANNOTATIONS] = regions
     layer.metadata[REGIONS] = tuple((r.region, r.name) for r in regions)
     layer.editable = False
     return layer
-
-
-def _polygons(region: Region) -> MultiPolygon:
-    """Return a drawn region as polygons."""
-    if isinstance(region, MultiPolygon):
-        return region
-    if isinstance(region, Roi):
-        y, x, bottom, right = region.y, region.x, region.bottom, region.right
-        region = Polygon(((y, x), (y, right), (bottom, right), (bottom, x)))
-    return MultiPolygon((region,))
 
 
 def _read(store: "LabelStore") -> Regions:

@@ -1,11 +1,11 @@
 """Estimates, counts and files of class areas, in workers."""
 
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_uhrseg.types import Region
+from napari_uhrseg.types import AnnotationRegion, MultiPolygon, Region
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -15,11 +15,21 @@ Place = tuple["LabelStore", tuple[Named, ...]]
 """Labels, and the regions with their names; None is the whole image."""
 
 
-def share_suffixes(regions: Path) -> tuple[str, ...]:
-    """Return the suffixes of a copy of a file of regions with class shares."""
+def share_suffixes(regions: Path | None) -> tuple[str, ...]:
+    """Return the suffixes of files with class shares; None: of drawn regions."""
+    from napari_uhrseg.io.measure.annotation_shares import SUFFIXES
     from napari_uhrseg.io.measure.region_shares import TARGETS
 
-    return TARGETS.get(regions.suffix.lower(), ())
+    return SUFFIXES if regions is None else TARGETS.get(regions.suffix.lower(), ())
+
+
+def drawn_annotations(regions: Sequence[Named]) -> tuple[AnnotationRegion, ...]:
+    """Return drawn regions as annotation regions without a lock."""
+    return tuple(
+        AnnotationRegion(name, MultiPolygon.of(region))
+        for region, name in regions
+        if region is not None
+    )
 
 
 def _key(place: Place) -> object:
@@ -56,16 +66,16 @@ def count_areas(place: Place) -> Generator[float, None, Any]:
 
 
 def write_shares(
-    store: "LabelStore", source: Path, path: Path
+    store: "LabelStore", regions: Path | tuple[AnnotationRegion, ...], path: Path
 ) -> Generator[float, None, tuple[str, ...]]:
-    """Write the file of regions with class shares, and return notes about them.
+    """Write regions with class shares, and return notes about them.
 
     Parameters
     ----------
     store
         The labels.
-    source
-        File of the regions.
+    regions
+        File of the regions, which is copied, or the regions.
     path
         File to write, which is replaced.
 
@@ -74,10 +84,15 @@ def write_shares(
     float
         Finished fraction, from 0 to 1.
     """
+    from napari_uhrseg.io.measure.annotation_shares import write_annotation_shares
     from napari_uhrseg.io.measure.region_shares import write_region_shares
 
     notes: tuple[str, ...] = ()
-    for step in write_region_shares(store, source, path, overwrite=True):
+    for step in (
+        write_region_shares(store, regions, path, overwrite=True)
+        if isinstance(regions, Path)
+        else write_annotation_shares(store, regions, path, overwrite=True)
+    ):
         if isinstance(step, float):
             yield step
         else:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QShowEvent
@@ -23,12 +22,19 @@ from napari_uhrseg.errors import ExportError, PlanError
 from napari_uhrseg.ui.labels.area_workers import (
     Place,
     count_areas,
+    drawn_annotations,
     estimate_areas,
     share_suffixes,
     write_shares,
 )
 from napari_uhrseg.ui.labels.selection import LabelsSelection
-from napari_uhrseg.ui.layers.viewport import REGIONS, drawn_regions, view_rectangle
+from napari_uhrseg.ui.layers.region_layer import region_layer
+from napari_uhrseg.ui.layers.viewport import (
+    ANNOTATIONS,
+    REGIONS,
+    drawn_regions,
+    view_rectangle,
+)
 from napari_uhrseg.ui.segment.output import VIEW, WHOLE, RegionPicker
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, note, push_button
@@ -65,7 +71,7 @@ class AreasPanel(QWidget):
         self.where.setToolTip("For regions, draw shapes in a Shapes layer.")
         self.table = _table()
         self.count = push_button("Count", clicked=self._count)
-        self.save = push_button("Save…", clicked=self._ask_for_csv)
+        self.save = push_button("Save…", clicked=self._ask_for_file)
         self.regions = push_button(
             "Regions…",
             "Import regions from a file of polygons. Each feature gets its own rows.",
@@ -230,38 +236,45 @@ class AreasPanel(QWidget):
 
     # -- files ----------------------------------------------------------------
 
-    def _ask_for_csv(self) -> None:
-        source, kinds = self._regions_file(), TABLES
-        if source is not None:
-            suffixes = " ".join(f"*{suffix}" for suffix in share_suffixes(source))
+    def _ask_for_file(self) -> None:
+        kinds = TABLES
+        if self.where.currentData() not in (WHOLE, VIEW):
+            suffixes = " ".join(f"*{s}" for s in share_suffixes(self._regions_file()))
             kinds = f"{TABLES};;Regions with class shares ({suffixes})"
         name, _ = QFileDialog.getSaveFileName(self, "Save areas", "areas.csv", kinds)
         if not name:
             return
-        if source is not None and not name.lower().endswith(".csv"):
-            self.save_shares(Path(name))
+        path = Path(name)
+        if ";;" in kinds and path.suffix.lower() != ".csv":
+            self.save_shares(path)
         else:
-            self.save_csv(Path(name))
+            self.save_csv(path)
 
     def _regions_file(self) -> Path | None:
         """Return the file of the chosen regions; None for others."""
-        layer = self.where.currentData()
-        metadata = getattr(layer, "metadata", {})
+        metadata = getattr(self.where.currentData(), "metadata", {})
         return metadata.get(FILE) if REGIONS in metadata else None
 
     def save_shares(self, path: Path) -> None:
-        """Write the file of the regions with their class shares; replace the file.
+        """Write the chosen regions with their class shares; replace the file.
 
-        The pixels are counted again.
+        Regions of a file become a copy of it, and others get a new file. The pixels are
+        counted again.
         """
-        store, source = self._shown.store, self._regions_file()
-        if store is None or source is None or self._counting is not None:
+        if self._counting is not None:
             return
+        try:
+            store, named = self._place()
+        except PlanError as error:
+            report(error)
+            return
+        metadata = getattr(self.where.currentData(), "metadata", {})
+        kept = metadata.get(ANNOTATIONS) or drawn_annotations(named)
         self._show_counting(store)
         self._counting = self._workers.start(
             write_shares,
             store,
-            source,
+            self._regions_file() or kept,
             path,
             yielded=self._say_share,
             returned=lambda notes: self._saved_shares(path, notes),
@@ -322,19 +335,9 @@ class AreasPanel(QWidget):
         layer = self._shown.layer
         for text in found.notes(layer.name):
             show_warning(text)
-        shapes = self._viewer.add_shapes(
-            # napari's pixels have their centres at whole numbers
-            [np.asarray(polygon.corners) - 0.5 for polygon, _ in found.polygons],
-            shape_type="polygon",
-            face_color="transparent",
-            edge_color="#e08a00",
-            edge_width=max(1.0, max(layer.data.shape[-2:]) / 500),
-            name=path.stem,
-            scale=layer.scale[-2:],
-            translate=layer.translate[-2:],
-            affine=layer.affine.affine_matrix[-3:, -3:],
-            units=layer.units[-2:],
-        )
+        polygons = [polygon for polygon, _ in found.polygons]
+        shapes = region_layer(polygons, layer, path.stem)
+        self._viewer.add_layer(shapes)
         shapes.metadata[FILE] = path
         shapes.metadata[REGIONS] = tuple((f.region, f.title) for f in found.features)
         # after a change of the shapes, the regions are the drawn shapes
@@ -366,8 +369,8 @@ class AreasPanel(QWidget):
         self.count.setText("Count")
         self.count.setToolTip("Count every pixel and every connected object.")
         self.save.setToolTip(
-            "Save the counted areas as a CSV table. Regions of a file can also be "
-            "saved as a copy of it, with the class shares as columns."
+            "Save the counted areas as a CSV table. Regions can also be saved as a "
+            "GeoPackage or GeoJSON with the class shares as columns."
         )
         if why_not:
             self.status.setText(why_not)

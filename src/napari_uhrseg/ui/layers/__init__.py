@@ -14,5 +14,6 @@ __all__ = [
     "paint_region",
     "picture",
     "pyramid_progress",
+    "region_layer",
     "viewport",
 ]

@@ -12,7 +12,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.types import Polygon, Region, Roi
 
 REGIONS = "uhrseg_regions"  # metadata key: regions of a layer with holes and names
-ANNOTATIONS = "uhrseg_annotations"  # metadata key of the layer of annotation regions
+ANNOTATIONS = "uhrseg_annotations"  # metadata key: annotation regions of a layer
 
 
 def view_rectangle(viewer: Any, layer: Any) -> Roi | None:
