@@ -17,12 +17,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.ui.labels.change_layer import CHANGES, change_layer, change_levels
+from napari_uhrseg.ui.labels.measure_worker import MeasureWorker
 from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.layers.label_layers import STORE
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.table import header_height, set_columns
-from napari_uhrseg.ui.workers.worker import Worker, Workers, report
+from napari_uhrseg.ui.workers.worker import Workers
 from napari_uhrseg.units import format_area
 
 if TYPE_CHECKING:
@@ -62,10 +63,8 @@ class ChangesPanel(QWidget):
 
     def __init__(self, viewer: Any, workers: Workers, shown: LabelsSelection) -> None:
         super().__init__()
-        self._viewer, self._workers, self._shown = viewer, workers, shown
-        self._worker: Worker | None = None
+        self._viewer, self._shown = viewer, shown
         self._found: Comparison | None = None
-        self._outcome = ""
         self.earlier = combo("Labels of the earlier date.")
         browse = push_button("…", "Choose a label store (.zarr).", self._browse)
         browse.setAccessibleName("Choose labels of the earlier date")
@@ -78,6 +77,9 @@ class ChangesPanel(QWidget):
             self._ask_for_file,
         )
         self.status = note()
+        self._worker = MeasureWorker(
+            workers, self.compare, self.status, "Comparing", self._idle
+        )
         rows = QWidget()
         add_row(form_of(rows), "Earlier", self.earlier, browse)
         buttons = QHBoxLayout()
@@ -119,8 +121,7 @@ class ChangesPanel(QWidget):
 
     def _labels_changed(self) -> None:
         """Remove the changes of other labels."""
-        if self._worker is not None:
-            self._worker.quit()
+        self._worker.quit()
         self._found = None
         self.table.clear()
         self._list_layers()
@@ -156,35 +157,15 @@ class ChangesPanel(QWidget):
     # -- comparison -----------------------------------------------------------
 
     def _compare(self) -> None:
-        if self._worker is not None:
-            self._worker.quit()
-            self.status.setText("Stopping…")
+        if self._worker.stopped():
             return
         later, earlier = self._shown.store, self._earlier()
         if later is not None and earlier is not None:
             self._run(_compared, earlier, later, returned=self._show)
 
     def _run(self, work: Any, *arguments: Any, returned: Callable[[Any], None]) -> None:
-        self._outcome = "Stopped."
-        self.compare.setText("Stop")
-        self.compare.setEnabled(True)
         self.save.setEnabled(False)
-        self._worker = self._workers.start(
-            work,
-            *arguments,
-            yielded=lambda done: self.status.setText(f"Comparing: {done:.0%}"),
-            returned=returned,
-            errored=self._error,
-            finished=self._ended,
-        )
-
-    def _error(self, error: Exception) -> None:
-        self._outcome = str(error)
-        report(error)
-
-    def _ended(self) -> None:
-        self._worker = None
-        self._idle(self._outcome)
+        self._worker.run(work, *arguments, returned=returned)
 
     def _show(self, found: Comparison) -> None:
         """Show the matrix, and the map of changes as a layer."""
@@ -201,7 +182,7 @@ class ChangesPanel(QWidget):
             for column in range(1, len(texts) + 1):
                 item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
         share = matrix.changed / matrix.compared if matrix.compared else 0.0
-        self._outcome = (
+        self._worker.outcome = (
             f"Changed: {format_area(matrix.changed, matrix.unit)} ({share:.1%} of the "
             "area with a class at both dates)."
         )
@@ -223,11 +204,11 @@ class ChangesPanel(QWidget):
 
     def save_file(self, path: Path) -> None:
         """Save the matrix (CSV) or the map of changes; an existing file is replaced."""
-        if self._found is None or self._worker is not None:
+        if self._found is None or self._worker.running:
             return
 
         def saved(_: object) -> None:
-            self._outcome = f"Saved to {path}."
+            self._worker.outcome = f"Saved to {path}."
 
         self._run(_saved, self._found, path, returned=saved)
 
@@ -235,7 +216,7 @@ class ChangesPanel(QWidget):
 
     def _idle(self, status: str = "") -> None:
         """Enable the buttons that can be used, unless a comparison runs."""
-        if self._worker is not None:
+        if self._worker.running:
             return
         both = self._shown.store is not None and self._earlier() is not None
         self.compare.setText("Compare")

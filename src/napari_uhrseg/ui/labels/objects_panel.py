@@ -1,6 +1,7 @@
 """Objects panel: the largest objects in a table, and a file of all objects."""
 
 from collections.abc import Callable, Generator
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.types import Roi
+from napari_uhrseg.ui.labels.measure_worker import MeasureWorker
 from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.layers.viewport import look_at
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import note, push_button
 from napari_uhrseg.ui.widgets.table import header_height, set_columns
-from napari_uhrseg.ui.workers.worker import Worker, Workers, report
+from napari_uhrseg.ui.workers.worker import Workers
 from napari_uhrseg.units import counted, format_area
 
 if TYPE_CHECKING:
@@ -59,16 +61,17 @@ class ObjectsPanel(QWidget):
         image_of: "Callable[[], Image | None]",
     ) -> None:
         super().__init__()
-        self._viewer, self._workers, self._shown = viewer, workers, shown
+        self._viewer, self._shown = viewer, shown
         self._image_of = image_of
-        self._worker: Worker | None = None
-        self._outcome = ""
         self.table = _table()
         self.table.itemClicked.connect(lambda item, _: self._go_to(item))
         self.table.itemActivated.connect(lambda item, _: self._go_to(item))
         self.list = push_button("List", clicked=self._list)
         self.save = push_button("Save table…", clicked=self._ask_for_file)
         self.status = note()
+        self._worker = MeasureWorker(
+            workers, self.list, self.status, "Measuring", self._idle
+        )
         buttons = QHBoxLayout()
         buttons.addWidget(self.list)
         buttons.addWidget(self.save)
@@ -83,43 +86,22 @@ class ObjectsPanel(QWidget):
 
     def _labels_changed(self) -> None:
         """Remove the objects of other labels."""
-        if self._worker is not None:
-            self._worker.quit()
+        self._worker.quit()
         self.table.clear()
         self._idle("")
 
     # -- listing --------------------------------------------------------------
 
     def _list(self) -> None:
-        if self._worker is not None:
-            self._worker.quit()
-            self.status.setText("Stopping…")
+        if self._worker.stopped():
             return
         store = self._shown.store
         if store is not None:
-            self._run(_largest, store, returned=lambda found: self._show(store, found))
+            self._run(_largest, store, returned=partial(self._show, store))
 
     def _run(self, work: Any, *arguments: Any, returned: Callable[[Any], None]) -> None:
-        self._outcome = "Stopped."
-        self.list.setText("Stop")
-        self.list.setToolTip("Stop measuring.")
         self.save.setEnabled(False)
-        self._worker = self._workers.start(
-            work,
-            *arguments,
-            yielded=lambda done: self.status.setText(f"Measuring: {done:.0%}"),
-            returned=returned,
-            errored=self._error,
-            finished=self._ended,
-        )
-
-    def _error(self, error: Exception) -> None:
-        self._outcome = str(error)
-        report(error)
-
-    def _ended(self) -> None:
-        self._worker = None
-        self._idle(self._outcome)
+        self._worker.run(work, *arguments, returned=returned)
 
     def _show(self, store: "LabelStore", found: "LargestObjects") -> None:
         if store is not self._shown.store:
@@ -137,9 +119,11 @@ class ObjectsPanel(QWidget):
                 item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
         listed = self.table.topLevelItemCount()
         if listed < found.count:
-            self._outcome = f"The {listed:,} largest of {found.count:,} objects."
+            self._worker.outcome = f"The {listed:,} largest of {found.count:,} objects."
         else:
-            self._outcome = f"{counted(found.count, 'object')}, the largest first."
+            self._worker.outcome = (
+                f"{counted(found.count, 'object')}, the largest first."
+            )
 
     def _go_to(self, item: QTreeWidgetItem) -> None:
         """Show the surroundings of an object."""
@@ -159,13 +143,13 @@ class ObjectsPanel(QWidget):
     def save_table(self, path: Path) -> None:
         """Write the table of all objects to a file, which is replaced."""
         store, image = self._shown.store, self._image_of()
-        if store is None or self._worker is not None:
+        if store is None or self._worker.running:
             return
         if image is not None and image.fingerprint != store.info.fingerprint:
             image = None
 
         def saved(_: object) -> None:
-            self._outcome = f"Saved to {path}."
+            self._worker.outcome = f"Saved to {path}."
 
         self._run(_save, store, path, image, returned=saved)
 
