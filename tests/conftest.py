@@ -4,18 +4,20 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QLocale
 
 _own = tempfile.TemporaryDirectory(prefix="uhrseg-tests-")
 os.environ["NAPARI_CONFIG"] = str(Path(_own.name) / "settings.yaml")
 os.environ["XDG_CONFIG_HOME"] = _own.name  # QSettings' recent checkpoints
 os.environ["NAPARI_UHRSEG_CACHE"] = str(Path(_own.name) / "cache")
 os.environ["NAPARI_UHRSEG_STATE"] = str(Path(_own.name) / "state")
+QLocale.setDefault(QLocale.c())  # the window shows numbers as the user's locale does
 
 # Some tests load torch before others open a window, in one process: with software
 # GL, triton's LLVM and Mesa's would meet and end it (see ui/workers/import_torch.py).
@@ -60,6 +62,14 @@ def trace_no_children(request: pytest.FixtureRequest) -> None:
         patch = request.getfixturevalue("monkeypatch")
         for name in COVERAGE_VARIABLES:
             patch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def set_locale() -> Iterator[Callable[[str], None]]:
+    """Return a function that sets the locale of the window by a name such as de_DE."""
+    before = QLocale()
+    yield lambda name: QLocale.setDefault(QLocale(name))
+    QLocale.setDefault(before)
 
 
 @pytest.fixture

@@ -1,10 +1,32 @@
-"""Formatting and parsing of amounts: bytes, times, lengths, areas and counts."""
+"""Formatting and parsing of amounts: bytes, times, lengths, areas and counts.
 
-from collections.abc import Iterable
+The texts are for users. A window may set another style of numbers, so texts that are
+written to files use Python's own formatting instead.
+"""
+
+from collections.abc import Callable, Iterable
 
 from napari_uhrseg.errors import UhrSegError
 
 MB = 1024 * 1024
+
+NumberStyle = Callable[[float, str], str]
+_style: NumberStyle = format
+
+
+def use_number_style(style: NumberStyle) -> None:
+    """Set the function that formats the numbers of all texts for users.
+
+    It takes a number and a format specification of Python, such as ``",.1f"``. The
+    default is Python's `format`.
+    """
+    global _style
+    _style = style
+
+
+def formatted(value: float, spec: str = ",") -> str:
+    """Return a number as a text for the user, by default with grouped digits."""
+    return _style(value, spec)
 
 
 def parse_bytes(text: str) -> int:
@@ -33,10 +55,10 @@ def parse_bytes(text: str) -> int:
 def format_bytes(amount: float) -> str:
     """Return bytes as a text: ``"1.7 GB"``, ``"640 MB"``, ``"12 KB"``."""
     if amount >= 1000 * MB:
-        return f"{amount / 1024 / MB:.1f} GB"
+        return f"{formatted(amount / 1024 / MB, '.1f')} GB"
     if amount >= MB:
-        return f"{amount / MB:.0f} MB"
-    return f"{max(1, amount / 1024):.0f} KB"
+        return f"{formatted(amount / MB, '.0f')} MB"
+    return f"{formatted(max(1, amount / 1024), '.0f')} KB"
 
 
 def format_seconds(seconds: float) -> str:
@@ -56,8 +78,8 @@ def format_length(metres: float) -> str:
     """Return a length as a text: ``"0.5 µm"``, ``"30 cm"``, ``"10 m"``."""
     for factor, name in ((1.0, "m"), (1e-2, "cm"), (1e-3, "mm")):
         if metres >= factor:
-            return f"{metres / factor:.3g} {name}"
-    return f"{metres * 1e6:.3g} µm"
+            return f"{formatted(metres / factor, '.3g')} {name}"
+    return f"{formatted(metres * 1e6, '.3g')} µm"
 
 
 def format_area(area: float, unit: str) -> str:
@@ -70,12 +92,12 @@ def format_area(area: float, unit: str) -> str:
         if area >= least:
             area, unit = area / factor, name
             break
-    return f"{area:,.3g} {unit}" if area < 1000 else f"{area:,.0f} {unit}"
+    return f"{formatted(area, ',.3g' if area < 1000 else ',.0f')} {unit}"
 
 
 def counted(number: int, what: str) -> str:
     """Return a number with its noun: ``1 window``, ``2 windows``."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+    return f"{formatted(number)} {what}" + ("" if number == 1 else "s")
 
 
 def left_out_text(windows: int, area: float) -> str:
@@ -83,7 +105,7 @@ def left_out_text(windows: int, area: float) -> str:
     verb = "is" if windows == 1 else "are"
     return (
         f"{counted(windows, 'window')} without tissue {verb} left out "
-        f"({area:.0%} of the area has no tissue)"
+        f"({formatted(area, '.0%')} of the area has no tissue)"
     )
 
 

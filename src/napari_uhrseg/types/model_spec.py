@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
 
+from napari_uhrseg.units import formatted
+
 Placement = Literal["shift", "even"]
 Merge = Literal["uniform", "taper"]
 Padding = Literal["reflect", "edge", "zero"]
@@ -70,7 +72,10 @@ def value_pairs(values: ValueRange) -> list[tuple[float, float]]:
 
 def describe_range(values: ValueRange) -> str:
     """Return a value range as text: ``0 to 255``, or one text for each channel."""
-    pairs = (f"{low:,.6g} to {high:,.6g}" for low, high in value_pairs(values))
+    pairs = (
+        f"{formatted(low, ',.6g')} to {formatted(high, ',.6g')}"
+        for low, high in value_pairs(values)
+    )
     return "; ".join(pairs)
 
 

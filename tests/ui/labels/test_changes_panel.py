@@ -106,6 +106,19 @@ def test_matrix_and_map_are_saved(panel, labels, tmp_path, qtbot):
         assert np.count_nonzero(raster.read(1) == 2) == 20 * 40
 
 
+def test_window_follows_locale_and_file_does_not(panel, tmp_path, qtbot, set_locale):
+    set_locale("de_DE")
+    panel.use(panel.before)
+    panel.compare.click()
+    qtbot.waitUntil(panel.save.isEnabled, timeout=10_000)
+    assert panel.status.text().startswith("Changed: 0,08 mm² (4,4%")
+    assert texts(panel.table)[1] == ["road", "–", "1,72 mm²", "0,08 mm²"]
+    panel.save_file(tmp_path / "m.csv")
+    qtbot.waitUntil(lambda: "Saved to" in panel.status.text(), timeout=10_000)
+    rows = list(csv.reader((tmp_path / "m.csv").open()))
+    assert rows[2][2:] == ["1.72", "0.08"]
+
+
 def test_labels_in_the_viewer_are_offered_and_other_labels_clear_the_matrix(
     panel, viewer, labels, tmp_path, qtbot
 ):

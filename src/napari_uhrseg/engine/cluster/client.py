@@ -45,6 +45,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.write_lock import revoke_write_token
 from napari_uhrseg.types import Legend, SegmentSettings
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -344,7 +345,8 @@ def check_workers(client: "Client", spec: RunSpec) -> dict[str, WorkerInfo]:
         client.wait_for_workers(1, timeout=FIRST_WORKER_TIMEOUT_S)
     except (NoneThere, TimeoutError) as error:
         raise ClusterError(
-            f"No worker joined the scheduler in {FIRST_WORKER_TIMEOUT_S:.0f} seconds.",
+            "No worker joined the scheduler in "
+            f"{formatted(FIRST_WORKER_TIMEOUT_S, '.0f')} seconds.",
             "Start some: CUDA_VISIBLE_DEVICES=0 dask worker ADDRESS --nthreads 1.",
         ) from error
     found = client.run(worker.worker_info, spec, on_error="return")

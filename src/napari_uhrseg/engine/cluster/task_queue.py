@@ -13,6 +13,7 @@ from napari_uhrseg.engine.cancellation import Cancelled, Stop
 from napari_uhrseg.engine.cluster import worker
 from napari_uhrseg.engine.cluster.worker import RunSpec, TaskResult
 from napari_uhrseg.errors import ClusterError
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -143,7 +144,8 @@ class TaskQueue:
         self._count_workers()
         if time.monotonic() > self._met + self._limits.no_worker_s:
             raise ClusterError(
-                f"The cluster has had no workers for {self._limits.no_worker_s:.0f} "
+                "The cluster has had no workers for "
+                f"{formatted(self._limits.no_worker_s, '.0f')} "
                 "seconds.",
                 "Start workers and segment again. Finished blocks are kept.",
             ) from None

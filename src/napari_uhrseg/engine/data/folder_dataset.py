@@ -23,7 +23,7 @@ from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.open import open_image
 from napari_uhrseg.io.readers.registry import suffixes
 from napari_uhrseg.types import IGNORED, Legend
-from napari_uhrseg.units import counted
+from napari_uhrseg.units import counted, formatted
 
 MAX_NAMES_SHOWN = 5  # in a warning
 
@@ -243,7 +243,8 @@ class MaskSet:
         if missing:
             named = f" (nodata {', '.join(map(str, sorted(values)))})" if values else ""
             yield (
-                f"{missing / total:.1%} of the mask pixels are marked as missing in "
+                f"{formatted(missing / total, '.1%')} of the mask pixels are marked as "
+                "missing in "
                 f"the files{named} and are not used"
                 + ("; to use such a value, list it in a classes file" if values else "")
             )

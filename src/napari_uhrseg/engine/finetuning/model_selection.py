@@ -24,7 +24,7 @@ from napari_uhrseg.engine.inference.label_windows import (
 from napari_uhrseg.engine.training.job import Metrics
 from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.types import HELD_OUT, IGNORED, Labels, Roi, TrainingSummary
-from napari_uhrseg.units import counted
+from napari_uhrseg.units import counted, formatted
 
 T = TypeVar("T", Roi, Sample)
 
@@ -200,7 +200,8 @@ def comparison_text(summary: TrainingSummary, before: Metrics, after: Metrics) -
     """
     changed = ""
     if CHANGED_ELSEWHERE in after:
-        changed = f"; elsewhere {after[CHANGED_ELSEWHERE]:.0%} of the labels change"
+        share = formatted(after[CHANGED_ELSEWHERE], ".0%")
+        changed = f"; elsewhere {share} of the labels change"
     return _on_held_out(summary, before, after) + changed
 
 
@@ -222,7 +223,8 @@ def network_text(
     if summary.held_out < MIN_RELIABLE_WINDOWS:
         where += ", too few to be reliable"
     return (
-        f"mIoU {network['miou']:.1%} of the network and {classifier['miou']:.1%} of a "
+        f"mIoU {formatted(network['miou'], '.1%')} of the network and "
+        f"{formatted(classifier['miou'], '.1%')} of a "
         f"pixel classifier that was trained on the same corrections, {where}"
     )
 
@@ -237,11 +239,13 @@ def _on_held_out(summary: TrainingSummary, before: Metrics, after: Metrics) -> s
     where = f"on {counted(summary.held_out, 'validation window')}"
     if summary.held_out < MIN_RELIABLE_WINDOWS:
         where += ", too few to be reliable"
-    points = f"{abs(100 * change):.1f} points"
+    points = f"{formatted(abs(100 * change), '.1f')} points"
     if change < 0:  # such weights are not saved; see TrainingPolicy.keep_best
         return (
-            f"worse by {points} {where} (mIoU {before['miou']:.1%} before, "
-            f"{after['miou']:.1%} after), and so was every validated step: the "
+            f"worse by {points} {where} (mIoU {formatted(before['miou'], '.1%')} "
+            "before, "
+            f"{formatted(after['miou'], '.1%')} after), and so was every validated "
+            "step: the "
             "original checkpoint is better, and no other is saved"
         )
     if change < EQUAL_MIOU:

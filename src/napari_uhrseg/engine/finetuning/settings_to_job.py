@@ -45,7 +45,6 @@ from napari_uhrseg.models.base import Segmenter
 from napari_uhrseg.models.checkpoint import UNSAVED_HASH, Checkpoint
 from napari_uhrseg.types import Card, FineTuneSettings, Recipe, Stage
 from napari_uhrseg.types.finetuning import FIRST_STEPS, QUICK_STEPS
-from napari_uhrseg.units import counted
 
 LEARNING_RATE = 5e-4
 FIRST_LEARNING_RATE = 2e-3  # of a network without trained weights
@@ -307,7 +306,8 @@ def fine_tuned_card(
         Scores on the validation regions.
     """
     old = checkpoint.card
-    regions = counted(source.site_count, "region")
+    count = source.site_count  # in a file: not in the style of the window
+    regions = f"{count:,} region{'s' if count != 1 else ''}"
     corrected = f"{regions} corrected in {', '.join(source.names)}"
     return replace(
         old,

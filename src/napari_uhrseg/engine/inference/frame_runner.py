@@ -60,6 +60,7 @@ from napari_uhrseg.errors import ReadError
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK, Status
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.types import BoolMask, Labels, Roi
+from napari_uhrseg.units import formatted
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,9 @@ class FrameRunner(Runner):
         self.kept = ~self.store.pending(self.run)
         self.done = self.lost = 0
         height, width = smaller.input_shape
-        return retried(error, f"with frames of {height:,} x {width:,} pixels")
+        return retried(
+            error, f"with frames of {formatted(height)} x {formatted(width)} pixels"
+        )
 
     def write(
         self, roi: Roi, labels: Labels, confidence: Labels, status: Status

@@ -24,6 +24,7 @@ from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.models.base import Batch
 from napari_uhrseg.models.checkpoint import Checkpoint
 from napari_uhrseg.types import InputSpec, Labels, Legend, Roi, Run, SegmentSettings
+from napari_uhrseg.units import formatted
 
 LARGEST_SIDE = 4096  # level-0 pixels
 
@@ -69,8 +70,9 @@ def segment_region(
     """
     if max(roi.height, roi.width) > LARGEST_SIDE:
         raise PlanError(
-            f"{roi.width:,} x {roi.height:,} pixels are too many to compare at once.",
-            f"Zoom in: at most {LARGEST_SIDE:,} pixels a side.",
+            f"{formatted(roi.width)} x {formatted(roi.height)} pixels are too many to "
+            "compare at once.",
+            f"Zoom in: at most {formatted(LARGEST_SIDE)} pixels a side.",
         )
     inside = roi.intersect(Roi(0, 0, *image.shape))
     if not inside.area:

@@ -11,7 +11,7 @@ from napari_uhrseg.types import (
     describe_range,
     value_pairs,
 )
-from napari_uhrseg.units import counted, format_length
+from napari_uhrseg.units import counted, format_length, formatted
 
 SAME_SCALE = 0.1  # pixel sizes that differ by at most 10 % count as equal
 MAX_SCALE = 64.0
@@ -130,7 +130,8 @@ def fit_scale(image: Image, spec: InputSpec) -> tuple[float, str]:
 def _scale_note(trained: float, size: float, scale: float) -> str:
     return (
         f"The checkpoint was trained at {format_length(trained)}/px and the image has "
-        f"{format_length(size)}/px. The image is read at scale {scale:.3g}."
+        f"{format_length(size)}/px. The image is read at scale "
+        f"{formatted(scale, '.3g')}."
     )
 
 

@@ -37,7 +37,7 @@ from napari_uhrseg.types import (
     SegmentSettings,
     TissueMask,
 )
-from napari_uhrseg.units import format_bytes, format_seconds, left_out_text
+from napari_uhrseg.units import format_bytes, format_seconds, formatted, left_out_text
 
 MAX_FRAME_RATIO = 2  # side of a frame, in training crops, without a warning
 
@@ -255,8 +255,10 @@ def _frame_warning(checkpoint: Checkpoint, grid: Tiling) -> str:
     if not checkpoint.model.frames_like_crops or side <= MAX_FRAME_RATIO * crop:
         return ""
     return (
-        f"The checkpoint was trained on crops of {crop:,} pixels, and its frames here "
-        f"have up to {side:,} pixels. It may be less accurate in such frames. Train it "
+        f"The checkpoint was trained on crops of {formatted(crop)} pixels, and its "
+        "frames here "
+        f"have up to {formatted(side)} pixels. It may be less accurate in such frames. "
+        "Train it "
         f"with larger crops (window), or with frames of {crop} pixels (frame)."
     )
 

@@ -20,7 +20,7 @@ from napari_uhrseg.errors import PlanError, StoreError
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.types import InputSpec, LabelClass, Legend, Run, SegmentSettings
-from napari_uhrseg.units import counted, format_length, quoted
+from napari_uhrseg.units import counted, format_length, formatted, quoted
 
 Topic = Literal["pixel_size", "scale", "bands", "classes"]
 
@@ -108,7 +108,7 @@ def _scale_question(image: Image, spec: InputSpec) -> RunQuestion | None:
     return RunQuestion(
         "scale",
         f"{trained}, and {image.name} has {format_length(image.meters_per_pixel)} per "
-        f"pixel. The image would be read at scale {scale:.3g}.",
+        f"pixel. The image would be read at scale {formatted(scale, '.3g')}.",
         f"Choose a checkpoint of a similar pixel size, or confirm the scale (Scale, "
         f"--scale {scale:.6g}).",
     )

@@ -25,7 +25,7 @@ from napari_uhrseg.engine.tiling.run_pixels import WindowCount, run_region
 from napari_uhrseg.io.labels.chunk_status import STORE_CHUNK
 from napari_uhrseg.types import InputSpec, Roi
 from napari_uhrseg.types.tissue import Spans
-from napari_uhrseg.units import counted
+from napari_uhrseg.units import counted, formatted
 
 Frame = tuple[int, int]
 """Row and column of a frame, and of its cell."""
@@ -280,8 +280,8 @@ class FrameGrid:
 
     def describe(self, count: int) -> str:
         """Return a number of frames as text, with their size."""
-        height, width = self.input_shape
-        return f"{counted(count, 'frame')} of {width:,} x {height:,} pixels"
+        height, width = (formatted(side) for side in self.input_shape)
+        return f"{counted(count, 'frame')} of {width} x {height} pixels"
 
     def _axes(self, frame: Frame) -> tuple[tuple[Axis, int], tuple[Axis, int]]:
         return (self.rows, frame[0]), (self.columns, frame[1])

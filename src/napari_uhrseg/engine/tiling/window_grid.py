@@ -11,7 +11,7 @@ from napari_uhrseg.engine.tiling.run_pixels import WindowCount, run_region
 from napari_uhrseg.types import Roi
 from napari_uhrseg.types.model_spec import Placement
 from napari_uhrseg.types.tissue import Spans
-from napari_uhrseg.units import counted
+from napari_uhrseg.units import counted, formatted
 
 
 def window_starts(
@@ -174,7 +174,8 @@ class WindowGrid:
         apart = WindowGrid.make(self.shape, self.side, 0, self.placement)
         return (
             f"{text} that overlap by {self.overlap} pixels "
-            f"({len(self) / len(apart):.1f} times as many as without overlap)"
+            f"({formatted(len(self) / len(apart), '.1f')} times as many as without "
+            "overlap)"
         )
 
     def disjoint(self, region: Roi) -> bool:

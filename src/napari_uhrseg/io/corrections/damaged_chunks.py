@@ -14,6 +14,7 @@ from napari_uhrseg.io.labels.pyramid import write_levels
 from napari_uhrseg.io.labels.store import LabelStore
 from napari_uhrseg.io.labels.store_files import damaged_chunks
 from napari_uhrseg.types import Roi
+from napari_uhrseg.units import formatted
 
 FOLDER = "damaged"  # for the files, in the folder of the journal
 MAX_NAMED = 3  # chunks that a message names
@@ -70,15 +71,21 @@ def loss_text(
         Corrected pixels after the chunks were restored from the journal.
     """
     names = "; ".join(
-        f"y {roi.y:,} to {roi.bottom:,}, x {roi.x:,} to {roi.right:,}"
+        f"y {formatted(roi.y)} to {formatted(roi.bottom)}, x {formatted(roi.x)} to "
+        f"{formatted(roi.right)}"
         for roi in lost[:MAX_NAMED]
     )
-    more = f"; and {len(lost) - MAX_NAMED:,} more" if len(lost) > MAX_NAMED else ""
-    parts = f"{len(lost):,} part{'s' if len(lost) > 1 else ''}"
+    more = (
+        f"; and {formatted(len(lost) - MAX_NAMED)} more"
+        if len(lost) > MAX_NAMED
+        else ""
+    )
+    parts = f"{formatted(len(lost))} part{'s' if len(lost) > 1 else ''}"
     if before is None:
         pixels = "What the undo history does not contain of them is lost"
     elif before > after:
-        pixels = f"{before - after:,} of {before:,} corrected pixels are lost"
+        lost_pixels = f"{formatted(before - after)} of {formatted(before)}"
+        pixels = f"{lost_pixels} corrected pixels are lost"
     else:
         pixels = "They were restored from the undo history, and no pixel is lost"
     return (

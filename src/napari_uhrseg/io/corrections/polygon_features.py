@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.types import MultiPolygon, Polygon
+from napari_uhrseg.units import formatted
 
 Points = npt.NDArray[np.float64]
 Rings = list[Points]  # rings (x, y) of a polygon, the outer one first
@@ -193,14 +194,16 @@ class ImportedPolygons:
             Name of the image.
         """
         found = [
-            f"Skipped: {count:,} {'feature' if count == 1 else 'features'} {reason}."
+            f"Skipped: {formatted(count)} {'feature' if count == 1 else 'features'} "
+            f"{reason}."
             for reason, count in self.skipped.items()
         ]
         total = len(self.features) + len(self.outside)
         if self.outside:
             verb = "lies" if len(self.outside) == 1 else "lie"
             found.append(
-                f"Skipped: {len(self.outside):,} of {total:,} features {verb} beside "
+                f"Skipped: {formatted(len(self.outside))} of {formatted(total)} "
+                f"features {verb} beside "
                 f"{image}."
             )
         return [*found, self.guess] if self.guess else found

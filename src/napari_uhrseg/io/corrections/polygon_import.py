@@ -25,7 +25,7 @@ from napari_uhrseg.io.corrections.polygon_features import (
 from napari_uhrseg.io.corrections.vector_file_import import MAGIC, parse_vector_file
 from napari_uhrseg.io.image.geometry import Georeferenced
 from napari_uhrseg.types import MultiPolygon, Polygon, Roi
-from napari_uhrseg.units import counted, quoted
+from napari_uhrseg.units import counted, formatted, quoted
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
@@ -81,7 +81,9 @@ def read_polygon_file(
     parse = parse_vector_file if is_table else parse_geojson
     parsed = parse(path, classes)
     if not parsed.features:
-        skipped = ", ".join(f"{n:,} {why}" for why, n in parsed.skipped.items())
+        skipped = ", ".join(
+            f"{formatted(n)} {why}" for why, n in parsed.skipped.items()
+        )
         raise OpenError(
             f"{path.name} contains no polygons{f' ({skipped})' if skipped else ''}.",
             "Choose a file of polygons; points and lines have no area.",

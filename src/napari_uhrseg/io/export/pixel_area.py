@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.types import Roi
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -68,7 +69,7 @@ def pixel_area(store: "LabelStore") -> PixelArea:
         if abs(flat / true - 1) > MAX_AREA_ERROR:
             basis = (
                 f"the ellipsoid WGS 84: on the plane of this projection areas are "
-                f"{flat / true:.2f} times as large"
+                f"{formatted(flat / true, '.2f')} times as large"
             )
             return PixelArea("m²", None, basis, on_ellipsoid)
     return PixelArea(

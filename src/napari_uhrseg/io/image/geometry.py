@@ -6,6 +6,7 @@ from typing import Protocol
 
 from napari_uhrseg.io.image.chunk_cache import CachedSource, LevelSource, PendingLevel
 from napari_uhrseg.io.image.pixel_transforms import HalfResolution
+from napari_uhrseg.units import formatted
 
 MAX_COARSEST_SIDE = 2048  # px per side; napari reads the coarsest level whole
 ON_THE_FLY_PIXELS = 4096**2  # pixels of a source that is averaged on each read
@@ -161,12 +162,12 @@ def describe_position(image: Georeferenced) -> dict[str, str]:
         facts["Coordinates"] = f"{known} (EPSG:{code})" if code else known
     box = extent(image)
     if box is not None:
-        left, bottom, right, top = (f"{v:.10g}" for v in box)
+        left, bottom, right, top = (formatted(v, ".10g") for v in box)
         facts["Extent"] = f"x {left} to {right}, y {bottom} to {top}"
     angle = rotation(image)
     if angle:
         way = "counterclockwise" if angle > 0 else "clockwise"
-        facts["Rotation"] = f"{abs(angle):.4g}° {way}"
+        facts["Rotation"] = f"{formatted(abs(angle), '.4g')}° {way}"
     return facts
 
 

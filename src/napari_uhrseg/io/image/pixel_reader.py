@@ -18,6 +18,7 @@ from napari_uhrseg.io.image.chunk_cache import (
 from napari_uhrseg.io.image.nodata import MAX_MEASURED, differs_from_nodata
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.types import BoolMask, Roi
+from napari_uhrseg.units import formatted
 
 WINDOW_SIDE = 256  # px, of the windows that are sampled
 MOST_BANDS = 10_000  # each has a name, and may have a layer
@@ -272,7 +273,8 @@ def check_extent(name: str, axes: str, shape: Sequence[int]) -> None:
         most = MOST_BANDS if axis == band_axis(axes) else LONGEST_AXIS
         if size > most:
             raise OpenError(
-                f"{name} states a size of {size:,} along axis {axis}; at most {most:,} "
+                f"{name} states a size of {formatted(size)} along axis {axis}; at most "
+                f"{formatted(most)} "
                 "can be opened.",
                 "The file may be damaged or incomplete: copy or export it again.",
             )

@@ -12,6 +12,7 @@ from napari_uhrseg.io.labels.disk_layout import StoreContents
 from napari_uhrseg.io.labels.pending_chunks import runs_with_other_settings
 from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Run
+from napari_uhrseg.units import formatted
 
 
 class RunLedger:
@@ -141,8 +142,10 @@ def _conflict_error(others: tuple[Run, ...], run: Run) -> OtherLabelsError:
         for r in others
     ):
         return OtherLabelsError(
-            f"The labels here were made with frames of up to {others[-1].window:,} "
-            f"pixels a side; the available memory is enough for {run.window:,}.",
+            "The labels here were made with frames of up to "
+            f"{formatted(others[-1].window)} "
+            "pixels a side; the available memory is enough for "
+            f"{formatted(run.window)}.",
             "To continue them, close other programs or raise the memory budget. Or "
             "allow replacing them, or choose another output.",
         )

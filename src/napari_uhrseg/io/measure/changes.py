@@ -22,7 +22,7 @@ from napari_uhrseg.io.export.registry import format_named, shown_legend
 from napari_uhrseg.io.vectorize.label_strips import read_strips
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import LabelClass, Labels, Legend, Roi
-from napari_uhrseg.units import quoted
+from napari_uhrseg.units import formatted, quoted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -340,7 +340,10 @@ def _difference(first: "LabelStore", second: "LabelStore") -> str:
     """Return how the grids of two stores differ; empty if they are equal."""
     names = first.path.name, second.path.name
     if first.shape != second.shape:
-        sizes = [f"{s.shape[1]:,} x {s.shape[0]:,} pixels" for s in (first, second)]
+        sizes = [
+            f"{formatted(s.shape[1])} x {formatted(s.shape[0])} pixels"
+            for s in (first, second)
+        ]
         return f"{names[0]} has {sizes[0]}, and {names[1]} has {sizes[1]}"
     if not _same_crs(first.crs, second.crs):
         return f"{names[0]} and {names[1]} have different coordinate systems"
@@ -356,7 +359,7 @@ def _difference(first: "LabelStore", second: "LabelStore") -> str:
         side = np.hypot(first.affine[0], first.affine[3])
         off = float(np.abs(places[0] - places[1]).max() / side)
         if off > PIXEL_ERROR:
-            return f"their corners are up to {off:,.3g} pixels apart"
+            return f"their corners are up to {formatted(off, ',.3g')} pixels apart"
     if first.pixel_size != second.pixel_size or first.unit != second.unit:
         sizes = [_pixel(s) for s in (first, second)]
         return f"pixels are {sizes[0]} in {names[0]}, and {sizes[1]} in {names[1]}"

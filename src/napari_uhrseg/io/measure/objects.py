@@ -28,6 +28,7 @@ from napari_uhrseg.io.vectorize.label_strips import (
 )
 from napari_uhrseg.io.vectorize.limits import VectorLimits
 from napari_uhrseg.types import Labels, Roi
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.image.image import Image
@@ -82,8 +83,9 @@ def measure_objects(
     """
     if image is not None and image.shape != store.shape:
         raise ExportError(
-            f"{image.name} has {image.shape[1]:,} x {image.shape[0]:,} pixels, but the "
-            f"labels have {store.shape[1]:,} x {store.shape[0]:,}.",
+            f"{image.name} has {formatted(image.shape[1])} x "
+            f"{formatted(image.shape[0])} pixels, but the "
+            f"labels have {formatted(store.shape[1])} x {formatted(store.shape[0])}.",
             "Give the image of which the labels are.",
         )
     table = _Table(store, image, pixel_area(store))

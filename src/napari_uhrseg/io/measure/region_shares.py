@@ -18,7 +18,7 @@ from napari_uhrseg.io.export import atomic_target
 from napari_uhrseg.io.export.class_areas import AREA_COLUMNS, AreaTable, areas
 from napari_uhrseg.io.export.geopackage import pyogrio_errors
 from napari_uhrseg.types import Region
-from napari_uhrseg.units import quoted
+from napari_uhrseg.units import formatted, quoted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -158,7 +158,9 @@ def check_target(regions: Path, target: Path) -> None:
 def _outside(table: AreaTable) -> list[str]:
     if table.outside < LEAST_OUTSIDE:
         return []
-    return [f"{table.outside:.1%} of {table.region!r} lies beside the image."]
+    return [
+        f"{formatted(table.outside, '.1%')} of {table.region!r} lies beside the image."
+    ]
 
 
 def _values(table: AreaTable) -> Values:

@@ -23,6 +23,7 @@ from napari_uhrseg.io.project.project import (
     Change,
     Project,
 )
+from napari_uhrseg.units import formatted
 
 SUFFIX = ".uhrproject.json"
 MAX_BYTES = 64_000_000  # of a project file
@@ -137,7 +138,10 @@ def _read_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise _damaged(path, f"it has {size:,} bytes, more than {MAX_BYTES:,}")
+            raise _damaged(
+                path,
+                f"it has {formatted(size)} bytes, more than {formatted(MAX_BYTES)}",
+            )
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1).decode("utf-8-sig")
     except FileNotFoundError as error:

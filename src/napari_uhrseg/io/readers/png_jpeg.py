@@ -15,7 +15,7 @@ from napari_uhrseg.io.readers.common import fingerprint_file
 from napari_uhrseg.io.readers.registry import RefusedError, register_reader
 from napari_uhrseg.main_memory import free_main_memory
 from napari_uhrseg.types import Limits
-from napari_uhrseg.units import format_bytes
+from napari_uhrseg.units import format_bytes, formatted
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pnm")
 ORIENTATION = 274  # EXIF tag
@@ -113,7 +113,8 @@ def _check_memory(path: Path, file: Any, depth: int, most: int | None) -> None:
     most = free_main_memory() // 2 if most is None else most
     if needed > most:
         raise RefusedError(
-            f"{path.name} has {width:,} x {height:,} pixels, which {file.format} can "
+            f"{path.name} has {formatted(width)} x {formatted(height)} pixels, which "
+            f"{file.format} can "
             f"only give whole: that needs up to {format_bytes(needed)} of main memory, "
             f"of which {format_bytes(most)} may be used.",
             "Convert it to a tiled TIFF: gdal_translate -co TILED=YES, or "

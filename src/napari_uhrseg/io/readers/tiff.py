@@ -27,6 +27,7 @@ from napari_uhrseg.io.readers.tiff_metadata import band_names, pixel_size
 from napari_uhrseg.io.readers.tiff_ome import COMPANION
 from napari_uhrseg.io.readers.tiff_tiles import MappedFile, PagesSource
 from napari_uhrseg.types import BoolMask, Limits
+from napari_uhrseg.units import formatted
 
 MAX_TILE_PIXELS = 2**26  # larger tiles must not exceed the image
 SLIDES = (".svs", ".ndpi", ".qptiff", ".scn", ".bif")
@@ -251,7 +252,9 @@ def _kept_channels(
     if there.all() or there.size != math.prod(leading):
         return None
     gone = int((~there).sum())
-    text = f"{gone:,} of {there.size:,} planes of this image are missing"
+    text = (
+        f"{formatted(gone)} of {formatted(there.size)} planes of this image are missing"
+    )
     if document.ome is not None and document.ome.missing:
         text += f" (not in its folder: {document.ome.missing_text()})"
     kept = None
@@ -259,10 +262,11 @@ def _kept_channels(
         whole = _channels_with_planes(there.reshape(leading), axes.index("c"))
         if not whole.all():
             kept = tuple(int(i) for i in np.flatnonzero(whole))
-            text += f". {int((~whole).sum()):,} of {whole.size:,} channels are left out"
+            left_out = f"{formatted(int((~whole).sum()))} of {formatted(whole.size)}"
+            text += f". {left_out} channels are left out"
             gone -= int((~whole).sum()) * there.size // whole.size
     if gone:
-        text += f". {gone:,} missing planes show as 0"
+        text += f". {formatted(gone)} missing planes show as 0"
     document.warnings.append(text + ".")
     return kept
 
@@ -332,7 +336,8 @@ def _check_end(document: TiffDocument, raw: list[LevelSource]) -> str:
         size = document.files.of(page).size
         if end > size:
             name = page.parent.filename or document.path.name
-            text = f"{name} is incomplete: it has {size:,} of {end:,} bytes"
+            bytes_there = f"{formatted(size)} of {formatted(end)} bytes"
+            text = f"{name} is incomplete: it has {bytes_there}"
             document.warnings.append(
                 f"{text}. What is missing shows as empty; copy it again to get all of "
                 "it."

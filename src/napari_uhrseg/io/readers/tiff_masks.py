@@ -8,6 +8,7 @@ from napari_uhrseg.io.image.chunk_cache import Array, LevelSource, Slices
 from napari_uhrseg.io.image.resample import ResampleAxis, resample
 from napari_uhrseg.io.readers.tiff_document import TiffDocument
 from napari_uhrseg.io.readers.tiff_tiles import PagesSource, TileMask
+from napari_uhrseg.units import formatted
 
 
 def level_masks(
@@ -65,11 +66,13 @@ def without_missing_tiles(
                 missing, count = source.missing_in_planes()
                 if missing:
                     warnings.append(
-                        f"The planes of level {number} lack {missing:,} of {count:,} "
+                        f"The planes of level {number} lack {formatted(missing)} of "
+                        f"{formatted(count)} "
                         "tiles: they show as 0."
                     )
             continue
-        text = f"Level {number} lacks {mask.missing:,} of {mask.count:,} tiles: "
+        tiles = f"{formatted(mask.missing)} of {formatted(mask.count)} tiles"
+        text = f"Level {number} lacks {tiles}: "
         if number and _resamples(axes):
             found.append(FilledLevel(source, mask, found[-1], axes))
             warnings.append(text + "they are computed from the finer level.")

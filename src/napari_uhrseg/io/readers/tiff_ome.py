@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.io.readers.registry import RefusedError
+from napari_uhrseg.units import formatted
 
 COMPANION = ".companion.ome"  # suffix of the OME-XML file of a set of TIFF files
 MAX_COMPANION_BYTES = 256 * 1024**2
@@ -262,7 +263,8 @@ def _companion(reference: Any, path: PathOrUrl) -> str:
 def _companion_text(path: Path) -> str:
     if path.stat().st_size > MAX_COMPANION_BYTES:
         raise OpenError(
-            f"{path.name} has {path.stat().st_size:,} bytes, too many for OME-XML.",
+            f"{path.name} has {formatted(path.stat().st_size)} bytes, too many for "
+            "OME-XML.",
             "Open one of the TIFF files that belong to it.",
         )
     return path.read_text("utf-8", errors="replace")
@@ -356,8 +358,9 @@ def _check_modulo(root: Any, files: _Set, name: str) -> None:
 def _check_count(planes: float, files: _Set, name: str) -> None:
     if not planes <= files.bytes // MIN_PLANE_BYTES:
         raise RefusedError(
-            f"{name} is damaged: its OME-XML states {planes:,.0f} planes, its files "
-            f"have {files.bytes:,} bytes.",
+            f"{name} is damaged: its OME-XML states {formatted(planes, ',.0f')} "
+            "planes, its files "
+            f"have {formatted(files.bytes)} bytes.",
             "Copy or export it again.",
         )
 

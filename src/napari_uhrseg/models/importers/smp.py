@@ -35,6 +35,7 @@ from napari_uhrseg.models.importers.weights_file import (
 from napari_uhrseg.models.importers.weights_kind import kind_of
 from napari_uhrseg.models.registry import build
 from napari_uhrseg.types import Card, InputSpec, LabelClass, Legend
+from napari_uhrseg.units import formatted
 
 TITLE = "segmentation-models-pytorch's network"
 LAST = "segmentation_head.0.weight"  # key of the last convolution
@@ -231,7 +232,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     for number, what in zip(numbers, ("channels", "classes"), strict=True):
         if number > MAX_CLASSES:
             raise CheckpointError(
-                f"The network of {path} has {number:,} {what}; {MAX_CLASSES} at most "
+                f"The network of {path} has {formatted(number)} {what}; {MAX_CLASSES} "
+                "at most "
                 "are supported.",
                 f"Choose a network with fewer {what}.",
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_uhrseg.errors import CheckpointError
 from napari_uhrseg.models.onnx.protobuf import Message, MessageError, whole
+from napari_uhrseg.units import formatted
 
 MOST_BYTES = 8 * 2**30
 """Bytes of a network with its weights."""
@@ -123,8 +124,8 @@ class _Reader:
         size = sum(file.stat().st_size for file in files)
         if size > MOST_BYTES:
             raise CheckpointError(
-                f"{self._path.name} has {size >> 20:,} MB with its weights.",
-                f"Networks of up to {MOST_BYTES >> 20:,} MB can be run.",
+                f"{self._path.name} has {formatted(size >> 20)} MB with its weights.",
+                f"Networks of up to {formatted(MOST_BYTES >> 20)} MB can be run.",
             )
         return OnnxGraph(inputs, outputs, last, metadata, producer, files, size)
 

@@ -22,6 +22,7 @@ from napari_uhrseg.ui.layers.viewport import (
 from napari_uhrseg.ui.widgets.layout import column_of, push_button, row_of
 from napari_uhrseg.ui.widgets.table import fit_height, set_columns
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -200,8 +201,11 @@ class AnnotationRegions(QWidget):
         for row, found in enumerate(counts):
             item = self.tree.topLevelItem(row)
             if item is not None:
-                item.setText(2, f"{sum(found.values()):,}")
-                lines = (f"{names.get(i, i)}: {n:,} pixels" for i, n in found.items())
+                item.setText(2, f"{formatted(sum(found.values()))}")
+                lines = (
+                    f"{names.get(i, i)}: {formatted(n)} pixels"
+                    for i, n in found.items()
+                )
                 item.setToolTip(2, "\n".join(lines))
         self.tree.blockSignals(False)
 

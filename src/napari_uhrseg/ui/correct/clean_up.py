@@ -22,6 +22,7 @@ from napari_uhrseg.ui.widgets.layout import (
     row_of,
 )
 from napari_uhrseg.ui.workers.worker import Workers
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -157,8 +158,8 @@ class CleanUpEditor(QWidget):
         self._viewer.add_layer(self._layer)
         self._viewer.layers.selection.active = chosen
         self.result.setText(
-            f"{np.count_nonzero(cleaned):,} pixels in view change; the layer Clean-up "
-            "shows their new classes."
+            f"{formatted(int(np.count_nonzero(cleaned)))} pixels in view change; "
+            "the layer Clean-up shows their new classes."
         )
 
     def _show_text(self, text: str) -> None:

@@ -17,6 +17,7 @@ from napari_uhrseg.types import CorrectedRegion, LabelClass
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import push_button
 from napari_uhrseg.ui.widgets.table import fit_height, set_columns
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -116,7 +117,7 @@ def _item_of(
     """Return the row of a region, with the colour of its largest class."""
     y, x = (round(v) for v in region.roi.center)
     total = sum(region.pixels.values())
-    item = QTreeWidgetItem([f"x {x:,}, y {y:,}", f"{total:,}"])
+    item = QTreeWidgetItem([f"x {formatted(x)}, y {formatted(y)}", formatted(total)])
     item.setData(0, Qt.ItemDataRole.UserRole, region)
     item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight)
     known = [i for i in region.pixels if i in classes]
@@ -124,6 +125,6 @@ def _item_of(
         most = max(known, key=lambda i: region.pixels[i])
         item.setIcon(0, swatch(classes[most].color))
     item.setToolTip(0, "\n".join(
-        f"{classes[i].name}: {region.pixels[i]:,} pixels" for i in known
+        f"{classes[i].name}: {formatted(region.pixels[i])} pixels" for i in known
     ))  # fmt: skip
     return item

@@ -26,6 +26,7 @@ from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import combo, note
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Worker, Workers
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -263,7 +264,13 @@ class AnnotationImport(QObject):
     ) -> None:
         mask, classes, readings = scanned
         rows = [
-            Row(c.value, c.color or str(c.value), f"{c.pixels:,} px", c.name, c.color)
+            Row(
+                c.value,
+                c.color or str(c.value),
+                f"{formatted(c.pixels)} px",
+                c.name,
+                c.color,
+            )
             for c in classes
         ]
 
@@ -288,7 +295,9 @@ class AnnotationImport(QObject):
             yield from change(corrections)
             after, legend = corrections.counts(), view.store.legend
             changes = {c.name: after.get(c.id, 0) - before.get(c.id, 0) for c in legend}
-            parts = [f"{name!r} {n:+,} px" for name, n in changes.items() if n]
+            parts = [
+                f"{name!r} {formatted(n, '+,')} px" for name, n in changes.items() if n
+            ]
             text = f"Imported {path.name}: {', '.join(parts) or 'no pixel changed'}."
             if left:
                 skipped = ", ".join(f"{r.text!r} ({r.amount})" for r in left)
@@ -330,7 +339,7 @@ def _rows_of(found: "ImportedPolygons", view: LabelsView, class_id: int) -> list
     for name, count in counts.items():
         known = view.legend.named(name) if name else None
         proposed = known.name if known else name or chosen
-        amount = "1 shape" if count == 1 else f"{count:,} shapes"
+        amount = "1 shape" if count == 1 else f"{formatted(count)} shapes"
         rows.append(Row(name, name or "(no class)", amount, proposed))
     return rows
 

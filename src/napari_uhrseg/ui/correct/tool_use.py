@@ -27,6 +27,7 @@ from napari_uhrseg.ui.layers.paint_region import PaintRegion
 from napari_uhrseg.ui.layers.picture import display_of
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.worker import Workers, report
+from napari_uhrseg.units import formatted
 
 CACHED = 4  # views whose preparations are kept
 MARGIN = 8  # a work area is wider than the view by one part of so many, per side
@@ -136,7 +137,7 @@ class ToolUse(QObject):
         before = self._tolerances.get(tool.title, 1.0)
         after = float(np.clip(before * STEP**sign, LEAST, MOST))
         self._tolerances[tool.title] = after
-        self.status.emit(f"{tool.title}: sensitivity {after:.0%}.")
+        self.status.emit(f"{tool.title}: sensitivity {formatted(after, '.0%')}.")
 
     def cancel(self) -> None:
         """Discard the region or polygon that is being drawn."""

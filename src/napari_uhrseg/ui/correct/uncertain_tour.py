@@ -10,6 +10,7 @@ from napari_uhrseg.io.paths import PathOrUrl
 from napari_uhrseg.types import Roi, UncertainRegion
 from napari_uhrseg.ui.layers.label_layers import LabelsView
 from napari_uhrseg.ui.workers.worker import Workers
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.project.region_ranking import ProjectRegion
@@ -125,7 +126,7 @@ class UncertainTour(QObject):
         self._offered = best
         self._button.setVisible(best is not None)
         if best is not None:
-            score = f"{best.region.score:.0%}"
+            score = formatted(best.region.score, ".0%")
             self._button.setText(f"Go to {best.name} ({score} uncertain)")
             self._button.setToolTip(
                 f"Open {best.image} and go to its most uncertain region ({score})."

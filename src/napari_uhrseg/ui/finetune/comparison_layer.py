@@ -18,6 +18,7 @@ from napari_uhrseg.ui.finetune.worker import (
 from napari_uhrseg.ui.layers.label_layers import LabelsView, remove_later
 from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
+from napari_uhrseg.units import formatted
 
 NAME = "changes"
 CLEAR = (0.0, 0.0, 0.0, 0.0)
@@ -88,7 +89,9 @@ class ComparisonLayer(QObject):
         if found is not None and view.alive:
             self.show(found, view.layer)
             part = "" if found.roi == seen else ", in the middle of the view"
-            share = f"{100 * found.share:.1f} % of the pixels change{part}."
+            share = (
+                f"{formatted(100 * found.share, '.1f')} % of the pixels change{part}."
+            )
             self._outcome.set_share(share)
 
     def _ended(self) -> None:

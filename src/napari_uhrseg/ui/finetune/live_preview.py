@@ -25,6 +25,7 @@ from napari_uhrseg.ui.layers.viewport import view_rectangle
 from napari_uhrseg.ui.segment.hardware import HardwareForm
 from napari_uhrseg.ui.widgets.layout import note, push_button, row_of
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
+from napari_uhrseg.units import formatted
 
 NO_LABELS = "Create new labels first, then paint two classes."
 NOT_PAINTING = "Press Correct and paint two classes to see labels of the view."
@@ -247,7 +248,7 @@ class LivePreview(QWidget):
         if not ready:
             text = ONE_CLASS if known else NO_CLASS
             text += f" {READING}" if self.working else ""
-        painted = ", ".join(f"{name} {n:,}" for name, n in known.items())
+        painted = ", ".join(f"{name} {formatted(n)}" for name, n in known.items())
         parts = self._outcome, f"Painted pixels: {painted}." if known else ""
         self.status.setText(" ".join(filter(None, (*parts, why_not or text))))
         self.keep.setEnabled(ready and not self._blocked and not self._keeping)

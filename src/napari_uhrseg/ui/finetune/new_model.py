@@ -19,6 +19,7 @@ from napari_uhrseg.ui.widgets.layout import (
     push_button,
     row_of,
 )
+from napari_uhrseg.units import formatted
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class NewModelDialog(QDialog):
         self.sentence.setText(REGISTRY[name].sentence)
         self.encoder.clear()
         for encoder in offered_encoders(name):
-            size = f"{encoder.parameters:.1f} million parameters"
+            size = f"{formatted(encoder.parameters, '.1f')} million parameters"
             self.encoder.addItem(f"{encoder.title}, {size}", encoder.name)
 
     def _accepted(self) -> None:

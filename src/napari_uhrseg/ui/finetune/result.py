@@ -14,6 +14,7 @@ from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import note, push_button, reveal, row_of
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.table import fit_height, set_columns
+from napari_uhrseg.units import formatted
 
 MEAN = "mean (mIoU)"
 SHOW, STOP = "Show changes in view", "Stop comparing"
@@ -144,4 +145,6 @@ def _item(name: str, before: float | None, after: float) -> QTreeWidgetItem:
 
 
 def _points(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else f"{100 * value:{sign}.1f}".replace("-", "−")
+    return (
+        "–" if value is None else formatted(100 * value, f"{sign}.1f").replace("-", "−")
+    )

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import qthrottled
 
 from napari_uhrseg.ui.widgets.colours import BLUE, ORANGE
+from napari_uhrseg.ui.widgets.number_text import local
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 
@@ -117,8 +118,10 @@ class TrainingPlot(QWidget):
         for widget in (self.canvas, self.canvas.viewport()):  # not interactive
             widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         required(self.layout()).addWidget(self.canvas)
-        self.loss = self.canvas.addPlot(0, 0, enableMenu=False)
-        self.miou = self.canvas.addPlot(1, 0, enableMenu=False)
+        self.loss, self.miou = (
+            self.canvas.addPlot(row, 0, enableMenu=False, axisItems=_local_axes())
+            for row in (0, 1)
+        )
         self.loss.setXLink(self.miou)
         names = ("training loss", "validation mIoU (%)")
         for plot, name, color in zip(
@@ -185,6 +188,17 @@ class TrainingPlot(QWidget):
             self.miou.enableAutoRange(y=True)
             self._level.setValue(self.scores[0][1])
             self._level.setVisible(self.scores[0][0] == 0)
+
+
+def _local_axes() -> dict[str, Any]:
+    """Return axes whose numbers have the decimal point of the locale."""
+    import pyqtgraph as pg
+
+    class LocalAxis(pg.AxisItem):  # type: ignore[misc]
+        def tickStrings(self, *arguments: Any) -> list[str]:
+            return [local(text) for text in super().tickStrings(*arguments)]
+
+    return {side: LocalAxis(side) for side in ("left", "bottom")}
 
 
 def _load() -> None:

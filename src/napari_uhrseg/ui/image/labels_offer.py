@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QVBoxLayout
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui.segment.output import default_output
 from napari_uhrseg.ui.widgets.layout import combo, note, push_button
+from napari_uhrseg.ui.widgets.number_text import local_date
 from napari_uhrseg.ui.widgets.remembered import (
     remember,
     remember_entry,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 LABELS = "labels"  # key: paths of the latest labels, by the image's fingerprint
 ALWAYS = "always_open_labels"
 MOST_LABELS = 8  # of an image, that are remembered
-DATE = "%Y-%m-%d %H:%M"
 
 
 class LabelsOffer(QFrame):
@@ -94,7 +94,7 @@ class LabelsOffer(QFrame):
         if not labels or self._shows_labels:
             return
         for one in labels:
-            text = f"{one.path.name}, {one.changed.strftime(DATE)}"
+            text = f"{one.path.name}, {local_date(one.changed)}"
             self.choice.addItem(text, str(one.path))
             row = self.choice.count() - 1
             role = Qt.ItemDataRole.ToolTipRole

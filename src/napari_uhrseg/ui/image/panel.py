@@ -38,7 +38,7 @@ from napari_uhrseg.ui.layers.viewport import show_plane, shown_plane
 from napari_uhrseg.ui.widgets.help_window import show_help
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.workers.worker import Workers, report
-from napari_uhrseg.units import MB
+from napari_uhrseg.units import MB, formatted
 
 MOST_READ = 64 * MB  # of the coarsest level that is read before it is shown
 AXIS_TITLES = {"z": "Z slice", "t": "Time point"}
@@ -319,7 +319,7 @@ def facts(image: Image) -> str:
         bands += f" and {count - 6} more"
     if image.rgb:
         bands = "RGB" if count <= 3 else f"{count} channels: {bands}"
-    first = f"{width:,} x {height:,} pixels, {image.dtype}, {bands}"
+    first = f"{formatted(width)} x {formatted(height)} pixels, {image.dtype}, {bands}"
     place = describe_position(image)
     second = _pixel_size(image)
     if "Coordinates" in place:
@@ -333,18 +333,22 @@ def _pixel_size(image: Image) -> str:
     if image.pixel_size is None:
         return "Pixel size unknown"
     unit = {"micrometer": "µm", "metre": "m", "meter": "m"}.get(image.unit, image.unit)
-    return f"{image.pixel_size[0]:.4g} {unit}/px"
+    return f"{formatted(image.pixel_size[0], '.4g')} {unit}/px"
 
 
 def _nodata(image: Image) -> str:
     """Return the nodata value, or that of each band; empty without one."""
     values = [band.nodata for band in image.bands]
-    known = [f"{value:g}" for value in values if value is not None]
+    known = [formatted(value, "g") for value in values if value is not None]
     if not known:
         return ""
     if len(known) == len(values) and len(set(known)) == 1:
         return f"Nodata: {known[0]}"
-    named = (f"{b.name} {b.nodata:g}" for b in image.bands if b.nodata is not None)
+    named = (
+        f"{b.name} {formatted(b.nodata, 'g')}"
+        for b in image.bands
+        if b.nodata is not None
+    )
     return f"Nodata: {', '.join(named)}"
 
 

@@ -22,6 +22,7 @@ from napari_uhrseg.ui.widgets.layout import (
     on_edited,
     row_of,
 )
+from napari_uhrseg.ui.widgets.number_text import local, plain
 
 TRUE, FALSE, OTHER, CHANNELS = "true", "false", "other", "channels"
 COLORS = ("Red", "Green", "Blue")
@@ -132,7 +133,7 @@ class PictureForm(QWidget):
             with QSignalBlocker(box):
                 box.setCurrentIndex(band)
         limits = self._display.limits
-        self.limits.setText("; ".join(f"{low:g} to {high:g}" for low, high in limits))
+        self.limits.setText("; ".join(map(_range_text, limits)))
         self.limits.setCursorPosition(0)
         single = bool(picture.bands)
         self._form.setRowVisible(self.colors, len(image.bands) > 1)
@@ -187,12 +188,17 @@ class PictureForm(QWidget):
             self._render()
 
 
+def _range_text(pair: ContrastLimits) -> str:
+    low, high = (local(f"{value:g}") for value in pair)
+    return f"{low} to {high}"
+
+
 def parse_limits(text: str) -> tuple[ContrastLimits, ...]:
     """Return the pairs of numbers of a text such as ``"0 to 9; 0 to 8"``.
 
     A number without a second one is left out.
     """
-    numbers = [float(x) for x in re.findall(NUMBER, text.lower())]
+    numbers = [float(x) for x in re.findall(NUMBER, plain(text.lower()))]
     return tuple(zip(numbers[::2], numbers[1::2], strict=False))
 
 

@@ -40,7 +40,7 @@ from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, note, push_button
 from napari_uhrseg.ui.widgets.table import header_height, set_columns
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
-from napari_uhrseg.units import format_area
+from napari_uhrseg.units import format_area, formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.polygon_features import ImportedPolygons
@@ -216,7 +216,7 @@ class AreasPanel(QWidget):
         self._counted_store = store
 
     def _say_share(self, done: float) -> None:
-        self.status.setText(f"Counting: {done:.0%}")
+        self.status.setText(f"Counting: {formatted(done, '.0%')}")
 
     def _has_counted(self, found: Any) -> None:
         self._seen, self._counted = found
@@ -391,6 +391,11 @@ def _table() -> QTreeWidget:
 
 def _texts(table: "AreaTable", row: "ClassArea") -> list[str]:
     about = "≈ " if table.estimated else ""
-    objects = "–" if row.objects is None else f"{row.objects.count:,}"
+    objects = "–" if row.objects is None else formatted(row.objects.count)
     area = format_area(row.area, table.unit)
-    return [row.label.name, about + area, f"{about}{row.share:.1%}", objects]
+    return [
+        row.label.name,
+        about + area,
+        f"{about}{formatted(row.share, '.1%')}",
+        objects,
+    ]

@@ -24,7 +24,7 @@ from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.table import header_height, set_columns
 from napari_uhrseg.ui.workers.worker import Workers
-from napari_uhrseg.units import format_area
+from napari_uhrseg.units import format_area, formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -183,8 +183,8 @@ class ChangesPanel(QWidget):
                 item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
         share = matrix.changed / matrix.compared if matrix.compared else 0.0
         self._worker.outcome = (
-            f"Changed: {format_area(matrix.changed, matrix.unit)} ({share:.1%} of the "
-            "area with a class at both dates)."
+            f"Changed: {format_area(matrix.changed, matrix.unit)} "
+            f"({formatted(share, '.1%')} of the area with a class at both dates)."
         )
         for layer in [x for x in self._viewer.layers if CHANGES in x.metadata]:
             self._viewer.layers.remove(layer)

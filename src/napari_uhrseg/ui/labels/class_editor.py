@@ -21,6 +21,7 @@ from napari_uhrseg.ui.widgets.class_list import ClassList, swatch
 from napari_uhrseg.ui.widgets.layout import push_button
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.corrections.corrections import Corrections
@@ -133,7 +134,9 @@ class ClassEditor(QWidget):
             chosen.id,
             into,
             view.corrections,
-            yielded=lambda share: self.button.setText(f"Deleting… {share:.0%}"),
+            yielded=lambda share: self.button.setText(
+                f"Deleting… {formatted(share, '.0%')}"
+            ),
             returned=partial(self._removed, view, chosen.name, other),
             finished=self._deleted,
         )

@@ -35,6 +35,7 @@ from napari_uhrseg.ui.widgets.layout import (
     note,
     push_button,
 )
+from napari_uhrseg.ui.widgets.number_text import accept_decimal_point
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
 
 if TYPE_CHECKING:
@@ -310,6 +311,7 @@ class ExportPanel(QWidget):
 def _pixels(tip: str) -> QDoubleSpinBox:
     """Return a field for a length in pixels; 0 is off."""
     made = QDoubleSpinBox()
+    accept_decimal_point(made)
     made.setRange(0, 100)
     made.setSingleStep(0.5)
     made.setSuffix(" px")

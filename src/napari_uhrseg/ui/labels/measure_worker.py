@@ -6,6 +6,7 @@ from typing import Any
 from qtpy.QtWidgets import QLabel, QPushButton
 
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
+from napari_uhrseg.units import formatted
 
 
 class MeasureWorker:
@@ -81,7 +82,9 @@ class MeasureWorker:
         self._worker = self._workers.start(
             work,
             *arguments,
-            yielded=lambda done: self._status.setText(f"{self._doing}: {done:.0%}"),
+            yielded=lambda done: self._status.setText(
+                f"{self._doing}: {formatted(done, '.0%')}"
+            ),
             returned=returned,
             errored=self._error,
             finished=self._ended,

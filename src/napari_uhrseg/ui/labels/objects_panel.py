@@ -24,7 +24,7 @@ from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import note, push_button
 from napari_uhrseg.ui.widgets.table import header_height, set_columns
 from napari_uhrseg.ui.workers.worker import Workers
-from napari_uhrseg.units import counted, format_area
+from napari_uhrseg.units import counted, format_area, formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.image.image import Image
@@ -119,7 +119,9 @@ class ObjectsPanel(QWidget):
                 item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
         listed = self.table.topLevelItemCount()
         if listed < found.count:
-            self._worker.outcome = f"The {listed:,} largest of {found.count:,} objects."
+            self._worker.outcome = (
+                f"The {formatted(listed)} largest of {formatted(found.count)} objects."
+            )
         else:
             self._worker.outcome = (
                 f"{counted(found.count, 'object')}, the largest first."
@@ -191,7 +193,7 @@ def _texts(rows: "Columns") -> list[list[str]]:
 
 
 def _number(value: float) -> str:
-    return "–" if value != value else f"{value:.2f}"
+    return "–" if value != value else formatted(value, ".2f")
 
 
 def _places(rows: "Columns") -> list[tuple[int, tuple[int, int, int, int]]]:

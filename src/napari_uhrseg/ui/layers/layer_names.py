@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.models.registry import REGISTRY
+from napari_uhrseg.ui.widgets.number_text import local_date, local_time
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -35,5 +36,5 @@ def _time(created: str) -> str:
     with suppress(ValueError):
         when = datetime.fromisoformat(created).astimezone()
         today = when.date() == datetime.now().astimezone().date()
-        return when.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
+        return local_time(when) if today else local_date(when)
     return ""

@@ -21,6 +21,7 @@ from qtpy.QtCore import QObject
 from napari_uhrseg.io.image.geometry import Affine, crs_name
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.ui.layers.label_layers import KEY
+from napari_uhrseg.units import formatted
 
 ORIGIN = "uhrseg_map_origin"  # metadata key of a layer: the origin of its position
 
@@ -177,11 +178,14 @@ def _warn(image: Image, placed: Image, error: float) -> None:
         show_info(
             f"{image.name} has another coordinate system than {placed.name} "
             f"({systems}). It is reprojected for showing; its pixels are at most "
-            f"{max(error, 0.01):.2g} pixels off. Segmentation uses the file as it is."
+            f"{formatted(max(error, 0.01), '.2g')} pixels off. Segmentation uses the "
+            "file as it is."
         )
         return
     off = (
-        f" would be {error:,.0f} pixels off" if np.isfinite(error) else " has no place"
+        f" would be {formatted(error, ',.0f')} pixels off"
+        if np.isfinite(error)
+        else " has no place"
     )
     show_warning(
         f"{image.name} has another coordinate system than {placed.name} and is not "

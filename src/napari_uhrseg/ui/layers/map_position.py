@@ -11,6 +11,7 @@ from napari_uhrseg.io.image.geometry import crs_name
 from napari_uhrseg.ui.layers.label_layers import KEY
 from napari_uhrseg.ui.layers.map_placement import ORIGIN
 from napari_uhrseg.ui.widgets.required import required
+from napari_uhrseg.units import formatted
 
 INTERVAL_MS = 50
 
@@ -70,11 +71,12 @@ def position_text(crs: str, pixel: float, x: float, y: float) -> str:
     if place is not None:
         longitude, latitude = place
         north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
-        degrees = f"{abs(latitude):.6f}° {north}, {abs(longitude):.6f}° {east}"
+        up, right = (formatted(abs(v), ".6f") for v in (latitude, longitude))
+        degrees = f"{up}° {north}, {right}° {east}"
     if _systems(crs)[0].is_geographic:
         return degrees
-    digits = max(0, 1 - int(np.floor(np.log10(pixel))))
-    own = f"x {x:,.{digits}f}, y {y:,.{digits}f} ({crs_name(crs)})"
+    spec = f",.{max(0, 1 - int(np.floor(np.log10(pixel))))}f"
+    own = f"x {formatted(x, spec)}, y {formatted(y, spec)} ({crs_name(crs)})"
     return f"{own}   {degrees}".rstrip()
 
 

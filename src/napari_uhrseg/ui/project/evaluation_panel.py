@@ -19,7 +19,7 @@ from napari_uhrseg.ui.widgets.layout import column_of, note, push_button
 from napari_uhrseg.ui.widgets.table import fit_height, set_columns
 from napari_uhrseg.ui.widgets.task_progress import TaskProgress
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
-from napari_uhrseg.units import counted
+from napari_uhrseg.units import counted, formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.engine.evaluation.metrics import Scores
@@ -181,7 +181,7 @@ def _rows(name: str, scores: "Scores") -> QTreeWidgetItem:
 
 
 def _row(name: str, *values: float | None) -> QTreeWidgetItem:
-    shown = ["–" if v is None else f"{100 * v:.1f}" for v in values]
+    shown = ["–" if v is None else formatted(100 * v, ".1f") for v in values]
     item = QTreeWidgetItem([name, *shown])
     item.setToolTip(0, name)
     for column in range(1, len(values) + 1):

@@ -19,6 +19,7 @@ from napari_uhrseg.io.paths import unused_path
 from napari_uhrseg.ui.segment.worker import PreparedRun, SegmentRequest
 from napari_uhrseg.ui.widgets.dialogs import ask_replace_labels
 from napari_uhrseg.ui.widgets.layout import combo, note, push_button
+from napari_uhrseg.ui.widgets.number_text import accept_decimal_point
 from napari_uhrseg.ui.widgets.required import required
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class RunQuestionsDialog(QDialog):
         self._prepared = prepared
         self._trained = 0.0  # pixel size of the training in metres
         self.scale, self.pixel_size = QDoubleSpinBox(), QDoubleSpinBox()
+        for box in (self.scale, self.pixel_size):
+            accept_decimal_point(box)
         self.unit = combo()
         self.bands: list[QComboBox] = []
         self.classes: dict[str, QComboBox] = {}

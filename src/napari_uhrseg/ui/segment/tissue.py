@@ -25,8 +25,10 @@ from napari_uhrseg.ui.widgets.layout import (
     push_button,
     row_of,
 )
+from napari_uhrseg.ui.widgets.number_text import local, plain
 from napari_uhrseg.ui.widgets.task_progress import TaskProgress
 from napari_uhrseg.ui.workers.worker import Worker, Workers, report
+from napari_uhrseg.units import formatted
 
 if TYPE_CHECKING:
     from napari_uhrseg.io.labels.store import LabelStore
@@ -93,10 +95,9 @@ class TissueControl(QWidget):
             (self.hole, "Largest hole", "Smaller holes in tissue are filled."),
         ):
             narrow(line)
-            line.setPlaceholderText("auto (e.g. 0.1 mm2)")
-            line.setToolTip(
-                f"{tip} An area such as 5000 um2 or 0.1 mm2, or a number of pixels."
-            )
+            line.setPlaceholderText(local("auto (e.g. 0.1 mm2)"))
+            areas = local("5000 um2 or 0.1 mm2")
+            line.setToolTip(f"{tip} An area such as {areas}, or a number of pixels.")
             add_row(rows, title, line)
             on_edited(line, self._settings_changed)
         self.form.changed.connect(self._settings_changed)
@@ -202,7 +203,7 @@ class TissueControl(QWidget):
             If a size is not an area.
         """
         piece, hole = (
-            AreaSize.parse(line.text()) if line.text().strip() else None
+            AreaSize.parse(plain(line.text())) if line.text().strip() else None
             for line in (self.piece, self.hole)
         )
         values = TissueSettings(**self.form.values())
@@ -221,7 +222,7 @@ class TissueControl(QWidget):
         image = self._image
         self.detect.setEnabled(image is not None and image.rgb and self._layer is None)
         if known.mask is not None:
-            self.only.setText(f"Only tissue ({known.mask.share:.0%})")
+            self.only.setText(f"Only tissue ({formatted(known.mask.share, '.0%')})")
         else:
             self.only.setText("Only tissue")
 
@@ -260,7 +261,7 @@ class TissueControl(QWidget):
         self.form.blockSignals(False)
         sizes = settings.smallest_piece, settings.largest_hole
         for line, size in zip((self.piece, self.hole), sizes, strict=True):
-            line.setText("" if size is None else str(size))
+            line.setText("" if size is None else local(str(size)))
 
     def _settings_changed(self) -> None:
         if self._colours is not None:
@@ -297,7 +298,8 @@ class TissueControl(QWidget):
         else:
             self._layer.put(mask.pixels)
         self.result.setText(
-            f"Tissue: {mask.share:.1%} of the image. {mask.source.capitalize()}. "
+            f"Tissue: {formatted(mask.share, '.1%')} of the image. "
+            f"{local(mask.source.capitalize())}. "
             "Paint the layer Tissue to correct it; another setting replaces this."
         )
 

@@ -15,6 +15,7 @@ __all__ = [
     "form",
     "help_window",
     "layout",
+    "number_text",
     "pages",
     "remembered",
     "required",

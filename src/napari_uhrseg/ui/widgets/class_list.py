@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
 from napari_uhrseg.types import LabelClass
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.table import fit_height, set_columns
+from napari_uhrseg.units import formatted
 
 ID = Qt.ItemDataRole.UserRole
 ROWS = 12  # classes that are visible without scrolling
@@ -83,8 +84,8 @@ class ClassList(QTreeWidget):
         self.blockSignals(True)
         for item in self._items():
             count = counts.get(item.data(0, ID), 0)
-            item.setText(CORRECTED, f"{count:,}" if count else "–")
-            item.setToolTip(CORRECTED, f"{count:,} pixels corrected")
+            item.setText(CORRECTED, formatted(count) if count else "–")
+            item.setToolTip(CORRECTED, f"{formatted(count)} pixels corrected")
         self.blockSignals(False)
         self.setColumnHidden(CORRECTED, not counts)
 
@@ -112,7 +113,11 @@ class ClassList(QTreeWidget):
 
 def _percent(share: float) -> str:
     """Return an estimated fraction as a text."""
-    return "< 0.1 %" if 0 < share < 0.001 else f"≈ {share:.1%}".replace("%", " %")
+    return (
+        "< 0.1 %"
+        if 0 < share < 0.001
+        else f"≈ {formatted(share, '.1%')}".replace("%", " %")
+    )
 
 
 def swatch(color: str) -> QIcon:

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFormLayout, QLineEdit, QSpinBox
 from napari_uhrseg.types import AreaSize, CleanUp
 from napari_uhrseg.types.clean_up import MAX_RADIUS
 from napari_uhrseg.ui.widgets.layout import add_row, narrow, on_edited
+from napari_uhrseg.ui.widgets.number_text import local, plain
 
 
 class CleanUpForm(QObject):
@@ -47,7 +48,8 @@ class CleanUpForm(QObject):
             If a size is not an area.
         """
         sizes = [
-            AreaSize.parse(line.text() or "0") for line in (self.object, self.hole)
+            AreaSize.parse(plain(line.text()) or "0")
+            for line in (self.object, self.hole)
         ]
         return CleanUp(self.majority.value(), *sizes)
 
@@ -60,8 +62,8 @@ class CleanUpForm(QObject):
         """Return the contents of the fields by name."""
         return {
             "majority": self.majority.value(),
-            "min_object": self.object.text(),
-            "fill_holes": self.hole.text(),
+            "min_object": plain(self.object.text()),
+            "fill_holes": plain(self.hole.text()),
         }
 
     def set_choices(self, values: Mapping[str, Any]) -> None:
@@ -70,4 +72,4 @@ class CleanUpForm(QObject):
             self.majority.setValue(values["majority"])
         for line, name in ((self.object, "min_object"), (self.hole, "fill_holes")):
             if isinstance(values.get(name), str):
-                line.setText(values[name])
+                line.setText(local(values[name]))

@@ -15,6 +15,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLineEdit, QWidget
 
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, narrow, on_edited
+from napari_uhrseg.ui.widgets.number_text import (
+    accept_decimal_point,
+    number_list,
+    split_numbers,
+)
 
 AUTO = "auto"
 
@@ -62,7 +67,7 @@ class Form(QWidget):
         for name, value in values.items():
             made, widget = self._made[name], self.widgets[name]
             if isinstance(widget, QLineEdit):
-                widget.setText("" if value is None else _number_text(value))
+                widget.setText(_list_text(value))
             elif value is None:
                 made.native.setValue(made.native.minimum())
             else:
@@ -70,10 +75,10 @@ class Form(QWidget):
         self.changed.emit()
 
 
-def _number_text(values: Iterable[float] | str) -> str:
-    if isinstance(values, str):
-        return values
-    return ", ".join(str(value).removesuffix(".0") for value in values)
+def _list_text(values: Iterable[float] | str | None) -> str:
+    if values is None or isinstance(values, str):
+        return values or ""
+    return number_list(values)
 
 
 def _title(field: dataclasses.Field[Any]) -> str:
@@ -117,6 +122,7 @@ def _number(
     box.setDecimals(0 if whole else bounds.get("decimals", 4))
     box.setSingleStep(step)
     box.setKeyboardTracking(False)
+    accept_decimal_point(box)
     if optional:
         box.setSpecialValueText(AUTO)
     if field.default is not None:
@@ -149,11 +155,11 @@ def _number_list(
 def _read_numbers(
     line: QLineEdit, title: str, kind: Callable[[str], Any], multiple: int
 ) -> tuple[Any, ...] | None:
-    text = line.text().replace(";", ",").strip()
+    text = line.text().strip()
     if not text or text == AUTO:
         return None
     try:
-        found = tuple(kind(part) for part in text.split(",") if part.strip())
+        found = tuple(kind(part) for part in split_numbers(text, kind is int))
     except ValueError:
         found = ()
     if not found or len(found) % multiple:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_uhrseg.ui.widgets.layout import note, push_button
-from napari_uhrseg.units import format_seconds
+from napari_uhrseg.units import format_seconds, formatted
 
 STEPS = 1000
 PAUSE, CONTINUE = "Pa&use", "Co&ntinue"  # Alt+P and Alt+C have other uses
@@ -156,7 +156,7 @@ class RunControls(QWidget):
         """
         self.bar.setValue(round(STEPS * done / max(1, total)))
         left = "" if seconds_left is None else f" – {format_seconds(seconds_left)} left"
-        self.bar.setFormat(f"{100 * done / max(1, total):.0f} %{left}")
+        self.bar.setFormat(f"{formatted(100 * done / max(1, total), '.0f')} %{left}")
 
     def clear(self) -> None:
         self.bar.setValue(0)

@@ -42,6 +42,7 @@ from napari_uhrseg.io.readers.tiff import image_of_document, open_tiff
 from napari_uhrseg.io.readers.tiff_document import open_document, split_pages
 from napari_uhrseg.io.readers.tiff_tiles import for_tifffile
 from napari_uhrseg.types import Limits
+from napari_uhrseg.units import formatted
 
 OTHER_SUFFIXES = (".jp2", ".j2k", ".vrt", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -241,8 +242,9 @@ def _image(files: DatasetPool, dataset: Any, untiled_pixels: int) -> Image:
         )
     if dataset.count > MOST_BANDS:
         raise RefusedError(
-            f"{Path(dataset.name).name} states {dataset.count:,} bands; at most "
-            f"{MOST_BANDS:,} can be opened.",
+            f"{Path(dataset.name).name} states {formatted(dataset.count)} bands; at "
+            "most "
+            f"{formatted(MOST_BANDS)} can be opened.",
             "If the file is not damaged, extract bands with gdal_translate -b.",
         )
     found, position = colors(dataset), georeference(dataset)

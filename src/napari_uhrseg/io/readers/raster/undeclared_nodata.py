@@ -9,6 +9,7 @@ from napari_uhrseg.io.image.chunk_cache import Array
 from napari_uhrseg.io.image.image import Image
 from napari_uhrseg.io.image.nodata import MAX_MEASURED
 from napari_uhrseg.types import Roi
+from napari_uhrseg.units import formatted
 
 # values that programs write for missing pixels, if the type of the pixels has them
 FILL_VALUES = (-9999, -99999, -999999, -32768, -32767, -999, -9999.9, 1e20)
@@ -53,7 +54,8 @@ def _fill_value(values: Array) -> tuple[str, ...]:
     if not name or shares[name] < MIN_SHARE:
         return ()
     return (
-        f"{shares[name]:.0%} of {values.size:,} sampled values of this image are "
+        f"{formatted(shares[name], '.0%')} of {formatted(values.size)} sampled values "
+        "of this image are "
         f"{name}, and the file does not declare nodata: they are read as values. If "
         "they are missing pixels, declare it with gdal_edit -a_nodata VALUE.",
     )

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 from napari_uhrseg.errors import OpenError
 from napari_uhrseg.io.readers.registry import RefusedError
+from napari_uhrseg.units import formatted
 
 MAX_BYTES = 64 * 1024**2  # largest VRT that is parsed
 
@@ -95,7 +96,7 @@ def _parsed(path: Path) -> ElementTree.Element:
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise _refused(path, f"has more than {MAX_BYTES:,} bytes")
+        raise _refused(path, f"has more than {formatted(MAX_BYTES)} bytes")
     try:
         text = data.decode("utf-8").strip()
         # GDAL ignores the declaration too

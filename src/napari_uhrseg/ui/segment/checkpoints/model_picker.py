@@ -33,7 +33,7 @@ from napari_uhrseg.ui.segment.checkpoints.onnx_description import OnnxDescriptio
 from napari_uhrseg.ui.widgets.layout import add_row, combo, form_of, note, push_button
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers, report
-from napari_uhrseg.units import format_length
+from napari_uhrseg.units import format_length, formatted
 
 ONNX_TITLE = "ONNX network"
 ONNX_TIP = (
@@ -320,7 +320,9 @@ def card_html(card: Card, path: Path) -> str:
         "Input": f"windows of {spec.window} px; {views}",
         "Bands": spec.channels,
         "Value range": spec.describe_values(),
-        "Metrics": ", ".join(f"{k} {v:.3g}" for k, v in card.metrics.items()),
+        "Metrics": ", ".join(
+            f"{k} {formatted(v, '.3g')}" for k, v in card.metrics.items()
+        ),
         "Source": card.source,
         "Licence": card.licence,
         "Citation": card.citation,

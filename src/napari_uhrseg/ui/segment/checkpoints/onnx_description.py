@@ -22,6 +22,7 @@ from napari_uhrseg.models.onnx.description import (
 from napari_uhrseg.models.onnx.graph import read_graph
 from napari_uhrseg.types import ValueRange
 from napari_uhrseg.ui.widgets.layout import add_row, form_of, note
+from napari_uhrseg.ui.widgets.number_text import local, number_list, split_numbers
 from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.workers.worker import Workers
 
@@ -65,12 +66,14 @@ class OnnxDescriptionDialog(QDialog):
         )
         self.side = _line(known.window, "for example 512")
         self.overlap = _line(known.overlap, "an eighth of the window")
-        self.pixel_size = _line(known.pixel_size, "unknown")
+        self.pixel_size = _line(_decimal(known.pixel_size), "unknown")
         self.value_range = _line(_joined(known.value_range), "those of each image")
         self.value_range.setToolTip("Image values that become 0 and 1, such as 0, 255.")
         self.mean = _line(_joined(known.mean), "0 for each band")
         self.std = _line(_joined(known.std), "1 for each band")
-        self.threshold = _line(known.threshold, "0.5 for one output, else none")
+        self.threshold = _line(
+            _decimal(known.threshold), local("0.5 for one output, else none")
+        )
         words = note()
         words.setText(
             f"{path.name} does not state all that a run needs. The answers are stored "
@@ -166,8 +169,12 @@ def _line(value: object = None, placeholder: str = "") -> QLineEdit:
     return made
 
 
+def _decimal(value: float | None) -> str | None:
+    return None if value is None else local(str(value))
+
+
 def _joined(values: ValueRange | None) -> str | None:
-    return None if values is None else ", ".join(f"{v:g}" for v in values)
+    return None if values is None else number_list(float(f"{v:g}") for v in values)
 
 
 def _numbers(line: QLineEdit) -> tuple[float, ...] | None:
@@ -176,6 +183,6 @@ def _numbers(line: QLineEdit) -> tuple[float, ...] | None:
     if not text:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(float(part) for part in split_numbers(text))
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
