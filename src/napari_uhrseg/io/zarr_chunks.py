@@ -108,9 +108,14 @@ def _compressor(codec: BloscCodec | ZstdCodec) -> Encoder:
     if isinstance(codec, ZstdCodec):
         found: Encoder = numcodecs.Zstd(codec.level, codec.checksum)
         return found
-    shuffle = SHUFFLES[codec.shuffle.value]
+    # the attributes are enumerations in zarr 3.1, and texts in zarr 3.4
+    stated: Any = codec.to_dict()["configuration"]
     return CheckedBlosc(
-        codec.cname.value, codec.clevel, shuffle, codec.blocksize, codec.typesize
+        stated["cname"],
+        stated["clevel"],
+        SHUFFLES[stated["shuffle"]],
+        stated["blocksize"],
+        stated["typesize"],
     )
 
 
