@@ -19,26 +19,31 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Size:
-    """Number of images, and their side in pixels."""
+    """Number of images, their side in pixels, and the seconds a user looks at one."""
 
     images: int = 50
     side: int = 8192
+    look: float = 1.0
 
 
-FULL, TINY = Size(), Size(2, 512)
+FULL, TINY = Size(), Size(2, 512, 0.1)
 LONG = 120  # seconds until it gives up
 
 
 def run(image: Path | None, checkpoint: Path | None, size: Size = FULL) -> Table:
     """Open every image of a project in turn, in a window of napari."""
-    row = child(__file__, str(size.images), str(size.side))
-    median, p95, longest = np.percentile(row["seconds"], (50, 95, 100))
-    table = Table("images", "side", "median", "95 %", "longest", "first", "last")
+    table = Table("looked", "images", "side", "median", "95 %", "longest")
+    for heading in ("first", "last"):
+        table.add_column(heading)
     table.title = "Opening from a project's list; memory after an image"
-    table.add_row(
-        str(size.images), f"{size.side:,}", f"{median:.2f} s", f"{p95:.2f} s",
-        f"{longest:.2f} s", *(f"{row['memory'][k] / MB:.0f} MB" for k in (0, -1)),
-    )  # fmt: skip
+    for look in (size.look, 0.0):
+        row = child(__file__, str(size.images), str(size.side), str(look))
+        median, p95, longest = np.percentile(row["seconds"], (50, 95, 100))
+        table.add_row(
+            f"{look:g} s", str(size.images), f"{size.side:,}", f"{median:.2f} s",
+            f"{p95:.2f} s", f"{longest:.2f} s",
+            *(f"{row['memory'][k] / MB:.0f} MB" for k in (0, -1)),
+        )  # fmt: skip
     return table
 
 
@@ -64,7 +69,9 @@ def _make_project(folder: Path, count: int, side: int) -> Path:
     return file.path
 
 
-def _measure(folder: Path, count: int, side: int) -> dict[str, list[float]]:
+def _measure(
+    folder: Path, count: int, side: int, look: float
+) -> dict[str, list[float]]:
     """Return the seconds until each image is open, and the bytes of memory then."""
     import napari
     import psutil
@@ -96,6 +103,8 @@ def _measure(folder: Path, count: int, side: int) -> dict[str, list[float]]:
     wait(lambda: panel.segment.form.hardware.device)  # torch is loaded
     seconds, memory = [], []
     for _ in range(count):
+        end = time.monotonic() + look
+        wait(lambda end=end: time.monotonic() >= end)
         start = time.monotonic()
         project.next.click()
         name = project.list.chosen
@@ -108,16 +117,18 @@ def _measure(folder: Path, count: int, side: int) -> dict[str, list[float]]:
     return {"seconds": seconds, "memory": memory}
 
 
-def main(count: str, side: str) -> None:
+def main(count: str, side: str, look: str) -> None:
     """Print the seconds and bytes of each image as JSON.
 
     Parameters
     ----------
     count, side
         The number of images, and their side in pixels.
+    look
+        Seconds between an image and the next.
     """
     with tempfile.TemporaryDirectory() as folder:
-        result = _measure(Path(folder), int(count), int(side))
+        result = _measure(Path(folder), int(count), int(side), float(look))
     sys.stdout.write(json.dumps(result) + "\n")
 
 

@@ -198,13 +198,19 @@ def tissue(
             event="tissue", image=image, share=mask.share, pieces=pieces,
             thresholds=mask.source, pixel=mask.factor, output=output, labels=labels,
         )  # fmt: skip
-        return
+    else:
+        _print(mask, pieces, (output, labels))
+
+
+def _print(
+    mask: "TissueMask", pieces: int, paths: tuple[Path | str | None, ...]
+) -> None:
     lines = [
         f"Tissue: {mask.share:.1%} of the image in {pieces} pieces",
         f"Thresholds: {mask.source}",
         f"One pixel of the mask: {mask.factor} x {mask.factor} pixels",
     ]
-    lines += [f"Mask: {path}" for path in (output, labels) if path is not None]
+    lines += [f"Mask: {path}" for path in paths if path is not None]
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)
 

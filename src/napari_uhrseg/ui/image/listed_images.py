@@ -27,16 +27,23 @@ class ListedImages:
         An image with temporary labels stays, because their folder is deleted with their
         layer. It is removed later if these labels no longer exist.
         """
-        for other in self._paths - {path}:
-            layers = self._layers(other)
-            stores = (x.metadata[STORE] for x in layers if STORE in x.metadata)
-            if any(store.temporary for store in stores):
-                continue
-            self._paths.discard(other)
-            with self._viewer.layers.batched_update():  # the canvas changes once
-                for layer in layers:
-                    if layer in self._viewer.layers:
-                        self._viewer.layers.remove(layer)
+        layers = self._viewer.layers
+        removable = [x for y in self._paths - {path} for x in self._removable(y)]
+        if not removable:
+            return
+        with layers.batched_update():  # the canvas changes once
+            for layer in removable:
+                if layer in layers:  # the removal of another one may have removed it
+                    layers.remove(layer)
+
+    def _removable(self, path: PathOrUrl) -> list[Any]:
+        """Return the layers of an image, which is forgotten unless its labels stay."""
+        layers = self._layers(path)
+        stores = (x.metadata[STORE] for x in layers if STORE in x.metadata)
+        if any(store.temporary for store in stores):
+            return []
+        self._paths.discard(path)
+        return layers
 
     def _layers(self, path: PathOrUrl) -> list[Any]:
         layers = self._viewer.layers
