@@ -1,11 +1,16 @@
-"""Compare the pixel classifier with a random forest on filters, from the same dabs.
+"""Compare the pixel classifier with other methods, from the same dabs.
 
 bench_quick_classifier.py DIR [--grounds NAME ...] [--seeds N ...] [--tuning]
+    [--networks NAME ...] [--convpaint PYTHON]
 
 DIR has a folder of images and masks for each ground. A simulated user paints dabs in
 the black squares of a chessboard; the mIoU is that of the white squares. In round 1,
 the dabs are at random places of each class. In each later round, they are at the places
-where most labels of either method are wrong. Both methods always have the same dabs.
+where most labels of the forest or the pixel classifier are wrong. All methods always
+have the same dabs. Networks of the program are trained from scratch in round 1 and then
+fine-tuned. napari-convpaint needs an environment of its own. It uses its Gaussian
+features at three scales and CatBoost: its networks need a download, and the filters of
+ilastik need a package that only conda has.
 
 The views are of held-out scenes; with --tuning they are of training scenes, for the
 choice of features and settings. A row is the mean of the views of a seed. Rows go to
@@ -13,12 +18,10 @@ tables/quick_classifier.csv, but not with --tuning.
 """
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,22 +29,20 @@ import torch
 from measurements import TABLES, markdown, put_rows, read_rows
 from PIL import Image
 from simulated_user import UNKNOWN, Labels, worst_places
-from skimage.feature import multiscale_basic_features
-from sklearn.ensemble import RandomForestClassifier
-
-from napari_uhrseg.engine.finetuning.new_model import new_checkpoint
-from napari_uhrseg.engine.finetuning.pixel_training import trainer_of
-from napari_uhrseg.io.image.from_array import image_from_array
-from napari_uhrseg.types import LabelClass, Legend, Roi
+from stroke_methods import (
+    PAINTED_FOR,
+    Make,
+    Method,
+    Pixels,
+    View,
+    cpu_seconds,
+    other_methods,
+)
 
 TABLE = "quick_classifier.csv"
 KEYS = ("ground", "method", "seed", "round")
-METHODS = ("forest", "pixel classifier")
 ROUNDS, DABS = 3, 8  # dabs of a class in a round
 LEAST_SHARE = 0.01  # of the painted and of the tested squares, for a class to count
-
-Pixels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,6 @@ DATA = {
         radius=2,
     ),
 }
-
-
-@dataclass(frozen=True)
-class View:
-    """Pixels, classes (1 to K, `UNKNOWN`), and the squares that the user paints."""
-
-    pixels: Pixels
-    truth: Labels
-    painted: Mask
 
 
 def views_of(folder: Path, data: Data, seed: int, tuning: bool) -> Iterator[View]:
@@ -136,55 +128,6 @@ def _view(pixels: Pixels, mask: npt.NDArray[np.int64], data: Data) -> View | Non
     for k, value in enumerate(counted, 1):
         truth[mask == value] = k
     return View(pixels, truth, painted) if len(counted) > 1 else None
-
-
-class Method(Protocol):
-    """A classifier of the pixels of one view."""
-
-    def labels(self, given: Labels) -> Labels:
-        """Return the labels (from 1) after training on dabs (0: none)."""
-
-
-class Forest:
-    """Random forest of scikit-learn on the multiscale filters of scikit-image."""
-
-    def __init__(self, view: View) -> None:
-        self.features = multiscale_basic_features(
-            view.pixels, sigma_min=1, sigma_max=16, channel_axis=-1
-        )
-
-    def labels(self, given: Labels) -> Labels:
-        trees = RandomForestClassifier(
-            100, max_depth=10, class_weight="balanced", random_state=0
-        )
-        trees.fit(self.features[given > 0], given[given > 0])
-        flat = self.features.reshape(-1, self.features.shape[-1])
-        found: Labels = trees.predict(flat).reshape(given.shape)
-        return found
-
-
-class Quick:
-    """Pixel classifier of the program."""
-
-    def __init__(self, view: View) -> None:
-        image = image_from_array(view.pixels, name="view", rgb=True)
-        legend = Legend(
-            tuple(
-                LabelClass(k, f"class {k}", f"#{k:02x}8080")
-                for k in range(1, int(view.truth.max()) + 1)
-            )
-        )
-        made = new_checkpoint("pixel_classifier", None, legend, image)
-        self.trainer = trainer_of(image, made)
-        self.whole = Roi(0, 0, *view.truth.shape)
-        for _ in self.trainer.compute([*self.trainer.grid.touching(self.whole)]):
-            pass
-
-    def labels(self, given: Labels) -> Labels:
-        at = np.argwhere(given > 0)
-        self.trainer.fit(at, given[given > 0].astype(np.int64) - 1)
-        found, _ = self.trainer.predict(self.whole)
-        return found + 1
 
 
 def disc(
@@ -265,7 +208,7 @@ def miou(found: Labels, view: View) -> float:
 
 
 def rounds(
-    view: View, radius: int, seed: int
+    view: View, radius: int, seed: int, others: dict[str, Make]
 ) -> Iterator[tuple[str, int, float, float]]:
     """Yield method, round, mIoU and CPU seconds of one view; features are in round 1.
 
@@ -277,24 +220,27 @@ def rounds(
         Of a dab, in pixels.
     seed
         Of the first dabs.
+    others
+        Methods beside those whose wrong labels the user corrects.
     """
-    given, methods, setup = first_dabs(view, radius, seed), [], []
-    for make in (Forest, Quick):
-        start = time.process_time()
-        methods.append(make(view))
-        setup.append(time.process_time() - start)
+    given, setup = first_dabs(view, radius, seed), {}
+    methods: dict[str, Method] = {}
+    for name, make in (PAINTED_FOR | others).items():
+        start = cpu_seconds()
+        methods[name] = make(view)
+        setup[name] = cpu_seconds() - start
     for number in range(1, ROUNDS + 1):
-        found = []
-        for name, method, before in zip(METHODS, methods, setup, strict=True):
-            start = time.process_time()
-            found.append(method.labels(given))
-            spent = time.process_time() - start + (before if number == 1 else 0)
-            yield name, number, miou(found[-1], view), spent
-        given = further_dabs(view, given, found, radius)
+        found = {}
+        for name, method in methods.items():
+            start = cpu_seconds() - setup.pop(name, 0)
+            found[name] = method.labels(given)
+            spent = cpu_seconds() - start
+            yield name, number, miou(found[name], view), spent
+        given = further_dabs(view, given, [found[x] for x in PAINTED_FOR], radius)
 
 
 def measure(
-    folder: Path, ground: str, seed: int, tuning: bool
+    folder: Path, ground: str, seed: int, tuning: bool, others: dict[str, Make]
 ) -> list[dict[str, object]]:
     """Return the rows of a ground and a seed.
 
@@ -308,10 +254,13 @@ def measure(
         Of views and dabs.
     tuning
         If True, use training images.
+    others
+        Methods beside the forest and the pixel classifier.
     """
     data, found = DATA[ground], {}
     for k, view in enumerate(views_of(folder / ground, data, seed, tuning)):
-        for name, number, value, seconds in rounds(view, data.radius, 100 * seed + k):
+        each = rounds(view, data.radius, 100 * seed + k, others)
+        for name, number, value, seconds in each:
             found.setdefault((name, number), []).append((value, seconds))
     return [
         {"ground": ground, "method": name, "seed": seed, "round": number,
@@ -325,7 +274,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     """Return the means of the seeds as Markdown."""
     lines, total = [], {}
     for ground in (*DATA, "mean"):
-        for method in METHODS:
+        for method in dict.fromkeys(row["method"] for row in rows):
             cells = []
             for number in range(1, ROUNDS + 1):
                 own = [
@@ -350,12 +299,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--grounds", nargs="+", default=[*DATA], choices=DATA)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tuning", action="store_true")
+    parser.add_argument("--networks", nargs="*", default=[])
+    parser.add_argument("--convpaint", type=Path, help="its Python interpreter")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    others = other_methods(args.networks, args.convpaint)
     measured = []
     for ground in args.grounds:
         for seed in args.seeds:
-            rows = measure(args.folder, ground, seed, args.tuning)
+            rows = measure(args.folder, ground, seed, args.tuning, others)
             measured += [{k: str(v) for k, v in row.items()} for row in rows]
             for row in rows:
                 print(row, flush=True)

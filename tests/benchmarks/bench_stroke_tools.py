@@ -23,9 +23,10 @@ from statistics import mean
 
 import numpy as np
 import numpy.typing as npt
-from bench_quick_classifier import DATA, View, views_of
+from bench_quick_classifier import DATA, views_of
 from measurements import TABLES, markdown, put_rows, read_rows
 from scipy.ndimage import distance_transform_edt, label
+from stroke_methods import View
 
 from napari_uhrseg.engine.selection.outline import stroke
 from napari_uhrseg.engine.selection.work_area import WorkArea
