@@ -40,6 +40,7 @@ TARGETS = {
 }
 """Page of the site for each path in the repository that is not in ``docs``."""
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?")
+SCREENSHOT = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.png)\)")  # linked to its full size
 PATH_TEXT = re.compile(r"(?<=\[)[\w/-]+\.md(?=\]\()|(?<=\[)docs/decisions(?=\]\()")
 
 
@@ -69,7 +70,7 @@ def on_page_markdown(
         return posixpath.relpath(target, here or ".") + (found[2] or "")
 
     named = PATH_TEXT.sub(lambda found: title(found[0]), markdown)
-    return with_deep_lists(LINK.sub(link, named))
+    return with_deep_lists(SCREENSHOT.sub(r"[\g<0>](\1)", LINK.sub(link, named)))
 
 
 def title(path: str) -> str:
