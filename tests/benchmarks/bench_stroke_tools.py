@@ -70,8 +70,8 @@ def strokes_of_edge_brush(area: WorkArea) -> Candidates:
     prepared = selector.prepare(area)
 
     def candidates(at: Point, depth: float) -> Iterator[Mask]:
-        select = selector.begin(prepared, at)
         for way, radius in _ways(at, depth):
+            select = selector.begin(prepared, at)
             yield select(Gesture(way, radius, 1.0))[1]
 
     return candidates

@@ -90,6 +90,7 @@ class ToolBench:
 
     def settle(self):
         done = []
+        self.wait(lambda: not self.layer.stroking)
         self.panel.writer.submit(int, then=done.append)
         self.wait(lambda: done)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from skimage.draw import polygon2mask
 
-from napari_uhrseg.engine.selection.outline import inside, stroke
+from napari_uhrseg.engine.selection.outline import BrushWay, inside, stroke
 from napari_uhrseg.types import Roi
 
 SHAPE = (40, 50)
@@ -46,3 +46,11 @@ def test_stroke_covers_the_pixels_near_its_way():
     assert found[distance <= 3].all()
     assert not found[distance > 5.5].any()
     assert stroke([(3, 3)], 0.4, SHAPE)[3, 3]
+
+
+def test_stroke_that_grows_covers_the_same_pixels():
+    points = [(5, 5), (5, 20), (25, 30), (10, 35)]
+    way = BrushWay(SHAPE)
+    for end in (1, 2, 2, 4):
+        found = way.covered(points[:end], 3)
+    assert (found == stroke(points, 3, SHAPE)).all()

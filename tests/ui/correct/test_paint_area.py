@@ -58,6 +58,7 @@ class Bench:
         """Until the area lies where one looks, and all strokes are written."""
         done = []
         self.qtbot.wait(120)
+        self.qtbot.waitUntil(lambda: not self.layer.stroking, timeout=10_000)
         self.writer.submit(int, then=done.append)
         self.qtbot.waitUntil(lambda: bool(done), timeout=10_000)
         self.qtbot.wait(30)

@@ -36,6 +36,46 @@ def inside(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Roi, BoolMa
     return box, np.asarray(picture, bool)
 
 
+class BrushWay:
+    """Pixels that a brush covers on its way, which may grow.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the mask.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._picture = Image.new("1", shape[::-1])
+        self._drawn = 0
+
+    def covered(self, points: Sequence[Point], radius: float) -> BoolMask:
+        """Draw the points that are new, and return the pixels of the whole way.
+
+        Parameters
+        ----------
+        points
+            Rows and columns of the way, at least one. They begin with those of the
+            last call.
+        radius
+            Radius of the brush for the new points in pixels, at least 0.
+
+        Returns
+        -------
+        (height, width) bool
+            The covered pixels.
+        """
+        draw = ImageDraw.Draw(self._picture)
+        way = [(float(x), float(y)) for y, x in points[max(0, self._drawn - 1) :]]
+        if len(way) > 1:
+            draw.line(way, fill=1, width=max(1, round(2 * radius)))
+        for x, y in way[min(1, self._drawn) :]:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
+        self._drawn = len(points)
+        found: BoolMask = np.asarray(self._picture, bool)
+        return found
+
+
 def stroke(points: Sequence[Point], radius: float, shape: tuple[int, int]) -> BoolMask:
     """Return the pixels that a brush covers on its way.
 
@@ -48,12 +88,4 @@ def stroke(points: Sequence[Point], radius: float, shape: tuple[int, int]) -> Bo
     shape
         Height and width of the mask.
     """
-    picture = Image.new("1", shape[::-1])
-    draw = ImageDraw.Draw(picture)
-    way = [(float(x), float(y)) for y, x in points]
-    if len(way) > 1:
-        draw.line(way, fill=1, width=max(1, round(2 * radius)), joint="curve")
-    for x, y in way:
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
-    found: BoolMask = np.asarray(picture, bool)
-    return found
+    return BrushWay(shape).covered(points, radius)

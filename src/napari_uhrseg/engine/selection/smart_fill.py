@@ -124,7 +124,7 @@ def select_similar(regions: FeatureRegions, at: Point, tolerance: float) -> Bool
     links = np.ones(np.count_nonzero(passed), bool)
     graph = coo_array((links, (one[passed], other[passed])), shape)
     _, part = connected_components(graph, directed=False)
-    chosen: BoolMask = (part == part[start])[regions.segments]
+    chosen: BoolMask = (part == part[start]).take(regions.segments)
     return chosen
 
 

@@ -63,5 +63,5 @@ def touched(segments: Ints, painted: BoolMask) -> BoolMask:
     chosen = np.zeros(int(segments.max()) + 1, bool)
     chosen[segments[painted]] = True
     chosen[0] = False
-    found: BoolMask = chosen[segments]
+    found: BoolMask = chosen.take(segments)
     return found

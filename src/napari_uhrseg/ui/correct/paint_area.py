@@ -75,10 +75,8 @@ class PaintArea(QObject):
         self._area: PaintRegion | None = None
         self._under: Labels = np.zeros((1, 1), np.uint8)
         self._strokes = 0  # labels that were read before the last one are stale
-        self._reading = self._again = self._told_fill = False
-        self._mode = "paint"
-        self._keys, self._label = ClassKeys(), 0  # 0: no class was chosen before
-        self._stopped = False
+        self._reading = self._again = self._told_fill = self._stopped = False
+        self._mode, self._keys, self._label = "paint", ClassKeys(), 0  # no class yet
         self._later = qdebounced(self._follow, timeout=80, parent=self)
         self.layer = self._make_layer()
         camera, canvas = viewer.scene.camera.events, viewer.canvas.events
@@ -140,6 +138,7 @@ class PaintArea(QObject):
         self._view.legendChanged.disconnect(self._legend_changed)
         self._later.cancel()
         self._stopped = True  # labels that are still being read are not shown
+        self.layer.cancel()
         self._view.set_masked_region(None)
         if later:
             remove_later(self._viewer, self.layer)
@@ -156,6 +155,7 @@ class PaintArea(QObject):
             undo_with=self.undo,
             redo_with=self.redo,
             filled=self._filled,
+            submit=self._writer.submit,
             name=f"{under.name}: correct",
             opacity=under.opacity,
             blending=under.blending,

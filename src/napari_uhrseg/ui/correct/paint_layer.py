@@ -4,19 +4,26 @@ napari reports only the pixels that a stroke changed. Pixels that are painted ag
 their own class belong to the stroke too. Therefore, the layer finds the footprint of
 each tool in the methods that napari calls: `paint` for brush and eraser, `fill`, and
 `paint_polygon`. The plugin's own tools call `preview` and `finish_preview`.
+
+A fill finds its pixels on another thread: a large screen has 16 million, which take
+0.4 s.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels as LabelsLayer
 
 from napari_uhrseg.types import BoolMask, Labels, Roi
+from napari_uhrseg.ui.workers.worker import report
 
 Painted = Callable[[Roi, BoolMask, Labels], None]
+Region = tuple[Roi, BoolMask]
+Fill = tuple[int, int, int]  # row, column, new class
 
 
 class PaintLayer(LabelsLayer):
@@ -34,6 +41,9 @@ class PaintLayer(LabelsLayer):
         Functions that replace napari's undo and redo.
     filled
         Function that is called after a fill with the rectangle of its footprint.
+    submit
+        Function that runs a function with its arguments on another thread. Its keyword
+        ``then`` takes the result and ``failed`` the error, on the Qt thread.
     **options
         Further options of the napari layer.
 
@@ -54,24 +64,27 @@ class PaintLayer(LabelsLayer):
         undo_with: Callable[[], None],
         redo_with: Callable[[], None],
         filled: Callable[[Roi], None],
+        submit: Callable[..., None],
         **options: Any,
     ) -> None:
         self._depth = 0
         self._spanning = False
         self._meant: BoolMask = np.zeros(data.shape, bool)
         self._box: Roi | None = None
+        self._fills: deque[Fill] = deque()  # that are not complete, in order
         self._previewed: tuple[Roi, BoolMask, Labels] | None = None  # and labels before
         self.fills = True
         super().__init__(data, **options)
         self._painted, self._filled = painted, filled
         self._undo_with, self._redo_with = undo_with, redo_with
+        self._submit = submit
 
     @property
     def stroking(self) -> bool:
         """True while a stroke or a polygon is unfinished."""
         polygon = self._overlays["polygon"]
         begun = self._spanning or self._previewed is not None
-        return begun or self._depth > 0 or bool(polygon.points)
+        return begun or self._depth > 0 or bool(polygon.points or self._fills)
 
     def undo(self) -> None:
         if not self.stroking:
@@ -93,23 +106,22 @@ class PaintLayer(LabelsLayer):
     def fill(
         self, coord: Sequence[float], new_label: int, refresh: bool = True
     ) -> None:
-        if not self.fills:
-            return
-        y, x = (int(np.round(c)) for c in coord)
-        height, width = self.data.shape
-        if not (0 <= y < height and 0 <= x < width) or self._meant_here[y, x]:
-            return
-        if self.data[y, x] == new_label:
-            mask = self._connected(y, x)
-        else:
-            before = self.data.copy()
-            super().fill(coord, new_label, refresh=refresh)
-            mask = before != self.data
-        box = Roi.around(mask)
-        if box is not None:
-            self._mean(box, mask[box.slices], new_label, ended=False)
-            self._filled(box)
-        self._end_if_over()
+        """Fill the connected pixels of one class; those of the class are confirmed.
+
+        Parameters
+        ----------
+        coord
+            Row and column in this layer's pixels.
+        new_label
+            New class id; 0 erases.
+        refresh
+            Ignored: the pixels are shown when they are found.
+        """
+        if self.fills:
+            y, x = (int(np.round(c)) for c in coord)
+            self._fills.append((y, x, new_label))
+            if len(self._fills) == 1:
+                self._begin_fill()
 
     def paint_polygon(self, points: Any, new_label: int) -> None:
         from PIL import Image, ImageDraw
@@ -156,11 +168,11 @@ class PaintLayer(LabelsLayer):
         there, mask, _ = self._previewed
         self._previewed = None
         if mask.any():
-            ids = np.where(mask, np.uint8(self.selected_label), np.uint8(0))
-            self._painted(there, mask, ids)
+            self._painted(there, mask, mask * np.uint8(self.selected_label))
 
     def cancel(self) -> None:
-        """Discard what is being drawn: a previewed region, a polygon, an outline."""
+        """Discard what is being drawn: a previewed region, a fill, a polygon."""
+        self._fills.clear()
         if self._previewed is not None:
             self._restore()
             self.redraw()
@@ -228,15 +240,51 @@ class PaintLayer(LabelsLayer):
         if ended:
             self._end_if_over()
 
-    def _connected(self, y: int, x: int) -> BoolMask:
-        if not self.contiguous:
-            return np.asarray(self.data == self.data[y, x])
-        from skimage.segmentation import flood
+    def _begin_fill(self) -> None:
+        """Find the pixels of the next fill on another thread; skip those without."""
+        while self._fills:
+            fill = self._fills[0]
+            if self._is_fillable(fill):
+                self._submit(
+                    _connected, self.data.copy(), fill[:2], self.contiguous,
+                    then=partial(self._end_fill, fill),
+                    failed=partial(self._lose_fill, fill),
+                )  # fmt: skip
+                return
+            self._fills.popleft()
+        self._end_if_over()
 
-        return np.asarray(flood(self.data, (y, x), connectivity=1), bool)
+    def _is_fillable(self, fill: Fill) -> bool:
+        y, x, label = fill
+        height, width = self.data.shape
+        if not (0 <= y < height and 0 <= x < width) or self._meant_here[y, x]:
+            return False
+        kept = self.preserve_labels and label != 0
+        return not kept or int(self.data[y, x]) in (0, label)
+
+    def _end_fill(self, fill: Fill, found: Region) -> None:
+        """Fill the found pixels, except those that were painted meanwhile."""
+        if not self._fills or self._fills[0] is not fill:
+            return  # cancelled
+        y, x, label = fill
+        box, mask = found
+        here = self.data[box.slices]
+        mask &= here == self.data[y, x]
+        here[mask] = label
+        self.redraw()
+        self._mean(box, mask, label, ended=False)
+        self._filled(box)
+        self._fills.popleft()
+        self._begin_fill()
+
+    def _lose_fill(self, fill: Fill, error: Exception) -> None:
+        report(error)
+        if self._fills and self._fills[0] is fill:
+            self._fills.popleft()
+            self._begin_fill()
 
     def _end_if_over(self) -> None:
-        if self._depth or self._spanning:
+        if self._depth or self._spanning or self._fills:
             return
         box = self._box
         if box is not None:
@@ -251,6 +299,34 @@ class PaintLayer(LabelsLayer):
         if self._box is not None:
             self._meant[self._box.slices] = False
             self._box = None
+
+
+def _connected(data: Labels, at: tuple[int, int], contiguous: bool) -> Region:
+    """Return the pixels with the label of a point, connected ones or all.
+
+    Parameters
+    ----------
+    data
+        Labels, (height, width).
+    at
+        Row and column of the point.
+    contiguous
+        If True, only pixels that are connected with it by sides.
+
+    Returns
+    -------
+    Roi and bool
+        Rectangle around the pixels, and the pixels in it.
+    """
+    if contiguous:
+        from skimage.segmentation import flood
+
+        mask = np.asarray(flood(data, at, connectivity=1), bool)
+    else:
+        mask = data == data[at]
+    box = Roi.around(mask)
+    assert box is not None  # the point itself
+    return box, mask[box.slices]
 
 
 @lru_cache(maxsize=8)

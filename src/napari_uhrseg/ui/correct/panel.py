@@ -40,7 +40,7 @@ class CorrectPanel(parts.CorrectWidgets):
 
     wanted = Signal()  # Correct was pressed although there are no labels
     changed = Signal(object)  # Roi of changed corrections, or None for all
-    counted = Signal(dict)  # corrected pixels by class id
+    counted = Signal(object)  # dict; PySide6 passes no int keys as Signal(dict)
     chosen = Signal(int)  # class id, on the canvas
     classesChanged = Signal()  # an import has added classes
 

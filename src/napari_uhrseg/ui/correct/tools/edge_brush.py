@@ -20,13 +20,13 @@ class EdgeBrush:
         return superpixels(area)
 
     def begin(self, prepared: "Ints", at: "Point") -> Callable[[Gesture], Selected]:
-        from napari_uhrseg.engine.selection.outline import stroke
+        from napari_uhrseg.engine.selection.outline import BrushWay
         from napari_uhrseg.engine.selection.superpixels import touched
 
-        whole = Roi(0, 0, *prepared.shape)
+        whole, way = Roi(0, 0, *prepared.shape), BrushWay(prepared.shape)
 
         def select(gesture: Gesture) -> Selected:
-            painted = stroke(gesture.points, gesture.radius, prepared.shape)
+            painted = way.covered(gesture.points, gesture.radius)
             return whole, touched(prepared, painted)
 
         return select
