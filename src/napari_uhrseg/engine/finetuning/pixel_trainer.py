@@ -30,7 +30,7 @@ from napari_uhrseg.types import Labels, Legend, Roi
 
 POINTS_PER_CLASS = 2000  # painted pixels of a class that are used
 CHANGE_PENALTY = 1e-3  # of the squared change of trained weights
-NEW_PENALTY = 1e-2  # of the squared weights of a new classifier
+NEW_PENALTY = 1e-1  # of the squared weights of a new classifier
 FINE_SHARE = 0.4  # of the classifier on fine features in a new classifier
 ITERATIONS = 40  # of L-BFGS
 CACHE_BYTES = 2**30  # of feature maps; some 70 MB for a window of 512 pixels
