@@ -23,12 +23,12 @@ LENGTH = 24  # of a stroke, pixels
 ABOUT = "Aperio Image Library v11 |AppMag = 20|MPP = 0.5"
 
 
-def write_slide(path):
+def write_slide(path, y=Y, x=X, height=HEIGHT, width=WIDTH):
     """Write a part of the sample slide; return its true classes as in `NAMES`."""
-    pixels = slide.render(Y, X, HEIGHT, WIDTH)
+    pixels = slide.render(y, x, height, width)
     tifffile.imwrite(path, pixels, photometric="rgb", tile=(256, 256),
                      description=ABOUT, metadata=None)  # fmt: skip
-    there = slide.labels(Y, X, HEIGHT, WIDTH)
+    there = slide.labels(y, x, height, width)
     ids = [slide.CLASSES.named(name).id for name in NAMES]
     return np.select([there == k for k in ids], range(1, len(ids) + 1), 0)
 

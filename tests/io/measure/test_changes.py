@@ -100,11 +100,12 @@ def test_raster_map_has_a_class_for_each_change(both, tmp_path):
     assert colors[code] == (191, 64, 0, 255)  # more of the red of the city
 
 
-def test_polygons_are_those_of_the_changes(both, tmp_path):
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+def test_polygons_are_those_of_the_changes(both, tmp_path, suffix):
     first, second, before, after = both
-    found = compared(first, second)
-    list(write_changes((first, second), found, tmp_path / "c.gpkg"))
-    meta, _, _, fields = pyogrio.raw.read(tmp_path / "c.gpkg", layer="labels")
+    found, path = compared(first, second), tmp_path / f"c{suffix}"
+    list(write_changes((first, second), found, path))
+    meta, _, _, fields = pyogrio.raw.read(path, layer=0)
     data = dict(zip(meta["fields"], fields, strict=True))
     assert "unchanged" not in set(data["class"])
     here = data["class"] == "city → lake"
