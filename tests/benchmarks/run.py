@@ -13,9 +13,9 @@ from rich.console import Console
 
 # the window first: torch must not be loaded before it (see ui/workers/import_torch.py)
 ALL = (
-    "panel", "window", "painting", "opening", "project", "speed", "learning",
-    "precision", "monai", "seams", "glnet", "memory", "frame", "learnmemory", "growth",
-    "cluster", "pipeline",
+    "panel", "window", "painting", "opening", "project", "tool_events", "speed",
+    "learning", "precision", "monai", "seams", "glnet", "memory", "frame",
+    "learnmemory", "growth", "cluster", "pipeline",
 )  # fmt: skip
 
 

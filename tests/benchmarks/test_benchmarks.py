@@ -35,6 +35,7 @@ WINDOWS = (
     "painting",
     "opening",
     "project",
+    "tool_events",
 )  # these open a napari window
 QUICK = ("frame", "learnmemory")
 ONE_PROCESS = "growth"  # the others that start processes print the same without

@@ -22,6 +22,7 @@ from napari_uhrseg.ui.labels.selection import LabelsSelection
 from napari_uhrseg.ui.layers.viewport import look_at
 from napari_uhrseg.ui.widgets.class_list import swatch
 from napari_uhrseg.ui.widgets.layout import note, push_button
+from napari_uhrseg.ui.widgets.required import required
 from napari_uhrseg.ui.widgets.table import header_height, set_columns
 from napari_uhrseg.ui.workers.worker import Workers
 from napari_uhrseg.units import counted, format_area, formatted
@@ -172,7 +173,11 @@ class ObjectsPanel(QWidget):
 
 def _table() -> QTreeWidget:
     table = QTreeWidget()
-    set_columns(table, ["Class", "Area", "Circularity", "Confidence"])
+    # short titles leave room for the names of the classes
+    set_columns(table, ["Class", "Area", "Circ.", "Conf."])
+    titles = required(table.headerItem())
+    titles.setToolTip(2, "Circularity: 1 for a disk, less for other shapes.")
+    titles.setToolTip(3, "Mean confidence of the prediction, 0 to 1.")
     table.setAccessibleName("Objects")
     table.setToolTip("Click an object to show it.")
     table.setRootIsDecorated(False)
