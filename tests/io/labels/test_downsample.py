@@ -66,3 +66,11 @@ def test_coarser_labels_of_areas_with_few_mixed_squares():
     data = np.kron(rng.integers(0, 4, (4, 5)), np.ones((7, 9))).astype(np.uint8)
     data[rng.integers(0, 28, 9), rng.integers(0, 45, 9)] = 255
     np.testing.assert_array_equal(coarser_labels(data), _by_pixel(data, _majority))
+
+
+@pytest.mark.parametrize("coarser", [coarser_labels, coarser_confidence])
+def test_large_arrays_have_the_coarser_pixels_of_their_parts(coarser):
+    random = np.random.default_rng(0)
+    data = random.integers(0, 4, (1501, 1003), np.uint8)
+    parts = [coarser(data[row : row + 250]) for row in range(0, 1501, 250)]
+    np.testing.assert_array_equal(coarser(data), np.concatenate(parts))

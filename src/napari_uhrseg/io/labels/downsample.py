@@ -1,11 +1,14 @@
 """Downsampling of labels and confidence by two along each axis."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from napari_uhrseg.types import Labels
 
 _UNLABELLED = np.uint8(255)
+_CACHED_PIXELS = 2**19  # pixels whose temporary values fit the cache of a CPU
 
 Pairs = npt.NDArray[np.uint16]
 
@@ -23,6 +26,11 @@ def coarser_labels(labels: Labels) -> Labels:
     -------
     uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all four pixels are 0.
     """
+    return _by_strips(labels, _majority_of_strip)
+
+
+def _majority_of_strip(labels: Labels) -> Labels:
+    """Return the coarser labels of some rows."""
     upper, lower = _pairs(labels)
     chosen = upper.astype(np.uint8)
     mixed = (upper != lower) | (upper >> 8 != chosen)
@@ -67,6 +75,11 @@ def coarser_confidence(confidence: Labels) -> Labels:
     uint8 of shape (ceil(height / 2), ceil(width / 2)); 0 where all four pixels are 0,
     otherwise at least 1.
     """
+    return _by_strips(confidence, _mean_of_strip)
+
+
+def _mean_of_strip(confidence: Labels) -> Labels:
+    """Return the coarser confidence of some rows."""
     upper, lower = _pairs(confidence)
     total = (upper & 0xFF) + (upper >> 8) + (lower & 0xFF) + (lower >> 8)
     if confidence.size == 4 * total.size and confidence.all():
@@ -75,6 +88,20 @@ def coarser_confidence(confidence: Labels) -> Labels:
     pairs = known[0] + known[1]
     count = np.maximum((pairs & 0xFF) + (pairs >> 8), 1)
     return np.asarray((2 * total + count) // (2 * count), np.uint8)
+
+
+def _by_strips(data: Labels, coarser: Callable[[Labels], Labels]) -> Labels:
+    """Return the coarser pixels of an array, computed a few rows at a time.
+
+    Temporary arrays of whole blocks are fresh memory, which the system clears page by
+    page while other threads of the process wait for its page table.
+    """
+    height, width = data.shape
+    step = max(2, _CACHED_PIXELS // max(1, width) // 2 * 2)
+    found = np.empty((-(-height // 2), -(-width // 2)), np.uint8)
+    for row in range(0, height, step):
+        found[row // 2 : (row + step) // 2] = coarser(data[row : row + step])
+    return found
 
 
 def _pairs(data: Labels) -> tuple[Pairs, Pairs]:
